@@ -1,0 +1,249 @@
+//! Settings: a flag wins over the environment, the environment over /etc/left4me/left4me.env, that over the default.
+//! A bad value is a clear error that names the setting, before anything starts.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Parser;
+use tracing::level_filters::LevelFilter;
+
+/// The settings of all programs, one LEFT4ME_…=value per line.
+const SETTINGS_FILE: &str = "/etc/left4me/left4me.env";
+
+/// Where everything is. Part of every program's settings.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Paths {
+    /// Directory of all data
+    #[arg(long, global = true, env = "LEFT4ME_ROOT", value_name = "LEFT4ME_ROOT", default_value = "/var/lib/left4me",
+          value_parser = absolute, hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub root: PathBuf,
+    /// The database file [default: LEFT4ME_ROOT/left4me.db]
+    #[arg(long, global = true, env = "LEFT4ME_DB", value_name = "LEFT4ME_DB", value_parser = absolute,
+          hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub db: Option<PathBuf>,
+}
+
+impl Paths {
+    /// The database file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.db.clone().unwrap_or_else(|| self.root.join("left4me.db"))
+    }
+}
+
+/// The socket that wakes the worker.
+#[derive(clap::Args, Clone, Debug)]
+pub struct WorkerSocket {
+    /// Datagram socket that wakes the worker
+    #[arg(long, global = true, env = "LEFT4ME_WORKER_SOCKET", value_name = "LEFT4ME_WORKER_SOCKET", value_parser = absolute,
+          default_value = "/run/left4me/worker.sock", hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub worker_socket: PathBuf,
+}
+
+/// The two sockets behind which foreign and privileged commands run.
+#[derive(clap::Args, Clone, Debug)]
+pub struct HandSockets {
+    /// Socket of the privileged helper
+    #[arg(long, global = true, env = "LEFT4ME_HELPER_SOCKET", value_name = "LEFT4ME_HELPER_SOCKET", value_parser = absolute,
+          default_value = "/run/left4me/helper.sock", hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub helper_socket: PathBuf,
+    /// Socket of the runner of foreign commands
+    #[arg(long, global = true, env = "LEFT4ME_RUNNER_SOCKET", value_name = "LEFT4ME_RUNNER_SOCKET", value_parser = absolute,
+          default_value = "/run/left4me/runner.sock", hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub runner_socket: PathBuf,
+}
+
+/// How much a program says in the journal.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Logging {
+    /// What is logged: off, error, warn, info, debug or trace
+    #[arg(
+        long,
+        global = true,
+        env = "LEFT4ME_LOG",
+        value_name = "LEFT4ME_LOG",
+        default_value = "info",
+        hide_env_values = true,
+        help_heading = "Settings",
+        hide_short_help = true
+    )]
+    pub log: LevelFilter,
+}
+
+/// How long an ended command may take before it is killed.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Grace {
+    /// Seconds between asking a command to end and killing it
+    #[arg(long, global = true, env = "LEFT4ME_CANCEL_GRACE_SECONDS", value_name = "LEFT4ME_CANCEL_GRACE_SECONDS", default_value = "10",
+          value_parser = clap::value_parser!(u32).range(0..=3600), hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub cancel_grace_seconds: u32,
+}
+
+impl Grace {
+    /// The grace as a duration.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(self.cancel_grace_seconds.into())
+    }
+}
+
+/// Ports that servers may have.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Ports {
+    /// Ports that servers may use, FIRST-LAST
+    #[arg(long, global = true, env = "LEFT4ME_PORT_RANGE", value_name = "LEFT4ME_PORT_RANGE", default_value = "27000-27999",
+          value_parser = port_range, hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub port_range: PortRange,
+}
+
+/// An inclusive range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest port.
+    pub first: u16,
+    /// The highest port.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// Whether `port` lies in the range.
+    #[must_use]
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+}
+
+impl std::fmt::Display for PortRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+/// Parses a path that must be absolute and without `..`.
+///
+/// # Errors
+/// One line that says which of the two it is.
+pub fn absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if !path.is_absolute() {
+        return Err("an absolute path is needed".to_owned());
+    }
+    if path.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err("a path without '..' is needed".to_owned());
+    }
+    Ok(path)
+}
+
+fn port_range(text: &str) -> Result<PortRange, String> {
+    let parsed = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    match parsed {
+        Some((first, last)) if first >= 1024 && first <= last => Ok(PortRange { first, last }),
+        _ => Err("FIRST-LAST is needed, both from 1024 to 65535, as in 27000-27999".to_owned()),
+    }
+}
+
+/// Parses this process's arguments, environment and settings file. Ends the process with clap's own message and
+/// exit code 2 when they are bad, 0 for --help and --version.
+#[must_use]
+pub fn parse<C: Parser>() -> C {
+    let file = std::env::var_os("LEFT4ME_ENV_FILE").map_or_else(|| PathBuf::from(SETTINGS_FILE), PathBuf::from);
+    parsed_with(&file, |command| command)
+}
+
+/// As [`parse`], but blind to the environment: for a program that sudo started, whose caller shall not choose where
+/// root works.
+#[must_use]
+pub fn parse_without_environment<C: Parser>() -> C {
+    let blind = |command: clap::Command| command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+    parsed_with(Path::new(SETTINGS_FILE), blind)
+}
+
+fn parsed_with<C: Parser>(file: &Path, change: impl FnOnce(clap::Command) -> clap::Command) -> C {
+    let settings = match read_settings(file) {
+        Ok(settings) => settings,
+        Err(message) => C::command().error(clap::error::ErrorKind::InvalidValue, message).exit(),
+    };
+    let command = change(with_defaults(C::command(), &settings));
+    let matches = command.clone().get_matches();
+    C::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command.clone()).exit())
+}
+
+/// The `LEFT4ME_…=value` lines of a settings file as systemd's EnvironmentFile= reads the simple ones: comments,
+/// blank lines, optional quotes. A missing or unreadable file is no settings.
+fn read_settings(file: &Path) -> Result<HashMap<String, String>, String> {
+    let Ok(text) = fs_err::read_to_string(file) else { return Ok(HashMap::new()) };
+    let mut settings = HashMap::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        let Some((key, value)) = line.split_once('=') else {
+            return Err(format!("{} line {}: NAME=value is needed", file.display(), number + 1));
+        };
+        let value = value.trim();
+        let bare =
+            ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote)).unwrap_or(value);
+        settings.insert(key.trim().to_owned(), bare.to_owned());
+    }
+    Ok(settings)
+}
+
+/// The settings file's values become the defaults of the arguments that read those variables.
+fn with_defaults(mut command: clap::Command, settings: &HashMap<String, String>) -> clap::Command {
+    if settings.is_empty() {
+        return command;
+    }
+    let known: Vec<(clap::Id, String)> = command
+        .get_arguments()
+        .filter_map(|arg| Some((arg.get_id().clone(), settings.get(arg.get_env()?.to_str()?)?.clone())))
+        .collect();
+    for (id, value) in known {
+        command = command.mut_arg(id, |arg| arg.default_value(clap::builder::OsStr::from(value)));
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, FromArgMatches as _};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        paths: Paths,
+        #[command(flatten)]
+        ports: Ports,
+    }
+
+    fn parsed(file: &str, argv: &[&str]) -> Result<Program, clap::Error> {
+        let path = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(path.path(), file).unwrap();
+        let command = with_defaults(Program::command(), &read_settings(path.path()).unwrap());
+        Program::from_arg_matches(&command.try_get_matches_from(argv)?)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_settings_file_and_the_file_over_the_default() {
+        let program = parsed("# a comment\n\nLEFT4ME_ROOT=\"/srv/l4d\"\nOTHER=1\n", &["x"]).unwrap();
+        assert_eq!(program.paths.root, Path::new("/srv/l4d"));
+        assert_eq!(program.paths.database(), Path::new("/srv/l4d/left4me.db"));
+        let program = parsed("LEFT4ME_ROOT=/srv/l4d", &["x", "--root", "/opt/x"]).unwrap();
+        assert_eq!(program.paths.root, Path::new("/opt/x"));
+        assert_eq!(program.ports.port_range, PortRange { first: 27000, last: 27999 });
+    }
+
+    #[test]
+    fn a_bad_value_names_its_setting() {
+        for bad in
+            ["LEFT4ME_PORT_RANGE=5-4", "LEFT4ME_PORT_RANGE=80-90", "LEFT4ME_ROOT=relative", "LEFT4ME_ROOT=/a/../b"]
+        {
+            let error = parsed(bad, &["x"]).err().expect("refused").to_string();
+            let setting = bad.split('=').next().unwrap();
+            assert!(error.contains(setting), "{error}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What our programs say about themselves. When standard error is the journal, each event goes there with its
+//! fields (`journalctl LEFT4ME_JOB_ID=7`); elsewhere it is a readable line on standard error.
+
+use std::fmt;
+
+use log::Log as _;
+use systemd_journal_logger::{JournalLog, connected_to_journal};
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Starts logging for this process, at `level` and above. A second call does nothing.
+pub fn start(level: LevelFilter) {
+    let registry = tracing_subscriber::registry().with(level);
+    let journal = if connected_to_journal() { JournalLog::new().ok() } else { None };
+    let started = match journal {
+        Some(journal) => registry.with(Journald { journal }).try_init(),
+        None => {
+            let lines = tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_target(false)
+                .with_ansi(
+                    std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr()),
+                )
+                .without_time();
+            registry.with(lines).try_init()
+        }
+    };
+    drop(started);
+}
+
+/// Hands each event, with its own and its spans' fields, to the journal. A field `job_id` becomes `LEFT4ME_JOB_ID`.
+struct Journald {
+    journal: JournalLog,
+}
+
+/// The fields that a span carries for the events inside it.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    pairs: Vec<(String, String)>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        } else {
+            self.pairs.push((format!("LEFT4ME_{}", field.name().to_ascii_uppercase()), format!("{value:?}")));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            value.clone_into(&mut self.message);
+        } else {
+            self.pairs.push((format!("LEFT4ME_{}", field.name().to_ascii_uppercase()), value.to_owned()));
+        }
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            let mut fields = Fields::default();
+            attributes.record(&mut fields);
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(outer) = span.extensions().get::<Fields>() {
+                fields.pairs.extend(outer.pairs.iter().cloned());
+            }
+        }
+        // journald keeps fields apart from the message; a reader of `journalctl -u` sees only the message, so an
+        // error's own words are put there too.
+        let error = fields.pairs.iter().find(|(key, _)| key == "LEFT4ME_ERROR").map(|(_, words)| words.clone());
+        let message = match error {
+            Some(words) => format!("{}: {words}", fields.message),
+            None => std::mem::take(&mut fields.message),
+        };
+        let metadata = event.metadata();
+        self.journal.log(
+            &log::Record::builder()
+                .level(level(*metadata.level()))
+                .target(metadata.target())
+                .module_path(metadata.module_path())
+                .file(metadata.file())
+                .line(metadata.line())
+                .key_values(&fields.pairs)
+                .args(format_args!("{message}"))
+                .build(),
+        );
+    }
+}
+
+fn level(level: Level) -> log::Level {
+    match level {
+        Level::ERROR => log::Level::Error,
+        Level::WARN => log::Level::Warn,
+        Level::INFO => log::Level::Info,
+        Level::DEBUG => log::Level::Debug,
+        Level::TRACE => log::Level::Trace,
+    }
+}

@@ -1,0 +1,17 @@
+//! The ground floor: what every program stands on. Imports nothing of this library.
+
+pub mod caller;
+pub mod clock;
+pub mod config;
+pub mod error;
+pub mod files;
+pub mod journal;
+pub mod names;
+pub mod notify;
+pub mod output;
+pub mod password;
+pub mod table;
+pub mod text;
+pub mod users;
+
+pub use error::{Error, Exit, Result};

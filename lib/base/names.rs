@@ -1,0 +1,322 @@
+//! Names and numbers from outside. Each newtype is the only parser of its text: past the door there is a
+//! `ServerId`, a `JobId`, an `OverlayName`, never a `String` that means one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text was refused; one line without the program's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadName(String);
+
+impl fmt::Display for BadName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BadName {}
+
+impl BadName {
+    /// A refusal in the words of `message`.
+    #[must_use]
+    pub fn new(message: String) -> Self {
+        Self(message)
+    }
+}
+
+impl From<BadName> for crate::base::Error {
+    fn from(bad: BadName) -> Self {
+        crate::base::Error::usage(bad.0)
+    }
+}
+
+/// A bad text as it may be shown in a message: escaped, at most 40 characters.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let mut out: String = text.chars().take(40).flat_map(char::escape_default).collect();
+    if text.chars().nth(40).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+macro_rules! row_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadName;
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                let digits = !text.is_empty() && text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit());
+                match text.parse() {
+                    Ok(id) if digits && id > 0 => Ok(Self(id)),
+                    _ => Err(BadName(format!("'{}' is not a {} id: a positive number is needed", shown(text), $what))),
+                }
+            }
+        }
+    };
+}
+
+row_id!(
+    /// `servers.id`; also the instance of its units.
+    ServerId, "server");
+row_id!(
+    /// `jobs.id`; grows with time, so it also orders jobs.
+    JobId, "job");
+row_id!(
+    /// `tasks.id`.
+    TaskId, "task");
+row_id!(
+    /// `users.id`.
+    UserId, "user");
+row_id!(
+    /// `overlays.id`.
+    OverlayId, "overlay");
+row_id!(
+    /// `blueprints.id`.
+    BlueprintId, "blueprint");
+row_id!(
+    /// `tokens.id`.
+    TokenId, "token");
+
+macro_rules! checked_name {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = BadName;
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                let check: fn(&str) -> bool = $check;
+                if check(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(BadName(format!("'{}' is not a valid {}: {}", shown(text), $what, $rule)))
+                }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = BadName;
+            fn try_from(text: String) -> Result<Self, BadName> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
+            }
+        }
+    };
+}
+
+checked_name!(
+    /// The instance of `left4me-server@…`: a server's id, or a name given to `l4d2ctl`.
+    InstanceName, "instance name", "lower-case letters, digits, '-' and '_', at most 64, a letter or digit first",
+    |text| slug(text, 64, |b| b.is_ascii_lowercase() || b.is_ascii_digit(), b"_-"));
+checked_name!(
+    /// A local account. The shape of a Unix login name.
+    UserName, "user name", "lower-case letters, digits, '.', '-' and '_', at most 32, a letter first",
+    |text| slug(text, 32, |b| b.is_ascii_lowercase() || b.is_ascii_digit(), b"._-") && text.as_bytes()[0].is_ascii_lowercase());
+checked_name!(
+    /// An overlay in the catalog.
+    OverlayName, "overlay name", "letters, digits, '.', '-' and '_', at most 64, a letter or digit first",
+    |text| slug(text, 64, |b| b.is_ascii_alphanumeric(), b"._-") && !text.contains(".."));
+checked_name!(
+    /// A path below `overlays/`, as `left4me overlay add --path` takes it: `name` or `folder/name`.
+    OverlayRef, "overlay path",
+    "folders below the overlays directory, separated by '/', without '..', ':' or ',', at most 255 characters",
+    overlay_ref);
+checked_name!(
+    /// A server's display name: free text, unique per user.
+    ServerName, "server name", "1 to 64 printable characters, not only digits, no '/', no '..', no '-' or space first, no space last",
+    free_text);
+checked_name!(
+    /// A blueprint's display name: free text, unique per user.
+    BlueprintName, "blueprint name", "1 to 64 printable characters, not only digits, no '/', no '..', no '-' or space first, no space last",
+    free_text);
+checked_name!(
+    /// What a token is for, in its owner's words.
+    TokenName, "token name", "1 to 64 printable characters, no '/', no '..', no '-' or space first, no space last",
+    printable);
+
+/// A server as people name it. `ID|NAME`: only digits are an id, so no display name is only digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerRef {
+    /// By `servers.id`.
+    Id(ServerId),
+    /// By its display name, which two users may both have given.
+    Name(ServerName),
+}
+
+/// A blueprint as people name it. `ID|NAME`, as [`ServerRef`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlueprintRef {
+    /// By `blueprints.id`.
+    Id(BlueprintId),
+    /// By its display name, which two users may both have given.
+    Name(BlueprintName),
+}
+
+macro_rules! id_or_name {
+    ($reference:ident) => {
+        impl FromStr for $reference {
+            type Err = BadName;
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+                    text.parse().map(Self::Id)
+                } else {
+                    text.parse().map(Self::Name)
+                }
+            }
+        }
+
+        impl fmt::Display for $reference {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    Self::Id(id) => id.fmt(f),
+                    Self::Name(name) => name.fmt(f),
+                }
+            }
+        }
+    };
+}
+
+id_or_name!(ServerRef);
+id_or_name!(BlueprintRef);
+
+impl From<ServerId> for InstanceName {
+    fn from(id: ServerId) -> Self {
+        Self(id.to_string())
+    }
+}
+
+/// A first byte that passes `first`, then such bytes or those of `also`; 1 to `most` bytes.
+fn slug(text: &str, most: usize, first: fn(u8) -> bool, also: &[u8]) -> bool {
+    let bytes = text.as_bytes();
+    !bytes.is_empty() && bytes.len() <= most && first(bytes[0]) && bytes.iter().all(|&b| first(b) || also.contains(&b))
+}
+
+fn overlay_ref(text: &str) -> bool {
+    text.len() <= 255
+        && text.split('/').all(|part| slug(part, 255, |b| b.is_ascii_alphanumeric(), b"._-+@") && !part.contains(".."))
+}
+
+fn printable(text: &str) -> bool {
+    (1..=64).contains(&text.chars().count())
+        && !text.contains(|c: char| c.is_control() || c == '/' || is_invisible(c))
+        && !text.contains("..")
+        && !text.starts_with('-')
+        && text.trim() == text
+}
+
+fn free_text(text: &str) -> bool {
+    // Only digits would be read as an id wherever `ID|NAME` is taken.
+    printable(text) && !text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Characters that make two names look alike or turn the line around: zero-width and bidirectional controls.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fffd}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BAD: [&str; 12] =
+        ["", "..", "../x", "a/../b", "a\0b", "a\nb", "-rf", "a:b", "a,b", "\u{1b}[31m", " ", "a\u{202e}b"];
+
+    #[test]
+    fn no_name_takes_a_path_a_control_byte_or_a_leading_dash() {
+        let long = "a".repeat(10_240);
+        for bad in BAD.into_iter().chain([long.as_str()]) {
+            assert!(bad.parse::<InstanceName>().is_err(), "{bad:?}");
+            assert!(bad.parse::<UserName>().is_err(), "{bad:?}");
+            assert!(bad.parse::<OverlayName>().is_err(), "{bad:?}");
+            assert!(bad.parse::<OverlayRef>().is_err(), "{bad:?}");
+            assert!(bad.parse::<ServerId>().is_err(), "{bad:?}");
+            if !bad.contains([':', ',']) {
+                assert!(bad.parse::<ServerName>().is_err(), "{bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_one_short_line() {
+        let error = "x\n".repeat(5_000).parse::<InstanceName>().unwrap_err().to_string();
+        assert!(!error.contains('\n') && error.len() < 250, "{error}");
+    }
+
+    #[test]
+    fn a_display_name_is_free_text_but_never_only_digits() {
+        assert!("Friday night: expert, no bots".parse::<ServerName>().is_ok());
+        assert!("Größe №1".parse::<ServerName>().is_ok());
+        assert!("42".parse::<ServerName>().is_err());
+    }
+
+    #[test]
+    fn an_overlay_path_stays_below_its_root() {
+        assert!("maps/custom-1".parse::<OverlayRef>().is_ok());
+        for bad in ["/etc", "maps//x", "maps/", "./x", "maps/.hidden"] {
+            assert!(bad.parse::<OverlayRef>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_digits_are_an_id_and_everything_else_a_name() {
+        assert_eq!("7".parse(), Ok(ServerRef::Id(ServerId(7))));
+        assert!(matches!("7b".parse(), Ok(ServerRef::Name(_))));
+        assert!(matches!("Friday".parse(), Ok(BlueprintRef::Name(_))));
+        for bad in ["", "0", "99999999999999999999", "-1", "../1"] {
+            assert!(bad.parse::<ServerRef>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_accepted_as_an_instance_is_a_safe_path_component(text in ".{0,80}") {
+            if let Ok(name) = text.parse::<InstanceName>() {
+                prop_assert!(!name.as_str().contains(['/', '.', '\0', ':', ',', ' ']));
+                prop_assert!(!name.as_str().starts_with('-'));
+            }
+        }
+
+        #[test]
+        fn an_id_is_digits_and_positive(text in "[-+0-9 ]{0,22}") {
+            if let Ok(id) = text.parse::<JobId>() {
+                prop_assert!(id.0 > 0);
+                prop_assert!(text.bytes().all(|b| b.is_ascii_digit()));
+            }
+        }
+    }
+}

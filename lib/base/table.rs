@@ -1,0 +1,134 @@
+//! Aligned tables for people. Control characters that came from outside become visible; colour only on a terminal
+//! and without NO_COLOR.
+
+use std::io::IsTerminal as _;
+
+use super::Result;
+use super::output::{line, printable};
+
+/// The colour of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tone {
+    /// As the terminal has it.
+    Plain,
+    /// All is well.
+    Good,
+    /// To be looked at.
+    Warning,
+    /// Broken.
+    Bad,
+}
+
+impl Tone {
+    /// The SGR sequence that begins the colour.
+    fn code(self) -> &'static str {
+        match self {
+            Tone::Plain => "",
+            Tone::Good => "\u{1b}[32m",
+            Tone::Warning => "\u{1b}[33m",
+            Tone::Bad => "\u{1b}[31m",
+        }
+    }
+
+    /// `text` in this colour, when there are colours.
+    #[must_use]
+    pub fn paint(self, text: &str, colours: bool) -> String {
+        match self.code() {
+            code if colours && !code.is_empty() => format!("{code}{text}\u{1b}[0m"),
+            _ => text.to_owned(),
+        }
+    }
+}
+
+/// Rows of text under headings.
+#[derive(Clone, Debug)]
+pub struct Table {
+    headings: Vec<&'static str>,
+    rows: Vec<Vec<(String, Tone)>>,
+}
+
+/// Whether standard output takes colour.
+#[must_use]
+pub fn colours() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stdout().is_terminal()
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub fn new<const N: usize>(headings: [&'static str; N]) -> Self {
+        Self { headings: headings.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into_iter().map(|cell| (cell, Tone::Plain)).collect());
+    }
+
+    /// Adds a row with colours.
+    pub fn toned<const N: usize>(&mut self, cells: [(String, Tone); N]) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// The lines, headings first; every column but the last is padded to its widest cell.
+    #[must_use]
+    pub fn lines(&self, colours: bool) -> Vec<String> {
+        let headings = self.headings.iter().map(|heading| ((*heading).to_owned(), Tone::Plain)).collect();
+        let shown: Vec<Vec<(String, Tone)>> = std::iter::once(headings)
+            .chain(self.rows.iter().map(|row| row.iter().map(|(cell, tone)| (one_line(cell), *tone)).collect()))
+            .collect();
+        let width = |column: usize| shown.iter().filter_map(|row| row.get(column)).map(|(cell, _)| cells(cell)).max();
+        let widths: Vec<usize> = (0..self.headings.len()).map(|column| width(column).unwrap_or(0)).collect();
+        shown.iter().map(|row| aligned(row, &widths, colours)).collect()
+    }
+
+    /// Prints the table on standard output.
+    ///
+    /// # Errors
+    /// 1 when the output cannot be written.
+    pub fn print(&self) -> Result<()> {
+        self.lines(colours()).iter().try_for_each(|text| line(text))
+    }
+}
+
+fn aligned(row: &[(String, Tone)], widths: &[usize], colours: bool) -> String {
+    let mut text = String::new();
+    for (column, ((cell, tone), &width)) in row.iter().zip(widths).enumerate() {
+        text.push_str(&tone.paint(cell, colours));
+        if column + 1 < row.len() {
+            text.extend(std::iter::repeat_n(' ', width.saturating_sub(cells(cell)) + 2));
+        }
+    }
+    text.truncate(text.trim_end_matches(' ').len());
+    text
+}
+
+fn one_line(cell: &str) -> String {
+    if cell.is_empty() { "-".to_owned() } else { printable(cell).replace('\t', " ") }
+}
+
+/// How many columns a terminal takes for it; close enough for names: one per character.
+fn cells(text: &str) -> usize {
+    text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_control_characters_cannot_reach_the_terminal() {
+        let mut table = Table::new(["ID", "NAME"]);
+        table.row(["1".to_owned(), "one".to_owned()]);
+        table.row(["1000".to_owned(), "t\u{1b}[31mw\no".to_owned()]);
+        table.row([String::new(), String::new()]);
+        assert_eq!(table.lines(false), ["ID    NAME", "1     one", "1000  t\u{fffd}[31mw\u{fffd}o", "-     -"]);
+    }
+
+    #[test]
+    fn colour_does_not_change_the_alignment() {
+        let mut table = Table::new(["A", "B"]);
+        table.toned([("ok".to_owned(), Tone::Good), ("x".to_owned(), Tone::Plain)]);
+        assert_eq!(table.lines(true)[1], "\u{1b}[32mok\u{1b}[0m  x");
+    }
+}

@@ -1,0 +1,47 @@
+//! Small text files that people name on a command line.
+
+use std::io::{ErrorKind, Read as _};
+use std::path::Path;
+
+use super::{Error, Result};
+
+/// Reads a text file of at most `limit` bytes; `-` is standard input.
+///
+/// # Errors
+/// 2 when it does not exist, is too large or is not UTF-8; 77 when it may not be read; 1 otherwise. Never a byte of it.
+pub fn read(path: &Path, limit: u64) -> Result<String> {
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)
+    } else {
+        fs_err::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+    };
+    let shown = path.display();
+    match read {
+        Ok(_) if bytes.len() as u64 > limit => {
+            Err(Error::usage(format!("{shown} is too large: at most {limit} bytes are allowed")))
+        }
+        Ok(_) => String::from_utf8(bytes).map_err(|_| Error::usage(format!("{shown} is not UTF-8 text"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::usage(format!("{shown} does not exist"))),
+        Err(error) if error.kind() == ErrorKind::IsADirectory => Err(Error::usage(format!("{shown} is a directory"))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    #[test]
+    fn a_file_that_is_too_large_not_text_or_not_there_is_a_usage_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        assert_eq!(read(&path, 4).unwrap_err().exit.code(), 2);
+        assert_eq!(read(dir.path(), 4).unwrap_err().exit.code(), 2);
+        std::fs::write(&path, "four").unwrap();
+        assert_eq!(read(&path, 4).unwrap(), "four");
+        assert_eq!(read(&path, 3).unwrap_err().exit.code(), 2);
+        std::fs::write(&path, b"\xff").unwrap();
+        assert_eq!(read(&path, 4).unwrap_err().exit.code(), 2);
+    }
+}
