@@ -1,0 +1,127 @@
+//! A job's states and how it ends.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::base::names::{BadName, shown};
+use crate::domain::task::TaskState;
+
+/// The states of a job. Terminal states are final: no transition leaves them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JobState {
+    /// Accepted, waiting for its turn.
+    Queued,
+    /// A worker carries it out.
+    Running,
+    /// A worker is ending it.
+    Cancelling,
+    /// All went well.
+    Succeeded,
+    /// Something went wrong.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+}
+
+impl JobState {
+    /// All of them, in the order of a life.
+    pub const ALL: [JobState; 6] = [
+        JobState::Queued,
+        JobState::Running,
+        JobState::Cancelling,
+        JobState::Succeeded,
+        JobState::Failed,
+        JobState::Cancelled,
+    ];
+
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Queued => "queued",
+            JobState::Running => "running",
+            JobState::Cancelling => "cancelling",
+            JobState::Succeeded => "succeeded",
+            JobState::Failed => "failed",
+            JobState::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether the job has ended for good.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+    }
+
+    /// Whether a transition to `next` is allowed.
+    #[must_use]
+    pub fn may_become(self, next: JobState) -> bool {
+        use JobState::{Cancelled, Cancelling, Failed, Queued, Running, Succeeded};
+        matches!(
+            (self, next),
+            (Queued, Running | Cancelled)
+                | (Running, Succeeded | Failed | Cancelled | Cancelling)
+                | (Cancelling, Cancelled)
+        )
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for JobState {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        JobState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+            BadName::new(format!(
+                "'{}' is not a job state: one of {}",
+                shown(text),
+                JobState::ALL.map(JobState::as_str).join(", ")
+            ))
+        })
+    }
+}
+
+/// How a job whose tasks have all ended ends: failed if a task failed, else succeeded if any succeeded, else cancelled.
+/// A job without tasks did all there was to do.
+#[must_use]
+pub fn outcome(tasks: &[TaskState]) -> JobState {
+    if tasks.contains(&TaskState::Failed) {
+        JobState::Failed
+    } else if tasks.contains(&TaskState::Succeeded) || tasks.is_empty() {
+        JobState::Succeeded
+    } else {
+        JobState::Cancelled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_transition_leaves_a_terminal_state_and_every_state_can_end() {
+        for from in JobState::ALL {
+            let next: Vec<_> = JobState::ALL.into_iter().filter(|&to| from.may_become(to)).collect();
+            assert_eq!(next.is_empty(), from.is_terminal(), "{from}");
+            assert!(from.is_terminal() || from.may_become(JobState::Cancelled), "{from}");
+        }
+        assert!(!JobState::Queued.may_become(JobState::Succeeded));
+        assert!(!JobState::Cancelling.may_become(JobState::Failed));
+    }
+
+    #[test]
+    fn a_job_fails_with_any_task_and_is_cancelled_only_when_nothing_succeeded() {
+        use TaskState::{Cancelled, Failed, Skipped, Succeeded};
+        assert_eq!(outcome(&[Succeeded, Failed, Cancelled]), JobState::Failed);
+        assert_eq!(outcome(&[Succeeded, Cancelled, Skipped]), JobState::Succeeded);
+        assert_eq!(outcome(&[Cancelled, Skipped]), JobState::Cancelled);
+        assert_eq!(outcome(&[]), JobState::Succeeded);
+    }
+}

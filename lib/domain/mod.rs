@@ -1,0 +1,10 @@
+//! The domain, pure: no I/O, no clock. Values and `now` go in, what to do comes out.
+
+pub mod blueprint;
+pub mod job;
+pub mod operation;
+pub mod plan;
+pub mod schedule;
+pub mod server;
+pub mod steam;
+pub mod task;

@@ -1,0 +1,89 @@
+//! What a job can do.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::base::names::{BadName, shown};
+use crate::domain::server::DesiredState;
+
+/// One operation on zero, one or many servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Installs the game's files; refused while any overlay is mounted.
+    Install,
+    /// Stops what runs, installs, starts again what ran.
+    Update,
+    /// Writes a server's settings and configuration layer.
+    Initialize,
+    /// Initializes, then enables and starts.
+    Start,
+    /// Stops and disables.
+    Stop,
+    /// Stops, initializes, starts.
+    Restart,
+    /// Throws away what the game wrote, and initializes anew.
+    Reset,
+    /// Removes everything of a server but its row.
+    Delete,
+}
+
+impl Operation {
+    /// All of them, in the order people read them.
+    pub const ALL: [Operation; 8] = [
+        Operation::Install,
+        Operation::Update,
+        Operation::Initialize,
+        Operation::Start,
+        Operation::Stop,
+        Operation::Restart,
+        Operation::Reset,
+        Operation::Delete,
+    ];
+
+    /// The word in the database and on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Install => "install",
+            Operation::Update => "update",
+            Operation::Initialize => "initialize",
+            Operation::Start => "start",
+            Operation::Stop => "stop",
+            Operation::Restart => "restart",
+            Operation::Reset => "reset",
+            Operation::Delete => "delete",
+        }
+    }
+
+    /// Exclusive operations touch what all servers share: they take no server and run alone.
+    #[must_use]
+    pub fn is_exclusive(self) -> bool {
+        matches!(self, Operation::Install | Operation::Update)
+    }
+
+    /// What the servers shall be from the moment the job is accepted; `None` leaves the wish as it is.
+    #[must_use]
+    pub fn desired_state(self) -> Option<DesiredState> {
+        match self {
+            Operation::Start | Operation::Restart => Some(DesiredState::Running),
+            Operation::Stop | Operation::Delete => Some(DesiredState::Stopped),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Operation {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        Operation::ALL.into_iter().find(|operation| operation.as_str() == text).ok_or_else(|| {
+            let known = Operation::ALL.map(Operation::as_str).join(", ");
+            BadName::new(format!("'{}' is not an operation: one of {known}", shown(text)))
+        })
+    }
+}

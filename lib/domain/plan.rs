@@ -1,0 +1,142 @@
+//! From an operation to its tasks and their dependencies, made when the job is enqueued.
+//!
+//! Edges point backwards only: a task depends on tasks before it in the list. So every plan is acyclic by shape.
+
+use crate::base::names::ServerId;
+use crate::domain::operation::Operation;
+use crate::domain::task::{Needs, TaskKind};
+
+/// One task of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTask {
+    /// What it does.
+    pub kind: TaskKind,
+    /// On which server; `None` for what all servers share.
+    pub server: Option<ServerId>,
+    /// Positions in the plan, each smaller than this task's own, and what is needed of them.
+    pub after: Vec<(usize, Needs)>,
+}
+
+/// The tasks of a job, in an order that respects their dependencies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The tasks.
+    pub tasks: Vec<PlannedTask>,
+}
+
+impl Plan {
+    fn push(&mut self, kind: TaskKind, server: Option<ServerId>, after: Vec<(usize, Needs)>) -> usize {
+        self.tasks.push(PlannedTask { kind, server, after });
+        self.tasks.len() - 1
+    }
+
+    /// Tasks of one server, each after the one before.
+    fn chain(&mut self, server: ServerId, kinds: &[TaskKind]) {
+        let mut last = None;
+        for &kind in kinds {
+            let after = last.map(|task| (task, Needs::Success)).into_iter().collect();
+            last = Some(self.push(kind, Some(server), after));
+        }
+    }
+}
+
+/// The plan of `operation` on `targets`. For `update`, which has no targets, `running` are the servers to stop and to
+/// start again; other operations do not look at it.
+#[must_use]
+pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) -> Plan {
+    use TaskKind::{Initialize, InstallRuntime, PurgeInstance, PurgeUpper, Start, StartIfRan, Stop};
+    let mut plan = Plan::default();
+    let chain: &[TaskKind] = match operation {
+        Operation::Install => {
+            plan.push(InstallRuntime, None, Vec::new());
+            return plan;
+        }
+        Operation::Update => return update(running),
+        Operation::Initialize => &[Initialize],
+        // Initialized at each start, so that a blueprint's changes apply on the next action.
+        Operation::Start => &[Initialize, Start],
+        Operation::Stop => &[Stop],
+        Operation::Restart => &[Stop, Initialize, Start],
+        Operation::Reset => &[Stop, PurgeUpper, Initialize, StartIfRan],
+        Operation::Delete => &[Stop, PurgeInstance],
+    };
+    for &server in targets {
+        plan.chain(server, chain);
+    }
+    plan
+}
+
+/// Stops side by side, then installs, then starts again. The starts need the install's end, not its success: Steam
+/// being down at night must not leave every server down until the morning. They also need their own server's stop, whose
+/// finding tells whether the server ran.
+fn update(running: &[ServerId]) -> Plan {
+    let mut plan = Plan::default();
+    let stops: Vec<usize> = running.iter().map(|&server| plan.push(TaskKind::Stop, Some(server), Vec::new())).collect();
+    let after_stops = stops.iter().map(|&stop| (stop, Needs::Success)).collect();
+    let install = plan.push(TaskKind::InstallRuntime, None, after_stops);
+    for (&server, &stop) in running.iter().zip(&stops) {
+        plan.push(TaskKind::StartIfRan, Some(server), vec![(stop, Needs::End), (install, Needs::End)]);
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shape(operation: Operation, targets: &[i64], running: &[i64]) -> Vec<String> {
+        let ids = |ids: &[i64]| ids.iter().map(|&id| ServerId(id)).collect::<Vec<_>>();
+        let plan = plan(operation, &ids(targets), &ids(running));
+        plan.tasks
+            .iter()
+            .map(|task| {
+                let after: Vec<_> = task.after.iter().map(|(index, _)| index.to_string()).collect();
+                let server = task.server.map_or_else(String::new, |server| format!("({server})"));
+                format!("{}{server}<{}", task.kind, after.join(","))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_operation_has_the_tasks_of_the_rules() {
+        assert_eq!(shape(Operation::Install, &[], &[7]), ["install-runtime<"]);
+        assert_eq!(shape(Operation::Start, &[1], &[]), ["initialize(1)<", "start(1)<0"]);
+        assert_eq!(shape(Operation::Restart, &[1], &[]), ["stop(1)<", "initialize(1)<0", "start(1)<1"]);
+        assert_eq!(
+            shape(Operation::Reset, &[1], &[]),
+            ["stop(1)<", "purge-upper(1)<0", "initialize(1)<1", "start-if-ran(1)<2"]
+        );
+        assert_eq!(shape(Operation::Delete, &[4], &[]), ["stop(4)<", "purge-instance(4)<0"]);
+        assert_eq!(shape(Operation::Stop, &[1, 2], &[]), ["stop(1)<", "stop(2)<"]);
+    }
+
+    #[test]
+    fn an_update_stops_side_by_side_installs_and_starts_what_ran_even_when_the_install_fails() {
+        assert_eq!(
+            shape(Operation::Update, &[], &[1, 2]),
+            ["stop(1)<", "stop(2)<", "install-runtime<0,1", "start-if-ran(1)<0,2", "start-if-ran(2)<1,2"]
+        );
+        let plan = plan(Operation::Update, &[], &[ServerId(1)]);
+        assert!(plan.tasks[2].after.iter().all(|&(_, needs)| needs == Needs::End));
+        assert_eq!(shape(Operation::Update, &[], &[]), ["install-runtime<"]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_plan_is_acyclic_and_keeps_servers_apart(
+            operation in proptest::sample::select(Operation::ALL.to_vec()),
+            servers in proptest::collection::btree_set(1_i64..1000, 0..40),
+        ) {
+            let ids: Vec<_> = servers.into_iter().map(ServerId).collect();
+            let plan = plan(operation, &ids, &ids);
+            for (index, task) in plan.tasks.iter().enumerate() {
+                for &(dependency, _) in &task.after {
+                    prop_assert!(dependency < index);
+                    let other = plan.tasks[dependency].server;
+                    prop_assert!(other == task.server || other.is_none() || task.server.is_none());
+                }
+            }
+        }
+    }
+}

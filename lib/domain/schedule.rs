@@ -1,0 +1,152 @@
+//! Who may start now. Jobs are considered oldest first. A job may start when no running job conflicts with it and no
+//! older queued job conflicts with it. Two jobs conflict when either is exclusive or they share a server. So: one job
+//! per server at a time, different servers side by side, an exclusive job alone, and nobody is overtaken by a job that
+//! would make him wait longer: an old install cannot be starved by newer server jobs.
+
+use std::collections::HashSet;
+
+use crate::base::names::{JobId, ServerId};
+
+/// What the schedule needs to know of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The job; ids grow in the order of acceptance.
+    pub id: JobId,
+    /// Whether it runs alone.
+    pub exclusive: bool,
+    /// The servers it is for.
+    pub servers: Vec<ServerId>,
+}
+
+/// The state of the decision while candidates are considered, oldest first.
+#[derive(Clone, Debug, Default)]
+pub struct Schedule {
+    /// Servers that a running job or an older queued one has taken.
+    taken: HashSet<ServerId>,
+    /// A running or older job is exclusive: nobody else may start.
+    closed: bool,
+    /// Whether any job runs or is older.
+    anybody: bool,
+}
+
+impl Schedule {
+    /// With the jobs that run (or are being cancelled) now.
+    pub fn with_running<'a>(running: impl IntoIterator<Item = &'a Candidate>) -> Self {
+        let mut schedule = Schedule::default();
+        for job in running {
+            schedule.take(job);
+        }
+        schedule
+    }
+
+    /// Whether `job` may start now. Must be asked oldest first; the answer counts from then on: whether it starts or
+    /// waits, what it needs is taken.
+    pub fn consider(&mut self, job: &Candidate) -> bool {
+        let conflicts = self.closed
+            || (job.exclusive && self.anybody)
+            || job.servers.iter().any(|server| self.taken.contains(server));
+        self.take(job);
+        !conflicts
+    }
+
+    /// Whether no later job can start whatever it is, so that asking further is useless.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether a running or older job has taken `server`.
+    #[must_use]
+    pub fn is_taken(&self, server: ServerId) -> bool {
+        self.closed || self.taken.contains(&server)
+    }
+
+    fn take(&mut self, job: &Candidate) {
+        self.anybody = true;
+        self.closed |= job.exclusive;
+        self.taken.extend(job.servers.iter().copied());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn job(id: i64, servers: &[i64]) -> Candidate {
+        Candidate {
+            id: JobId(id),
+            exclusive: servers.is_empty(),
+            servers: servers.iter().map(|&s| ServerId(s)).collect(),
+        }
+    }
+
+    fn conflict(a: &Candidate, b: &Candidate) -> bool {
+        a.exclusive || b.exclusive || a.servers.iter().any(|server| b.servers.contains(server))
+    }
+
+    #[test]
+    fn an_old_install_is_not_starved_by_newer_server_jobs() {
+        let mut schedule = Schedule::with_running([&job(1, &[1])]);
+        assert!(!schedule.consider(&job(2, &[])));
+        assert!(!schedule.consider(&job(3, &[2])), "a newer job must not overtake the install");
+        assert!(schedule.is_closed());
+    }
+
+    #[test]
+    fn different_servers_go_side_by_side_and_one_server_in_order() {
+        let mut schedule = Schedule::with_running([&job(1, &[1])]);
+        assert!(!schedule.consider(&job(2, &[1, 2])));
+        assert!(!schedule.consider(&job(3, &[2])), "server 2 waits for the older job 2");
+        assert!(schedule.consider(&job(4, &[3])));
+    }
+
+    fn jobs() -> impl Strategy<Value = Vec<Candidate>> {
+        // No server at all stands for an exclusive job: about one in eight.
+        proptest::collection::vec(proptest::collection::btree_set(1_i64..8, 0..4), 1..40).prop_map(|all| {
+            all.into_iter().zip(1..).map(|(servers, id)| job(id, &servers.into_iter().collect::<Vec<_>>())).collect()
+        })
+    }
+
+    proptest! {
+        /// Plays a whole life: at each step whoever may start does, up to a bound of slots, and one running job, picked
+        /// at random, ends.
+        #[test]
+        fn no_two_conflicting_jobs_ever_run_and_no_queued_job_starves(
+            all in jobs(), slots in 1_usize..5, picks in proptest::collection::vec(0_usize..1000, 40),
+        ) {
+            let mut queued = all.clone();
+            let mut running: Vec<Candidate> = Vec::new();
+            let mut started: Vec<Candidate> = Vec::new();
+            for pick in picks {
+                let mut schedule = Schedule::with_running(&running);
+                let mut waiting = Vec::new();
+                for job in queued {
+                    if schedule.consider(&job) && running.len() < slots {
+                        for other in &running {
+                            prop_assert!(!conflict(&job, other), "{job:?} beside {other:?}");
+                        }
+                        for older in &waiting {
+                            prop_assert!(!conflict(&job, older), "{job:?} overtook {older:?}");
+                        }
+                        started.push(job.clone());
+                        running.push(job);
+                    } else {
+                        waiting.push(job);
+                    }
+                }
+                queued = waiting;
+                prop_assert!(!running.is_empty() || queued.is_empty(), "nobody runs though somebody waits");
+                if !running.is_empty() {
+                    running.swap_remove(pick % running.len());
+                }
+            }
+            prop_assert_eq!(started.len(), all.len(), "each round ends one job, so all had their turn");
+            for (earlier, a) in started.iter().enumerate() {
+                for b in &started[earlier..] {
+                    prop_assert!(!conflict(a, b) || a.id <= b.id, "conflicting jobs run in the order of acceptance");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! A task's kinds and states, and which task may go next.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What a task does: one host operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TaskKind {
+    /// steamcmd, behind the runner.
+    InstallRuntime,
+    /// Writes a server's settings and layer.
+    Initialize,
+    /// Enables and starts a server's unit.
+    Start,
+    /// The same, only if the server ran when this job's stop task found it.
+    StartIfRan,
+    /// Disables and stops a server's unit.
+    Stop,
+    /// Empties a server's upper layer.
+    PurgeUpper,
+    /// Removes a server's instance and runtime directories.
+    PurgeInstance,
+}
+
+impl TaskKind {
+    /// All of them.
+    pub const ALL: [TaskKind; 7] = [
+        TaskKind::InstallRuntime,
+        TaskKind::Initialize,
+        TaskKind::Start,
+        TaskKind::StartIfRan,
+        TaskKind::Stop,
+        TaskKind::PurgeUpper,
+        TaskKind::PurgeInstance,
+    ];
+
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TaskKind::InstallRuntime => "install-runtime",
+            TaskKind::Initialize => "initialize",
+            TaskKind::Start => "start",
+            TaskKind::StartIfRan => "start-if-ran",
+            TaskKind::Stop => "stop",
+            TaskKind::PurgeUpper => "purge-upper",
+            TaskKind::PurgeInstance => "purge-instance",
+        }
+    }
+
+    /// The kind of that word, if there is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        TaskKind::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl fmt::Display for TaskKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The states of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskState {
+    /// Waits for its dependencies or a free slot.
+    Pending,
+    /// Its host operation is under way.
+    Running,
+    /// Its host operation is being ended.
+    Cancelling,
+    /// Done.
+    Succeeded,
+    /// Went wrong.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
+    /// Never ran, because something it needs did not succeed.
+    Skipped,
+}
+
+impl TaskState {
+    /// All of them.
+    pub const ALL: [TaskState; 7] = [
+        TaskState::Pending,
+        TaskState::Running,
+        TaskState::Cancelling,
+        TaskState::Succeeded,
+        TaskState::Failed,
+        TaskState::Cancelled,
+        TaskState::Skipped,
+    ];
+
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TaskState::Pending => "pending",
+            TaskState::Running => "running",
+            TaskState::Cancelling => "cancelling",
+            TaskState::Succeeded => "succeeded",
+            TaskState::Failed => "failed",
+            TaskState::Cancelled => "cancelled",
+            TaskState::Skipped => "skipped",
+        }
+    }
+
+    /// Whether the task has ended for good.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped)
+    }
+
+    /// Whether a transition to `next` is allowed.
+    #[must_use]
+    pub fn may_become(self, next: TaskState) -> bool {
+        use TaskState::{Cancelled, Cancelling, Failed, Pending, Running, Skipped, Succeeded};
+        matches!(
+            (self, next),
+            (Pending, Running | Cancelled | Skipped)
+                | (Running, Succeeded | Failed | Cancelled | Cancelling)
+                | (Cancelling, Cancelled)
+        )
+    }
+}
+
+impl fmt::Display for TaskState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a task needs of another one before it may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Needs {
+    /// That it succeeded; else this task is skipped.
+    Success,
+    /// That it ended, however: a failed install must not leave the servers it stopped down.
+    End,
+}
+
+impl Needs {
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Needs::Success => "success",
+            Needs::End => "end",
+        }
+    }
+}
+
+/// What is to be done with a pending task, given the states of what it depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// Something it depends on has not ended.
+    Wait,
+    /// It may run.
+    Ready,
+    /// It can never run.
+    Skip,
+}
+
+/// Decides about a pending task.
+#[must_use]
+pub fn readiness(dependencies: &[(Needs, TaskState)]) -> Readiness {
+    let hopeless = |&(needs, state): &(Needs, TaskState)| {
+        needs == Needs::Success && state.is_terminal() && state != TaskState::Succeeded
+    };
+    if dependencies.iter().any(hopeless) {
+        Readiness::Skip
+    } else if dependencies.iter().all(|(_, state)| state.is_terminal()) {
+        Readiness::Ready
+    } else {
+        Readiness::Wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_transition_leaves_a_terminal_state_and_every_state_can_end() {
+        for from in TaskState::ALL {
+            let next: Vec<_> = TaskState::ALL.into_iter().filter(|&to| from.may_become(to)).collect();
+            assert_eq!(next.is_empty(), from.is_terminal(), "{from}");
+        }
+        assert!(!TaskState::Running.may_become(TaskState::Skipped));
+    }
+
+    #[test]
+    fn every_kind_parses_from_its_own_word() {
+        for kind in TaskKind::ALL {
+            assert_eq!(TaskKind::parse(kind.as_str()), Some(kind));
+        }
+        assert_eq!(TaskKind::parse("rm -rf"), None);
+    }
+
+    #[test]
+    fn a_task_runs_when_what_it_needs_has_come_and_is_skipped_when_it_cannot_come() {
+        use TaskState::{Failed, Pending, Running, Skipped, Succeeded};
+        assert_eq!(readiness(&[]), Readiness::Ready);
+        assert_eq!(readiness(&[(Needs::Success, Succeeded), (Needs::Success, Running)]), Readiness::Wait);
+        assert_eq!(readiness(&[(Needs::Success, Failed), (Needs::Success, Pending)]), Readiness::Skip);
+        assert_eq!(readiness(&[(Needs::Success, Skipped)]), Readiness::Skip);
+        assert_eq!(readiness(&[(Needs::End, Failed)]), Readiness::Ready);
+        assert_eq!(readiness(&[(Needs::End, Pending)]), Readiness::Wait);
+    }
+}
