@@ -18,3 +18,5 @@
 
 pub mod base;
 pub mod domain;
+pub mod process;
+pub mod wire;

@@ -1,0 +1,218 @@
+//! The client's side of the protocol: blocking, for threads. Used by the worker and by `l4d2ctl`.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::net::Shutdown;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::socket::MsgFlags;
+use serde::Serialize;
+
+use super::line::{Filled, LineReader};
+use super::{ANSWER_LIMIT, Answer, Cancel, Control};
+use crate::base::{Error, Result};
+
+/// One request under way. Dropping it closes the connection, and that ends the command.
+pub struct Connection {
+    socket: Arc<UnixStream>,
+    lines: LineReader,
+    path: PathBuf,
+    over: bool,
+}
+
+/// Sends control lines of one connection, from any thread.
+#[derive(Clone)]
+pub struct Canceller {
+    socket: Arc<UnixStream>,
+}
+
+impl Connection {
+    /// Connects to the runner's or helper's socket at `path` and sends `request`.
+    ///
+    /// # Errors
+    /// Exit 69 when nobody listens there, 77 when this user may not connect; the message names the socket and says
+    /// what to do.
+    pub fn open(path: &Path, request: &impl Serialize) -> Result<Self> {
+        let socket = UnixStream::connect(path).map_err(|error| refused(path, &error))?;
+        let mut line = serde_json::to_vec(request)
+            .map_err(|error| Error::failed(format!("a request for {} cannot be written: {error}", path.display())))?;
+        line.push(b'\n');
+        let connection =
+            Self { socket: Arc::new(socket), lines: LineReader::new(ANSWER_LIMIT), path: path.to_owned(), over: false };
+        match (&*connection.socket).write_all(&line) {
+            Ok(()) => Ok(connection),
+            // The server may have answered and closed already: its words are still to be read.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(connection),
+            Err(error) => Err(refused(path, &error)),
+        }
+    }
+
+    /// A handle that asks the command to end, for another thread.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller { socket: Arc::clone(&self.socket) }
+    }
+
+    /// Waits for the next answer; `None` after the one with `exit`. The answer borrows this connection's buffer.
+    ///
+    /// # Errors
+    /// When the other side goes away before `exit`, or says what is not an answer.
+    pub fn next_answer(&mut self) -> Result<Option<Answer<'_>>> {
+        if self.over {
+            return Ok(None);
+        }
+        let line = loop {
+            if let Some(line) = self.lines.take().map_err(|bad| self.broken(&bad))? {
+                break line;
+            }
+            match self.lines.fill(self.socket.as_fd(), MsgFlags::empty()) {
+                Ok(Filled::Some | Filled::Nothing) => {}
+                Ok(Filled::Closed) => return Err(self.broken(&"it closed the connection before the command's end")),
+                Err(errno) => return Err(self.broken(&errno.desc())),
+            }
+        };
+        let parsed = match self.lines.text(line) {
+            Ok(text) => serde_json::from_str::<Answer<'_>>(text).map_err(|error| self.broken(&error)),
+            Err(bad) => Err(self.broken(&bad)),
+        };
+        if let Ok(answer) = &parsed {
+            self.over = answer.exit.is_some();
+        }
+        parsed.map(Some)
+    }
+
+    /// Whether the next answer is here already, so that `next_answer` will not wait.
+    #[must_use]
+    pub fn has_buffered(&self) -> bool {
+        self.lines.has_line()
+    }
+
+    fn broken(&self, why: &dyn fmt::Display) -> Error {
+        Error::failed(format!("{} failed: {why}; see `journalctl -u '{}@*'`", self.path.display(), service(&self.path)))
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // A Canceller may still hold the socket open; the other side shall see the end now.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+impl Canceller {
+    /// Asks the command to end, or kills it.
+    ///
+    /// # Errors
+    /// When the other side is gone already.
+    pub fn send(&self, cancel: Cancel) -> io::Result<()> {
+        let mut line = serde_json::to_vec(&Control { cancel })?;
+        line.push(b'\n');
+        (&*self.socket).write_all(&line)
+    }
+
+    /// Closes the connection: the other side ends the command's whole tree, and `next_answer` returns an error.
+    pub fn close(&self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+}
+
+/// `left4me-helper` for `/run/left4me/helper.sock`.
+fn service(path: &Path) -> String {
+    let stem = path.file_stem().map_or_else(|| "socket".into(), |stem| stem.to_string_lossy());
+    format!("left4me-{stem}")
+}
+
+fn refused(path: &Path, error: &io::Error) -> Error {
+    let (shown, unit) = (path.display(), service(path));
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Error::not_permitted(format!("not permitted to use {shown}: run this as root or with `sudo -u left4me`"))
+        }
+        io::ErrorKind::NotFound => {
+            Error::unavailable(format!("{shown} does not exist: see `systemctl status {unit}.socket`"))
+        }
+        io::ErrorKind::ConnectionRefused => {
+            Error::unavailable(format!("nobody listens on {shown}: see `systemctl status {unit}.socket`"))
+        }
+        _ => Error::unavailable(format!("{shown} cannot be used: {error}; see `systemctl status {unit}.socket`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{RunnerRequest, Stream, Tree};
+    use std::borrow::Cow;
+    use std::io::{BufRead as _, BufReader};
+    use std::os::unix::net::UnixListener;
+
+    fn served(answers: &'static str) -> (tempfile::TempDir, PathBuf, std::thread::JoinHandle<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runner.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut request = String::new();
+            BufReader::new(socket.try_clone().unwrap()).read_line(&mut request).unwrap();
+            socket.write_all(answers.as_bytes()).unwrap();
+            request
+        });
+        (dir, path, server)
+    }
+
+    #[test]
+    fn answers_are_borrowed_and_end_with_exit() {
+        let (_dir, path, server) =
+            served("{\"stdout\":\"hello\"}\n{\"stderr\":\"a\\tb\"}\n{\"exit\":0,\"tree\":\"empty\"}\n");
+        let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
+        let first = connection.next_answer().unwrap().unwrap();
+        assert!(matches!(first.stdout, Some(Cow::Borrowed("hello"))), "{first:?}");
+        let second = connection.next_answer().unwrap().unwrap();
+        assert_eq!(second, Answer::line(Stream::Stderr, "a\tb".into()));
+        assert_eq!(connection.next_answer().unwrap().unwrap().tree, Some(Tree::Empty));
+        assert_eq!(connection.next_answer().unwrap(), None);
+        assert_eq!(server.join().unwrap(), "{\"verb\":\"install\"}\n");
+    }
+
+    #[test]
+    fn a_server_that_goes_away_before_the_end_is_an_error() {
+        for answers in ["", "{\"stdout\":\"x\"}\n", "{\"stdout\":\"half", "not json\n"] {
+            let (_dir, path, _server) = served(answers);
+            let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
+            let error = loop {
+                match connection.next_answer() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => panic!("no end was sent"),
+                    Err(error) => break error,
+                }
+            };
+            assert!(error.to_string().contains("runner.sock"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_socket_names_its_unit_and_exits_69() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("helper.sock");
+        let error = Connection::open(&path, &RunnerRequest::Install {}).err().expect("nobody is there");
+        assert_eq!(error.exit.code(), 69);
+        assert!(error.to_string().contains("systemctl status left4me-helper.socket"), "{error}");
+        drop(UnixListener::bind(&path).unwrap());
+        let error = Connection::open(&path, &RunnerRequest::Install {}).err().expect("nobody listens");
+        assert_eq!(error.exit.code(), 69);
+        assert!(error.to_string().contains("nobody listens"), "{error}");
+    }
+
+    #[test]
+    fn dropping_a_connection_closes_it_although_a_canceller_lives() {
+        let (_dir, path, server) = served("{\"stdout\":\"x\"}\n");
+        let connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
+        let canceller = connection.canceller();
+        server.join().unwrap();
+        drop(connection);
+        assert!(canceller.send(Cancel::Kill).is_err());
+    }
+}
