@@ -18,5 +18,7 @@
 
 pub mod base;
 pub mod domain;
+pub mod helper;
 pub mod process;
+pub mod runner;
 pub mod wire;

@@ -1,0 +1,63 @@
+//! systemctl and journalctl: by absolute path, in a fixed environment, on pipes.
+
+use nix::sys::signal::Signal;
+
+use crate::base::Result;
+use crate::base::names::InstanceName;
+use crate::process::{Outcome, Pass, Spec, Stage, Terminal};
+use crate::wire::Stream;
+
+/// The unit of a server.
+pub(super) fn server_unit(server: &InstanceName) -> String {
+    format!("left4me-server@{server}.service")
+}
+
+/// The unit that holds a server's overlay.
+pub(super) fn overlay_unit(server: &InstanceName) -> String {
+    format!("left4me-overlay@{server}.service")
+}
+
+/// The unit that empties a server's upper layer.
+pub(super) fn purge_unit(server: &InstanceName) -> String {
+    format!("left4me-purge@{server}.service")
+}
+
+/// Runs systemctl; its lines go to the peer.
+pub(super) fn systemctl(stage: &mut Stage, arguments: &[&str]) -> Result<Outcome> {
+    systemctl_with(stage, arguments, &mut |_, _| Pass::On)
+}
+
+/// Runs systemctl; `observe` decides on each line.
+pub(super) fn systemctl_with(
+    stage: &mut Stage,
+    arguments: &[&str],
+    observe: &mut dyn FnMut(Stream, &str) -> Pass,
+) -> Result<Outcome> {
+    stage.run(&spec("/usr/bin/systemctl", &[&["--no-ask-password"], arguments].concat()), observe)
+}
+
+/// Runs journalctl; `observe` decides on each line.
+pub(super) fn journalctl(
+    stage: &mut Stage,
+    arguments: &[&str],
+    observe: &mut dyn FnMut(Stream, &str) -> Pass,
+) -> Result<Outcome> {
+    stage.run(&spec("/usr/bin/journalctl", &[&["--no-pager"], arguments].concat()), observe)
+}
+
+fn spec(program: &str, arguments: &[&str]) -> Spec {
+    let environment = [
+        ("LANG", "C.UTF-8"),
+        ("PATH", "/usr/bin:/bin"),
+        ("SYSTEMD_COLORS", "0"),
+        ("SYSTEMD_PAGER", ""),
+        ("SYSTEMD_URLIFY", "0"),
+    ];
+    Spec {
+        argv: std::iter::once(&program).chain(arguments).map(|&word| word.into()).collect(),
+        env: environment.map(|(name, value)| (name.into(), value.into())).to_vec(),
+        cwd: "/".into(),
+        terminal: Terminal::Pipes,
+        first_signal: Signal::SIGTERM,
+    }
+}

@@ -1,0 +1,99 @@
+//! Directories by descriptor: whoever owns a directory may put a symbolic link into it at any moment, so root never
+//! walks a path through one. Each step opens one name and follows no link.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, fchown};
+
+use crate::base::{Error, Result};
+
+/// A directory that is open, and how it is called in messages.
+#[derive(Debug)]
+pub(super) struct Directory {
+    /// The open directory.
+    pub fd: OwnedFd,
+    /// Its path, for messages and to find it among the mounts.
+    pub path: PathBuf,
+}
+
+const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// How the name of a missing directory is told apart from one that cannot be used.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// It is there.
+    Open(Directory),
+    /// Nothing has that name.
+    Missing,
+}
+
+impl Directory {
+    /// The data directory. Its own path comes from the settings and is trusted, links in it included.
+    pub(super) fn root(root: &Path) -> Result<Self> {
+        let path = fs_err::canonicalize(root)?;
+        let fd = open(&path, FLAGS, Mode::empty()).map_err(|errno| unusable(&path, errno))?;
+        Ok(Self { fd, path })
+    }
+
+    /// The directory `name` in this one, which must not be a link.
+    pub(super) fn find(&self, name: &str) -> Result<Found> {
+        let path = self.path.join(name);
+        match openat(&self.fd, name, FLAGS, Mode::empty()) {
+            Ok(fd) => Ok(Found::Open(Self { fd, path })),
+            Err(Errno::ENOENT) => Ok(Found::Missing),
+            Err(errno) => Err(unusable(&path, errno)),
+        }
+    }
+
+    /// The directory `name`, which has to exist.
+    pub(super) fn enter(&self, name: &str) -> Result<Self> {
+        match self.find(name)? {
+            Found::Open(directory) => Ok(directory),
+            Found::Missing => Err(Error::not_found(format!("{} does not exist", self.path.join(name).display()))),
+        }
+    }
+
+    /// The directory `name`, made with `mode` when it is missing, and owned by `owner`. One that root owns is handed
+    /// over; one of anybody else is refused, because nobody else should have been able to make it.
+    pub(super) fn ensure(&self, name: &str, mode: Mode, owner: (Uid, Gid)) -> Result<Self> {
+        let made = match mkdirat(&self.fd, name, Mode::S_IRWXU) {
+            Ok(()) => true,
+            Err(Errno::EEXIST) => false,
+            Err(errno) => return Err(unusable(&self.path.join(name), errno)),
+        };
+        let directory = self.enter(name)?;
+        let refused = |errno| unusable(&directory.path, errno);
+        let found = Uid::from_raw(fstat(&directory.fd).map_err(refused)?.st_uid);
+        if found == owner.0 && !made {
+            return Ok(directory);
+        }
+        if !found.is_root() {
+            let words = format!("{} belongs to user id {found}, not to {}", directory.path.display(), owner.0);
+            return Err(Error::conflict(words));
+        }
+        // The mode first: afterwards it is not ours any more.
+        fchmod(&directory.fd, mode).map_err(refused)?;
+        fchown(&directory.fd, Some(owner.0), Some(owner.1)).map_err(refused)?;
+        Ok(directory)
+    }
+}
+
+impl AsFd for Directory {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Why a directory cannot be used, with its path.
+pub(super) fn unusable(path: &Path, errno: Errno) -> Error {
+    let path = path.display();
+    match errno {
+        Errno::ELOOP | Errno::ENOTDIR => Error::failed(format!("{path} is no directory, or a symbolic link")),
+        Errno::EACCES | Errno::EPERM => Error::not_permitted(format!("{path}: {}", errno.desc())),
+        errno => Error::failed(format!("{path}: {}", errno.desc())),
+    }
+}

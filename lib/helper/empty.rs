@@ -1,0 +1,131 @@
+//! Removing what is in a directory: by descriptor, following no link, leaving the file system it is on to no other,
+//! however deep it is.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat};
+use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
+
+use super::directory::{Directory, unusable};
+use crate::base::{Error, Result};
+
+/// So deep is gone down with a descriptor a level; what is deeper is first moved up.
+const DEPTH: usize = 64;
+
+const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// A directory on the way down.
+struct Level {
+    fd: OwnedFd,
+    name: CString,
+    /// Directories in it that are not empty yet.
+    full: Vec<CString>,
+}
+
+/// Removes everything in `directory`.
+///
+/// # Errors
+/// When something cannot be removed, or is on another file system; what could be removed is gone.
+pub(super) fn empty(directory: &Directory) -> Result<()> {
+    let failed = |errno| unusable(&directory.path, errno);
+    let device = fstat(directory).map_err(failed)?.st_dev;
+    let top = directory.fd.try_clone()?;
+    own(&top);
+    let full = sweep(&top).map_err(failed)?;
+    let mut levels = vec![Level { fd: top, name: c"".into(), full }];
+    let mut moved = 0_u64;
+    loop {
+        let deep = levels.len() > DEPTH;
+        let Some(level) = levels.last_mut() else { return Ok(()) };
+        let Some(name) = level.full.pop() else {
+            let done = levels.pop();
+            if let (Some(level), Some(done)) = (levels.last(), done) {
+                unlinkat(&level.fd, done.name.as_c_str(), UnlinkatFlags::RemoveDir).map_err(failed)?;
+            }
+            continue;
+        };
+        if deep {
+            moved += 1;
+            let up = CString::new(format!(".left4me-purge-{moved}")).map_err(|_| failed(Errno::EINVAL))?;
+            let (Some(top), Some(level)) = (levels.first(), levels.last()) else { continue };
+            renameat(&level.fd, name.as_c_str(), &top.fd, up.as_c_str()).map_err(failed)?;
+            levels[0].full.push(up);
+            continue;
+        }
+        let fd = enter(&level.fd, &name).map_err(failed)?;
+        if fstat(&fd).map_err(failed)?.st_dev != device {
+            let words = format!("{} in {} is on another file system", name.to_string_lossy(), directory.path.display());
+            return Err(Error::failed(words));
+        }
+        let full = sweep(&fd).map_err(failed)?;
+        levels.push(Level { fd, name, full });
+    }
+}
+
+/// Removes `name` in `directory`, whatever it is. Nothing there: success.
+///
+/// # Errors
+/// As [`empty`].
+pub(super) fn remove(directory: &Directory, name: &CStr) -> Result<()> {
+    match unlink(&directory.fd, name) {
+        Ok(()) => return Ok(()),
+        Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
+        Err(errno) => return Err(unusable(&directory.path, errno)),
+    }
+    let fd = enter(&directory.fd, name).map_err(|errno| unusable(&directory.path, errno))?;
+    empty(&Directory { fd, path: directory.path.join(name.to_string_lossy().as_ref()) })?;
+    unlink(&directory.fd, name).map_err(|errno| unusable(&directory.path, errno))
+}
+
+/// Removes every file and every empty directory in `fd`; gives the other directories.
+fn sweep(fd: &OwnedFd) -> Result<Vec<CString>, Errno> {
+    let mut full = Vec::new();
+    // A descriptor of its own: reading moves its position.
+    let mut entries = Dir::from_fd(openat(fd, c".", FLAGS, Mode::empty())?)?;
+    for entry in entries.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        match unlink(fd, name) {
+            Ok(()) => {}
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => full.push(name.to_owned()),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(full)
+}
+
+fn unlink(parent: impl AsFd, name: &CStr) -> Result<(), Errno> {
+    let gone = |result| if result == Err(Errno::ENOENT) { Ok(()) } else { result };
+    match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
+        Err(Errno::EISDIR | Errno::EPERM) => gone(unlinkat(&parent, name, UnlinkatFlags::RemoveDir)),
+        result => gone(result),
+    }
+}
+
+fn enter(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+    let fd = match openat(parent, name, FLAGS, Mode::empty()) {
+        // The owner may have shut itself out. Root never has, and must not follow where the name may lead by now.
+        Err(Errno::EACCES) if !geteuid().is_root() => {
+            fchmodat(parent, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+            openat(parent, name, FLAGS, Mode::empty())?
+        }
+        opened => opened?,
+    };
+    own(&fd);
+    Ok(fd)
+}
+
+/// Lets the owner write into a directory that it made read-only. What cannot be changed is noticed when removing.
+fn own(fd: &OwnedFd) {
+    let shut = fstat(fd).is_ok_and(|found| found.st_mode & 0o700 != 0o700);
+    if shut && !geteuid().is_root() {
+        let _ = fchmod(fd, Mode::S_IRWXU);
+    }
+}

@@ -1,0 +1,38 @@
+//! `enable N`: the server runs now and after each boot.
+
+use std::path::Path;
+
+use super::commands::{server_unit, systemctl, systemctl_with};
+use crate::base::names::InstanceName;
+use crate::base::{Error, Result};
+use crate::process::{Outcome, Pass, Stage};
+use crate::wire::EndedBy;
+
+/// Enables and starts the server's unit.
+///
+/// # Errors
+/// Exit 3 when the instance was never initialized: without instance.env the unit could only fail.
+pub(super) fn run(stage: &mut Stage, root: &Path, server: &InstanceName) -> Result<Outcome> {
+    let file = root.join("instances").join(server.as_str()).join("instance.env");
+    if let Err(error) = fs_err::symlink_metadata(&file) {
+        let hint = format!("server {server} was never initialized: {} is missing; initialize it first", file.display());
+        return Err(match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::not_found(hint),
+            // The unit's sandbox may not let root look; systemd, which can, decides then.
+            std::io::ErrorKind::PermissionDenied => return enable(stage, server),
+            _ => error.into(),
+        });
+    }
+    enable(stage, server)
+}
+
+/// Whoever starts a server by hand or by a job means it: the start limit is for crashes, and counts anew from here.
+fn enable(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
+    let unit = server_unit(server);
+    // Fails for a unit that is not loaded: then there is nothing to forget.
+    let forgotten = systemctl_with(stage, &["reset-failed", &unit], &mut |_, _| Pass::Keep)?;
+    if forgotten.ended_by != EndedBy::Exit {
+        return Ok(forgotten);
+    }
+    systemctl(stage, &["enable", "--now", &unit])
+}

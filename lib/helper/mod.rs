@@ -1,0 +1,192 @@
+//! `left4me-helper`: the closed list of what needs root, and nothing else; a verb a file.
+//!
+//! Three ways in. Over a connection of left4me-helper.socket: one JSON request, from root or left4me. As a command,
+//! for root: by hand, through sudo, or from left4me-overlay@.service. And `purge-files`, as user left4me-game, from
+//! left4me-purge@.service. All of them check the same, and none takes a path: names of instances only.
+
+mod commands;
+mod directory;
+mod disable;
+mod empty;
+mod enable;
+mod journal;
+mod layers;
+mod mirror;
+mod mount;
+mod purge;
+mod purge_files;
+mod show;
+mod umount;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use nix::unistd::Uid;
+
+use crate::base::names::InstanceName;
+use crate::base::{Error, Result, config, notify, users};
+use crate::process::{Outcome, Peer, Stage, door};
+use crate::wire::{HelperRequest, Tree};
+
+const NAME: &str = "left4me-helper";
+
+/// What needs root: units of servers, their overlays and their journal. A command for repair; the services use
+/// left4me-helper.socket.
+#[derive(Parser, Debug)]
+#[command(name = NAME, version)]
+struct Settings {
+    #[command(flatten)]
+    paths: config::Paths,
+    #[command(flatten)]
+    grace: config::Grace,
+    #[command(flatten)]
+    logging: config::Logging,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    /// Start a server now and at each boot
+    Enable {
+        /// The instance
+        server: InstanceName,
+    },
+    /// Stop a server now and at each boot, and unmount its overlay
+    Disable {
+        /// The instance
+        server: InstanceName,
+    },
+    /// Print the properties of a server's unit
+    Show {
+        /// The instance
+        server: InstanceName,
+    },
+    /// Print a server's journal
+    Journal {
+        /// The instance
+        server: InstanceName,
+        /// How many of the last lines
+        #[arg(long, value_name = "N", default_value_t = journal::DEFAULT, value_parser = clap::value_parser!(u32).range(0..=i64::from(journal::MOST)))]
+        lines: u32,
+        /// Go on with new lines
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Empty a stopped server's upper layer
+    Purge {
+        /// The instance
+        server: InstanceName,
+    },
+    /// Mount a server's overlay
+    Mount {
+        /// The instance
+        server: InstanceName,
+    },
+    /// Unmount a server's overlay
+    Umount {
+        /// The instance
+        server: InstanceName,
+    },
+    /// What left4me-purge@.service runs as user left4me-game
+    #[command(hide = true)]
+    PurgeFiles {
+        /// The instance
+        server: InstanceName,
+    },
+}
+
+/// Serves the connection that was passed to this process, or carries out the verb in its arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let settings = match settings() {
+        Ok(settings) => settings,
+        Err(error) => return error.report(NAME),
+    };
+    crate::base::journal::start(settings.logging.log);
+    let result = match &settings.verb {
+        None => return serve(&settings),
+        Some(Verb::PurgeFiles { server }) => purge_files::run(&settings.paths.root, server),
+        Some(_) if !Uid::effective().is_root() => {
+            Err(Error::not_permitted("not permitted: root is needed; try `sudo left4me-helper …`"))
+        }
+        Some(Verb::Mount { server }) => mount::run(&settings.paths.root, server),
+        Some(Verb::Umount { server }) => umount::run(&settings.paths.root, server),
+        Some(verb) => return command(&settings, verb),
+    };
+    result.map_or_else(|error| error.report(NAME), |()| ExitCode::SUCCESS)
+}
+
+/// The settings. Through sudo they come from the file and the defaults only: a person who may run the verbs shall not
+/// choose where root mounts and writes. sudo's env_reset does the same; this holds where it was turned off.
+fn settings() -> Result<Settings> {
+    if std::env::var_os("SUDO_UID").is_none() {
+        return Ok(config::parse());
+    }
+    let names_a_path = |argument: std::ffi::OsString| {
+        let bytes = argument.as_encoded_bytes();
+        bytes.starts_with(b"--root") || bytes.starts_with(b"--db")
+    };
+    if std::env::args_os().any(names_a_path) {
+        return Err(Error::not_permitted("through sudo, paths are taken from /etc/left4me/left4me.env only"));
+    }
+    Ok(config::parse_without_environment())
+}
+
+fn serve(settings: &Settings) -> ExitCode {
+    let Some(socket) = notify::passed_socket() else {
+        let words = "a verb is needed (see --help), or a connection, which systemd passes for left4me-helper.socket";
+        return Error::usage(words).report(NAME);
+    };
+    let allowed: Vec<Uid> = users::uid(users::LEFT4ME).into_iter().collect();
+    let Some((request, peer)) = door::request::<HelperRequest>(socket, &allowed) else { return ExitCode::SUCCESS };
+    match carry_out(settings, peer, &request) {
+        // The client has the answer; a failed command is no failure of this unit.
+        Ok((_, Tree::Empty)) => ExitCode::SUCCESS,
+        Ok((_, Tree::Left)) => ExitCode::FAILURE,
+        Err(error) => error.report(NAME),
+    }
+}
+
+fn command(settings: &Settings, verb: &Verb) -> ExitCode {
+    let Some(request) = verb.request() else { return Error::usage("this verb is no request").report(NAME) };
+    match carry_out(settings, Peer::person(NAME), &request) {
+        Ok((code, _)) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
+        Err(error) => error.report(NAME),
+    }
+}
+
+impl Verb {
+    /// The request that says the same; mount, umount and purge-files have none.
+    fn request(&self) -> Option<HelperRequest> {
+        Some(match self {
+            Verb::Enable { server } => HelperRequest::Enable { server: server.clone() },
+            Verb::Disable { server } => HelperRequest::Disable { server: server.clone() },
+            Verb::Show { server } => HelperRequest::Show { server: server.clone() },
+            Verb::Journal { server, lines, follow } => {
+                HelperRequest::Journal { server: server.clone(), lines: Some(*lines), follow: *follow }
+            }
+            Verb::Purge { server } => HelperRequest::Purge { server: server.clone() },
+            Verb::Mount { .. } | Verb::Umount { .. } | Verb::PurgeFiles { .. } => return None,
+        })
+    }
+}
+
+/// Carries the request out and tells the peer how it ended; gives the exit code and what is left.
+fn carry_out(settings: &Settings, peer: Peer, request: &HelperRequest) -> Result<(i32, Tree)> {
+    let mut stage = Stage::new(peer, settings.grace.duration())?;
+    let result = dispatch(&mut stage, &settings.paths.root, request);
+    let tree = result.as_ref().map_or(Tree::Empty, |outcome| outcome.tree);
+    Ok((stage.end(result), tree))
+}
+
+fn dispatch(stage: &mut Stage, root: &Path, request: &HelperRequest) -> Result<Outcome> {
+    match request {
+        HelperRequest::Enable { server } => enable::run(stage, root, server),
+        HelperRequest::Disable { server } => disable::run(stage, server),
+        HelperRequest::Show { server } => show::run(stage, server),
+        HelperRequest::Journal { server, lines, follow } => journal::run(stage, server, *lines, *follow),
+        HelperRequest::Purge { server } => purge::run(stage, server),
+    }
+}

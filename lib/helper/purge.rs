@@ -1,0 +1,42 @@
+//! `purge N`: empties a stopped server's upper layer, through a unit that runs as the layer's owner.
+
+use super::commands::{journalctl, overlay_unit, purge_unit, server_unit, systemctl, systemctl_with};
+use crate::base::names::InstanceName;
+use crate::base::{Error, Result};
+use crate::process::{Outcome, Pass, Stage};
+use crate::wire::{EndedBy, Stream};
+
+/// Runs left4me-purge@N.service. When it fails, its last words follow as error lines.
+///
+/// # Errors
+/// Exit 4 while the server or its overlay is active: files would vanish under a running game.
+pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
+    let units = [server_unit(server), overlay_unit(server)];
+    let mut states = Vec::new();
+    let asked = systemctl_with(stage, &["is-active", &units[0], &units[1]], &mut |stream, line| {
+        if stream == Stream::Stdout {
+            states.push(line.to_owned());
+            return Pass::Keep;
+        }
+        Pass::On
+    })?;
+    if asked.ended_by != EndedBy::Exit {
+        return Ok(asked);
+    }
+    if states.len() != units.len() {
+        return Err(Error::unavailable(format!("systemd did not say whether {} is active", units.join(" or "))));
+    }
+    // is-active's exit code speaks of both units together; the words speak of each.
+    let at_rest = |state: &String| ["inactive", "failed", "unknown"].contains(&state.as_str());
+    if let Some((unit, state)) = units.iter().zip(&states).find(|(_, state)| !at_rest(state)) {
+        return Err(Error::conflict(format!("server {server} cannot be purged: {unit} is {state}; stop it first")));
+    }
+    let unit = purge_unit(server);
+    let purged = systemctl(stage, &["start", &unit])?;
+    if !purged.succeeded() && purged.ended_by == EndedBy::Exit {
+        let _ = journalctl(stage, &["--quiet", "-u", &unit, "-n", "10", "-o", "cat"], &mut |_, _| {
+            Pass::As(Stream::Stderr)
+        })?;
+    }
+    Ok(purged)
+}

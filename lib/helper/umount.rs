@@ -1,0 +1,79 @@
+//! `umount N`: what `mount N` did is undone; never by force, never lazily.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+
+use super::directory::{Directory, Found};
+use super::empty;
+use crate::base::names::InstanceName;
+use crate::base::{Error, Result};
+use crate::process::mounts;
+
+/// How long a mount may be busy: the last process of a server may still be on its way out.
+const BUSY_WAIT: Duration = Duration::from_secs(3);
+
+/// How many of the processes that hold a mount are named.
+const NAMED: usize = 5;
+
+/// Unmounts all that is mounted on the server's merged directory, then removes work/work, which the kernel leaves
+/// behind as root's. Nothing mounted: success.
+///
+/// # Errors
+/// Exit 1 while a process uses the mount; the message names it.
+pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
+    let directory = match Directory::root(root) {
+        Err(_) if matches!(root.try_exists(), Ok(false)) => return Ok(()),
+        opened => opened?,
+    };
+    let merged = merged(&directory, server);
+    // One on top of the other; those that come while this runs are not waited for.
+    for _ in mounts::at(&merged)? {
+        unmount(&merged)?;
+    }
+    let Found::Open(runtime) = directory.find("runtime")? else { return Ok(()) };
+    let Found::Open(runtime) = runtime.find(server.as_str())? else { return Ok(()) };
+    let Found::Open(work) = runtime.find("work")? else { return Ok(()) };
+    empty::remove(&work, c"work")
+}
+
+/// Where the overlay of `server` is mounted, as the kernel calls it.
+pub(super) fn merged(root: &Directory, server: &InstanceName) -> PathBuf {
+    root.path.join("runtime").join(server.as_str()).join("merged")
+}
+
+fn unmount(merged: &Path) -> Result<()> {
+    let deadline = Instant::now() + BUSY_WAIT;
+    loop {
+        match umount2(merged, MntFlags::UMOUNT_NOFOLLOW) {
+            // Not mounted any more: somebody else was quicker.
+            Ok(()) | Err(Errno::EINVAL) => return Ok(()),
+            Err(Errno::EBUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            Err(Errno::EBUSY) => {
+                let users = users_of(merged);
+                let who = if users.is_empty() { "a process that cannot be seen".to_owned() } else { users.join(", ") };
+                return Err(Error::failed(format!("{} is in use by {who}: stop the server first", merged.display())));
+            }
+            Err(errno) => return Err(super::directory::unusable(merged, errno)),
+        }
+    }
+}
+
+/// The processes with a directory, program or open file below `path`, as far as /proc shows them: `4711 (srcds_linux)`.
+fn users_of(path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let processes = entries.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    let users = processes.filter(|process| {
+        let process = process.path();
+        let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|file| file.path());
+        let mut links = ["cwd", "root", "exe"].into_iter().map(|name| process.join(name)).chain(open);
+        links.any(|link| std::fs::read_link(link).is_ok_and(|target| target.starts_with(path)))
+    });
+    let told = users.map(|process| {
+        let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+        format!("{} ({})", process.file_name().to_string_lossy(), name.trim_end())
+    });
+    told.take(NAMED).collect()
+}

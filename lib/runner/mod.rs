@@ -1,0 +1,67 @@
+//! `left4me-runner`: runs one foreign command for one connection, in the unit's own control group.
+//!
+//! systemd accepts on /run/left4me/runner.sock and starts an instance per connection (Accept=yes). The request is one
+//! of a closed list of verbs, a file each; there is no verb that takes a command line.
+
+mod install;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use nix::unistd::Uid;
+
+use crate::base::{Error, config, journal, notify, users};
+use crate::process::{Outcome, Stage, door};
+use crate::wire::{RunnerRequest, Stream, Tree};
+
+/// Runs steamcmd for one connection of left4me-runner.socket. systemd starts it; `l4d2ctl install` talks to it.
+#[derive(Parser, Debug)]
+#[command(name = "left4me-runner", version)]
+struct Settings {
+    #[command(flatten)]
+    paths: config::Paths,
+    #[command(flatten)]
+    grace: config::Grace,
+    #[command(flatten)]
+    logging: config::Logging,
+    /// Path of steamcmd [default: LEFT4ME_ROOT/steam/steamcmd.sh]
+    #[arg(long, env = "LEFT4ME_STEAMCMD", value_name = "LEFT4ME_STEAMCMD", value_parser = config::absolute,
+          hide_env_values = true, help_heading = "Settings")]
+    steamcmd: Option<PathBuf>,
+    /// Seconds between two attempts of an installation
+    #[arg(long, env = "LEFT4ME_STEAM_RETRY_SECONDS", value_name = "LEFT4ME_STEAM_RETRY_SECONDS", default_value = "15",
+          value_parser = clap::value_parser!(u32).range(0..=3600), hide_env_values = true, help_heading = "Settings")]
+    steam_retry_seconds: u32,
+}
+
+/// Serves the connection that was passed to this process. Exits 0 when the request was answered, whatever the answer:
+/// the client has it, and a failed command is no failure of this unit.
+#[must_use]
+pub fn main() -> ExitCode {
+    let settings: Settings = config::parse();
+    journal::start(settings.logging.log);
+    let Some(socket) = notify::passed_socket() else {
+        let error = Error::usage(
+            "no connection was passed: systemd starts this program for left4me-runner.socket; use `l4d2ctl install`",
+        );
+        return error.report("left4me-runner");
+    };
+    let allowed: Vec<Uid> = users::uid(users::LEFT4ME).into_iter().chain([Uid::effective()]).collect();
+    let Some((request, peer)) = door::request::<RunnerRequest>(socket, &allowed) else { return ExitCode::SUCCESS };
+    let mut stage = match Stage::new(peer, settings.grace.duration()) {
+        Ok(stage) => stage,
+        Err(error) => return error.report("left4me-runner"),
+    };
+    let result = match request {
+        RunnerRequest::Install {} => install::run(&mut stage, &settings),
+    };
+    // A reason is a line of the log like any other: whoever reads the log shall find it there.
+    let outcome = result.unwrap_or_else(|error| {
+        stage.say(Stream::Stderr, &error.to_string());
+        Outcome::exit(error.exit.code().into())
+    });
+    // The code is the client's; ours says only whether the unit did its work.
+    let _ = stage.end(Ok(outcome));
+    if outcome.tree == Tree::Left { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

@@ -1,0 +1,570 @@
+//! The helper, over a connection, as a command, and as the purge unit's program.
+//!
+//! Each test runs it in a mount namespace of its own, in which /usr/bin/systemctl and journalctl are scripts that write
+//! down how they were called, and /etc/passwd knows the package's users. Root makes it directly; anybody else through a
+//! user namespace, in which it is root too. What a real systemd does with the calls is tested with a real systemd.
+#![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
+
+mod support;
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use support::{Heard, Root, Talk, alive, is_real_root, marker, until};
+
+const HELPER: &str = env!("CARGO_BIN_EXE_left4me-helper");
+
+/// A namespace for the helper, and what it can see there.
+struct Place {
+    root: Root,
+}
+
+impl Place {
+    fn new() -> Self {
+        let root = Root::new();
+        // In a user namespace only this one user exists.
+        let game = if is_real_root() { 64_123 } else { 0 };
+        let left4me = if is_real_root() { 64_122 } else { 4242 };
+        root.write("tmp/passwd", format!("root:x:0:0::/:/bin/sh\nleft4me:x:{left4me}:{left4me}::/:/bin/sh\nleft4me-game:x:{game}:{game}::/:/bin/sh\n"));
+        for name in ["systemctl", "journalctl"] {
+            root.script(&format!("tmp/{name}"), &format!(
+                "#!/bin/sh\necho \"{name} $*\" >> {0}/calls\nenv | sort > {0}/environment\n[ ! -e {0}/{name}.do ] || . {0}/{name}.do\n",
+                root.join("tmp").display()
+            ));
+        }
+        for name in ["runtime/7", "overlays/maps", "instances/7/layer"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        let _ = std::fs::remove_dir(root.join("runtime/7"));
+        Self { root }
+    }
+
+    /// The words before a command that is to run inside.
+    fn enter(&self) -> Vec<String> {
+        let tmp = self.root.join("tmp");
+        let tmp = tmp.display();
+        let inside = format!(
+            "mount --bind {tmp}/passwd /etc/passwd && mount --bind {tmp}/systemctl /usr/bin/systemctl && \
+             {{ [ -e /usr/bin/journalctl ] && mount --bind {tmp}/journalctl /usr/bin/journalctl; }} && exec \"$@\""
+        );
+        let unshare: &[&str] = if is_real_root() {
+            &["unshare", "--mount", "--propagation", "private"]
+        } else {
+            &["unshare", "--user", "--map-root-user", "--mount"]
+        };
+        unshare.iter().copied().chain(["sh", "-c", inside.as_str(), "sh"]).map(str::to_owned).collect()
+    }
+
+    /// A shell script inside; `$HELPER` is the helper.
+    fn shell(&self, script: &str) -> Output {
+        let enter = self.enter();
+        Command::new(&enter[0])
+            .args(&enter[1..])
+            .args(["sh", "-c", script])
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HELPER", HELPER)
+            .env("ROOT", self.root.path())
+            .envs(self.root.envs())
+            .output()
+            .unwrap()
+    }
+
+    fn helper(&self, arguments: &str) -> (i32, String, String) {
+        told(&self.shell(&format!("exec $HELPER {arguments}")))
+    }
+
+    fn talk(&self) -> Talk {
+        let enter = self.enter();
+        let mut argv: Vec<&str> = enter.iter().map(String::as_str).collect();
+        // The id in LISTEN_PID stays the same through every exec.
+        argv.push(HELPER);
+        Talk::start(&argv, &self.root.envs())
+    }
+
+    fn ask(&self, request: &str) -> Heard {
+        let mut talk = self.talk();
+        talk.say(request);
+        let heard = talk.rest();
+        assert_eq!(talk.end().0, 0, "{heard:?}");
+        heard
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.root.join("tmp/calls")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// What systemctl or journalctl do when called, as shell text.
+    fn when(&self, name: &str, text: &str) {
+        self.root.write(format!("tmp/{name}.do"), text);
+    }
+
+    fn layers(&self, layers: &[PathBuf]) {
+        let layers: Vec<String> = layers.iter().map(|path| path.display().to_string()).collect();
+        self.root.write(
+            "instances/7/instance.env",
+            format!("L4D2_PORT=27015\nLEFT4ME_LOWERDIRS=\"{}\"\n", layers.join(":")),
+        );
+    }
+
+    /// instance.env with the usual three layers.
+    fn initialized(&self) {
+        self.root.write("instances/7/layer/config", "from layer");
+        self.root.write("overlays/maps/config", "from maps");
+        self.root.write("overlays/maps/map", "from maps");
+        self.root.write("installation/config", "from installation");
+        self.root.write("installation/map", "from installation");
+        self.root.write("installation/game", "from installation");
+        self.layers(&["instances/7/layer", "overlays/maps", "installation"].map(|name| self.root.join(name)));
+    }
+}
+
+fn told(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn enable_refuses_a_server_that_was_never_initialized() {
+    let place = Place::new();
+    let heard = place.ask(r#"{"verb":"enable","server":"7"}"#);
+    assert_eq!((heard.exit(), heard.started), (3, 0), "{heard:?}");
+    assert!(heard.complains("never initialized"), "{heard:?}");
+    let (code, _, words) = place.helper("enable 7");
+    assert_eq!(code, 3);
+    assert!(words.starts_with("left4me-helper: server 7 was never initialized"), "{words}");
+    assert!(place.calls().is_empty());
+}
+
+#[test]
+fn enable_forgets_a_failure_then_enables_and_starts_in_a_fixed_environment() {
+    let place = Place::new();
+    place.initialized();
+    place.when("systemctl", "echo out; echo err >&2; case \"$*\" in *reset-failed*) exit 1;; esac");
+    let heard = place.ask(r#"{"verb":"enable","server":"7"}"#);
+    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+    assert_eq!((heard.stdout, heard.stderr), (vec!["out".to_owned()], vec!["err".to_owned()]));
+    assert_eq!(
+        place.calls(),
+        [
+            "systemctl --no-ask-password reset-failed left4me-server@7.service",
+            "systemctl --no-ask-password enable --now left4me-server@7.service",
+        ]
+    );
+    let environment = std::fs::read_to_string(place.root.join("tmp/environment")).unwrap();
+    let ours: Vec<&str> =
+        environment.lines().filter(|line| !line.starts_with("PWD=") && !line.starts_with("_=")).collect();
+    assert_eq!(ours, ["LANG=C.UTF-8", "PATH=/usr/bin:/bin", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=", "SYSTEMD_URLIFY=0"]);
+}
+
+#[test]
+fn a_command_passes_lines_and_the_exit_code_on() {
+    let place = Place::new();
+    place.initialized();
+    place.when("systemctl", "echo out; echo err >&2; exit 5");
+    assert_eq!(place.helper("enable 7"), (5, "out".to_owned(), "err".to_owned()));
+    let heard = place.ask(r#"{"verb":"enable","server":"7"}"#);
+    assert_eq!(heard.ending(), (5, "exit", "empty"));
+}
+
+#[test]
+fn disable_stops_the_overlay_after_the_server_and_forgets_failures() {
+    let place = Place::new();
+    place.when("systemctl", "case \"$*\" in *reset-failed*) echo 'not loaded' >&2; exit 1;; esac");
+    let heard = place.ask(r#"{"verb":"disable","server":"7"}"#);
+    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+    assert!(heard.stderr.is_empty(), "{heard:?}");
+    assert_eq!(
+        place.calls(),
+        [
+            "systemctl --no-ask-password disable --now left4me-server@7.service",
+            "systemctl --no-ask-password stop left4me-overlay@7.service",
+            "systemctl --no-ask-password reset-failed left4me-server@7.service left4me-overlay@7.service",
+        ]
+    );
+    place.when("systemctl", "exit 4");
+    assert_eq!(place.helper("disable 7").0, 4);
+}
+
+#[test]
+fn show_and_journal_ask_for_what_the_contract_says() {
+    let place = Place::new();
+    assert_eq!(place.ask(r#"{"verb":"show","server":"7"}"#).exit(), 0);
+    assert_eq!(place.ask(r#"{"verb":"journal","server":"7"}"#).exit(), 0);
+    assert_eq!(place.ask(r#"{"verb":"journal","server":"7","lines":5,"follow":true}"#).exit(), 0);
+    assert_eq!(place.helper("journal 7 --lines 9").0, 0);
+    assert_eq!(
+        place.calls(),
+        [
+            "systemctl --no-ask-password show --property=LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,\
+             ExecMainCode,ActiveEnterTimestamp,MainPID,MemoryCurrent,CPUUsageNSec,UnitFileState left4me-server@7.service",
+            "journalctl --no-pager --quiet --merge -u left4me-server@7.service -n 100 -o short-iso",
+            "journalctl --no-pager --quiet --merge -u left4me-server@7.service -n 5 -o short-iso -f",
+            "journalctl --no-pager --quiet --merge -u left4me-server@7.service -n 9 -o short-iso",
+        ]
+    );
+    let heard = place.ask(r#"{"verb":"journal","server":"7","lines":10001}"#);
+    assert_eq!((heard.exit(), heard.started), (64, 0), "{heard:?}");
+    assert_eq!(place.helper("journal 7 --lines 10001").0, 2);
+}
+
+#[test]
+fn a_hangup_ends_a_journal_that_is_followed() {
+    let (place, mark) = (Place::new(), marker());
+    place.when("journalctl", &format!("echo line; sleep {mark} & sleep {mark}"));
+    let mut talk = place.talk();
+    talk.say(r#"{"verb":"journal","server":"7","follow":true}"#);
+    talk.hear_until("a line", |answer| answer["stdout"] == "line");
+    until("both sleeps", || (alive(&mark).len() == 2).then_some(()));
+    assert_eq!(talk.end().0, 0);
+    assert!(alive(&mark).is_empty());
+}
+
+#[test]
+fn a_reader_that_closes_its_pipe_ends_a_followed_journal() {
+    let (place, mark) = (Place::new(), marker());
+    place.when("journalctl", &format!("echo line; sleep {mark}"));
+    let output = place.shell("$HELPER journal 7 --follow | head -n 1");
+    assert_eq!(told(&output), (0, "line".to_owned(), String::new()));
+    assert!(alive(&mark).is_empty());
+}
+
+#[test]
+fn purge_refuses_while_the_server_or_its_overlay_is_active() {
+    let place = Place::new();
+    for states in ["active\\ninactive", "inactive\\nactive", "activating\\ninactive", "deactivating\\ninactive"] {
+        place.when("systemctl", &format!("case \"$*\" in *is-active*) printf '{states}\\n'; exit 3;; esac"));
+        let heard = place.ask(r#"{"verb":"purge","server":"7"}"#);
+        assert_eq!(heard.exit(), 4, "{heard:?}");
+        assert!(heard.complains("stop it first") && heard.stdout.is_empty(), "{heard:?}");
+    }
+    assert!(place.calls().iter().all(|call| call.contains("is-active")));
+}
+
+#[test]
+fn purge_runs_the_purge_unit_and_tells_its_last_words_when_it_fails() {
+    let place = Place::new();
+    place.when("systemctl", "case \"$*\" in *is-active*) printf 'inactive\\nfailed\\n'; exit 3;; esac");
+    assert_eq!(place.ask(r#"{"verb":"purge","server":"7"}"#).exit(), 0);
+    assert_eq!(place.calls()[1], "systemctl --no-ask-password start left4me-purge@7.service");
+    place.when(
+        "systemctl",
+        "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; esac; echo 'Job failed.' >&2; exit 1",
+    );
+    place.when("journalctl", "echo 'upper: Permission denied'");
+    let heard = place.ask(r#"{"verb":"purge","server":"7"}"#);
+    assert_eq!(heard.ending(), (1, "exit", "empty"), "{heard:?}");
+    assert_eq!(heard.stderr, ["Job failed.", "upper: Permission denied"]);
+    place.when("systemctl", "exit 1");
+    assert_eq!(place.ask(r#"{"verb":"purge","server":"7"}"#).exit(), 69, "no answer is no permission");
+}
+
+#[test]
+fn what_is_no_request_gets_an_error_and_exit_64() {
+    let place = Place::new();
+    for bad in [
+        r#"{"verb":"start","server":"7"}"#,
+        r#"{"verb":"mount","server":"7"}"#,
+        r#"{"verb":"purge-files","server":"7"}"#,
+        r#"{"verb":"enable","server":"../7"}"#,
+        r#"{"verb":"enable","server":"7 8"}"#,
+        r#"{"verb":"enable","server":"-7"}"#,
+        r#"{"verb":"enable","server":"7","now":true}"#,
+        r#"{"verb":"enable","server":7}"#,
+        r#"["enable","7"]"#,
+        r#"{"verb":"journal","server":"7","lines":-1}"#,
+        "enable 7",
+        "",
+    ] {
+        let heard = place.ask(bad);
+        assert_eq!((heard.exit(), heard.errors.len(), heard.started), (64, 1, 0), "{bad}: {heard:?}");
+    }
+    assert!(place.calls().is_empty());
+}
+
+#[test]
+fn only_root_and_left4me_may_ask() {
+    // Outside the user namespace this user is nobody to the helper; with root, its own users are.
+    if is_real_root() {
+        let place = Place::new();
+        let other =
+            place.shell("exec setpriv --reuid 4711 --regid 4711 --clear-groups sh -c 'exec \"$HELPER\" enable 7'");
+        assert_eq!(told(&other).0, 77);
+        return;
+    }
+    let mut talk = Talk::start(&[HELPER], &Root::new().envs());
+    talk.say(r#"{"verb":"show","server":"7"}"#);
+    let heard = talk.rest();
+    assert_eq!(heard.exit(), 64, "{heard:?}");
+    assert!(heard.complains("not permitted for user id"), "{heard:?}");
+    let output = Command::new(HELPER).args(["enable", "7"]).env("LEFT4ME_ENV_FILE", "/nonexistent").output().unwrap();
+    assert_eq!(told(&output).0, 77);
+}
+
+#[test]
+fn bad_arguments_exit_2_with_a_line_that_says_what_is_needed() {
+    let place = Place::new();
+    for bad in ["enable ../7", "enable", "start 7", "enable 7 8", "enable ''", "mount 7/8", "journal 7 --lines x", ""] {
+        let (code, _, words) = place.helper(bad);
+        assert_eq!(code, 2, "{bad}: {words}");
+    }
+}
+
+#[test]
+fn through_sudo_nobody_chooses_the_paths() {
+    let place = Place::new();
+    place.initialized();
+    let (code, _, words) = told(&place.shell("SUDO_UID=1000 exec $HELPER enable 7"));
+    assert_eq!(code, 3, "the environment's root is not believed: {words}");
+    assert!(words.contains("/var/lib/left4me/instances/7"), "{words}");
+    let (code, _, _) = told(&place.shell("SUDO_UID=1000 exec $HELPER --root $ROOT enable 7"));
+    assert_eq!(code, 77);
+    assert!(place.calls().is_empty());
+}
+
+#[test]
+fn mount_lays_the_layers_over_one_another_topmost_first_and_twice_is_once() {
+    let place = Place::new();
+    place.initialized();
+    let output = place.shell(
+        "set -e; cd $ROOT/runtime; $HELPER mount 7; $HELPER mount 7
+         grep -c $ROOT/runtime/7/merged /proc/self/mountinfo
+         cat 7/merged/config 7/merged/map 7/merged/game; echo
+         stat -c '%u' 7/merged 7/upper 7/work; stat -c %a 7
+         echo new > 7/merged/config; cat 7/upper/config; cat $ROOT/instances/7/layer/config; echo
+         grep $ROOT/runtime/7/merged /proc/self/mountinfo | grep -c nosuid,nodev
+         ls -d 7/work/work; $HELPER umount 7; $HELPER umount 7
+         grep -c $ROOT/runtime /proc/self/mountinfo || ls -A 7/work 7/merged",
+    );
+    let (code, stdout, stderr) = told(&output);
+    assert_eq!(code, 0, "{stdout} {stderr}");
+    let game = if is_real_root() { "64123" } else { "0" };
+    let expected = format!(
+        "1\nfrom layerfrom mapsfrom installation\n{game}\n{game}\n{game}\n750\nnew\nfrom layer\n1\n7/work/work\n0\n7/merged:\n\n7/work:"
+    );
+    assert_eq!(stdout, expected);
+}
+
+#[test]
+fn the_game_may_write_beside_what_the_lower_layers_have() {
+    let place = Place::new();
+    place.initialized();
+    place.root.write("installation/left4dead2/cfg/stock.cfg", "stock");
+    place.root.write("overlays/maps/left4dead2/maps/a.bsp", "map");
+    let output = as_game(
+        &place,
+        "$HELPER mount 7; cd $ROOT/runtime/7/merged/left4dead2; $GAMEsh -c 'echo log > log.txt; echo mine > cfg/server.log; echo x > maps/b.bsp'
+         cat log.txt cfg/server.log cfg/stock.cfg maps/a.bsp; cd /; $HELPER umount 7; $HELPER mount 7; cat $ROOT/runtime/7/merged/left4dead2/log.txt",
+    );
+    let (code, stdout, stderr) = told(&output);
+    assert_eq!((code, stdout.as_str()), (0, "log\nmine\nstockmaplog"), "{stderr}");
+}
+
+#[test]
+fn five_hundred_layers_can_be_mounted_and_no_more() {
+    let place = Place::new();
+    let mut layers: Vec<PathBuf> =
+        (0..499).map(|i| place.root.join(format!("overlays/{}-{i}", "a".repeat(100)))).collect();
+    layers.push(place.root.join("installation"));
+    layers.iter().for_each(|path| std::fs::create_dir_all(path).unwrap());
+    std::fs::write(layers[0].join("top"), "top").unwrap();
+    std::fs::write(layers[498].join("bottom"), "bottom").unwrap();
+    place.layers(&layers);
+    let (code, stdout, stderr) =
+        told(&place.shell("$HELPER mount 7 && cd $ROOT/runtime/7/merged && cat top bottom; cd /; $HELPER umount 7"));
+    assert_eq!((code, stdout.as_str()), (0, "topbottom"), "{stderr}");
+    layers.push(place.root.join("overlays/maps"));
+    place.layers(&layers);
+    let (code, _, stderr) = place.helper("mount 7");
+    assert_eq!(code, 1);
+    assert!(stderr.contains("501 lower layers, at most 500"), "{stderr}");
+}
+
+#[test]
+fn other_layers_are_mounted_anew_and_a_foreign_mount_is_left_alone() {
+    let place = Place::new();
+    place.initialized();
+    place
+        .root
+        .write("instances/7/two.env", format!("LEFT4ME_LOWERDIRS=\"{}\"\n", place.root.join("installation").display()));
+    let output = place.shell(
+        "set -e; cd $ROOT; $HELPER mount 7; mv instances/7/two.env instances/7/instance.env; $HELPER mount 7
+         cat runtime/7/merged/config; grep -c runtime/7/merged /proc/self/mountinfo; $HELPER umount 7
+         mount -t tmpfs none runtime/7/merged; $HELPER mount 7",
+    );
+    let (code, stdout, stderr) = told(&output);
+    assert_eq!((code, stdout.as_str()), (4, "from installation1"), "{stderr}");
+    assert!(stderr.contains("tmpfs"), "{stderr}");
+}
+
+#[test]
+fn a_layer_that_is_not_where_layers_are_is_refused_and_nothing_is_mounted() {
+    let place = Place::new();
+    place.initialized();
+    symlink("/etc", place.root.join("overlays/link")).unwrap();
+    symlink("maps", place.root.join("overlays/alias")).unwrap();
+    std::fs::create_dir_all(place.root.join("overlays/deep")).unwrap();
+    symlink(place.root.join("installation"), place.root.join("overlays/deep/link")).unwrap();
+    let cases = [
+        ("/etc", 1, "not where lower layers are"),
+        ("overlays/../steam", 1, "not where lower layers are"),
+        ("steam", 1, "not where lower layers are"),
+        ("instances/8/layer", 1, "not where lower layers are"),
+        ("overlays/maps,upperdir=/etc", 1, "not where lower layers are"),
+        ("overlays/link", 1, "symbolic link"),
+        ("overlays/alias", 1, "symbolic link"),
+        ("overlays/deep/link/x", 1, "symbolic link"),
+        ("overlays/missing", 3, "does not exist"),
+        ("overlays/maps/map", 1, "no directory"),
+    ];
+    for (layer, expected, words) in cases {
+        place.layers(&[place.root.join(layer), place.root.join("installation")]);
+        let (code, _, stderr) = place.helper("mount 7");
+        assert_eq!(code, expected, "{layer}: {stderr}");
+        assert!(stderr.contains(words) && stderr.lines().count() == 1, "{layer}: {stderr}");
+    }
+    place.layers(&[place.root.join("installation"), place.root.join("installation")]);
+    assert!(place.helper("mount 7").2.contains("twice"));
+    assert!(!place.root.join("runtime/7").exists());
+}
+
+#[test]
+fn an_odd_instance_env_is_one_clear_line() {
+    let place = Place::new();
+    let file = place.root.join("instances/7/instance.env");
+    let check = |expected: i32, words: &str| {
+        let (code, _, stderr) = place.helper("mount 7");
+        assert_eq!(code, expected, "{stderr}");
+        assert!(stderr.contains(words) && stderr.lines().count() == 1, "{words}: {stderr}");
+    };
+    check(3, "initialize server 7");
+    std::fs::write(&file, "L4D2_PORT=1\n").unwrap();
+    check(1, "no LEFT4ME_LOWERDIRS");
+    std::fs::write(&file, b"LEFT4ME_LOWERDIRS=\xff\n").unwrap();
+    check(1, "not text");
+    std::fs::write(&file, vec![b'x'; 300 * 1024]).unwrap();
+    check(1, "longer than");
+    std::fs::remove_file(&file).unwrap();
+    symlink("/etc/passwd", &file).unwrap();
+    check(1, "symbolic link");
+    std::fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    check(1, "not a regular file");
+}
+
+#[test]
+fn mount_follows_no_link_that_the_game_put_into_its_directory() {
+    let place = Place::new();
+    place.initialized();
+    let outside = place.root.join("tmp/outside");
+    std::fs::create_dir(&outside).unwrap();
+    for name in ["7", "7/upper", "7/work", "7/merged"] {
+        let link = place.root.join("runtime").join(name);
+        let _ = std::fs::remove_dir_all(place.root.join("runtime/7"));
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        if is_real_root() && name != "7" {
+            std::os::unix::fs::chown(place.root.join("runtime/7"), Some(64_123), Some(64_123)).unwrap();
+        }
+        symlink(&outside, &link).unwrap();
+        let (code, _, stderr) = place.helper("mount 7");
+        assert_eq!(code, 1, "{name}: {stderr}");
+        assert!(stderr.contains("symbolic link"), "{name}: {stderr}");
+        std::fs::remove_file(&link).unwrap();
+    }
+    assert_eq!(std::fs::metadata(&outside).unwrap().uid(), nix::unistd::getuid().as_raw());
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn umount_names_who_uses_the_mount_and_never_forces() {
+    let (place, mark) = (Place::new(), marker());
+    place.initialized();
+    let output = place.shell(&format!(
+        "$HELPER mount 7; cd $ROOT/runtime/7/merged; sleep {mark} & user=$!; cd /
+         $HELPER umount 7; echo $?; grep -c runtime/7/merged /proc/self/mountinfo; kill $user; wait $user; $HELPER umount 7; echo $?"
+    ));
+    let (_, stdout, stderr) = told(&output);
+    assert_eq!(stdout, "1\n1\n0", "{stderr}");
+    assert!(stderr.contains("is in use by") && stderr.contains("(sleep)"), "{stderr}");
+}
+
+#[test]
+fn stacked_mounts_are_all_unmounted() {
+    let place = Place::new();
+    place.initialized();
+    let output = place.shell(
+        "$HELPER mount 7; mount -t tmpfs none $ROOT/runtime/7/merged; $HELPER umount 7; echo $?; grep -c runtime/7 /proc/self/mountinfo",
+    );
+    assert_eq!(told(&output).1, "0\n0");
+    // A data directory that does not exist has nothing mounted either.
+    assert_eq!(told(&place.shell("LEFT4ME_ROOT=/nonexistent/x exec $HELPER umount 7")).0, 0);
+}
+
+/// The helper as left4me-game.
+fn as_game(place: &Place, script: &str) -> Output {
+    let prefix = if is_real_root() { "setpriv --reuid 64123 --regid 64123 --clear-groups " } else { "" };
+    place.shell(&script.replace("$GAME", prefix))
+}
+
+fn give_to_game(place: &Place) {
+    if is_real_root() {
+        for path in ["runtime", "runtime/7"] {
+            std::os::unix::fs::chown(place.root.join(path), Some(64_123), Some(64_123)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn purge_files_empties_upper_and_work_and_nothing_outside() {
+    let place = Place::new();
+    place.root.write("tmp/outside/precious", "precious");
+    std::fs::create_dir_all(place.root.join("runtime/7")).unwrap();
+    give_to_game(&place);
+    let output = as_game(
+        &place,
+        "$GAMEsh -c 'cd $ROOT/runtime/7; mkdir -p upper/a/b/c work/work merged shut/x; cd upper; touch f a/f a/b/c/f
+         ln -s $ROOT/tmp/outside link; ln -s $ROOT/tmp/outside/precious a/file; mkfifo a/fifo; touch \"a/
+         b\"; mkdir ro shut; touch ro/f shut/f; chmod 555 ro; chmod 000 shut
+         for i in $(seq 400); do mkdir d; cd d; done; touch bottom'
+         $GAME$HELPER purge-files 7; echo $?; cd $ROOT/runtime/7; ls -A upper work; ls -d *; cat $ROOT/tmp/outside/precious",
+    );
+    let (_, stdout, stderr) = told(&output);
+    assert_eq!(stdout, "0\nupper:\n\nwork:\nmerged\nshut\nupper\nwork\nprecious", "{stderr}");
+}
+
+#[test]
+fn purge_files_removes_the_directory_of_an_instance_that_is_gone() {
+    let place = Place::new();
+    std::fs::remove_dir_all(place.root.join("instances/7")).unwrap();
+    assert_eq!(told(&as_game(&place, "exec $GAME$HELPER purge-files 7")).0, 0, "nothing there is success");
+    std::fs::create_dir_all(place.root.join("runtime/7")).unwrap();
+    give_to_game(&place);
+    let script = "$GAMEsh -c 'mkdir -p $ROOT/runtime/7/upper/a $ROOT/runtime/7/merged $ROOT/runtime/7/other/x'; exec $GAME$HELPER purge-files 7";
+    let (code, _, stderr) = told(&as_game(&place, script));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(!place.root.join("runtime/7").exists());
+}
+
+#[test]
+fn purge_files_refuses_a_mounted_overlay_and_every_other_user() {
+    let place = Place::new();
+    place.initialized();
+    std::fs::set_permissions(place.root.join("runtime"), PermissionsExt::from_mode(0o755)).unwrap();
+    let (code, _, stderr) = told(&as_game(
+        &place,
+        "$HELPER mount 7; echo kept > $ROOT/runtime/7/merged/f; $GAME$HELPER purge-files 7; code=$?; [ -e $ROOT/runtime/7/upper/f ] && exit $code",
+    ));
+    assert_eq!(code, 4, "{stderr}");
+    assert!(stderr.contains("is mounted"), "{stderr}");
+    if is_real_root() {
+        let (code, _, stderr) = place.helper("purge-files 7");
+        assert_eq!(code, 77, "{stderr}");
+        assert!(stderr.contains("left4me-game"), "{stderr}");
+    } else {
+        let output =
+            Command::new(HELPER).args(["purge-files", "7"]).env("LEFT4ME_ENV_FILE", "/nonexistent").output().unwrap();
+        assert!([69, 77].contains(&told(&output).0), "no such user, or another one: {output:?}");
+    }
+}

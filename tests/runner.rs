@@ -1,0 +1,570 @@
+//! The runner, as systemd starts it: one connection, one command, its lines, its end.
+
+#![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
+
+mod support;
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{Envs, Heard, Root, Talk, alive, marker, until};
+
+const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
+const INSTALL: &str = r#"{"verb":"install"}"#;
+
+/// A steamcmd whose three runs are shell text; `whole` writes the manifest of a whole installation.
+fn steamcmd(root: &Root, prime: &str, windows: &str, linux: &str) {
+    let text = format!(
+        r#"#!/bin/sh
+cd "$(dirname "$0")" || exit 99
+echo "$*" >> ../tmp/calls
+manifest() {{
+    mkdir -p ../installation/steamapps
+    printf '"AppState"\n{{\n"appid" "222860"\n"StateFlags" "%s"\n"buildid" "42"\n"BytesToDownload" "9"\n"BytesDownloaded" "%s"\n}}\n' "$1" "$2" > ../installation/steamapps/appmanifest_222860.acf
+}}
+whole() {{ manifest 4 9; echo "Success! App '222860' fully installed."; }}
+fail() {{ echo "Error! App '222860' state is $1 after update job."; exit 8; }}
+first() {{ if [ -e "../tmp/$1" ]; then return 1; fi; touch "../tmp/$1"; }}
+case "$1 $2" in
++login*) {prime}
+;;
+*windows) {windows}
+;;
+*linux) {linux}
+;;
+esac
+"#
+    );
+    root.script("steam/steamcmd.sh", &text);
+}
+
+fn install(root: &Root) -> Heard {
+    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    talk.say(INSTALL);
+    let heard = talk.rest();
+    assert_eq!(talk.end().0, 0, "{heard:?}");
+    heard
+}
+
+fn calls(root: &Root) -> Vec<&'static str> {
+    let text = std::fs::read_to_string(root.join("tmp/calls")).unwrap_or_default();
+    let word = |line: &str| match line {
+        line if line.starts_with("+login") => "prime",
+        line if line.contains("windows") => "windows",
+        _ => "linux",
+    };
+    text.lines().map(word).collect()
+}
+
+#[test]
+fn an_installation_primes_then_takes_the_windows_pass_then_the_linux_pass() {
+    let root = Root::new();
+    steamcmd(&root, "echo $HOME", "tty; stty size; stty -a | grep -o -- -echo", "whole");
+    let heard = install(&root);
+    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+    assert_eq!(calls(&root), ["prime", "windows", "linux"]);
+    assert_eq!(heard.started, 3);
+    assert_eq!(heard.stdout[0], root.join("steam").display().to_string());
+    assert!(heard.stdout[1].starts_with("/dev/pts/"), "{heard:?}");
+    assert_eq!(heard.stdout[2..4], ["80 512", "-echo"]);
+    let first = std::fs::read_to_string(root.join("tmp/calls")).unwrap();
+    let expected = format!(
+        "+force_install_dir {} +login anonymous +app_update 222860 validate",
+        root.join("installation").display()
+    );
+    assert!(first.contains(&expected), "{first}");
+    for (name, target) in [("sdk32", "linux32"), ("sdk64", "linux64")] {
+        assert_eq!(std::fs::read_link(root.join("steam/.steam").join(name)).unwrap(), root.join("steam").join(target));
+    }
+}
+
+#[test]
+fn a_success_that_the_manifest_does_not_prove_is_a_failure_after_five_attempts() {
+    let root = Root::new();
+    steamcmd(&root, ":", ":", "manifest 4 5; echo \"Success! App '222860' fully installed.\"");
+    let heard = install(&root);
+    assert_eq!(heard.ending(), (1, "exit", "empty"), "{heard:?}");
+    assert!(heard.complains("BytesDownloaded is 5 of 9"), "{heard:?}");
+    assert_eq!(calls(&root).len(), 11);
+}
+
+#[test]
+fn each_state_that_may_pass_is_tried_again_from_the_pass_that_failed() {
+    for state in ["0x402", "0x602", "0x606", "0x626", "0x6A6"] {
+        let root = Root::new();
+        root.write("installation/steamapps/downloading/222860/x", "half");
+        root.write("installation/steamapps/temp/x", "half");
+        steamcmd(&root, ":", ":", &format!("if first once; then fail {state}; fi; whole"));
+        let heard = install(&root);
+        assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+        assert_eq!(calls(&root), ["prime", "windows", "linux", "linux"], "{state}");
+        let cleared = !root.join("installation/steamapps/downloading").exists();
+        assert_eq!(cleared, state == "0x6A6", "{state}");
+        assert_eq!(!root.join("installation/steamapps/temp").exists(), cleared);
+    }
+}
+
+#[test]
+fn an_invalid_platform_goes_back_to_the_windows_pass() {
+    let root = Root::new();
+    steamcmd(
+        &root,
+        ":",
+        ":",
+        "if first once; then echo \"ERROR! Failed to install app '222860' (Invalid platform)\"; exit 8; fi; whole",
+    );
+    assert_eq!(install(&root).exit(), 0);
+    assert_eq!(calls(&root), ["prime", "windows", "linux", "windows", "linux"]);
+}
+
+#[test]
+fn a_full_disk_stops_at_once_and_says_where_and_how_much_is_free() {
+    for state in ["0x202", "0x212"] {
+        let root = Root::new();
+        steamcmd(&root, ":", &format!("fail {state}"), "whole");
+        let heard = install(&root);
+        assert_eq!(heard.ending(), (8, "exit", "empty"), "{heard:?}");
+        assert!(
+            heard.complains(&root.join("installation").display().to_string()) && heard.complains("MiB free"),
+            "{heard:?}"
+        );
+        assert_eq!(calls(&root), ["prime", "windows"]);
+    }
+}
+
+#[test]
+fn a_failure_that_stays_ends_with_steamcmds_own_code_after_five_attempts() {
+    let root = Root::new();
+    steamcmd(&root, ":", "echo 'FAILED (No Connection)'; exit 5", "whole");
+    let heard = install(&root);
+    assert_eq!(heard.ending(), (5, "exit", "empty"), "{heard:?}");
+    assert_eq!(calls(&root).len(), 6);
+    assert!(heard.complains("attempt 4 of 5 failed") && heard.complains("given up after 5 attempts"), "{heard:?}");
+}
+
+#[test]
+fn a_missing_or_unusable_steamcmd_is_one_clear_line_and_exit_69() {
+    let root = Root::new();
+    for prepare in [
+        |_: &Root| {},
+        |root: &Root| drop(root.write("steam/steamcmd.sh", "#!/bin/sh\n")),
+        |root: &Root| {
+            std::fs::remove_file(root.join("steam/steamcmd.sh")).unwrap();
+            std::fs::create_dir(root.join("steam/steamcmd.sh")).unwrap();
+        },
+    ] {
+        prepare(&root);
+        let heard = install(&root);
+        assert_eq!(heard.ending(), (69, "exit", "empty"), "{heard:?}");
+        assert_eq!((heard.stderr.len(), heard.started), (1, 0), "{heard:?}");
+        assert!(heard.complains("LEFT4ME_STEAMCMD") && heard.complains("steam/steamcmd.sh"), "{heard:?}");
+    }
+    let root = Root::new();
+    root.script("steam/steamcmd.sh", "#!/no/such/interpreter\n");
+    let heard = install(&root);
+    assert_eq!(heard.exit(), 69, "{heard:?}");
+    assert!(heard.complains("LEFT4ME_STEAMCMD"), "{heard:?}");
+}
+
+#[test]
+fn two_installations_never_run_at_once() {
+    let root = Root::new();
+    steamcmd(&root, "echo here; read -r line < ../tmp/gate", ":", "whole");
+    assert!(Command::new("mkfifo").arg(root.join("tmp/gate")).status().unwrap().success());
+    let mut first = Talk::start(&[RUNNER], &root.envs());
+    first.say(INSTALL);
+    first.hear_until("the first run", |answer| answer["stdout"] == "here");
+    let heard = install(&root);
+    assert_eq!(heard.exit(), 4, "{heard:?}");
+    assert!(heard.complains("another installation is under way"), "{heard:?}");
+    std::fs::write(root.join("tmp/gate"), "go\n").unwrap();
+    assert_eq!(first.rest().exit(), 0);
+}
+
+/// The kinds of requests that are none, and what the answer says.
+#[test]
+fn what_is_no_request_gets_an_error_and_exit_64_and_is_logged_with_who_sent_it() {
+    let root = Root::new();
+    let long = format!("{{\"verb\":\"{}\"}}\n", "x".repeat(5000));
+    let cases: [(&[u8], &str); 9] = [
+        (long.as_bytes(), "longer than 4096 bytes"),
+        (b"{\"verb\":\"install\0\"}\n", "not text"),
+        (b"\xff\xfe\n", "not text"),
+        (b"\x16\x03\x01\x02\x00", "not text"),
+        (b"{\"verb\":\"run\",\"argv\":[\"sh\"]}\n", "unknown variant `run`"),
+        (b"{\"verb\":\"install\",\"argv\":[\"sh\"]}\n", "unknown field `argv`"),
+        (b"[]\n", "not a request"),
+        (b"\n", "not a request"),
+        (b"{\"verb\":\"install\"", "closed"),
+    ];
+    for (bytes, words) in cases {
+        let mut talk = Talk::start(&[RUNNER], &root.envs());
+        talk.stream.write_all(bytes).unwrap();
+        if words == "closed" {
+            talk.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        }
+        let heard = talk.rest();
+        assert_eq!(heard.exit(), 64, "{heard:?}");
+        assert_eq!((heard.errors.len(), heard.started), (1, 0), "{heard:?}");
+        assert!(heard.complains(words), "{words}: {heard:?}");
+        let (code, log) = talk.end();
+        assert_eq!(code, 0);
+        let who = format!("peer uid Some({}), pid Some({})", nix::unistd::getuid(), std::process::id());
+        assert!(log.contains("refused") && log.contains(&who), "{log}");
+    }
+}
+
+#[test]
+fn a_request_that_takes_longer_than_five_seconds_is_refused() {
+    let mut talk = Talk::start(&[RUNNER], &Root::new().envs());
+    let start = Instant::now();
+    talk.stream.write_all(b"{\"verb\":").unwrap();
+    let heard = talk.rest();
+    assert_eq!(heard.exit(), 64);
+    assert!(heard.complains("within 5 s"), "{heard:?}");
+    assert!((4..8).contains(&start.elapsed().as_secs()));
+}
+
+#[test]
+fn without_a_connection_the_runner_says_what_to_do_and_exits_2() {
+    let output = Command::new(RUNNER).env("LEFT4ME_ENV_FILE", "/nonexistent").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("left4me-runner.socket"));
+}
+
+#[test]
+fn a_bad_setting_is_named_before_anything_starts() {
+    let mut envs = Root::new().envs();
+    envs.push(("LEFT4ME_STEAM_RETRY_SECONDS".into(), "soon".into()));
+    let (code, words) = Talk::start(&[RUNNER], &envs).end();
+    assert_eq!(code, 2);
+    assert!(words.contains("LEFT4ME_STEAM_RETRY_SECONDS"), "{words}");
+}
+
+#[test]
+fn a_user_who_is_neither_root_nor_ours_is_refused() {
+    if !support::is_real_root() {
+        eprintln!("not root: only root can be somebody else; the helper's tests hold the same rule for other users");
+        return;
+    }
+    let (ours, theirs) = somebody_elses_pair();
+    let mut talk = Talk::over(ours, support::start(&[RUNNER], &Root::new().envs(), theirs, Stdio::piped()));
+    talk.say(INSTALL);
+    let heard = talk.rest();
+    assert_eq!(heard.exit(), 64, "{heard:?}");
+    assert!(heard.complains("not permitted for user id 65534"), "{heard:?}");
+    assert!(talk.end().1.contains("peer uid Some(65534)"));
+}
+
+/// A socket pair made by user 65534: the kernel remembers who made it. Only this thread changes its user.
+fn somebody_elses_pair() -> (UnixStream, UnixStream) {
+    let as_user = |id: u32| {
+        // SAFETY: the raw system call changes this thread's effective user only and touches no memory.
+        let result = unsafe { nix::libc::syscall(nix::libc::SYS_setresuid, u32::MAX, id, u32::MAX) };
+        assert_eq!(result, 0);
+    };
+    std::thread::spawn(move || {
+        as_user(65534);
+        let pair = UnixStream::pair().unwrap();
+        as_user(0);
+        pair
+    })
+    .join()
+    .unwrap()
+}
+
+#[test]
+fn a_command_that_obeys_ended_by_terminate() {
+    let (root, mark) = (Root::new(), marker());
+    steamcmd(&root, &format!("echo here; exec sleep {mark}"), ":", "whole");
+    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    talk.say(INSTALL);
+    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    talk.say(r#"{"cancel":"terminate"}"#);
+    assert_eq!(talk.rest().ending(), (143, "terminate", "empty"));
+    assert!(alive(&mark).is_empty());
+    assert_eq!(calls(&root), ["prime"], "nothing is started after a cancel");
+}
+
+/// A command that ignores what can be ignored, with a child in a session of its own that does so too.
+fn stubborn(root: &Root, mark: &str) {
+    let text = format!(
+        "trap '' TERM INT HUP; setsid sh -c 'trap \"\" TERM INT HUP; (sleep {mark} &) ; sleep {mark}' & \
+         sleep {mark} & echo here; while :; do sleep {mark}; done"
+    );
+    steamcmd(root, &text, ":", "whole");
+}
+
+fn all_alive(mark: &str) -> bool {
+    until("the whole tree", || (alive(mark).len() >= 4).then_some(true))
+}
+
+#[test]
+fn a_tree_that_ignores_the_request_is_killed_after_the_grace_and_nothing_escapes() {
+    let (root, mark) = (Root::new(), marker());
+    stubborn(&root, &mark);
+    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    talk.say(INSTALL);
+    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    assert!(all_alive(&mark));
+    let start = Instant::now();
+    talk.say(r#"{"cancel":"terminate"}"#);
+    assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
+    assert!(start.elapsed() >= Duration::from_secs(1), "not before the grace is over");
+    assert!(alive(&mark).is_empty());
+}
+
+#[test]
+fn a_kill_does_not_wait_for_the_grace() {
+    let (root, mark) = (Root::new(), marker());
+    stubborn(&root, &mark);
+    let mut envs = root.envs();
+    envs.push(("LEFT4ME_CANCEL_GRACE_SECONDS".into(), "3600".into()));
+    let mut talk = Talk::start(&[RUNNER], &envs);
+    talk.say(INSTALL);
+    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    assert!(all_alive(&mark));
+    talk.say(r#"{"cancel":"terminate"}"#);
+    talk.say(r#"{"cancel":"kill"}"#);
+    assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
+    assert!(alive(&mark).is_empty());
+}
+
+#[test]
+fn a_hangup_ends_the_whole_tree() {
+    let (root, mark) = (Root::new(), marker());
+    stubborn(&root, &mark);
+    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    talk.say(INSTALL);
+    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    assert!(all_alive(&mark));
+    assert_eq!(talk.end().0, 0);
+    assert!(alive(&mark).is_empty());
+}
+
+#[test]
+fn a_stopped_runner_ends_its_tree_and_says_so() {
+    let (root, mark) = (Root::new(), marker());
+    stubborn(&root, &mark);
+    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    talk.say(INSTALL);
+    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    assert!(all_alive(&mark));
+    let pid = nix::unistd::Pid::from_raw(talk.child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
+    assert!(alive(&mark).is_empty());
+}
+
+#[test]
+fn nonsense_on_the_control_line_ends_the_command_with_64() {
+    let (root, mark) = (Root::new(), marker());
+    steamcmd(&root, &format!("echo here; exec sleep {mark}"), ":", "whole");
+    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    talk.say(INSTALL);
+    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    talk.say(r#"{"cancel":"please"}"#);
+    let heard = talk.rest();
+    assert_eq!(heard.exit(), 64, "{heard:?}");
+    assert_eq!(heard.errors.len(), 1, "{heard:?}");
+    assert!(alive(&mark).is_empty());
+}
+
+#[test]
+fn a_child_that_holds_the_terminal_open_is_waited_for_one_second_and_ended() {
+    let (root, mark) = (Root::new(), marker());
+    let hold = format!("echo here; setsid sh -c 'trap \"\" TERM INT HUP; sleep 0.3; echo late; sleep {mark}' & exit 0");
+    steamcmd(&root, &hold, ":", "whole");
+    let start = Instant::now();
+    let heard = install(&root);
+    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+    assert_eq!(heard.stdout[..2], ["here", "late"], "what comes within the second is kept");
+    assert!((1.0..4.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
+    assert!(alive(&mark).is_empty());
+}
+
+#[test]
+fn the_wait_between_two_attempts_ends_at_once_when_asked() {
+    let root = Root::new();
+    steamcmd(&root, ":", "fail 0x602", "whole");
+    let mut envs = root.envs();
+    envs.push(("LEFT4ME_STEAM_RETRY_SECONDS".into(), "3600".into()));
+    for (control, expected) in [("terminate", (143, "terminate", "empty")), ("kill", (137, "kill", "empty"))] {
+        let mut talk = Talk::start(&[RUNNER], &envs);
+        talk.say(INSTALL);
+        let failed =
+            |answer: &Value| answer["stderr"].as_str().is_some_and(|line| line.contains("the next one in 3600 s"));
+        talk.hear_until("the first failure", failed);
+        talk.say(&format!("{{\"cancel\":\"{control}\"}}"));
+        assert_eq!(talk.rest().ending(), expected);
+    }
+}
+
+#[test]
+fn every_line_comes_once_and_in_order() {
+    let root = Root::new();
+    steamcmd(&root, "seq 1 200000", ":", "whole");
+    let heard = install(&root);
+    assert_eq!(heard.exit(), 0);
+    let numbers = heard.stdout.iter().take(200_000).enumerate();
+    let wrong = numbers.clone().find(|(i, line)| line.parse::<usize>() != Ok(i + 1));
+    assert_eq!((numbers.count(), wrong), (200_000, None));
+}
+
+#[test]
+fn a_slow_reader_stops_the_command_not_the_controls() {
+    let (root, mark) = (Root::new(), marker());
+    steamcmd(&root, &format!("exec 9>../tmp/count; sleep {mark} & while :; do echo x; echo >&9; done"), ":", "whole");
+    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    talk.say(INSTALL);
+    let size = || std::fs::metadata(root.join("tmp/count")).map_or(0, |found| found.len());
+    // Nobody reads: the command comes to a stop once the buffers between are full.
+    let mut last = (0, Instant::now());
+    let stopped = until("the command's stop", || {
+        if size() != last.0 {
+            last = (size(), Instant::now());
+        }
+        (last.0 > 0 && last.1.elapsed() > Duration::from_millis(500)).then_some(last.0)
+    });
+    talk.say(r#"{"cancel":"kill"}"#);
+    until("the end of the tree", || alive(&mark).is_empty().then_some(()));
+    let heard = talk.rest();
+    assert_eq!(heard.ending(), (137, "kill", "empty"));
+    // What it had written before it was killed comes out; the loop may have been between its two echoes.
+    assert!(heard.stdout.len().abs_diff(usize::try_from(stopped).unwrap()) <= 1, "{} {stopped}", heard.stdout.len());
+}
+
+#[test]
+fn odd_output_becomes_short_text_lines() {
+    let root = Root::new();
+    let odd = "head -c 1000000 /dev/zero | tr '\\0' x; echo; printf 'a\\377b\\n'; printf '\\033[31mred\\033[0m\\000\\n'; printf 'end'";
+    steamcmd(&root, odd, ":", "whole");
+    let heard = install(&root);
+    assert_eq!(heard.exit(), 0);
+    assert_eq!(heard.stdout[0].chars().count(), 4096 + " […]".chars().count());
+    assert!(heard.stdout[0].ends_with(" […]"));
+    assert_eq!(heard.stdout[1..4], ["a\u{fffd}b", "red\u{2400}", "end"]);
+}
+
+#[test]
+fn endless_progress_is_told_four_times_a_second_and_its_last_word_is_kept() {
+    let root = Root::new();
+    let text = "i=0; end=$(($(date +%s) + 2)); while [ \"$(date +%s)\" -lt $end ]; do i=$((i+1)); printf 'progress %s\\r' $i; done; printf 'last\\r'";
+    steamcmd(&root, text, ":", "whole");
+    let heard = install(&root);
+    assert_eq!(heard.exit(), 0);
+    let told = heard.stdout.iter().take_while(|line| *line != "last").count();
+    assert!((2..=13).contains(&told), "{:?}", heard.stdout);
+    assert!(heard.stdout.iter().any(|line| line == "last"));
+}
+
+#[test]
+fn a_client_that_sends_controls_with_its_request_is_understood() {
+    let (root, mark) = (Root::new(), marker());
+    steamcmd(&root, &format!("exec sleep {mark}"), ":", "whole");
+    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    talk.say(&format!("{INSTALL}\n{}", r#"{"cancel":"kill"}"#));
+    assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
+}
+
+#[test]
+fn a_mounted_overlay_is_named_and_nothing_is_installed() {
+    let root = Root::new();
+    steamcmd(&root, ":", ":", "whole");
+    for name in ["upper", "work", "merged"] {
+        std::fs::create_dir_all(root.join("runtime/7").join(name)).unwrap();
+    }
+    let runtime = root.join("runtime/7");
+    let options = format!(
+        "lowerdir={},upperdir={r}/upper,workdir={r}/work",
+        root.join("installation").display(),
+        r = runtime.display()
+    );
+    let inner = format!("mount -t overlay overlay -o {options} {}/merged && exec {RUNNER}", runtime.display());
+    let unshare: &[&str] = if support::is_real_root() {
+        &["unshare", "--mount", "--propagation", "private"]
+    } else {
+        &["unshare", "--user", "--map-root-user", "--mount"]
+    };
+    let argv = [unshare, &["sh", "-c", &inner]].concat();
+    let mut talk = Talk::start(&argv, &root.envs());
+    talk.say(INSTALL);
+    let heard = talk.rest();
+    assert_eq!(heard.exit(), 4, "{heard:?}");
+    assert!(heard.complains("server 7"), "{heard:?}");
+    assert!(calls(&root).is_empty());
+}
+
+/// With a delegated control group the answer names it, and it is empty and removed at the end.
+#[test]
+fn in_a_delegated_control_group_the_command_has_its_own() {
+    let Some(group) = DelegatedGroup::new() else {
+        eprintln!("no control group can be made here: the tests in a real systemd hold this rule");
+        return;
+    };
+    let (root, mark) = (Root::new(), marker());
+    stubborn(&root, &mark);
+    let enter = format!("echo $$ > {}/cgroup.procs && exec {RUNNER}", group.0.display());
+    let mut talk = Talk::start(&["sh", "-c", &enter], &root.envs());
+    talk.say(INSTALL);
+    let started = talk.hear_until("the start", |answer| answer["started"].is_object());
+    let path = started["started"]["cgroup"].as_str().unwrap();
+    assert!(path.ends_with("/command"), "{started}");
+    let pid = started["started"]["pid"].as_u64().unwrap();
+    assert!(std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap().contains(&format!("0::{path}\n")));
+    assert!(all_alive(&mark));
+    talk.say(r#"{"cancel":"terminate"}"#);
+    assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
+    assert_eq!(talk.end().0, 0);
+    assert!(alive(&mark).is_empty());
+    assert!(!group.0.join("command").exists());
+}
+
+/// A control group marked as systemd marks a delegated one.
+struct DelegatedGroup(std::path::PathBuf);
+
+impl DelegatedGroup {
+    fn new() -> Option<Self> {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+        let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
+        let path = std::path::Path::new(line.split(' ').nth(4)?).join(format!("left4me-test-{}", marker()));
+        std::fs::create_dir(&path).ok()?;
+        let group = Self(path);
+        let directory = std::ffi::CString::new(group.0.to_str()?).ok()?;
+        // SAFETY: three strings that end with NUL or have their length told; all outlive the call.
+        let marked =
+            unsafe { nix::libc::setxattr(directory.as_ptr(), c"user.delegate".as_ptr(), c"1".as_ptr().cast(), 1, 0) };
+        (marked == 0).then_some(group)
+    }
+}
+
+impl Drop for DelegatedGroup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(self.0.join("command"));
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// `accept` is what the worker's tests stand on.
+#[test]
+fn each_connection_to_the_socket_gets_an_instance_of_its_own() {
+    use left4me::wire::{RunnerRequest, client::Connection};
+    let root = Root::new();
+    steamcmd(&root, "echo here", ":", "whole");
+    let envs: Envs = root.envs();
+    let path = root.join("runner.sock");
+    let guard = support::accept(&path, &[RUNNER], &envs);
+    for _ in 0..2 {
+        let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
+        let (mut lines, mut exit) = (Vec::new(), None);
+        while let Some(answer) = connection.next_answer().unwrap() {
+            lines.extend(answer.stdout.map(std::borrow::Cow::into_owned));
+            exit = answer.exit;
+        }
+        assert_eq!((lines[0].as_str(), exit), ("here", Some(0)));
+    }
+    assert_eq!(guard.started(), 2);
+}

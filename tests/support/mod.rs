@@ -1,0 +1,317 @@
+//! What the tests of the programs share: a data directory of its own, programs started as systemd starts them,
+//! conversations over the line protocol, and waiting for conditions.
+//!
+//! Nothing here sleeps and hopes: each wait names what it waits for and fails after a deadline.
+#![allow(dead_code, reason = "each test program uses its share")]
+#![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before a test calls it stuck.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Environment variables of a program.
+pub type Envs = Vec<(String, String)>;
+
+/// Waits until `condition` gives something; panics with `what` after [`PATIENCE`].
+pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {} s in vain: {what}", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A text no other process of this machine has in its arguments: to find the processes of one test.
+pub fn marker() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // `sleep` takes it as a number of seconds.
+    format!("9{:07}.{:05}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Processes that have `marker` among their arguments and are no zombies.
+pub fn alive(marker: &str) -> Vec<i32> {
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|&byte| byte == 0).any(|word| word == marker.as_bytes())
+    })
+    .collect()
+}
+
+/// Whether this is root in the machine's own user namespace: only then can a test be somebody else, mount for real, …
+pub fn is_real_root() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    nix::unistd::Uid::effective().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// A data directory of its own, removed at the end.
+pub struct Root {
+    directory: tempfile::TempDir,
+}
+
+impl Root {
+    /// With the directories that the package makes.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("left4me-test-").tempdir().expect("a directory");
+        std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("mode");
+        for name in ["installation", "overlays", "instances", "runtime", "workshop_cache", "steam", "tmp"] {
+            std::fs::create_dir(directory.path().join(name)).expect("a directory");
+        }
+        Self { directory }
+    }
+
+    /// Its path, without symbolic links.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().canonicalize().expect("it exists")
+    }
+
+    /// A path below it.
+    pub fn join(&self, below: impl AsRef<Path>) -> PathBuf {
+        self.path().join(below)
+    }
+
+    /// Writes a file below it, with its directories.
+    pub fn write(&self, below: impl AsRef<Path>, text: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(below);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
+        std::fs::write(&path, text).expect("a file");
+        path
+    }
+
+    /// Writes an executable below it. Through a rename, so that no other thread's fork holds it open for writing.
+    pub fn script(&self, below: &str, text: &str) -> PathBuf {
+        let fresh = self.write(format!("{below}.new"), text);
+        std::fs::set_permissions(&fresh, PermissionsExt::from_mode(0o755)).expect("mode");
+        let copied = Command::new("mv").arg(&fresh).arg(self.join(below)).status().expect("mv");
+        assert!(copied.success());
+        self.join(below)
+    }
+
+    /// The environment every program needs to work in it: no settings file, short grace, no wait between attempts.
+    pub fn envs(&self) -> Envs {
+        let root = self.path().display().to_string();
+        [
+            ("LEFT4ME_ROOT", root.as_str()),
+            ("LEFT4ME_ENV_FILE", "/nonexistent"),
+            ("LEFT4ME_CANCEL_GRACE_SECONDS", "1"),
+            ("LEFT4ME_STEAM_RETRY_SECONDS", "0"),
+            ("LEFT4ME_LOG", "info"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec()
+    }
+}
+
+/// Starts `argv` with `socket` as descriptor 3 and LISTEN_FDS=1, as systemd does for Accept=yes.
+pub fn start(argv: &[&str], envs: &Envs, socket: impl Into<OwnedFd>, stderr: Stdio) -> Child {
+    Command::new("sh")
+        .arg("-c")
+        .arg("export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 </dev/null")
+        .args(argv)
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .envs(envs.iter().cloned())
+        .stdin(Stdio::from(socket.into()))
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
+        .expect("sh starts")
+}
+
+/// Waits for a child's end, at most [`PATIENCE`]; its exit code, 128+n for a signal.
+pub fn ended(child: &mut Child) -> i32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    let status = until("a program's end", || child.try_wait().expect("wait"));
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// Plays a socket unit with Accept=yes at `path`: one instance of `argv` for each connection. Ends with the guard.
+pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
+    let listener = UnixListener::bind(path).expect("a socket");
+    let stop = Arc::new(AtomicBool::new(false));
+    let children = Arc::new(Mutex::new(Vec::new()));
+    let (argv, envs): (Vec<String>, _) = (argv.iter().map(|&word| word.to_owned()).collect(), envs.clone());
+    let (stopped, started) = (Arc::clone(&stop), Arc::clone(&children));
+    let thread = std::thread::spawn(move || {
+        let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+        for connection in listener.incoming() {
+            if stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            let child = start(&words, &envs, connection.expect("a connection"), Stdio::inherit());
+            started.lock().expect("no panic").push(child);
+        }
+    });
+    Guard { path: path.to_owned(), stop, children, thread: Some(thread) }
+}
+
+/// What [`accept`] started.
+pub struct Guard {
+    path: PathBuf,
+    stop: Arc<AtomicBool>,
+    children: Arc<Mutex<Vec<Child>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Guard {
+    /// How many instances still run.
+    pub fn running(&self) -> usize {
+        let mut children = self.children.lock().expect("no panic");
+        children.iter_mut().filter_map(|child| child.try_wait().expect("wait").is_none().then_some(())).count()
+    }
+
+    /// How many instances were started.
+    pub fn started(&self) -> usize {
+        self.children.lock().expect("no panic").len()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = UnixStream::connect(&self.path);
+        let _ = std::fs::remove_file(&self.path);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        let Ok(mut children) = self.children.lock() else { return };
+        // SIGTERM, not SIGKILL: each instance shall end what it started.
+        for child in children.iter_mut() {
+            let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+            if let Ok(None) = child.try_wait() {
+                let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            }
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A conversation with one instance of a program.
+pub struct Talk {
+    /// The client's side.
+    pub stream: UnixStream,
+    /// The program.
+    pub child: Child,
+    lines: BufReader<UnixStream>,
+}
+
+impl Talk {
+    /// Starts `argv` with one end of a socket pair.
+    pub fn start(argv: &[&str], envs: &Envs) -> Self {
+        let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+        Self::over(ours, start(argv, envs, theirs, Stdio::piped()))
+    }
+
+    /// A conversation over `stream` with `child`, which has the other end.
+    pub fn over(stream: UnixStream, child: Child) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let lines = BufReader::with_capacity(256 * 1024, stream.try_clone().expect("a clone"));
+        Self { stream, child, lines }
+    }
+
+    /// Sends one line. A peer that is gone already is noticed by reading.
+    pub fn say(&mut self, line: &str) {
+        let _ = self.stream.write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// The next answer; `None` when the program has closed the connection.
+    pub fn hear(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        match self.lines.read_line(&mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("no answer: {error}"),
+        }
+    }
+
+    /// Answers up to the first that `found` takes.
+    pub fn hear_until(&mut self, what: &str, mut found: impl FnMut(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.hear().unwrap_or_else(|| panic!("the connection ended before {what}"));
+            if found(&answer) {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "waited in vain for {what}");
+        }
+    }
+
+    /// Everything up to `exit`, and that the connection ends there.
+    pub fn rest(&mut self) -> Heard {
+        let mut heard = Heard::default();
+        while let Some(answer) = self.hear() {
+            assert!(heard.last.is_none(), "an answer after the last one: {answer}");
+            for (list, key) in
+                [(&mut heard.stdout, "stdout"), (&mut heard.stderr, "stderr"), (&mut heard.errors, "error")]
+            {
+                list.extend(answer[key].as_str().map(str::to_owned));
+            }
+            heard.started += usize::from(answer["started"].is_object());
+            if answer["exit"].is_number() {
+                heard.last = Some(answer);
+            }
+        }
+        heard
+    }
+
+    /// Everything the program said about itself, once it has ended; and its exit code.
+    pub fn end(mut self) -> (i32, String) {
+        drop(self.stream);
+        drop(self.lines);
+        let mut words = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            std::io::Read::read_to_string(&mut stderr, &mut words).expect("text");
+        }
+        (ended(&mut self.child), words)
+    }
+}
+
+/// The answers of one conversation.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Lines of standard output.
+    pub stdout: Vec<String>,
+    /// Lines of standard error.
+    pub stderr: Vec<String>,
+    /// Errors.
+    pub errors: Vec<String>,
+    /// How many commands were started.
+    pub started: usize,
+    /// The last answer.
+    pub last: Option<Value>,
+}
+
+impl Heard {
+    /// The exit code of the last answer.
+    pub fn exit(&self) -> i64 {
+        self.last.as_ref().and_then(|last| last["exit"].as_i64()).unwrap_or_else(|| panic!("no end: {self:?}"))
+    }
+
+    /// How the last answer says that it ended.
+    pub fn ending(&self) -> (i64, &str, &str) {
+        let last = self.last.as_ref().unwrap_or_else(|| panic!("no end: {self:?}"));
+        (self.exit(), last["ended_by"].as_str().unwrap_or("-"), last["tree"].as_str().unwrap_or("-"))
+    }
+
+    /// Whether a line on standard error, or an error, contains `words`.
+    pub fn complains(&self, words: &str) -> bool {
+        self.stderr.iter().chain(&self.errors).any(|line| line.contains(words))
+    }
+}
