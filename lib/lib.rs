@@ -17,6 +17,7 @@
 #![warn(missing_docs)]
 
 pub mod base;
+pub mod db;
 pub mod domain;
 pub mod helper;
 pub mod process;

@@ -1,0 +1,328 @@
+//! Blueprints: ordered overlays, launch arguments and lines of server.cfg, private to their user.
+//!
+//! Arguments and lines are JSON arrays in their row. They are read as if somebody had edited the row by hand: one that
+//! does not make sense is one clear error that names the blueprint.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+
+use crate::base::names::{BadName, BlueprintId, BlueprintName, BlueprintRef, OverlayName, UserId, shown};
+use crate::base::{Error, Result};
+use crate::db::events::{self, NewEvent};
+use crate::db::{error, overlays};
+use crate::domain::blueprint::{Argument, ConfigLine, Spec, check};
+
+/// What a blueprint says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Content {
+    /// Names of overlays, the topmost first.
+    pub overlays: Vec<OverlayName>,
+    /// Launch arguments after left4me's own.
+    pub arguments: Vec<Argument>,
+    /// Lines of server.cfg.
+    pub config: Vec<ConfigLine>,
+}
+
+/// A blueprint as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Blueprint {
+    /// The row.
+    pub id: BlueprintId,
+    /// The display name. Text as the row has it: whoever prints it escapes it.
+    pub name: String,
+    /// Its owner's name.
+    pub user: String,
+    /// How many overlays it stacks.
+    pub overlay_count: u32,
+    /// The servers that are linked to it, by id.
+    pub servers: Vec<i64>,
+    /// Unix ms.
+    pub created_at: i64,
+    /// Unix ms.
+    pub updated_at: i64,
+    /// Its owner.
+    #[serde(skip)]
+    pub user_id: UserId,
+}
+
+/// What an edit replaces; none leaves that part as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Another name.
+    pub name: Option<BlueprintName>,
+    /// Other overlays.
+    pub overlays: Option<Vec<OverlayName>>,
+    /// Other arguments.
+    pub arguments: Option<Vec<Argument>>,
+    /// Other lines of server.cfg.
+    pub config: Option<Vec<ConfigLine>>,
+}
+
+/// `SELECT` of a [`Blueprint`] with whatever follows.
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "SELECT b.id, b.name, coalesce(u.name, '?'), b.user_id, b.created_at, b.updated_at,
+                    (SELECT count(*) FROM blueprint_overlays o WHERE o.blueprint_id = b.id),
+                    (SELECT group_concat(s.id) FROM servers s WHERE s.blueprint_id = b.id)
+             FROM blueprints b LEFT JOIN users u ON u.id = b.user_id ",
+            $tail
+        )
+    };
+}
+
+/// The one blueprint that `blueprint` means, among those of `user` or of all.
+///
+/// # Errors
+/// 3 when there is none; 2 with the ids when two users have one of that name.
+pub fn find(connection: &Connection, blueprint: &BlueprintRef, user: Option<UserId>) -> Result<Blueprint> {
+    let mut found = match blueprint {
+        BlueprintRef::Id(id) => rows(connection, select!("WHERE b.id = ?1"), [id.0])?,
+        BlueprintRef::Name(name) => rows(connection, select!("WHERE b.name = ?1 ORDER BY b.id"), [name.as_str()])?,
+    };
+    found.retain(|blueprint| user.is_none_or(|user| user == blueprint.user_id));
+    match found.len() {
+        0 => Err(Error::not_found(format!(
+            "{}no blueprint '{blueprint}': see `left4me blueprint list`",
+            if user.is_some() { "this user has " } else { "there is " }
+        ))),
+        1 => Ok(found.swap_remove(0)),
+        _ => {
+            let ids: Vec<String> = found.iter().map(|one| format!("{} ({})", one.id, one.user)).collect();
+            Err(Error::usage(format!(
+                "several blueprints are named '{blueprint}'; say which by its id, or pass --user: {}",
+                ids.join(", ")
+            )))
+        }
+    }
+}
+
+/// The blueprint with this id, if there is one.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn get(connection: &Connection, id: BlueprintId) -> Result<Option<Blueprint>> {
+    Ok(rows(connection, select!("WHERE b.id = ?1"), [id.0])?.pop())
+}
+
+/// All blueprints by id.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn all(connection: &Connection) -> Result<Vec<Blueprint>> {
+    rows(connection, select!("ORDER BY b.id"), [])
+}
+
+/// The blueprints of one user by id.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Blueprint>> {
+    rows(connection, select!("WHERE b.user_id = ?1 ORDER BY b.id"), [user.0])
+}
+
+/// What a blueprint says.
+///
+/// # Errors
+/// 3 when it is gone; 1 naming it when its row does not make sense.
+pub fn content(connection: &Connection, id: BlueprintId) -> Result<Content> {
+    let (name, arguments, config) = texts(connection, id)?;
+    let mut statement = connection.prepare_cached(
+        "SELECT o.name FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id WHERE l.blueprint_id = ?1 ORDER BY l.position",
+    )?;
+    let overlays: Vec<String> = statement.query_map([id.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let bad = |what: &str, why: String| damaged(id, &name, what, &why);
+    Ok(Content {
+        overlays: parsed(overlays).map_err(|why| bad("overlays", why))?,
+        arguments: list(&arguments).map_err(|why| bad("arguments", why))?,
+        config: list(&config).map_err(|why| bad("config", why))?,
+    })
+}
+
+/// What the files of a server on `port` are made from.
+///
+/// # Errors
+/// As [`content`].
+pub fn spec(connection: &Connection, id: BlueprintId, port: u16) -> Result<Spec> {
+    let (name, arguments, config) = texts(connection, id)?;
+    let mut statement = connection.prepare_cached(
+        "SELECT o.ref FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id WHERE l.blueprint_id = ?1 ORDER BY l.position",
+    )?;
+    let overlays: Vec<String> = statement.query_map([id.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let bad = |what: &str, why: String| damaged(id, &name, what, &why);
+    let spec = Spec {
+        port,
+        overlays: parsed(overlays).map_err(|why| bad("overlays", why))?,
+        arguments: list(&arguments).map_err(|why| bad("arguments", why))?,
+        config: list(&config).map_err(|why| bad("config", why))?,
+    };
+    check(&spec.overlays, &spec.arguments, &spec.config).map_err(|why| bad("content", why.to_string()))?;
+    Ok(spec)
+}
+
+/// Adds a blueprint and its event.
+///
+/// # Errors
+/// 2 when it is too large or names an overlay twice; 3 for an overlay that is not in the catalog; 4 when the user has a
+/// blueprint of that name.
+pub fn create(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    user: UserId,
+    name: &BlueprintName,
+    content: &Content,
+) -> Result<Blueprint> {
+    check(&content.overlays, &content.arguments, &content.config)?;
+    let added = tx
+        .prepare_cached(
+            "INSERT INTO blueprints (user_id, name, arguments, config, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+        )?
+        .execute(params![user.0, name.as_str(), json(&content.arguments)?, json(&content.config)?, now]);
+    named(added, name)?;
+    let id = BlueprintId(tx.last_insert_rowid());
+    stack(tx, id, &content.overlays)?;
+    tell(tx, now, actor, "blueprint.created", id, name.as_str())?;
+    get(tx, id)?.ok_or_else(|| gone(id))
+}
+
+/// Replaces parts of a blueprint, and adds an event. Linked servers follow on their next action.
+///
+/// # Errors
+/// 3 when it or an overlay is gone; else as [`create`].
+pub fn edit(tx: &Connection, now: i64, actor: &str, id: BlueprintId, change: &Change) -> Result<Blueprint> {
+    if let Some(name) = &change.name {
+        named(tx.execute("UPDATE blueprints SET name = ?2 WHERE id = ?1", params![id.0, name.as_str()]), name)?;
+    }
+    if let Some(arguments) = &change.arguments {
+        check::<OverlayName>(&[], arguments, &[])?;
+        tx.execute("UPDATE blueprints SET arguments = ?2 WHERE id = ?1", params![id.0, json(arguments)?])?;
+    }
+    if let Some(config) = &change.config {
+        check::<OverlayName>(&[], &[], config)?;
+        tx.execute("UPDATE blueprints SET config = ?2 WHERE id = ?1", params![id.0, json(config)?])?;
+    }
+    if let Some(overlays) = &change.overlays {
+        check(overlays, &[], &[])?;
+        tx.execute("DELETE FROM blueprint_overlays WHERE blueprint_id = ?1", [id.0])?;
+        stack(tx, id, overlays)?;
+    }
+    tx.execute("UPDATE blueprints SET updated_at = ?2 WHERE id = ?1", params![id.0, now])?;
+    let blueprint = get(tx, id)?.ok_or_else(|| gone(id))?;
+    tell(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
+    Ok(blueprint)
+}
+
+/// Removes a blueprint, and adds an event.
+///
+/// # Errors
+/// 3 when it is gone; 4 with the servers when some are linked to it.
+pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result<Blueprint> {
+    let blueprint = get(tx, id)?.ok_or_else(|| gone(id))?;
+    let mut statement = tx.prepare_cached("SELECT id, name FROM servers WHERE blueprint_id = ?1 ORDER BY id")?;
+    let linked = statement.query_map([id.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
+    let linked: Vec<String> =
+        linked.map(|row| row.map(|(id, name)| format!("{id} ('{name}')"))).collect::<rusqlite::Result<_>>()?;
+    if !linked.is_empty() {
+        return Err(Error::conflict(format!(
+            "blueprint '{}' is used by server {}: assign another one with `left4me server assign`, or remove the server first",
+            blueprint.name,
+            linked.join(", ")
+        )));
+    }
+    tx.prepare_cached("DELETE FROM blueprints WHERE id = ?1")?.execute([id.0])?;
+    tell(tx, now, actor, "blueprint.deleted", id, &blueprint.name)?;
+    Ok(blueprint)
+}
+
+/// Refuses a blueprint that is not the user's own: blueprints are private.
+pub(super) fn must_belong(connection: &Connection, id: BlueprintId, user: UserId) -> Result<()> {
+    let blueprint = get(connection, id)?.ok_or_else(|| gone(id))?;
+    if blueprint.user_id == user {
+        return Ok(());
+    }
+    Err(Error::conflict(format!(
+        "blueprint {id} ('{}') belongs to user '{}': a server takes a blueprint of its own user",
+        blueprint.name, blueprint.user
+    )))
+}
+
+/// Writes the overlays of a blueprint that has none, the topmost at position 0.
+fn stack(tx: &Connection, id: BlueprintId, names: &[OverlayName]) -> Result<()> {
+    let mut statement =
+        tx.prepare_cached("INSERT INTO blueprint_overlays (blueprint_id, position, overlay_id) VALUES (?1, ?2, ?3)")?;
+    for (position, name) in names.iter().enumerate() {
+        let overlay = overlays::find(tx, name)?;
+        statement.execute(params![id.0, i64::try_from(position).unwrap_or(i64::MAX), overlay.id.0])?;
+    }
+    Ok(())
+}
+
+/// A write that failed because the name is taken says so.
+fn named(written: rusqlite::Result<usize>, name: &BlueprintName) -> Result<()> {
+    match written {
+        Err(taken) if error::is_taken(&taken) => Err(Error::conflict(format!(
+            "this user has a blueprint named '{name}' already: see `left4me blueprint edit`"
+        ))),
+        other => Ok(other.map(drop)?),
+    }
+}
+
+fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, id: BlueprintId, name: &str) -> Result<()> {
+    let detail = format!("{id} '{name}'");
+    events::add(tx, now, &NewEvent { kind, actor, detail: &detail, ..NewEvent::default() })
+}
+
+/// Name, arguments and config as the row has them.
+fn texts(connection: &Connection, id: BlueprintId) -> Result<(String, String, String)> {
+    connection
+        .prepare_cached("SELECT name, arguments, config FROM blueprints WHERE id = ?1")?
+        .query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?
+        .ok_or_else(|| gone(id))
+}
+
+fn list<T: TryFrom<String, Error = BadName>>(text: &str) -> Result<Vec<T>, String> {
+    parsed(serde_json::from_str(text).map_err(|error| format!("a JSON array of strings is needed: {error}"))?)
+}
+
+fn parsed<T: TryFrom<String, Error = BadName>>(texts: Vec<String>) -> Result<Vec<T>, String> {
+    texts.into_iter().map(|text| T::try_from(text).map_err(|bad| bad.to_string())).collect()
+}
+
+fn json<T: Serialize>(values: &[T]) -> Result<String> {
+    serde_json::to_string(values).map_err(|error| Error::failed(format!("a list cannot be written down: {error}")))
+}
+
+fn damaged(id: BlueprintId, name: &str, what: &str, why: &str) -> Error {
+    Error::failed(format!(
+        "blueprint {id} ('{}'): its {what} are damaged: {why}; mend them with `left4me blueprint edit {id}`",
+        shown(name)
+    ))
+}
+
+fn gone(id: BlueprintId) -> Error {
+    Error::not_found(format!("blueprint {id} does not exist any more"))
+}
+
+fn rows(connection: &Connection, sql: &str, by: impl rusqlite::Params) -> Result<Vec<Blueprint>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_map(by, read)?.collect::<rusqlite::Result<_>>()?)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Blueprint> {
+    let servers: Option<String> = row.get(7)?;
+    let mut servers: Vec<i64> =
+        servers.iter().flat_map(|ids| ids.split(',')).filter_map(|id| id.parse().ok()).collect();
+    servers.sort_unstable();
+    Ok(Blueprint {
+        id: BlueprintId(row.get(0)?),
+        name: row.get(1)?,
+        user: row.get(2)?,
+        user_id: UserId(row.get(3)?),
+        created_at: row.get(4)?,
+        updated_at: row.get(5)?,
+        overlay_count: row.get(6)?,
+        servers,
+    })
+}

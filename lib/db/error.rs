@@ -1,0 +1,64 @@
+//! SQLite's errors in words that say what to do.
+
+use std::path::Path;
+
+use rusqlite::ErrorCode;
+
+use crate::base::{Error, Exit};
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        told("the database", &error)
+    }
+}
+
+/// An error of the file at `path`.
+#[must_use]
+pub fn in_file(path: &Path, error: &rusqlite::Error) -> Error {
+    told(&format!("database {}", path.display()), error)
+}
+
+/// A file that cannot even be reached.
+#[must_use]
+pub fn opening(path: &Path, error: &std::io::Error) -> Error {
+    let path = path.display();
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Error::unavailable(format!(
+            "database {path} is not there: install the package, or name the file with LEFT4ME_DB"
+        )),
+        std::io::ErrorKind::PermissionDenied => Error::not_permitted(format!(
+            "database {path}: not permitted: run this as root or as a member of group left4me"
+        )),
+        _ => Error::unavailable(format!("database {path} cannot be opened: {error}")),
+    }
+}
+
+fn told(what: &str, error: &rusqlite::Error) -> Error {
+    let (exit, advice) = match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            (Exit::Unavailable, "another process holds it locked; try again, and see who with `fuser` on the file")
+        }
+        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => (
+            Exit::NotPermitted,
+            "it cannot be written; run this as root or as a member of group left4me, and see `left4me doctor`",
+        ),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            (Exit::Unavailable, "the file is damaged or no database; nothing was changed; restore a backup")
+        }
+        Some(ErrorCode::DiskFull) => (Exit::Unavailable, "the disk is full; nothing was changed; make room"),
+        Some(ErrorCode::CannotOpen) => {
+            (Exit::Unavailable, "it cannot be opened; see `left4me doctor` for owners and modes")
+        }
+        Some(ErrorCode::SystemIoFailure) => (Exit::Unavailable, "the disk does not answer as it should"),
+        _ => (Exit::Failed, ""),
+    };
+    let semicolon = if advice.is_empty() { "" } else { ": " };
+    Error::new(exit, format!("{what}: {error}{semicolon}{advice}"))
+}
+
+/// Whether `error` is a UNIQUE constraint's.
+#[must_use]
+pub fn is_taken(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqliteFailure(code, _)
+        if code.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)
+}

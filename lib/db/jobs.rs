@@ -1,0 +1,381 @@
+//! Jobs and their targets. A state changes only by the guarded UPDATEs here: zero rows changed is an answer.
+
+use rusqlite::{Connection, Row, params};
+use serde::Serialize;
+
+use crate::base::names::{JobId, ServerId};
+use crate::base::{Error, Result};
+use crate::db::tasks::{self, Task};
+use crate::domain::job::JobState;
+use crate::domain::operation::Operation;
+use crate::domain::plan::Plan;
+use crate::domain::schedule::Candidate;
+
+/// A job, as `--json` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Job {
+    /// The row.
+    pub id: JobId,
+    /// The operation's word. Not the enum: a row may hold a word that this program does not know.
+    pub operation: String,
+    /// The servers it is for.
+    pub servers: Vec<ServerId>,
+    /// Their names, in the same order; `null` for a server whose row is gone.
+    pub server_names: Vec<Option<String>>,
+    /// Its state.
+    pub state: JobState,
+    /// 1 for the next one; only while queued.
+    pub queue_position: Option<i64>,
+    /// Who asked for it.
+    pub requested_by: String,
+    /// The job that this one repeats.
+    pub retry_of: Option<JobId>,
+    /// Unix ms.
+    pub created_at: i64,
+    /// Unix ms.
+    pub started_at: Option<i64>,
+    /// Unix ms; set exactly in terminal states.
+    pub finished_at: Option<i64>,
+    /// 0 on success.
+    pub exit_code: Option<i64>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Its plan, with states.
+    pub tasks: Vec<Task>,
+}
+
+/// A job to be accepted.
+#[derive(Clone, Debug)]
+pub struct NewJob<'a> {
+    /// What to do.
+    pub operation: Operation,
+    /// The servers.
+    pub targets: &'a [ServerId],
+    /// Who asks.
+    pub requested_by: &'a str,
+    /// The job that this one repeats.
+    pub retry_of: Option<JobId>,
+}
+
+/// Inserts a queued job with its targets, tasks and dependencies. Ids grow in the order of acceptance, and created_at
+/// never goes back though a clock may: so the order by created_at, then id, is the order by id.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Result<JobId> {
+    tx.prepare_cached(
+        "INSERT INTO jobs (operation, requested_by, retry_of, created_at, updated_at)
+         VALUES (?1, ?2, ?3, max(?4, coalesce((SELECT created_at FROM jobs ORDER BY id DESC LIMIT 1), 0)), ?4)",
+    )?
+    .execute(params![job.operation.as_str(), job.requested_by, job.retry_of.map(|id| id.0), now])?;
+    let id = JobId(tx.last_insert_rowid());
+    let mut insert = tx.prepare_cached("INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)")?;
+    for server in job.targets {
+        insert.execute(params![id.0, server.0])?;
+    }
+    tasks::insert_plan(tx, id, plan)?;
+    Ok(id)
+}
+
+/// The oldest queued or running job with the same operation on exactly the same targets. A job that is being cancelled
+/// does not count: it will not do the work.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn find_live_twin(connection: &Connection, operation: Operation, targets: &[ServerId]) -> Result<Option<JobId>> {
+    // The second half names the states of the partial index word for word: else SQLite would not use it.
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM jobs WHERE state = 'queued' AND operation = ?1
+         UNION ALL SELECT id FROM jobs WHERE state IN ('running', 'cancelling') AND state = 'running' AND operation = ?1
+         ORDER BY id",
+    )?;
+    let ids: Vec<i64> =
+        statement.query_map([operation.as_str()], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut wanted = targets.to_vec();
+    wanted.sort_unstable();
+    for id in ids {
+        if self::targets(connection, JobId(id))? == wanted {
+            return Ok(Some(JobId(id)));
+        }
+    }
+    Ok(None)
+}
+
+/// A job's servers, ascending.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn targets(connection: &Connection, id: JobId) -> Result<Vec<ServerId>> {
+    let mut statement =
+        connection.prepare_cached("SELECT server_id FROM job_targets WHERE job_id = ?1 ORDER BY server_id")?;
+    let rows = statement.query_map([id.0], |row| row.get(0).map(ServerId))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+const COLUMNS: &str =
+    "id, operation, state, requested_by, retry_of, created_at, started_at, finished_at, exit_code, error";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
+    Ok(Job {
+        id: JobId(row.get(0)?),
+        operation: row.get(1)?,
+        servers: Vec::new(),
+        server_names: Vec::new(),
+        state: parse_state(row, 2)?,
+        queue_position: None,
+        requested_by: row.get(3)?,
+        retry_of: row.get::<_, Option<i64>>(4)?.map(JobId),
+        created_at: row.get(5)?,
+        started_at: row.get(6)?,
+        finished_at: row.get(7)?,
+        exit_code: row.get(8)?,
+        error: row.get(9)?,
+        tasks: Vec::new(),
+    })
+}
+
+/// A state column; the CHECK keeps other words out, so one is a damaged row.
+fn parse_state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobState> {
+    let word = row.get_ref(column)?.as_str()?;
+    word.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
+}
+
+/// What is not in the jobs row itself: servers, their names, queue position, tasks.
+fn complete(connection: &Connection, job: &mut Job, with_tasks: bool) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "SELECT t.server_id, s.name FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
+         WHERE t.job_id = ?1 ORDER BY t.server_id",
+    )?;
+    let mut rows = statement.query([job.id.0])?;
+    while let Some(row) = rows.next()? {
+        job.servers.push(ServerId(row.get(0)?));
+        job.server_names.push(row.get(1)?);
+    }
+    if job.state == JobState::Queued {
+        job.queue_position = Some(queue_position(connection, job.id)?);
+    }
+    if with_tasks {
+        job.tasks = tasks::of_job(connection, job.id)?;
+    }
+    Ok(())
+}
+
+/// One job with its tasks.
+///
+/// # Errors
+/// 3 when there is none; 69 when the database cannot be read.
+pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
+    let mut job = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?
+        .query_row([id.0], from_row)
+        .map_err(|error| missing(id, error))?;
+    complete(connection, &mut job, true)?;
+    Ok(job)
+}
+
+fn missing(id: JobId, error: rusqlite::Error) -> Error {
+    match error {
+        rusqlite::Error::QueryReturnedNoRows => Error::not_found(format!("no such job: {id}; see `left4me-job list`")),
+        other => other.into(),
+    }
+}
+
+/// A job's state and exit code.
+///
+/// # Errors
+/// 3 when there is none; 69 when the database cannot be read.
+pub fn state(connection: &Connection, id: JobId) -> Result<(JobState, Option<i64>)> {
+    connection
+        .prepare_cached("SELECT state, exit_code FROM jobs WHERE id = ?1")?
+        .query_row([id.0], |row| Ok((parse_state(row, 0)?, row.get(1)?)))
+        .map_err(|error| missing(id, error))
+}
+
+/// Which jobs to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only jobs for this server.
+    pub server: Option<ServerId>,
+    /// Only jobs in one of these states; none means all.
+    pub states: Vec<JobState>,
+    /// At most so many.
+    pub limit: u32,
+    /// After so many.
+    pub offset: u32,
+}
+
+/// Jobs, the newest first, with their tasks.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Job>> {
+    let states = filter.states.iter().map(|state| format!("'{}'", state.as_str())).collect::<Vec<_>>().join(",");
+    let by_state = if states.is_empty() { String::new() } else { format!("AND state IN ({states})") };
+    let by_server = match filter.server {
+        Some(_) => "id IN (SELECT job_id FROM job_targets WHERE server_id = ?1)",
+        None => "?1 IS NULL",
+    };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM jobs WHERE {by_server} {by_state} ORDER BY id DESC LIMIT ?2 OFFSET ?3"
+    ))?;
+    let rows = statement.query_map(params![filter.server.map(|id| id.0), filter.limit, filter.offset], from_row)?;
+    let mut jobs = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    for job in &mut jobs {
+        complete(connection, job, true)?;
+    }
+    Ok(jobs)
+}
+
+/// How many queued jobs stand before and at `id`: 1 for the next one. Derived, never stored.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn queue_position(connection: &Connection, id: JobId) -> Result<i64> {
+    Ok(connection
+        .prepare_cached("SELECT count(*) FROM jobs WHERE state = 'queued' AND id <= ?1")?
+        .query_row([id.0], |row| row.get(0))?)
+}
+
+/// How many jobs are queued, and how many run or are being cancelled.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn counts(connection: &Connection) -> Result<(i64, i64)> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM jobs WHERE state = 'queued'),
+                    (SELECT count(*) FROM jobs WHERE state IN ('running', 'cancelling'))",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+/// Whether any job is queued; cheaper than counting them.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn any_queued(connection: &Connection) -> Result<bool> {
+    Ok(connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')")?
+        .query_row([], |row| row.get(0))?)
+}
+
+const CANDIDATE: &str =
+    "j.id, j.operation, (SELECT group_concat(t.server_id) FROM job_targets t WHERE t.job_id = j.id)";
+
+fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
+    let operation = row.get_ref(1)?.as_str()?.parse::<Operation>();
+    let servers = match row.get_ref(2)?.as_str_or_null()? {
+        Some(list) => list.split(',').filter_map(|id| id.parse().ok().map(ServerId)).collect(),
+        None => Vec::new(),
+    };
+    Ok(Candidate { id: JobId(row.get(0)?), exclusive: operation.is_ok_and(Operation::is_exclusive), servers })
+}
+
+/// The jobs that run or are being cancelled, as the schedule sees them.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn live_candidates(connection: &Connection) -> Result<Vec<Candidate>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id"
+    ))?;
+    let rows = statement.query_map([], candidate)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The first `limit` queued jobs after `after`, oldest first.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn queued_candidates(connection: &Connection, after: JobId, limit: u32) -> Result<Vec<Candidate>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.id > ?1 ORDER BY j.id LIMIT ?2"
+    ))?;
+    let rows = statement.query_map(params![after.0, limit], candidate)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Far down a long queue: the first exclusive job after `after`, and each server's first queued job after it. Whoever
+/// is not among them cannot start before one of them does. Costs a look-up per server, whatever the queue's length.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn queue_heads(connection: &Connection, after: JobId, servers: &[ServerId]) -> Result<Vec<Candidate>> {
+    let mut exclusive = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.operation IN ('install', 'update') AND j.id > ?1
+         ORDER BY j.id LIMIT 1"
+    ))?;
+    let mut heads: Vec<Candidate> = exclusive.query_map([after.0], candidate)?.collect::<rusqlite::Result<_>>()?;
+    let mut head = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM job_targets h CROSS JOIN jobs j ON j.id = h.job_id
+         WHERE h.server_id = ?1 AND h.job_id > ?2 AND j.state = 'queued' ORDER BY h.job_id LIMIT 1"
+    ))?;
+    for server in servers {
+        heads.extend(head.query_map(params![server.0, after.0], candidate)?.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
+    heads.sort_unstable_by_key(|job| job.id);
+    heads.dedup_by_key(|job| job.id);
+    Ok(heads)
+}
+
+/// queued -> running, for `worker`. False when it is not queued any more.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn claim(tx: &Connection, id: JobId, worker: &str, now: i64) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "UPDATE jobs SET state = 'running', started_at = ?3, updated_at = ?3, worker_id = ?2
+             WHERE id = ?1 AND state = 'queued'",
+        )?
+        .execute(params![id.0, worker, now])?
+        > 0)
+}
+
+/// How a job ends.
+#[derive(Clone, Debug)]
+pub struct Finish<'a> {
+    /// A terminal state.
+    pub state: JobState,
+    /// 0 on success.
+    pub exit_code: i64,
+    /// Why it failed.
+    pub error: Option<&'a str>,
+}
+
+/// running -> a terminal state, fenced: only the worker that claimed it may. False when the job has ended already, is
+/// being cancelled, or is another worker's.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn finish(tx: &Connection, id: JobId, worker: &str, finish: &Finish<'_>, now: i64) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "UPDATE jobs SET state = ?3, exit_code = ?4, error = ?5, finished_at = ?6, updated_at = ?6
+             WHERE id = ?1 AND state = 'running' AND worker_id = ?2",
+        )?
+        .execute(params![id.0, worker, finish.state.as_str(), finish.exit_code, finish.error, now])?
+        > 0)
+}
+
+/// Ends a job that a dead worker left behind: running -> failed, cancelling -> cancelled. Only to be called by a worker
+/// that holds the lock, so that whoever ran it is dead. Gives the new state.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn recover(tx: &Connection, id: JobId, error: &str, now: i64) -> Result<Option<JobState>> {
+    let state = tx
+        .prepare_cached(
+            "UPDATE jobs SET state = CASE state WHEN 'running' THEN 'failed' ELSE 'cancelled' END,
+                    exit_code = 1, error = ?2, finished_at = ?3, updated_at = ?3
+             WHERE id = ?1 AND state IN ('running', 'cancelling') RETURNING state",
+        )?
+        .query_row(params![id.0, error, now], |row| parse_state(row, 0));
+    match state {
+        Ok(state) => Ok(Some(state)),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,63 @@
+//! Append-only migrations. Every program that opens the file brings it up to date, under one exclusive transaction.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+use rusqlite_migration::{M, Migrations};
+
+use crate::base::{Error, Result};
+use crate::db::error::in_file;
+
+/// The steps, oldest first. A step that was released is never edited: a later one mends it.
+const STEPS: &[M<'_>] = &[M::up(include_str!("migrations/0001-spine.sql"))];
+
+/// The schema's version that this program knows: the number of steps.
+pub const LATEST: i64 = STEPS.len() as i64;
+
+/// The file's version: how many steps it has seen.
+///
+/// # Errors
+/// 69 when the file cannot be read.
+pub fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Brings the file to [`LATEST`]. Two programs that start at once are no problem: the second finds it done.
+///
+/// # Errors
+/// 69 with both versions named when the file is from a newer left4me; nothing is touched then.
+pub fn to_latest(connection: &mut Connection, path: &Path) -> Result<()> {
+    let before = version(connection).map_err(|error| in_file(path, &error))?;
+    if before == LATEST {
+        return Ok(());
+    }
+    if before > LATEST {
+        return Err(Error::unavailable(format!(
+            "database {} has schema {before}, this program knows {LATEST}: it is from a newer left4me; upgrade this one. Nothing was changed",
+            path.display()
+        )));
+    }
+    connection.set_transaction_behavior(TransactionBehavior::Exclusive);
+    let done = Migrations::from_slice(STEPS).to_latest(connection);
+    connection.set_transaction_behavior(TransactionBehavior::Immediate);
+    let Err(error) = done else { return Ok(()) };
+    // rusqlite_migration reads the version before it takes the lock, so that of two programs the second finds the
+    // tables made already. All of it is one transaction: the version tells whether somebody else has done it.
+    if version(connection).map_err(|error| in_file(path, &error))? == LATEST {
+        return Ok(());
+    }
+    Err(match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => in_file(path, &err),
+        other => Error::unavailable(format!("database {}: migration failed: {other}", path.display())),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_apply_to_an_empty_file_and_keep_foreign_keys() {
+        Migrations::from_slice(STEPS).validate().unwrap();
+    }
+}

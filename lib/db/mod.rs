@@ -1,0 +1,182 @@
+//! The store: one SQLite file, WAL. All SQL of left4me is in this folder, one named function per query.
+//!
+//! - A process writes over one connection; the worker's log writer has a second one.
+//! - Every read-then-write is BEGIN IMMEDIATE ([`Db::write`]). No transaction stays open while a host operation runs
+//!   or a client reads.
+//! - Transitions are committed with synchronous=FULL: a job that was accepted survives power loss. The log writer's
+//!   connection ([`Db::open_for_logs`]) has synchronous=NORMAL: the last lines may be lost with the power, never the
+//!   file's consistency.
+//! - Every program migrates the file when it opens it, under one exclusive transaction. A file from a newer left4me is
+//!   refused untouched.
+
+pub mod blueprints;
+pub mod error;
+pub mod events;
+pub mod jobs;
+pub mod logs;
+pub mod migrate;
+pub mod overlays;
+pub mod queue;
+pub mod runners;
+pub mod servers;
+pub mod tasks;
+pub mod tokens;
+pub mod upkeep;
+pub mod users;
+pub mod watch;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::base::{Result, files};
+
+/// How long a write waits for another process's, before it gives up with exit 69.
+const BUSY: Duration = Duration::from_secs(15);
+
+/// The pauses while another process writes, a commit being a fraction of a millisecond: SQLite's own busy_timeout
+/// begins with whole milliseconds, and an enqueue beside a busy worker would take ten times as long.
+const PAUSE: Duration = Duration::from_micros(100);
+/// After [`BRISK`] pauses, a lock is held by something slow.
+const LONG_PAUSE: Duration = Duration::from_millis(10);
+/// See [`LONG_PAUSE`].
+const BRISK: i32 = 200;
+
+/// Pages in the write-ahead log before a checkpoint. Whoever opens a file that nobody else has open reads the whole log
+/// first: with a short one that stays a fraction of a millisecond.
+const SHORT_WAL: u32 = 256;
+/// The same for a program that keeps the file open: then nobody needs to read the log.
+const LONG_WAL: u32 = 1000;
+
+/// Sixteen prepared statements is rusqlite's default; ours are about fifty, and a worker uses most of them.
+const STATEMENTS: usize = 96;
+
+/// An open database.
+pub struct Db {
+    connection: Connection,
+    path: PathBuf,
+}
+
+impl Db {
+    /// Opens the file, makes it if it is missing (0660, owned as its directory is), and migrates it.
+    ///
+    /// # Errors
+    /// 69 when it cannot be used: missing directory, not a database, from a newer left4me, locked for long; 77 when this
+    /// user may not.
+    pub fn open(path: &Path) -> Result<Self> {
+        files::open_shared(path).map_err(|error| error::opening(path, &error))?;
+        Self::connect(path, "FULL")
+    }
+
+    /// Opens a file that must be there already.
+    ///
+    /// # Errors
+    /// As [`Db::open`]; also 69 when it is missing.
+    pub fn open_existing(path: &Path) -> Result<Self> {
+        if let Err(error) = fs_err::metadata(path) {
+            return Err(error::opening(path, &error));
+        }
+        Self::connect(path, "FULL")
+    }
+
+    /// A second connection for the log writer, which may lose its last lines with the power.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub fn open_for_logs(path: &Path) -> Result<Self> {
+        Self::connect(path, "NORMAL")
+    }
+
+    fn connect(path: &Path, synchronous: &str) -> Result<Self> {
+        let in_file = |error: rusqlite::Error| error::in_file(path, &error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(in_file)?;
+        connection.busy_handler(Some(wait_for_lock)).map_err(in_file)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        // The last one to close need not pay for a checkpoint: `left4me-job enqueue` is often the only one.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(in_file)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(in_file)?;
+        let mut db = Self { connection, path: path.to_owned() };
+        db.configure(synchronous).map_err(in_file)?;
+        migrate::to_latest(&mut db.connection, path)?;
+        Ok(db)
+    }
+
+    /// Sets the pragmas, and checks that WAL really is on: SQLite answers with the mode it stays in, not with an error.
+    fn configure(&self, synchronous: &str) -> rusqlite::Result<()> {
+        let mode: String = self.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        if mode != "wal" {
+            let mode: String = self.connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+            if mode != "wal" {
+                return Err(rusqlite::Error::SqliteFailure(
+                    rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
+                    Some(format!("write-ahead logging is needed, but the journal mode stays '{mode}'")),
+                ));
+            }
+        }
+        self.connection.execute_batch(&format!(
+            "PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;
+             PRAGMA wal_autocheckpoint = {SHORT_WAL};"
+        ))
+    }
+
+    /// For a program that stays: checkpoints less often than one that opens the file for a single job.
+    ///
+    /// # Errors
+    /// 69 when the database cannot be used.
+    pub fn stay(&self) -> Result<()> {
+        Ok(self.connection.pragma_update(None, "wal_autocheckpoint", LONG_WAL)?)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The connection, for single reading statements.
+    #[must_use]
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Runs `work` in one BEGIN IMMEDIATE transaction: all of it is committed, or nothing when it fails. Nothing slow
+    /// belongs in here: every other writer waits.
+    ///
+    /// # Errors
+    /// What `work` says, or 69 when the database cannot be written.
+    pub fn write<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
+        let value = work(&transaction)?;
+        transaction.commit()?;
+        Ok(value)
+    }
+
+    /// Runs several reading statements on one consistent state.
+    ///
+    /// # Errors
+    /// What `work` says, or 69 when the database cannot be read.
+    pub fn read<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Deferred)?;
+        work(&transaction)
+    }
+
+    /// Copies the write-ahead log back into the file as far as nobody is in the way. For a program that leaves.
+    pub fn checkpoint(&self) {
+        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            tracing::debug!(%error, "no checkpoint");
+        }
+    }
+}
+
+/// Called by SQLite when another connection holds the lock, with how often it was called before. False gives up.
+fn wait_for_lock(before: i32) -> bool {
+    let pause = if before < BRISK { PAUSE } else { LONG_PAUSE };
+    let waited = PAUSE.saturating_mul(before.clamp(0, BRISK).unsigned_abs())
+        + LONG_PAUSE.saturating_mul((before - BRISK).max(0).unsigned_abs());
+    // Woken early is no harm: the count goes on.
+    std::thread::park_timeout(pause);
+    waited < BUSY
+}

@@ -1,0 +1,66 @@
+//! The queue's one row: whether claiming is paused, by whom, why.
+
+use rusqlite::{Connection, params};
+
+use crate::base::Result;
+use crate::db::events::{self, NewEvent};
+
+/// Who paused the queue, when and why.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Pause {
+    /// Since when, unix ms.
+    pub paused_at: i64,
+    /// By whom.
+    pub paused_by: String,
+    /// In whose words.
+    pub reason: Option<String>,
+}
+
+/// The pause, if the queue is paused.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn pause(connection: &Connection) -> Result<Option<Pause>> {
+    let row = connection
+        .prepare_cached("SELECT paused_at, paused_by, reason FROM queue WHERE id = 1 AND paused_at IS NOT NULL")?
+        .query_row([], |row| Ok(Pause { paused_at: row.get(0)?, paused_by: row.get(1)?, reason: row.get(2)? }));
+    match row {
+        Ok(pause) => Ok(Some(pause)),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Stops claiming; running jobs go on. False when it was paused already: the first pause keeps its name and reason.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_paused(tx: &Connection, now: i64, by: &str, reason: Option<&str>) -> Result<bool> {
+    let changed = tx.execute(
+        "UPDATE queue SET paused_at = ?1, paused_by = ?2, reason = ?3 WHERE id = 1 AND paused_at IS NULL",
+        params![now, by, reason],
+    )?;
+    if changed > 0 {
+        events::add(
+            tx,
+            now,
+            &NewEvent { kind: "queue.paused", actor: by, detail: reason.unwrap_or(""), ..NewEvent::default() },
+        )?;
+    }
+    Ok(changed > 0)
+}
+
+/// Claims again. False when it was not paused.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_resumed(tx: &Connection, now: i64, by: &str) -> Result<bool> {
+    let changed = tx.execute(
+        "UPDATE queue SET paused_at = NULL, paused_by = NULL, reason = NULL WHERE id = 1 AND paused_at IS NOT NULL",
+        [],
+    )?;
+    if changed > 0 {
+        events::add(tx, now, &NewEvent { kind: "queue.resumed", actor: by, ..NewEvent::default() })?;
+    }
+    Ok(changed > 0)
+}

@@ -1,0 +1,467 @@
+//! Servers: what they shall be, what they are, and what they are made of.
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+
+use crate::base::config::PortRange;
+use crate::base::names::{BlueprintId, InstanceName, ServerId, ServerName, ServerRef, UserId};
+use crate::base::{Error, Result};
+use crate::db::events::{self, NewEvent};
+use crate::db::{blueprints, error};
+use crate::domain::blueprint::Spec;
+use crate::domain::server::{ActualState, DesiredState};
+
+/// A server as people and programs see it; serializes to the contract's JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Server {
+    /// The row; also the instance of its units.
+    pub id: ServerId,
+    /// The display name. Text as the row has it: whoever prints it escapes it.
+    pub name: String,
+    /// Its owner's name.
+    pub user: String,
+    /// Game UDP and RCON TCP.
+    pub port: u16,
+    /// Its blueprint's name.
+    pub blueprint: String,
+    /// `left4me-server@ID.service`.
+    pub unit: String,
+    /// What it shall be.
+    pub desired_state: DesiredState,
+    /// What systemd last said it is.
+    pub actual_state: ActualState,
+    /// systemd's SubState at that time.
+    pub actual_sub_state: Option<String>,
+    /// When systemd was last asked, unix ms.
+    pub actual_state_updated_at: Option<i64>,
+    /// What the last failed task said; none after a success.
+    pub last_error: Option<String>,
+    /// Whether its unit starts at boot; none when nobody has looked.
+    pub enabled: Option<bool>,
+    /// Its owner.
+    #[serde(skip)]
+    pub user_id: UserId,
+    /// Its blueprint.
+    #[serde(skip)]
+    pub blueprint_id: BlueprintId,
+}
+
+/// A server to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewServer<'a> {
+    /// Its owner.
+    pub user: UserId,
+    /// Its display name.
+    pub name: &'a ServerName,
+    /// One of the owner's blueprints.
+    pub blueprint: BlueprintId,
+    /// Its port; none for the lowest free one of the range.
+    pub port: Option<u16>,
+}
+
+/// `SELECT` of a [`Server`] with whatever follows. Outer joins: a row whose owner was deleted by hand is still shown.
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "SELECT s.id, s.name, coalesce(u.name, '?'), s.port, coalesce(b.name, '?'), s.desired_state, s.actual_state,
+                    s.actual_sub_state, s.actual_state_updated_at, s.last_error, s.enabled, s.user_id, s.blueprint_id
+             FROM servers s LEFT JOIN users u ON u.id = s.user_id LEFT JOIN blueprints b ON b.id = s.blueprint_id ",
+            $tail
+        )
+    };
+}
+
+/// The one server that `server` means.
+///
+/// # Errors
+/// 3 when there is none; 2 with the ids when two users have a server of that name.
+pub fn find(connection: &Connection, server: &ServerRef) -> Result<Server> {
+    match server {
+        ServerRef::Id(id) => get(connection, *id)?
+            .ok_or_else(|| Error::not_found(format!("no server has the id {id}: see `left4me server list`"))),
+        ServerRef::Name(name) => {
+            let mut same = rows(connection, select!("WHERE s.name = ?1 ORDER BY s.id"), [name.as_str()])?;
+            match same.len() {
+                0 => Err(Error::not_found(format!("no server is named '{name}': see `left4me server list`"))),
+                1 => Ok(same.swap_remove(0)),
+                _ => {
+                    let ids: Vec<String> =
+                        same.iter().map(|server| format!("{} ({})", server.id, server.user)).collect();
+                    Err(Error::usage(format!(
+                        "several servers are named '{name}'; say which by its id: {}",
+                        ids.join(", ")
+                    )))
+                }
+            }
+        }
+    }
+}
+
+/// The server with this id, if there is one.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Server>> {
+    Ok(rows(connection, select!("WHERE s.id = ?1"), [id.0])?.pop())
+}
+
+/// All servers by id.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn all(connection: &Connection) -> Result<Vec<Server>> {
+    rows(connection, select!("ORDER BY s.id"), [])
+}
+
+/// The id of the server that `server` names; cheaper than [`find`], for whoever needs no more.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> {
+    if let ServerRef::Id(id) = server
+        && connection.prepare_cached("SELECT 1 FROM servers WHERE id = ?1")?.exists([id.0])?
+    {
+        return Ok(*id);
+    }
+    find(connection, server).map(|server| server.id)
+}
+
+/// All servers' ids, ascending.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn all_ids(connection: &Connection) -> Result<Vec<ServerId>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM servers ORDER BY id")?;
+    let ids = statement.query_map([], |row| row.get(0).map(ServerId))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The servers of one user by id.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Server>> {
+    rows(connection, select!("WHERE s.user_id = ?1 ORDER BY s.id"), [user.0])
+}
+
+/// Adds a server and its event; it shall not run yet. To be called in a write transaction, so that a free port stays
+/// free.
+///
+/// # Errors
+/// 2 for a port outside of `range`; 4 when the port is taken (its server is named), the range is full, the owner has a
+/// server of that name, or the blueprint is somebody else's.
+pub fn create(tx: &Connection, now: i64, actor: &str, new: &NewServer<'_>, range: PortRange) -> Result<Server> {
+    blueprints::must_belong(tx, new.blueprint, new.user)?;
+    let port = match new.port {
+        Some(port) => usable_port(tx, port, range)?,
+        None => lowest_free_port(tx, range)?,
+    };
+    let added = tx
+        .prepare_cached(
+            "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+        )?
+        .execute(params![new.user.0, new.name.as_str(), port, new.blueprint.0, now]);
+    match added {
+        Err(taken) if error::is_taken(&taken) => {
+            return Err(Error::conflict(format!("this user has a server named '{}' already", new.name)));
+        }
+        other => other?,
+    };
+    let id = ServerId(tx.last_insert_rowid());
+    let detail = format!("'{}' on port {port}", new.name);
+    let event = NewEvent { kind: "server.created", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
+    events::add(tx, now, &event)?;
+    get(tx, id)?.ok_or_else(|| gone(id))
+}
+
+/// Links the server to another blueprint of its owner, and adds an event. It applies on the next action.
+///
+/// # Errors
+/// 3 when the server is gone; 4 when the blueprint is somebody else's.
+pub fn assign(tx: &Connection, now: i64, actor: &str, id: ServerId, blueprint: BlueprintId) -> Result<Server> {
+    let server = get(tx, id)?.ok_or_else(|| gone(id))?;
+    blueprints::must_belong(tx, blueprint, server.user_id)?;
+    tx.prepare_cached("UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1")?.execute(params![
+        id.0,
+        blueprint.0,
+        now
+    ])?;
+    let server = get(tx, id)?.ok_or_else(|| gone(id))?;
+    let detail = format!("to blueprint '{}'", server.blueprint);
+    let event = NewEvent { kind: "server.assigned", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
+    events::add(tx, now, &event)?;
+    Ok(server)
+}
+
+/// Removes the row, and adds an event; jobs and events of the server stay. Files are not touched: a `delete` job does
+/// that, and has to come first.
+///
+/// # Errors
+/// 3 when it is gone; 4 with what to do while it shall run, runs, has a job that has not ended, or may have files.
+pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Server> {
+    let server = get(tx, id)?.ok_or_else(|| gone(id))?;
+    let first = format!("first run `left4me-job enqueue delete --server {id} --wait`");
+    let still = |why: String| Err(Error::conflict(format!("server {id} ('{}') {why}", server.name)));
+    if let Some(job) = live_job(tx, id)? {
+        return still(format!(
+            "has job {job}, which has not ended: wait for it, or cancel it with `left4me-job cancel {job}`"
+        ));
+    }
+    if server.desired_state == DesiredState::Running {
+        return still(format!("shall run: {first}"));
+    }
+    if !matches!(server.actual_state, ActualState::Stopped | ActualState::Failed | ActualState::Unknown) {
+        return still(format!("is {}: {first}", server.actual_state));
+    }
+    if may_have_files(tx, id)? {
+        return still(format!("may have files under instances/{id}: {first}"));
+    }
+    tx.prepare_cached("DELETE FROM servers WHERE id = ?1")?.execute([id.0])?;
+    let detail = format!("'{}' on port {}", server.name, server.port);
+    let event = NewEvent { kind: "server.removed", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
+    events::add(tx, now, &event)?;
+    Ok(server)
+}
+
+/// Writes down what the server shall be. False when it was that already, or is gone.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i64) -> Result<bool> {
+    let changed = tx
+        .prepare_cached("UPDATE servers SET desired_state = ?2, updated_at = ?3 WHERE id = ?1 AND desired_state <> ?2")?
+        .execute(params![id.0, desired.as_str(), now])?;
+    Ok(changed > 0)
+}
+
+/// Writes down what systemd said the server is, and when. `enabled` none leaves what was known of it. Gives the state
+/// before when it was another one, `None` when nothing changed or the server is gone.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_actual(
+    tx: &Connection,
+    id: ServerId,
+    actual: ActualState,
+    sub: Option<&str>,
+    enabled: Option<bool>,
+    now: i64,
+) -> Result<Option<ActualState>> {
+    let before = tx
+        .prepare_cached("SELECT actual_state FROM servers WHERE id = ?1")?
+        .query_row([id.0], |row| row.get(0))
+        .optional()?;
+    tx.prepare_cached(
+        "UPDATE servers SET actual_state = ?2, actual_sub_state = ?3, enabled = coalesce(?4, enabled), actual_state_updated_at = ?5
+         WHERE id = ?1",
+    )?
+    .execute(params![id.0, actual.as_str(), sub, enabled, now])?;
+    Ok(before.filter(|&before: &ActualState| before != actual))
+}
+
+/// Writes down why the server's last task failed; none after a success. Changes no row when it is the same.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_last_error(tx: &Connection, id: ServerId, last_error: Option<&str>, now: i64) -> Result<()> {
+    tx.prepare_cached("UPDATE servers SET last_error = ?2, updated_at = ?3 WHERE id = ?1 AND last_error IS NOT ?2")?
+        .execute(params![id.0, last_error, now])?;
+    Ok(())
+}
+
+/// What the server's files are made from, live from its blueprint.
+///
+/// # Errors
+/// 3 when the server is gone; 1 naming the blueprint when a row of it does not make sense.
+pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
+    let (port, blueprint) = connection
+        .prepare_cached("SELECT port, blueprint_id FROM servers WHERE id = ?1")?
+        .query_row([id.0], |row| Ok((row.get(0)?, BlueprintId(row.get(1)?))))
+        .optional()?
+        .ok_or_else(|| gone(id))?;
+    blueprints::spec(connection, blueprint, port)
+}
+
+/// The servers that an update has to stop and start again: those that shall run, and those that do.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn wanted_running(connection: &Connection) -> Result<Vec<ServerId>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN ('running', 'starting', 'stopping') ORDER BY id",
+    )?;
+    let ids = statement.query_map([], |row| row.get(0).map(ServerId))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The lowest port of `range` that no server has.
+///
+/// # Errors
+/// 4 when there is none.
+pub fn lowest_free_port(connection: &Connection, range: PortRange) -> Result<u16> {
+    let mut statement =
+        connection.prepare_cached("SELECT port FROM servers WHERE port BETWEEN ?1 AND ?2 ORDER BY port")?;
+    let taken: Vec<u16> =
+        statement.query_map([range.first, range.last], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let first_gap = (range.first..=range.last).zip(taken.iter().map(Some).chain(std::iter::repeat(None)));
+    first_gap.into_iter().find(|(port, taken)| *taken != Some(port)).map(|(port, _)| port).ok_or_else(|| {
+        Error::conflict(format!("all ports of {range} are taken: remove a server, or widen LEFT4ME_PORT_RANGE"))
+    })
+}
+
+/// `port`, when it lies in the range and no server has it.
+fn usable_port(connection: &Connection, port: u16, range: PortRange) -> Result<u16> {
+    if !range.contains(port) {
+        return Err(Error::usage(format!("port {port} is outside of {range} (LEFT4ME_PORT_RANGE)")));
+    }
+    let other = connection
+        .prepare_cached("SELECT id, name FROM servers WHERE port = ?1")?
+        .query_row([port], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .optional()?;
+    match other {
+        None => Ok(port),
+        Some((id, name)) => Err(Error::conflict(format!(
+            "port {port} is taken by server {id} ('{name}'); without --port the lowest free one is taken"
+        ))),
+    }
+}
+
+/// A job of the server that has not ended.
+fn live_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT j.id FROM job_targets t JOIN jobs j ON j.id = t.job_id
+             WHERE t.server_id = ?1 AND j.state IN ('queued', 'running', 'cancelling')
+             UNION ALL
+             SELECT j.id FROM tasks t JOIN jobs j ON j.id = t.job_id
+             WHERE t.server_id = ?1 AND j.state IN ('running', 'cancelling') LIMIT 1",
+        )?
+        .query_row([id.0], |row| row.get(0))
+        .optional()?)
+}
+
+/// Whether a task began to write the server's files after the last one that removed them.
+fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
+    let last: Option<String> = connection
+        .prepare_cached(
+            "SELECT k.kind FROM job_targets t JOIN tasks k ON k.job_id = t.job_id
+             WHERE t.server_id = ?1 AND k.server_id = ?1 AND k.started_at IS NOT NULL
+               AND (k.kind = 'initialize' OR (k.kind = 'purge-instance' AND k.state = 'succeeded'))
+             ORDER BY k.started_at DESC, k.id DESC LIMIT 1",
+        )?
+        .query_row([id.0], |row| row.get(0))
+        .optional()?;
+    Ok(last.is_some_and(|kind| kind == "initialize"))
+}
+
+fn gone(id: ServerId) -> Error {
+    Error::not_found(format!("server {id} does not exist any more"))
+}
+
+fn rows(connection: &Connection, sql: &str, by: impl rusqlite::Params) -> Result<Vec<Server>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_map(by, read)?.collect::<rusqlite::Result<_>>()?)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
+    let id = ServerId(row.get(0)?);
+    Ok(Server {
+        id,
+        name: row.get(1)?,
+        user: row.get(2)?,
+        port: row.get(3)?,
+        blueprint: row.get(4)?,
+        unit: unit(&id.into()),
+        desired_state: row.get(5)?,
+        actual_state: row.get(6)?,
+        actual_sub_state: row.get(7)?,
+        actual_state_updated_at: row.get(8)?,
+        last_error: row.get(9)?,
+        enabled: row.get(10)?,
+        user_id: UserId(row.get(11)?),
+        blueprint_id: BlueprintId(row.get(12)?),
+    })
+}
+
+/// The unit of an instance.
+fn unit(instance: &InstanceName) -> String {
+    format!("left4me-server@{instance}.service")
+}
+
+impl FromSql for DesiredState {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value.as_str()? {
+            "running" => Ok(DesiredState::Running),
+            "stopped" => Ok(DesiredState::Stopped),
+            other => Err(FromSqlError::Other(format!("'{other}' is no desired state").into())),
+        }
+    }
+}
+
+/// A word that this program does not know is no news about the server: [`ActualState::Unknown`].
+impl FromSql for ActualState {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let word = value.as_str()?;
+        Ok(ActualState::ALL.into_iter().find(|state| state.as_str() == word).unwrap_or(ActualState::Unknown))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::migrate;
+
+    fn with_servers(count: i64) -> Connection {
+        let path = std::path::Path::new(":memory:");
+        let mut connection = Connection::open(path).unwrap();
+        migrate::to_latest(&mut connection, path).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', 1, 1);
+                 INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);",
+            )
+            .unwrap();
+        for number in 0..count {
+            let sql = "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (1, 'S' || ?1, 27000 + ?1, 1, 1, 1)";
+            connection.execute(sql, [number]).unwrap();
+        }
+        connection
+    }
+
+    #[test]
+    fn a_reading_is_written_down_and_tells_the_state_before_when_it_was_another() {
+        let db = with_servers(1);
+        let id = ServerId(1);
+        let set = |actual, enabled, now| set_actual(&db, id, actual, Some("x"), enabled, now).unwrap();
+        assert_eq!(set(ActualState::Running, Some(true), 5), Some(ActualState::Unknown));
+        assert_eq!(set(ActualState::Running, None, 6), None);
+        let server = get(&db, id).unwrap().unwrap();
+        assert_eq!((server.enabled, server.actual_state_updated_at), (Some(true), Some(6)), "what nobody told stays");
+        assert_eq!(set_actual(&db, ServerId(9), ActualState::Failed, None, None, 7).unwrap(), None);
+    }
+
+    #[test]
+    fn an_update_takes_what_shall_run_and_what_does() {
+        let db = with_servers(5);
+        assert!(set_desired(&db, ServerId(2), DesiredState::Running, 5).unwrap());
+        assert!(!set_desired(&db, ServerId(2), DesiredState::Running, 6).unwrap(), "it was that already");
+        for (id, actual) in [(3, ActualState::Stopping), (4, ActualState::Failed), (5, ActualState::Starting)] {
+            set_actual(&db, ServerId(id), actual, None, None, 5).unwrap();
+        }
+        assert_eq!(wanted_running(&db).unwrap(), [ServerId(2), ServerId(3), ServerId(5)]);
+        assert_eq!(all_ids(&db).unwrap().len(), 5);
+    }
+
+    #[test]
+    fn the_lowest_free_port_is_a_gap_before_it_is_the_end() {
+        let db = with_servers(3);
+        let range = |first, last| PortRange { first, last };
+        assert_eq!(lowest_free_port(&db, range(26999, 27005)).unwrap(), 26999);
+        assert_eq!(lowest_free_port(&db, range(27000, 27005)).unwrap(), 27003);
+        assert_eq!(lowest_free_port(&db, range(27000, 27002)).unwrap_err().exit.code(), 4);
+        db.execute("DELETE FROM servers WHERE port = 27001", []).unwrap();
+        assert_eq!(lowest_free_port(&db, range(27000, 27002)).unwrap(), 27001);
+        assert_eq!(lowest_free_port(&db, range(65535, 65535)).unwrap(), 65535);
+    }
+}

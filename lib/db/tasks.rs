@@ -1,0 +1,186 @@
+//! Tasks and their dependencies. A state changes only by the guarded UPDATEs here.
+
+use rusqlite::{Connection, Row, params};
+use serde::Serialize;
+
+use crate::base::Result;
+use crate::base::names::{JobId, ServerId, TaskId};
+use crate::domain::plan::Plan;
+use crate::domain::task::{Needs, TaskState};
+
+/// A task, as `--json` shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Task {
+    /// The row.
+    pub id: TaskId,
+    /// The kind's word. Not the enum: a row may hold a word that this program does not know.
+    pub kind: String,
+    /// The server, if it is about one.
+    pub server: Option<ServerId>,
+    /// Its state.
+    pub state: TaskState,
+    /// The tasks it depends on.
+    pub depends_on: Vec<TaskId>,
+    /// Unix ms.
+    pub started_at: Option<i64>,
+    /// Unix ms.
+    pub finished_at: Option<i64>,
+    /// 0 on success.
+    pub exit_code: Option<i64>,
+    /// Why it failed, or was skipped.
+    pub error: Option<String>,
+    /// What a stop task found.
+    #[serde(skip)]
+    pub was_running: Option<bool>,
+    /// What is needed of each task in `depends_on`.
+    #[serde(skip)]
+    pub needs: Vec<Needs>,
+}
+
+/// Inserts a plan's tasks, pending, and their dependencies.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
+    let mut task_row =
+        tx.prepare_cached("INSERT INTO tasks (job_id, position, kind, server_id) VALUES (?1, ?2, ?3, ?4)")?;
+    let mut edge_row =
+        tx.prepare_cached("INSERT INTO task_dependencies (task_id, depends_on, needs) VALUES (?1, ?2, ?3)")?;
+    let mut ids: Vec<i64> = Vec::with_capacity(plan.tasks.len());
+    for (position, task) in (0_i64..).zip(&plan.tasks) {
+        task_row.execute(params![job.0, position, task.kind.as_str(), task.server.map(|id| id.0)])?;
+        let id = tx.last_insert_rowid();
+        for &(before, needs) in &task.after {
+            // A plan's edges point backwards, so that the id is known; a wrong plan would fail the foreign key.
+            edge_row.execute(params![id, ids.get(before), needs.as_str()])?;
+        }
+        ids.push(id);
+    }
+    Ok(())
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
+    let word = row.get_ref(3)?.as_str()?;
+    let state = TaskState::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
+        rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, format!("task state '{word}'").into())
+    })?;
+    Ok(Task {
+        id: TaskId(row.get(0)?),
+        kind: row.get(1)?,
+        server: row.get::<_, Option<i64>>(2)?.map(ServerId),
+        state,
+        depends_on: Vec::new(),
+        started_at: row.get(4)?,
+        finished_at: row.get(5)?,
+        exit_code: row.get(6)?,
+        error: row.get(7)?,
+        was_running: row.get(8)?,
+        needs: Vec::new(),
+    })
+}
+
+/// A job's tasks in the order of its plan, with their dependencies.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Task>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, kind, server_id, state, started_at, finished_at, exit_code, error, was_running
+         FROM tasks WHERE job_id = ?1 ORDER BY position",
+    )?;
+    let mut tasks = statement.query_map([job.0], from_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut statement = connection.prepare_cached(
+        "SELECT d.task_id, d.depends_on, d.needs FROM tasks t JOIN task_dependencies d ON d.task_id = t.id
+         WHERE t.job_id = ?1 ORDER BY d.task_id, d.depends_on",
+    )?;
+    let mut rows = statement.query([job.0])?;
+    while let Some(row) = rows.next()? {
+        let id = TaskId(row.get(0)?);
+        if let Some(task) = tasks.iter_mut().find(|task| task.id == id) {
+            task.depends_on.push(TaskId(row.get(1)?));
+            task.needs.push(if row.get::<_, String>(2)? == Needs::End.as_str() { Needs::End } else { Needs::Success });
+        }
+    }
+    Ok(tasks)
+}
+
+/// pending -> running. False when it is not pending any more or its job is not running.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn start(tx: &Connection, id: TaskId, now: i64) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "UPDATE tasks SET state = 'running', started_at = ?2 WHERE id = ?1 AND state = 'pending'
+             AND (SELECT state FROM jobs WHERE id = job_id) = 'running'",
+        )?
+        .execute(params![id.0, now])?
+        > 0)
+}
+
+/// How a task ends.
+#[derive(Clone, Debug)]
+pub struct Finish<'a> {
+    /// A terminal state.
+    pub state: TaskState,
+    /// 0 on success.
+    pub exit_code: Option<i64>,
+    /// Why it failed, or was skipped.
+    pub error: Option<&'a str>,
+    /// What a stop task found.
+    pub was_running: Option<bool>,
+}
+
+/// running -> succeeded, failed or cancelled. False when it has ended already.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "UPDATE tasks SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, finished_at = ?6
+             WHERE id = ?1 AND state = 'running'",
+        )?
+        .execute(params![id.0, finish.state.as_str(), finish.exit_code, finish.error, finish.was_running, now])?
+        > 0)
+}
+
+/// pending -> skipped, because something it needs did not succeed. False when it is not pending.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn skip(tx: &Connection, id: TaskId, why: &str, now: i64) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "UPDATE tasks SET state = 'skipped', error = ?2, finished_at = ?3 WHERE id = ?1 AND state = 'pending'",
+        )?
+        .execute(params![id.0, why, now])?
+        > 0)
+}
+
+/// Ends the tasks of a job that a dead or stopping worker leaves: running -> failed, cancelling -> cancelled, pending ->
+/// skipped.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn abandon(tx: &Connection, job: JobId, why: &str, now: i64) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE tasks SET exit_code = CASE state WHEN 'pending' THEN NULL ELSE 1 END, error = ?2, finished_at = ?3,
+                state = CASE state WHEN 'running' THEN 'failed' WHEN 'cancelling' THEN 'cancelled' ELSE 'skipped' END
+         WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling')",
+    )?
+    .execute(params![job.0, why, now])?;
+    Ok(())
+}
+
+/// The servers of a job's tasks that began: those whose state may have changed.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn started_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND started_at IS NOT NULL",
+    )?;
+    let rows = statement.query_map([job.0], |row| row.get(0).map(ServerId))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}

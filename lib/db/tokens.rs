@@ -1,0 +1,137 @@
+//! Tokens of the REST API: 256 random bits, told once; only their SHA-256 is stored. A token is as strong as its
+//! bits, so the fast hash is the right one: there is no dictionary to try.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::base::names::{TokenId, TokenName, UserId};
+use crate::base::{Error, Result};
+use crate::db::events::{self, NewEvent};
+
+/// What every token begins with, so that people and secret scanners know one when they see it.
+pub const PREFIX: &str = "l4m_";
+
+/// A token as a list shows it: never the token itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Token {
+    /// The row.
+    pub id: TokenId,
+    /// Its owner's name.
+    pub user: String,
+    /// What it is for, in its owner's words.
+    pub name: String,
+    /// Unix ms.
+    pub created_at: i64,
+    /// Unix ms; none when it was never used.
+    pub last_used_at: Option<i64>,
+    /// Unix ms; none while it is good.
+    pub revoked_at: Option<i64>,
+    /// Its owner.
+    #[serde(skip)]
+    pub user_id: UserId,
+}
+
+/// `SELECT` of a [`Token`] with whatever follows.
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "SELECT t.id, u.name, t.name, t.created_at, t.last_used_at, t.revoked_at, t.user_id
+             FROM tokens t JOIN users u ON u.id = t.user_id ",
+            $tail
+        )
+    };
+}
+
+/// Adds a token and its event; gives it with its text, which nobody can get again.
+///
+/// # Errors
+/// 69 when the database cannot be written or the kernel gives no random bits.
+pub fn create(tx: &Connection, now: i64, actor: &str, user: UserId, name: &TokenName) -> Result<(Token, String)> {
+    let mut bits = [0_u8; 32];
+    getrandom::fill(&mut bits)
+        .map_err(|error| Error::unavailable(format!("no random bits from the kernel: {error}")))?;
+    let mut text = PREFIX.to_owned();
+    for byte in bits {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    tx.prepare_cached("INSERT INTO tokens (user_id, name, hash, created_at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![user.0, name.as_str(), hash(&text), now])?;
+    let token = get(tx, TokenId(tx.last_insert_rowid()))?;
+    tell(tx, now, actor, "token.created", &token)?;
+    Ok((token, text))
+}
+
+/// All tokens by id, the revoked ones too.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn all(connection: &Connection) -> Result<Vec<Token>> {
+    let mut statement = connection.prepare_cached(select!("ORDER BY t.id"))?;
+    Ok(statement.query_map([], read)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Ends a token for good, and adds an event. False when that was so already.
+///
+/// # Errors
+/// 3 when there is no such token.
+pub fn revoke(tx: &Connection, now: i64, actor: &str, id: TokenId) -> Result<bool> {
+    let token = get(tx, id)?;
+    let changed = tx
+        .prepare_cached("UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")?
+        .execute(params![id.0, now])?;
+    if changed > 0 {
+        tell(tx, now, actor, "token.revoked", &token)?;
+    }
+    Ok(changed > 0)
+}
+
+/// The token whose text somebody shows, if it is good: not revoked, its owner not disabled.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn authenticate(connection: &Connection, text: &str) -> Result<Option<Token>> {
+    Ok(connection
+        .prepare_cached(select!("WHERE t.hash = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL"))?
+        .query_row([hash(text)], read)
+        .optional()?)
+}
+
+/// Writes down that a token was used. Changes no row when that was less than a minute ago.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn touch(tx: &Connection, id: TokenId, now: i64) -> Result<()> {
+    tx.prepare_cached("UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND coalesce(last_used_at, 0) < ?2 - 60000")?
+        .execute(params![id.0, now])?;
+    Ok(())
+}
+
+fn get(connection: &Connection, id: TokenId) -> Result<Token> {
+    connection
+        .prepare_cached(select!("WHERE t.id = ?1"))?
+        .query_row([id.0], read)
+        .optional()?
+        .ok_or_else(|| Error::not_found(format!("no token has the id {id}: see `left4me token list`")))
+}
+
+fn hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, token: &Token) -> Result<()> {
+    let detail = format!("{} '{}' of {}", token.id, token.name, token.user);
+    events::add(tx, now, &NewEvent { kind, actor, detail: &detail, ..NewEvent::default() })
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Token> {
+    Ok(Token {
+        id: TokenId(row.get(0)?),
+        user: row.get(1)?,
+        name: row.get(2)?,
+        created_at: row.get(3)?,
+        last_used_at: row.get(4)?,
+        revoked_at: row.get(5)?,
+        user_id: UserId(row.get(6)?),
+    })
+}

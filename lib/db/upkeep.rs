@@ -1,0 +1,211 @@
+//! The file as a whole: looking at its health, copying it, removing what is old. The first two open it without
+//! migrating it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use serde::Serialize;
+
+use crate::base::{Error, Result};
+use crate::db::error::in_file;
+use crate::db::{Db, migrate};
+
+/// About so many rows one transaction removes at most.
+const BATCH: i64 = 1000;
+
+/// A task takes its dependencies and runners with it: it counts for so many rows.
+const ROWS_OF_A_TASK: i64 = 4;
+
+/// Between two transactions, so that a waiting writer has its turn.
+const BREATH: Duration = Duration::from_millis(2);
+
+/// What a look at the file found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The schema it has; [`migrate::LATEST`] is the one this program knows.
+    pub schema: i64,
+    /// What `PRAGMA quick_check` complains of; nothing is good.
+    pub complaints: Vec<String>,
+}
+
+/// Looks at the file, without migrating or changing it.
+///
+/// # Errors
+/// 69 or 77 when it cannot be read.
+pub fn look(path: &Path) -> Result<Health> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let health = || -> rusqlite::Result<Health> {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        Ok(Health { schema: migrate::version(&connection)?, complaints: complaints(&connection, "quick_check")? })
+    };
+    health().map_err(|error| in_file(path, &error))
+}
+
+/// Copies the database at `from`, as it is at one moment, into the empty file `to`, and checks the copy. Others go on
+/// reading and writing meanwhile. The copy is one file, without a write-ahead log.
+///
+/// # Errors
+/// 69 or 77 when one of the files cannot be used; 1 when the copy fails its check.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let source = Connection::open_with_flags(from, flags).map_err(|error| in_file(from, &error))?;
+    source.busy_timeout(Duration::from_secs(15)).map_err(|error| in_file(from, &error))?;
+    let found = || -> rusqlite::Result<Vec<String>> {
+        let mut target = Connection::open_with_flags(to, flags)?;
+        let backup = Backup::new(&source, &mut target)?;
+        // All pages in one step are one read transaction: another process's commits cannot make it begin anew.
+        while !matches!(backup.step(-1)?, StepResult::Done) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        drop(backup);
+        target.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
+        complaints(&target, "integrity_check")
+    };
+    let found = found().map_err(|error| in_file(to, &error))?;
+    match found.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::failed(format!("the copy of {} fails its check: {first}", from.display()))),
+    }
+}
+
+fn complaints(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(&format!("PRAGMA {check}(10)"))?;
+    let lines = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    Ok(lines.into_iter().filter(|line| line != "ok").collect())
+}
+
+/// How much of what ended to remove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// The jobs with all that belongs to them, and sessions that are over.
+    Everything,
+    /// The lines of the jobs' logs; the jobs stay.
+    Logs,
+}
+
+/// What was removed, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Jobs.
+    pub jobs: i64,
+    /// Lines of logs.
+    pub log_lines: i64,
+    /// Sessions.
+    pub sessions: i64,
+}
+
+/// Counts what [`prune`] would remove. Reads only.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn count(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
+    db.read(|tx| {
+        let number = |sql: &str| tx.query_row(sql, [before], |row| row.get::<_, i64>(0));
+        let log_lines = number(
+            "SELECT count(*) FROM job_logs WHERE job_id IN
+               (SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1)",
+        )?;
+        if depth == Depth::Logs {
+            return Ok(Pruned { log_lines, ..Pruned::default() });
+        }
+        Ok(Pruned {
+            log_lines,
+            jobs: number(
+                "SELECT count(*) FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1",
+            )?,
+            sessions: number("SELECT count(*) FROM sessions WHERE coalesce(ended_at, expires_at) < ?1")?,
+        })
+    })
+}
+
+/// Removes what ended before `before` (unix ms), in transactions of about a thousand rows. Events stay: they are
+/// who did what. Broken off, it leaves a consistent file, and the next call goes on.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn prune(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
+    let (mut done, mut next) = (Pruned::default(), Some(0));
+    while let Some(after) = next {
+        let (removed, then) = db.write(|tx| drop_jobs(tx, before, depth, after))?;
+        done.jobs += removed.jobs;
+        done.log_lines += removed.log_lines;
+        next = then;
+        std::thread::sleep(BREATH);
+    }
+    if depth == Depth::Everything {
+        loop {
+            let removed = db.write(|tx| drop_sessions(tx, before))?;
+            done.sessions += removed;
+            if removed < BATCH {
+                break;
+            }
+            std::thread::sleep(BREATH);
+        }
+    }
+    Ok(done)
+}
+
+/// Removes about [`BATCH`] rows of the jobs after `after` that ended before `before`. Gives what it removed, and the
+/// job after which to go on; none when no job is left.
+fn drop_jobs(tx: &Connection, before: i64, depth: Depth, after: i64) -> Result<(Pruned, Option<i64>)> {
+    let (mut done, mut last, mut left) = (Pruned::default(), after, BATCH);
+    while left > 0 {
+        let Some(job) = next_ended(tx, before, last)? else { return Ok((done, None)) };
+        let lines = drop_lines(tx, job, left)?;
+        done.log_lines += lines;
+        left -= lines + 1;
+        if left <= 0 {
+            break;
+        }
+        if depth == Depth::Everything {
+            let most = 1 + left / ROWS_OF_A_TASK;
+            let tasks = drop_tasks(tx, job, most)?;
+            left -= tasks * ROWS_OF_A_TASK;
+            if tasks == most {
+                break;
+            }
+            done.jobs += rows(tx.prepare_cached("DELETE FROM jobs WHERE id = ?1")?.execute([job])?);
+        }
+        last = job;
+    }
+    Ok((done, Some(last)))
+}
+
+/// The next job by id that ended before `before`.
+fn next_ended(tx: &Connection, before: i64, after: i64) -> Result<Option<i64>> {
+    let mut statement = tx.prepare_cached(
+        "SELECT id FROM jobs WHERE id > ?2 AND state IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1
+         ORDER BY id LIMIT 1",
+    )?;
+    Ok(statement.query_row([before, after], |row| row.get(0)).optional()?)
+}
+
+/// Removes at most `most` of the first lines of a job.
+fn drop_lines(tx: &Connection, job: i64, most: i64) -> Result<i64> {
+    let mut statement = tx.prepare_cached(
+        "DELETE FROM job_logs WHERE job_id = ?1 AND seq IN (SELECT seq FROM job_logs WHERE job_id = ?1 ORDER BY seq LIMIT ?2)",
+    )?;
+    Ok(rows(statement.execute([job, most])?))
+}
+
+/// Removes at most `most` of the last tasks of a job, with their dependencies and runners.
+fn drop_tasks(tx: &Connection, job: i64, most: i64) -> Result<i64> {
+    let mut statement = tx.prepare_cached(
+        "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE job_id = ?1 ORDER BY position DESC LIMIT ?2)",
+    )?;
+    Ok(rows(statement.execute([job, most])?))
+}
+
+fn drop_sessions(tx: &Connection, before: i64) -> Result<i64> {
+    let mut statement = tx.prepare_cached(
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE coalesce(ended_at, expires_at) < ?1 LIMIT ?2)",
+    )?;
+    Ok(rows(statement.execute(params![before, BATCH])?))
+}
+
+fn rows(changed: usize) -> i64 {
+    i64::try_from(changed).unwrap_or(i64::MAX)
+}

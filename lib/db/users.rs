@@ -1,0 +1,172 @@
+//! Users: local accounts that admins make. There is no public sign-up.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+
+use crate::base::names::{UserId, UserName};
+use crate::base::{Error, Result};
+use crate::db::error;
+use crate::db::events::{self, NewEvent};
+
+/// What a user may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// What concerns the own servers and blueprints.
+    User,
+}
+
+/// A user; the password's hash stays in the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// The row.
+    pub id: UserId,
+    /// The login name.
+    pub name: String,
+    /// Whether the user may do everything.
+    pub is_admin: bool,
+    /// Unix ms.
+    pub created_at: i64,
+    /// Unix ms.
+    pub updated_at: i64,
+    /// Since when the user may not sign in, unix ms.
+    pub disabled_at: Option<i64>,
+}
+
+/// `SELECT` of a [`User`] with whatever follows.
+macro_rules! select {
+    ($tail:literal) => {
+        concat!("SELECT id, name, is_admin, created_at, updated_at, disabled_at FROM users ", $tail)
+    };
+}
+
+/// The user of this name.
+///
+/// # Errors
+/// 3 when there is none.
+pub fn find(connection: &Connection, name: &UserName) -> Result<User> {
+    by_name(connection, name.as_str())?
+        .ok_or_else(|| Error::not_found(format!("no user is named '{name}': see `left4me user list`")))
+}
+
+/// The user of this name, if there is one. Any text may be asked for.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn by_name(connection: &Connection, name: &str) -> Result<Option<User>> {
+    Ok(connection.prepare_cached(select!("WHERE name = ?1"))?.query_row([name], read).optional()?)
+}
+
+/// The user with this id, if there is one.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn get(connection: &Connection, id: UserId) -> Result<Option<User>> {
+    Ok(connection.prepare_cached(select!("WHERE id = ?1"))?.query_row([id.0], read).optional()?)
+}
+
+/// All users by name.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn all(connection: &Connection) -> Result<Vec<User>> {
+    let mut statement = connection.prepare_cached(select!("ORDER BY name"))?;
+    Ok(statement.query_map([], read)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The hash of a user's password, for signing in.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn password_hash(connection: &Connection, id: UserId) -> Result<Option<String>> {
+    let mut statement = connection.prepare_cached("SELECT password_hash FROM users WHERE id = ?1")?;
+    Ok(statement.query_row([id.0], |row| row.get(0)).optional()?)
+}
+
+/// Adds a user and its event. `hash` is what [`crate::base::password::hash`] made of the password.
+///
+/// # Errors
+/// 4 when the name is taken.
+pub fn create(tx: &Connection, now: i64, actor: &str, name: &UserName, role: Role, hash: &str) -> Result<User> {
+    let added = tx
+        .prepare_cached(
+            "INSERT INTO users (name, password_hash, is_admin, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)",
+        )?
+        .execute(params![name.as_str(), hash, role == Role::Admin, now]);
+    match added {
+        Err(taken) if error::is_taken(&taken) => {
+            return Err(Error::conflict(format!("a user named '{name}' exists already: see `left4me user passwd`")));
+        }
+        other => other?,
+    };
+    tell(tx, now, actor, if role == Role::Admin { "user.added-as-admin" } else { "user.added" }, name)?;
+    find(tx, name)
+}
+
+/// Sets another password, ends the user's sessions, and adds an event.
+///
+/// # Errors
+/// 3 when there is no such user.
+pub fn set_password(tx: &Connection, now: i64, actor: &str, name: &UserName, hash: &str) -> Result<User> {
+    let user = find(tx, name)?;
+    tx.prepare_cached("UPDATE users SET password_hash = ?2, updated_at = ?3 WHERE id = ?1")?
+        .execute(params![user.id.0, hash, now])?;
+    end_sessions(tx, now, user.id)?;
+    tell(tx, now, actor, "user.password-changed", name)?;
+    find(tx, name)
+}
+
+/// Shuts a user out: no sign-in, no token, and the sessions end. False when that was so already.
+///
+/// # Errors
+/// 3 when there is no such user.
+pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result<bool> {
+    let user = find(tx, name)?;
+    let changed = tx
+        .prepare_cached("UPDATE users SET disabled_at = ?2, updated_at = ?2 WHERE id = ?1 AND disabled_at IS NULL")?
+        .execute(params![user.id.0, now])?;
+    if changed > 0 {
+        end_sessions(tx, now, user.id)?;
+        tell(tx, now, actor, "user.disabled", name)?;
+    }
+    Ok(changed > 0)
+}
+
+/// Lets a user in again, and adds an event. False when that was so already.
+///
+/// # Errors
+/// 3 when there is no such user.
+pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result<bool> {
+    let user = find(tx, name)?;
+    let changed = tx
+        .prepare_cached(
+            "UPDATE users SET disabled_at = NULL, updated_at = ?2 WHERE id = ?1 AND disabled_at IS NOT NULL",
+        )?
+        .execute(params![user.id.0, now])?;
+    if changed > 0 {
+        tell(tx, now, actor, "user.enabled", name)?;
+    }
+    Ok(changed > 0)
+}
+
+fn end_sessions(tx: &Connection, now: i64, user: UserId) -> Result<()> {
+    tx.prepare_cached("UPDATE sessions SET ended_at = ?2 WHERE user_id = ?1 AND ended_at IS NULL")?
+        .execute(params![user.0, now])?;
+    Ok(())
+}
+
+fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, name: &UserName) -> Result<()> {
+    events::add(tx, now, &NewEvent { kind, actor, detail: name.as_str(), ..NewEvent::default() })
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<User> {
+    Ok(User {
+        id: UserId(row.get(0)?),
+        name: row.get(1)?,
+        is_admin: row.get(2)?,
+        created_at: row.get(3)?,
+        updated_at: row.get(4)?,
+        disabled_at: row.get(5)?,
+    })
+}
