@@ -20,6 +20,8 @@ pub mod base;
 pub mod db;
 pub mod domain;
 pub mod helper;
+pub mod host;
 pub mod process;
+pub mod queue;
 pub mod runner;
 pub mod wire;

@@ -1,0 +1,224 @@
+//! An instance's files: instance.env, which systemd reads, and its own layer, which the game sees.
+//!
+//! Both are written only when they differ, and never while the instance's overlay is mounted: changing a lower layer
+//! under a mount is undefined in the kernel's own words.
+
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::base::names::InstanceName;
+use crate::base::{Error, Result};
+use crate::domain::blueprint::{Argument, Spec};
+use crate::host::layer::{self, Node};
+use crate::host::{env_file, mounts, overlay};
+
+/// The umask under which an instance's directories get their modes. Programs that initialize set it when they start.
+pub const UMASK: u32 = 0o027;
+
+/// What initializing came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initialized {
+    /// Something was different and is written now.
+    Written,
+    /// Everything was as it shall be; nothing was touched.
+    Unchanged,
+    /// Something is different, but the instance's overlay is mounted: nothing was touched.
+    InUse,
+}
+
+/// Makes the instance's files what `spec` says. ROOT/instances must exist.
+///
+/// # Errors
+/// 1 naming the overlay when one cannot be used; 1 or 77 when the files cannot be written.
+pub fn initialize(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Initialized> {
+    let root = fs_err::canonicalize(root)?;
+    let wanted = Files::of(&root, instance, spec)?;
+    if wanted.are_in(&wanted.dir) {
+        return Ok(Initialized::Unchanged);
+    }
+    let lock = wanted.lock()?;
+    // Under the lock: who mounts and takes it, too, finds either the old files or the new ones.
+    if mounts::is_mounted(&root, instance)? {
+        return Ok(Initialized::InUse);
+    }
+    wanted.write()?;
+    drop(lock);
+    Ok(Initialized::Written)
+}
+
+/// Removes the instance's files; missing ones are removed already. Links are not followed.
+///
+/// # Errors
+/// 4 while its overlay is mounted; 1 or 77 when something is left.
+pub fn remove(root: &Path, instance: &InstanceName) -> Result<()> {
+    let root = fs_err::canonicalize(root)?;
+    if mounts::is_mounted(&root, instance)? {
+        return Err(Error::conflict(format!("server {instance} has its overlay mounted: stop it first")));
+    }
+    let instances = root.join("instances");
+    layer::remove(&instances.join(instance.as_str()))?;
+    if instances.is_dir() { layer::sync(&instances) } else { Ok(()) }
+}
+
+/// Whether the instance was initialized: systemd has something to start.
+#[must_use]
+pub fn is_initialized(root: &Path, instance: &InstanceName) -> bool {
+    root.join("instances").join(instance.as_str()).join("instance.env").is_file()
+}
+
+/// What an instance's directory shall hold.
+struct Files {
+    dir: PathBuf,
+    environment: String,
+    layer: Node,
+}
+
+impl Files {
+    fn of(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Self> {
+        let layers = overlay::lower_layers(root, instance, &spec.overlays)?;
+        let arguments = env_file::words(spec.arguments.iter().map(Argument::as_str));
+        let mut environment = format!("L4D2_PORT={}\n", spec.port);
+        environment.push_str(&env_file::assignment("L4D2_ARGS", &arguments)?);
+        environment.push_str(&env_file::assignment("LEFT4ME_LOWERDIRS", &layers.join(":"))?);
+        let dir = root.join("instances").join(instance.as_str());
+        Ok(Self { dir, environment, layer: layer::of(root, spec) })
+    }
+
+    fn are_in(&self, dir: &Path) -> bool {
+        std::fs::read(dir.join("instance.env")).is_ok_and(|found| found == self.environment.as_bytes())
+            && self.layer.is_at(&dir.join("layer"))
+    }
+
+    /// Makes the instance's directory if there is none, and locks it (flock(2)): worker and `l4d2ctl` may both be at it.
+    fn lock(&self) -> Result<Flock<std::fs::File>> {
+        let dir = &self.dir;
+        if let Some(instances) = dir.parent()
+            && !instances.is_dir()
+        {
+            return Err(Error::failed(format!("{} is missing: run `systemd-tmpfiles --create`", instances.display())));
+        }
+        layer::make_dir(dir)?;
+        layer::settle_mode(dir)?;
+        let opened = std::fs::File::open(dir).map_err(|error| unusable(dir, error))?;
+        Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| unusable(dir, errno.into()))
+    }
+
+    /// Writes what differs.
+    fn write(&self) -> Result<()> {
+        let dir = &self.dir;
+        if !self.layer.is_at(&dir.join("layer")) {
+            self.layer.replace(&dir.join("layer"))?;
+        }
+        layer::replace_file(&dir.join("instance.env"), &self.environment)?;
+        dir.parent().map_or(Ok(()), layer::sync)
+    }
+}
+
+fn unusable(dir: &Path, error: std::io::Error) -> Error {
+    Error::from(error).within(dir.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+
+    fn root() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for below in ["overlays/maps", "workshop_cache", "installation", "instances"] {
+            std::fs::create_dir_all(root.join(below)).unwrap();
+        }
+        (dir, root)
+    }
+
+    fn spec() -> Spec {
+        Spec {
+            port: 27000,
+            overlays: vec!["maps".parse().unwrap()],
+            arguments: vec!["+map".parse().unwrap(), "c1m1 hotel".parse().unwrap()],
+            config: vec!["hostname \"x\"".parse().unwrap()],
+        }
+    }
+
+    fn name() -> InstanceName {
+        "7".parse().unwrap()
+    }
+
+    #[test]
+    fn initializing_writes_settings_and_layer_and_a_second_time_touches_nothing() {
+        let (_dir, root) = root();
+        assert_eq!(initialize(&root, &name(), &spec()).unwrap(), Initialized::Written);
+        let dir = root.join("instances/7");
+        let shown = root.display();
+        assert_eq!(
+            std::fs::read_to_string(dir.join("instance.env")).unwrap(),
+            format!(
+                "L4D2_PORT=27000\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1 hotel\\\"\"\n\
+                 LEFT4ME_LOWERDIRS=\"{shown}/instances/7/layer:{shown}/overlays/maps:{shown}/installation\"\n"
+            )
+        );
+        let config = std::fs::read_to_string(dir.join("layer/left4dead2/cfg/server.cfg")).unwrap();
+        assert!(config.starts_with("// left4me") && config.ends_with("\nhostname \"x\"\n"), "{config}");
+        assert_eq!(std::fs::read_link(dir.join("layer/.steam/sdk32")).unwrap(), root.join("steam/linux32"));
+        let seen = |path: &str| dir.join(path).metadata().map(|found| (found.ino(), found.ctime_nsec())).unwrap();
+        let before = (seen("instance.env"), seen("layer"), seen("."));
+        assert_eq!(initialize(&root, &name(), &spec()).unwrap(), Initialized::Unchanged);
+        assert_eq!(before, (seen("instance.env"), seen("layer"), seen(".")));
+    }
+
+    #[test]
+    fn a_change_is_written_and_nothing_is_left_beside_it() {
+        let (_dir, root) = root();
+        initialize(&root, &name(), &spec()).unwrap();
+        let changed = Spec { port: 27001, config: Vec::new(), ..spec() };
+        assert_eq!(initialize(&root, &name(), &changed).unwrap(), Initialized::Written);
+        std::fs::write(root.join("instances/7/layer/left4dead2/cfg/server.cfg"), "by hand").unwrap();
+        assert_eq!(initialize(&root, &name(), &changed).unwrap(), Initialized::Written);
+        assert_eq!(std::fs::read_dir(root.join("instances/7")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn modes_and_the_setgid_bit_do_not_depend_on_what_was_there() {
+        let (_dir, root) = root();
+        let instances = root.join("instances");
+        std::fs::set_permissions(&instances, std::fs::Permissions::from_mode(0o2750)).unwrap();
+        initialize(&root, &name(), &spec()).unwrap();
+        let mode = |path: &str| instances.join(path).metadata().unwrap().permissions().mode() & 0o7777;
+        assert_eq!([mode("7"), mode("7/layer"), mode("7/layer/left4dead2/cfg")], [0o2750; 3]);
+        assert_eq!([mode("7/instance.env"), mode("7/layer/left4dead2/cfg/server.cfg")], [0o640; 2]);
+    }
+
+    #[test]
+    fn removing_is_idempotent_and_follows_no_link() {
+        let (_dir, root) = root();
+        remove(&root, &name()).unwrap();
+        initialize(&root, &name(), &spec()).unwrap();
+        remove(&root, &name()).unwrap();
+        assert!(!root.join("instances/7").exists());
+        symlink(root.join("overlays"), root.join("instances/7")).unwrap();
+        remove(&root, &name()).unwrap();
+        assert!(root.join("overlays/maps").is_dir());
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link_or_without_the_instances_directory() {
+        let (_dir, root) = root();
+        symlink(root.join("overlays"), root.join("instances/7")).unwrap();
+        assert!(initialize(&root, &name(), &spec()).is_err());
+        assert!(!root.join("overlays/instance.env").exists());
+        std::fs::remove_file(root.join("instances/7")).unwrap();
+        std::fs::remove_dir(root.join("instances")).unwrap();
+        assert!(initialize(&root, &name(), &spec()).unwrap_err().to_string().contains("tmpfiles"));
+    }
+
+    #[test]
+    fn a_leftover_of_a_broken_off_initialize_is_no_obstacle() {
+        let (_dir, root) = root();
+        std::fs::create_dir_all(root.join("instances/7/layer.new/x")).unwrap();
+        std::fs::write(root.join("instances/7/instance.new"), "x").unwrap();
+        assert_eq!(initialize(&root, &name(), &spec()).unwrap(), Initialized::Written);
+        assert_eq!(std::fs::read_dir(root.join("instances/7")).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,230 @@
+//! A directory tree as data: what an instance's own layer shall hold, whether a directory holds just that, and how it
+//! gets there.
+
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use crate::base::{Error, Result};
+use crate::domain::blueprint::Spec;
+
+/// Modes of what is written: the group, which is the game's, reads.
+const FILE_MODE: u32 = 0o640;
+const DIR_MODE: u32 = 0o750;
+
+/// The first lines of a server.cfg.
+const HEADER: &str = "// left4me writes this file from the server's blueprint whenever the server starts.\n\
+                      // What is changed here is lost: change the blueprint.\n";
+
+/// One entry of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    /// Exactly these entries.
+    Dir(Vec<(&'static str, Node)>),
+    /// Exactly this text.
+    File(String),
+    /// To exactly there.
+    Link(PathBuf),
+}
+
+/// The topmost lower layer of an instance: server.cfg, and the link by which the game finds Steam's client library. The
+/// game's HOME is the merged directory. `root` is canonical.
+pub(super) fn of(root: &Path, spec: &Spec) -> Node {
+    let mut config = HEADER.to_owned();
+    for line in &spec.config {
+        config.push_str(line.as_str());
+        config.push('\n');
+    }
+    Node::Dir(vec![
+        ("left4dead2", Node::Dir(vec![("cfg", Node::Dir(vec![("server.cfg", Node::File(config))]))])),
+        (".steam", Node::Dir(vec![("sdk32", Node::Link(root.join("steam/linux32")))])),
+    ])
+}
+
+impl Node {
+    /// Whether `path` is exactly this. What cannot be read is not.
+    pub(super) fn is_at(&self, path: &Path) -> bool {
+        match self {
+            Node::Link(target) => std::fs::read_link(path).is_ok_and(|found| found == *target),
+            Node::File(text) => {
+                path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == text.len() as u64)
+                    && std::fs::read(path).is_ok_and(|found| found == text.as_bytes())
+            }
+            Node::Dir(entries) => {
+                path.symlink_metadata().is_ok_and(|found| found.is_dir())
+                    && std::fs::read_dir(path).is_ok_and(|found| found.count() == entries.len())
+                    && entries.iter().all(|(name, node)| node.is_at(&path.join(name)))
+            }
+        }
+    }
+
+    /// Writes it, durably, where nothing is yet.
+    fn write(&self, path: &Path) -> Result<()> {
+        match self {
+            Node::Link(target) => Ok(fs_err::os::unix::fs::symlink(target, path)?),
+            Node::File(text) => write_file(path, text),
+            Node::Dir(entries) => {
+                make_dir(path)?;
+                for (name, node) in entries {
+                    node.write(&path.join(name))?;
+                }
+                settle_mode(path)?;
+                sync(path)
+            }
+        }
+    }
+
+    /// Makes `path` exactly this in one step: it is built beside, exchanged, and the old one removed.
+    ///
+    /// # Errors
+    /// 1 or 77 when it cannot be written; the old one is in place then.
+    pub(super) fn replace(&self, path: &Path) -> Result<()> {
+        let beside = path.with_extension("new");
+        remove(&beside)?;
+        self.write(&beside)?;
+        exchange(&beside, path)?;
+        remove(&beside)
+    }
+}
+
+/// Removes a file, a link or a whole directory. Links are not followed; what is missing is removed already.
+///
+/// # Errors
+/// 1 or 77 when something is left.
+pub(super) fn remove(path: &Path) -> Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => fs_err::remove_dir_all(path),
+        Ok(_) => fs_err::remove_file(path),
+        Err(error) => {
+            Err(std::io::Error::new(error.kind(), format!("{} cannot be looked at: {error}", path.display())))
+        }
+    };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Replaces a file in one step, durably.
+///
+/// # Errors
+/// 1 or 77 when it cannot be written; the old one is in place then.
+pub(super) fn replace_file(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("new");
+    remove(&beside)?;
+    write_file(&beside, text)?;
+    fs_err::rename(&beside, path)?;
+    path.parent().map_or(Ok(()), sync)
+}
+
+/// Makes a directory if there is none. Its group and setgid bit come from the directory above.
+///
+/// # Errors
+/// 1 or 77 when it cannot be made, or something else is there.
+pub(super) fn make_dir(path: &Path) -> Result<()> {
+    match std::fs::DirBuilder::new().mode(DIR_MODE).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => match path.symlink_metadata() {
+            Ok(found) if found.is_dir() => Ok(()),
+            _ => Err(Error::failed(format!("{} is in the way: it is not a directory", path.display()))),
+        },
+        other => other.map_err(|error| Error::from(error).within(path.display())),
+    }
+}
+
+/// Gives a directory its mode where the umask was stricter. A changed mode must keep the setgid bit, by which the
+/// game's group comes down: where the kernel or a sandbox does not let us, that is an error, not a server that cannot
+/// read its settings.
+///
+/// # Errors
+/// 1 when the mode cannot be had.
+pub(super) fn settle_mode(path: &Path) -> Result<()> {
+    let before = fs_err::symlink_metadata(path)?.permissions().mode() & 0o7777;
+    let wanted = (before & 0o7000) | DIR_MODE;
+    if before == wanted {
+        return Ok(());
+    }
+    let set = fs_err::set_permissions(path, Permissions::from_mode(wanted));
+    let after = fs_err::symlink_metadata(path)?.permissions().mode() & 0o7777;
+    if set.is_err() || after != wanted {
+        return Err(Error::failed(format!(
+            "{} has mode {after:04o} and needs {wanted:04o}: run this with umask 027",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+fn write_file(path: &Path, text: &str) -> Result<()> {
+    let mut file = fs_err::OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+    Ok(file.sync_all()?)
+}
+
+/// Exchanges two names; moves the first to the second when there is nothing yet. Where the file system cannot exchange,
+/// two renames do it, and the first one's old content ends at `new`.
+fn exchange(new: &Path, old: &Path) -> Result<()> {
+    match renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE) {
+        Ok(()) => {}
+        Err(Errno::ENOENT) => fs_err::rename(new, old)?,
+        Err(Errno::EINVAL | Errno::ENOSYS) => {
+            let aside = old.with_extension("old");
+            remove(&aside)?;
+            fs_err::rename(old, &aside)?;
+            fs_err::rename(new, old)?;
+            fs_err::rename(&aside, new)?;
+        }
+        Err(errno) => return Err(Error::from(std::io::Error::from(errno)).within(old.display())),
+    }
+    old.parent().map_or(Ok(()), sync)
+}
+
+/// Makes a directory's entries durable.
+///
+/// # Errors
+/// 1 when the disk does not take them.
+pub(super) fn sync(dir: &Path) -> Result<()> {
+    Ok(fs_err::File::open(dir)?.sync_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Node {
+        Node::Dir(vec![
+            ("d", Node::Dir(vec![("f", Node::File(text.to_owned()))])),
+            ("l", Node::Link(PathBuf::from("/x"))),
+        ])
+    }
+
+    #[test]
+    fn what_was_written_is_recognised_and_any_difference_is_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("layer");
+        assert!(!tree("a").is_at(&path));
+        tree("a").replace(&path).unwrap();
+        assert!(tree("a").is_at(&path) && !tree("b").is_at(&path));
+        std::fs::write(path.join("d/extra"), "").unwrap();
+        assert!(!tree("a").is_at(&path), "an entry too many");
+        tree("b").replace(&path).unwrap();
+        assert!(tree("b").is_at(&path));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn removing_does_not_follow_links() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("kept")).unwrap();
+        std::fs::write(dir.path().join("kept/file"), "x").unwrap();
+        std::os::unix::fs::symlink("kept", dir.path().join("link")).unwrap();
+        remove(&dir.path().join("link")).unwrap();
+        remove(&dir.path().join("link")).unwrap();
+        assert!(dir.path().join("kept/file").exists());
+    }
+}

@@ -1,0 +1,8 @@
+//! The hands that touch this host's files and ask for its units: instances, their layers, mounts, units.
+
+pub mod env_file;
+pub mod instance;
+pub mod layer;
+pub mod mounts;
+pub mod overlay;
+pub mod units;

@@ -1,0 +1,59 @@
+//! Claiming: who starts now. The decision is domain/schedule.rs; here it meets the table.
+//!
+//! The queue's first page nearly always answers. When it does not fill the free slots (a hundred thousand jobs of one
+//! busy server stand in front), the rest is asked for by server: only the first queued job of a server that nobody has
+//! taken can start, and an index finds it whatever stands before it.
+
+use rusqlite::Connection;
+
+use crate::base::Result;
+use crate::base::names::JobId;
+use crate::db::{jobs, queue, servers};
+use crate::domain::schedule::{Candidate, Schedule};
+
+/// How many queued jobs are read before the rest is asked for by server.
+const PAGE: u32 = 64;
+
+/// Claims at most `free` jobs for `worker`, oldest first, within the caller's transaction. Gives their ids.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn claim(tx: &Connection, worker: &str, free: usize, now: i64) -> Result<Vec<JobId>> {
+    if free == 0 || queue::pause(tx)?.is_some() {
+        return Ok(Vec::new());
+    }
+    let page = jobs::queued_candidates(tx, JobId(0), PAGE)?;
+    if page.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut schedule = Schedule::with_running(&jobs::live_candidates(tx)?);
+    let mut claimed = Vec::new();
+    take(tx, &mut schedule, &page, worker, free, now, &mut claimed)?;
+    let last = page.last().map_or(JobId(0), |job| job.id);
+    if page.len() == PAGE as usize && claimed.len() < free && !schedule.is_closed() {
+        let open: Vec<_> = servers::all_ids(tx)?.into_iter().filter(|&id| !schedule.is_taken(id)).collect();
+        let heads = jobs::queue_heads(tx, last, &open)?;
+        take(tx, &mut schedule, &heads, worker, free, now, &mut claimed)?;
+    }
+    Ok(claimed)
+}
+
+fn take(
+    tx: &Connection,
+    schedule: &mut Schedule,
+    candidates: &[Candidate],
+    worker: &str,
+    free: usize,
+    now: i64,
+    claimed: &mut Vec<JobId>,
+) -> Result<()> {
+    for job in candidates {
+        if claimed.len() == free || schedule.is_closed() {
+            break;
+        }
+        if schedule.consider(job) && jobs::claim(tx, job.id, worker, now)? {
+            claimed.push(job.id);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! The log writer: one thread per worker, with a connection of its own, gives every line its job's next seq and
+//! commits in batches: at most 50 ms or 256 lines late.
+//!
+//! What ends a task goes through here too, behind its lines: when the worker hears of the end, every line is committed.
+//! When the disk is full the writer keeps what it has and tries again; its bounded queue makes the commands wait, so
+//! that nothing is lost and memory stays flat.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::base::names::{JobId, TaskId};
+use crate::base::{Error, Result, clock};
+use crate::db::{Db, logs, runners};
+use crate::wire::{LINE_LIMIT, Started, Stream};
+
+/// A batch is committed when its first line has waited this long,
+const LATENESS: Duration = Duration::from_millis(50);
+/// or when it has so many lines.
+const BATCH: usize = 256;
+/// Chunks that wait in the queue before a sender waits too.
+const QUEUE: usize = 64;
+/// After a failed write, the next try.
+const RETRY: Duration = Duration::from_secs(1);
+/// A long log is trimmed each time it has grown by so many lines past its limit.
+const SLACK: i64 = 10_000;
+
+/// What the writer is told.
+enum Message<E> {
+    Lines {
+        job: JobId,
+        task: TaskId,
+        at: i64,
+        lines: Vec<(Stream, String)>,
+    },
+    RunnerBegan {
+        token: u64,
+        task: TaskId,
+        verb: &'static str,
+        at: i64,
+    },
+    RunnerStarted {
+        token: u64,
+        started: Started,
+    },
+    RunnerEnded {
+        token: u64,
+        end: runners::End,
+        at: i64,
+    },
+    /// Handed on once everything before it is committed.
+    Ended(E),
+    /// The job has ended: its counters are forgotten.
+    Forget(JobId),
+}
+
+/// The sending half; cheap to clone, one per task. `E` is what is handed on behind the lines.
+pub struct Log<E> {
+    sender: SyncSender<Message<E>>,
+    tokens: Arc<AtomicU64>,
+}
+
+impl<E> Clone for Log<E> {
+    fn clone(&self) -> Self {
+        Self { sender: self.sender.clone(), tokens: Arc::clone(&self.tokens) }
+    }
+}
+
+/// A runner's row, once the writer has made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RunnerToken(u64);
+
+impl<E> Log<E> {
+    /// Writes down lines of a task. Waits when the writer is behind.
+    pub fn lines(&self, job: JobId, task: TaskId, lines: Vec<(Stream, String)>) {
+        self.send(Message::Lines { job, task, at: clock::now_ms(), lines });
+    }
+
+    /// Writes down one line of our own about a task.
+    pub fn note(&self, job: JobId, task: TaskId, stream: Stream, line: impl Into<String>) {
+        self.lines(job, task, vec![(stream, line.into())]);
+    }
+
+    /// Writes down that a connection to runner or helper was opened.
+    #[must_use]
+    pub fn runner_began(&self, task: TaskId, verb: &'static str) -> RunnerToken {
+        let token = self.tokens.fetch_add(1, Ordering::Relaxed);
+        self.send(Message::RunnerBegan { token, task, verb, at: clock::now_ms() });
+        RunnerToken(token)
+    }
+
+    /// Writes down what it runs. Committed at once: a worker that dies must leave a trace of what may still run.
+    pub fn runner_started(&self, token: RunnerToken, started: Started) {
+        self.send(Message::RunnerStarted { token: token.0, started });
+    }
+
+    /// Writes down how it ended.
+    pub fn runner_ended(&self, token: RunnerToken, end: runners::End) {
+        self.send(Message::RunnerEnded { token: token.0, end, at: clock::now_ms() });
+    }
+
+    /// Hands `end` on, behind everything that was sent before.
+    pub fn ended(&self, end: E) {
+        self.send(Message::Ended(end));
+    }
+
+    /// Tells that no more lines of `job` will come.
+    pub fn forget(&self, job: JobId) {
+        self.send(Message::Forget(job));
+    }
+
+    fn send(&self, message: Message<E>) {
+        // The writer lives as long as any sender; it is gone only when the process is ending.
+        drop(self.sender.send(message));
+    }
+}
+
+/// The writer's thread.
+pub struct Writer {
+    thread: JoinHandle<()>,
+    give_up: Arc<AtomicBool>,
+}
+
+impl Writer {
+    /// Waits until everything is committed. All [`Log`]s must be dropped before. With `give_up`, lines that cannot be
+    /// written (a full disk) are let go instead of waited for.
+    pub fn finish(self, give_up: bool) {
+        self.give_up.store(give_up, Ordering::Relaxed);
+        if self.thread.join().is_err() {
+            tracing::error!("the log writer had panicked");
+        }
+    }
+}
+
+/// Starts the writer on the file at `path`; `ended` is called for what was sent by [`Log::ended`].
+///
+/// # Errors
+/// 69 when the file cannot be opened.
+pub fn start<E: Send + 'static>(path: &Path, ended: impl Fn(E) + Send + 'static) -> Result<(Log<E>, Writer)> {
+    let db = Db::open_for_logs(path)?;
+    db.stay()?;
+    let (sender, receiver) = sync_channel(QUEUE);
+    let give_up = Arc::new(AtomicBool::new(false));
+    let state = State {
+        db,
+        next_seq: HashMap::new(),
+        rows: HashMap::new(),
+        batch: Vec::new(),
+        lines: 0,
+        give_up: Arc::clone(&give_up),
+    };
+    let thread = std::thread::Builder::new()
+        .name("log-writer".to_owned())
+        .spawn(move || write_all(state, &receiver, ended))
+        .map_err(|error| Error::from(error).within("the log writer cannot be started"))?;
+    Ok((Log { sender, tokens: Arc::new(AtomicU64::new(1)) }, Writer { thread, give_up }))
+}
+
+struct State<E> {
+    db: Db,
+    next_seq: HashMap<JobId, i64>,
+    rows: HashMap<u64, i64>,
+    batch: Vec<Message<E>>,
+    lines: usize,
+    give_up: Arc<AtomicBool>,
+}
+
+fn write_all<E>(mut state: State<E>, receiver: &Receiver<Message<E>>, ended: impl Fn(E)) {
+    let mut last_commit = Instant::now();
+    loop {
+        let message = if state.batch.is_empty() {
+            receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            // After a quiet time the first line is committed at once; under load a batch gathers.
+            receiver.recv_timeout((last_commit + LATENESS).saturating_duration_since(Instant::now()))
+        };
+        let urgent = match message {
+            Ok(Message::Ended(end)) => {
+                state.commit();
+                last_commit = Instant::now();
+                ended(end);
+                continue;
+            }
+            Ok(message) => {
+                let urgent = matches!(message, Message::RunnerStarted { .. });
+                state.gather(message);
+                urgent
+            }
+            Err(RecvTimeoutError::Timeout) => true,
+            Err(RecvTimeoutError::Disconnected) => {
+                state.commit();
+                return;
+            }
+        };
+        if urgent || state.lines >= BATCH {
+            state.commit();
+            last_commit = Instant::now();
+        }
+    }
+}
+
+impl<E> State<E> {
+    fn gather(&mut self, message: Message<E>) {
+        if let Message::Lines { lines, .. } = &message {
+            self.lines += lines.len();
+        }
+        self.batch.push(message);
+    }
+
+    /// Commits the batch; tries again until it works, or until the worker gives up.
+    fn commit(&mut self) {
+        let mut told = false;
+        while !self.batch.is_empty() {
+            let Err(error) = self.try_commit() else { break };
+            if self.give_up.load(Ordering::Relaxed) {
+                tracing::error!(%error, lines = self.lines, "log lines are lost");
+                break;
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::error!(%error, "log lines cannot be written; the commands wait, the next try is in a second");
+            }
+            std::thread::park_timeout(RETRY);
+        }
+        if told {
+            tracing::info!("log lines are written again");
+        }
+        self.batch.clear();
+        self.lines = 0;
+    }
+
+    fn try_commit(&mut self) -> Result<()> {
+        let Self { db, next_seq, rows, batch, .. } = self;
+        let mut seqs = HashMap::new();
+        let mut new_rows = Vec::new();
+        db.write(|tx| {
+            seqs.clear();
+            new_rows.clear();
+            for message in batch.iter() {
+                match message {
+                    Message::Lines { job, task, at, lines } => {
+                        let seq = match seqs.get(job).or_else(|| next_seq.get(job)) {
+                            Some(&seq) => seq,
+                            None => logs::last_seq(tx, *job)? + 1,
+                        };
+                        let next = insert_lines(tx, (*job, *task), *at, seq, lines)?;
+                        seqs.insert(*job, next);
+                    }
+                    Message::RunnerBegan { token, task, verb, at } => {
+                        new_rows.push((*token, runners::begin(tx, *task, verb, *at)?));
+                    }
+                    Message::RunnerStarted { token, started } => {
+                        if let Some(row) = row_of(*token, &new_rows, rows) {
+                            runners::started(tx, row, started)?;
+                        }
+                    }
+                    Message::RunnerEnded { token, end, at } => {
+                        if let Some(row) = row_of(*token, &new_rows, rows) {
+                            runners::end(tx, row, *end, *at)?;
+                        }
+                    }
+                    Message::Ended(_) | Message::Forget(_) => {}
+                }
+            }
+            Ok(())
+        })?;
+        next_seq.extend(seqs);
+        rows.extend(new_rows);
+        for message in batch.iter() {
+            match message {
+                Message::Forget(job) => drop(next_seq.remove(job)),
+                Message::RunnerEnded { token, .. } => drop(rows.remove(token)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn row_of(token: u64, new: &[(u64, i64)], old: &HashMap<u64, i64>) -> Option<i64> {
+    new.iter().find(|(other, _)| *other == token).map(|(_, row)| *row).or_else(|| old.get(&token).copied())
+}
+
+/// Inserts lines from `seq` on and gives the next seq; trims the middle of a log that has grown too long.
+fn insert_lines(
+    tx: &rusqlite::Connection,
+    (job, task): (JobId, TaskId),
+    at: i64,
+    mut seq: i64,
+    lines: &[(Stream, String)],
+) -> Result<i64> {
+    const LIMIT: i64 = logs::KEEP_HEAD + logs::KEEP_TAIL;
+    for (stream, line) in lines {
+        logs::insert(tx, job, seq, at, *stream, Some(task), cut(line))?;
+        if seq > LIMIT && (seq - LIMIT) % SLACK == 0 {
+            logs::leave_out_middle(tx, job, seq - logs::KEEP_TAIL + 1, at)?;
+        }
+        seq += 1;
+    }
+    Ok(seq)
+}
+
+/// Runner and helper cut long lines themselves; this holds whoever speaks.
+fn cut(line: &str) -> &str {
+    if line.len() <= LINE_LIMIT {
+        return line;
+    }
+    line.char_indices().nth(LINE_LIMIT + crate::wire::CUT_MARK.len()).map_or(line, |(end, _)| &line[..end])
+}

@@ -1,0 +1,193 @@
+//! One task: one host operation, with every line of it written down.
+//!
+//! A task runs in a thread of its own. It never touches the database: what it needs was read when it was started, what
+//! it found is handed back as an [`Ended`].
+
+use crate::base::names::{InstanceName, JobId, ServerId, TaskId, shown};
+use crate::base::{Error, Exit, Result};
+use crate::domain::blueprint::Spec;
+use crate::domain::operation::Operation;
+use crate::domain::server::ActualState;
+use crate::domain::task::{TaskKind, TaskState};
+use crate::host::instance::{self, Initialized};
+use crate::host::mounts;
+use crate::host::units::Observed;
+use crate::queue::hands::{Hands, TaskHands};
+use crate::wire::Stream;
+
+/// A task that is about to run, with all it needs to know.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// Its job.
+    pub job: JobId,
+    /// Its row.
+    pub task: TaskId,
+    /// The job's operation.
+    pub operation: Option<Operation>,
+    /// What to do; the word itself when this program does not know it.
+    pub kind: Result<TaskKind, String>,
+    /// On which server.
+    pub server: Option<ServerId>,
+    /// For `initialize`: what the server is made of, read when the task started.
+    pub spec: Option<Result<Spec>>,
+    /// For `start-if-ran`: what the stop task of the same server found.
+    pub was_running: Option<bool>,
+}
+
+/// How a task ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its job.
+    pub job: JobId,
+    /// Its row.
+    pub task: TaskId,
+    /// A terminal state.
+    pub state: TaskState,
+    /// 0 on success.
+    pub exit_code: i64,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// What a stop task found.
+    pub was_running: Option<bool>,
+    /// What the server is now, when it was looked at.
+    pub observed: Option<(ServerId, Observed)>,
+}
+
+impl Ended {
+    /// A task that succeeded, so far.
+    fn succeeded(job: JobId, task: TaskId) -> Self {
+        Self { job, task, state: TaskState::Succeeded, exit_code: 0, error: None, was_running: None, observed: None }
+    }
+
+    /// A task that failed before it could begin.
+    #[must_use]
+    pub fn failed(job: JobId, task: TaskId, error: String) -> Self {
+        Self { state: TaskState::Failed, exit_code: 1, error: Some(error), ..Self::succeeded(job, task) }
+    }
+}
+
+/// Runs one task to its end and hands the [`Ended`] on behind its last line. A panic is that task's failure only.
+pub fn run(hands: &Hands, work: &Work) {
+    let span =
+        tracing::info_span!("task", job_id = work.job.0, task_id = work.task.0, server_id = work.server.map(|id| id.0));
+    let _inside = span.enter();
+    let mut ended = Ended::succeeded(work.job, work.task);
+    let task_hands = hands.of_task(work.job, work.task);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| carry_out(&task_hands, work, &mut ended)))
+        .unwrap_or_else(|_| Err(Error::failed("left4me itself failed here (a panic; see the worker's journal)")));
+    if let Err(error) = result {
+        task_hands.note(Stream::Stderr, &error);
+        ended.state = TaskState::Failed;
+        ended.exit_code = match error.exit {
+            Exit::Foreign(code) => code.into(),
+            // Only a command's own code is passed on; every other failure of a job is 1.
+            _ => 1,
+        };
+        ended.error = Some(error.to_string());
+    }
+    hands.log.ended(ended);
+}
+
+fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()> {
+    let kind = match &work.kind {
+        Ok(kind) => *kind,
+        Err(word) => return Err(Error::failed(format!("unknown task '{}'", shown(word)))),
+    };
+    if hands.is_closed() {
+        return Err(Error::failed("the worker is stopping"));
+    }
+    let server = work.server.ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
+    match kind {
+        TaskKind::InstallRuntime => install(hands),
+        TaskKind::Initialize => initialize(hands, work, server?),
+        TaskKind::StartIfRan if work.was_running == Some(false) => {
+            hands.note(Stream::Stdout, format!("server {} did not run before; it stays stopped", server?));
+            Ok(())
+        }
+        TaskKind::Start | TaskKind::StartIfRan => start(hands, server?, ended),
+        TaskKind::Stop => stop(hands, server?, ended),
+        TaskKind::PurgeUpper => hands.purge(&server?.into()),
+        TaskKind::PurgeInstance => purge_instance(hands, server?),
+    }
+}
+
+/// Changing a lower layer under a mount is undefined in the kernel's own words: so nothing may be mounted.
+fn install(hands: &TaskHands<'_>) -> Result<()> {
+    let mounted = mounts::overlays_mounted(hands.root())?;
+    if !mounted.is_empty() {
+        let names = mounted.iter().map(InstanceName::as_str).collect::<Vec<_>>().join(", ");
+        return Err(Error::failed(format!(
+            "the overlay of server {names} is mounted: stop it first, or enqueue update, which stops, installs and starts again"
+        )));
+    }
+    hands.install()
+}
+
+fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()> {
+    let spec = match &work.spec {
+        Some(spec) => spec.clone()?,
+        None => return Err(Error::failed(format!("server {server}: its blueprint was not read"))),
+    };
+    match instance::initialize(hands.root(), &server.into(), &spec)? {
+        Initialized::Written => {
+            hands.note(Stream::Stdout, format!("server {server}: instance and config layer written"))
+        }
+        Initialized::Unchanged => hands.note(Stream::Stdout, format!("server {server}: instance is up to date")),
+        Initialized::InUse if work.operation == Some(Operation::Start) => {
+            hands.note(Stream::Stdout, format!("server {server} runs: its changes apply at the next restart"));
+        }
+        Initialized::InUse => {
+            return Err(Error::failed(format!(
+                "server {server} runs with its layer mounted: nothing was changed; enqueue restart to apply the changes"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
+    let instance = InstanceName::from(server);
+    let enabled = hands.enable(&instance);
+    let observed = hands.show(&instance);
+    if let Ok(observed) = &observed {
+        ended.observed = Some((server, observed.clone()));
+    }
+    let crashed = match (&enabled, &observed) {
+        (Ok(()), Ok(observed)) if observed.has_failed() => Err(Error::failed(format!(
+            "server {server} failed right after its start ({}); its last lines stand above",
+            observed.words()
+        ))),
+        _ => Ok(()),
+    };
+    if enabled.is_err() || crashed.is_err() {
+        // What the game said last is worth more than our own words.
+        hands.journal(&instance, 20).ok();
+    }
+    enabled?;
+    crashed?;
+    let observed = observed?;
+    hands.note(Stream::Stdout, format!("server {server} is {} ({})", observed.actual, observed.words()));
+    Ok(())
+}
+
+fn stop(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
+    let instance = InstanceName::from(server);
+    let before = hands.show(&instance)?.actual;
+    ended.was_running = Some(matches!(before, ActualState::Running | ActualState::Starting | ActualState::Stopping));
+    let disabled = hands.disable(&instance);
+    if let Ok(observed) = hands.show(&instance) {
+        ended.observed = Some((server, observed));
+    }
+    disabled?;
+    hands.note(Stream::Stdout, format!("server {server} is stopped"));
+    Ok(())
+}
+
+/// First the instance, then the runtime: the purge unit removes the runtime directory only of an instance that is gone.
+fn purge_instance(hands: &TaskHands<'_>, server: ServerId) -> Result<()> {
+    let instance = InstanceName::from(server);
+    instance::remove(hands.root(), &instance)?;
+    hands.purge(&instance)?;
+    hands.note(Stream::Stdout, format!("server {server}: instance and runtime files are removed"));
+    Ok(())
+}

@@ -1,0 +1,347 @@
+//! One turn of the worker: in one transaction, write down what ended, let jobs go on or end, claim, start tasks. Threads
+//! begin only after the commit.
+//!
+//! What the worker remembers of its jobs is a copy that is replaced only when the transaction was committed: a turn that
+//! failed (the database locked, the disk full) is simply tried again.
+
+use rusqlite::Connection;
+
+use crate::base::names::{JobId, ServerId, TaskId};
+use crate::base::{Error, Result};
+use crate::db::events::{self, NewEvent};
+use crate::db::{Db, jobs, servers, tasks};
+use crate::domain::job::{JobState, outcome};
+use crate::domain::operation::Operation;
+use crate::domain::task::{Needs, Readiness, TaskKind, TaskState, readiness};
+use crate::queue::claim;
+use crate::queue::run::{Ended, Work};
+
+/// A task of a job that this worker runs.
+#[derive(Clone, Debug)]
+struct LiveTask {
+    id: TaskId,
+    kind: Result<TaskKind, String>,
+    server: Option<ServerId>,
+    state: TaskState,
+    exit_code: i64,
+    error: Option<String>,
+    was_running: Option<bool>,
+    /// Positions within the job, and what is needed of them.
+    after: Vec<(Needs, usize)>,
+}
+
+/// A job that this worker runs.
+#[derive(Clone, Debug)]
+struct LiveJob {
+    id: JobId,
+    operation: Result<Operation, String>,
+    servers: Vec<ServerId>,
+    requested_by: String,
+    tasks: Vec<LiveTask>,
+}
+
+/// What the worker remembers between turns.
+pub struct Engine {
+    worker: String,
+    slots: usize,
+    jobs: Vec<LiveJob>,
+    ended: Vec<Ended>,
+}
+
+/// What a turn leads to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Tasks to begin now.
+    pub begin: Vec<Work>,
+    /// Jobs that ended.
+    pub finished: Vec<(JobId, JobState)>,
+}
+
+/// Why no job is to be started any more.
+pub const STOPPED: &str = "worker stopped";
+
+impl Engine {
+    /// A worker without jobs. `worker` is its fence: a name that no other run of any worker has.
+    #[must_use]
+    pub fn new(worker: String, slots: usize) -> Self {
+        Self { worker, slots, jobs: Vec::new(), ended: Vec::new() }
+    }
+
+    /// Takes note of a task's end, for the next turn.
+    pub fn note(&mut self, ended: Ended) {
+        self.ended.push(ended);
+    }
+
+    /// How many tasks run.
+    #[must_use]
+    pub fn running_tasks(&self) -> usize {
+        running(&self.jobs)
+    }
+
+    /// How many jobs run.
+    #[must_use]
+    pub fn running_jobs(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether a turn would have something to write, apart from claiming.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// Whether a slot is free for a job that is not claimed yet.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.running_tasks() < self.slots
+    }
+
+    /// One turn. With `stopping`, nothing new is begun, and jobs that cannot go on are failed.
+    ///
+    /// # Errors
+    /// 69 when the database cannot be written; nothing has happened then, and the next turn tries again.
+    pub fn turn(&mut self, db: &mut Db, stopping: bool, now: i64) -> Result<Outcome> {
+        let mut live = self.jobs.clone();
+        let mut result = Outcome::default();
+        db.write(|tx| {
+            for ended in &self.ended {
+                write_end(tx, &mut live, ended, now)?;
+            }
+            for job in &mut live {
+                skip_hopeless(tx, job, now)?;
+            }
+            // First whoever is done makes room, then others are claimed.
+            result.finished = finish_jobs(tx, &mut live, &self.worker, stopping, now)?;
+            if !stopping {
+                let free = self.slots.saturating_sub(running(&live) + ready(&live));
+                for id in claim::claim(tx, &self.worker, free, now)? {
+                    live.push(load(tx, id, now)?);
+                }
+                result.begin = begin(tx, &mut live, self.slots, now)?;
+                // A claimed job that has nothing to do (an unknown operation) ends at once.
+                result.finished.extend(finish_jobs(tx, &mut live, &self.worker, stopping, now)?);
+            }
+            Ok(())
+        })?;
+        self.jobs = live;
+        self.ended.clear();
+        Ok(result)
+    }
+}
+
+fn running(jobs: &[LiveJob]) -> usize {
+    jobs.iter().flat_map(|job| &job.tasks).filter(|task| task.state == TaskState::Running).count()
+}
+
+/// Tasks that could run at once if there were slots.
+fn ready(jobs: &[LiveJob]) -> usize {
+    jobs.iter()
+        .map(|job| (0..job.tasks.len()).filter(|&task| job.readiness(task) == Some(Readiness::Ready)).count())
+        .sum()
+}
+
+impl LiveJob {
+    /// What is to be done with a task; none when it is not pending.
+    fn readiness(&self, task: usize) -> Option<Readiness> {
+        let task = self.tasks.get(task).filter(|task| task.state == TaskState::Pending)?;
+        let states: Vec<_> =
+            task.after.iter().filter_map(|&(needs, at)| Some((needs, self.tasks.get(at)?.state))).collect();
+        Some(readiness(&states))
+    }
+
+    fn only_server(&self) -> Option<ServerId> {
+        if let [one] = self.servers[..] { Some(one) } else { None }
+    }
+}
+
+/// A job that was just claimed, with its tasks.
+fn load(tx: &Connection, id: JobId, now: i64) -> Result<LiveJob> {
+    let job = jobs::get(tx, id)?;
+    let positions: Vec<TaskId> = job.tasks.iter().map(|task| task.id).collect();
+    let tasks = job
+        .tasks
+        .iter()
+        .map(|task| LiveTask {
+            id: task.id,
+            kind: TaskKind::parse(&task.kind).ok_or_else(|| task.kind.clone()),
+            server: task.server,
+            state: task.state,
+            exit_code: 0,
+            error: None,
+            was_running: None,
+            after: task
+                .depends_on
+                .iter()
+                .zip(&task.needs)
+                .filter_map(|(id, &needs)| Some((needs, positions.iter().position(|other| other == id)?)))
+                .collect(),
+        })
+        .collect();
+    let live = LiveJob {
+        id,
+        operation: job.operation.parse().map_err(|_| job.operation.clone()),
+        servers: job.servers,
+        requested_by: job.requested_by,
+        tasks,
+    };
+    let detail = job.operation.as_str();
+    let event = NewEvent {
+        kind: "job.started",
+        actor: &live.requested_by,
+        job: Some(id),
+        server: live.only_server(),
+        detail,
+        ..NewEvent::default()
+    };
+    events::add(tx, now, &event)?;
+    Ok(live)
+}
+
+fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> Result<()> {
+    if let Some((server, observed)) = &ended.observed {
+        servers::set_actual(tx, *server, observed.actual, Some(&observed.sub), observed.enabled, now)?;
+    }
+    let finish = tasks::Finish {
+        state: ended.state,
+        exit_code: Some(ended.exit_code),
+        error: ended.error.as_deref(),
+        was_running: ended.was_running,
+    };
+    let written = tasks::finish(tx, ended.task, &finish, now)?;
+    let job = live.iter_mut().find(|job| job.id == ended.job);
+    let Some(task) = job.and_then(|job| job.tasks.iter_mut().find(|task| task.id == ended.task)) else {
+        return Ok(());
+    };
+    task.state = ended.state;
+    task.exit_code = ended.exit_code;
+    task.error.clone_from(&ended.error);
+    task.was_running = ended.was_running;
+    if let (true, Some(server)) = (written, task.server) {
+        servers::set_last_error(tx, server, ended.error.as_deref(), now)?;
+    }
+    Ok(())
+}
+
+/// A task whose need cannot come any more is skipped; and so, in the plan's order, what depends on it.
+fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
+    for at in 0..job.tasks.len() {
+        if job.readiness(at) == Some(Readiness::Skip) {
+            let task = &mut job.tasks[at];
+            tasks::skip(tx, task.id, "a task that it depends on did not succeed", now)?;
+            task.state = TaskState::Skipped;
+        }
+    }
+    Ok(())
+}
+
+/// Starts ready tasks in the order of their jobs, up to the slots. What a task must know is read here, at its start: so
+/// a blueprint's change counts until then.
+fn begin(tx: &Connection, live: &mut [LiveJob], slots: usize, now: i64) -> Result<Vec<Work>> {
+    let mut free = slots.saturating_sub(running(live));
+    let mut begin = Vec::new();
+    for job in live.iter_mut() {
+        for at in 0..job.tasks.len() {
+            if free == 0 {
+                return Ok(begin);
+            }
+            if job.readiness(at) != Some(Readiness::Ready) || !tasks::start(tx, job.tasks[at].id, now)? {
+                continue;
+            }
+            job.tasks[at].state = TaskState::Running;
+            free -= 1;
+            begin.push(work(tx, job, at));
+        }
+    }
+    Ok(begin)
+}
+
+fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
+    let task = &job.tasks[at];
+    let spec = match (&task.kind, task.server) {
+        (Ok(TaskKind::Initialize), Some(server)) => Some(servers::spec(tx, server)),
+        _ => None,
+    };
+    let stop = job.tasks.iter().find(|other| other.kind == Ok(TaskKind::Stop) && other.server == task.server);
+    Work {
+        job: job.id,
+        task: task.id,
+        operation: job.operation.as_ref().ok().copied(),
+        kind: task.kind.clone(),
+        server: task.server,
+        spec,
+        was_running: stop.and_then(|stop| stop.was_running),
+    }
+}
+
+/// Ends the jobs that have nothing left to do, and, when the worker stops, those that cannot go on.
+fn finish_jobs(
+    tx: &Connection,
+    live: &mut Vec<LiveJob>,
+    worker: &str,
+    stopping: bool,
+    now: i64,
+) -> Result<Vec<(JobId, JobState)>> {
+    let mut finished = Vec::new();
+    for job in live.iter() {
+        let done = job.tasks.iter().all(|task| task.state.is_terminal());
+        let stuck = stopping && !job.tasks.iter().any(|task| task.state == TaskState::Running);
+        if !done && !stuck {
+            continue;
+        }
+        let end = verdict(job, done);
+        if !done {
+            tasks::abandon(tx, job.id, STOPPED, now)?;
+        }
+        let finish = jobs::Finish { state: end.state, exit_code: end.exit_code, error: end.error.as_deref() };
+        if !jobs::finish(tx, job.id, worker, &finish, now)? {
+            // Somebody else has ended it, or it is being cancelled: whoever did that has written it down.
+            tracing::warn!(job_id = job.id.0, "the job had ended already");
+        }
+        let kind = format!("job.{}", end.state);
+        let detail = end.error.as_deref().unwrap_or("");
+        let event = NewEvent {
+            kind: &kind,
+            actor: &job.requested_by,
+            job: Some(job.id),
+            server: job.only_server(),
+            detail,
+            ..NewEvent::default()
+        };
+        events::add(tx, now, &event)?;
+        finished.push((job.id, end.state));
+    }
+    live.retain(|job| !finished.iter().any(|(id, _)| *id == job.id));
+    Ok(finished)
+}
+
+struct Verdict {
+    state: JobState,
+    exit_code: i64,
+    error: Option<String>,
+}
+
+fn verdict(job: &LiveJob, done: bool) -> Verdict {
+    let failed = |exit_code, error: String| Verdict { state: JobState::Failed, exit_code, error: Some(error) };
+    if let Err(word) = &job.operation {
+        return failed(
+            1,
+            Error::failed(format!("unknown operation '{}'", crate::base::names::shown(word))).to_string(),
+        );
+    }
+    if !done {
+        return failed(1, STOPPED.to_owned());
+    }
+    if job.servers.is_empty() && job.operation.as_ref().is_ok_and(|operation| !operation.is_exclusive()) {
+        return failed(1, "a server operation without a server".to_owned());
+    }
+    if job.tasks.is_empty() {
+        return failed(1, "the job has no tasks".to_owned());
+    }
+    let states: Vec<_> = job.tasks.iter().map(|task| task.state).collect();
+    let first_failed = job.tasks.iter().find(|task| task.state == TaskState::Failed);
+    match (outcome(&states), first_failed) {
+        (JobState::Failed, Some(task)) => failed(task.exit_code, task.error.clone().unwrap_or_default()),
+        (JobState::Succeeded, _) => Verdict { state: JobState::Succeeded, exit_code: 0, error: None },
+        (state, _) => Verdict { state, exit_code: 1, error: None },
+    }
+}
