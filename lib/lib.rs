@@ -16,7 +16,10 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod admin;
 pub mod base;
+pub mod cli;
+pub mod ctl;
 pub mod db;
 pub mod domain;
 pub mod helper;
@@ -25,3 +28,4 @@ pub mod process;
 pub mod queue;
 pub mod runner;
 pub mod wire;
+pub mod worker;

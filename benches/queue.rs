@@ -1,0 +1,146 @@
+//! What the queue costs: accepting a job, claiming from a long queue, writing log lines down, waking a watcher.
+//! `cargo bench --bench queue`. Figures are in docs/benchmarks.md.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use left4me::base::names::{JobId, TaskId};
+use left4me::db::Db;
+use left4me::db::watch::Watch;
+use left4me::domain::operation::Operation;
+use left4me::queue::claim::claim;
+use left4me::queue::enqueue::{Targets, Wish, enqueue};
+use left4me::queue::log;
+use left4me::wire::Stream;
+
+/// A database with `finished` and `queued` jobs for 300 servers.
+fn queue(finished: i64, queued: i64) -> (tempfile::TempDir, Db) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let db = Db::open(&dir.path().join("left4me.db")).expect("a database");
+    db.connection()
+        .execute_batch(&format!(
+            "BEGIN;
+             INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('alice', '-', 1, 1);
+             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
+             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+             INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
+             SELECT 1, 'S' || i, 27000 + i, 1, 1, 1 FROM n;
+             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {finished})
+             INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, finished_at, exit_code, worker_id)
+             SELECT 'start', 'succeeded', 'x', 1, 1, 1, 1, 0, 'w' FROM n WHERE {finished} > 0;
+             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {queued})
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', 'x', 1, 1 FROM n WHERE {queued} > 0;
+             INSERT INTO job_targets SELECT id, 1 + id % 300 FROM jobs;
+             COMMIT; ANALYZE;"
+        ))
+        .expect("rows");
+    (dir, db)
+}
+
+fn claiming(c: &mut Criterion) {
+    let (_dir, mut db) = queue(1_000_000, 100_000);
+    c.bench_function("claim 4 of 100,000 queued beside 1,000,000 finished", |b| {
+        b.iter(|| {
+            // Rolled back, so that each round finds the same queue.
+            let round = db.write::<()>(|tx| {
+                black_box(claim(tx, "w", 4, 5)?);
+                Err(left4me::base::Error::failed("rolled back"))
+            });
+            assert!(round.is_err());
+        });
+    });
+    // The worst case: all of the queue is for one server, and that server is busy.
+    db.connection()
+        .execute_batch("UPDATE job_targets SET server_id = 1; UPDATE jobs SET state = 'running', started_at = 1, worker_id = 'w' WHERE id = 1000001;")
+        .expect("rows");
+    c.bench_function("claim when all 100,000 queued wait for one busy server", |b| {
+        b.iter(|| db.write(|tx| claim(tx, "w", 4, 5)).expect("claims"));
+    });
+}
+
+fn accepting(c: &mut Criterion) {
+    let (_dir, mut db) = queue(0, 0);
+    let names = vec!["S1".parse().expect("a name")];
+    c.bench_function("accept a job (synchronous=FULL)", |b| {
+        b.iter_batched(
+            || Wish {
+                operation: Operation::Restart,
+                targets: Targets::Named(names.clone()),
+                unique: false,
+                requested_by: "x",
+            },
+            |wish| enqueue(&mut db, &wish, 5).expect("accepted"),
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn logging(c: &mut Criterion) {
+    const LINES: u64 = 200_000;
+    let mut group = c.benchmark_group("log writer");
+    group.throughput(Throughput::Elements(LINES)).sample_size(10);
+    group.bench_function("200,000 lines into job_logs", |b| {
+        b.iter_custom(|rounds| {
+            let mut took = Duration::ZERO;
+            for _ in 0..rounds {
+                let (dir, db) = queue(0, 1);
+                let chunks: Vec<Vec<_>> = (0..LINES / 200)
+                    .map(|chunk| {
+                        (0..200)
+                            .map(|line| (Stream::Stdout, format!("line {} of a job's output", chunk * 200 + line)))
+                            .collect()
+                    })
+                    .collect();
+                let start = Instant::now();
+                let (log, writer) = log::start::<()>(&dir.path().join("left4me.db"), |()| {}).expect("a writer");
+                for chunk in chunks {
+                    log.lines(JobId(1), TaskId(1), chunk);
+                }
+                drop(log);
+                writer.finish(false);
+                took += start.elapsed();
+                drop(db);
+            }
+            took
+        });
+    });
+    group.finish();
+}
+
+fn waking(c: &mut Criterion) {
+    let (dir, mut db) = queue(0, 0);
+    let path = dir.path().join("left4me.db");
+    // Never the same twice: SQLite does not write what is there already, and nobody would wake.
+    let mut value = 0_u64;
+    c.bench_function("commit to a watcher's wake-up", |b| {
+        b.iter_custom(|rounds| {
+            let mut took = Duration::ZERO;
+            let (told, hear) = std::sync::mpsc::channel();
+            let (go, gone) = std::sync::mpsc::channel();
+            let path = path.clone();
+            let watcher = std::thread::spawn(move || {
+                let mut watch = Watch::new(&path).expect("a watch");
+                told.send(Instant::now()).expect("heard");
+                while gone.recv().is_ok() {
+                    assert!(watch.wait(Some(Instant::now() + Duration::from_secs(10))).expect("waits"));
+                    told.send(Instant::now()).expect("heard");
+                }
+            });
+            hear.recv().expect("ready");
+            for _ in 0..rounds {
+                value += 1;
+                go.send(()).expect("waits");
+                db.write(|tx| Ok(tx.execute("UPDATE queue SET reason = ?1", [value.to_string()])?)).expect("written");
+                let committed = Instant::now();
+                took += hear.recv().expect("woken").saturating_duration_since(committed);
+            }
+            drop(go);
+            watcher.join().expect("the watcher");
+            took
+        });
+    });
+}
+
+criterion_group!(benches, claiming, accepting, logging, waking);
+criterion_main!(benches);

@@ -1,0 +1,268 @@
+//! `left4me blueprint`: what servers are made of.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::owner::owner;
+use super::{Context, facts, hint, when};
+use crate::base::names::{BlueprintName, BlueprintRef, OverlayName, UserId, UserName};
+use crate::base::table::Table;
+use crate::base::{Error, Result, output, text};
+use crate::db::blueprints::{self, Blueprint, Change, Content};
+use crate::db::{Db, users};
+use crate::domain::blueprint::{Argument, ConfigLine};
+
+/// The largest file of config lines, in bytes.
+const CONFIG_LIMIT: u64 = 1024 * 1024;
+
+const EXAMPLES: &str = "\
+Examples:
+  left4me blueprint create versus --overlay competitive --overlay maps --arg=+map --arg=c5m1_waterfront
+  left4me blueprint edit versus --config-file server.cfg
+  left4me blueprint edit versus --no-overlays --rename plain
+
+The first --overlay is the topmost. --arg takes '=' because arguments begin with '-' or '+'.";
+
+/// The verbs of blueprints.
+#[derive(Subcommand)]
+pub(super) enum Verb {
+    /// Make a blueprint
+    #[command(after_help = EXAMPLES)]
+    Create(CreateArgs),
+    /// Show a blueprint: overlays, arguments, config
+    Show(ShowArgs),
+    /// List blueprints
+    List(ListArgs),
+    /// Replace parts of a blueprint; linked servers follow on their next start
+    #[command(after_help = EXAMPLES)]
+    Edit(EditArgs),
+    /// Delete a blueprint that no server is linked to
+    Delete(OneArgs),
+}
+
+#[derive(Args)]
+pub(super) struct Parts {
+    /// An overlay of the catalog; may be given several times, the topmost first
+    #[arg(long = "overlay", value_name = "O")]
+    overlays: Vec<OverlayName>,
+    /// A launch argument; may be given several times, as in --arg=+map --arg=c1m1_hotel
+    #[arg(long = "arg", value_name = "A", allow_hyphen_values = true)]
+    arguments: Vec<Argument>,
+    /// Lines of server.cfg; '-' reads standard input
+    #[arg(long, value_name = "F")]
+    config_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(super) struct CreateArgs {
+    /// Its name, unique for its user
+    name: BlueprintName,
+    /// Its owner [default: who runs this, or the only user]
+    #[arg(long, value_name = "U")]
+    user: Option<UserName>,
+    #[command(flatten)]
+    parts: Parts,
+    /// Print the blueprint as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct OneArgs {
+    /// The blueprint's name or id
+    blueprint: BlueprintRef,
+    /// Whose, when several users have one of that name
+    #[arg(long, value_name = "U")]
+    user: Option<UserName>,
+}
+
+#[derive(Args)]
+pub(super) struct ShowArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ListArgs {
+    /// Only this user's
+    #[arg(long, value_name = "U")]
+    user: Option<UserName>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct EditArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    #[command(flatten)]
+    parts: Parts,
+    /// Another name
+    #[arg(long, value_name = "NEW")]
+    rename: Option<BlueprintName>,
+    /// Take all overlays out
+    #[arg(long, conflicts_with = "overlays")]
+    no_overlays: bool,
+    /// Take all arguments out
+    #[arg(long, conflicts_with = "arguments")]
+    no_args: bool,
+    /// Take all config lines out
+    #[arg(long, conflicts_with = "config_file")]
+    no_config: bool,
+}
+
+/// A blueprint with what it says.
+#[derive(Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    blueprint: Blueprint,
+    #[serde(flatten)]
+    content: Content,
+}
+
+pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Create(args) => create(context, args),
+        Verb::Show(args) => show(context, &args),
+        Verb::List(args) => list(context, &args),
+        Verb::Edit(args) => edit(context, args),
+        Verb::Delete(args) => delete(context, &args),
+    }
+}
+
+fn create(context: &Context, args: CreateArgs) -> Result<()> {
+    let config = args.parts.config_file.as_deref().map(config_lines).transpose()?.unwrap_or_default();
+    let content = Content { overlays: args.parts.overlays, arguments: args.parts.arguments, config };
+    let blueprint = context.db()?.write(|tx| {
+        let user = owner(tx, args.user.as_ref(), &context.actor)?;
+        blueprints::create(tx, context.now, &context.actor, user.id, &args.name, &content)
+    })?;
+    if args.json {
+        return output::json(&Whole { blueprint, content });
+    }
+    output::line(&format!("blueprint {} '{}' of '{}' created", blueprint.id, blueprint.name, blueprint.user))
+}
+
+fn show(context: &Context, args: &ShowArgs) -> Result<()> {
+    let mut db = context.db()?;
+    let user = user_id(&db, args.one.user.as_ref())?;
+    let Whole { blueprint, content } = db.read(|tx| {
+        let blueprint = blueprints::find(tx, &args.one.blueprint, user)?;
+        let content = blueprints::content(tx, blueprint.id)?;
+        Ok(Whole { blueprint, content })
+    })?;
+    if args.json {
+        return output::json(&Whole { blueprint, content });
+    }
+    let joined = |words: Vec<&str>| words.join(" ");
+    facts(&[
+        ("id", blueprint.id.to_string()),
+        ("name", blueprint.name.clone()),
+        ("user", blueprint.user.clone()),
+        ("overlays", joined(content.overlays.iter().map(OverlayName::as_str).collect())),
+        ("arguments", joined(content.arguments.iter().map(Argument::as_str).collect())),
+        ("servers", servers(&blueprint)),
+        ("created", when(Some(blueprint.created_at))),
+        ("edited", when(Some(blueprint.updated_at))),
+    ])?;
+    for line in &content.config {
+        output::line(&format!("config  {}", output::printable(line.as_str())))?;
+    }
+    Ok(())
+}
+
+fn list(context: &Context, args: &ListArgs) -> Result<()> {
+    let db = context.db()?;
+    let blueprints = match user_id(&db, args.user.as_ref())? {
+        Some(user) => blueprints::of_user(db.connection(), user)?,
+        None => blueprints::all(db.connection())?,
+    };
+    if args.json {
+        return output::json(&blueprints);
+    }
+    if blueprints.is_empty() {
+        hint("no blueprints yet: make one with `left4me blueprint create NAME`");
+        return Ok(());
+    }
+    let mut table = Table::new(["ID", "NAME", "USER", "OVERLAYS", "EDITED", "SERVERS"]);
+    for blueprint in blueprints {
+        let servers = servers(&blueprint);
+        table.row([
+            blueprint.id.to_string(),
+            blueprint.name,
+            blueprint.user,
+            blueprint.overlay_count.to_string(),
+            when(Some(blueprint.updated_at)),
+            servers,
+        ]);
+    }
+    table.print()
+}
+
+fn edit(context: &Context, args: EditArgs) -> Result<()> {
+    let change = change(&args)?;
+    if change == Change::default() {
+        return Err(Error::usage(
+            "nothing to change: pass --overlay, --arg, --config-file, --rename, --no-overlays, --no-args or --no-config",
+        ));
+    }
+    let mut db = context.db()?;
+    let user = user_id(&db, args.one.user.as_ref())?;
+    let blueprint = db.write(|tx| {
+        let blueprint = blueprints::find(tx, &args.one.blueprint, user)?;
+        blueprints::edit(tx, context.now, &context.actor, blueprint.id, &change)
+    })?;
+    let follow = if blueprint.servers.is_empty() {
+        String::new()
+    } else {
+        format!("; server {} will have it from the next start", servers(&blueprint))
+    };
+    output::line(&format!("blueprint {} '{}' edited{follow}", blueprint.id, blueprint.name))
+}
+
+fn change(args: &EditArgs) -> Result<Change> {
+    let replaced = |clear: bool, given: bool| clear || given;
+    let parts = &args.parts;
+    let config = parts.config_file.as_deref().map(config_lines).transpose()?;
+    Ok(Change {
+        name: args.rename.clone(),
+        overlays: replaced(args.no_overlays, !parts.overlays.is_empty()).then(|| parts.overlays.clone()),
+        arguments: replaced(args.no_args, !parts.arguments.is_empty()).then(|| parts.arguments.clone()),
+        config: if args.no_config { Some(Vec::new()) } else { config },
+    })
+}
+
+fn delete(context: &Context, args: &OneArgs) -> Result<()> {
+    let mut db = context.db()?;
+    let user = user_id(&db, args.user.as_ref())?;
+    let blueprint = db.write(|tx| {
+        let blueprint = blueprints::find(tx, &args.blueprint, user)?;
+        blueprints::delete(tx, context.now, &context.actor, blueprint.id)
+    })?;
+    output::line(&format!("blueprint {} '{}' deleted", blueprint.id, blueprint.name))
+}
+
+fn user_id(db: &Db, name: Option<&UserName>) -> Result<Option<UserId>> {
+    name.map(|name| users::find(db.connection(), name).map(|user| user.id)).transpose()
+}
+
+fn servers(blueprint: &Blueprint) -> String {
+    blueprint.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The lines of a file; a refused one is told by its number.
+fn config_lines(path: &Path) -> Result<Vec<ConfigLine>> {
+    let text = text::read(path, CONFIG_LIMIT)?;
+    let parsed = text.lines().enumerate().map(|(index, line)| {
+        line.trim_end_matches('\r')
+            .parse::<ConfigLine>()
+            .map_err(|bad| Error::from(bad).within(format!("{} line {}", path.display(), index + 1)))
+    });
+    parsed.collect()
+}

@@ -1,0 +1,108 @@
+//! What the game needs: steamcmd, 32-bit libraries, the installation, room on the disk.
+
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
+use nix::unistd::{AccessFlags, access};
+
+use super::Finding;
+
+/// Where Debian, multiarch or not, has 32-bit libraries.
+const LIBRARY_DIRS: [&str; 5] = ["/lib/i386-linux-gnu", "/usr/lib/i386-linux-gnu", "/lib32", "/usr/lib32", "/usr/lib"];
+
+/// Libraries that the 32-bit engine loads, and Debian's packages that have them.
+const LIBRARIES: [(&str, &str); 4] = [
+    ("ld-linux.so.2", "libc6:i386"),
+    ("libstdc++.so.6", "lib32stdc++6"),
+    ("libgcc_s.so.1", "lib32gcc-s1"),
+    ("libz.so.1", "lib32z1"),
+];
+
+const APT: &str = "as root: dpkg --add-architecture i386 && apt-get update && \
+                   apt-get install libc6:i386 lib32gcc-s1 lib32stdc++6 lib32z1";
+
+/// Below this much room nothing can be installed; below that it becomes tight.
+const LITTLE: u64 = 1 << 30;
+const TIGHT: u64 = 5 << 30;
+
+pub(super) fn check(root: &Path, steamcmd: &Path) -> Vec<Finding> {
+    vec![executable(steamcmd), libraries(), installation(root), client_library(root), room(root)]
+}
+
+fn executable(steamcmd: &Path) -> Finding {
+    let shown = steamcmd.display();
+    let advice = "unpack Valve's steamcmd_linux.tar.gz there as user left4me-steam, or set LEFT4ME_STEAMCMD";
+    if !steamcmd.is_file() {
+        return Finding::fail("steamcmd", format!("{shown} is missing"), advice);
+    }
+    match access(steamcmd, AccessFlags::X_OK) {
+        Ok(()) => Finding::ok("steamcmd", shown.to_string()),
+        Err(_) => {
+            Finding::fail("steamcmd", format!("{shown} cannot be executed"), format!("as root: chmod 0755 {shown}"))
+        }
+    }
+}
+
+fn libraries() -> Finding {
+    let there = |name: &str| {
+        let loader = name.starts_with("ld-linux") && Path::new("/lib").join(name).exists();
+        loader || LIBRARY_DIRS.iter().take(4).any(|dir| Path::new(dir).join(name).exists())
+    };
+    let missing: Vec<String> = LIBRARIES
+        .iter()
+        .filter(|(name, _)| !there(name))
+        .map(|(name, package)| format!("{name} ({package})"))
+        .collect();
+    if missing.is_empty() {
+        Finding::ok("32-bit libraries", "all there")
+    } else {
+        Finding::fail("32-bit libraries", format!("missing: {}", missing.join(", ")), APT)
+    }
+}
+
+fn installation(root: &Path) -> Finding {
+    let dir = root.join("installation");
+    let (start, manifest) = (dir.join("srcds_run"), dir.join("steamapps/appmanifest_222860.acf"));
+    if start.is_file() && manifest.is_file() {
+        return Finding::ok("installation", dir.display().to_string());
+    }
+    let missing = if start.is_file() { &manifest } else { &start };
+    Finding::warn(
+        "installation",
+        format!("{} is missing", missing.display()),
+        "run `left4me-job enqueue install --follow`",
+    )
+}
+
+/// Each instance's `.steam/sdk32` leads to steam/linux32.
+fn client_library(root: &Path) -> Finding {
+    let library = root.join("steam/linux32/steamclient.so");
+    if library.exists() {
+        return Finding::ok("steamclient.so", library.display().to_string());
+    }
+    Finding::warn(
+        "steamclient.so",
+        format!("{} is missing: servers would be 'LAN only'", library.display()),
+        "steamcmd brings it: run `left4me-job enqueue install --follow`",
+    )
+}
+
+fn room(root: &Path) -> Finding {
+    let free = match statvfs(root) {
+        Ok(found) => found.blocks_available().saturating_mul(found.fragment_size()),
+        Err(errno) => {
+            return Finding::fail(
+                "disk",
+                format!("{}: {}", root.display(), errno.desc()),
+                "make the directory, or set LEFT4ME_ROOT",
+            );
+        }
+    };
+    let text = format!("{}.{} GiB free in {}", free >> 30, ((free & (LITTLE - 1)) * 10) >> 30, root.display());
+    let advice = "make room: old backups, overlays that no blueprint uses, `left4me prune --older-than 90`";
+    match free {
+        ..LITTLE => Finding::fail("disk", text, advice),
+        LITTLE..TIGHT => Finding::warn("disk", text, advice),
+        _ => Finding::ok("disk", text),
+    }
+}

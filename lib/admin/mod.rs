@@ -1,0 +1,158 @@
+//! left4me: users, tokens, overlays, blueprints, servers, and the database itself. One file per family of verbs.
+
+mod backup;
+mod blueprint;
+mod doctor;
+mod overlay;
+mod owner;
+mod prune;
+mod server;
+mod token;
+mod user;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::base::config::{HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse};
+use crate::base::{Result, caller, clock, journal, output};
+use crate::db::{Db, migrate};
+
+const PROGRAM: &str = "left4me";
+
+/// Manage who and what left4me knows: users, tokens, overlays, blueprints, servers.
+#[derive(Parser)]
+#[command(name = PROGRAM, version, about, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    paths: Paths,
+    #[command(flatten)]
+    ports: Ports,
+    #[command(flatten)]
+    worker: WorkerSocket,
+    #[command(flatten)]
+    hands: HandSockets,
+    #[command(flatten)]
+    logging: Logging,
+    #[command(subcommand)]
+    family: Family,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  left4me user add anna --admin
+  left4me overlay add competitive
+  left4me blueprint create coop --user anna --overlay competitive --arg=+map --arg=c1m1_hotel --config-file server.cfg
+  left4me server create Friday --user anna --blueprint coop
+  left4me-job enqueue start --server Friday --follow
+  left4me doctor
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server, token, 4 not possible in this
+state (taken, in use), 69 database or service unavailable, 77 not permitted.";
+
+#[derive(Subcommand)]
+enum Family {
+    /// Local accounts
+    #[command(subcommand)]
+    User(user::Verb),
+    /// Tokens of the REST API
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// The catalog of overlays: directories that are stacked over the game
+    #[command(subcommand)]
+    Overlay(overlay::Verb),
+    /// Blueprints: what servers are made of
+    #[command(subcommand)]
+    Blueprint(blueprint::Verb),
+    /// Servers
+    #[command(subcommand)]
+    Server(server::Verb),
+    /// Bring the database to this program's schema
+    Migrate,
+    Backup(backup::Args),
+    Prune(prune::Args),
+    Doctor(doctor::Args),
+}
+
+/// What every verb needs.
+struct Context {
+    paths: Paths,
+    port_range: PortRange,
+    worker_socket: PathBuf,
+    hands: HandSockets,
+    /// Who runs this.
+    actor: String,
+    /// When, unix ms.
+    now: i64,
+}
+
+impl Context {
+    /// The database, brought up to date.
+    fn db(&self) -> Result<Db> {
+        Db::open(&self.paths.database())
+    }
+}
+
+/// The program's command line, for its manual page and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = parse::<Cli>();
+    journal::start(cli.logging.log);
+    run(cli).unwrap_or_else(|error| error.report(PROGRAM))
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let context = Context {
+        paths: cli.paths,
+        port_range: cli.ports.port_range,
+        worker_socket: cli.worker.worker_socket,
+        hands: cli.hands,
+        actor: caller::caller(),
+        now: clock::now_ms(),
+    };
+    let done = match cli.family {
+        Family::User(verb) => user::run(&context, verb),
+        Family::Token(verb) => token::run(&context, verb),
+        Family::Overlay(verb) => overlay::run(&context, verb),
+        Family::Blueprint(verb) => blueprint::run(&context, verb),
+        Family::Server(verb) => server::run(&context, verb),
+        Family::Migrate => migrate(&context),
+        Family::Backup(args) => backup::run(&context, &args),
+        Family::Prune(args) => prune::run(&context, &args),
+        Family::Doctor(args) => return doctor::run(&context, &args),
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Opening migrates; this only tells.
+fn migrate(context: &Context) -> Result<()> {
+    let db = context.db()?;
+    output::line(&format!("database {} has schema {}, the latest", db.path().display(), migrate::LATEST))
+}
+
+/// Tells people, not programs, what to do about an empty list.
+fn hint(text: &str) {
+    use std::io::Write as _;
+    writeln!(std::io::stderr(), "{PROGRAM}: {text}").ok();
+}
+
+/// A time for a table, `-` for never.
+fn when(at: Option<i64>) -> String {
+    at.map_or_else(String::new, clock::local)
+}
+
+/// Prints `name  value` lines, the values aligned and harmless.
+fn facts(facts: &[(&str, String)]) -> Result<()> {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    facts.iter().try_for_each(|(name, value)| {
+        let value = if value.is_empty() { "-".into() } else { output::printable(value) };
+        output::line(&format!("{name:<width$}  {value}"))
+    })
+}

@@ -1,0 +1,52 @@
+//! `left4me prune`: rows are kept for ever, unless somebody asks.
+
+use super::Context;
+use crate::base::{Result, clock, output};
+use crate::db::upkeep::{self, Depth, Pruned};
+
+/// Milliseconds of a day.
+const DAY: i64 = 24 * 60 * 60 * 1000;
+
+/// Remove jobs that ended long ago, with their logs; nothing that lives is touched, and events stay
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// How many days ago they ended, at least 1
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    older_than: u32,
+    /// Only the lines of their logs; the jobs stay
+    #[arg(long)]
+    logs_only: bool,
+    /// Only say what would be removed
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  left4me prune --older-than 90 --dry-run
+  left4me prune --older-than 30 --logs-only
+
+Others go on reading and writing meanwhile. The file does not shrink: what is free in it is used again.";
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
+    let mut db = context.db()?;
+    let before = context.now - i64::from(args.older_than) * DAY;
+    let depth = if args.logs_only { Depth::Logs } else { Depth::Everything };
+    let pruned =
+        if args.dry_run { upkeep::count(&mut db, before, depth)? } else { upkeep::prune(&mut db, before, depth)? };
+    if args.json {
+        return output::json(&pruned);
+    }
+    let Pruned { jobs, log_lines, sessions } = pruned;
+    let verb = if args.dry_run { "would be removed" } else { "removed" };
+    let what = if args.logs_only {
+        format!("{log_lines} log lines")
+    } else {
+        format!("{jobs} jobs with {log_lines} log lines, and {sessions} sessions")
+    };
+    output::line(&format!("{what} from before {} {verb}", clock::local(before)))
+}

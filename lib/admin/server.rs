@@ -1,0 +1,225 @@
+//! `left4me server`: servers.
+
+use clap::{Args, Subcommand};
+use rusqlite::Connection;
+
+use super::owner::owner;
+use super::{Context, facts, hint, when};
+use crate::base::names::{BlueprintId, BlueprintRef, ServerName, ServerRef, UserId, UserName};
+use crate::base::table::{Table, Tone};
+use crate::base::{Error, Result, output};
+use crate::db::servers::{self, NewServer, Server};
+use crate::db::{blueprints, users};
+use crate::domain::server::{ActualState, DesiredState};
+
+const EXAMPLES: &str = "\
+Examples:
+  left4me server create Friday --blueprint versus              the lowest free port
+  left4me server create Sunday --blueprint versus --user anna --port 27015
+  left4me server assign Friday --blueprint coop
+  left4me-job enqueue start --server Friday --follow
+  left4me-job enqueue delete --server Friday --wait && left4me server remove Friday";
+
+/// The verbs of servers.
+#[derive(Subcommand)]
+pub(super) enum Verb {
+    /// Make a server; nothing is started
+    #[command(after_help = EXAMPLES)]
+    Create(CreateArgs),
+    /// List servers
+    List(ListArgs),
+    /// Show a server
+    Show(ShowArgs),
+    /// Link a server to another blueprint of its user
+    Assign(AssignArgs),
+    /// Forget a server whose files were deleted
+    #[command(after_help = EXAMPLES)]
+    Remove(RemoveArgs),
+}
+
+#[derive(Args)]
+pub(super) struct CreateArgs {
+    /// Its display name, unique for its user
+    name: ServerName,
+    /// Name or id of the blueprint it is made of
+    #[arg(long, value_name = "B")]
+    blueprint: BlueprintRef,
+    /// Its owner [default: who runs this, or the only user]
+    #[arg(long, value_name = "U")]
+    user: Option<UserName>,
+    /// Its port [default: the lowest free one of LEFT4ME_PORT_RANGE]
+    #[arg(long, value_name = "P")]
+    port: Option<u16>,
+    /// Print the server as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ListArgs {
+    /// Only this user's
+    #[arg(long, value_name = "U")]
+    user: Option<UserName>,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct ShowArgs {
+    /// The server's name or id
+    server: ServerRef,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(super) struct AssignArgs {
+    /// The server's name or id
+    server: ServerRef,
+    /// Name or id of the blueprint
+    #[arg(long, value_name = "B")]
+    blueprint: BlueprintRef,
+}
+
+#[derive(Args)]
+pub(super) struct RemoveArgs {
+    /// The server's name or id
+    server: ServerRef,
+}
+
+pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Create(args) => create(context, &args),
+        Verb::List(args) => list(context, &args),
+        Verb::Show(args) => show(context, &args),
+        Verb::Assign(args) => assign(context, &args),
+        Verb::Remove(args) => remove(context, &args.server),
+    }
+}
+
+fn create(context: &Context, args: &CreateArgs) -> Result<()> {
+    let server = context.db()?.write(|tx| {
+        let user = owner(tx, args.user.as_ref(), &context.actor)?.id;
+        let blueprint = blueprint_of(tx, &args.blueprint, user)?;
+        let new = NewServer { user, name: &args.name, blueprint, port: args.port };
+        servers::create(tx, context.now, &context.actor, &new, context.port_range)
+    })?;
+    if args.json {
+        return output::json(&server);
+    }
+    let Server { id, name, port, user, .. } = &server;
+    output::line(&format!(
+        "server {id} '{name}' of '{user}' created on port {port}; start it with `left4me-job enqueue start --server {id}`"
+    ))
+}
+
+/// By its name only the user's own blueprint can be meant; by its id the store checks whose it is.
+fn blueprint_of(connection: &Connection, blueprint: &BlueprintRef, user: UserId) -> Result<BlueprintId> {
+    let among = match blueprint {
+        BlueprintRef::Id(_) => None,
+        BlueprintRef::Name(_) => Some(user),
+    };
+    Ok(blueprints::find(connection, blueprint, among)?.id)
+}
+
+fn list(context: &Context, args: &ListArgs) -> Result<()> {
+    let db = context.db()?;
+    let servers = match &args.user {
+        Some(name) => servers::of_user(db.connection(), users::find(db.connection(), name)?.id)?,
+        None => servers::all(db.connection())?,
+    };
+    if args.json {
+        return output::json(&servers);
+    }
+    if servers.is_empty() {
+        hint("no servers yet: make one with `left4me server create NAME --blueprint B`");
+        return Ok(());
+    }
+    let mut table = Table::new(["ID", "NAME", "USER", "PORT", "BLUEPRINT", "DESIRED", "ACTUAL", "LAST ERROR"]);
+    for server in servers {
+        let tone = tone(&server);
+        let plain = |text: String| (text, Tone::Plain);
+        table.toned([
+            plain(server.id.to_string()),
+            plain(server.name),
+            plain(server.user),
+            plain(server.port.to_string()),
+            plain(server.blueprint),
+            plain(server.desired_state.to_string()),
+            (server.actual_state.to_string(), tone),
+            plain(server.last_error.unwrap_or_default()),
+        ]);
+    }
+    table.print()
+}
+
+/// Green: it is what it shall be. Red: it failed. Yellow: it is not what it shall be.
+fn tone(server: &Server) -> Tone {
+    match (server.desired_state, server.actual_state) {
+        (_, ActualState::Failed) => Tone::Bad,
+        (DesiredState::Running, ActualState::Running) => Tone::Good,
+        (DesiredState::Stopped, ActualState::Stopped | ActualState::Unknown) => Tone::Plain,
+        _ => Tone::Warning,
+    }
+}
+
+fn show(context: &Context, args: &ShowArgs) -> Result<()> {
+    let server = servers::find(context.db()?.connection(), &args.server)?;
+    if args.json {
+        return output::json(&server);
+    }
+    let at_boot = match server.enabled {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "unknown",
+    };
+    let sub = server.actual_sub_state.map_or_else(String::new, |sub| format!(" ({sub})"));
+    let seen = server.actual_state_updated_at.map_or_else(String::new, |at| format!(", seen {}", when(Some(at))));
+    facts(&[
+        ("id", server.id.to_string()),
+        ("name", server.name),
+        ("user", server.user),
+        ("port", server.port.to_string()),
+        ("blueprint", server.blueprint),
+        ("unit", server.unit),
+        ("desired", server.desired_state.to_string()),
+        ("actual", format!("{}{sub}{seen}", server.actual_state)),
+        ("starts at boot", at_boot.to_owned()),
+        ("last error", server.last_error.unwrap_or_default()),
+    ])
+}
+
+fn assign(context: &Context, args: &AssignArgs) -> Result<()> {
+    let server = context.db()?.write(|tx| {
+        let server = servers::find(tx, &args.server)?;
+        let blueprint = blueprint_of(tx, &args.blueprint, server.user_id)?;
+        servers::assign(tx, context.now, &context.actor, server.id, blueprint)
+    })?;
+    output::line(&format!(
+        "server {} '{}' is linked to blueprint '{}' and will have it from the next start",
+        server.id, server.name, server.blueprint
+    ))
+}
+
+fn remove(context: &Context, server: &ServerRef) -> Result<()> {
+    let mut db = context.db()?;
+    let server = db.write(|tx| {
+        let server = servers::find(tx, server)?;
+        // What the store cannot know: files that were written without the queue. Who may not look, relies on the queue.
+        for part in ["instances", "runtime"] {
+            let path = context.paths.root.join(part).join(server.id.to_string());
+            if path.symlink_metadata().is_ok() {
+                return Err(Error::conflict(format!(
+                    "server {0} ('{1}') still has files in {2}: first run `left4me-job enqueue delete --server {0} --wait`",
+                    server.id,
+                    server.name,
+                    path.display()
+                )));
+            }
+        }
+        servers::remove(tx, context.now, &context.actor, server.id)
+    })?;
+    output::line(&format!("server {} '{}' removed; port {} is free", server.id, server.name, server.port))
+}

@@ -1,0 +1,83 @@
+//! `left4me-job retry`, `pause`, `resume`.
+
+use std::process::ExitCode;
+
+use crate::base::names::JobId;
+use crate::base::{Error, Result, caller, clock, output};
+use crate::cli::Context;
+use crate::db::{jobs, queue};
+use crate::queue::enqueue;
+
+/// Queue a fresh job that does what an ended one did
+#[derive(clap::Args)]
+pub struct RetryArgs {
+    /// The job that has ended
+    id: JobId,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Stop claiming jobs; those that run go on
+#[derive(clap::Args)]
+pub struct PauseArgs {
+    /// Why, for whoever wonders
+    #[arg(long, value_parser = reason)]
+    reason: Option<String>,
+}
+
+/// Claim jobs again
+#[derive(clap::Args)]
+pub struct ResumeArgs {}
+
+/// Runs `retry`.
+pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
+    let accepted = enqueue::retry(&mut context.db, args.id, &caller::caller(), clock::now_ms())?;
+    context.poke();
+    if args.json {
+        output::json(&accepted)?
+    } else {
+        output::line(&accepted.job_id.to_string())?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `pause`.
+pub fn pause(context: &mut Context, args: &PauseArgs) -> Result<ExitCode> {
+    let by = caller::caller();
+    let (paused, running) = context.db.write(|tx| {
+        let done = queue::set_paused(tx, clock::now_ms(), &by, args.reason.as_deref())?;
+        Ok((done, jobs::counts(tx)?.1))
+    })?;
+    if !paused {
+        let who =
+            queue::pause(context.db.connection())?.map_or_else(String::new, |pause| format!(" by {}", pause.paused_by));
+        return Err(Error::conflict(format!("the queue is paused already{who}; `left4me-job resume` ends that")));
+    }
+    let rest = if running > 0 { format!("; {running} running go on") } else { String::new() };
+    output::line(&format!("the queue is paused{rest}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `resume`.
+pub fn resume(context: &mut Context, _: &ResumeArgs) -> Result<ExitCode> {
+    let by = caller::caller();
+    let (resumed, queued) =
+        context.db.write(|tx| Ok((queue::set_resumed(tx, clock::now_ms(), &by)?, jobs::counts(tx)?.0)))?;
+    if !resumed {
+        return Err(Error::conflict("the queue is not paused"));
+    }
+    context.poke();
+    output::line(&format!("the queue goes on; {queued} queued"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A reason in a person's words: one line, at most 1000 characters.
+fn reason(text: &str) -> std::result::Result<String, String> {
+    match text.trim() {
+        "" => Err("a reason has words".to_owned()),
+        text if text.chars().count() > 1000 => Err("at most 1000 characters".to_owned()),
+        text if text.contains(char::is_control) => Err("one line without control characters".to_owned()),
+        text => Ok(text.to_owned()),
+    }
+}

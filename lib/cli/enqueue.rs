@@ -1,0 +1,74 @@
+//! `left4me-job enqueue`: accept a job, poke the worker, and wait or follow when asked to.
+
+use std::process::ExitCode;
+
+use crate::base::names::ServerRef;
+use crate::base::{Result, caller, clock, output};
+use crate::cli::{Context, follow, wait};
+use crate::domain::operation::Operation;
+use crate::queue::enqueue::{Targets, Wish, enqueue};
+
+/// Queue a job: install, update, initialize, start, stop, restart, reset or delete
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  left4me-job enqueue install --follow
+  left4me-job enqueue start --server 1 --server Friday --wait
+  left4me-job enqueue update --unique        for timers: adds nothing when one is queued or running
+
+Prints the job's id. Ctrl-C while waiting leaves the job running.")]
+pub struct Args {
+    /// install and update take no server; the others take --server or --all
+    operation: Operation,
+    /// A server's id or name; may be given more than once
+    #[arg(long = "server", short = 's', value_name = "ID|NAME", conflicts_with = "all")]
+    servers: Vec<ServerRef>,
+    /// All servers
+    #[arg(long)]
+    all: bool,
+    /// When the same job is queued or running already, answer with that one
+    #[arg(long)]
+    unique: bool,
+    /// Wait for the job's end; exit 0 when it succeeded, else 1
+    #[arg(long)]
+    wait: bool,
+    /// Print the job's lines as they come, and wait for its end
+    #[arg(long)]
+    follow: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
+    let targets = match (args.all, args.servers.is_empty()) {
+        (true, _) => Targets::All,
+        (false, true) => Targets::None,
+        (false, false) => Targets::Named(args.servers.clone()),
+    };
+    let requested_by = caller::caller();
+    let wish = Wish { operation: args.operation, targets, unique: args.unique, requested_by: &requested_by };
+    let accepted = enqueue(&mut context.db, &wish, clock::now_ms())?;
+    context.poke();
+    if args.json {
+        output::json(&accepted)?;
+    } else if args.follow {
+        // The lines are the output; the id is told beside them.
+        eprintln!("job {} {}", accepted.job_id, if accepted.added { "queued" } else { "was there already" });
+    } else {
+        output::line(&accepted.job_id.to_string())?;
+    }
+    if args.follow {
+        // With --json standard output is for the one document: the lines go to standard error.
+        follow::follow(
+            context,
+            accepted.job_id,
+            &follow::Options { after: 0, style: if args.json { follow::Style::Aside } else { follow::Style::Lines } },
+        )
+    } else if args.wait {
+        wait::wait(context, &[accepted.job_id], None)
+    } else {
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,114 @@
+//! Following a job: its lines as they are committed, until its last one. Woken by commits, never by a clock.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::base::names::JobId;
+use crate::base::{Error, Result, output};
+use crate::cli::Context;
+use crate::cli::progress::Progress;
+use crate::db::jobs;
+use crate::db::logs::{self, Line};
+use crate::db::watch::Watch;
+use crate::domain::job::JobState;
+use crate::wire::Stream;
+
+/// At most so many lines are read at once.
+const PAGE: u32 = 1000;
+
+/// How lines are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// stdout to stdout, stderr to stderr.
+    Lines,
+    /// One JSON document per line.
+    Json,
+    /// All to standard error, because standard output holds something else.
+    Aside,
+}
+
+/// What to follow.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Only lines after this seq.
+    pub after: i64,
+    /// How to show them.
+    pub style: Style,
+}
+
+/// Prints lines until the job has ended and its last line is out. Exits 0 when it succeeded, else 1.
+pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCode> {
+    leave_running_on_interrupt(vec![job]);
+    let connection = context.db.connection();
+    let mut watch = Watch::new(context.db.path())?;
+    let mut progress = Progress::new(options.style == Style::Lines && std::io::stderr().is_terminal());
+    let mut after = options.after;
+    loop {
+        // The state first: when it is terminal, every line is there already.
+        let (state, _) = jobs::state(connection, job)?;
+        loop {
+            let lines = logs::after(connection, job, after, PAGE)?;
+            for line in &lines {
+                print(line, options.style, &mut progress)?;
+                after = line.seq;
+            }
+            if lines.len() < PAGE as usize {
+                break;
+            }
+        }
+        if state.is_terminal() {
+            progress.end();
+            return conclude(context, job, state);
+        }
+        watch.wait(None)?;
+    }
+}
+
+/// Prints one line as `style` says.
+pub fn print(line: &Line, style: Style, progress: &mut Progress) -> Result<()> {
+    if progress.takes(&line.line) {
+        return Ok(());
+    }
+    match (style, line.stream) {
+        (Style::Json, _) => output::json(line),
+        (Style::Lines, Stream::Stdout) => progress.aside(|| output::line(&output::printable(&line.line))),
+        _ => progress.aside(|| {
+            // Standard error that cannot be written has no place where to say so.
+            writeln!(std::io::stderr().lock(), "{}", output::printable(&line.line)).ok();
+            Ok(())
+        }),
+    }
+}
+
+/// The exit code of a job that has ended; says how it ended unless it succeeded.
+pub fn conclude(context: &Context, job: JobId, state: JobState) -> Result<ExitCode> {
+    if state == JobState::Succeeded {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ended = jobs::get(context.db.connection(), job)?;
+    let why = ended.error.map_or_else(String::new, |error| format!(": {error}"));
+    Err(Error::failed(format!("job {job} ({}) {state}{why}", ended.operation)))
+}
+
+/// Ctrl-C ends the watching, not the job; and says so.
+pub fn leave_running_on_interrupt(jobs: Vec<JobId>) {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGINT);
+    if mask.thread_block().is_err() {
+        return;
+    }
+    let wait = move || {
+        if mask.wait().is_ok() {
+            let ids = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            eprintln!(
+                "\nleft4me-job: not watching any more; the job goes on: `left4me-job logs {ids} --follow` watches it again"
+            );
+            // 128 + SIGINT, as a shell would say.
+            std::process::exit(130);
+        }
+    };
+    // Without the thread Ctrl-C does nothing; SIGTERM still ends the program.
+    std::thread::Builder::new().spawn(wait).ok();
+}

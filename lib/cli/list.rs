@@ -1,0 +1,100 @@
+//! `left4me-job list`: jobs, the newest first.
+
+use std::process::ExitCode;
+
+use crate::base::names::ServerRef;
+use crate::base::table::Table;
+use crate::base::{Result, clock, output};
+use crate::cli::Context;
+use crate::db::jobs::{self, Filter, Job};
+use crate::db::{queue, servers};
+use crate::domain::job::JobState;
+
+/// List jobs, the newest first
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  left4me-job list
+  left4me-job list --server Friday --state failed --limit 5
+  left4me-job list --json")]
+pub struct Args {
+    /// Only jobs for this server
+    #[arg(long, short, value_name = "ID|NAME")]
+    server: Option<ServerRef>,
+    /// Only jobs in this state; may be given more than once
+    #[arg(long = "state", value_name = "STATE")]
+    states: Vec<JobState>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the verb.
+pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
+    let (jobs, pause) = context.db.read(|tx| {
+        let server = args.server.as_ref().map(|name| servers::find(tx, name)).transpose()?.map(|server| server.id);
+        let filter = Filter { server, states: args.states.clone(), limit: args.limit, offset: 0 };
+        Ok((jobs::list(tx, &filter)?, queue::pause(tx)?))
+    })?;
+    if args.json {
+        output::json(&jobs)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(pause) = pause {
+        let why = pause.reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        eprintln!("the queue is paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
+    }
+    if jobs.is_empty() {
+        eprintln!("no jobs; `left4me-job enqueue install` queues the first");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let now = clock::now_ms();
+    let mut table = Table::new(["ID", "OPERATION", "SERVERS", "STATE", "BY", "QUEUED", "TOOK"]);
+    for job in &jobs {
+        table.row([
+            job.id.to_string(),
+            job.operation.clone(),
+            servers_of(job),
+            state_of(job),
+            job.requested_by.clone(),
+            clock::local(job.created_at),
+            took(job, now),
+        ]);
+    }
+    table.print()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The servers' names, as far as a column goes.
+pub fn servers_of(job: &Job) -> String {
+    let names: Vec<_> = job
+        .servers
+        .iter()
+        .zip(&job.server_names)
+        .map(|(id, name)| name.clone().unwrap_or_else(|| format!("#{id}")))
+        .collect();
+    match names.len() {
+        0 => "-".to_owned(),
+        1..=3 => names.join(", "),
+        more => format!("{}, {} and {} more", names[0], names[1], more - 2),
+    }
+}
+
+fn state_of(job: &Job) -> String {
+    match job.queue_position {
+        Some(position) => format!("{} (#{position})", job.state),
+        None => job.state.to_string(),
+    }
+}
+
+/// How long it ran, or has been running.
+pub fn took(job: &Job, now: i64) -> String {
+    match (job.started_at, job.finished_at) {
+        (Some(started), Some(finished)) => clock::span(finished - started),
+        (Some(started), None) => clock::span(now - started),
+        _ => "-".to_owned(),
+    }
+}

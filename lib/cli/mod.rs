@@ -1,0 +1,102 @@
+//! left4me-job: the queue at the command line. One file per verb.
+
+mod control;
+mod enqueue;
+mod follow;
+mod list;
+mod logs;
+mod progress;
+mod show;
+mod wait;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::base::config::{Logging, Paths, WorkerSocket, parse};
+use crate::base::{Result, journal};
+use crate::db::Db;
+use crate::queue::enqueue::{Poke, poke};
+
+const PROGRAM: &str = "left4me-job";
+
+/// Queue jobs for Left 4 Dead 2 servers, watch them, read what they did.
+#[derive(Parser)]
+#[command(name = PROGRAM, version, about, propagate_version = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    paths: Paths,
+    #[command(flatten)]
+    worker: WorkerSocket,
+    #[command(flatten)]
+    logging: Logging,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  left4me-job enqueue install --follow            install the game, and watch
+  left4me-job enqueue start --server Friday       start one server
+  left4me-job enqueue restart --all --wait        restart all; exit 0 when all went well
+  left4me-job list --state queued --state running
+  left4me-job logs 7 --follow
+
+Exit codes: 0 done, 1 failed or cancelled, 2 usage, 3 no such job or server, 4 not possible in this state,
+69 database or service unavailable, 77 not permitted.";
+
+#[derive(Subcommand)]
+enum Verb {
+    Enqueue(enqueue::Args),
+    List(list::Args),
+    Show(show::Args),
+    Logs(logs::Args),
+    Wait(wait::Args),
+    Retry(control::RetryArgs),
+    Pause(control::PauseArgs),
+    Resume(control::ResumeArgs),
+}
+
+/// What every verb needs: the open database and the way to the worker.
+struct Context {
+    db: Db,
+    worker_socket: PathBuf,
+}
+
+impl Context {
+    /// Wakes the worker; when nobody hears it, says so on standard error. The job is accepted all the same.
+    fn poke(&self) {
+        if let Poke::Unheard(error) = poke(&self.worker_socket) {
+            eprintln!("{PROGRAM}: warning: the job waits: {error}");
+        }
+    }
+}
+
+/// The program's command line, for its manual page and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = parse::<Cli>();
+    journal::start(cli.logging.log);
+    run(cli).unwrap_or_else(|error| error.report(PROGRAM))
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let mut context = Context { db: Db::open(&cli.paths.database())?, worker_socket: cli.worker.worker_socket };
+    match cli.verb {
+        Verb::Enqueue(args) => enqueue::run(&mut context, &args),
+        Verb::List(args) => list::run(&mut context, &args),
+        Verb::Show(args) => show::run(&mut context, &args),
+        Verb::Logs(args) => logs::run(&mut context, &args),
+        Verb::Wait(args) => wait::run(&mut context, &args),
+        Verb::Retry(args) => control::retry(&mut context, &args),
+        Verb::Pause(args) => control::pause(&mut context, &args),
+        Verb::Resume(args) => control::resume(&mut context, &args),
+    }
+}

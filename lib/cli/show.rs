@@ -1,0 +1,109 @@
+//! `left4me-job show`: one job with its tasks and runners.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::base::names::{JobId, TaskId};
+use crate::base::table::Table;
+use crate::base::{Result, clock, output};
+use crate::cli::Context;
+use crate::cli::list::{servers_of, took};
+use crate::db::jobs::{self, Job};
+use crate::db::runners::{self, Runner};
+use crate::db::tasks::Task;
+
+/// Show one job: its tasks with their states, and the commands that were run for it
+#[derive(clap::Args)]
+pub struct Args {
+    /// The job's id
+    id: JobId,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// A job with all that belongs to it.
+#[derive(Serialize)]
+struct Whole {
+    #[serde(flatten)]
+    job: Job,
+    runners: Vec<Runner>,
+}
+
+/// Runs the verb.
+pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
+    let whole =
+        context.db.read(|tx| Ok(Whole { job: jobs::get(tx, args.id)?, runners: runners::of_job(tx, args.id)? }))?;
+    if args.json {
+        output::json(&whole)?;
+    } else {
+        print(&whole)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(whole: &Whole) -> Result<()> {
+    let Whole { job, runners } = whole;
+    let now = clock::now_ms();
+    let position = job.queue_position.map_or_else(String::new, |position| format!(", number {position} in the queue"));
+    let mut facts = vec![
+        ("job", format!("{} ({})", job.id, job.operation)),
+        ("state", format!("{}{position}", job.state)),
+        ("servers", servers_of(job)),
+        ("asked by", job.requested_by.clone()),
+        ("queued", clock::local(job.created_at)),
+    ];
+    facts.extend(job.retry_of.map(|id| ("retry of", format!("job {id}"))));
+    facts.extend(job.started_at.map(|at| ("started", clock::local(at))));
+    facts.extend(job.finished_at.map(|at| ("ended", format!("{} (took {})", clock::local(at), took(job, now)))));
+    facts.extend(job.exit_code.map(|code| ("exit code", code.to_string())));
+    facts.extend(job.error.clone().map(|error| ("error", error)));
+    for (name, value) in facts {
+        output::line(&format!("{name:<10} {}", output::printable(&value)))?;
+    }
+    output::line("")?;
+    let mut table = Table::new(["TASK", "DOES", "SERVER", "STATE", "AFTER", "TOOK", "ERROR"]);
+    for task in &job.tasks {
+        table.row(task_row(task, now));
+    }
+    table.print()?;
+    if runners.is_empty() {
+        return Ok(());
+    }
+    output::line("")?;
+    let mut table = Table::new(["TASK", "RAN", "UNIT", "PID", "EXIT", "ENDED BY", "TREE"]);
+    for runner in runners {
+        table.row([
+            runner.task_id.to_string(),
+            runner.verb.clone(),
+            runner.unit.clone().unwrap_or_else(dash),
+            runner.pid.map_or_else(dash, |pid| pid.to_string()),
+            runner.exit_code.map_or_else(dash, |code| code.to_string()),
+            runner.ended_by.clone().unwrap_or_else(|| "running".to_owned()),
+            runner.tree.clone().unwrap_or_else(dash),
+        ]);
+    }
+    table.print()
+}
+
+fn task_row(task: &Task, now: i64) -> [String; 7] {
+    let took = task.started_at.map_or_else(dash, |started| clock::span(task.finished_at.unwrap_or(now) - started));
+    [
+        task.id.to_string(),
+        task.kind.clone(),
+        task.server.map_or_else(dash, |id| id.to_string()),
+        task.state.to_string(),
+        if task.depends_on.is_empty() { dash() } else { ids(&task.depends_on) },
+        took,
+        task.error.clone().unwrap_or_default(),
+    ]
+}
+
+fn ids(tasks: &[TaskId]) -> String {
+    tasks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}

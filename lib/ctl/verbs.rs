@@ -1,0 +1,162 @@
+//! What each verb of l4d2ctl does.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::hands::{aside, ask, run};
+use crate::base::config::HandSockets;
+use crate::base::names::InstanceName;
+use crate::base::output::{json, line};
+use crate::base::{Error, Result};
+use crate::domain::blueprint::Spec;
+use crate::domain::server::ActualState;
+use crate::host::instance::{self, Initialized};
+use crate::host::mounts;
+use crate::host::units::Observed;
+use crate::wire::{HelperRequest, RunnerRequest, Stream};
+
+/// Where everything is.
+pub(super) struct Place {
+    pub(super) root: PathBuf,
+    pub(super) hands: HandSockets,
+}
+
+/// What `status` tells.
+#[derive(Serialize)]
+struct Status<'a> {
+    name: &'a InstanceName,
+    unit: String,
+    actual_state: ActualState,
+    active_state: String,
+    sub_state: String,
+    result: String,
+    enabled: Option<bool>,
+    initialized: bool,
+    mounted: bool,
+}
+
+impl Place {
+    /// Changing a lower layer under a mount is undefined in the kernel's own words: so nothing may be mounted.
+    pub(super) fn install(&self) -> Result<()> {
+        let mounted = mounts::overlays_mounted(&self.root)?;
+        if !mounted.is_empty() {
+            let names: Vec<&str> = mounted.iter().map(InstanceName::as_str).collect();
+            return Err(Error::conflict(format!(
+                "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue update`, which stops and starts",
+                names.join(", ")
+            )));
+        }
+        run(&self.hands.runner_socket, &RunnerRequest::Install {}, "install")?;
+        line("the game is installed")
+    }
+
+    pub(super) fn initialize(&self, name: &InstanceName, spec: &Spec) -> Result<()> {
+        match instance::initialize(&self.root, name, spec)? {
+            Initialized::Written => line(&format!("instance {name}: settings and configuration layer written")),
+            Initialized::Unchanged => line(&format!("instance {name} is up to date")),
+            Initialized::InUse => Err(Error::conflict(format!(
+                "instance {name} has its overlay mounted, and nothing was changed: `l4d2ctl stop {name}`, initialize, `l4d2ctl start {name}`"
+            ))),
+        }
+    }
+
+    pub(super) fn start(&self, name: &InstanceName) -> Result<()> {
+        if !instance::is_initialized(&self.root, name) {
+            return Err(self.missing(name));
+        }
+        self.helper(&HelperRequest::Enable { server: name.clone() }, &format!("start {name}"))?;
+        let observed = self.observe(name)?;
+        if observed.has_failed() {
+            return Err(Error::failed(format!(
+                "instance {name} failed right after its start ({}): see `l4d2ctl logs {name}`",
+                observed.words()
+            )));
+        }
+        line(&format!("instance {name} is {} ({})", observed.actual, observed.words()))
+    }
+
+    pub(super) fn stop(&self, name: &InstanceName) -> Result<()> {
+        self.helper(&HelperRequest::Disable { server: name.clone() }, &format!("stop {name}"))?;
+        line(&format!("instance {name} is stopped"))
+    }
+
+    /// First the instance, then the runtime: the purge unit removes the runtime directory only of an instance that is
+    /// gone.
+    pub(super) fn delete(&self, name: &InstanceName) -> Result<()> {
+        let what = format!("delete {name}");
+        self.helper(&HelperRequest::Disable { server: name.clone() }, &what)?;
+        instance::remove(&self.root, name)?;
+        self.helper(&HelperRequest::Purge { server: name.clone() }, &what)?;
+        line(&format!("instance {name} is deleted"))
+    }
+
+    pub(super) fn status(&self, name: &InstanceName, as_json: bool) -> Result<()> {
+        let observed = self.observe(name)?;
+        let initialized = instance::is_initialized(&self.root, name);
+        let is_down = matches!(observed.actual, ActualState::Stopped | ActualState::Unknown);
+        if !initialized && is_down && observed.enabled != Some(true) {
+            return Err(self.missing(name));
+        }
+        let status = Status {
+            name,
+            unit: format!("left4me-server@{name}.service"),
+            actual_state: observed.actual,
+            active_state: observed.active,
+            sub_state: observed.sub,
+            result: observed.result,
+            enabled: observed.enabled,
+            initialized,
+            mounted: mounts::overlays_mounted(&self.root)?.contains(name),
+        };
+        if as_json { json(&status) } else { status.print() }
+    }
+
+    pub(super) fn logs(&self, name: &InstanceName, lines: u32, follow: bool) -> Result<()> {
+        let request = HelperRequest::Journal { server: name.clone(), lines: Some(lines), follow };
+        self.helper(&request, &format!("logs {name}"))
+    }
+
+    fn helper(&self, request: &HelperRequest, what: &str) -> Result<()> {
+        run(&self.hands.helper_socket, request, what)
+    }
+
+    fn observe(&self, name: &InstanceName) -> Result<Observed> {
+        let mut properties = Vec::new();
+        let request = HelperRequest::Show { server: name.clone() };
+        ask(&self.hands.helper_socket, &request, &format!("status {name}"), &mut |stream, text| {
+            match stream {
+                Stream::Stdout => properties.push(text.to_owned()),
+                Stream::Stderr => aside(text),
+            }
+            Ok(())
+        })?;
+        Ok(Observed::from_properties(properties.iter().map(String::as_str)))
+    }
+
+    fn missing(&self, name: &InstanceName) -> Error {
+        Error::not_found(format!("there is no instance {name}: make it with `l4d2ctl initialize {name} -f SPEC.yaml`"))
+    }
+}
+
+impl Status<'_> {
+    fn print(&self) -> Result<()> {
+        let yes_no = |yes: bool| if yes { "yes" } else { "no" };
+        let result = if self.result.is_empty() || self.result == "success" { "" } else { self.result.as_str() };
+        for (name, value) in [
+            ("instance", self.name.as_str()),
+            ("unit", &self.unit),
+            ("state", self.actual_state.as_str()),
+            ("systemd says", &format!("{} ({})", self.active_state, self.sub_state)),
+            ("result", result),
+            ("starts at boot", self.enabled.map_or("unknown", yes_no)),
+            ("initialized", yes_no(self.initialized)),
+            ("overlay mounted", yes_no(self.mounted)),
+        ] {
+            if !value.is_empty() {
+                line(&format!("{name:<15}  {}", crate::base::output::printable(value)))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,317 @@
+//! left4me-worker: claims jobs, runs their tasks, writes down what happens, and leaves when there is nothing to do. It
+//! spawns nothing and talks to nobody but the database, the helper and the runner.
+
+mod lock;
+mod wake;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use clap::{CommandFactory as _, Parser};
+
+use crate::base::config::{Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
+use crate::base::names::ServerId;
+use crate::base::{Error, Result, clock, journal, notify};
+use crate::db::{Db, jobs, queue, servers};
+use crate::host::units::Observed;
+use crate::queue::hands::{Connections, Hands, Places};
+use crate::queue::log::{self, Writer};
+use crate::queue::recover::{recover, wait_for_the_dead};
+use crate::queue::run::{self, Ended};
+use crate::queue::turn::Engine;
+use crate::wire::Cancel;
+use wake::{Event, Wake};
+
+/// After a turn that failed, the next try.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Between two STATUS lines for systemd.
+const STATUS_PAUSE: Duration = Duration::from_secs(1);
+
+/// How much longer than the grace a stopping worker waits for its commands.
+const STOP_MARGIN: Duration = Duration::from_secs(10);
+
+/// Carries out the queue's jobs. Started by left4me-worker.socket; by hand it serves the same queue in the foreground.
+#[derive(Parser)]
+#[command(name = "left4me-worker", version, about, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    paths: Paths,
+    #[command(flatten)]
+    worker: WorkerSocket,
+    #[command(flatten)]
+    hands: HandSockets,
+    #[command(flatten)]
+    grace: Grace,
+    #[command(flatten)]
+    logging: Logging,
+    /// How many tasks run at once
+    #[arg(long, env = "LEFT4ME_WORKER_SLOTS", value_name = "LEFT4ME_WORKER_SLOTS", default_value = "4",
+          value_parser = clap::value_parser!(u16).range(1..=256), hide_env_values = true)]
+    slots: u16,
+    /// Seconds without work after which the worker leaves; 0: as soon as nothing is left to do
+    #[arg(long, env = "LEFT4ME_WORKER_IDLE_SECONDS", value_name = "LEFT4ME_WORKER_IDLE_SECONDS", default_value = "60",
+          value_parser = clap::value_parser!(u32).range(0..=86_400), hide_env_values = true)]
+    idle_seconds: u32,
+}
+
+const EXAMPLES: &str = "Examples:\n  systemctl start left4me-worker.socket      the usual way: each enqueue wakes it\n  left4me-worker --idle-seconds 0            in the foreground, until the queue is empty";
+
+/// The program's command line, for its manual page.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = parse::<Cli>();
+    journal::start(cli.logging.log);
+    match serve(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit.code())
+        }
+    }
+}
+
+/// The story: take the poke, take the lock, mend, work, leave.
+fn serve(cli: &Cli) -> Result<()> {
+    // The poke is read before anything can fail: a datagram left in the socket would start us again and again.
+    let mut wake = Wake::open(&cli.worker.worker_socket)?;
+    let database = cli.paths.database();
+    let mut db = Db::open(&database)?;
+    let _lock = lock::take(&database)?;
+    db.stay()?;
+    wake.listen(&cli.worker.worker_socket, &database)?;
+
+    let recovered = recover(&mut db, clock::now_ms())?;
+    for (job, state) in &recovered.jobs {
+        tracing::warn!(job_id = job.0, "a dead worker left job {job} behind: it is {state} now");
+    }
+    notify::ready("starting");
+    let patience = cli.grace.duration() + STOP_MARGIN;
+    for group in wait_for_the_dead(&recovered.control_groups, patience, notify::watchdog) {
+        tracing::error!("{group} still has processes of a dead worker's command; see `systemctl status`");
+    }
+
+    let (mut worker, writer) = Worker::start(cli, db, &wake)?;
+    worker.look_at(recovered.servers);
+    let result = worker.work(&mut wake);
+    notify::stopping("leaving");
+    worker.leave(writer);
+    result
+}
+
+/// A server that was looked at anew, and what it was found to be.
+type Looked = (ServerId, Observed);
+
+struct Worker {
+    db: Db,
+    engine: Engine,
+    hands: Hands,
+    ended: Receiver<Ended>,
+    looked: (Sender<Looked>, Receiver<Looked>),
+    looking: usize,
+    idle: Duration,
+    grace: Duration,
+    told: Option<Instant>,
+}
+
+/// How far the worker is in leaving because it was told to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    No,
+    Ending { deadline: Instant, killed: bool },
+}
+
+impl Worker {
+    fn start(cli: &Cli, db: Db, wake: &Wake) -> Result<(Self, Writer)> {
+        let (sender, ended) = channel();
+        let bell = wake.bell();
+        let (log, writer) = log::start(&cli.paths.database(), move |end| {
+            drop(sender.send(end));
+            bell.ring();
+        })?;
+        let places = Places {
+            root: cli.paths.root.clone(),
+            helper: cli.hands.helper_socket.clone(),
+            runner: cli.hands.runner_socket.clone(),
+        };
+        let hands = Hands { places: Arc::new(places), log, connections: Connections::default() };
+        let worker = Self {
+            db,
+            engine: Engine::new(worker_id(), cli.slots.into()),
+            hands,
+            ended,
+            looked: channel(),
+            looking: 0,
+            idle: Duration::from_secs(cli.idle_seconds.into()),
+            grace: cli.grace.duration(),
+            told: None,
+        };
+        Ok((worker, writer))
+    }
+
+    /// Turns until it is idle for long or told to stop.
+    fn work(&mut self, wake: &mut Wake) -> Result<()> {
+        let mut stopping = Stopping::No;
+        let mut idle_since: Option<Instant> = None;
+        let watchdog = notify::watchdog_interval().unwrap_or(Duration::from_secs(3600));
+        loop {
+            let failed = self.turn(stopping != Stopping::No);
+            notify::watchdog();
+            if !failed && let Err(error) = self.tell_status() {
+                tracing::warn!("{error}");
+            }
+            let busy = failed || self.engine.running_jobs() > 0 || self.looking > 0;
+            if stopping != Stopping::No && !busy {
+                return Ok(());
+            }
+            idle_since = if busy { None } else { idle_since.or_else(|| Some(Instant::now())) };
+            let mut wait = if failed {
+                RETRY
+            } else if busy {
+                watchdog.min(STATUS_PAUSE)
+            } else {
+                watchdog
+            };
+            if let Some(since) = idle_since {
+                let left = self.idle.saturating_sub(since.elapsed());
+                if left.is_zero() && !wake.is_pending() && !self.has_claimable() {
+                    return Ok(());
+                }
+                wait = wait.min(left);
+            }
+            if let Stopping::Ending { deadline, killed } = stopping {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() && killed {
+                    return Err(Error::failed("commands did not end in time; their jobs are failed at the next start"));
+                }
+                if left.is_zero() {
+                    stopping = self.kill_all();
+                }
+                wait = wait.min(left);
+            }
+            if wake.wait(wait)? == Event::Stop {
+                stopping = self.stop(stopping);
+            }
+        }
+    }
+
+    /// Takes in what ended, writes it down, claims and begins. True when the database did not take it.
+    fn turn(&mut self, stopping: bool) -> bool {
+        while let Ok(ended) = self.ended.try_recv() {
+            self.engine.note(ended);
+        }
+        let result = self.write_looked().and_then(|()| {
+            let something = if stopping {
+                self.engine.running_jobs() > 0
+            } else {
+                self.engine.has_news() || self.engine.has_room() && jobs::any_queued(self.db.connection())?
+            };
+            if !something {
+                return Ok(());
+            }
+            let outcome = self.engine.turn(&mut self.db, stopping, clock::now_ms())?;
+            for (job, state) in &outcome.finished {
+                tracing::info!(job_id = job.0, "job {job} {state}");
+                self.hands.log.forget(*job);
+            }
+            for work in outcome.begin {
+                self.begin(work);
+            }
+            Ok(())
+        });
+        if let Err(error) = &result {
+            tracing::error!("{error}; trying again");
+            notify::status(&format!("waiting for the database: {error}"));
+        }
+        result.is_err()
+    }
+
+    /// Whether a job waits that nothing holds back: leaving now would strand it.
+    fn has_claimable(&self) -> bool {
+        let connection = self.db.connection();
+        jobs::any_queued(connection).unwrap_or(true) && !queue::pause(connection).is_ok_and(|pause| pause.is_some())
+    }
+
+    fn begin(&self, work: run::Work) {
+        let hands = self.hands.clone();
+        let (job, task) = (work.job, work.task);
+        let thread = std::thread::Builder::new().name(format!("task-{task}")).stack_size(512 * 1024);
+        if let Err(error) = thread.spawn(move || run::run(&hands, &work)) {
+            self.hands.log.ended(Ended::failed(job, task, format!("no thread could be started: {error}")));
+        }
+    }
+
+    /// STATUS for `systemctl status`: at most once a second, because counting a long queue is not free.
+    fn tell_status(&mut self) -> Result<()> {
+        if self.told.is_some_and(|told| told.elapsed() < STATUS_PAUSE) {
+            return Ok(());
+        }
+        self.told = Some(Instant::now());
+        let (queued, running) = jobs::counts(self.db.connection())?;
+        let paused = if queue::pause(self.db.connection())?.is_some() { ", paused" } else { "" };
+        notify::status(&format!("{running} running, {queued} queued{paused}"));
+        Ok(())
+    }
+
+    /// Re-reads servers whose job's worker died.
+    fn look_at(&mut self, servers: Vec<ServerId>) {
+        for server in servers {
+            let helper = self.hands.places.helper.clone();
+            let sender = self.looked.0.clone();
+            let look = move || drop(sender.send((server, Observed::ask(&helper, &server.into()))));
+            if std::thread::Builder::new().spawn(look).is_ok() {
+                self.looking += 1;
+            }
+        }
+    }
+
+    fn write_looked(&mut self) -> Result<()> {
+        let looked: Vec<_> = self.looked.1.try_iter().collect();
+        if looked.is_empty() {
+            return Ok(());
+        }
+        self.looking = self.looking.saturating_sub(looked.len());
+        self.db.write(|tx| {
+            for (server, seen) in &looked {
+                servers::set_actual(tx, *server, seen.actual, Some(&seen.sub), seen.enabled, clock::now_ms())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The first SIGTERM ends the commands, the second kills them.
+    fn stop(&mut self, stopping: Stopping) -> Stopping {
+        if stopping != Stopping::No {
+            return self.kill_all();
+        }
+        tracing::info!("told to stop: ending {} running tasks", self.engine.running_tasks());
+        notify::stopping("ending running commands");
+        self.hands.connections.end_all(Cancel::Terminate);
+        Stopping::Ending { deadline: Instant::now() + self.grace + STOP_MARGIN, killed: false }
+    }
+
+    fn kill_all(&mut self) -> Stopping {
+        self.hands.connections.end_all(Cancel::Kill);
+        Stopping::Ending { deadline: Instant::now() + STOP_MARGIN, killed: true }
+    }
+
+    fn leave(self, writer: Writer) {
+        let Self { db, hands, .. } = self;
+        drop(hands);
+        writer.finish(true);
+        db.checkpoint();
+    }
+}
+
+/// A name that no other run of a worker has: it fences the jobs that this one claims.
+fn worker_id() -> String {
+    format!("{}-{}", std::process::id(), clock::now_ms())
+}

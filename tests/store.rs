@@ -1,0 +1,321 @@
+//! The store's promises: migrations, refusals, waking, claiming, long logs.
+#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use left4me::base::names::{JobId, TaskId};
+use left4me::db::watch::Watch;
+use left4me::db::{Db, jobs, logs, migrate};
+use left4me::queue::claim::claim;
+use left4me::queue::log;
+use left4me::wire::Stream;
+
+const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
+
+fn fresh() -> (tempfile::TempDir, Db) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = Db::open(&dir.path().join("left4me.db")).unwrap();
+    (dir, db)
+}
+
+/// Servers 1 to `count` of one user.
+fn servers(db: &Db, count: i64) {
+    db.connection()
+        .execute_batch(&format!(
+            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('alice', '-', 1, 1);
+             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
+             WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+             INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
+             SELECT 1, 'S' || i, 27000 + i, 1, 1, 1 FROM n;"
+        ))
+        .unwrap();
+}
+
+fn queue_one(db: &Db, operation: &str, servers: &[i64]) -> JobId {
+    let connection = db.connection();
+    connection
+        .execute(
+            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES (?1, 'x', 1, 1)",
+            [operation],
+        )
+        .unwrap();
+    let id = connection.last_insert_rowid();
+    for server in servers {
+        connection.execute("INSERT INTO job_targets VALUES (?1, ?2)", [id, *server]).unwrap();
+    }
+    JobId(id)
+}
+
+fn list(path: &Path) -> (Option<i32>, String) {
+    let output =
+        Command::new(JOB).args(["list"]).env("LEFT4ME_DB", path).env("LEFT4ME_ENV_FILE", "/dev/null").output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_new_file_has_the_latest_schema_is_0660_and_in_wal_mode() {
+    let (dir, db) = fresh();
+    assert_eq!(migrate::version(db.connection()).unwrap(), migrate::LATEST);
+    let mode = std::os::unix::fs::MetadataExt::mode(&dir.path().join("left4me.db").metadata().unwrap());
+    assert_eq!(mode & 0o777, 0o660);
+    let mode: String = db.connection().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!(mode, "wal");
+    let full: i64 = db.connection().query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+    assert_eq!(full, 2, "an accepted job survives power loss");
+}
+
+#[test]
+fn every_table_is_strict() {
+    let (_dir, db) = fresh();
+    let loose: i64 = db
+        .connection()
+        .query_row("SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND NOT strict AND name NOT LIKE 'sqlite_%'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(loose, 0);
+}
+
+#[test]
+fn many_programs_that_open_a_new_file_at_once_all_find_it_migrated() {
+    for _ in 0..10 {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("left4me.db");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    assert_eq!(migrate::version(Db::open(&path).unwrap().connection()).unwrap(), migrate::LATEST)
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_file_from_a_newer_left4me_is_refused_and_untouched() {
+    let (dir, db) = fresh();
+    db.connection().execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(db);
+    let path = dir.path().join("left4me.db");
+    let before = std::fs::read(&path).unwrap();
+    let (code, words) = list(&path);
+    assert_eq!(code, Some(69));
+    assert!(words.contains("99") && words.contains("newer") && words.lines().count() == 1, "{words}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_file_that_is_no_database_or_is_missing_is_one_clear_line_and_exit_69() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("left4me.db");
+    std::fs::write(&path, "this is not a database, but it is long enough to be asked ".repeat(100)).unwrap();
+    let (code, words) = list(&path);
+    assert_eq!((code, words.lines().count()), (Some(69), 1), "{words}");
+    assert!(words.contains("no database"), "{words}");
+    let (code, words) = list(&dir.path().join("missing/left4me.db"));
+    assert_eq!((code, words.lines().count()), (Some(69), 1), "{words}");
+}
+
+#[test]
+fn a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost() {
+    let (dir, db) = fresh();
+    servers(&db, 1);
+    db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut child = Command::new(JOB)
+        .args(["enqueue", "stop", "--server", "1"])
+        .env("LEFT4ME_DB", dir.path().join("left4me.db"))
+        .env("LEFT4ME_ENV_FILE", "/dev/null")
+        .env("LEFT4ME_WORKER_SOCKET", dir.path().join("worker.sock"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    // It is at the lock when it has the file open; it must still wait then.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let fds = format!("/proc/{}/fd", child.id());
+    let opened = || {
+        std::fs::read_dir(&fds).is_ok_and(|all| {
+            all.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.ends_with("left4me.db-wal")))
+        })
+    };
+    while !opened() {
+        assert!(Instant::now() < deadline, "it never opened the file");
+        std::thread::yield_now();
+    }
+    assert!(child.try_wait().unwrap().is_none());
+    db.connection().execute_batch("COMMIT").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(jobs::counts(db.connection()).unwrap(), (1, 0));
+}
+
+#[test]
+fn a_watcher_wakes_on_anothers_commit_and_sleeps_through_silence() {
+    let (dir, mut db) = fresh();
+    let path = dir.path().join("left4me.db");
+    let mut watch = Watch::new(&path).unwrap();
+    assert!(!watch.wait(Some(Instant::now() + Duration::from_millis(200))).unwrap(), "nothing was committed");
+    for round in 0..50 {
+        let (told, hear) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let woken = watch.wait(Some(Instant::now() + Duration::from_secs(20))).unwrap();
+                told.send((woken, Instant::now())).unwrap();
+            });
+            db.write(|tx| Ok(tx.execute("UPDATE queue SET reason = ?1", [round.to_string()])?)).unwrap();
+            let (woken, _) = hear.recv().unwrap();
+            assert!(woken, "round {round}");
+        });
+    }
+}
+
+#[test]
+fn a_watcher_holds_no_read_transaction_so_the_log_can_be_taken_in() {
+    let (dir, mut db) = fresh();
+    let mut watch = Watch::new(&dir.path().join("left4me.db")).unwrap();
+    db.write(|tx| Ok(tx.execute("UPDATE queue SET reason = 'x'", [])?)).unwrap();
+    assert!(watch.wait(Some(Instant::now() + Duration::from_secs(20))).unwrap());
+    let (busy, log, done): (i64, i64, i64) = db
+        .connection()
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .unwrap();
+    assert_eq!((busy, log, done), (0, 0, 0));
+}
+
+#[test]
+fn a_state_and_its_columns_cannot_contradict_each_other() {
+    let (_dir, db) = fresh();
+    let id = queue_one(&db, "install", &[]).0;
+    for wrong in [
+        "UPDATE jobs SET state = 'succeeded' WHERE id = ?1",
+        "UPDATE jobs SET state = 'running' WHERE id = ?1",
+        "UPDATE jobs SET finished_at = 5 WHERE id = ?1",
+        "UPDATE jobs SET state = 'done' WHERE id = ?1",
+        "UPDATE jobs SET exit_code = 0 WHERE id = ?1",
+    ] {
+        assert!(db.connection().execute(wrong, [id]).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn a_finish_is_fenced_by_the_worker_that_claimed() {
+    let (_dir, mut db) = fresh();
+    let id = queue_one(&db, "install", &[]);
+    let finish = |state| jobs::Finish { state, exit_code: 1, error: None };
+    use left4me::domain::job::JobState::{Failed, Succeeded};
+    db.write(|tx| {
+        assert!(!jobs::finish(tx, id, "w1", &finish(Failed), 5)?, "a queued job cannot be finished");
+        assert!(jobs::claim(tx, id, "w1", 5)?);
+        assert!(!jobs::claim(tx, id, "w2", 5)?, "claimed once");
+        assert!(!jobs::finish(tx, id, "w2", &finish(Failed), 6)?, "not by another worker");
+        assert!(jobs::finish(tx, id, "w1", &finish(Failed), 6)?);
+        assert!(!jobs::finish(tx, id, "w1", &finish(Succeeded), 7)?, "a terminal state is final");
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(jobs::state(db.connection(), id).unwrap().0, Failed);
+}
+
+#[test]
+fn a_free_server_is_found_behind_a_long_queue_of_a_busy_one_and_nobody_overtakes() {
+    let (_dir, mut db) = fresh();
+    servers(&db, 4);
+    for _ in 0..300 {
+        queue_one(&db, "stop", &[1]);
+    }
+    let both = queue_one(&db, "stop", &[1, 2]);
+    let two = queue_one(&db, "stop", &[2]);
+    let three = queue_one(&db, "stop", &[3]);
+    let install = queue_one(&db, "install", &[]);
+    let four = queue_one(&db, "stop", &[4]);
+    let first = db.write(|tx| claim(tx, "w", 4, 5)).unwrap();
+    assert_eq!(first, [JobId(1), three], "server 2 waits for the older job {both}, {four} for the older install");
+    assert!(db.write(|tx| claim(tx, "w", 4, 5)).unwrap().is_empty());
+    let states = [both, two, install, four].map(|id| jobs::state(db.connection(), id).unwrap().0.to_string());
+    assert_eq!(states, ["queued"; 4]);
+}
+
+#[test]
+fn created_at_never_goes_back_though_the_clock_does() {
+    let (_dir, mut db) = fresh();
+    use left4me::domain::{operation::Operation, plan::plan};
+    let new = jobs::NewJob { operation: Operation::Install, targets: &[], requested_by: "x", retry_of: None };
+    let plan = plan(Operation::Install, &[], &[]);
+    let ids = [1000, 400, 2000].map(|now| db.write(|tx| jobs::insert(tx, &new, &plan, now)).unwrap());
+    let times = ids.map(|id| jobs::get(db.connection(), id).unwrap().created_at);
+    assert_eq!(times, [1000, 1000, 2000]);
+}
+
+#[test]
+fn a_log_of_more_than_a_million_lines_keeps_head_and_tail_and_says_what_it_left_out() {
+    let (dir, db) = fresh();
+    let id = queue_one(&db, "install", &[]);
+    let (log, writer) = log::start::<()>(&dir.path().join("left4me.db"), |()| {}).unwrap();
+    let total: i64 = 1_020_000;
+    for chunk in 0..total / 200 {
+        let lines = (1..=200).map(|line| (Stream::Stdout, (chunk * 200 + line).to_string())).collect();
+        log.lines(id, TaskId(1), lines);
+    }
+    drop(log);
+    writer.finish(false);
+    let head = logs::after(db.connection(), id, logs::KEEP_HEAD - 1, 2).unwrap();
+    assert_eq!(head[0].line, logs::KEEP_HEAD.to_string());
+    assert!(head[1].line.contains("lines are left out here"), "{}", head[1].line);
+    let tail = logs::after(db.connection(), id, total - 1, 2).unwrap();
+    assert_eq!(tail[0].line, total.to_string());
+    let rows: i64 = db.connection().query_row("SELECT count(*) FROM job_logs", [], |row| row.get(0)).unwrap();
+    let most = logs::KEEP_HEAD + logs::KEEP_TAIL + 1 + 10_000;
+    assert!((logs::KEEP_HEAD + logs::KEEP_TAIL..=most).contains(&rows), "{rows} rows");
+    let left_out: i64 = head[1].line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+    assert_eq!(left_out + rows - 1, total, "every line is there or counted as left out");
+}
+
+#[test]
+fn the_log_writer_hands_an_end_on_only_behind_its_lines() {
+    let (dir, db) = fresh();
+    let id = queue_one(&db, "install", &[]);
+    let path = dir.path().join("left4me.db");
+    let reader = Db::open(&path).unwrap();
+    let (seen, hear) = std::sync::mpsc::channel();
+    let reader = std::sync::Mutex::new(reader);
+    let (log, writer) = log::start::<i64>(&path, move |expected| {
+        let last = logs::last_seq(reader.lock().unwrap().connection(), id).unwrap();
+        seen.send((expected, last)).unwrap();
+    })
+    .unwrap();
+    for round in 1..=20_i64 {
+        for _ in 0..7 {
+            log.note(id, TaskId(1), Stream::Stderr, "x");
+        }
+        log.ended(round * 7);
+        let (expected, last) = hear.recv().unwrap();
+        assert_eq!(expected, last);
+    }
+    drop(log);
+    writer.finish(false);
+    drop(db);
+}
+
+#[test]
+fn a_user_who_may_not_is_told_so_with_exit_77() {
+    let (dir, db) = fresh();
+    drop(db);
+    let path = dir.path().join("left4me.db");
+    std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (code, words) = if nix::unistd::geteuid().is_root() {
+        // Root may do what it likes: somebody else asks, with a copy that he can reach.
+        let copy = dir.path().join("left4me-job");
+        std::fs::copy(JOB, &copy).unwrap();
+        let output = Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .args([&copy, Path::new("list")])
+            .env("LEFT4ME_DB", &path)
+            .env("LEFT4ME_ENV_FILE", "/dev/null")
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    } else {
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+        list(&path)
+    };
+    assert_eq!((code, words.lines().count()), (Some(77), 1), "{words}");
+    assert!(words.contains("group left4me"), "{words}");
+}

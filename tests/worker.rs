@@ -1,0 +1,406 @@
+//! The worker as a program: the real binaries on a real database, the runner behind a socket as systemd would serve it.
+#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use left4me::base::config::PortRange;
+use left4me::base::names::{BlueprintName, JobId, ServerId};
+use left4me::db::{Db, blueprints, jobs, logs, servers, users};
+use left4me::domain::job::JobState;
+use serde_json::Value;
+use support::{Guard, Root, alive, ended, marker, until};
+
+const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
+const WORKER: &str = env!("CARGO_BIN_EXE_left4me-worker");
+const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
+
+/// A data directory with a database, and the programs that work on it.
+struct House {
+    root: Root,
+}
+
+impl House {
+    fn new() -> Self {
+        let house = Self { root: Root::new() };
+        drop(house.db());
+        house
+    }
+
+    /// With `count` servers S1, S2, … of one user.
+    fn with_servers(count: u16) -> Self {
+        let house = Self::new();
+        house
+            .db()
+            .write(|tx| {
+                let user = users::create(tx, 1, "test", &"alice".parse()?, users::Role::User, "-")?;
+                let name: BlueprintName = "plain".parse()?;
+                let blueprint = blueprints::create(tx, 1, "test", user.id, &name, &blueprints::Content::default())?;
+                for number in 0..count {
+                    let name = format!("S{}", number + 1).parse()?;
+                    let new = servers::NewServer {
+                        user: user.id,
+                        name: &name,
+                        blueprint: blueprint.id,
+                        port: Some(27000 + number),
+                    };
+                    servers::create(tx, 1, "test", &new, PortRange { first: 27000, last: 27999 })?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        house
+    }
+
+    fn database(&self) -> PathBuf {
+        self.root.join("left4me.db")
+    }
+
+    fn db(&self) -> Db {
+        Db::open(&self.database()).unwrap()
+    }
+
+    fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).envs(self.root.envs()).stdin(Stdio::null());
+        command.env("LEFT4ME_WORKER_SOCKET", self.root.join("worker.sock"));
+        command.env("LEFT4ME_HELPER_SOCKET", self.root.join("helper.sock"));
+        command.env("LEFT4ME_RUNNER_SOCKET", self.root.join("runner.sock"));
+        command
+    }
+
+    /// Runs `left4me-job`; its exit code, standard output and standard error.
+    fn job(&self, args: &[&str]) -> (i32, String, String) {
+        let output = self.command(JOB, args).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    /// A job's id, as enqueue prints it.
+    fn enqueue(&self, args: &[&str]) -> JobId {
+        let (code, out, err) = self.job(&[&["enqueue"], args].concat());
+        assert_eq!(code, 0, "{err}");
+        out.trim().parse().unwrap()
+    }
+
+    fn show(&self, id: JobId) -> Value {
+        let (code, out, err) = self.job(&["show", &id.to_string(), "--json"]);
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).unwrap()
+    }
+
+    fn state(&self, id: JobId) -> JobState {
+        jobs::state(self.db().connection(), id).unwrap().0
+    }
+
+    /// A worker in the foreground that leaves when the queue is empty, unless `idle` is set.
+    fn worker(&self, idle: u32) -> Child {
+        self.command(WORKER, &["--idle-seconds", &idle.to_string()]).stderr(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Works until the queue is empty.
+    fn drain(&self) {
+        assert_eq!(ended(&mut self.worker(0)), 0);
+    }
+
+    /// Serves runner.sock, with `script` as steamcmd.
+    fn runner(&self, script: &str) -> Guard {
+        let steamcmd = self.root.script("steam/steamcmd.sh", script);
+        let mut envs = self.root.envs();
+        envs.push(("LEFT4ME_STEAMCMD".into(), steamcmd.into_os_string().into_string().unwrap()));
+        support::accept(&self.root.join("runner.sock"), &[RUNNER], &envs)
+    }
+
+    fn lines(&self, id: JobId) -> Vec<String> {
+        logs::after(self.db().connection(), id, 0, 1_000_000).unwrap().into_iter().map(|line| line.line).collect()
+    }
+}
+
+fn stop(worker: &Child, signal: nix::sys::signal::Signal) {
+    let pid = nix::unistd::Pid::from_raw(worker.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
+}
+
+#[test]
+fn eight_processes_enqueue_while_one_of_two_workers_serves_and_no_job_is_lost_or_run_twice() {
+    let house = House::with_servers(20);
+    let mut first = house.worker(5);
+    until("the first worker holds the lock", || {
+        std::fs::read_to_string(house.root.join("left4me.db-worker.lock")).ok().filter(|pid| !pid.is_empty())
+    });
+    let refused = house.command(WORKER, &[]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(4));
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("another worker") && words.contains(&first.id().to_string()), "{words}");
+
+    std::thread::scope(|scope| {
+        for process in 0..8 {
+            let house = &house;
+            scope.spawn(move || {
+                for number in 0..500 {
+                    house.enqueue(&["initialize", "--server", &format!("S{}", (process + number) % 20 + 1)]);
+                }
+            });
+        }
+    });
+    until("every job has ended", || (jobs::counts(house.db().connection()).unwrap() == (0, 0)).then_some(()));
+    stop(&first, nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(ended(&mut first), 0);
+
+    let db = house.db();
+    let one = |sql: &str| db.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(one("SELECT count(*) FROM jobs WHERE state = 'succeeded' AND exit_code = 0"), 4000);
+    assert_eq!(one("SELECT count(*) FROM events WHERE kind = 'job.started'"), 4000, "each ran once");
+    assert_eq!(one("SELECT count(*) FROM events WHERE kind = 'job.succeeded'"), 4000, "each ended once");
+    assert_eq!(one("SELECT count(*) FROM job_logs"), 4000, "each wrote its line once");
+    assert_eq!(
+        one("SELECT coalesce(sum(n), 0) FROM (SELECT max(seq) - count(*) AS n FROM job_logs GROUP BY job_id)"),
+        0
+    );
+}
+
+#[test]
+fn a_kill_of_the_worker_ends_the_whole_tree_fails_the_job_with_a_reason_and_the_next_job_runs() {
+    let house = House::new();
+    let marker = marker();
+    let _runner = house.runner(&format!(
+        "#!/bin/bash\ntrap '' TERM HUP INT\necho downloading\nsetsid bash -c 'trap \"\" TERM HUP; while :; do sleep 1; done' {marker} &\nwhile :; do sleep 1; done\n"
+    ));
+    let id = house.enqueue(&["install"]);
+    let mut worker = house.worker(60);
+    until("the stubborn child runs", || (!alive(&marker).is_empty()).then_some(()));
+    until("its line is in the log", || house.lines(id).contains(&"downloading".to_owned()).then_some(()));
+    stop(&worker, nix::sys::signal::Signal::SIGKILL);
+    ended(&mut worker);
+    until("the whole tree is gone", || alive(&marker).is_empty().then_some(()));
+    assert_eq!(house.state(id), JobState::Running, "nobody has told the database yet");
+
+    let next = house.enqueue(&["install", "--unique"]);
+    assert_eq!(next, id, "the dead worker's job still looks running");
+    house.root.script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
+    let fresh = house.enqueue(&["install"]);
+    house.drain();
+    let job = house.show(id);
+    assert_eq!((job["state"].as_str(), job["exit_code"].as_i64()), (Some("failed"), Some(1)));
+    assert!(house.lines(id).last().unwrap().contains("worker that ran this job died"), "{:?}", house.lines(id));
+    assert_eq!(house.state(fresh), JobState::Failed);
+    assert_eq!(job["runners"][0]["ended_by"], "lost");
+}
+
+#[test]
+fn a_stopped_worker_ends_its_commands_and_fails_their_jobs_as_worker_stopped() {
+    let house = House::new();
+    let marker = marker();
+    let _runner = house.runner(&format!("#!/bin/bash\nexec -a {marker} sleep 1000\n"));
+    let id = house.enqueue(&["install"]);
+    let waiting = house.enqueue(&["update"]);
+    let mut worker = house.worker(60);
+    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+    stop(&worker, nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(ended(&mut worker), 0);
+    assert!(alive(&marker).is_empty());
+    let job = house.show(id);
+    assert_eq!(job["state"], "failed");
+    assert!(job["error"].as_str().unwrap().contains("the worker is stopping"), "{job}");
+    assert_eq!(house.state(waiting), JobState::Queued, "what had not begun waits for the next worker");
+}
+
+#[test]
+fn a_runner_that_dies_fails_its_job_and_the_worker_goes_on() {
+    let house = House::new();
+    let marker = marker();
+    let _runner = house.runner(&format!("#!/bin/bash\nexec -a {marker} sleep 1000\n"));
+    let id = house.enqueue(&["install"]);
+    let mut worker = house.worker(60);
+    let child = until("the command runs", || alive(&marker).first().copied());
+    let parent = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+    let parent: i32 = parent.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(parent), nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("the job has failed", || (house.state(id) == JobState::Failed).then_some(()));
+    let error = house.show(id)["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("closed the connection before the command's end"), "{error}");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::Signal::SIGKILL).ok();
+    house.root.script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
+    let next = house.enqueue(&["install"]);
+    until("the next job has run", || house.state(next).is_terminal().then_some(()));
+    stop(&worker, nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(ended(&mut worker), 0);
+}
+
+#[test]
+fn a_row_that_no_program_would_write_fails_that_job_only() {
+    let house = House::with_servers(1);
+    house
+        .db()
+        .connection()
+        .execute_batch(
+            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('explode', 'x', 1, 1);
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('start', 'x', 1, 1);
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('initialize', 'x', 1, 1);
+             INSERT INTO job_targets VALUES (3, 999);
+             INSERT INTO tasks (job_id, position, kind, server_id) VALUES (3, 0, 'initialize', 999);
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('initialize', 'x', 1, 1);
+             INSERT INTO job_targets VALUES (4, 1);
+             INSERT INTO tasks (job_id, position, kind, server_id) VALUES (4, 0, 'format-disk', 1);",
+        )
+        .unwrap();
+    let good = house.enqueue(&["initialize", "--server", "1"]);
+    house.drain();
+    let errors: Vec<String> =
+        (1..=4).map(|id| house.show(JobId(id))["error"].as_str().unwrap_or("").to_owned()).collect();
+    assert!(errors[0].contains("unknown operation 'explode'"), "{errors:?}");
+    assert!(errors[1].contains("without a server"), "{errors:?}");
+    assert!(errors[2].contains("999"), "{errors:?}");
+    assert!(errors[3].contains("unknown task 'format-disk'"), "{errors:?}");
+    assert_eq!(house.state(good), JobState::Succeeded);
+}
+
+#[test]
+fn initialize_writes_the_instance_and_its_line() {
+    let house = House::with_servers(1);
+    let id = house.enqueue(&["initialize", "--server", "S1"]);
+    house.drain();
+    assert_eq!(house.state(id), JobState::Succeeded, "{:?}", house.lines(id));
+    let env = std::fs::read_to_string(house.root.join("instances/1/instance.env")).unwrap();
+    assert!(env.contains("L4D2_PORT=27000"), "{env}");
+    assert!(house.root.join("instances/1/layer/left4dead2/cfg/server.cfg").is_file());
+    assert_eq!(house.lines(id), ["left4me: server 1: instance and config layer written"]);
+    let again = house.enqueue(&["initialize", "--server", "S1"]);
+    house.drain();
+    assert_eq!(house.lines(again), ["left4me: server 1: instance is up to date"]);
+}
+
+#[test]
+fn a_paused_queue_claims_nothing_until_it_is_resumed() {
+    let house = House::with_servers(1);
+    assert_eq!(house.job(&["pause", "--reason", "match tonight"]).0, 0);
+    let (code, _, err) = house.job(&["pause"]);
+    assert_eq!(code, 4, "{err}");
+    let id = house.enqueue(&["initialize", "--server", "1"]);
+    house.drain();
+    assert_eq!(house.state(id), JobState::Queued);
+    let (_, _, err) = house.job(&["list"]);
+    assert!(err.contains("paused by") && err.contains("match tonight"), "{err}");
+    assert_eq!(house.job(&["resume"]).0, 0);
+    assert_eq!(house.job(&["resume"]).0, 4);
+    house.drain();
+    assert_eq!(house.state(id), JobState::Succeeded);
+}
+
+#[test]
+fn unique_answers_with_the_job_that_waits_and_adds_nothing() {
+    let house = House::with_servers(2);
+    let first = house.enqueue(&["stop", "--server", "1", "--server", "2"]);
+    assert_eq!(house.enqueue(&["stop", "--server", "S2", "--server", "S1", "--unique"]), first);
+    assert_eq!(house.enqueue(&["stop", "--all", "--unique"]), first);
+    assert_ne!(house.enqueue(&["stop", "--server", "1", "--unique"]), first, "other targets are another job");
+    assert_ne!(house.enqueue(&["stop", "--all"]), first);
+}
+
+#[test]
+fn wait_and_follow_tell_how_the_job_ended() {
+    let house = House::with_servers(1);
+    let mut worker = house.worker(20);
+    let (code, out, _) = house.job(&["enqueue", "initialize", "--server", "1", "--wait"]);
+    assert_eq!((code, out.trim()), (0, "1"));
+    let (code, out, err) = house.job(&["enqueue", "initialize", "--server", "1", "--follow"]);
+    assert_eq!((code, out.as_str()), (0, "left4me: server 1: instance is up to date\n"), "{err}");
+    // No runner serves the socket here.
+    let (code, _, err) = house.job(&["enqueue", "install", "--follow"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("runner.sock") && err.contains("job 3 (install) failed"), "{err}");
+    assert_eq!(house.job(&["wait", "1", "2"]).0, 0);
+    assert_eq!(house.job(&["wait", "1", "3"]).0, 1);
+    assert_eq!(house.job(&["wait", "77"]).0, 3);
+    assert_eq!(house.job(&["pause"]).0, 0);
+    let waiting = house.enqueue(&["install"]);
+    let (code, _, err) = house.job(&["wait", &waiting.to_string(), "--timeout", "1"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("still queued"), "{err}");
+    let (code, out, err) = house.job(&["retry", "3"]);
+    assert_eq!((code, out.trim()), (0, "5"), "{err}");
+    assert_eq!(house.show(JobId(5))["retry_of"], 3);
+    assert_eq!(house.job(&["retry", &waiting.to_string()]).0, 4);
+    stop(&worker, nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(ended(&mut worker), 0);
+}
+
+#[test]
+fn enqueue_refuses_what_makes_no_sense_and_adds_nothing() {
+    let house = House::with_servers(1);
+    for (args, code, words) in [
+        (vec!["start"], 2, "--server"),
+        (vec!["install", "--server", "1"], 2, "takes no --server"),
+        (vec!["update", "--all"], 2, "takes no --server"),
+        (vec!["fly", "--all"], 2, "not an operation"),
+        (vec!["start", "--server", "99"], 3, "99"),
+        (vec!["start", "--server", "nobody"], 3, "nobody"),
+        (vec!["start", "--server", "../x"], 2, "server name"),
+        (vec!["start", "--server", "a\nb"], 2, "server name"),
+    ] {
+        let (got, _, err) = house.job(&[&["enqueue"], &args[..]].concat());
+        assert_eq!(got, code, "{args:?}: {err}");
+        assert!(err.contains(words), "{args:?}: {err}");
+    }
+    assert_eq!(jobs::counts(house.db().connection()).unwrap(), (0, 0));
+    let empty = House::new();
+    assert_eq!(empty.job(&["enqueue", "start", "--all"]).0, 3);
+}
+
+#[test]
+fn accepting_a_job_sets_what_the_server_shall_be() {
+    let house = House::with_servers(1);
+    let desired = || servers::get(house.db().connection(), ServerId(1)).unwrap().unwrap().desired_state.to_string();
+    house.enqueue(&["start", "--server", "1"]);
+    assert_eq!(desired(), "running");
+    house.enqueue(&["reset", "--server", "1"]);
+    assert_eq!(desired(), "running");
+    house.enqueue(&["delete", "--server", "1"]);
+    assert_eq!(desired(), "stopped");
+}
+
+#[test]
+fn json_has_the_contracts_shape() {
+    let house = House::with_servers(1);
+    let (_, out, _) = house.job(&["enqueue", "start", "--server", "1", "--json"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&out).unwrap(),
+        serde_json::json!({"job_id": 1, "state": "queued", "queue_position": 1})
+    );
+    let job = house.show(JobId(1));
+    for key in [
+        "id",
+        "operation",
+        "servers",
+        "state",
+        "queue_position",
+        "requested_by",
+        "created_at",
+        "started_at",
+        "finished_at",
+        "exit_code",
+        "error",
+        "tasks",
+    ] {
+        assert!(job.get(key).is_some(), "{key} is missing in {job}");
+    }
+    assert_eq!(job["tasks"][1]["depends_on"], serde_json::json!([job["tasks"][0]["id"]]));
+    let (_, out, _) = house.job(&["list", "--json", "--state", "queued", "--server", "S1", "--limit", "1"]);
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()[0]["id"], 1);
+}
+
+#[test]
+fn every_line_that_steamcmd_printed_is_in_the_log_once_and_in_order() {
+    let house = House::new();
+    let _runner = house.runner("#!/bin/bash\nfor i in $(seq 20000); do echo \"line $i\"; done\nexit 5\n");
+    let id = house.enqueue(&["install"]);
+    house.drain();
+    let lines: Vec<String> = house.lines(id).into_iter().filter(|line| line.starts_with("line ")).collect();
+    let once: Vec<String> = (1..=20_000).map(|number| format!("line {number}")).collect();
+    let runs = lines.len() / once.len();
+    assert!(runs >= 1, "{} lines", lines.len());
+    let all: Vec<String> = std::iter::repeat_n(once, runs).flatten().collect();
+    assert_eq!(lines, all);
+}
