@@ -1,0 +1,298 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2154  # $state, $cache, $self and die are deploy/lab's
+# One lab. Its directory is $state/NAME:
+#   suite, network   how it was asked for
+#   rootfs/          its own copy of the image
+#   cgroup           its base cgroup: loop/ holds the boot loop, guest/ nspawn and the guest
+#   log              what nspawn, apt and the guest's console said
+
+names() {
+    local dir
+    for dir in "$state"/*/suite; do
+        [[ -e $dir ]] && basename "$(dirname "$dir")"
+    done
+    return 0
+}
+
+known() {
+    [[ $1 =~ ^[a-z0-9-]+$ && -e $state/$1/suite ]] || die 3 "no lab '$1' (deploy/lab list shows them)"
+}
+
+# ---- birth ------------------------------------------------------------------------------------
+
+# claim_name VARIABLE SUITE NAME: sets it to NAME, or without one to the first free lab-SUITE-N.
+claim_name() {
+    local suite=$2 name=$3 n=0
+    mkdir -p "$state"
+    exec {claim_lock}>"$state/.lock"
+    flock "$claim_lock"
+    while [[ ! $name ]] || taken "$name"; do
+        [[ ! $3 ]] || die 4 "there is a lab '$name' already"
+        n=$((n + 1))
+        name=lab-$suite-$n
+    done
+    mkdir "$state/$name"
+    printf '%s\n' "$suite" >"$state/$name/suite"
+    exec {claim_lock}>&-
+    printf -v "$1" '%s' "$name"
+}
+
+# Two state directories may be in use at once; cgroups and machine names are the host's.
+taken() { [[ -e $state/$1 || -e $(cgroup_root)/left4me-lab-$1 ]]; }
+
+make_guest() {
+    local name=$1 dir=$state/$1
+    printf '%s\n' "$4" >"$dir/network"
+    : >"$dir/log"
+    # A plain copy, not an overlay over the image: overlayfs refuses another overlay as its upper
+    # layer, and left4me puts overlays below the guest's /var/lib.
+    cp -a --reflink=auto "$3" "$dir/rootfs"
+    printf '%s\n' "$name" >"$dir/rootfs/etc/hostname"
+    printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name" >"$dir/rootfs/etc/hosts"
+}
+
+# start_guest NAME: the boot loop outlives this command, and holds none of its descriptors. On
+# return it runs, and its cgroup is on record, so that remove_guest can always end it.
+start_guest() {
+    local name=$1 dir=$state/$1 base unit=left4me-lab-$1
+    if on_systemd; then
+        systemd-run --quiet --collect --unit="$unit" --property=Delegate=yes \
+            --property="StandardOutput=append:$dir/log" --property="StandardError=append:$dir/log" \
+            --setenv=LEFT4ME_LAB_STATE="$state" -- "$self" _supervise "$name"
+        base=/sys/fs/cgroup$(systemctl show --property=ControlGroup --value "$unit")
+        printf '%s\n' "$base" >"$dir/cgroup"
+        return
+    fi
+    base=$(cgroup_root)/$unit
+    printf '%s\n' "$base" >"$dir/cgroup"
+    mkdir "$base"
+    share_controllers "$(cgroup_root)"
+    (
+        echo "$BASHPID" >"$base/cgroup.procs"
+        setsid "$self" _supervise "$name" </dev/null >>"$dir/log" 2>&1 &
+    )
+}
+
+install_deb() {
+    local name=$1 deb=$2 inside
+    inside=/root/$(basename "$deb")
+    say "$name: installing $(basename "$deb")"
+    push_file "$name" "$deb" "$inside"
+    in_guest "$name" env DEBIAN_FRONTEND=noninteractive apt-get install -y "$inside" \
+        >>"$state/$name/log" 2>&1 || {
+        tail -n 40 "$state/$name/log" >&2
+        die 1 "$name: apt-get install $(basename "$deb") failed"
+    }
+}
+
+# install_standin NAME DIR: where steamcmd is expected, and where its srcds_run looks for the game.
+install_standin() {
+    local name=$1 dir=$2 steam=/var/lib/left4me/steam
+    push_file "$name" "$dir/standin-steamcmd" "$steam/steamcmd.sh"
+    push_file "$name" /dev/null "$steam/linux32/steamclient.so" 644
+    push_file "$name" "$dir/standin-srcds" /usr/local/lib/left4me-standin/srcds
+    if in_guest "$name" id left4me-steam >/dev/null 2>&1; then
+        in_guest "$name" chown -R left4me-steam: "$steam/steamcmd.sh" "$steam/linux32"
+    fi
+}
+
+# push_file NAME FILE PATH [MODE]: through the guest's own mounts, so that /run and /tmp work too.
+push_file() {
+    local mode=${4:-$(stat -c %a "$2")}
+    in_guest "$1" install -D -m "$mode" /dev/stdin "$3" <"$2"
+}
+
+# ---- cgroups and the boot loop ----------------------------------------------------------------
+
+on_systemd() { [[ -d /run/systemd/system ]]; }
+
+# cgroup_root: the top of the unified tree; a hybrid host has it beside the old ones.
+cgroup_root() {
+    if [[ -e /sys/fs/cgroup/unified/cgroup.procs ]]; then
+        echo /sys/fs/cgroup/unified
+    else
+        echo /sys/fs/cgroup
+    fi
+}
+
+# supervise NAME: boots the guest, again whenever it reboots, until it is powered off or killed.
+supervise() {
+    local name=$1 base status=133
+    close_inherited
+    base=$(cgroup_of_self)
+    # A group with controllers may hold no process of its own: the loop and the guest get one each.
+    mkdir "$base/loop" "$base/guest"
+    echo $$ >"$base/loop/cgroup.procs"
+    share_controllers "$base"
+    # With --keep-unit nspawn ends with 133 when the guest asks for a reboot.
+    while ((status == 133)); do
+        status=0
+        boot "$name" "$base/guest" || status=$?
+    done
+    printf 'the guest ended, nspawn said %s\n' "$status"
+}
+
+cgroup_of_self() { echo "$(cgroup_root)$(sed -n 's/^0:://p' /proc/self/cgroup)"; }
+
+# Leaves only 0, 1, 2 and bash's own 255 open: a caller that reads our pipe must see its end.
+close_inherited() {
+    local fd
+    for fd in "/proc/$$/fd"/*; do
+        fd=${fd##*/}
+        ((fd <= 2 || fd == 255)) || exec {fd}>&-
+    done
+}
+
+# share_controllers CGROUP: best effort; a hybrid host has none to share.
+share_controllers() {
+    local controller
+    for controller in $(<"$1/cgroup.controllers"); do
+        echo "+$controller" 2>/dev/null >"$1/cgroup.subtree_control" || true
+    done
+}
+
+# boot NAME CGROUP: one boot, in a mount namespace where /sys/fs/cgroup is the unified tree alone.
+boot() (
+    name=$1 dir=$state/$1
+    echo "$BASHPID" >"$2/cgroup.procs"
+    nspawn=(systemd-nspawn --quiet --settings=no --directory="$dir/rootfs" --machine="$name"
+        --register=no --keep-unit --boot --console=pipe --link-journal=no --timezone=off)
+    case $(<"$dir/network") in
+        private) nspawn+=(--private-network --resolv-conf=off) ;;
+        host) nspawn+=(--resolv-conf=replace-host) ;;
+    esac
+    [[ ! -c /dev/fuse ]] || nspawn+=(--bind=/dev/fuse)
+    if [[ $(stat -f -c %T /sys/fs/cgroup) == cgroup2fs ]]; then
+        exec "${nspawn[@]}" </dev/null
+    fi
+    # shellcheck disable=SC2016  # "$@" is the inner shell's
+    exec unshare --mount --propagation private sh -ec '
+        umount -R /sys/fs/cgroup
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup
+        exec "$@"' sh "${nspawn[@]}" </dev/null
+)
+
+# ---- a look and a step inside -----------------------------------------------------------------
+
+# guest_pid NAME: the host's pid of its PID 1; fails while there is none.
+guest_pid() {
+    local base pid
+    base=$(cat "$state/$1/cgroup" 2>/dev/null) || return 1
+    while read -r pid; do
+        if grep -Eqs '^NSpid:.*[[:space:]]1$' "/proc/$pid/status"; then
+            echo "$pid"
+            return
+        fi
+    done < <(cat "$base/guest/payload/init.scope/cgroup.procs" 2>/dev/null)
+    return 1
+}
+
+# enter NAME USER COMMAND...: becomes COMMAND inside, in a cgroup of the guest, with a clean
+# environment. Ends with COMMAND's status; 125 when the lab is at fault.
+enter() {
+    local name=$1 user=$2 pid uid gid home payload
+    shift 2
+    pid=$(guest_pid "$name") || die 125 "$name is not running"
+    IFS=: read -r _ _ uid gid _ home _ < <(grep "^$user:" "$state/$name/rootfs/etc/passwd") ||
+        die 125 "$name has no user '$user'"
+    payload=$(<"$state/$name/cgroup")/guest/payload
+    mkdir -p "$payload/lab-exec"
+    echo "$BASHPID" >"$payload/lab-exec/cgroup.procs"
+    # pdeathsig: who kills this command from outside shall not leave its other half inside.
+    exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        HOME="$home" USER="$user" LOGNAME="$user" TERM="${TERM:-dumb}" LANG=C.UTF-8 \
+        nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --root --wd -- \
+        setpriv --reuid="$uid" --regid="$gid" --init-groups --pdeathsig=KILL -- "$@"
+}
+
+in_guest() (enter "$1" root "${@:2}")
+
+boot_id() { in_guest "$1" cat /proc/sys/kernel/random/boot_id; }
+
+# wait_running NAME BOOT-ID: until its systemd has started all it wants, in another boot than that.
+wait_running() {
+    local name=$1 before=$2 is='' now='' deadline=$((SECONDS + ${LEFT4ME_LAB_TIMEOUT:-90}))
+    while ((SECONDS < deadline)); do
+        is=$(in_guest "$name" systemctl is-system-running 2>/dev/null) || true
+        case $is in
+            running | degraded)
+                now=$(boot_id "$name" 2>/dev/null) || now=$before
+                [[ $now == "$before" ]] || break
+                ;;
+        esac
+        loop_alive "$name" || break
+        is=''
+        sleep 0.1
+    done
+    case $is in
+        running) ;;
+        degraded)
+            say "$name: degraded, these units failed:"
+            in_guest "$name" systemctl --failed --plain --no-legend >&2
+            ;;
+        *)
+            tail -n 30 "$state/$name/log" >&2
+            die 1 "$name did not come up"
+            ;;
+    esac
+}
+
+# Whether its boot loop still runs.
+loop_alive() { grep -qs 'populated 1' "$(<"$state/$1/cgroup")/cgroup.events"; }
+
+# ---- end --------------------------------------------------------------------------------------
+
+# abandon NAME: what an `up` that failed or was interrupted does last.
+abandon() {
+    local status=$?
+    trap '' INT TERM HUP
+    remove_guest "$1"
+    exit "$status"
+}
+
+# remove_guest NAME: no process, no mount, no cgroup, no file of it is left.
+remove_guest() {
+    local name=$1 dir=$state/$1 base part lock n
+    base=$(cat "$dir/cgroup" 2>/dev/null) || base=
+    if [[ $base ]]; then
+        # From the inside out: nspawn tidies up after its guest, the boot loop reaps nspawn.
+        for part in guest/payload guest .; do
+            kill_group "$base/$part"
+            ! until_empty "$base" 30 || break
+        done
+        until_empty "$base" 0 || die 1 "$name: processes in $base do not end"
+        find "$base" -depth -type d -exec rmdir {} + 2>/dev/null || true
+    fi
+    # What an nspawn that was killed itself would leave.
+    lock=/run/systemd/nspawn/locks/inode-$(stat -c %d:%i "$dir/rootfs" 2>/dev/null || echo none)
+    # An `up` killed outright may still be copying for a moment.
+    for ((n = 0; n < 50; n++)); do
+        ! rm -rf --one-file-system "${state:?}/$name/rootfs" 2>/dev/null || break
+        sleep 0.1
+    done
+    rm -rf --one-file-system "${state:?}/$name" "$lock" "/run/systemd/nspawn/propagate/$name" \
+        "/run/systemd/nspawn/unix-export/$name"
+}
+
+# until_empty CGROUP TENTHS: waits for its last process to be gone.
+until_empty() {
+    local n
+    for ((n = 0; ; n++)); do
+        grep -qs 'populated 1' "$1/cgroup.events" || return 0
+        ((n < $2)) || return 1
+        sleep 0.1
+    done
+}
+
+# kill_group CGROUP: all its processes; one by one on kernels before cgroup.kill (5.14).
+kill_group() {
+    local pid
+    [[ -d $1 ]] || return 0
+    if [[ -e $1/cgroup.kill ]]; then
+        echo 1 >"$1/cgroup.kill"
+        return
+    fi
+    find "$1" -name cgroup.procs -exec cat {} + | while read -r pid; do
+        kill -KILL "$pid" 2>/dev/null || true
+    done
+}

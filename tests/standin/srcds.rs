@@ -1,0 +1,342 @@
+//! A stand-in for Left 4 Dead 2's dedicated server, for tests and the demo: never packaged.
+//!
+//! It takes the game's arguments, prints its console, owns its UDP and TCP port, answers A2S
+//! queries and ends on SIGINT. As with the game, the working directory must hold `left4dead2/`,
+//! `/proc/cpuinfo` must be readable, and without `$HOME/.steam/sdk32/steamclient.so` it never
+//! reaches Steam.
+//!
+//! Files that appear in `left4dead2/` make it misbehave (looked at every 100 ms; those marked *
+//! are removed when obeyed, so that each works once):
+//!
+//! | file | what happens |
+//! |---|---|
+//! | `standin.crash` * | dies of SIGSEGV, or of SIGABRT when the file says `abort` |
+//! | `standin.crash-on-start` | dies of SIGSEGV at every start |
+//! | `standin.exit0`, `standin.exit3` * | exits with that status |
+//! | `standin.hang` | answers no query while it is there |
+//! | `standin.ignore-signals` | ignores SIGINT, SIGTERM and SIGHUP while it is there |
+//! | `standin.fork-setsid` * | leaves a silent child in a session of its own that ignores those |
+//! | `standin.say` * | prints its content as console lines |
+//!
+//! `left4dead2/standin.started` is written at each start and holds the pid.
+//!
+//! `standin-srcds --query HOST:PORT` asks a server for its name with `A2S_INFO`, prints it and
+//! exits 0; 1 when there is no answer within 3 s.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::unistd::setsid;
+
+const GAME: &str = "left4dead2";
+const DEFAULT_PORT: u16 = 27015;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const TICK_EVERY: Duration = Duration::from_secs(10);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some("--query") => query_command(args.get(2)),
+        Some("--stubborn-child") => stubborn_child(),
+        _ => serve(&args),
+    }
+}
+
+/// One console line; a reader that went away is not the game's concern.
+fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn control(name: &str) -> PathBuf {
+    Path::new(GAME).join(format!("standin.{name}"))
+}
+
+// ---- the server -------------------------------------------------------------------------------
+
+fn serve(args: &[String]) -> ExitCode {
+    // Blocked here, in every later thread too, and taken one by one in `obey_signals`.
+    let signals = stop_signals();
+    signals.thread_block().expect("block signals");
+
+    print_surroundings(args);
+    if let Err(problem) = check_surroundings() {
+        say(&problem);
+        return ExitCode::FAILURE;
+    }
+    if control("crash-on-start").exists() {
+        crash("");
+    }
+    let (udp, tcp) = match bind(args) {
+        Ok(sockets) => sockets,
+        Err(problem) => {
+            say(&problem);
+            return ExitCode::FAILURE;
+        }
+    };
+    let _ = fs::write(control("started"), format!("{}\n", std::process::id()));
+    let name = read_hostname();
+    thread::spawn(move || obey_signals(&signals));
+    thread::spawn(move || answer_queries(&udp, &name));
+    print_banner();
+    watch_controls(&tcp)
+}
+
+fn stop_signals() -> SigSet {
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+}
+
+fn print_surroundings(args: &[String]) {
+    for (i, arg) in args.iter().enumerate() {
+        say(&format!("argv[{i}]={arg}"));
+    }
+    let cwd = std::env::current_dir().unwrap_or_default();
+    say(&format!("cwd={}", cwd.display()));
+}
+
+/// What the engine cannot start without.
+fn check_surroundings() -> Result<(), String> {
+    if !Path::new(GAME).join("gameinfo.txt").exists() {
+        return Err(format!("Error: {GAME}/gameinfo.txt not found"));
+    }
+    fs::read("/proc/cpuinfo").map(|_| ()).map_err(|e| format!("Error: cannot read /proc/cpuinfo: {e}"))
+}
+
+fn argument<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
+    let at = args.iter().position(|arg| arg == name)?;
+    args.get(at + 1).map(String::as_str)
+}
+
+/// The game's UDP and RCON's TCP port; with `-strictportbind` that one port or none.
+fn bind(args: &[String]) -> Result<(UdpSocket, TcpListener), String> {
+    let ip = argument(args, "+ip").unwrap_or("0.0.0.0");
+    let wanted = argument(args, "+hostport").or_else(|| argument(args, "-port"));
+    let first: u16 = match wanted {
+        Some(text) => text.parse().map_err(|_| format!("Error: bad port {text}"))?,
+        None => DEFAULT_PORT,
+    };
+    let strict = args.iter().any(|arg| arg == "-strictportbind");
+    let last = if strict { first } else { first.saturating_add(10) };
+    for port in first..=last {
+        let sockets = UdpSocket::bind((ip, port)).and_then(|udp| Ok((udp, TcpListener::bind((ip, port))?)));
+        match sockets {
+            Ok(sockets) => {
+                say(&format!("Network: IP {ip}, mode MP, dedicated Yes, ports {port} SV"));
+                return Ok(sockets);
+            }
+            Err(e) => say(&format!("WARNING: UDP_OpenSocket: port {port}: bind: {e}")),
+        }
+    }
+    Err(format!("Couldn't allocate dedicated server IP {ip} port {first}."))
+}
+
+/// `hostname "X"` of the configuration the game executes at start; the last one wins.
+fn read_hostname() -> String {
+    let config = fs::read_to_string(Path::new(GAME).join("cfg/server.cfg")).unwrap_or_default();
+    config
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("hostname"))
+        .filter(|rest| rest.starts_with([' ', '\t', '"']))
+        .map(|rest| rest.trim().trim_matches('"').to_owned())
+        .next_back()
+        .unwrap_or_else(|| "Left 4 Dead 2".to_owned())
+}
+
+fn print_banner() {
+    say("Setting breakpad minidump AppID = 222860");
+    say("Game.dll loaded for \"Left 4 Dead 2\"");
+    say("Server is hibernating");
+    say("Executing dedicated server config file server.cfg");
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let client = Path::new(&home).join(".steam/sdk32/steamclient.so");
+    if client.exists() {
+        say("Connection to Steam servers successful.");
+        say("VAC secure mode is activated.");
+    } else {
+        let path = client.display();
+        say(&format!("dlopen failed trying to load: {path} with error: cannot open shared object file"));
+        say("[S_API] SteamAPI_Init(): Failed to load module; Could not establish connection to Steam servers.");
+    }
+}
+
+fn obey_signals(signals: &SigSet) {
+    loop {
+        let signal = signals.wait().expect("wait for a signal");
+        if control("ignore-signals").exists() {
+            continue;
+        }
+        if signal == Signal::SIGINT {
+            say("Server shutting down");
+            std::process::exit(0);
+        }
+        // The game has no handler for the others.
+        let _ = signals.thread_unblock();
+        let _ = raise(signal);
+    }
+}
+
+/// Prints a tick each 10 s and obeys the control files, until one of them ends it.
+fn watch_controls(_rcon: &TcpListener) -> ExitCode {
+    let mut ticks = 0_u64;
+    let mut next_tick = Instant::now() + TICK_EVERY;
+    loop {
+        if let Some(how) = take("crash") {
+            crash(&how);
+        }
+        if take("exit0").is_some() {
+            return ExitCode::SUCCESS;
+        }
+        if take("exit3").is_some() {
+            return ExitCode::from(3);
+        }
+        if take("fork-setsid").is_some() {
+            leave_stubborn_child();
+        }
+        if let Some(text) = take("say") {
+            text.lines().for_each(say);
+        }
+        if Instant::now() >= next_tick {
+            ticks += 1;
+            next_tick += TICK_EVERY;
+            say(&format!("tick {ticks}"));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// A control file's content; the file is gone afterwards.
+fn take(name: &str) -> Option<String> {
+    let path = control(name);
+    let content = fs::read(&path).ok()?;
+    let _ = fs::remove_file(&path);
+    Some(String::from_utf8_lossy(&content).into_owned())
+}
+
+fn crash(how: &str) -> ! {
+    if how.trim() != "abort" {
+        // Rust's own handler takes the first one, finds no stack overflow and steps aside.
+        let _ = raise(Signal::SIGSEGV);
+        let _ = raise(Signal::SIGSEGV);
+    }
+    std::process::abort()
+}
+
+#[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
+fn leave_stubborn_child() {
+    let me = std::env::current_exe().expect("own path");
+    let spawned = Command::new(me)
+        .arg("--stubborn-child")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    if let Err(e) = spawned {
+        say(&format!("standin: no stubborn child: {e}"));
+    }
+}
+
+fn stubborn_child() -> ExitCode {
+    stop_signals().thread_block().expect("block signals");
+    let _ = setsid();
+    loop {
+        thread::sleep(Duration::from_hours(1));
+    }
+}
+
+// ---- A2S, https://developer.valvesoftware.com/wiki/Server_queries -----------------------------
+
+const SIMPLE: &[u8] = b"\xff\xff\xff\xff";
+const INFO_REQUEST: &[u8] = b"\xff\xff\xff\xffTSource Engine Query\0";
+const CHALLENGE: &[u8] = b"\x4c\x34\x44\x32";
+const APP_ID: u16 = 550;
+
+fn answer_queries(socket: &UdpSocket, name: &str) {
+    let mut packet = [0_u8; 1400];
+    loop {
+        let Ok((len, peer)) = socket.recv_from(&mut packet) else {
+            continue;
+        };
+        if control("hang").exists() {
+            continue;
+        }
+        let port = socket.local_addr().map_or(DEFAULT_PORT, |a| a.port());
+        if let Some(reply) = answer(&packet[..len], name, port) {
+            let _ = socket.send_to(&reply, peer);
+        }
+    }
+}
+
+fn answer(packet: &[u8], name: &str, port: u16) -> Option<Vec<u8>> {
+    let challenge = match packet.strip_prefix(INFO_REQUEST) {
+        Some(rest) => rest,
+        None => packet.strip_prefix(SIMPLE)?.strip_prefix(b"U")?,
+    };
+    let kind = packet[SIMPLE.len()];
+    let mut reply = SIMPLE.to_vec();
+    if challenge != CHALLENGE {
+        reply.push(b'A');
+        reply.extend_from_slice(CHALLENGE);
+    } else if kind == b'U' {
+        reply.extend_from_slice(b"D\0");
+    } else {
+        reply.extend_from_slice(b"I\x11");
+        for text in [name, "c1m1_hotel", GAME, "Left 4 Dead 2"] {
+            reply.extend_from_slice(text.as_bytes());
+            reply.push(0);
+        }
+        reply.extend_from_slice(&APP_ID.to_le_bytes());
+        // No players, of 8, no bots; dedicated, Linux, public, secured; version; port follows.
+        reply.extend_from_slice(b"\0\x08\0dl\0\x012.2.4.3\0\x80");
+        reply.extend_from_slice(&port.to_le_bytes());
+    }
+    Some(reply)
+}
+
+fn query_command(address: Option<&String>) -> ExitCode {
+    let Some(address) = address else {
+        eprintln!("standin-srcds --query HOST:PORT");
+        return ExitCode::from(2);
+    };
+    match query(address) {
+        Ok(name) => {
+            say(&name);
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("{address}: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn query(address: &str) -> io::Result<String> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(QUERY_TIMEOUT))?;
+    let mut reply = ask(&socket, INFO_REQUEST)?;
+    if let Some(challenge) = reply.strip_prefix(b"A") {
+        reply = ask(&socket, &[INFO_REQUEST, challenge].concat())?;
+    }
+    reply
+        .strip_prefix(b"I")
+        .and_then(|info| info.get(1..)?.split(|byte| *byte == 0).next())
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .ok_or_else(|| io::Error::other("no A2S_INFO in the answer"))
+}
+
+/// Sends a packet; the answer comes without the four bytes that every one begins with.
+fn ask(socket: &UdpSocket, packet: &[u8]) -> io::Result<Vec<u8>> {
+    socket.send(packet)?;
+    let mut reply = [0_u8; 1400];
+    let len = socket.recv(&mut reply)?;
+    let body = reply[..len].strip_prefix(SIMPLE);
+    body.map(<[u8]>::to_vec).ok_or_else(|| io::Error::other("not an A2S answer"))
+}
