@@ -1,12 +1,12 @@
 //! Who may run l4d2ctl, and as whom it goes on: root, which becomes left4me, or left4me itself.
 
-use nix::unistd::{User, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{User, geteuid};
 
 use super::PROGRAM;
 use super::hands::aside;
 use crate::base::names::shown;
 use crate::base::users::LEFT4ME;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, users};
 
 /// Refuses everybody else, with the line to use instead. Where there is no such user, as on a developer's machine, the
 /// file system's own permissions are all there is to protect.
@@ -39,8 +39,5 @@ pub(super) fn become_left4me() -> Result<()> {
         aside(&format!("{PROGRAM}: there is no user {LEFT4ME}: going on as root"));
         return Ok(());
     };
-    setgroups(&[user.gid])
-        .and_then(|()| setgid(user.gid))
-        .and_then(|()| setuid(user.uid))
-        .map_err(|errno| Error::not_permitted(format!("cannot become user {LEFT4ME}: {}", errno.desc())))
+    users::become_user(user.uid, user.gid)
 }

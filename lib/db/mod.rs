@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::base::{Result, files};
 
@@ -99,7 +99,14 @@ impl Db {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(in_file)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(in_file)?;
         let mut db = Self { connection, path: path.to_owned() };
-        db.configure(synchronous).map_err(in_file)?;
+        // A new file is switched to WAL by whoever comes first; SQLite does not call the busy handler for the others.
+        let mut tries = 0;
+        while let Err(error) = db.configure(synchronous) {
+            if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || !wait_for_lock(tries) {
+                return Err(in_file(error));
+            }
+            tries += 1;
+        }
         migrate::to_latest(&mut db.connection, path)?;
         Ok(db)
     }

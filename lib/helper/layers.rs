@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::directory::{Directory, unusable};
@@ -28,6 +28,15 @@ pub(super) struct Layer {
     pub path: PathBuf,
     /// Its directory.
     pub fd: OwnedFd,
+}
+
+/// A shared lock (flock(2)) on the instance's directory, until it is dropped.
+///
+/// # Errors
+/// Exit 3 when the server was not initialized.
+pub(super) fn lock(root: &Directory, server: &InstanceName) -> Result<Flock<OwnedFd>> {
+    let instance = root.enter("instances")?.enter(server.as_str())?;
+    Flock::lock(instance.fd, FlockArg::LockShared).map_err(|(_, errno)| unusable(&instance.path, errno))
 }
 
 /// The layers of `server`, topmost first, each checked and open.

@@ -23,6 +23,8 @@ use crate::process::mounts;
 pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     let game = users::ids(users::GAME)?;
     let directory = Directory::root(root)?;
+    // Until the mount stands, nobody changes a layer: whoever initializes holds the other side of this lock.
+    let _reading = layers::lock(&directory, server)?;
     let layers = layers::open(&directory, root, server)?;
     let source = source(server, &layers);
     let merged = umount::merged(&directory, server);

@@ -10,11 +10,13 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use clap::{CommandFactory as _, Parser};
+use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::names::ServerId;
-use crate::base::{Error, Result, clock, journal, notify};
+use crate::base::{Error, Result, clock, journal, notify, users};
 use crate::db::{Db, jobs, queue, servers};
+use crate::host::instance;
 use crate::host::units::Observed;
 use crate::queue::hands::{Connections, Hands, Places};
 use crate::queue::log::{self, Writer};
@@ -84,6 +86,9 @@ fn serve(cli: &Cli) -> Result<()> {
     // The poke is read before anything can fail: a datagram left in the socket would start us again and again.
     let mut wake = Wake::open(&cli.worker.worker_socket)?;
     let database = cli.paths.database();
+    // By hand, as root: what is written must belong to whom the data belongs to.
+    users::become_owner(database.parent().unwrap_or(&database))?;
+    umask(Mode::from_bits_truncate(instance::UMASK));
     let mut db = Db::open(&database)?;
     let _lock = lock::take(&database)?;
     db.stay()?;
