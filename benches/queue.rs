@@ -1,5 +1,5 @@
 //! What the queue costs: accepting a job, claiming from a long queue, writing log lines down, waking a watcher.
-//! `cargo bench --bench queue`. Figures are in docs/benchmarks.md.
+//! `cargo bench --bench queue`. Figures are in docs/development.md.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

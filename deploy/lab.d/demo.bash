@@ -33,7 +33,7 @@ lab_demo() {
     check_server "$lab" one
     check_server "$lab" two
     show "$lab" left4me server list
-    [[ ! $keep ]] || farewell "$lab" "$password"
+    [[ ! $keep ]] || farewell "$lab"
 }
 
 # show LAB COMMAND...: prints the command as the admin in the lab would type it, and runs it.
@@ -87,7 +87,6 @@ farewell() {
     cat <<END
 
 The lab runs until you end it.
-  web front   http://127.0.0.1:8000   user admin, password $2
   shell       deploy/lab exec $1 -- bash
   console     deploy/lab exec $1 -- journalctl -fu 'left4me-server@*'
   end         deploy/lab down $1

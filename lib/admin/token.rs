@@ -12,8 +12,9 @@ use crate::db::users;
 
 const EXAMPLES: &str = "\
 Examples:
-  TOKEN=$(left4me token create anna --name 'match bot')
-  curl -H \"Authorization: Bearer $TOKEN\" http://127.0.0.1:8000/api/servers";
+  left4me token create anna --name 'match bot'     prints the token, this once
+  left4me token list
+  left4me token revoke 3";
 
 /// The verbs of tokens.
 #[derive(Subcommand)]

@@ -7,7 +7,7 @@ use nix::unistd::{Gid, Uid, User, geteuid, setgid, setgroups, setuid};
 
 use super::{Error, Result};
 
-/// Runs worker, poller and web; owns the database and instances/.
+/// Runs the worker; owns the database and instances/.
 pub const LEFT4ME: &str = "left4me";
 /// Runs steamcmd; owns installation, steam and workshop_cache.
 pub const STEAM: &str = "left4me-steam";

@@ -204,9 +204,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
     let first = format!("first run `left4me-job enqueue delete --server {id} --wait`");
     let still = |why: String| Err(Error::conflict(format!("server {id} ('{}') {why}", server.name)));
     if let Some(job) = live_job(tx, id)? {
-        return still(format!(
-            "has job {job}, which has not ended: wait for it, or cancel it with `left4me-job cancel {job}`"
-        ));
+        return still(format!("has job {job}, which has not ended: wait for it with `left4me-job wait {job}`"));
     }
     if server.desired_state == DesiredState::Running {
         return still(format!("shall run: {first}"));

@@ -12,11 +12,8 @@ use crate::process::{Pass, Peer, Spec, Stage, Terminal};
 /// Units that have to be active, and those of them that have to be enabled.
 const ACTIVE: [&str; 4] = ["left4me.target", "left4me-worker.socket", "left4me-helper.socket", "left4me-runner.socket"];
 
-/// Units of parts that may not be installed: looked at only when they are.
-const ACTIVE_IF_THERE: [&str; 2] = ["left4me-poller.timer", "left4me-web.socket"];
-
 /// Services that come and go, and must not have failed.
-const NOT_FAILED: [&str; 3] = ["left4me-worker.service", "left4me-poller.service", "left4me-web.service"];
+const NOT_FAILED: [&str; 1] = ["left4me-worker.service"];
 
 /// What systemd says of one unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +40,7 @@ pub(super) fn check() -> Vec<Finding> {
 fn ask() -> Result<String> {
     let mut argv: Vec<_> = ["/usr/bin/systemctl", "show", "--no-pager"].map(Into::into).to_vec();
     argv.push("--property=Id,LoadState,ActiveState,Result,UnitFileState".into());
-    argv.extend(ACTIVE.iter().chain(&ACTIVE_IF_THERE).chain(&NOT_FAILED).map(Into::into));
+    argv.extend(ACTIVE.iter().chain(&NOT_FAILED).map(Into::into));
     let spec = Spec {
         argv,
         env: vec![("LANG".into(), "C.UTF-8".into())],
@@ -86,10 +83,6 @@ fn judge(units: &[Unit]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for unit in units {
         let name = unit.name.as_str();
-        let optional = !ACTIVE.contains(&name);
-        if optional && unit.load != "loaded" {
-            continue;
-        }
         if NOT_FAILED.contains(&name) {
             if unit.active == "failed" {
                 let advice = format!("see `journalctl -u {name}`, then as root: systemctl reset-failed {name}");
