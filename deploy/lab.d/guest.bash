@@ -207,13 +207,17 @@ enter() {
 
 in_guest() (enter "$1" root "${@:2}")
 
-boot_id() { in_guest "$1" cat /proc/sys/kernel/random/boot_id; }
+# glimpse NAME CMD...: the same for a guest that may be going down. Its systemd-shutdown stops all processes before it ends
+# them; nsenter stops itself along with its child, and nobody would ever wake it. timeout wakes what it ends.
+glimpse() { timeout --kill-after=1 5 "$self" exec "$1" -- "${@:2}"; }
+
+boot_id() { glimpse "$1" cat /proc/sys/kernel/random/boot_id; }
 
 # wait_running NAME BOOT-ID: until its systemd has started all it wants, in another boot than that.
 wait_running() {
     local name=$1 before=$2 is='' now='' deadline=$((SECONDS + ${LEFT4ME_LAB_TIMEOUT:-90}))
     while ((SECONDS < deadline)); do
-        is=$(in_guest "$name" systemctl is-system-running 2>/dev/null) || true
+        is=$(glimpse "$name" systemctl is-system-running 2>/dev/null) || true
         case $is in
             running | degraded)
                 now=$(boot_id "$name" 2>/dev/null) || now=$before
