@@ -1,0 +1,267 @@
+//! A lab as a value: up when it is made, down when it is dropped, whatever happened in between.
+
+use std::fmt;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// `deploy/lab exec` ends with it when the lab itself is at fault.
+const LAB_AT_FAULT: i32 = 125;
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The Debians that left4me supports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// 12
+    Bookworm,
+    /// 13
+    Trixie,
+}
+
+impl Suite {
+    fn as_str(self) -> &'static str {
+        match self {
+            Suite::Bookworm => "bookworm",
+            Suite::Trixie => "trixie",
+        }
+    }
+}
+
+/// A booted Debian with left4me in it.
+pub struct Lab {
+    name: String,
+    reaper: Option<Child>,
+}
+
+/// What a command in the lab came to.
+#[derive(Debug)]
+pub struct Output {
+    /// Its exit code.
+    pub code: i32,
+    /// What it printed, without the last line breaks.
+    pub stdout: String,
+    /// What it complained of.
+    pub stderr: String,
+    command: String,
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Output { code, stdout, stderr, command } = self;
+        write!(f, "# {command}\nexit code {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n---")
+    }
+}
+
+impl Output {
+    /// Panics, with all of it, unless it ended with `code`.
+    #[track_caller]
+    pub fn ends_with(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self}");
+        self
+    }
+
+    /// Panics unless it said something on standard error, on one line, that has all of `words`.
+    #[track_caller]
+    pub fn complains_of(self, words: &[&str]) -> Self {
+        assert_eq!(self.stderr.lines().count(), 1, "one line of complaint\n{self}");
+        for word in words {
+            assert!(self.stderr.contains(word), "a complaint about '{word}'\n{self}");
+        }
+        self
+    }
+}
+
+impl Lab {
+    /// Boots `suite`, installs the package that `tests/run` built, and puts the stand-ins in place.
+    #[track_caller]
+    pub fn up(suite: Suite) -> Self {
+        let (deb, standin) = (deb(), setting("LEFT4ME_TEST_STANDIN"));
+        let up = command(lab_script())
+            .args(["up", "--suite", suite.as_str(), "--deb"])
+            .arg(deb)
+            .arg("--standin")
+            .arg(standin)
+            .stdin(Stdio::null())
+            .output()
+            .expect("deploy/lab runs");
+        let complaint = String::from_utf8_lossy(&up.stderr);
+        assert!(up.status.success(), "deploy/lab up: {}\n{complaint}", up.status);
+        let name = String::from_utf8_lossy(&up.stdout).trim().to_owned();
+        let reaper = (std::env::var_os("LEFT4ME_TEST_KEEP").is_none()).then(|| reaper(&name));
+        Self { name, reaper }
+    }
+
+    /// Runs a command as root.
+    pub fn run(&self, argv: &[&str]) -> Output {
+        self.run_as("root", argv)
+    }
+
+    /// Runs a command as a user.
+    pub fn run_as(&self, user: &str, argv: &[&str]) -> Output {
+        self.run_with(user, argv, "")
+    }
+
+    /// Runs a command with something to read.
+    #[track_caller]
+    pub fn run_with(&self, user: &str, argv: &[&str], input: &str) -> Output {
+        let mut child = self
+            .exec(user, argv)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("deploy/lab runs");
+        // Whether a command reads what it is given is its own affair.
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).ok();
+        let output = child.wait_with_output().expect("an end of deploy/lab");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        let output = Output {
+            code: output.status.code().unwrap_or(-1),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+            command: argv.join(" "),
+        };
+        assert!(output.code != LAB_AT_FAULT, "the lab failed\n{output}");
+        output
+    }
+
+    /// What a command prints that has to succeed.
+    #[track_caller]
+    pub fn ok(&self, argv: &[&str]) -> String {
+        self.run(argv).ends_with(0).stdout
+    }
+
+    /// What a shell script prints that has to succeed.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> String {
+        self.ok(&["bash", "-euc", script])
+    }
+
+    /// Whether a shell's condition holds.
+    pub fn is(&self, condition: &str) -> bool {
+        self.run(&["bash", "-c", condition]).code == 0
+    }
+
+    /// Writes a file, for everybody to read.
+    #[track_caller]
+    pub fn write(&self, path: &str, text: &str) {
+        self.run_with("root", &["install", "-D", "-m", "644", "/dev/stdin", path], text).ends_with(0);
+    }
+
+    /// A property of a unit.
+    #[track_caller]
+    pub fn unit(&self, unit: &str, property: &str) -> String {
+        self.ok(&["systemctl", "show", "--value", "--property", property, unit])
+    }
+
+    /// A real reboot; returns when it is up again.
+    #[track_caller]
+    pub fn reboot(&self) {
+        let output = command(lab_script()).args(["reboot", &self.name]).stdin(Stdio::null()).output();
+        let output = output.expect("deploy/lab runs");
+        assert!(output.status.success(), "deploy/lab reboot: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn exec(&self, user: &str, argv: &[&str]) -> Command {
+        let mut exec = command(lab_script());
+        exec.args(["exec", "--user", user, &self.name, "--"]).args(argv);
+        exec
+    }
+
+    /// What helps to understand a failure.
+    fn tell_all(&self) {
+        for script in [
+            "systemctl --failed --no-pager --plain",
+            "systemctl list-units --all --no-pager --plain 'left4me*' 'l4d2*'",
+            "left4me server list; left4me-job list --limit 30",
+            "ls -la /var/lib/left4me /var/lib/left4me/* /run/left4me | head -n 60",
+            "journalctl --no-pager --lines 150 --output short-precise",
+        ] {
+            let output = self.exec("root", &["bash", "-c", script]).stdin(Stdio::null()).output();
+            let output = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+            eprintln!("---- {}# {script}\n{}", self.name, String::from_utf8_lossy(&output));
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.tell_all();
+        }
+        let Some(mut reaper) = self.reaper.take() else {
+            eprintln!("{} is kept: deploy/lab exec {} -- bash", self.name, self.name);
+            return;
+        };
+        drop(reaper.stdin.take());
+        let ended = reaper.wait();
+        if !ended.is_ok_and(|status| status.success()) {
+            eprintln!("{}: deploy/lab down failed", self.name);
+        }
+    }
+}
+
+/// Looks until `look` is content; panics with what it saw last when `deadline` has passed.
+#[track_caller]
+pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let begun = Instant::now();
+    loop {
+        match look() {
+            Ok(value) => return value,
+            Err(seen) if begun.elapsed() > deadline => panic!("{what}: not within {deadline:?}; last seen: {seen}"),
+            Err(_) => thread::sleep(LOOK_EVERY),
+        }
+    }
+}
+
+/// [`wait_for`] something that is so or not.
+#[track_caller]
+pub fn wait_until(what: &str, deadline: Duration, mut is_so: impl FnMut() -> bool) {
+    wait_for(what, deadline, || if is_so() { Ok(()) } else { Err("not so".to_owned()) });
+}
+
+/// Seconds.
+pub const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The package under test.
+pub fn deb() -> PathBuf {
+    setting("LEFT4ME_TEST_DEB")
+}
+
+fn setting(name: &str) -> PathBuf {
+    let value = std::env::var_os(name);
+    PathBuf::from(
+        value.unwrap_or_else(|| panic!("{name} is not set: tests/run builds what these tests need, and sets it")),
+    )
+}
+
+/// The checkout.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn lab_script() -> PathBuf {
+    repository().join("deploy/lab")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the tests' way to the lab")]
+pub fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    Command::new(program)
+}
+
+/// Ends the lab when its standard input closes: because the test is over, or because it was killed.
+fn reaper(name: &str) -> Child {
+    command("setsid")
+        .args(["sh", "-c", r#"cat; exec "$0" down "$1""#])
+        .args([lab_script().as_os_str(), name.as_ref()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("setsid runs")
+}

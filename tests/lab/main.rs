@@ -1,0 +1,51 @@
+//! left4me in real Debians, from the package on: what an administrator sees, in bookworm and in trixie.
+//!
+//! Each test is a story of one lab: a booted system with the package installed by apt, stand-ins for steamcmd and the
+//! game, and nothing else. `tests/run` builds those and runs the stories; by hand:
+//!
+//! ```text
+//! LEFT4ME_TEST_DEB=target/debian/left4me_….deb LEFT4ME_TEST_STANDIN=target/release/examples \
+//!     cargo nextest run --test lab -E 'test(bookworm::a_queued_start)'
+//! ```
+//!
+//! LEFT4ME_TEST_KEEP=1 leaves the labs standing (`deploy/lab list`). Nothing here sleeps and hopes: [`lab::wait_for`]
+//! looks until something is so, or its deadline has passed.
+#![forbid(unsafe_code)]
+
+mod crashes;
+mod demo;
+mod lab;
+mod package;
+mod queue;
+mod security;
+mod site;
+mod spine;
+mod steam;
+
+use lab::{Lab, Suite};
+
+/// Each story as a test of its own, once for each suite.
+macro_rules! stories {
+    ($($file:ident::$story:ident,)*) => {
+        mod bookworm {
+            $(#[test] fn $story() { super::$file::$story(&super::Lab::up(super::Suite::Bookworm)); })*
+        }
+        mod trixie {
+            $(#[test] fn $story() { super::$file::$story(&super::Lab::up(super::Suite::Trixie)); })*
+        }
+    };
+}
+
+stories! {
+    spine::a_queued_start_becomes_a_server_that_outlives_a_reboot,
+    queue::an_update_starts_again_what_ran_and_nothing_of_ours_stays_when_idle,
+    steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,
+    crashes::a_death_leaves_no_process_an_honest_job_and_a_working_queue,
+    security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
+    package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
+}
+
+#[test]
+fn the_demo_runs_from_a_checkout_to_its_end() {
+    demo::the_demo_runs_from_a_checkout_to_its_end();
+}
