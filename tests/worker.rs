@@ -203,7 +203,7 @@ fn a_stopped_worker_ends_its_commands_and_fails_their_jobs_as_worker_stopped() {
     assert!(alive(&marker).is_empty());
     let job = house.show(id);
     assert_eq!(job["state"], "failed");
-    assert!(job["error"].as_str().unwrap().contains("the worker is stopping"), "{job}");
+    assert!(job["error"].as_str().unwrap().starts_with("worker stopped"), "{job}");
     assert_eq!(house.state(waiting), JobState::Queued, "what had not begun waits for the next worker");
 }
 

@@ -127,6 +127,16 @@ pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> 
     find(connection, server).map(|server| server.id)
 }
 
+/// All servers' ids and display names, ascending by id.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn names(connection: &Connection) -> Result<Vec<(ServerId, String)>> {
+    let mut statement = connection.prepare_cached("SELECT id, name FROM servers ORDER BY id")?;
+    let rows = statement.query_map([], |row| Ok((ServerId(row.get(0)?), row.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// All servers' ids, ascending.
 ///
 /// # Errors

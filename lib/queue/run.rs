@@ -30,6 +30,8 @@ pub struct Work {
     pub server: Option<ServerId>,
     /// For `initialize`: what the server is made of, read when the task started.
     pub spec: Option<Result<Spec>>,
+    /// For `install-runtime`: all servers and their names, to say whose overlay is in the way.
+    pub names: Vec<(ServerId, String)>,
     /// For `start-if-ran`: what the stop task of the same server found.
     pub was_running: Option<bool>,
 }
@@ -98,7 +100,7 @@ fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()
     }
     let server = work.server.ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {
-        TaskKind::InstallRuntime => install(hands),
+        TaskKind::InstallRuntime => install(hands, work),
         TaskKind::Initialize => initialize(hands, work, server?),
         TaskKind::StartIfRan if work.was_running == Some(false) => {
             hands.note(Stream::Stdout, format!("server {} did not run before; it stays stopped", server?));
@@ -112,10 +114,14 @@ fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()
 }
 
 /// Changing a lower layer under a mount is undefined in the kernel's own words: so nothing may be mounted.
-fn install(hands: &TaskHands<'_>) -> Result<()> {
+fn install(hands: &TaskHands<'_>, work: &Work) -> Result<()> {
     let mounted = mounts::overlays_mounted(hands.root())?;
     if !mounted.is_empty() {
-        let names = mounted.iter().map(InstanceName::as_str).collect::<Vec<_>>().join(", ");
+        let told = |instance: &InstanceName| {
+            let known = work.names.iter().find(|(id, _)| InstanceName::from(*id) == *instance);
+            known.map_or_else(|| instance.to_string(), |(id, name)| format!("{id} ({name})"))
+        };
+        let names = mounted.iter().map(told).collect::<Vec<_>>().join(", ");
         return Err(Error::failed(format!(
             "the overlay of server {names} is mounted: stop it first, or enqueue update, which stops, installs and starts again"
         )));

@@ -261,6 +261,11 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
         (Ok(TaskKind::Initialize), Some(server)) => Some(servers::spec(tx, server)),
         _ => None,
     };
+    let names = match task.kind {
+        // Only for a message: when they cannot be read, ids will do.
+        Ok(TaskKind::InstallRuntime) => servers::names(tx).unwrap_or_default(),
+        _ => Vec::new(),
+    };
     let stop = job.tasks.iter().find(|other| other.kind == Ok(TaskKind::Stop) && other.server == task.server);
     Work {
         job: job.id,
@@ -269,6 +274,7 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
         kind: task.kind.clone(),
         server: task.server,
         spec,
+        names,
         was_running: stop.and_then(|stop| stop.was_running),
     }
 }
@@ -288,7 +294,7 @@ fn finish_jobs(
         if !done && !stuck {
             continue;
         }
-        let end = verdict(job, done);
+        let end = verdict(job, done, stopping);
         if !done {
             tasks::abandon(tx, job.id, STOPPED, now)?;
         }
@@ -320,7 +326,7 @@ struct Verdict {
     error: Option<String>,
 }
 
-fn verdict(job: &LiveJob, done: bool) -> Verdict {
+fn verdict(job: &LiveJob, done: bool, stopping: bool) -> Verdict {
     let failed = |exit_code, error: String| Verdict { state: JobState::Failed, exit_code, error: Some(error) };
     if let Err(word) = &job.operation {
         return failed(
@@ -340,7 +346,10 @@ fn verdict(job: &LiveJob, done: bool) -> Verdict {
     let states: Vec<_> = job.tasks.iter().map(|task| task.state).collect();
     let first_failed = job.tasks.iter().find(|task| task.state == TaskState::Failed);
     match (outcome(&states), first_failed) {
-        (JobState::Failed, Some(task)) => failed(task.exit_code, task.error.clone().unwrap_or_default()),
+        (JobState::Failed, Some(task)) => {
+            let why = task.error.clone().unwrap_or_default();
+            failed(task.exit_code, if stopping { format!("{STOPPED}: {why}") } else { why })
+        }
         (JobState::Succeeded, _) => Verdict { state: JobState::Succeeded, exit_code: 0, error: None },
         (state, _) => Verdict { state, exit_code: 1, error: None },
     }

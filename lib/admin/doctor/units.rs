@@ -129,12 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn a_unit_has_to_be_active_and_enabled_and_a_missing_optional_one_is_no_news() {
+    fn a_unit_has_to_be_active_and_enabled() {
         let text = "Result=success\nId=left4me-worker.socket\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\n\
                     Id=left4me-helper.socket\nLoadState=loaded\nActiveState=failed\nResult=trigger-limit-hit\n\n\
                     Id=left4me.target\nLoadState=loaded\nActiveState=active\nUnitFileState=disabled\n\n\
                     Id=left4me-runner.socket\nLoadState=not-found\nActiveState=inactive\n\n\
-                    Id=left4me-web.socket\nLoadState=not-found\nActiveState=inactive\n\n\
                     Id=left4me-worker.service\nLoadState=loaded\nActiveState=inactive\nResult=success\n";
         assert_eq!(
             judged(text),
