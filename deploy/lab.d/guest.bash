@@ -37,8 +37,11 @@ claim_name() {
     printf -v "$1" '%s' "$name"
 }
 
-# Two state directories may be in use at once; cgroups and machine names are the host's.
-taken() { [[ -e $state/$1 || -e $(cgroup_root)/left4me-lab-$1 ]]; }
+taken() { [[ -e $state/$1 ]]; }
+
+# host_name NAME: what the host calls it. Several state directories may be in use at once, each with a lab of the same
+# name; cgroups and machine names are the host's.
+host_name() { printf '%s-%s' "$1" "$(printf '%s' "$state" | cksum | cut -d' ' -f1)"; }
 
 make_guest() {
     local name=$1 dir=$state/$1
@@ -54,7 +57,8 @@ make_guest() {
 # start_guest NAME: the boot loop outlives this command, and holds none of its descriptors. On
 # return it runs, and its cgroup is on record, so that remove_guest can always end it.
 start_guest() {
-    local name=$1 dir=$state/$1 base unit=left4me-lab-$1
+    local name=$1 dir=$state/$1 base unit
+    unit=left4me-lab-$(host_name "$1")
     if on_systemd; then
         systemd-run --quiet --collect --unit="$unit" --property=Delegate=yes \
             --property="StandardOutput=append:$dir/log" --property="StandardError=append:$dir/log" \
@@ -155,7 +159,8 @@ share_controllers() {
 boot() (
     name=$1 dir=$state/$1
     echo "$BASHPID" >"$2/cgroup.procs"
-    nspawn=(systemd-nspawn --quiet --settings=no --directory="$dir/rootfs" --machine="$name"
+    nspawn=(systemd-nspawn --quiet --settings=no --directory="$dir/rootfs" --machine="$(host_name "$name")"
+        --hostname="$name"
         --register=no --keep-unit --boot --console=pipe --link-journal=no --timezone=off)
     case $(<"$dir/network") in
         private) nspawn+=(--private-network --resolv-conf=off) ;;
