@@ -159,7 +159,7 @@ fn a_missing_or_unusable_steamcmd_is_one_clear_line_and_exit_69() {
         prepare(&root);
         let heard = install(&root);
         assert_eq!(heard.ending(), (69, "exit", "empty"), "{heard:?}");
-        assert_eq!((heard.stderr.len(), heard.started), (1, 0), "{heard:?}");
+        assert_eq!((heard.errors.len(), heard.started), (1, 0), "{heard:?}");
         assert!(heard.complains("LEFT4ME_STEAMCMD") && heard.complains("steam/steamcmd.sh"), "{heard:?}");
     }
     let root = Root::new();

@@ -258,6 +258,52 @@ fn a_row_that_no_program_would_write_fails_that_job_only() {
 }
 
 #[test]
+fn an_unknown_operation_does_nothing_whatever_tasks_it_has() {
+    let house = House::with_servers(1);
+    let id = house.enqueue(&["initialize", "--server", "1"]);
+    house.db().connection().execute("UPDATE jobs SET operation = 'explode'", []).unwrap();
+    house.drain();
+    let job = house.show(id);
+    assert_eq!((job["state"].as_str(), job["tasks"][0]["state"].as_str()), (Some("failed"), Some("skipped")), "{job}");
+    assert!(!house.root.join("instances/1").exists());
+}
+
+#[test]
+fn a_row_with_bytes_that_are_no_text_fails_alone_and_everything_else_can_be_read() {
+    let house = House::with_servers(1);
+    let bad = house.enqueue(&["initialize", "--server", "1"]);
+    let good = house.enqueue(&["initialize", "--server", "1"]);
+    house
+        .db()
+        .connection()
+        .execute("UPDATE jobs SET operation = CAST(x'ff41' AS TEXT) WHERE id = ?1", [bad.0])
+        .unwrap();
+    house.drain();
+    assert_eq!((house.state(bad), house.state(good)), (JobState::Failed, JobState::Succeeded));
+    let (code, out, err) = house.job(&["list"]);
+    assert!(code == 0 && out.contains("failed"), "{out}{err}");
+}
+
+#[test]
+fn recovery_tells_the_server_what_failed() {
+    let house = House::with_servers(1);
+    let id = house.enqueue(&["stop", "--server", "1"]);
+    // What a worker leaves that dies in the middle.
+    house
+        .db()
+        .connection()
+        .execute_batch(
+            "UPDATE jobs SET state = 'running', started_at = 1, worker_id = 'dead';
+             UPDATE tasks SET state = 'running', started_at = 1;",
+        )
+        .unwrap();
+    house.drain();
+    assert_eq!(house.state(id), JobState::Failed);
+    let error = servers::get(house.db().connection(), ServerId(1)).unwrap().unwrap().last_error.unwrap();
+    assert!(error.contains("died"), "{error}");
+}
+
+#[test]
 fn initialize_writes_the_instance_and_its_line() {
     let house = House::with_servers(1);
     let id = house.enqueue(&["initialize", "--server", "S1"]);

@@ -43,7 +43,9 @@ pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCo
     leave_running_on_interrupt(vec![job]);
     let connection = context.db.connection();
     let mut watch = Watch::new(context.db.path())?;
-    let mut progress = Progress::new(options.style == Style::Lines && std::io::stderr().is_terminal());
+    let mut progress = Progress::new(
+        options.style == Style::Lines && std::io::stderr().is_terminal() && std::io::stdout().is_terminal(),
+    );
     let mut after = options.after;
     loop {
         // The state first: when it is terminal, every line is there already.

@@ -9,6 +9,7 @@ use crate::base::table::Table;
 use crate::base::{Result, clock, output};
 use crate::cli::Context;
 use crate::cli::list::{servers_of, took};
+use crate::db::cancellations::{self, Cancellation};
 use crate::db::jobs::{self, Job};
 use crate::db::runners::{self, Runner};
 use crate::db::tasks::Task;
@@ -29,12 +30,18 @@ struct Whole {
     #[serde(flatten)]
     job: Job,
     runners: Vec<Runner>,
+    cancellations: Vec<Cancellation>,
 }
 
 /// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
-    let whole =
-        context.db.read(|tx| Ok(Whole { job: jobs::get(tx, args.id)?, runners: runners::of_job(tx, args.id)? }))?;
+    let whole = context.db.read(|tx| {
+        Ok(Whole {
+            job: jobs::get(tx, args.id)?,
+            runners: runners::of_job(tx, args.id)?,
+            cancellations: cancellations::of_job(tx, args.id)?,
+        })
+    })?;
     if args.json {
         output::json(&whole)?;
     } else {
@@ -44,7 +51,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
 }
 
 fn print(whole: &Whole) -> Result<()> {
-    let Whole { job, runners } = whole;
+    let Whole { job, runners, .. } = whole;
     let now = clock::now_ms();
     let position = job.queue_position.map_or_else(String::new, |position| format!(", number {position} in the queue"));
     let mut facts = vec![

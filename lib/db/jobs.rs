@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Error, Result};
 use crate::db::tasks::{self, Task};
+use crate::db::{text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::plan::Plan;
@@ -118,18 +119,18 @@ const COLUMNS: &str =
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
         id: JobId(row.get(0)?),
-        operation: row.get(1)?,
+        operation: text(row, 1)?,
         servers: Vec::new(),
         server_names: Vec::new(),
         state: parse_state(row, 2)?,
         queue_position: None,
-        requested_by: row.get(3)?,
+        requested_by: text(row, 3)?,
         retry_of: row.get::<_, Option<i64>>(4)?.map(JobId),
         created_at: row.get(5)?,
         started_at: row.get(6)?,
         finished_at: row.get(7)?,
         exit_code: row.get(8)?,
-        error: row.get(9)?,
+        error: text_or_null(row, 9)?,
         tasks: Vec::new(),
     })
 }
@@ -151,7 +152,7 @@ fn complete(connection: &Connection, job: &mut Job, with_tasks: bool) -> Result<
     let mut rows = statement.query([job.id.0])?;
     while let Some(row) = rows.next()? {
         job.servers.push(ServerId(row.get(0)?));
-        job.server_names.push(row.get(1)?);
+        job.server_names.push(text_or_null(row, 1)?);
     }
     if job.state == JobState::Queued {
         job.queue_position = Some(queue_position(connection, job.id)?);
@@ -265,7 +266,7 @@ const CANDIDATE: &str =
     "j.id, j.operation, (SELECT group_concat(t.server_id) FROM job_targets t WHERE t.job_id = j.id)";
 
 fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
-    let operation = row.get_ref(1)?.as_str()?.parse::<Operation>();
+    let operation = text(row, 1)?.parse::<Operation>();
     let servers = match row.get_ref(2)?.as_str_or_null()? {
         Some(list) => list.split(',').filter_map(|id| id.parse().ok().map(ServerId)).collect(),
         None => Vec::new(),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::{JobId, TaskId};
+use crate::db::text;
 use crate::wire::Stream;
 
 /// Lines kept from a log's beginning, and from its end, once it has grown past both together.
@@ -80,7 +81,7 @@ pub fn after(connection: &Connection, job: JobId, after: i64, limit: u32) -> Res
             at: row.get(1)?,
             stream: if row.get_ref(2)?.as_str()? == Stream::Stderr.as_str() { Stream::Stderr } else { Stream::Stdout },
             task_id: row.get::<_, Option<i64>>(3)?.map(TaskId),
-            line: row.get(4)?,
+            line: text(row, 4)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

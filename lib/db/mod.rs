@@ -10,6 +10,7 @@
 //!   refused untouched.
 
 pub mod blueprints;
+pub mod cancellations;
 pub mod error;
 pub mod events;
 pub mod jobs;
@@ -175,6 +176,19 @@ impl Db {
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             tracing::debug!(%error, "no checkpoint");
         }
+    }
+}
+
+/// A text column, whatever bytes somebody has put there: one damaged row must not stop whoever reads the others.
+fn text(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
+    Ok(String::from_utf8_lossy(row.get_ref(column)?.as_bytes()?).into_owned())
+}
+
+/// The same for a column that may be NULL.
+fn text_or_null(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    match row.get_ref(column)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => text(row, column).map(Some),
     }
 }
 

@@ -127,6 +127,16 @@ pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> 
     find(connection, server).map(|server| server.id)
 }
 
+/// Whether a server shall run. False for one that is gone.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn is_wanted(connection: &Connection, id: ServerId) -> Result<bool> {
+    Ok(connection
+        .prepare_cached("SELECT 1 FROM servers WHERE id = ?1 AND desired_state = 'running'")?
+        .exists([id.0])?)
+}
+
 /// All servers' ids and display names, ascending by id.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
+use crate::db::{text, text_or_null};
 use crate::domain::plan::Plan;
 use crate::domain::task::{Needs, TaskState};
 
@@ -66,14 +67,14 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
     })?;
     Ok(Task {
         id: TaskId(row.get(0)?),
-        kind: row.get(1)?,
+        kind: text(row, 1)?,
         server: row.get::<_, Option<i64>>(2)?.map(ServerId),
         state,
         depends_on: Vec::new(),
         started_at: row.get(4)?,
         finished_at: row.get(5)?,
         exit_code: row.get(6)?,
-        error: row.get(7)?,
+        error: text_or_null(row, 7)?,
         was_running: row.get(8)?,
         needs: Vec::new(),
     })
@@ -171,6 +172,18 @@ pub fn abandon(tx: &Connection, job: JobId, why: &str, now: i64) -> Result<()> {
     )?
     .execute(params![job.0, why, now])?;
     Ok(())
+}
+
+/// The servers of a job's tasks that are under way.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn running_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND state = 'running'",
+    )?;
+    let rows = statement.query_map([job.0], |row| row.get(0).map(ServerId))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The servers of a job's tasks that began: those whose state may have changed.

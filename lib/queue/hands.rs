@@ -15,7 +15,7 @@ use crate::host::units::{self, Observed, Sink};
 use crate::queue::log::{Log, RunnerToken};
 use crate::queue::run::Ended;
 use crate::wire::client::Canceller;
-use crate::wire::{Cancel, EndedBy, HelperRequest, RunnerRequest, Started, Stream};
+use crate::wire::{Cancel, EndedBy, HelperRequest, RunnerRequest, Started, Stream, Tree};
 
 /// Where the worker's hands are.
 #[derive(Clone, Debug)]
@@ -197,6 +197,11 @@ impl TaskHands<'_> {
 /// Whether a command that has ended did well.
 fn verdict(verb: &str, end: End, last_error: Option<String>, stopping: bool) -> Result<()> {
     let code = end.exit.unwrap_or(1);
+    if end.tree == Some(Tree::Left) {
+        return Err(Error::failed(format!(
+            "{verb}: a process of it could not be ended; see `systemctl status` of its unit"
+        )));
+    }
     if code == 0 && end.ended_by != Some(EndedBy::Terminate) && end.ended_by != Some(EndedBy::Kill) {
         return Ok(());
     }

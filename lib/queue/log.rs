@@ -26,7 +26,9 @@ const BATCH: usize = 256;
 const QUEUE: usize = 64;
 /// After a failed write, the next try.
 const RETRY: Duration = Duration::from_secs(1);
-/// A long log is trimmed each time it has grown by so many lines past its limit.
+/// More lines than this are too long a log.
+const LIMIT: i64 = logs::KEEP_HEAD + logs::KEEP_TAIL;
+/// A long log is trimmed, besides at its job's end, each time it has grown by so many lines past its limit.
 const SLACK: i64 = 10_000;
 
 /// What the writer is told.
@@ -262,7 +264,13 @@ impl<E> State<E> {
                             runners::end(tx, row, *end, *at)?;
                         }
                     }
-                    Message::Ended(_) | Message::Forget(_) => {}
+                    Message::Forget(job) => {
+                        let next = seqs.get(job).or_else(|| next_seq.get(job)).copied().unwrap_or(0);
+                        if next - 1 > LIMIT {
+                            logs::leave_out_middle(tx, *job, next - logs::KEEP_TAIL, clock::now_ms())?;
+                        }
+                    }
+                    Message::Ended(_) => {}
                 }
             }
             Ok(())
@@ -292,7 +300,6 @@ fn insert_lines(
     mut seq: i64,
     lines: &[(Stream, String)],
 ) -> Result<i64> {
-    const LIMIT: i64 = logs::KEEP_HEAD + logs::KEEP_TAIL;
     for (stream, line) in lines {
         logs::insert(tx, job, seq, at, *stream, Some(task), cut(line))?;
         if seq > LIMIT && (seq - LIMIT) % SLACK == 0 {

@@ -1,14 +1,15 @@
 //! What a worker does first, once it holds the lock: whoever ran the live jobs is dead. They are ended, never run
 //! again by themselves; their servers are looked at anew; and nothing of theirs may still run when the queue goes on.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
 use crate::db::events::{self, NewEvent};
-use crate::db::{Db, jobs, logs, runners, tasks};
+use crate::db::{Db, jobs, logs, runners, servers, tasks};
 use crate::domain::job::JobState;
+use crate::process::mounts;
 use crate::wire::Stream;
 
 /// The line that a job gets whose worker died.
@@ -38,6 +39,9 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
         runners::end_all_open(tx, now)?;
         for job in jobs::live_candidates(tx)? {
             recovered.servers.extend(tasks::started_servers(tx, job.id)?);
+            for server in tasks::running_servers(tx, job.id)? {
+                servers::set_last_error(tx, server, Some(WHY), now)?;
+            }
             tasks::abandon(tx, job.id, "the worker died", now)?;
             logs::append(tx, job.id, now, Stream::Stderr, &format!("left4me: {WHY}"))?;
             let Some(state) = jobs::recover(tx, job.id, WHY, now)? else { continue };
@@ -78,6 +82,9 @@ pub fn wait_for_the_dead(control_groups: &[String], patience: Duration, mut mean
 fn is_populated(group: &str) -> bool {
     let unit = Path::new(group).ancestors().find(|path| path.extension().is_some_and(|end| end == "service"));
     let Some(unit) = unit.and_then(|path| path.strip_prefix("/").ok()) else { return false };
-    let events = PathBuf::from("/sys/fs/cgroup").join(unit).join("cgroup.events");
+    // Not always /sys/fs/cgroup: a hybrid host has the unified tree beside the old ones.
+    let tree = mounts::all().ok().and_then(|all| all.into_iter().find(|mount| mount.kind == "cgroup2"));
+    let Some(tree) = tree else { return false };
+    let events = tree.point.join(unit).join("cgroup.events");
     fs_err::read_to_string(events).is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
 }

@@ -30,6 +30,8 @@ pub struct Work {
     pub server: Option<ServerId>,
     /// For `initialize`: what the server is made of, read when the task started.
     pub spec: Option<Result<Spec>>,
+    /// For a `stop` of an update: the server shall run, whatever it does now.
+    pub wanted: bool,
     /// For `install-runtime`: all servers and their names, to say whose overlay is in the way.
     pub names: Vec<(ServerId, String)>,
     /// For `start-if-ran`: what the stop task of the same server found.
@@ -107,7 +109,7 @@ fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()
             Ok(())
         }
         TaskKind::Start | TaskKind::StartIfRan => start(hands, server?, ended),
-        TaskKind::Stop => stop(hands, server?, ended),
+        TaskKind::Stop => stop(hands, work, server?, ended),
         TaskKind::PurgeUpper => hands.purge(&server?.into()),
         TaskKind::PurgeInstance => purge_instance(hands, server?),
     }
@@ -176,10 +178,11 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
     Ok(())
 }
 
-fn stop(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
+fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
     let before = hands.show(&instance)?.actual;
-    ended.was_running = Some(matches!(before, ActualState::Running | ActualState::Starting | ActualState::Stopping));
+    let ran = matches!(before, ActualState::Running | ActualState::Starting | ActualState::Stopping);
+    ended.was_running = Some(ran || work.wanted);
     let disabled = hands.disable(&instance);
     if let Ok(observed) = hands.show(&instance) {
         ended.observed = Some((server, observed));

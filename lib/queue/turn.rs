@@ -7,7 +7,7 @@
 use rusqlite::Connection;
 
 use crate::base::names::{JobId, ServerId, TaskId};
-use crate::base::{Error, Result};
+use crate::base::{Error, Exit, Result};
 use crate::db::events::{self, NewEvent};
 use crate::db::{Db, jobs, servers, tasks};
 use crate::domain::job::{JobState, outcome};
@@ -115,7 +115,12 @@ impl Engine {
             if !stopping {
                 let free = self.slots.saturating_sub(running(&live) + ready(&live));
                 for id in claim::claim(tx, &self.worker, free, now)? {
-                    live.push(load(tx, id, now)?);
+                    match load(tx, id, now) {
+                        Ok(job) => live.push(job),
+                        // The database itself: the whole turn is tried again.
+                        Err(error) if error.exit == Exit::Unavailable => return Err(error),
+                        Err(error) => result.finished.push(fail_unreadable(tx, id, &self.worker, &error, now)?),
+                    }
                 }
                 result.begin = begin(tx, &mut live, self.slots, now)?;
                 // A claimed job that has nothing to do (an unknown operation) ends at once.
@@ -239,7 +244,8 @@ fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
 fn begin(tx: &Connection, live: &mut [LiveJob], slots: usize, now: i64) -> Result<Vec<Work>> {
     let mut free = slots.saturating_sub(running(live));
     let mut begin = Vec::new();
-    for job in live.iter_mut() {
+    // What an unknown operation may do is unknown, whatever tasks somebody has put there.
+    for job in live.iter_mut().filter(|job| job.operation.is_ok()) {
         for at in 0..job.tasks.len() {
             if free == 0 {
                 return Ok(begin);
@@ -267,6 +273,10 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
         _ => Vec::new(),
     };
     let stop = job.tasks.iter().find(|other| other.kind == Ok(TaskKind::Stop) && other.server == task.server);
+    // An update that was interrupted has left its servers stopped, and its retry must bring them back: for an update a
+    // server that shall run counts as one that ran.
+    let wanted = matches!((&job.operation, &task.kind, task.server), (Ok(Operation::Update), Ok(TaskKind::Stop), Some(server))
+        if servers::is_wanted(tx, server).unwrap_or(false));
     Work {
         job: job.id,
         task: task.id,
@@ -274,6 +284,7 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
         kind: task.kind.clone(),
         server: task.server,
         spec,
+        wanted,
         names,
         was_running: stop.and_then(|stop| stop.was_running),
     }
@@ -290,18 +301,22 @@ fn finish_jobs(
     let mut finished = Vec::new();
     for job in live.iter() {
         let done = job.tasks.iter().all(|task| task.state.is_terminal());
-        let stuck = stopping && !job.tasks.iter().any(|task| task.state == TaskState::Running);
+        let hopeless = stopping || job.operation.is_err();
+        let stuck = hopeless && !job.tasks.iter().any(|task| task.state == TaskState::Running);
         if !done && !stuck {
             continue;
         }
         let end = verdict(job, done, stopping);
         if !done {
-            tasks::abandon(tx, job.id, STOPPED, now)?;
+            tasks::abandon(tx, job.id, end.error.as_deref().unwrap_or(STOPPED), now)?;
         }
         let finish = jobs::Finish { state: end.state, exit_code: end.exit_code, error: end.error.as_deref() };
         if !jobs::finish(tx, job.id, worker, &finish, now)? {
-            // Somebody else has ended it, or it is being cancelled: whoever did that has written it down.
-            tracing::warn!(job_id = job.id.0, "the job had ended already");
+            // Somebody else has ended it or wants it ended. This worker, which holds the lock, runs nothing of it any more.
+            let state = jobs::recover(tx, job.id, "ended by somebody else while it ran", now)?;
+            tracing::warn!(job_id = job.id.0, ?state, "job {} was not ours to finish", job.id);
+            finished.push((job.id, state.unwrap_or(end.state)));
+            continue;
         }
         let kind = format!("job.{}", end.state);
         let detail = end.error.as_deref().unwrap_or("");
@@ -318,6 +333,19 @@ fn finish_jobs(
     }
     live.retain(|job| !finished.iter().any(|(id, _)| *id == job.id));
     Ok(finished)
+}
+
+/// A job whose rows cannot be read fails by itself, so that it does not stop those behind it.
+fn fail_unreadable(tx: &Connection, id: JobId, worker: &str, error: &Error, now: i64) -> Result<(JobId, JobState)> {
+    let why = format!("its rows cannot be read: {error}");
+    tasks::abandon(tx, id, &why, now)?;
+    jobs::finish(tx, id, worker, &jobs::Finish { state: JobState::Failed, exit_code: 1, error: Some(&why) }, now)?;
+    events::add(
+        tx,
+        now,
+        &NewEvent { kind: "job.failed", actor: "left4me-worker", job: Some(id), detail: &why, ..NewEvent::default() },
+    )?;
+    Ok((id, JobState::Failed))
 }
 
 struct Verdict {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use nix::fcntl::{Flock, FlockArg};
@@ -40,6 +40,11 @@ enum Attempt {
     GivenUp(Error),
 }
 
+/// How much longer than the grace a dying steamcmd may hold the lock.
+const LOCK_MARGIN: Duration = Duration::from_secs(6);
+/// Between two looks at the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(200);
+
 /// Installs or updates the game in ROOT/installation.
 ///
 /// # Errors
@@ -49,7 +54,10 @@ pub(super) fn run(stage: &mut Stage, settings: &Settings) -> Result<Outcome> {
     let root = settings.paths.root.as_path();
     let steamcmd = settings.steamcmd.clone().unwrap_or_else(|| root.join("steam/steamcmd.sh"));
     executable(&steamcmd)?;
-    let _lock = lock(root)?;
+    let _lock = match lock(stage, root, settings.grace.duration() + LOCK_MARGIN)? {
+        Turn::Mine(lock) => lock,
+        Turn::Ended(outcome) => return Ok(outcome),
+    };
     refuse_while_mounted(root)?;
     let mut install = Install { stage, root, steamcmd };
     let (first, _) = install.steamcmd(Pass::Prime)?;
@@ -219,16 +227,35 @@ fn executable(steamcmd: &Path) -> Result<()> {
     Err(Error::unavailable(format!("steamcmd: {} {why}: install it there or set LEFT4ME_STEAMCMD", steamcmd.display())))
 }
 
-/// One steamcmd at a time per user: two of them damage each other's state.
-fn lock(root: &Path) -> Result<Flock<File>> {
+/// Whose turn it is.
+enum Turn {
+    Mine(Flock<File>),
+    /// The client went away, or had us end, while we waited.
+    Ended(Outcome),
+}
+
+/// One steamcmd at a time per user: two of them damage each other's state. The one before may still be ending, when its
+/// worker died: so long this one waits.
+fn lock(stage: &mut Stage, root: &Path, patience: Duration) -> Result<Turn> {
     let path = root.join("steam/.left4me-install.lock");
-    let file = fs::OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => {
-            Error::conflict(format!("another installation is under way: it holds {}", path.display()))
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
+    let until = Instant::now() + patience;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Turn::Mine(lock)),
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < until => file,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                let words = format!("another installation is under way: it holds {}", path.display());
+                return Err(Error::conflict(words));
+            }
+            Err((_, errno)) => {
+                return Err(Error::failed(format!("cannot lock {}: {}", path.display(), errno.desc())));
+            }
+        };
+        if let Some(outcome) = stage.pause(LOCK_PAUSE) {
+            return Ok(Turn::Ended(outcome));
         }
-        errno => Error::failed(format!("cannot lock {}: {}", path.display(), errno.desc())),
-    })
+    }
 }
 
 /// Changing a lower layer under a mounted overlay is undefined in the kernel's own words.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use nix::unistd::Uid;
 
-use crate::base::{Error, config, journal, notify, users};
+use crate::base::{Error, Exit, config, journal, notify, users};
 use crate::process::{Outcome, Stage, door};
 use crate::wire::{RunnerRequest, Stream, Tree};
 
@@ -56,12 +56,16 @@ pub fn main() -> ExitCode {
     let result = match request {
         RunnerRequest::Install {} => install::run(&mut stage, &settings),
     };
-    // A reason is a line of the log like any other: whoever reads the log shall find it there.
-    let outcome = result.unwrap_or_else(|error| {
-        stage.say(Stream::Stderr, &error.to_string());
-        Outcome::exit(error.exit.code().into())
-    });
+    // steamcmd's failure is a line of the log like any other, with steamcmd's own code; all else is our refusal.
+    let result = match result {
+        Err(error) if matches!(error.exit, Exit::Foreign(_)) => {
+            stage.say(Stream::Stderr, &error.to_string());
+            Ok(Outcome::exit(error.exit.code().into()))
+        }
+        other => other,
+    };
+    let left = matches!(&result, Ok(outcome) if outcome.tree == Tree::Left);
     // The code is the client's; ours says only whether the unit did its work.
-    let _ = stage.end(Ok(outcome));
-    if outcome.tree == Tree::Left { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let _ = stage.end(result);
+    if left { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

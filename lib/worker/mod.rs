@@ -106,10 +106,12 @@ fn serve(cli: &Cli) -> Result<()> {
 
     let (mut worker, writer) = Worker::start(cli, db, &wake)?;
     worker.look_at(recovered.servers);
-    let result = worker.work(&mut wake);
+    // When commands would not end, their threads still hold the log: the process goes without waiting for them, and
+    // whoever starts next mends what is left.
+    worker.work(&mut wake)?;
     notify::stopping("leaving");
     worker.leave(writer);
-    result
+    Ok(())
 }
 
 /// A server that was looked at anew, and what it was found to be.
@@ -121,6 +123,8 @@ struct Worker {
     hands: Hands,
     ended: Receiver<Ended>,
     looked: (Sender<Looked>, Receiver<Looked>),
+    /// Looked at, and not written down yet.
+    seen: Vec<Looked>,
     looking: usize,
     idle: Duration,
     grace: Duration,
@@ -154,6 +158,7 @@ impl Worker {
             hands,
             ended,
             looked: channel(),
+            seen: Vec::new(),
             looking: 0,
             idle: Duration::from_secs(cli.idle_seconds.into()),
             grace: cli.grace.duration(),
@@ -190,7 +195,8 @@ impl Worker {
                 if left.is_zero() && !wake.is_pending() && !self.has_claimable() {
                     return Ok(());
                 }
-                wait = wait.min(left);
+                // Something waits that could not be claimed: a look now and then is enough.
+                wait = wait.min(if left.is_zero() { STATUS_PAUSE } else { left });
             }
             if let Stopping::Ending { deadline, killed } = stopping {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -203,6 +209,7 @@ impl Worker {
                 wait = wait.min(left);
             }
             if wake.wait(wait)? == Event::Stop {
+                wake.leave_pokes();
                 stopping = self.stop(stopping);
             }
         }
@@ -279,17 +286,19 @@ impl Worker {
     }
 
     fn write_looked(&mut self) -> Result<()> {
-        let looked: Vec<_> = self.looked.1.try_iter().collect();
-        if looked.is_empty() {
+        self.seen.extend(self.looked.1.try_iter());
+        if self.seen.is_empty() {
             return Ok(());
         }
-        self.looking = self.looking.saturating_sub(looked.len());
         self.db.write(|tx| {
-            for (server, seen) in &looked {
+            for (server, seen) in &self.seen {
                 servers::set_actual(tx, *server, seen.actual, Some(&seen.sub), seen.enabled, clock::now_ms())?;
             }
             Ok(())
-        })
+        })?;
+        self.looking = self.looking.saturating_sub(self.seen.len());
+        self.seen.clear();
+        Ok(())
     }
 
     /// The first SIGTERM ends the commands, the second kills them.

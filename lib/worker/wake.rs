@@ -33,6 +33,8 @@ pub struct Wake {
     watch: Option<Watch>,
     signals: SignalFd,
     bell: Arc<EventFd>,
+    /// Whether pokes are left in the socket.
+    deaf: bool,
     /// The socket's path, when it is ours to remove.
     bound: Option<PathBuf>,
 }
@@ -63,7 +65,7 @@ impl Wake {
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(io)?;
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(io)?;
         let socket = notify::passed_socket().map(UnixDatagram::from);
-        let wake = Self { socket, watch: None, signals, bell: Arc::new(bell), bound: None };
+        let wake = Self { socket, watch: None, signals, bell: Arc::new(bell), deaf: false, bound: None };
         if let Some(socket) = &wake.socket {
             socket.set_nonblocking(true).map_err(|error| Error::from(error).within(path.display()))?;
         }
@@ -105,6 +107,12 @@ impl Wake {
         Bell(Arc::clone(&self.bell))
     }
 
+    /// Leaves pokes in the socket from now on: for a worker that claims nothing more. systemd, which holds the socket too,
+    /// starts the next one for them.
+    pub fn leave_pokes(&mut self) {
+        self.deaf = true;
+    }
+
     /// Whether a poke is in the socket.
     #[must_use]
     pub fn is_pending(&self) -> bool {
@@ -123,7 +131,7 @@ impl Wake {
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
         ];
-        fds.extend(self.socket.as_ref().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
+        fds.extend(self.heard().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.watch.as_ref().and_then(Watch::descriptor).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // Rounded up, so that the last wait before a deadline does not spin.
         let ms = if self.socket.is_none() { time.min(SAFETY) } else { time }.as_millis() + 1;
@@ -139,9 +147,13 @@ impl Wake {
         Ok(if told_to_stop { Event::Stop } else { Event::Work })
     }
 
+    fn heard(&self) -> Option<&UnixDatagram> {
+        self.socket.as_ref().filter(|_| !self.deaf)
+    }
+
     fn drain(&self) {
         let mut byte = [0_u8; 16];
-        if let Some(socket) = &self.socket {
+        if let Some(socket) = self.heard() {
             while socket.recv(&mut byte).is_ok() {}
         }
         // An empty bell answers EAGAIN.
