@@ -302,6 +302,8 @@ fn a_server_has_the_contracts_json() {
         "id": 1, "name": "Friday", "user": "anna", "port": 27000, "blueprint": "plain",
         "unit": "left4me-server@1.service", "desired_state": "stopped", "actual_state": "unknown",
         "actual_sub_state": null, "actual_state_updated_at": null, "last_error": null, "enabled": null,
+        // Beyond the contract: how it came to be so.
+        "actual_since": null, "restarts": 0, "last_end": null, "drift": null, "version": 1,
     });
     assert_eq!(house.run(&["server", "show", "Friday", "--json"]).json(), expected);
     assert_eq!(house.run(&["server", "list", "--json"]).json(), json!([expected]));
@@ -309,6 +311,60 @@ fn a_server_has_the_contracts_json() {
     let shown = house.run(&["server", "show", "1", "--json"]).json();
     assert_eq!((&shown["enabled"], &shown["actual_state_updated_at"]), (&json!(true), &json!(5)));
     assert!(house.run(&["server", "list"]).done().contains("Friday"));
+}
+
+#[test]
+fn a_drift_is_shown_with_its_cause_and_with_what_ends_it() {
+    let house = House::with_users();
+    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
+    house.sql(
+        "UPDATE servers SET desired_state = 'running', actual_state = 'failed', enabled = 1, last_end = 'exit code 3',
+             drift = 'down', drift_since = 86400000, drift_why = 'exit code 3'",
+    );
+    assert!(house.run(&["server", "list"]).done().contains("down: exit code 3"));
+    let drift = &house.run(&["server", "show", "1", "--json"]).json()["drift"];
+    assert_eq!(drift, &json!({ "kind": "down", "since": 86_400_000, "why": "exit code 3" }));
+    let shown = house.run(&["server", "show", "1"]).done();
+    assert!(shown.contains("shall run, but is failed, since 1970-01-02") && shown.contains("`start` it"), "{shown}");
+}
+
+#[test]
+fn a_unit_without_a_server_is_told_with_what_ends_it() {
+    let house = House::with_users();
+    house.sql("INSERT INTO orphans VALUES ('77', 1, 'running', 5)");
+    let listed = house.run(&["server", "list"]);
+    assert!(listed.err.contains("left4me-server@77.service") && listed.err.contains("disable 77"), "{listed:?}");
+    house.run(&["server", "show", "77"]).refused(3, &["no server", "left4me-server@77.service", "disable 77"]);
+    house.run(&["server", "show", "78"]).refused(3, &["no server has the id 78"]);
+}
+
+#[test]
+fn history_tells_the_newest_first_with_its_cause_and_the_last_words() {
+    let house = House::with_users();
+    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
+    house.sql(
+        "INSERT INTO events (id, at, kind, actor, job_id, server_id, detail) VALUES
+             (101, 1000, 'server.started', 'anna', 7, 1, 'it runs'),
+             (102, 2000, 'server.crashed', 'outside', NULL, 1, 'signal 11 (SEGV)' || char(27) || '[31m'),
+             (103, 3000, 'job.queued', 'anna', 8, 1, 'start'),
+             (104, 4000, 'server.started', 'outside', NULL, 2, 'another one');
+         INSERT INTO event_journal VALUES (102, '[\"one\",\"two\"]')",
+    );
+    let history = house.run(&["server", "history", "Friday", "--json"]).json();
+    let kinds: Vec<&str> = history.as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["server.crashed", "server.started", "server.created"]);
+    assert_eq!((&history[0]["cause"], &history[0]["job_id"]), (&json!("outside"), &json!(null)));
+    assert_eq!(history[0]["journal"], json!(["one", "two"]));
+    assert_eq!((&history[1]["cause"], &history[1]["actor"]), (&json!("job 7"), &json!("anna")));
+    let limited = house.run(&["server", "history", "1", "--limit", "1", "--json"]).json();
+    assert_eq!(limited.as_array().unwrap().len(), 1);
+
+    let table = house.run(&["server", "history", "Friday"]).done();
+    assert!(table.contains("crashed") && table.contains("job 7") && !table.contains('\u{1b}'), "{table}");
+    let story = house.run(&["server", "history", "Friday", "--journal"]).done();
+    assert!(story.contains("    one\n    two\n") && !story.contains('\u{1b}'), "{story}");
+    house.run(&["server", "history", "nobody"]).refused(3, &["nobody"]);
+    house.run(&["server", "history", "1", "--limit", "0"]).refused(2, &["--limit"]);
 }
 
 #[test]

@@ -91,6 +91,34 @@ fn many_programs_that_open_a_new_file_at_once_all_find_it_migrated() {
     }
 }
 
+/// Each step from the file that the step before it leaves, with rows in it.
+#[test]
+fn a_file_of_the_previous_schema_keeps_its_rows_and_takes_the_new_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("left4me.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch(include_str!("../lib/db/migrations/0001-spine.sql")).unwrap();
+    old.execute_batch(
+        "PRAGMA user_version = 1;
+         INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('alice', '-', 1, 1);
+         INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
+         INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at, desired_state, actual_state, enabled)
+             VALUES (1, 'Friday', 27000, 1, 1, 1, 'running', 'running', 1);
+         INSERT INTO events (at, kind, actor, server_id) VALUES (1, 'server.created', 'alice', 1);",
+    )
+    .unwrap();
+    drop(old);
+    let db = Db::open(&path).unwrap();
+    assert_eq!(migrate::version(db.connection()).unwrap(), migrate::LATEST);
+    let server = left4me::db::servers::get(db.connection(), left4me::base::names::ServerId(1)).unwrap().unwrap();
+    assert_eq!((server.name.as_str(), server.enabled, server.version, server.drift), ("Friday", Some(true), 1, None));
+    let events: i64 = db.connection().query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
+    assert_eq!(events, 1);
+    let broken: i64 =
+        db.connection().query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(broken, 0);
+}
+
 #[test]
 fn a_file_from_a_newer_left4me_is_refused_and_untouched() {
     let (dir, db) = fresh();

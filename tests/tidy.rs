@@ -25,6 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("runner", &["base", "domain", "wire", "process"]),
     ("helper", &["base", "wire", "process"]),
     ("worker", &["base", "domain", "wire", "process", "db", "host", "queue"]),
+    ("poller", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     ("cli", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     ("admin", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     ("ctl", &["base", "domain", "wire", "process", "db", "host", "queue"]),

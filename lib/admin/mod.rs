@@ -3,6 +3,7 @@
 mod backup;
 mod blueprint;
 mod doctor;
+mod history;
 mod overlay;
 mod owner;
 mod prune;

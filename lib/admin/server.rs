@@ -4,12 +4,12 @@ use clap::{Args, Subcommand};
 use rusqlite::Connection;
 
 use super::owner::owner;
-use super::{Context, facts, hint, when};
+use super::{Context, facts, hint, history, when};
 use crate::base::names::{BlueprintId, BlueprintRef, ServerName, ServerRef, UserId, UserName};
 use crate::base::table::{Table, Tone};
-use crate::base::{Error, Result, output};
+use crate::base::{Error, Exit, Result, output};
 use crate::db::servers::{self, NewServer, Server};
-use crate::db::{blueprints, users};
+use crate::db::{Db, blueprints, poll, users};
 use crate::domain::server::{ActualState, DesiredState};
 
 const EXAMPLES: &str = "\
@@ -18,6 +18,7 @@ Examples:
   left4me server create Sunday --blueprint versus --user anna --port 27015
   left4me server assign Friday --blueprint coop
   left4me-job enqueue start --server Friday --follow
+  left4me server history Friday
   left4me-job enqueue delete --server Friday --wait && left4me server remove Friday";
 
 /// The verbs of servers.
@@ -28,8 +29,11 @@ pub(super) enum Verb {
     Create(CreateArgs),
     /// List servers
     List(ListArgs),
-    /// Show a server
+    /// Show a server: what it shall be, what it is, and why
     Show(ShowArgs),
+    /// Tell what happened to a server, the newest first
+    #[command(after_help = history::EXAMPLES)]
+    History(history::Args),
     /// Link a server to another blueprint of its user
     Assign(AssignArgs),
     /// Forget a server whose files were deleted
@@ -94,6 +98,7 @@ pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
         Verb::Create(args) => create(context, &args),
         Verb::List(args) => list(context, &args),
         Verb::Show(args) => show(context, &args),
+        Verb::History(args) => history::run(context, &args),
         Verb::Assign(args) => assign(context, &args),
         Verb::Remove(args) => remove(context, &args.server),
     }
@@ -135,12 +140,21 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
     }
     if servers.is_empty() {
         hint("no servers yet: make one with `left4me server create NAME --blueprint B`");
-        return Ok(());
+    } else {
+        table(servers).print()?;
     }
-    let mut table = Table::new(["ID", "NAME", "USER", "PORT", "BLUEPRINT", "DESIRED", "ACTUAL", "LAST ERROR"]);
+    for orphan in poll::orphans(db.connection())? {
+        hint(&orphan.words());
+    }
+    Ok(())
+}
+
+fn table(servers: Vec<Server>) -> Table {
+    let mut table = Table::new(["ID", "NAME", "USER", "PORT", "BLUEPRINT", "DESIRED", "ACTUAL", "DRIFT", "LAST ERROR"]);
     for server in servers {
         let tone = tone(&server);
         let plain = |text: String| (text, Tone::Plain);
+        let drift = server.drift.as_ref().map_or_else(String::new, |drift| format!("{}: {}", drift.kind, drift.why));
         table.toned([
             plain(server.id.to_string()),
             plain(server.name),
@@ -149,16 +163,18 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             plain(server.blueprint),
             plain(server.desired_state.to_string()),
             (server.actual_state.to_string(), tone),
+            (drift, Tone::Warning),
             plain(server.last_error.unwrap_or_default()),
         ]);
     }
-    table.print()
+    table
 }
 
 /// Green: it is what it shall be. Red: it failed. Yellow: it is not what it shall be.
 fn tone(server: &Server) -> Tone {
     match (server.desired_state, server.actual_state) {
         (_, ActualState::Failed) => Tone::Bad,
+        _ if server.drift.is_some() => Tone::Warning,
         (DesiredState::Running, ActualState::Running) => Tone::Good,
         (DesiredState::Stopped, ActualState::Stopped | ActualState::Unknown) => Tone::Plain,
         _ => Tone::Warning,
@@ -166,7 +182,11 @@ fn tone(server: &Server) -> Tone {
 }
 
 fn show(context: &Context, args: &ShowArgs) -> Result<()> {
-    let server = servers::find(context.db()?.connection(), &args.server)?;
+    let db = context.db()?;
+    let server = match servers::find(db.connection(), &args.server) {
+        Err(error) if error.exit == Exit::NotFound => return Err(or_orphan(&db, &args.server, error)),
+        found => found?,
+    };
     if args.json {
         return output::json(&server);
     }
@@ -176,7 +196,12 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         None => "unknown",
     };
     let sub = server.actual_sub_state.map_or_else(String::new, |sub| format!(" ({sub})"));
-    let seen = server.actual_state_updated_at.map_or_else(String::new, |at| format!(", seen {}", when(Some(at))));
+    let since = server.actual_since.map_or_else(String::new, |at| format!(", since {}", when(Some(at))));
+    let drift = server.drift.map_or_else(String::new, |drift| {
+        let words = drift.kind.words(server.actual_state);
+        let (mend, accept) = drift.kind.remedies();
+        format!("{words}, since {}: {}; `{mend}` it, or `{accept}` it", when(Some(drift.since)), drift.why)
+    });
     facts(&[
         ("id", server.id.to_string()),
         ("name", server.name),
@@ -185,10 +210,23 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         ("blueprint", server.blueprint),
         ("unit", server.unit),
         ("desired", server.desired_state.to_string()),
-        ("actual", format!("{}{sub}{seen}", server.actual_state)),
+        ("actual", format!("{}{sub}{since}", server.actual_state)),
+        ("looked at", when(server.actual_state_updated_at)),
+        ("drift", drift),
         ("starts at boot", at_boot.to_owned()),
+        ("restarts", server.restarts.to_string()),
+        ("last end", server.last_end.unwrap_or_default()),
         ("last error", server.last_error.unwrap_or_default()),
     ])
+}
+
+/// There is no such server, but there may be a unit of that name.
+fn or_orphan(db: &Db, server: &ServerRef, error: Error) -> Error {
+    let orphans = poll::orphans(db.connection()).unwrap_or_default();
+    match orphans.iter().find(|orphan| orphan.instance == server.to_string()) {
+        Some(orphan) => Error::new(error.exit, format!("{error}; but {}", orphan.words())),
+        None => error,
+    }
 }
 
 fn assign(context: &Context, args: &AssignArgs) -> Result<()> {

@@ -2,11 +2,52 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use nix::time::{ClockId, clock_gettime};
+
 /// Unix time in milliseconds, UTC. A clock before 1970 reads as 0.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
 pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// One moment on the clocks that matter: the wall's, and the one that systemd's monotonic times are on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Unix ms, UTC.
+    pub now: i64,
+    /// CLOCK_MONOTONIC, microseconds.
+    pub monotonic_us: u64,
+    /// When the host was booted, unix ms; as exact as the wall clock was steady since.
+    pub booted_at: i64,
+}
+
+impl Moment {
+    /// Now.
+    #[must_use]
+    pub fn now() -> Self {
+        let now = now_ms();
+        // Unlike the monotonic clock, this one goes on while the host sleeps.
+        let since_boot = microseconds(ClockId::CLOCK_BOOTTIME) / 1000;
+        Self {
+            now,
+            monotonic_us: microseconds(ClockId::CLOCK_MONOTONIC),
+            booted_at: now - i64::try_from(since_boot).unwrap_or(0),
+        }
+    }
+
+    /// When systemd's monotonic time `us` was, unix ms; `now` for one that never was or is to come.
+    #[must_use]
+    pub fn wall(&self, us: u64) -> i64 {
+        let ago = if us == 0 { 0 } else { self.monotonic_us.saturating_sub(us) / 1000 };
+        self.now - i64::try_from(ago).unwrap_or(0)
+    }
+}
+
+/// 0 from a kernel without that clock; Linux has both.
+fn microseconds(clock: ClockId) -> u64 {
+    let time = clock_gettime(clock).map_or(std::time::Duration::ZERO, std::time::Duration::from);
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// `ms` in the host's time zone as `2026-11-20 21:44:07`, for people.
@@ -44,7 +85,19 @@ pub fn span(ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::span;
+    use super::{Moment, span};
+
+    #[test]
+    fn a_monotonic_time_becomes_one_on_the_wall() {
+        let moment = Moment { now: 1_000_000, monotonic_us: 5_000_000, booted_at: 995_000 };
+        assert_eq!(
+            [0, 5_000_000, 3_000_000, 9_000_000].map(|us| moment.wall(us)),
+            [1_000_000, 1_000_000, 998_000, 1_000_000]
+        );
+        let (first, second) = (Moment::now(), Moment::now());
+        assert!(first.monotonic_us > 0 && second.monotonic_us >= first.monotonic_us);
+        assert!(first.booted_at > 0 && first.booted_at < first.now);
+    }
 
     #[test]
     fn a_span_is_told_in_the_two_largest_units() {

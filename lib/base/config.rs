@@ -88,6 +88,15 @@ impl Grace {
     }
 }
 
+/// How often the poller looks. left4me-poller.timer has it from systemd's generator; the programs only check it.
+#[derive(clap::Args, Clone, Debug)]
+pub struct PollSeconds {
+    /// Seconds between two looks of the poller
+    #[arg(long, env = "LEFT4ME_POLL_SECONDS", value_name = "LEFT4ME_POLL_SECONDS", default_value = "30",
+          value_parser = clap::value_parser!(u32).range(1..=3600), hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub poll_seconds: u32,
+}
+
 /// Ports that servers may have.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Ports {

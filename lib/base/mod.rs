@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod files;
 pub mod journal;
+pub mod lock;
 pub mod names;
 pub mod notify;
 pub mod output;

@@ -11,9 +11,9 @@ use crate::base::output::{json, line};
 use crate::base::{Error, Result};
 use crate::domain::blueprint::Spec;
 use crate::domain::server::ActualState;
+use crate::domain::unit::Unit;
 use crate::host::instance::{self, Initialized};
 use crate::host::mounts;
-use crate::host::units::Observed;
 use crate::wire::{HelperRequest, RunnerRequest, Stream};
 
 /// Where everything is.
@@ -66,14 +66,14 @@ impl Place {
             return Err(self.missing(name));
         }
         self.helper(&HelperRequest::Enable { server: name.clone() }, &format!("start {name}"))?;
-        let observed = self.observe(name)?;
-        if observed.has_failed() {
+        let unit = self.observe(name)?;
+        if unit.has_failed() {
             return Err(Error::failed(format!(
                 "instance {name} failed right after its start ({}): see `l4d2ctl logs {name}`",
-                observed.words()
+                unit.words()
             )));
         }
-        line(&format!("instance {name} is {} ({})", observed.actual, observed.words()))
+        line(&format!("instance {name} is {} ({})", unit.actual(), unit.words()))
     }
 
     pub(super) fn stop(&self, name: &InstanceName) -> Result<()> {
@@ -92,20 +92,20 @@ impl Place {
     }
 
     pub(super) fn status(&self, name: &InstanceName, as_json: bool) -> Result<()> {
-        let observed = self.observe(name)?;
+        let unit = self.observe(name)?;
         let initialized = instance::is_initialized(&self.root, name);
-        let is_down = matches!(observed.actual, ActualState::Stopped | ActualState::Unknown);
-        if !initialized && is_down && observed.enabled != Some(true) {
+        let is_down = matches!(unit.actual(), ActualState::Stopped | ActualState::Unknown);
+        if !initialized && is_down && unit.enabled != Some(true) {
             return Err(self.missing(name));
         }
         let status = Status {
             name,
             unit: format!("left4me-server@{name}.service"),
-            actual_state: observed.actual,
-            active_state: observed.active,
-            sub_state: observed.sub,
-            result: observed.result,
-            enabled: observed.enabled,
+            actual_state: unit.actual(),
+            active_state: unit.active,
+            sub_state: unit.sub,
+            result: unit.result,
+            enabled: unit.enabled,
             initialized,
             mounted: mounts::overlays_mounted(&self.root)?.contains(name),
         };
@@ -121,7 +121,7 @@ impl Place {
         run(&self.hands.helper_socket, request, what)
     }
 
-    fn observe(&self, name: &InstanceName) -> Result<Observed> {
+    fn observe(&self, name: &InstanceName) -> Result<Unit> {
         let mut properties = Vec::new();
         let request = HelperRequest::Show { server: name.clone() };
         ask(&self.hands.helper_socket, &request, &format!("status {name}"), &mut |stream, text| {
@@ -131,7 +131,7 @@ impl Place {
             }
             Ok(())
         })?;
-        Ok(Observed::from_properties(properties.iter().map(String::as_str)))
+        Ok(Unit::from_properties(properties.iter().map(String::as_str)))
     }
 
     fn missing(&self, name: &InstanceName) -> Error {

@@ -1,9 +1,17 @@
 //! Events: what happened and who did it. Rows are only ever added.
 
 use rusqlite::{Connection, params};
+use serde::Serialize;
 
-use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
+use crate::base::{Error, Result};
+use crate::db::text;
+
+/// Who did what nobody of ours did: systemd by itself, or somebody with systemctl.
+pub const OUTSIDE: &str = "outside";
+
+/// Of so many bad ends a server's last lines are kept.
+const KEPT: i64 = 20;
 
 /// An event to be written down.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,5 +48,90 @@ pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()
             event.server.map(|id| id.0),
             event.detail
         ])?;
+    Ok(())
+}
+
+/// Something that happened to a server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerEvent {
+    /// The row.
+    pub id: i64,
+    /// Unix ms.
+    pub at: i64,
+    /// `server.started`, `server.crashed`, `server.stopped`, `server.failed`, `server.drifted`, `server.drift_ended`, …
+    pub kind: String,
+    /// `job 7`, or `outside`.
+    pub cause: String,
+    /// Who asked for that job; `outside` without one.
+    pub actor: String,
+    /// The job that caused it.
+    pub job_id: Option<JobId>,
+    /// More, in words.
+    pub detail: String,
+    /// The unit's last lines in the journal, the oldest first; for bad ends only.
+    pub journal: Vec<String>,
+}
+
+/// What happened to a server, the newest first.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn of_server(connection: &Connection, server: ServerId, limit: u32) -> Result<Vec<ServerEvent>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT e.id, e.at, e.kind, e.actor, e.job_id, e.detail, j.lines
+         FROM events e LEFT JOIN event_journal j ON j.event_id = e.id
+         WHERE e.server_id = ?1 AND e.kind LIKE 'server.%' ORDER BY e.id DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![server.0, limit], |row| {
+        let job_id = row.get::<_, Option<i64>>(4)?.map(JobId);
+        let actor = text(row, 3)?;
+        let lines: Option<String> = row.get(6)?;
+        Ok(ServerEvent {
+            id: row.get(0)?,
+            at: row.get(1)?,
+            kind: text(row, 2)?,
+            cause: job_id.map_or_else(|| actor.clone(), |job| format!("job {job}")),
+            actor,
+            job_id,
+            detail: text(row, 5)?,
+            journal: lines.and_then(|lines| serde_json::from_str(&lines).ok()).unwrap_or_default(),
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Bad ends after `since` whose last lines nobody has kept yet, the newest first: event and server.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn without_journal(connection: &Connection, since: i64, limit: u32) -> Result<Vec<(i64, ServerId)>> {
+    // By the primary key from its end: old events are not looked at.
+    let mut statement = connection.prepare_cached(
+        "SELECT id, server_id FROM events
+         WHERE id > (SELECT coalesce(max(id), 0) - 2000 FROM events) AND at >= ?1
+           AND kind IN ('server.crashed', 'server.failed') AND server_id IS NOT NULL
+           AND NOT EXISTS (SELECT 1 FROM event_journal j WHERE j.event_id = events.id)
+         ORDER BY id DESC LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![since, limit], |row| Ok((row.get(0)?, ServerId(row.get(1)?))))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Keeps the last lines of a bad end; those of the server's oldest ends go, so that a crash loop does not fill the disk.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn keep_journal(tx: &Connection, event: i64, server: ServerId, lines: &[String]) -> Result<()> {
+    let lines =
+        serde_json::to_string(lines).map_err(|error| Error::failed(format!("lines of event {event}: {error}")))?;
+    tx.prepare_cached("INSERT OR IGNORE INTO event_journal (event_id, lines) SELECT id, ?2 FROM events WHERE id = ?1")?
+        .execute(params![event, lines])?;
+    // Those without lines are not asked for again: an empty list stays.
+    tx.prepare_cached(
+        "UPDATE event_journal SET lines = '[]' WHERE lines <> '[]' AND event_id IN (
+             SELECT e.id FROM events e JOIN event_journal j ON j.event_id = e.id
+             WHERE e.server_id = ?1 ORDER BY e.id DESC LIMIT -1 OFFSET ?2)",
+    )?
+    .execute(params![server.0, KEPT])?;
     Ok(())
 }

@@ -8,8 +8,9 @@ use crate::base::config::PortRange;
 use crate::base::names::{BlueprintId, InstanceName, ServerId, ServerName, ServerRef, UserId};
 use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
-use crate::db::{blueprints, error};
+use crate::db::{blueprints, error, observations};
 use crate::domain::blueprint::Spec;
+use crate::domain::drift::Drift;
 use crate::domain::server::{ActualState, DesiredState};
 
 /// A server as people and programs see it; serializes to the contract's JSON.
@@ -39,12 +40,33 @@ pub struct Server {
     pub last_error: Option<String>,
     /// Whether its unit starts at boot; none when nobody has looked.
     pub enabled: Option<bool>,
+    /// Since when it is in `actual_state`, unix ms; none when nobody knows.
+    pub actual_since: Option<i64>,
+    /// Automatic restarts since it was last started from outside of systemd.
+    pub restarts: u32,
+    /// How its last run ended.
+    pub last_end: Option<String>,
+    /// In which way it is not what it shall be.
+    pub drift: Option<Drifted>,
+    /// Grows when something that was seen of it changed.
+    pub version: i64,
     /// Its owner.
     #[serde(skip)]
     pub user_id: UserId,
     /// Its blueprint.
     #[serde(skip)]
     pub blueprint_id: BlueprintId,
+}
+
+/// That a server is not what it shall be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drifted {
+    /// In which way.
+    pub kind: Drift,
+    /// Since when, unix ms.
+    pub since: i64,
+    /// Why, as far as systemd and the queue know.
+    pub why: String,
 }
 
 /// A server to be made.
@@ -65,7 +87,8 @@ macro_rules! select {
     ($tail:literal) => {
         concat!(
             "SELECT s.id, s.name, coalesce(u.name, '?'), s.port, coalesce(b.name, '?'), s.desired_state, s.actual_state,
-                    s.actual_sub_state, s.actual_state_updated_at, s.last_error, s.enabled, s.user_id, s.blueprint_id
+                    s.actual_sub_state, s.actual_state_updated_at, s.last_error, s.enabled, s.user_id, s.blueprint_id,
+                    s.actual_since, s.restarts, s.last_end, s.drift, s.drift_since, s.drift_why, s.version
              FROM servers s LEFT JOIN users u ON u.id = s.user_id LEFT JOIN blueprints b ON b.id = s.blueprint_id ",
             $tail
         )
@@ -223,7 +246,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     let first = format!("first run `left4me-job enqueue delete --server {id} --wait`");
     let still = |why: String| Err(Error::conflict(format!("server {id} ('{}') {why}", server.name)));
-    if let Some(job) = live_job(tx, id)? {
+    if let Some(job) = observations::live_job(tx, id)? {
         return still(format!("has job {job}, which has not ended: wait for it with `left4me-job wait {job}`"));
     }
     if server.desired_state == DesiredState::Running {
@@ -251,31 +274,6 @@ pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i6
         .prepare_cached("UPDATE servers SET desired_state = ?2, updated_at = ?3 WHERE id = ?1 AND desired_state <> ?2")?
         .execute(params![id.0, desired.as_str(), now])?;
     Ok(changed > 0)
-}
-
-/// Writes down what systemd said the server is, and when. `enabled` none leaves what was known of it. Gives the state
-/// before when it was another one, `None` when nothing changed or the server is gone.
-///
-/// # Errors
-/// 69 when the database cannot be written.
-pub fn set_actual(
-    tx: &Connection,
-    id: ServerId,
-    actual: ActualState,
-    sub: Option<&str>,
-    enabled: Option<bool>,
-    now: i64,
-) -> Result<Option<ActualState>> {
-    let before = tx
-        .prepare_cached("SELECT actual_state FROM servers WHERE id = ?1")?
-        .query_row([id.0], |row| row.get(0))
-        .optional()?;
-    tx.prepare_cached(
-        "UPDATE servers SET actual_state = ?2, actual_sub_state = ?3, enabled = coalesce(?4, enabled), actual_state_updated_at = ?5
-         WHERE id = ?1",
-    )?
-    .execute(params![id.0, actual.as_str(), sub, enabled, now])?;
-    Ok(before.filter(|&before: &ActualState| before != actual))
 }
 
 /// Writes down why the server's last task failed; none after a success. Changes no row when it is the same.
@@ -345,20 +343,6 @@ fn usable_port(connection: &Connection, port: u16, range: PortRange) -> Result<u
     }
 }
 
-/// A job of the server that has not ended.
-fn live_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> {
-    Ok(connection
-        .prepare_cached(
-            "SELECT j.id FROM job_targets t JOIN jobs j ON j.id = t.job_id
-             WHERE t.server_id = ?1 AND j.state IN ('queued', 'running', 'cancelling')
-             UNION ALL
-             SELECT j.id FROM tasks t JOIN jobs j ON j.id = t.job_id
-             WHERE t.server_id = ?1 AND j.state IN ('running', 'cancelling') LIMIT 1",
-        )?
-        .query_row([id.0], |row| row.get(0))
-        .optional()?)
-}
-
 /// Whether a task began to write the server's files after the last one that removed them.
 fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
     let last: Option<String> = connection
@@ -399,7 +383,19 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         enabled: row.get(10)?,
         user_id: UserId(row.get(11)?),
         blueprint_id: BlueprintId(row.get(12)?),
+        actual_since: row.get(13)?,
+        restarts: row.get(14)?,
+        last_end: row.get(15)?,
+        drift: drifted(row, 16)?,
+        version: row.get(19)?,
     })
+}
+
+/// The three columns of a drift, from `first` on.
+pub(super) fn drifted(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Drifted>> {
+    let Some(kind) = row.get(first)? else { return Ok(None) };
+    let why: Option<String> = row.get(first + 2)?;
+    Ok(Some(Drifted { kind, since: row.get(first + 1)?, why: why.unwrap_or_default() }))
 }
 
 /// The unit of an instance.
@@ -414,6 +410,14 @@ impl FromSql for DesiredState {
             "stopped" => Ok(DesiredState::Stopped),
             other => Err(FromSqlError::Other(format!("'{other}' is no desired state").into())),
         }
+    }
+}
+
+impl FromSql for Drift {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let word = value.as_str()?;
+        let known = Drift::ALL.into_iter().find(|drift| drift.as_str() == word);
+        known.ok_or_else(|| FromSqlError::Other(format!("'{word}' is no drift").into()))
     }
 }
 
@@ -448,24 +452,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reading_is_written_down_and_tells_the_state_before_when_it_was_another() {
-        let db = with_servers(1);
-        let id = ServerId(1);
-        let set = |actual, enabled, now| set_actual(&db, id, actual, Some("x"), enabled, now).unwrap();
-        assert_eq!(set(ActualState::Running, Some(true), 5), Some(ActualState::Unknown));
-        assert_eq!(set(ActualState::Running, None, 6), None);
-        let server = get(&db, id).unwrap().unwrap();
-        assert_eq!((server.enabled, server.actual_state_updated_at), (Some(true), Some(6)), "what nobody told stays");
-        assert_eq!(set_actual(&db, ServerId(9), ActualState::Failed, None, None, 7).unwrap(), None);
-    }
-
-    #[test]
     fn an_update_takes_what_shall_run_and_what_does() {
         let db = with_servers(5);
         assert!(set_desired(&db, ServerId(2), DesiredState::Running, 5).unwrap());
         assert!(!set_desired(&db, ServerId(2), DesiredState::Running, 6).unwrap(), "it was that already");
         for (id, actual) in [(3, ActualState::Stopping), (4, ActualState::Failed), (5, ActualState::Starting)] {
-            set_actual(&db, ServerId(id), actual, None, None, 5).unwrap();
+            db.execute("UPDATE servers SET actual_state = ?2 WHERE id = ?1", params![id, actual.as_str()]).unwrap();
         }
         assert_eq!(wanted_running(&db).unwrap(), [ServerId(2), ServerId(3), ServerId(5)]);
         assert_eq!(all_ids(&db).unwrap().len(), 5);

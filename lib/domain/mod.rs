@@ -1,6 +1,8 @@
 //! The domain, pure: no I/O, no clock. Values and `now` go in, what to do comes out.
 
 pub mod blueprint;
+pub mod drift;
+pub mod history;
 pub mod job;
 pub mod operation;
 pub mod plan;
@@ -8,3 +10,4 @@ pub mod schedule;
 pub mod server;
 pub mod steam;
 pub mod task;
+pub mod unit;

@@ -73,18 +73,19 @@ impl ActualState {
         }
     }
 
-    /// From a unit's ActiveState and SubState, as org.freedesktop.systemd1(5) lists them. What is not known to us is
-    /// [`ActualState::Unknown`], never a guess.
+    /// From a service's ActiveState and SubState, as org.freedesktop.systemd1(5) and systemd's service.c pair them. What
+    /// is not known to us is [`ActualState::Unknown`], never a guess.
     #[must_use]
     pub fn from_unit(active: &str, sub: &str) -> Self {
         match (active, sub) {
-            // A service between a crash and its automatic restart is "activating (auto-restart)" and counts as starting.
-            ("activating", _) => ActualState::Starting,
-            ("active" | "reloading" | "refreshing", "running" | "reload" | "reload-signal" | "reload-notify") => {
-                ActualState::Running
+            // Between a crash and its automatic restart. The last two are moments of it (systemd 254 and later).
+            ("activating", _) | ("failed", "failed-before-auto-restart") | ("inactive", "dead-before-auto-restart") => {
+                ActualState::Starting
             }
-            // A service without a process: the game ended cleanly while something keeps the unit up.
-            ("active", "exited" | "dead") | ("inactive", _) => ActualState::Stopped,
+            ("active", "running") | ("reloading" | "refreshing", _) => ActualState::Running,
+            // A service without a process: the game ended cleanly while something keeps the unit up. And `systemctl
+            // clean` works on stopped units only.
+            ("active", "exited") | ("inactive", _) | ("maintenance", "cleaning") => ActualState::Stopped,
             ("deactivating", _) => ActualState::Stopping,
             ("failed", _) => ActualState::Failed,
             _ => ActualState::Unknown,
@@ -102,13 +103,64 @@ impl fmt::Display for ActualState {
 mod tests {
     use super::*;
 
+    /// Every SubState of a service with the ActiveState that systemd pairs it with (service.c, versions 252 to 257), and
+    /// what it is to us.
+    const PAIRS: &[(&str, &str, ActualState)] = &[
+        ("inactive", "dead", ActualState::Stopped),
+        ("activating", "condition", ActualState::Starting),
+        ("activating", "start-pre", ActualState::Starting),
+        ("activating", "start", ActualState::Starting),
+        ("activating", "start-post", ActualState::Starting),
+        ("active", "running", ActualState::Running),
+        ("active", "exited", ActualState::Stopped),
+        ("reloading", "reload", ActualState::Running),
+        ("reloading", "reload-signal", ActualState::Running),
+        ("reloading", "reload-notify", ActualState::Running),
+        ("refreshing", "mounting", ActualState::Running),
+        ("deactivating", "stop", ActualState::Stopping),
+        ("deactivating", "stop-watchdog", ActualState::Stopping),
+        ("deactivating", "stop-sigterm", ActualState::Stopping),
+        ("deactivating", "stop-sigkill", ActualState::Stopping),
+        ("deactivating", "stop-post", ActualState::Stopping),
+        ("deactivating", "final-watchdog", ActualState::Stopping),
+        ("deactivating", "final-sigterm", ActualState::Stopping),
+        ("deactivating", "final-sigkill", ActualState::Stopping),
+        ("failed", "failed", ActualState::Failed),
+        ("inactive", "dead-before-auto-restart", ActualState::Starting),
+        ("failed", "failed-before-auto-restart", ActualState::Starting),
+        ("inactive", "dead-resources-pinned", ActualState::Stopped),
+        ("activating", "auto-restart", ActualState::Starting),
+        ("activating", "auto-restart-queued", ActualState::Starting),
+        ("maintenance", "cleaning", ActualState::Stopped),
+    ];
+
     #[test]
-    fn a_crashed_unit_that_waits_for_its_restart_is_starting_and_an_unknown_word_is_unknown() {
-        assert_eq!(ActualState::from_unit("activating", "auto-restart"), ActualState::Starting);
-        assert_eq!(ActualState::from_unit("active", "running"), ActualState::Running);
-        assert_eq!(ActualState::from_unit("inactive", "dead"), ActualState::Stopped);
-        assert_eq!(ActualState::from_unit("failed", "failed"), ActualState::Failed);
-        assert_eq!(ActualState::from_unit("deactivating", "stop-sigterm"), ActualState::Stopping);
+    fn every_pair_of_systemds_words_has_its_state() {
+        for (active, sub, state) in PAIRS {
+            assert_eq!(ActualState::from_unit(active, sub), *state, "{active}, {sub}");
+        }
+    }
+
+    /// Whatever systemd pairs in another version: running needs an active unit, stopped and failed need one that is
+    /// not; and what is no word of systemd's is unknown.
+    #[test]
+    fn a_pair_that_systemd_does_not_make_is_never_a_false_state() {
+        let mut actives: Vec<&str> = PAIRS.iter().map(|(active, ..)| *active).collect();
+        actives.extend(["", "x"]);
+        for active in actives {
+            for sub in PAIRS.iter().map(|(_, sub, _)| *sub).chain(["", "x"]) {
+                let allowed: &[&str] = match ActualState::from_unit(active, sub) {
+                    ActualState::Running => &["active", "reloading", "refreshing"],
+                    ActualState::Starting => &["activating", "failed", "inactive"],
+                    ActualState::Stopping => &["deactivating"],
+                    ActualState::Stopped => &["inactive", "active", "maintenance"],
+                    ActualState::Failed => &["failed"],
+                    ActualState::Unknown => &["active", "maintenance", "", "x"],
+                };
+                assert!(allowed.contains(&active), "{active}, {sub}: {:?}", ActualState::from_unit(active, sub));
+            }
+        }
+        assert_eq!(ActualState::from_unit("active", "dead"), ActualState::Unknown);
         assert_eq!(ActualState::from_unit("", ""), ActualState::Unknown);
         assert_eq!(ActualState::from_unit("maintenance", "x"), ActualState::Unknown);
     }

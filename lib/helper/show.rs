@@ -6,7 +6,8 @@ use crate::base::names::InstanceName;
 use crate::process::{Outcome, Stage};
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,ExecMainCode,\
-    ActiveEnterTimestamp,MainPID,MemoryCurrent,CPUUsageNSec,UnitFileState";
+    ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,ExecMainExitTimestampMonotonic,\
+    MainPID,MemoryCurrent,CPUUsageNSec,UnitFileState";
 
 /// Prints the properties. An unknown server has them too: LoadState says so.
 ///

@@ -1,5 +1,7 @@
 //! The hands that touch this host's files and ask for its units: instances, their layers, mounts, units.
 
+pub mod bus;
+pub mod enablement;
 pub mod env_file;
 pub mod instance;
 pub mod layer;

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use crate::base::clock::Moment;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::db::runners::End;
-use crate::domain::server::ActualState;
+use crate::domain::unit::Unit;
 use crate::wire::client::{Canceller, Connection};
 use crate::wire::{HelperRequest, Started, Stream};
 
@@ -62,19 +63,13 @@ pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Resu
     }
 }
 
-/// What systemd says of a server's unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What systemd said of a server's unit, and when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// In our words.
-    pub actual: ActualState,
-    /// ActiveState.
-    pub active: String,
-    /// SubState.
-    pub sub: String,
-    /// Result: `success`, `exit-code`, `signal`, `oom-kill`, …
-    pub result: String,
-    /// Whether the unit is enabled; none when systemd does not say.
-    pub enabled: Option<bool>,
+    /// What it said.
+    pub unit: Unit,
+    /// Just before it was asked.
+    pub at: Moment,
 }
 
 /// Keeps the lines of a `show` for itself.
@@ -93,78 +88,26 @@ impl Observed {
     /// Asks the helper at `socket`. When it cannot tell, the state is unknown, never a guess.
     #[must_use]
     pub fn ask(socket: &Path, server: &InstanceName) -> Self {
+        let at = Moment::now();
         let mut lines = Quiet::default();
         if let Err(error) = ask(socket, &HelperRequest::Show { server: server.clone() }, &mut lines) {
             tracing::warn!("server {server} cannot be looked at: {error}");
             lines.0.clear();
         }
-        Self::from_properties(lines.0.iter().map(|(_, line)| line.as_str()))
-    }
-
-    /// From the `Name=value` lines that the helper's `show` prints.
-    #[must_use]
-    pub fn from_properties<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
-        let mut observed = Observed {
-            actual: ActualState::Unknown,
-            active: String::new(),
-            sub: String::new(),
-            result: String::new(),
-            enabled: None,
-        };
-        for (name, value) in lines.filter_map(|line| line.split_once('=')) {
-            match name {
-                "ActiveState" => value.clone_into(&mut observed.active),
-                "SubState" => value.clone_into(&mut observed.sub),
-                "Result" => value.clone_into(&mut observed.result),
-                "UnitFileState" => {
-                    observed.enabled = match value {
-                        "enabled" | "enabled-runtime" => Some(true),
-                        "disabled" => Some(false),
-                        _ => None,
-                    };
-                }
-                _ => {}
-            }
-        }
-        observed.actual = ActualState::from_unit(&observed.active, &observed.sub);
-        observed
-    }
-
-    /// Whether the unit is down though it was just started, or is about to be restarted after a crash.
-    #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.actual == ActualState::Failed || self.sub.starts_with("auto-restart")
-    }
-
-    /// `active, running`, and the result when it is not success.
-    #[must_use]
-    pub fn words(&self) -> String {
-        let result = if self.result.is_empty() || self.result == "success" {
-            String::new()
-        } else {
-            format!(", {}", self.result)
-        };
-        format!("{}, {}{result}", self.active, self.sub)
+        Self { unit: Unit::from_properties(lines.0.iter().map(|(_, line)| line.as_str())), at }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_show_prints_becomes_a_state() {
-        let lines =
-            ["LoadState=loaded", "ActiveState=active", "SubState=running", "Result=success", "UnitFileState=enabled"];
-        let observed = Observed::from_properties(lines.into_iter());
-        assert_eq!((observed.actual, observed.enabled), (ActualState::Running, Some(true)));
-        assert_eq!(observed.words(), "active, running");
+/// The last lines of a server's journal, by way of the helper.
+///
+/// # Errors
+/// As [`ask`]; 1 when the journal could not be read.
+pub fn last_lines(socket: &Path, server: &InstanceName, lines: u32) -> Result<Vec<String>> {
+    let mut kept = Quiet::default();
+    let request = HelperRequest::Journal { server: server.clone(), lines: Some(lines), follow: false };
+    let end = ask(socket, &request, &mut kept)?;
+    if end.exit != Some(0) {
+        return Err(Error::failed(format!("the journal of server {server} could not be read")));
     }
-
-    #[test]
-    fn nothing_said_is_unknown_and_a_crash_loop_is_a_failed_start() {
-        assert_eq!(Observed::from_properties(std::iter::empty()).actual, ActualState::Unknown);
-        let lines = ["ActiveState=activating", "SubState=auto-restart", "Result=exit-code"];
-        assert!(Observed::from_properties(lines.into_iter()).has_failed());
-    }
+    Ok(kept.0.into_iter().filter(|(stream, _)| *stream == Stream::Stdout).map(|(_, line)| line).collect())
 }

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::base::clock::Moment;
 use crate::base::names::{InstanceName, JobId, TaskId};
 use crate::base::{Error, Exit, Result};
 use crate::db::runners::End;
+use crate::domain::unit::Unit;
 use crate::host::units::{self, Observed, Sink};
 use crate::queue::log::{Log, RunnerToken};
 use crate::queue::run::Ended;
@@ -153,10 +155,11 @@ impl TaskHands<'_> {
     /// # Errors
     /// As [`TaskHands::enable`].
     pub fn show(&self, server: &InstanceName) -> Result<Observed> {
+        let at = Moment::now();
         let mut properties = Vec::new();
         let request = HelperRequest::Show { server: server.clone() };
         self.ask("show", &self.hands.places.helper, &request, Some(&mut properties))?;
-        Ok(Observed::from_properties(properties.iter().map(|(_, line)| line.as_str())))
+        Ok(Observed { unit: Unit::from_properties(properties.iter().map(|(_, line)| line.as_str())), at })
     }
 
     /// Installs the game.

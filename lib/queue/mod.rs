@@ -2,12 +2,13 @@
 //!
 //! [`enqueue`] accepts and pokes; [`claim`] decides who starts; [`run`] does one task with its [`hands`]; [`turn`] is one step of the
 //! worker's story: write down what ended, claim, start; [`recover`] mends what a dead worker left; [`log`] writes down
-//! every line.
+//! every line. [`observe`] writes down what was seen of a server, whoever looked.
 
 pub mod claim;
 pub mod enqueue;
 pub mod hands;
 pub mod log;
+pub mod observe;
 pub mod recover;
 pub mod run;
 pub mod turn;

@@ -161,9 +161,9 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
         ended.observed = Some((server, observed.clone()));
     }
     let crashed = match (&enabled, &observed) {
-        (Ok(()), Ok(observed)) if observed.has_failed() => Err(Error::failed(format!(
+        (Ok(()), Ok(observed)) if observed.unit.has_failed() => Err(Error::failed(format!(
             "server {server} failed right after its start ({}); its last lines stand above",
-            observed.words()
+            observed.unit.words()
         ))),
         _ => Ok(()),
     };
@@ -174,13 +174,13 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
     enabled?;
     crashed?;
     let observed = observed?;
-    hands.note(Stream::Stdout, format!("server {server} is {} ({})", observed.actual, observed.words()));
+    hands.note(Stream::Stdout, format!("server {server} is {} ({})", observed.unit.actual(), observed.unit.words()));
     Ok(())
 }
 
 fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
-    let before = hands.show(&instance)?.actual;
+    let before = hands.show(&instance)?.unit.actual();
     let ran = matches!(before, ActualState::Running | ActualState::Starting | ActualState::Stopping);
     ended.was_running = Some(ran || work.wanted);
     let disabled = hands.disable(&instance);

@@ -4,6 +4,8 @@
 //! What the worker remembers of its jobs is a copy that is replaced only when the transaction was committed: a turn that
 //! failed (the database locked, the disk full) is simply tried again.
 
+use std::collections::BTreeSet;
+
 use rusqlite::Connection;
 
 use crate::base::names::{JobId, ServerId, TaskId};
@@ -14,6 +16,7 @@ use crate::domain::job::{JobState, outcome};
 use crate::domain::operation::Operation;
 use crate::domain::task::{Needs, Readiness, TaskKind, TaskState, readiness};
 use crate::queue::claim;
+use crate::queue::observe::{self, Cause};
 use crate::queue::run::{Ended, Work};
 
 /// A task of a job that this worker runs.
@@ -154,6 +157,11 @@ impl LiveJob {
         Some(readiness(&states))
     }
 
+    /// Its targets and, for an update, those that it stopped and started.
+    fn all_servers(&self) -> BTreeSet<ServerId> {
+        self.servers.iter().copied().chain(self.tasks.iter().filter_map(|task| task.server)).collect()
+    }
+
     fn only_server(&self) -> Option<ServerId> {
         if let [one] = self.servers[..] { Some(one) } else { None }
     }
@@ -203,9 +211,6 @@ fn load(tx: &Connection, id: JobId, now: i64) -> Result<LiveJob> {
 }
 
 fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> Result<()> {
-    if let Some((server, observed)) = &ended.observed {
-        servers::set_actual(tx, *server, observed.actual, Some(&observed.sub), observed.enabled, now)?;
-    }
     let finish = tasks::Finish {
         state: ended.state,
         exit_code: Some(ended.exit_code),
@@ -213,10 +218,11 @@ fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> 
         was_running: ended.was_running,
     };
     let written = tasks::finish(tx, ended.task, &finish, now)?;
-    let job = live.iter_mut().find(|job| job.id == ended.job);
-    let Some(task) = job.and_then(|job| job.tasks.iter_mut().find(|task| task.id == ended.task)) else {
-        return Ok(());
-    };
+    let Some(job) = live.iter_mut().find(|job| job.id == ended.job) else { return Ok(()) };
+    if let Some((server, observed)) = &ended.observed {
+        observe::record(tx, *server, observed, &Cause::Job(job.id, &job.requested_by))?;
+    }
+    let Some(task) = job.tasks.iter_mut().find(|task| task.id == ended.task) else { return Ok(()) };
     task.state = ended.state;
     task.exit_code = ended.exit_code;
     task.error.clone_from(&ended.error);
@@ -329,6 +335,9 @@ fn finish_jobs(
             ..NewEvent::default()
         };
         events::add(tx, now, &event)?;
+        for server in job.all_servers() {
+            observe::settle(tx, server, &Cause::Job(job.id, &job.requested_by), now)?;
+        }
         finished.push((job.id, end.state));
     }
     live.retain(|job| !finished.iter().any(|(id, _)| *id == job.id));

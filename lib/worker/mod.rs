@@ -1,7 +1,6 @@
 //! left4me-worker: claims jobs, runs their tasks, writes down what happens, and leaves when there is nothing to do. It
 //! spawns nothing and talks to nobody but the database, the helper and the runner.
 
-mod lock;
 mod wake;
 
 use std::process::ExitCode;
@@ -14,12 +13,13 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::names::ServerId;
-use crate::base::{Error, Result, clock, journal, notify, users};
-use crate::db::{Db, jobs, queue, servers};
+use crate::base::{Error, Result, clock, journal, lock, notify, users};
+use crate::db::{Db, jobs, queue};
 use crate::host::instance;
 use crate::host::units::Observed;
 use crate::queue::hands::{Connections, Hands, Places};
 use crate::queue::log::{self, Writer};
+use crate::queue::observe::{self, Cause};
 use crate::queue::recover::{recover, wait_for_the_dead};
 use crate::queue::run::{self, Ended};
 use crate::queue::turn::Engine;
@@ -90,7 +90,7 @@ fn serve(cli: &Cli) -> Result<()> {
     users::become_owner(database.parent().unwrap_or(&database))?;
     umask(Mode::from_bits_truncate(instance::UMASK));
     let mut db = Db::open(&database)?;
-    let _lock = lock::take(&database)?;
+    let _lock = lock::take(&database, "worker")?;
     db.stay()?;
     wake.listen(&cli.worker.worker_socket, &database)?;
 
@@ -292,7 +292,8 @@ impl Worker {
         }
         self.db.write(|tx| {
             for (server, seen) in &self.seen {
-                servers::set_actual(tx, *server, seen.actual, Some(&seen.sub), seen.enabled, clock::now_ms())?;
+                observe::record(tx, *server, seen, &Cause::Outside)?;
+                observe::settle(tx, *server, &Cause::Outside, seen.at.now)?;
             }
             Ok(())
         })?;

@@ -182,7 +182,7 @@ pub(super) fn settings_and_sudoers() -> Vec<Finding> {
 }
 
 /// Every setting of every program.
-const SETTINGS: [&str; 18] = [
+const SETTINGS: [&str; 19] = [
     "LEFT4ME_ROOT",
     "LEFT4ME_DB",
     "LEFT4ME_STEAMCMD",
@@ -193,6 +193,7 @@ const SETTINGS: [&str; 18] = [
     "LEFT4ME_WORKER_IDLE_SECONDS",
     "LEFT4ME_CANCEL_GRACE_SECONDS",
     "LEFT4ME_STEAM_RETRY_SECONDS",
+    "LEFT4ME_POLL_SECONDS",
     "LEFT4ME_PORT_RANGE",
     "LEFT4ME_WEB_IDLE_SECONDS",
     "LEFT4ME_WEB_ORIGIN",

@@ -3,6 +3,7 @@
 mod database;
 mod files;
 mod game;
+mod servers;
 mod units;
 
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub(super) struct Args {
     #[arg(long, env = "LEFT4ME_STEAMCMD", value_name = "LEFT4ME_STEAMCMD", value_parser = config::absolute,
           hide_env_values = true)]
     steamcmd: Option<PathBuf>,
+    #[command(flatten)]
+    poll: config::PollSeconds,
 }
 
 const EXAMPLES: &str = "\
@@ -77,6 +80,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     findings.extend(files::settings_and_sudoers());
     findings.extend(database::check(&context.paths.database()));
     findings.extend(units::check());
+    findings.extend(servers::check(&context.paths.database(), args.poll.poll_seconds, context.now));
     findings.extend(files::sockets(&context.worker_socket, &context.hands));
     findings.extend(game::check(&context.paths.root, &steamcmd));
     if args.json {

@@ -1,0 +1,76 @@
+//! Servers, as the poller sees them: whether it looks, what is not what it shall be, and units that belong to no server.
+
+use std::path::Path;
+
+use super::Finding;
+use crate::base::{Result, clock};
+use crate::db::Db;
+use crate::db::poll::{self, Orphan, Poll};
+use crate::db::servers::{self, Server};
+
+/// So many intervals without a look are too many.
+const MISSED: i64 = 3;
+
+pub(super) fn check(path: &Path, poll_seconds: u32, now: i64) -> Vec<Finding> {
+    match read(path) {
+        Ok((last, servers, orphans)) => judge(&last, &servers, &orphans, poll_seconds, now),
+        // What is wrong with the database, the checks before this one have said.
+        Err(_) => Vec::new(),
+    }
+}
+
+fn read(path: &Path) -> Result<(Poll, Vec<Server>, Vec<Orphan>)> {
+    let mut db = Db::open_existing(path)?;
+    db.read(|tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?)))
+}
+
+fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32, now: i64) -> Vec<Finding> {
+    let mut findings = vec![poller(last, poll_seconds, now)];
+    for server in servers {
+        if let Some(drift) = &server.drift {
+            let (mend, accept) = drift.kind.remedies();
+            findings.push(Finding::warn(
+                format!("server {} ({})", server.id, server.name),
+                format!("{}: {}", drift.kind.words(server.actual_state), drift.why),
+                format!("`left4me-job enqueue {mend} --server {0}` makes it so, `left4me-job enqueue {accept} --server {0}` takes it as it is", server.id),
+            ));
+        }
+    }
+    findings.extend(orphans.iter().map(|orphan| {
+        let advice = format!("as root: left4me-helper disable {}", orphan.instance);
+        Finding::warn("orphan", format!("{} belongs to no server and is {}", orphan.unit(), orphan.state), advice)
+    }));
+    findings
+}
+
+fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
+    let check = "poller";
+    let advice = "see `systemctl status left4me-poller.timer left4me-poller.service`";
+    if let Some(error) = &last.error {
+        return Finding::fail(check, format!("it cannot see the servers: {error}"), advice);
+    }
+    match last.polled_at {
+        None => Finding::warn(check, "it has never looked", advice),
+        Some(at) if now - at > MISSED * i64::from(poll_seconds) * 1000 => {
+            Finding::fail(check, format!("it has not looked for {}", clock::span(now - at)), advice)
+        }
+        Some(at) => Finding::ok(check, format!("it looked {} ago", clock::span(now - at))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::doctor::Severity;
+
+    #[test]
+    fn a_poller_that_is_silent_or_blind_is_told() {
+        let look = |polled_at, error: Option<&str>| {
+            poller(&Poll { polled_at, error: error.map(str::to_owned) }, 30, 1_000_000).severity
+        };
+        assert_eq!(look(Some(920_000), None), Severity::Ok);
+        assert_eq!(look(Some(900_000), None), Severity::Fail);
+        assert_eq!(look(Some(990_000), Some("no bus")), Severity::Fail);
+        assert_eq!(look(None, None), Severity::Warn);
+    }
+}

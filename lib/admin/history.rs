@@ -1,0 +1,84 @@
+//! `left4me server history`: what happened to a server, and who brought it about.
+
+use super::{Context, hint, when};
+use crate::base::names::ServerRef;
+use crate::base::table::{Table, Tone};
+use crate::base::{Result, output};
+use crate::db::events::{self, ServerEvent};
+use crate::db::servers;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  left4me server history Friday
+  left4me server history Friday --journal --limit 3      with what the game said last before it ended badly
+  left4me server history Friday --json | jq '.[] | select(.kind == \"server.crashed\")'
+
+CAUSE is the job that brought it about, or `outside`: systemd by itself, or somebody with systemctl.";
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The server's name or id
+    server: ServerRef,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    /// Also the unit's last lines in the journal, which are kept when it ends badly
+    #[arg(long)]
+    journal: bool,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
+    let mut db = context.db()?;
+    let (server, history) = db.read(|tx| {
+        let server = servers::find(tx, &args.server)?;
+        let history = events::of_server(tx, server.id, args.limit)?;
+        Ok((server, history))
+    })?;
+    if args.json {
+        return output::json(&history);
+    }
+    if history.is_empty() {
+        hint(&format!("nothing has happened to server {} yet", server.id));
+        return Ok(());
+    }
+    if args.journal {
+        return history.iter().try_for_each(story);
+    }
+    let mut table = Table::new(["AT", "WHAT", "CAUSE", "BY", "DETAIL"]);
+    for event in history {
+        let plain = |text: String| (text, Tone::Plain);
+        let by = if event.job_id.is_some() { event.actor.clone() } else { String::new() };
+        table.toned([
+            plain(when(Some(event.at))),
+            (what(&event).to_owned(), tone(&event)),
+            plain(event.cause),
+            plain(by),
+            plain(event.detail),
+        ]);
+    }
+    table.print()
+}
+
+/// The kind as people read it: `drift_ended` without its family.
+fn what(event: &ServerEvent) -> &str {
+    event.kind.strip_prefix("server.").unwrap_or(&event.kind)
+}
+
+fn tone(event: &ServerEvent) -> Tone {
+    match what(event) {
+        "crashed" | "failed" => Tone::Bad,
+        "drifted" => Tone::Warning,
+        "started" | "drift_ended" => Tone::Good,
+        _ => Tone::Plain,
+    }
+}
+
+/// An event on a line, and what the game said last below it.
+fn story(event: &ServerEvent) -> Result<()> {
+    let detail = output::printable(&event.detail);
+    output::line(&format!("{}  {}, {}: {detail}", when(Some(event.at)), what(event), event.cause))?;
+    event.journal.iter().try_for_each(|line| output::line(&format!("    {}", output::printable(line))))
+}

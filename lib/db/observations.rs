@@ -1,0 +1,323 @@
+//! What was seen of servers: the columns that a look at their units writes, and nobody else.
+//!
+//! `version` grows when something that was seen changed. Whoever looks at units from outside of a job reads the versions
+//! first, then the units, and writes only to rows that still have the version it read: so what was seen earlier is never
+//! written over what was seen later.
+
+use std::collections::HashSet;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::base::Result;
+use crate::base::names::ServerId;
+use crate::db::servers::{Drifted, drifted};
+use crate::domain::drift::Drift;
+use crate::domain::history::Known;
+use crate::domain::server::DesiredState;
+
+/// A server as whoever looks at its unit needs to know it.
+#[derive(Clone, Debug)]
+pub struct Watched {
+    /// The row.
+    pub id: ServerId,
+    /// The row's version.
+    pub version: i64,
+    /// What it shall be.
+    pub desired: DesiredState,
+    /// What was seen of it last.
+    pub known: Known,
+    /// Whether its unit starts at boot; none when nobody has looked.
+    pub enabled: Option<bool>,
+    /// How its last run ended.
+    pub last_end: Option<String>,
+    /// What the last failed task said.
+    pub last_error: Option<String>,
+    /// In which way it is not what it shall be.
+    pub drift: Option<Drifted>,
+}
+
+/// A row that makes no sense: somebody has edited the table by hand.
+#[derive(Clone, Debug)]
+pub struct BadRow {
+    /// Its id.
+    pub id: i64,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+const COLUMNS: &str = "id, version, desired_state, actual_state, actual_state_updated_at, active_enter_us, exit_us, \
+                       restarts, enabled, last_end, last_error, drift, drift_since, drift_why";
+
+fn watched(row: &Row<'_>) -> rusqlite::Result<Watched> {
+    Ok(Watched {
+        id: ServerId(row.get(0)?),
+        version: row.get(1)?,
+        desired: row.get(2)?,
+        known: Known {
+            actual: row.get(3)?,
+            looked_at: row.get(4)?,
+            active_enter_us: unsigned(row.get(5)?),
+            exit_us: unsigned(row.get(6)?),
+            restarts: row.get(7)?,
+        },
+        enabled: row.get(8)?,
+        last_end: row.get(9)?,
+        last_error: row.get(10)?,
+        drift: drifted(row, 11)?,
+    })
+}
+
+/// SQLite has no unsigned integers. Microseconds since boot fit for 292,000 years.
+fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// All servers, each or what is wrong with its row, by id.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn all(connection: &Connection) -> Result<Vec<Result<Watched, BadRow>>> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM servers ORDER BY id"))?;
+    let rows = statement.query_map([], |row| {
+        let id: i64 = row.get(0)?;
+        if id < 1 {
+            return Ok(Err(BadRow { id, why: "ids begin with 1".to_owned() }));
+        }
+        Ok(watched(row).map_err(|error| BadRow { id, why: error.to_string() }))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// One server; none when it is gone.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Watched>> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM servers WHERE id = ?1"))?;
+    Ok(statement.query_row([id.0], watched).optional()?)
+}
+
+/// The servers with a job that has not ended: they are the worker's to look at.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn in_jobs(connection: &Connection) -> Result<HashSet<ServerId>> {
+    // The states stand as in the partial indexes, word for word: else SQLite would not use them. A job that runs also
+    // has the servers of its tasks: an update has no others.
+    let mut statement = connection.prepare_cached(
+        "SELECT t.server_id FROM jobs j CROSS JOIN job_targets t ON t.job_id = j.id WHERE j.state = 'queued'
+         UNION SELECT t.server_id FROM jobs j CROSS JOIN job_targets t ON t.job_id = j.id
+               WHERE j.state IN ('running', 'cancelling')
+         UNION SELECT k.server_id FROM jobs j CROSS JOIN tasks k ON k.job_id = j.id
+               WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL",
+    )?;
+    let rows = statement.query_map([], |row| row.get(0).map(ServerId))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A job of the server that has not ended.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn live_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT j.id FROM job_targets t JOIN jobs j ON j.id = t.job_id
+             WHERE t.server_id = ?1 AND j.state IN ('queued', 'running', 'cancelling')
+             UNION ALL
+             SELECT j.id FROM tasks t JOIN jobs j ON j.id = t.job_id
+             WHERE t.server_id = ?1 AND j.state IN ('running', 'cancelling') LIMIT 1",
+        )?
+        .query_row([id.0], |row| row.get(0))
+        .optional()?)
+}
+
+/// What a look at a unit leads to.
+#[derive(Clone, Debug)]
+pub struct Seen<'a> {
+    /// State and marks.
+    pub known: &'a Known,
+    /// SubState; none when nobody could tell.
+    pub sub: Option<&'a str>,
+    /// Whether the unit starts at boot; none leaves what was known.
+    pub enabled: Option<bool>,
+    /// How its last run ended.
+    pub last_end: Option<&'a str>,
+    /// Since when it is in that state, unix ms; counts when the state is another one, or another run's.
+    pub since: i64,
+    /// When somebody looked, unix ms.
+    pub now: i64,
+}
+
+/// Writes down what was seen, over the version that was read. False when somebody else has seen something since, or the
+/// server is gone.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Result<bool> {
+    let Seen { known, sub, enabled, last_end, since, now } = seen;
+    let written = tx
+        .prepare_cached(
+            "UPDATE servers SET
+                 version = version + (actual_state <> ?3 OR actual_sub_state IS NOT ?4 OR active_enter_us <> ?5 OR exit_us <> ?6
+                     OR restarts <> ?7 OR last_end IS NOT ?9 OR (?8 IS NOT NULL AND enabled IS NOT ?8)),
+                 actual_since = CASE WHEN actual_since IS NULL OR actual_state <> ?3 OR active_enter_us <> ?5 THEN ?10
+                     ELSE actual_since END,
+                 actual_state = ?3, actual_sub_state = ?4, active_enter_us = ?5, exit_us = ?6, restarts = ?7,
+                 enabled = coalesce(?8, enabled), last_end = ?9, actual_state_updated_at = ?11
+             WHERE id = ?1 AND version = ?2",
+        )?
+        .execute(params![
+            id.0,
+            version,
+            known.actual.as_str(),
+            sub,
+            signed(known.active_enter_us),
+            signed(known.exit_us),
+            known.restarts,
+            enabled,
+            last_end,
+            since,
+            now
+        ])?;
+    Ok(written > 0)
+}
+
+/// Writes down that nobody can tell what these servers are; when they were last seen stays. Gives how many were known
+/// before.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn forget(tx: &Connection, ids: &[ServerId], now: i64) -> Result<usize> {
+    let mut statement = tx.prepare_cached(
+        "UPDATE servers SET version = version + 1, actual_state = 'unknown', actual_sub_state = NULL, actual_since = ?2
+         WHERE id = ?1 AND actual_state <> 'unknown'",
+    )?;
+    let mut known = 0;
+    for id in ids {
+        known += statement.execute(params![id.0, now])?;
+    }
+    Ok(known)
+}
+
+/// Writes down a drift, or that there is none.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)>) -> Result<()> {
+    let (kind, since, why) = match drift {
+        Some((kind, since, why)) => (Some(kind.as_str()), Some(since), Some(why)),
+        None => (None, None, None),
+    };
+    tx.prepare_cached(
+        "UPDATE servers SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = ?4 WHERE id = ?1",
+    )?
+    .execute(params![id.0, kind, since, why])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::migrate;
+    use crate::domain::server::ActualState;
+
+    fn with_servers(count: i64) -> Connection {
+        let path = std::path::Path::new(":memory:");
+        let mut connection = Connection::open(path).unwrap();
+        migrate::to_latest(&mut connection, path).unwrap();
+        connection
+            .execute_batch(&format!(
+                "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', 1, 1);
+                 INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
+                 WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {count})
+                 INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
+                 SELECT 1, 'S' || i, 27000 + i, 1, 1, 1 FROM n;"
+            ))
+            .unwrap();
+        connection
+    }
+
+    fn see(db: &Connection, version: i64, actual: ActualState, enabled: Option<bool>, now: i64) -> bool {
+        let known = Known { actual, looked_at: None, active_enter_us: 7, exit_us: 0, restarts: 0 };
+        let seen = Seen { known: &known, sub: Some("x"), enabled, last_end: None, since: now, now };
+        write(db, ServerId(1), version, &seen).unwrap()
+    }
+
+    fn version_and_time(db: &Connection) -> (i64, Option<i64>) {
+        let row = get(db, ServerId(1)).unwrap().unwrap();
+        (row.version, row.known.looked_at)
+    }
+
+    #[test]
+    fn the_version_grows_with_what_is_seen_and_the_time_with_every_look() {
+        let db = with_servers(1);
+        assert!(see(&db, 1, ActualState::Running, Some(true), 5));
+        assert_eq!(version_and_time(&db), (2, Some(5)));
+        assert!(see(&db, 2, ActualState::Running, None, 6), "what nobody told stays");
+        assert_eq!(version_and_time(&db), (2, Some(6)));
+        assert!(see(&db, 2, ActualState::Stopped, Some(true), 7));
+        assert_eq!(version_and_time(&db), (3, Some(7)));
+    }
+
+    #[test]
+    fn what_was_seen_earlier_is_not_written_over_what_was_seen_later() {
+        let db = with_servers(1);
+        let early = get(&db, ServerId(1)).unwrap().unwrap().version;
+        assert!(see(&db, early, ActualState::Failed, Some(true), 6));
+        assert!(!see(&db, early, ActualState::Running, Some(true), 5));
+        assert_eq!(get(&db, ServerId(1)).unwrap().unwrap().known.actual, ActualState::Failed);
+    }
+
+    #[test]
+    fn a_nonsense_row_does_not_hide_the_others() {
+        let db = with_servers(3);
+        db.execute_batch(
+            "UPDATE servers SET id = -5 WHERE id = 2; PRAGMA ignore_check_constraints = 1;
+            UPDATE servers SET desired_state = 'flying' WHERE id = 3",
+        )
+        .unwrap();
+        let rows = all(&db).unwrap();
+        let bad: Vec<i64> = rows.iter().filter_map(|row| row.as_ref().err().map(|bad| bad.id)).collect();
+        assert_eq!((rows.len(), bad), (3, vec![-5, 3]));
+    }
+
+    #[test]
+    fn servers_of_jobs_that_have_not_ended_are_the_workers() {
+        let db = with_servers(5);
+        db.execute_batch(
+            "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at) VALUES (1, 'start', 'x', 1, 1);
+             INSERT INTO job_targets VALUES (1, 2);
+             INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, started_at, worker_id)
+                 VALUES (2, 'update', 'x', 1, 1, 'running', 1, 'w'), (3, 'stop', 'x', 1, 1, 'cancelling', 1, 'w');
+             INSERT INTO tasks (job_id, position, kind, server_id) VALUES (2, 0, 'stop', 3), (2, 1, 'install-runtime', NULL);
+             INSERT INTO job_targets VALUES (3, 4);
+             INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, finished_at, exit_code)
+                 VALUES (4, 'start', 'x', 1, 1, 'succeeded', 1, 0);
+             INSERT INTO job_targets VALUES (4, 5);",
+        )
+        .unwrap();
+        let mut ids: Vec<i64> = in_jobs(&db).unwrap().into_iter().map(|id| id.0).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [2, 3, 4]);
+        assert_eq!(live_job(&db, ServerId(3)).unwrap(), Some(2));
+        assert_eq!(live_job(&db, ServerId(5)).unwrap(), None);
+    }
+
+    #[test]
+    fn what_nobody_can_tell_any_more_keeps_when_it_was_last_seen() {
+        let db = with_servers(2);
+        see(&db, 1, ActualState::Running, Some(true), 5);
+        assert_eq!(forget(&db, &[ServerId(1), ServerId(2)], 9).unwrap(), 1);
+        assert_eq!(forget(&db, &[ServerId(1), ServerId(2)], 10).unwrap(), 0, "told once");
+        let row = get(&db, ServerId(1)).unwrap().unwrap();
+        assert_eq!(
+            (row.known.actual, row.known.looked_at, row.known.active_enter_us),
+            (ActualState::Unknown, Some(5), 7)
+        );
+    }
+}

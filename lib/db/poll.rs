@@ -1,0 +1,102 @@
+//! The poller's own rows: when it looked last, and units that belong to no server.
+
+use rusqlite::{Connection, params};
+use serde::Serialize;
+
+use crate::base::Result;
+use crate::db::text;
+
+/// A unit of a server that has no row, and is enabled or runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Orphan {
+    /// The part of the unit's name behind the `@`.
+    pub instance: String,
+    /// Whether it starts at boot.
+    pub enabled: bool,
+    /// What it is, in our words.
+    pub state: String,
+    /// Since when it is known, unix ms.
+    pub since: i64,
+}
+
+impl Orphan {
+    /// `left4me-server@X.service`
+    #[must_use]
+    pub fn unit(&self) -> String {
+        format!("left4me-server@{}.service", self.instance)
+    }
+
+    /// What is wrong, and what to do about it.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Self { state, instance, .. } = self;
+        let boot = if self.enabled { "starts at boot" } else { "does not start at boot" };
+        format!(
+            "{} is {state}, {boot}, and belongs to no server: `sudo left4me-helper disable {instance}` ends it",
+            self.unit()
+        )
+    }
+}
+
+/// When the poller looked last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Poll {
+    /// When it last saw all units, unix ms; none when it never did.
+    pub polled_at: Option<i64>,
+    /// What kept it from seeing them at the last try.
+    pub error: Option<String>,
+}
+
+/// All orphans, by instance.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn orphans(connection: &Connection) -> Result<Vec<Orphan>> {
+    let mut statement =
+        connection.prepare_cached("SELECT instance, enabled, state, since FROM orphans ORDER BY instance")?;
+    let rows = statement.query_map([], |row| {
+        Ok(Orphan { instance: text(row, 0)?, enabled: row.get(1)?, state: text(row, 2)?, since: row.get(3)? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Adds an orphan, or writes down what it is now. Changes no row when it is the same.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_orphan(tx: &Connection, orphan: &Orphan) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO orphans (instance, enabled, state, since) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (instance) DO UPDATE SET enabled = ?2, state = ?3 WHERE enabled <> ?2 OR state <> ?3",
+    )?
+    .execute(params![orphan.instance, orphan.enabled, orphan.state, orphan.since])?;
+    Ok(())
+}
+
+/// Removes an orphan.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn remove_orphan(tx: &Connection, instance: &str) -> Result<()> {
+    tx.prepare_cached("DELETE FROM orphans WHERE instance = ?1")?.execute([instance])?;
+    Ok(())
+}
+
+/// When the poller looked last.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn last(connection: &Connection) -> Result<Poll> {
+    let mut statement = connection.prepare_cached("SELECT polled_at, error FROM poll WHERE id = 1")?;
+    Ok(statement.query_row([], |row| Ok(Poll { polled_at: row.get(0)?, error: row.get(1)? }))?)
+}
+
+/// Writes down that the poller saw all units, or what kept it from that.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn finished(tx: &Connection, now: i64, error: Option<&str>) -> Result<()> {
+    tx.prepare_cached("UPDATE poll SET polled_at = iif(?2 IS NULL, ?1, polled_at), error = ?2 WHERE id = 1")?
+        .execute(params![now, error])?;
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! How servers fare: memory, CPU and restarts at each poll. A day of all polls, 30 days of one poll every ten minutes;
+//! what is older goes when a server's next ten minutes begin, so that the file does not grow for ever.
+
+use rusqlite::{Connection, params};
+use serde::Serialize;
+
+use crate::base::Result;
+use crate::base::names::ServerId;
+
+/// How long every poll is kept, ms.
+pub const DAY: i64 = 24 * 3600 * 1000;
+/// How long one poll of every [`COARSE`] is kept, ms.
+pub const MONTH: i64 = 30 * DAY;
+/// Ten minutes, ms.
+pub const COARSE: i64 = 600 * 1000;
+
+/// How a server fared at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sample {
+    /// Unix ms.
+    pub at: i64,
+    /// Memory of all its processes; none where systemd does not account for it.
+    pub memory_bytes: Option<i64>,
+    /// CPU time of all its processes since the unit's start; none where systemd does not account for it.
+    pub cpu_ns: Option<i64>,
+    /// Automatic restarts so far.
+    pub restarts: u32,
+}
+
+/// Adds a sample; with the first of each ten minutes, what is too old goes, and what a clock that was set back has left
+/// in the future.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
+    let values = params![server.0, sample.at, sample.memory_bytes, sample.cpu_ns, sample.restarts];
+    tx.prepare_cached(
+        "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute(values)?;
+    // Its time is the beginning of the ten minutes: so the first one stays, and the others are none.
+    let values = params![
+        server.0,
+        sample.at - sample.at.rem_euclid(COARSE),
+        sample.memory_bytes,
+        sample.cpu_ns,
+        sample.restarts
+    ];
+    let first = tx
+        .prepare_cached(
+            "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(values)?;
+    if first > 0 {
+        for (table, age) in [("samples", DAY), ("samples_10min", MONTH)] {
+            tx.prepare_cached(&format!("DELETE FROM {table} WHERE server_id = ?1 AND (at < ?2 OR at > ?3)"))?
+                .execute(params![server.0, sample.at - age, sample.at])?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what is too old of servers that do not run any more: nobody adds to theirs. A batch at a time.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn prune_idle(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
+    for (table, age) in [("samples", DAY), ("samples_10min", MONTH)] {
+        tx.prepare_cached(&format!("DELETE FROM {table} WHERE server_id = ?1 AND at < ?2"))?
+            .execute(params![server.0, now - age])?;
+    }
+    Ok(())
+}
+
+/// A server's samples after `since`, the oldest first: of all polls when `since` is within the last day, else of every
+/// ten minutes.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn since(connection: &Connection, server: ServerId, since: i64, now: i64) -> Result<Vec<Sample>> {
+    let table = if since >= now - DAY { "samples" } else { "samples_10min" };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT at, memory_bytes, cpu_ns, restarts FROM {table} WHERE server_id = ?1 AND at > ?2 ORDER BY at"
+    ))?;
+    let rows = statement.query_map(params![server.0, since], |row| {
+        Ok(Sample { at: row.get(0)?, memory_bytes: row.get(1)?, cpu_ns: row.get(2)?, restarts: row.get(3)? })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::migrate;
+
+    #[test]
+    fn a_month_of_polls_leaves_a_day_at_full_and_thirty_days_at_ten_minutes() {
+        let path = std::path::Path::new(":memory:");
+        let mut db = Connection::open(path).unwrap();
+        migrate::to_latest(&mut db, path).unwrap();
+        db.execute_batch(
+            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', 1, 1);
+             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
+             INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (1, 'S', 27000, 1, 1, 1);",
+        )
+        .unwrap();
+        let server = ServerId(1);
+        let sample = |at| Sample { at, memory_bytes: Some(1 << 30), cpu_ns: Some(at), restarts: 0 };
+        let count = |table: &str| -> i64 {
+            db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        };
+        let start = 1_800_000_000_000;
+        let mut now = start;
+        // Every 300 s stands for every 30 s, so that this takes a moment only.
+        while now < start + 40 * DAY {
+            now += 300_000;
+            add(&db, server, &sample(now)).unwrap();
+        }
+        assert!((288..=291).contains(&count("samples")), "{} of a day", count("samples"));
+        assert!((4320..=4322).contains(&count("samples_10min")), "{} of 30 days", count("samples_10min"));
+        let day = super::since(&db, server, now - DAY / 2, now).unwrap();
+        assert_eq!((day.len(), day.last().map(|sample| sample.at)), (144, Some(now)));
+        assert_eq!(super::since(&db, server, now - 10 * DAY, now).unwrap().len(), 1440);
+
+        // The clock is set back: what lies in the future then does not stay for ever.
+        add(&db, server, &sample(now - 60 * DAY)).unwrap();
+        assert_eq!((count("samples"), count("samples_10min")), (1, 1));
+        prune_idle(&db, server, now + 31 * DAY).unwrap();
+        assert_eq!((count("samples"), count("samples_10min")), (0, 0));
+    }
+}

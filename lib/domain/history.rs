@@ -1,0 +1,315 @@
+//! What happened to a server between two looks at its unit. Pure: the same two looks always tell the same story.
+//!
+//! systemd keeps one start and one end of a unit; their monotonic times tell which of them were there at the last look
+//! already. What came and went in between is told by the count of restarts.
+
+use crate::domain::server::ActualState;
+use crate::domain::unit::{End, Unit};
+
+/// What was known of a server at the last look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its state then.
+    pub actual: ActualState,
+    /// When somebody looked, unix ms; none when nobody ever did.
+    pub looked_at: Option<i64>,
+    /// [`Unit::active_enter_us`] then.
+    pub active_enter_us: u64,
+    /// [`Unit::exit_us`] then.
+    pub exit_us: u64,
+    /// [`Unit::restarts`] then.
+    pub restarts: u32,
+}
+
+/// Something that happened to a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Its game runs.
+    Started(Start),
+    /// It ended badly, and how; none when the end itself was not seen. `more`: as often again in between.
+    Crashed {
+        /// How.
+        end: Option<End>,
+        /// Further crashes between the two looks.
+        more: u32,
+    },
+    /// It ended as it should, or nobody knows how.
+    Stopped(Option<End>),
+    /// systemd gave up on it, or could not start it.
+    Failed(Option<End>),
+}
+
+/// How it came to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It was started.
+    Started,
+    /// It was stopped and started again between two looks.
+    Restarted,
+    /// systemd restarted it after a crash; how often so far.
+    AfterCrash(u32),
+    /// The host was booted.
+    AtBoot,
+}
+
+impl Known {
+    /// Whether it was up: also when nobody could tell at the last look, but it was before.
+    fn was_up(&self) -> bool {
+        match self.actual {
+            ActualState::Running | ActualState::Stopping => true,
+            ActualState::Unknown => self.active_enter_us != 0 && self.exit_us == 0,
+            ActualState::Starting | ActualState::Stopped | ActualState::Failed => false,
+        }
+    }
+
+    /// What is known after a look at the unit. What nobody can tell leaves what was known.
+    #[must_use]
+    pub fn after(&self, unit: &Unit, now: i64) -> Self {
+        let actual = unit.actual();
+        let mut after = Self { actual, looked_at: Some(now), ..self.clone() };
+        match actual {
+            ActualState::Unknown => {}
+            // Its process may have ended already, but only the end of the stop tells how that ended.
+            ActualState::Stopping => after.restarts = unit.restarts,
+            _ => {
+                after.active_enter_us = unit.active_enter_us;
+                after.exit_us = if actual == ActualState::Running { 0 } else { unit.exit_us };
+                after.restarts = unit.restarts;
+            }
+        }
+        after
+    }
+}
+
+/// What happened since the last look. `booted_at` is when the host was booted, unix ms.
+#[must_use]
+pub fn changes(known: &Known, unit: &Unit, booted_at: i64) -> Vec<Change> {
+    let actual = unit.actual();
+    let booted = known.looked_at.is_some_and(|looked_at| looked_at < booted_at);
+    // After a boot systemd counts from nothing.
+    let restarts = if booted { 0 } else { known.restarts };
+    let crashes = unit.restarts.saturating_sub(restarts);
+    let new_exit = unit.exit_us != 0 && unit.exit_us != known.exit_us;
+    let new_start = unit.active_enter_us != known.active_enter_us;
+    match actual {
+        ActualState::Unknown | ActualState::Stopping => Vec::new(),
+        ActualState::Running if known.was_up() && !new_start => Vec::new(),
+        ActualState::Running if booted => vec![Change::Started(Start::AtBoot)],
+        ActualState::Running => {
+            // The crash before a restart that was being waited for has been told.
+            let untold = if known.actual == ActualState::Starting { crashes.saturating_sub(1) } else { crashes };
+            let mut changes = Vec::new();
+            if untold > 0 {
+                changes.push(Change::Crashed { end: None, more: untold - 1 });
+            }
+            changes.push(Change::Started(match (crashes, known.was_up()) {
+                (0, true) => Start::Restarted,
+                (0, false) => Start::Started,
+                _ => Start::AfterCrash(unit.restarts),
+            }));
+            changes
+        }
+        ActualState::Starting => match unit.end() {
+            Some(end) if new_exit && end.is_crash() => vec![crashed(end, known, crashes)],
+            _ => Vec::new(),
+        },
+        ActualState::Stopped | ActualState::Failed => ended(known, unit, new_exit, crashes),
+    }
+}
+
+/// It is down.
+fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32) -> Vec<Change> {
+    let end = unit.end();
+    match end {
+        Some(end) if new_exit && end.is_crash() => vec![crashed(end, known, crashes)],
+        end if new_exit => vec![Change::Stopped(end)],
+        end if unit.actual() == ActualState::Failed && known.actual != ActualState::Failed => vec![Change::Failed(end)],
+        // systemd has forgotten the unit with all it knew: it is down, disabled, and nothing needs it.
+        _ if known.was_up() => vec![Change::Stopped(None)],
+        _ if known.actual == ActualState::Starting => vec![Change::Stopped(Some(End::Told))],
+        _ => Vec::new(),
+    }
+}
+
+fn crashed(end: End, known: &Known, crashes: u32) -> Change {
+    let told = u32::from(known.actual == ActualState::Starting);
+    Change::Crashed { end: Some(end), more: crashes.saturating_sub(told) }
+}
+
+impl Change {
+    /// The event's kind.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Change::Started(_) => "server.started",
+            Change::Crashed { .. } => "server.crashed",
+            Change::Stopped(_) => "server.stopped",
+            Change::Failed(_) => "server.failed",
+        }
+    }
+
+    /// The event's detail.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Change::Started(Start::Started) => "it runs".to_owned(),
+            Change::Started(Start::Restarted) => "it was stopped and started again".to_owned(),
+            Change::Started(Start::AfterCrash(count)) => format!("systemd restarted it (restart {count})"),
+            Change::Started(Start::AtBoot) => "the host was booted".to_owned(),
+            Change::Crashed { end, more } => {
+                let end = end.as_ref().map_or_else(|| "how it ended was not seen".to_owned(), End::to_string);
+                match more {
+                    0 => end,
+                    1 => format!("{end}; and once more before"),
+                    more => format!("{end}; and {more} times before"),
+                }
+            }
+            Change::Stopped(end) => end.as_ref().map_or_else(|| "how it ended is not known".to_owned(), End::to_string),
+            Change::Failed(end) => end.as_ref().map_or_else(|| "systemd gave up".to_owned(), End::to_string),
+        }
+    }
+
+    /// Whether it went badly: then its last words are worth keeping.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        matches!(self, Change::Crashed { .. } | Change::Failed(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::unit::MainExit;
+
+    const BOOT: i64 = 1_000;
+
+    fn never() -> Known {
+        Known { actual: ActualState::Unknown, looked_at: None, active_enter_us: 0, exit_us: 0, restarts: 0 }
+    }
+
+    fn unit(active: &str, sub: &str) -> Unit {
+        Unit { active: active.into(), sub: sub.into(), result: "success".into(), ..Unit::default() }
+    }
+
+    fn running(since: u64, restarts: u32) -> Unit {
+        Unit { active_enter_us: since, restarts, ..unit("active", "running") }
+    }
+
+    fn killed(since: u64, at: u64, restarts: u32, sub: &str) -> Unit {
+        Unit {
+            active_enter_us: since,
+            active_exit_us: at + 1,
+            exit_us: at,
+            exit: Some(MainExit::Signal(9)),
+            result: "signal".into(),
+            restarts,
+            ..unit(if sub == "failed" { "failed" } else { "activating" }, sub)
+        }
+    }
+
+    fn stopped(since: u64, left: u64, at: u64) -> Unit {
+        Unit { active_enter_us: since, active_exit_us: left, exit_us: at, ..unit("inactive", "dead") }
+    }
+
+    /// Looks at one unit after the other; gives the kinds of what happened, and the last words.
+    fn story(units: &[Unit]) -> (Vec<&'static str>, String) {
+        let mut known = never();
+        let (mut kinds, mut words) = (Vec::new(), String::new());
+        for (unit, now) in units.iter().zip(2_000..) {
+            for change in changes(&known, unit, BOOT) {
+                kinds.push(change.kind());
+                words = change.words();
+            }
+            known = known.after(unit, now);
+        }
+        (kinds, words)
+    }
+
+    #[test]
+    fn a_life_is_told_once_however_often_somebody_looks() {
+        let up = running(10, 0);
+        let stopping =
+            Unit { exit_us: 30, active_exit_us: 20, ..Unit { sub: "stop-sigterm".into(), ..unit("deactivating", "") } };
+        let (kinds, words) = story(&[
+            Unit::unloaded(false),
+            unit("activating", "start"),
+            up.clone(),
+            up,
+            stopping,
+            stopped(10, 20, 30),
+            stopped(10, 20, 30),
+            Unit::unloaded(false),
+        ]);
+        assert_eq!(kinds, ["server.started", "server.stopped"]);
+        assert_eq!(words, "systemd was told to stop it");
+    }
+
+    #[test]
+    fn a_crash_is_told_when_it_happens_and_the_restart_when_it_is_up_again() {
+        let (kinds, words) =
+            story(&[running(10, 0), killed(10, 50, 0, "auto-restart"), running(60, 1), running(60, 1)]);
+        assert_eq!(kinds, ["server.started", "server.crashed", "server.started"]);
+        assert_eq!(words, "systemd restarted it (restart 1)");
+    }
+
+    #[test]
+    fn a_crash_that_nobody_saw_is_told_by_the_count_of_restarts() {
+        let (kinds, _) = story(&[running(10, 0), running(60, 1)]);
+        assert_eq!(kinds, ["server.started", "server.crashed", "server.started"]);
+        let (kinds, words) = story(&[running(10, 0), killed(90, 95, 2, "auto-restart")]);
+        assert_eq!(
+            (kinds, words.as_str()),
+            (vec!["server.started", "server.crashed"], "signal 9 (KILL); and 2 times before")
+        );
+    }
+
+    #[test]
+    fn the_start_limit_is_told_though_the_crash_before_it_was() {
+        let last = Unit { result: "start-limit-hit".into(), ..killed(10, 50, 0, "failed") };
+        let (kinds, words) = story(&[running(10, 0), killed(10, 50, 0, "auto-restart"), last.clone(), last]);
+        assert_eq!(kinds, ["server.started", "server.crashed", "server.failed"]);
+        assert!(words.starts_with("start limit: ") && words.ends_with("signal 9 (KILL)"), "{words}");
+    }
+
+    #[test]
+    fn a_restart_by_hand_a_boot_and_a_unit_that_systemd_forgot_are_no_crashes() {
+        assert_eq!(story(&[running(10, 0), running(60, 0)]).0, ["server.started", "server.started"]);
+        assert_eq!(story(&[running(10, 0), Unit::unloaded(false)]).0, ["server.started", "server.stopped"]);
+        let before = Known { looked_at: Some(BOOT - 1), ..never().after(&running(10, 3), BOOT - 1) };
+        assert_eq!(changes(&before, &running(12, 0), BOOT), [Change::Started(Start::AtBoot)]);
+        // The same microsecond after two boots is no start: nothing tells them apart, and nothing false is told.
+        assert_eq!(changes(&before, &running(10, 0), BOOT), []);
+    }
+
+    #[test]
+    fn what_nobody_can_tell_changes_nothing_that_was_known() {
+        let (kinds, _) =
+            story(&[running(10, 0), Unit::default(), running(10, 0), Unit::default(), stopped(10, 20, 30)]);
+        assert_eq!(kinds, ["server.started", "server.stopped"]);
+    }
+
+    proptest! {
+        /// Whatever is seen: a second look at the same tells nothing new.
+        #[test]
+        fn the_same_look_twice_is_one_story(
+            seen in proptest::collection::vec((0_usize..7, 1_u64..5, 1_u64..5, 0_u32..4), 1..12)
+        ) {
+            let mut known = never();
+            for (now, (kind, start, end, restarts)) in seen.into_iter().enumerate() {
+                let unit = match kind {
+                    0 => running(start, restarts),
+                    1 => killed(start, end, restarts, "auto-restart"),
+                    2 => killed(start, end, restarts, "failed"),
+                    3 => stopped(start, end, end + 1),
+                    4 => Unit::unloaded(false),
+                    5 => unit("deactivating", "stop-sigterm"),
+                    _ => Unit::default(),
+                };
+                known = known.after(&unit, 2_000 + now as i64);
+                prop_assert_eq!(changes(&known, &unit, BOOT), Vec::new());
+            }
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What systemd says of a server's unit, whoever asked: the helper's `show` gives lines, the bus gives values.
+//!
+//! Names and meanings of the properties are those of org.freedesktop.systemd1(5).
+
+use std::fmt;
+
+use crate::domain::server::ActualState;
+
+/// `Result` of a unit that ended as it should.
+const SUCCESS: &str = "success";
+
+/// A unit as systemd sees it at one moment. The monotonic times are microseconds since boot, 0 for never: they tell one
+/// start, and one end, from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unit {
+    /// LoadState: `loaded`, `not-found`, `masked`, …
+    pub load: String,
+    /// ActiveState
+    pub active: String,
+    /// SubState
+    pub sub: String,
+    /// Result: `success`, `exit-code`, `signal`, `oom-kill`, …
+    pub result: String,
+    /// Whether it starts at boot; none when systemd does not say.
+    pub enabled: Option<bool>,
+    /// The type of the job that systemd has queued for it: `start`, `stop`, …
+    pub job: Option<String>,
+    /// NRestarts: automatic restarts since it was last started or reset by hand.
+    pub restarts: u32,
+    /// MainPID; none without a main process.
+    pub main_pid: Option<u32>,
+    /// How its last main process ended; none while it runs, and when it never ran.
+    pub exit: Option<MainExit>,
+    /// ActiveEnterTimestampMonotonic
+    pub active_enter_us: u64,
+    /// ActiveExitTimestampMonotonic
+    pub active_exit_us: u64,
+    /// ExecMainExitTimestampMonotonic
+    pub exit_us: u64,
+    /// MemoryCurrent, bytes; none when it is not accounted for.
+    pub memory_bytes: Option<u64>,
+    /// CPUUsageNSec; none when it is not accounted for.
+    pub cpu_ns: Option<u64>,
+}
+
+/// How a main process ended: ExecMainCode and ExecMainStatus, which are waitid(2)'s si_code and si_status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MainExit {
+    /// With this exit code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+/// Why a unit is no longer up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Somebody told systemd to stop it, and it did.
+    Told,
+    /// It ended by itself, and well.
+    Itself,
+    /// The kernel ended it for want of memory.
+    OutOfMemory,
+    /// By a signal that nobody of systemd sent.
+    Signal(i32),
+    /// With a code that is not success.
+    Code(i32),
+    /// It did not start, stop or answer in time.
+    Timeout,
+    /// systemd gave up: it was started too often in too short a time. How the last run ended, if it is known.
+    StartLimit(Option<MainExit>),
+    /// Another of systemd's words.
+    Other(String),
+}
+
+impl Unit {
+    /// A unit that systemd has not loaded: nothing of it runs, and nothing is known of earlier runs.
+    #[must_use]
+    pub fn unloaded(enabled: bool) -> Self {
+        Self {
+            load: "loaded".to_owned(),
+            active: "inactive".to_owned(),
+            sub: "dead".to_owned(),
+            result: SUCCESS.to_owned(),
+            enabled: Some(enabled),
+            ..Self::default()
+        }
+    }
+
+    /// From the `Name=value` lines that `systemctl show` prints. Without lines it is a unit of which nothing is known.
+    #[must_use]
+    pub fn from_properties<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
+        let mut unit = Self::default();
+        let (mut code, mut status) = (0, 0);
+        for (name, value) in lines.filter_map(|line| line.split_once('=')) {
+            let number = || value.parse::<u64>().unwrap_or(0);
+            match name {
+                "LoadState" => value.clone_into(&mut unit.load),
+                "ActiveState" => value.clone_into(&mut unit.active),
+                "SubState" => value.clone_into(&mut unit.sub),
+                "Result" => value.clone_into(&mut unit.result),
+                "UnitFileState" => unit.enabled = enabled(value),
+                "NRestarts" => unit.restarts = value.parse().unwrap_or(0),
+                "MainPID" => unit.main_pid = value.parse().ok().filter(|&pid| pid != 0),
+                "ExecMainCode" => code = value.parse().unwrap_or(0),
+                "ExecMainStatus" => status = value.parse().unwrap_or(0),
+                "ActiveEnterTimestampMonotonic" => unit.active_enter_us = number(),
+                "ActiveExitTimestampMonotonic" => unit.active_exit_us = number(),
+                "ExecMainExitTimestampMonotonic" => unit.exit_us = number(),
+                "MemoryCurrent" => unit.memory_bytes = value.parse().ok().and_then(accounted),
+                "CPUUsageNSec" => unit.cpu_ns = value.parse().ok().and_then(accounted),
+                _ => {}
+            }
+        }
+        unit.exit = MainExit::from_wait(code, status);
+        unit
+    }
+
+    /// In our words.
+    #[must_use]
+    pub fn actual(&self) -> ActualState {
+        let actual = ActualState::from_unit(&self.active, &self.sub);
+        match self.job.as_deref() {
+            // At boot, and while its overlay is being mounted.
+            Some("start" | "restart") if actual == ActualState::Stopped => ActualState::Starting,
+            _ => actual,
+        }
+    }
+
+    /// Whether the unit is down though it was just started, or is about to be restarted after a crash.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.actual() == ActualState::Failed || self.sub.contains("auto-restart")
+    }
+
+    /// Why it is not up: none while it is, and when it never was since systemd loaded it.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        match self.result.as_str() {
+            "" => None,
+            "start-limit-hit" => Some(End::StartLimit(self.exit)),
+            // Its main process has not ended.
+            SUCCESS if self.exit_us == 0 => None,
+            // Told to stop, a unit leaves `active` before its process ends; when the process ends first, nobody told it.
+            SUCCESS if self.active_exit_us != 0 && self.active_exit_us < self.exit_us => Some(End::Told),
+            SUCCESS => Some(End::Itself),
+            "oom-kill" => Some(End::OutOfMemory),
+            "timeout" | "watchdog" => Some(End::Timeout),
+            word => Some(match self.exit {
+                Some(MainExit::Signal(signal)) => End::Signal(signal),
+                Some(MainExit::Code(code)) if code != 0 => End::Code(code),
+                _ => End::Other(word.to_owned()),
+            }),
+        }
+    }
+
+    /// `active, running`, and the result when it is not success.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let result =
+            if self.result.is_empty() || self.result == SUCCESS { String::new() } else { format!(", {}", self.result) };
+        format!("{}, {}{result}", self.active, self.sub)
+    }
+}
+
+/// UnitFileState as yes or no. Only a symlink that survives a reboot counts as yes.
+#[must_use]
+pub fn enabled(state: &str) -> Option<bool> {
+    match state {
+        "enabled" => Some(true),
+        "disabled" | "enabled-runtime" | "masked" | "masked-runtime" => Some(false),
+        _ => None,
+    }
+}
+
+/// systemd's "not accounted for" is the greatest number.
+#[must_use]
+pub fn accounted(value: u64) -> Option<u64> {
+    (value != u64::MAX).then_some(value)
+}
+
+impl MainExit {
+    /// From ExecMainCode (1 exited, 2 killed, 3 dumped core; 0 for none) and ExecMainStatus.
+    #[must_use]
+    pub fn from_wait(code: i32, status: i32) -> Option<Self> {
+        match code {
+            1 => Some(MainExit::Code(status)),
+            2 | 3 => Some(MainExit::Signal(status)),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for MainExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MainExit::Code(code) => write!(f, "exit code {code}{}", code_name(*code)),
+            MainExit::Signal(signal) => write!(f, "signal {signal}{}", signal_name(*signal)),
+        }
+    }
+}
+
+impl End {
+    /// Whether it ended although it should not have, or badly.
+    #[must_use]
+    pub fn is_crash(&self) -> bool {
+        !matches!(self, End::Told | End::Itself)
+    }
+}
+
+/// What follows "ended: " or "is down: ".
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            End::Told => f.write_str("systemd was told to stop it"),
+            End::Itself => f.write_str("the game ended by itself, without an error"),
+            End::OutOfMemory => f.write_str("out of memory: the kernel killed it (OOM)"),
+            End::Signal(signal) => MainExit::Signal(*signal).fmt(f),
+            End::Code(code) => MainExit::Code(*code).fmt(f),
+            End::Timeout => f.write_str("timeout: it did not start or stop in time"),
+            End::StartLimit(None) => f.write_str("start limit: it was started too often in too short a time"),
+            End::StartLimit(Some(last)) => {
+                write!(f, "start limit: it ended too often in too short a time, last by {last}")
+            }
+            End::Other(word) => write!(f, "systemd says '{word}'"),
+        }
+    }
+}
+
+/// The signals that end a game in practice.
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        1 => " (HUP)",
+        2 => " (INT)",
+        3 => " (QUIT)",
+        4 => " (ILL)",
+        6 => " (ABRT)",
+        7 => " (BUS)",
+        8 => " (FPE)",
+        9 => " (KILL)",
+        11 => " (SEGV)",
+        13 => " (PIPE)",
+        15 => " (TERM)",
+        24 => " (XCPU)",
+        31 => " (SYS)",
+        _ => "",
+    }
+}
+
+/// systemd's own codes for what it could not do before the game began, from systemd.exec(5).
+fn code_name(code: i32) -> &'static str {
+    match code {
+        200 => " (CHDIR: its directory is missing)",
+        203 => " (EXEC: srcds_run is missing or cannot be executed)",
+        217 => " (USER: user left4me-game is missing)",
+        226 => " (NAMESPACE: its sandbox could not be set up)",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unit(lines: &[&str]) -> Unit {
+        Unit::from_properties(lines.iter().copied())
+    }
+
+    #[test]
+    fn what_show_prints_becomes_a_state() {
+        let unit = unit(&[
+            "LoadState=loaded",
+            "ActiveState=active",
+            "SubState=running",
+            "Result=success",
+            "UnitFileState=enabled",
+            "MainPID=77",
+            "MemoryCurrent=18446744073709551615",
+            "CPUUsageNSec=[not set]",
+        ]);
+        assert_eq!((unit.actual(), unit.enabled, unit.main_pid), (ActualState::Running, Some(true), Some(77)));
+        assert_eq!((unit.memory_bytes, unit.cpu_ns, unit.end()), (None, None, None));
+        assert_eq!(unit.words(), "active, running");
+    }
+
+    #[test]
+    fn nothing_said_is_unknown_and_a_crash_loop_is_a_failed_start() {
+        assert_eq!(unit(&[]).actual(), ActualState::Unknown);
+        assert_eq!(unit(&[]).end(), None);
+        assert!(unit(&["ActiveState=activating", "SubState=auto-restart", "Result=exit-code"]).has_failed());
+    }
+
+    #[test]
+    fn a_stopped_unit_with_a_start_job_is_starting() {
+        let mut unit = unit(&["ActiveState=inactive", "SubState=dead"]);
+        assert_eq!(unit.actual(), ActualState::Stopped);
+        unit.job = Some("start".to_owned());
+        assert_eq!(unit.actual(), ActualState::Starting);
+        unit.job = Some("stop".to_owned());
+        assert_eq!(unit.actual(), ActualState::Stopped);
+    }
+
+    #[test]
+    fn why_a_unit_is_down_is_told_by_its_result_and_by_what_came_first() {
+        let end = |result: &str, code: i32, status: i32, active_exit: u64, exit: u64| {
+            unit(&[
+                &format!("Result={result}"),
+                &format!("ExecMainCode={code}"),
+                &format!("ExecMainStatus={status}"),
+                &format!("ActiveExitTimestampMonotonic={active_exit}"),
+                &format!("ExecMainExitTimestampMonotonic={exit}"),
+            ])
+            .end()
+        };
+        assert_eq!(end("success", 0, 0, 0, 0), None);
+        assert_eq!(end("success", 1, 0, 50, 60), Some(End::Told));
+        assert_eq!(end("success", 1, 0, 61, 60), Some(End::Itself));
+        assert_eq!(end("signal", 2, 9, 61, 60), Some(End::Signal(9)));
+        assert_eq!(end("core-dump", 3, 11, 61, 60), Some(End::Signal(11)));
+        assert_eq!(end("exit-code", 1, 3, 61, 60), Some(End::Code(3)));
+        assert_eq!(end("oom-kill", 2, 9, 61, 60), Some(End::OutOfMemory));
+        assert_eq!(end("timeout", 2, 9, 50, 60), Some(End::Timeout));
+        assert_eq!(end("start-limit-hit", 1, 3, 61, 60), Some(End::StartLimit(Some(MainExit::Code(3)))));
+        assert_eq!(end("resources", 0, 0, 0, 0), Some(End::Other("resources".to_owned())));
+        assert!(end("signal", 2, 9, 61, 60).unwrap().is_crash() && !End::Itself.is_crash());
+    }
+
+    #[test]
+    fn only_what_survives_a_reboot_counts_as_enabled() {
+        assert_eq!(
+            ["enabled", "disabled", "enabled-runtime", "static", ""].map(enabled),
+            [Some(true), Some(false), Some(false), None, None]
+        );
+    }
+}

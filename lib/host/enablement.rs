@@ -1,0 +1,69 @@
+//! Which servers start at boot: systemd's own symlinks, read where `systemctl enable` puts them. A unit that is not
+//! loaded has them too, and nobody has to ask PID 1 about each.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::base::Result;
+
+/// Where what survives a reboot is.
+pub const SYSTEM: &str = "/etc/systemd/system";
+
+/// The instances of left4me-server@ that something of `directory` wants or requires, and that are not masked there.
+///
+/// # Errors
+/// When a directory that is there cannot be read.
+pub fn enabled(directory: &Path) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for entry in fs_err::read_dir(directory)? {
+        let path = entry?.path();
+        if !path.extension().is_some_and(|end| end == "wants" || end == "requires") {
+            continue;
+        }
+        let links = match fs_err::read_dir(&path) {
+            Ok(links) => links,
+            // A file of that name, or a directory that systemctl has just removed with its last link.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for link in links {
+            let name = link?.file_name();
+            let instance =
+                name.to_str().and_then(|name| name.strip_prefix("left4me-server@")?.strip_suffix(".service"));
+            found.extend(instance.filter(|instance| !instance.is_empty()).map(str::to_owned));
+        }
+    }
+    found.retain(|instance| {
+        let mask = directory.join(format!("left4me-server@{instance}.service"));
+        !mask.read_link().is_ok_and(|target| target == Path::new("/dev/null"))
+    });
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_any_unit_wants_is_enabled_unless_it_is_masked() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = |path: &str, target: &str| {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(target, path).unwrap();
+        };
+        let template = "/usr/lib/systemd/system/left4me-server@.service";
+        link("multi-user.target.wants/left4me-server@1.service", template);
+        link("friday.target.requires/left4me-server@x-2.service", template);
+        link("multi-user.target.wants/left4me-server@3.service", template);
+        link("left4me-server@3.service", "/dev/null");
+        link("multi-user.target.wants/left4me-server@.service", template);
+        link("multi-user.target.wants/ssh.service", template);
+        link("left4me-server@4.service", template);
+        std::fs::write(dir.path().join("file.wants"), "").unwrap();
+        let enabled: Vec<String> = enabled(dir.path()).unwrap().into_iter().collect();
+        assert_eq!(enabled, ["1", "x-2"]);
+        assert!(super::enabled(&dir.path().join("missing")).is_err());
+    }
+}

@@ -1,0 +1,306 @@
+//! Writing down what was seen of a server: its row, what happened since the last look, and whether it is what it shall
+//! be. Worker and poller come through here, so that both tell the same story.
+
+use rusqlite::Connection;
+
+use crate::base::Result;
+use crate::base::names::{JobId, ServerId};
+use crate::db::events::{self, NewEvent, OUTSIDE};
+use crate::db::observations::{self, Seen, Watched};
+use crate::domain::drift::{Drift, Judgement, judge};
+use crate::domain::history::{Change, changes};
+use crate::domain::server::ActualState;
+use crate::host::units::Observed;
+
+/// Who brought a change about.
+#[derive(Clone, Copy, Debug)]
+pub enum Cause<'a> {
+    /// A job, and who asked for it.
+    Job(JobId, &'a str),
+    /// systemd by itself, or somebody with systemctl.
+    Outside,
+}
+
+/// What became of a look at a server.
+#[derive(Clone, Debug)]
+pub enum Written {
+    /// It is written down: what happened since the last look, and the row as it is now.
+    Done(Vec<Change>, Box<Watched>),
+    /// Somebody else has seen something since the row was read, or the server is gone: nothing was written.
+    Outdated,
+}
+
+/// A drift that began or ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It began: in which way, and why.
+    Began(Drift, String),
+    /// It ended.
+    Ended(Drift),
+}
+
+impl Cause<'_> {
+    fn event<'e>(&'e self, kind: &'e str, server: ServerId, detail: &'e str) -> NewEvent<'e> {
+        let (actor, job) = match *self {
+            Cause::Job(job, by) => (by, Some(job)),
+            Cause::Outside => (OUTSIDE, None),
+        };
+        NewEvent { kind, actor, job, server: Some(server), detail, ..NewEvent::default() }
+    }
+}
+
+/// Writes down what a job saw of its server: whatever was known before, this is newer.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn record(tx: &Connection, server: ServerId, observed: &Observed, cause: &Cause<'_>) -> Result<Written> {
+    match observations::get(tx, server)? {
+        Some(watched) => record_over(tx, &watched, observed, cause),
+        None => Ok(Written::Outdated),
+    }
+}
+
+/// Writes down what was seen of a server, unless its row has changed since `watched` was read.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, cause: &Cause<'_>) -> Result<Written> {
+    let Observed { unit, at } = observed;
+    let happened = changes(&watched.known, unit, at.booted_at);
+    let known = watched.known.after(unit, at.now);
+    let end = happened.iter().rfind(|change| !matches!(change, Change::Started(_))).map(Change::words);
+    let since = match known.actual {
+        ActualState::Running => at.wall(unit.active_enter_us),
+        ActualState::Stopped | ActualState::Failed if known.exit_us != watched.known.exit_us => at.wall(known.exit_us),
+        _ => at.now,
+    };
+    let seen = Seen {
+        known: &known,
+        sub: Some(unit.sub.as_str()).filter(|sub| !sub.is_empty()),
+        enabled: unit.enabled,
+        last_end: end.as_deref().or(watched.last_end.as_deref()),
+        since,
+        now: at.now,
+    };
+    if !observations::write(tx, watched.id, watched.version, &seen)? {
+        return Ok(Written::Outdated);
+    }
+    for change in &happened {
+        events::add(tx, at.now, &cause.event(change.kind(), watched.id, &change.words()))?;
+    }
+    let after = Watched {
+        enabled: unit.enabled.or(watched.enabled),
+        last_end: end.or_else(|| watched.last_end.clone()),
+        known,
+        ..watched.clone()
+    };
+    Ok(Written::Done(happened, Box::new(after)))
+}
+
+/// Judges whether the server is what it shall be, and tells it once when that has changed. A server with a job that has
+/// not ended is on its way: it is not judged.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn settle(tx: &Connection, server: ServerId, cause: &Cause<'_>, now: i64) -> Result<Vec<Told>> {
+    if observations::live_job(tx, server)?.is_some() {
+        return Ok(Vec::new());
+    }
+    match observations::get(tx, server)? {
+        Some(watched) => settle_drift(tx, &watched, cause, now),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// [`settle`] for a row that was just read or written, of a server without a live job.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: i64) -> Result<Vec<Told>> {
+    let id = watched.id;
+    let before = watched.drift.as_ref();
+    let found = match judge(watched.desired, watched.known.actual, watched.enabled) {
+        Judgement::Open => return Ok(Vec::new()),
+        Judgement::InOrder => None,
+        Judgement::Drifted(kind) => Some((kind, why(kind, watched))),
+    };
+    let mut told = Vec::new();
+    match (before, &found) {
+        (None, None) => return Ok(told),
+        (Some(before), Some((kind, why))) if before.kind == *kind => {
+            if before.why != *why {
+                observations::set_drift(tx, id, Some((*kind, before.since, why)))?;
+            }
+            return Ok(told);
+        }
+        _ => {}
+    }
+    if let Some(before) = before {
+        let detail = format!("was {}: it shall be {} and is {}", before.kind, watched.desired, watched.known.actual);
+        events::add(tx, now, &cause.event("server.drift_ended", id, &detail))?;
+        told.push(Told::Ended(before.kind));
+    }
+    observations::set_drift(tx, id, found.as_ref().map(|(kind, why)| (*kind, now, why.as_str())))?;
+    if let Some((kind, why)) = found {
+        let detail = format!("{}: {why}", kind.words(watched.known.actual));
+        events::add(tx, now, &cause.event("server.drifted", id, &detail))?;
+        told.push(Told::Began(kind, detail));
+    }
+    Ok(told)
+}
+
+/// Why, as far as anybody knows.
+fn why(kind: Drift, watched: &Watched) -> String {
+    let failed_job = watched.last_error.as_ref().map(|error| format!("the last job failed: {error}"));
+    match kind {
+        Drift::Down => {
+            let mut reasons: Vec<String> = watched.last_end.iter().cloned().collect();
+            reasons.extend(failed_job);
+            if reasons.is_empty() {
+                reasons.push("it has not been started".to_owned());
+            }
+            if watched.enabled == Some(false) {
+                reasons.push("its unit is disabled".to_owned());
+            }
+            reasons.join("; ")
+        }
+        Drift::Up => failed_job.unwrap_or_else(|| "it was started from outside".to_owned()),
+        Drift::Enabled => failed_job.unwrap_or_else(|| "its unit was enabled from outside".to_owned()),
+        Drift::Disabled => "its unit was disabled from outside".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Moment;
+    use crate::db::{migrate, servers};
+    use crate::domain::server::DesiredState;
+    use crate::domain::unit::{MainExit, Unit};
+
+    const SERVER: ServerId = ServerId(1);
+
+    fn with_server() -> Connection {
+        let path = std::path::Path::new(":memory:");
+        let mut db = Connection::open(path).unwrap();
+        migrate::to_latest(&mut db, path).unwrap();
+        db.execute_batch(
+            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', 1, 1);
+             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
+             INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (1, 'S', 27000, 1, 1, 1);",
+        )
+        .unwrap();
+        db
+    }
+
+    fn at(now: i64) -> Moment {
+        Moment { now, monotonic_us: u64::try_from(now).unwrap() * 1000, booted_at: 0 }
+    }
+
+    fn running(now: i64, enabled: bool) -> Observed {
+        let unit = Unit {
+            active: "active".into(),
+            sub: "running".into(),
+            active_enter_us: 10_000,
+            enabled: Some(enabled),
+            ..Unit::default()
+        };
+        Observed { unit, at: at(now) }
+    }
+
+    fn killed(now: i64, sub: &str) -> Observed {
+        let unit = Unit {
+            active: if sub == "failed" { "failed" } else { "activating" }.into(),
+            sub: sub.into(),
+            result: "signal".into(),
+            exit: Some(MainExit::Signal(9)),
+            active_enter_us: 10_000,
+            exit_us: 50_000,
+            active_exit_us: 50_001,
+            enabled: Some(true),
+            ..Unit::default()
+        };
+        Observed { unit, at: at(now) }
+    }
+
+    /// Looks, judges, and gives the events so far.
+    fn look(db: &Connection, observed: &Observed, cause: &Cause<'_>) -> Vec<String> {
+        record(db, SERVER, observed, cause).unwrap();
+        settle(db, SERVER, cause, observed.at.now).unwrap();
+        told(db)
+    }
+
+    fn told(db: &Connection) -> Vec<String> {
+        let mut statement =
+            db.prepare("SELECT kind || ', ' || coalesce('job ' || job_id, actor) FROM events ORDER BY id").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_drift_is_told_when_it_begins_and_when_it_ends_and_not_in_between() {
+        let db = with_server();
+        servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
+        look(&db, &running(20, true), &Cause::Job(JobId(3), "anna"));
+        assert_eq!(told(&db), ["server.started, job 3"]);
+        // On its way: systemd restarts it, or gives up.
+        look(&db, &killed(60, "auto-restart"), &Cause::Outside);
+        let crashed = look(&db, &killed(61, "failed"), &Cause::Outside);
+        assert_eq!(crashed[1..], ["server.crashed, outside", "server.failed, outside", "server.drifted, outside"]);
+        assert_eq!(look(&db, &killed(62, "failed"), &Cause::Outside).len(), 4, "told once");
+        let server = servers::get(&db, SERVER).unwrap().unwrap();
+        let drift = server.drift.unwrap();
+        assert_eq!((drift.kind, drift.since, drift.why.as_str()), (Drift::Down, 61, "signal 9 (KILL)"));
+        assert_eq!((server.last_end.as_deref(), server.actual_since), (Some("signal 9 (KILL)"), Some(61)));
+
+        let mut again = running(90, true);
+        again.unit.active_enter_us = 80_000;
+        let mended = look(&db, &again, &Cause::Job(JobId(4), "anna"));
+        assert_eq!(mended[4..], ["server.started, job 4", "server.drift_ended, job 4"]);
+        let server = servers::get(&db, SERVER).unwrap().unwrap();
+        assert_eq!((server.drift, server.actual_since), (None, Some(80)));
+    }
+
+    #[test]
+    fn a_server_with_a_live_job_is_not_judged_and_one_on_its_way_keeps_its_drift() {
+        let db = with_server();
+        servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
+        db.execute_batch(
+            "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at) VALUES (1, 'start', 'x', 1, 1);
+             INSERT INTO job_targets VALUES (1, 1);",
+        )
+        .unwrap();
+        let stopped = Observed { unit: Unit::unloaded(false), at: at(30) };
+        assert_eq!(look(&db, &stopped, &Cause::Outside), Vec::<String>::new());
+        db.execute("UPDATE jobs SET state = 'failed', finished_at = 1, exit_code = 1", []).unwrap();
+        assert_eq!(look(&db, &stopped, &Cause::Outside), ["server.drifted, outside"]);
+        let why = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap().why;
+        assert_eq!(why, "it has not been started; its unit is disabled");
+        let mut starting = Observed { unit: Unit::unloaded(true), at: at(31) };
+        starting.unit.job = Some("start".into());
+        assert_eq!(look(&db, &starting, &Cause::Outside).len(), 1);
+        assert!(servers::get(&db, SERVER).unwrap().unwrap().drift.is_some());
+    }
+
+    #[test]
+    fn a_look_at_what_has_changed_meanwhile_is_not_written() {
+        let db = with_server();
+        let early = observations::get(&db, SERVER).unwrap().unwrap();
+        look(&db, &killed(60, "failed"), &Cause::Outside);
+        let outcome = record_over(&db, &early, &running(20, true), &Cause::Outside).unwrap();
+        assert!(matches!(outcome, Written::Outdated));
+        assert_eq!(servers::get(&db, SERVER).unwrap().unwrap().actual_state, ActualState::Failed);
+        assert!(matches!(record(&db, ServerId(9), &running(20, true), &Cause::Outside).unwrap(), Written::Outdated));
+    }
+
+    #[test]
+    fn one_kind_of_drift_may_follow_another() {
+        let db = with_server();
+        look(&db, &running(20, true), &Cause::Outside);
+        let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
+        assert_eq!((drift.kind, drift.why.as_str()), (Drift::Up, "it was started from outside"));
+        look(&db, &Observed { unit: Unit::unloaded(true), at: at(30) }, &Cause::Outside);
+        assert_eq!(servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap().kind, Drift::Enabled);
+        let last: Vec<String> = told(&db).split_off(2);
+        assert_eq!(last, ["server.stopped, outside", "server.drift_ended, outside", "server.drifted, outside"]);
+    }
+}
