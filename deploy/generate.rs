@@ -19,8 +19,9 @@ fn main() -> Result<()> {
         write_manual(&program, &directory)?;
         write_completions(program, &directory)?;
     }
-    // systemd starts it, but it can be run by hand.
-    write_manual(&left4me::worker::command(), &directory)
+    // systemd starts them, but they can be run by hand.
+    write_manual(&left4me::worker::command(), &directory)?;
+    write_manual(&left4me::poller::command(), &directory)
 }
 
 /// One page for the program and one for each of its verbs, at any depth: `left4me-job-enqueue.1`.
