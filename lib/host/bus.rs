@@ -84,8 +84,9 @@ async fn all() -> zbus::Result<Units> {
     let queued = NonZeroUsize::new(4 * AT_ONCE).unwrap_or(NonZeroUsize::MIN);
     let bus = zbus::connection::Builder::system().max_queued(queued).build().await?;
     let state = get(&bus, PATH.try_into()?, MANAGER, "SystemState").await?;
+    let booted = get(&bus, PATH.try_into()?, MANAGER, "UserspaceTimestamp").await?;
     let mut units = Units {
-        at: Moment::now(),
+        at: moment(&booted),
         going_down: String::try_from(state).is_ok_and(|state| state == "stopping"),
         has_template: has_template(&bus).await?,
         ..Units::default()
@@ -93,7 +94,7 @@ async fn all() -> zbus::Result<Units> {
     let mut listed = list(&bus).await?;
     let mut moved: Vec<Listed> = listed.clone();
     for _ in 0..TRIES {
-        let at = Moment::now();
+        let at = moment(&booted);
         for (name, unit) in details(&bus, &moved).await? {
             units.loaded.insert(name, Observed { unit, at });
         }
@@ -112,6 +113,13 @@ async fn all() -> zbus::Result<Units> {
         }
     }
     Ok(units)
+}
+
+/// Now. In a container the kernel's clocks know nothing of the guest's boot: PID 1 knows when it began.
+fn moment(booted: &OwnedVariant) -> Moment {
+    let now = Moment::now();
+    let booted_at = u64::try_from(booted).ok().and_then(|us| i64::try_from(us / 1000).ok()).filter(|&ms| ms > 0);
+    Moment { booted_at: booted_at.unwrap_or(now.booted_at), ..now }
 }
 
 /// Whether two lines of the list say the same of the same unit.

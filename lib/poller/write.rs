@@ -128,7 +128,7 @@ fn tell(news: &News) {
                 let (mend, accept) = kind.remedies();
                 tracing::warn!(
                     server_id,
-                    "server {id} {why}. Nothing is done about it: `left4me-job enqueue {mend} --server {id}` makes it what it shall be, `{accept}` takes it as it is"
+                    "server {id} {why} (left4me does nothing about it: `left4me-job enqueue {mend} --server {id}` does; `{accept}` takes it as it is)"
                 );
             }
             Told::Ended(kind) => tracing::info!(server_id, "server {id} is no longer {kind}: it is what it shall be"),
