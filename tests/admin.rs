@@ -321,7 +321,8 @@ fn a_drift_is_shown_with_its_cause_and_with_what_ends_it() {
         "UPDATE servers SET desired_state = 'running', actual_state = 'failed', enabled = 1, last_end = 'exit code 3',
              drift = 'down', drift_since = 86400000, drift_why = 'exit code 3'",
     );
-    assert!(house.run(&["server", "list"]).done().contains("down: exit code 3"));
+    let listed = house.run(&["server", "list"]).done();
+    assert!(listed.contains("down for ") && listed.contains(": exit code 3"), "{listed}");
     let drift = &house.run(&["server", "show", "1", "--json"]).json()["drift"];
     assert_eq!(drift, &json!({ "kind": "down", "since": 86_400_000, "why": "exit code 3" }));
     let shown = house.run(&["server", "show", "1"]).done();

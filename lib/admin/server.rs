@@ -7,7 +7,7 @@ use super::owner::owner;
 use super::{Context, facts, hint, history, when};
 use crate::base::names::{BlueprintId, BlueprintRef, ServerName, ServerRef, UserId, UserName};
 use crate::base::table::{Table, Tone};
-use crate::base::{Error, Exit, Result, output};
+use crate::base::{Error, Exit, Result, clock, output};
 use crate::db::servers::{self, NewServer, Server};
 use crate::db::{Db, blueprints, poll, users};
 use crate::domain::server::{ActualState, DesiredState};
@@ -141,7 +141,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
     if servers.is_empty() {
         hint("no servers yet: make one with `left4me server create NAME --blueprint B`");
     } else {
-        table(servers).print()?;
+        table(servers, context.now).print()?;
     }
     for orphan in poll::orphans(db.connection())? {
         hint(&orphan.words());
@@ -149,12 +149,14 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
     Ok(())
 }
 
-fn table(servers: Vec<Server>) -> Table {
+fn table(servers: Vec<Server>, now: i64) -> Table {
     let mut table = Table::new(["ID", "NAME", "USER", "PORT", "BLUEPRINT", "DESIRED", "ACTUAL", "DRIFT", "LAST ERROR"]);
     for server in servers {
         let tone = tone(&server);
         let plain = |text: String| (text, Tone::Plain);
-        let drift = server.drift.as_ref().map_or_else(String::new, |drift| format!("{}: {}", drift.kind, drift.why));
+        let drift = server.drift.as_ref().map_or_else(String::new, |drift| {
+            format!("{} for {}: {}", drift.kind, clock::span(now - drift.since), drift.why)
+        });
         table.toned([
             plain(server.id.to_string()),
             plain(server.name),

@@ -36,8 +36,11 @@ fn an_upgrade_leaves_servers_and_queue_alone(lab: &Lab) {
     let settings = lab.ok(&["cat", "/etc/left4me/left4me.env"]);
     let before = running(lab);
 
+    // A server that an older left4me started, which had no poller.
+    lab.ok(&["systemctl", "stop", "left4me-watch@1.timer"]);
     apt(lab, &["install", "--reinstall", &inside()]);
     assert_eq!(running(lab), before, "after the same package again");
+    assert_eq!(lab.unit("left4me-watch@1.timer", "ActiveState"), "active", "the poller is told of it from now on");
 
     lab.sh(&format!(
         "dpkg-deb -R {} /root/next; sed -i 's/^Version: .*/&+next/' /root/next/DEBIAN/control; \
@@ -90,7 +93,14 @@ fn an_installation_brings_back_what_was_enabled(lab: &Lab) {
 
 fn a_purge_removes_everything(lab: &Lab) {
     apt(lab, &["purge", "left4me"]);
-    for gone in ["/var/lib/left4me", "/etc/left4me", "/etc/sudoers.d/left4me", "/run/left4me", "/usr/libexec/left4me"] {
+    for gone in [
+        "/var/lib/left4me",
+        "/etc/left4me",
+        "/etc/sudoers.d/left4me",
+        "/run/left4me",
+        "/run/left4me-root",
+        "/usr/libexec/left4me",
+    ] {
         assert!(lab.is(&format!("! test -e {gone}")), "{gone} is still there");
     }
     for user in ["left4me", "left4me-game", "left4me-steam"] {

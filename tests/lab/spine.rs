@@ -25,9 +25,16 @@ pub fn a_queued_start_becomes_a_server_that_outlives_a_reboot(lab: &Lab) {
 
 fn the_package_puts_everything_in_place(lab: &Lab) {
     assert_eq!(lab.unit("left4me.target", "UnitFileState"), "enabled");
-    for unit in ["left4me.target", "left4me-worker.socket", "left4me-helper.socket", "left4me-runner.socket"] {
+    for unit in [
+        "left4me.target",
+        "left4me-worker.socket",
+        "left4me-helper.socket",
+        "left4me-runner.socket",
+        "left4me-poller.timer",
+    ] {
         assert_eq!(lab.unit(unit, "ActiveState"), "active", "{unit}");
     }
+    the_polls_interval_is_a_setting(lab);
     lab.ok(&["left4me", "migrate"]);
     for (path, expected) in [
         ("/run/left4me", "750 root:left4me"),
@@ -46,6 +53,20 @@ fn the_package_puts_everything_in_place(lab: &Lab) {
         lab.ok(&[page, "--help"]);
     }
     assert_eq!(lab.sh("systemctl list-units --failed --plain --no-legend"), "", "failed units");
+}
+
+/// A timer cannot read settings; systemd's generator does.
+fn the_polls_interval_is_a_setting(lab: &Lab) {
+    let intervals = || lab.unit("left4me-poller.timer", "TimersMonotonic");
+    let every = |seconds: &str| format!("OnUnitActiveUSec={seconds}s");
+    assert!(intervals().contains(&every("30")) && intervals().contains("OnBootUSec=15s"), "{}", intervals());
+    let settings = "/etc/left4me/left4me.env";
+    for (setting, seconds) in [("LEFT4ME_POLL_SECONDS=7", "7"), ("LEFT4ME_POLL_SECONDS=x", "30")] {
+        lab.sh(&format!("cp -a {settings} /root/settings; echo {setting} >>{settings}; systemctl daemon-reload"));
+        let found = intervals();
+        lab.sh(&format!("cp -a /root/settings {settings}; systemctl daemon-reload"));
+        assert!(found.contains(&every(seconds)) && found.contains("OnBootUSec=15s"), "{setting}: {found}");
+    }
 }
 
 /// A minimal Debian lacks the 32-bit libraries; and what an admin breaks by hand is found.
