@@ -1,17 +1,23 @@
-//! What the queue costs: accepting a job, claiming from a long queue, writing log lines down, waking a watcher.
+//! What the queue costs: accepting a job, claiming from a long queue, writing log lines down, waking a watcher; and what
+//! a poll writes.
 //! `cargo bench --bench queue`. Figures are in docs/development.md.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use left4me::base::clock::Moment;
 use left4me::base::names::{JobId, TaskId};
-use left4me::db::Db;
+use left4me::db::samples::{self, Sample};
 use left4me::db::watch::Watch;
+use left4me::db::{Db, observations};
 use left4me::domain::operation::Operation;
+use left4me::domain::unit::Unit;
+use left4me::host::units::Observed;
 use left4me::queue::claim::claim;
 use left4me::queue::enqueue::{Targets, Wish, enqueue};
 use left4me::queue::log;
+use left4me::queue::observe::{self, Cause};
 use left4me::wire::Stream;
 
 /// A database with `finished` and `queued` jobs for 300 servers.
@@ -57,6 +63,44 @@ fn claiming(c: &mut Criterion) {
     c.bench_function("claim when all 100,000 queued wait for one busy server", |b| {
         b.iter(|| db.write(|tx| claim(tx, "w", 4, 5)).expect("claims"));
     });
+}
+
+/// What a poll writes: each server's row and, of those that run, a sample. Nothing has changed, as in most polls.
+fn looking(c: &mut Criterion) {
+    for (name, finished, queued) in
+        [("", 0, 0), (", beside 1,000,000 jobs that ended and 100,000 that wait", 1_000_000, 100_000)]
+    {
+        let (_dir, mut db) = queue(finished, queued);
+        // The jobs are all for the last hundred, which are down.
+        db.connection().execute_batch("UPDATE job_targets SET server_id = 201 + server_id % 100").expect("rows");
+        let mut now = 1_800_000_000_000;
+        c.bench_function(&format!("write down 300 servers, 200 of them running{name}"), |b| {
+            b.iter(|| {
+                now += 30_000;
+                look(&mut db, now)
+            });
+        });
+    }
+}
+
+fn look(db: &mut Db, now: i64) {
+    let at = Moment { now, monotonic_us: 1 << 40, booted_at: 1 };
+    let running = Unit { active: "active".into(), sub: "running".into(), active_enter_us: 7, ..Unit::default() };
+    let rows = db.read(|tx| observations::all(tx)).expect("rows");
+    db.write(|tx| {
+        let in_jobs = observations::in_jobs(tx)?;
+        for watched in rows.iter().flatten().filter(|watched| !in_jobs.contains(&watched.id)) {
+            let runs = watched.id.0 <= 200;
+            let unit = if runs { running.clone() } else { Unit::unloaded(false) };
+            observe::record_over(tx, watched, &Observed { unit, at }, &Cause::Outside)?;
+            if runs {
+                let sample = Sample { at: now, memory_bytes: Some(1 << 30), cpu_ns: Some(now), restarts: 0 };
+                samples::add(tx, watched.id, &sample)?;
+            }
+        }
+        Ok(())
+    })
+    .expect("written");
 }
 
 fn accepting(c: &mut Criterion) {
@@ -142,5 +186,5 @@ fn waking(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, claiming, accepting, logging, waking);
+criterion_group!(benches, claiming, looking, accepting, logging, waking);
 criterion_main!(benches);

@@ -26,8 +26,6 @@ pub struct Watched {
     pub desired: DesiredState,
     /// What was seen of it last.
     pub known: Known,
-    /// Whether its unit starts at boot; none when nobody has looked.
-    pub enabled: Option<bool>,
     /// How its last run ended.
     pub last_end: Option<String>,
     /// What the last failed task said.
@@ -59,8 +57,8 @@ fn watched(row: &Row<'_>) -> rusqlite::Result<Watched> {
             active_enter_us: unsigned(row.get(5)?),
             exit_us: unsigned(row.get(6)?),
             restarts: row.get(7)?,
+            enabled: row.get(8)?,
         },
-        enabled: row.get(8)?,
         last_end: row.get(9)?,
         last_error: row.get(10)?,
         drift: drifted(row, 11)?,
@@ -101,20 +99,31 @@ pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Watched>> {
     Ok(statement.query_row([id.0], watched).optional()?)
 }
 
+/// The oldest job that has not ended; NULL when there is none. The states stand as in the partial indexes, word for
+/// word: else SQLite would not use them. Whoever looks for a server's live jobs begins there: the cost must not grow with
+/// the jobs that ended, nor with those that wait.
+macro_rules! oldest_live {
+    () => {
+        "(SELECT min(id) FROM (SELECT min(id) AS id FROM jobs WHERE state = 'queued'
+             UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', 'cancelling')))"
+    };
+}
+
 /// The servers with a job that has not ended: they are the worker's to look at.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn in_jobs(connection: &Connection) -> Result<HashSet<ServerId>> {
-    // The states stand as in the partial indexes, word for word: else SQLite would not use them. A job that runs also
-    // has the servers of its tasks: an update has no others.
-    let mut statement = connection.prepare_cached(
-        "SELECT t.server_id FROM jobs j CROSS JOIN job_targets t ON t.job_id = j.id WHERE j.state = 'queued'
-         UNION SELECT t.server_id FROM jobs j CROSS JOIN job_targets t ON t.job_id = j.id
-               WHERE j.state IN ('running', 'cancelling')
+    // A job that runs also has the servers of its tasks: an update has no others.
+    let mut statement = connection.prepare_cached(concat!(
+        "SELECT s.id FROM servers s WHERE EXISTS (
+             SELECT 1 FROM job_targets t CROSS JOIN jobs j ON j.id = t.job_id
+             WHERE t.server_id = s.id AND t.job_id >= ",
+        oldest_live!(),
+        " AND j.state IN ('queued', 'running', 'cancelling'))
          UNION SELECT k.server_id FROM jobs j CROSS JOIN tasks k ON k.job_id = j.id
-               WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL",
-    )?;
+               WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL"
+    ))?;
     let rows = statement.query_map([], |row| row.get(0).map(ServerId))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -125,13 +134,15 @@ pub fn in_jobs(connection: &Connection) -> Result<HashSet<ServerId>> {
 /// 69 when the database cannot be read.
 pub fn live_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> {
     Ok(connection
-        .prepare_cached(
-            "SELECT j.id FROM job_targets t JOIN jobs j ON j.id = t.job_id
-             WHERE t.server_id = ?1 AND j.state IN ('queued', 'running', 'cancelling')
+        .prepare_cached(concat!(
+            "SELECT j.id FROM job_targets t CROSS JOIN jobs j ON j.id = t.job_id
+             WHERE t.server_id = ?1 AND t.job_id >= ",
+            oldest_live!(),
+            " AND j.state IN ('queued', 'running', 'cancelling')
              UNION ALL
-             SELECT j.id FROM tasks t JOIN jobs j ON j.id = t.job_id
-             WHERE t.server_id = ?1 AND j.state IN ('running', 'cancelling') LIMIT 1",
-        )?
+             SELECT j.id FROM jobs j CROSS JOIN tasks k ON k.job_id = j.id
+             WHERE j.state IN ('running', 'cancelling') AND k.server_id = ?1 LIMIT 1"
+        ))?
         .query_row([id.0], |row| row.get(0))
         .optional()?)
 }
@@ -143,8 +154,6 @@ pub struct Seen<'a> {
     pub known: &'a Known,
     /// SubState; none when nobody could tell.
     pub sub: Option<&'a str>,
-    /// Whether the unit starts at boot; none leaves what was known.
-    pub enabled: Option<bool>,
     /// How its last run ended.
     pub last_end: Option<&'a str>,
     /// Since when it is in that state, unix ms; counts when the state is another one, or another run's.
@@ -159,16 +168,16 @@ pub struct Seen<'a> {
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Result<bool> {
-    let Seen { known, sub, enabled, last_end, since, now } = seen;
+    let Seen { known, sub, last_end, since, now } = seen;
     let written = tx
         .prepare_cached(
             "UPDATE servers SET
                  version = version + (actual_state <> ?3 OR actual_sub_state IS NOT ?4 OR active_enter_us <> ?5 OR exit_us <> ?6
-                     OR restarts <> ?7 OR last_end IS NOT ?9 OR (?8 IS NOT NULL AND enabled IS NOT ?8)),
+                     OR restarts <> ?7 OR last_end IS NOT ?9 OR enabled IS NOT ?8),
                  actual_since = CASE WHEN actual_since IS NULL OR actual_state <> ?3 OR active_enter_us <> ?5 THEN ?10
                      ELSE actual_since END,
                  actual_state = ?3, actual_sub_state = ?4, active_enter_us = ?5, exit_us = ?6, restarts = ?7,
-                 enabled = coalesce(?8, enabled), last_end = ?9, actual_state_updated_at = ?11
+                 enabled = ?8, last_end = ?9, actual_state_updated_at = ?11
              WHERE id = ?1 AND version = ?2",
         )?
         .execute(params![
@@ -179,7 +188,7 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
             signed(known.active_enter_us),
             signed(known.exit_us),
             known.restarts,
-            enabled,
+            known.enabled,
             last_end,
             since,
             now
@@ -243,8 +252,8 @@ mod tests {
     }
 
     fn see(db: &Connection, version: i64, actual: ActualState, enabled: Option<bool>, now: i64) -> bool {
-        let known = Known { actual, looked_at: None, active_enter_us: 7, exit_us: 0, restarts: 0 };
-        let seen = Seen { known: &known, sub: Some("x"), enabled, last_end: None, since: now, now };
+        let known = Known { actual, looked_at: None, active_enter_us: 7, exit_us: 0, restarts: 0, enabled };
+        let seen = Seen { known: &known, sub: Some("x"), last_end: None, since: now, now };
         write(db, ServerId(1), version, &seen).unwrap()
     }
 
@@ -258,7 +267,7 @@ mod tests {
         let db = with_servers(1);
         assert!(see(&db, 1, ActualState::Running, Some(true), 5));
         assert_eq!(version_and_time(&db), (2, Some(5)));
-        assert!(see(&db, 2, ActualState::Running, None, 6), "what nobody told stays");
+        assert!(see(&db, 2, ActualState::Running, Some(true), 6));
         assert_eq!(version_and_time(&db), (2, Some(6)));
         assert!(see(&db, 2, ActualState::Stopped, Some(true), 7));
         assert_eq!(version_and_time(&db), (3, Some(7)));

@@ -19,6 +19,8 @@ pub struct Known {
     pub exit_us: u64,
     /// [`Unit::restarts`] then.
     pub restarts: u32,
+    /// Whether it was to start at boot; none when nobody has looked.
+    pub enabled: Option<bool>,
 }
 
 /// Something that happened to a server.
@@ -33,8 +35,8 @@ pub enum Change {
         /// Further crashes between the two looks.
         more: u32,
     },
-    /// It ended as it should, or nobody knows how.
-    Stopped(Option<End>),
+    /// It ended without an error.
+    Stopped(End),
     /// systemd gave up on it, or could not start it.
     Failed(Option<End>),
 }
@@ -66,9 +68,13 @@ impl Known {
     #[must_use]
     pub fn after(&self, unit: &Unit, now: i64) -> Self {
         let actual = unit.actual();
-        let mut after = Self { actual, looked_at: Some(now), ..self.clone() };
+        let enabled = unit.enabled.or(self.enabled);
+        let mut after = Self { actual, looked_at: Some(now), enabled, ..self.clone() };
+        let was_down = matches!(self.actual, ActualState::Stopped | ActualState::Failed);
         match actual {
             ActualState::Unknown => {}
+            // systemd has forgotten the unit since the last look; we have not.
+            ActualState::Stopped if was_down && unit.has_no_marks() => {}
             // Its process may have ended already, but only the end of the stop tells how that ended.
             ActualState::Stopping => after.restarts = unit.restarts,
             _ => {
@@ -113,20 +119,28 @@ pub fn changes(known: &Known, unit: &Unit, booted_at: i64) -> Vec<Change> {
             Some(end) if new_exit && end.is_crash() => vec![crashed(end, known, crashes)],
             _ => Vec::new(),
         },
-        ActualState::Stopped | ActualState::Failed => ended(known, unit, new_exit, crashes),
+        ActualState::Stopped | ActualState::Failed => ended(known, unit, new_exit, crashes, booted),
     }
 }
 
 /// It is down.
-fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32) -> Vec<Change> {
-    let end = unit.end();
-    match end {
+fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32, booted: bool) -> Vec<Change> {
+    match unit.end() {
+        Some(End::StartLimit(last)) if new_exit => {
+            let mut changes: Vec<Change> = last.iter().map(|end| crashed(End::clone(end), known, crashes)).collect();
+            changes.push(Change::Failed(Some(End::StartLimit(last))));
+            changes
+        }
         Some(end) if new_exit && end.is_crash() => vec![crashed(end, known, crashes)],
-        end if new_exit => vec![Change::Stopped(end)],
+        Some(end) if new_exit => vec![Change::Stopped(end)],
         end if unit.actual() == ActualState::Failed && known.actual != ActualState::Failed => vec![Change::Failed(end)],
-        // systemd has forgotten the unit with all it knew: it is down, disabled, and nothing needs it.
-        _ if known.was_up() => vec![Change::Stopped(None)],
-        _ if known.actual == ActualState::Starting => vec![Change::Stopped(Some(End::Told))],
+        _ if known.was_up() && booted => vec![Change::Stopped(End::Boot)],
+        // Disabled since: that was `disable --now`, or as good as that.
+        _ if known.was_up() && known.enabled == Some(true) && unit.enabled == Some(false) => {
+            vec![Change::Stopped(End::Told)]
+        }
+        _ if known.was_up() => vec![Change::Stopped(End::Forgotten)],
+        _ if known.actual == ActualState::Starting => vec![Change::Stopped(End::Told)],
         _ => Vec::new(),
     }
 }
@@ -164,7 +178,7 @@ impl Change {
                     more => format!("{end}; and {more} times before"),
                 }
             }
-            Change::Stopped(end) => end.as_ref().map_or_else(|| "how it ended is not known".to_owned(), End::to_string),
+            Change::Stopped(end) => end.to_string(),
             Change::Failed(end) => end.as_ref().map_or_else(|| "systemd gave up".to_owned(), End::to_string),
         }
     }
@@ -186,7 +200,14 @@ mod tests {
     const BOOT: i64 = 1_000;
 
     fn never() -> Known {
-        Known { actual: ActualState::Unknown, looked_at: None, active_enter_us: 0, exit_us: 0, restarts: 0 }
+        Known {
+            actual: ActualState::Unknown,
+            looked_at: None,
+            active_enter_us: 0,
+            exit_us: 0,
+            restarts: 0,
+            enabled: None,
+        }
     }
 
     fn unit(active: &str, sub: &str) -> Unit {
@@ -273,12 +294,34 @@ mod tests {
         assert!(words.starts_with("start limit: ") && words.ends_with("signal 9 (KILL)"), "{words}");
     }
 
+    /// The last crash may be seen together with systemd's giving up.
+    #[test]
+    fn a_start_limit_that_comes_with_its_crash_is_both() {
+        let (kinds, words) = story(&[running(10, 0), killed(90, 95, 4, "failed")]);
+        assert_eq!(kinds, ["server.started", "server.crashed", "server.failed"]);
+        assert!(words.starts_with("start limit: ") && words.ends_with("signal 9 (KILL)"), "{words}");
+    }
+
+    #[test]
+    fn a_unit_that_systemd_forgot_is_not_forgotten_by_us() {
+        let up = Unit { enabled: Some(true), ..running(10, 0) };
+        let (kinds, words) = story(&[up.clone(), Unit::unloaded(false)]);
+        assert_eq!((kinds, words.as_str()), (vec!["server.started", "server.stopped"], "systemd was told to stop it"));
+        let (_, words) = story(&[Unit { enabled: Some(false), ..up.clone() }, Unit::unloaded(false)]);
+        assert_eq!(words, "it ended without an error, told to or by itself");
+        // Seen before it was forgotten: nothing of it changes when it is.
+        let down = never().after(&up, 5).after(&Unit { enabled: Some(false), ..stopped(10, 20, 30) }, 6);
+        assert_eq!(changes(&down, &Unit::unloaded(false), BOOT - 2000), []);
+        assert_eq!(down.after(&Unit::unloaded(false), 6), down);
+    }
+
     #[test]
     fn a_restart_by_hand_a_boot_and_a_unit_that_systemd_forgot_are_no_crashes() {
         assert_eq!(story(&[running(10, 0), running(60, 0)]).0, ["server.started", "server.started"]);
         assert_eq!(story(&[running(10, 0), Unit::unloaded(false)]).0, ["server.started", "server.stopped"]);
         let before = Known { looked_at: Some(BOOT - 1), ..never().after(&running(10, 3), BOOT - 1) };
         assert_eq!(changes(&before, &running(12, 0), BOOT), [Change::Started(Start::AtBoot)]);
+        assert_eq!(changes(&before, &Unit::unloaded(true), BOOT), [Change::Stopped(End::Boot)]);
         // The same microsecond after two boots is no start: nothing tells them apart, and nothing false is told.
         assert_eq!(changes(&before, &running(10, 0), BOOT), []);
     }

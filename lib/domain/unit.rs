@@ -68,7 +68,11 @@ pub enum End {
     /// It did not start, stop or answer in time.
     Timeout,
     /// systemd gave up: it was started too often in too short a time. How the last run ended, if it is known.
-    StartLimit(Option<MainExit>),
+    StartLimit(Option<Box<End>>),
+    /// systemd has forgotten the unit, as it does with one that ended well and that nothing needs.
+    Forgotten,
+    /// The host went down.
+    Boot,
     /// Another of systemd's words.
     Other(String),
 }
@@ -127,6 +131,12 @@ impl Unit {
         }
     }
 
+    /// Whether systemd knows nothing of earlier runs: none was there, or it has forgotten the unit since.
+    #[must_use]
+    pub fn has_no_marks(&self) -> bool {
+        self.active_enter_us == 0 && self.exit_us == 0
+    }
+
     /// Whether the unit is down though it was just started, or is about to be restarted after a crash.
     #[must_use]
     pub fn has_failed(&self) -> bool {
@@ -138,20 +148,27 @@ impl Unit {
     pub fn end(&self) -> Option<End> {
         match self.result.as_str() {
             "" => None,
-            "start-limit-hit" => Some(End::StartLimit(self.exit)),
+            "start-limit-hit" => Some(End::StartLimit(self.exit.and_then(End::by).map(Box::new))),
             // Its main process has not ended.
             SUCCESS if self.exit_us == 0 => None,
             // Told to stop, a unit leaves `active` before its process ends; when the process ends first, nobody told it.
             SUCCESS if self.active_exit_us != 0 && self.active_exit_us < self.exit_us => Some(End::Told),
             SUCCESS => Some(End::Itself),
-            "oom-kill" => Some(End::OutOfMemory),
+            "oom-kill" => Some(self.last_of_many(End::OutOfMemory)),
             "timeout" | "watchdog" => Some(End::Timeout),
-            word => Some(match self.exit {
-                Some(MainExit::Signal(signal)) => End::Signal(signal),
-                Some(MainExit::Code(code)) if code != 0 => End::Code(code),
-                _ => End::Other(word.to_owned()),
-            }),
+            word => match self.exit.and_then(End::by) {
+                Some(end) => Some(self.last_of_many(end)),
+                None => Some(End::Other(word.to_owned())),
+            },
         }
+    }
+
+    /// When an automatic restart would have been one too many, the result stays that of the last run (252 and 257). But
+    /// then a unit has failed by itself that systemd has restarted before: it gave up.
+    fn last_of_many(&self, end: End) -> End {
+        let by_itself = self.exit_us != 0 && self.active_exit_us >= self.exit_us;
+        let gave_up = self.active == "failed" && self.sub == "failed" && self.restarts > 0 && by_itself;
+        if gave_up { End::StartLimit(Some(Box::new(end))) } else { end }
     }
 
     /// `active, running`, and the result when it is not success.
@@ -201,10 +218,19 @@ impl fmt::Display for MainExit {
 }
 
 impl End {
+    /// How a main process ended, when that was not well.
+    fn by(exit: MainExit) -> Option<Self> {
+        match exit {
+            MainExit::Signal(signal) => Some(End::Signal(signal)),
+            MainExit::Code(0) => None,
+            MainExit::Code(code) => Some(End::Code(code)),
+        }
+    }
+
     /// Whether it ended although it should not have, or badly.
     #[must_use]
     pub fn is_crash(&self) -> bool {
-        !matches!(self, End::Told | End::Itself)
+        !matches!(self, End::Told | End::Itself | End::Forgotten | End::Boot)
     }
 }
 
@@ -217,6 +243,8 @@ impl fmt::Display for End {
             End::OutOfMemory => f.write_str("out of memory: the kernel killed it (OOM)"),
             End::Signal(signal) => MainExit::Signal(*signal).fmt(f),
             End::Code(code) => MainExit::Code(*code).fmt(f),
+            End::Forgotten => f.write_str("it ended without an error, told to or by itself"),
+            End::Boot => f.write_str("the host was booted, and it was not started again"),
             End::Timeout => f.write_str("timeout: it did not start or stop in time"),
             End::StartLimit(None) => f.write_str("start limit: it was started too often in too short a time"),
             End::StartLimit(Some(last)) => {
@@ -320,9 +348,36 @@ mod tests {
         assert_eq!(end("exit-code", 1, 3, 61, 60), Some(End::Code(3)));
         assert_eq!(end("oom-kill", 2, 9, 61, 60), Some(End::OutOfMemory));
         assert_eq!(end("timeout", 2, 9, 50, 60), Some(End::Timeout));
-        assert_eq!(end("start-limit-hit", 1, 3, 61, 60), Some(End::StartLimit(Some(MainExit::Code(3)))));
+        assert_eq!(end("start-limit-hit", 1, 3, 61, 60), Some(End::StartLimit(Some(Box::new(End::Code(3))))));
+        assert_eq!(end("start-limit-hit", 1, 0, 61, 60), Some(End::StartLimit(None)));
         assert_eq!(end("resources", 0, 0, 0, 0), Some(End::Other("resources".to_owned())));
         assert!(end("signal", 2, 9, 61, 60).unwrap().is_crash() && !End::Itself.is_crash());
+    }
+
+    /// As measured on systemd 252 and 257, at the end of a crash loop and after a stop that took too long.
+    #[test]
+    fn the_last_of_many_crashes_is_the_start_limit_whatever_the_result_says() {
+        let failed = |result: &str, restarts: u32, active_exit: u64, exit: u64| {
+            unit(&[
+                "ActiveState=failed",
+                "SubState=failed",
+                &format!("Result={result}"),
+                &format!("NRestarts={restarts}"),
+                "ExecMainCode=2",
+                "ExecMainStatus=11",
+                &format!("ActiveExitTimestampMonotonic={active_exit}"),
+                &format!("ExecMainExitTimestampMonotonic={exit}"),
+            ])
+            .end()
+        };
+        let last = |end| Some(End::StartLimit(Some(Box::new(end))));
+        assert_eq!(failed("signal", 6, 3_562_697_815, 3_562_697_602), last(End::Signal(11)));
+        assert_eq!(failed("oom-kill", 4, 3_562_697_815, 3_562_697_602), last(End::OutOfMemory));
+        assert_eq!(failed("signal", 0, 61, 60), Some(End::Signal(11)), "systemd does not restart it at all");
+        assert_eq!(failed("signal", 2, 50, 60), Some(End::Signal(11)), "it was told to stop");
+        assert_eq!(failed("timeout", 2, 3_565_506_171, 3_566_580_398), Some(End::Timeout));
+        let words = last(End::Signal(11)).unwrap().to_string();
+        assert!(words.starts_with("start limit") && words.ends_with("signal 11 (SEGV)"), "{words}");
     }
 
     #[test]

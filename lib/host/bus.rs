@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant, Variant};
+use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant, Variant, fdo};
 use zruntime::SharedRuntime;
 
 use crate::base::clock::Moment;
@@ -151,12 +151,7 @@ async fn has_template(bus: &Connection) -> zbus::Result<bool> {
     let reply = bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "GetUnitFileState", &(TEMPLATE)).await;
     match reply {
         Ok(_) => Ok(true),
-        Err(zbus::Error::MethodError(name, ..))
-            if ["org.freedesktop.DBus.Error.FileNotFound", "org.freedesktop.systemd1.NoSuchUnit"]
-                .contains(&name.as_str()) =>
-        {
-            Ok(false)
-        }
+        Err(zbus::Error::FDO(error)) if matches!(*error, fdo::Error::FileNotFound(_)) => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -186,8 +181,8 @@ async fn details(bus: &Connection, listed: &[Listed]) -> zbus::Result<Vec<(Strin
             match reply.await? {
                 Ok(value) => set(&mut units[index].1, &mut exits[index], property, value),
                 // The unit was unloaded just now, which is no news of it: the list comes again.
-                Err(zbus::Error::MethodError(..)) => {
-                    tracing::debug!("unit of server {} does not tell its {property}", units[index].0);
+                Err(error) if is_of_one_unit(&error) => {
+                    tracing::debug!("unit of server {} does not tell its {property}: {error}", units[index].0);
                 }
                 Err(error) => return Err(error),
             }
@@ -197,6 +192,21 @@ async fn details(bus: &Connection, listed: &[Listed]) -> zbus::Result<Vec<(Strin
         unit.exit = MainExit::from_wait(code, status);
     }
     Ok(units)
+}
+
+/// Whether systemd has answered, and it is that unit that cannot be asked. Everything else is the bus.
+fn is_of_one_unit(error: &zbus::Error) -> bool {
+    match error {
+        zbus::Error::MethodError(name, ..) => name.starts_with("org.freedesktop.systemd1."),
+        zbus::Error::FDO(error) => matches!(
+            **error,
+            fdo::Error::UnknownObject(_)
+                | fdo::Error::UnknownMethod(_)
+                | fdo::Error::UnknownInterface(_)
+                | fdo::Error::UnknownProperty(_)
+        ),
+        _ => false,
+    }
 }
 
 /// What is worth asking of a unit in that state: of one that runs how it fares, of one that does not how it ended.

@@ -77,7 +77,6 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
     let seen = Seen {
         known: &known,
         sub: Some(unit.sub.as_str()).filter(|sub| !sub.is_empty()),
-        enabled: unit.enabled,
         last_end: end.as_deref().or(watched.last_end.as_deref()),
         since,
         now: at.now,
@@ -88,12 +87,7 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
     for change in &happened {
         events::add(tx, at.now, &cause.event(change.kind(), watched.id, &change.words()))?;
     }
-    let after = Watched {
-        enabled: unit.enabled.or(watched.enabled),
-        last_end: end.or_else(|| watched.last_end.clone()),
-        known,
-        ..watched.clone()
-    };
+    let after = Watched { last_end: end.or_else(|| watched.last_end.clone()), known, ..watched.clone() };
     Ok(Written::Done(happened, Box::new(after)))
 }
 
@@ -119,7 +113,7 @@ pub fn settle(tx: &Connection, server: ServerId, cause: &Cause<'_>, now: i64) ->
 pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: i64) -> Result<Vec<Told>> {
     let id = watched.id;
     let before = watched.drift.as_ref();
-    let found = match judge(watched.desired, watched.known.actual, watched.enabled) {
+    let found = match judge(watched.desired, watched.known.actual, watched.known.enabled) {
         Judgement::Open => return Ok(Vec::new()),
         Judgement::InOrder => None,
         Judgement::Drifted(kind) => Some((kind, why(kind, watched))),
@@ -159,7 +153,7 @@ fn why(kind: Drift, watched: &Watched) -> String {
             if reasons.is_empty() {
                 reasons.push("it has not been started".to_owned());
             }
-            if watched.enabled == Some(false) {
+            if watched.known.enabled == Some(false) {
                 reasons.push("its unit is disabled".to_owned());
             }
             reasons.join("; ")

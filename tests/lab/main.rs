@@ -16,10 +16,13 @@ mod crashes;
 mod demo;
 mod lab;
 mod package;
+mod polls;
 mod queue;
+mod rows;
 mod security;
 mod site;
 mod spine;
+mod states;
 mod steam;
 
 use lab::{Lab, Suite};
@@ -41,6 +44,9 @@ stories! {
     queue::an_update_starts_again_what_ran_and_nothing_of_ours_stays_when_idle,
     steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,
     crashes::a_death_leaves_no_process_an_honest_job_and_a_working_queue,
+    states::a_row_tells_what_systemd_knows_within_two_seconds,
+    states::a_reboot_leaves_states_that_are_true,
+    polls::a_poll_is_cheap_careful_and_survives_what_it_meets,
     security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }

@@ -13,6 +13,7 @@
 //! | `standin.crash` * | dies of SIGSEGV, or of SIGABRT when the file says `abort` |
 //! | `standin.crash-on-start` | dies of SIGSEGV at every start |
 //! | `standin.exit0`, `standin.exit3` * | exits with that status |
+//! | `standin.eat` * | takes as many MiB of memory as the file says, and keeps them |
 //! | `standin.hang` | answers no query while it is there |
 //! | `standin.ignore-signals` | ignores SIGINT, SIGTERM and SIGHUP while it is there |
 //! | `standin.fork-setsid` * | leaves a silent child in a session of its own that ignores those |
@@ -197,6 +198,9 @@ fn watch_controls(_rcon: &TcpListener) -> ExitCode {
         if take("exit3").is_some() {
             return ExitCode::from(3);
         }
+        if let Some(how_much) = take("eat") {
+            eat(&how_much);
+        }
         if take("fork-setsid").is_some() {
             leave_stubborn_child();
         }
@@ -227,6 +231,14 @@ fn crash(how: &str) -> ! {
         let _ = raise(Signal::SIGSEGV);
     }
     std::process::abort()
+}
+
+/// Each page is written to: memory that is merely asked for is nothing to the kernel.
+fn eat(how_much: &str) {
+    let mebibytes: usize = how_much.trim().parse().unwrap_or(0);
+    for _ in 0..mebibytes {
+        std::mem::forget(std::hint::black_box(vec![1_u8; 1 << 20]));
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
