@@ -271,7 +271,10 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
 /// 69 when the database cannot be written.
 pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i64) -> Result<bool> {
     let changed = tx
-        .prepare_cached("UPDATE servers SET desired_state = ?2, updated_at = ?3 WHERE id = ?1 AND desired_state <> ?2")?
+        .prepare_cached(
+            "UPDATE servers SET version = version + 1, desired_state = ?2, updated_at = ?3
+             WHERE id = ?1 AND desired_state <> ?2",
+        )?
         .execute(params![id.0, desired.as_str(), now])?;
     Ok(changed > 0)
 }
@@ -281,7 +284,7 @@ pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i6
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn set_last_error(tx: &Connection, id: ServerId, last_error: Option<&str>, now: i64) -> Result<()> {
-    tx.prepare_cached("UPDATE servers SET last_error = ?2, updated_at = ?3 WHERE id = ?1 AND last_error IS NOT ?2")?
+    tx.prepare_cached("UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3 WHERE id = ?1 AND last_error IS NOT ?2")?
         .execute(params![id.0, last_error, now])?;
     Ok(())
 }

@@ -17,8 +17,6 @@ use crate::host::{bus, enablement};
 pub(super) struct Before {
     /// Servers without a live job.
     pub(super) watched: Vec<Watched>,
-    /// All rows' ids, also those of servers that are left alone.
-    pub(super) ids: HashSet<ServerId>,
     /// Units without a row, as they were known.
     pub(super) orphans: Vec<Orphan>,
     /// When the poller looked last.
@@ -47,17 +45,12 @@ impl Before {
     pub(super) fn read(db: &mut Db) -> Result<Self> {
         let (rows, in_jobs, orphans, last) = db
             .read(|tx| Ok((observations::all(tx)?, observations::in_jobs(tx)?, poll::orphans(tx)?, poll::last(tx)?)))?;
-        let mut before = Self { watched: Vec::new(), ids: HashSet::new(), orphans, last };
+        let mut before = Self { watched: Vec::new(), orphans, last };
         for row in rows {
             match row {
-                Ok(watched) => {
-                    before.ids.insert(watched.id);
-                    if !in_jobs.contains(&watched.id) {
-                        before.watched.push(watched);
-                    }
-                }
+                Ok(watched) if in_jobs.contains(&watched.id) => {}
+                Ok(watched) => before.watched.push(watched),
                 Err(bad) => {
-                    before.ids.insert(ServerId(bad.id));
                     tracing::warn!("the row of server {} makes no sense and is left alone: {}", bad.id, bad.why);
                 }
             }

@@ -88,10 +88,13 @@ fn poll(cli: &Cli) -> Result<()> {
             Err(error.clone())
         }
     };
-    wake_worker(&db, cli)?;
+    let woken = wake_worker(&db, cli);
     last_words::keep(&mut db, &cli.hands.helper_socket)?;
     db.checkpoint();
-    result
+    match (result, woken) {
+        (Err(one), Err(other)) => Err(Error::new(one.exit, format!("{one}; besides, {other}"))),
+        (result, woken) => result.and(woken),
+    }
 }
 
 /// Jobs that wait, or were left by a worker that died: whoever serves them is glad of a poke, and whoever should is

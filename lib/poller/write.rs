@@ -11,6 +11,7 @@ use crate::db::events::{self, NewEvent, OUTSIDE};
 use crate::db::observations::{self, Watched};
 use crate::db::poll::{self, Orphan};
 use crate::db::samples::{self, Sample};
+use crate::db::servers;
 use crate::domain::history::Change;
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
@@ -27,7 +28,6 @@ struct News {
 
 /// Writes down what was seen, and tells what is new.
 pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
-    let orphans = seen.orphans(&before.ids);
     let (news, found, lost) = db.write(|tx| {
         // Again: a job may have come since the rows were read.
         let in_jobs = observations::in_jobs(tx)?;
@@ -35,7 +35,8 @@ pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
         for watched in before.watched.iter().filter(|watched| !in_jobs.contains(&watched.id)) {
             news.extend(server(tx, watched, &seen.of(watched.id), before)?);
         }
-        let (found, lost) = write_orphans(tx, &before.orphans, orphans)?;
+        let ids = servers::all_ids(tx)?.into_iter().collect();
+        let (found, lost) = write_orphans(tx, &before.orphans, seen.orphans(&ids), seen.at.now)?;
         poll::finished(tx, seen.at.now, None)?;
         Ok((news, found, lost))
     })?;
@@ -89,26 +90,31 @@ fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Befo
 }
 
 /// Gives those that are new and those that are gone.
-fn write_orphans(tx: &Connection, before: &[Orphan], now: Vec<Orphan>) -> Result<(Vec<Orphan>, Vec<Orphan>)> {
+fn write_orphans(
+    tx: &Connection,
+    before: &[Orphan],
+    orphans: Vec<Orphan>,
+    now: i64,
+) -> Result<(Vec<Orphan>, Vec<Orphan>)> {
     let known: HashSet<&str> = before.iter().map(|orphan| orphan.instance.as_str()).collect();
-    let still: HashSet<&str> = now.iter().map(|orphan| orphan.instance.as_str()).collect();
+    let still: HashSet<&str> = orphans.iter().map(|orphan| orphan.instance.as_str()).collect();
     let lost: Vec<Orphan> = before.iter().filter(|orphan| !still.contains(orphan.instance.as_str())).cloned().collect();
     for orphan in &lost {
         poll::remove_orphan(tx, &orphan.instance)?;
-        orphan_event(tx, "server.drift_ended", orphan, &format!("{} is gone or has its server", orphan.unit()))?;
+        orphan_event(tx, now, "server.drift_ended", &format!("{} is gone or has its server", orphan.unit()))?;
     }
-    for orphan in &now {
+    for orphan in &orphans {
         poll::set_orphan(tx, orphan)?;
         if !known.contains(orphan.instance.as_str()) {
-            orphan_event(tx, "server.drifted", orphan, &orphan.words())?;
+            orphan_event(tx, now, "server.drifted", &orphan.words())?;
         }
     }
-    let found = now.iter().filter(|orphan| !known.contains(orphan.instance.as_str())).cloned().collect();
+    let found = orphans.iter().filter(|orphan| !known.contains(orphan.instance.as_str())).cloned().collect();
     Ok((found, lost))
 }
 
-fn orphan_event(tx: &Connection, kind: &str, orphan: &Orphan, detail: &str) -> Result<()> {
-    events::add(tx, orphan.since, &NewEvent { kind, actor: OUTSIDE, detail, ..NewEvent::default() }).map(drop)
+fn orphan_event(tx: &Connection, now: i64, kind: &str, detail: &str) -> Result<()> {
+    events::add(tx, now, &NewEvent { kind, actor: OUTSIDE, detail, ..NewEvent::default() }).map(drop)
 }
 
 fn tell(news: &News) {
