@@ -124,20 +124,27 @@ fn jobs_that_wait_for_nobody_are_complained_of_and_a_paused_queue_is_not_poked()
     assert!(worker.recv(&mut [0; 8]).is_err(), "no poke while the queue is paused");
 }
 
+/// The generator has taken 30 for it, and said so; looks go on.
 #[test]
-fn a_bad_setting_is_named_before_anything_is_written() {
+fn a_bad_interval_blinds_nobody_and_the_doctor_names_it() {
     let (root, db) = house();
-    for bad in ["0", "3601", "x", "-1", ""] {
-        let output = Command::new(env!("CARGO_BIN_EXE_left4me-poller"))
-            .envs(root.envs())
-            .env("LEFT4ME_POLL_SECONDS", bad)
-            .output()
-            .unwrap();
-        assert_eq!(output.status.code(), Some(2), "{bad}");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(stderr.contains("LEFT4ME_POLL_SECONDS"), "{bad}: {stderr}");
+    let _worker = UnixDatagram::bind(root.join("worker.sock")).unwrap();
+    for bad in ["0", "3601", "x", "30s", "-1", "007", ""] {
+        db.connection().execute_batch("UPDATE servers SET actual_state = 'running'").unwrap();
+        let settings = root.write("settings", format!("LEFT4ME_POLL_SECONDS={bad}\n"));
+        let with_settings = |program: &str| {
+            let mut command = Command::new(program);
+            command.envs(root.envs()).env("LEFT4ME_ENV_FILE", &settings);
+            command.env("LEFT4ME_WORKER_SOCKET", root.join("worker.sock"));
+            command.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent/bus");
+            command
+        };
+        with_settings(env!("CARGO_BIN_EXE_left4me-poller")).output().unwrap();
+        assert_eq!(rows(&db)[0].0, "unknown", "{bad}: it looked");
+        let doctor = with_settings(env!("CARGO_BIN_EXE_left4me")).args(["doctor", "--json"]).output().unwrap();
+        let found = String::from_utf8_lossy(&doctor.stdout);
+        assert!(found.contains("LEFT4ME_POLL_SECONDS=") && found.contains("every 30 s it is"), "{bad}: {found}");
     }
-    assert_eq!(rows(&db)[0].0, "running");
 }
 
 /// What systemd's generator makes of a settings file: the drop-in's intervals, none for no drop-in.

@@ -88,13 +88,36 @@ impl Grace {
     }
 }
 
-/// How often the poller looks. left4me-poller.timer has it from systemd's generator; the programs only check it.
+/// How often the poller looks. systemd's generator gives it to left4me-poller.timer, and takes 30 for a bad value: so a
+/// bad one is a finding of the doctor, and stops nobody.
 #[derive(clap::Args, Clone, Debug)]
 pub struct PollSeconds {
     /// Seconds between two looks of the poller
-    #[arg(long, env = "LEFT4ME_POLL_SECONDS", value_name = "LEFT4ME_POLL_SECONDS", default_value = "30",
-          value_parser = clap::value_parser!(u32).range(1..=3600), hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
-    pub poll_seconds: u32,
+    #[arg(
+        long,
+        env = "LEFT4ME_POLL_SECONDS",
+        value_name = "LEFT4ME_POLL_SECONDS",
+        default_value = "30",
+        hide_env_values = true,
+        help_heading = "Settings",
+        hide_short_help = true
+    )]
+    pub poll_seconds: String,
+}
+
+impl PollSeconds {
+    /// The number, as the generator takes it.
+    ///
+    /// # Errors
+    /// 2 with the setting's name for anything but a number from 1 to 3600.
+    pub fn number(&self) -> crate::base::Result<u32> {
+        let text = self.poll_seconds.as_str();
+        let number = text.parse().ok().filter(|number| (1..=3600).contains(number) && !text.starts_with(['0', '+']));
+        number.ok_or_else(|| {
+            let shown = crate::base::names::shown(text);
+            crate::base::Error::usage(format!("LEFT4ME_POLL_SECONDS={shown} is not a number from 1 to 3600"))
+        })
+    }
 }
 
 /// Ports that servers may have.
@@ -211,6 +234,11 @@ fn with_defaults(mut command: clap::Command, settings: &HashMap<String, String>)
     for (id, value) in known {
         command = command.mut_arg(id, |arg| arg.default_value(clap::builder::OsStr::from(value)));
     }
+    // A verb may have settings of its own.
+    let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    for verb in verbs {
+        command = command.mut_subcommand(verb, |verb| with_defaults(verb, settings));
+    }
     command
 }
 
@@ -243,6 +271,30 @@ mod tests {
         let program = parsed("LEFT4ME_ROOT=/srv/l4d", &["x", "--root", "/opt/x"]).unwrap();
         assert_eq!(program.paths.root, Path::new("/opt/x"));
         assert_eq!(program.ports.port_range, PortRange { first: 27000, last: 27999 });
+    }
+
+    #[derive(Parser)]
+    struct WithVerbs {
+        #[command(subcommand)]
+        verb: Verbs,
+    }
+
+    #[derive(clap::Subcommand)]
+    enum Verbs {
+        Look(PollSeconds),
+    }
+
+    #[test]
+    fn the_settings_file_counts_for_a_verbs_own_settings_too() {
+        let settings = HashMap::from([("LEFT4ME_POLL_SECONDS".to_owned(), "7".to_owned())]);
+        let seconds = |argv: &[&str]| {
+            let command = with_defaults(WithVerbs::command(), &settings);
+            let Verbs::Look(poll) = WithVerbs::from_arg_matches(&command.get_matches_from(argv)).unwrap().verb;
+            poll.number().ok()
+        };
+        assert_eq!(seconds(&["x", "look"]), Some(7));
+        assert_eq!(seconds(&["x", "look", "--poll-seconds", "9"]), Some(9));
+        assert_eq!(seconds(&["x", "look", "--poll-seconds", "07"]), None);
     }
 
     #[test]

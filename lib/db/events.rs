@@ -130,7 +130,7 @@ pub fn keep_journal(tx: &Connection, event: i64, server: ServerId, lines: &[Stri
     tx.prepare_cached(
         "UPDATE event_journal SET lines = '[]' WHERE lines <> '[]' AND event_id IN (
              SELECT e.id FROM events e JOIN event_journal j ON j.event_id = e.id
-             WHERE e.server_id = ?1 ORDER BY e.id DESC LIMIT -1 OFFSET ?2)",
+             WHERE e.server_id = ?1 ORDER BY e.id DESC LIMIT 64 OFFSET ?2)",
     )?
     .execute(params![server.0, KEPT])?;
     Ok(())

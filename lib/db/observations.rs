@@ -196,21 +196,38 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
     Ok(written > 0)
 }
 
-/// Writes down that nobody can tell what these servers are; when they were last seen stays. Gives how many were known
-/// before.
+/// Writes down that nobody can tell what these servers are, over the versions that were read; when they were last seen
+/// stays. Gives how many were known before.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn forget(tx: &Connection, ids: &[ServerId], now: i64) -> Result<usize> {
+pub fn forget(tx: &Connection, rows: &[(ServerId, i64)], now: i64) -> Result<usize> {
     let mut statement = tx.prepare_cached(
         "UPDATE servers SET version = version + 1, actual_state = 'unknown', actual_sub_state = NULL, actual_since = ?2
-         WHERE id = ?1 AND actual_state <> 'unknown'",
+         WHERE id = ?1 AND version = ?3 AND actual_state <> 'unknown'",
     )?;
     let mut known = 0;
-    for id in ids {
-        known += statement.execute(params![id.0, now])?;
+    for (id, version) in rows {
+        known += statement.execute(params![id.0, now, version])?;
     }
     Ok(known)
+}
+
+/// Writes down that something new was seen of a server that has a job; its row is left alone.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn miss(tx: &Connection, id: ServerId) -> Result<()> {
+    tx.prepare_cached("INSERT OR IGNORE INTO missed_looks (server_id) VALUES (?1)")?.execute([id.0])?;
+    Ok(())
+}
+
+/// Whether something new was seen of a server while it had a job; it is not said again.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn take_missed(tx: &Connection, id: ServerId) -> Result<bool> {
+    Ok(tx.prepare_cached("DELETE FROM missed_looks WHERE server_id = ?1")?.execute([id.0])? > 0)
 }
 
 /// Writes down a drift, or that there is none.
@@ -321,8 +338,9 @@ mod tests {
     fn what_nobody_can_tell_any_more_keeps_when_it_was_last_seen() {
         let db = with_servers(2);
         see(&db, 1, ActualState::Running, Some(true), 5);
-        assert_eq!(forget(&db, &[ServerId(1), ServerId(2)], 9).unwrap(), 1);
-        assert_eq!(forget(&db, &[ServerId(1), ServerId(2)], 10).unwrap(), 0, "told once");
+        assert_eq!(forget(&db, &[(ServerId(1), 1), (ServerId(2), 1)], 8).unwrap(), 0, "somebody has seen it since");
+        assert_eq!(forget(&db, &[(ServerId(1), 2), (ServerId(2), 1)], 9).unwrap(), 1);
+        assert_eq!(forget(&db, &[(ServerId(1), 3), (ServerId(2), 1)], 10).unwrap(), 0, "told once");
         let row = get(&db, ServerId(1)).unwrap().unwrap();
         assert_eq!(
             (row.known.actual, row.known.looked_at, row.known.active_enter_us),

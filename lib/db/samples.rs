@@ -60,7 +60,7 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
     Ok(())
 }
 
-/// Removes what is too old of servers that do not run any more: nobody adds to theirs. A batch at a time.
+/// Removes what is too old of a server that does not run any more: nobody adds to its samples.
 ///
 /// # Errors
 /// 69 when the database cannot be written.

@@ -64,6 +64,18 @@ impl Known {
         }
     }
 
+    /// Whether a crash was told, and systemd was about to restart it: also when nobody can tell what it is now.
+    fn awaits_restart(&self) -> bool {
+        matches!(self.actual, ActualState::Starting | ActualState::Unknown) && self.exit_us != 0
+    }
+
+    /// Whether the unit is not what is known of it.
+    #[must_use]
+    pub fn is_outdated_by(&self, unit: &Unit) -> bool {
+        let after = self.after(unit, 0);
+        Self { looked_at: self.looked_at, ..after } != *self
+    }
+
     /// What is known after a look at the unit. What nobody can tell leaves what was known.
     #[must_use]
     pub fn after(&self, unit: &Unit, now: i64) -> Self {
@@ -94,16 +106,18 @@ pub fn changes(known: &Known, unit: &Unit, booted_at: i64) -> Vec<Change> {
     let booted = known.looked_at.is_some_and(|looked_at| looked_at < booted_at);
     // After a boot systemd counts from nothing.
     let restarts = if booted { 0 } else { known.restarts };
-    let crashes = unit.restarts.saturating_sub(restarts);
+    // Whoever never looked, or not for marks, knows of no earlier restarts.
+    let first_look = known.looked_at.is_none() || known.was_up() && known.active_enter_us == 0;
+    let crashes = if first_look { 0 } else { unit.restarts.saturating_sub(restarts) };
     let new_exit = unit.exit_us != 0 && unit.exit_us != known.exit_us;
     let new_start = unit.active_enter_us != known.active_enter_us;
     match actual {
         ActualState::Unknown | ActualState::Stopping => Vec::new(),
-        ActualState::Running if known.was_up() && !new_start => Vec::new(),
+        ActualState::Running if known.was_up() && (first_look || !new_start) => Vec::new(),
         ActualState::Running if booted => vec![Change::Started(Start::AtBoot)],
         ActualState::Running => {
             // The crash before a restart that was being waited for has been told.
-            let untold = if known.actual == ActualState::Starting { crashes.saturating_sub(1) } else { crashes };
+            let untold = if known.awaits_restart() { crashes.saturating_sub(1) } else { crashes };
             let mut changes = Vec::new();
             if untold > 0 {
                 changes.push(Change::Crashed { end: None, more: untold - 1 });
@@ -140,13 +154,14 @@ fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32, booted: bool)
             vec![Change::Stopped(End::Told)]
         }
         _ if known.was_up() => vec![Change::Stopped(End::Forgotten)],
-        _ if known.actual == ActualState::Starting => vec![Change::Stopped(End::Told)],
+        _ if known.awaits_restart() => vec![Change::Stopped(End::Told)],
+        _ if known.actual == ActualState::Starting => vec![Change::Failed(Some(End::NotStarted))],
         _ => Vec::new(),
     }
 }
 
 fn crashed(end: End, known: &Known, crashes: u32) -> Change {
-    let told = u32::from(known.actual == ActualState::Starting);
+    let told = u32::from(known.awaits_restart());
     Change::Crashed { end: Some(end), more: crashes.saturating_sub(told) }
 }
 
@@ -300,6 +315,23 @@ mod tests {
         let (kinds, words) = story(&[running(10, 0), killed(90, 95, 4, "failed")]);
         assert_eq!(kinds, ["server.started", "server.crashed", "server.failed"]);
         assert!(words.starts_with("start limit: ") && words.ends_with("signal 9 (KILL)"), "{words}");
+    }
+
+    /// A row that an older left4me wrote, or that nobody has looked at.
+    #[test]
+    fn a_first_look_tells_of_nothing_before_it() {
+        let old = Known { actual: ActualState::Running, looked_at: Some(5_000), ..never() };
+        assert_eq!(changes(&old, &running(10, 3), BOOT), []);
+        assert_eq!(changes(&never(), &running(10, 3), BOOT), [Change::Started(Start::Started)]);
+    }
+
+    #[test]
+    fn a_start_that_comes_to_nothing_is_no_stop() {
+        let (kinds, words) = story(&[Unit { job: Some("start".into()), ..Unit::unloaded(true) }, Unit::unloaded(true)]);
+        assert_eq!(kinds, ["server.failed"]);
+        assert!(words.contains("overlay"), "{words}");
+        let (kinds, words) = story(&[running(10, 0), killed(10, 50, 0, "auto-restart"), Unit::unloaded(true)]);
+        assert_eq!((kinds[2], words.as_str()), ("server.stopped", "systemd was told to stop it"));
     }
 
     #[test]

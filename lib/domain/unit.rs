@@ -73,6 +73,8 @@ pub enum End {
     Forgotten,
     /// The host went down.
     Boot,
+    /// Its start came to nothing before the game began: mostly its overlay could not be mounted.
+    NotStarted,
     /// Another of systemd's words.
     Other(String),
 }
@@ -166,7 +168,8 @@ impl Unit {
     /// When an automatic restart would have been one too many, the result stays that of the last run (252 and 257). But
     /// then a unit has failed by itself that systemd has restarted before: it gave up.
     fn last_of_many(&self, end: End) -> End {
-        let by_itself = self.exit_us != 0 && self.active_exit_us >= self.exit_us;
+        // Out of memory, the kernel may have ended a child, and systemd the rest.
+        let by_itself = end == End::OutOfMemory || self.exit_us != 0 && self.active_exit_us >= self.exit_us;
         let gave_up = self.active == "failed" && self.sub == "failed" && self.restarts > 0 && by_itself;
         if gave_up { End::StartLimit(Some(Box::new(end))) } else { end }
     }
@@ -245,6 +248,9 @@ impl fmt::Display for End {
             End::Code(code) => MainExit::Code(*code).fmt(f),
             End::Forgotten => f.write_str("it ended without an error, told to or by itself"),
             End::Boot => f.write_str("the host was booted, and it was not started again"),
+            End::NotStarted => {
+                f.write_str("its start came to nothing: its overlay could not be mounted, or somebody cancelled it")
+            }
             End::Timeout => f.write_str("timeout: it did not start or stop in time"),
             End::StartLimit(None) => f.write_str("start limit: it was started too often in too short a time"),
             End::StartLimit(Some(last)) => {

@@ -5,7 +5,7 @@
 //! state moved meanwhile is asked once more: what is given belongs together. `GetAll` would be one call a unit, but it
 //! makes PID 1 collect some three hundred properties, and was measured to cost both sides several times as much.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -47,6 +47,9 @@ pub struct Units {
     pub loaded: BTreeMap<String, Observed>,
     /// Just before systemd was asked.
     pub at: Moment,
+    /// Units of which no consistent picture could be had, because they moved: they are seen by the next look, which
+    /// their moving has asked for.
+    pub moving: BTreeSet<String>,
     /// Whether the host is going down: then nothing that stops is news.
     pub going_down: bool,
     /// Whether left4me-server@.service is installed.
@@ -84,9 +87,10 @@ async fn all() -> zbus::Result<Units> {
     let queued = NonZeroUsize::new(4 * AT_ONCE).unwrap_or(NonZeroUsize::MIN);
     let bus = zbus::connection::Builder::system().max_queued(queued).build().await?;
     let state = get(&bus, PATH.try_into()?, MANAGER, "SystemState").await?;
-    let booted = get(&bus, PATH.try_into()?, MANAGER, "UserspaceTimestamp").await?;
+    let booted = get(&bus, PATH.try_into()?, MANAGER, "UserspaceTimestampMonotonic").await?;
+    let booted_us = u64::try_from(&booted).unwrap_or(0);
     let mut units = Units {
-        at: moment(&booted),
+        at: moment(booted_us),
         going_down: String::try_from(state).is_ok_and(|state| state == "stopping"),
         has_template: has_template(&bus).await?,
         ..Units::default()
@@ -94,7 +98,7 @@ async fn all() -> zbus::Result<Units> {
     let mut listed = list(&bus).await?;
     let mut moved: Vec<Listed> = listed.clone();
     for _ in 0..TRIES {
-        let at = moment(&booted);
+        let at = moment(booted_us);
         for (name, unit) in details(&bus, &moved).await? {
             units.loaded.insert(name, Observed { unit, at });
         }
@@ -105,21 +109,17 @@ async fn all() -> zbus::Result<Units> {
             break;
         }
     }
-    // What is gone from the list is no longer loaded; what still moves is told as the list has it, at least.
+    // What is gone from the list is no longer loaded.
     units.loaded.retain(|name, _| listed.iter().any(|unit| instance(&unit.0) == Some(name)));
-    for unit in &moved {
-        if let Some(name) = instance(&unit.0) {
-            units.loaded.insert(name.to_owned(), Observed { unit: from_list(unit), at: units.at });
-        }
-    }
+    units.moving = moved.iter().filter_map(|unit| instance(&unit.0)).map(str::to_owned).collect();
     Ok(units)
 }
 
-/// Now. In a container the kernel's clocks know nothing of the guest's boot: PID 1 knows when it began.
-fn moment(booted: &OwnedVariant) -> Moment {
+/// Now. In a container the kernel's clocks know nothing of the guest's boot: PID 1 knows when it began. Not its wall
+/// clock of then, which may have been wrong.
+fn moment(booted_us: u64) -> Moment {
     let now = Moment::now();
-    let booted_at = u64::try_from(booted).ok().and_then(|us| i64::try_from(us / 1000).ok()).filter(|&ms| ms > 0);
-    Moment { booted_at: booted_at.unwrap_or(now.booted_at), ..now }
+    if booted_us == 0 { now } else { Moment { booted_at: now.wall(booted_us), ..now } }
 }
 
 /// Whether two lines of the list say the same of the same unit.

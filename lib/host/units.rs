@@ -2,6 +2,8 @@
 //! back goes to a [`Sink`] as it comes.
 
 use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -98,16 +100,41 @@ impl Observed {
     }
 }
 
-/// The last lines of a server's journal, by way of the helper.
+/// Keeps lines for as long as somebody has patience for the rest.
+struct Hurried {
+    kept: Quiet,
+    patience: Duration,
+    /// Ends the waiting thread when the answer is there.
+    done: Option<Receiver<()>>,
+}
+
+impl Sink for Hurried {
+    fn opened(&mut self, canceller: Canceller) {
+        let (patience, Some(done)) = (self.patience, self.done.take()) else { return };
+        std::thread::spawn(move || {
+            if done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+                canceller.close();
+            }
+        });
+    }
+    fn started(&mut self, _: Started) {}
+    fn lines(&mut self, lines: Vec<(Stream, String)>) {
+        self.kept.lines(lines);
+    }
+}
+
+/// The last lines of a server's journal, by way of the helper, which has `patience` to tell them.
 ///
 /// # Errors
-/// As [`ask`]; 1 when the journal could not be read.
-pub fn last_lines(socket: &Path, server: &InstanceName, lines: u32) -> Result<Vec<String>> {
-    let mut kept = Quiet::default();
+/// As [`ask`]; 1 when the journal could not be read, or not in time.
+pub fn last_lines(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<String>> {
+    let (answered, done) = channel();
+    let mut sink = Hurried { kept: Quiet::default(), patience, done: Some(done) };
     let request = HelperRequest::Journal { server: server.clone(), lines: Some(lines), follow: false };
-    let end = ask(socket, &request, &mut kept)?;
-    if end.exit != Some(0) {
+    let end = ask(socket, &request, &mut sink);
+    drop(answered);
+    if end?.exit != Some(0) {
         return Err(Error::failed(format!("the journal of server {server} could not be read")));
     }
-    Ok(kept.0.into_iter().filter(|(stream, _)| *stream == Stream::Stdout).map(|(_, line)| line).collect())
+    Ok(sink.kept.0.into_iter().filter(|(stream, _)| *stream == Stream::Stdout).map(|(_, line)| line).collect())
 }

@@ -17,6 +17,9 @@ const LINES: u32 = 20;
 /// What is spent on them in one run: a look that somebody asked for meanwhile waits no longer.
 const BUDGET: Duration = Duration::from_secs(1);
 
+/// A helper that takes longer hangs: rows matter more.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Side by side, a helper each.
 const AT_ONCE: usize = 4;
 
@@ -39,7 +42,9 @@ pub(super) fn keep(db: &mut Db, helper: &Path) -> Result<()> {
         }
         let fetched: Vec<_> = std::thread::scope(|scope| {
             let fetch = |&(event, server): &(i64, ServerId)| {
-                scope.spawn(move || (event, server, units::last_lines(helper, &InstanceName::from(server), LINES)))
+                scope.spawn(move || {
+                    (event, server, units::last_lines(helper, &InstanceName::from(server), LINES, PATIENCE))
+                })
             };
             let threads: Vec<_> = batch.iter().map(fetch).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).collect()

@@ -15,7 +15,7 @@ use crate::host::{bus, enablement};
 
 /// The rows, before anybody asked systemd.
 pub(super) struct Before {
-    /// Servers without a live job.
+    /// All servers whose rows make sense. Those of jobs are sorted out when rows are written: jobs come and go.
     pub(super) watched: Vec<Watched>,
     /// Units without a row, as they were known.
     pub(super) orphans: Vec<Orphan>,
@@ -36,6 +36,7 @@ pub(super) struct Seen {
     /// When.
     pub(super) at: Moment,
     loaded: BTreeMap<String, Observed>,
+    moving: BTreeSet<String>,
     enabled: BTreeSet<String>,
     has_template: bool,
 }
@@ -43,12 +44,10 @@ pub(super) struct Seen {
 impl Before {
     /// Reads all rows; one that makes no sense is told and left alone.
     pub(super) fn read(db: &mut Db) -> Result<Self> {
-        let (rows, in_jobs, orphans, last) = db
-            .read(|tx| Ok((observations::all(tx)?, observations::in_jobs(tx)?, poll::orphans(tx)?, poll::last(tx)?)))?;
+        let (rows, orphans, last) = db.read(|tx| Ok((observations::all(tx)?, poll::orphans(tx)?, poll::last(tx)?)))?;
         let mut before = Self { watched: Vec::new(), orphans, last };
         for row in rows {
             match row {
-                Ok(watched) if in_jobs.contains(&watched.id) => {}
                 Ok(watched) => before.watched.push(watched),
                 Err(bad) => {
                     tracing::warn!("the row of server {} makes no sense and is left alone: {}", bad.id, bad.why);
@@ -66,13 +65,20 @@ pub(super) fn look() -> Result<Now> {
         return Ok(Now::GoingDown);
     }
     let enabled = enablement::enabled(Path::new(enablement::SYSTEM))?;
-    Ok(Now::Seen(Seen { at: units.at, loaded: units.loaded, enabled, has_template: units.has_template }))
+    Ok(Now::Seen(Seen {
+        at: units.at,
+        loaded: units.loaded,
+        moving: units.moving,
+        enabled,
+        has_template: units.has_template,
+    }))
 }
 
 impl Seen {
-    /// What was seen of a server: a unit that is not loaded does nothing.
-    pub(super) fn of(&self, server: ServerId) -> Observed {
-        self.instance(&server.to_string())
+    /// What was seen of a server: a unit that is not loaded does nothing. None while it moves.
+    pub(super) fn of(&self, server: ServerId) -> Option<Observed> {
+        let instance = server.to_string();
+        (!self.moving.contains(&instance)).then(|| self.instance(&instance))
     }
 
     fn instance(&self, instance: &str) -> Observed {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
-use crate::base::config::{HandSockets, Logging, Paths, PollSeconds, WorkerSocket, parse};
+use crate::base::config::{HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::{Error, Result, journal, lock, notify, users};
 use crate::db::{Db, jobs, queue};
 use crate::host::instance;
@@ -32,8 +32,6 @@ struct Cli {
     worker: WorkerSocket,
     #[command(flatten)]
     hands: HandSockets,
-    #[command(flatten)]
-    _poll: PollSeconds,
     #[command(flatten)]
     logging: Logging,
 }

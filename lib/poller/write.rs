@@ -12,19 +12,11 @@ use crate::db::observations::{self, Watched};
 use crate::db::poll::{self, Orphan};
 use crate::db::samples::{self, Sample};
 use crate::db::servers;
-use crate::domain::history::Change;
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
-use crate::queue::observe::{self, Cause, Told, Written};
+use crate::queue::observe::{self, Cause, News, Written};
 
 use super::look::{Before, Seen};
-
-/// What there is to tell of a server.
-struct News {
-    server: ServerId,
-    changes: Vec<Change>,
-    told: Vec<Told>,
-}
 
 /// Writes down what was seen, and tells what is new.
 pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
@@ -32,15 +24,20 @@ pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
         // Again: a job may have come since the rows were read.
         let in_jobs = observations::in_jobs(tx)?;
         let mut news = Vec::new();
-        for watched in before.watched.iter().filter(|watched| !in_jobs.contains(&watched.id)) {
-            news.extend(server(tx, watched, &seen.of(watched.id), before)?);
+        for watched in &before.watched {
+            let Some(observed) = seen.of(watched.id) else { continue };
+            if !in_jobs.contains(&watched.id) {
+                news.extend(server(tx, watched, &observed, before)?);
+            } else if watched.known.is_outdated_by(&observed.unit) {
+                observations::miss(tx, watched.id)?;
+            }
         }
         let ids = servers::all_ids(tx)?.into_iter().collect();
         let (found, lost) = write_orphans(tx, &before.orphans, seen.orphans(&ids), seen.at.now)?;
         poll::finished(tx, seen.at.now, None)?;
         Ok((news, found, lost))
     })?;
-    news.iter().for_each(tell);
+    news.iter().for_each(News::tell);
     for orphan in found {
         tracing::warn!("{}", orphan.words());
     }
@@ -58,9 +55,13 @@ pub(super) fn unreadable(db: &mut Db, before: &Before, error: &Error) -> Result<
     let now = crate::base::clock::now_ms();
     db.write(|tx| {
         let in_jobs = observations::in_jobs(tx)?;
-        let ids: Vec<ServerId> =
-            before.watched.iter().map(|watched| watched.id).filter(|id| !in_jobs.contains(id)).collect();
-        observations::forget(tx, &ids, now)?;
+        let rows: Vec<(ServerId, i64)> = before
+            .watched
+            .iter()
+            .filter(|watched| !in_jobs.contains(&watched.id))
+            .map(|watched| (watched.id, watched.version))
+            .collect();
+        observations::forget(tx, &rows, now)?;
         poll::finished(tx, now, Some(&error.to_string()))
     })
 }
@@ -115,29 +116,4 @@ fn write_orphans(
 
 fn orphan_event(tx: &Connection, now: i64, kind: &str, detail: &str) -> Result<()> {
     events::add(tx, now, &NewEvent { kind, actor: OUTSIDE, detail, ..NewEvent::default() }).map(drop)
-}
-
-fn tell(news: &News) {
-    let id = news.server;
-    for change in &news.changes {
-        let (server_id, what) = (id.0, change.kind().trim_start_matches("server."));
-        if change.is_bad() {
-            tracing::warn!(server_id, "server {id} {what}: {}", change.words());
-        } else {
-            tracing::info!(server_id, "server {id} {what}: {}", change.words());
-        }
-    }
-    for told in &news.told {
-        let server_id = id.0;
-        match told {
-            Told::Began(kind, why) => {
-                let (mend, accept) = kind.remedies();
-                tracing::warn!(
-                    server_id,
-                    "server {id} {why} (left4me does nothing about it: `left4me-job enqueue {mend} --server {id}` does; `{accept}` takes it as it is)"
-                );
-            }
-            Told::Ended(kind) => tracing::info!(server_id, "server {id} is no longer {kind}: it is what it shall be"),
-        }
-    }
 }

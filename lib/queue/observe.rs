@@ -39,6 +39,44 @@ pub enum Told {
     Ended(Drift),
 }
 
+/// What there is to tell of a server, once it is committed.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Whose.
+    pub server: ServerId,
+    /// What happened.
+    pub changes: Vec<Change>,
+    /// Drifts that began or ended.
+    pub told: Vec<Told>,
+}
+
+impl News {
+    /// Tells the journal: what is bad at warning, all else at info.
+    pub fn tell(&self) {
+        let (id, server_id) = (self.server, self.server.0);
+        for change in &self.changes {
+            let what = change.kind().trim_start_matches("server.");
+            if change.is_bad() {
+                tracing::warn!(server_id, "server {id} {what}: {}", change.words());
+            } else {
+                tracing::info!(server_id, "server {id} {what}: {}", change.words());
+            }
+        }
+        for told in &self.told {
+            match told {
+                Told::Began(kind, why) => {
+                    let (mend, accept) = kind.remedies();
+                    tracing::warn!(
+                        server_id,
+                        "server {id} {why} (left4me does nothing about it: `left4me-job enqueue {mend} --server {id}` does; `{accept}` takes it as it is)"
+                    );
+                }
+                Told::Ended(kind) => tracing::info!(server_id, "server {id} is no longer {kind}"),
+            }
+        }
+    }
+}
+
 impl Cause<'_> {
     fn event<'e>(&'e self, kind: &'e str, server: ServerId, detail: &'e str) -> NewEvent<'e> {
         let (actor, job) = match *self {
@@ -49,15 +87,30 @@ impl Cause<'_> {
     }
 }
 
-/// Writes down what a job saw of its server: whatever was known before, this is newer.
+/// Writes down what a job saw of its server: whatever was known before, this is newer. Gives what happened, if anything.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn record(tx: &Connection, server: ServerId, observed: &Observed, cause: &Cause<'_>) -> Result<Written> {
-    match observations::get(tx, server)? {
-        Some(watched) => record_over(tx, &watched, observed, cause),
-        None => Ok(Written::Outdated),
+pub fn record(tx: &Connection, server: ServerId, observed: &Observed, cause: &Cause<'_>) -> Result<Option<News>> {
+    let Some(watched) = observations::get(tx, server)? else { return Ok(None) };
+    match record_over(tx, &watched, observed, cause)? {
+        Written::Done(changes, _) if !changes.is_empty() => Ok(Some(News { server, changes, told: Vec::new() })),
+        _ => Ok(None),
     }
+}
+
+/// Writes down what somebody saw of a server without a job, and judges it; nothing when somebody has looked later.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn look(tx: &Connection, server: ServerId, observed: &Observed) -> Result<Vec<News>> {
+    let Some(watched) = observations::get(tx, server)? else { return Ok(Vec::new()) };
+    if watched.known.looked_at.is_some_and(|at| at > observed.at.now) {
+        return Ok(Vec::new());
+    }
+    let mut news = Vec::from_iter(record(tx, server, observed, &Cause::Outside)?);
+    news.extend(settle(tx, server, &Cause::Outside, observed.at.now)?);
+    Ok(news)
 }
 
 /// Writes down what was seen of a server, unless its row has changed since `watched` was read.
@@ -96,14 +149,13 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn settle(tx: &Connection, server: ServerId, cause: &Cause<'_>, now: i64) -> Result<Vec<Told>> {
+pub fn settle(tx: &Connection, server: ServerId, cause: &Cause<'_>, now: i64) -> Result<Option<News>> {
     if observations::live_job(tx, server)?.is_some() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    match observations::get(tx, server)? {
-        Some(watched) => settle_drift(tx, &watched, cause, now),
-        None => Ok(Vec::new()),
-    }
+    let Some(watched) = observations::get(tx, server)? else { return Ok(None) };
+    let told = settle_drift(tx, &watched, cause, now)?;
+    Ok((!told.is_empty()).then_some(News { server, changes: Vec::new(), told }))
 }
 
 /// [`settle`] for a row that was just read or written, of a server without a live job.
@@ -116,13 +168,15 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
     let found = match judge(watched.desired, watched.known.actual, watched.known.enabled) {
         Judgement::Open => return Ok(Vec::new()),
         Judgement::InOrder => None,
-        Judgement::Drifted(kind) => Some((kind, why(kind, watched))),
+        Judgement::Drifted(kind) => Some((kind, why(kind, watched, cause))),
     };
     let mut told = Vec::new();
     match (before, &found) {
         (None, None) => return Ok(told),
         (Some(before), Some((kind, why))) if before.kind == *kind => {
-            if before.why != *why {
+            // How it ended may become known, or be another end by now; what a job had to do with it is not forgotten.
+            let is_new = watched.last_end.as_ref().is_some_and(|end| *kind == Drift::Down && !before.why.contains(end));
+            if is_new {
                 observations::set_drift(tx, id, Some((*kind, before.since, why)))?;
             }
             return Ok(told);
@@ -143,13 +197,15 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
     Ok(told)
 }
 
-/// Why, as far as anybody knows.
-fn why(kind: Drift, watched: &Watched) -> String {
+/// Why, as far as anybody knows. A job that failed has a part in it when it is the one that ends here, or when nothing
+/// else is known.
+fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>) -> String {
     let failed_job = watched.last_error.as_ref().map(|error| format!("the last job failed: {error}"));
+    let by_job = failed_job.clone().filter(|_| matches!(cause, Cause::Job(..)));
     match kind {
         Drift::Down => {
             let mut reasons: Vec<String> = watched.last_end.iter().cloned().collect();
-            reasons.extend(failed_job);
+            reasons.extend(if reasons.is_empty() { failed_job } else { by_job });
             if reasons.is_empty() {
                 reasons.push("it has not been started".to_owned());
             }
@@ -158,8 +214,8 @@ fn why(kind: Drift, watched: &Watched) -> String {
             }
             reasons.join("; ")
         }
-        Drift::Up => failed_job.unwrap_or_else(|| "it was started from outside".to_owned()),
-        Drift::Enabled => failed_job.unwrap_or_else(|| "its unit was enabled from outside".to_owned()),
+        Drift::Up => by_job.unwrap_or_else(|| "it was started from outside".to_owned()),
+        Drift::Enabled => by_job.unwrap_or_else(|| "its unit was enabled from outside".to_owned()),
         Drift::Disabled => "its unit was disabled from outside".to_owned(),
     }
 }
@@ -218,7 +274,7 @@ mod tests {
     }
 
     /// Looks, judges, and gives the events so far.
-    fn look(db: &Connection, observed: &Observed, cause: &Cause<'_>) -> Vec<String> {
+    fn see(db: &Connection, observed: &Observed, cause: &Cause<'_>) -> Vec<String> {
         record(db, SERVER, observed, cause).unwrap();
         settle(db, SERVER, cause, observed.at.now).unwrap();
         told(db)
@@ -234,13 +290,13 @@ mod tests {
     fn a_drift_is_told_when_it_begins_and_when_it_ends_and_not_in_between() {
         let db = with_server();
         servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
-        look(&db, &running(20, true), &Cause::Job(JobId(3), "anna"));
+        see(&db, &running(20, true), &Cause::Job(JobId(3), "anna"));
         assert_eq!(told(&db), ["server.started, job 3"]);
         // On its way: systemd restarts it, or gives up.
-        look(&db, &killed(60, "auto-restart"), &Cause::Outside);
-        let crashed = look(&db, &killed(61, "failed"), &Cause::Outside);
+        see(&db, &killed(60, "auto-restart"), &Cause::Outside);
+        let crashed = see(&db, &killed(61, "failed"), &Cause::Outside);
         assert_eq!(crashed[1..], ["server.crashed, outside", "server.failed, outside", "server.drifted, outside"]);
-        assert_eq!(look(&db, &killed(62, "failed"), &Cause::Outside).len(), 4, "told once");
+        assert_eq!(see(&db, &killed(62, "failed"), &Cause::Outside).len(), 4, "told once");
         let server = servers::get(&db, SERVER).unwrap().unwrap();
         let drift = server.drift.unwrap();
         assert_eq!((drift.kind, drift.since, drift.why.as_str()), (Drift::Down, 61, "signal 9 (KILL)"));
@@ -248,7 +304,7 @@ mod tests {
 
         let mut again = running(90, true);
         again.unit.active_enter_us = 80_000;
-        let mended = look(&db, &again, &Cause::Job(JobId(4), "anna"));
+        let mended = see(&db, &again, &Cause::Job(JobId(4), "anna"));
         assert_eq!(mended[4..], ["server.started, job 4", "server.drift_ended, job 4"]);
         let server = servers::get(&db, SERVER).unwrap().unwrap();
         assert_eq!((server.drift, server.actual_since), (None, Some(80)));
@@ -264,14 +320,14 @@ mod tests {
         )
         .unwrap();
         let stopped = Observed { unit: Unit::unloaded(false), at: at(30) };
-        assert_eq!(look(&db, &stopped, &Cause::Outside), Vec::<String>::new());
+        assert_eq!(see(&db, &stopped, &Cause::Outside), Vec::<String>::new());
         db.execute("UPDATE jobs SET state = 'failed', finished_at = 1, exit_code = 1", []).unwrap();
-        assert_eq!(look(&db, &stopped, &Cause::Outside), ["server.drifted, outside"]);
+        assert_eq!(see(&db, &stopped, &Cause::Outside), ["server.drifted, outside"]);
         let why = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap().why;
         assert_eq!(why, "it has not been started; its unit is disabled");
         let mut starting = Observed { unit: Unit::unloaded(true), at: at(31) };
         starting.unit.job = Some("start".into());
-        assert_eq!(look(&db, &starting, &Cause::Outside).len(), 1);
+        assert_eq!(see(&db, &starting, &Cause::Outside).len(), 1);
         assert!(servers::get(&db, SERVER).unwrap().unwrap().drift.is_some());
     }
 
@@ -279,20 +335,22 @@ mod tests {
     fn a_look_at_what_has_changed_meanwhile_is_not_written() {
         let db = with_server();
         let early = observations::get(&db, SERVER).unwrap().unwrap();
-        look(&db, &killed(60, "failed"), &Cause::Outside);
+        see(&db, &killed(60, "failed"), &Cause::Outside);
         let outcome = record_over(&db, &early, &running(20, true), &Cause::Outside).unwrap();
         assert!(matches!(outcome, Written::Outdated));
         assert_eq!(servers::get(&db, SERVER).unwrap().unwrap().actual_state, ActualState::Failed);
-        assert!(matches!(record(&db, ServerId(9), &running(20, true), &Cause::Outside).unwrap(), Written::Outdated));
+        assert!(record(&db, ServerId(9), &running(20, true), &Cause::Outside).unwrap().is_none());
+        assert!(look(&db, SERVER, &running(59, true)).unwrap().is_empty(), "somebody has looked later");
+        assert_eq!(servers::get(&db, SERVER).unwrap().unwrap().actual_state, ActualState::Failed);
     }
 
     #[test]
     fn one_kind_of_drift_may_follow_another() {
         let db = with_server();
-        look(&db, &running(20, true), &Cause::Outside);
+        see(&db, &running(20, true), &Cause::Outside);
         let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
         assert_eq!((drift.kind, drift.why.as_str()), (Drift::Up, "it was started from outside"));
-        look(&db, &Observed { unit: Unit::unloaded(true), at: at(30) }, &Cause::Outside);
+        see(&db, &Observed { unit: Unit::unloaded(true), at: at(30) }, &Cause::Outside);
         assert_eq!(servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap().kind, Drift::Enabled);
         let last: Vec<String> = told(&db).split_off(2);
         assert_eq!(last, ["server.stopped, outside", "server.drift_ended, outside", "server.drifted, outside"]);

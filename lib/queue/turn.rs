@@ -11,12 +11,12 @@ use rusqlite::Connection;
 use crate::base::names::{JobId, ServerId, TaskId};
 use crate::base::{Error, Exit, Result};
 use crate::db::events::{self, NewEvent};
-use crate::db::{Db, jobs, servers, tasks};
+use crate::db::{Db, jobs, observations, servers, tasks};
 use crate::domain::job::{JobState, outcome};
 use crate::domain::operation::Operation;
 use crate::domain::task::{Needs, Readiness, TaskKind, TaskState, readiness};
 use crate::queue::claim;
-use crate::queue::observe::{self, Cause};
+use crate::queue::observe::{self, Cause, News};
 use crate::queue::run::{Ended, Work};
 
 /// A task of a job that this worker runs.
@@ -58,6 +58,10 @@ pub struct Outcome {
     pub begin: Vec<Work>,
     /// Jobs that ended.
     pub finished: Vec<(JobId, JobState)>,
+    /// What happened to servers, to be told.
+    pub news: Vec<News>,
+    /// Servers to be looked at once more: a poll saw something new of them while their job lived.
+    pub look: Vec<ServerId>,
 }
 
 /// Why no job is to be started any more.
@@ -108,13 +112,13 @@ impl Engine {
         let mut result = Outcome::default();
         db.write(|tx| {
             for ended in &self.ended {
-                write_end(tx, &mut live, ended, now)?;
+                result.news.extend(write_end(tx, &mut live, ended, now)?);
             }
             for job in &mut live {
                 skip_hopeless(tx, job, now)?;
             }
             // First whoever is done makes room, then others are claimed.
-            result.finished = finish_jobs(tx, &mut live, &self.worker, stopping, now)?;
+            finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
             if !stopping {
                 let free = self.slots.saturating_sub(running(&live) + ready(&live));
                 for id in claim::claim(tx, &self.worker, free, now)? {
@@ -127,7 +131,7 @@ impl Engine {
                 }
                 result.begin = begin(tx, &mut live, self.slots, now)?;
                 // A claimed job that has nothing to do (an unknown operation) ends at once.
-                result.finished.extend(finish_jobs(tx, &mut live, &self.worker, stopping, now)?);
+                finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
             }
             Ok(())
         })?;
@@ -210,7 +214,7 @@ fn load(tx: &Connection, id: JobId, now: i64) -> Result<LiveJob> {
     Ok(live)
 }
 
-fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> Result<()> {
+fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> Result<Option<News>> {
     let finish = tasks::Finish {
         state: ended.state,
         exit_code: Some(ended.exit_code),
@@ -218,11 +222,12 @@ fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> 
         was_running: ended.was_running,
     };
     let written = tasks::finish(tx, ended.task, &finish, now)?;
-    let Some(job) = live.iter_mut().find(|job| job.id == ended.job) else { return Ok(()) };
-    if let Some((server, observed)) = &ended.observed {
-        observe::record(tx, *server, observed, &Cause::Job(job.id, &job.requested_by))?;
-    }
-    let Some(task) = job.tasks.iter_mut().find(|task| task.id == ended.task) else { return Ok(()) };
+    let Some(job) = live.iter_mut().find(|job| job.id == ended.job) else { return Ok(None) };
+    let news = match &ended.observed {
+        Some((server, observed)) => observe::record(tx, *server, observed, &Cause::Job(job.id, &job.requested_by))?,
+        None => None,
+    };
+    let Some(task) = job.tasks.iter_mut().find(|task| task.id == ended.task) else { return Ok(news) };
     task.state = ended.state;
     task.exit_code = ended.exit_code;
     task.error.clone_from(&ended.error);
@@ -230,7 +235,7 @@ fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> 
     if let (true, Some(server)) = (written, task.server) {
         servers::set_last_error(tx, server, ended.error.as_deref(), now)?;
     }
-    Ok(())
+    Ok(news)
 }
 
 /// A task whose need cannot come any more is skipped; and so, in the plan's order, what depends on it.
@@ -303,7 +308,8 @@ fn finish_jobs(
     worker: &str,
     stopping: bool,
     now: i64,
-) -> Result<Vec<(JobId, JobState)>> {
+    result: &mut Outcome,
+) -> Result<()> {
     let mut finished = Vec::new();
     for job in live.iter() {
         let done = job.tasks.iter().all(|task| task.state.is_terminal());
@@ -336,12 +342,16 @@ fn finish_jobs(
         };
         events::add(tx, now, &event)?;
         for server in job.all_servers() {
-            observe::settle(tx, server, &Cause::Job(job.id, &job.requested_by), now)?;
+            result.news.extend(observe::settle(tx, server, &Cause::Job(job.id, &job.requested_by), now)?);
+            if observations::take_missed(tx, server)? {
+                result.look.push(server);
+            }
         }
         finished.push((job.id, end.state));
     }
     live.retain(|job| !finished.iter().any(|(id, _)| *id == job.id));
-    Ok(finished)
+    result.finished.extend(finished);
+    Ok(())
 }
 
 /// A job whose rows cannot be read fails by itself, so that it does not stop those behind it.

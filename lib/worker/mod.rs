@@ -19,12 +19,12 @@ use crate::host::instance;
 use crate::host::units::Observed;
 use crate::queue::hands::{Connections, Hands, Places};
 use crate::queue::log::{self, Writer};
-use crate::queue::observe::{self, Cause};
+use crate::queue::observe::{self, News};
 use crate::queue::recover::{recover, wait_for_the_dead};
 use crate::queue::run::{self, Ended};
 use crate::queue::turn::Engine;
 use crate::wire::Cancel;
-use wake::{Event, Wake};
+use wake::{Bell, Event, Wake};
 
 /// After a turn that failed, the next try.
 const RETRY: Duration = Duration::from_secs(1);
@@ -126,6 +126,7 @@ struct Worker {
     /// Looked at, and not written down yet.
     seen: Vec<Looked>,
     looking: usize,
+    bell: Bell,
     idle: Duration,
     grace: Duration,
     told: Option<Instant>,
@@ -160,6 +161,7 @@ impl Worker {
             looked: channel(),
             seen: Vec::new(),
             looking: 0,
+            bell: wake.bell(),
             idle: Duration::from_secs(cli.idle_seconds.into()),
             grace: cli.grace.duration(),
             told: None,
@@ -234,9 +236,11 @@ impl Worker {
                 tracing::info!(job_id = job.0, "job {job} {state}");
                 self.hands.log.forget(*job);
             }
+            outcome.news.iter().for_each(News::tell);
             for work in outcome.begin {
                 self.begin(work);
             }
+            self.look_at(outcome.look);
             Ok(())
         });
         if let Err(error) = &result {
@@ -273,15 +277,23 @@ impl Worker {
         Ok(())
     }
 
-    /// Re-reads servers whose job's worker died.
+    /// Re-reads servers whose job's worker died, or that changed during their job; one after the other, because an update
+    /// may have all of them.
     fn look_at(&mut self, servers: Vec<ServerId>) {
-        for server in servers {
-            let helper = self.hands.places.helper.clone();
-            let sender = self.looked.0.clone();
-            let look = move || drop(sender.send((server, Observed::ask(&helper, &server.into()))));
-            if std::thread::Builder::new().spawn(look).is_ok() {
-                self.looking += 1;
+        if servers.is_empty() {
+            return;
+        }
+        let count = servers.len();
+        let helper = self.hands.places.helper.clone();
+        let (sender, bell) = (self.looked.0.clone(), self.bell.clone());
+        let look = move || {
+            for server in servers {
+                drop(sender.send((server, Observed::ask(&helper, &server.into()))));
+                bell.ring();
             }
+        };
+        if std::thread::Builder::new().name("look".to_owned()).spawn(look).is_ok() {
+            self.looking += count;
         }
     }
 
@@ -290,13 +302,14 @@ impl Worker {
         if self.seen.is_empty() {
             return Ok(());
         }
+        let mut news: Vec<News> = Vec::new();
         self.db.write(|tx| {
             for (server, seen) in &self.seen {
-                observe::record(tx, *server, seen, &Cause::Outside)?;
-                observe::settle(tx, *server, &Cause::Outside, seen.at.now)?;
+                news.extend(observe::look(tx, *server, seen)?);
             }
             Ok(())
         })?;
+        news.iter().for_each(News::tell);
         self.looking = self.looking.saturating_sub(self.seen.len());
         self.seen.clear();
         Ok(())

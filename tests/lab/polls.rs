@@ -149,6 +149,7 @@ fn a_locked_database_is_waited_for_and_the_newest_state_wins(lab: &Lab) {
     );
     lab.ok(&["systemd-run", "--quiet", "--collect", "--unit=lab-lock", "--uid=left4me", "bash", "-c", &lock]);
     wait_until("the database is locked", s(5), || lab.is("test -e /tmp/locked"));
+    a_poller_sees_only_what_it_needs(lab);
     // What the first pollers have seen is old when they may write it.
     let codes = lab.sh(&changes_with_pollers(2, "stop start stop start stop"));
     assert_eq!(codes, "", "what pollers said after ten seconds without a database");
@@ -157,6 +158,36 @@ fn a_locked_database_is_waited_for_and_the_newest_state_wins(lab: &Lab) {
     lab.ok(&["systemctl", "start", &unit(2)]);
     lab.soon(2, "running without drift", |row| row["actual_state"] == "running" && row["drift"].is_null());
     assert_eq!(lab.sh("systemctl list-units --failed --plain --no-legend"), "", "failed units");
+}
+
+/// From within a poller that waits for the database: what is there, what can be written, what can be executed.
+fn a_poller_sees_only_what_it_needs(lab: &Lab) {
+    lab.ok(&["systemctl", "start", POLLER]);
+    let pid = wait_for("a poller waits", s(5), || {
+        let pid = lab.unit(POLLER, "MainPID");
+        let is_inside =
+            format!("test -e /proc/{pid}/root/var/lib/left4me/left4me.db -a ! -e /proc/{pid}/root/usr/bin/sh");
+        if pid != "0" && lab.is(&is_inside) { Ok(pid) } else { Err(pid) }
+    });
+    let flags = |path: &str| {
+        let found =
+            lab.sh(&format!("awk '$5 == \"{path}\" {{ flags = $6 }} END {{ print flags }}' /proc/{pid}/mountinfo"));
+        found.split(',').map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (path, writable, executable) in [
+        ("/", false, false),
+        ("/etc", false, false),
+        ("/var/lib/left4me", true, false),
+        ("/var/lib/left4me/overlays", false, false),
+        ("/var/lib/left4me/instances", false, false),
+        ("/usr/libexec/left4me/left4me-poller", false, true),
+    ] {
+        let flags = flags(path);
+        let has = |flag: &str| flags.iter().any(|found| found == flag);
+        assert_eq!((has("rw"), !has("noexec")), (writable, executable), "{path} in the poller's root: {flags:?}");
+    }
+    let seen = lab.sh(&format!("grep -c ' /var/lib/left4me/runtime/' /proc/{pid}/mountinfo || true"));
+    assert_eq!(seen, "0", "mounts of servers in the poller's root");
 }
 
 fn pollers_at_once_neither_hang_nor_lie(lab: &Lab) {

@@ -80,7 +80,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     findings.extend(files::settings_and_sudoers());
     findings.extend(database::check(&context.paths.database()));
     findings.extend(units::check());
-    findings.extend(servers::check(&context.paths.database(), args.poll.poll_seconds, context.now));
+    findings.extend(servers::check(&context.paths.database(), &args.poll, context.now));
     findings.extend(files::sockets(&context.worker_socket, &context.hands));
     findings.extend(game::check(&context.paths.root, &steamcmd));
     if args.json {

@@ -3,20 +3,30 @@
 use std::path::Path;
 
 use super::Finding;
+use crate::base::config::PollSeconds;
 use crate::base::{Result, clock};
 use crate::db::Db;
 use crate::db::poll::{self, Orphan, Poll};
 use crate::db::servers::{self, Server};
 
-/// So many intervals without a look are too many.
+/// So many intervals without a look are too many; and so much time, ms: a look may have to wait.
 const MISSED: i64 = 3;
+/// See [`MISSED`].
+const SILENT: i64 = 90_000;
 
-pub(super) fn check(path: &Path, poll_seconds: u32, now: i64) -> Vec<Finding> {
-    match read(path) {
-        Ok((last, servers, orphans)) => judge(&last, &servers, &orphans, poll_seconds, now),
-        // What is wrong with the database, the checks before this one have said.
-        Err(_) => Vec::new(),
+pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Finding> {
+    let (mut findings, seconds) = match poll_seconds.number() {
+        Ok(seconds) => (Vec::new(), seconds),
+        Err(error) => {
+            let advice = "correct it in /etc/left4me/left4me.env, then systemctl daemon-reload";
+            (vec![Finding::fail("settings", format!("{error}: every 30 s it is"), advice)], 30)
+        }
+    };
+    // What is wrong with the database, the checks before this one have said.
+    if let Ok((last, servers, orphans)) = read(path) {
+        findings.extend(judge(&last, &servers, &orphans, seconds, now));
     }
+    findings
 }
 
 fn read(path: &Path) -> Result<(Poll, Vec<Server>, Vec<Orphan>)> {
@@ -51,7 +61,7 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
     }
     match last.polled_at {
         None => Finding::warn(check, "it has never looked", advice),
-        Some(at) if now - at > MISSED * i64::from(poll_seconds) * 1000 => {
+        Some(at) if now - at > SILENT.max(MISSED * i64::from(poll_seconds) * 1000) => {
             Finding::fail(check, format!("it has not looked for {}", clock::span(now - at)), advice)
         }
         Some(at) => Finding::ok(check, format!("it looked {} ago", clock::span(now - at))),
@@ -69,6 +79,7 @@ mod tests {
             poller(&Poll { polled_at, error: error.map(str::to_owned) }, 30, 1_000_000).severity
         };
         assert_eq!(look(Some(920_000), None), Severity::Ok);
+        assert_eq!(poller(&Poll { polled_at: Some(920_000), error: None }, 1, 1_000_000).severity, Severity::Ok);
         assert_eq!(look(Some(900_000), None), Severity::Fail);
         assert_eq!(look(Some(990_000), Some("no bus")), Severity::Fail);
         assert_eq!(look(None, None), Severity::Warn);

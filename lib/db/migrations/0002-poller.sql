@@ -23,6 +23,12 @@ CREATE TABLE orphans (
     since    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Servers of which a poll saw something new while they had a job: it left their rows alone, and whoever ends the job looks
+-- once more.
+CREATE TABLE missed_looks (
+    server_id INTEGER PRIMARY KEY REFERENCES servers (id) ON DELETE CASCADE
+) STRICT;
+
 -- The unit's last lines in the journal, kept with the event of a bad end. They come after the event.
 CREATE TABLE event_journal (
     event_id INTEGER PRIMARY KEY REFERENCES events (id) ON DELETE CASCADE,
