@@ -177,14 +177,17 @@ fn a_poller_sees_only_what_it_needs(lab: &Lab) {
     for (path, writable, executable) in [
         ("/", false, false),
         ("/etc", false, false),
+        ("/run/left4me", false, false),
         ("/var/lib/left4me", true, false),
-        ("/var/lib/left4me/overlays", false, false),
-        ("/var/lib/left4me/instances", false, false),
         ("/usr/libexec/left4me/left4me-poller", false, true),
     ] {
         let flags = flags(path);
         let has = |flag: &str| flags.iter().any(|found| found == flag);
         assert_eq!((has("rw"), !has("noexec")), (writable, executable), "{path} in the poller's root: {flags:?}");
+    }
+    for path in ["overlays", "instances", "backups"] {
+        let inside = format!("/proc/{pid}/root/var/lib/left4me/{path}");
+        assert_eq!(lab.ok(&["stat", "--format", "%a %U", &inside]), "0 root", "{path} in the poller's root");
     }
     let seen = lab.sh(&format!("grep -c ' /var/lib/left4me/runtime/' /proc/{pid}/mountinfo || true"));
     assert_eq!(seen, "0", "mounts of servers in the poller's root");
@@ -328,9 +331,11 @@ fn a_poll_is_cheaper_than_asking_for_each_server(lab: &Lab) {
         shows.own + shows.others
     );
     eprintln!("{told}");
-    assert!(unit < 150.0 && own < 150.0, "a poll takes less than 150 ms: {told}");
+    assert!(own < 150.0, "a poll takes less than 150 ms: {told}");
     assert!(shows.own >= 20.0 * own, "a poll is 20 times cheaper: {told}");
     assert!(shows.own + shows.others >= 20.0 * all, "for PID 1 and the bus too: {told}");
+    // Most of it is systemd's making of namespaces, which no `systemctl show` needs; and it must not grow with the servers.
+    assert!(shows.own + shows.others >= 15.0 * unit, "even with its sandbox: {told}");
 }
 
 /// systemd forgets what a unit has used when it has ended; a slice for it alone remembers.
