@@ -330,6 +330,16 @@ fn a_drift_is_shown_with_its_cause_and_with_what_ends_it() {
 }
 
 #[test]
+fn a_poller_that_sees_nothing_is_told_beside_the_states() {
+    let house = House::with_users();
+    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
+    assert_eq!(house.run(&["server", "list"]).err, "");
+    house.sql("UPDATE poll SET error = 'systemd cannot be asked over the system bus: no answer within 10 s'");
+    let listed = house.run(&["server", "list"]);
+    assert!(listed.out.contains("Friday") && listed.err.contains("systemd cannot be asked"), "{listed:?}");
+}
+
+#[test]
 fn a_unit_without_a_server_is_told_with_what_ends_it() {
     let house = House::with_users();
     house.sql("INSERT INTO orphans VALUES ('77', 1, 'running', 5)");

@@ -143,6 +143,9 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
     } else {
         table(servers, context.now).print()?;
     }
+    if let Some(error) = poll::last(db.connection())?.error {
+        hint(&format!("nobody knows what servers are: {error}"));
+    }
     for orphan in poll::orphans(db.connection())? {
         hint(&orphan.words());
     }

@@ -71,7 +71,7 @@ fn poll(cli: &Cli) -> Result<()> {
     umask(Mode::from_bits_truncate(instance::UMASK));
     let mut db = Db::open(&database)?;
     // Two at once would each see something of their own; one after the other, the second sees what is true now.
-    let _turn = lock::wait(&database, "poller", PATIENCE)?;
+    let turn = lock::wait(&database, "poller", PATIENCE)?;
 
     let before = Before::read(&mut db)?;
     let seen = look::look();
@@ -86,6 +86,7 @@ fn poll(cli: &Cli) -> Result<()> {
             Err(error.clone())
         }
     };
+    drop(turn);
     let woken = wake_worker(&db, cli);
     last_words::keep(&mut db, &cli.hands.helper_socket)?;
     db.checkpoint();

@@ -115,5 +115,5 @@ fn write_orphans(
 }
 
 fn orphan_event(tx: &Connection, now: i64, kind: &str, detail: &str) -> Result<()> {
-    events::add(tx, now, &NewEvent { kind, actor: OUTSIDE, detail, ..NewEvent::default() }).map(drop)
+    events::add(tx, now, &NewEvent { kind, actor: OUTSIDE, detail, ..NewEvent::default() })
 }
