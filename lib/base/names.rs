@@ -219,6 +219,18 @@ impl From<ServerId> for InstanceName {
     }
 }
 
+/// The unit of a server: `left4me-server@INSTANCE.service`.
+#[must_use]
+pub fn server_unit(instance: impl fmt::Display) -> String {
+    format!("left4me-server@{instance}.service")
+}
+
+/// The instance in the name of a server's unit; none in another unit's, and in the template's.
+#[must_use]
+pub fn server_instance(unit: &str) -> Option<&str> {
+    unit.strip_prefix("left4me-server@")?.strip_suffix(".service").filter(|instance| !instance.is_empty())
+}
+
 /// A first byte that passes `first`, then such bytes or those of `also`; 1 to `most` bytes.
 fn slug(text: &str, most: usize, first: fn(u8) -> bool, also: &[u8]) -> bool {
     let bytes = text.as_bytes();

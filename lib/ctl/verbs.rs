@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::hands::{aside, ask, run};
 use crate::base::config::HandSockets;
-use crate::base::names::InstanceName;
+use crate::base::names::{InstanceName, server_unit};
 use crate::base::output::{json, line};
 use crate::base::{Error, Result};
 use crate::domain::blueprint::Spec;
@@ -100,7 +100,7 @@ impl Place {
         }
         let status = Status {
             name,
-            unit: format!("left4me-server@{name}.service"),
+            unit: server_unit(name),
             actual_state: unit.actual(),
             active_state: unit.active,
             sub_state: unit.sub,

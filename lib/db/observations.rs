@@ -249,24 +249,8 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::migrate;
+    use crate::db::with_servers;
     use crate::domain::server::ActualState;
-
-    fn with_servers(count: i64) -> Connection {
-        let path = std::path::Path::new(":memory:");
-        let mut connection = Connection::open(path).unwrap();
-        migrate::to_latest(&mut connection, path).unwrap();
-        connection
-            .execute_batch(&format!(
-                "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', 1, 1);
-                 INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
-                 WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {count})
-                 INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
-                 SELECT 1, 'S' || i, 27000 + i, 1, 1, 1 FROM n;"
-            ))
-            .unwrap();
-        connection
-    }
 
     fn see(db: &Connection, version: i64, actual: ActualState, enabled: Option<bool>, now: i64) -> bool {
         let known = Known { actual, looked_at: None, active_enter_us: 7, exit_us: 0, restarts: 0, enabled };

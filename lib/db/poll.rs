@@ -4,6 +4,7 @@ use rusqlite::{Connection, params};
 use serde::Serialize;
 
 use crate::base::Result;
+use crate::base::names::server_unit;
 use crate::db::text;
 
 /// A unit of a server that has no row, and is enabled or runs.
@@ -23,7 +24,7 @@ impl Orphan {
     /// `left4me-server@X.service`
     #[must_use]
     pub fn unit(&self) -> String {
-        format!("left4me-server@{}.service", self.instance)
+        server_unit(&self.instance)
     }
 
     /// What is wrong, and what to do about it.

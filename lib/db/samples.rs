@@ -91,19 +91,11 @@ pub fn since(connection: &Connection, server: ServerId, since: i64, now: i64) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::migrate;
+    use crate::db::with_servers;
 
     #[test]
     fn a_month_of_polls_leaves_a_day_at_full_and_thirty_days_at_ten_minutes() {
-        let path = std::path::Path::new(":memory:");
-        let mut db = Connection::open(path).unwrap();
-        migrate::to_latest(&mut db, path).unwrap();
-        db.execute_batch(
-            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', 1, 1);
-             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
-             INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (1, 'S', 27000, 1, 1, 1);",
-        )
-        .unwrap();
+        let db = with_servers(1);
         let server = ServerId(1);
         let sample = |at| Sample { at, memory_bytes: Some(1 << 30), cpu_ns: Some(at), restarts: 0 };
         let count = |table: &str| -> i64 {

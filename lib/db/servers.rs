@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
 use crate::base::config::PortRange;
-use crate::base::names::{BlueprintId, InstanceName, ServerId, ServerName, ServerRef, UserId};
+use crate::base::names::{BlueprintId, ServerId, ServerName, ServerRef, UserId, server_unit};
 use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
 use crate::db::{blueprints, error, observations};
@@ -377,7 +377,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         user: row.get(2)?,
         port: row.get(3)?,
         blueprint: row.get(4)?,
-        unit: unit(&id.into()),
+        unit: server_unit(id),
         desired_state: row.get(5)?,
         actual_state: row.get(6)?,
         actual_sub_state: row.get(7)?,
@@ -399,11 +399,6 @@ pub(super) fn drifted(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Dr
     let Some(kind) = row.get(first)? else { return Ok(None) };
     let why: Option<String> = row.get(first + 2)?;
     Ok(Some(Drifted { kind, since: row.get(first + 1)?, why: why.unwrap_or_default() }))
-}
-
-/// The unit of an instance.
-fn unit(instance: &InstanceName) -> String {
-    format!("left4me-server@{instance}.service")
 }
 
 impl FromSql for DesiredState {
@@ -435,24 +430,7 @@ impl FromSql for ActualState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::migrate;
-
-    fn with_servers(count: i64) -> Connection {
-        let path = std::path::Path::new(":memory:");
-        let mut connection = Connection::open(path).unwrap();
-        migrate::to_latest(&mut connection, path).unwrap();
-        connection
-            .execute_batch(
-                "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', 1, 1);
-                 INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);",
-            )
-            .unwrap();
-        for number in 0..count {
-            let sql = "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (1, 'S' || ?1, 27000 + ?1, 1, 1, 1)";
-            connection.execute(sql, [number]).unwrap();
-        }
-        connection
-    }
+    use crate::db::with_servers;
 
     #[test]
     fn an_update_takes_what_shall_run_and_what_does() {

@@ -13,8 +13,6 @@ const SUCCESS: &str = "success";
 /// start, and one end, from another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
-    /// LoadState: `loaded`, `not-found`, `masked`, …
-    pub load: String,
     /// ActiveState
     pub active: String,
     /// SubState
@@ -84,7 +82,6 @@ impl Unit {
     #[must_use]
     pub fn unloaded(enabled: bool) -> Self {
         Self {
-            load: "loaded".to_owned(),
             active: "inactive".to_owned(),
             sub: "dead".to_owned(),
             result: SUCCESS.to_owned(),
@@ -96,12 +93,17 @@ impl Unit {
     /// From the `Name=value` lines that `systemctl show` prints. Without lines it is a unit of which nothing is known.
     #[must_use]
     pub fn from_properties<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
+        Self::from_pairs(lines.filter_map(|line| line.split_once('=')))
+    }
+
+    /// From properties by name, as text. What is no value of a property counts as not told.
+    #[must_use]
+    pub fn from_pairs<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut unit = Self::default();
         let (mut code, mut status) = (0, 0);
-        for (name, value) in lines.filter_map(|line| line.split_once('=')) {
+        for (name, value) in properties {
             let number = || value.parse::<u64>().unwrap_or(0);
             match name {
-                "LoadState" => value.clone_into(&mut unit.load),
                 "ActiveState" => value.clone_into(&mut unit.active),
                 "SubState" => value.clone_into(&mut unit.sub),
                 "Result" => value.clone_into(&mut unit.result),
@@ -184,8 +186,7 @@ impl Unit {
 }
 
 /// UnitFileState as yes or no. Only a symlink that survives a reboot counts as yes.
-#[must_use]
-pub fn enabled(state: &str) -> Option<bool> {
+fn enabled(state: &str) -> Option<bool> {
     match state {
         "enabled" => Some(true),
         "disabled" | "enabled-runtime" | "masked" | "masked-runtime" => Some(false),
@@ -194,8 +195,7 @@ pub fn enabled(state: &str) -> Option<bool> {
 }
 
 /// systemd's "not accounted for" is the greatest number.
-#[must_use]
-pub fn accounted(value: u64) -> Option<u64> {
+fn accounted(value: u64) -> Option<u64> {
     (value != u64::MAX).then_some(value)
 }
 

@@ -4,13 +4,9 @@ use nix::sys::signal::Signal;
 
 use crate::base::Result;
 use crate::base::names::InstanceName;
+pub(super) use crate::base::names::server_unit;
 use crate::process::{Outcome, Pass, Spec, Stage, Terminal};
 use crate::wire::Stream;
-
-/// The unit of a server.
-pub(super) fn server_unit(server: &InstanceName) -> String {
-    format!("left4me-server@{server}.service")
-}
 
 /// The unit that holds a server's overlay.
 pub(super) fn overlay_unit(server: &InstanceName) -> String {

@@ -5,7 +5,7 @@
 //! state moved meanwhile is asked once more: what is given belongs together. `GetAll` would be one call a unit, but it
 //! makes PID 1 collect some three hundred properties, and was measured to cost both sides several times as much.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant, Variant, fdo};
 use zruntime::SharedRuntime;
 
 use crate::base::clock::Moment;
+use crate::base::names::server_instance;
 use crate::base::{Error, Result};
 use crate::domain::server::ActualState;
-use crate::domain::unit::{MainExit, Unit, accounted};
+use crate::domain::unit::Unit;
 use crate::host::units::Observed;
 
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -25,11 +26,9 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const PATH: &str = "/org/freedesktop/systemd1";
 
-/// The unit of a server, and around the instance's name.
+/// The units of servers, and what they are made from.
 const PATTERN: &str = "left4me-server@*.service";
 const TEMPLATE: &str = "left4me-server@.service";
-const PREFIX: &str = "left4me-server@";
-const SUFFIX: &str = ".service";
 
 /// A bus that takes longer is as good as gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -103,15 +102,18 @@ async fn all() -> zbus::Result<Units> {
             units.loaded.insert(name, Observed { unit, at });
         }
         let now = list(&bus).await?;
-        moved = now.iter().filter(|unit| !listed.iter().any(|before| is_same(before, unit))).cloned().collect();
+        let before: HashMap<&str, &Listed> = listed.iter().map(|unit| (unit.0.as_str(), unit)).collect();
+        let has_moved = |unit: &&Listed| !before.get(unit.0.as_str()).is_some_and(|before| is_same(before, unit));
+        moved = now.iter().filter(has_moved).cloned().collect();
         listed = now;
         if moved.is_empty() {
             break;
         }
     }
     // What is gone from the list is no longer loaded.
-    units.loaded.retain(|name, _| listed.iter().any(|unit| instance(&unit.0) == Some(name)));
-    units.moving = moved.iter().filter_map(|unit| instance(&unit.0)).map(str::to_owned).collect();
+    let still: HashSet<&str> = listed.iter().filter_map(|unit| server_instance(&unit.0)).collect();
+    units.loaded.retain(|name, _| still.contains(name.as_str()));
+    units.moving = moved.iter().filter_map(|unit| server_instance(&unit.0)).map(str::to_owned).collect();
     Ok(units)
 }
 
@@ -122,23 +124,13 @@ fn moment(booted_us: u64) -> Moment {
     if booted_us == 0 { now } else { Moment { booted_at: now.wall(booted_us), ..now } }
 }
 
-/// Whether two lines of the list say the same of the same unit.
+/// Whether two lines of the list, of the same unit, say the same.
 fn is_same(one: &Listed, other: &Listed) -> bool {
-    (&one.0, &one.2, &one.3, &one.4, &one.8) == (&other.0, &other.2, &other.3, &other.4, &other.8)
+    (&one.2, &one.3, &one.4, &one.8) == (&other.2, &other.3, &other.4, &other.8)
 }
 
-fn instance(unit: &str) -> Option<&str> {
-    unit.strip_prefix(PREFIX)?.strip_suffix(SUFFIX).filter(|instance| !instance.is_empty())
-}
-
-fn from_list(listed: &Listed) -> Unit {
-    Unit {
-        load: listed.2.clone(),
-        active: listed.3.clone(),
-        sub: listed.4.clone(),
-        job: (listed.7 != 0).then(|| listed.8.clone()),
-        ..Unit::default()
-    }
+fn from_list(listed: &Listed) -> [(&'static str, String); 2] {
+    [("ActiveState", listed.3.clone()), ("SubState", listed.4.clone())]
 }
 
 async fn list(bus: &Connection) -> zbus::Result<Vec<Listed>> {
@@ -159,39 +151,36 @@ async fn has_template(bus: &Connection) -> zbus::Result<bool> {
 /// The properties of units, as many calls at once as the bus allows. What a single unit does not tell is unknown of
 /// that unit alone.
 async fn details(bus: &Connection, listed: &[Listed]) -> zbus::Result<Vec<(String, Unit)>> {
-    let mut units: Vec<(String, Unit)> = Vec::with_capacity(listed.len());
-    let mut calls: Vec<(usize, OwnedObjectPath, &'static str, &'static str)> = Vec::new();
-    for line in listed {
-        let Some(name) = instance(&line.0) else { continue };
-        let unit = from_list(line);
-        let index = units.len();
-        calls.extend(wanted(&unit).map(|(interface, property)| (index, line.6.clone(), interface, property)));
-        units.push((name.to_owned(), unit));
+    let mut told: Vec<Vec<(&str, String)>> = listed.iter().map(|line| from_list(line).to_vec()).collect();
+    let mut calls: Vec<(usize, &Listed, &'static str, &'static str)> = Vec::new();
+    for (index, line) in listed.iter().enumerate() {
+        calls.extend(wanted(line).map(|(interface, property)| (index, line, interface, property)));
     }
-    let mut exits: Vec<(i32, i32)> = vec![(0, 0); units.len()];
     let runtime = SharedRuntime::current()?;
     for chunk in calls.chunks(AT_ONCE) {
         let mut waiting = Vec::with_capacity(chunk.len());
-        for (index, path, interface, property) in chunk.iter().cloned() {
-            let bus = bus.clone();
+        for &(index, line, interface, property) in chunk {
+            let (bus, path) = (bus.clone(), line.6.clone());
             let reply = runtime.spawn(property, async move { get(&bus, path, interface, property).await });
             waiting.push((index, property, reply));
         }
         for (index, property, reply) in waiting {
             match reply.await? {
-                Ok(value) => set(&mut units[index].1, &mut exits[index], property, value),
+                Ok(value) => told[index].push((property, text(&value))),
                 // The unit was unloaded just now, which is no news of it: the list comes again.
                 Err(error) if is_of_one_unit(&error) => {
-                    tracing::debug!("unit of server {} does not tell its {property}: {error}", units[index].0);
+                    tracing::debug!("{} does not tell its {property}: {error}", listed[index].0);
                 }
                 Err(error) => return Err(error),
             }
         }
     }
-    for ((_, unit), (code, status)) in units.iter_mut().zip(exits) {
-        unit.exit = MainExit::from_wait(code, status);
-    }
-    Ok(units)
+    let units = listed.iter().zip(told).filter_map(|(line, told)| {
+        let pairs = told.iter().map(|(property, value)| (*property, value.as_str()));
+        let job = (line.7 != 0).then(|| line.8.clone());
+        Some((server_instance(&line.0)?.to_owned(), Unit { job, ..Unit::from_pairs(pairs) }))
+    });
+    Ok(units.collect())
 }
 
 /// Whether systemd has answered, and it is that unit that cannot be asked. Everything else is the bus.
@@ -210,7 +199,7 @@ fn is_of_one_unit(error: &zbus::Error) -> bool {
 }
 
 /// What is worth asking of a unit in that state: of one that runs how it fares, of one that does not how it ended.
-fn wanted(unit: &Unit) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+fn wanted(listed: &Listed) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
     let always = [(SERVICE, "NRestarts"), (UNIT, "ActiveEnterTimestampMonotonic")];
     let fares = [(SERVICE, "MainPID"), (SERVICE, "MemoryCurrent"), (SERVICE, "CPUUsageNSec")];
     let ended = [
@@ -220,7 +209,7 @@ fn wanted(unit: &Unit) -> impl Iterator<Item = (&'static str, &'static str)> + u
         (SERVICE, "ExecMainExitTimestampMonotonic"),
         (UNIT, "ActiveExitTimestampMonotonic"),
     ];
-    let runs = unit.actual() == ActualState::Running;
+    let runs = ActualState::from_unit(&listed.3, &listed.4) == ActualState::Running;
     always.into_iter().chain(fares.into_iter().filter(move |_| runs)).chain(ended.into_iter().filter(move |_| !runs))
 }
 
@@ -230,20 +219,13 @@ async fn get(bus: &Connection, path: OwnedObjectPath, interface: &str, property:
     body.deserialize::<Variant<'_>>()?.try_into()
 }
 
-/// A value of another type than systemd documents counts as not told.
-fn set(unit: &mut Unit, exit: &mut (i32, i32), property: &str, value: OwnedVariant) {
-    let number = |value: OwnedVariant| u64::try_from(value).unwrap_or(0);
-    match property {
-        "NRestarts" => unit.restarts = u32::try_from(value).unwrap_or(0),
-        "ActiveEnterTimestampMonotonic" => unit.active_enter_us = number(value),
-        "ActiveExitTimestampMonotonic" => unit.active_exit_us = number(value),
-        "ExecMainExitTimestampMonotonic" => unit.exit_us = number(value),
-        "MainPID" => unit.main_pid = u32::try_from(value).ok().filter(|&pid| pid != 0),
-        "MemoryCurrent" => unit.memory_bytes = u64::try_from(value).ok().and_then(accounted),
-        "CPUUsageNSec" => unit.cpu_ns = u64::try_from(value).ok().and_then(accounted),
-        "Result" => unit.result = String::try_from(value).unwrap_or_default(),
-        "ExecMainCode" => exit.0 = i32::try_from(value).unwrap_or(0),
-        "ExecMainStatus" => exit.1 = i32::try_from(value).unwrap_or(0),
-        _ => {}
+/// A property's value as `systemctl show` would print it; empty for a type that none of ours has.
+fn text(value: &Variant<'_>) -> String {
+    match value {
+        Variant::Str(text) => text.to_string(),
+        Variant::I32(number) => number.to_string(),
+        Variant::U32(number) => number.to_string(),
+        Variant::U64(number) => number.to_string(),
+        _ => String::new(),
     }
 }

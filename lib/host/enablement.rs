@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::base::Result;
+use crate::base::names::{server_instance, server_unit};
 
 /// Where what survives a reboot is.
 pub const SYSTEM: &str = "/etc/systemd/system";
@@ -29,13 +30,11 @@ pub fn enabled(directory: &Path) -> Result<BTreeSet<String>> {
         };
         for link in links {
             let name = link?.file_name();
-            let instance =
-                name.to_str().and_then(|name| name.strip_prefix("left4me-server@")?.strip_suffix(".service"));
-            found.extend(instance.filter(|instance| !instance.is_empty()).map(str::to_owned));
+            found.extend(name.to_str().and_then(server_instance).map(str::to_owned));
         }
     }
     found.retain(|instance| {
-        let mask = directory.join(format!("left4me-server@{instance}.service"));
+        let mask = directory.join(server_unit(instance));
         !mask.read_link().is_ok_and(|target| target == Path::new("/dev/null"))
     });
     Ok(found)

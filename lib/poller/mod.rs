@@ -9,12 +9,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser};
-use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::{Error, Result, journal, lock, notify, users};
 use crate::db::{Db, jobs, queue};
-use crate::host::instance;
 use crate::queue::enqueue::{Poke, poke};
 use look::{Before, Now};
 
@@ -68,7 +66,6 @@ fn poll(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
     users::become_owner(database.parent().unwrap_or(&database))?;
-    umask(Mode::from_bits_truncate(instance::UMASK));
     let mut db = Db::open(&database)?;
     // Two at once would each see something of their own; one after the other, the second sees what is true now.
     let turn = lock::wait(&database, "poller", PATIENCE)?;

@@ -224,24 +224,11 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>) -> String {
 mod tests {
     use super::*;
     use crate::base::clock::Moment;
-    use crate::db::{migrate, servers};
+    use crate::db::{servers, with_servers};
     use crate::domain::server::DesiredState;
     use crate::domain::unit::{MainExit, Unit};
 
     const SERVER: ServerId = ServerId(1);
-
-    fn with_server() -> Connection {
-        let path = std::path::Path::new(":memory:");
-        let mut db = Connection::open(path).unwrap();
-        migrate::to_latest(&mut db, path).unwrap();
-        db.execute_batch(
-            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', 1, 1);
-             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
-             INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (1, 'S', 27000, 1, 1, 1);",
-        )
-        .unwrap();
-        db
-    }
 
     fn at(now: i64) -> Moment {
         Moment { now, monotonic_us: u64::try_from(now).unwrap() * 1000, booted_at: 0 }
@@ -288,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_drift_is_told_when_it_begins_and_when_it_ends_and_not_in_between() {
-        let db = with_server();
+        let db = with_servers(1);
         servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
         see(&db, &running(20, true), &Cause::Job(JobId(3), "anna"));
         assert_eq!(told(&db), ["server.started, job 3"]);
@@ -312,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_server_with_a_live_job_is_not_judged_and_one_on_its_way_keeps_its_drift() {
-        let db = with_server();
+        let db = with_servers(1);
         servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
         db.execute_batch(
             "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at) VALUES (1, 'start', 'x', 1, 1);
@@ -333,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_look_at_what_has_changed_meanwhile_is_not_written() {
-        let db = with_server();
+        let db = with_servers(1);
         let early = observations::get(&db, SERVER).unwrap().unwrap();
         see(&db, &killed(60, "failed"), &Cause::Outside);
         let outcome = record_over(&db, &early, &running(20, true), &Cause::Outside).unwrap();
@@ -346,7 +333,7 @@ mod tests {
 
     #[test]
     fn one_kind_of_drift_may_follow_another() {
-        let db = with_server();
+        let db = with_servers(1);
         see(&db, &running(20, true), &Cause::Outside);
         let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
         assert_eq!((drift.kind, drift.why.as_str()), (Drift::Up, "it was started from outside"));
