@@ -3,125 +3,12 @@
 
 mod support;
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-
-use left4me::base::config::PortRange;
-use left4me::base::names::{BlueprintName, JobId, ServerId};
-use left4me::db::{Db, blueprints, jobs, logs, servers, users};
+use left4me::base::names::{JobId, ServerId};
+use left4me::db::{jobs, servers};
 use left4me::domain::job::JobState;
 use serde_json::Value;
-use support::{Guard, Root, alive, ended, marker, until};
-
-const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
-const WORKER: &str = env!("CARGO_BIN_EXE_left4me-worker");
-const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
-
-/// A data directory with a database, and the programs that work on it.
-struct House {
-    root: Root,
-}
-
-impl House {
-    fn new() -> Self {
-        let house = Self { root: Root::new() };
-        drop(house.db());
-        house
-    }
-
-    /// With `count` servers S1, S2, … of one user.
-    fn with_servers(count: u16) -> Self {
-        let house = Self::new();
-        house
-            .db()
-            .write(|tx| {
-                let user = users::create(tx, 1, "test", &"alice".parse()?, users::Role::User, "-")?;
-                let name: BlueprintName = "plain".parse()?;
-                let blueprint = blueprints::create(tx, 1, "test", user.id, &name, &blueprints::Content::default())?;
-                for number in 0..count {
-                    let name = format!("S{}", number + 1).parse()?;
-                    let new = servers::NewServer {
-                        user: user.id,
-                        name: &name,
-                        blueprint: blueprint.id,
-                        port: Some(27000 + number),
-                    };
-                    servers::create(tx, 1, "test", &new, PortRange { first: 27000, last: 27999 })?;
-                }
-                Ok(())
-            })
-            .unwrap();
-        house
-    }
-
-    fn database(&self) -> PathBuf {
-        self.root.join("left4me.db")
-    }
-
-    fn db(&self) -> Db {
-        Db::open(&self.database()).unwrap()
-    }
-
-    fn command(&self, program: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        command.args(args).envs(self.root.envs()).stdin(Stdio::null());
-        command.env("LEFT4ME_WORKER_SOCKET", self.root.join("worker.sock"));
-        command.env("LEFT4ME_HELPER_SOCKET", self.root.join("helper.sock"));
-        command.env("LEFT4ME_RUNNER_SOCKET", self.root.join("runner.sock"));
-        command
-    }
-
-    /// Runs `left4me-job`; its exit code, standard output and standard error.
-    fn job(&self, args: &[&str]) -> (i32, String, String) {
-        let output = self.command(JOB, args).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
-    }
-
-    /// A job's id, as enqueue prints it.
-    fn enqueue(&self, args: &[&str]) -> JobId {
-        let (code, out, err) = self.job(&[&["enqueue"], args].concat());
-        assert_eq!(code, 0, "{err}");
-        out.trim().parse().unwrap()
-    }
-
-    fn show(&self, id: JobId) -> Value {
-        let (code, out, err) = self.job(&["show", &id.to_string(), "--json"]);
-        assert_eq!(code, 0, "{err}");
-        serde_json::from_str(&out).unwrap()
-    }
-
-    fn state(&self, id: JobId) -> JobState {
-        jobs::state(self.db().connection(), id).unwrap().0
-    }
-
-    /// A worker in the foreground that leaves when the queue is empty, unless `idle` is set.
-    fn worker(&self, idle: u32) -> Child {
-        self.command(WORKER, &["--idle-seconds", &idle.to_string()]).stderr(Stdio::null()).spawn().unwrap()
-    }
-
-    /// Works until the queue is empty.
-    fn drain(&self) {
-        assert_eq!(ended(&mut self.worker(0)), 0);
-    }
-
-    /// Serves runner.sock, with `script` as steamcmd.
-    fn runner(&self, script: &str) -> Guard {
-        let steamcmd = self.root.script("steam/steamcmd.sh", script);
-        let mut envs = self.root.envs();
-        envs.push(("LEFT4ME_STEAMCMD".into(), steamcmd.into_os_string().into_string().unwrap()));
-        support::accept(&self.root.join("runner.sock"), &[RUNNER], &envs)
-    }
-
-    fn lines(&self, id: JobId) -> Vec<String> {
-        logs::after(self.db().connection(), id, 0, 1_000_000).unwrap().into_iter().map(|line| line.line).collect()
-    }
-}
-
-fn stop(worker: &Child, signal: nix::sys::signal::Signal) {
-    let pid = nix::unistd::Pid::from_raw(worker.id().try_into().unwrap());
-    nix::sys::signal::kill(pid, signal).unwrap();
-}
+use support::house::{House, WORKER, stop};
+use support::{alive, ended, marker, until};
 
 #[test]
 fn eight_processes_enqueue_while_one_of_two_workers_serves_and_no_job_is_lost_or_run_twice() {

@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each test program uses its share")]
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
+pub mod house;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
