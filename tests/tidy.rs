@@ -21,12 +21,13 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("host", &["base", "domain", "wire", "process", "db"]),
     // 4 engine
     ("queue", &["base", "domain", "wire", "process", "db", "host"]),
+    ("cancel", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     // 5 programs: they never import one another. Runner and helper are small on purpose.
     ("runner", &["base", "domain", "wire", "process"]),
     ("helper", &["base", "wire", "process"]),
-    ("worker", &["base", "domain", "wire", "process", "db", "host", "queue"]),
+    ("worker", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),
     ("poller", &["base", "domain", "wire", "process", "db", "host", "queue"]),
-    ("cli", &["base", "domain", "wire", "process", "db", "host", "queue"]),
+    ("cli", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),
     ("admin", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     ("ctl", &["base", "domain", "wire", "process", "db", "host", "queue"]),
 ];

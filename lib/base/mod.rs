@@ -4,6 +4,7 @@ pub mod caller;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod failpoint;
 pub mod files;
 pub mod journal;
 pub mod lock;

@@ -78,6 +78,9 @@ row_id!(
     /// `tasks.id`.
     TaskId, "task");
 row_id!(
+    /// `cancellations.id`.
+    CancellationId, "cancellation");
+row_id!(
     /// `users.id`.
     UserId, "user");
 row_id!(

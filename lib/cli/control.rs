@@ -6,6 +6,7 @@ use crate::base::names::JobId;
 use crate::base::{Error, Result, caller, clock, output};
 use crate::cli::Context;
 use crate::db::{jobs, queue};
+use crate::domain::cancellation;
 use crate::queue::enqueue;
 
 /// Queue a fresh job that does what an ended one did
@@ -22,7 +23,7 @@ pub struct RetryArgs {
 #[derive(clap::Args)]
 pub struct PauseArgs {
     /// Why, for whoever wonders
-    #[arg(long, value_parser = reason)]
+    #[arg(long, value_parser = cancellation::reason)]
     reason: Option<String>,
 }
 
@@ -70,14 +71,4 @@ pub fn resume(context: &mut Context, _: &ResumeArgs) -> Result<ExitCode> {
     context.poke();
     output::line(&format!("the queue goes on; {queued} queued"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A reason in a person's words: one line, at most 1000 characters.
-fn reason(text: &str) -> std::result::Result<String, String> {
-    match text.trim() {
-        "" => Err("a reason has words".to_owned()),
-        text if text.chars().count() > 1000 => Err("at most 1000 characters".to_owned()),
-        text if text.contains(char::is_control) => Err("one line without control characters".to_owned()),
-        text => Ok(text.to_owned()),
-    }
 }

@@ -1,7 +1,10 @@
 //! left4me-job: the queue at the command line. One file per verb.
 
+mod cancel;
+mod cancellations;
 mod control;
 mod enqueue;
+mod events;
 mod follow;
 mod list;
 mod logs;
@@ -42,6 +45,7 @@ Examples:
   left4me-job enqueue restart --all --wait        restart all; exit 0 when all went well
   left4me-job list --state queued --state running
   left4me-job logs 7 --follow
+  left4me-job cancel 7 --reason 'wrong server'
 
 Exit codes: 0 done, 1 failed or cancelled, 2 usage, 3 no such job or server, 4 not possible in this state,
 69 database or service unavailable, 77 not permitted.";
@@ -53,6 +57,10 @@ enum Verb {
     Show(show::Args),
     Logs(logs::Args),
     Wait(wait::Args),
+    Cancel(cancel::Args),
+    CancelStatus(cancellations::StatusArgs),
+    Cancellations(cancellations::Args),
+    Events(events::Args),
     Retry(control::RetryArgs),
     Pause(control::PauseArgs),
     Resume(control::ResumeArgs),
@@ -95,6 +103,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Show(args) => show::run(&mut context, &args),
         Verb::Logs(args) => logs::run(&mut context, &args),
         Verb::Wait(args) => wait::run(&mut context, &args),
+        Verb::Cancel(args) => cancel::run(&mut context, &args),
+        Verb::CancelStatus(args) => cancellations::status(&mut context, &args),
+        Verb::Cancellations(args) => cancellations::list(&mut context, &args),
+        Verb::Events(args) => events::run(&mut context, &args),
         Verb::Retry(args) => control::retry(&mut context, &args),
         Verb::Pause(args) => control::pause(&mut context, &args),
         Verb::Resume(args) => control::resume(&mut context, &args),

@@ -1,25 +1,34 @@
-//! Cancellations: who wanted a job ended, and what came of it.
+//! Cancellations: who wanted what ended and why, each step that was taken, and what came of it.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
-use crate::base::Result;
-use crate::base::names::{JobId, TaskId};
-use crate::db::text;
+use crate::base::names::{CancellationId, JobId, ServerId, TaskId};
+use crate::base::{Error, Result};
+use crate::db::{text, text_or_null};
+use crate::domain::cancellation::{Progress, Step};
 
-/// A request, as `left4me-job show --json` tells it.
+/// A request and how far it is, as `--json` tells it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cancellation {
     /// The row.
-    pub id: i64,
+    pub id: CancellationId,
+    /// The job.
+    pub job_id: JobId,
     /// The task, when only one was meant.
     pub task_id: Option<TaskId>,
     /// Who asked.
     pub requested_by: String,
-    /// In whose words.
+    /// In whose words; empty when nobody said why.
     pub reason: String,
+    /// Whether it shall be killed at once.
+    pub force: bool,
+    /// Whether what depends on the task goes with it.
+    pub cascade: bool,
+    /// What the job, or the task, was when it was asked for.
+    pub previous_state: String,
     /// requested, running, completed or failed.
-    pub state: String,
+    pub state: Progress,
     /// Unix ms.
     pub created_at: i64,
     /// Unix ms.
@@ -28,25 +37,303 @@ pub struct Cancellation {
     pub message: Option<String>,
 }
 
+const COLUMNS: &str = "id, job_id, task_id, requested_by, reason, force, cascade, previous_state, state, created_at, finished_at, message";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
+    let state = text(row, 8)?;
+    Ok(Cancellation {
+        id: CancellationId(row.get(0)?),
+        job_id: JobId(row.get(1)?),
+        task_id: row.get::<_, Option<i64>>(2)?.map(TaskId),
+        requested_by: text(row, 3)?,
+        reason: text(row, 4)?,
+        force: row.get(5)?,
+        cascade: row.get(6)?,
+        previous_state: text(row, 7)?,
+        state: state.parse().map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Text, Box::new(error))
+        })?,
+        created_at: row.get(9)?,
+        finished_at: row.get(10)?,
+        message: text_or_null(row, 11)?,
+    })
+}
+
+/// A request to be written down.
+#[derive(Clone, Copy, Debug)]
+pub struct New<'a> {
+    /// The job.
+    pub job: JobId,
+    /// The task, when only one is meant.
+    pub task: Option<TaskId>,
+    /// Who asks.
+    pub requested_by: &'a str,
+    /// Why.
+    pub reason: &'a str,
+    /// Whether to kill at once.
+    pub force: bool,
+    /// Whether what depends on the task goes with it.
+    pub cascade: bool,
+    /// What the job, or the task, is now.
+    pub previous_state: &'a str,
+}
+
+/// Writes down a request.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId> {
+    tx.prepare_cached(
+        "INSERT INTO cancellations (job_id, task_id, requested_by, reason, force, cascade, previous_state, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        new.job.0,
+        new.task.map(|id| id.0),
+        new.requested_by,
+        new.reason,
+        new.force,
+        new.cascade,
+        new.previous_state,
+        now
+    ])?;
+    Ok(CancellationId(tx.last_insert_rowid()))
+}
+
+/// One of them.
+///
+/// # Errors
+/// 3 when there is none; 69 when the database cannot be read.
+pub fn get(connection: &Connection, id: CancellationId) -> Result<Cancellation> {
+    let found = connection
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM cancellations WHERE id = ?1"))?
+        .query_row([id.0], from_row)
+        .optional()?;
+    found.ok_or_else(|| Error::not_found(format!("no such cancellation: {id}; see `left4me-job cancellations`")))
+}
+
+/// The one that is under way of the job as a whole (`task` none), or of that task.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn live_of(connection: &Connection, job: JobId, task: Option<TaskId>) -> Result<Option<Cancellation>> {
+    let found = connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM cancellations
+             WHERE job_id = ?1 AND task_id IS ?2 AND state IN ('requested', 'running')"
+        ))?
+        .query_row(params![job.0, task.map(|id| id.0)], from_row)
+        .optional()?;
+    Ok(found)
+}
+
+/// All that are under way, the oldest first.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn live(connection: &Connection) -> Result<Vec<Cancellation>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM cancellations WHERE state IN ('requested', 'running') ORDER BY id"
+    ))?;
+    let rows = statement.query_map([], from_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Whether any is under way.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn any_live(connection: &Connection) -> Result<bool> {
+    Ok(connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM cancellations WHERE state IN ('requested', 'running'))")?
+        .query_row([], |row| row.get(0))?)
+}
+
+/// Which to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only those of this job.
+    pub job: Option<JobId>,
+    /// Only those in this state.
+    pub state: Option<Progress>,
+    /// At most so many.
+    pub limit: u32,
+    /// After so many.
+    pub offset: u32,
+}
+
+/// Cancellations, the newest first.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Cancellation>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM cancellations WHERE {} AND (?2 IS NULL OR state = ?2) ORDER BY id DESC LIMIT ?3 OFFSET ?4",
+        if filter.job.is_some() { "job_id = ?1" } else { "?1 IS NULL" }
+    ))?;
+    let state = filter.state.map(Progress::as_str);
+    let rows = statement.query_map(params![filter.job.map(|id| id.0), state, filter.limit, filter.offset], from_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// All of a job's, in the order they were asked for.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Cancellation>> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM cancellations WHERE job_id = ?1 ORDER BY id"))?;
+    let rows = statement.query_map([job.0], from_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// From now on it is to be killed at once. False when that was so already, or it is over.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn escalate(tx: &Connection, id: CancellationId) -> Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE cancellations SET force = 1 WHERE id = ?1 AND force = 0 AND state IN ('requested', 'running')",
+        )?
+        .execute([id.0])?;
+    Ok(changed > 0)
+}
+
+/// requested -> running.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn begin(tx: &Connection, id: CancellationId) -> Result<()> {
+    tx.prepare_cached("UPDATE cancellations SET state = 'running' WHERE id = ?1 AND state = 'requested'")?
+        .execute([id.0])?;
+    Ok(())
+}
+
+/// The record is complete. False when it was already.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn finish(tx: &Connection, id: CancellationId, state: Progress, message: &str, now: i64) -> Result<bool> {
+    let changed = tx
+        .prepare_cached(
+            "UPDATE cancellations SET state = ?2, message = ?3, finished_at = ?4
+             WHERE id = ?1 AND state IN ('requested', 'running')",
+        )?
+        .execute(params![id.0, state.as_str(), message, now])?;
+    Ok(changed > 0)
+}
+
+/// A step of a cancellation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepRow {
+    /// Which.
+    pub step: Step,
+    /// Unix ms.
+    pub started_at: i64,
+    /// Unix ms; none while it is under way.
+    pub finished_at: Option<i64>,
+    /// Whether it did all that it should.
+    pub ok: Option<bool>,
+    /// What it found or did, in words.
+    pub detail: Option<String>,
+}
+
+/// Begins a step. One that has been begun already (by a worker that died) goes on.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn begin_step(tx: &Connection, id: CancellationId, step: Step, now: i64) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT ?1, ?2, ?3
+         WHERE NOT EXISTS (SELECT 1 FROM cancellation_steps WHERE cancellation_id = ?1 AND step = ?2)",
+    )?
+    .execute(params![id.0, step.as_str(), now])?;
+    Ok(())
+}
+
+/// Ends a step that is under way; one that has ended stays as it is.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn end_step(tx: &Connection, id: CancellationId, step: Step, ok: bool, detail: &str, now: i64) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE cancellation_steps SET finished_at = ?3, ok = ?4, detail = ?5
+         WHERE cancellation_id = ?1 AND step = ?2 AND finished_at IS NULL",
+    )?
+    .execute(params![id.0, step.as_str(), now, ok, detail])?;
+    Ok(())
+}
+
+/// A cancellation's steps, in the order they were taken.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, task_id, requested_by, reason, state, created_at, finished_at, message
-         FROM cancellations WHERE job_id = ?1 ORDER BY id",
+        "SELECT step, started_at, finished_at, ok, detail FROM cancellation_steps WHERE cancellation_id = ?1 ORDER BY id",
     )?;
-    let rows = statement.query_map([job.0], |row| {
-        Ok(Cancellation {
-            id: row.get(0)?,
-            task_id: row.get::<_, Option<i64>>(1)?.map(TaskId),
-            requested_by: text(row, 2)?,
-            reason: text(row, 3)?,
+    let rows = statement.query_map([id.0], |row| {
+        let step = Step::parse(row.get_ref(0)?.as_str()?);
+        Ok(StepRow {
+            step: step
+                .ok_or_else(|| rusqlite::Error::InvalidColumnType(0, "step".into(), rusqlite::types::Type::Text))?,
+            started_at: row.get(1)?,
+            finished_at: row.get(2)?,
+            ok: row.get(3)?,
+            detail: text_or_null(row, 4)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A task that a cancellation is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Affected {
+    /// The task.
+    pub id: TaskId,
+    /// What it does.
+    pub kind: String,
+    /// On which server.
+    pub server: Option<ServerId>,
+    /// What it was when the cancellation came.
+    pub previous_state: String,
+    /// What it is now.
+    pub state: String,
+    /// The task that it went with.
+    pub caused_by: Option<TaskId>,
+}
+
+/// Notes that a cancellation is about `task`, and what that is now; told once.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn touch(tx: &Connection, id: CancellationId, task: TaskId, caused_by: Option<TaskId>) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT OR IGNORE INTO cancellation_tasks (cancellation_id, task_id, previous_state, caused_by)
+         SELECT ?1, id, state, ?3 FROM tasks WHERE id = ?2",
+    )?
+    .execute(params![id.0, task.0, caused_by.map(|id| id.0)])?;
+    Ok(())
+}
+
+/// The tasks that it is about, in the plan's order.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn affected(connection: &Connection, id: CancellationId) -> Result<Vec<Affected>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT t.id, t.kind, t.server_id, c.previous_state, t.state, c.caused_by
+         FROM cancellation_tasks c JOIN tasks t ON t.id = c.task_id WHERE c.cancellation_id = ?1 ORDER BY t.id",
+    )?;
+    let rows = statement.query_map([id.0], |row| {
+        Ok(Affected {
+            id: TaskId(row.get(0)?),
+            kind: text(row, 1)?,
+            server: row.get::<_, Option<i64>>(2)?.map(ServerId),
+            previous_state: text(row, 3)?,
             state: text(row, 4)?,
-            created_at: row.get(5)?,
-            finished_at: row.get(6)?,
-            message: row.get(7)?,
+            caused_by: row.get::<_, Option<i64>>(5)?.map(TaskId),
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -1,6 +1,6 @@
 //! Events: what happened and who did it. Rows are only ever added.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::names::{JobId, ServerId, TaskId};
@@ -28,6 +28,8 @@ pub struct NewEvent<'a> {
     pub server: Option<ServerId>,
     /// More, in words.
     pub detail: &'a str,
+    /// Why, in the words of who did it.
+    pub reason: &'a str,
 }
 
 /// Adds one event, in the transaction of what it tells about.
@@ -37,7 +39,8 @@ pub struct NewEvent<'a> {
 pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO events (at, kind, actor, job_id, task_id, server_id, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO events (at, kind, actor, job_id, task_id, server_id, detail, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
             now,
@@ -46,9 +49,74 @@ pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()
             event.job.map(|id| id.0),
             event.task.map(|id| id.0),
             event.server.map(|id| id.0),
-            event.detail
+            event.detail,
+            event.reason
         ])?;
     Ok(())
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// The row; grows with time.
+    pub id: i64,
+    /// Unix ms.
+    pub at: i64,
+    /// `job.queued`, `task.cancelled`, `server.drifted`, `queue.paused`, …
+    pub kind: String,
+    /// Who did it: a person's name, a program's, or `outside`.
+    pub actor: String,
+    /// The job it is about.
+    pub job_id: Option<JobId>,
+    /// The task it is about.
+    pub task_id: Option<TaskId>,
+    /// The server it is about.
+    pub server_id: Option<ServerId>,
+    /// More, in words.
+    pub detail: String,
+    /// Why, in the words of who did it; empty when nobody said.
+    pub reason: String,
+}
+
+const EVENT: &str = "id, at, kind, actor, job_id, task_id, server_id, detail, reason";
+
+fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    Ok(Event {
+        id: row.get(0)?,
+        at: row.get(1)?,
+        kind: text(row, 2)?,
+        actor: text(row, 3)?,
+        job_id: row.get::<_, Option<i64>>(4)?.map(JobId),
+        task_id: row.get::<_, Option<i64>>(5)?.map(TaskId),
+        server_id: row.get::<_, Option<i64>>(6)?.map(ServerId),
+        detail: text(row, 7)?,
+        reason: text(row, 8)?,
+    })
+}
+
+/// Events after `after`, the oldest first; of one job, or all.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn after(connection: &Connection, job: Option<JobId>, after: i64, limit: u32) -> Result<Vec<Event>> {
+    let whose = if job.is_some() { "job_id = ?1" } else { "?1 IS NULL" };
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT {EVENT} FROM events WHERE {whose} AND id > ?2 ORDER BY id LIMIT ?3"))?;
+    let rows = statement.query_map(params![job.map(|id| id.0), after, limit], event)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The last `limit` events, the oldest of them first; of one job, or all.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn last(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<Vec<Event>> {
+    let whose = if job.is_some() { "job_id = ?1" } else { "?1 IS NULL" };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {EVENT} FROM (SELECT {EVENT} FROM events WHERE {whose} ORDER BY id DESC LIMIT ?2) ORDER BY id"
+    ))?;
+    let rows = statement.query_map(params![job.map(|id| id.0), limit], event)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Something that happened to a server.

@@ -286,6 +286,19 @@ pub fn live_candidates(connection: &Connection) -> Result<Vec<Candidate>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// The jobs, ended or not, that have a process which would not die: nobody may work on the same while it is there.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn held_candidates(connection: &Connection) -> Result<Vec<Candidate>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.id IN
+             (SELECT t.job_id FROM runners r JOIN tasks t ON t.id = r.task_id WHERE r.tree = 'left') ORDER BY j.id"
+    ))?;
+    let rows = statement.query_map([], candidate)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// The first `limit` queued jobs after `after`, oldest first.
 ///
 /// # Errors
@@ -358,6 +371,45 @@ pub fn finish(tx: &Connection, id: JobId, worker: &str, finish: &Finish<'_>, now
              WHERE id = ?1 AND state = 'running' AND worker_id = ?2",
         )?
         .execute(params![id.0, worker, finish.state.as_str(), finish.exit_code, finish.error, now])?
+        > 0)
+}
+
+/// queued -> cancelled: it never starts. False when it is not queued any more.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn cancel_queued(tx: &Connection, id: JobId, error: &str, now: i64) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "UPDATE jobs SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3, updated_at = ?3
+             WHERE id = ?1 AND state = 'queued'",
+        )?
+        .execute(params![id.0, error, now])?
+        > 0)
+}
+
+/// running -> cancelling: from here on it can only become cancelled. False when it is not running any more.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_cancelling(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
+    Ok(tx
+        .prepare_cached("UPDATE jobs SET state = 'cancelling', updated_at = ?2 WHERE id = ?1 AND state = 'running'")?
+        .execute(params![id.0, now])?
+        > 0)
+}
+
+/// cancelling -> cancelled. Only to be called by the worker that holds the lock. False when it has ended already.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn finish_cancelled(tx: &Connection, id: JobId, error: &str, now: i64) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "UPDATE jobs SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3, updated_at = ?3
+             WHERE id = ?1 AND state = 'cancelling'",
+        )?
+        .execute(params![id.0, error, now])?
         > 0)
 }
 

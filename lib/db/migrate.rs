@@ -9,8 +9,11 @@ use crate::base::{Error, Result};
 use crate::db::error::in_file;
 
 /// The steps, oldest first. A step that was released is never edited: a later one mends it.
-const STEPS: &[M<'_>] =
-    &[M::up(include_str!("migrations/0001-spine.sql")), M::up(include_str!("migrations/0002-poller.sql"))];
+const STEPS: &[M<'_>] = &[
+    M::up(include_str!("migrations/0001-spine.sql")),
+    M::up(include_str!("migrations/0002-poller.sql")),
+    M::up(include_str!("migrations/0003-cancel.sql")),
+];
 
 /// The schema's version that this program knows: the number of steps.
 pub const LATEST: i64 = STEPS.len() as i64;

@@ -1,10 +1,10 @@
 //! Runners: one row per connection to a runner or helper.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::Result;
-use crate::base::names::{JobId, TaskId};
+use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::wire::{EndedBy, Started, Tree};
 
 /// A connection, as `left4me-job show` tells it.
@@ -89,23 +89,81 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
     Ok(())
 }
 
-/// Ends, as lost, all rows that a dead worker left open; gives how many.
+/// Ends, as lost, a row that a dead worker left open. `left`: its processes are still there.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn end_all_open(tx: &Connection, now: i64) -> Result<usize> {
-    Ok(tx.execute("UPDATE runners SET ended_at = ?1, ended_by = 'lost' WHERE ended_at IS NULL", [now])?)
+pub fn lose(tx: &Connection, id: i64, left: bool, now: i64) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3 WHERE id = ?1 AND ended_at IS NULL",
+    )?
+    .execute(params![id, now, if left { "left" } else { "empty" }])?;
+    Ok(())
 }
 
-/// The control groups of rows that are open: what a dead worker may have left running.
+/// What is there of a lost connection's processes became known.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_tree(tx: &Connection, id: i64, left: bool) -> Result<()> {
+    tx.prepare_cached("UPDATE runners SET tree = ?2 WHERE id = ?1 AND ended_at IS NOT NULL")?
+        .execute(params![id, if left { "left" } else { "empty" }])?;
+    Ok(())
+}
+
+/// Those commands of `task` that did not end by themselves were ended by this cancellation.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn ended_by(tx: &Connection, cancellation: CancellationId, task: TaskId) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE runners SET cancellation_id = ?1
+         WHERE task_id = ?2 AND cancellation_id IS NULL AND ended_by IN ('terminate', 'kill', 'lost')",
+    )?
+    .execute(params![cancellation.0, task.0])?;
+    Ok(())
+}
+
+const COLUMNS: &str =
+    "r.id, r.task_id, r.verb, r.unit, r.pid, r.cgroup, r.started_at, r.ended_at, r.exit_code, r.ended_by, r.tree";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Runner> {
+    Ok(Runner {
+        id: row.get(0)?,
+        task_id: TaskId(row.get(1)?),
+        verb: row.get(2)?,
+        unit: row.get(3)?,
+        pid: row.get(4)?,
+        cgroup: row.get(5)?,
+        started_at: row.get(6)?,
+        ended_at: row.get(7)?,
+        exit_code: row.get(8)?,
+        ended_by: row.get(9)?,
+        tree: row.get(10)?,
+    })
+}
+
+fn rows(connection: &Connection, which: &str, of: i64) -> Result<Vec<Runner>> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM runners r WHERE {which} ORDER BY r.id"))?;
+    let rows = statement.query_map([of], from_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Those that are open: for a worker that starts, what a dead one may have left running.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
-pub fn open_control_groups(connection: &Connection) -> Result<Vec<String>> {
-    let mut statement = connection
-        .prepare_cached("SELECT DISTINCT cgroup FROM runners WHERE ended_at IS NULL AND cgroup IS NOT NULL")?;
-    let groups = statement.query_map([], |row| row.get(0))?;
-    Ok(groups.collect::<rusqlite::Result<_>>()?)
+pub fn open(connection: &Connection) -> Result<Vec<Runner>> {
+    rows(connection, "?1 = 0 AND r.ended_at IS NULL", 0)
+}
+
+/// Those whose processes would not die, as far as anybody has looked.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn left(connection: &Connection) -> Result<Vec<Runner>> {
+    rows(connection, "?1 = 0 AND r.tree = 'left'", 0)
 }
 
 /// All of a job's, in the order they began.
@@ -113,24 +171,21 @@ pub fn open_control_groups(connection: &Connection) -> Result<Vec<String>> {
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Runner>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT r.id, r.task_id, r.verb, r.unit, r.pid, r.cgroup, r.started_at, r.ended_at, r.exit_code, r.ended_by, r.tree
-         FROM runners r JOIN tasks t ON t.id = r.task_id WHERE t.job_id = ?1 ORDER BY r.id",
-    )?;
-    let rows = statement.query_map([job.0], |row| {
-        Ok(Runner {
-            id: row.get(0)?,
-            task_id: TaskId(row.get(1)?),
-            verb: row.get(2)?,
-            unit: row.get(3)?,
-            pid: row.get(4)?,
-            cgroup: row.get(5)?,
-            started_at: row.get(6)?,
-            ended_at: row.get(7)?,
-            exit_code: row.get(8)?,
-            ended_by: row.get(9)?,
-            tree: row.get(10)?,
-        })
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    rows(connection, "r.task_id IN (SELECT id FROM tasks WHERE job_id = ?1)", job.0)
+}
+
+/// All of a task's, in the order they began.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn of_task(connection: &Connection, task: TaskId) -> Result<Vec<Runner>> {
+    rows(connection, "r.task_id = ?1", task.0)
+}
+
+/// Those that a cancellation ended.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn of_cancellation(connection: &Connection, id: CancellationId) -> Result<Vec<Runner>> {
+    rows(connection, "r.cancellation_id = ?1", id.0)
 }

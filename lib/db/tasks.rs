@@ -33,6 +33,9 @@ pub struct Task {
     /// What a stop task found.
     #[serde(skip)]
     pub was_running: Option<bool>,
+    /// It was cancelled, and for those that depend on it it counts as succeeded.
+    #[serde(skip)]
+    pub waived: bool,
     /// What is needed of each task in `depends_on`.
     #[serde(skip)]
     pub needs: Vec<Needs>,
@@ -76,6 +79,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
         exit_code: row.get(6)?,
         error: text_or_null(row, 7)?,
         was_running: row.get(8)?,
+        waived: row.get(9)?,
         needs: Vec::new(),
     })
 }
@@ -86,7 +90,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
 /// 69 when the database cannot be read.
 pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Task>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, kind, server_id, state, started_at, finished_at, exit_code, error, was_running
+        "SELECT id, kind, server_id, state, started_at, finished_at, exit_code, error, was_running, waived
          FROM tasks WHERE job_id = ?1 ORDER BY position",
     )?;
     let mut tasks = statement.query_map([job.0], from_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -156,6 +160,45 @@ pub fn skip(tx: &Connection, id: TaskId, why: &str, now: i64) -> Result<bool> {
             "UPDATE tasks SET state = 'skipped', error = ?2, finished_at = ?3 WHERE id = ?1 AND state = 'pending'",
         )?
         .execute(params![id.0, why, now])?
+        > 0)
+}
+
+/// running -> cancelling: from here on it can only become cancelled. False when it is not running any more.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_cancelling(tx: &Connection, id: TaskId) -> Result<bool> {
+    Ok(tx
+        .prepare_cached("UPDATE tasks SET state = 'cancelling' WHERE id = ?1 AND state = 'running'")?
+        .execute([id.0])?
+        > 0)
+}
+
+/// How a cancelled task ends.
+#[derive(Clone, Debug)]
+pub struct Cancelled<'a> {
+    /// cancelled or skipped.
+    pub state: TaskState,
+    /// By whom and why.
+    pub error: &'a str,
+    /// What depends on it goes on as if it had succeeded.
+    pub waived: bool,
+    /// What a stop task had found before.
+    pub was_running: Option<bool>,
+}
+
+/// pending or cancelling -> cancelled or skipped. False when it has ended already.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn cancel(tx: &Connection, id: TaskId, end: &Cancelled<'_>, now: i64) -> Result<bool> {
+    Ok(tx
+        .prepare_cached(
+            "UPDATE tasks SET exit_code = CASE state WHEN 'cancelling' THEN 1 END, state = ?2, error = ?3, waived = ?4,
+                    was_running = coalesce(?5, was_running), finished_at = ?6
+             WHERE id = ?1 AND state IN ('pending', 'cancelling')",
+        )?
+        .execute(params![id.0, end.state.as_str(), end.error, end.waived, end.was_running, now])?
         > 0)
 }
 

@@ -1,6 +1,7 @@
 //! The domain, pure: no I/O, no clock. Values and `now` go in, what to do comes out.
 
 pub mod blueprint;
+pub mod cancellation;
 pub mod drift;
 pub mod history;
 pub mod job;

@@ -49,6 +49,12 @@ impl TaskKind {
         }
     }
 
+    /// Whether the server's unit may be another thing afterwards.
+    #[must_use]
+    pub fn changes_unit(self) -> bool {
+        !matches!(self, TaskKind::InstallRuntime | TaskKind::Initialize)
+    }
+
     /// The kind of that word, if there is one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

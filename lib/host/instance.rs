@@ -61,6 +61,29 @@ pub fn remove(root: &Path, instance: &InstanceName) -> Result<()> {
     if instances.is_dir() { layer::sync(&instances) } else { Ok(()) }
 }
 
+/// Removes what an initializing that was cut short has left beside the instance's files. Gives what was removed.
+///
+/// # Errors
+/// 1 when somebody else is at the instance's files just now, or something cannot be removed.
+pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
+    let dir = root.join("instances").join(instance.as_str());
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let opened = std::fs::File::open(&dir).map_err(|error| unusable(&dir, error))?;
+    let lock =
+        Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| unusable(&dir, errno.into()))?;
+    let mut removed = Vec::new();
+    for path in layer::beside(&dir.join("layer")).into_iter().chain(layer::beside(&dir.join("instance.env"))) {
+        if path.symlink_metadata().is_ok() {
+            layer::remove(&path)?;
+            removed.push(path);
+        }
+    }
+    drop(lock);
+    Ok(removed)
+}
+
 /// Whether the instance was initialized: systemd has something to start.
 #[must_use]
 pub fn is_initialized(root: &Path, instance: &InstanceName) -> bool {

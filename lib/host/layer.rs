@@ -110,6 +110,11 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// The names that replacing `path` uses beside it, while it is under way.
+pub(super) fn beside(path: &Path) -> [PathBuf; 2] {
+    [path.with_extension("new"), path.with_extension("old")]
+}
+
 /// Replaces a file in one step, durably.
 ///
 /// # Errors

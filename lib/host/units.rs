@@ -87,6 +87,12 @@ impl Sink for Quiet {
 }
 
 impl Observed {
+    /// Whether systemd said anything.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        !self.unit.active.is_empty()
+    }
+
     /// Asks the helper at `socket`. When it cannot tell, the state is unknown, never a guess.
     #[must_use]
     pub fn ask(socket: &Path, server: &InstanceName) -> Self {

@@ -100,6 +100,37 @@ pub fn own_unit() -> String {
     path.rsplit('/').find(|part| part.ends_with(".service")).unwrap_or_default().to_owned()
 }
 
+/// The control group of a unit that served a connection, as another process sees it.
+#[derive(Debug)]
+pub struct UnitGroup {
+    directory: PathBuf,
+}
+
+impl UnitGroup {
+    /// The unit's group above a command's `group`, which is as in /proc/PID/cgroup. None where that names no unit or
+    /// there is no unified hierarchy.
+    #[must_use]
+    pub fn above(group: &str) -> Option<Self> {
+        let unit = Path::new(group).ancestors().find(|path| path.extension().is_some_and(|end| end == "service"))?;
+        // Not always /sys/fs/cgroup: a hybrid host has the unified tree beside the old ones.
+        let tree = mounts::all().ok()?.into_iter().find(|mount| mount.kind == "cgroup2")?;
+        Some(Self { directory: tree.point.join(unit.strip_prefix("/").ok()?) })
+    }
+
+    /// Whether a process is in it or below it.
+    #[must_use]
+    pub fn is_populated(&self) -> bool {
+        let events = fs::read_to_string(self.directory.join("cgroup.events"));
+        events.is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
+    }
+
+    /// Whether it is there at all: systemd removes it with the unit's end.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.directory.is_dir()
+    }
+}
+
 /// This process's place in the unified hierarchy: the line `0::/path`.
 fn own_path() -> Option<String> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;

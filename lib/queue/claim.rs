@@ -26,7 +26,9 @@ pub fn claim(tx: &Connection, worker: &str, free: usize, now: i64) -> Result<Vec
     if page.is_empty() {
         return Ok(Vec::new());
     }
-    let mut schedule = Schedule::with_running(&jobs::live_candidates(tx)?);
+    // What a process that would not die works on is taken, too, though its job has ended.
+    let (live, held) = (jobs::live_candidates(tx)?, jobs::held_candidates(tx)?);
+    let mut schedule = Schedule::with_running(live.iter().chain(&held));
     let mut claimed = Vec::new();
     take(tx, &mut schedule, &page, worker, free, now, &mut claimed)?;
     let last = page.last().map_or(JobId(0), |job| job.id);

@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -30,40 +29,81 @@ pub struct Places {
     pub runner: PathBuf,
 }
 
-/// The connections that are open, so that they can be told to end.
+/// The connections that are open, so that they can be told to end; and who may open no more.
 #[derive(Clone, Default)]
-pub struct Connections {
-    open: Arc<Mutex<HashMap<RunnerToken, Canceller>>>,
-    closed: Arc<AtomicBool>,
+pub struct Connections(Arc<Mutex<Book>>);
+
+#[derive(Default)]
+struct Book {
+    open: HashMap<RunnerToken, (TaskId, Canceller)>,
+    /// Tasks that are cancelled, and how urgently.
+    cancelled: HashMap<TaskId, Cancel>,
+    /// The worker is stopping.
+    closed: Option<Cancel>,
+}
+
+impl Book {
+    fn verdict(&self, task: TaskId) -> Option<Cancel> {
+        self.closed.max(self.cancelled.get(&task).copied())
+    }
 }
 
 impl Connections {
-    fn keep(&self, token: RunnerToken, canceller: Canceller) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock: an end_all that came before is obeyed here, one that comes after finds the connection.
-        if self.closed.load(Ordering::SeqCst) {
-            tell(&canceller, Cancel::Terminate);
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep(&self, task: TaskId, token: RunnerToken, canceller: Canceller) {
+        let mut book = self.book();
+        // Under the lock: an end that was wished before is obeyed here, one that comes after finds the connection.
+        if let Some(how) = book.verdict(task) {
+            tell(&canceller, how);
         }
-        open.insert(token, canceller);
+        book.open.insert(token, (task, canceller));
     }
 
     fn forget(&self, token: RunnerToken) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&token);
+        self.book().open.remove(&token);
     }
 
     /// From now on no task starts a new command, and those that run are told to end.
     pub fn end_all(&self, how: Cancel) {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        self.closed.store(true, Ordering::SeqCst);
-        for canceller in open.values() {
-            tell(canceller, how);
-        }
+        let mut book = self.book();
+        book.closed = book.closed.max(Some(how));
+        book.open.values().for_each(|(_, canceller)| tell(canceller, how));
     }
 
-    /// Whether no new command may be started.
+    /// From now on these tasks start no new command, and those of theirs that run are told to end, all at once.
+    pub fn end(&self, tasks: &[TaskId], how: Cancel) {
+        let mut book = self.book();
+        for &task in tasks {
+            let wish = book.cancelled.entry(task).or_insert(how);
+            *wish = how.max(*wish);
+        }
+        let theirs = book.open.values().filter(|(task, _)| tasks.contains(task));
+        theirs.for_each(|(_, canceller)| tell(canceller, how));
+    }
+
+    /// Closes the connections of tasks whose commands did not end in time: nobody waits for them any longer.
+    pub fn close(&self, tasks: &[TaskId]) {
+        let book = self.book();
+        book.open.values().filter(|(task, _)| tasks.contains(task)).for_each(|(_, canceller)| canceller.close());
+    }
+
+    /// These tasks have their end: nothing is remembered of them.
+    pub fn forget_tasks(&self, tasks: &[TaskId]) {
+        self.book().cancelled.retain(|task, _| !tasks.contains(task));
+    }
+
+    /// Why this task may start no new command.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
+    pub fn refusal(&self, task: TaskId) -> Option<&'static str> {
+        let book = self.book();
+        match (book.cancelled.contains_key(&task), book.closed) {
+            (true, _) => Some("it is being cancelled"),
+            (false, Some(_)) => Some("the worker is stopping"),
+            (false, None) => None,
+        }
     }
 }
 
@@ -107,10 +147,10 @@ impl TaskHands<'_> {
         &self.hands.places.root
     }
 
-    /// Whether the worker is stopping.
+    /// Why no new command may be started, if that is so.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.hands.connections.is_closed()
+    pub fn refusal(&self) -> Option<&'static str> {
+        self.hands.connections.refusal(self.task)
     }
 
     /// Writes down a line of our own.
@@ -183,8 +223,8 @@ impl TaskHands<'_> {
         request: &impl Serialize,
         keep: Option<&mut Vec<(Stream, String)>>,
     ) -> Result<()> {
-        if self.is_closed() {
-            return Err(Error::failed(format!("{verb} was not begun: the worker is stopping")));
+        if let Some(why) = self.refusal() {
+            return Err(Error::failed(format!("{verb} was not begun: {why}")));
         }
         let token = self.hands.log.runner_began(self.task, verb);
         let mut sink = LogSink { hands: self, token, keep, last_error: None };
@@ -193,12 +233,12 @@ impl TaskHands<'_> {
         self.hands.connections.forget(token);
         let told = end.as_ref().map_or(End { exit: None, ended_by: None, tree: None }, |end| *end);
         self.hands.log.runner_ended(token, told);
-        verdict(verb, end.map_err(|error| error.within(verb))?, last_error, self.is_closed())
+        verdict(verb, end.map_err(|error| error.within(verb))?, last_error, self.refusal())
     }
 }
 
 /// Whether a command that has ended did well.
-fn verdict(verb: &str, end: End, last_error: Option<String>, stopping: bool) -> Result<()> {
+fn verdict(verb: &str, end: End, last_error: Option<String>, why: Option<&str>) -> Result<()> {
     let code = end.exit.unwrap_or(1);
     if end.tree == Some(Tree::Left) {
         return Err(Error::failed(format!(
@@ -209,11 +249,10 @@ fn verdict(verb: &str, end: End, last_error: Option<String>, stopping: bool) -> 
         return Ok(());
     }
     let exit = Exit::Foreign(u8::try_from(code).ok().filter(|&code| code != 0).unwrap_or(1));
+    let why = why.map_or_else(String::new, |why| format!(" because {why}"));
     let how = match end.ended_by {
-        Some(EndedBy::Terminate) if stopping => "was ended because the worker is stopping".to_owned(),
-        Some(EndedBy::Kill) if stopping => "was killed because the worker is stopping".to_owned(),
-        Some(EndedBy::Terminate) => "was ended".to_owned(),
-        Some(EndedBy::Kill) => "was killed".to_owned(),
+        Some(EndedBy::Terminate) => format!("was ended{why}"),
+        Some(EndedBy::Kill) => format!("was killed{why}"),
         _ => format!("failed with exit code {code}"),
     };
     let words = last_error.map_or_else(String::new, |line| format!(": {line}"));
@@ -229,7 +268,7 @@ struct LogSink<'a, 'b> {
 
 impl Sink for LogSink<'_, '_> {
     fn opened(&mut self, canceller: Canceller) {
-        self.hands.hands.connections.keep(self.token, canceller);
+        self.hands.hands.connections.keep(self.hands.task, self.token, canceller);
     }
 
     fn started(&mut self, started: Started) {

@@ -97,8 +97,8 @@ fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()
         Ok(kind) => *kind,
         Err(word) => return Err(Error::failed(format!("unknown task '{}'", shown(word)))),
     };
-    if hands.is_closed() {
-        return Err(Error::failed("the worker is stopping"));
+    if let Some(why) = hands.refusal() {
+        return Err(Error::failed(why));
     }
     let server = work.server.ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {

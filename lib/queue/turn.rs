@@ -4,44 +4,19 @@
 //! What the worker remembers of its jobs is a copy that is replaced only when the transaction was committed: a turn that
 //! failed (the database locked, the disk full) is simply tried again.
 
-use std::collections::BTreeSet;
-
 use rusqlite::Connection;
 
-use crate::base::names::{JobId, ServerId, TaskId};
+use crate::base::names::{JobId, ServerId};
 use crate::base::{Error, Exit, Result};
 use crate::db::events::{self, NewEvent};
 use crate::db::{Db, jobs, observations, servers, tasks};
 use crate::domain::job::{JobState, outcome};
 use crate::domain::operation::Operation;
-use crate::domain::task::{Needs, Readiness, TaskKind, TaskState, readiness};
+use crate::domain::task::{Readiness, TaskKind, TaskState};
 use crate::queue::claim;
+use crate::queue::live::{LiveJob, LiveTask};
 use crate::queue::observe::{self, Cause, News};
 use crate::queue::run::{Ended, Work};
-
-/// A task of a job that this worker runs.
-#[derive(Clone, Debug)]
-struct LiveTask {
-    id: TaskId,
-    kind: Result<TaskKind, String>,
-    server: Option<ServerId>,
-    state: TaskState,
-    exit_code: i64,
-    error: Option<String>,
-    was_running: Option<bool>,
-    /// Positions within the job, and what is needed of them.
-    after: Vec<(Needs, usize)>,
-}
-
-/// A job that this worker runs.
-#[derive(Clone, Debug)]
-struct LiveJob {
-    id: JobId,
-    operation: Result<Operation, String>,
-    servers: Vec<ServerId>,
-    requested_by: String,
-    tasks: Vec<LiveTask>,
-}
 
 /// What the worker remembers between turns.
 pub struct Engine {
@@ -62,6 +37,22 @@ pub struct Outcome {
     pub news: Vec<News>,
     /// Servers to be looked at once more: a poll saw something new of them while their job lived.
     pub look: Vec<ServerId>,
+}
+
+impl Outcome {
+    /// After a job's end: its servers are judged again.
+    ///
+    /// # Errors
+    /// 69 when the database cannot be written.
+    pub fn leave_servers(&mut self, tx: &Connection, job: &LiveJob, now: i64) -> Result<()> {
+        for server in job.all_servers() {
+            self.news.extend(observe::settle(tx, server, &Cause::Job(job.id, &job.requested_by), now)?);
+            if observations::take_missed(tx, server)? {
+                self.look.push(server);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Why no job is to be started any more.
@@ -103,17 +94,25 @@ impl Engine {
         self.running_tasks() < self.slots
     }
 
-    /// One turn. With `stopping`, nothing new is begun, and jobs that cannot go on are failed.
+    /// One turn. With `stopping`, nothing new is begun, and jobs that cannot go on are failed. `attend` looks after what
+    /// is being cancelled (the room cancel/ stands above this one): it comes after the ends and before anything is begun.
     ///
     /// # Errors
     /// 69 when the database cannot be written; nothing has happened then, and the next turn tries again.
-    pub fn turn(&mut self, db: &mut Db, stopping: bool, now: i64) -> Result<Outcome> {
+    pub fn turn(
+        &mut self,
+        db: &mut Db,
+        stopping: bool,
+        now: i64,
+        mut attend: impl FnMut(&Connection, &mut Vec<LiveJob>, &mut Outcome) -> Result<()>,
+    ) -> Result<Outcome> {
         let mut live = self.jobs.clone();
         let mut result = Outcome::default();
         db.write(|tx| {
             for ended in &self.ended {
                 result.news.extend(write_end(tx, &mut live, ended, now)?);
             }
+            attend(tx, &mut live, &mut result)?;
             for job in &mut live {
                 skip_hopeless(tx, job, now)?;
             }
@@ -142,7 +141,7 @@ impl Engine {
 }
 
 fn running(jobs: &[LiveJob]) -> usize {
-    jobs.iter().flat_map(|job| &job.tasks).filter(|task| task.state == TaskState::Running).count()
+    jobs.iter().flat_map(|job| &job.tasks).filter(|task| task.is_running()).count()
 }
 
 /// Tasks that could run at once if there were slots.
@@ -152,69 +151,37 @@ fn ready(jobs: &[LiveJob]) -> usize {
         .sum()
 }
 
-impl LiveJob {
-    /// What is to be done with a task; none when it is not pending.
-    fn readiness(&self, task: usize) -> Option<Readiness> {
-        let task = self.tasks.get(task).filter(|task| task.state == TaskState::Pending)?;
-        let states: Vec<_> =
-            task.after.iter().filter_map(|&(needs, at)| Some((needs, self.tasks.get(at)?.state))).collect();
-        Some(readiness(&states))
-    }
-
-    /// Its targets and, for an update, those that it stopped and started.
-    fn all_servers(&self) -> BTreeSet<ServerId> {
-        self.servers.iter().copied().chain(self.tasks.iter().filter_map(|task| task.server)).collect()
-    }
-
-    fn only_server(&self) -> Option<ServerId> {
-        if let [one] = self.servers[..] { Some(one) } else { None }
-    }
-}
-
 /// A job that was just claimed, with its tasks.
 fn load(tx: &Connection, id: JobId, now: i64) -> Result<LiveJob> {
-    let job = jobs::get(tx, id)?;
-    let positions: Vec<TaskId> = job.tasks.iter().map(|task| task.id).collect();
-    let tasks = job
-        .tasks
-        .iter()
-        .map(|task| LiveTask {
-            id: task.id,
-            kind: TaskKind::parse(&task.kind).ok_or_else(|| task.kind.clone()),
-            server: task.server,
-            state: task.state,
-            exit_code: 0,
-            error: None,
-            was_running: None,
-            after: task
-                .depends_on
-                .iter()
-                .zip(&task.needs)
-                .filter_map(|(id, &needs)| Some((needs, positions.iter().position(|other| other == id)?)))
-                .collect(),
-        })
-        .collect();
-    let live = LiveJob {
-        id,
-        operation: job.operation.parse().map_err(|_| job.operation.clone()),
-        servers: job.servers,
-        requested_by: job.requested_by,
-        tasks,
-    };
-    let detail = job.operation.as_str();
-    let event = NewEvent {
-        kind: "job.started",
-        actor: &live.requested_by,
-        job: Some(id),
-        server: live.only_server(),
+    let job = LiveJob::load(tx, id)?;
+    let detail = job.operation.as_ref().map_or_else(String::clone, ToString::to_string);
+    events::add(tx, now, &event(&job, "job.started", None, &detail))?;
+    Ok(job)
+}
+
+/// An event about a job, or one of its tasks.
+fn event<'a>(job: &'a LiveJob, kind: &'a str, task: Option<&LiveTask>, detail: &'a str) -> NewEvent<'a> {
+    let server = task.map_or_else(|| job.only_server(), |task| task.server);
+    NewEvent {
+        kind,
+        actor: &job.requested_by,
+        job: Some(job.id),
+        task: task.map(|task| task.id),
+        server,
         detail,
         ..NewEvent::default()
-    };
-    events::add(tx, now, &event)?;
-    Ok(live)
+    }
 }
 
 fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> Result<Option<News>> {
+    let job = live.iter_mut().find(|job| job.id == ended.job);
+    if let Some(task) = job.and_then(|job| job.tasks.iter_mut().find(|task| task.id == ended.task))
+        && task.state == TaskState::Cancelling
+    {
+        // Whatever it came to: what it is in the end, its cancellation says.
+        task.ended = true;
+        task.was_running = ended.was_running;
+    }
     let finish = tasks::Finish {
         state: ended.state,
         exit_code: Some(ended.exit_code),
@@ -227,15 +194,28 @@ fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> 
         Some((server, observed)) => observe::record(tx, *server, observed, &Cause::Job(job.id, &job.requested_by))?,
         None => None,
     };
-    let Some(task) = job.tasks.iter_mut().find(|task| task.id == ended.task) else { return Ok(news) };
+    let Some(at) = job.position(ended.task).filter(|&at| !job.tasks[at].ended) else { return Ok(news) };
+    let task = &mut job.tasks[at];
     task.state = ended.state;
     task.exit_code = ended.exit_code;
     task.error.clone_from(&ended.error);
     task.was_running = ended.was_running;
-    if let (true, Some(server)) = (written, task.server) {
-        servers::set_last_error(tx, server, ended.error.as_deref(), now)?;
+    if written {
+        if let Some(server) = task.server {
+            servers::set_last_error(tx, server, ended.error.as_deref(), now)?;
+        }
+        tell_task(tx, job, at, now)?;
     }
     Ok(news)
+}
+
+/// The event of a task's end.
+fn tell_task(tx: &Connection, job: &LiveJob, at: usize, now: i64) -> Result<()> {
+    let task = &job.tasks[at];
+    let kind = format!("task.{}", task.state);
+    let what = task.kind.as_ref().map_or_else(Clone::clone, ToString::to_string);
+    let detail = task.error.as_ref().map_or_else(|| what.clone(), |error| format!("{what}: {error}"));
+    events::add(tx, now, &event(job, &kind, Some(task), &detail))
 }
 
 /// A task whose need cannot come any more is skipped; and so, in the plan's order, what depends on it.
@@ -243,8 +223,11 @@ fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
     for at in 0..job.tasks.len() {
         if job.readiness(at) == Some(Readiness::Skip) {
             let task = &mut job.tasks[at];
-            tasks::skip(tx, task.id, "a task that it depends on did not succeed", now)?;
+            let why = "a task that it depends on did not succeed";
+            tasks::skip(tx, task.id, why, now)?;
             task.state = TaskState::Skipped;
+            task.error = Some(why.to_owned());
+            tell_task(tx, job, at, now)?;
         }
     }
     Ok(())
@@ -311,10 +294,10 @@ fn finish_jobs(
     result: &mut Outcome,
 ) -> Result<()> {
     let mut finished = Vec::new();
-    for job in live.iter() {
+    for job in live.iter().filter(|job| job.cancellations == 0) {
         let done = job.tasks.iter().all(|task| task.state.is_terminal());
         let hopeless = stopping || job.operation.is_err();
-        let stuck = hopeless && !job.tasks.iter().any(|task| task.state == TaskState::Running);
+        let stuck = hopeless && !job.tasks.iter().any(LiveTask::is_running);
         if !done && !stuck {
             continue;
         }
@@ -331,22 +314,8 @@ fn finish_jobs(
             continue;
         }
         let kind = format!("job.{}", end.state);
-        let detail = end.error.as_deref().unwrap_or("");
-        let event = NewEvent {
-            kind: &kind,
-            actor: &job.requested_by,
-            job: Some(job.id),
-            server: job.only_server(),
-            detail,
-            ..NewEvent::default()
-        };
-        events::add(tx, now, &event)?;
-        for server in job.all_servers() {
-            result.news.extend(observe::settle(tx, server, &Cause::Job(job.id, &job.requested_by), now)?);
-            if observations::take_missed(tx, server)? {
-                result.look.push(server);
-            }
-        }
+        events::add(tx, now, &event(job, &kind, None, end.error.as_deref().unwrap_or("")))?;
+        result.leave_servers(tx, job, now)?;
         finished.push((job.id, end.state));
     }
     live.retain(|job| !finished.iter().any(|(id, _)| *id == job.id));

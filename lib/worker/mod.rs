@@ -13,17 +13,20 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::names::ServerId;
-use crate::base::{Error, Result, clock, journal, lock, notify, users};
-use crate::db::{Db, jobs, queue};
+use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, users};
+use crate::cancel;
+use crate::cancel::cleaner::{self, CleanUp, Report};
+use crate::cancel::tracker::{Act, Tracker};
+use crate::db::{Db, cancellations, jobs, queue};
 use crate::host::instance;
 use crate::host::units::Observed;
 use crate::queue::hands::{Connections, Hands, Places};
 use crate::queue::log::{self, Writer};
 use crate::queue::observe::{self, News};
-use crate::queue::recover::{recover, wait_for_the_dead};
+use crate::queue::recover::{self, wait_for_the_dead};
 use crate::queue::run::{self, Ended};
 use crate::queue::turn::Engine;
-use crate::wire::Cancel;
+use crate::wire::{Cancel, Stream};
 use wake::{Bell, Event, Wake};
 
 /// After a turn that failed, the next try.
@@ -61,6 +64,16 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:\n  systemctl start left4me-worker.socket      the usual way: each enqueue wakes it\n  left4me-worker --idle-seconds 0            in the foreground, until the queue is empty";
 
+impl Cli {
+    fn places(&self) -> Places {
+        Places {
+            root: self.paths.root.clone(),
+            helper: self.hands.helper_socket.clone(),
+            runner: self.hands.runner_socket.clone(),
+        }
+    }
+}
+
 /// The program's command line, for its manual page.
 #[must_use]
 pub fn command() -> clap::Command {
@@ -94,14 +107,20 @@ fn serve(cli: &Cli) -> Result<()> {
     db.stay()?;
     wake.listen(&cli.worker.worker_socket, &database)?;
 
-    let recovered = recover(&mut db, clock::now_ms())?;
+    let recovered = recover::recover(&mut db, clock::now_ms())?;
     for (job, state) in &recovered.jobs {
         tracing::warn!(job_id = job.0, "a dead worker left job {job} behind: it is {state} now");
     }
     notify::ready("starting");
     let patience = cli.grace.duration() + STOP_MARGIN;
-    for group in wait_for_the_dead(&recovered.control_groups, patience, notify::watchdog) {
-        tracing::error!("{group} still has processes of a dead worker's command; see `systemctl status`");
+    let left = wait_for_the_dead(&recovered.runners, patience, notify::watchdog);
+    for runner in &left {
+        let unit = runner.unit.as_deref().unwrap_or("a command");
+        tracing::error!("{unit} still has processes of a dead worker's command: what it works on waits for its end");
+    }
+    recover::lose(&mut db, &recovered.runners, &left, clock::now_ms())?;
+    for job in cancel::recover::recover(&mut db, &cli.places())? {
+        tracing::warn!(job_id = job.0, "a dead worker was cancelling job {job}: it is cancelled now");
     }
 
     let (mut worker, writer) = Worker::start(cli, db, &wake)?;
@@ -120,8 +139,10 @@ type Looked = (ServerId, Observed);
 struct Worker {
     db: Db,
     engine: Engine,
+    tracker: Tracker,
     hands: Hands,
     ended: Receiver<Ended>,
+    reports: (Sender<Report>, Receiver<Report>),
     looked: (Sender<Looked>, Receiver<Looked>),
     /// Looked at, and not written down yet.
     seen: Vec<Looked>,
@@ -130,6 +151,8 @@ struct Worker {
     idle: Duration,
     grace: Duration,
     told: Option<Instant>,
+    /// Processes that would not die, and hold what they work on.
+    held: usize,
 }
 
 /// How far the worker is in leaving because it was told to.
@@ -147,17 +170,14 @@ impl Worker {
             drop(sender.send(end));
             bell.ring();
         })?;
-        let places = Places {
-            root: cli.paths.root.clone(),
-            helper: cli.hands.helper_socket.clone(),
-            runner: cli.hands.runner_socket.clone(),
-        };
-        let hands = Hands { places: Arc::new(places), log, connections: Connections::default() };
+        let hands = Hands { places: Arc::new(cli.places()), log, connections: Connections::default() };
         let worker = Self {
             db,
             engine: Engine::new(worker_id(), cli.slots.into()),
+            tracker: Tracker::new(cli.grace.duration()),
             hands,
             ended,
+            reports: channel(),
             looked: channel(),
             seen: Vec::new(),
             looking: 0,
@@ -165,6 +185,7 @@ impl Worker {
             idle: Duration::from_secs(cli.idle_seconds.into()),
             grace: cli.grace.duration(),
             told: None,
+            held: 0,
         };
         Ok((worker, writer))
     }
@@ -200,6 +221,15 @@ impl Worker {
                 // Something waits that could not be claimed: a look now and then is enough.
                 wait = wait.min(if left.is_zero() { STATUS_PAUSE } else { left });
             }
+            if let Some(deadline) = self.tracker.deadline() {
+                wait = wait.min(deadline.saturating_duration_since(Instant::now()));
+            }
+            if self.tracker.has_news() {
+                wait = Duration::ZERO;
+            }
+            if self.held > 0 {
+                wait = wait.min(STATUS_PAUSE);
+            }
             if let Stopping::Ending { deadline, killed } = stopping {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() && killed {
@@ -222,16 +252,27 @@ impl Worker {
         while let Ok(ended) = self.ended.try_recv() {
             self.engine.note(ended);
         }
+        while let Ok(report) = self.reports.1.try_recv() {
+            self.tracker.note(report);
+        }
         let result = self.write_looked().and_then(|()| {
-            let something = if stopping {
-                self.engine.running_jobs() > 0
-            } else {
-                self.engine.has_news() || self.engine.has_room() && jobs::any_queued(self.db.connection())?
-            };
+            let something = cancellations::any_live(self.db.connection())?
+                || if stopping {
+                    self.engine.running_jobs() > 0
+                } else {
+                    self.engine.has_news() || self.engine.has_room() && jobs::any_queued(self.db.connection())?
+                };
             if !something {
                 return Ok(());
             }
-            let outcome = self.engine.turn(&mut self.db, stopping, clock::now_ms())?;
+            self.held = recover::release(&mut self.db)?;
+            let now = clock::now_ms();
+            let mut tracker = self.tracker.clone();
+            let outcome = self
+                .engine
+                .turn(&mut self.db, stopping, now, |tx, live, outcome| tracker.attend(tx, live, outcome, now))?;
+            self.tracker = tracker;
+            self.act();
             for (job, state) in &outcome.finished {
                 tracing::info!(job_id = job.0, "job {job} {state}");
                 self.hands.log.forget(*job);
@@ -250,9 +291,50 @@ impl Worker {
         result.is_err()
     }
 
-    /// Whether a job waits that nothing holds back: leaving now would strand it.
+    /// What cancelling wants done, now that it is committed.
+    fn act(&mut self) {
+        for act in self.tracker.take_acts() {
+            match act {
+                Act::End { job, tasks, how, words } => {
+                    failpoint::hit("cancel.identified");
+                    self.hands.connections.end(&tasks, how);
+                    for task in tasks {
+                        self.hands.log.note(job, task, Stream::Stderr, format!("left4me: {words}"));
+                    }
+                    failpoint::hit("cancel.told");
+                }
+                Act::Close(tasks) => self.hands.connections.close(&tasks),
+                Act::CleanUp(work) => {
+                    failpoint::hit("cancel.settled");
+                    self.clean_up(work);
+                }
+                Act::Tell(told) => told.tell(),
+                Act::Forget(tasks) => {
+                    failpoint::hit("cancel.finished");
+                    self.hands.connections.forget_tasks(&tasks);
+                }
+            }
+        }
+    }
+
+    fn clean_up(&mut self, work: CleanUp) {
+        let id = work.id;
+        let (sender, bell, places) = (self.reports.0.clone(), self.bell.clone(), Arc::clone(&self.hands.places));
+        let clean = move || {
+            drop(sender.send(cleaner::clean_up(&work, &places.root, &places.helper)));
+            bell.ring();
+        };
+        if std::thread::Builder::new().name("clean-up".to_owned()).spawn(clean).is_err() {
+            self.tracker.note(cleaner::given_up(id, clock::now_ms()));
+        }
+    }
+
+    /// Whether something waits that nothing holds back: leaving now would strand it.
     fn has_claimable(&self) -> bool {
         let connection = self.db.connection();
+        if cancellations::any_live(connection).unwrap_or(true) {
+            return true;
+        }
         jobs::any_queued(connection).unwrap_or(true) && !queue::pause(connection).is_ok_and(|pause| pause.is_some())
     }
 

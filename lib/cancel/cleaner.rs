@@ -1,0 +1,143 @@
+//! After the commands have ended: temporary files go, and somebody looks whether it is all true. In a thread of its own,
+//! beside whatever else the worker does; it touches no database and hands back what it found.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::base::failpoint;
+use crate::base::names::{CancellationId, ServerId};
+use crate::cancel::told;
+use crate::db::runners::Runner;
+use crate::host::instance;
+use crate::host::units::Observed;
+use crate::process::cgroup::UnitGroup;
+
+/// How often a file that cannot be removed is tried again.
+const TRIES: u32 = 3;
+
+/// Between two tries, and between two looks at a unit that is ending.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long systemd may take to collect a unit whose processes are gone.
+const COLLECT: Duration = Duration::from_secs(3);
+
+/// What is to be cleaned and looked at.
+#[derive(Clone, Debug)]
+pub struct CleanUp {
+    /// For which cancellation.
+    pub id: CancellationId,
+    /// The commands that were ended.
+    pub runners: Vec<Runner>,
+    /// The servers that something was being done to.
+    pub servers: Vec<ServerId>,
+    /// Those whose unit may be another thing now.
+    pub look: Vec<ServerId>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// For which cancellation.
+    pub id: CancellationId,
+    /// What was removed; or what could not be.
+    pub cleaned: Result<String, String>,
+    /// What was seen; or what was not as it should be.
+    pub verified: Result<String, String>,
+    /// Commands that still have processes: their rows.
+    pub left: Vec<i64>,
+    /// The servers, as systemd has them now.
+    pub observed: Vec<(ServerId, Observed)>,
+    /// When cleaning ended and looking began, unix ms.
+    pub cleaned_at: i64,
+}
+
+/// Cleans, then looks.
+#[must_use]
+pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> Report {
+    failpoint::hit("cancel.cleaning");
+    let cleaned = clean(work, root);
+    let cleaned_at = crate::base::clock::now_ms();
+    failpoint::hit("cancel.cleaned");
+    // Side by side: each look is a connection, and systemd takes its time.
+    let (left, observed) = std::thread::scope(|scope| {
+        let looks: Vec<_> = work
+            .look
+            .iter()
+            .map(|&server| scope.spawn(move || (server, Observed::ask(helper, &server.into()))))
+            .collect();
+        let left = wait_for_units(&work.runners);
+        (left, looks.into_iter().filter_map(|look| look.join().ok()).collect::<Vec<_>>())
+    });
+    failpoint::hit("cancel.verified");
+    let mut wrong: Vec<String> = left.iter().map(|runner| told::left(runner)).collect();
+    let unknown = observed.iter().filter(|(_, seen)| !seen.is_known());
+    wrong.extend(unknown.map(|(server, _)| format!("systemd did not say what server {server} is now")));
+    let seen: Vec<String> =
+        observed.iter().map(|(server, seen)| format!("server {server} is {}", seen.unit.actual())).collect();
+    let fine = std::iter::once("no process is left".to_owned()).chain(seen).collect::<Vec<_>>().join("; ");
+    Report {
+        id: work.id,
+        cleaned,
+        verified: if wrong.is_empty() { Ok(fine) } else { Err(wrong.join("; ")) },
+        left: left.into_iter().map(|runner| runner.id).collect(),
+        observed,
+        cleaned_at,
+    }
+}
+
+/// Nobody answered in time.
+#[must_use]
+pub fn given_up(id: CancellationId, now: i64) -> Report {
+    let words = "nobody answered in time; see `systemctl status` and the journal".to_owned();
+    Report {
+        id,
+        cleaned: Err(words.clone()),
+        verified: Err(words),
+        left: Vec::new(),
+        observed: Vec::new(),
+        cleaned_at: now,
+    }
+}
+
+/// Temporary files of the instances that were worked on. What was finished stays, and so do logs and what steamcmd has
+/// loaded so far: the next install goes on from there.
+fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
+    let mut removed: Vec<PathBuf> = Vec::new();
+    for &server in &work.servers {
+        let mut tries = 1;
+        loop {
+            match instance::tidy(root, &server.into()) {
+                Ok(paths) => {
+                    removed.extend(paths);
+                    break;
+                }
+                Err(error) if tries == TRIES => return Err(format!("after {TRIES} tries: {error}")),
+                Err(_) => std::thread::park_timeout(PAUSE),
+            }
+            tries += 1;
+        }
+    }
+    Ok(match removed.len() {
+        0 => "no temporary file was there".to_owned(),
+        1 => "1 temporary file removed".to_owned(),
+        more => format!("{more} temporary files removed"),
+    })
+}
+
+/// Waits for the units of commands to be gone, processes first. Gives those that still have a process: these no waiting
+/// helps.
+fn wait_for_units(runners: &[Runner]) -> Vec<&Runner> {
+    let deadline = Instant::now() + COLLECT;
+    let group = |runner: &Runner| runner.cgroup.as_deref().and_then(UnitGroup::above);
+    let mut units: Vec<_> = runners.iter().filter_map(|runner| Some((runner, group(runner)?))).collect();
+    loop {
+        units.retain(|(_, unit)| unit.exists());
+        let known_left =
+            units.iter().all(|(runner, unit)| runner.tree.as_deref() == Some("left") && unit.is_populated());
+        if known_left || Instant::now() >= deadline {
+            units.retain(|(_, unit)| unit.is_populated());
+            return units.into_iter().map(|(runner, _)| runner).collect();
+        }
+        std::thread::park_timeout(PAUSE);
+    }
+}

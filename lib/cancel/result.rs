@@ -1,0 +1,159 @@
+//! What came of a cancellation, or how far it is: one shape for the command line's `--json` and for the web.
+
+use rusqlite::Connection;
+use serde::Serialize;
+
+use crate::base::Result;
+use crate::base::names::{CancellationId, JobId, TaskId};
+use crate::db::cancellations::{self, Affected, Cancellation, StepRow};
+use crate::db::jobs::{self, Job};
+use crate::db::runners::{self, Runner};
+use crate::domain::cancellation::Progress;
+use crate::domain::task::TaskState;
+
+/// A command that a cancellation ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Terminated {
+    /// The unit instance that served it.
+    pub unit: Option<String>,
+    /// What it was asked for.
+    pub verb: String,
+    /// The task it served.
+    pub task_id: TaskId,
+    /// Its process.
+    pub pid: Option<i64>,
+    /// terminate, kill, or lost when the connection broke.
+    pub ended_by: Option<String>,
+    /// empty, or left when a process would not die.
+    pub tree: Option<String>,
+}
+
+/// The result.
+#[derive(Clone, Debug, Serialize)]
+pub struct CancelResult {
+    /// Whether what was meant is cancelled, or, while it is under way, on its way there.
+    pub success: bool,
+    /// The job.
+    pub job_id: JobId,
+    /// The task, when only one was meant.
+    pub task: Option<TaskId>,
+    /// What it was when the cancellation was asked for.
+    pub previous_state: String,
+    /// What it is now.
+    pub state: String,
+    /// In a sentence.
+    pub message: String,
+    /// The record; none when there was nothing to cancel.
+    pub cancellation_id: Option<CancellationId>,
+    /// requested, running, completed, failed; none without a record.
+    pub cancellation_state: Option<Progress>,
+    /// Who asked for it.
+    pub requested_by: Option<String>,
+    /// Why; empty when nobody said.
+    pub reason: String,
+    /// Each step, as far as it was taken.
+    pub steps: Vec<StepRow>,
+    /// The tasks that it is about.
+    pub tasks_affected: Vec<Affected>,
+    /// The commands that it ended.
+    pub runners_terminated: Vec<Terminated>,
+    /// Whether they were to be killed at once.
+    pub force_used: bool,
+    /// What could not be done.
+    pub errors: Vec<String>,
+}
+
+impl CancelResult {
+    /// Whether nothing more will come.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.cancellation_state.is_none_or(Progress::is_over)
+    }
+
+    /// Nothing was done, because it had ended before.
+    pub(super) fn already_finished(job: &Job, task: Option<(TaskId, TaskState)>) -> Self {
+        let (what, state) = match task {
+            Some((id, state)) => (format!("task {id} of job {}", job.id), state.to_string()),
+            None => (format!("job {}", job.id), job.state.to_string()),
+        };
+        Self {
+            success: false,
+            job_id: job.id,
+            task: task.map(|(id, _)| id),
+            previous_state: state.clone(),
+            message: format!("already finished: {what} {state}"),
+            state,
+            cancellation_id: None,
+            cancellation_state: None,
+            requested_by: None,
+            reason: String::new(),
+            steps: Vec::new(),
+            tasks_affected: Vec::new(),
+            runners_terminated: Vec::new(),
+            force_used: false,
+            errors: Vec::new(),
+        }
+    }
+}
+
+/// How far a cancellation is.
+///
+/// # Errors
+/// 3 when there is none; 69 when the database cannot be read.
+pub fn of(connection: &Connection, id: CancellationId) -> Result<CancelResult> {
+    let record = cancellations::get(connection, id)?;
+    let steps = cancellations::steps(connection, id)?;
+    let affected = cancellations::affected(connection, id)?;
+    let state = match record.task_id {
+        None => jobs::state(connection, record.job_id)?.0.to_string(),
+        Some(task) => state_of(connection, &record, task)?,
+    };
+    let errors = steps.iter().filter(|step| step.ok == Some(false)).filter_map(|step| step.detail.clone()).collect();
+    let terminated = runners::of_cancellation(connection, id)?.into_iter().map(terminated).collect();
+    Ok(CancelResult {
+        success: match record.state {
+            Progress::Requested | Progress::Running => true,
+            Progress::Completed => state == TaskState::Cancelled.as_str(),
+            Progress::Failed => false,
+        },
+        job_id: record.job_id,
+        task: record.task_id,
+        message: message(&record, &steps),
+        previous_state: record.previous_state,
+        state,
+        cancellation_id: Some(id),
+        cancellation_state: Some(record.state),
+        requested_by: Some(record.requested_by),
+        reason: record.reason,
+        steps,
+        tasks_affected: affected,
+        runners_terminated: terminated,
+        force_used: record.force,
+        errors,
+    })
+}
+
+fn state_of(connection: &Connection, record: &Cancellation, task: TaskId) -> Result<String> {
+    let job = jobs::get(connection, record.job_id)?;
+    let found = job.tasks.iter().find(|other| other.id == task);
+    Ok(found.map_or_else(|| record.previous_state.clone(), |task| task.state.to_string()))
+}
+
+fn message(record: &Cancellation, steps: &[StepRow]) -> String {
+    match (&record.message, steps.last()) {
+        (Some(message), _) => message.clone(),
+        (None, Some(step)) => format!("being cancelled by {}: {}", record.requested_by, step.step),
+        (None, None) => format!("asked for by {}; the worker has not begun", record.requested_by),
+    }
+}
+
+fn terminated(runner: Runner) -> Terminated {
+    Terminated {
+        unit: runner.unit,
+        verb: runner.verb,
+        task_id: runner.task_id,
+        pid: runner.pid,
+        ended_by: runner.ended_by,
+        tree: runner.tree,
+    }
+}

@@ -1,0 +1,106 @@
+//! The words in which rows, events and the journal tell of a cancellation.
+
+use crate::base::names::{CancellationId, JobId, TaskId};
+use crate::db::runners::Runner;
+use crate::domain::cancellation::{Fate, Step};
+use crate::domain::task::TaskState;
+
+/// `by anna: match tonight`, or `by anna` when she did not say why.
+pub fn by(who: &str, why: &str) -> String {
+    if why.is_empty() { format!("by {who}") } else { format!("by {who}: {why}") }
+}
+
+/// Why a task ended.
+pub fn end_of_task(by: &str, cause: Option<TaskId>) -> String {
+    match cause {
+        None => format!("cancelled {by}"),
+        Some(task) => format!("goes with task {task}, which was cancelled {by}"),
+    }
+}
+
+/// `2 cancelled, 1 skipped`
+pub fn settled(fates: &[Fate]) -> String {
+    let count = |state| fates.iter().filter(|fate| fate.end == state).count();
+    let (cancelled, skipped) = (count(TaskState::Cancelled), count(TaskState::Skipped));
+    match (cancelled, skipped) {
+        (0, 0) => "no task was left to cancel".to_owned(),
+        (cancelled, 0) => format!("{cancelled} cancelled"),
+        (cancelled, skipped) => format!("{cancelled} cancelled, {skipped} skipped"),
+    }
+}
+
+/// A command whose processes would not die.
+pub fn left(runner: &Runner) -> String {
+    let unit = runner.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("its command");
+    let pid = runner.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
+    format!("{unit} ({} of task {}{pid}) has a process that would not die", runner.verb, runner.task_id)
+}
+
+/// What did not go well with the end of a command.
+pub fn trouble(runner: &Runner) -> Option<String> {
+    match (runner.ended_by.as_deref(), runner.tree.as_deref()) {
+        (_, Some("left")) => Some(left(runner)),
+        (Some("lost"), None) => {
+            let unit = runner.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("its command");
+            Some(format!("{unit} ({} of task {}) did not say how it ended", runner.verb, runner.task_id))
+        }
+        _ => None,
+    }
+}
+
+/// `2 commands ended, 1 of them killed`
+pub fn ended(runners: &[Runner]) -> String {
+    let killed = runners.iter().filter(|runner| runner.ended_by.as_deref() == Some("kill")).count();
+    match (runners.len(), killed) {
+        (0, _) => "no command ran".to_owned(),
+        (1, 0) => "1 command ended".to_owned(),
+        (1, _) => "1 command killed".to_owned(),
+        (all, 0) => format!("{all} commands ended"),
+        (all, killed) => format!("{all} commands ended, {killed} of them killed"),
+    }
+}
+
+/// A step that is over, for the journal.
+#[derive(Clone, Debug)]
+pub struct StepTold {
+    pub(super) job: JobId,
+    pub(super) task: Option<TaskId>,
+    pub(super) cancellation: CancellationId,
+    pub(super) step: Step,
+    pub(super) ok: bool,
+    pub(super) detail: String,
+    pub(super) signal: Option<&'static str>,
+    pub(super) duration_ms: i64,
+}
+
+impl StepTold {
+    /// Tells the journal: what went wrong at warning, all else at info.
+    pub fn tell(&self) {
+        let Self { job, step, detail, duration_ms, .. } = self;
+        let (job_id, cancellation_id) = (job.0, self.cancellation.0);
+        let task_id = self.task.map(|id| id.0);
+        let signal = self.signal;
+        let step_name = step.as_str();
+        if self.ok {
+            tracing::info!(
+                job_id,
+                task_id,
+                cancellation_id,
+                step = step_name,
+                signal,
+                duration_ms,
+                "cancelling job {job}: {step}: {detail}"
+            );
+        } else {
+            tracing::warn!(
+                job_id,
+                task_id,
+                cancellation_id,
+                step = step_name,
+                signal,
+                duration_ms,
+                "cancelling job {job}: {step} failed: {detail}"
+            );
+        }
+    }
+}

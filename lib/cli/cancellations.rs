@@ -1,0 +1,135 @@
+//! `left4me-job cancel-status` and `cancellations`: what became of wishes to cancel.
+
+use std::process::ExitCode;
+
+use crate::base::names::JobId;
+use crate::base::table::{Table, Tone};
+use crate::base::{Error, Result, clock, output};
+use crate::cancel::result;
+use crate::cli::{Context, cancel};
+use crate::db::cancellations::{self, Filter};
+use crate::db::jobs;
+use crate::domain::cancellation::Progress;
+
+/// Show how far a job's newest cancellation is, step by step
+#[derive(clap::Args)]
+pub struct StatusArgs {
+    /// The job's id
+    id: JobId,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// List cancellations, the newest first
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  left4me-job cancellations
+  left4me-job cancellations --state failed
+  left4me-job cancellations --job 7 --json
+  left4me-job cancellations --limit 50 --offset 50")]
+pub struct Args {
+    /// Only those of this job
+    #[arg(long, value_name = "ID")]
+    job: Option<JobId>,
+    /// Only those that are requested, running, completed or failed
+    #[arg(long, value_name = "STATE")]
+    state: Option<Progress>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    limit: u32,
+    /// Leave out so many first
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    offset: u32,
+    /// Print one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `cancel-status`.
+pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
+    let (result, earlier) = context.db.read(|tx| {
+        jobs::state(tx, args.id)?;
+        let all = cancellations::of_job(tx, args.id)?;
+        let Some(newest) = all.last() else {
+            return Err(Error::not_found(format!("nobody has cancelled job {} or one of its tasks", args.id)));
+        };
+        Ok((result::of(tx, newest.id)?, all.len() - 1))
+    })?;
+    if args.json {
+        output::json(&result)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let what = result.task.map_or_else(|| "job".to_owned(), |task| format!("task {task} of job"));
+    let mut facts = vec![
+        ("what", format!("{what} {} ({} -> {})", result.job_id, result.previous_state, result.state)),
+        ("asked by", result.requested_by.clone().unwrap_or_default()),
+    ];
+    if !result.reason.is_empty() {
+        facts.push(("reason", result.reason.clone()));
+    }
+    facts.push(("force", if result.force_used { "yes" } else { "no" }.to_owned()));
+    facts.extend(result.cancellation_state.map(|state| ("record", state.to_string())));
+    facts.push(("so far", result.message.clone()));
+    for (name, value) in facts {
+        output::line(&format!("{name:<10} {}", output::printable(&value)))?;
+    }
+    output::line("")?;
+    for step in &result.steps {
+        output::line(&output::printable(&cancel::line(step)))?;
+    }
+    let mut more = cancel::affected(&result);
+    more.extend(result.runners_terminated.iter().map(|runner| {
+        let unit = runner.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("a command");
+        let left = if runner.tree.as_deref() == Some("left") { ", and it has not died" } else { "" };
+        format!("  {unit} ({}): {}{left}", runner.verb, runner.ended_by.as_deref().unwrap_or("-"))
+    }));
+    if !more.is_empty() {
+        output::line("")?;
+    }
+    more.iter().try_for_each(|line| output::line(&output::printable(line)))?;
+    if earlier > 0 {
+        eprintln!("{earlier} earlier: `left4me-job cancellations --job {}`", args.id);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `cancellations`.
+pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
+    let filter = Filter { job: args.job, state: args.state, limit: args.limit, offset: args.offset };
+    let all = context.db.read(|tx| {
+        args.job.map(|id| jobs::state(tx, id)).transpose()?;
+        cancellations::list(tx, &filter)
+    })?;
+    if args.json {
+        output::json(&all)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if all.is_empty() {
+        eprintln!("no cancellations");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(["ID", "JOB", "TASK", "STATE", "BY", "ASKED", "TOOK", "REASON"]);
+    let dash = || "-".to_owned();
+    for one in &all {
+        let tone = match one.state {
+            Progress::Completed => Tone::Plain,
+            Progress::Requested | Progress::Running => Tone::Warning,
+            Progress::Failed => Tone::Bad,
+        };
+        let cells = [
+            (one.id.to_string(), Tone::Plain),
+            (one.job_id.to_string(), Tone::Plain),
+            (one.task_id.map_or_else(dash, |id| id.to_string()), Tone::Plain),
+            (format!("{}{}", one.state, if one.force { " (force)" } else { "" }), tone),
+            (one.requested_by.clone(), Tone::Plain),
+            (clock::local(one.created_at), Tone::Plain),
+            (one.finished_at.map_or_else(dash, |at| cancel::took(at - one.created_at)), Tone::Plain),
+            (one.reason.clone(), Tone::Plain),
+        ];
+        table.toned(cells);
+    }
+    table.print()?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,279 @@
+//! Cancelling, decided purely: its steps and states, and what becomes of each task of the job.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::base::names::{BadName, shown};
+use crate::domain::task::{Needs, TaskState};
+
+/// The longest reason, in characters.
+pub const REASON_LIMIT: usize = 1000;
+
+/// A reason in a person's words: one line of at most [`REASON_LIMIT`] characters, none of them a control character.
+///
+/// # Errors
+/// When it is none.
+pub fn reason(text: &str) -> Result<String, BadName> {
+    match text.trim() {
+        "" => Err(BadName::new("a reason has words".to_owned())),
+        text if text.chars().count() > REASON_LIMIT => {
+            Err(BadName::new(format!("a reason has at most {REASON_LIMIT} characters")))
+        }
+        text if text.contains(char::is_control) => {
+            Err(BadName::new("a reason is one line without control characters".to_owned()))
+        }
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// The steps of a cancellation, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// No further task of it starts.
+    Block,
+    /// Which tasks run, wait, have ended.
+    Identify,
+    /// What runs is ended, side by side.
+    Terminate,
+    /// The tasks get their states.
+    Settle,
+    /// Temporary files go.
+    Clean,
+    /// Nothing is left running; what the servers are now.
+    Verify,
+    /// The job has its end.
+    Finish,
+}
+
+impl Step {
+    /// All of them.
+    pub const ALL: [Step; 7] =
+        [Step::Block, Step::Identify, Step::Terminate, Step::Settle, Step::Clean, Step::Verify, Step::Finish];
+
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Step::Block => "block",
+            Step::Identify => "identify",
+            Step::Terminate => "terminate",
+            Step::Settle => "settle",
+            Step::Clean => "clean",
+            Step::Verify => "verify",
+            Step::Finish => "finish",
+        }
+    }
+
+    /// The step of that word, if there is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Step::ALL.into_iter().find(|step| step.as_str() == text)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// How far a cancellation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Progress {
+    /// Written down; nobody has begun.
+    Requested,
+    /// Its steps are under way.
+    Running,
+    /// All was done that was to be done.
+    Completed,
+    /// Something could not be ended, cleaned or seen; the record says what.
+    Failed,
+}
+
+impl Progress {
+    /// All of them.
+    pub const ALL: [Progress; 4] = [Progress::Requested, Progress::Running, Progress::Completed, Progress::Failed];
+
+    /// The word in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Progress::Requested => "requested",
+            Progress::Running => "running",
+            Progress::Completed => "completed",
+            Progress::Failed => "failed",
+        }
+    }
+
+    /// Whether nothing more will come.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        matches!(self, Progress::Completed | Progress::Failed)
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Progress {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        Progress::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+            let known = Progress::ALL.map(Progress::as_str).join(", ");
+            BadName::new(format!("'{}' is not a state of a cancellation: one of {known}", shown(text)))
+        })
+    }
+}
+
+/// What shall end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The job with all its tasks.
+    Job,
+    /// The task at this position of the plan, and with `cascade` what depends on it.
+    Task {
+        /// Its position.
+        at: usize,
+        /// Whether those that depend on it go with it.
+        cascade: bool,
+    },
+}
+
+/// A task as far as cancelling needs to know it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its state.
+    pub state: TaskState,
+    /// Positions that it depends on, and what is needed of them.
+    pub after: Vec<(Needs, usize)>,
+}
+
+/// What becomes of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// Its position in the plan.
+    pub at: usize,
+    /// cancelled, or skipped when it never ran and only goes with another one.
+    pub end: TaskState,
+    /// The task that it goes with.
+    pub caused_by: Option<usize>,
+}
+
+/// Which tasks a cancellation is about, and how each will end. Those that have ended stay as they are.
+///
+/// With cascade a task takes its own dependents with it, and further on whatever needs *their* success. What merely
+/// waits for the end of one of those goes on: cancelling the stop of one server skips an update's install and that
+/// server's start, and the other servers are started again.
+#[must_use]
+pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
+    let live = |at: usize| tasks.get(at).is_some_and(|task| !task.state.is_terminal());
+    let Scope::Task { at: target, cascade } = scope else {
+        let all = (0..tasks.len()).filter(|&at| live(at));
+        return all.map(|at| Fate { at, end: TaskState::Cancelled, caused_by: None }).collect();
+    };
+    let mut fates = Vec::new();
+    if live(target) {
+        fates.push(Fate { at: target, end: TaskState::Cancelled, caused_by: None });
+    }
+    if !cascade || fates.is_empty() {
+        return fates;
+    }
+    // Edges point backwards: one pass in the plan's order sees every cause before what it causes.
+    for (at, task) in tasks.iter().enumerate().skip(target + 1) {
+        let goes_too = |&(needs, on): &(Needs, usize)| {
+            on == target || (needs == Needs::Success && fates.iter().any(|fate| fate.at == on))
+        };
+        if live(at) && task.after.iter().any(goes_too) {
+            let end = if task.state == TaskState::Pending { TaskState::Skipped } else { TaskState::Cancelled };
+            fates.push(Fate { at, end, caused_by: Some(target) });
+        }
+    }
+    fates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::names::ServerId;
+    use crate::domain::operation::Operation;
+    use crate::domain::plan::plan;
+    use proptest::prelude::*;
+
+    fn update(servers: i64, states: &[TaskState]) -> Vec<Known> {
+        let running: Vec<ServerId> = (1..=servers).map(ServerId).collect();
+        let plan = plan(Operation::Update, &[], &running);
+        let states = states.iter().copied().chain(std::iter::repeat(TaskState::Pending));
+        let after = |edges: &[(usize, Needs)]| edges.iter().map(|&(at, needs)| (needs, at)).collect();
+        plan.tasks.iter().zip(states).map(|(task, state)| Known { state, after: after(&task.after) }).collect()
+    }
+
+    fn ends(fates: &[Fate]) -> Vec<(usize, TaskState)> {
+        fates.iter().map(|fate| (fate.at, fate.end)).collect()
+    }
+
+    #[test]
+    fn a_cancelled_stop_takes_the_install_and_its_own_start_and_the_others_come_back() {
+        use TaskState::{Cancelled, Running, Skipped, Succeeded};
+        // stop 0 1 2, install 3, start 4 5 6
+        let tasks = update(3, &[Succeeded, Running, Running]);
+        let fates = fates(&tasks, Scope::Task { at: 1, cascade: true });
+        assert_eq!(ends(&fates), [(1, Cancelled), (3, Skipped), (5, Skipped)]);
+        assert!(fates[1..].iter().all(|fate| fate.caused_by == Some(1)));
+    }
+
+    #[test]
+    fn a_cancelled_install_takes_the_starts_and_without_cascade_none() {
+        use TaskState::{Cancelled, Running, Skipped, Succeeded};
+        let tasks = update(2, &[Succeeded, Succeeded, Running]);
+        let all = fates(&tasks, Scope::Task { at: 2, cascade: true });
+        assert_eq!(ends(&all), [(2, Cancelled), (3, Skipped), (4, Skipped)]);
+        let one = fates(&tasks, Scope::Task { at: 2, cascade: false });
+        assert_eq!(ends(&one), [(2, Cancelled)]);
+        assert_eq!(ends(&fates(&tasks, Scope::Job)), [(2, Cancelled), (3, Cancelled), (4, Cancelled)]);
+        assert_eq!(fates(&tasks, Scope::Task { at: 0, cascade: true }), [], "it has ended");
+        assert_eq!(fates(&tasks, Scope::Task { at: 99, cascade: true }), []);
+    }
+
+    #[test]
+    fn a_reason_is_a_line_of_words() {
+        assert_eq!(reason("  match tonight ").unwrap(), "match tonight");
+        for bad in ["", "   ", "a\nb", "a\u{1b}[0m", &"x".repeat(100_000)] {
+            assert!(reason(bad).is_err(), "{bad:.20}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn only_live_tasks_are_touched_and_who_runs_is_never_skipped(
+            shape in proptest::collection::vec((0_usize..7, proptest::collection::vec((0_usize..20, prop::bool::ANY), 0..4)), 1..20),
+            target in 0_usize..20, cascade in prop::bool::ANY,
+        ) {
+            let tasks: Vec<Known> = shape.iter().enumerate().map(|(at, (state, after))| Known {
+                state: TaskState::ALL[*state],
+                after: after.iter().filter(|(on, _)| *on < at)
+                    .map(|&(on, success)| (if success { Needs::Success } else { Needs::End }, on)).collect(),
+            }).collect();
+            for scope in [Scope::Job, Scope::Task { at: target, cascade }] {
+                let fates = fates(&tasks, scope);
+                for fate in &fates {
+                    let state = tasks[fate.at].state;
+                    prop_assert!(!state.is_terminal());
+                    prop_assert!(fate.end == TaskState::Cancelled || state == TaskState::Pending);
+                }
+                let mut positions: Vec<_> = fates.iter().map(|fate| fate.at).collect();
+                positions.dedup();
+                prop_assert_eq!(positions.len(), fates.len(), "each once, in order");
+                if scope == Scope::Job {
+                    prop_assert_eq!(fates.len(), tasks.iter().filter(|task| !task.state.is_terminal()).count());
+                }
+            }
+        }
+    }
+}

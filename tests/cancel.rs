@@ -1,0 +1,617 @@
+//! Cancelling, by the real programs: who asked for what, each step, and what is left. The kernel's and systemd's part of
+//! it is tests/lab/cancel.rs's.
+#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+
+mod support;
+
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use left4me::base::names::JobId;
+use left4me::cancel::{self, Wish};
+use left4me::db::{Db, cancellations, jobs};
+use left4me::domain::job::JobState;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::house::{House, WORKER, stop};
+use support::{alive, ended, marker, until};
+
+const STEPS: [&str; 7] = ["block", "identify", "terminate", "settle", "clean", "verify", "finish"];
+
+/// Each place of the worker where a test lets it die (LEFT4ME_FAILPOINT), in the order they come by.
+const FAILPOINTS: [&str; 12] = [
+    "cancel.seen",
+    "cancel.blocked",
+    "cancel.identified",
+    "cancel.told",
+    "cancel.ended",
+    "cancel.settling",
+    "cancel.settled",
+    "cancel.cleaning",
+    "cancel.cleaned",
+    "cancel.verified",
+    "cancel.finishing",
+    "cancel.finished",
+];
+
+/// Those of a worker that finishes what a dead one left.
+const RECOVERING: [&str; 5] =
+    ["cancel.recovering", "cancel.seen", "cancel.settling", "cancel.finishing", "cancel.recovered"];
+
+/// A helper whose `disable` and `enable` take until they are told to end, and a little longer.
+const SLOW_HELPER: &str = r#"#!/bin/bash
+read -r request <&3
+case $request in
+*'"show"'*)
+    printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"stdout":"UnitFileState=enabled"}' >&3
+    printf '{"exit":0,"ended_by":"exit","tree":"empty"}\n' >&3 ;;
+*'"disable"'* | *'"enable"'*)
+    printf '{"started":{"unit":"left4me-helper@x.service","pid":%d,"cgroup":""}}\n' $$ >&3
+    read -r cancel <&3 || exit 0
+    sleep 1
+    printf '{"exit":143,"ended_by":"terminate","tree":"empty"}\n' >&3 ;;
+esac
+"#;
+
+/// One whose verbs are done at once.
+const QUICK_HELPER: &str = r#"#!/bin/bash
+read -r request <&3
+printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"exit":0,"ended_by":"exit","tree":"empty"}' >&3
+"#;
+
+fn json(house: &House, args: &[&str]) -> (i32, Value) {
+    let (code, out, err) = house.job(&[args, &["--json"]].concat());
+    let value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}{err}"));
+    (code, value)
+}
+
+/// A job whose command runs, and the worker that runs it.
+fn running_install(house: &House, marker: &str) -> (JobId, Child) {
+    let id = house.enqueue(&["install"]);
+    let worker = house.worker(60);
+    until("the command runs", || (!alive(marker).is_empty()).then_some(()));
+    (id, worker)
+}
+
+fn leave(mut worker: Child) {
+    stop(&worker, Signal::SIGTERM);
+    assert_eq!(ended(&mut worker), 0);
+}
+
+/// The record is complete: each step once, in order, with its times; and the job agrees with it.
+fn complete(house: &House, id: JobId) -> Value {
+    let (code, status) = json(house, &["cancel-status", &id.to_string()]);
+    assert_eq!(code, 0);
+    let steps = status["steps"].as_array().unwrap();
+    let names: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    assert_eq!(names, STEPS, "{status}");
+    for step in steps {
+        assert!(step["finished_at"].as_i64() >= step["started_at"].as_i64(), "{step}");
+        assert!(step["ok"].is_boolean() && step["detail"].is_string(), "{step}");
+    }
+    let job = house.show(id);
+    assert_eq!(job["state"], "cancelled", "{job}");
+    assert_eq!(job["exit_code"], 1);
+    for task in job["tasks"].as_array().unwrap() {
+        assert!(task["finished_at"].is_i64(), "{task}");
+    }
+    for runner in job["runners"].as_array().unwrap() {
+        assert!(runner["ended_at"].is_i64(), "{runner}");
+    }
+    status
+}
+
+#[test]
+fn a_running_job_is_cancelled_step_by_step_and_who_and_why_are_remembered() {
+    let house = House::new();
+    let marker = marker();
+    let _runner = house.runner(&format!("#!/bin/bash\necho downloading\nexec -a steamcmd sleep {marker}\n"));
+    let (id, worker) = running_install(&house, &marker);
+    let (code, out, err) = house.job(&["cancel", &id.to_string(), "--reason", "wrong evening"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let first: Vec<&str> = out.lines().take(7).map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(first, STEPS, "{out}");
+    assert!(out.contains(": wrong evening\n") && out.contains("running -> cancelled"), "{out}");
+    assert!(alive(&marker).is_empty());
+
+    let status = complete(&house, id);
+    assert_eq!(status["success"], true);
+    assert_eq!(status["previous_state"], "running");
+    assert_eq!(status["reason"], "wrong evening");
+    assert_eq!(status["force_used"], false);
+    assert_eq!(status["errors"], json!([]));
+    assert_eq!(status["tasks_affected"][0]["state"], "cancelled");
+    assert_eq!(status["runners_terminated"][0]["ended_by"], "terminate");
+    let job = house.show(id);
+    assert!(job["error"].as_str().unwrap().ends_with(": wrong evening"), "{job}");
+    assert!(house.lines(id).iter().any(|line| line.contains("being cancelled by")), "{:?}", house.lines(id));
+    assert!(house.lines(id).contains(&"downloading".to_owned()), "what was printed stays");
+    let (_, events, _) = house.job(&["events", "--job", &id.to_string()]);
+    for kind in ["job.queued", "job.started", "job.cancelling", "task.cancelled", "job.cancelled"] {
+        assert_eq!(events.matches(kind).count(), 1, "{kind}: {events}");
+    }
+    assert!(events.contains("(wrong evening)"), "{events}");
+    let (_, table, _) = house.job(&["cancellations"]);
+    assert!(table.contains("completed") && table.contains("wrong evening"), "{table}");
+    // The queue goes on.
+    house.root.script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
+    let next = house.enqueue(&["install"]);
+    until("the next job has run", || (house.state(next) == JobState::Failed).then_some(()));
+    leave(worker);
+}
+
+/// Deaf, with a child of its own session that is deaf, too.
+fn stubborn(marker: &str) -> String {
+    format!(
+        "#!/bin/bash\ntrap '' TERM INT HUP\nsetsid bash -c 'trap \"\" TERM INT HUP; while :; do sleep 1; done' {marker} &\nwhile :; do sleep 1; done\n"
+    )
+}
+
+#[test]
+fn who_does_not_obey_is_killed_after_the_grace_and_by_force_at_once() {
+    let house = House::new();
+    let marker = marker();
+    let _runner = house.runner(&stubborn(&marker));
+    let (id, worker) = running_install(&house, &marker);
+    let (code, result) = json(&house, &["cancel", &id.to_string()]);
+    assert_eq!((code, &result["success"]), (0, &json!(true)), "{result}");
+    assert_eq!(result["runners_terminated"][0]["ended_by"], "kill");
+    let terminate = &complete(&house, id)["steps"][2];
+    let took = terminate["finished_at"].as_i64().unwrap() - terminate["started_at"].as_i64().unwrap();
+    assert!(took >= 1000, "the grace of a second was given: {took} ms");
+    assert!(alive(&marker).is_empty());
+
+    let id = house.enqueue(&["install"]);
+    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+    let (code, result) = json(&house, &["cancel", &id.to_string(), "--force"]);
+    assert_eq!((code, &result["force_used"]), (0, &json!(true)), "{result}");
+    assert!(alive(&marker).is_empty());
+    let terminate = &complete(&house, id)["steps"][2];
+    let took = terminate["finished_at"].as_i64().unwrap() - terminate["started_at"].as_i64().unwrap();
+    assert!(took < 1000, "no grace was given: {took} ms");
+    leave(worker);
+}
+
+#[test]
+fn asking_again_is_the_same_cancellation_and_force_escalates_it() {
+    let house = House::new();
+    let marker = marker();
+    let mut runner = house.root.envs();
+    runner.retain(|(name, _)| name != "LEFT4ME_CANCEL_GRACE_SECONDS");
+    runner.push(("LEFT4ME_CANCEL_GRACE_SECONDS".to_owned(), "3600".to_owned()));
+    let steamcmd = house.root.script("steam/steamcmd.sh", &stubborn(&marker));
+    runner.push(("LEFT4ME_STEAMCMD".to_owned(), steamcmd.to_string_lossy().into_owned()));
+    let _runner = support::accept(&house.root.join("runner.sock"), &[support::house::RUNNER], &runner);
+    let id = house.enqueue(&["install"]);
+    let mut worker =
+        house.command(WORKER, &["--idle-seconds", "60", "--cancel-grace-seconds", "3600"]).spawn().unwrap();
+    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+    let (code, first) = json(&house, &["cancel", &id.to_string(), "--no-wait", "--reason", "one"]);
+    assert_eq!((code, &first["success"], &first["state"]), (0, &json!(true), &json!("cancelling")));
+    let (_, second) = json(&house, &["cancel", &id.to_string(), "--no-wait", "--reason", "two"]);
+    assert_eq!(second["cancellation_id"], first["cancellation_id"]);
+    assert_eq!(second["reason"], "one", "the first one's words stay");
+    until("it was told to end", || {
+        let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
+        (status["steps"].as_array().unwrap().len() == 3).then_some(())
+    });
+    assert!(!alive(&marker).is_empty(), "it has its grace");
+    let (code, last) = json(&house, &["cancel", &id.to_string(), "--force"]);
+    assert_eq!((code, &last["cancellation_id"]), (0, &first["cancellation_id"]));
+    assert_eq!(last["force_used"], true);
+    assert!(alive(&marker).is_empty());
+    complete(&house, id);
+    let (code, again, err) = house.job(&["cancel", &id.to_string()]);
+    assert_eq!((code, again.as_str()), (4, ""), "{err}");
+    assert!(err.contains("already finished"), "{err}");
+    stop(&worker, Signal::SIGTERM);
+    assert_eq!(ended(&mut worker), 0);
+}
+
+#[test]
+fn a_queued_job_ends_at_once_and_never_starts() {
+    let house = House::with_servers(1);
+    let id = house.enqueue(&["start", "--server", "1"]);
+    let (code, out, err) = house.job(&["cancel", &id.to_string(), "--reason", "typo"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("cancelled before execution by") && out.contains(": typo"), "{out}");
+    let status = complete(&house, id);
+    assert_eq!((&status["previous_state"], &status["success"]), (&json!("queued"), &json!(true)));
+    let lines = house.lines(id);
+    assert!(lines.len() == 1 && lines[0].starts_with("cancelled before execution by "), "{lines:?}");
+    house.drain();
+    let job = house.show(id);
+    assert!(job["started_at"].is_null() && job["runners"] == json!([]), "{job}");
+    let desired =
+        house.db().connection().query_row("SELECT desired_state FROM servers", [], |row| row.get::<_, String>(0));
+    assert_eq!(desired.unwrap(), "running", "cancelling does not take a wish back");
+}
+
+#[test]
+fn one_task_of_a_running_job_ends_with_what_depends_on_it_or_without() {
+    let house = House::with_servers(1);
+    let helper = house.helper(SLOW_HELPER);
+    let worker = house.worker(60);
+    for cascade in [true, false] {
+        let id = house.enqueue(&["restart", "--server", "1"]);
+        let stop_task = until("the stop runs", || {
+            let job = house.show(id);
+            let asked = job["runners"].as_array().unwrap().iter().any(|runner| runner["verb"] == "disable");
+            asked.then(|| job["tasks"][0]["id"].to_string())
+        });
+        if !cascade {
+            // From here on the helper does what it is asked.
+            house.root.script("helper.sh", QUICK_HELPER);
+        }
+        let mut args = vec!["cancel", "--task", &stop_task];
+        let id_text = id.to_string();
+        args.push(&id_text);
+        if !cascade {
+            args.push("--no-cascade");
+        }
+        let (code, result) = json(&house, &args);
+        assert_eq!((code, &result["state"]), (0, &json!("cancelled")), "{result}");
+        until("the job has ended", || house.state(id).is_terminal().then_some(()));
+        let job = house.show(id);
+        let states: Vec<&str> =
+            job["tasks"].as_array().unwrap().iter().map(|task| task["state"].as_str().unwrap()).collect();
+        if cascade {
+            assert_eq!(states, ["cancelled", "skipped", "skipped"], "{job}");
+            assert_eq!(job["state"], "cancelled");
+            assert_eq!(result["tasks_affected"][2]["caused_by"].to_string(), stop_task, "{result}");
+            let error = job["tasks"][1]["error"].as_str().unwrap();
+            assert!(error.contains(&format!("goes with task {stop_task}")), "{error}");
+        } else {
+            assert_eq!(states, ["cancelled", "succeeded", "succeeded"], "{job}");
+            assert_eq!(job["state"], "succeeded");
+        }
+    }
+    leave(worker);
+    drop(helper);
+}
+
+#[test]
+fn a_task_of_a_queued_job_is_taken_out_and_the_job_does_the_rest() {
+    let house = House::with_servers(2);
+    house.job(&["pause"]);
+    let id = house.enqueue(&["initialize", "--server", "1", "--server", "2"]);
+    let tasks = house.show(id)["tasks"].clone();
+    let (code, result) = json(&house, &["cancel", &id.to_string(), "--task", &tasks[0]["id"].to_string()]);
+    assert_eq!((code, &result["state"]), (0, &json!("cancelled")), "{result}");
+    assert_eq!(house.state(id), JobState::Queued);
+    house.job(&["resume"]);
+    house.drain();
+    let job = house.show(id);
+    assert_eq!((&job["tasks"][0]["state"], &job["tasks"][1]["state"]), (&json!("cancelled"), &json!("succeeded")));
+    assert_eq!(job["state"], "succeeded");
+    assert!(!house.root.join("instances/1").exists() && house.root.join("instances/2").exists());
+}
+
+#[test]
+fn a_hundred_commands_take_one_grace() {
+    let house = House::with_servers(100);
+    let _helper = house.helper(SLOW_HELPER);
+    house.db().connection().execute_batch("UPDATE servers SET desired_state = 'running'").unwrap();
+    let id = house.enqueue(&["stop", "--all"]);
+    let mut worker = house.command(WORKER, &["--idle-seconds", "60", "--slots", "100"]).spawn().unwrap();
+    until("all are asked to stop", || {
+        let running = house.show(id)["runners"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|one| one["verb"] == "disable" && one["pid"].is_i64())
+            .count();
+        (running == 100).then_some(())
+    });
+    let begun = Instant::now();
+    let (code, result) = json(&house, &["cancel", &id.to_string()]);
+    assert_eq!(code, 0, "{result}");
+    assert_eq!(result["runners_terminated"].as_array().unwrap().len(), 100);
+    let terminate = &result["steps"][2];
+    let took = terminate["finished_at"].as_i64().unwrap() - terminate["started_at"].as_i64().unwrap();
+    assert!((1000..20_000).contains(&took), "one second of grace, not a hundred: {took} ms of {:?}", begun.elapsed());
+    complete(&house, id);
+    stop(&worker, Signal::SIGTERM);
+    assert_eq!(ended(&mut worker), 0);
+}
+
+#[test]
+fn a_runner_that_does_not_answer_is_told_as_such_and_the_queue_goes_on() {
+    let house = House::with_servers(1);
+    let marker = marker();
+    // It takes the request, says that it runs, and neither obeys nor ends.
+    let mute = house.root.script(
+        "mute.sh",
+        &format!(
+            "#!/bin/bash\nread -r request <&3\nprintf '{{\"started\":{{\"unit\":\"left4me-runner@1.service\",\"pid\":1,\"cgroup\":\"\"}}}}\\n' >&3\nexec sleep {marker}\n"
+        ),
+    );
+    let guard =
+        support::accept(&house.root.join("runner.sock"), &["/bin/bash", &mute.to_string_lossy()], &house.root.envs());
+    let (id, worker) = running_install(&house, &marker);
+    let (code, out, err) = house.job(&["cancel", &id.to_string(), "--force"]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(err.contains("left4me-runner@1.service") && err.contains("did not say how it ended"), "{err}");
+    assert_eq!(house.state(id), JobState::Cancelled);
+    let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
+    assert_eq!((&status["success"], &status["cancellation_state"]), (&json!(false), &json!("failed")), "{status}");
+    let (_, failed) = json(&house, &["cancellations", "--state", "failed"]);
+    assert_eq!(failed.as_array().unwrap().len(), 1);
+    let next = house.enqueue(&["initialize", "--server", "1"]);
+    until("the next job has run", || (house.state(next) == JobState::Succeeded).then_some(()));
+    leave(worker);
+    drop(guard);
+}
+
+#[test]
+fn a_worker_that_dies_at_any_step_leaves_nothing_that_the_next_one_does_not_finish() {
+    for point in FAILPOINTS {
+        let house = House::new();
+        let marker = marker();
+        let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
+        let id = house.enqueue(&["install"]);
+        let mut worker =
+            house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", point).spawn().unwrap();
+        until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+        let (code, _, err) = house.job(&["cancel", &id.to_string(), "--no-wait", "--reason", point]);
+        assert_eq!(code, 0, "{err}");
+        assert_eq!(ended(&mut worker), 137, "it died at {point}");
+        recovered(&house, id, point, &marker);
+    }
+}
+
+#[test]
+fn a_worker_that_dies_while_it_recovers_leaves_it_to_the_next_one() {
+    for point in RECOVERING {
+        let house = House::new();
+        let marker = marker();
+        let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
+        let (id, mut first) = running_install(&house, &marker);
+        stop(&first, Signal::SIGKILL);
+        ended(&mut first);
+        // Nobody is there to hear it; the wish is written down.
+        let (code, _, err) = house.job(&["cancel", &id.to_string(), "--no-wait", "--reason", point]);
+        assert_eq!((code, err.contains("the cancellation waits")), (0, true), "{err}");
+        let mut second =
+            house.command(WORKER, &["--idle-seconds", "0"]).env("LEFT4ME_FAILPOINT", point).spawn().unwrap();
+        assert_eq!(ended(&mut second), 137, "it died at {point}");
+        recovered(&house, id, point, &marker);
+    }
+}
+
+fn recovered(house: &House, id: JobId, point: &str, marker: &str) {
+    house.drain();
+    // A runner outside systemd has no control group that the worker could wait for: tests/lab/cancel.rs sees that.
+    until("nothing runs", || alive(marker).is_empty().then_some(()));
+    let status = complete(house, id);
+    assert_eq!(status["success"], true, "{point}: {status}");
+    assert_eq!(status["reason"], point);
+    let events = house.job(&["events", "--job", &id.to_string()]).1;
+    assert_eq!(events.matches("job.cancelled").count(), 1, "{point}: {events}");
+    assert!(!cancellations::any_live(house.db().connection()).unwrap());
+}
+
+#[test]
+fn a_task_that_somebody_wanted_ended_is_cancelled_also_when_the_worker_died() {
+    let house = House::with_servers(1);
+    let _helper = house.helper(SLOW_HELPER);
+    let id = house.enqueue(&["stop", "--server", "1"]);
+    let mut worker = house.worker(60);
+    let task = until("the stop runs", || {
+        let job = house.show(id);
+        let asked = job["runners"].as_array().unwrap().iter().any(|runner| runner["verb"] == "disable");
+        asked.then(|| job["tasks"][0]["id"].to_string())
+    });
+    stop(&worker, Signal::SIGKILL);
+    ended(&mut worker);
+    let (code, _, err) = house.job(&["cancel", &id.to_string(), "--task", &task, "--no-wait"]);
+    assert_eq!(code, 0, "{err}");
+    house.drain();
+    let job = house.show(id);
+    assert_eq!((&job["state"], &job["tasks"][0]["state"]), (&json!("failed"), &json!("cancelled")), "{job}");
+    let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
+    assert_eq!((&status["success"], &status["cancellation_state"]), (&json!(true), &json!("completed")), "{status}");
+}
+
+#[test]
+fn a_worker_that_is_told_to_stop_finishes_what_is_being_cancelled() {
+    let house = House::new();
+    let marker = marker();
+    let _runner = house.runner(&stubborn(&marker));
+    let (id, worker) = running_install(&house, &marker);
+    let (code, _) = json(&house, &["cancel", &id.to_string(), "--no-wait"]);
+    assert_eq!(code, 0);
+    leave(worker);
+    assert!(alive(&marker).is_empty());
+    complete(&house, id);
+}
+
+/// Everything that cancelling may write.
+fn content(house: &House) -> String {
+    let db = house.db();
+    let tables =
+        ["jobs", "tasks", "cancellations", "cancellation_steps", "cancellation_tasks", "events", "job_logs", "runners"];
+    let dump = |table: &str| {
+        let mut statement = db.connection().prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = statement.column_count();
+        let rows = statement.query_map([], |row| {
+            (0..columns).map(|at| Ok(format!("{:?}", row.get_ref(at)?))).collect::<rusqlite::Result<Vec<_>>>()
+        });
+        format!("{table}: {:?}", rows.unwrap().map(Result::unwrap).collect::<Vec<_>>())
+    };
+    tables.map(dump).join("\n")
+}
+
+#[test]
+fn what_cannot_be_cancelled_is_refused_and_nothing_changes() {
+    let house = House::with_servers(2);
+    let done = house.enqueue(&["initialize", "--server", "1"]);
+    house.drain();
+    house.job(&["pause"]);
+    let queued = house.enqueue(&["start", "--server", "2"]).to_string();
+    let done = done.to_string();
+    let foreign = house.show(done.parse().unwrap())["tasks"][0]["id"].to_string();
+    let long = "x".repeat(100_000);
+    let before = content(&house);
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["cancel", &done], 4, "already finished"),
+        (&["cancel", &done, "--task", &foreign], 4, "already finished"),
+        (&["cancel", &queued, "--task", &foreign], 3, "has no task"),
+        (&["cancel", "999"], 3, "no such job"),
+        (&["cancel", "-1"], 2, ""),
+        (&["cancel", &queued, "--no-cascade"], 2, "--task"),
+        (&["cancel", &queued, "--reason", &long], 2, "at most 1000"),
+        (&["cancel", &queued, "--reason", "a\u{1b}[2Jb"], 2, "control"),
+        (&["cancel-status", &queued], 3, "nobody has cancelled"),
+        (&["cancellations", "--state", "gone"], 2, "not a state"),
+    ];
+    for (args, code, words) in cases {
+        let (got, out, err) = house.job(args);
+        assert_eq!((got, out.as_str()), (code, ""), "{args:.40?}: {err:.300}");
+        assert!(err.contains(words), "{args:.40?}: {err:.300}");
+    }
+    let (code, result) = json(&house, &["cancel", &done]);
+    assert_eq!((code, &result["success"], &result["state"]), (4, &json!(false), &json!("succeeded")), "{result}");
+    assert!(result["message"].as_str().unwrap().starts_with("already finished"), "{result}");
+    assert_eq!(content(&house), before);
+}
+
+#[test]
+fn the_result_has_the_contracts_shape() {
+    let house = House::with_servers(1);
+    house.job(&["pause"]);
+    let id = house.enqueue(&["start", "--server", "1"]);
+    let (_, result) = json(&house, &["cancel", &id.to_string()]);
+    for key in [
+        "success",
+        "job_id",
+        "task",
+        "previous_state",
+        "state",
+        "message",
+        "cancellation_id",
+        "steps",
+        "tasks_affected",
+        "runners_terminated",
+        "force_used",
+        "errors",
+    ] {
+        assert!(result.get(key).is_some(), "{key} is missing in {result}");
+    }
+    let (_, shown) = json(&house, &["cancel-status", &id.to_string()]);
+    assert_eq!(shown, result);
+    let (_, all) = json(&house, &["cancellations", "--job", &id.to_string(), "--limit", "1", "--offset", "0"]);
+    assert_eq!(all[0]["id"], result["cancellation_id"]);
+    let (_, none) = json(&house, &["cancellations", "--offset", "1"]);
+    assert_eq!(none, json!([]));
+}
+
+/// Ten thousand times a job is accepted and somebody wants it cancelled, while a worker claims as fast as it can.
+#[test]
+fn of_ten_thousand_races_between_claim_and_cancel_none_is_won_by_both() {
+    const RACES: i64 = 10_000;
+    let house = House::with_servers(20);
+    let mut worker = house.worker(60);
+    let accepted = std::sync::mpsc::channel::<JobId>();
+    std::thread::scope(|scope| {
+        let (sender, house) = (accepted.0, &house);
+        scope.spawn(move || {
+            let mut db = house.db();
+            let socket = house.root.join("worker.sock");
+            for number in 0..RACES {
+                let server = left4me::base::names::ServerId(number % 20 + 1);
+                let id = enqueue(&mut db, server);
+                // Only a hint, as ever.
+                let _ = left4me::queue::enqueue::poke(&socket);
+                sender.send(id).unwrap();
+            }
+        });
+        scope.spawn(move || {
+            let mut db = house.db();
+            let socket = house.root.join("worker.sock");
+            for id in accepted.1 {
+                let wish = Wish { job: id, task: None, force: false, cascade: true, reason: "", requested_by: "racer" };
+                cancel::request(&mut db, &wish, left4me::base::clock::now_ms()).unwrap();
+                let _ = left4me::queue::enqueue::poke(&socket);
+            }
+        });
+    });
+    until("every job has ended", || (jobs::counts(house.db().connection()).unwrap() == (0, 0)).then_some(()));
+    stop(&worker, Signal::SIGTERM);
+    assert_eq!(ended(&mut worker), 0);
+
+    let db = house.db();
+    let count = |sql: &str| db.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let never_ran = "j.state = 'cancelled' AND j.started_at IS NULL";
+    let cut_short = "j.state = 'cancelled' AND j.started_at IS NOT NULL";
+    let record = |previous: &str| {
+        format!(
+            "(SELECT count(*) FROM cancellations c WHERE c.job_id = j.id AND c.previous_state = '{previous}' AND c.state = 'completed') = 1
+             AND (SELECT count(*) FROM cancellations c WHERE c.job_id = j.id) = 1
+             AND (SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.kind = 'job.cancelled') = 1"
+        )
+    };
+    let started = "(SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.kind = 'job.started')";
+    let task_ran = "EXISTS (SELECT 1 FROM tasks t WHERE t.job_id = j.id AND t.started_at IS NOT NULL)";
+    let of = |what: &str| count(&format!("SELECT count(*) FROM jobs j WHERE {what}"));
+    let queued = of(&format!("{never_ran} AND {} AND {started} = 0 AND NOT {task_ran}", record("queued")));
+    let running = of(&format!("{cut_short} AND {} AND {started} = 1", record("running")));
+    let done = of(&format!(
+        "j.state = 'succeeded' AND {started} = 1 AND NOT EXISTS (SELECT 1 FROM cancellations c WHERE c.job_id = j.id)"
+    ));
+    println!("{queued} never ran, {running} were cut short, {done} had ended before");
+    assert_eq!(queued + running + done, RACES, "{queued} never ran, {running} were cut short, {done} had ended before");
+    assert_eq!((of(never_ran), of(cut_short)), (queued, running));
+    assert!(queued > 0 && running + done > 0, "it was a race: {queued} {running} {done}");
+    assert_eq!(count("SELECT count(*) FROM cancellations WHERE state <> 'completed'"), 0);
+}
+
+fn enqueue(db: &mut Db, server: left4me::base::names::ServerId) -> JobId {
+    use left4me::base::names::ServerRef;
+    use left4me::queue::enqueue::{Targets, Wish, enqueue};
+    let name: ServerRef = server.to_string().parse().unwrap();
+    let wish = Wish {
+        operation: left4me::domain::operation::Operation::Initialize,
+        targets: Targets::Named(vec![name]),
+        unique: false,
+        requested_by: "racer",
+    };
+    enqueue(db, &wish, left4me::base::clock::now_ms()).unwrap().job_id
+}
+
+#[test]
+fn a_finish_and_a_cancel_that_race_have_one_outcome_and_the_record_tells_which() {
+    let house = House::new();
+    let _runner = house.runner("#!/bin/bash\nexit 5\n");
+    let worker = house.worker(60);
+    let mut outcomes = [0, 0];
+    for round in 0..60_u64 {
+        let id = house.enqueue(&["install"]);
+        let mut db = house.db();
+        until("it has begun", || (jobs::state(db.connection(), id).unwrap().0 != JobState::Queued).then_some(()));
+        // Not a wait for anything: the cancel comes at another moment of the job's life each time.
+        std::thread::sleep(Duration::from_millis(round % 30));
+        let wish =
+            Wish { job: id, task: None, force: round % 2 == 0, cascade: true, reason: "race", requested_by: "racer" };
+        let asked = cancel::request(&mut db, &wish, left4me::base::clock::now_ms()).unwrap();
+        let _ = left4me::queue::enqueue::poke(&house.root.join("worker.sock"));
+        let state = until("it has ended", || Some(house.state(id)).filter(|state| state.is_terminal()));
+        let records = cancellations::of_job(db.connection(), id).unwrap();
+        match state {
+            JobState::Cancelled => {
+                assert!(asked.success && records.len() == 1, "{asked:?}");
+                complete(&house, id);
+                outcomes[0] += 1;
+            }
+            _ => {
+                assert!(
+                    !asked.success && asked.message.contains("already finished") && records.is_empty(),
+                    "{asked:?}"
+                );
+                outcomes[1] += 1;
+            }
+        }
+    }
+    println!("{outcomes:?}");
+    leave(worker);
+}
