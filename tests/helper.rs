@@ -262,6 +262,24 @@ fn purge_runs_the_purge_unit_and_tells_its_last_words_when_it_fails() {
 }
 
 #[test]
+fn a_purge_that_is_cancelled_stops_the_purge_unit() {
+    for how in ["terminate", "kill"] {
+        let (place, mark) = (Place::new(), marker());
+        let script = format!(
+            "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; *start*) exec sleep {mark};; esac"
+        );
+        place.when("systemctl", &script);
+        let mut talk = place.talk();
+        talk.say(r#"{"verb":"purge","server":"7"}"#);
+        until("systemctl waits for the purge", || (!alive(&mark).is_empty()).then_some(()));
+        talk.say(&format!(r#"{{"cancel":"{how}"}}"#));
+        let heard = talk.rest();
+        assert_eq!((heard.ending().1, heard.ending().2), (how, "empty"), "{heard:?}");
+        assert_eq!(place.calls()[2], "systemctl --no-ask-password stop left4me-purge@7.service", "{how}");
+    }
+}
+
+#[test]
 fn what_is_no_request_gets_an_error_and_exit_64() {
     let place = Place::new();
     for bad in [

@@ -1,5 +1,7 @@
 //! systemctl and journalctl: by absolute path, in a fixed environment, on pipes.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
 
 use crate::base::Result;
@@ -7,6 +9,9 @@ use crate::base::names::InstanceName;
 pub(super) use crate::base::names::server_unit;
 use crate::process::{Outcome, Pass, Spec, Stage, Terminal};
 use crate::wire::Stream;
+
+/// How long stopping a unit that was cut short may take; one that only removes files obeys at once.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The unit that holds a server's overlay.
 pub(super) fn overlay_unit(server: &InstanceName) -> String {
@@ -30,6 +35,12 @@ pub(super) fn systemctl_with(
     observe: &mut dyn FnMut(Stream, &str) -> Pass,
 ) -> Result<Outcome> {
     stage.run(&spec("/usr/bin/systemctl", &[&["--no-ask-password"], arguments].concat()), observe)
+}
+
+/// Stops a unit whose start was cut short: systemd would go on with it though nobody waits any more.
+pub(super) fn stop_after_the_end(stage: &mut Stage, unit: &str) -> Result<Outcome> {
+    let spec = spec("/usr/bin/systemctl", &["--no-ask-password", "stop", unit]);
+    stage.run_after_the_end(&spec, STOP_PATIENCE, &mut |_, _| Pass::On)
 }
 
 /// Runs journalctl; `observe` decides on each line.

@@ -175,7 +175,7 @@ impl Verb {
 
 /// Carries the request out and tells the peer how it ended; gives the exit code and what is left.
 fn carry_out(settings: &Settings, peer: Peer, request: &HelperRequest) -> Result<(i32, Tree)> {
-    let mut stage = Stage::new(peer, settings.grace.duration())?;
+    let mut stage = Stage::new(peer, request.grace(settings.grace.duration()))?;
     let result = dispatch(&mut stage, &settings.paths.root, request);
     let tree = result.as_ref().map_or(Tree::Empty, |outcome| outcome.tree);
     Ok((stage.end(result), tree))

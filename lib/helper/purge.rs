@@ -1,10 +1,12 @@
 //! `purge N`: empties a stopped server's upper layer, through a unit that runs as the layer's owner.
 
-use super::commands::{journalctl, overlay_unit, purge_unit, server_unit, systemctl, systemctl_with};
+use super::commands::{
+    journalctl, overlay_unit, purge_unit, server_unit, stop_after_the_end, systemctl, systemctl_with,
+};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::{Outcome, Pass, Stage};
-use crate::wire::{EndedBy, Stream};
+use crate::wire::{EndedBy, Stream, Tree};
 
 /// Runs left4me-purge@N.service. When it fails, its last words follow as error lines.
 ///
@@ -33,7 +35,13 @@ pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
     }
     let unit = purge_unit(server);
     let purged = systemctl(stage, &["start", &unit])?;
-    if !purged.succeeded() && purged.ended_by == EndedBy::Exit {
+    if purged.ended_by != EndedBy::Exit {
+        // Nothing shall be removed any more.
+        let stopped = stop_after_the_end(stage, &unit)?;
+        let tree = if stopped.succeeded() { purged.tree } else { Tree::Left };
+        return Ok(Outcome { tree, ..purged });
+    }
+    if !purged.succeeded() {
         let _ = journalctl(stage, &["--quiet", "-u", &unit, "-n", "10", "-o", "cat"], &mut |_, _| {
             Pass::As(Stream::Stderr)
         })?;

@@ -116,6 +116,31 @@ impl Stage {
         if let Some(outcome) = self.pause(Duration::ZERO) {
             return Ok(outcome);
         }
+        self.climb(spec, observe, None)
+    }
+
+    /// Runs one more command after the end was asked for, to end what an earlier one has begun elsewhere. No wish ends
+    /// it, but it has only `patience`.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    pub fn run_after_the_end(
+        &mut self,
+        spec: &Spec,
+        patience: Duration,
+        observe: &mut dyn FnMut(Stream, &str) -> Pass,
+    ) -> Result<Outcome> {
+        self.climb(spec, observe, Some(Instant::now() + patience))
+    }
+
+    /// Starts the command and sees it to its end, which comes by itself, by somebody's wish, or, with a `deadline`,
+    /// then.
+    fn climb(
+        &mut self,
+        spec: &Spec,
+        observe: &mut dyn FnMut(Stream, &str) -> Pass,
+        deadline: Option<Instant>,
+    ) -> Result<Outcome> {
         let child = spawn(spec, self.cgroup.as_ref().map(|cgroup| cgroup.procs())).map_err(|error| {
             let exit =
                 if error.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::Unavailable };
@@ -129,11 +154,15 @@ impl Stage {
             running.tree.reap();
             let now = Instant::now();
             running.tick(&mut self.peer, now);
-            self.wanted.into_iter().for_each(|cancel| ladder.want(cancel));
+            let wanted = match deadline {
+                None => self.wanted,
+                Some(deadline) => (now >= deadline).then_some(Cancel::Kill),
+            };
+            wanted.into_iter().for_each(|cancel| ladder.want(cancel));
             match ladder.next(running.seen(), now) {
                 Step::Ask => running.tree.signal(spec.first_signal),
                 Step::Kill => running.tree.kill(),
-                Step::Wait(until) => self.wait(Some(&mut running), until),
+                Step::Wait(until) => self.wait(Some(&mut running), until.into_iter().chain(deadline).min()),
                 Step::Done(ended_by, tree) => {
                     running.drain(&mut self.peer, &mut self.scratch);
                     return Ok(Outcome { code: running.tree.code.unwrap_or(128 + 9), ended_by, tree });

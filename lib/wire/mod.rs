@@ -8,6 +8,7 @@ pub mod client;
 pub mod line;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,21 @@ pub enum HelperRequest {
         /// The instance.
         server: InstanceName,
     },
+}
+
+/// The longest grace of a command that only reads: there is nothing that it could bring to a good end.
+const READING_GRACE: Duration = Duration::from_secs(1);
+
+impl HelperRequest {
+    /// How long its commands have between being asked to end and being killed, where `grace` is what admins give one
+    /// that changes something.
+    #[must_use]
+    pub fn grace(&self, grace: Duration) -> Duration {
+        match self {
+            HelperRequest::Show { .. } | HelperRequest::Journal { .. } => grace.min(READING_GRACE),
+            HelperRequest::Enable { .. } | HelperRequest::Disable { .. } | HelperRequest::Purge { .. } => grace,
+        }
+    }
 }
 
 /// What the runner may be asked over its socket.
@@ -228,6 +244,15 @@ mod tests {
         let journal: HelperRequest = serde_json::from_str(r#"{"verb":"journal","server":"1","lines":5}"#).unwrap();
         assert!(matches!(journal, HelperRequest::Journal { lines: Some(5), follow: false, .. }));
         assert_eq!(serde_json::from_str::<RunnerRequest>(r#"{"verb":"install"}"#).unwrap(), RunnerRequest::Install {});
+    }
+
+    #[test]
+    fn who_only_reads_gets_a_short_grace() {
+        let grace =
+            |line: &str, seconds| parse::<HelperRequest>(line).unwrap().grace(Duration::from_secs(seconds)).as_secs();
+        assert_eq!(grace(r#"{"verb":"show","server":"1"}"#, 10), 1);
+        assert_eq!(grace(r#"{"verb":"show","server":"1"}"#, 0), 0);
+        assert_eq!(grace(r#"{"verb":"disable","server":"1"}"#, 10), 10);
     }
 
     #[test]
