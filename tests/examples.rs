@@ -1,0 +1,112 @@
+//! The scripts in examples/, run as an administrator would run them.
+#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use support::house::{House, JOB, stop};
+use support::{alive, ended, marker, until};
+
+/// Stopping server 1 takes until it is told to end; all else is done at once.
+const HELPER: &str = r#"#!/bin/bash
+read -r request <&3
+if [[ $request == *disable*'"1"'* ]]; then
+    printf '{"started":{"unit":"left4me-helper@x.service","pid":%d,"cgroup":""}}\n' $$ >&3
+    read -r cancel <&3
+    printf '{"exit":143,"ended_by":"terminate","tree":"empty"}\n' >&3
+    exit
+fi
+printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"exit":0,"ended_by":"exit","tree":"empty"}' >&3
+"#;
+
+fn example(house: &House, name: &str, args: &[&str]) -> Command {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let mut command = house.command(&script.to_string_lossy(), args);
+    let programs = Path::new(JOB).parent().unwrap().display().to_string();
+    command.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
+    command
+}
+
+fn run(house: &House, name: &str, args: &[&str]) -> (i32, String, String) {
+    let output = example(house, name, args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_script_cancels_a_job_and_one_watches_it() {
+    let house = House::new();
+    let marker = marker();
+    let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
+    let id = house.enqueue(&["install"]).to_string();
+    let mut worker = house.worker(60);
+    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+    let watching = example(&house, "watch-cancellation", &[&id]).stdout(Stdio::piped()).spawn().unwrap();
+    let (code, out, err) = run(&house, "cancel-job", &[&id, "match tonight"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains(": match tonight") && out.contains("(install-runtime): running -> cancelled"), "{out}");
+    assert!(out.contains("install ended by terminate"), "{out}");
+    let seen = watching.wait_with_output().unwrap();
+    let seen = String::from_utf8(seen.stdout).unwrap();
+    for words in
+        ["job.queued by", "job.cancelling by", "job.cancelled by", ": match tonight", "terminate\t", "finish\t"]
+    {
+        assert!(seen.contains(words), "{words}: {seen}");
+    }
+    let (code, out, err) = run(&house, "cancel-job", &[&id]);
+    assert_eq!((code, out.starts_with("already finished")), (0, true), "{out}{err}");
+    assert_eq!(run(&house, "cancel-job", &["999"]).0, 3);
+    stop(&worker, Signal::SIGTERM);
+    assert_eq!(ended(&mut worker), 0);
+}
+
+#[test]
+fn a_script_cancels_one_task_of_an_update_with_and_without_what_depends_on_it() {
+    let house = House::with_servers(2);
+    let _helper = house.helper(HELPER);
+    let _runner = house.runner("#!/bin/sh\nexit 5\n");
+    house.db().connection().execute_batch("UPDATE servers SET desired_state = 'running'").unwrap();
+    let mut worker = house.worker(60);
+    let cases = [
+        (
+            &[][..],
+            [
+                "stop 1: cancelled",
+                "stop 2: succeeded",
+                "install-runtime -: skipped",
+                "start-if-ran 1: skipped",
+                "start-if-ran 2: succeeded",
+            ],
+        ),
+        (
+            &["--no-cascade"][..],
+            [
+                "stop 1: cancelled",
+                "stop 2: succeeded",
+                "install-runtime -: failed",
+                "start-if-ran 1: succeeded",
+                "start-if-ran 2: succeeded",
+            ],
+        ),
+    ];
+    for (option, states) in cases {
+        let id = house.enqueue(&["update"]);
+        until("the stop of server 1 runs", || {
+            let job = house.show(id);
+            let asked =
+                job["runners"].as_array().unwrap().iter().any(|one| one["verb"] == "disable" && one["pid"].is_i64());
+            asked.then_some(())
+        });
+        let id = id.to_string();
+        let (code, out, err) = run(&house, "cancel-task", &[option, &[id.as_str(), "stop", "1"]].concat());
+        assert_eq!(code, 0, "{out}{err}");
+        let told: Vec<&str> = out.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect();
+        assert_eq!(told, states, "{out}{err}");
+    }
+    assert_eq!(run(&house, "cancel-task", &["1", "format-disk"]).0, 3);
+    stop(&worker, Signal::SIGTERM);
+    assert_eq!(ended(&mut worker), 0);
+}
