@@ -1,10 +1,10 @@
 //! Waking on another process's commit, without polling and without a read transaction.
 //!
 //! A commit appends to the -wal file: inotify tells of that within microseconds and costs nothing while nobody writes.
-//! It may come before the commit is visible (SQLite writes, then syncs, then publishes), so `PRAGMA data_version`
-//! decides, asked again with growing pauses until it moved or the write turned out to be none of a commit. A slow
-//! safety poll covers what inotify cannot see: a replaced file, a file system without it. docs/development.md has the
-//! measurements.
+//! It comes before the commit is visible (SQLite writes, then syncs, then publishes), so `PRAGMA data_version` decides,
+//! asked again with growing pauses. A version that has moved does not end that: it may have moved for the commit before
+//! the one that inotify told of. A slow safety poll covers what inotify cannot see: a replaced file, a file system
+//! without it. docs/development.md has the measurements.
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::db::error::in_file;
 /// Without a word from inotify, the version is asked this often.
 const SAFETY: Duration = Duration::from_secs(1);
 
-/// The pauses after a write that has not become a commit yet.
+/// The pauses, in milliseconds, in which a write becomes a visible commit.
 const SETTLE: [u64; 8] = [0, 1, 1, 2, 4, 8, 16, 32];
 
 /// Watches one database file for commits of others (and of this process's other connections).
@@ -28,6 +28,8 @@ pub struct Watch {
     connection: Connection,
     inotify: Option<Inotify>,
     seen: i64,
+    /// How many of the pauses are over since inotify told of a write.
+    settled: usize,
 }
 
 impl Watch {
@@ -43,14 +45,20 @@ impl Watch {
             .map_err(|error| in_file(path, &error))?;
         // The first read opens the -wal file, so that there is something to watch.
         let seen = version(&connection).map_err(|error| in_file(path, &error))?;
-        Ok(Self { connection, inotify: watch_wal(path), seen })
+        Ok(Self { connection, inotify: watch_wal(path), seen, settled: 0 })
     }
 
     /// The descriptor that becomes readable when something was written; for a caller with a poll loop of its own, which
-    /// then calls [`Watch::moved`]. `None` where inotify is not to be had.
+    /// then calls [`Watch::look`]. `None` where inotify is not to be had.
     #[must_use]
     pub fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.inotify.as_ref().map(|inotify| inotify.as_fd())
+    }
+
+    /// For a caller with a poll loop of its own: after so long it calls [`Watch::look`] though nothing was told.
+    #[must_use]
+    pub fn due(&self) -> Duration {
+        SETTLE.get(self.settled).map_or(SAFETY, |&pause| Duration::from_millis(pause))
     }
 
     /// Waits until something was committed, at most until `deadline`. False when the time ran out.
@@ -59,68 +67,42 @@ impl Watch {
     /// 69 when the file cannot be read any more.
     pub fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
         loop {
-            if self.moved()? {
+            if self.look()? {
                 return Ok(true);
             }
-            let left = match deadline {
-                Some(deadline) => deadline.saturating_duration_since(Instant::now()),
-                None => SAFETY,
-            };
+            let left = deadline.map_or(SAFETY, |deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Ok(false);
             }
-            if self.sleep(left.min(SAFETY)) && self.settle()? {
-                return Ok(true);
-            }
+            self.sleep(left.min(self.due()));
         }
     }
 
-    /// Whether something was committed since the last time this said so.
+    /// Takes in what inotify told. Whether something was committed since the last time this said so.
     ///
     /// # Errors
     /// 69 when the file cannot be read any more.
-    pub fn moved(&mut self) -> Result<bool> {
-        self.drain();
+    pub fn look(&mut self) -> Result<bool> {
+        self.settled = if self.drain() { 0 } else { SETTLE.len().min(self.settled + 1) };
         let now = version(&self.connection)?;
         Ok(std::mem::replace(&mut self.seen, now) != now)
     }
 
-    /// For a caller with a poll loop of its own, after a wake: takes in what inotify told, and waits, some milliseconds at
-    /// the most, for a write to become a visible commit. Whether something was committed.
-    ///
-    /// # Errors
-    /// 69 when the file cannot be read any more.
-    pub fn settled(&mut self) -> Result<bool> {
-        if self.sleep(Duration::ZERO) { self.settle() } else { self.moved() }
+    /// Sleeps until inotify says something or the time is over.
+    fn sleep(&self, time: Duration) {
+        let mut fds = Vec::from_iter(self.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        // Woken early by a signal is no harm.
+        nix::poll::poll(&mut fds, timeout(time)).ok();
     }
 
-    /// After a write: true as soon as it has become a visible commit.
-    fn settle(&mut self) -> Result<bool> {
-        for pause in SETTLE {
-            if pause > 0 {
-                self.sleep(Duration::from_millis(pause));
-            }
-            if self.moved()? {
-                return Ok(true);
-            }
+    /// Takes in what inotify told. Whether it told anything.
+    fn drain(&self) -> bool {
+        let Some(inotify) = &self.inotify else { return false };
+        let mut told = false;
+        while inotify.read_events().is_ok_and(|events| !events.is_empty()) {
+            told = true;
         }
-        Ok(false)
-    }
-
-    /// Sleeps until inotify says something (true) or the time is over (false).
-    fn sleep(&self, time: Duration) -> bool {
-        let Some(inotify) = &self.inotify else {
-            nix::poll::poll(&mut [], timeout(time)).ok();
-            return false;
-        };
-        let mut fds = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
-        nix::poll::poll(&mut fds, timeout(time)).is_ok_and(|ready| ready > 0)
-    }
-
-    fn drain(&self) {
-        if let Some(inotify) = &self.inotify {
-            while inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
-        }
+        told
     }
 }
 

@@ -15,9 +15,6 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::base::{Error, Result, notify};
 use crate::db::watch::Watch;
 
-/// Without a socket, and should inotify fail, the queue is looked at this often.
-const SAFETY: Duration = Duration::from_secs(1);
-
 /// Why [`Wake::wait`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -134,14 +131,15 @@ impl Wake {
         fds.extend(self.heard().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.watch.as_ref().and_then(Watch::descriptor).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // Rounded up, so that the last wait before a deadline does not spin.
-        let ms = if self.socket.is_none() { time.min(SAFETY) } else { time }.as_millis() + 1;
+        let watch = self.watch.as_ref().map_or(time, |watch| watch.due().min(time));
+        let ms = watch.as_millis() + 1;
         match poll(&mut fds, PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(io(error)),
         }
         self.drain();
         if let Some(watch) = &mut self.watch {
-            watch.settled()?;
+            watch.look()?;
         }
         let told_to_stop = self.signals.read_signal().map_err(io)?.is_some();
         Ok(if told_to_stop { Event::Stop } else { Event::Work })
