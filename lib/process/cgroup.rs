@@ -117,6 +117,25 @@ impl UnitGroup {
         Some(Self { directory: tree.point.join(unit.strip_prefix("/").ok()?) })
     }
 
+    /// The groups of all units whose names begin so, wherever in the slices.
+    #[must_use]
+    pub fn all(begin: &str) -> Vec<Self> {
+        let tree = mounts::all().ok().and_then(|all| all.into_iter().find(|mount| mount.kind == "cgroup2"));
+        let (mut found, mut slices) = (Vec::new(), Vec::from_iter(tree.map(|tree| tree.point)));
+        while let Some(slice) = slices.pop() {
+            for entry in std::fs::read_dir(slice).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                if name.ends_with(".slice") {
+                    slices.push(entry.path());
+                } else if name.starts_with(begin) && name.ends_with(".service") {
+                    found.push(Self { directory: entry.path() });
+                }
+            }
+        }
+        found
+    }
+
     /// Whether a process is in it or below it.
     #[must_use]
     pub fn is_populated(&self) -> bool {

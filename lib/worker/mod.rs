@@ -17,7 +17,7 @@ use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, users}
 use crate::cancel;
 use crate::cancel::cleaner::{self, CleanUp, Report};
 use crate::cancel::tracker::{Act, Tracker};
-use crate::db::{Db, cancellations, jobs, queue};
+use crate::db::{Db, cancellations, jobs, queue, runners};
 use crate::host::instance;
 use crate::host::units::Observed;
 use crate::queue::hands::{Connections, Hands, Places};
@@ -152,7 +152,7 @@ struct Worker {
     grace: Duration,
     told: Option<Instant>,
     /// Processes that would not die, and hold what they work on.
-    held: usize,
+    held: bool,
 }
 
 /// How far the worker is in leaving because it was told to.
@@ -185,7 +185,7 @@ impl Worker {
             idle: Duration::from_secs(cli.idle_seconds.into()),
             grace: cli.grace.duration(),
             told: None,
-            held: 0,
+            held: false,
         };
         Ok((worker, writer))
     }
@@ -227,7 +227,7 @@ impl Worker {
             if self.tracker.has_news() {
                 wait = Duration::ZERO;
             }
-            if self.held > 0 {
+            if self.held {
                 wait = wait.min(STATUS_PAUSE);
             }
             if let Stopping::Ending { deadline, killed } = stopping {
@@ -241,7 +241,6 @@ impl Worker {
                 wait = wait.min(left);
             }
             if wake.wait(wait)? == Event::Stop {
-                wake.leave_pokes();
                 stopping = self.stop(stopping);
             }
         }
@@ -265,13 +264,14 @@ impl Worker {
             if !something {
                 return Ok(());
             }
-            self.held = recover::release(&mut self.db)?;
+            recover::release(&mut self.db)?;
             let now = clock::now_ms();
             let mut tracker = self.tracker.clone();
             let outcome = self
                 .engine
                 .turn(&mut self.db, stopping, now, |tx, live, outcome| tracker.attend(tx, live, outcome, now))?;
             self.tracker = tracker;
+            self.held = !runners::left(self.db.connection())?.is_empty();
             self.act();
             for (job, state) in &outcome.finished {
                 tracing::info!(job_id = job.0, "job {job} {state}");

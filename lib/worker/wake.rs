@@ -30,7 +30,8 @@ pub struct Wake {
     watch: Option<Watch>,
     signals: SignalFd,
     bell: Arc<EventFd>,
-    /// Whether pokes are left in the socket.
+    /// Pokes are left in the socket: a worker that was told to stop claims nothing more. systemd, which holds the socket
+    /// too, starts the next one for them.
     deaf: bool,
     /// The socket's path, when it is ours to remove.
     bound: Option<PathBuf>,
@@ -104,12 +105,6 @@ impl Wake {
         Bell(Arc::clone(&self.bell))
     }
 
-    /// Leaves pokes in the socket from now on: for a worker that claims nothing more. systemd, which holds the socket too,
-    /// starts the next one for them.
-    pub fn leave_pokes(&mut self) {
-        self.deaf = true;
-    }
-
     /// Whether a poke is in the socket.
     #[must_use]
     pub fn is_pending(&self) -> bool {
@@ -137,11 +132,13 @@ impl Wake {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(io(error)),
         }
+        // The signal first: a poke that came with it is for the next worker.
+        let told_to_stop = self.signals.read_signal().map_err(io)?.is_some();
+        self.deaf |= told_to_stop;
         self.drain();
         if let Some(watch) = &mut self.watch {
             watch.look()?;
         }
-        let told_to_stop = self.signals.read_signal().map_err(io)?.is_some();
         Ok(if told_to_stop { Event::Stop } else { Event::Work })
     }
 

@@ -1,0 +1,346 @@
+//! A model of queue, poke, idle exit, claim, cancel, crash and recovery, explored in full by stateright. It is worth
+//! what it mirrors; who changes a right-hand side looks at the left.
+//!
+//! | in the model | in the code |
+//! |---|---|
+//! | `Enqueue`, `Poke`, `ClientDies` | `enqueue`, then `poke` of queue/enqueue.rs; between them a client may die |
+//! | `Cancel`, `CancelPoke`, `RequesterDies` | `request` of cancel/request.rs (`jobs::cancel_queued`, `jobs::set_cancelling`), then `poke` |
+//! | `Pause`, `Resume`, `ResumePoke` | cli/control.rs |
+//! | `State::poke` | the datagrams in worker.sock: the kernel keeps them while nobody reads (`FlushPending=no`) |
+//! | `Start`, `Worker::restart` | left4me-worker.socket; `Restart=on-failure` of left4me-worker.service |
+//! | `PollerPokes` | `wake_worker` of poller/mod.rs |
+//! | `At::Open` to `At::Mend` | `serve` of worker/mod.rs: `Wake::open`, `lock::take`, `recover`, `wait_for_the_dead`, `lose`, `cancel::recover` |
+//! | `At::Turn` to `At::Leave`, `Wake`, `IdleTime` | `Worker::work` and `Wake::wait`: turn, `is_pending`, `has_claimable`, poll, the signal, drain |
+//! | `turn`, `finish`, `pick`, `claim` | `Worker::turn`; `Engine::turn`, `finish_jobs`, `begin` of queue/turn.rs; `claim` of queue/claim.rs |
+//! | `World::startable` | domain/schedule.rs itself |
+//! | `attend`, `conclude`, `Report` | `Tracker::open`, `settle`, `conclude` of cancel/tracker.rs; cancel/cleaner.rs |
+//! | `Connect`, `EndsByItself`, `EndsAsTold` | a task's thread: `ask` and `Connections::keep` of queue/hands.rs, then `Log::ended` |
+//! | `Row`, `Trace` | `runner_began`, `runner_started`, `runner_ended` of queue/log.rs |
+//! | `Kill9`, `OrphanEnds` | the worker dies, its connections close, runner and helper climb the ladder |
+//! | `WillNotDie`, `Row::Held` | `tree = 'left'`: `jobs::held_candidates`, `recover::release` |
+//! | `State::set` | each guarded UPDATE of lib/db/jobs.rs |
+//!
+//! A transaction is one step, since SQLite lets one writer in at a time. Time is left out: whatever a clock would
+//! bring about may happen or not, and nothing relies on it. So the worker's looks every second and half a watchdog,
+//! which would mend a lost wake-up late, are not there (but for the one that finds dead at last what would not die),
+//! and the poller comes only where nobody else can know: when a client died before its poke, or when a worker that
+//! had heard the poke was told to stop. Taken for granted: a command that is told to end has ended before patience
+//! does, or is one that will not die and is told as such; and a command's row is committed when it begins
+//! (`commands_leave_a_trace_first`; really a moment later,
+//! and so recovery waits for every runner there is). Left out: cancelling single tasks, --force, a database
+//! that cannot be written, a reboot.
+//!
+//! No run goes on for ever: [`count_and_see_it_end`] finds no circle. So it is enough to look, for what must happen at
+//! last, at the states in which nothing is bound to happen any more. stateright's own `eventually` is not needed; it
+//! overlooks cases where paths join.
+
+#[path = "model/moves.rs"]
+mod moves;
+#[path = "model/rules.rs"]
+mod rules;
+#[path = "model/state.rs"]
+mod state;
+#[path = "model/steps.rs"]
+mod steps;
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::Instant;
+
+use left4me::domain::job::JobState::{Cancelled, Cancelling, Failed, Running, Succeeded};
+use stateright::{Checker as _, HasDiscoveries, Model, Property};
+
+use moves::Action;
+use rules::{Rules, Spec, World};
+use state::{At, Budget, Command, HAND, Job, Record, State, UNIT, each};
+use steps::busy;
+
+const NO_LOST_WAKE_UP: &str = "no wake-up is lost";
+const NOBODY_LEFT_BEHIND: &str = "no job is left behind";
+const NO_DOUBLE_RUN: &str = "no command runs twice";
+const NO_CONFLICT: &str = "no two that conflict run at once";
+const TERMINAL_IS_FINAL: &str = "no terminal state is left";
+const NEVER_BEGINS: &str = "what has its end never begins";
+const ANSWERED: &str = "every cancel request is answered";
+const AGREES: &str = "record and end agree";
+const REALLY_GONE: &str = "nothing of a cancelled job runs";
+
+impl Model for World {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        vec![State::new(self.budget)]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        self.forced(state, actions);
+        self.free(state, actions);
+    }
+
+    fn next_state(&self, state: &State, action: Action) -> Option<State> {
+        let mut next = *state;
+        self.apply(&mut next, action);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let witnesses = witnesses().into_iter().filter(|witness| self.witnesses.contains(&witness.name));
+        promises().into_iter().chain(witnesses).collect()
+    }
+}
+
+/// What holds in every state; of some, in every state in which nothing is bound to happen any more.
+fn promises() -> Vec<Property<World>> {
+    let always = Property::<World>::always;
+    vec![
+        always(NO_LOST_WAKE_UP, |world, s| {
+            let has_room = busy(s, u8::MAX) < world.slots;
+            let held = s.mask(|job| job.undying);
+            s.paused || !has_room || world.may_start(s, held) == 0 || !world.is_quiet(s)
+        }),
+        always(NOBODY_LEFT_BEHIND, |world, s| {
+            let is_served = |job: usize| s.jobs[job].command == Command::Running && s.owner(job).is_some();
+            each(s.mask(|job| job.is(Running))).all(is_served) || !world.is_quiet(s)
+        }),
+        always(NO_DOUBLE_RUN, |_, s| !s.wrong.ran_twice),
+        always(NO_CONFLICT, |world, s| {
+            let working = s.mask(Job::works);
+            each(working).all(|one| each(working).all(|other| one == other || !world.conflict(one, other)))
+        }),
+        always(TERMINAL_IS_FINAL, |_, s| !s.wrong.left_a_terminal_state),
+        always(NEVER_BEGINS, |_, s| !s.wrong.began_after_its_end),
+        always(ANSWERED, |world, s| {
+            !s.jobs.iter().any(|job| job.record == Record::Live || job.is(Cancelling)) || !world.is_quiet(s)
+        }),
+        always(AGREES, |_, s| {
+            s.jobs.iter().all(|job| match job.record {
+                Record::None => !job.is(Cancelling) && !job.is(Cancelled),
+                Record::Live => job.is(Cancelling),
+                Record::BeforeExecution | Record::Completed | Record::Failed => job.is(Cancelled),
+            })
+        }),
+        // What would not die is named by its record.
+        always(REALLY_GONE, |_, s| {
+            let is_gone = |job: &Job| !job.has_command() && (!job.undying || job.record == Record::Failed);
+            s.jobs.iter().all(|job| !job.is(Cancelled) || is_gone(job))
+        }),
+    ]
+}
+
+/// What must happen in some run, so that the promises are about something.
+fn witnesses() -> Vec<Property<World>> {
+    let some = Property::<World>::sometimes;
+    vec![
+        some("all ends well", |world, s| (0..world.specs.len()).all(|job| s.jobs[job].is(Succeeded))),
+        some("two at once", |_, s| s.mask(|job| job.command == Command::Running).count_ones() == 2),
+        some("cancelled in the queue", |_, s| s.jobs.iter().any(|job| job.record == Record::BeforeExecution)),
+        some("cancelled while it runs", |_, s| {
+            s.jobs.iter().any(|job| job.begun != 0 && job.record == Record::Completed)
+        }),
+        some("cancelled by the next worker", |_, s| {
+            s.workers[UNIT].at == At::Mend && s.jobs.iter().any(|job| job.is(Cancelling))
+        }),
+        some("failed by the next worker", |_, s| {
+            s.workers[UNIT].at == At::Mend && s.jobs.iter().any(|job| job.is(Failed))
+        }),
+        some("a poke finds nobody", |_, s| s.poke && s.workers[UNIT].at == At::Down),
+        some("a stopped worker leaves a poke", |_, s| {
+            s.poke && s.workers[UNIT].at == At::Leave && s.workers[UNIT].stopping
+        }),
+        some("a cancellation names what will not die", |_, s| s.jobs.iter().any(|job| job.record == Record::Failed)),
+        some("what would not die holds the next job", |world, s| {
+            s.jobs[0].undying && s.queued() == 0b10 && world.is_quiet(s)
+        }),
+        some("a second worker is refused", |_, s| s.workers[UNIT].restart && s.workers[HAND].jobs != 0),
+        some("paused with a queue", |world, s| s.paused && s.queued() != 0 && world.is_quiet(s)),
+    ]
+}
+
+const ONE: Spec = Spec { servers: &[1], tasks: 1 };
+const ONE_TWICE: Spec = Spec { servers: &[1], tasks: 2 };
+const TWO: Spec = Spec { servers: &[2], tasks: 1 };
+const ALONE: Spec = Spec { servers: &[], tasks: 1 };
+const NOTHING_GOES_WRONG: Budget =
+    Budget { cancels: 0, crashes: 0, sigterms: 0, deaths: 0, undying: 0, pauses: 0, by_hand: 0 };
+
+/// Two servers side by side, and between them a job that runs alone.
+fn three_jobs() -> World {
+    let budget = Budget { cancels: 1, crashes: 1, deaths: 1, ..NOTHING_GOES_WRONG };
+    let witnesses = &["all ends well", "two at once", "cancelled in the queue", "a poke finds nobody"];
+    World::new(&[ONE, ALONE, TWO], 2, budget, witnesses)
+}
+
+/// One server, one slot, a job of two tasks; workers are killed.
+fn one_slot() -> World {
+    let budget = Budget { cancels: 2, crashes: 2, deaths: 1, ..NOTHING_GOES_WRONG };
+    let witnesses =
+        &["all ends well", "cancelled while it runs", "cancelled by the next worker", "failed by the next worker"];
+    World::new(&[ONE_TWICE, ONE], 1, budget, witnesses)
+}
+
+/// The same, and a worker is told to stop.
+fn stopped() -> World {
+    let budget = Budget { cancels: 1, crashes: 1, sigterms: 1, deaths: 1, ..NOTHING_GOES_WRONG };
+    World::new(&[ONE_TWICE, ONE], 1, budget, &["all ends well", "a stopped worker leaves a poke"])
+}
+
+/// A second worker in the foreground.
+fn by_hand() -> World {
+    let budget = Budget { cancels: 1, crashes: 1, deaths: 1, by_hand: 1, ..NOTHING_GOES_WRONG };
+    World::new(&[ONE, ONE], 2, budget, &["all ends well", "cancelled while it runs", "a second worker is refused"])
+}
+
+/// A process that nothing ends.
+fn undying() -> World {
+    let budget = Budget { cancels: 1, crashes: 1, undying: 1, ..NOTHING_GOES_WRONG };
+    let witnesses = &["a cancellation names what will not die", "what would not die holds the next job"];
+    World::new(&[ONE, ONE, TWO], 2, budget, witnesses)
+}
+
+/// Claiming is paused and resumed.
+fn paused() -> World {
+    let budget = Budget { cancels: 1, crashes: 1, pauses: 1, ..NOTHING_GOES_WRONG };
+    World::new(&[ONE, TWO], 1, budget, &["all ends well", "paused with a queue"])
+}
+
+/// Explores all of it.
+fn holds(name: &str, world: &World) {
+    let begin = Instant::now();
+    let checker = world.clone().checker().threads(2).spawn_bfs().join();
+    let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
+    println!("{name}: {states} states, {steps} steps, {depth} deep, {:.1} s", begin.elapsed().as_secs_f64());
+    checker.assert_properties();
+    assert_eq!(count_and_see_it_end(world), states, "not all was explored");
+    println!("{name}: no circle, {:.1} s in all", begin.elapsed().as_secs_f64());
+}
+
+/// Goes through all states once more, depth first and without stateright, and looks for a run that comes back to where
+/// it was. Gives their number.
+fn count_and_see_it_end(world: &World) -> usize {
+    let print = |state: &State| {
+        let mut hasher = DefaultHasher::new();
+        state.hash(&mut hasher);
+        hasher.finish()
+    };
+    let steps = |state: &State| {
+        let mut actions = Vec::new();
+        world.actions(state, &mut actions);
+        actions
+    };
+    let first = State::new(world.budget);
+    // Whether the run that is being followed has come through the state.
+    let mut known = HashMap::from([(print(&first), true)]);
+    let mut run = vec![(first, steps(&first))];
+    while let Some((state, actions)) = run.last_mut() {
+        let Some(action) = actions.pop() else {
+            known.insert(print(state), false);
+            run.pop();
+            continue;
+        };
+        let mut next = *state;
+        world.apply(&mut next, action);
+        let is_on_the_way = known.get(&print(&next)).copied();
+        assert_ne!(is_on_the_way, Some(true), "a run goes on for ever: {action:?} leads back to {next:?}");
+        if is_on_the_way.is_none() {
+            known.insert(print(&next), true);
+            run.push((next, steps(&next)));
+        }
+    }
+    known.len()
+}
+
+#[test]
+fn three_jobs_keep_all_promises() {
+    holds("three jobs", &three_jobs());
+}
+
+#[test]
+fn one_slot_keeps_all_promises() {
+    holds("one slot", &one_slot());
+}
+
+#[test]
+fn a_stop_keeps_all_promises() {
+    holds("stopped", &stopped());
+}
+
+#[test]
+fn a_second_worker_keeps_all_promises() {
+    holds("by hand", &by_hand());
+}
+
+#[test]
+fn what_will_not_die_keeps_all_promises() {
+    holds("undying", &undying());
+}
+
+#[test]
+fn a_pause_keeps_all_promises() {
+    holds("paused", &paused());
+}
+
+/// This look saves a start of systemd's and no more: while the socket keeps what nobody reads, nothing depends on it.
+#[test]
+fn the_look_at_the_socket_before_leaving_is_not_what_the_promises_rest_on() {
+    let rules = Rules { looks_at_the_socket_before_leaving: false, ..Rules::TRUE };
+    holds("three jobs, without a look at the socket", &three_jobs().with(rules));
+}
+
+/// With a rule broken, the promise is not kept: so it is the rule that keeps it.
+fn breaks(world: &World, rules: Rules, promise: &'static str) {
+    let begin = Instant::now();
+    let finish = HasDiscoveries::AllOf([promise].into());
+    let checker = world.with(rules).checker().finish_when(finish).spawn_bfs().join();
+    let Some(path) = checker.discovery(promise) else {
+        panic!("it is kept all the same; what is not: {:?}", checker.discoveries().keys());
+    };
+    let (states, seconds) = (checker.unique_state_count(), begin.elapsed().as_secs_f64());
+    println!("{promise}: not any more, after {states} states, {seconds:.1} s");
+    for (state, action) in path.into_vec() {
+        match action {
+            Some(Action::Step(at)) => println!("    worker {at}: {:?}", state.workers[at].at),
+            Some(action) => println!("    {action:?}"),
+            None => {}
+        }
+    }
+}
+
+macro_rules! rules_that_matter {
+    ($($rule:ident in $world:ident keeps $promise:ident;)*) => {
+        mod without {
+            $(#[test]
+            fn $rule() {
+                super::breaks(&super::$world(), super::Rules { $rule: false, ..super::Rules::TRUE }, super::$promise);
+            })*
+        }
+    };
+}
+
+rules_that_matter! {
+    commits_before_it_pokes in three_jobs keeps NO_LOST_WAKE_UP;
+    cancel_of_running_pokes in one_slot keeps ANSWERED;
+    cancel_of_queued_pokes in three_jobs keeps NO_LOST_WAKE_UP;
+    cancel_is_guarded_by_running in one_slot keeps TERMINAL_IS_FINAL;
+    resume_pokes in paused keeps NO_LOST_WAKE_UP;
+    socket_keeps_pokes in three_jobs keeps NO_LOST_WAKE_UP;
+    restarts_on_failure in three_jobs keeps NOBODY_LEFT_BEHIND;
+    poller_pokes in three_jobs keeps NO_LOST_WAKE_UP;
+    drains_before_it_looks in three_jobs keeps NO_LOST_WAKE_UP;
+    stopping_leaves_pokes in stopped keeps NO_LOST_WAKE_UP;
+    takes_the_lock in by_hand keeps NO_CONFLICT;
+    looks_at_the_queue_before_leaving in undying keeps NO_LOST_WAKE_UP;
+    looks_for_cancellations_without_room in one_slot keeps ANSWERED;
+    claim_is_guarded_by_queued in three_jobs keeps NEVER_BEGINS;
+    claim_asks_the_schedule in three_jobs keeps NO_CONFLICT;
+    the_undying_hold_their_target in undying keeps NO_CONFLICT;
+    finish_is_guarded_by_running in one_slot keeps AGREES;
+    cancelled_jobs_begin_nothing in one_slot keeps REALLY_GONE;
+    cancel_waits_for_the_ends in one_slot keeps REALLY_GONE;
+    late_connections_are_told in one_slot keeps ANSWERED;
+    running_becomes_failed in one_slot keeps NO_DOUBLE_RUN;
+    waits_for_the_dead in one_slot keeps NO_CONFLICT;
+    rows_are_lost_after_the_wait in one_slot keeps NO_CONFLICT;
+    recovery_finishes_records in one_slot keeps AGREES;
+    commands_leave_a_trace_first in one_slot keeps NO_CONFLICT;
+}

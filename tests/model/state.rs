@@ -1,0 +1,263 @@
+//! What there is at one moment: the database, the socket, systemd's unit, the workers, the commands.
+
+use left4me::domain::job::JobState;
+
+/// How many jobs a world has at most.
+pub const JOBS: usize = 3;
+/// The worker that systemd starts.
+pub const UNIT: usize = 0;
+/// The worker that somebody starts by hand.
+pub const HAND: usize = 1;
+
+/// The client that enqueues a job: its commit and its poke are two steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Client {
+    Absent,
+    /// Only with a broken rule: it has poked and not committed yet.
+    Hasty,
+    Committed,
+    Gone,
+}
+
+/// What serves the task of a job that is under way: a thread of the worker, and the command behind its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    None,
+    /// The task is running in the database; its thread has no connection yet.
+    Spawned,
+    Running,
+    /// It was told to end, and climbs down the ladder.
+    Ending,
+    /// Its worker has died, and so its connection has closed: it is ending, and nobody hears of it.
+    Orphan,
+    /// It has ended; the worker has not written it down yet.
+    News {
+        ok: bool,
+    },
+}
+
+/// The row in `runners`, with the control group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Row {
+    None,
+    Open,
+    /// tree = 'left': processes that would not die.
+    Held,
+}
+
+/// The row in `cancellations`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Record {
+    None,
+    Live,
+    /// In the request's own transaction.
+    BeforeExecution,
+    Completed,
+    Failed,
+}
+
+/// How far the worker is with a cancellation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    None,
+    Terminating,
+    Checking,
+    Reported,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Job {
+    pub client: Client,
+    pub state: Option<JobState>,
+    /// Tasks that have ended, and whether one of them failed.
+    pub ended: u8,
+    pub failed: bool,
+    pub command: Command,
+    pub row: Row,
+    /// A process of it would not die.
+    pub undying: bool,
+    /// Tasks whose command has begun, a bit each.
+    pub begun: u8,
+    pub record: Record,
+    pub phase: Phase,
+    /// Requests to cancel it that are committed and have not poked yet.
+    pub owed: u8,
+    /// Only with a broken rule: a requester has seen it running and has not written yet.
+    pub seen_running: bool,
+}
+
+/// Where a worker is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum At {
+    Down,
+    Open,
+    Lock,
+    Recover,
+    /// Waiting for the commands of these jobs.
+    Dead(u8),
+    Lose(u8),
+    Mend,
+    Turn,
+    /// Only with a broken rule: candidates are read, and not claimed yet.
+    Claim(u8),
+    /// Only with a broken rule: pokes are read after the look at the queue.
+    LateDrain,
+    Socket,
+    Queue,
+    Leave,
+    Wait,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Worker {
+    pub at: At,
+    /// Its jobs, a bit each.
+    pub jobs: u8,
+    pub bell: bool,
+    /// SIGTERM is pending.
+    pub signal: bool,
+    pub stopping: bool,
+    /// It has been idle for long.
+    pub idle: bool,
+    /// By hand: somebody has committed.
+    pub watch: bool,
+    /// systemd will restart it.
+    pub restart: bool,
+}
+
+impl Worker {
+    pub const DOWN: Self = Self {
+        at: At::Down,
+        jobs: 0,
+        bell: false,
+        signal: false,
+        stopping: false,
+        idle: false,
+        watch: false,
+        restart: false,
+    };
+
+    pub fn holds_lock(&self) -> bool {
+        !matches!(self.at, At::Down | At::Open | At::Lock)
+    }
+}
+
+/// How often each may still happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Budget {
+    pub cancels: u8,
+    pub crashes: u8,
+    pub sigterms: u8,
+    /// Clients that die between commit and poke.
+    pub deaths: u8,
+    pub undying: u8,
+    pub pauses: u8,
+    pub by_hand: u8,
+}
+
+/// What must never have happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Wrongs {
+    pub left_a_terminal_state: bool,
+    pub ran_twice: bool,
+    pub began_after_its_end: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    pub jobs: [Job; JOBS],
+    pub workers: [Worker; 2],
+    /// A datagram is in the socket.
+    pub poke: bool,
+    pub paused: bool,
+    pub resume_owed: bool,
+    /// Somebody wrote, and nobody was told or will look: only the poller mends that.
+    pub unsaid: bool,
+    pub left: Budget,
+    pub wrong: Wrongs,
+}
+
+impl Job {
+    pub fn is(&self, state: JobState) -> bool {
+        self.state == Some(state)
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.is(JobState::Running) || self.is(JobState::Cancelling)
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.state.is_some_and(JobState::is_terminal)
+    }
+
+    /// Whether a process of it is there.
+    pub fn works(&self) -> bool {
+        self.undying || self.has_command()
+    }
+
+    /// Whether a command of it is there that will be gone in time.
+    pub fn has_command(&self) -> bool {
+        matches!(self.command, Command::Running | Command::Ending | Command::Orphan)
+    }
+}
+
+impl State {
+    pub fn new(budget: Budget) -> Self {
+        let job = Job {
+            client: Client::Absent,
+            state: None,
+            ended: 0,
+            failed: false,
+            command: Command::None,
+            row: Row::None,
+            undying: false,
+            begun: 0,
+            record: Record::None,
+            phase: Phase::None,
+            owed: 0,
+            seen_running: false,
+        };
+        Self {
+            jobs: [job; JOBS],
+            workers: [Worker::DOWN; 2],
+            poke: false,
+            paused: false,
+            resume_owed: false,
+            unsaid: false,
+            left: budget,
+            wrong: Wrongs::default(),
+        }
+    }
+
+    /// The jobs of which something is true, a bit each.
+    pub fn mask(&self, is: impl Fn(&Job) -> bool) -> u8 {
+        (0..JOBS).filter(|&at| is(&self.jobs[at])).map(|at| 1 << at).sum()
+    }
+
+    pub fn queued(&self) -> u8 {
+        self.mask(|job| job.is(JobState::Queued))
+    }
+
+    pub fn owner(&self, job: usize) -> Option<usize> {
+        (0..2).find(|&at| self.workers[at].jobs & (1 << job) != 0)
+    }
+
+    pub fn lock_is_free(&self) -> bool {
+        !self.workers.iter().any(Worker::holds_lock)
+    }
+
+    /// Every write of a job's state goes through here.
+    pub fn set(&mut self, job: usize, state: JobState) {
+        let job = &mut self.jobs[job];
+        self.wrong.left_a_terminal_state |= job.is_terminal() && !job.is(state);
+        job.state = Some(state);
+        if state.is_terminal() {
+            job.phase = Phase::None;
+        }
+    }
+}
+
+/// The jobs of a mask, oldest first.
+pub fn each(mask: u8) -> impl Iterator<Item = usize> {
+    (0..JOBS).filter(move |at| mask & (1 << at) != 0)
+}
