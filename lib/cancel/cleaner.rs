@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::base::failpoint;
 use crate::base::names::{CancellationId, ServerId};
-use crate::cancel::told;
 use crate::db::runners::Runner;
 use crate::host::instance;
 use crate::host::units::Observed;
@@ -69,7 +68,7 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> Report {
         (left, looks.into_iter().filter_map(|look| look.join().ok()).collect::<Vec<_>>())
     });
     failpoint::hit("cancel.verified");
-    let mut wrong: Vec<String> = left.iter().map(|runner| told::left(runner)).collect();
+    let mut wrong: Vec<String> = left.iter().map(|runner| runner.undying()).collect();
     let unknown = observed.iter().filter(|(_, seen)| !seen.is_known());
     wrong.extend(unknown.map(|(server, _)| format!("systemd did not say what server {server} is now")));
     let seen: Vec<String> =

@@ -29,21 +29,11 @@ pub fn settled(fates: &[Fate]) -> String {
     }
 }
 
-/// A command whose processes would not die.
-pub fn left(runner: &Runner) -> String {
-    let unit = runner.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("its command");
-    let pid = runner.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
-    format!("{unit} ({} of task {}{pid}) has a process that would not die", runner.verb, runner.task_id)
-}
-
 /// What did not go well with the end of a command.
 pub fn trouble(runner: &Runner) -> Option<String> {
     match (runner.ended_by.as_deref(), runner.tree.as_deref()) {
-        (_, Some("left")) => Some(left(runner)),
-        (Some("lost"), None) => {
-            let unit = runner.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("its command");
-            Some(format!("{unit} ({} of task {}) did not say how it ended", runner.verb, runner.task_id))
-        }
+        (_, Some("left")) => Some(runner.undying()),
+        (Some("lost"), None) => Some(format!("{} did not say how it ended", runner.words())),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@ use crate::base::table::Table;
 use crate::base::{Result, clock, output};
 use crate::cli::Context;
 use crate::db::jobs::{self, Filter, Job};
-use crate::db::{queue, servers};
+use crate::db::{queue, runners, servers};
 use crate::domain::job::JobState;
 
 /// List jobs, the newest first
@@ -34,10 +34,10 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
-    let (jobs, pause) = context.db.read(|tx| {
+    let (jobs, pause, undying) = context.db.read(|tx| {
         let server = args.server.as_ref().map(|name| servers::find(tx, name)).transpose()?.map(|server| server.id);
         let filter = Filter { server, states: args.states.clone(), limit: args.limit, offset: 0 };
-        Ok((jobs::list(tx, &filter)?, queue::pause(tx)?))
+        Ok((jobs::list(tx, &filter)?, queue::pause(tx)?, runners::left(tx)?))
     })?;
     if args.json {
         output::json(&jobs)?;
@@ -46,6 +46,9 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     if let Some(pause) = pause {
         let why = pause.reason.map_or_else(String::new, |reason| format!(": {reason}"));
         eprintln!("the queue is paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
+    }
+    for runner in undying {
+        eprintln!("{}: jobs on the same wait until it is gone", runner.undying());
     }
     if jobs.is_empty() {
         eprintln!("no jobs; `left4me-job enqueue install` queues the first");

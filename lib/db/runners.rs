@@ -34,6 +34,22 @@ pub struct Runner {
     pub tree: Option<String>,
 }
 
+impl Runner {
+    /// Which one, in words: `left4me-runner@3.service (install of task 31, process 4711)`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let unit = self.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("a command");
+        let pid = self.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
+        format!("{unit} ({} of task {}{pid})", self.verb, self.task_id)
+    }
+
+    /// That it has a process which would not die.
+    #[must_use]
+    pub fn undying(&self) -> String {
+        format!("{} has a process that would not die", self.words())
+    }
+}
+
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {

@@ -7,6 +7,7 @@ use crate::base::config::PollSeconds;
 use crate::base::{Result, clock};
 use crate::db::Db;
 use crate::db::poll::{self, Orphan, Poll};
+use crate::db::runners::{self, Runner};
 use crate::db::servers::{self, Server};
 
 /// So many intervals without a look are too many; and so much time, ms: a look may have to wait.
@@ -23,15 +24,24 @@ pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Fi
         }
     };
     // What is wrong with the database, the checks before this one have said.
-    if let Ok((last, servers, orphans)) = read(path) {
+    if let Ok((last, servers, orphans, left)) = read(path) {
         findings.extend(judge(&last, &servers, &orphans, seconds, now));
+        findings.extend(left.iter().map(undying));
     }
     findings
 }
 
-fn read(path: &Path) -> Result<(Poll, Vec<Server>, Vec<Orphan>)> {
+type Found = (Poll, Vec<Server>, Vec<Orphan>, Vec<Runner>);
+
+fn read(path: &Path) -> Result<Found> {
     let mut db = Db::open_existing(path)?;
-    db.read(|tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?)))
+    db.read(|tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?, runners::left(tx)?)))
+}
+
+/// A process that would not die, and holds what it works on.
+fn undying(runner: &Runner) -> Finding {
+    let advice = "it waits in the kernel, for a disk or network file system mostly: mend that, or reboot; the queue goes on by itself then";
+    Finding::warn("process", format!("{}: jobs on the same wait", runner.undying()), advice)
 }
 
 fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32, now: i64) -> Vec<Finding> {
