@@ -282,6 +282,36 @@ fn a_finish_is_fenced_by_the_worker_that_claimed() {
 }
 
 #[test]
+fn what_a_process_that_would_not_die_works_on_is_held_until_it_is_gone() {
+    let (_dir, mut db) = fresh();
+    servers(&db, 2);
+    let undying = queue_one(&db, "stop", &[1]);
+    let (one, two) = (queue_one(&db, "stop", &[1]), queue_one(&db, "stop", &[2]));
+    let install = queue_one(&db, "install", &[]);
+    db.connection()
+        .execute_batch(&format!(
+            "UPDATE jobs SET state = 'cancelled', exit_code = 1, finished_at = 1 WHERE id = {undying};
+             INSERT INTO tasks (job_id, position, kind, server_id) VALUES ({undying}, 7, 'stop', 1);
+             INSERT INTO runners (task_id, verb, started_at, ended_at, ended_by, tree)
+                 SELECT max(id), 'disable', 1, 2, 'kill', 'left' FROM tasks;"
+        ))
+        .unwrap();
+    assert_eq!(db.write(|tx| claim(tx, "w", 9, 5)).unwrap(), [two], "server 1 is held, and so is all that runs alone");
+    db.write(|tx| left4me::db::runners::set_tree(tx, 1, false)).unwrap();
+    assert_eq!(db.write(|tx| claim(tx, "w", 9, 5)).unwrap(), [one], "{install} waits for both");
+}
+
+#[test]
+fn an_event_is_never_changed() {
+    let (_dir, db) = fresh();
+    db.connection().execute_batch("INSERT INTO events (at, kind, actor) VALUES (1, 'job.cancelled', 'anna')").unwrap();
+    for column in ["at", "kind", "actor", "detail", "reason"] {
+        let error = db.connection().execute(&format!("UPDATE events SET {column} = '9'"), []).unwrap_err();
+        assert!(error.to_string().contains("only ever added"), "{error}");
+    }
+}
+
+#[test]
 fn a_free_server_is_found_behind_a_long_queue_of_a_busy_one_and_nobody_overtakes() {
     let (_dir, mut db) = fresh();
     servers(&db, 4);

@@ -23,6 +23,7 @@ pub fn recover(db: &mut Db, places: &Places) -> Result<Vec<JobId>> {
         return Ok(Vec::new());
     }
     failpoint::hit("cancel.recovering");
+    ids.sort_unstable();
     ids.dedup();
     let mut live = Vec::new();
     for id in ids {

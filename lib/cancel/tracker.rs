@@ -349,7 +349,7 @@ impl Tracker {
         cancellations::end_step(tx, tracked.id, step, ok, &detail, now)?;
         let ended_something = step == Step::Terminate && !tracked.running.is_empty();
         let signal = ended_something.then_some(if tracked.force { "SIGKILL" } else { "SIGTERM" });
-        let duration_ms = now - tracked.since;
+        let duration_ms = (now - tracked.since).max(0);
         self.acts.push(Act::Tell(StepTold {
             job: tracked.job,
             task: tracked.task,
