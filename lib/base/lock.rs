@@ -2,8 +2,9 @@
 //! dies, however it dies.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, Write as _};
-use std::path::Path;
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -32,9 +33,7 @@ pub fn take(path: &Path, role: &str) -> Result<Lock> {
 /// # Errors
 /// 4 when another one has it still, with its pid.
 pub fn wait(path: &Path, role: &str, patience: Duration) -> Result<Lock> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!("-{role}.lock"));
-    let mut file = files::open_shared(Path::new(&name))?;
+    let mut file = files::open_shared(&file_of(path, role))?;
     let deadline = Instant::now() + patience;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -47,6 +46,33 @@ pub fn wait(path: &Path, role: &str, patience: Duration) -> Result<Lock> {
         }
         std::thread::park_timeout(LOOK);
     }
+}
+
+fn file_of(path: &Path, role: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!("-{role}.lock"));
+    PathBuf::from(name)
+}
+
+/// Whether somebody holds the lock of `role`. It is read in /proc/locks and not tried: whoever tries a lock holds it for a
+/// moment, and a worker that comes in that moment would leave. None when nobody can tell.
+#[must_use]
+pub fn is_held(path: &Path, role: &str) -> Option<bool> {
+    let inode = match fs_err::metadata(file_of(path, role)) {
+        Ok(file) => file.ino(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Some(false),
+        Err(_) => return None,
+    };
+    let locks = fs_err::read_to_string("/proc/locks").ok()?;
+    Some(locks.lines().any(|line| is_flock_on(line, inode)))
+}
+
+/// A line is `3: FLOCK  ADVISORY  WRITE 1234 08:02:10044015 0 EOF`; of one that waits, `3: -> FLOCK …`. The device is not
+/// compared: btrfs and overlayfs tell another one here than stat does.
+fn is_flock_on(line: &str, inode: u64) -> bool {
+    let mut words = line.split_whitespace().skip(1);
+    words.next() == Some("FLOCK")
+        && words.nth(3).and_then(|place| place.rsplit(':').next()).and_then(|number| number.parse().ok()) == Some(inode)
 }
 
 /// With our pid in it, for the message of whoever comes second.
@@ -65,4 +91,31 @@ fn busy(path: &Path, role: &str, mut file: File) -> Error {
         _ => String::new(),
     };
     Error::conflict(format!("another {role}{whose} serves {} already; this one leaves", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_held_from_take_to_drop_and_looking_does_not_take_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        assert_eq!(is_held(&path, "worker"), Some(false), "there is no lock file yet");
+        let lock = take(&path, "worker").unwrap();
+        assert_eq!(is_held(&path, "worker"), Some(true));
+        assert_eq!(is_held(&path, "poller"), Some(false));
+        drop(lock);
+        assert_eq!(is_held(&path, "worker"), Some(false));
+        assert!(take(&path, "worker").is_ok());
+    }
+
+    #[test]
+    fn only_a_flock_that_is_had_counts() {
+        assert!(is_flock_on("1: FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF", 10_044_015));
+        assert!(!is_flock_on("1: FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF", 44_015));
+        assert!(!is_flock_on("1: -> FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF", 10_044_015));
+        assert!(!is_flock_on("2: POSIX  ADVISORY  WRITE 1 fe:00:10044015 0 EOF", 10_044_015));
+        assert!(!is_flock_on("", 0) && !is_flock_on("1: FLOCK", 0));
+    }
 }

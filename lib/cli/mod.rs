@@ -8,14 +8,17 @@ mod events;
 mod follow;
 mod list;
 mod logs;
+mod monitor;
 mod progress;
 mod show;
 mod wait;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
 
 use crate::base::config::{Logging, Paths, WorkerSocket, parse};
 use crate::base::{Result, journal};
@@ -46,6 +49,7 @@ Examples:
   left4me-job list --state queued --state running
   left4me-job logs 7 --follow
   left4me-job cancel 7 --reason 'wrong server'
+  left4me-job monitor                             all of it on one screen
 
 Exit codes: 0 done, 1 failed or cancelled, 2 usage, 3 no such job or server, 4 not possible in this state,
 69 database or service unavailable, 77 not permitted.";
@@ -64,6 +68,7 @@ enum Verb {
     Retry(control::RetryArgs),
     Pause(control::PauseArgs),
     Resume(control::ResumeArgs),
+    Monitor(monitor::Args),
 }
 
 /// What every verb needs: the open database and the way to the worker.
@@ -91,11 +96,16 @@ pub fn command() -> clap::Command {
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = parse::<Cli>();
-    journal::start(cli.logging.log);
+    // Lines on the terminal would fall into the monitor's picture.
+    let is_drawn_over = matches!(cli.verb, Verb::Monitor(_)) && std::io::stderr().is_terminal();
+    journal::start(if is_drawn_over { LevelFilter::OFF } else { cli.logging.log });
     run(cli).unwrap_or_else(|error| error.report(PROGRAM))
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
+    if matches!(cli.verb, Verb::Monitor(_)) {
+        monitor::must_have_terminal()?;
+    }
     let mut context = Context { db: Db::open(&cli.paths.database())?, worker_socket: cli.worker.worker_socket };
     let done = match cli.verb {
         Verb::Enqueue(args) => enqueue::run(&mut context, &args),
@@ -110,6 +120,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Retry(args) => control::retry(&mut context, &args),
         Verb::Pause(args) => control::pause(&mut context, &args),
         Verb::Resume(args) => control::resume(&mut context, &args),
+        Verb::Monitor(args) => monitor::run(&mut context, &args),
     };
     // The process ends here, and the kernel closes files faster than SQLite takes its structures apart: a tenth of the
     // whole time of an enqueue. Nothing is left to be written (see NO_CKPT_ON_CLOSE in db/).

@@ -136,7 +136,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
 }
 
 /// A state column; the CHECK keeps other words out, so one is a damaged row.
-fn parse_state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobState> {
+pub(super) fn parse_state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobState> {
     let word = row.get_ref(column)?.as_str()?;
     word.parse().map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))

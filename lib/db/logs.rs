@@ -3,7 +3,7 @@
 //! While a job runs only its worker's log writer adds lines; before and after, whoever ends it does, in the transaction
 //! that ends it.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::Result;
@@ -75,16 +75,79 @@ pub fn after(connection: &Connection, job: JobId, after: i64, limit: u32) -> Res
     let mut statement = connection.prepare_cached(
         "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![job.0, after, limit], |row| {
-        Ok(Line {
-            seq: row.get(0)?,
-            at: row.get(1)?,
-            stream: if row.get_ref(2)?.as_str()? == Stream::Stderr.as_str() { Stream::Stderr } else { Stream::Stdout },
-            task_id: row.get::<_, Option<i64>>(3)?.map(TaskId),
-            line: text(row, 4)?,
-        })
-    })?;
+    let rows = statement.query_map(params![job.0, after, limit], from_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The last lines before `before`, in order, at most `limit`; with `i64::MAX` those of the log's end.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> Result<Vec<Line>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3",
+    )?;
+    let rows = statement.query_map(params![job.0, before, limit], from_row)?;
+    let mut lines = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    lines.reverse();
+    Ok(lines)
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Line> {
+    Ok(Line {
+        seq: row.get(0)?,
+        at: row.get(1)?,
+        stream: if row.get_ref(2)?.as_str()? == Stream::Stderr.as_str() { Stream::Stderr } else { Stream::Stdout },
+        task_id: row.get::<_, Option<i64>>(3)?.map(TaskId),
+        line: text(row, 4)?,
+    })
+}
+
+/// Which way a log is searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Towards its end.
+    Down,
+    /// Towards its beginning.
+    Up,
+}
+
+/// What became of one page of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// This line has the words.
+    At(i64),
+    /// None up to and including this one.
+    NotYet(i64),
+    /// None, and there are no more lines.
+    Nowhere,
+}
+
+/// Looks for the nearest line that contains `words` beyond `from`, which is not looked at itself. The case of ASCII
+/// letters does not count. At most `page` lines are looked at, so that a long log keeps nobody waiting.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn find(connection: &Connection, job: JobId, from: i64, way: Way, words: &str, page: u32) -> Result<Found> {
+    let mut statement = connection.prepare_cached(match way {
+        Way::Down => {
+            "SELECT seq, instr(lower(line), lower(?4)) FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+        }
+        Way::Up => {
+            "SELECT seq, instr(lower(line), lower(?4)) FROM job_logs WHERE job_id = ?1 AND seq < ?2
+             ORDER BY seq DESC LIMIT ?3"
+        }
+    })?;
+    let mut rows = statement.query(params![job.0, from, page, words])?;
+    let (mut looked_at, mut last) = (0, from);
+    while let Some(row) = rows.next()? {
+        last = row.get(0)?;
+        looked_at += 1;
+        if row.get::<_, i64>(1)? > 0 {
+            return Ok(Found::At(last));
+        }
+    }
+    Ok(if looked_at < page { Found::Nowhere } else { Found::NotYet(last) })
 }
 
 /// Leaves out the middle of a log that has grown past head and tail: rows between the head and `tail_from` go, a mark
@@ -99,4 +162,49 @@ pub fn leave_out_middle(tx: &Connection, job: JobId, tail_from: i64, now: i64) -
     let words =
         format!("[… {} lines are left out here: the log passed {} lines …]", tail_from - mark, KEEP_HEAD + KEEP_TAIL);
     insert(tx, job, mark, now, Stream::Stderr, None, &words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::with_servers;
+
+    fn log(lines: &[&str]) -> Connection {
+        let db = with_servers(0);
+        db.execute(
+            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('install', 'x', 1, 1)",
+            [],
+        )
+        .unwrap();
+        for line in lines {
+            append(&db, JobId(1), 1, Stream::Stdout, line).unwrap();
+        }
+        db
+    }
+
+    fn seqs(lines: &[Line]) -> Vec<i64> {
+        lines.iter().map(|line| line.seq).collect()
+    }
+
+    #[test]
+    fn a_page_before_a_line_is_in_order_and_the_one_before_the_end_is_the_tail() {
+        let db = log(&["a", "b", "c", "d"]);
+        assert_eq!(seqs(&before(&db, JobId(1), i64::MAX, 2).unwrap()), [3, 4]);
+        assert_eq!(seqs(&before(&db, JobId(1), 3, 5).unwrap()), [1, 2]);
+        assert_eq!(seqs(&before(&db, JobId(1), 1, 5).unwrap()), [0_i64; 0]);
+    }
+
+    #[test]
+    fn a_search_goes_both_ways_page_by_page_and_does_not_mind_the_case() {
+        let db = log(&["one", "Two", "three", "twofold", "100% of 'it'"]);
+        let find = |from, way, words, page| find(&db, JobId(1), from, way, words, page).unwrap();
+        assert_eq!(find(0, Way::Down, "tWO", 10), Found::At(2));
+        assert_eq!(find(2, Way::Down, "two", 10), Found::At(4));
+        assert_eq!(find(4, Way::Up, "two", 10), Found::At(2));
+        assert_eq!(find(2, Way::Up, "two", 10), Found::Nowhere);
+        assert_eq!(find(0, Way::Down, "twof", 3), Found::NotYet(3));
+        assert_eq!(find(3, Way::Down, "twof", 3), Found::At(4));
+        assert_eq!(find(0, Way::Down, "0% of '", 10), Found::At(5), "no letter has a meaning of its own");
+        assert_eq!(find(i64::MAX, Way::Up, "nothing", 10), Found::Nowhere);
+    }
 }

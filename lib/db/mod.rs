@@ -16,6 +16,7 @@ pub mod events;
 pub mod jobs;
 pub mod logs;
 pub mod migrate;
+pub mod monitor;
 pub mod observations;
 pub mod overlays;
 pub mod poll;

@@ -1,0 +1,114 @@
+//! Questions, and the list of keys, over the rest of the screen.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Padding, Paragraph};
+
+use super::{Theme, clean};
+use crate::base::table::Tone;
+use crate::cli::monitor::input::Input;
+use crate::cli::monitor::state::Dialog;
+use crate::domain::job::JobState;
+
+/// Columns of the widest.
+const WIDTH: u16 = 70;
+
+const HELP: [(&str, &str); 11] = [
+    ("Tab, Shift-Tab", "the next list: servers, jobs, queue"),
+    ("arrows, j, k", "up and down; PgUp, PgDn, Home, End"),
+    ("P", "pause the queue, or let it go on"),
+    ("C", "cancel the selected job: asks, F forces"),
+    ("S", "start or stop the selected server: asks"),
+    ("L", "the whole log of the selected job"),
+    ("  / n N", "in it: search, next, the one before"),
+    ("  F, g, G", "in it: follow, beginning, end"),
+    ("Ctrl-L, Ctrl-Z", "paint anew, suspend"),
+    ("Esc", "leave a question or a log"),
+    ("Q, Ctrl-C", "quit; jobs go on"),
+];
+
+/// Draws it in the middle.
+pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
+    match dialog {
+        Dialog::Help => {
+            let lines = HELP.iter().map(|(key, does)| {
+                Line::from(vec![Span::styled(format!("{key:<16}"), theme.strong(Tone::Plain)), Span::raw(*does)])
+            });
+            boxed(frame, area, "Keys", lines.collect(), theme);
+        }
+        Dialog::Server { id, name, operation, is_down } => {
+            let mut lines = vec![Line::raw(format!("{} server {id} ({})?", capital(operation.as_str()), clean(name)))];
+            if *is_down {
+                lines.push(Line::raw("It shall run, but does not."));
+            }
+            lines.push(Line::raw(""));
+            lines.push(answers(theme, &[("y", operation.as_str()), ("n", "leave it")]));
+            if *is_down {
+                lines.push(answers(theme, &[("s", "start it again")]));
+            }
+            boxed(frame, area, "Server", lines, theme);
+        }
+        Dialog::Cancel { job, operation, state } => {
+            let mut lines = vec![Line::raw(format!("Cancel job {job} ({}, {state})?", clean(operation)))];
+            if *state == JobState::Cancelling {
+                lines.push(Line::raw("That is under way; F makes it a force."));
+            }
+            lines.push(Line::raw(""));
+            lines.push(answers(theme, &[("y", "cancel"), ("F", "force: kill at once"), ("n", "leave it")]));
+            boxed(frame, area, "Cancel", lines, theme);
+        }
+        Dialog::Reason { job, operation, force, input } => {
+            let how = if *force { "Force the end of" } else { "Cancel" };
+            let lines = vec![
+                Line::raw(format!("{how} job {job} ({}). Why?", clean(operation))),
+                Line::raw(""),
+                Line::raw(""),
+                answers(theme, &[("Enter", "do it"), ("Esc", "leave it")]),
+            ];
+            let inner = boxed(frame, area, "Reason", lines, theme);
+            typed(frame, Rect { y: inner.y + 1, height: 1, ..inner }, input, theme);
+        }
+    }
+}
+
+/// Clears a place for the lines and draws them; gives it.
+fn boxed(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>, theme: &Theme) -> Rect {
+    let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
+    let area = area.centered(
+        ratatui::layout::Constraint::Length(WIDTH.min(area.width.saturating_sub(4))),
+        ratatui::layout::Constraint::Length(height),
+    );
+    let block = Block::bordered()
+        .border_set(theme.border())
+        .padding(Padding::horizontal(1))
+        .title(Span::styled(format!(" {title} "), theme.strong(Tone::Plain)));
+    let inner = block.inner(area);
+    frame.render_widget(Clear, area);
+    frame.render_widget(Paragraph::new(lines).block(block), area);
+    inner
+}
+
+fn answers(theme: &Theme, keys: &[(&str, &str)]) -> Line<'static> {
+    let mut spans = Vec::new();
+    for (key, does) in keys {
+        spans.push(Span::styled((*key).to_owned(), theme.strong(Tone::Plain)));
+        spans.push(Span::raw(format!(" {does}   ")));
+    }
+    Line::from(spans)
+}
+
+/// What is typed, with its end in sight.
+fn typed(frame: &mut Frame<'_>, area: Rect, input: &Input, theme: &Theme) {
+    let line = format!("> {}", clean(input.text()));
+    let width = Span::raw(line.as_str()).width();
+    let over = width.saturating_sub(usize::from(area.width).saturating_sub(1));
+    let scrolled = Paragraph::new(line).scroll((0, u16::try_from(over).unwrap_or(u16::MAX)));
+    frame.render_widget(scrolled.style(theme.strong(Tone::Plain)), area);
+    frame.set_cursor_position((area.x + u16::try_from(width - over).unwrap_or(0), area.y));
+}
+
+fn capital(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}

@@ -1,0 +1,103 @@
+//! The whole log on the whole screen.
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use super::panes::log_line;
+use super::{Theme, clean, keys};
+use crate::base::table::Tone;
+use crate::cli::monitor::log::{Log, Search};
+use crate::cli::monitor::state::State;
+use crate::db::logs::Way;
+
+/// Title, state and keys.
+const FRAME: u16 = 3;
+
+/// Lines of a log that a screen of `rows` rows shows.
+#[must_use]
+pub fn rows(rows: u16) -> u16 {
+    rows.saturating_sub(FRAME)
+}
+
+/// Draws the log, what was searched, and the keys.
+pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
+    let Some(log) = &state.log else { return };
+    let [title, page, status, foot] =
+        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1), Constraint::Length(1)])
+            .areas(area);
+    let words = format!(" Log of job {} ({}, {})", log.job, clean(&log.operation), log.state);
+    frame.render_widget(Paragraph::new(words).style(theme.strong(Tone::Plain).add_modifier(Modifier::REVERSED)), title);
+    let lines: Vec<Line<'_>> = log.lines.iter().map(|line| marked(log, line, theme)).collect();
+    frame.render_widget(Paragraph::new(lines).scroll((0, log.left)), page);
+    if let Some(typed) = &log.typing {
+        // The end of what is typed stays in sight.
+        let line = format!("/{}", typed.text());
+        let over = Span::raw(line.as_str()).width().saturating_sub(usize::from(status.width).saturating_sub(1));
+        frame.render_widget(Paragraph::new(line.clone()).scroll((0, u16::try_from(over).unwrap_or(0))), status);
+        let column = Span::raw(line).width() - over;
+        frame.set_cursor_position((status.x + u16::try_from(column).unwrap_or(0), status.y));
+    } else {
+        frame.render_widget(Paragraph::new(told(log)).style(theme.strong(Tone::Plain)), status);
+    }
+    let help = [
+        ("Esc", "back"),
+        ("j/k", "move"),
+        ("g/G", "ends"),
+        ("/", "search"),
+        ("n/N", "next"),
+        ("F", "follow"),
+        ("Q", "quit"),
+    ];
+    keys(frame, foot, &help, theme);
+}
+
+/// Where one is, and how the search fares.
+fn told(log: &Log) -> String {
+    let (first, last) = (log.lines.first().map_or(0, |line| line.seq), log.lines.last().map_or(0, |line| line.seq));
+    let mut told = match log.lines.is_empty() {
+        true => " no line yet".to_owned(),
+        false => format!(" lines {first}-{last} of {}", log.last),
+    };
+    if log.follow {
+        told.push_str(", following");
+    }
+    if log.left > 0 {
+        told.push_str(&format!(", from column {}", log.left + 1));
+    }
+    let words = clean(&log.words);
+    match log.search {
+        Search::None => {}
+        Search::Going(_, at) => told.push_str(&format!("; looking for '{words}', at line {at}; Esc ends that")),
+        Search::At(seq) => told.push_str(&format!("; '{words}' in line {seq}")),
+        Search::Nowhere(Way::Down) => told.push_str(&format!("; no '{words}' below; N looks above")),
+        Search::Nowhere(Way::Up) => told.push_str(&format!("; no '{words}' above; n looks below")),
+    }
+    told
+}
+
+/// The line, with the words that are looked for.
+fn marked(log: &Log, line: &crate::db::logs::Line, theme: &Theme) -> Line<'static> {
+    let whole = log_line(line, theme);
+    let text: String = whole.spans.iter().map(|span| span.content.as_ref()).collect();
+    let words = log.words.to_ascii_lowercase();
+    if words.is_empty() || log.search == Search::None {
+        return whole;
+    }
+    let mut mark = Style::new().add_modifier(Modifier::REVERSED);
+    if log.search == Search::At(line.seq) {
+        mark = mark.add_modifier(Modifier::BOLD);
+    }
+    // ASCII letters alone change their case: places stay.
+    let folded = text.to_ascii_lowercase();
+    let (mut spans, mut from) = (Vec::new(), 0);
+    for (at, found) in folded.match_indices(&words) {
+        spans.push(Span::raw(text[from..at].to_owned()));
+        from = at + found.len();
+        spans.push(Span::styled(text[at..from].to_owned(), mark));
+    }
+    spans.push(Span::raw(text[from..].to_owned()));
+    Line::from(spans).style(whole.style)
+}

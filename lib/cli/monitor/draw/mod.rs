@@ -1,0 +1,396 @@
+//! The picture. It takes what was read and what is remembered, and changes nothing but where lists are scrolled to.
+
+mod dialogs;
+mod log;
+mod panes;
+mod theme;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+pub use self::log::rows as log_rows;
+pub use self::theme::Theme;
+use super::Worker;
+use super::snapshot::Snapshot;
+use super::state::State;
+use crate::base::clock;
+use crate::base::output::printable;
+use crate::base::table::Tone;
+
+/// Below this there is no room for all lists.
+const LEAST: (u16, u16) = (60, 15);
+/// With fewer rows the lists do without headings.
+const ROWS_FOR_HEADINGS: u16 = 20;
+/// Of the host's name, so many characters.
+const HOST: usize = 20;
+/// An alert has at most so many lines.
+const ALERT_LINES: usize = 2;
+
+/// Draws all of it, at `now` (unix ms).
+pub fn draw(frame: &mut Frame<'_>, seen: &Snapshot, state: &mut State, worker: Worker, theme: &Theme, now: i64) {
+    let area = frame.area();
+    if (area.width < LEAST.0) || (area.height < LEAST.1) {
+        let words =
+            format!("terminal too small\nit has {}x{}, {}x{} is the least", area.width, area.height, LEAST.0, LEAST.1);
+        frame.render_widget(Paragraph::new(words), area);
+        return;
+    }
+    if state.log.is_some() {
+        log::draw(frame, area, state, theme);
+    } else {
+        screen(frame, area, seen, state, worker, theme, now);
+    }
+    if let Some(dialog) = &state.dialog {
+        dialogs::draw(frame, area, dialog, theme);
+    }
+}
+
+fn screen(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    seen: &Snapshot,
+    state: &mut State,
+    worker: Worker,
+    theme: &Theme,
+    now: i64,
+) {
+    let alerts = alerts(seen, worker, theme, area.width);
+    let top = u16::try_from(alerts.len()).unwrap_or(0) + 1;
+    let [head, middle, foot] =
+        Layout::vertical([Constraint::Length(top), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
+    let mut lines = vec![summary(seen, worker, theme)];
+    lines.extend(alerts);
+    frame.render_widget(Paragraph::new(lines), head);
+
+    let headings = area.height >= ROWS_FOR_HEADINGS;
+    let heights = Heights::of(middle.height, seen.servers.len(), headings);
+    let [servers, jobs, queue, tail] = Layout::vertical([
+        Constraint::Length(heights.servers),
+        Constraint::Length(heights.jobs),
+        Constraint::Length(heights.queue),
+        Constraint::Fill(1),
+    ])
+    .areas(middle);
+    let today = clock::local(now);
+    let today = today.split(' ').next().unwrap_or("");
+    let look = panes::Look { theme, headings, now, today };
+    panes::servers(frame, servers, seen, state, &look);
+    panes::jobs(frame, jobs, seen, state, &look);
+    panes::queue(frame, queue, seen, state, &look);
+    panes::tail(frame, tail, seen, theme);
+    footer(frame, foot, seen, state, theme);
+}
+
+/// Rows of the lists, each with its title; the log has the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Heights {
+    servers: u16,
+    jobs: u16,
+    queue: u16,
+}
+
+impl Heights {
+    /// They depend on the screen and on how many servers there are, not on the jobs: else all would jump when one ends.
+    fn of(rows: u16, servers: usize, headings: bool) -> Self {
+        let frame = 1 + u16::from(headings);
+        let content = rows.saturating_sub(3 * frame + 1);
+        let most = (content * 3 / 10).max(1);
+        Self {
+            servers: frame + u16::try_from(servers).unwrap_or(u16::MAX).clamp(1, most),
+            jobs: frame + (content / 4).max(1),
+            queue: frame + (content / 5).max(1),
+        }
+    }
+}
+
+fn summary(seen: &Snapshot, worker: Worker, theme: &Theme) -> Line<'static> {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    // The first label: a whole name would leave no room for the rest.
+    let host: String = host.split('.').next().unwrap_or("").chars().take(HOST).collect();
+    let (word, tone) = match worker {
+        Worker::Idle => ("worker idle", Tone::Plain),
+        Worker::Working => ("worker working", Tone::Good),
+        Worker::Lost => ("worker LOST", Tone::Bad),
+        Worker::Absent => ("no worker", Tone::Warning),
+    };
+    let drifted = match seen.drifted() {
+        0 => Span::raw(""),
+        count => Span::styled(format!(", {count} drifted"), theme.strong(Tone::Warning)),
+    };
+    Line::from(vec![
+        Span::styled(format!(" left4me {}", clean(&host)), theme.strong(Tone::Plain)),
+        Span::raw("  "),
+        Span::styled(word, theme.strong(tone)),
+        Span::raw(format!(
+            "  {} running  {} queued  {}",
+            seen.live,
+            seen.waiting(),
+            count(seen.servers.len(), "server")
+        )),
+        drifted,
+    ])
+}
+
+/// What must not be overlooked, in whole sentences below the first line.
+fn alerts(seen: &Snapshot, worker: Worker, theme: &Theme, width: u16) -> Vec<Line<'static>> {
+    let mut alerts = Vec::new();
+    if worker == Worker::Lost {
+        let jobs = if seen.live == 1 { "a job counts".to_owned() } else { format!("{} jobs count", seen.live) };
+        let words = format!(
+            "worker lost: {jobs} as running, but nobody is at work: `systemctl start left4me-worker.socket \
+             left4me-worker.service`"
+        );
+        alerts.extend(wrapped(&words, width, theme.strong(Tone::Bad)));
+    }
+    if worker == Worker::Absent {
+        let words = "no worker runs, the queue waits: `systemctl start left4me-worker.service`";
+        alerts.extend(wrapped(words, width, theme.tone(Tone::Warning)));
+    }
+    if let Some(pause) = &seen.pause {
+        let why = pause.reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        let words = format!("queue paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
+        alerts.extend(wrapped(&clean(&words), width, theme.strong(Tone::Warning)));
+    }
+    alerts
+}
+
+/// Broken between words; what does not fit the last line is cut there.
+fn wrapped(words: &str, width: u16, style: Style) -> Vec<Line<'static>> {
+    let width = usize::from(width).saturating_sub(2);
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in words.split(' ') {
+        let full = lines.len() == ALERT_LINES;
+        let Some(line) = lines.last_mut() else { break };
+        if !line.is_empty() && !full && Span::raw(line.as_str()).width() + 1 + Span::raw(word).width() > width {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines.into_iter().map(|line| Line::styled(format!(" {line}"), style)).collect()
+}
+
+fn footer(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, state: &State, theme: &Theme) {
+    if let Some((tone, words)) = &state.message {
+        frame.render_widget(Paragraph::new(format!(" {}", clean(words))).style(theme.strong(*tone)), area);
+        return;
+    }
+    let pause = if seen.pause.is_some() { "resume" } else { "pause" };
+    keys(
+        frame,
+        area,
+        &[
+            ("?", "help"),
+            ("Q", "quit"),
+            ("Tab", "list"),
+            ("j/k", "move"),
+            ("P", pause),
+            ("C", "cancel"),
+            ("S", "start/stop"),
+            ("L", "log"),
+        ],
+        theme,
+    );
+}
+
+/// A line of keys and what they do.
+fn keys(frame: &mut Frame<'_>, area: Rect, keys: &[(&str, &str)], theme: &Theme) {
+    let mut spans = Vec::new();
+    for (key, does) in keys {
+        spans.push(Span::styled(format!(" {key}"), theme.strong(Tone::Plain)));
+        spans.push(Span::raw(format!(" {does} ")));
+    }
+    frame.render_widget(Paragraph::new(Line::from(spans)), area);
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Text from rows and logs as a screen may show it: no control character gets to the terminal, and a tab has its room.
+fn clean(text: &str) -> String {
+    printable(text).replace('\t', "    ")
+}
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    use super::*;
+    use crate::base::names::{JobId, ServerId};
+    use crate::base::table::Tone;
+    use crate::cli::monitor::keys::Key;
+    use crate::cli::monitor::log::Log;
+    use crate::cli::monitor::snapshot::Progress;
+    use crate::db::logs;
+    use crate::db::monitor::{JobRow, ServerRow, Tasks};
+    use crate::db::queue::Pause;
+    use crate::db::servers::Drifted;
+    use crate::domain::drift::Drift;
+    use crate::domain::job::JobState;
+    use crate::domain::server::{ActualState, DesiredState};
+    use crate::wire::Stream;
+
+    const PLAIN: Theme = Theme { colours: false, utf8: false };
+
+    fn job(id: i64, state: JobState) -> JobRow {
+        JobRow {
+            id: JobId(id),
+            operation: "install".to_owned(),
+            state,
+            requested_by: "anna".to_owned(),
+            created_at: 1,
+            started_at: (state != JobState::Queued).then_some(1_000),
+            finished_at: state.is_terminal().then_some(2_000),
+            error: None,
+            first_servers: Vec::new(),
+            servers: 0,
+        }
+    }
+
+    /// A drifted server with a wide name, a job at 45 %, a failed one, one that waits in a paused queue, a log with rubbish.
+    fn seen() -> Snapshot {
+        let mut seen = Snapshot {
+            pause: Some(Pause {
+                paused_at: 1,
+                paused_by: "anna".to_owned(),
+                reason: Some("match\u{1b}[2J tonight".to_owned()),
+            }),
+            queued: 999,
+            live: 1,
+            servers: vec![ServerRow {
+                id: ServerId(1),
+                name: "日本語サーバー🦀".to_owned(),
+                desired: DesiredState::Running,
+                actual: ActualState::Failed,
+                since: Some(1),
+                drift: Some(Drifted { kind: Drift::Down, since: 1, why: "exit code 1".to_owned() }),
+                last_error: None,
+            }],
+            jobs: vec![job(7, JobState::Running), job(5, JobState::Failed)],
+            queue: vec![job(8, JobState::Queued)],
+            selected: Some(job(7, JobState::Running)),
+            ..Snapshot::default()
+        };
+        let tasks = Tasks { done: 0, all: 1, doing: vec!["install-runtime".to_owned()] };
+        let steam = Some((45.3, "downloading".to_owned()));
+        seen.progress.insert(JobId(7), Progress { tasks, steam, cancelled: None });
+        seen.tail = (1..=50).map(line).collect();
+        seen
+    }
+
+    fn line(seq: i64) -> logs::Line {
+        let line = format!("line {seq} \u{1b}[31m\u{9b}2J\ttab 日本語");
+        logs::Line { seq, at: 1, stream: Stream::Stderr, task_id: None, line }
+    }
+
+    fn picture(width: u16, height: u16, seen: &Snapshot, state: &mut State, worker: Worker) -> String {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, seen, state, worker, &PLAIN, 66_000)).unwrap();
+        let buffer = terminal.backend().buffer().clone();
+        let plain = buffer.content.iter().all(|cell| cell.fg == ratatui::style::Color::Reset);
+        assert!(plain && buffer.content.iter().all(|cell| !cell.symbol().contains(char::is_control)));
+        buffer
+            .content
+            .chunks(width.into())
+            .map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>() + "\n")
+            .collect()
+    }
+
+    #[test]
+    fn all_of_it_is_on_a_screen_of_80_by_24() {
+        let picture = picture(80, 24, &seen(), &mut State::default(), Worker::Working);
+        for words in [
+            "worker working",
+            "1 running",
+            "999 queued",
+            "1 server, 1 drifted",
+            "queue paused by anna",
+            "tonight",
+            "running failed",
+            "down",
+            "> 7 ",
+            "1 min 5 s",
+            "45 % down",
+            "failed",
+            "#1 ",
+            "Queue: 999, the first 1, paused",
+            "Log of job 7",
+            "line 50",
+            "Q quit",
+            "L log",
+        ] {
+            assert!(picture.contains(words), "no '{words}' in\n{picture}");
+        }
+    }
+
+    #[test]
+    fn a_lost_worker_is_told_in_words() {
+        let picture = picture(80, 24, &seen(), &mut State::default(), Worker::Lost);
+        assert!(
+            picture.contains("worker LOST") && picture.contains("worker lost: a job counts as running"),
+            "{picture}"
+        );
+        assert!(picture.contains("systemctl start") && picture.contains("left4me-worker.socket"), "{picture}");
+    }
+
+    #[test]
+    fn any_size_can_be_drawn_in_any_state_and_a_small_one_says_so() {
+        let dialogs = [Key::Char('?'), Key::Char('c'), Key::Char('s')];
+        for (width, height) in [(1, 1), (40, 10), (59, 24), (80, 14), (60, 15), (61, 20), (80, 24), (200, 60), (300, 5)]
+        {
+            for key in &dialogs {
+                let mut state = State::default();
+                state.key(key, &seen());
+                assert!(state.dialog.is_some());
+                let shown = picture(width, height, &seen(), &mut state, Worker::Lost);
+                let is_small = width < 60 || height < 15;
+                assert!(width < 18 || shown.contains("terminal too small") == is_small, "{width}x{height}\n{shown}");
+                state.key(&Key::Char('y'), &seen());
+                state.key(&Key::Paste("ü".repeat(1000)), &seen());
+                picture(width, height, &seen(), &mut state, Worker::Lost);
+            }
+            let mut state = State { message: Some((Tone::Bad, "x".repeat(500))), ..State::default() };
+            picture(width, height, &Snapshot::default(), &mut state, Worker::Idle);
+            let mut log = Log::open(JobId(7), "install", JobState::Running);
+            log.lines = seen().tail;
+            log.words = "LINE".to_owned();
+            state.log = Some(log);
+            picture(width, height, &seen(), &mut state, Worker::Working);
+        }
+    }
+
+    #[test]
+    fn a_wide_name_does_not_move_the_columns() {
+        let mut seen = seen();
+        let mut other = seen.servers[0].clone();
+        other.name = "plain".to_owned();
+        seen.servers.push(other);
+        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+        let mut state = State::default();
+        terminal.draw(|frame| draw(frame, &seen, &mut state, Worker::Idle, &PLAIN, 66_000)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let row = |y| (20..79).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+        let first = (0..24).find(|y| (0..80).any(|x| buffer[(x, *y)].symbol() == "日")).unwrap();
+        assert_eq!(row(first), row(first + 1));
+        assert!(row(first).contains("running failed"));
+    }
+
+    #[test]
+    fn lists_keep_their_heights_when_jobs_come_and_go() {
+        for rows in 9..60 {
+            let heights = Heights::of(rows, 3, rows > 17);
+            let Heights { servers, jobs, queue } = heights;
+            assert!(servers + jobs + queue + 2 <= rows, "the log has a line: {rows} {heights:?}");
+        }
+        assert_eq!(Heights::of(21, 3, true), Heights { servers: 5, jobs: 5, queue: 4 });
+        assert!(Heights::of(21, 300, true).servers < 8);
+    }
+}

@@ -1,0 +1,62 @@
+//! Colours and letters. What a colour says, a word says too.
+
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::symbols::border;
+
+use crate::base::table::{Tone, colours};
+
+/// How things look.
+#[derive(Clone, Copy, Debug)]
+pub struct Theme {
+    /// Without, only bold and reverse are used.
+    pub colours: bool,
+    /// Whether lines may be drawn with other letters than ASCII.
+    pub utf8: bool,
+}
+
+impl Theme {
+    /// By NO_COLOR, and by the locale's character set.
+    #[must_use]
+    pub fn of_environment() -> Self {
+        let locale =
+            ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(std::env::var_os).find(|value| !value.is_empty());
+        let set = locale.map(|value| value.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        Self { colours: colours(), utf8: set.contains("utf-8") || set.contains("utf8") }
+    }
+
+    /// A word of this tone.
+    #[must_use]
+    pub fn tone(&self, tone: Tone) -> Style {
+        let colour = match tone {
+            Tone::Plain => return Style::new(),
+            Tone::Good => Color::Green,
+            Tone::Warning => Color::Yellow,
+            Tone::Bad => Color::Red,
+        };
+        if self.colours { Style::new().fg(colour) } else { Style::new() }
+    }
+
+    /// A word of this tone that stands out.
+    #[must_use]
+    pub fn strong(&self, tone: Tone) -> Style {
+        self.tone(tone).add_modifier(Modifier::BOLD)
+    }
+
+    /// The lines around things.
+    #[must_use]
+    pub fn border(&self) -> border::Set<'static> {
+        if self.utf8 {
+            return border::PLAIN;
+        }
+        border::Set {
+            top_left: "+",
+            top_right: "+",
+            bottom_left: "+",
+            bottom_right: "+",
+            vertical_left: "|",
+            vertical_right: "|",
+            horizontal_top: "-",
+            horizontal_bottom: "-",
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! What `left4me-job monitor` shows. It is read again after each commit, so each query here is bounded: by the servers, by
+//! the jobs that run, by `limit`; neither by the queue's length nor by the jobs that ended.
+
+use rusqlite::{Connection, Row, params};
+
+use crate::base::Result;
+use crate::base::names::{JobId, ServerId};
+use crate::db::jobs::parse_state;
+use crate::db::servers::{Drifted, drifted};
+use crate::db::{text, text_or_null};
+use crate::domain::job::JobState;
+use crate::domain::server::{ActualState, DesiredState};
+
+/// A server.
+#[derive(Clone, Debug)]
+pub struct ServerRow {
+    /// The row.
+    pub id: ServerId,
+    /// Its display name, as the row has it.
+    pub name: String,
+    /// What it shall be.
+    pub desired: DesiredState,
+    /// What systemd last said it is.
+    pub actual: ActualState,
+    /// Since when, unix ms.
+    pub since: Option<i64>,
+    /// In which way it is not what it shall be.
+    pub drift: Option<Drifted>,
+    /// What the last failed task said.
+    pub last_error: Option<String>,
+}
+
+/// All servers by id.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, name, desired_state, actual_state, actual_since, drift, drift_since, drift_why, last_error
+         FROM servers ORDER BY id",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(ServerRow {
+            id: ServerId(row.get(0)?),
+            name: text(row, 1)?,
+            desired: row.get(2)?,
+            actual: row.get(3)?,
+            since: row.get(4)?,
+            drift: drifted(row, 5)?,
+            last_error: text_or_null(row, 8)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// That a server has a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// The server.
+    pub server: ServerId,
+    /// The job.
+    pub job: JobId,
+    /// Its operation's word.
+    pub operation: String,
+    /// queued, running or cancelling.
+    pub state: JobState,
+}
+
+/// The servers' jobs that run or are being cancelled, then the first one that waits for each. An update, which has no
+/// targets, has the servers of its tasks.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
+    let mut running = connection.prepare_cached(
+        "SELECT t.server_id, j.id, j.operation, j.state FROM jobs j CROSS JOIN job_targets t ON t.job_id = j.id
+         WHERE j.state IN ('running', 'cancelling')
+         UNION SELECT k.server_id, j.id, j.operation, j.state FROM jobs j CROSS JOIN tasks k ON k.job_id = j.id
+         WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL",
+    )?;
+    let mut busy = running.query_map([], busy_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut waiting = connection.prepare_cached(
+        "SELECT s.id, j.id, j.operation, j.state FROM servers s CROSS JOIN jobs j ON j.id =
+             (SELECT t.job_id FROM job_targets t CROSS JOIN jobs q ON q.id = t.job_id
+              WHERE t.server_id = s.id AND t.job_id >= (SELECT min(id) FROM jobs WHERE state = 'queued') AND q.state = 'queued'
+              ORDER BY t.job_id LIMIT 1)",
+    )?;
+    for row in waiting.query_map([], busy_row)? {
+        busy.push(row?);
+    }
+    Ok(busy)
+}
+
+fn busy_row(row: &Row<'_>) -> rusqlite::Result<Busy> {
+    Ok(Busy {
+        server: ServerId(row.get(0)?),
+        job: JobId(row.get(1)?),
+        operation: text(row, 2)?,
+        state: parse_state(row, 3)?,
+    })
+}
+
+/// How many jobs are queued, and how many run or are being cancelled; of each, no more than `most` are counted.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn counts(connection: &Connection, most: u32) -> Result<(i64, i64)> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' LIMIT ?1)),
+                    (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state IN ('running', 'cancelling') LIMIT ?1))",
+        )?
+        .query_row([most], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+/// A job.
+#[derive(Clone, Debug)]
+pub struct JobRow {
+    /// The row.
+    pub id: JobId,
+    /// The operation's word.
+    pub operation: String,
+    /// Its state.
+    pub state: JobState,
+    /// Who asked for it.
+    pub requested_by: String,
+    /// Unix ms.
+    pub created_at: i64,
+    /// Unix ms.
+    pub started_at: Option<i64>,
+    /// Unix ms.
+    pub finished_at: Option<i64>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The names of its first three servers.
+    pub first_servers: Vec<String>,
+    /// How many servers it is for.
+    pub servers: i64,
+}
+
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "SELECT j.id, j.operation, j.state, j.requested_by, j.created_at, j.started_at, j.finished_at, j.error,
+                    (SELECT count(*) FROM job_targets t WHERE t.job_id = j.id) ",
+            $tail
+        )
+    };
+}
+
+fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
+    Ok(JobRow {
+        id: JobId(row.get(0)?),
+        operation: text(row, 1)?,
+        state: parse_state(row, 2)?,
+        requested_by: text(row, 3)?,
+        created_at: row.get(4)?,
+        started_at: row.get(5)?,
+        finished_at: row.get(6)?,
+        error: text_or_null(row, 7)?,
+        first_servers: Vec::new(),
+        servers: row.get(8)?,
+    })
+}
+
+fn job_rows(connection: &Connection, sql: &str, limits: impl rusqlite::Params) -> Result<Vec<JobRow>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut jobs = statement.query_map(limits, job_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut names = connection.prepare_cached(
+        "SELECT coalesce(s.name, '#' || t.server_id) FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
+         WHERE t.job_id = ?1 ORDER BY t.server_id LIMIT 3",
+    )?;
+    for job in jobs.iter_mut().filter(|job| job.servers > 0) {
+        job.first_servers = names.query_map([job.id.0], |row| text(row, 0))?.collect::<rusqlite::Result<_>>()?;
+    }
+    Ok(jobs)
+}
+
+/// The jobs that run or are being cancelled, the oldest first.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn live(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
+    job_rows(
+        connection,
+        select!("FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id LIMIT ?1"),
+        [limit],
+    )
+}
+
+/// The head of the queue, the next one first.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn queued(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
+    job_rows(connection, select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"), [limit])
+}
+
+/// Jobs that have ended, the last one first. It looks among the `among` newest jobs, and the `among` newest of those that
+/// are older than any live one: behind a long queue there may be more, in a long history there are.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn ended(connection: &Connection, limit: u32, among: u32) -> Result<Vec<JobRow>> {
+    job_rows(
+        connection,
+        select!(
+            "FROM (SELECT * FROM (SELECT id FROM jobs ORDER BY id DESC LIMIT ?2)
+                   UNION
+                   SELECT * FROM (SELECT id FROM jobs WHERE id < (SELECT min(id) FROM (
+                           SELECT min(id) AS id FROM jobs WHERE state = 'queued'
+                           UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', 'cancelling')))
+                       ORDER BY id DESC LIMIT ?2)) near
+             CROSS JOIN jobs j ON j.id = near.id
+             WHERE j.finished_at IS NOT NULL ORDER BY j.finished_at DESC, j.id DESC LIMIT ?1"
+        ),
+        params![limit, among],
+    )
+}
+
+/// How far a job is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tasks {
+    /// Tasks that have ended.
+    pub done: i64,
+    /// All of them.
+    pub all: i64,
+    /// The kinds that are under way.
+    pub doing: Vec<String>,
+}
+
+/// How far a job is.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn tasks(connection: &Connection, job: JobId) -> Result<Tasks> {
+    let mut statement = connection.prepare_cached(
+        "SELECT state IN ('running', 'cancelling'), kind, count(*), count(finished_at) FROM tasks
+         WHERE job_id = ?1 GROUP BY 1, 2 ORDER BY min(position)",
+    )?;
+    let mut rows = statement.query([job.0])?;
+    let mut tasks = Tasks::default();
+    while let Some(row) = rows.next()? {
+        if row.get(0)? {
+            tasks.doing.push(text(row, 1)?);
+        }
+        tasks.all += row.get::<_, i64>(2)?;
+        tasks.done += row.get::<_, i64>(3)?;
+    }
+    Ok(tasks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::with_servers;
+
+    fn ids(jobs: &[JobRow]) -> Vec<i64> {
+        jobs.iter().map(|job| job.id.0).collect()
+    }
+
+    /// Three ended, one running, two queued, one that ended out of turn.
+    fn busy_database() -> Connection {
+        let db = with_servers(5);
+        db.execute_batch(
+            "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id)
+             VALUES (1, 'install', 'x', 1, 1, 'succeeded', 1, 30, 0, 'w'), (2, 'start', 'x', 1, 1, 'failed', 1, 20, 1, 'w'),
+                    (3, 'start', 'x', 1, 1, 'cancelled', NULL, 10, 1, NULL), (4, 'update', 'x', 1, 1, 'running', 1, NULL, NULL, 'w'),
+                    (5, 'stop', 'x', 1, 1, 'queued', NULL, NULL, NULL, NULL), (6, 'start', 'x', 1, 1, 'queued', NULL, NULL, NULL, NULL),
+                    (7, 'start', 'x', 1, 1, 'cancelled', NULL, 40, 1, NULL);
+             INSERT INTO job_targets VALUES (5, 1), (5, 2), (5, 3), (5, 4), (5, 99), (6, 1), (2, 1);
+             INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at) VALUES
+                 (4, 0, 'stop', 1, 'succeeded', 1, 2), (4, 1, 'stop', 5, 'succeeded', 1, 2),
+                 (4, 2, 'install-runtime', NULL, 'running', 2, NULL), (4, 3, 'start', 1, 'pending', NULL, NULL);",
+        )
+        .unwrap();
+        db
+    }
+
+    #[test]
+    fn jobs_stand_where_they_belong_and_name_their_first_servers() {
+        let db = busy_database();
+        assert_eq!(ids(&live(&db, 9).unwrap()), [4]);
+        let queue = queued(&db, 9).unwrap();
+        assert_eq!(ids(&queue), [5, 6]);
+        assert_eq!((queue[0].servers, queue[0].first_servers.join(" ")), (5, "S0 S1 S2".to_owned()));
+        assert_eq!(ids(&queued(&db, 1).unwrap()), [5]);
+        assert_eq!((counts(&db, 9).unwrap(), counts(&db, 1).unwrap()), ((2, 1), (1, 1)));
+        assert_eq!(ids(&ended(&db, 9, 9).unwrap()), [7, 1, 2, 3]);
+        assert_eq!(ids(&ended(&db, 2, 1).unwrap()), [7, 3], "the newest of all, and the newest before the live ones");
+    }
+
+    #[test]
+    fn a_server_is_busy_with_what_runs_and_with_what_waits_first() {
+        let busy = busy(&busy_database()).unwrap();
+        let told: Vec<_> = busy.iter().map(|busy| (busy.server.0, busy.job.0)).collect();
+        assert_eq!(told, [(1, 4), (5, 4), (1, 5), (2, 5), (3, 5), (4, 5)]);
+    }
+
+    #[test]
+    fn a_job_is_as_far_as_its_tasks() {
+        let tasks = tasks(&busy_database(), JobId(4)).unwrap();
+        assert_eq!(tasks, Tasks { done: 2, all: 4, doing: vec!["install-runtime".to_owned()] });
+    }
+
+    /// With 100,000 jobs waiting a look must not read them: SQLite has to use the partial indexes.
+    #[test]
+    fn no_query_reads_the_whole_queue_or_the_whole_history() {
+        let db = busy_database();
+        let plans = |sql: &str| -> Vec<String> {
+            let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let limits: Vec<u32> = vec![9; statement.parameter_count()];
+            let rows = statement.query_map(rusqlite::params_from_iter(limits), |row| row.get(3)).unwrap();
+            rows.collect::<rusqlite::Result<_>>().unwrap()
+        };
+        for (sql, index) in [
+            (select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"), "jobs_queued"),
+            (select!("FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id LIMIT ?1"), "jobs_live"),
+        ] {
+            let plan = plans(sql);
+            assert!(plan[0].contains(index) && !plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+        }
+    }
+}
