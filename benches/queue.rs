@@ -50,7 +50,7 @@ fn claiming(c: &mut Criterion) {
         b.iter(|| {
             // Rolled back, so that each round finds the same queue.
             let round = db.write::<()>(|tx| {
-                black_box(claim(tx, "w", 4, 5)?);
+                black_box(claim(tx, "w", 4, &[], 5)?);
                 Err(left4me::base::Error::failed("rolled back"))
             });
             assert!(round.is_err());
@@ -61,7 +61,7 @@ fn claiming(c: &mut Criterion) {
         .execute_batch("UPDATE job_targets SET server_id = 1; UPDATE jobs SET state = 'running', started_at = 1, worker_id = 'w' WHERE id = 1000001;")
         .expect("rows");
     c.bench_function("claim when all 100,000 queued wait for one busy server", |b| {
-        b.iter(|| db.write(|tx| claim(tx, "w", 4, 5)).expect("claims"));
+        b.iter(|| db.write(|tx| claim(tx, "w", 4, &[], 5)).expect("claims"));
     });
 }
 

@@ -296,9 +296,13 @@ fn what_a_process_that_would_not_die_works_on_is_held_until_it_is_gone() {
                  SELECT max(id), 'disable', 1, 2, 'kill', 'left' FROM tasks;"
         ))
         .unwrap();
-    assert_eq!(db.write(|tx| claim(tx, "w", 9, 5)).unwrap(), [two], "server 1 is held, and so is all that runs alone");
+    assert_eq!(
+        db.write(|tx| claim(tx, "w", 9, &[], 5)).unwrap(),
+        [two],
+        "server 1 is held, and so is all that runs alone"
+    );
     db.write(|tx| left4me::db::runners::set_tree(tx, 1, false)).unwrap();
-    assert_eq!(db.write(|tx| claim(tx, "w", 9, 5)).unwrap(), [one], "{install} waits for both");
+    assert_eq!(db.write(|tx| claim(tx, "w", 9, &[], 5)).unwrap(), [one], "{install} waits for both");
 }
 
 #[test]
@@ -323,9 +327,9 @@ fn a_free_server_is_found_behind_a_long_queue_of_a_busy_one_and_nobody_overtakes
     let three = queue_one(&db, "stop", &[3]);
     let install = queue_one(&db, "install", &[]);
     let four = queue_one(&db, "stop", &[4]);
-    let first = db.write(|tx| claim(tx, "w", 4, 5)).unwrap();
+    let first = db.write(|tx| claim(tx, "w", 4, &[], 5)).unwrap();
     assert_eq!(first, [JobId(1), three], "server 2 waits for the older job {both}, {four} for the older install");
-    assert!(db.write(|tx| claim(tx, "w", 4, 5)).unwrap().is_empty());
+    assert!(db.write(|tx| claim(tx, "w", 4, &[], 5)).unwrap().is_empty());
     let states = [both, two, install, four].map(|id| jobs::state(db.connection(), id).unwrap().0.to_string());
     assert_eq!(states, ["queued"; 4]);
 }

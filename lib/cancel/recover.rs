@@ -1,5 +1,6 @@
-//! What a worker that starts does with the cancellations that a dead one left: they are finished. Nothing of their jobs
-//! runs any more (queue/recover.rs has waited for that), so every step that is missing can be taken at once.
+//! What a worker that starts does with the cancellations that a dead one left: they are finished, before its other jobs
+//! are failed. Nothing of them runs any more (queue/recover.rs has waited for that), so every step that is missing can be
+//! taken at once.
 
 use std::time::Duration;
 
@@ -7,11 +8,12 @@ use crate::base::names::JobId;
 use crate::base::{Result, clock, failpoint};
 use crate::cancel::cleaner::clean_up;
 use crate::cancel::tracker::{Act, Tracker};
-use crate::db::{Db, cancellations, jobs};
+use crate::db::{Db, cancellations, jobs, logs};
 use crate::domain::job::JobState;
 use crate::queue::hands::Places;
 use crate::queue::live::LiveJob;
 use crate::queue::turn::Outcome;
+use crate::wire::Stream;
 
 /// Finishes them. Gives the jobs that ended by it.
 ///
@@ -27,7 +29,8 @@ pub fn recover(db: &mut Db, places: &Places) -> Result<Vec<JobId>> {
     ids.dedup();
     let mut live = Vec::new();
     for id in ids {
-        if jobs::state(db.connection(), id)?.0 == JobState::Cancelling {
+        // A job of which somebody wanted one task ended still counts as running.
+        if matches!(jobs::state(db.connection(), id)?.0, JobState::Running | JobState::Cancelling) {
             let mut job = LiveJob::load(db.connection(), id)?;
             for task in &mut job.tasks {
                 task.ended = true;
@@ -44,8 +47,12 @@ pub fn recover(db: &mut Db, places: &Places) -> Result<Vec<JobId>> {
             match act {
                 Act::CleanUp(work) => tracker.note(clean_up(&work, &places.root, &places.helper)),
                 Act::Tell(told) => told.tell(),
-                // There is nothing to be told to end.
-                Act::End { .. } | Act::Close(_) | Act::Forget(_) => {}
+                // There is nothing to be told to end any more; but its log tells why it stops.
+                Act::End { job, words, .. } => {
+                    let line = format!("left4me: {words}; the worker that ran it had died");
+                    db.write(|tx| logs::append(tx, job, clock::now_ms(), Stream::Stderr, &line))?;
+                }
+                Act::Close(_) => {}
             }
         }
     }

@@ -63,8 +63,8 @@ pub fn request(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<CancelResult> {
         if job.state == JobState::Queued {
             settle_queued(tx, wish, id, now)?;
         } else {
-            if wish.task.is_none() {
-                jobs::set_cancelling(tx, job.id, now)?;
+            if wish.task.is_none() && job.state == JobState::Running && !jobs::set_cancelling(tx, job.id, now)? {
+                return Err(Error::conflict(format!("job {} is not running any more: ask again", job.id)));
             }
             let kind = if wish.task.is_some() { "task.cancelling" } else { "job.cancelling" };
             tell(tx, wish, kind, if wish.force { "forced" } else { "" }, now)?;
@@ -90,16 +90,20 @@ fn live_for(tx: &Connection, wish: &Wish<'_>) -> Result<Option<Cancellation>> {
 
 /// The same wish again: one record. A force that it did not have yet counts from now on.
 fn repeat(tx: &Connection, wish: &Wish<'_>, live: &Cancellation, now: i64) -> Result<CancelResult> {
-    if wish.force && cancellations::escalate(tx, live.id)? {
+    // Who wants one task killed does not want that for all of the job.
+    if wish.force && wish.task == live.task_id && cancellations::escalate(tx, live.id)? {
         let kind = if live.task_id.is_some() { "task.cancelling" } else { "job.cancelling" };
-        let wish = Wish { task: live.task_id, ..*wish };
-        tell(tx, &wish, kind, "escalated: what runs is killed", now)?;
+        tell(tx, wish, kind, "escalated: what runs is killed", now)?;
     }
     result::of(tx, live.id)
 }
 
 fn tell(tx: &Connection, wish: &Wish<'_>, kind: &str, detail: &str, now: i64) -> Result<()> {
-    let event = NewEvent {
+    events::add(tx, now, &event(wish, kind, detail))
+}
+
+fn event<'a>(wish: &'a Wish<'_>, kind: &'a str, detail: &'a str) -> NewEvent<'a> {
+    NewEvent {
         kind,
         actor: wish.requested_by,
         job: Some(wish.job),
@@ -107,8 +111,7 @@ fn tell(tx: &Connection, wish: &Wish<'_>, kind: &str, detail: &str, now: i64) ->
         server: None,
         detail,
         reason: wish.reason,
-    };
-    events::add(tx, now, &event)
+    }
 }
 
 /// A job that has not begun: all of it in this transaction. With one task gone the others wait for their turn; when none
@@ -130,6 +133,9 @@ fn settle_queued(tx: &Connection, wish: &Wish<'_>, id: CancellationId, now: i64)
         let end = tasks::Cancelled { state: fate.end, error: &error, waived, was_running: None };
         tasks::cancel(tx, task.id, &end, now)?;
         task.state = fate.end;
+        let kind = format!("task.{}", fate.end);
+        let event = NewEvent { task: Some(task.id), server: task.server, ..event(wish, &kind, &error) };
+        events::add(tx, now, &event)?;
     }
     let whole = job.tasks.iter().all(|task| task.state.is_terminal());
     if whole {
@@ -140,8 +146,6 @@ fn settle_queued(tx: &Connection, wish: &Wish<'_>, id: CancellationId, now: i64)
         for server in job.all_servers() {
             observe::settle(tx, server, &Cause::Job(wish.job, wish.requested_by), now)?;
         }
-    } else {
-        tell(tx, wish, "task.cancelled", "before execution", now)?;
     }
     for step in Step::ALL {
         cancellations::begin_step(tx, id, step, now)?;
@@ -157,6 +161,7 @@ fn settle_queued(tx: &Connection, wish: &Wish<'_>, id: CancellationId, now: i64)
         cancellations::end_step(tx, id, step, true, &detail, now)?;
     }
     let message = match wish.task {
+        Some(task) if whole => format!("task {task} and with it job {} cancelled before execution {by}", wish.job),
         Some(task) => format!("task {task} of job {} cancelled before execution {by}", wish.job),
         None => format!("job {} cancelled before execution {by}", wish.job),
     };

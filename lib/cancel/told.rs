@@ -42,7 +42,7 @@ pub fn trouble(runner: &Runner) -> Option<String> {
 pub fn ended(runners: &[Runner]) -> String {
     let killed = runners.iter().filter(|runner| runner.ended_by.as_deref() == Some("kill")).count();
     match (runners.len(), killed) {
-        (0, _) => "no command ran".to_owned(),
+        (0, _) => "no command had to be ended".to_owned(),
         (1, 0) => "1 command ended".to_owned(),
         (1, _) => "1 command killed".to_owned(),
         (all, 0) => format!("{all} commands ended"),
@@ -64,6 +64,12 @@ pub struct StepTold {
 }
 
 impl StepTold {
+    /// Whether it was the last step.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.step == Step::Finish
+    }
+
     /// Tells the journal: what went wrong at warning, all else at info.
     pub fn tell(&self) {
         let Self { job, step, detail, duration_ms, .. } = self;

@@ -11,7 +11,7 @@ use crate::base::names::{CancellationId, JobId, ServerId, TaskId};
 use crate::base::{Result, failpoint};
 use crate::cancel::cleaner::{self, CleanUp, Report};
 use crate::cancel::told::{self, StepTold};
-use crate::db::cancellations::{self, Cancellation};
+use crate::db::cancellations::{self, Affected, Cancellation};
 use crate::db::events::{self, NewEvent};
 use crate::db::runners::{self, Runner};
 use crate::db::{jobs, tasks};
@@ -50,8 +50,6 @@ pub enum Act {
     CleanUp(CleanUp),
     /// A step is over: for the journal.
     Tell(StepTold),
-    /// It is over: nothing more is remembered of these tasks.
-    Forget(Vec<TaskId>),
 }
 
 /// A cancellation under way.
@@ -67,6 +65,8 @@ struct Tracked {
     fates: Vec<Fate>,
     /// Those of them whose commands had begun.
     running: Vec<TaskId>,
+    /// What they were told first.
+    first: Cancel,
     phase: Phase,
     /// When the step that is under way began, unix ms.
     since: i64,
@@ -88,6 +88,8 @@ pub struct Tracker {
     grace: Duration,
     tracked: Vec<Tracked>,
     reports: Vec<Report>,
+    /// A report has come that no turn has seen.
+    has_news: bool,
     acts: Vec<Act>,
 }
 
@@ -95,12 +97,13 @@ impl Tracker {
     /// Nothing so far. `grace`: what runner and helper give a command that was asked to end.
     #[must_use]
     pub fn new(grace: Duration) -> Self {
-        Self { grace, tracked: Vec::new(), reports: Vec::new(), acts: Vec::new() }
+        Self { grace, tracked: Vec::new(), reports: Vec::new(), has_news: false, acts: Vec::new() }
     }
 
     /// What the cleaner found, for the next turn.
     pub fn note(&mut self, report: Report) {
         self.reports.push(report);
+        self.has_news = true;
     }
 
     /// What is to be done now that the turn is committed.
@@ -108,10 +111,10 @@ impl Tracker {
         std::mem::take(&mut self.acts)
     }
 
-    /// Whether a report waits to be written down.
+    /// Whether a report has come since the last turn.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        !self.reports.is_empty()
+        self.has_news
     }
 
     /// When a turn is due though nothing has happened.
@@ -128,6 +131,7 @@ impl Tracker {
     /// # Errors
     /// 69 when the database cannot be written.
     pub fn attend(&mut self, tx: &Connection, live: &mut Vec<LiveJob>, outcome: &mut Outcome, now: i64) -> Result<()> {
+        self.has_news = false;
         for record in cancellations::live(tx)? {
             match self.tracked.iter().position(|tracked| tracked.id == record.id) {
                 Some(at) if record.force && !self.tracked[at].force => self.escalate(at, live),
@@ -149,6 +153,8 @@ impl Tracker {
                 }
             }
         }
+        // One that came after it was given up is for nobody any more.
+        self.reports.retain(|report| self.tracked.iter().any(|tracked| tracked.id == report.id));
         Ok(())
     }
 
@@ -165,7 +171,14 @@ impl Tracker {
             Some(Some(at)) => Scope::Task { at, cascade: record.cascade },
             Some(None) => return too_late(tx, record, now),
         };
-        let fates = fates(&job.known(), scope);
+        let mut fates = fates(&job.known(), scope);
+        // What a worker that died has settled already.
+        for settled in cancellations::affected(tx, id)? {
+            if let Some(at) = job.position(settled.id).filter(|&at| job.tasks[at].state.is_terminal()) {
+                let caused_by = settled.caused_by.and_then(|id| job.position(id));
+                fates.push(Fate { at, end: job.tasks[at].state, caused_by });
+            }
+        }
         if fates.is_empty() && scope != Scope::Job {
             return too_late(tx, record, now);
         }
@@ -178,6 +191,7 @@ impl Tracker {
             force: record.force,
             scope,
             running: Vec::new(),
+            first: if record.force { Cancel::Kill } else { Cancel::Terminate },
             phase: Phase::Terminating { deadline: Instant::now() + self.patience(record.force), closed: false },
             since: now,
             failed: false,
@@ -191,7 +205,6 @@ impl Tracker {
         self.step(tx, &mut tracked, Step::Block, true, blocked(scope), now)?;
         failpoint::hit("cancel.blocked");
         let ended = job.tasks.iter().filter(|task| task.state.is_terminal()).count();
-        let mut pending = 0;
         for fate in &tracked.fates {
             let cause = fate.caused_by.and_then(|at| job.tasks.get(at)).map(|task| task.id);
             let task = &mut job.tasks[fate.at];
@@ -199,12 +212,13 @@ impl Tracker {
             if task.is_running() {
                 tasks::set_cancelling(tx, task.id)?;
                 task.state = TaskState::Cancelling;
-                tracked.running.push(task.id);
-            } else {
-                pending += 1;
             }
         }
-        let found = format!("{} running, {pending} pending, {ended} ended", tracked.running.len());
+        let had_begun = |task: &Affected| ["running", "cancelling"].contains(&task.previous_state.as_str());
+        let affected = cancellations::affected(tx, id)?;
+        tracked.running.extend(affected.iter().filter(|task| had_begun(task)).map(|task| task.id));
+        let (running, pending) = (tracked.running.len(), affected.len() - tracked.running.len());
+        let found = format!("{running} running, {pending} pending, {ended} ended");
         self.step(tx, &mut tracked, Step::Identify, true, found, now)?;
         cancellations::begin_step(tx, id, Step::Terminate, now)?;
         if !tracked.running.is_empty() {
@@ -251,7 +265,10 @@ impl Tracker {
         let ended = runners::of_cancellation(tx, tracked.id)?;
         // Who did not say how it ended has left nothing, for all we know; but we do not know.
         let mut wrong: Vec<String> = ended.iter().filter_map(told::trouble).collect();
-        wrong.extend(not_ended.iter().map(|task| format!("task {task} did not end in time")));
+        for task in job.tasks.iter_mut().filter(|task| not_ended.contains(&task.id)) {
+            task.abandoned = true;
+            wrong.push(format!("task {} did not end in time: what it works on waits until it has", task.id));
+        }
         let what = std::iter::once(told::ended(&ended)).chain(wrong.iter().cloned()).collect::<Vec<_>>().join("; ");
         self.step(tx, &mut tracked, Step::Terminate, wrong.is_empty(), what, now)?;
         cancellations::begin_step(tx, tracked.id, Step::Settle, now)?;
@@ -289,7 +306,11 @@ impl Tracker {
         }
         let report = match self.reports.iter().position(|report| report.id == tracked.id) {
             Some(at) => self.reports.swap_remove(at),
-            None if Instant::now() >= deadline => cleaner::given_up(tracked.id, now),
+            None if Instant::now() >= deadline => {
+                // Nobody has seen whether a command that was lost is gone.
+                let lost = runners::of_cancellation(tx, tracked.id)?.into_iter().filter(|runner| runner.tree.is_none());
+                Report { left: lost.map(|runner| runner.id).collect(), ..cleaner::given_up(tracked.id, now) }
+            }
             None => return Ok(()),
         };
         let (cleaned, detail) = split(report.cleaned);
@@ -307,7 +328,9 @@ impl Tracker {
         let ended = match (tracked.task, found) {
             (None, Some(found)) => {
                 let job = live.remove(found);
-                jobs::finish_cancelled(tx, job.id, &format!("cancelled {by}"), now)?;
+                if !jobs::finish_cancelled(tx, job.id, &format!("cancelled {by}"), now)? {
+                    tracing::warn!(job_id = job.id.0, "job {} was not ours to cancel any more", job.id);
+                }
                 let detail = told::settled(&tracked.fates);
                 events::add(tx, now, &tracked.event("job.cancelled", None, job.only_server(), &detail))?;
                 outcome.leave_servers(tx, &job, now)?;
@@ -330,7 +353,6 @@ impl Tracker {
             (Progress::Completed, ended)
         };
         cancellations::finish(tx, tracked.id, state, &message, now)?;
-        self.acts.push(Act::Forget(tracked.running.clone()));
         self.tracked.retain(|other| other.id != tracked.id);
         Ok(())
     }
@@ -348,7 +370,10 @@ impl Tracker {
         cancellations::begin_step(tx, tracked.id, step, tracked.since)?;
         cancellations::end_step(tx, tracked.id, step, ok, &detail, now)?;
         let ended_something = step == Step::Terminate && !tracked.running.is_empty();
-        let signal = ended_something.then_some(if tracked.force { "SIGKILL" } else { "SIGTERM" });
+        let signal = ended_something.then_some(match tracked.first {
+            Cancel::Terminate => "SIGTERM",
+            Cancel::Kill => "SIGKILL",
+        });
         let duration_ms = (now - tracked.since).max(0);
         self.acts.push(Act::Tell(StepTold {
             job: tracked.job,
@@ -409,7 +434,8 @@ fn settle_task(tx: &Connection, job: &mut LiveJob, tracked: &Tracked, fate: &Fat
     }
     task.state = fate.end;
     task.waived = waived;
-    task.error = Some(error.clone());
+    task.error = Some(error);
+    task.cancelled_by = Some((tracked.who.clone(), tracked.why.clone()));
     let kind = format!("task.{}", fate.end);
     let what = task.kind.as_ref().map_or_else(Clone::clone, ToString::to_string);
     let detail = match cause {
@@ -430,7 +456,7 @@ fn too_late(tx: &Connection, record: &Cancellation, now: i64) -> Result<()> {
         None => (format!("job {} {}", job.id, job.state), job.state == JobState::Cancelled),
     };
     let message = if is_cancelled { what } else { format!("already finished: {what}") };
-    for step in Step::ALL {
+    for step in [Step::Identify, Step::Finish] {
         cancellations::begin_step(tx, record.id, step, now)?;
         cancellations::end_step(tx, record.id, step, true, &message, now)?;
     }

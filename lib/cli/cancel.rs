@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::base::names::{CancellationId, JobId, TaskId};
-use crate::base::{Error, Result, caller, clock, output};
+use crate::base::{Error, Result, caller, clock, lock, output};
 use crate::cancel::{self, CancelResult, Wish, result};
-use crate::cli::{Context, PROGRAM};
+use crate::cli::{Context, PROGRAM, follow};
 use crate::db::cancellations::StepRow;
 use crate::db::watch::Watch;
 use crate::domain::cancellation;
@@ -18,6 +18,9 @@ use crate::queue::enqueue::{Poke, poke};
 /// How long a worker that did not hear the poke may take to see the request all the same: one in the foreground looks at
 /// the database.
 const UNHEARD: Duration = Duration::from_secs(2);
+
+/// How often it is looked then whether one is there.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Cancel a job, or one of its tasks, and show each step as it happens
 #[derive(clap::Args)]
@@ -82,6 +85,10 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         }
         return conclude(&asked, args.json);
     }
+    follow::say_on_interrupt(format!(
+        "not watching any more; the cancellation goes on: `left4me-job cancel-status {}` tells how far it is",
+        args.id
+    ));
     let over = watch(context, id, unheard, &mut Steps::new(args.json))?;
     conclude(&over, args.json)
 }
@@ -121,7 +128,8 @@ pub fn affected(result: &CancelResult) -> Vec<String> {
 /// Waits for the end, showing each step.
 fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &mut Steps) -> Result<CancelResult> {
     let mut watch = Watch::new(context.db.path())?;
-    let patience = unheard.map(|error| (Instant::now() + UNHEARD, error));
+    let mut seen = 0;
+    let mut patience = Instant::now() + UNHEARD;
     loop {
         let result = result::of(context.db.connection(), id)?;
         steps.show(&result.steps)?;
@@ -129,13 +137,20 @@ fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &
             steps.end();
             return Ok(result);
         }
-        let deadline = patience.as_ref().filter(|_| result.steps.is_empty());
-        watch.wait(deadline.map(|(until, _)| *until))?;
-        if let Some((until, error)) = deadline
-            && Instant::now() >= *until
-        {
-            return Err(Error::unavailable(format!("the cancellation is written down and waits: {error}")));
+        if seen != result.steps.len() {
+            seen = result.steps.len();
+            patience = Instant::now() + UNHEARD;
         }
+        watch.wait(unheard.is_some().then_some(patience))?;
+        if let Some(error) = &unheard
+            && Instant::now() >= patience
+            && lock::is_held(context.db.path(), "worker") == Some(false)
+        {
+            return Err(Error::unavailable(format!(
+                "the cancellation is written down and waits for a worker: {error}"
+            )));
+        }
+        patience = patience.max(Instant::now() + LOOK);
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Options {
 
 /// Prints lines until the job has ended and its last line is out. Exits 0 when it succeeded, else 1.
 pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCode> {
-    leave_running_on_interrupt(vec![job]);
+    leave_running_on_interrupt(&[job]);
     let connection = context.db.connection();
     let mut watch = Watch::new(context.db.path())?;
     let mut progress = Progress::new(
@@ -95,7 +95,15 @@ pub fn conclude(context: &Context, job: JobId, state: JobState) -> Result<ExitCo
 }
 
 /// Ctrl-C ends the watching, not the job; and says so.
-pub fn leave_running_on_interrupt(jobs: Vec<JobId>) {
+pub fn leave_running_on_interrupt(jobs: &[JobId]) {
+    let ids = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    say_on_interrupt(format!(
+        "not watching any more; the job goes on: `left4me-job logs {ids} --follow` watches it again"
+    ));
+}
+
+/// Ctrl-C ends the program, with these words.
+pub fn say_on_interrupt(words: String) {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGINT);
     if mask.thread_block().is_err() {
@@ -103,10 +111,7 @@ pub fn leave_running_on_interrupt(jobs: Vec<JobId>) {
     }
     let wait = move || {
         if mask.wait().is_ok() {
-            let ids = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-            eprintln!(
-                "\nleft4me-job: not watching any more; the job goes on: `left4me-job logs {ids} --follow` watches it again"
-            );
+            eprintln!("\nleft4me-job: {words}");
             // 128 + SIGINT, as a shell would say.
             std::process::exit(130);
         }

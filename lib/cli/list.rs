@@ -7,8 +7,9 @@ use crate::base::table::Table;
 use crate::base::{Result, clock, output};
 use crate::cli::Context;
 use crate::db::jobs::{self, Filter, Job};
-use crate::db::{queue, runners, servers};
+use crate::db::{queue, servers};
 use crate::domain::job::JobState;
+use crate::queue::recover;
 
 /// List jobs, the newest first
 #[derive(clap::Args)]
@@ -37,7 +38,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let (jobs, pause, undying) = context.db.read(|tx| {
         let server = args.server.as_ref().map(|name| servers::find(tx, name)).transpose()?.map(|server| server.id);
         let filter = Filter { server, states: args.states.clone(), limit: args.limit, offset: 0 };
-        Ok((jobs::list(tx, &filter)?, queue::pause(tx)?, runners::left(tx)?))
+        Ok((jobs::list(tx, &filter)?, queue::pause(tx)?, recover::undying(tx)?))
     })?;
     if args.json {
         output::json(&jobs)?;

@@ -51,7 +51,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
 }
 
 fn print(whole: &Whole) -> Result<()> {
-    let Whole { job, runners, .. } = whole;
+    let Whole { job, runners, cancellations } = whole;
     let now = clock::now_ms();
     let position = job.queue_position.map_or_else(String::new, |position| format!(", number {position} in the queue"));
     let mut facts = vec![
@@ -75,6 +75,15 @@ fn print(whole: &Whole) -> Result<()> {
         table.row(task_row(task, now));
     }
     table.print()?;
+    if !cancellations.is_empty() {
+        output::line("")?;
+    }
+    for one in cancellations {
+        let what = one.task_id.map_or_else(String::new, |id| format!(" of task {id}"));
+        let message = one.message.as_deref().unwrap_or("under way");
+        let text = format!("cancellation {}{what} by {}: {}, {message}", one.id, one.requested_by, one.state);
+        output::line(&output::printable(&text))?;
+    }
     if runners.is_empty() {
         return Ok(());
     }

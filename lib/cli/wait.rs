@@ -36,7 +36,7 @@ pub fn wait(context: &Context, ids: &[JobId], timeout: Option<Duration>) -> Resu
     for &id in ids {
         jobs::state(connection, id)?;
     }
-    follow::leave_running_on_interrupt(ids.to_vec());
+    follow::leave_running_on_interrupt(ids);
     let mut watch = Watch::new(context.db.path())?;
     let mut failed: Vec<Error> = Vec::new();
     for &id in ids {

@@ -52,7 +52,7 @@ impl Place {
     }
 
     pub(super) fn initialize(&self, name: &InstanceName, spec: &Spec) -> Result<()> {
-        match instance::initialize(&self.root, name, spec)? {
+        match instance::initialize(&self.root, name, spec, || Ok(()))? {
             Initialized::Written => line(&format!("instance {name}: settings and configuration layer written")),
             Initialized::Unchanged => line(&format!("instance {name} is up to date")),
             Initialized::InUse => Err(Error::conflict(format!(

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::base::Result;
 use crate::base::names::{CancellationId, JobId, TaskId};
+use crate::db::{text, text_or_null};
 use crate::wire::{EndedBy, Started, Tree};
 
 /// A connection, as `left4me-job show` tells it.
@@ -105,16 +106,21 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
     Ok(())
 }
 
-/// Ends, as lost, a row that a dead worker left open. `left`: its processes are still there.
+/// Ends, as lost, a row that a dead worker left open. `left`: whether its processes are still there; none when nobody
+/// knows.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn lose(tx: &Connection, id: i64, left: bool, now: i64) -> Result<()> {
+pub fn lose(tx: &Connection, id: i64, left: Option<bool>, now: i64) -> Result<()> {
     tx.prepare_cached(
         "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3 WHERE id = ?1 AND ended_at IS NULL",
     )?
-    .execute(params![id, now, if left { "left" } else { "empty" }])?;
+    .execute(params![id, now, left.map(tree_word)])?;
     Ok(())
+}
+
+fn tree_word(left: bool) -> &'static str {
+    if left { "left" } else { "empty" }
 }
 
 /// What is there of a lost connection's processes became known.
@@ -123,7 +129,7 @@ pub fn lose(tx: &Connection, id: i64, left: bool, now: i64) -> Result<()> {
 /// 69 when the database cannot be written.
 pub fn set_tree(tx: &Connection, id: i64, left: bool) -> Result<()> {
     tx.prepare_cached("UPDATE runners SET tree = ?2 WHERE id = ?1 AND ended_at IS NOT NULL")?
-        .execute(params![id, if left { "left" } else { "empty" }])?;
+        .execute(params![id, tree_word(left)])?;
     Ok(())
 }
 
@@ -147,15 +153,15 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Runner> {
     Ok(Runner {
         id: row.get(0)?,
         task_id: TaskId(row.get(1)?),
-        verb: row.get(2)?,
-        unit: row.get(3)?,
+        verb: text(row, 2)?,
+        unit: text_or_null(row, 3)?,
         pid: row.get(4)?,
-        cgroup: row.get(5)?,
+        cgroup: text_or_null(row, 5)?,
         started_at: row.get(6)?,
         ended_at: row.get(7)?,
         exit_code: row.get(8)?,
-        ended_by: row.get(9)?,
-        tree: row.get(10)?,
+        ended_by: text_or_null(row, 9)?,
+        tree: text_or_null(row, 10)?,
     })
 }
 

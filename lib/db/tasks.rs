@@ -203,18 +203,20 @@ pub fn cancel(tx: &Connection, id: TaskId, end: &Cancelled<'_>, now: i64) -> Res
 }
 
 /// Ends the tasks of a job that a dead or stopping worker leaves: running -> failed, cancelling -> cancelled, pending ->
-/// skipped.
+/// skipped. Gives them, with their servers and what they became.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn abandon(tx: &Connection, job: JobId, why: &str, now: i64) -> Result<()> {
-    tx.prepare_cached(
+pub fn abandon(tx: &Connection, job: JobId, why: &str, now: i64) -> Result<Vec<(TaskId, Option<ServerId>, String)>> {
+    let mut statement = tx.prepare_cached(
         "UPDATE tasks SET exit_code = CASE state WHEN 'pending' THEN NULL ELSE 1 END, error = ?2, finished_at = ?3,
                 state = CASE state WHEN 'running' THEN 'failed' WHEN 'cancelling' THEN 'cancelled' ELSE 'skipped' END
-         WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling')",
-    )?
-    .execute(params![job.0, why, now])?;
-    Ok(())
+         WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling') RETURNING id, server_id, state",
+    )?;
+    let rows = statement.query_map(params![job.0, why, now], |row| {
+        Ok((TaskId(row.get(0)?), row.get::<_, Option<i64>>(1)?.map(ServerId), row.get(2)?))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The servers of a job's tasks that are under way.

@@ -8,7 +8,7 @@ use crate::base::Result;
 use crate::base::names::InstanceName;
 pub(super) use crate::base::names::server_unit;
 use crate::process::{Outcome, Pass, Spec, Stage, Terminal};
-use crate::wire::Stream;
+use crate::wire::{Started, Stream};
 
 /// How long stopping a unit that was cut short may take; one that only removes files obeys at once.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -41,6 +41,22 @@ pub(super) fn systemctl_with(
 pub(super) fn stop_after_the_end(stage: &mut Stage, unit: &str) -> Result<Outcome> {
     let spec = spec("/usr/bin/systemctl", &["--no-ask-password", "stop", unit]);
     stage.run_after_the_end(&spec, STOP_PATIENCE, &mut |_, _| Pass::On)
+}
+
+/// Tells the peer that from now on it is `unit` that works for it: its process and its control group.
+pub(super) fn serve_from(stage: &mut Stage, unit: &str) -> Result<()> {
+    let spec = spec("/usr/bin/systemctl", &["--no-ask-password", "show", "-P", "MainPID", "-P", "ControlGroup", unit]);
+    let mut values = Vec::new();
+    stage.run_after_the_end(&spec, STOP_PATIENCE, &mut |stream, line| {
+        if stream == Stream::Stdout {
+            values.push(line.to_owned());
+        }
+        Pass::Keep
+    })?;
+    let pid = values.iter().find_map(|value| value.parse().ok()).unwrap_or(0);
+    let cgroup = values.into_iter().find(|value| value.starts_with('/')).unwrap_or_default();
+    stage.served_by(Started { unit: unit.to_owned(), pid, cgroup });
+    Ok(())
 }
 
 /// Runs journalctl; `observe` decides on each line.

@@ -1,7 +1,7 @@
 //! `purge N`: empties a stopped server's upper layer, through a unit that runs as the layer's owner.
 
 use super::commands::{
-    journalctl, overlay_unit, purge_unit, server_unit, stop_after_the_end, systemctl, systemctl_with,
+    journalctl, overlay_unit, purge_unit, serve_from, server_unit, stop_after_the_end, systemctl, systemctl_with,
 };
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
@@ -37,9 +37,12 @@ pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
     let purged = systemctl(stage, &["start", &unit])?;
     if purged.ended_by != EndedBy::Exit {
         // Nothing shall be removed any more.
-        let stopped = stop_after_the_end(stage, &unit)?;
-        let tree = if stopped.succeeded() { purged.tree } else { Tree::Left };
-        return Ok(Outcome { tree, ..purged });
+        if stop_after_the_end(stage, &unit)?.succeeded() {
+            return Ok(purged);
+        }
+        // It is that unit's process that would not die: whoever waits for its end has to know where.
+        serve_from(stage, &unit)?;
+        return Ok(Outcome { tree: Tree::Left, ..purged });
     }
     if !purged.succeeded() {
         let _ = journalctl(stage, &["--quiet", "-u", &unit, "-n", "10", "-o", "cat"], &mut |_, _| {

@@ -27,11 +27,17 @@ pub enum Initialized {
     InUse,
 }
 
-/// Makes the instance's files what `spec` says. ROOT/instances must exist.
+/// Makes the instance's files what `spec` says. ROOT/instances must exist. `may_write` is asked last, once nobody else is
+/// at the files: waiting for that may take long.
 ///
 /// # Errors
-/// 1 naming the overlay when one cannot be used; 1 or 77 when the files cannot be written.
-pub fn initialize(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Initialized> {
+/// 1 naming the overlay when one cannot be used; 1 or 77 when the files cannot be written; what `may_write` says.
+pub fn initialize(
+    root: &Path,
+    instance: &InstanceName,
+    spec: &Spec,
+    may_write: impl FnOnce() -> Result<()>,
+) -> Result<Initialized> {
     let root = fs_err::canonicalize(root)?;
     let wanted = Files::of(&root, instance, spec)?;
     if wanted.are_in(&wanted.dir) {
@@ -42,6 +48,7 @@ pub fn initialize(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<I
     if mounts::is_mounted(&root, instance)? {
         return Ok(Initialized::InUse);
     }
+    may_write()?;
     wanted.write()?;
     drop(lock);
     Ok(Initialized::Written)
@@ -71,8 +78,12 @@ pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
         return Ok(Vec::new());
     }
     let opened = std::fs::File::open(&dir).map_err(|error| unusable(&dir, error))?;
-    let lock =
-        Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| unusable(&dir, errno.into()))?;
+    let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => {
+            Error::conflict(format!("somebody else (l4d2ctl?) is at the files of server {instance}"))
+        }
+        other => unusable(&dir, other.into()),
+    })?;
     let mut removed = Vec::new();
     for path in layer::beside(&dir.join("layer")).into_iter().chain(layer::beside(&dir.join("instance.env"))) {
         if path.symlink_metadata().is_ok() {
@@ -172,7 +183,7 @@ mod tests {
     #[test]
     fn initializing_writes_settings_and_layer_and_a_second_time_touches_nothing() {
         let (_dir, root) = root();
-        assert_eq!(initialize(&root, &name(), &spec()).unwrap(), Initialized::Written);
+        assert_eq!(initialize(&root, &name(), &spec(), || Ok(())).unwrap(), Initialized::Written);
         let dir = root.join("instances/7");
         let shown = root.display();
         assert_eq!(
@@ -187,18 +198,18 @@ mod tests {
         assert_eq!(std::fs::read_link(dir.join("layer/.steam/sdk32")).unwrap(), root.join("steam/linux32"));
         let seen = |path: &str| dir.join(path).metadata().map(|found| (found.ino(), found.ctime_nsec())).unwrap();
         let before = (seen("instance.env"), seen("layer"), seen("."));
-        assert_eq!(initialize(&root, &name(), &spec()).unwrap(), Initialized::Unchanged);
+        assert_eq!(initialize(&root, &name(), &spec(), || Ok(())).unwrap(), Initialized::Unchanged);
         assert_eq!(before, (seen("instance.env"), seen("layer"), seen(".")));
     }
 
     #[test]
     fn a_change_is_written_and_nothing_is_left_beside_it() {
         let (_dir, root) = root();
-        initialize(&root, &name(), &spec()).unwrap();
+        initialize(&root, &name(), &spec(), || Ok(())).unwrap();
         let changed = Spec { port: 27001, config: Vec::new(), ..spec() };
-        assert_eq!(initialize(&root, &name(), &changed).unwrap(), Initialized::Written);
+        assert_eq!(initialize(&root, &name(), &changed, || Ok(())).unwrap(), Initialized::Written);
         std::fs::write(root.join("instances/7/layer/left4dead2/cfg/server.cfg"), "by hand").unwrap();
-        assert_eq!(initialize(&root, &name(), &changed).unwrap(), Initialized::Written);
+        assert_eq!(initialize(&root, &name(), &changed, || Ok(())).unwrap(), Initialized::Written);
         assert_eq!(std::fs::read_dir(root.join("instances/7")).unwrap().count(), 2);
     }
 
@@ -207,7 +218,7 @@ mod tests {
         let (_dir, root) = root();
         let instances = root.join("instances");
         std::fs::set_permissions(&instances, std::fs::Permissions::from_mode(0o2750)).unwrap();
-        initialize(&root, &name(), &spec()).unwrap();
+        initialize(&root, &name(), &spec(), || Ok(())).unwrap();
         let mode = |path: &str| instances.join(path).metadata().unwrap().permissions().mode() & 0o7777;
         assert_eq!([mode("7"), mode("7/layer"), mode("7/layer/left4dead2/cfg")], [0o2750; 3]);
         assert_eq!([mode("7/instance.env"), mode("7/layer/left4dead2/cfg/server.cfg")], [0o640; 2]);
@@ -217,7 +228,7 @@ mod tests {
     fn removing_is_idempotent_and_follows_no_link() {
         let (_dir, root) = root();
         remove(&root, &name()).unwrap();
-        initialize(&root, &name(), &spec()).unwrap();
+        initialize(&root, &name(), &spec(), || Ok(())).unwrap();
         remove(&root, &name()).unwrap();
         assert!(!root.join("instances/7").exists());
         symlink(root.join("overlays"), root.join("instances/7")).unwrap();
@@ -229,11 +240,11 @@ mod tests {
     fn nothing_is_written_through_a_link_or_without_the_instances_directory() {
         let (_dir, root) = root();
         symlink(root.join("overlays"), root.join("instances/7")).unwrap();
-        assert!(initialize(&root, &name(), &spec()).is_err());
+        assert!(initialize(&root, &name(), &spec(), || Ok(())).is_err());
         assert!(!root.join("overlays/instance.env").exists());
         std::fs::remove_file(root.join("instances/7")).unwrap();
         std::fs::remove_dir(root.join("instances")).unwrap();
-        assert!(initialize(&root, &name(), &spec()).unwrap_err().to_string().contains("tmpfiles"));
+        assert!(initialize(&root, &name(), &spec(), || Ok(())).unwrap_err().to_string().contains("tmpfiles"));
     }
 
     #[test]
@@ -241,7 +252,7 @@ mod tests {
         let (_dir, root) = root();
         std::fs::create_dir_all(root.join("instances/7/layer.new/x")).unwrap();
         std::fs::write(root.join("instances/7/instance.new"), "x").unwrap();
-        assert_eq!(initialize(&root, &name(), &spec()).unwrap(), Initialized::Written);
+        assert_eq!(initialize(&root, &name(), &spec(), || Ok(())).unwrap(), Initialized::Written);
         assert_eq!(std::fs::read_dir(root.join("instances/7")).unwrap().count(), 2);
     }
 }

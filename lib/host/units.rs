@@ -74,17 +74,8 @@ pub struct Observed {
     pub at: Moment,
 }
 
-/// Keeps the lines of a `show` for itself.
-#[derive(Default)]
-struct Quiet(Vec<(Stream, String)>);
-
-impl Sink for Quiet {
-    fn opened(&mut self, _: Canceller) {}
-    fn started(&mut self, _: Started) {}
-    fn lines(&mut self, lines: Vec<(Stream, String)>) {
-        self.0.extend(lines);
-    }
-}
+/// How long systemd may take to say what a unit is.
+const SHOW: Duration = Duration::from_secs(10);
 
 impl Observed {
     /// Whether systemd said anything.
@@ -97,18 +88,18 @@ impl Observed {
     #[must_use]
     pub fn ask(socket: &Path, server: &InstanceName) -> Self {
         let at = Moment::now();
-        let mut lines = Quiet::default();
-        if let Err(error) = ask(socket, &HelperRequest::Show { server: server.clone() }, &mut lines) {
+        let (lines, end) = ask_within(socket, &HelperRequest::Show { server: server.clone() }, SHOW);
+        if let Err(error) = end {
             tracing::warn!("server {server} cannot be looked at: {error}");
-            lines.0.clear();
+            return Self { unit: Unit::default(), at };
         }
-        Self { unit: Unit::from_properties(lines.0.iter().map(|(_, line)| line.as_str())), at }
+        Self { unit: Unit::from_properties(lines.iter().map(|(_, line)| line.as_str())), at }
     }
 }
 
 /// Keeps lines for as long as somebody has patience for the rest.
 struct Hurried {
-    kept: Quiet,
+    kept: Vec<(Stream, String)>,
     patience: Duration,
     /// Ends the waiting thread when the answer is there.
     done: Option<Receiver<()>>,
@@ -125,8 +116,17 @@ impl Sink for Hurried {
     }
     fn started(&mut self, _: Started) {}
     fn lines(&mut self, lines: Vec<(Stream, String)>) {
-        self.kept.lines(lines);
+        self.kept.extend(lines);
     }
+}
+
+/// [`ask`], for an answer that has to come in time: the lines, and the end.
+fn ask_within(socket: &Path, request: &HelperRequest, patience: Duration) -> (Vec<(Stream, String)>, Result<End>) {
+    let (answered, done) = channel();
+    let mut sink = Hurried { kept: Vec::new(), patience, done: Some(done) };
+    let end = ask(socket, request, &mut sink);
+    drop(answered);
+    (sink.kept, end)
 }
 
 /// The last lines of a server's journal, by way of the helper, which has `patience` to tell them.
@@ -134,13 +134,10 @@ impl Sink for Hurried {
 /// # Errors
 /// As [`ask`]; 1 when the journal could not be read, or not in time.
 pub fn last_lines(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<String>> {
-    let (answered, done) = channel();
-    let mut sink = Hurried { kept: Quiet::default(), patience, done: Some(done) };
     let request = HelperRequest::Journal { server: server.clone(), lines: Some(lines), follow: false };
-    let end = ask(socket, &request, &mut sink);
-    drop(answered);
+    let (kept, end) = ask_within(socket, &request, patience);
     if end?.exit != Some(0) {
         return Err(Error::failed(format!("the journal of server {server} could not be read")));
     }
-    Ok(sink.kept.0.into_iter().filter(|(stream, _)| *stream == Stream::Stdout).map(|(_, line)| line).collect())
+    Ok(kept.into_iter().filter(|(stream, _)| *stream == Stream::Stdout).map(|(_, line)| line).collect())
 }

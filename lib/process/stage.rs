@@ -171,6 +171,11 @@ impl Stage {
         }
     }
 
+    /// Tells the peer what works for it now, when that is no command of ours.
+    pub fn served_by(&mut self, started: Started) {
+        self.peer.started(started);
+    }
+
     /// Waits for `time`; ends early, with what to answer, when the end is asked for or was asked for before.
     pub fn pause(&mut self, time: Duration) -> Option<Outcome> {
         let until = Instant::now() + time;

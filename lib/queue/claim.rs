@@ -7,18 +7,25 @@
 use rusqlite::Connection;
 
 use crate::base::Result;
-use crate::base::names::JobId;
+use crate::base::names::{JobId, TaskId};
 use crate::db::{jobs, queue, servers};
 use crate::domain::schedule::{Candidate, Schedule};
 
 /// How many queued jobs are read before the rest is asked for by server.
 const PAGE: u32 = 64;
 
-/// Claims at most `free` jobs for `worker`, oldest first, within the caller's transaction. Gives their ids.
+/// Claims at most `free` jobs for `worker`, oldest first, within the caller's transaction. `at_work`: what tasks still
+/// work on whose jobs have ended. Gives their ids.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn claim(tx: &Connection, worker: &str, free: usize, now: i64) -> Result<Vec<JobId>> {
+pub fn claim(
+    tx: &Connection,
+    worker: &str,
+    free: usize,
+    at_work: &[(TaskId, Candidate)],
+    now: i64,
+) -> Result<Vec<JobId>> {
     if free == 0 || queue::pause(tx)?.is_some() {
         return Ok(Vec::new());
     }
@@ -28,7 +35,8 @@ pub fn claim(tx: &Connection, worker: &str, free: usize, now: i64) -> Result<Vec
     }
     // What a process that would not die works on is taken, too, though its job has ended.
     let (live, held) = (jobs::live_candidates(tx)?, jobs::held_candidates(tx)?);
-    let mut schedule = Schedule::with_running(live.iter().chain(&held));
+    let at_work = at_work.iter().map(|(_, candidate)| candidate);
+    let mut schedule = Schedule::with_running(live.iter().chain(&held).chain(at_work));
     let mut claimed = Vec::new();
     take(tx, &mut schedule, &page, worker, free, now, &mut claimed)?;
     let last = page.last().map_or(JobId(0), |job| job.id);

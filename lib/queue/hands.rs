@@ -90,9 +90,9 @@ impl Connections {
         book.open.values().filter(|(task, _)| tasks.contains(task)).for_each(|(_, canceller)| canceller.close());
     }
 
-    /// These tasks have their end: nothing is remembered of them.
-    pub fn forget_tasks(&self, tasks: &[TaskId]) {
-        self.book().cancelled.retain(|task, _| !tasks.contains(task));
+    /// This task's thread has ended: nothing is remembered of it.
+    pub fn forget_task(&self, task: TaskId) {
+        self.book().cancelled.remove(&task);
     }
 
     /// Why this task may start no new command.
@@ -148,9 +148,16 @@ impl TaskHands<'_> {
     }
 
     /// Why no new command may be started, if that is so.
-    #[must_use]
-    pub fn refusal(&self) -> Option<&'static str> {
+    fn refusal(&self) -> Option<&'static str> {
         self.hands.connections.refusal(self.task)
+    }
+
+    /// Whether the task is still wanted.
+    ///
+    /// # Errors
+    /// 1 when it is being cancelled, or the worker is stopping.
+    pub fn may_go_on(&self) -> Result<()> {
+        self.refusal().map_or(Ok(()), |why| Err(Error::failed(why)))
     }
 
     /// Writes down a line of our own.

@@ -9,6 +9,7 @@ use crate::base::names::{JobId, ServerId, TaskId};
 use crate::db::jobs;
 use crate::domain::cancellation::Known;
 use crate::domain::operation::Operation;
+use crate::domain::schedule::Candidate;
 use crate::domain::task::{Needs, Readiness, TaskKind, TaskState, readiness};
 
 /// A task of a job that this worker runs.
@@ -32,8 +33,12 @@ pub struct LiveTask {
     pub waived: bool,
     /// A cancellation is about it: it does not begin any more.
     pub blocked: bool,
-    /// It is being cancelled, and its commands have ended.
+    /// It is being cancelled, and its thread has ended.
     pub ended: bool,
+    /// Nobody waits for its thread any longer, which has not ended: it may still work on what the task is about.
+    pub abandoned: bool,
+    /// Who cancelled it, and why.
+    pub cancelled_by: Option<(String, String)>,
     /// Positions within the job, and what is needed of them.
     pub after: Vec<(Needs, usize)>,
 }
@@ -62,9 +67,19 @@ impl LiveTask {
         matches!(self.state, TaskState::Running | TaskState::Cancelling)
     }
 
-    /// What it is for those that depend on it.
+    /// Whether its thread goes on though nobody waits for it.
+    #[must_use]
+    pub fn is_left_behind(&self) -> bool {
+        self.abandoned && !self.ended
+    }
+
+    /// What it is for those that depend on it: nothing begins beside a thread that was left behind.
     fn as_seen_by_dependents(&self) -> TaskState {
-        if self.waived { TaskState::Succeeded } else { self.state }
+        match (self.is_left_behind(), self.waived) {
+            (true, _) => TaskState::Cancelling,
+            (false, true) => TaskState::Succeeded,
+            (false, false) => self.state,
+        }
     }
 }
 
@@ -91,6 +106,8 @@ impl LiveJob {
                 waived: task.waived,
                 blocked: false,
                 ended: false,
+                abandoned: false,
+                cancelled_by: None,
                 after: task
                     .depends_on
                     .iter()
@@ -131,6 +148,17 @@ impl LiveJob {
     #[must_use]
     pub fn only_server(&self) -> Option<ServerId> {
         if let [one] = self.servers[..] { Some(one) } else { None }
+    }
+
+    /// What a thread of it that was left behind still works on.
+    #[must_use]
+    pub fn left_behind(&self) -> Vec<(TaskId, Candidate)> {
+        let left = self.tasks.iter().filter(|task| task.is_left_behind());
+        left.map(|task| {
+            let servers = task.server.into_iter().collect::<Vec<_>>();
+            (task.id, Candidate { id: self.id, exclusive: servers.is_empty(), servers })
+        })
+        .collect()
     }
 
     /// Its tasks as cancelling needs to know them.

@@ -1,6 +1,6 @@
-//! What a worker does first, once it holds the lock: whoever ran the live jobs is dead. They are ended, never run
-//! again by themselves; their servers are looked at anew; and nothing of theirs may still run when the queue goes on.
-//! Jobs that were being cancelled are left to the room cancel/, which stands above this one.
+//! What a worker does first, once it holds the lock: whoever ran the live jobs is dead. Nothing of theirs may still run
+//! when the queue goes on: that is waited for. Then what was being cancelled is finished (by the room cancel/, which stands
+//! above this one), and the others are ended, never run again by themselves; their servers are looked at anew.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,17 @@ use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
 use crate::db::events::{self, NewEvent};
 use crate::db::runners::{self, Runner};
-use crate::db::{Db, cancellations, jobs, logs, servers, tasks};
+use crate::db::{Db, jobs, logs, servers, tasks};
 use crate::domain::job::JobState;
 use crate::process::cgroup::UnitGroup;
+use crate::queue::turn;
 use crate::wire::Stream;
 
 /// The line that a job gets whose worker died.
 const WHY: &str = "the worker that ran this job died; it was not run again: `left4me-job retry` does that";
+
+/// Who does this.
+const WORKER: &str = "left4me-worker";
 
 /// How the units begin that foreign commands run in.
 const RUNNERS: &str = "left4me-runner@";
@@ -31,54 +35,44 @@ pub struct Recovered {
     pub jobs: Vec<(JobId, JobState)>,
     /// Their servers, to be looked at anew.
     pub servers: Vec<ServerId>,
-    /// Connections whose commands may still be ending.
-    pub runners: Vec<Runner>,
 }
 
-/// Ends what a dead worker left running: running -> failed, with a line that says why. A job that is being cancelled
-/// stays as it is, and so does a task's cancellation: they are finished once nothing of theirs runs any more.
+/// Connections of a dead worker, whose commands may still be ending, and the servers that it was at.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn left_by_the_dead(db: &Db) -> Result<(Vec<Runner>, Vec<ServerId>)> {
+    let mut servers = Vec::new();
+    for job in jobs::live_candidates(db.connection())? {
+        servers.extend(tasks::started_servers(db.connection(), job.id)?);
+    }
+    Ok((runners::open(db.connection())?, servers))
+}
+
+/// Ends what a dead worker left running: running -> failed, with a line that says why; cancelling -> cancelled. The
+/// room cancel/ has finished the cancellations that it knows before.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
+pub fn recover(db: &mut Db, mut servers: Vec<ServerId>, now: i64) -> Result<Recovered> {
     db.write(|tx| {
-        let mut recovered = Recovered { runners: runners::open(tx)?, ..Recovered::default() };
+        let mut jobs_ended = Vec::new();
         for job in jobs::live_candidates(tx)? {
-            recovered.servers.extend(tasks::started_servers(tx, job.id)?);
-            if cancellations::live_of(tx, job.id, None)?.is_some() {
-                continue;
-            }
-            cancel_wanted_tasks(tx, job.id)?;
             for server in tasks::running_servers(tx, job.id)? {
                 servers::set_last_error(tx, server, Some(WHY), now)?;
             }
-            tasks::abandon(tx, job.id, "the worker died", now)?;
+            turn::abandon(tx, job.id, WORKER, "the worker died", now)?;
             logs::append(tx, job.id, now, Stream::Stderr, &format!("left4me: {WHY}"))?;
             let Some(state) = jobs::recover(tx, job.id, WHY, now)? else { continue };
             let kind = format!("job.{state}");
-            let event = NewEvent {
-                kind: &kind,
-                actor: "left4me-worker",
-                job: Some(job.id),
-                detail: WHY,
-                ..NewEvent::default()
-            };
+            let event = NewEvent { kind: &kind, actor: WORKER, job: Some(job.id), detail: WHY, ..NewEvent::default() };
             events::add(tx, now, &event)?;
-            recovered.jobs.push((job.id, state));
+            jobs_ended.push((job.id, state));
         }
-        recovered.servers.sort_unstable();
-        recovered.servers.dedup();
-        Ok(recovered)
+        servers.sort_unstable();
+        servers.dedup();
+        Ok(Recovered { jobs: jobs_ended, servers })
     })
-}
-
-/// A task that ran and that somebody wanted ended has its wish: it is cancelled, not failed.
-fn cancel_wanted_tasks(tx: &Connection, job: JobId) -> Result<()> {
-    let wanted = cancellations::of_job(tx, job)?.into_iter().filter(|wish| !wish.state.is_over());
-    for task in wanted.filter_map(|wish| wish.task_id) {
-        tasks::set_cancelling(tx, task)?;
-    }
-    Ok(())
 }
 
 /// Waits until no process is left in the control groups of a dead worker's commands. Its connections are closed, so
@@ -88,11 +82,10 @@ fn cancel_wanted_tasks(tx: &Connection, job: JobId) -> Result<()> {
 /// for. The helper's verbs do no harm twice, and others use it, too.
 pub fn wait_for_the_dead(runners: &[Runner], patience: Duration, mut meanwhile: impl FnMut()) -> Vec<Runner> {
     let deadline = Instant::now() + patience;
-    let group = |runner: &Runner| runner.cgroup.as_deref().and_then(UnitGroup::above);
-    let mut left: Vec<_> = runners.iter().filter_map(|runner| Some((runner, group(runner)?))).collect();
+    let mut left: Vec<_> = runners.iter().filter_map(|runner| Some((runner, Place::of(runner)?))).collect();
     let mut unknown = UnitGroup::all(RUNNERS);
     loop {
-        left.retain(|(_, group)| group.is_populated());
+        left.retain(|(_, place)| place.is_alive());
         unknown.retain(UnitGroup::is_populated);
         if left.is_empty() && unknown.is_empty() || Instant::now() >= deadline {
             return left.into_iter().map(|(runner, _)| runner.clone()).collect();
@@ -112,27 +105,67 @@ pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Resul
         return Ok(());
     }
     db.write(|tx| {
-        runners
-            .iter()
-            .try_for_each(|runner| runners::lose(tx, runner.id, left.iter().any(|other| other.id == runner.id), now))
+        for runner in runners {
+            let is_left = left.iter().any(|other| other.id == runner.id);
+            // One that never said where it runs: nobody knows.
+            let known = runner.cgroup.is_some() || runner.pid.is_some();
+            runners::lose(tx, runner.id, known.then_some(is_left), now)?;
+        }
+        Ok(())
     })
 }
 
-/// Looks once more at processes that would not die. Those that are gone hold nothing any more.
+/// Looks once more at processes that would not die. Those that are gone hold nothing any more. Gives whether any is left.
 ///
 /// # Errors
 /// 69 when the database cannot be used.
-pub fn release(db: &mut Db) -> Result<()> {
+pub fn release(db: &mut Db) -> Result<bool> {
     let left = runners::left(db.connection())?;
-    let is_gone = |runner: &&Runner| {
-        runner.cgroup.as_deref().and_then(UnitGroup::above).is_none_or(|group| !group.is_populated())
-    };
-    let gone: Vec<&Runner> = left.iter().filter(is_gone).collect();
+    let (there, gone): (Vec<&Runner>, Vec<&Runner>) = left.iter().partition(|runner| is_there(runner));
     if !gone.is_empty() {
         db.write(|tx| gone.iter().try_for_each(|runner| runners::set_tree(tx, runner.id, false)))?;
         for runner in &gone {
-            tracing::info!("{} has no process any more", runner.unit.as_deref().unwrap_or("a command"));
+            tracing::info!("{} has no process any more", runner.words());
         }
     }
-    Ok(())
+    Ok(!there.is_empty())
+}
+
+/// Processes that would not die and are still there, for people.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn undying(connection: &Connection) -> Result<Vec<Runner>> {
+    Ok(runners::left(connection)?.into_iter().filter(is_there).collect())
+}
+
+fn is_there(runner: &Runner) -> bool {
+    Place::of(runner).is_some_and(|place| place.is_alive())
+}
+
+/// Where a connection's processes are to be looked for.
+enum Place {
+    /// In its unit's control group.
+    Unit(UnitGroup),
+    /// Outside systemd there is only the command's process.
+    Process(i64),
+}
+
+impl Place {
+    fn of(runner: &Runner) -> Option<Self> {
+        match (&runner.cgroup, runner.pid) {
+            (Some(group), _) => UnitGroup::above(group).map(Place::Unit),
+            (None, Some(pid)) => Some(Place::Process(pid)),
+            (None, None) => None,
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        match self {
+            Place::Unit(group) => group.is_populated(),
+            // One that has ended and that nobody has reaped yet does nothing any more.
+            Place::Process(pid) => std::fs::read_to_string(format!("/proc/{pid}/stat"))
+                .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))),
+        }
+    }
 }

@@ -97,9 +97,7 @@ fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()
         Ok(kind) => *kind,
         Err(word) => return Err(Error::failed(format!("unknown task '{}'", shown(word)))),
     };
-    if let Some(why) = hands.refusal() {
-        return Err(Error::failed(why));
-    }
+    hands.may_go_on()?;
     let server = work.server.ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {
         TaskKind::InstallRuntime => install(hands, work),
@@ -136,7 +134,7 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
         Some(spec) => spec.clone()?,
         None => return Err(Error::failed(format!("server {server}: its blueprint was not read"))),
     };
-    match instance::initialize(hands.root(), &server.into(), &spec)? {
+    match instance::initialize(hands.root(), &server.into(), &spec, || hands.may_go_on())? {
         Initialized::Written => {
             hands.note(Stream::Stdout, format!("server {server}: instance and config layer written"))
         }

@@ -6,12 +6,13 @@
 
 use rusqlite::Connection;
 
-use crate::base::names::{JobId, ServerId};
+use crate::base::names::{JobId, ServerId, TaskId};
 use crate::base::{Error, Exit, Result};
 use crate::db::events::{self, NewEvent};
 use crate::db::{Db, jobs, observations, servers, tasks};
 use crate::domain::job::{JobState, outcome};
 use crate::domain::operation::Operation;
+use crate::domain::schedule::Candidate;
 use crate::domain::task::{Readiness, TaskKind, TaskState};
 use crate::queue::claim;
 use crate::queue::live::{LiveJob, LiveTask};
@@ -24,6 +25,8 @@ pub struct Engine {
     slots: usize,
     jobs: Vec<LiveJob>,
     ended: Vec<Ended>,
+    /// Threads of cancelled tasks that have not ended: what they work on is taken until they have.
+    left_behind: Vec<(TaskId, Candidate)>,
 }
 
 /// What a turn leads to.
@@ -62,7 +65,7 @@ impl Engine {
     /// A worker without jobs. `worker` is its fence: a name that no other run of any worker has.
     #[must_use]
     pub fn new(worker: String, slots: usize) -> Self {
-        Self { worker, slots, jobs: Vec::new(), ended: Vec::new() }
+        Self { worker, slots, jobs: Vec::new(), ended: Vec::new(), left_behind: Vec::new() }
     }
 
     /// Takes note of a task's end, for the next turn.
@@ -73,7 +76,13 @@ impl Engine {
     /// How many tasks run.
     #[must_use]
     pub fn running_tasks(&self) -> usize {
-        running(&self.jobs)
+        running(&self.jobs) + self.left_behind.len()
+    }
+
+    /// Whether threads are at work that nobody waits for any longer.
+    #[must_use]
+    pub fn has_left_behind(&self) -> bool {
+        !self.left_behind.is_empty()
     }
 
     /// How many jobs run.
@@ -119,8 +128,9 @@ impl Engine {
             // First whoever is done makes room, then others are claimed.
             finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
             if !stopping {
-                let free = self.slots.saturating_sub(running(&live) + ready(&live));
-                for id in claim::claim(tx, &self.worker, free, now)? {
+                let slots = self.slots.saturating_sub(self.left_behind.len());
+                let free = slots.saturating_sub(running(&live) + ready(&live));
+                for id in claim::claim(tx, &self.worker, free, &self.left_behind, now)? {
                     match load(tx, id, now) {
                         Ok(job) => live.push(job),
                         // The database itself: the whole turn is tried again.
@@ -128,12 +138,15 @@ impl Engine {
                         Err(error) => result.finished.push(fail_unreadable(tx, id, &self.worker, &error, now)?),
                     }
                 }
-                result.begin = begin(tx, &mut live, self.slots, now)?;
+                result.begin = begin(tx, &mut live, slots, now)?;
                 // A claimed job that has nothing to do (an unknown operation) ends at once.
                 finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
             }
             Ok(())
         })?;
+        let gone = self.jobs.iter().filter(|job| !live.iter().any(|other| other.id == job.id));
+        self.left_behind.extend(gone.flat_map(LiveJob::left_behind));
+        self.left_behind.retain(|(task, _)| !self.ended.iter().any(|ended| ended.task == *task));
         self.jobs = live;
         self.ended.clear();
         Ok(result)
@@ -176,11 +189,11 @@ fn event<'a>(job: &'a LiveJob, kind: &'a str, task: Option<&LiveTask>, detail: &
 fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> Result<Option<News>> {
     let job = live.iter_mut().find(|job| job.id == ended.job);
     if let Some(task) = job.and_then(|job| job.tasks.iter_mut().find(|task| task.id == ended.task))
-        && task.state == TaskState::Cancelling
+        && (task.state == TaskState::Cancelling || task.state.is_terminal())
     {
-        // Whatever it came to: what it is in the end, its cancellation says.
+        // Whatever it came to: what it is in the end, its cancellation says, or has said.
         task.ended = true;
-        task.was_running = ended.was_running;
+        task.was_running = task.was_running.or(ended.was_running);
     }
     let finish = tasks::Finish {
         state: ended.state,
@@ -280,7 +293,8 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
         spec,
         wanted,
         names,
-        was_running: stop.and_then(|stop| stop.was_running),
+        // A stop that was cancelled before it looked has found nothing: then the wish decides.
+        was_running: stop.and_then(|stop| stop.was_running).or_else(|| servers::is_wanted(tx, task.server?).ok()),
     }
 }
 
@@ -303,7 +317,7 @@ fn finish_jobs(
         }
         let end = verdict(job, done, stopping);
         if !done {
-            tasks::abandon(tx, job.id, end.error.as_deref().unwrap_or(STOPPED), now)?;
+            abandon(tx, job.id, &job.requested_by, end.error.as_deref().unwrap_or(STOPPED), now)?;
         }
         let finish = jobs::Finish { state: end.state, exit_code: end.exit_code, error: end.error.as_deref() };
         if !jobs::finish(tx, job.id, worker, &finish, now)? {
@@ -314,7 +328,13 @@ fn finish_jobs(
             continue;
         }
         let kind = format!("job.{}", end.state);
-        events::add(tx, now, &event(job, &kind, None, end.error.as_deref().unwrap_or("")))?;
+        let mut told = event(job, &kind, None, end.error.as_deref().unwrap_or(""));
+        if let Some((who, why)) = job.tasks.iter().find_map(|task| task.cancelled_by.as_ref())
+            && end.state == JobState::Cancelled
+        {
+            (told.actor, told.reason) = (who, why);
+        }
+        events::add(tx, now, &told)?;
         result.leave_servers(tx, job, now)?;
         finished.push((job.id, end.state));
     }
@@ -323,10 +343,31 @@ fn finish_jobs(
     Ok(())
 }
 
+/// Ends the tasks of a job that nobody carries on, each with its event.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn abandon(tx: &Connection, job: JobId, actor: &str, why: &str, now: i64) -> Result<()> {
+    for (task, server, state) in tasks::abandon(tx, job, why, now)? {
+        let kind = format!("task.{state}");
+        let event = NewEvent {
+            kind: &kind,
+            actor,
+            job: Some(job),
+            task: Some(task),
+            server,
+            detail: why,
+            ..NewEvent::default()
+        };
+        events::add(tx, now, &event)?;
+    }
+    Ok(())
+}
+
 /// A job whose rows cannot be read fails by itself, so that it does not stop those behind it.
 fn fail_unreadable(tx: &Connection, id: JobId, worker: &str, error: &Error, now: i64) -> Result<(JobId, JobState)> {
     let why = format!("its rows cannot be read: {error}");
-    tasks::abandon(tx, id, &why, now)?;
+    abandon(tx, id, "left4me-worker", &why, now)?;
     jobs::finish(tx, id, worker, &jobs::Finish { state: JobState::Failed, exit_code: 1, error: Some(&why) }, now)?;
     events::add(
         tx,
@@ -367,6 +408,9 @@ fn verdict(job: &LiveJob, done: bool, stopping: bool) -> Verdict {
             failed(task.exit_code, if stopping { format!("{STOPPED}: {why}") } else { why })
         }
         (JobState::Succeeded, _) => Verdict { state: JobState::Succeeded, exit_code: 0, error: None },
-        (state, _) => Verdict { state, exit_code: 1, error: None },
+        (state, _) => {
+            let error = job.tasks.iter().find(|task| task.state == TaskState::Cancelled);
+            Verdict { state, exit_code: 1, error: error.and_then(|task| task.error.clone()) }
+        }
     }
 }

@@ -107,20 +107,21 @@ fn serve(cli: &Cli) -> Result<()> {
     db.stay()?;
     wake.listen(&cli.worker.worker_socket, &database)?;
 
-    let recovered = recover::recover(&mut db, clock::now_ms())?;
-    for (job, state) in &recovered.jobs {
-        tracing::warn!(job_id = job.0, "a dead worker left job {job} behind: it is {state} now");
-    }
     notify::ready("starting");
+    let (runners, servers) = recover::left_by_the_dead(&db)?;
     let patience = cli.grace.duration() + STOP_MARGIN;
-    let left = wait_for_the_dead(&recovered.runners, patience, notify::watchdog);
+    let left = wait_for_the_dead(&runners, patience, notify::watchdog);
     for runner in &left {
         let unit = runner.unit.as_deref().unwrap_or("a command");
         tracing::error!("{unit} still has processes of a dead worker's command: what it works on waits for its end");
     }
-    recover::lose(&mut db, &recovered.runners, &left, clock::now_ms())?;
+    recover::lose(&mut db, &runners, &left, clock::now_ms())?;
     for job in cancel::recover::recover(&mut db, &cli.places())? {
         tracing::warn!(job_id = job.0, "a dead worker was cancelling job {job}: it is cancelled now");
+    }
+    let recovered = recover::recover(&mut db, servers, clock::now_ms())?;
+    for (job, state) in &recovered.jobs {
+        tracing::warn!(job_id = job.0, "a dead worker left job {job} behind: it is {state} now");
     }
 
     let (mut worker, writer) = Worker::start(cli, db, &wake)?;
@@ -185,7 +186,8 @@ impl Worker {
             idle: Duration::from_secs(cli.idle_seconds.into()),
             grace: cli.grace.duration(),
             told: None,
-            held: false,
+            // The first turn looks.
+            held: true,
         };
         Ok((worker, writer))
     }
@@ -201,7 +203,8 @@ impl Worker {
             if !failed && let Err(error) = self.tell_status() {
                 tracing::warn!("{error}");
             }
-            let busy = failed || self.engine.running_jobs() > 0 || self.looking > 0;
+            let left_behind = self.engine.has_left_behind();
+            let busy = failed || self.engine.running_jobs() > 0 || self.looking > 0 || left_behind;
             if stopping != Stopping::No && !busy {
                 return Ok(());
             }
@@ -221,14 +224,10 @@ impl Worker {
                 // Something waits that could not be claimed: a look now and then is enough.
                 wait = wait.min(if left.is_zero() { STATUS_PAUSE } else { left });
             }
-            if let Some(deadline) = self.tracker.deadline() {
-                wait = wait.min(deadline.saturating_duration_since(Instant::now()));
-            }
-            if self.tracker.has_news() {
-                wait = Duration::ZERO;
-            }
-            if self.held {
-                wait = wait.min(STATUS_PAUSE);
+            if !failed {
+                let due = self.tracker.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                let due = if self.tracker.has_news() { Some(Duration::ZERO) } else { due };
+                wait = due.into_iter().chain(self.held.then_some(STATUS_PAUSE)).fold(wait, Duration::min);
             }
             if let Stopping::Ending { deadline, killed } = stopping {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -249,29 +248,32 @@ impl Worker {
     /// Takes in what ended, writes it down, claims and begins. True when the database did not take it.
     fn turn(&mut self, stopping: bool) -> bool {
         while let Ok(ended) = self.ended.try_recv() {
+            self.hands.connections.forget_task(ended.task);
             self.engine.note(ended);
         }
         while let Ok(report) = self.reports.1.try_recv() {
             self.tracker.note(report);
         }
         let result = self.write_looked().and_then(|()| {
+            if self.held {
+                self.held = recover::release(&mut self.db)?;
+            }
             let something = cancellations::any_live(self.db.connection())?
+                || self.engine.has_news()
                 || if stopping {
                     self.engine.running_jobs() > 0
                 } else {
-                    self.engine.has_news() || self.engine.has_room() && jobs::any_queued(self.db.connection())?
+                    self.engine.has_room() && jobs::any_queued(self.db.connection())?
                 };
             if !something {
                 return Ok(());
             }
-            recover::release(&mut self.db)?;
             let now = clock::now_ms();
             let mut tracker = self.tracker.clone();
             let outcome = self
                 .engine
                 .turn(&mut self.db, stopping, now, |tx, live, outcome| tracker.attend(tx, live, outcome, now))?;
             self.tracker = tracker;
-            self.held = !runners::left(self.db.connection())?.is_empty();
             self.act();
             for (job, state) in &outcome.finished {
                 tracing::info!(job_id = job.0, "job {job} {state}");
@@ -282,6 +284,8 @@ impl Worker {
                 self.begin(work);
             }
             self.look_at(outcome.look);
+            // Not before: what is committed has to be begun, whatever this says.
+            self.held = !runners::left(self.db.connection())?.is_empty();
             Ok(())
         });
         if let Err(error) = &result {
@@ -308,10 +312,11 @@ impl Worker {
                     failpoint::hit("cancel.settled");
                     self.clean_up(work);
                 }
-                Act::Tell(told) => told.tell(),
-                Act::Forget(tasks) => {
-                    failpoint::hit("cancel.finished");
-                    self.hands.connections.forget_tasks(&tasks);
+                Act::Tell(told) => {
+                    told.tell();
+                    if told.is_last() {
+                        failpoint::hit("cancel.finished");
+                    }
                 }
             }
         }
@@ -399,8 +404,10 @@ impl Worker {
 
     /// The first SIGTERM ends the commands, the second kills them.
     fn stop(&mut self, stopping: Stopping) -> Stopping {
-        if stopping != Stopping::No {
-            return self.kill_all();
+        match stopping {
+            Stopping::No => {}
+            Stopping::Ending { killed: false, .. } => return self.kill_all(),
+            Stopping::Ending { killed: true, .. } => return stopping,
         }
         tracing::info!("told to stop: ending {} running tasks", self.engine.running_tasks());
         notify::stopping("ending running commands");

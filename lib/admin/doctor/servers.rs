@@ -7,8 +7,9 @@ use crate::base::config::PollSeconds;
 use crate::base::{Result, clock};
 use crate::db::Db;
 use crate::db::poll::{self, Orphan, Poll};
-use crate::db::runners::{self, Runner};
+use crate::db::runners::Runner;
 use crate::db::servers::{self, Server};
+use crate::queue::recover;
 
 /// So many intervals without a look are too many; and so much time, ms: a look may have to wait.
 const MISSED: i64 = 3;
@@ -35,7 +36,7 @@ type Found = (Poll, Vec<Server>, Vec<Orphan>, Vec<Runner>);
 
 fn read(path: &Path) -> Result<Found> {
     let mut db = Db::open_existing(path)?;
-    db.read(|tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?, runners::left(tx)?)))
+    db.read(|tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?, recover::undying(tx)?)))
 }
 
 /// A process that would not die, and holds what it works on.

@@ -16,6 +16,7 @@ CREATE UNIQUE INDEX cancellations_live_of_job ON cancellations (job_id)
     WHERE task_id IS NULL AND state IN ('requested', 'running');
 CREATE UNIQUE INDEX cancellations_live_of_task ON cancellations (task_id)
     WHERE task_id IS NOT NULL AND state IN ('requested', 'running');
+CREATE INDEX cancellations_failed ON cancellations (id) WHERE state = 'failed';
 CREATE INDEX cancellations_of_task ON cancellations (task_id) WHERE task_id IS NOT NULL;
 
 -- A task that was cancelled with --no-cascade: for what depends on it, it counts as succeeded.
