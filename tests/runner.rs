@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "support/stuck.rs"]
+mod stuck;
+
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
@@ -357,6 +360,107 @@ fn a_stopped_runner_ends_its_tree_and_says_so() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
     assert!(alive(&mark).is_empty());
+}
+
+/// Two hundred processes, each in a session of its own and deaf to signals, each of which forks another in its place and
+/// ends, four times a second.
+fn forking(root: &Root, mark: &str) {
+    let text = format!(
+        "exec perl -MPOSIX=setsid -e '$SIG{{$_}} = \"IGNORE\" for qw(TERM INT HUP CHLD); $| = 1; \
+         for (1 .. 200) {{ next if fork; setsid(); while (1) {{ select undef, undef, undef, rand 0.5; exit if fork; setsid() }} }} \
+         print \"here\\n\"; sleep 1 while 1' {mark}"
+    );
+    steamcmd(root, &text, ":", "whole");
+}
+
+/// Ends a command that forks, from the first word to the end of its whole tree; the answer's end is checked.
+fn end_what_forks(argv: &[&str], control: &str) -> Duration {
+    let (root, mark) = (Root::new(), marker());
+    forking(&root, &mark);
+    let mut talk = Talk::start(argv, &root.envs());
+    talk.say(INSTALL);
+    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    until("the whole tree", || (alive(&mark).len() >= 200).then_some(()));
+    let start = Instant::now();
+    talk.say(&format!("{{\"cancel\":\"{control}\"}}"));
+    assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
+    let time = start.elapsed();
+    assert!(alive(&mark).is_empty());
+    time
+}
+
+#[test]
+fn two_hundred_processes_that_fork_while_they_die_are_gone_within_half_a_second_of_the_kill() {
+    let time = end_what_forks(&[RUNNER], "kill");
+    assert!(time < Duration::from_millis(500), "without a control group {time:?}");
+    let time = end_what_forks(&[RUNNER], "terminate");
+    assert!((1000..1500).contains(&time.as_millis()), "after the grace, without a control group {time:?}");
+    let Some(group) = DelegatedGroup::new() else { return };
+    let enter = format!("echo $$ > {}/cgroup.procs && exec {RUNNER}", group.0.display());
+    let time = end_what_forks(&["sh", "-c", &enter], "kill");
+    assert!(time < Duration::from_millis(500), "in a control group {time:?}");
+}
+
+/// A file system where readers get stuck, below `root`; without the right to mount one there is none.
+fn disk(root: &Root) -> Option<stuck::Stuck> {
+    let directory = root.join("disk");
+    std::fs::create_dir(&directory).unwrap();
+    let disk = stuck::Stuck::mount(&directory);
+    if let Err(error) = &disk {
+        assert!(!support::is_real_root() || !std::path::Path::new("/dev/fuse").exists(), "{error}");
+        eprintln!("not root, or no /dev/fuse: the tests in a real systemd hold this rule");
+    }
+    disk.ok()
+}
+
+/// The state of a process as /proc tells it; nothing when there is none.
+fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat[stat.rfind(')')? + 2..].chars().next()
+}
+
+#[test]
+fn what_is_stuck_in_the_kernel_is_told_as_left_after_a_bounded_wait_and_the_rest_is_ended() {
+    let (root, mark) = (Root::new(), marker());
+    let Some(disk) = disk(&root) else { return };
+    let ever = root.join("disk/ever");
+    steamcmd(&root, &format!("sleep {mark} & echo here; exec cat {} {mark}", ever.display()), ":", "whole");
+    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    talk.say(INSTALL);
+    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    let find = || {
+        alive(&mark)
+            .into_iter()
+            .find(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("cat")))
+    };
+    let pid = until("cat", find);
+    until("cat in the kernel", || (disk.readers() == 1).then_some(()));
+    let start = Instant::now();
+    talk.say(r#"{"cancel":"kill"}"#);
+    until("the others' end", || (alive(&mark) == [pid]).then_some(()));
+    assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    assert_eq!(talk.rest().ending(), (137, "kill", "left"));
+    assert!((5.0..6.5).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
+    assert_eq!(state(pid), Some('D'), "a SIGKILL that does not end it");
+    drop(disk);
+    until("its end, once it is let go", || alive(&mark).is_empty().then_some(()));
+}
+
+#[test]
+fn what_was_stuck_for_a_while_is_gone_when_its_disk_is_back() {
+    let (root, mark) = (Root::new(), marker());
+    let Some(disk) = disk(&root) else { return };
+    let path = root.join("disk/300");
+    let text = format!("trap '' TERM INT HUP; echo here; read -r line < {}; sleep {mark}", path.display());
+    steamcmd(&root, &text, ":", "whole");
+    let mut talk = Talk::start(&[RUNNER], &root.envs());
+    talk.say(INSTALL);
+    talk.hear_until("the command", |answer| answer["stdout"] == "here");
+    until("it in the kernel", || (disk.readers() == 1).then_some(()));
+    let start = Instant::now();
+    talk.say(r#"{"cancel":"kill"}"#);
+    assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
+    assert!((300..1000).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
 }
 
 #[test]

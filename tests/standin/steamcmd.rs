@@ -21,9 +21,12 @@
 //! | `buildid=N` | the build it installs |
 //! | `exit=N` | exits with N whatever happened |
 //! | `children=N` | N children while it works |
+//! | `respawn=1` | each of them starts another in its place about once a second, and ends: always N, never the same |
 //! | `fork=setsid` | leaves a child in its own session that ignores SIGTERM, SIGINT and SIGHUP |
-//! | `hold_pipe=1` | leaves such a child that keeps stdout open |
-//! | `ignore_term=1` | ignores the three itself |
+//! | `fork=double` | leaves such a child whose parent has ended, so that it is nobody's |
+//! | `hold_pipe=1` | leaves such a child that keeps stdout open, before it hangs or at its end |
+//! | `ignore_term=1` | ignores the three itself, and so do its children |
+//! | `stuck=PATH` | opens PATH, once it has printed its lines, and tries to read it (see `stuck.rs`) |
 //! | `hang=1` | never ends, once it has printed its lines |
 //! | `record=1` | appends every line it prints to `standin-printed.log` |
 //!
@@ -41,6 +44,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::setsid;
 
 const APP: &str = "222860";
@@ -53,8 +57,9 @@ const INSTALL_FAILED: u8 = 8;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
-        Some("--child") => sleep_for_ever(),
+        Some("--child") => child(&args[2..]),
         Some("--stubborn-child") => stubborn_child(),
+        Some("--double-fork") => return double_fork(),
         _ => {}
     }
     let conf = Conf::read(&args[0]);
@@ -64,9 +69,7 @@ fn main() -> ExitCode {
     let mut printer = Printer::new(&conf);
     let code = run(&conf, &Order::parse(&args[1..]), &mut printer);
     printer.finish();
-    if conf.has("hold_pipe") {
-        drop(spawn_self("--stubborn-child", Stdio::inherit()));
-    }
+    hold_pipe(&conf);
     let code = conf.number("exit").map_or(code, |n| u8::try_from(n).unwrap_or(u8::MAX));
     ExitCode::from(code)
 }
@@ -232,8 +235,13 @@ fn update(conf: &Conf, order: &Order, out: &mut Printer) -> u8 {
     }
     download(conf, out);
     print_extras(conf, out);
+    if let Some(path) = conf.text("stuck") {
+        out.line(&format!("opening {path}"));
+        out.line(&format!("{path}: {:?}", fs::read(path).map(|bytes| bytes.len())));
+    }
     if conf.has("hang") {
-        sleep_for_ever();
+        hold_pipe(conf);
+        hang();
     }
     let laid = match failing_state(conf) {
         Some(state) => {
@@ -363,21 +371,51 @@ fn manifest(conf: &Conf) -> String {
 
 // ---- children ---------------------------------------------------------------------------------
 
-/// The children that end with the work; the stubborn one is meant to be left behind.
+/// The children that end with the work, unless others came in their place; the stubborn one is meant to be left behind.
 fn spawn_children(conf: &Conf) -> Vec<Child> {
-    if conf.text("fork") == Some("setsid") {
-        drop(spawn_self("--stubborn-child", Stdio::null()));
+    match conf.text("fork") {
+        Some("setsid") => drop(spawn_self(&["--stubborn-child"], Stdio::null())),
+        Some("double") => drop(spawn_self(&["--double-fork"], Stdio::null()).wait()),
+        _ => {}
     }
-    let wanted = conf.number("children").unwrap_or(0);
-    (0..wanted).map(|_| spawn_self("--child", Stdio::null())).collect()
+    let mut role = vec!["--child"];
+    role.extend(["ignore_term", "respawn"].into_iter().filter(|habit| conf.has(habit)));
+    (0..conf.number("children").unwrap_or(0)).map(|_| spawn_self(&role, Stdio::null())).collect()
+}
+
+fn hold_pipe(conf: &Conf) {
+    if conf.has("hold_pipe") {
+        drop(spawn_self(&["--stubborn-child"], Stdio::inherit()));
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
-fn spawn_self(role: &str, stdout: Stdio) -> Child {
+fn spawn_self(role: &[&str], stdout: Stdio) -> Child {
     let me = std::env::current_exe().expect("own path");
     let mut command = Command::new(me);
-    command.arg(role).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
+    command.args(role).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
     command.spawn().expect("a child")
+}
+
+fn child(habits: &[String]) -> ! {
+    let has = |habit| habits.iter().any(|word| word == habit);
+    if has("ignore_term") {
+        block_stop_signals();
+    }
+    if !has("respawn") {
+        sleep_for_ever()
+    }
+    // Not all of them at once.
+    thread::sleep(Duration::from_millis(500 + u64::from(std::process::id()) % 1000));
+    let role: Vec<&str> = ["--child"].into_iter().chain(habits.iter().map(String::as_str)).collect();
+    drop(spawn_self(&role, Stdio::null()));
+    std::process::exit(0)
+}
+
+fn double_fork() -> ExitCode {
+    let _ = setsid();
+    drop(spawn_self(&["--stubborn-child"], Stdio::null()));
+    ExitCode::SUCCESS
 }
 
 fn stubborn_child() -> ! {
@@ -390,6 +428,14 @@ fn stubborn_child() -> ! {
 fn block_stop_signals() {
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     signals.thread_block().expect("block signals");
+}
+
+/// Children that found a successor have ended, and are to be gone.
+fn hang() -> ! {
+    loop {
+        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {}
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn sleep_for_ever() -> ! {
