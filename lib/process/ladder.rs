@@ -4,7 +4,7 @@
 //! first signal to the group -> grace -> SIGKILL to the group and cgroup.kill -> wait for the tree to be empty.
 //!
 //! The grace is for the command and its group. What is left once these are gone (a child that moved to a session of
-//! its own, or holds our pipe) gets [`LINGER`] and is then killed, also after a normal end.
+//! its own, or holds our pipe) gets [`LINGER`], but no longer than the grace, and is then killed, also after a normal end.
 
 use std::time::{Duration, Instant};
 
@@ -86,7 +86,7 @@ impl Ladder {
     /// The next step.
     pub fn next(&mut self, seen: Seen, now: Instant) -> Step {
         match self.rung {
-            Rung::Running if seen.main_ended => self.leave(seen, now),
+            Rung::Running if seen.main_ended => self.leave(seen, now, now + LINGER),
             Rung::Running => match self.wanted {
                 None => Step::Wait(None),
                 Some(Cancel::Terminate) => {
@@ -96,7 +96,9 @@ impl Ladder {
                 }
                 Some(Cancel::Kill) => self.kill(now),
             },
-            Rung::Asked { .. } if seen.main_ended && seen.group_empty => self.leave(seen, now),
+            Rung::Asked { until } if seen.main_ended && seen.group_empty => {
+                self.leave(seen, now, until.min(now + LINGER))
+            }
             Rung::Asked { until } if self.wanted == Some(Cancel::Kill) || now >= until => self.kill(now),
             Rung::Asked { until } => Step::Wait(Some(until)),
             Rung::Leaving { until } => self.leaving(seen, now, until),
@@ -104,8 +106,7 @@ impl Ladder {
         }
     }
 
-    fn leave(&mut self, seen: Seen, now: Instant) -> Step {
-        let until = now + LINGER;
+    fn leave(&mut self, seen: Seen, now: Instant, until: Instant) -> Step {
         self.rung = Rung::Leaving { until };
         self.leaving(seen, now, until)
     }
@@ -226,6 +227,16 @@ mod tests {
             (5_000, None, LEFTOVER, |s| Step::Wait(Some(at(s, 6_000)))),
             (6_000, None, LEFTOVER, |_| Step::Kill),
             (6_001, None, GONE, |_| Step::Done(EndedBy::Kill, Tree::Empty)),
+        ]);
+    }
+
+    #[test]
+    fn who_obeys_at_the_end_of_the_grace_leaves_nothing_that_outlives_it() {
+        story(&[
+            (0, Some(Cancel::Terminate), RUNNING, |_| Step::Ask),
+            (9_900, None, LEFTOVER, |s| Step::Wait(Some(at(s, 10_000)))),
+            (10_000, None, LEFTOVER, |_| Step::Kill),
+            (10_001, None, GONE, |_| Step::Done(EndedBy::Kill, Tree::Empty)),
         ]);
     }
 
