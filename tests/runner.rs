@@ -614,7 +614,9 @@ fn in_a_delegated_control_group_the_command_has_its_own() {
     let enter = format!("echo $$ > {}/cgroup.procs && exec {RUNNER}", group.0.display());
     let mut talk = Talk::start(&["sh", "-c", &enter], &root.envs());
     talk.say(INSTALL);
-    let started = talk.hear_until("the start", |answer| answer["started"].is_object());
+    let runner = talk.child.id();
+    let is_command = |answer: &Value| answer["started"].is_object() && answer["started"]["pid"] != runner;
+    let started = talk.hear_until("the start", is_command);
     let path = started["started"]["cgroup"].as_str().unwrap();
     assert!(path.ends_with("/command"), "{started}");
     let pid = started["started"]["pid"].as_u64().unwrap();
@@ -627,14 +629,39 @@ fn in_a_delegated_control_group_the_command_has_its_own() {
     assert!(!group.0.join("command").exists());
 }
 
+/// Whoever gets stuck before there is a command has told where to look for it.
+#[test]
+fn in_a_unit_the_runner_says_where_it_is_before_it_does_anything() {
+    let name = format!("left4me-test-{}.service", marker());
+    let Some(group) = DelegatedGroup::named(&name) else {
+        eprintln!("no control group can be made here: the tests in a real systemd hold this rule");
+        return;
+    };
+    let enter = format!("echo $$ > {}/cgroup.procs && exec {RUNNER}", group.0.display());
+    let mut talk = Talk::start(&["sh", "-c", &enter], &Root::new().envs());
+    talk.say(INSTALL);
+    let first = talk.hear().unwrap();
+    assert_eq!(
+        (first["started"]["pid"].as_u64(), first["started"]["unit"].as_str()),
+        (Some(talk.child.id().into()), Some(name.as_str()))
+    );
+    assert!(first["started"]["cgroup"].as_str().is_some_and(|path| path.ends_with(&format!("/{name}"))), "{first}");
+    assert_eq!(talk.rest().exit(), 69, "there is no steamcmd");
+    assert_eq!(talk.end().0, 0);
+}
+
 /// A control group marked as systemd marks a delegated one.
 struct DelegatedGroup(std::path::PathBuf);
 
 impl DelegatedGroup {
     fn new() -> Option<Self> {
+        Self::named(&format!("left4me-test-{}", marker()))
+    }
+
+    fn named(name: &str) -> Option<Self> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
         let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
-        let path = std::path::Path::new(line.split(' ').nth(4)?).join(format!("left4me-test-{}", marker()));
+        let path = std::path::Path::new(line.split(' ').nth(4)?).join(name);
         std::fs::create_dir(&path).ok()?;
         let group = Self(path);
         let directory = std::ffi::CString::new(group.0.to_str()?).ok()?;

@@ -96,8 +96,14 @@ impl Drop for Cgroup {
 /// The unit this process belongs to: the last part of its control group that is named like a service, or nothing.
 #[must_use]
 pub fn own_unit() -> String {
-    let path = own_path().unwrap_or_default();
+    let path = own_group();
     path.rsplit('/').find(|part| part.ends_with(".service")).unwrap_or_default().to_owned()
+}
+
+/// The control group this process is in, as in /proc/PID/cgroup; empty where there is no unified hierarchy.
+#[must_use]
+pub fn own_group() -> String {
+    own_path().unwrap_or_default()
 }
 
 /// The control group of a unit that served a connection, as another process sees it.

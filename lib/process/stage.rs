@@ -11,7 +11,7 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::cgroup::{Cgroup, own_unit};
+use super::cgroup::{Cgroup, own_group, own_unit};
 use super::ladder::{Ladder, Seen, Step};
 use super::lines::Lines;
 use super::peer::{Door, Peer, Wish};
@@ -82,7 +82,8 @@ enum Source {
 
 impl Stage {
     /// Takes SIGTERM, SIGINT, SIGHUP and SIGCHLD of this process, becomes the reaper of everything it starts, and
-    /// makes the command's control group where one is delegated. `grace` is the time between asking and killing.
+    /// makes the command's control group where one is delegated. The peer is told where it is served: it has to know
+    /// should we get stuck before there is a command. `grace` is the time between asking and killing.
     ///
     /// # Errors
     /// When the system refuses one of these.
@@ -96,6 +97,12 @@ impl Stage {
         let cgroup = Cgroup::delegated().map(Rc::new);
         let scratch = vec![0; SHARE];
         let mut stage = Self { peer, grace, signals, cgroup, wanted: None, stopped: false, nonsense: false, scratch };
+        let unit = own_unit();
+        if !unit.is_empty() {
+            stage.peer.started(Started { unit, pid: std::process::id(), cgroup: own_group() });
+            let sent = stage.peer.flush();
+            stage.heed(sent);
+        }
         // Control lines may have come in one piece with the request.
         let wish = stage.peer.controls();
         stage.heed(wish);
@@ -146,7 +153,7 @@ impl Stage {
                 if error.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::Unavailable };
             Error::new(exit, format!("cannot start `{spec}`: {error}"))
         })?;
-        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path().to_owned()).unwrap_or_default();
+        let cgroup = self.cgroup.as_ref().map_or_else(own_group, |cgroup| cgroup.path().to_owned());
         self.peer.started(Started { unit: own_unit(), pid: child.pid.as_raw().unsigned_abs(), cgroup });
         let mut running = Running::new(child, self.cgroup.clone(), observe);
         let mut ladder = Ladder::new(self.grace);

@@ -129,14 +129,15 @@ pub enum Tree {
     Left,
 }
 
-/// `{"started":{…}}`: what runs now.
+/// `{"started":{…}}`: what runs now. Under systemd the first one, which comes before anything is done, is the program
+/// that serves the connection itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     /// The unit instance that serves the connection; empty outside systemd.
     pub unit: String,
     /// The command's process id.
     pub pid: u32,
-    /// The command's control group, as in /proc/PID/cgroup; empty where it has none of its own.
+    /// The control group it is in, as in /proc/PID/cgroup: the command's own, or the unit's; empty where there is none.
     #[serde(default)]
     pub cgroup: String,
 }

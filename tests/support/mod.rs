@@ -255,6 +255,11 @@ impl Talk {
         }
     }
 
+    /// Whether it tells that a command has started; and not, as under systemd, only who serves us.
+    pub fn is_start(&self, answer: &Value) -> bool {
+        answer["started"].is_object() && answer["started"]["pid"] != self.child.id()
+    }
+
     /// Everything up to `exit`, and that the connection ends there.
     pub fn rest(&mut self) -> Heard {
         let mut heard = Heard::default();
@@ -265,7 +270,7 @@ impl Talk {
             {
                 list.extend(answer[key].as_str().map(str::to_owned));
             }
-            heard.started += usize::from(answer["started"].is_object());
+            heard.started += usize::from(self.is_start(&answer));
             if answer["exit"].is_number() {
                 heard.last = Some(answer);
             }
