@@ -9,10 +9,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::base::{Error, Result, caller, clock, lock, output};
 use crate::cancel::{self, CancelResult, Wish, result};
-use crate::cli::{Context, PROGRAM, follow};
+use crate::cli::{self, Context, PROGRAM, follow};
 use crate::db::cancellations::StepRow;
 use crate::db::watch::Watch;
-use crate::domain::cancellation;
 use crate::queue::enqueue::{Poke, poke};
 
 /// How long a worker that did not hear the poke may take to see the request all the same: one in the foreground looks at
@@ -37,7 +36,7 @@ pub struct Args {
     /// The job's id
     id: JobId,
     /// Why, for whoever wonders: one line
-    #[arg(long, value_parser = cancellation::reason)]
+    #[arg(long)]
     reason: Option<String>,
     /// Kill what runs, without asking it to end first
     #[arg(long)]
@@ -59,12 +58,13 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let by = caller::caller();
+    let reason = cli::reason(args.reason.as_deref())?;
     let wish = Wish {
         job: args.id,
         task: args.task,
         force: args.force,
         cascade: !args.no_cascade,
-        reason: args.reason.as_deref().unwrap_or(""),
+        reason: &reason.unwrap_or_default(),
         requested_by: &by,
     };
     let asked = cancel::request(&mut context.db, &wish, clock::now_ms())?;

@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use crate::base::names::JobId;
 use crate::base::{Error, Result, caller, clock, output};
-use crate::cli::Context;
+use crate::cli::{self, Context};
 use crate::db::{jobs, queue};
-use crate::domain::cancellation;
 use crate::queue::enqueue;
 
 /// Queue a fresh job that does what an ended one did
@@ -23,7 +22,7 @@ pub struct RetryArgs {
 #[derive(clap::Args)]
 pub struct PauseArgs {
     /// Why, for whoever wonders
-    #[arg(long, value_parser = cancellation::reason)]
+    #[arg(long)]
     reason: Option<String>,
 }
 
@@ -45,9 +44,9 @@ pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
 
 /// Runs `pause`.
 pub fn pause(context: &mut Context, args: &PauseArgs) -> Result<ExitCode> {
-    let by = caller::caller();
+    let (by, reason) = (caller::caller(), cli::reason(args.reason.as_deref())?);
     let (paused, running) = context.db.write(|tx| {
-        let done = queue::set_paused(tx, clock::now_ms(), &by, args.reason.as_deref())?;
+        let done = queue::set_paused(tx, clock::now_ms(), &by, reason.as_deref())?;
         Ok((done, jobs::counts(tx)?.1))
     })?;
     if !paused {

@@ -21,8 +21,9 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use crate::base::config::{Logging, Paths, WorkerSocket, parse};
-use crate::base::{Result, journal};
+use crate::base::{Error, Result, journal};
 use crate::db::Db;
+use crate::domain::cancellation;
 use crate::queue::enqueue::{Poke, poke};
 
 const PROGRAM: &str = "left4me-job";
@@ -126,4 +127,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
     // whole time of an enqueue. Nothing is left to be written (see NO_CKPT_ON_CLOSE in db/).
     std::mem::forget(context);
     done
+}
+
+/// The words of a `--reason`. Not clap's to refuse: it would print all of them, whatever they are.
+fn reason(text: Option<&str>) -> Result<Option<String>> {
+    let checked = text.map(cancellation::reason).transpose();
+    checked.map_err(|why| Error::usage(format!("--reason: {why}")))
 }
