@@ -153,6 +153,14 @@ impl Lab {
         self.run_with("root", &["install", "-D", "-m", "644", "/dev/stdin", path], text).ends_with(0);
     }
 
+    /// Puts a file of ours there, with its mode.
+    #[track_caller]
+    pub fn push(&self, file: &Path, path: &str) {
+        let pushed = command(lab_script()).args(["push", &self.name]).arg(file).arg(path).stdin(Stdio::null()).output();
+        let pushed = pushed.expect("deploy/lab runs");
+        assert!(pushed.status.success(), "deploy/lab push: {}", String::from_utf8_lossy(&pushed.stderr));
+    }
+
     /// A property of a unit.
     #[track_caller]
     pub fn unit(&self, unit: &str, property: &str) -> String {
@@ -233,6 +241,11 @@ pub const fn s(seconds: u64) -> Duration {
 /// The package under test.
 pub fn deb() -> PathBuf {
     setting("LEFT4ME_TEST_DEB")
+}
+
+/// A stand-in.
+pub fn standin(name: &str) -> PathBuf {
+    setting("LEFT4ME_TEST_STANDIN").join(name)
 }
 
 fn setting(name: &str) -> PathBuf {

@@ -12,6 +12,8 @@
 //! looks until something is so, or its deadline has passed.
 #![forbid(unsafe_code)]
 
+mod cancel;
+mod cascade;
 mod crashes;
 mod demo;
 mod lab;
@@ -44,6 +46,10 @@ stories! {
     queue::an_update_starts_again_what_ran_and_nothing_of_ours_stays_when_idle,
     steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,
     crashes::a_death_leaves_no_process_an_honest_job_and_a_working_queue,
+    cancel::what_was_cancelled_is_really_gone,
+    cancel::what_cannot_be_killed_is_told_and_holds_nobody_else,
+    cancel::who_may_not_and_what_makes_no_sense_changes_nothing,
+    cascade::an_update_over_twenty_servers_is_cancelled_task_by_task,
     states::a_row_tells_what_systemd_knows_within_two_seconds,
     states::a_reboot_leaves_states_that_are_true,
     polls::a_poll_is_cheap_careful_and_survives_what_it_meets,
