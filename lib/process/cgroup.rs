@@ -107,7 +107,7 @@ pub fn own_group() -> String {
 }
 
 /// The control group of a unit that served a connection, as another process sees it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct UnitGroup {
     directory: PathBuf,
 }

@@ -37,16 +37,28 @@ pub struct Recovered {
     pub servers: Vec<ServerId>,
 }
 
-/// Connections of a dead worker, whose commands may still be ending, and the servers that it was at.
+/// What a dead worker has left.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Connections whose commands may still be ending.
+    pub runners: Vec<Runner>,
+    /// Those whose processes would not die: what they work on is held, and no waiting helps.
+    pub held: Vec<Runner>,
+    /// The servers that it was at.
+    pub servers: Vec<ServerId>,
+}
+
+/// Looks what a dead worker has left.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
-pub fn left_by_the_dead(db: &Db) -> Result<(Vec<Runner>, Vec<ServerId>)> {
-    let mut servers = Vec::new();
-    for job in jobs::live_candidates(db.connection())? {
-        servers.extend(tasks::started_servers(db.connection(), job.id)?);
+pub fn look(db: &Db) -> Result<Left> {
+    let connection = db.connection();
+    let mut left = Left { runners: runners::open(connection)?, held: runners::left(connection)?, ..Left::default() };
+    for job in jobs::live_candidates(connection)? {
+        left.servers.extend(tasks::started_servers(connection, job.id)?);
     }
-    Ok((runners::open(db.connection())?, servers))
+    Ok(left)
 }
 
 /// Ends what a dead worker left running: running -> failed, with a line that says why; cancelling -> cancelled. The
@@ -79,11 +91,13 @@ pub fn recover(db: &mut Db, mut servers: Vec<ServerId>, now: i64) -> Result<Reco
 /// runner and helper are ending them by the ladder. Gives those that are still there after `patience`.
 ///
 /// A worker that died right after a command's start has not written down its group: so every runner there is is waited
-/// for. The helper's verbs do no harm twice, and others use it, too.
-pub fn wait_for_the_dead(runners: &[Runner], patience: Duration, mut meanwhile: impl FnMut()) -> Vec<Runner> {
+/// for, but for those that are known to be held. The helper's verbs do no harm twice, and others use it, too.
+pub fn wait_for_the_dead(dead: &Left, patience: Duration, mut meanwhile: impl FnMut()) -> Vec<Runner> {
     let deadline = Instant::now() + patience;
-    let mut left: Vec<_> = runners.iter().filter_map(|runner| Some((runner, Place::of(runner)?))).collect();
+    let mut left: Vec<_> = dead.runners.iter().filter_map(|runner| Some((runner, Place::of(runner)?))).collect();
+    let held: Vec<_> = dead.held.iter().filter_map(|runner| UnitGroup::above(runner.cgroup.as_deref()?)).collect();
     let mut unknown = UnitGroup::all(RUNNERS);
+    unknown.retain(|group| !held.contains(group));
     loop {
         left.retain(|(_, place)| place.is_alive());
         unknown.retain(UnitGroup::is_populated);

@@ -108,18 +108,18 @@ fn serve(cli: &Cli) -> Result<()> {
     wake.listen(&cli.worker.worker_socket, &database)?;
 
     notify::ready("starting");
-    let (runners, servers) = recover::left_by_the_dead(&db)?;
+    let dead = recover::look(&db)?;
     let patience = cli.grace.duration() + STOP_MARGIN;
-    let left = wait_for_the_dead(&runners, patience, notify::watchdog);
+    let left = wait_for_the_dead(&dead, patience, notify::watchdog);
     for runner in &left {
         let unit = runner.unit.as_deref().unwrap_or("a command");
         tracing::error!("{unit} still has processes of a dead worker's command: what it works on waits for its end");
     }
-    recover::lose(&mut db, &runners, &left, clock::now_ms())?;
+    recover::lose(&mut db, &dead.runners, &left, clock::now_ms())?;
     for job in cancel::recover::recover(&mut db, &cli.places())? {
         tracing::warn!(job_id = job.0, "a dead worker was cancelling job {job}: it is cancelled now");
     }
-    let recovered = recover::recover(&mut db, servers, clock::now_ms())?;
+    let recovered = recover::recover(&mut db, dead.servers, clock::now_ms())?;
     for (job, state) in &recovered.jobs {
         tracing::warn!(job_id = job.0, "a dead worker left job {job} behind: it is {state} now");
     }
