@@ -280,6 +280,24 @@ fn a_purge_that_is_cancelled_stops_the_purge_unit() {
 }
 
 #[test]
+fn a_purge_that_will_not_die_is_told_with_the_unit_that_it_works_in() {
+    let (place, mark) = (Place::new(), marker());
+    let script = format!(
+        "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; *start*) exec sleep {mark};; *stop*) exit 1;; \
+         *show*) printf '4711\\n/system.slice/left4me-purge@7.service\\n';; esac"
+    );
+    place.when("systemctl", &script);
+    let mut talk = place.talk();
+    talk.say(r#"{"verb":"purge","server":"7"}"#);
+    until("systemctl waits for the purge", || (!alive(&mark).is_empty()).then_some(()));
+    talk.say(r#"{"cancel":"kill"}"#);
+    let unit = talk.hear_until("the purge unit", |answer| answer["started"]["unit"] == "left4me-purge@7.service");
+    assert_eq!(unit["started"]["cgroup"], "/system.slice/left4me-purge@7.service");
+    assert_eq!(unit["started"]["pid"], 4711);
+    assert_eq!(talk.rest().ending().2, "left");
+}
+
+#[test]
 fn what_is_no_request_gets_an_error_and_exit_64() {
     let place = Place::new();
     for bad in [
