@@ -673,11 +673,18 @@ fn many_small_jobs_and_one_with_many_tasks_are_pruned_whole() {
              SELECT 'stop', 'succeeded', 'x', {LONG_AGO}, 1, {LONG_AGO}, {LONG_AGO}, 0, 'w' FROM n;
          INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT id, 1, 1, 'stdout', 'x' FROM jobs;
          INSERT INTO tasks (job_id, position, kind, state, started_at, finished_at)
-             SELECT 700, id, 'stop', 'succeeded', 1, 1 FROM jobs"
+             SELECT 700, id, 'stop', 'succeeded', 1, 1 FROM jobs;
+         INSERT INTO cancellations (job_id, requested_by, previous_state, state, created_at, finished_at)
+             SELECT id, 'x', 'running', 'completed', 1, 1 FROM jobs;
+         INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT id, 'block', 1 FROM cancellations;
+         INSERT INTO cancellation_tasks (cancellation_id, task_id, previous_state) SELECT 700, id, 'running' FROM tasks;
+         INSERT INTO runners (task_id, verb, started_at, ended_at, ended_by, cancellation_id)
+             SELECT id, 'disable', 1, 1, 'kill', 700 FROM tasks"
     ));
     let pruned = house.run(&["prune", "--older-than", "1", "--json"]).json();
     assert_eq!(pruned, json!({"jobs": 1200, "log_lines": 1200, "sessions": 0}));
-    for table in ["jobs", "tasks", "job_logs"] {
+    let tables = ["jobs", "tasks", "job_logs", "runners", "cancellations", "cancellation_steps", "cancellation_tasks"];
+    for table in tables {
         assert_eq!(house.count(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
     }
 }

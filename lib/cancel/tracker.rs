@@ -121,9 +121,15 @@ impl Tracker {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let deadline = |tracked: &Tracked| match tracked.phase {
-            Phase::Terminating { deadline, .. } | Phase::Checking { deadline } => deadline,
+            Phase::Terminating { deadline, .. } => Some(deadline),
+            Phase::Checking { deadline } => (!self.waits_for_others(tracked)).then_some(deadline),
         };
-        self.tracked.iter().map(deadline).min()
+        self.tracked.iter().filter_map(deadline).min()
+    }
+
+    /// A job's own end comes when no other cancellation of it is under way.
+    fn waits_for_others(&self, tracked: &Tracked) -> bool {
+        tracked.task.is_none() && self.tracked.iter().any(|other| other.job == tracked.job && other.id != tracked.id)
     }
 
     /// Takes every cancellation as far as it can go now.
@@ -142,7 +148,7 @@ impl Tracker {
         for at in 0..self.tracked.len() {
             self.settle(tx, live, at, now)?;
         }
-        // Those of single tasks first: a job's own end comes when no other cancellation of it is under way.
+        // Those of single tasks first: the job's waits for them.
         for whole_jobs in [false, true] {
             let over: Vec<CancellationId> = self.tracked.iter().map(|tracked| tracked.id).collect();
             for id in over {
@@ -300,8 +306,7 @@ impl Tracker {
     ) -> Result<()> {
         let mut tracked = self.tracked[at].clone();
         let Phase::Checking { deadline } = tracked.phase else { return Ok(()) };
-        let others = self.tracked.iter().any(|other| other.job == tracked.job && other.id != tracked.id);
-        if tracked.task.is_none() && others {
+        if self.waits_for_others(&tracked) {
             return Ok(());
         }
         let report = match self.reports.iter().position(|report| report.id == tracked.id) {

@@ -74,11 +74,19 @@ impl Lab {
         });
     }
 
-    /// What the poller told the journal of a server, at warning or above, that has this word.
+    /// What the poller told the journal of a server, at warning or above, that has this word. By its name and not by its
+    /// unit: journald cannot tell the unit of a process that has ended before its words are read.
     #[track_caller]
     pub fn warnings(&self, field: &str, word: &str) -> Vec<String> {
         self.ok(&["journalctl", "--sync"]);
-        let journal = ["journalctl", "--no-pager", "--output=cat", "--priority=warning", "--unit", POLLER, field];
+        let journal = [
+            "journalctl",
+            "--no-pager",
+            "--output=cat",
+            "--priority=warning",
+            "SYSLOG_IDENTIFIER=left4me-poller",
+            field,
+        ];
         let output = self.run(&journal);
         output.stdout.lines().filter(|line| line.contains(word)).map(str::to_owned).collect()
     }
