@@ -464,11 +464,11 @@ fn a_task_that_goes_on_after_its_cancellation_does_nothing_and_holds_its_server_
     let worker = house.worker(60);
     let first = house.enqueue(&["initialize", "--server", "1"]);
     until("it has begun", || (house.state(first) == JobState::Running).then_some(()));
+    let second = house.enqueue(&["initialize", "--server", "1"]);
     let (code, out, err) = house.job(&["cancel", &first.to_string(), "--force"]);
     assert_eq!(code, 1, "{out}{err}");
     assert!(err.contains("did not end in time"), "{err}");
     assert_eq!(house.state(first), JobState::Cancelled);
-    let second = house.enqueue(&["initialize", "--server", "1"]);
     let third = house.enqueue(&["install"]);
     let other = house.show(third);
     assert_eq!((house.state(second), other["state"].as_str()), (JobState::Queued, Some("queued")), "they wait");

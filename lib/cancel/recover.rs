@@ -4,46 +4,48 @@
 
 use std::time::Duration;
 
-use crate::base::names::JobId;
+use crate::base::names::{JobId, ServerId};
 use crate::base::{Result, clock, failpoint};
 use crate::cancel::cleaner::clean_up;
 use crate::cancel::tracker::{Act, Tracker};
 use crate::db::{Db, cancellations, jobs, logs};
-use crate::domain::job::JobState;
 use crate::queue::hands::Places;
 use crate::queue::live::LiveJob;
 use crate::queue::turn::Outcome;
 use crate::wire::Stream;
 
-/// Finishes them. Gives the jobs that ended by it.
+/// How often it is looked for more: somebody may cancel what counts as running while this is at work.
+const ROUNDS: usize = 5;
+
+/// Finishes them. Gives the jobs that ended by it, and servers to be looked at once more. `meanwhile` is called between
+/// things that take time.
 ///
 /// # Errors
 /// 69 when the database cannot be written; what is not finished then is finished at the next start.
-pub fn recover(db: &mut Db, places: &Places) -> Result<Vec<JobId>> {
-    let mut ids: Vec<JobId> = cancellations::live(db.connection())?.into_iter().map(|record| record.job_id).collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
+pub fn recover(db: &mut Db, places: &Places, meanwhile: impl Fn()) -> Result<(Vec<JobId>, Vec<ServerId>)> {
+    if !cancellations::any_live(db.connection())? {
+        return Ok((Vec::new(), Vec::new()));
     }
     failpoint::hit("cancel.recovering");
-    ids.sort_unstable();
-    ids.dedup();
     let mut live = Vec::new();
-    for id in ids {
-        // A job of which somebody wanted one task ended still counts as running.
-        if matches!(jobs::state(db.connection(), id)?.0, JobState::Running | JobState::Cancelling) {
-            let mut job = LiveJob::load(db.connection(), id)?;
-            for task in &mut job.tasks {
-                task.ended = true;
-            }
-            live.push(job);
+    for job in jobs::live_candidates(db.connection())? {
+        // One whose rows cannot be read is failed by whoever comes after this.
+        let Ok(mut job) = LiveJob::load(db.connection(), job.id) else { continue };
+        for task in &mut job.tasks {
+            task.ended = true;
         }
+        live.push(job);
     }
     let mut tracker = Tracker::new(Duration::ZERO);
     let mut outcome = Outcome::default();
     // First every step up to settling, then, once it was looked at, the end.
-    for _ in 0..2 {
+    for _ in 0..ROUNDS {
+        if !cancellations::any_live(db.connection())? {
+            break;
+        }
         db.write(|tx| tracker.attend(tx, &mut live, &mut outcome, clock::now_ms()))?;
         for act in tracker.take_acts() {
+            meanwhile();
             match act {
                 Act::CleanUp(work) => tracker.note(clean_up(&work, &places.root, &places.helper)),
                 Act::Tell(told) => told.tell(),
@@ -58,5 +60,5 @@ pub fn recover(db: &mut Db, places: &Places) -> Result<Vec<JobId>> {
     }
     failpoint::hit("cancel.recovered");
     outcome.news.iter().for_each(crate::queue::observe::News::tell);
-    Ok(outcome.finished.into_iter().map(|(job, _)| job).collect())
+    Ok((outcome.finished.into_iter().map(|(job, _)| job).collect(), outcome.look))
 }

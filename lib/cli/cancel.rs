@@ -144,7 +144,7 @@ fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &
         watch.wait(unheard.is_some().then_some(patience))?;
         if let Some(error) = &unheard
             && Instant::now() >= patience
-            && lock::is_held(context.db.path(), "worker") == Some(false)
+            && lock::is_held(context.db.path(), "worker") != Some(true)
         {
             return Err(Error::unavailable(format!(
                 "the cancellation is written down and waits for a worker: {error}"

@@ -86,7 +86,7 @@ impl Place {
     pub(super) fn delete(&self, name: &InstanceName) -> Result<()> {
         let what = format!("delete {name}");
         self.helper(&HelperRequest::Disable { server: name.clone() }, &what)?;
-        instance::remove(&self.root, name)?;
+        instance::remove(&self.root, name, || Ok(()))?;
         self.helper(&HelperRequest::Purge { server: name.clone() }, &what)?;
         line(&format!("instance {name} is deleted"))
     }

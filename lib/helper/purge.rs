@@ -37,11 +37,13 @@ pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
     let purged = systemctl(stage, &["start", &unit])?;
     if purged.ended_by != EndedBy::Exit {
         // Nothing shall be removed any more.
-        if stop_after_the_end(stage, &unit)?.succeeded() {
+        if stop_after_the_end(stage, &unit).is_ok_and(Outcome::succeeded) {
             return Ok(purged);
         }
         // It is that unit's process that would not die: whoever waits for its end has to know where.
-        serve_from(stage, &unit)?;
+        if let Err(error) = serve_from(stage, &unit) {
+            tracing::error!("{error}");
+        }
         return Ok(Outcome { tree: Tree::Left, ..purged });
     }
     if !purged.succeeded() {

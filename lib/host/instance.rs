@@ -54,16 +54,17 @@ pub fn initialize(
     Ok(Initialized::Written)
 }
 
-/// Removes the instance's files; missing ones are removed already. Links are not followed.
+/// Removes the instance's files; missing ones are removed already. Links are not followed. `may_remove` is asked last.
 ///
 /// # Errors
-/// 4 while its overlay is mounted; 1 or 77 when something is left.
-pub fn remove(root: &Path, instance: &InstanceName) -> Result<()> {
+/// 4 while its overlay is mounted; 1 or 77 when something is left; what `may_remove` says.
+pub fn remove(root: &Path, instance: &InstanceName, may_remove: impl FnOnce() -> Result<()>) -> Result<()> {
     let root = fs_err::canonicalize(root)?;
     if mounts::is_mounted(&root, instance)? {
         return Err(Error::conflict(format!("server {instance} has its overlay mounted: stop it first")));
     }
     let instances = root.join("instances");
+    may_remove()?;
     layer::remove(&instances.join(instance.as_str()))?;
     if instances.is_dir() { layer::sync(&instances) } else { Ok(()) }
 }
@@ -227,12 +228,12 @@ mod tests {
     #[test]
     fn removing_is_idempotent_and_follows_no_link() {
         let (_dir, root) = root();
-        remove(&root, &name()).unwrap();
+        remove(&root, &name(), || Ok(())).unwrap();
         initialize(&root, &name(), &spec(), || Ok(())).unwrap();
-        remove(&root, &name()).unwrap();
+        remove(&root, &name(), || Ok(())).unwrap();
         assert!(!root.join("instances/7").exists());
         symlink(root.join("overlays"), root.join("instances/7")).unwrap();
-        remove(&root, &name()).unwrap();
+        remove(&root, &name(), || Ok(())).unwrap();
         assert!(root.join("overlays/maps").is_dir());
     }
 

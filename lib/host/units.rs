@@ -108,11 +108,16 @@ struct Hurried {
 impl Sink for Hurried {
     fn opened(&mut self, canceller: Canceller) {
         let (patience, Some(done)) = (self.patience, self.done.take()) else { return };
-        std::thread::spawn(move || {
+        let closer = canceller.clone();
+        let wait = move || {
             if done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
-                canceller.close();
+                closer.close();
             }
-        });
+        };
+        if std::thread::Builder::new().spawn(wait).is_err() {
+            // Rather no answer than one that nobody knows when to stop waiting for.
+            canceller.close();
+        }
     }
     fn started(&mut self, _: Started) {}
     fn lines(&mut self, lines: Vec<(Stream, String)>) {

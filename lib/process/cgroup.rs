@@ -117,7 +117,12 @@ impl UnitGroup {
     /// there is no unified hierarchy.
     #[must_use]
     pub fn above(group: &str) -> Option<Self> {
-        let unit = Path::new(group).ancestors().find(|path| path.extension().is_some_and(|end| end == "service"))?;
+        // Only ours: a program that somebody runs in his own session is below a service, too.
+        let is_ours = |path: &&Path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("left4me-") && name.ends_with(".service")
+        };
+        let unit = Path::new(group).ancestors().find(is_ours)?;
         // Not always /sys/fs/cgroup: a hybrid host has the unified tree beside the old ones.
         let tree = mounts::all().ok()?.into_iter().find(|mount| mount.kind == "cgroup2")?;
         Some(Self { directory: tree.point.join(unit.strip_prefix("/").ok()?) })

@@ -167,11 +167,8 @@ enum Place {
 
 impl Place {
     fn of(runner: &Runner) -> Option<Self> {
-        match (&runner.cgroup, runner.pid) {
-            (Some(group), _) => UnitGroup::above(group).map(Place::Unit),
-            (None, Some(pid)) => Some(Place::Process(pid)),
-            (None, None) => None,
-        }
+        let unit = runner.cgroup.as_deref().and_then(UnitGroup::above).map(Place::Unit);
+        unit.or_else(|| runner.pid.map(Place::Process))
     }
 
     fn is_alive(&self) -> bool {

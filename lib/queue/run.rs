@@ -193,7 +193,7 @@ fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended)
 /// First the instance, then the runtime: the purge unit removes the runtime directory only of an instance that is gone.
 fn purge_instance(hands: &TaskHands<'_>, server: ServerId) -> Result<()> {
     let instance = InstanceName::from(server);
-    instance::remove(hands.root(), &instance)?;
+    instance::remove(hands.root(), &instance, || hands.may_go_on())?;
     hands.purge(&instance)?;
     hands.note(Stream::Stdout, format!("server {server}: instance and runtime files are removed"));
     Ok(())

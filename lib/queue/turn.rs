@@ -73,10 +73,18 @@ impl Engine {
         self.ended.push(ended);
     }
 
+    /// Threads that go on though their jobs have ended, once of the jobs only `live` are there. They take what they work
+    /// on, but no slot: a disk that hangs under one server shall not stop the others.
+    fn left_behind_by(&self, live: &[LiveJob]) -> Vec<(TaskId, Candidate)> {
+        let gone = self.jobs.iter().filter(|job| !live.iter().any(|other| other.id == job.id));
+        let all = self.left_behind.iter().cloned().chain(gone.flat_map(LiveJob::left_behind));
+        all.filter(|(task, _)| !self.ended.iter().any(|ended| ended.task == *task)).collect()
+    }
+
     /// How many tasks run.
     #[must_use]
     pub fn running_tasks(&self) -> usize {
-        running(&self.jobs) + self.left_behind.len()
+        running(&self.jobs)
     }
 
     /// Whether threads are at work that nobody waits for any longer.
@@ -128,9 +136,8 @@ impl Engine {
             // First whoever is done makes room, then others are claimed.
             finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
             if !stopping {
-                let slots = self.slots.saturating_sub(self.left_behind.len());
-                let free = slots.saturating_sub(running(&live) + ready(&live));
-                for id in claim::claim(tx, &self.worker, free, &self.left_behind, now)? {
+                let free = self.slots.saturating_sub(running(&live) + ready(&live));
+                for id in claim::claim(tx, &self.worker, free, &self.left_behind_by(&live), now)? {
                     match load(tx, id, now) {
                         Ok(job) => live.push(job),
                         // The database itself: the whole turn is tried again.
@@ -138,15 +145,13 @@ impl Engine {
                         Err(error) => result.finished.push(fail_unreadable(tx, id, &self.worker, &error, now)?),
                     }
                 }
-                result.begin = begin(tx, &mut live, slots, now)?;
+                result.begin = begin(tx, &mut live, self.slots, now)?;
                 // A claimed job that has nothing to do (an unknown operation) ends at once.
                 finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
             }
             Ok(())
         })?;
-        let gone = self.jobs.iter().filter(|job| !live.iter().any(|other| other.id == job.id));
-        self.left_behind.extend(gone.flat_map(LiveJob::left_behind));
-        self.left_behind.retain(|(task, _)| !self.ended.iter().any(|ended| ended.task == *task));
+        self.left_behind = self.left_behind_by(&live);
         self.jobs = live;
         self.ended.clear();
         Ok(result)

@@ -116,10 +116,11 @@ fn serve(cli: &Cli) -> Result<()> {
         tracing::error!("{unit} still has processes of a dead worker's command: what it works on waits for its end");
     }
     recover::lose(&mut db, &dead.runners, &left, clock::now_ms())?;
-    for job in cancel::recover::recover(&mut db, &cli.places())? {
+    let (cancelled, look) = cancel::recover::recover(&mut db, &cli.places(), notify::watchdog)?;
+    for job in cancelled {
         tracing::warn!(job_id = job.0, "a dead worker was cancelling job {job}: it is cancelled now");
     }
-    let recovered = recover::recover(&mut db, dead.servers, clock::now_ms())?;
+    let recovered = recover::recover(&mut db, [dead.servers, look].concat(), clock::now_ms())?;
     for (job, state) in &recovered.jobs {
         tracing::warn!(job_id = job.0, "a dead worker left job {job} behind: it is {state} now");
     }
@@ -260,6 +261,7 @@ impl Worker {
             }
             let something = cancellations::any_live(self.db.connection())?
                 || self.engine.has_news()
+                || self.tracker.has_news()
                 || if stopping {
                     self.engine.running_jobs() > 0
                 } else {
