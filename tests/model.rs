@@ -9,7 +9,7 @@
 //! | `State::poke` | the datagrams in worker.sock: the kernel keeps them while nobody reads (`FlushPending=no`) |
 //! | `Start`, `Worker::restart` | left4me-worker.socket; `Restart=on-failure` of left4me-worker.service |
 //! | `PollerPokes` | `wake_worker` of poller/mod.rs |
-//! | `At::Open` to `At::Mend` | `serve` of worker/mod.rs: `Wake::open`, `lock::take`, `recover`, `wait_for_the_dead`, `lose`, `cancel::recover` |
+//! | `At::Open` to `At::Fail` | `serve` of worker/mod.rs: `Wake::open`, `lock::take`, `look`, `wait_for_the_dead`, `lose`, `cancel::recover`, `recover` |
 //! | `At::Turn` to `At::Leave`, `Wake`, `IdleTime` | `Worker::work` and `Wake::wait`: turn, `is_pending`, `has_claimable`, poll, the signal, drain |
 //! | `turn`, `finish`, `pick`, `claim` | `Worker::turn`; `Engine::turn`, `finish_jobs`, `begin` of queue/turn.rs; `claim` of queue/claim.rs |
 //! | `World::startable` | domain/schedule.rs itself |
@@ -47,7 +47,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Instant;
 
-use left4me::domain::job::JobState::{Cancelled, Cancelling, Failed, Running, Succeeded};
+use left4me::domain::job::JobState::{Cancelled, Cancelling, Running, Succeeded};
 use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use moves::Action;
@@ -142,7 +142,7 @@ fn witnesses() -> Vec<Property<World>> {
             s.workers[UNIT].at == At::Mend && s.jobs.iter().any(|job| job.is(Cancelling))
         }),
         some("failed by the next worker", |_, s| {
-            s.workers[UNIT].at == At::Mend && s.jobs.iter().any(|job| job.is(Failed))
+            s.workers[UNIT].at == At::Fail && s.jobs.iter().any(|job| job.is(Running))
         }),
         some("a poke finds nobody", |_, s| s.poke && s.workers[UNIT].at == At::Down),
         some("a stopped worker leaves a poke", |_, s| {

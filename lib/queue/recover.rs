@@ -10,7 +10,7 @@ use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
 use crate::db::events::{self, NewEvent};
 use crate::db::runners::{self, Runner};
-use crate::db::{Db, jobs, logs, servers, tasks};
+use crate::db::{Db, cancellations, jobs, logs, servers, tasks};
 use crate::domain::job::JobState;
 use crate::process::cgroup::UnitGroup;
 use crate::queue::turn;
@@ -33,8 +33,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Recovered {
     /// The jobs and what they became.
     pub jobs: Vec<(JobId, JobState)>,
-    /// Their servers, to be looked at anew.
-    pub servers: Vec<ServerId>,
+    /// Somebody has cancelled one meanwhile: that has to be finished, too.
+    pub more_to_cancel: bool,
 }
 
 /// What a dead worker has left.
@@ -61,15 +61,19 @@ pub fn look(db: &Db) -> Result<Left> {
     Ok(left)
 }
 
-/// Ends what a dead worker left running: running -> failed, with a line that says why; cancelling -> cancelled. The
-/// room cancel/ has finished the cancellations that it knows before.
+/// Ends what a dead worker left running: running -> failed, with a line that says why. The room cancel/ has finished the
+/// cancellations that there were before; one that came since is left to it.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn recover(db: &mut Db, mut servers: Vec<ServerId>, now: i64) -> Result<Recovered> {
+pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
     db.write(|tx| {
-        let mut jobs_ended = Vec::new();
+        let mut recovered = Recovered::default();
         for job in jobs::live_candidates(tx)? {
+            if cancellations::live_of(tx, job.id, None)?.is_some() {
+                recovered.more_to_cancel = true;
+                continue;
+            }
             for server in tasks::running_servers(tx, job.id)? {
                 servers::set_last_error(tx, server, Some(WHY), now)?;
             }
@@ -79,11 +83,9 @@ pub fn recover(db: &mut Db, mut servers: Vec<ServerId>, now: i64) -> Result<Reco
             let kind = format!("job.{state}");
             let event = NewEvent { kind: &kind, actor: WORKER, job: Some(job.id), detail: WHY, ..NewEvent::default() };
             events::add(tx, now, &event)?;
-            jobs_ended.push((job.id, state));
+            recovered.jobs.push((job.id, state));
         }
-        servers.sort_unstable();
-        servers.dedup();
-        Ok(Recovered { jobs: jobs_ended, servers })
+        Ok(recovered)
     })
 }
 

@@ -116,17 +116,26 @@ fn serve(cli: &Cli) -> Result<()> {
         tracing::error!("{unit} still has processes of a dead worker's command: what it works on waits for its end");
     }
     recover::lose(&mut db, &dead.runners, &left, clock::now_ms())?;
-    let (cancelled, look) = cancel::recover::recover(&mut db, &cli.places(), notify::watchdog)?;
-    for job in cancelled {
-        tracing::warn!(job_id = job.0, "a dead worker was cancelling job {job}: it is cancelled now");
+    let mut servers = dead.servers;
+    loop {
+        let (cancelled, look) = cancel::recover::recover(&mut db, &cli.places(), notify::watchdog)?;
+        for job in cancelled {
+            tracing::warn!(job_id = job.0, "a dead worker was cancelling job {job}: it is cancelled now");
+        }
+        servers.extend(look);
+        let recovered = recover::recover(&mut db, clock::now_ms())?;
+        for (job, state) in &recovered.jobs {
+            tracing::warn!(job_id = job.0, "a dead worker left job {job} behind: it is {state} now");
+        }
+        if !recovered.more_to_cancel {
+            break;
+        }
     }
-    let recovered = recover::recover(&mut db, [dead.servers, look].concat(), clock::now_ms())?;
-    for (job, state) in &recovered.jobs {
-        tracing::warn!(job_id = job.0, "a dead worker left job {job} behind: it is {state} now");
-    }
+    servers.sort_unstable();
+    servers.dedup();
 
     let (mut worker, writer) = Worker::start(cli, db, &wake)?;
-    worker.look_at(recovered.servers);
+    worker.look_at(servers);
     // When commands would not end, their threads still hold the log: the process goes without waiting for them, and
     // whoever starts next mends what is left.
     worker.work(&mut wake)?;

@@ -92,11 +92,12 @@ pub enum At {
     Down,
     Open,
     Lock,
-    Recover,
+    Look,
     /// Waiting for the commands of these jobs.
     Dead(u8),
     Lose(u8),
     Mend,
+    Fail,
     Turn,
     /// Only with a broken rule: candidates are read, and not claimed yet.
     Claim(u8),

@@ -181,8 +181,8 @@ impl World {
                 s.workers[at] = Worker { restart, ..Worker::DOWN };
                 return;
             }
-            At::Lock => At::Recover,
-            At::Recover => self.recover(s),
+            At::Lock => At::Look,
+            At::Look => self.look(s),
             At::Dead(mask) => At::Lose(mask),
             At::Lose(mask) => {
                 self.lose(s, mask);
@@ -190,7 +190,12 @@ impl World {
             }
             At::Mend => {
                 self.mend(s);
-                At::Turn
+                At::Fail
+            }
+            // Somebody may have cancelled one in between.
+            At::Fail => {
+                self.fail(s);
+                if s.jobs.iter().any(|job| job.is(Cancelling)) { At::Mend } else { At::Turn }
             }
             At::Turn => match self.turn(s, at) {
                 Some(picked) => At::Claim(picked),
@@ -218,14 +223,8 @@ impl World {
         s.workers[at].at = next;
     }
 
-    fn recover(&self, s: &mut State) -> At {
+    fn look(&self, s: &mut State) -> At {
         let open = s.mask(|job| job.row == Row::Open);
-        for job in 0..JOBS {
-            if s.jobs[job].is(Running) {
-                // Broken: it is run again.
-                s.set(job, if self.rules.running_becomes_failed { Failed } else { Queued });
-            }
-        }
         if !self.rules.rows_are_lost_after_the_wait {
             self.lose(s, open);
         }
@@ -242,6 +241,15 @@ impl World {
         for job in 0..JOBS {
             if s.jobs[job].is(Cancelling) {
                 self.conclude(s, job, self.rules.recovery_finishes_records);
+            }
+        }
+    }
+
+    fn fail(&self, s: &mut State) {
+        for job in 0..JOBS {
+            if s.jobs[job].is(Running) {
+                // Broken: it is run again.
+                s.set(job, if self.rules.running_becomes_failed { Failed } else { Queued });
             }
         }
     }
