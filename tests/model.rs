@@ -4,7 +4,7 @@
 //! | in the model | in the code |
 //! |---|---|
 //! | `Enqueue`, `Poke`, `ClientDies` | `enqueue`, then `poke` of queue/enqueue.rs; between them a client may die |
-//! | `Cancel`, `CancelPoke`, `RequesterDies` | `request` of cancel/request.rs (`jobs::cancel_queued`, `jobs::set_cancelling`), then `poke` |
+//! | `Cancel`, `CancelPoke`, `RequesterDies` | `request` of cancel/request.rs (`jobs::cancel`, `jobs::set_cancelling`), then `poke` |
 //! | `Pause`, `Resume`, `ResumePoke` | cli/control.rs |
 //! | `State::poke` | the datagrams in worker.sock: the kernel keeps them while nobody reads (`FlushPending=no`) |
 //! | `Start`, `Worker::restart` | left4me-worker.socket; `Restart=on-failure` of left4me-worker.service |

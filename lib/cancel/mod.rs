@@ -6,6 +6,7 @@
 //! A worker that starts goes on where a dead one was ([`recover`]). docs/cancellation.md has the story for admins.
 
 pub mod cleaner;
+mod fate;
 pub mod recover;
 pub mod request;
 pub mod result;

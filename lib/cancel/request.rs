@@ -6,11 +6,11 @@ use rusqlite::Connection;
 use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::base::{Error, Result};
 use crate::cancel::result::{self, CancelResult};
-use crate::cancel::told;
+use crate::cancel::{fate, told};
 use crate::db::cancellations::{self, Cancellation, New};
 use crate::db::events::{self, NewEvent};
 use crate::db::jobs::{self, Job};
-use crate::db::{Db, logs, tasks};
+use crate::db::{Db, logs};
 use crate::domain::cancellation::{Fate, Progress, Scope, Step, fates};
 use crate::domain::job::JobState;
 use crate::domain::task::TaskState;
@@ -66,8 +66,7 @@ pub fn request(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<CancelResult> {
             if wish.task.is_none() && job.state == JobState::Running && !jobs::set_cancelling(tx, job.id, now)? {
                 return Err(Error::conflict(format!("job {} is not running any more: ask again", job.id)));
             }
-            let kind = if wish.task.is_some() { "task.cancelling" } else { "job.cancelling" };
-            tell(tx, wish, kind, if wish.force { "forced" } else { "" }, now)?;
+            tell(tx, wish, being_cancelled(wish), if wish.force { "forced" } else { "" }, now)?;
         }
         result::of(tx, id)
     })
@@ -92,10 +91,13 @@ fn live_for(tx: &Connection, wish: &Wish<'_>) -> Result<Option<Cancellation>> {
 fn repeat(tx: &Connection, wish: &Wish<'_>, live: &Cancellation, now: i64) -> Result<CancelResult> {
     // Who wants one task killed does not want that for all of the job.
     if wish.force && wish.task == live.task_id && cancellations::escalate(tx, live.id)? {
-        let kind = if live.task_id.is_some() { "task.cancelling" } else { "job.cancelling" };
-        tell(tx, wish, kind, "escalated: what runs is killed", now)?;
+        tell(tx, wish, being_cancelled(wish), "escalated: what runs is killed", now)?;
     }
     result::of(tx, live.id)
+}
+
+fn being_cancelled(wish: &Wish<'_>) -> &'static str {
+    if wish.task.is_some() { "task.cancelling" } else { "job.cancelling" }
 }
 
 fn tell(tx: &Connection, wish: &Wish<'_>, kind: &str, detail: &str, now: i64) -> Result<()> {
@@ -125,22 +127,17 @@ fn settle_queued(tx: &Connection, wish: &Wish<'_>, id: CancellationId, now: i64)
     };
     let fates: Vec<Fate> = fates(&job.known(), scope);
     for fate in &fates {
-        let cause = fate.caused_by.and_then(|at| job.tasks.get(at)).map(|task| task.id);
-        let task = &mut job.tasks[fate.at];
-        cancellations::touch(tx, id, task.id, cause)?;
-        let error = told::end_of_task(&by, cause);
-        let waived = scope != Scope::Job && !wish.cascade;
-        let end = tasks::Cancelled { state: fate.end, error: &error, waived, was_running: None };
-        tasks::cancel(tx, task.id, &end, now)?;
-        task.state = fate.end;
-        let kind = format!("task.{}", fate.end);
-        let event = NewEvent { task: Some(task.id), server: task.server, ..event(wish, &kind, &error) };
+        cancellations::touch(tx, id, job.tasks[fate.at].id, fate::cause(&job, fate))?;
+        fate::settle(tx, &mut job, fate, scope, (wish.requested_by, wish.reason), now)?;
+        let task = &job.tasks[fate.at];
+        let (kind, detail) = (format!("task.{}", fate.end), task.error.as_deref().unwrap_or_default());
+        let event = NewEvent { task: Some(task.id), server: task.server, ..event(wish, &kind, detail) };
         events::add(tx, now, &event)?;
     }
     let whole = job.tasks.iter().all(|task| task.state.is_terminal());
     if whole {
         let line = format!("cancelled before execution {by}");
-        jobs::cancel_queued(tx, wish.job, &line, now)?;
+        jobs::cancel(tx, wish.job, JobState::Queued, &line, now)?;
         logs::append(tx, wish.job, now, Stream::Stderr, &line)?;
         tell(tx, &Wish { task: None, ..*wish }, "job.cancelled", "before execution", now)?;
         for server in job.all_servers() {

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use crate::base::names::{CancellationId, JobId, ServerId, TaskId};
 use crate::base::{Result, failpoint};
 use crate::cancel::cleaner::{self, CleanUp, Report};
+use crate::cancel::fate;
 use crate::cancel::told::{self, StepTold};
 use crate::db::cancellations::{self, Affected, Cancellation};
 use crate::db::events::{self, NewEvent};
@@ -212,7 +213,7 @@ impl Tracker {
         failpoint::hit("cancel.blocked");
         let ended = job.tasks.iter().filter(|task| task.state.is_terminal()).count();
         for fate in &tracked.fates {
-            let cause = fate.caused_by.and_then(|at| job.tasks.get(at)).map(|task| task.id);
+            let cause = fate::cause(job, fate);
             let task = &mut job.tasks[fate.at];
             cancellations::touch(tx, id, task.id, cause)?;
             if task.is_running() {
@@ -333,7 +334,7 @@ impl Tracker {
         let ended = match (tracked.task, found) {
             (None, Some(found)) => {
                 let job = live.remove(found);
-                if !jobs::finish_cancelled(tx, job.id, &format!("cancelled {by}"), now)? {
+                if !jobs::cancel(tx, job.id, JobState::Cancelling, &format!("cancelled {by}"), now)? {
                     tracing::warn!(job_id = job.id.0, "job {} was not ours to cancel any more", job.id);
                 }
                 let detail = told::settled(&tracked.fates);
@@ -429,18 +430,10 @@ impl Tracked {
 
 /// One task gets the state that the cancellation has for it, unless it has an end already.
 fn settle_task(tx: &Connection, job: &mut LiveJob, tracked: &Tracked, fate: &Fate, now: i64) -> Result<()> {
-    let cause = fate.caused_by.and_then(|at| job.tasks.get(at)).map(|task| task.id);
-    let error = told::end_of_task(&told::by(&tracked.who, &tracked.why), cause);
-    let task = &mut job.tasks[fate.at];
-    let waived = matches!(tracked.scope, Scope::Task { at, cascade: false } if at == fate.at);
-    let end = tasks::Cancelled { state: fate.end, error: &error, waived, was_running: task.was_running };
-    if !tasks::cancel(tx, task.id, &end, now)? {
+    if !fate::settle(tx, job, fate, tracked.scope, (&tracked.who, &tracked.why), now)? {
         return Ok(());
     }
-    task.state = fate.end;
-    task.waived = waived;
-    task.error = Some(error);
-    task.cancelled_by = Some((tracked.who.clone(), tracked.why.clone()));
+    let (cause, task) = (fate::cause(job, fate), &job.tasks[fate.at]);
     let kind = format!("task.{}", fate.end);
     let what = task.kind.as_ref().map_or_else(Clone::clone, ToString::to_string);
     let detail = match cause {

@@ -374,20 +374,6 @@ pub fn finish(tx: &Connection, id: JobId, worker: &str, finish: &Finish<'_>, now
         > 0)
 }
 
-/// queued -> cancelled: it never starts. False when it is not queued any more.
-///
-/// # Errors
-/// 69 when the database cannot be written.
-pub fn cancel_queued(tx: &Connection, id: JobId, error: &str, now: i64) -> Result<bool> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE jobs SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3, updated_at = ?3
-             WHERE id = ?1 AND state = 'queued'",
-        )?
-        .execute(params![id.0, error, now])?
-        > 0)
-}
-
 /// running -> cancelling: from here on it can only become cancelled. False when it is not running any more.
 ///
 /// # Errors
@@ -399,17 +385,18 @@ pub fn set_cancelling(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
         > 0)
 }
 
-/// cancelling -> cancelled. Only to be called by the worker that holds the lock. False when it has ended already.
+/// `from` -> cancelled: queued, which then never starts, by anybody; cancelling only by the worker that holds the lock.
+/// False when it is not in that state any more.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn finish_cancelled(tx: &Connection, id: JobId, error: &str, now: i64) -> Result<bool> {
+pub fn cancel(tx: &Connection, id: JobId, from: JobState, error: &str, now: i64) -> Result<bool> {
     Ok(tx
         .prepare_cached(
             "UPDATE jobs SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3, updated_at = ?3
-             WHERE id = ?1 AND state = 'cancelling'",
+             WHERE id = ?1 AND state = ?4",
         )?
-        .execute(params![id.0, error, now])?
+        .execute(params![id.0, error, now, from.as_str()])?
         > 0)
 }
 

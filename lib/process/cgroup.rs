@@ -29,7 +29,7 @@ impl Cgroup {
     #[must_use]
     pub fn delegated() -> Option<Self> {
         let path = own_path()?;
-        let parent = directory_of(&path).filter(|parent| is_delegated(parent, &path))?;
+        let parent = directory_of(Path::new(&path)).filter(|parent| is_delegated(parent, &path))?;
         let directory = parent.join(NAME);
         match Self::create(directory, format!("{}/{NAME}", path.trim_end_matches('/'))) {
             Ok(cgroup) => Some(cgroup),
@@ -123,16 +123,13 @@ impl UnitGroup {
             name.starts_with("left4me-") && name.ends_with(".service")
         };
         let unit = Path::new(group).ancestors().find(is_ours)?;
-        // Not always /sys/fs/cgroup: a hybrid host has the unified tree beside the old ones.
-        let tree = mounts::all().ok()?.into_iter().find(|mount| mount.kind == "cgroup2")?;
-        Some(Self { directory: tree.point.join(unit.strip_prefix("/").ok()?) })
+        Some(Self { directory: directory_of(unit)? })
     }
 
     /// The groups of all units whose names begin so, wherever in the slices.
     #[must_use]
     pub fn all(begin: &str) -> Vec<Self> {
-        let tree = mounts::all().ok().and_then(|all| all.into_iter().find(|mount| mount.kind == "cgroup2"));
-        let (mut found, mut slices) = (Vec::new(), Vec::from_iter(tree.map(|tree| tree.point)));
+        let (mut found, mut slices) = (Vec::new(), Vec::from_iter(hierarchy().map(|tree| tree.point)));
         while let Some(slice) = slices.pop() {
             for entry in std::fs::read_dir(slice).into_iter().flatten().flatten() {
                 let name = entry.file_name();
@@ -167,9 +164,15 @@ fn own_path() -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
 }
 
-fn directory_of(path: &str) -> Option<PathBuf> {
-    let hierarchy = mounts::all().ok()?.into_iter().find(|mount| mount.kind == "cgroup2")?;
-    let below = Path::new(path).strip_prefix(&hierarchy.root).or_else(|_| Path::new(path).strip_prefix("/")).ok()?;
+/// The unified hierarchy. Not always at /sys/fs/cgroup: a hybrid host has it beside the old ones.
+fn hierarchy() -> Option<mounts::Mount> {
+    mounts::all().ok()?.into_iter().find(|mount| mount.kind == "cgroup2")
+}
+
+/// The directory of a group, which is as in /proc/PID/cgroup.
+fn directory_of(path: &Path) -> Option<PathBuf> {
+    let hierarchy = hierarchy()?;
+    let below = path.strip_prefix(&hierarchy.root).or_else(|_| path.strip_prefix("/")).ok()?;
     Some(hierarchy.point.join(below))
 }
 

@@ -1,0 +1,38 @@
+//! A task meets its fate: its row, and what is remembered of it. One way for a job that waits and for one that runs.
+
+use rusqlite::Connection;
+
+use crate::base::Result;
+use crate::base::names::TaskId;
+use crate::cancel::told;
+use crate::db::tasks;
+use crate::domain::cancellation::{Fate, Scope};
+use crate::queue::live::LiveJob;
+
+/// The task that this one goes with.
+pub fn cause(job: &LiveJob, fate: &Fate) -> Option<TaskId> {
+    fate.caused_by.and_then(|at| job.tasks.get(at)).map(|task| task.id)
+}
+
+/// The task gets the state that the cancellation has for it. False when it has an end already.
+pub fn settle(
+    tx: &Connection,
+    job: &mut LiveJob,
+    fate: &Fate,
+    scope: Scope,
+    (who, why): (&str, &str),
+    now: i64,
+) -> Result<bool> {
+    let error = told::end_of_task(&told::by(who, why), cause(job, fate));
+    let task = &mut job.tasks[fate.at];
+    let waived = matches!(scope, Scope::Task { at, cascade: false } if at == fate.at);
+    let end = tasks::Cancelled { state: fate.end, error: &error, waived, was_running: task.was_running };
+    if !tasks::cancel(tx, task.id, &end, now)? {
+        return Ok(false);
+    }
+    task.state = fate.end;
+    task.waived = waived;
+    task.error = Some(error);
+    task.cancelled_by = Some((who.to_owned(), why.to_owned()));
+    Ok(true)
+}
