@@ -10,7 +10,7 @@
 //! | 3 store | [`db`]: the only SQL |
 //! | 3 hands | [`wire`]: the line protocol of runner and helper; [`process`]: the only place that spawns; [`host`]: units, instances, layers |
 //! | 4 engine | [`queue`]: enqueue, claim, run, finish, recover, the log writer; [`cancel`]: ending what runs, step by step, with proof |
-//! | 5 programs | [`worker`], [`poller`], [`runner`], [`helper`], [`cli`] (`left4me-job`), [`admin`] (`left4me`), [`ctl`] (`l4d2ctl`) |
+//! | 5 programs | [`worker`], [`poller`], [`web`], [`runner`], [`helper`], [`cli`] (`left4me-job`), [`admin`] (`left4me`), [`ctl`] (`l4d2ctl`) |
 //!
 //! Programs never import one another: they meet in the database and on three sockets.
 #![deny(unsafe_code)]
@@ -29,5 +29,6 @@ pub mod poller;
 pub mod process;
 pub mod queue;
 pub mod runner;
+pub mod web;
 pub mod wire;
 pub mod worker;

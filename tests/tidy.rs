@@ -28,6 +28,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("worker", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),
     ("poller", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     ("cli", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),
+    ("web", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),
     ("admin", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     ("ctl", &["base", "domain", "wire", "process", "db", "host", "queue"]),
 ];
