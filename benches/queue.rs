@@ -15,7 +15,7 @@ use left4me::domain::operation::Operation;
 use left4me::domain::unit::Unit;
 use left4me::host::units::Observed;
 use left4me::queue::claim::claim;
-use left4me::queue::enqueue::{Targets, Wish, enqueue};
+use left4me::queue::enqueue::{Asker, Targets, Wish, enqueue};
 use left4me::queue::log;
 use left4me::queue::observe::{self, Cause};
 use left4me::wire::Stream;
@@ -112,7 +112,7 @@ fn accepting(c: &mut Criterion) {
                 operation: Operation::Restart,
                 targets: Targets::Named(names.clone()),
                 unique: false,
-                requested_by: "x",
+                asker: Asker::here("x"),
             },
             |wish| enqueue(&mut db, &wish, 5).expect("accepted"),
             BatchSize::SmallInput,

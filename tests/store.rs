@@ -338,7 +338,8 @@ fn a_free_server_is_found_behind_a_long_queue_of_a_busy_one_and_nobody_overtakes
 fn created_at_never_goes_back_though_the_clock_does() {
     let (_dir, mut db) = fresh();
     use left4me::domain::{operation::Operation, plan::plan};
-    let new = jobs::NewJob { operation: Operation::Install, targets: &[], requested_by: "x", retry_of: None };
+    let new =
+        jobs::NewJob { operation: Operation::Install, targets: &[], requested_by: "x", user: None, retry_of: None };
     let plan = plan(Operation::Install, &[], &[]);
     let ids = [1000, 400, 2000].map(|now| db.write(|tx| jobs::insert(tx, &new, &plan, now)).unwrap());
     let times = ids.map(|id| jobs::get(db.connection(), id).unwrap().created_at);

@@ -171,6 +171,14 @@ checked_name!(
     TokenName, "token name", "1 to 64 printable characters, no '/', no '..', no '-' or space first, no space last",
     printable);
 
+checked_name!(
+    /// What makes a repeated request the same one: chosen by whoever asks, for one user.
+    RequestKey, "idempotency key", "1 to 200 letters, digits, '.', '-' and '_'",
+    |text| slug(text, 200, |b| b.is_ascii_alphanumeric() || b"._-".contains(&b), b""));
+row_id!(
+    /// `sessions.id`.
+    SessionId, "session");
+
 /// A server as people name it. `ID|NAME`: only digits are an id, so no display name is only digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerRef {

@@ -32,7 +32,7 @@ pub struct ResumeArgs {}
 
 /// Runs `retry`.
 pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
-    let accepted = enqueue::retry(&mut context.db, args.id, &caller::caller(), clock::now_ms())?;
+    let accepted = enqueue::retry(&mut context.db, args.id, &enqueue::Asker::here(&caller::caller()), clock::now_ms())?;
     context.poke();
     if args.json {
         output::json(&accepted)?

@@ -6,7 +6,7 @@ use crate::base::names::ServerRef;
 use crate::base::{Result, caller, clock, output};
 use crate::cli::{Context, follow, wait};
 use crate::domain::operation::Operation;
-use crate::queue::enqueue::{Targets, Wish, enqueue};
+use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
 
 /// Queue a job: install, update, initialize, start, stop, restart, reset or delete
 #[derive(clap::Args)]
@@ -48,7 +48,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         (false, false) => Targets::Named(args.servers.clone()),
     };
     let requested_by = caller::caller();
-    let wish = Wish { operation: args.operation, targets, unique: args.unique, requested_by: &requested_by };
+    let wish = Wish { operation: args.operation, targets, unique: args.unique, asker: Asker::here(&requested_by) };
     let accepted = enqueue(&mut context.db, &wish, clock::now_ms())?;
     context.poke();
     if args.json {

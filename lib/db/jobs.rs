@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
-use crate::base::names::{JobId, ServerId};
+use crate::base::names::{JobId, ServerId, UserId};
 use crate::base::{Error, Result};
 use crate::db::tasks::{self, Task};
 use crate::db::{text, text_or_null};
@@ -54,6 +54,8 @@ pub struct NewJob<'a> {
     pub targets: &'a [ServerId],
     /// Who asks.
     pub requested_by: &'a str,
+    /// The account of who asks, when it was asked over the web.
+    pub user: Option<UserId>,
     /// The job that this one repeats.
     pub retry_of: Option<JobId>,
 }
@@ -65,10 +67,16 @@ pub struct NewJob<'a> {
 /// 69 when the database cannot be written.
 pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Result<JobId> {
     tx.prepare_cached(
-        "INSERT INTO jobs (operation, requested_by, retry_of, created_at, updated_at)
-         VALUES (?1, ?2, ?3, max(?4, coalesce((SELECT created_at FROM jobs ORDER BY id DESC LIMIT 1), 0)), ?4)",
+        "INSERT INTO jobs (operation, requested_by, user_id, retry_of, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs ORDER BY id DESC LIMIT 1), 0)), ?5)",
     )?
-    .execute(params![job.operation.as_str(), job.requested_by, job.retry_of.map(|id| id.0), now])?;
+    .execute(params![
+        job.operation.as_str(),
+        job.requested_by,
+        job.user.map(|id| id.0),
+        job.retry_of.map(|id| id.0),
+        now
+    ])?;
     let id = JobId(tx.last_insert_rowid());
     let mut insert = tx.prepare_cached("INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)")?;
     for server in job.targets {

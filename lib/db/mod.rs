@@ -9,6 +9,7 @@
 //! - Every program migrates the file when it opens it, under one exclusive transaction. A file from a newer left4me is
 //!   refused untouched.
 
+pub mod access;
 pub mod blueprints;
 pub mod cancellations;
 pub mod error;
@@ -21,9 +22,11 @@ pub mod observations;
 pub mod overlays;
 pub mod poll;
 pub mod queue;
+pub mod request_keys;
 pub mod runners;
 pub mod samples;
 pub mod servers;
+pub mod sessions;
 pub mod tasks;
 pub mod tokens;
 pub mod upkeep;

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::base::names::{JobId, ServerId, ServerRef};
+use crate::base::names::{JobId, RequestKey, ServerId, ServerRef, UserId};
 use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
 use crate::db::jobs::{self, NewJob};
-use crate::db::{Db, servers};
+use crate::db::{Db, request_keys, servers};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::plan::plan;
@@ -36,7 +36,26 @@ pub struct Wish<'a> {
     /// When the same is queued or running already, that job is the answer.
     pub unique: bool,
     /// Who asks.
-    pub requested_by: &'a str,
+    pub asker: Asker<'a>,
+}
+
+/// Who asks for a job.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The name that the job and its events remember.
+    pub name: &'a str,
+    /// The account, for one who asks over the web.
+    pub user: Option<UserId>,
+    /// The same key of the same account again means the same job: a double click, a repeated call.
+    pub key: Option<&'a RequestKey>,
+}
+
+impl<'a> Asker<'a> {
+    /// Somebody at this host's command line.
+    #[must_use]
+    pub fn here(name: &'a str) -> Self {
+        Self { name, user: None, key: None }
+    }
 }
 
 /// The answer to a wish.
@@ -48,7 +67,7 @@ pub struct Accepted {
     pub state: JobState,
     /// 1 for the next one; only while queued.
     pub queue_position: Option<i64>,
-    /// False when `unique` found the same job there already.
+    /// False when `unique`, or the asker's key, found the job there already.
     #[serde(skip)]
     pub added: bool,
 }
@@ -59,15 +78,26 @@ pub struct Accepted {
 /// 2 when operation and targets do not go together; 3 for an unknown server; 69 when the database cannot be written.
 pub fn enqueue(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
+        if let Some(job_id) = repeated(tx, &wish.asker)? {
+            return accepted(tx, job_id, false);
+        }
         let targets = resolve(tx, wish)?;
         if wish.unique
             && let Some(job_id) = jobs::find_live_twin(tx, wish.operation, &targets)?
         {
             return accepted(tx, job_id, false);
         }
-        let id = accept(tx, wish.operation, &targets, wish.requested_by, None, now)?;
+        let id = accept(tx, wish.operation, &targets, &wish.asker, None, now)?;
         accepted(tx, id, true)
     })
+}
+
+/// The job that was accepted under this key before.
+fn repeated(tx: &rusqlite::Connection, asker: &Asker<'_>) -> Result<Option<JobId>> {
+    match (asker.user, asker.key) {
+        (Some(user), Some(key)) => request_keys::find(tx, user, key),
+        _ => Ok(None),
+    }
 }
 
 /// Accepts a fresh job that does what `id` did.
@@ -75,8 +105,11 @@ pub fn enqueue(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<Accepted> {
 /// # Errors
 /// 3 for an unknown job or when one of its servers is gone; 4 while it has not ended; 69 when the database cannot be
 /// written.
-pub fn retry(db: &mut Db, id: JobId, requested_by: &str, now: i64) -> Result<Accepted> {
+pub fn retry(db: &mut Db, id: JobId, asker: &Asker<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
+        if let Some(job_id) = repeated(tx, asker)? {
+            return accepted(tx, job_id, false);
+        }
         let job = jobs::get(tx, id)?;
         if !job.state.is_terminal() {
             return Err(Error::conflict(format!(
@@ -91,7 +124,7 @@ pub fn retry(db: &mut Db, id: JobId, requested_by: &str, now: i64) -> Result<Acc
                 return Err(Error::not_found(format!("job {id} cannot be retried: server {server} is gone")));
             }
         }
-        let new = accept(tx, operation, &job.servers, requested_by, Some(id), now)?;
+        let new = accept(tx, operation, &job.servers, asker, Some(id), now)?;
         accepted(tx, new, true)
     })
 }
@@ -130,13 +163,17 @@ fn accept(
     tx: &rusqlite::Connection,
     operation: Operation,
     targets: &[ServerId],
-    requested_by: &str,
+    asker: &Asker<'_>,
     retry_of: Option<JobId>,
     now: i64,
 ) -> Result<JobId> {
     let running = if operation == Operation::Update { servers::wanted_running(tx)? } else { Vec::new() };
     let plan = plan(operation, targets, &running);
-    let id = jobs::insert(tx, &NewJob { operation, targets, requested_by, retry_of }, &plan, now)?;
+    let new = NewJob { operation, targets, requested_by: asker.name, user: asker.user, retry_of };
+    let id = jobs::insert(tx, &new, &plan, now)?;
+    if let (Some(user), Some(key)) = (asker.user, asker.key) {
+        request_keys::add(tx, user, key, id, now)?;
+    }
     if let Some(desired) = operation.desired_state() {
         for &server in targets {
             servers::set_desired(tx, server, desired, now)?;
@@ -148,7 +185,7 @@ fn accept(
         now,
         &NewEvent {
             kind: "job.queued",
-            actor: requested_by,
+            actor: asker.name,
             job: Some(id),
             server,
             detail: operation.as_str(),

@@ -1,1 +1,206 @@
-//! left4me-web: pages, live logs, the REST API and metrics over what the database says.
+//! left4me-web: pages, live logs, the REST API and metrics. It reads the database, writes wishes into it, and pokes the
+//! worker; it spawns nothing and calls nobody but the helper, for a server's console.
+//!
+//! | file | what |
+//! |---|---|
+//! | `serve` | taking connections in, leaving |
+//! | `answer` | around every request: its Host, its time, the headers that protect it, a failure's body |
+//! | `routes` | the one table: what may be asked, by whom |
+//! | `guard/` | who asks, and whether our own page sent it |
+//! | `pages/`, `templates/`, `assets/` | what people see |
+//! | `api/` | what programs see |
+//! | `live/` | streams |
+
+mod answer;
+mod api;
+pub mod app;
+mod assets;
+mod failure;
+mod guard;
+mod pages;
+mod passwords;
+mod patient;
+pub mod routes;
+mod serve;
+mod store;
+mod viewer;
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use clap::{CommandFactory as _, Parser};
+use nix::sys::stat::{Mode, umask};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, parse};
+use crate::base::{Error, Result, clock, journal, notify, users};
+use crate::host::instance;
+use app::{App, Settings, Shared};
+use guard::origin::{Origin, Origins};
+use serve::{Leaving, Limits};
+use store::Store;
+
+/// Serves pages, live logs and the REST API. Started by left4me-web.socket; by hand it listens itself.
+#[derive(Parser)]
+#[command(name = "left4me-web", version, about, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    paths: Paths,
+    #[command(flatten)]
+    worker: WorkerSocket,
+    #[command(flatten)]
+    hands: HandSockets,
+    #[command(flatten)]
+    ports: Ports,
+    #[command(flatten)]
+    logging: Logging,
+    /// Where to listen, without systemd's socket
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
+    listen: SocketAddr,
+    /// Seconds without a request or stream after which it leaves; 0: never
+    #[arg(long, env = "LEFT4ME_WEB_IDLE_SECONDS", value_name = "LEFT4ME_WEB_IDLE_SECONDS", default_value = "60",
+          value_parser = clap::value_parser!(u32).range(0..=86_400), hide_env_values = true)]
+    idle_seconds: u32,
+    /// The address in people's browsers, https://HOST; without one only this host itself is served
+    #[arg(long, env = "LEFT4ME_WEB_ORIGIN", value_name = "LEFT4ME_WEB_ORIGIN", hide_env_values = true)]
+    origin: Option<Origin>,
+    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas
+    #[arg(
+        long,
+        env = "LEFT4ME_WEB_PROXIES",
+        value_name = "LEFT4ME_WEB_PROXIES",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    proxies: Vec<IpAddr>,
+    /// Hours after which somebody has to sign in again, whatever they do
+    #[arg(long, env = "LEFT4ME_SESSION_HOURS", value_name = "LEFT4ME_SESSION_HOURS", default_value = "168",
+          value_parser = clap::value_parser!(u32).range(1..=8760), hide_env_values = true)]
+    session_hours: u32,
+    /// The most lines of a job's log that a page or stream begins with
+    #[arg(long, env = "LEFT4ME_JOB_LOG_REPLAY_LIMIT", value_name = "LEFT4ME_JOB_LOG_REPLAY_LIMIT", default_value = "5000",
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000), hide_env_values = true)]
+    replay_limit: u32,
+    /// The most connections at once; three quarters of them may be streams
+    #[arg(long, env = "LEFT4ME_WEB_CONNECTIONS", value_name = "LEFT4ME_WEB_CONNECTIONS", default_value = "512",
+          value_parser = clap::value_parser!(u32).range(8..=60_000), hide_env_values = true)]
+    connections: u32,
+    /// The most streams of one user
+    #[arg(long, env = "LEFT4ME_WEB_STREAMS_PER_USER", value_name = "LEFT4ME_WEB_STREAMS_PER_USER", default_value = "16",
+          value_parser = clap::value_parser!(u32).range(1..=60_000), hide_env_values = true)]
+    streams_per_user: u32,
+}
+
+const EXAMPLES: &str = "Examples:\n  systemctl start left4me-web.socket            the usual way: the first request starts it\n  left4me-web --listen 127.0.0.1:8080            in the foreground";
+
+/// A reader that takes nothing for so long is dropped.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+
+/// Threads for what blocks: the database, passwords.
+const BLOCKING: usize = 8;
+
+/// The program's command line, for its manual page.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = parse::<Cli>();
+    journal::start(cli.logging.log);
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit.code())
+        }
+    }
+}
+
+/// The story: take the socket, open the database, serve, leave.
+fn run(cli: &Cli) -> Result<()> {
+    let database = cli.paths.database();
+    // By hand, as root: what is written must belong to whom the data belongs to.
+    users::become_owner(database.parent().unwrap_or(&database))?;
+    umask(Mode::from_bits_truncate(instance::UMASK));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING)
+        .thread_stack_size(1024 * 1024)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::from(error).within("no threads"))?;
+    runtime.block_on(async {
+        let listener = listen(cli).await?;
+        let app = app(cli, Store::open(&database)?);
+        notify::ready("serving");
+        let limits = Limits {
+            connections: usize::try_from(cli.connections).unwrap_or(usize::MAX),
+            idle: Duration::from_secs(cli.idle_seconds.into()),
+            write_time: WRITE_TIME,
+        };
+        let waiting = Arc::clone(&app);
+        let busy = move || waiting.throttle.is_needed(clock::now_ms());
+        let leaving = serve::serve(listener, router(app), &limits, told()?, busy, || {}).await?;
+        tracing::debug!("leaving: {}", if leaving == Leaving::Idle { "idle" } else { "told to" });
+        Ok(())
+    })
+}
+
+/// All routes with what is around them.
+#[must_use]
+pub fn router(app: App) -> Router {
+    routes::router(Arc::clone(&app)).layer(from_fn_with_state(app, answer::finish))
+}
+
+fn app(cli: &Cli, store: Store) -> App {
+    Arc::new(Shared {
+        store,
+        origins: Origins::new(cli.origin.clone(), cli.proxies.clone()),
+        throttle: guard::throttle::Throttle::default(),
+        passwords: passwords::Passwords::default(),
+        settings: Settings {
+            root: cli.paths.root.clone(),
+            worker_socket: cli.worker.worker_socket.clone(),
+            helper_socket: cli.hands.helper_socket.clone(),
+            ports: cli.ports.port_range,
+            session: i64::from(cli.session_hours) * 3_600_000,
+            replay_limit: cli.replay_limit,
+            streams_per_user: usize::try_from(cli.streams_per_user).unwrap_or(usize::MAX),
+        },
+    })
+}
+
+/// systemd's socket; without one, our own.
+async fn listen(cli: &Cli) -> Result<TcpListener> {
+    let Some(socket) = notify::passed_socket() else {
+        let listener = TcpListener::bind(cli.listen).await;
+        let listener =
+            listener.map_err(|error| Error::unavailable(format!("cannot listen at {}: {error}", cli.listen)))?;
+        // To port 0: the one that the kernel chose.
+        let at = listener.local_addr().unwrap_or(cli.listen);
+        tracing::info!("listening at http://{at}");
+        return Ok(listener);
+    };
+    let listener = std::net::TcpListener::from(socket);
+    let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+    listener.map_err(|error| Error::from(error).within("systemd's socket"))
+}
+
+/// Ready when we are told to leave.
+fn told() -> Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -7,7 +7,7 @@ use crate::base::{Result, caller};
 use crate::cancel;
 use crate::cli::Context;
 use crate::db::{jobs, queue};
-use crate::queue::enqueue::{Poke, Targets, Wish, enqueue, poke};
+use crate::queue::enqueue::{Asker, Poke, Targets, Wish, enqueue, poke};
 
 /// Why the queue is paused, for whoever wonders.
 const PAUSE_REASON: &str = "from the monitor";
@@ -18,11 +18,12 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
         Action::Pause(true) => pause(context, now),
         Action::Pause(false) => resume(context, now),
         Action::Enqueue(operation, server) => {
+            let caller = caller::caller();
             let wish = Wish {
                 operation: *operation,
                 targets: Targets::Named(vec![ServerRef::Id(*server)]),
                 unique: true,
-                requested_by: &caller::caller(),
+                asker: Asker::here(&caller),
             };
             enqueue(&mut context.db, &wish, now).map(|accepted| {
                 let (job, server) = (accepted.job_id, server);

@@ -1,0 +1,29 @@
+//! Keys of requests that made a job: the same key again is the same job. They are remembered for a day.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use crate::base::Result;
+use crate::base::names::{JobId, RequestKey, UserId};
+
+/// So long a key is remembered, ms: nobody repeats a click after a day, and a form that was left open is new then.
+const DAY: i64 = 24 * 3600 * 1000;
+
+/// The job that `user` asked for under this key.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn find(connection: &Connection, user: UserId, key: &RequestKey) -> Result<Option<JobId>> {
+    let mut statement = connection.prepare_cached("SELECT job_id FROM request_keys WHERE user_id = ?1 AND key = ?2")?;
+    Ok(statement.query_row(params![user.0, key.as_str()], |row| row.get(0).map(JobId)).optional()?)
+}
+
+/// Remembers the key, and forgets those of yesterday.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn add(tx: &Connection, user: UserId, key: &RequestKey, job: JobId, now: i64) -> Result<()> {
+    tx.prepare_cached("DELETE FROM request_keys WHERE created_at < ?1")?.execute([now - DAY])?;
+    tx.prepare_cached("INSERT INTO request_keys (user_id, key, job_id, created_at) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![user.0, key.as_str(), job.0, now])?;
+    Ok(())
+}

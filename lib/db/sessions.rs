@@ -1,0 +1,103 @@
+//! Sessions of the web front: 256 random bits in a cookie, only their SHA-256 here, so that who reads the file cannot
+//! sign in with it.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use sha2::{Digest as _, Sha256};
+
+use crate::base::Result;
+use crate::base::names::{SessionId, UserId};
+
+/// A session is over when nothing was asked in it for so long, ms.
+pub const IDLE: i64 = 24 * 3600 * 1000;
+/// `last_seen_at` is written at most so often, ms: a page view is no reason for a commit.
+const SEEN_EVERY: i64 = 60 * 1000;
+/// Sessions are forgotten so long after their end, ms.
+const KEPT: i64 = 30 * 24 * 3600 * 1000;
+
+/// A session that is good, with its user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The row.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user: UserId,
+    /// The user's name.
+    pub name: String,
+    /// Whether the user may do everything.
+    pub is_admin: bool,
+    /// Whether `last_seen_at` is old enough to be written again.
+    pub is_stale: bool,
+}
+
+/// Begins a session, and forgets those that ended long ago. `text` is what the cookie holds.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn begin(tx: &Connection, user: UserId, text: &str, now: i64, expires_at: i64) -> Result<SessionId> {
+    tx.prepare_cached("DELETE FROM sessions WHERE expires_at < ?1")?.execute([now - KEPT])?;
+    tx.prepare_cached(
+        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, ?2, ?3, ?3, ?4)",
+    )?
+    .execute(params![user.0, hash(text), now, expires_at])?;
+    Ok(SessionId(tx.last_insert_rowid()))
+}
+
+/// The session whose cookie somebody shows, if it is good: not ended, not expired, not idle for long, its user not
+/// disabled.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Session>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, u.id, u.name, u.is_admin, s.last_seen_at FROM sessions s JOIN users u ON u.id = s.user_id
+         WHERE s.hash = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2 AND s.last_seen_at > ?2 - ?3
+             AND u.disabled_at IS NULL",
+    )?;
+    let found = statement.query_row(params![hash(text), now, IDLE], |row| {
+        Ok(Session {
+            id: SessionId(row.get(0)?),
+            user: UserId(row.get(1)?),
+            name: super::text(row, 2)?,
+            is_admin: row.get(3)?,
+            is_stale: row.get::<_, i64>(4)? < now - SEEN_EVERY,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// Whether a session is still good, for a stream that was opened in it.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn is_good(connection: &Connection, id: SessionId, now: i64) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
+         WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2 AND u.disabled_at IS NULL",
+    )?;
+    Ok(statement.exists(params![id.0, now])?)
+}
+
+/// Writes down that the session is in use.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn touch(tx: &Connection, id: SessionId, now: i64) -> Result<()> {
+    tx.prepare_cached("UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at < ?2")?
+        .execute(params![id.0, now])?;
+    Ok(())
+}
+
+/// Ends a session. False when it was over already.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn end(tx: &Connection, id: SessionId, now: i64) -> Result<bool> {
+    let ended = tx
+        .prepare_cached("UPDATE sessions SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL")?
+        .execute(params![id.0, now])?;
+    Ok(ended > 0)
+}
+
+fn hash(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}

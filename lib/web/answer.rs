@@ -1,0 +1,102 @@
+//! Around every request: is the Host ours, how long may it take, under what name does the journal find it; and around
+//! every answer: the headers that protect it, and a body for a failure.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use askama::Template;
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{Html, IntoResponse, Response};
+
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::guard::session;
+use crate::web::pages::Frame;
+
+/// A handler may take so long until its answer begins. A stream's body is not counted.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Only our own files and nothing inline: a text that somebody smuggles into a page stays a text.
+const CSP: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+
+/// The outermost layer.
+pub async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = session::random().map_or_else(|_| "-".to_owned(), |text| text[..16].to_owned());
+    let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let method = request.method().clone();
+    let signed_in = session::cookie(request.headers(), app.origins.is_https()).is_some();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    let begun = Instant::now();
+    let mut response = if app.origins.is_our_host(request.headers()) {
+        match tokio::time::timeout(PATIENCE, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "this took too long: try again")
+                .retry_after(5)
+                .into_response(),
+        }
+    } else {
+        let words = "this host is not known here: set LEFT4ME_WEB_ORIGIN to the address in the browser";
+        Failure::new(StatusCode::MISDIRECTED_REQUEST, words).into_response()
+    };
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        let mut failure = failure;
+        if failure.status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(request_id = id, ?peer, "{method} {path}: {}", failure.message);
+            failure.request_id = Some(id.clone());
+            "this is a fault of left4me's: the journal knows more".clone_into(&mut failure.message);
+        }
+        response = told(&path, &failure, response.headers());
+    }
+    tracing::debug!(request_id = id, "{method} {path} {}", response.status().as_u16());
+    app.observe(&method, route.as_deref(), response.status(), begun.elapsed());
+    protect(response.headers_mut(), signed_in);
+    response
+}
+
+/// A failure's answer: JSON for programs, a page for people.
+fn told(path: &str, failure: &Failure, before: &HeaderMap) -> Response {
+    let is_api = path.starts_with("/api/") || path == "/metrics" || path == "/health";
+    let mut response = if is_api {
+        (failure.status, axum::Json(failure.told())).into_response()
+    } else {
+        let page = FailurePage { frame: Frame::anonymous("That did not work"), failure };
+        match page.render() {
+            Ok(page) => (failure.status, Html(page)).into_response(),
+            Err(error) => (failure.status, format!("{}\n{error}", failure.message)).into_response(),
+        }
+    };
+    for name in [header::WWW_AUTHENTICATE, header::ALLOW] {
+        if let Some(value) = before.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    if let Some(seconds) = failure.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+#[derive(Template)]
+#[template(path = "failure.html")]
+struct FailurePage<'a> {
+    frame: Frame,
+    failure: &'a Failure,
+}
+
+fn protect(headers: &mut HeaderMap, signed_in: bool) {
+    let mut set = |name: &'static str, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
+    set("content-security-policy", CSP);
+    set("x-content-type-options", "nosniff");
+    set("referrer-policy", "same-origin");
+    set("cross-origin-opener-policy", "same-origin");
+    set("cross-origin-resource-policy", "same-origin");
+    set("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()");
+    // What was seen signed in must not be seen again by whoever presses Back after signing out. Assets say for
+    // themselves how long they last.
+    if signed_in && !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+}

@@ -1,0 +1,75 @@
+//! What all requests share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+
+use crate::base::config::PortRange;
+use crate::queue::enqueue::{Poke, poke};
+use crate::web::failure::Failure;
+use crate::web::guard::origin::Origins;
+use crate::web::guard::throttle::Throttle;
+use crate::web::passwords::Passwords;
+use crate::web::store::Store;
+
+/// The web front's state. Cheap to clone.
+pub type App = Arc<Shared>;
+
+/// What [`App`] points to.
+pub struct Shared {
+    /// The database.
+    pub store: Store,
+    /// Where we are reached.
+    pub origins: Origins,
+    /// Who tried too often to sign in.
+    pub throttle: Throttle,
+    /// Hashes and checks passwords, two at a time.
+    pub passwords: Passwords,
+    /// What was asked at the command line and in the settings.
+    pub settings: Settings,
+}
+
+/// The settings that requests need.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Directory of all data.
+    pub root: PathBuf,
+    /// The socket that wakes the worker.
+    pub worker_socket: PathBuf,
+    /// The socket of the helper.
+    pub helper_socket: PathBuf,
+    /// Ports that servers may have.
+    pub ports: PortRange,
+    /// A session is over after so long, ms, whatever is done in it.
+    pub session: i64,
+    /// The most lines of a job's log that a stream begins with.
+    pub replay_limit: u32,
+    /// The most streams of one user.
+    pub streams_per_user: usize,
+}
+
+impl Shared {
+    /// Counts a request. Its route as the table has it, none where there is none.
+    pub fn observe(
+        &self,
+        _method: &axum::http::Method,
+        _route: Option<&str>,
+        _status: StatusCode,
+        _took: std::time::Duration,
+    ) {
+    }
+
+    /// Wakes the worker, now that something is committed for it. The row is the truth: a poke that is not heard is told
+    /// in the journal, and the poller's repairs it.
+    pub fn poke(&self) {
+        if let Poke::Unheard(error) = poke(&self.settings.worker_socket) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// For what cannot happen: told as a fault of ours.
+pub fn fault(error: impl std::fmt::Display) -> Failure {
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}

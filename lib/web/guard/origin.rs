@@ -1,0 +1,206 @@
+//! Whether a request is meant for us (its Host), and whether our own pages sent it (its Origin).
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::{HeaderMap, Method, header};
+
+/// Where the web front is reached.
+#[derive(Clone, Debug, Default)]
+pub struct Origins {
+    /// LEFT4ME_WEB_ORIGIN: `https://l4d.example.org`; none when only loopback will do.
+    own: Option<Origin>,
+    /// Whose forwarded headers are believed.
+    proxies: Vec<IpAddr>,
+}
+
+/// `scheme://authority`, both in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    scheme: String,
+    authority: String,
+}
+
+impl std::str::FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "an origin is needed: https://HOST or http://HOST, with :PORT where it has one".to_owned();
+        let uri: axum::http::Uri = text.parse().map_err(|_| wrong())?;
+        let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme)).ok_or_else(wrong)?;
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
+        if uri.path().len() > 1 || uri.query().is_some() || text.contains('#') {
+            return Err(wrong());
+        }
+        Ok(Self { scheme: scheme.to_owned(), authority: authority.as_str().to_ascii_lowercase() })
+    }
+}
+
+impl Origins {
+    /// With the settings' values.
+    #[must_use]
+    pub fn new(own: Option<Origin>, proxies: Vec<IpAddr>) -> Self {
+        Self { own, proxies }
+    }
+
+    /// Whether the front is reached over TLS: then cookies are Secure.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.own.as_ref().is_some_and(|own| own.scheme == "https")
+    }
+
+    /// Whether the request's Host is ours, or a name of this very host.
+    #[must_use]
+    pub fn is_our_host(&self, headers: &HeaderMap) -> bool {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+        let Ok(host) = host.to_str() else { return false };
+        let host = host.to_ascii_lowercase();
+        is_loopback_name(&host) || self.own.as_ref().is_some_and(|own| own.authority == host)
+    }
+
+    /// Whether one of our pages sent this: a browser says so by Sec-Fetch-Site, an old one by its Origin. A request that
+    /// changes nothing may come from anywhere.
+    #[must_use]
+    pub fn is_from_us(&self, method: &Method, headers: &HeaderMap) -> bool {
+        if method.is_safe() {
+            return true;
+        }
+        if let Some(site) = headers.get("sec-fetch-site") {
+            return site == "same-origin" || site == "none";
+        }
+        let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
+        let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else { return false };
+        let Ok(origin) = origin.parse::<Origin>() else { return false };
+        if self.own.as_ref() == Some(&origin) {
+            return true;
+        }
+        let host = host.to_ascii_lowercase();
+        origin.scheme == "http" && origin.authority == host && is_loopback_name(&host)
+    }
+
+    /// Who asks: the peer, or whom a proxy that is ours names.
+    #[must_use]
+    pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.ip().to_canonical();
+        if !self.proxies.contains(&peer) {
+            return peer;
+        }
+        // The last one is what our proxy saw; what stands before it, anybody can write.
+        let last = headers.get_all("x-forwarded-for").iter().next_back();
+        let named = last.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse::<IpAddr>().ok());
+        named.map_or(peer, |named| named.to_canonical())
+    }
+
+    /// Whether it was asked on this host itself, and not through a proxy on it.
+    #[must_use]
+    pub fn is_local(&self, peer: SocketAddr, headers: &HeaderMap) -> bool {
+        let forwarded = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        peer.ip().to_canonical().is_loopback()
+            && host.is_some_and(|host| is_loopback_name(&host.to_ascii_lowercase()))
+            && forwarded.iter().all(|name| !headers.contains_key(*name))
+    }
+}
+
+/// `localhost`, 127.0.0.0/8, `[::1]`; each with a port or without.
+fn is_loopback_name(host: &str) -> bool {
+    let (name, port) = match host.rsplit_once(':') {
+        Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    };
+    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return false;
+    }
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() && ip.is_ipv6() == (bare != name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn ours() -> Origins {
+        Origins::new(Some("https://L4D.example.org".parse().unwrap()), vec!["127.0.0.1".parse().unwrap()])
+    }
+
+    #[test]
+    fn an_origin_is_a_scheme_and_a_host() {
+        for good in ["https://l4d.example.org", "http://10.0.0.1:8080", "https://l4d.example.org/"] {
+            assert!(good.parse::<Origin>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "l4d.example.org",
+            "ftp://x",
+            "https://",
+            "https://x/path",
+            "https://u@x",
+            "https://x?q",
+            "https://x#f",
+        ] {
+            assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_ours_or_loopback() {
+        for good in
+            ["l4d.example.org", "L4D.EXAMPLE.org", "localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:80", "[::1]"]
+        {
+            assert!(ours().is_our_host(&headers(&[("host", good)])), "{good}");
+        }
+        for bad in [
+            "",
+            "evil.example",
+            "l4d.example.org.evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "::1",
+            "localhost:x",
+        ] {
+            assert!(!ours().is_our_host(&headers(&[("host", bad)])), "{bad}");
+        }
+        let twice: HeaderMap = HeaderMap::from_iter([]);
+        assert!(!ours().is_our_host(&twice), "none at all");
+    }
+
+    #[test]
+    fn a_page_of_another_origin_sends_nothing() {
+        let post = |pairs: &[(&'static str, &str)]| ours().is_from_us(&Method::POST, &headers(pairs));
+        let host = ("host", "l4d.example.org");
+        assert!(post(&[host, ("sec-fetch-site", "same-origin")]) && post(&[host, ("sec-fetch-site", "none")]));
+        assert!(!post(&[host, ("sec-fetch-site", "same-site")]) && !post(&[host, ("sec-fetch-site", "cross-site")]));
+        assert!(!post(&[host, ("sec-fetch-site", "cross-site"), ("origin", "https://l4d.example.org")]));
+        assert!(post(&[host, ("origin", "https://l4d.example.org")]));
+        assert!(
+            !post(&[host, ("origin", "http://l4d.example.org")])
+                && !post(&[host, ("origin", "null")])
+                && !post(&[host])
+        );
+        assert!(post(&[("host", "localhost:8000"), ("origin", "http://localhost:8000")]));
+        assert!(!post(&[("host", "localhost:8000"), ("origin", "http://localhost:9000")]));
+        assert!(!post(&[("host", "evil.example"), ("origin", "http://evil.example")]));
+        assert!(ours().is_from_us(&Method::GET, &headers(&[host, ("sec-fetch-site", "cross-site")])));
+    }
+
+    #[test]
+    fn only_our_proxy_is_believed_and_only_its_own_word() {
+        let forwarded = headers(&[("x-forwarded-for", "198.51.100.7, 203.0.113.9")]);
+        let client = |peer: &str| ours().client(peer.parse().unwrap(), &forwarded).to_string();
+        assert_eq!(client("127.0.0.1:5"), "203.0.113.9");
+        assert_eq!(client("192.0.2.1:5"), "192.0.2.1");
+    }
+
+    #[test]
+    fn what_came_through_a_proxy_is_not_local() {
+        let local = |pairs: &[(&'static str, &str)]| ours().is_local("127.0.0.1:5".parse().unwrap(), &headers(pairs));
+        assert!(local(&[("host", "localhost:8000")]));
+        assert!(!local(&[("host", "l4d.example.org")]) && !local(&[]));
+        assert!(!local(&[("host", "localhost:8000"), ("x-forwarded-for", "203.0.113.9")]));
+        assert!(!ours().is_local("192.0.2.1:5".parse().unwrap(), &headers(&[("host", "localhost")])));
+    }
+}

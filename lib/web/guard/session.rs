@@ -1,0 +1,99 @@
+//! A session: random bits in a cookie. Its form token is made of the same bits, so that nothing more has to be kept.
+
+use axum::http::{HeaderMap, HeaderValue, header};
+use sha2::{Digest as _, Sha256};
+
+use crate::base::{Error, Result, clock};
+use crate::db::sessions;
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::viewer::{Credential, Viewer};
+
+/// Over TLS a browser takes a cookie of this name only from our very host, and Secure.
+const HOST_COOKIE: &str = "__Host-left4me";
+/// Without TLS, on loopback.
+const COOKIE: &str = "left4me";
+
+/// The session's text in the request's cookies.
+#[must_use]
+pub fn cookie(headers: &HeaderMap, https: bool) -> Option<&str> {
+    let wanted = if https { HOST_COOKIE } else { COOKIE };
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.into_iter().find(|(name, _)| *name == wanted).map(|(_, text)| text).filter(|text| text.len() == 64)
+}
+
+/// The cookie that begins a session; with an empty text, the one that ends it.
+///
+/// # Errors
+/// 1 for a text that is no header value; ours always is.
+pub fn set_cookie(text: &str, https: bool, seconds: i64) -> Result<HeaderValue> {
+    let (name, secure) = if https { (HOST_COOKIE, "; Secure") } else { (COOKIE, "") };
+    let cookie = format!("{name}={text}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
+    HeaderValue::from_str(&cookie).map_err(|error| Error::failed(format!("the session's cookie: {error}")))
+}
+
+/// 256 bits from the kernel, in hexadecimal.
+///
+/// # Errors
+/// 69 when the kernel gives none.
+pub fn random() -> Result<String> {
+    let mut bits = [0_u8; 32];
+    getrandom::fill(&mut bits)
+        .map_err(|error| Error::unavailable(format!("no random bits from the kernel: {error}")))?;
+    Ok(hex(&bits))
+}
+
+/// What the session's forms carry. Who knows it does not know the session.
+#[must_use]
+pub fn csrf(text: &str) -> String {
+    hex(&Sha256::digest(format!("left4me form token {text}"))[..16])
+}
+
+/// Who is signed in by this cookie.
+///
+/// # Errors
+/// 503 when the database cannot be read.
+pub async fn viewer(app: &App, text: String) -> Result<Option<Viewer>, Failure> {
+    let now = clock::now_ms();
+    let csrf = csrf(&text);
+    let Some(session) = app.store.read(move |db| sessions::find(db, &text, now)).await? else { return Ok(None) };
+    if session.is_stale {
+        let id = session.id;
+        app.store.write(move |tx| sessions::touch(tx, id, now)).await?;
+    }
+    let by = Credential::Session(session.id);
+    Ok(Some(Viewer { id: session.user, name: session.name, is_admin: session.is_admin, csrf, by }))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // A String takes everything.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_tls_only_the_cookie_that_tls_protects_counts() {
+        let text = "a".repeat(64);
+        let header = |line: String| HeaderMap::from_iter([(header::COOKIE, HeaderValue::from_str(&line).unwrap())]);
+        let both = header(format!("x=1; left4me={}; __Host-left4me={text}", "b".repeat(64)));
+        assert_eq!(cookie(&both, true), Some(text.as_str()));
+        assert_eq!(cookie(&header(format!("left4me={text}")), true), None);
+        assert_eq!(cookie(&header("left4me=short".to_owned()), false), None);
+        assert!(set_cookie(&text, true, 60).unwrap().to_str().unwrap().ends_with("; Secure"));
+    }
+
+    #[test]
+    fn the_form_token_does_not_tell_the_session() {
+        let text = random().unwrap();
+        assert_eq!(csrf(&text).len(), 32);
+        assert!(!text.contains(&csrf(&text)) && csrf(&text) != csrf(&random().unwrap()));
+    }
+}

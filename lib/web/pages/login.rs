@@ -1,0 +1,147 @@
+//! Signing in and out.
+
+use std::net::SocketAddr;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use serde::Deserialize;
+
+use super::{Frame, page};
+use crate::base::clock;
+use crate::base::names::UserName;
+use crate::db::events::{self, NewEvent};
+use crate::db::{sessions, users};
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::guard::session;
+use crate::web::viewer::{Credential, Viewer};
+
+/// One for an unknown user, a wrong password and a disabled account: it does not tell which.
+const WRONG: &str = "User name or password is wrong.";
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Page<'a> {
+    frame: Frame,
+    name: &'a str,
+    next: &'a str,
+    trouble: Option<&'a str>,
+}
+
+/// Where to go afterwards.
+#[derive(Deserialize)]
+pub struct Wanted {
+    #[serde(default)]
+    next: String,
+}
+
+/// What the form sends.
+#[derive(Deserialize)]
+pub struct Credentials {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default)]
+    next: String,
+}
+
+/// The form.
+pub async fn show(Query(wanted): Query<Wanted>) -> Result<Response, Failure> {
+    page(&Page { frame: Frame::anonymous("Sign in"), name: "", next: inside(&wanted.next), trouble: None })
+}
+
+/// Begins a session, a new one each time: one that was there before is ended.
+pub async fn sign_in(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    Form(form): Form<Credentials>,
+) -> Result<Response, Failure> {
+    let now = clock::now_ms();
+    let client = app.origins.client(peer, &headers);
+    // Without a proxy that names them, everybody comes from here.
+    let address = (!client.is_loopback()).then_some(client);
+    if let Some(wait) = app.throttle.attempt(&form.name, address, now) {
+        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+        let words = format!("Too many attempts: try again in {seconds} s.");
+        let mut response = again(&form, &words, StatusCode::TOO_MANY_REQUESTS)?;
+        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        return Ok(response);
+    }
+    let name = form.name.clone();
+    let found = app.store.read(move |db| {
+        let user = name.parse::<UserName>().ok().map(|name| users::by_name(db, name.as_str())).transpose()?.flatten();
+        let user = user.filter(|user| user.disabled_at.is_none());
+        let hash = user.as_ref().map(|user| users::password_hash(db, user.id)).transpose()?.flatten();
+        Ok(user.zip(hash))
+    });
+    let (user, hash) = found.await?.unzip();
+    let good = app.passwords.verify(form.password.clone(), hash).await?;
+    let Some(user) = user.filter(|_| good) else {
+        tracing::info!(%client, "a sign-in failed");
+        return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
+    };
+    app.throttle.forgive(&form.name, address);
+    let text = session::random()?;
+    let before = session::cookie(&headers, app.origins.is_https()).map(str::to_owned);
+    let (cookie, length) = (text.clone(), app.settings.session);
+    app.store
+        .write(move |tx| {
+            if let Some(old) = before.map(|text| sessions::find(tx, &text, now)).transpose()?.flatten() {
+                sessions::end(tx, old.id, now)?;
+            }
+            sessions::begin(tx, user.id, &text, now, now + length)?;
+            let actor = format!("web:{}", user.name);
+            events::add(
+                tx,
+                now,
+                &NewEvent { kind: "user.signed-in", actor: &actor, detail: &user.name, ..NewEvent::default() },
+            )
+        })
+        .await?;
+    let mut response = Redirect::to(inside(&form.next)).into_response();
+    let cookie = session::set_cookie(&cookie, app.origins.is_https(), length / 1000)?;
+    response.headers_mut().insert(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// Ends the session.
+pub async fn sign_out(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+    if let Credential::Session(id) = viewer.by {
+        app.store.write(move |tx| sessions::end(tx, id, clock::now_ms())).await?;
+    }
+    let mut response = Redirect::to("/login").into_response();
+    response.headers_mut().insert(header::SET_COOKIE, session::set_cookie("", app.origins.is_https(), 0)?);
+    Ok(response)
+}
+
+fn again(form: &Credentials, trouble: &str, status: StatusCode) -> Result<Response, Failure> {
+    let frame = Frame::anonymous("Sign in");
+    let mut response = page(&Page { frame, name: &form.name, next: inside(&form.next), trouble: Some(trouble) })?;
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+/// A path of ours, or the dashboard: nobody is led away. A browser reads `\` as `/`, and `//host` as another host.
+fn inside(next: &str) -> &str {
+    let ours =
+        next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && !next.contains(char::is_control);
+    if ours && next.len() <= 1000 { next } else { "/" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inside;
+
+    #[test]
+    fn after_signing_in_nobody_is_led_away() {
+        assert_eq!(inside("/jobs/7?x=1"), "/jobs/7?x=1");
+        for bad in ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb"] {
+            assert_eq!(inside(bad), "/", "{bad}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! The pages: each file loads what one page shows and takes what its forms send.
+
+pub mod login;
+
+use askama::Template;
+use axum::response::{Html, IntoResponse as _, Response};
+
+use crate::web::app::fault;
+use crate::web::assets;
+use crate::web::failure::Failure;
+use crate::web::routes::{Table, Who};
+use crate::web::viewer::Viewer;
+
+/// What every page has around it.
+pub struct Frame {
+    /// Who is signed in.
+    pub viewer: Option<Viewer>,
+    /// The title, and the heading.
+    pub title: String,
+}
+
+impl Frame {
+    /// For somebody who is signed in.
+    #[must_use]
+    pub fn of(viewer: Viewer, title: impl Into<String>) -> Self {
+        Self { viewer: Some(viewer), title: title.into() }
+    }
+
+    /// For anybody.
+    #[must_use]
+    pub fn anonymous(title: impl Into<String>) -> Self {
+        Self { viewer: None, title: title.into() }
+    }
+
+    /// The URL of an asset.
+    #[must_use]
+    pub fn asset(&self, name: &str) -> String {
+        assets::url(name)
+    }
+
+    /// What forms carry; empty for nobody.
+    #[must_use]
+    pub fn csrf(&self) -> &str {
+        self.viewer.as_ref().map_or("", |viewer| &viewer.csrf)
+    }
+
+    /// Whether an admin looks.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.viewer.as_ref().is_some_and(|viewer| viewer.is_admin)
+    }
+}
+
+/// A template as an answer.
+///
+/// # Errors
+/// 500 when it cannot be rendered.
+pub fn page(template: &impl Template) -> Result<Response, Failure> {
+    Ok(Html(template.render().map_err(fault)?).into_response())
+}
+
+pub(super) fn routes(table: Table) -> Table {
+    table.get(Who::Anyone, "/login", login::show).post(Who::Anyone, "/login", login::sign_in).post(
+        Who::User,
+        "/logout",
+        login::sign_out,
+    )
+}

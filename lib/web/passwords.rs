@@ -1,0 +1,78 @@
+//! Checking passwords costs 19 MiB and 30 ms each on purpose: two at a time, and no more than a few that wait.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use tokio::sync::Semaphore;
+
+use crate::base::password;
+use crate::web::app::fault;
+use crate::web::failure::Failure;
+
+/// So many at once.
+const AT_ONCE: usize = 2;
+/// So many may wait for their turn, each for 50 ms or so.
+const WAITING: usize = 30;
+
+/// A hash of nothing that anybody knows: an unknown user costs the same time as a wrong password.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bGVmdDRtZSBub2JvZHk$wTfRm6fOIEwUSRk0mM4j2Nx9vZjz0rJIkXl5MGQm3fY";
+
+/// The pool.
+pub struct Passwords {
+    turns: Arc<Semaphore>,
+    room: Arc<Semaphore>,
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), room: Arc::new(Semaphore::new(AT_ONCE + WAITING)) }
+    }
+}
+
+impl Passwords {
+    /// Whether the password belongs to the hash; without a hash never, after the same time.
+    ///
+    /// # Errors
+    /// 503 when too many wait already.
+    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Failure> {
+        self.work(move || {
+            let good = password::verify(&password, hash.as_deref().unwrap_or(NOBODY));
+            good && hash.is_some()
+        })
+        .await
+    }
+
+    /// The hash of a password.
+    ///
+    /// # Errors
+    /// 422 for one that breaks the rules; 503 when too many wait already.
+    pub async fn hash(&self, password: String) -> Result<String, Failure> {
+        password::check(&password)?;
+        Ok(self.work(move || password::hash(&password)).await??)
+    }
+
+    async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+        let busy = |_| {
+            let words = "too many people sign in at once: try again in a moment";
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(5)
+        };
+        let _room = self.room.try_acquire().map_err(busy)?;
+        let _turn = self.turns.acquire().await.map_err(fault)?;
+        tokio::task::spawn_blocking(work).await.map_err(fault)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobodys_hash_is_one_that_costs_as_much_as_any_other() {
+        // Damaged, it would be refused at once, and the time would tell that there is no such user.
+        assert!(argon2::password_hash::phc::PasswordHash::new(NOBODY).is_ok());
+        let real = password::hash("a password of somebody").unwrap();
+        let cost = |hash: &str| hash.split('$').nth(3).unwrap().to_owned();
+        assert_eq!(cost(NOBODY), cost(&real));
+        assert_eq!(NOBODY.split('$').nth(5).unwrap().len(), real.split('$').nth(5).unwrap().len());
+    }
+}

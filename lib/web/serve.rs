@@ -1,0 +1,244 @@
+//! The listener's side: taking connections in, as many as there is room for; leaving when nobody needs us, and when told.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until, timeout};
+use tower::{Service as _, ServiceExt as _};
+
+use crate::base::{Result, notify};
+use crate::web::patient::Patient;
+
+/// A request's head has to be there within this time, a connection that is kept open included.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// The longest head, bytes.
+const HEAD: usize = 32 * 1024;
+/// Requests that run, and streams that end, have so long when we leave.
+const LAST_CALL: Duration = Duration::from_secs(5);
+/// So many connections are told that there is no room, at the same time; more are closed without a word.
+const REFUSALS: usize = 128;
+/// Between two looks at whether anybody still needs us.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Said without reading the request: whoever sends it slowly must not keep us.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 42\r\nRetry-After: 5\r\nConnection: close\r\n\r\nleft4me-web is full: try again in a moment";
+
+/// Counts what is under way: requests, and streams until their last byte.
+#[derive(Clone, Default)]
+pub struct Use(Arc<Counter>);
+
+#[derive(Default)]
+struct Counter {
+    now: AtomicUsize,
+    changed: Notify,
+}
+
+/// One of those that are counted.
+pub struct InUse(Use);
+
+impl Use {
+    /// Counts one more, until it is dropped.
+    #[must_use]
+    pub fn begin(&self) -> InUse {
+        self.0.now.fetch_add(1, Ordering::SeqCst);
+        InUse(self.clone())
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.now.load(Ordering::SeqCst) == 0
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.0.now.fetch_sub(1, Ordering::SeqCst);
+        self.0.0.changed.notify_one();
+    }
+}
+
+/// How connections are served.
+pub struct Limits {
+    /// The most connections at once.
+    pub connections: usize,
+    /// Leave when nothing was asked for so long.
+    pub idle: Duration,
+    /// A reader that takes nothing for so long is dropped.
+    pub write_time: Duration,
+}
+
+/// Why [`serve`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// Nobody asked anything for long.
+    Idle,
+    /// SIGTERM or SIGINT.
+    Told,
+}
+
+/// Serves until nobody needs us or `told` is ready. `busy` says whether something else keeps us; `leave` is called when
+/// the door is closed, so that streams end.
+///
+/// # Errors
+/// Never at present: a connection that fails is its own affair.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: &Limits,
+    told: impl Future<Output = ()>,
+    mut busy: impl FnMut() -> bool,
+    leave: impl FnOnce(),
+) -> Result<Leaving> {
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let refusals = Arc::new(Semaphore::new(REFUSALS));
+    let graceful = GracefulShutdown::new();
+    let using = Use::default();
+    let mut told = pin!(told);
+    let mut idle_since = Instant::now();
+    let leaving = loop {
+        if !using.is_none() || busy() {
+            idle_since = Instant::now();
+        }
+        let due = if limits.idle.is_zero() {
+            Instant::now() + LOOK
+        } else {
+            (idle_since + limits.idle).min(Instant::now() + LOOK)
+        };
+        tokio::select! {
+            biased;
+            () = &mut told => break Leaving::Told,
+            taken = listener.accept() => {
+                idle_since = Instant::now();
+                match taken {
+                    Ok((stream, peer)) => match Arc::clone(&room).try_acquire_owned() {
+                        Ok(permit) => connection(stream, peer, &router, limits, &graceful, &using, permit),
+                        Err(_) => refuse(stream, &refusals),
+                    },
+                    // Out of descriptors, most likely: some will be closed soon.
+                    Err(error) => {
+                        tracing::warn!("no connection could be taken: {error}");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+            () = using.0.changed.notified() => idle_since = Instant::now(),
+            () = sleep_until(due) => {
+                notify::watchdog();
+                if !limits.idle.is_zero() && using.is_none() && !busy() && idle_since.elapsed() >= limits.idle {
+                    break Leaving::Idle;
+                }
+            }
+        }
+    };
+    // What waits in the listener's queue stays there: systemd holds the socket, and starts us again for it.
+    drop(listener);
+    notify::stopping("leaving");
+    leave();
+    if timeout(LAST_CALL, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still under way after {} s: they are broken off", LAST_CALL.as_secs());
+    }
+    Ok(leaving)
+}
+
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: &Router,
+    limits: &Limits,
+    graceful: &GracefulShutdown,
+    using: &Use,
+    permit: OwnedSemaphorePermit,
+) {
+    stream.set_nodelay(true).ok();
+    let (router, using) = (router.clone(), using.clone());
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let (router, in_use) = (router.clone(), using.begin());
+        async move { Ok::<_, Infallible>(answer(router, request, peer, in_use).await) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD).half_close(false);
+    let io = TokioIo::new(Patient::new(stream, limits.write_time));
+    let served = graceful.watch(server.serve_connection(io, service));
+    tokio::spawn(async move {
+        if let Err(error) = served.await {
+            tracing::debug!(%peer, "a connection ended: {error}");
+        }
+        drop(permit);
+    });
+}
+
+/// The router's answer; it counts as under way until its last byte.
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    in_use: InUse,
+) -> axum::response::Response {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(ConnectInfo(peer));
+    let mut ready = match router.into_service().ready_oneshot().await {
+        Ok(ready) => ready,
+        Err(never) => match never {},
+    };
+    match ready.call(request).await {
+        Ok(response) => response.map(|body| Body::new(Counted { body, _in_use: in_use })),
+        Err(never) => match never {},
+    }
+}
+
+/// A body that is counted.
+struct Counted {
+    body: Body,
+    _in_use: InUse,
+}
+
+impl http_body::Body for Counted {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        std::pin::Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Tells a connection that there is no room. What it sends is thrown away for a moment: closing over unread bytes would
+/// take our words back.
+fn refuse(mut stream: TcpStream, refusals: &Arc<Semaphore>) {
+    let Ok(turn) = Arc::clone(refusals).try_acquire_owned() else { return };
+    tokio::spawn(async move {
+        let words = async {
+            stream.write_all(FULL).await?;
+            stream.shutdown().await?;
+            let mut waste = [0; 4096];
+            while stream.read(&mut waste).await? > 0 {}
+            Ok::<_, std::io::Error>(())
+        };
+        timeout(Duration::from_secs(1), words).await.ok();
+        drop(turn);
+    });
+}
