@@ -21,7 +21,8 @@ fn main() -> Result<()> {
     }
     // systemd starts them, but they can be run by hand.
     write_manual(&left4me::worker::command(), &directory)?;
-    write_manual(&left4me::poller::command(), &directory)
+    write_manual(&left4me::poller::command(), &directory)?;
+    write_manual(&left4me::web::command(), &directory)
 }
 
 /// One page for the program and one for each of its verbs, at any depth: `left4me-job-enqueue.1`.

@@ -5,6 +5,7 @@ use crate::lab::{Lab, Output};
 /// Each unit with the most exposure it may have (SECURITY: lower is safer).
 const BARS: &[(&str, f64)] = &[
     ("left4me-worker.service", 0.3),
+    ("left4me-web.service", 0.3),
     ("left4me-backup.service", 0.3),
     ("left4me-update.service", 0.3),
     ("left4me-helper@1.service", 0.7),

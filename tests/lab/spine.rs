@@ -30,6 +30,7 @@ fn the_package_puts_everything_in_place(lab: &Lab) {
         "left4me-worker.socket",
         "left4me-helper.socket",
         "left4me-runner.socket",
+        "left4me-web.socket",
         "left4me-poller.timer",
     ] {
         assert_eq!(lab.unit(unit, "ActiveState"), "active", "{unit}");

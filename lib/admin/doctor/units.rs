@@ -10,16 +10,17 @@ use crate::base::Result;
 use crate::process::{Pass, Peer, Spec, Stage, Terminal};
 
 /// Units that have to be active, and those of them that have to be enabled.
-const ACTIVE: [&str; 5] = [
+const ACTIVE: [&str; 6] = [
     "left4me.target",
     "left4me-worker.socket",
     "left4me-helper.socket",
     "left4me-runner.socket",
+    "left4me-web.socket",
     "left4me-poller.timer",
 ];
 
 /// Services that come and go, and must not have failed.
-const NOT_FAILED: [&str; 2] = ["left4me-worker.service", "left4me-poller.service"];
+const NOT_FAILED: [&str; 3] = ["left4me-worker.service", "left4me-poller.service", "left4me-web.service"];
 
 /// What systemd says of one unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
