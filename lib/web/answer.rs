@@ -14,6 +14,7 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::guard::session;
 use crate::web::pages::Frame;
+use crate::web::serve::HEAD;
 
 /// A handler may take so long until its answer begins. A stream's body is not counted.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,7 +31,13 @@ pub async fn finish(State(app): State<App>, request: Request, next: Next) -> Res
     let signed_in = session::cookie(request.headers(), app.origins.is_https()).is_some();
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
     let begun = Instant::now();
-    let mut response = if app.origins.is_our_host(request.headers()) {
+    let mut response = if head_length(&request) > HEAD {
+        Failure::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            format!("the request's head is longer than {HEAD} bytes"),
+        )
+        .into_response()
+    } else if app.origins.is_our_host(request.headers()) {
         match tokio::time::timeout(PATIENCE, next.run(request)).await {
             Ok(response) => response,
             Err(_) => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "this took too long: try again")
@@ -54,6 +61,12 @@ pub async fn finish(State(app): State<App>, request: Request, next: Next) -> Res
     app.observe(&method, route.as_deref(), response.status(), begun.elapsed());
     protect(response.headers_mut(), signed_in);
     response
+}
+
+/// hyper gives up on a head that does not end within its buffer; one that came at once can be longer than that.
+fn head_length(request: &Request) -> usize {
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    request.uri().path_and_query().map_or(0, |path| path.as_str().len()) + fields.sum::<usize>()
 }
 
 /// A failure's answer: JSON for programs, a page for people.

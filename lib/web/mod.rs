@@ -34,7 +34,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, parse};
@@ -101,6 +101,9 @@ const EXAMPLES: &str = "Examples:\n  systemctl start left4me-web.socket         
 /// A reader that takes nothing for so long is dropped.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 
+/// So many connections may wait to be taken in; left4me-web.socket says the same.
+const BACKLOG: u32 = 1024;
+
 /// Threads for what blocks: the database, passwords.
 const BLOCKING: usize = 8;
 
@@ -138,7 +141,7 @@ fn run(cli: &Cli) -> Result<()> {
         .build()
         .map_err(|error| Error::from(error).within("no threads"))?;
     runtime.block_on(async {
-        let listener = listen(cli).await?;
+        let listener = listen(cli)?;
         let app = app(cli, Store::open(&database)?);
         notify::ready("serving");
         let limits = Limits {
@@ -179,9 +182,9 @@ fn app(cli: &Cli, store: Store) -> App {
 }
 
 /// systemd's socket; without one, our own.
-async fn listen(cli: &Cli) -> Result<TcpListener> {
+fn listen(cli: &Cli) -> Result<TcpListener> {
     let Some(socket) = notify::passed_socket() else {
-        let listener = TcpListener::bind(cli.listen).await;
+        let listener = open(cli.listen);
         let listener =
             listener.map_err(|error| Error::unavailable(format!("cannot listen at {}: {error}", cli.listen)))?;
         // To port 0: the one that the kernel chose.
@@ -192,6 +195,13 @@ async fn listen(cli: &Cli) -> Result<TcpListener> {
     let listener = std::net::TcpListener::from(socket);
     let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     listener.map_err(|error| Error::from(error).within("systemd's socket"))
+}
+
+fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Ready when we are told to leave.

@@ -27,7 +27,7 @@ use crate::web::patient::Patient;
 /// A request's head has to be there within this time, a connection that is kept open included.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// The longest head, bytes.
-const HEAD: usize = 32 * 1024;
+pub const HEAD: usize = 32 * 1024;
 /// Requests that run, and streams that end, have so long when we leave.
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// So many connections are told that there is no room, at the same time; more are closed without a word.

@@ -1,0 +1,146 @@
+//! The web front's limits, by clients that behave badly: slow, long, many; and how it comes and goes.
+#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use support::house::House;
+use support::web::{PASSWORD, Web, all, closes, status};
+use support::{PATIENCE, ended, start, until};
+
+fn request(web: &Web, head: &str, body: &str) -> String {
+    let length = body.len();
+    let address = web.address;
+    web.raw(&format!("{head}Host: {address}\r\nOrigin: http://{address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"))
+}
+
+#[test]
+fn who_sends_slowly_or_nothing_is_dropped_and_the_others_are_served() {
+    let house = House::new();
+    let web = Web::start(&house, &[]);
+    let begun = Instant::now();
+    let mut silent = web.connect();
+    let mut slow = web.connect();
+    slow.write_all(b"GET /login HTTP/1.1\r\nHost: lo").unwrap();
+    // A page, then nothing: a connection that is kept open counts like a new one.
+    let mut kept = web.connect();
+    kept.write_all(format!("GET /login HTTP/1.1\r\nHost: {}\r\n\r\n", web.address).as_bytes()).unwrap();
+    // A body that never comes.
+    let mut half = web.connect();
+    let head = format!(
+        "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Length: 50\r\n\r\nname=",
+        web.address
+    );
+    half.write_all(head.as_bytes()).unwrap();
+
+    assert_eq!(status(&web.get("/login")), 200, "meanwhile");
+    for (what, stream) in [("silent", &mut silent), ("slow", &mut slow), ("kept", &mut kept)] {
+        assert!(closes(stream, PATIENCE), "{what} is still there after {:?}", begun.elapsed());
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(8), "nobody is dropped at once: {:?}", begun.elapsed());
+    half.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+    let answer = all(&mut half);
+    assert_eq!(status(&answer), 503, "{answer}");
+    assert_eq!(status(&web.get("/login")), 200, "afterwards");
+}
+
+#[test]
+fn what_is_too_long_is_refused_with_its_own_status() {
+    let house = House::new();
+    let web = Web::start(&house, &[]);
+    let post = "POST /login HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+    assert_eq!(
+        status(&request(&web, post, &format!("name=anna&password={}", "x".repeat(60 * 1024)))),
+        422,
+        "within the limit"
+    );
+    let answer = request(&web, post, &format!("name={}", "x".repeat(70 * 1024)));
+    assert_eq!(status(&answer), 413, "{answer}");
+    assert!(answer.contains("65536"), "it says how long it may be: {answer}");
+    let chunked = format!("{post}Transfer-Encoding: chunked\r\nHost: {0}\r\nOrigin: http://{0}\r\n\r\n", web.address);
+    let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
+    assert_eq!(status(&web.raw(&format!("{chunked}{}0\r\n\r\n", chunk.repeat(3)))), 413, "in chunks");
+    let answer = request(&web, &format!("GET /login HTTP/1.1\r\nX-Long: {}\r\n", "x".repeat(40 * 1024)), "");
+    assert_eq!(status(&answer), 431, "{answer}");
+    let answer = request(&web, &format!("GET /{} HTTP/1.1\r\n", "x".repeat(40 * 1024)), "");
+    assert!([414, 431].contains(&status(&answer)), "{answer}");
+    assert_eq!(status(&web.raw("NONSENSE\r\n\r\n")), 400);
+    assert_eq!(status(&web.get("/login")), 200);
+}
+
+#[test]
+fn of_two_thousand_connections_some_are_told_that_there_is_no_room_and_then_there_is_again() {
+    let house = House::new();
+    let web = Web::start(&house, &[]);
+    // All at once: one that the kernel has no room for tries again after a second, and the first are dropped after ten.
+    let web = &web;
+    let crowd: Vec<TcpStream> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..40).map(|_| scope.spawn(|| (0..50).map(|_| web.connect()).collect::<Vec<_>>())).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let answer = until("it is full", || Some(web.get("/login")).filter(|answer| answer.starts_with("HTTP/1.1 503 ")));
+    assert!(answer.contains("Retry-After: 5") && answer.contains("try again"), "{answer}");
+    assert!(web.resident() < 100 * 1024, "{} KiB", web.resident());
+    let told = crowd.iter().filter(|stream| {
+        let (mut stream, mut words) = (*stream, [0; 13]);
+        stream.set_nonblocking(true).unwrap();
+        stream.read(&mut words).is_ok_and(|read| words[..read] == *b"HTTP/1.1 503 ")
+    });
+    assert!(told.count() > 50, "the others were told so, or closed");
+    drop(crowd);
+    until("there is room again", || (status(&web.get("/login")) == 200).then_some(()));
+}
+
+#[test]
+fn a_listener_from_systemd_is_served_until_nobody_asks_for_a_while() {
+    let house = House::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut envs = house.root.envs();
+    envs.push(("LEFT4ME_WEB_IDLE_SECONDS".into(), "2".into()));
+    let mut child = start(&[support::web::WEB], &envs, listener.try_clone().unwrap(), std::process::Stdio::inherit());
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(format!("GET /login HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+    let mut first = [0; 12];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    // The connection is still open, but nothing is asked: that keeps nobody.
+    assert_eq!(ended(&mut child), 0);
+    // Who comes while nobody serves waits in the listener's queue for the next one.
+    let mut late = TcpStream::connect(address).unwrap();
+    late.set_read_timeout(Some(PATIENCE)).unwrap();
+    late.write_all(format!("GET /login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut next = start(&[support::web::WEB], &envs, listener, std::process::Stdio::inherit());
+    assert_eq!(status(&all(&mut late)), 200);
+    assert_eq!(ended(&mut next), 0);
+}
+
+#[test]
+fn who_is_told_to_leave_answers_what_was_asked() {
+    let house = House::new();
+    house.user("anna", left4me::db::users::Role::User);
+    let web = Web::start(&house, &[]);
+    let address = web.address;
+    let body = format!("name=anna&password={PASSWORD}").replace(' ', "+");
+    let mut stream = web.connect();
+    let head = format!(
+        "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {1}\r\nExpect: 100-continue\r\n\r\n",
+        web.address,
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // It asks for the body: from here on the request is under way.
+    let mut go_on = [0; 25];
+    stream.read_exact(&mut go_on).unwrap();
+    assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let leaving = std::thread::spawn(move || web.stop());
+    until("nobody is taken in any more", || TcpStream::connect(address).is_err().then_some(()));
+    stream.write_all(body.as_bytes()).unwrap();
+    assert_eq!(status(&all(&mut stream)), 303);
+    assert_eq!(leaving.join().unwrap(), 0);
+}
