@@ -14,6 +14,7 @@ const STEPS: &[M<'_>] = &[
     M::up(include_str!("migrations/0002-poller.sql")),
     M::up(include_str!("migrations/0003-cancel.sql")),
     M::up(include_str!("migrations/0004-web.sql")),
+    M::up(include_str!("migrations/0005-metrics.sql")),
 ];
 
 /// The schema's version that this program knows: the number of steps.

@@ -16,6 +16,7 @@ pub mod error;
 pub mod events;
 pub mod jobs;
 pub mod logs;
+pub mod metrics;
 pub mod migrate;
 pub mod monitor;
 pub mod observations;
