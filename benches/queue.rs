@@ -10,7 +10,7 @@ use left4me::base::clock::Moment;
 use left4me::base::names::{JobId, TaskId};
 use left4me::db::samples::{self, Sample};
 use left4me::db::watch::Watch;
-use left4me::db::{Db, observations};
+use left4me::db::{Db, metrics, observations};
 use left4me::domain::operation::Operation;
 use left4me::domain::unit::Unit;
 use left4me::host::units::Observed;
@@ -18,6 +18,7 @@ use left4me::queue::claim::claim;
 use left4me::queue::enqueue::{Asker, Targets, Wish, enqueue};
 use left4me::queue::log;
 use left4me::queue::observe::{self, Cause};
+use left4me::web::metrics::Metrics;
 use left4me::wire::Stream;
 
 /// A database with `finished` and `queued` jobs for 300 servers.
@@ -63,6 +64,20 @@ fn claiming(c: &mut Criterion) {
     c.bench_function("claim when all 100,000 queued wait for one busy server", |b| {
         b.iter(|| db.write(|tx| claim(tx, "w", 4, &[], 5)).expect("claims"));
     });
+}
+
+/// What a scrape reads and prints.
+fn scraping(c: &mut Criterion) {
+    for (finished, queued) in [(1_000_000, 0), (1_000_000, 100_000)] {
+        let (_dir, mut db) = queue(finished, queued);
+        let own = Metrics::new(0).expect("metrics");
+        c.bench_function(&format!("a scrape beside {finished} jobs that ended and {queued} that wait"), |b| {
+            b.iter(|| {
+                let tables = db.read(|tx| metrics::snapshot(tx)).expect("reads");
+                own.render(&tables, 1_800_000_000_000).expect("prints").len()
+            });
+        });
+    }
 }
 
 /// What a poll writes: each server's row and, of those that run, a sample. Nothing has changed, as in most polls.
@@ -186,5 +201,5 @@ fn waking(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, claiming, looking, accepting, logging, waking);
+criterion_group!(benches, claiming, scraping, looking, accepting, logging, waking);
 criterion_main!(benches);

@@ -140,6 +140,9 @@ fn alerts_and_dashboard_use_only_metrics_that_there_are_and_all_of_ours() {
     let unused: Vec<_> =
         printed.iter().filter(|name| name.starts_with("left4me_") && !used.contains(&base(name))).collect();
     assert!(unused.is_empty(), "neither alert nor panel uses these: {unused:?}");
+    let docs = std::fs::read_to_string(shipped("../docs/operations.md")).unwrap();
+    let untold: Vec<_> = printed.iter().filter(|name| !docs.contains(&format!("`{}`", base(name)))).collect();
+    assert!(untold.is_empty(), "docs/operations.md does not say what these are: {untold:?}");
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
 }
 
 fn family(name: &str, help: &str, kind: MetricType, series: impl IntoIterator<Item = Metric>) -> MetricFamily {
-    let mut family = MetricFamily::new();
+    let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
     family.set_field_type(kind);
@@ -131,7 +131,7 @@ fn family(name: &str, help: &str, kind: MetricType, series: impl IntoIterator<It
 }
 
 fn gauge(labels: &[(&str, &str)], value: f64) -> Metric {
-    let mut gauge = Gauge::new();
+    let mut gauge = Gauge::default();
     gauge.set_value(value);
     let mut metric = labelled(labels);
     metric.set_gauge(gauge);
@@ -139,7 +139,7 @@ fn gauge(labels: &[(&str, &str)], value: f64) -> Metric {
 }
 
 fn counter(labels: &[(&str, &str)], value: f64) -> Metric {
-    let mut counter = Counter::new();
+    let mut counter = Counter::default();
     counter.set_value(value);
     let mut metric = labelled(labels);
     metric.set_counter(counter);
@@ -153,13 +153,13 @@ fn histogram(labels: &[(&str, &str)], durations: &Durations) -> Metric {
     for (&bound, &n) in &durations.counts {
         below += n;
         if bound < i64::MAX {
-            let mut bucket = Bucket::new();
+            let mut bucket = Bucket::default();
             bucket.set_upper_bound(seconds(bound));
             bucket.set_cumulative_count(below);
             buckets.push(bucket);
         }
     }
-    let mut histogram = Histogram::new();
+    let mut histogram = Histogram::default();
     histogram.set_bucket(buckets);
     histogram.set_sample_count(below);
     histogram.set_sample_sum(durations.total_ms / 1000.0);
@@ -170,7 +170,7 @@ fn histogram(labels: &[(&str, &str)], durations: &Durations) -> Metric {
 
 fn labelled(labels: &[(&str, &str)]) -> Metric {
     let pairs = labels.iter().map(|(name, value)| {
-        let mut pair = LabelPair::new();
+        let mut pair = LabelPair::default();
         pair.set_name((*name).to_owned());
         pair.set_value((*value).to_owned());
         pair
