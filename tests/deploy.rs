@@ -12,13 +12,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use left4me::base::clock::now_ms;
 use left4me::base::names::ServerId;
 use left4me::db::Db;
 use left4me::db::metrics::{self, DriftedServer};
 use left4me::domain::drift::Drift;
 use left4me::web::metrics::Metrics;
 use serde_json::Value;
-use support::until;
+use support::house::{House, stop};
+use support::{alive, ended, marker, until};
 
 const NAME: &str = "left4me.example.org";
 
@@ -64,6 +66,43 @@ fn promtool_finds_nothing_wrong_with_a_scrape() {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && said.is_empty(), "{said}\n{}", scrape());
+}
+
+#[test]
+fn what_the_programs_do_is_in_the_next_scrape() {
+    let house = House::new();
+    let marker = marker();
+    let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
+    let own = Metrics::new(0).unwrap();
+    let scrape = || own.render(&metrics::snapshot(house.db().connection()).unwrap(), now_ms()).unwrap();
+    let has = |line: &str| {
+        let text = scrape();
+        assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
+    };
+    let (first, second) = (house.enqueue(&["install"]), house.enqueue(&["install"]));
+    has(r#"left4me_jobs{operation="install",state="queued"} 2"#);
+    assert_eq!(house.job(&["cancel", &second.to_string()]).0, 0);
+    let mut worker = house.worker(60);
+    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+    has(r#"left4me_jobs{operation="install",state="running"} 1"#);
+    has("left4me_queue_wait_seconds_count 1");
+    let (code, out, err) = house.job(&["cancel", &first.to_string(), "--force"]);
+    assert_eq!(code, 0, "{out}{err}");
+    for line in [
+        r#"left4me_jobs{operation="install",state="queued"} 0"#,
+        r#"left4me_jobs{operation="install",state="running"} 0"#,
+        r#"left4me_jobs_total{operation="install",state="cancelled"} 2"#,
+        r#"left4me_job_duration_seconds_count{operation="install"} 1"#,
+        r#"left4me_cancellation_requests_total{scope="job"} 2"#,
+        "left4me_cancellation_duration_seconds_count 2",
+        "left4me_cancellation_failures_total 0",
+        r#"left4me_runners_terminated_total{signal="SIGKILL"} 1"#,
+        r#"left4me_runners_terminated_total{signal="SIGTERM"} 0"#,
+    ] {
+        has(line);
+    }
+    stop(&worker, nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(ended(&mut worker), 0);
 }
 
 #[test]
