@@ -720,13 +720,13 @@ fn of_ten_thousand_races_between_claim_and_cancel_none_is_won_by_both() {
 
 fn enqueue(db: &mut Db, server: left4me::base::names::ServerId) -> JobId {
     use left4me::base::names::ServerRef;
-    use left4me::queue::enqueue::{Targets, Wish, enqueue};
+    use left4me::queue::enqueue::{Asker, Targets, Wish, enqueue};
     let name: ServerRef = server.to_string().parse().unwrap();
     let wish = Wish {
         operation: left4me::domain::operation::Operation::Initialize,
         targets: Targets::Named(vec![name]),
         unique: false,
-        requested_by: "racer",
+        asker: Asker::here("racer"),
     };
     enqueue(db, &wish, left4me::base::clock::now_ms()).unwrap().job_id
 }

@@ -13,6 +13,7 @@ use axum::response::{Html, IntoResponse, Response};
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::guard::session;
+use crate::web::metrics;
 use crate::web::pages::Frame;
 use crate::web::serve::HEAD;
 
@@ -58,7 +59,8 @@ pub async fn finish(State(app): State<App>, request: Request, next: Next) -> Res
         response = told(&path, &failure, response.headers());
     }
     tracing::debug!(request_id = id, "{method} {path} {}", response.status().as_u16());
-    app.observe(&method, route.as_deref(), response.status(), begun.elapsed());
+    let route = route.as_deref().unwrap_or(metrics::NO_ROUTE);
+    app.metrics.observe(method.as_str(), route, response.status().as_u16(), begun.elapsed());
     protect(response.headers_mut(), signed_in);
     response
 }

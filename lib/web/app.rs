@@ -10,6 +10,7 @@ use crate::queue::enqueue::{Poke, poke};
 use crate::web::failure::Failure;
 use crate::web::guard::origin::Origins;
 use crate::web::guard::throttle::Throttle;
+use crate::web::metrics::Metrics;
 use crate::web::passwords::Passwords;
 use crate::web::store::Store;
 
@@ -26,6 +27,8 @@ pub struct Shared {
     pub throttle: Throttle,
     /// Hashes and checks passwords, two at a time.
     pub passwords: Passwords,
+    /// What is counted of requests and streams.
+    pub metrics: Metrics,
     /// What was asked at the command line and in the settings.
     pub settings: Settings,
 }
@@ -50,16 +53,6 @@ pub struct Settings {
 }
 
 impl Shared {
-    /// Counts a request. Its route as the table has it, none where there is none.
-    pub fn observe(
-        &self,
-        _method: &axum::http::Method,
-        _route: Option<&str>,
-        _status: StatusCode,
-        _took: std::time::Duration,
-    ) {
-    }
-
     /// Wakes the worker, now that something is committed for it. The row is the truth: a poke that is not heard is told
     /// in the journal, and the poller's repairs it.
     pub fn poke(&self) {

@@ -22,6 +22,7 @@ mod pages;
 mod passwords;
 mod patient;
 pub mod routes;
+mod scrape;
 mod serve;
 mod store;
 mod viewer;
@@ -43,6 +44,7 @@ use crate::base::{Error, Result, clock, journal, notify, users};
 use crate::host::instance;
 use app::{App, Settings, Shared};
 use guard::origin::{Origin, Origins};
+use metrics::Metrics;
 use serve::{Leaving, Limits};
 use store::Store;
 
@@ -143,7 +145,7 @@ fn run(cli: &Cli) -> Result<()> {
         .map_err(|error| Error::from(error).within("no threads"))?;
     runtime.block_on(async {
         let listener = listen(cli)?;
-        let app = app(cli, Store::open(&database)?);
+        let app = app(cli, Store::open(&database)?)?;
         notify::ready("serving");
         let limits = Limits {
             connections: usize::try_from(cli.connections).unwrap_or(usize::MAX),
@@ -152,7 +154,9 @@ fn run(cli: &Cli) -> Result<()> {
         };
         let waiting = Arc::clone(&app);
         let busy = move || waiting.throttle.is_needed(clock::now_ms());
-        let leaving = serve::serve(listener, router(app), &limits, told()?, busy, || {}).await?;
+        let counting = Arc::clone(&app);
+        let refused = move || counting.metrics.refused("connections");
+        let leaving = serve::serve(listener, router(app), &limits, told()?, busy, refused, || {}).await?;
         tracing::debug!("leaving: {}", if leaving == Leaving::Idle { "idle" } else { "told to" });
         Ok(())
     })
@@ -164,12 +168,13 @@ pub fn router(app: App) -> Router {
     routes::router(Arc::clone(&app)).layer(from_fn_with_state(app, answer::finish))
 }
 
-fn app(cli: &Cli, store: Store) -> App {
-    Arc::new(Shared {
+fn app(cli: &Cli, store: Store) -> Result<App> {
+    Ok(Arc::new(Shared {
         store,
         origins: Origins::new(cli.origin.clone(), cli.proxies.clone()),
         throttle: guard::throttle::Throttle::default(),
         passwords: passwords::Passwords::default(),
+        metrics: Metrics::new(clock::now_ms())?,
         settings: Settings {
             root: cli.paths.root.clone(),
             worker_socket: cli.worker.worker_socket.clone(),
@@ -179,7 +184,7 @@ fn app(cli: &Cli, store: Store) -> App {
             replay_limit: cli.replay_limit,
             streams_per_user: usize::try_from(cli.streams_per_user).unwrap_or(usize::MAX),
         },
-    })
+    }))
 }
 
 /// systemd's socket; without one, our own.

@@ -11,7 +11,7 @@ use axum::routing::{MethodFilter, on};
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::guard::{self, Guarded};
-use crate::web::{api, assets, pages};
+use crate::web::{api, assets, pages, scrape};
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +95,7 @@ impl Table {
 fn table(app: App) -> Table {
     let table = Table::new(app);
     let table = assets::routes(table);
+    let table = scrape::routes(table);
     let table = pages::routes(table);
     api::routes(table)
 }

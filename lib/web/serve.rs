@@ -90,7 +90,8 @@ pub enum Leaving {
     Told,
 }
 
-/// Serves until nobody needs us or `told` is ready. `busy` says whether something else keeps us; `leave` is called when
+/// Serves until nobody needs us or `told` is ready. `busy` says whether something else keeps us; `refused` is called for each
+/// connection that found no room, `leave` when
 /// the door is closed, so that streams end.
 ///
 /// # Errors
@@ -101,6 +102,7 @@ pub async fn serve(
     limits: &Limits,
     told: impl Future<Output = ()>,
     mut busy: impl FnMut() -> bool,
+    refused: impl Fn(),
     leave: impl FnOnce(),
 ) -> Result<Leaving> {
     let room = Arc::new(Semaphore::new(limits.connections));
@@ -126,7 +128,10 @@ pub async fn serve(
                 match taken {
                     Ok((stream, peer)) => match Arc::clone(&room).try_acquire_owned() {
                         Ok(permit) => connection(stream, peer, &router, limits, &graceful, &using, permit),
-                        Err(_) => refuse(stream, &refusals),
+                        Err(_) => {
+                            refused();
+                            refuse(stream, &refusals);
+                        }
                     },
                     // Out of descriptors, most likely: some will be closed soon.
                     Err(error) => {

@@ -1,0 +1,22 @@
+//! What Prometheus asks: `/metrics`.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::base::clock;
+use crate::db;
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::metrics::CONTENT_TYPE;
+use crate::web::routes::{Table, Who};
+
+pub(super) fn routes(table: Table) -> Table {
+    table.get(Who::Scraper, "/metrics", show)
+}
+
+async fn show(State(app): State<App>) -> Result<Response, Failure> {
+    let snapshot = app.store.read(db::metrics::snapshot).await?;
+    let text = app.metrics.render(&snapshot, clock::now_ms())?;
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response())
+}
