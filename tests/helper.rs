@@ -211,6 +211,50 @@ fn show_and_journal_ask_for_what_the_contract_says() {
 }
 
 #[test]
+fn a_journal_of_entries_goes_on_behind_a_cursor_and_each_line_says_its_place() {
+    const CURSOR: &str = "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10";
+    let place = Place::new();
+    // A line longer than what people are shown, one with control characters as journalctl gives it, one that is none.
+    place.when(
+        "journalctl",
+        &format!(
+            r#"entry() {{ printf '{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1700000000123456","SYSLOG_IDENTIFIER":"srcds","MESSAGE":%s}}\n' "$1"; }}
+entry '"say \"hi\""'; entry '[27,91,51,49,109,114,101,100,13,10,100,97,116,97,58]'
+entry "\"$(printf '%05000d' 0)\""; echo nonsense"#
+        ),
+    );
+    let ask = |more: &str| place.ask(&format!(r#"{{"verb":"journal","server":"7","entries":true{more}}}"#));
+    let heard = ask("");
+    assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+    let lines: Vec<serde_json::Value> = heard.stdout.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        lines[0],
+        serde_json::json!({"cursor": CURSOR, "at": 1_700_000_000_123_i64, "from": "srcds", "line": "say \"hi\""})
+    );
+    assert_eq!(lines[1]["line"], "red\u{240d}\u{240a}data:");
+    assert_eq!(lines[2]["line"].as_str().unwrap().chars().count(), 4096 + 4);
+    assert!(lines.len() == 3 && heard.complains("cannot be read"), "{heard:?}");
+    assert_eq!(ask(r#","lines":200,"follow":true"#).exit(), 0);
+    assert_eq!(ask(&format!(r#","follow":true,"after":"{CURSOR}""#)).exit(), 0);
+    assert_eq!(ask(&format!(r#","lines":500,"after":"{CURSOR}""#)).exit(), 0);
+    let json = "-o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER";
+    let units = "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service";
+    assert_eq!(
+        place.calls(),
+        [
+            format!("{units} -n 100 {json}"),
+            format!("{units} -n 200 {json} -f"),
+            format!("{units} --after-cursor={CURSOR} --no-tail {json} -f"),
+            format!("{units} --after-cursor={CURSOR} -n 500 {json}"),
+        ]
+    );
+    for bad in [r#","after":"""#, r#","after":"--vacuum-size=1""#, r#","after":7"#, r#","lines":10001"#] {
+        let heard = ask(bad);
+        assert_eq!((heard.exit(), heard.started), (64, 0), "{bad}: {heard:?}");
+    }
+}
+
+#[test]
 fn a_hangup_ends_a_journal_that_is_followed() {
     let (place, mark) = (Place::new(), marker());
     place.when("journalctl", &format!("echo line; sleep {mark} & sleep {mark}"));

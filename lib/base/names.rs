@@ -178,6 +178,10 @@ checked_name!(
 row_id!(
     /// `sessions.id`.
     SessionId, "session");
+checked_name!(
+    /// A place in the journal, as journald writes it: `s=…;i=…;b=…;m=…;t=…;x=…`.
+    Cursor, "journal cursor", "s=, i=, b=, m=, t= and x= with hexadecimal digits, as the journal gives it",
+    cursor);
 
 /// A server as people name it. `ID|NAME`: only digits are an id, so no display name is only digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -253,6 +257,18 @@ fn overlay_ref(text: &str) -> bool {
         && text.split('/').all(|part| slug(part, 255, |b| b.is_ascii_alphanumeric(), b"._-+@") && !part.contains(".."))
 }
 
+/// Exactly the six fields in journald's order: two ids of 128 bits, four numbers of 64.
+fn cursor(text: &str) -> bool {
+    let hex = |digits: &str| digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let mut parts = text.split(';');
+    let mut fields =
+        [("s=", 32..=32), ("i=", 1..=16), ("b=", 32..=32), ("m=", 1..=16), ("t=", 1..=16), ("x=", 1..=16)].into_iter();
+    fields.all(|(name, lengths)| {
+        let digits = parts.next().and_then(|part| part.strip_prefix(name));
+        digits.is_some_and(|digits| lengths.contains(&digits.len()) && hex(digits))
+    }) && parts.next().is_none()
+}
+
 fn printable(text: &str) -> bool {
     (1..=64).contains(&text.chars().count())
         && !text.contains(|c: char| c.is_control() || c == '/' || is_invisible(c))
@@ -307,6 +323,28 @@ mod tests {
         assert!("42".parse::<ServerName>().is_err());
     }
 
+    const CURSOR: &str = "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;\
+                          m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10";
+
+    #[test]
+    fn a_cursor_is_the_journals_six_fields_and_nothing_else() {
+        assert_eq!(CURSOR.parse::<Cursor>().unwrap().as_str(), CURSOR);
+        for bad in [
+            CURSOR.replace("m=", "n="),
+            CURSOR.replace("4c508a72423d9", ""),
+            CURSOR.replace("4c508a72423d9", "4C508A72423D9"),
+            CURSOR.replace("4c508a72423d9", "14c508a72423d94c5"),
+            CURSOR.replace("s=7", "s="),
+            CURSOR.replace(";m", " m"),
+            format!("{CURSOR};"),
+            format!(" {CURSOR}"),
+            format!("{CURSOR}\n"),
+            CURSOR[..CURSOR.len() - 19].to_owned(),
+        ] {
+            assert!(bad.parse::<Cursor>().is_err(), "{bad}");
+        }
+    }
+
     #[test]
     fn an_overlay_path_stays_below_its_root() {
         assert!("maps/custom-1".parse::<OverlayRef>().is_ok());
@@ -331,6 +369,27 @@ mod tests {
             if let Ok(name) = text.parse::<InstanceName>() {
                 prop_assert!(!name.as_str().contains(['/', '.', '\0', ':', ',', ' ']));
                 prop_assert!(!name.as_str().starts_with('-'));
+            }
+        }
+
+        #[test]
+        fn whatever_journald_writes_is_a_cursor_and_a_broken_one_is_none(
+            ids: [u128; 2], numbers: [u64; 4], at in 0_usize..160, other in "[^0-9a-f]",
+        ) {
+            let ([s, b], [i, m, t, x]) = (ids, numbers);
+            let text = format!("s={s:032x};i={i:x};b={b:032x};m={m:x};t={t:x};x={x:x}");
+            prop_assert_eq!(text.parse::<Cursor>().unwrap().to_string(), text.clone());
+            let at = at % text.len();
+            if text.as_bytes()[at] != other.as_bytes()[0] {
+                let broken = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+                prop_assert!(broken.parse::<Cursor>().is_err(), "{}", broken);
+            }
+        }
+
+        #[test]
+        fn whatever_is_accepted_as_a_cursor_is_one_plain_word(text in "[sibmtx=;0-9a-f \n-]{0,180}") {
+            if let Ok(cursor) = text.parse::<Cursor>() {
+                prop_assert!(cursor.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'=' || b == b';'));
             }
         }
 

@@ -113,7 +113,7 @@ impl Place {
     }
 
     pub(super) fn logs(&self, name: &InstanceName, lines: u32, follow: bool) -> Result<()> {
-        let request = HelperRequest::Journal { server: name.clone(), lines: Some(lines), follow };
+        let request = HelperRequest::journal(name.clone(), lines, follow);
         self.helper(&request, &format!("logs {name}"))
     }
 

@@ -8,7 +8,7 @@ use crate::base::Result;
 use crate::base::names::InstanceName;
 pub(super) use crate::base::names::server_unit;
 use crate::process::{Outcome, Pass, Spec, Stage, Terminal};
-use crate::wire::{Started, Stream};
+use crate::wire::{LINE_LIMIT, Started, Stream};
 
 /// How long stopping a unit that was cut short may take; one that only removes files obeys at once.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -68,6 +68,17 @@ pub(super) fn journalctl(
     stage.run(&spec("/usr/bin/journalctl", &[&["--no-pager"], arguments].concat()), observe)
 }
 
+/// The same for output whose lines are JSON, up to `line_limit` characters each.
+pub(super) fn journalctl_json(
+    stage: &mut Stage,
+    arguments: &[&str],
+    line_limit: usize,
+    observe: &mut dyn FnMut(Stream, &str) -> Pass,
+) -> Result<Outcome> {
+    let spec = spec("/usr/bin/journalctl", &[&["--no-pager"], arguments].concat());
+    stage.run(&Spec { line_limit, ..spec }, observe)
+}
+
 fn spec(program: &str, arguments: &[&str]) -> Spec {
     let environment = [
         ("LANG", "C.UTF-8"),
@@ -82,5 +93,6 @@ fn spec(program: &str, arguments: &[&str]) -> Spec {
         cwd: "/".into(),
         terminal: Terminal::Pipes,
         first_signal: Signal::SIGTERM,
+        line_limit: LINE_LIMIT,
     }
 }

@@ -1,10 +1,15 @@
-//! `journal N`: the server's console, and what systemd says about it and its overlay.
+//! `journal N`: the server's console, and what systemd says about it and its overlay. As text for people, or as
+//! entries: each with its place in the journal, so that whoever reads can go on there later.
 
-use super::commands::{journalctl, overlay_unit, server_unit};
-use crate::base::names::InstanceName;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::commands::{journalctl, journalctl_json, overlay_unit, server_unit};
+use crate::base::names::{Cursor, InstanceName};
 use crate::base::{Error, Exit, Result};
+use crate::process::lines::clean;
 use crate::process::{Outcome, Pass, Stage};
-use crate::wire::REFUSED;
+use crate::wire::{Entry, REFUSED, Stream};
 
 /// So many lines, unless told otherwise.
 pub(super) const DEFAULT: u32 = 100;
@@ -12,21 +17,140 @@ pub(super) const DEFAULT: u32 = 100;
 /// The most lines that can be asked for.
 pub(super) const MOST: u32 = 10_000;
 
-/// Prints the last `lines` lines and, with `follow`, new ones until the peer goes away.
+/// The longest entry that journalctl may give, in characters: journald's longest line of a program, 48 KiB, each byte as
+/// a number, which is what becomes of a line with a control character.
+const LONGEST: usize = 512 * 1024;
+
+/// Which part of the journal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask<'a> {
+    pub lines: Option<u32>,
+    pub follow: bool,
+    pub after: Option<&'a Cursor>,
+}
+
+/// Prints the last `lines` lines, or what follows `after`, and, with `follow`, new ones until the peer goes away.
 ///
 /// # Errors
 /// Exit 64 when more than [`MOST`] lines are asked for.
-pub(super) fn run(stage: &mut Stage, server: &InstanceName, lines: Option<u32>, follow: bool) -> Result<Outcome> {
-    let lines = lines.unwrap_or(DEFAULT);
-    if lines > MOST {
+pub(super) fn run(stage: &mut Stage, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
+    journalctl(stage, &words(&arguments(server, ask, &["-o", "short-iso"])?), &mut |_, _| Pass::On)
+}
+
+/// The same, an [`Entry`] a line.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn entries(stage: &mut Stage, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
+    // --all: without it a field of more than 4096 bytes is null.
+    let output = ["-o", "json", "--all", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER"];
+    let arguments = arguments(server, ask, &output)?;
+    journalctl_json(stage, &words(&arguments), LONGEST, &mut |stream, line| match stream {
+        Stream::Stdout => entry(line),
+        Stream::Stderr => Pass::On,
+    })
+}
+
+fn arguments(server: &InstanceName, ask: Ask<'_>, output: &[&str]) -> Result<Vec<String>> {
+    let lines = ask.lines.or(ask.after.is_none().then_some(DEFAULT));
+    if let Some(lines) = lines.filter(|&lines| lines > MOST) {
         let exit = Exit::Foreign(u8::try_from(REFUSED).unwrap_or(2));
         return Err(Error::new(exit, format!("not a request: {lines} lines, at most {MOST} are possible")));
     }
-    let (unit, overlay, lines) = (server_unit(server), overlay_unit(server), lines.to_string());
+    let (unit, overlay) = (server_unit(server), overlay_unit(server));
     // --merge: without it journalctl asks for this boot's id, which a sandbox with its own /proc does not have.
-    let mut arguments = vec!["--quiet", "--merge", "-u", &unit, "-u", &overlay, "-n", &lines, "-o", "short-iso"];
-    if follow {
-        arguments.push("-f");
+    let mut arguments: Vec<String> = ["--quiet", "--merge", "-u", &unit, "-u", &overlay].map(str::to_owned).into();
+    arguments.extend(ask.after.map(|cursor| format!("--after-cursor={cursor}")));
+    match lines {
+        Some(lines) => arguments.extend(["-n".to_owned(), lines.to_string()]),
+        None => arguments.push("--no-tail".to_owned()),
     }
-    journalctl(stage, &arguments, &mut |_, _| Pass::On)
+    arguments.extend(output.iter().map(|&word| word.to_owned()));
+    arguments.extend(ask.follow.then(|| "-f".to_owned()));
+    Ok(arguments)
+}
+
+fn words(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
+/// What journalctl gives of an entry.
+#[derive(Deserialize)]
+struct Raw {
+    #[serde(rename = "__CURSOR")]
+    cursor: Cursor,
+    #[serde(rename = "__REALTIME_TIMESTAMP")]
+    at_us: String,
+    #[serde(rename = "MESSAGE", default)]
+    message: Value,
+    #[serde(rename = "SYSLOG_IDENTIFIER", default)]
+    from: Value,
+}
+
+/// One line of journalctl's as one of ours. What a program wrote stays text within it, whatever it wrote.
+fn entry(line: &str) -> Pass {
+    let told = serde_json::from_str::<Raw>(line).and_then(|raw| {
+        let text = |value| clean(&bytes(value), false).into_owned();
+        serde_json::to_string(&Entry {
+            cursor: raw.cursor,
+            at: raw.at_us.parse::<i64>().unwrap_or(0) / 1000,
+            from: text(&raw.from).chars().take(64).collect(),
+            line: text(&raw.message),
+        })
+    });
+    match told {
+        Ok(entry) => Pass::Instead(Stream::Stdout, entry),
+        Err(error) => Pass::Instead(Stream::Stderr, format!("an entry of the journal cannot be read: {error}")),
+    }
+}
+
+/// A field's bytes: journalctl gives text as text, what has control characters as a list of numbers, and a field that
+/// an entry has twice as a list of both.
+fn bytes(field: &Value) -> Vec<u8> {
+    match field {
+        Value::String(text) => text.as_bytes().to_vec(),
+        Value::Array(list) if list.iter().all(Value::is_u64) => {
+            list.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect()
+        }
+        Value::Array(several) => several.first().map(bytes).unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CURSOR: &str = "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10";
+
+    fn told(message: &str) -> String {
+        let line = format!(
+            r#"{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1342540861416409","_BOOT_ID":"6c","SYSLOG_IDENTIFIER":"srcds","MESSAGE":{message}}}"#
+        );
+        match entry(&line) {
+            Pass::Instead(Stream::Stdout, json) => {
+                let entry: Entry = serde_json::from_str(&json).unwrap();
+                assert_eq!((entry.cursor.as_str(), entry.at, &*entry.from), (CURSOR, 1_342_540_861_416, "srcds"));
+                entry.line
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_entry_is_one_line_of_text_whatever_journalctl_makes_of_it() {
+        assert_eq!(told(r#""Map: c1m1 \"x\"""#), "Map: c1m1 \"x\"");
+        assert_eq!(told("[27,91,51,49,109,114,101,100,255]"), "red\u{fffd}");
+        assert_eq!(told(r#"["first","second"]"#), "first");
+        assert_eq!(told(r#""a\nid: 7\r\ndata: {}""#), "a\u{240a}id: 7\u{240d}\u{240a}data: {}");
+        assert_eq!(told("null"), "");
+        assert_eq!(told(&format!("\"{}\"", "ж".repeat(4097))).chars().count(), 4096 + 4);
+    }
+
+    #[test]
+    fn what_is_no_entry_is_said_and_not_passed_on() {
+        for bad in ["", "{}", "[]", r#"{"__CURSOR":"x","__REALTIME_TIMESTAMP":"1"}"#, "-- No entries --"] {
+            assert!(matches!(entry(bad), Pass::Instead(Stream::Stderr, words) if words.contains("cannot be read")));
+        }
+    }
 }

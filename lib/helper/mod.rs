@@ -164,9 +164,7 @@ impl Verb {
             Verb::Enable { server } => HelperRequest::Enable { server: server.clone() },
             Verb::Disable { server } => HelperRequest::Disable { server: server.clone() },
             Verb::Show { server } => HelperRequest::Show { server: server.clone() },
-            Verb::Journal { server, lines, follow } => {
-                HelperRequest::Journal { server: server.clone(), lines: Some(*lines), follow: *follow }
-            }
+            Verb::Journal { server, lines, follow } => HelperRequest::journal(server.clone(), *lines, *follow),
             Verb::Purge { server } => HelperRequest::Purge { server: server.clone() },
             Verb::Mount { .. } | Verb::Umount { .. } | Verb::PurgeFiles { .. } => return None,
         })
@@ -186,7 +184,10 @@ fn dispatch(stage: &mut Stage, root: &Path, request: &HelperRequest) -> Result<O
         HelperRequest::Enable { server } => enable::run(stage, root, server),
         HelperRequest::Disable { server } => disable::run(stage, server),
         HelperRequest::Show { server } => show::run(stage, server),
-        HelperRequest::Journal { server, lines, follow } => journal::run(stage, server, *lines, *follow),
+        HelperRequest::Journal { server, lines, follow, entries, after } => {
+            let ask = journal::Ask { lines: *lines, follow: *follow, after: after.as_ref() };
+            if *entries { journal::entries(stage, server, ask) } else { journal::run(stage, server, ask) }
+        }
         HelperRequest::Purge { server } => purge::run(stage, server),
     }
 }

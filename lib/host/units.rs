@@ -139,7 +139,7 @@ fn ask_within(socket: &Path, request: &HelperRequest, patience: Duration) -> (Ve
 /// # Errors
 /// As [`ask`]; 1 when the journal could not be read, or not in time.
 pub fn last_lines(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<String>> {
-    let request = HelperRequest::Journal { server: server.clone(), lines: Some(lines), follow: false };
+    let request = HelperRequest::journal(server.clone(), lines, false);
     let (kept, end) = ask_within(socket, &request, patience);
     if end?.exit != Some(0) {
         return Err(Error::failed(format!("the journal of server {server} could not be read")));

@@ -9,8 +9,8 @@ use crate::wire::{CUT_MARK, LINE_LIMIT};
 /// How long progress updates are collected; the last one of them is told.
 pub const UPDATE_WINDOW: Duration = Duration::from_millis(250);
 
-/// So many bytes hold [`LINE_LIMIT`] characters of any kind.
-const BYTE_LIMIT: usize = LINE_LIMIT * 4;
+/// So many bytes hold so many characters of any kind.
+const WIDEST: usize = 4;
 
 /// What the last byte was, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +32,23 @@ pub struct Lines {
     update: String,
     pending: bool,
     due: Option<Instant>,
+    limit: usize,
 }
 
 impl Default for Lines {
     fn default() -> Self {
-        Self { line: Vec::new(), cut: false, last: Return::None, update: String::new(), pending: false, due: None }
+        Self::up_to(LINE_LIMIT)
     }
 }
 
 impl Lines {
+    /// Lines of at most `limit` characters, for output that is no text for people.
+    #[must_use]
+    pub fn up_to(limit: usize) -> Self {
+        let (line, update) = (Vec::new(), String::new());
+        Self { line, cut: false, last: Return::None, update, pending: false, due: None, limit }
+    }
+
     /// Takes the next bytes and tells each line they end.
     pub fn feed(&mut self, mut bytes: &[u8], now: Instant, tell: &mut impl FnMut(&str)) {
         while let Some(&first) = bytes.first() {
@@ -104,8 +112,8 @@ impl Lines {
         if bytes[end] == b'\r' {
             self.push(text);
             self.last = Return::Seen;
-        } else if self.line.is_empty() && !self.pending && text.len() <= LINE_LIMIT {
-            tell(&clean(text, false));
+        } else if self.line.is_empty() && !self.pending && text.len() <= self.limit {
+            tell(&clean_up_to(text, false, self.limit));
         } else {
             self.push(text);
             self.end_line(tell);
@@ -114,14 +122,14 @@ impl Lines {
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        let room = BYTE_LIMIT - self.line.len();
+        let room = self.limit * WIDEST - self.line.len();
         self.line.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.cut |= bytes.len() > room;
     }
 
     fn end_line(&mut self, tell: &mut impl FnMut(&str)) {
         self.tell_update(tell);
-        tell(&clean(&self.line, self.cut));
+        tell(&clean_up_to(&self.line, self.cut, self.limit));
         self.line.clear();
         self.cut = false;
         self.last = Return::None;
@@ -132,7 +140,7 @@ impl Lines {
             return;
         }
         self.update.clear();
-        self.update.push_str(&clean(&self.line, self.cut));
+        self.update.push_str(&clean_up_to(&self.line, self.cut, self.limit));
         self.pending = true;
         self.due = self.due.or(Some(now + UPDATE_WINDOW));
         self.line.clear();
@@ -151,19 +159,23 @@ impl Lines {
 /// at [`LINE_LIMIT`] characters.
 #[must_use]
 pub fn clean(bytes: &[u8], cut: bool) -> Cow<'_, str> {
+    clean_up_to(bytes, cut, LINE_LIMIT)
+}
+
+fn clean_up_to(bytes: &[u8], cut: bool, limit: usize) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(bytes);
     let plain = text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
-    if plain && !cut && text.len() <= LINE_LIMIT {
+    if plain && !cut && text.len() <= limit {
         return text;
     }
-    let mut out = String::with_capacity(text.len().min(BYTE_LIMIT) + CUT_MARK.len());
+    let mut out = String::with_capacity(text.len().min(limit * WIDEST) + CUT_MARK.len());
     let (mut rest, mut count, mut cut) = (&*text, 0, cut);
     while let Some(c) = rest.chars().next() {
         if let Some(length) = sequence(rest) {
             rest = &rest[length..];
             continue;
         }
-        if count == LINE_LIMIT {
+        if count == limit {
             cut = true;
             break;
         }
@@ -279,7 +291,7 @@ mod tests {
         for _ in 0..1024 {
             lines.feed(&[b'x'; 1024], now, &mut tell);
         }
-        assert!(lines.line.capacity() <= 2 * BYTE_LIMIT);
+        assert!(lines.line.capacity() <= 2 * WIDEST * LINE_LIMIT);
         lines.feed(b"\nnext\n", now, &mut tell);
         assert_eq!(out, [LINE_LIMIT + CUT_MARK.chars().count(), 4]);
     }

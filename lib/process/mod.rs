@@ -49,6 +49,9 @@ pub struct Spec {
     pub terminal: Terminal,
     /// How it is asked to end: SIGTERM, or SIGINT for a game.
     pub first_signal: Signal,
+    /// The longest line of its output that is passed on whole, in characters: [`crate::wire::LINE_LIMIT`], unless it is
+    /// no text for people.
+    pub line_limit: usize,
 }
 
 impl fmt::Display for Spec {

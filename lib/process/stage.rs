@@ -32,10 +32,12 @@ const PIPE_MOST: usize = 1024 * 1024;
 const LAST_WORDS: Duration = Duration::from_secs(60);
 
 /// Whether and how a line of output goes on to the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pass {
     /// As it is.
     On,
+    /// Something else in its place.
+    Instead(Stream, String),
     /// On the other stream.
     As(Stream),
     /// Not at all.
@@ -155,7 +157,7 @@ impl Stage {
         })?;
         let cgroup = self.cgroup.as_ref().map_or_else(own_group, |cgroup| cgroup.path().to_owned());
         self.peer.started(Started { unit: own_unit(), pid: child.pid.as_raw().unsigned_abs(), cgroup });
-        let mut running = Running::new(child, self.cgroup.clone(), observe);
+        let mut running = Running::new(child, spec.line_limit, self.cgroup.clone(), observe);
         let mut ladder = Ladder::new(self.grace);
         loop {
             running.tree.reap();
@@ -307,8 +309,13 @@ impl Stage {
 }
 
 impl<'o> Running<'o> {
-    fn new(child: Child, cgroup: Option<Rc<Cgroup>>, observe: &'o mut dyn FnMut(Stream, &str) -> Pass) -> Self {
-        let output = |(stream, fd)| Output { stream, fd: Some(fd), lines: Lines::default() };
+    fn new(
+        child: Child,
+        line_limit: usize,
+        cgroup: Option<Rc<Cgroup>>,
+        observe: &'o mut dyn FnMut(Stream, &str) -> Pass,
+    ) -> Self {
+        let output = |(stream, fd)| Output { stream, fd: Some(fd), lines: Lines::up_to(line_limit) };
         let outputs = child.outputs.into_iter().map(output).collect();
         Self { tree: ProcessTree::new(child.pid, cgroup), outputs, observe }
     }
@@ -372,6 +379,7 @@ fn teller<'a>(
 ) -> impl FnMut(&str) + 'a {
     move |text| match observe(stream, text) {
         Pass::On => peer.line(stream, text),
+        Pass::Instead(other, words) => peer.line(other, &words),
         Pass::As(other) => peer.line(other, text),
         Pass::Keep => {}
     }

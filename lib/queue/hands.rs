@@ -194,7 +194,7 @@ impl TaskHands<'_> {
     /// # Errors
     /// As [`TaskHands::enable`].
     pub fn journal(&self, server: &InstanceName, lines: u32) -> Result<()> {
-        self.helper("journal", &HelperRequest::Journal { server: server.clone(), lines: Some(lines), follow: false })
+        self.helper("journal", &HelperRequest::journal(server.clone(), lines, false))
     }
 
     /// What systemd says of the unit. Its lines are an answer to us, not a part of the job's log.

@@ -17,7 +17,7 @@ use super::Settings;
 use crate::base::{Error, Exit, Result};
 use crate::domain::steam::{ATTEMPTS, Heard, MANIFEST_LIMIT, Pass, Staging, Verdict, after, prove};
 use crate::process::{self, Outcome, Spec, Stage, Terminal, mounts};
-use crate::wire::{EndedBy, Stream, Tree};
+use crate::wire::{EndedBy, LINE_LIMIT, Stream, Tree};
 
 /// One installation.
 struct Install<'a> {
@@ -147,6 +147,7 @@ impl Install<'_> {
             cwd: home.clone(),
             terminal: Terminal::Pty,
             first_signal: Signal::SIGTERM,
+            line_limit: LINE_LIMIT,
         };
         let mut heard = Heard::default();
         let outcome = self.stage.run(&spec, &mut |_, line| {

@@ -17,6 +17,7 @@ pub mod app;
 mod assets;
 mod failure;
 mod guard;
+pub mod live;
 pub mod metrics;
 mod pages;
 mod passwords;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::names::InstanceName;
+use crate::base::names::{Cursor, InstanceName};
 
 /// The longest request or control line, in bytes without its line break.
 pub const REQUEST_LIMIT: usize = 4096;
@@ -58,6 +58,12 @@ pub enum HelperRequest {
         /// Whether to go on with new lines until the connection closes.
         #[serde(default)]
         follow: bool,
+        /// Whether each line of output is an [`Entry`] as JSON, not text for people.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        entries: bool,
+        /// Only what follows this entry; then `lines` are the first ones after it, all when not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Cursor>,
     },
     /// Runs `left4me-purge@SERVER`: empties the upper layer, and removes runtime/SERVER when instances/SERVER is gone.
     Purge {
@@ -66,10 +72,29 @@ pub enum HelperRequest {
     },
 }
 
+/// One entry of a unit's journal, as the helper gives it when `entries` are asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its place: what follows it can be asked for, also after a restart of anybody.
+    pub cursor: Cursor,
+    /// Unix ms.
+    pub at: i64,
+    /// Who says it: `systemd`, or the name of a program of the unit; empty when nobody knows.
+    pub from: String,
+    /// What it says: printable, at most [`LINE_LIMIT`] characters.
+    pub line: String,
+}
+
 /// The longest grace of a command that only reads: there is nothing that it could bring to a good end.
 const READING_GRACE: Duration = Duration::from_secs(1);
 
 impl HelperRequest {
+    /// The last `lines` lines of the unit's journal, as text for people.
+    #[must_use]
+    pub fn journal(server: InstanceName, lines: u32, follow: bool) -> Self {
+        HelperRequest::Journal { server, lines: Some(lines), follow, entries: false, after: None }
+    }
+
     /// How long its commands have between being asked to end and being killed, where `grace` is what admins give one
     /// that changes something.
     #[must_use]
@@ -243,7 +268,11 @@ mod tests {
         let enable: HelperRequest = serde_json::from_str(r#"{"verb":"enable","server":"1"}"#).unwrap();
         assert_eq!(serde_json::to_string(&enable).unwrap(), r#"{"verb":"enable","server":"1"}"#);
         let journal: HelperRequest = serde_json::from_str(r#"{"verb":"journal","server":"1","lines":5}"#).unwrap();
-        assert!(matches!(journal, HelperRequest::Journal { lines: Some(5), follow: false, .. }));
+        assert_eq!(journal, HelperRequest::journal("1".parse().unwrap(), 5, false));
+        assert_eq!(
+            serde_json::to_string(&journal).unwrap(),
+            r#"{"verb":"journal","server":"1","lines":5,"follow":false}"#
+        );
         assert_eq!(serde_json::from_str::<RunnerRequest>(r#"{"verb":"install"}"#).unwrap(), RunnerRequest::Install {});
     }
 

@@ -54,6 +54,7 @@ fn ask() -> Result<String> {
         cwd: PathBuf::from("/"),
         terminal: Terminal::Pipes,
         first_signal: Signal::SIGTERM,
+        line_limit: crate::wire::LINE_LIMIT,
     };
     let mut text = String::new();
     Stage::new(Peer::person("left4me"), Duration::from_secs(5))?.run(&spec, &mut |_, line| {

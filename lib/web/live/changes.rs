@@ -1,0 +1,286 @@
+//! Which servers and jobs have changed: read once for all who watch, at most four times a second; each reader is told of
+//! what it may see.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::feed::Follower;
+use super::stream::{Reader, Source, Stream};
+use super::{Inner, sse};
+use crate::base::Result;
+use crate::base::names::{JobId, ServerId, UserId};
+use crate::db::live::{self, JobMark, Owners, ServerMark};
+use crate::db::queue;
+use crate::domain::steam;
+
+/// At most so often the tables are looked at.
+pub const PAUSE: Duration = Duration::from_millis(250);
+/// At most so often an install's percentage counts as a change.
+const PROGRESS: Duration = Duration::from_secs(1);
+/// More events than these since the last look, and all counts as changed.
+const EVENTS: u32 = 500;
+/// So many changes are kept for readers that are slow or come back.
+const KEPT: usize = 64;
+
+/// Who looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Viewer {
+    /// Sees everything.
+    Admin,
+    /// Sees what is the user's own.
+    User(UserId),
+}
+
+impl Viewer {
+    /// Whether it sees a server of `owner`.
+    #[must_use]
+    pub fn sees_server(self, owner: UserId) -> bool {
+        self == Viewer::Admin || self == Viewer::User(owner)
+    }
+
+    /// Whether it sees a job of `owners`: all of its servers are the viewer's, or the viewer asked for it.
+    #[must_use]
+    pub fn sees_job(self, owners: Owners) -> bool {
+        match self {
+            Viewer::Admin => true,
+            Viewer::User(user) => owners.servers == Some(user) || owners.asked == Some(user),
+        }
+    }
+}
+
+/// What one look found.
+#[derive(Default)]
+struct Change {
+    all: bool,
+    servers: Vec<(ServerId, UserId)>,
+    jobs: Vec<(JobId, Owners)>,
+    queue: bool,
+}
+
+impl Change {
+    fn is_empty(&self) -> bool {
+        !self.all && !self.queue && self.servers.is_empty() && self.jobs.is_empty()
+    }
+}
+
+/// What the last look saw.
+struct Seen {
+    event: i64,
+    servers: HashMap<ServerId, ServerMark>,
+    jobs: HashMap<JobId, JobMark>,
+    pause: Option<queue::Pause>,
+    percents: HashMap<JobId, String>,
+    percents_at: Instant,
+}
+
+/// What is known of changes.
+pub struct Changes {
+    /// Names this run of looks: positions of another one mean nothing here.
+    run: String,
+    seen: Option<Seen>,
+    looked_at: Instant,
+    /// The position of the last change.
+    last: u64,
+    kept: VecDeque<Arc<Change>>,
+}
+
+impl Changes {
+    /// Before the first look.
+    pub fn new(run: String) -> Self {
+        Self { run, seen: None, looked_at: Instant::now(), last: 0, kept: VecDeque::new() }
+    }
+
+    /// When it may be looked again.
+    pub fn due(&self) -> Option<Instant> {
+        self.seen.as_ref().map(|_| self.looked_at + PAUSE)
+    }
+
+    /// Whether the percentages were left for a later look.
+    pub fn owes_percents(&self) -> bool {
+        let owes = |seen: &Seen| seen.percents_at < self.looked_at && seen.jobs.values().any(|job| job.installs);
+        self.seen.as_ref().is_some_and(owes)
+    }
+
+    /// Looks. Whether anything has changed since the last time; the first time says so too.
+    ///
+    /// # Errors
+    /// 69 when the database cannot be read.
+    pub fn look(&mut self, connection: &Connection, now: Instant) -> Result<bool> {
+        self.looked_at = now;
+        let Some(before) = self.seen.take() else {
+            self.seen = Some(Seen::first(connection, now)?);
+            return Ok(true);
+        };
+        match before.compare(connection, now) {
+            Ok((change, seen)) => {
+                self.seen = Some(seen);
+                Ok(!change.is_empty() && self.keep(change))
+            }
+            Err(error) => {
+                // What changes until it can be read again would be missed.
+                self.keep(Change { all: true, ..Change::default() });
+                Err(error)
+            }
+        }
+    }
+
+    fn keep(&mut self, change: Change) -> bool {
+        self.last += 1;
+        self.kept.push_back(Arc::new(change));
+        if self.kept.len() > KEPT {
+            self.kept.pop_front();
+        }
+        true
+    }
+
+    /// The changes after `position`; none when they are not all here.
+    fn after(&self, position: u64) -> Option<Vec<Arc<Change>>> {
+        let missing = usize::try_from(self.last.checked_sub(position)?).ok()?;
+        Some(self.kept.range(self.kept.len().checked_sub(missing)?..).cloned().collect())
+    }
+}
+
+impl Seen {
+    fn first(connection: &Connection, now: Instant) -> Result<Self> {
+        let mut seen = Self {
+            event: live::last_event(connection)?,
+            servers: live::server_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect(),
+            jobs: live::job_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect(),
+            pause: queue::pause(connection)?,
+            percents: HashMap::new(),
+            percents_at: now,
+        };
+        seen.percents = percents(connection, &seen.jobs, HashMap::new())?;
+        Ok(seen)
+    }
+
+    fn compare(mut self, connection: &Connection, now: Instant) -> Result<(Change, Self)> {
+        let events = live::events_after(connection, self.event, EVENTS)?;
+        if events.len() >= EVENTS as usize {
+            return Ok((Change { all: true, ..Change::default() }, Self::first(connection, now)?));
+        }
+        let servers: HashMap<_, _> = live::server_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect();
+        let jobs: HashMap<_, _> = live::job_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect();
+        let pause = queue::pause(connection)?;
+
+        let mut changed_jobs: BTreeSet<JobId> = events.iter().filter_map(|event| event.job).collect();
+        changed_jobs.extend(jobs.values().filter(|mark| self.jobs.get(&mark.id) != Some(mark)).map(|mark| mark.id));
+        changed_jobs.extend(self.jobs.keys().filter(|id| !jobs.contains_key(id)));
+        if now >= self.percents_at + PROGRESS {
+            let percents = percents(connection, &jobs, self.percents.clone())?;
+            let moved = percents.iter().filter(|(id, percent)| self.percents.get(id) != Some(percent));
+            changed_jobs.extend(moved.map(|(id, _)| *id));
+            (self.percents, self.percents_at) = (percents, now);
+        }
+        let mut changed_servers = BTreeSet::new();
+        for (one, other) in [(&servers, &self.servers), (&self.servers, &servers)] {
+            let different = one.values().filter(|mark| other.get(&mark.id) != Some(mark));
+            changed_servers.extend(different.map(|mark| (mark.id, mark.owner)));
+        }
+        // A change of owner is told to both; an event to the one who has it.
+        let told = events.iter().filter_map(|event| servers.get(&event.server?));
+        changed_servers.extend(told.map(|mark| (mark.id, mark.owner)));
+        let owned = |id: JobId| live::owners(connection, id).map(|owners| (id, owners));
+        let change = Change {
+            all: false,
+            servers: changed_servers.into_iter().collect(),
+            jobs: changed_jobs.into_iter().map(owned).collect::<Result<_>>()?,
+            queue: pause != self.pause || events.iter().any(|event| event.kind.starts_with("job.")),
+        };
+        let event = events.last().map_or(self.event, |event| event.id);
+        Ok((change, Self { event, servers, jobs, pause, ..self }))
+    }
+}
+
+/// How far the installs are that run, in whole percents.
+fn percents(
+    connection: &Connection,
+    jobs: &HashMap<JobId, JobMark>,
+    mut known: HashMap<JobId, String>,
+) -> Result<HashMap<JobId, String>> {
+    known.retain(|id, _| jobs.contains_key(id));
+    for job in jobs.values().filter(|job| job.installs) {
+        let line = live::last_line(connection, job.id)?;
+        if let Some(progress) = line.as_deref().and_then(steam::progress) {
+            known.insert(job.id, format!("{} {:.0}", progress.phase, progress.percent));
+        }
+    }
+    Ok(known)
+}
+
+/// Where a reader stands among the changes.
+pub struct ChangesSource {
+    feed: Follower<Changes>,
+    viewer: Viewer,
+    /// None: all is to be read again first.
+    at: Option<u64>,
+}
+
+/// The body of the stream that tells pages what to fetch again.
+pub type ChangesStream = Stream<ChangesSource>;
+
+impl ChangesSource {
+    pub(super) fn stream(
+        inner: &Arc<Inner>,
+        feed: Follower<Changes>,
+        viewer: Viewer,
+        last_event_id: Option<&str>,
+        reader: Reader,
+    ) -> ChangesStream {
+        let at = {
+            let changes = feed.state();
+            match last_event_id.map(|id| id.split_once('-')) {
+                None => Some(changes.last),
+                Some(Some((run, at))) if run == changes.run => at.parse().ok().filter(|at| *at <= changes.last),
+                Some(_) => None,
+            }
+        };
+        Stream::new(inner, Self { feed, viewer, at }, reader)
+    }
+
+    fn event(&self, run: &str, at: u64, changes: Option<&[Arc<Change>]>) -> Option<Bytes> {
+        let all = changes.is_none_or(|changes| changes.iter().any(|change| change.all));
+        let changes = changes.filter(|_| !all).unwrap_or_default();
+        let seen = |change: &Arc<Change>| {
+            let servers = change.servers.iter().filter(|(_, owner)| self.viewer.sees_server(*owner)).map(|(id, _)| *id);
+            let jobs = change.jobs.iter().filter(|(_, owners)| self.viewer.sees_job(*owners)).map(|(id, _)| *id);
+            (servers.collect::<Vec<_>>(), jobs.collect::<Vec<_>>())
+        };
+        let (servers, jobs): (Vec<_>, Vec<_>) = changes.iter().map(seen).unzip();
+        let servers: BTreeSet<_> = servers.into_iter().flatten().collect();
+        let jobs: BTreeSet<_> = jobs.into_iter().flatten().collect();
+        let queue = all || changes.iter().any(|change| change.queue);
+        if !all && !queue && servers.is_empty() && jobs.is_empty() {
+            return None;
+        }
+        let mut data = json!({"servers": servers, "jobs": jobs, "queue": queue});
+        if all {
+            data["all"] = true.into();
+        }
+        Some(sse::one(Some(&format_args!("{run}-{at}")), "changed", &data))
+    }
+}
+
+impl Source for ChangesSource {
+    fn watch(&self, waker: &Waker) {
+        self.feed.watch(waker);
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let (run, last, changes) = {
+            let changes = self.feed.state();
+            if changes.seen.is_none() || self.at == Some(changes.last) {
+                return Poll::Pending;
+            }
+            (changes.run.clone(), changes.last, self.at.and_then(|at| changes.after(at)))
+        };
+        self.at = Some(last);
+        self.event(&run, last, changes.as_deref()).map_or(Poll::Pending, |event| Poll::Ready(Some(event)))
+    }
+}

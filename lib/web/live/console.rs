@@ -1,0 +1,319 @@
+//! Consoles: one follow of a server's journal, over helper.sock and in a thread of its own, serves all who watch that
+//! server. Each line's id is its place in the journal, so a reader goes on where it was, also after a restart of the web:
+//! from the ring, or with pages that the helper reads from that place on until they meet the ring.
+
+use std::collections::VecDeque;
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::feed::{Feed, Follower};
+use super::ring::{Next, Piece, Ring};
+use super::stream::{Reader, Source, Stream};
+use super::{Inner, sse};
+use crate::base::names::{Cursor, ServerId};
+use crate::base::{Error, Result, clock};
+use crate::wire::client::{Canceller, Connection};
+use crate::wire::{Answer, Entry, HelperRequest};
+
+/// So many of the last lines a new reader gets, and a new follow begins with.
+const BACKLOG: u32 = 200;
+/// So many lines and bytes are kept for readers that come back.
+const RING_LINES: usize = 1000;
+const RING_BYTES: usize = 256 * 1024;
+/// So many lines the helper is asked for at a time, for a reader that is further behind.
+const PAGE: u32 = 500;
+/// The longest pause before a broken follow is tried again.
+const LONGEST: Duration = Duration::from_secs(30);
+/// After the last reader has gone, the follow goes on for so long: a page that is loaded anew finds it.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// What is known of a console. Positions count the lines of this follow.
+pub struct Console {
+    ring: Ring,
+    /// The places of the lines in the ring.
+    cursors: VecDeque<(i64, Arc<Cursor>)>,
+    /// The last word about the follow itself, counted.
+    word: Option<(u64, Bytes)>,
+    broken: bool,
+    hangup: Option<Canceller>,
+    /// Since when nobody reads.
+    pub alone_since: Option<Instant>,
+    over: bool,
+}
+
+impl Console {
+    /// Before the first line.
+    pub fn new() -> Self {
+        let ring = Ring::new(0, RING_BYTES, RING_LINES);
+        Self { ring, cursors: VecDeque::new(), word: None, broken: false, hangup: None, alone_since: None, over: false }
+    }
+
+    /// Ends the follow.
+    pub fn end(&mut self) {
+        self.over = true;
+        if let Some(hangup) = self.hangup.take() {
+            hangup.close();
+        }
+    }
+
+    fn push(&mut self, entries: Vec<Entry>) {
+        let mut piece = Piece::default();
+        for entry in entries {
+            let position = self.cursors.back().map_or(self.ring.head(), |(position, _)| *position) + 1;
+            push(&mut piece, position, &entry);
+            self.cursors.push_back((position, Arc::new(entry.cursor)));
+            if piece.is_full() {
+                self.ring.push(std::mem::take(&mut piece));
+            }
+        }
+        self.ring.push(piece);
+        let kept = self.cursors.partition_point(|(position, _)| *position <= self.ring.base());
+        self.cursors.drain(..kept);
+    }
+
+    /// Tells that the follow broke or goes on, when that is new.
+    fn say(&mut self, broken: bool, line: &str) {
+        if std::mem::replace(&mut self.broken, broken) == broken {
+            return;
+        }
+        let count = self.word.as_ref().map_or(0, |(count, _)| *count) + 1;
+        let data = json!({"at": clock::now_ms(), "from": "left4me", "line": sse::text(line)});
+        self.word = Some((count, sse::one(None, "stderr", &data)));
+    }
+
+    fn position(&self, cursor: &Cursor) -> Option<i64> {
+        self.cursors.iter().rev().find(|(_, other)| **other == *cursor).map(|(position, _)| *position)
+    }
+
+    fn cursor(&self, position: i64) -> Option<Arc<Cursor>> {
+        let i = self.cursors.binary_search_by_key(&position, |(position, _)| *position).ok()?;
+        self.cursors.get(i).map(|(_, cursor)| Arc::clone(cursor))
+    }
+}
+
+fn push(piece: &mut Piece, position: i64, entry: &Entry) {
+    let name = if entry.from == "systemd" { "stderr" } else { "stdout" };
+    let data = json!({"at": entry.at, "from": sse::text(&entry.from), "line": sse::text(&entry.line)});
+    piece.push(position, &entry.cursor, name, &data);
+}
+
+/// Follows a server's journal until the console is over; after each break again.
+pub fn follow(inner: &Inner, server: ServerId, feed: &Feed<Console>) {
+    let mut pause = inner.settings.retry;
+    while !feed.state().over && !inner.closed.load(Ordering::Acquire) {
+        let before = feed.state().ring.head();
+        let error = match follow_once(inner, server, feed) {
+            Ok(()) => Error::failed("the journal has ended"),
+            Err(error) => error,
+        };
+        let mut console = feed.state();
+        console.hangup = None;
+        if console.over || inner.closed.load(Ordering::Acquire) {
+            return;
+        }
+        if console.ring.head() > before {
+            pause = inner.settings.retry;
+        }
+        tracing::warn!(server = server.0, %error, "a console is interrupted");
+        console.say(true, &format!("The console is interrupted: {error}. Trying again."));
+        drop(console);
+        feed.wake();
+        // Unparked when it is over.
+        std::thread::park_timeout(pause);
+        pause = (pause * 2).min(LONGEST);
+    }
+}
+
+fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<()> {
+    let after = feed.state().cursors.back().map(|(_, cursor)| Cursor::clone(cursor));
+    let lines = after.is_none().then_some(BACKLOG);
+    let request = HelperRequest::Journal { server: server.into(), lines, follow: true, entries: true, after };
+    let mut connection = Connection::open(&inner.settings.helper, &request)?;
+    {
+        let mut console = feed.state();
+        if console.over || inner.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        console.hangup = Some(connection.canceller());
+    }
+    let mut entries = Vec::new();
+    while let Some(answer) = connection.next_answer()? {
+        let ended = answer.exit.is_some();
+        entries.extend(entry(&answer)?);
+        // What is here already goes out together.
+        if connection.has_buffered() && entries.len() < PAGE as usize {
+            continue;
+        }
+        let mut console = feed.state();
+        if !ended {
+            console.say(false, "The console goes on.");
+        }
+        console.push(std::mem::take(&mut entries));
+        drop(console);
+        feed.wake();
+    }
+    Ok(())
+}
+
+/// The entry in an answer.
+///
+/// # Errors
+/// What the helper complains about.
+fn entry(answer: &Answer<'_>) -> Result<Option<Entry>> {
+    if let Some(error) = &answer.error {
+        return Err(Error::unavailable(error.to_string()));
+    }
+    if let Some(words) = &answer.stderr {
+        tracing::warn!(%words, "the helper says about a journal");
+    }
+    let Some(line) = &answer.stdout else { return Ok(None) };
+    serde_json::from_str(line).map(Some).map_err(|error| Error::failed(format!("not an entry of the journal: {error}")))
+}
+
+/// What follows `cursor` in the journal now, as long as one page.
+fn page(inner: &Inner, server: ServerId, cursor: Cursor) -> Result<(Piece, Option<Cursor>)> {
+    let (server, lines, after) = (server.into(), Some(PAGE), Some(cursor));
+    let request = HelperRequest::Journal { server, lines, follow: false, entries: true, after };
+    let mut connection = Connection::open(&inner.settings.helper, &request)?;
+    let (mut piece, mut last, mut position) = (Piece::default(), None, 0);
+    while let Some(answer) = connection.next_answer()? {
+        if let Some(entry) = entry(&answer)? {
+            position += 1;
+            push(&mut piece, position, &entry);
+            last = Some(entry.cursor);
+        }
+        if piece.is_full() {
+            break;
+        }
+    }
+    Ok((piece, last))
+}
+
+/// Where a reader stands in a console.
+enum Spot {
+    /// It is new and gets the last lines.
+    New,
+    /// Behind this position.
+    At(i64),
+    /// Behind this place, which is not known to be in the ring.
+    After(Arc<Cursor>),
+}
+
+type Page = oneshot::Receiver<Result<(Piece, Option<Cursor>)>>;
+
+/// Where a reader stands in a console.
+pub struct ConsoleSource {
+    inner: Arc<Inner>,
+    server: ServerId,
+    feed: Follower<Console>,
+    spot: Spot,
+    /// The place of the last line it got.
+    last: Option<Arc<Cursor>>,
+    told: u64,
+    paging: Option<Page>,
+    /// What the last page was asked for, when it had nothing: not asked again before the ring or the follow moves.
+    in_vain: Option<(i64, u64)>,
+}
+
+/// The body of `GET /servers/ID/log/stream`.
+pub type ConsoleStream = Stream<ConsoleSource>;
+
+impl ConsoleSource {
+    pub(super) fn stream(
+        inner: &Arc<Inner>,
+        server: ServerId,
+        feed: Follower<Console>,
+        last_event_id: Option<&str>,
+        reader: Reader,
+    ) -> ConsoleStream {
+        let last = last_event_id.and_then(|id| id.parse().ok()).map(Arc::new);
+        let source = Self {
+            inner: Arc::clone(inner),
+            server,
+            feed,
+            spot: last.clone().map_or(Spot::New, Spot::After),
+            last,
+            told: 0,
+            paging: None,
+            in_vain: None,
+        };
+        Stream::new(inner, source, reader)
+    }
+
+    /// What the ring has for it. None when a page was asked for.
+    fn from_ring(&mut self) -> Option<Poll<Option<Bytes>>> {
+        let console = self.feed.state();
+        let words = console.word.as_ref().map_or(0, |(count, _)| *count);
+        if let Some((count, word)) = console.word.as_ref().filter(|(count, _)| *count != self.told) {
+            // A reader that comes when all is well again need not hear of what was.
+            let stale = self.told == 0 && !console.broken;
+            self.told = *count;
+            if !stale {
+                return Some(Poll::Ready(Some(word.clone())));
+            }
+        }
+        let (base, head) = (console.ring.base(), console.ring.head());
+        if matches!(self.spot, Spot::New) && head > 0 {
+            self.spot = Spot::At(base.max(head - i64::from(BACKLOG)));
+        }
+        if let Spot::After(cursor) = &self.spot
+            && let Some(position) = console.position(cursor)
+        {
+            self.spot = Spot::At(position);
+        }
+        if let Spot::At(position) = self.spot {
+            match (console.ring.after(position), &self.last) {
+                (Next::Events(bytes, position), _) => {
+                    self.last = console.cursor(position).or(self.last.take());
+                    self.spot = Spot::At(position);
+                    return Some(Poll::Ready(Some(bytes)));
+                }
+                (Next::Nothing, _) => return Some(Poll::Pending),
+                (Next::Behind, Some(last)) => self.spot = Spot::After(Arc::clone(last)),
+                // It got nothing yet, so nothing is missing.
+                (Next::Behind, None) => self.spot = Spot::New,
+            }
+        }
+        match &self.spot {
+            Spot::After(cursor) if self.in_vain != Some((head, words)) => {
+                self.in_vain = Some((head, words));
+                let (server, cursor) = (self.server, Cursor::clone(cursor));
+                self.paging = Some(self.inner.aside(move |inner| page(inner, server, cursor)));
+                None
+            }
+            _ => Some(Poll::Pending),
+        }
+    }
+}
+
+impl Source for ConsoleSource {
+    fn watch(&self, waker: &Waker) {
+        self.feed.watch(waker);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(paging) = &mut self.paging {
+                let page = ready!(Pin::new(paging).poll(cx));
+                self.paging = None;
+                // No page, or an empty one: the follow says what is wrong, and asks again when it goes on.
+                if let Ok(Ok((piece, Some(last)))) = page {
+                    let last = Arc::new(last);
+                    (self.spot, self.last, self.in_vain) = (Spot::After(Arc::clone(&last)), Some(last), None);
+                    return Poll::Ready(Some(piece.into_bytes()));
+                }
+            }
+            if let Some(next) = self.from_ring() {
+                return next;
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What many follow: one state, and who is to be woken when it changes. Each follower keeps its own place in it and takes
+//! what it needs when its peer has room, so that a slow one costs no memory and holds up nobody.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use super::Inner;
+
+/// Locks, also after a panic elsewhere: what is behind our locks is whole between statements.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A state that many follow.
+pub struct Feed<T> {
+    state: Mutex<T>,
+    wakers: Mutex<HashMap<u64, Waker>>,
+    next: AtomicU64,
+    followers: AtomicUsize,
+}
+
+impl<T> Feed<T> {
+    /// Followed by nobody yet.
+    pub fn new(state: T) -> Self {
+        Self {
+            state: Mutex::new(state),
+            wakers: Mutex::default(),
+            next: AtomicU64::new(0),
+            followers: AtomicUsize::new(0),
+        }
+    }
+
+    /// The state. Not to be held while waking.
+    pub fn state(&self) -> MutexGuard<'_, T> {
+        lock(&self.state)
+    }
+
+    /// Whether nobody follows.
+    pub fn is_alone(&self) -> bool {
+        self.followers.load(Ordering::Acquire) == 0
+    }
+
+    /// Wakes all who wait.
+    pub fn wake(&self) {
+        let wakers = std::mem::take(&mut *lock(&self.wakers));
+        wakers.into_values().for_each(Waker::wake);
+    }
+}
+
+/// One who follows. Only made under the hub's lock, so that a feed that nobody follows can be let go there.
+pub struct Follower<T> {
+    feed: Arc<Feed<T>>,
+    inner: Arc<Inner>,
+    key: u64,
+}
+
+impl<T> Follower<T> {
+    /// One more.
+    pub fn new(inner: &Arc<Inner>, feed: &Arc<Feed<T>>) -> Self {
+        feed.followers.fetch_add(1, Ordering::AcqRel);
+        let key = feed.next.fetch_add(1, Ordering::Relaxed);
+        Self { feed: Arc::clone(feed), inner: Arc::clone(inner), key }
+    }
+
+    /// The state.
+    pub fn state(&self) -> MutexGuard<'_, T> {
+        self.feed.state()
+    }
+
+    /// Wants to be woken, once. To be said before looking at the state.
+    pub fn watch(&self, waker: &Waker) {
+        lock(&self.feed.wakers)
+            .entry(self.key)
+            .and_modify(|old| old.clone_from(waker))
+            .or_insert_with(|| waker.clone());
+    }
+}
+
+impl<T> Drop for Follower<T> {
+    fn drop(&mut self) {
+        lock(&self.feed.wakers).remove(&self.key);
+        if self.feed.followers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.inner.kick();
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Job logs: the pump reads what is new of each job once; followers take it from the ring, or in pages from the database
+//! when the ring does not reach back that far.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use rusqlite::Connection;
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use super::feed::{Feed, Follower};
+use super::ring::{Next, Piece, Ring};
+use super::stream::{Reader, Source, Stream};
+use super::{Inner, sse};
+use crate::base::names::{JobId, TaskId};
+use crate::base::{Exit, Result, clock};
+use crate::db::{Db, jobs, live, logs};
+use crate::domain::job::JobState;
+
+/// Rows that are read at a time.
+const ROWS: u32 = 256;
+
+/// What is known of a job.
+#[derive(Default)]
+pub struct Log {
+    /// None before the first look.
+    ring: Option<Ring>,
+    /// Its state, with the event that tells it; none when it has ended.
+    state: Option<(JobState, Bytes)>,
+    /// The last event, once every line is in the ring. Empty when the job's row is gone.
+    end: Option<Bytes>,
+}
+
+/// One line as the page gets it.
+#[derive(Serialize)]
+struct Line<'a> {
+    seq: i64,
+    at: i64,
+    task: Option<TaskId>,
+    line: &'a str,
+}
+
+fn push(piece: &mut Piece, line: &logs::Line) {
+    let data = Line { seq: line.seq, at: line.at, task: line.task_id, line: &sse::text(&line.line) };
+    piece.push(line.seq, &line.seq, line.stream.as_str(), &data);
+}
+
+/// Reads what is new of a job, once for all who follow it. Whether there was anything.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: usize) -> Result<bool> {
+    let head = {
+        let log = feed.state();
+        if log.end.is_some() {
+            return Ok(false);
+        }
+        log.ring.as_ref().map(Ring::head)
+    };
+    let (state, exit_code) = match jobs::state(connection, job) {
+        Err(error) if error.exit == Exit::NotFound => {
+            feed.state().end = Some(Bytes::new());
+            return Ok(true);
+        }
+        state => state?,
+    };
+    let mut position = match head {
+        Some(head) => head,
+        None => logs::last_seq(connection, job)?,
+    };
+    let mut news = head.is_none();
+    loop {
+        let lines = logs::after(connection, job, position, ROWS)?;
+        let Some(last) = lines.last() else { break };
+        position = last.seq;
+        news = true;
+        let mut rows = lines.iter().peekable();
+        while rows.peek().is_some() {
+            let mut piece = Piece::default();
+            while let (false, Some(line)) = (piece.is_full(), rows.next()) {
+                push(&mut piece, line);
+            }
+            let mut log = feed.state();
+            log.ring.get_or_insert_with(|| Ring::new(position, ring_bytes, usize::MAX)).push(piece);
+        }
+    }
+    let mut log = feed.state();
+    log.ring.get_or_insert_with(|| Ring::new(position, ring_bytes, usize::MAX));
+    if log.state.as_ref().is_none_or(|(known, _)| *known != state) {
+        news = true;
+        let word = json!({"state": state.as_str(), "exit_code": exit_code});
+        if state.is_terminal() {
+            log.end = Some(sse::one(None, "end", &word));
+        } else {
+            log.state = Some((state, sse::one(None, "state", &json!({"state": state.as_str()}))));
+        }
+    }
+    Ok(news)
+}
+
+/// Where a follower stands in a job's log.
+pub struct JobSource {
+    inner: Arc<Inner>,
+    job: JobId,
+    feed: Follower<Log>,
+    /// It has the lines up to this seq.
+    at: i64,
+    told: Option<JobState>,
+    step: Step,
+}
+
+enum Step {
+    /// The database is asked where to begin.
+    Opening(oneshot::Receiver<Result<live::Replay>>),
+    /// From the ring.
+    Live,
+    /// A page is on its way; behind it the ring's base was here.
+    Paging(oneshot::Receiver<Result<Piece>>, i64),
+    /// The last event was sent.
+    Ended,
+}
+
+/// The body of `GET /jobs/ID/logs`.
+pub type JobStream = Stream<JobSource>;
+
+impl JobSource {
+    pub(super) fn stream(
+        inner: &Arc<Inner>,
+        job: JobId,
+        feed: Follower<Log>,
+        after: Option<i64>,
+        reader: Reader,
+    ) -> JobStream {
+        let (after, most) = (after.unwrap_or(0), inner.settings.replay_limit);
+        let opening = inner.ask(move |db| live::replay(db.connection(), job, after, most));
+        let source = Self { inner: Arc::clone(inner), job, feed, at: 0, told: None, step: Step::Opening(opening) };
+        Stream::new(inner, source, reader)
+    }
+
+    /// What the ring has, or what is to be done.
+    fn from_ring(&mut self) -> Poll<Option<Bytes>> {
+        let log = self.feed.state();
+        let Some(ring) = &log.ring else { return Poll::Pending };
+        if let Some((state, event)) =
+            log.state.as_ref().filter(|(state, _)| Some(*state) != self.told && log.end.is_none())
+        {
+            self.told = Some(*state);
+            return Poll::Ready(Some(event.clone()));
+        }
+        match (ring.after(self.at), &log.end) {
+            (Next::Events(bytes, at), _) => {
+                self.at = at;
+                Poll::Ready(Some(bytes))
+            }
+            (Next::Behind, _) => {
+                let (job, at, base) = (self.job, self.at, ring.base());
+                self.inner.pages.fetch_add(1, Ordering::Relaxed);
+                self.step = Step::Paging(self.inner.ask(move |db| page(db, job, at)), base);
+                Poll::Pending
+            }
+            (Next::Nothing, None) => Poll::Pending,
+            (Next::Nothing, Some(end)) => {
+                self.step = Step::Ended;
+                Poll::Ready(Some(end.clone()).filter(|end| !end.is_empty()))
+            }
+        }
+    }
+}
+
+impl Source for JobSource {
+    fn watch(&self, waker: &Waker) {
+        self.feed.watch(waker);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            // A stream that cannot read the database ends: its reader comes back by itself and goes on where it was.
+            match &mut self.step {
+                Step::Opening(begin) => {
+                    let Ok(Ok(replay)) = ready!(Pin::new(begin).poll(cx)) else { return Poll::Ready(None) };
+                    self.at = replay.after;
+                    self.step = Step::Live;
+                    if replay.dropped > 0 {
+                        return Poll::Ready(Some(left_out(replay)));
+                    }
+                }
+                Step::Paging(page, base) => {
+                    let base = *base;
+                    let Ok(Ok(piece)) = ready!(Pin::new(page).poll(cx)) else { return Poll::Ready(None) };
+                    self.step = Step::Live;
+                    // Without rows up to the ring's base there is nothing to wait for: they were pruned.
+                    self.at = piece.last().unwrap_or(base);
+                    if piece.last().is_some() {
+                        return Poll::Ready(Some(piece.into_bytes()));
+                    }
+                }
+                Step::Live => {
+                    let next = self.from_ring();
+                    if !matches!(self.step, Step::Paging(..)) {
+                        return next;
+                    }
+                }
+                Step::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+/// A page of rows after `at`, as long as one piece.
+fn page(db: &mut Db, job: JobId, at: i64) -> Result<Piece> {
+    let mut piece = Piece::default();
+    for line in logs::after(db.connection(), job, at, ROWS)? {
+        push(&mut piece, &line);
+        if piece.is_full() {
+            break;
+        }
+    }
+    Ok(piece)
+}
+
+/// Says what a replay leaves out, in the place of the last line of it. Without an id, so that nothing is taken for read.
+fn left_out(replay: live::Replay) -> Bytes {
+    let line = format!("[… {} earlier lines are not shown …]", replay.dropped);
+    let data =
+        json!({"seq": replay.after, "at": clock::now_ms(), "task": null, "line": line, "dropped": replay.dropped});
+    sse::one(None, "stderr", &data)
+}

@@ -1,0 +1,169 @@
+//! The one thread that watches the database for all streams: after each commit it reads what is new of everything that is
+//! followed, once, and wakes the followers. It sleeps while nobody follows anything.
+
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use rusqlite::Connection;
+
+use super::feed::lock;
+use super::{Inner, changes, jobs};
+use crate::base::Result;
+use crate::db::Db;
+use crate::db::live::{self, Rights};
+use crate::db::watch::Watch;
+
+/// After a failed read, the next try.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The thread's own.
+pub struct Pump {
+    inner: Arc<Inner>,
+    watch: Watch,
+    db: Db,
+    rights: Rights,
+    /// Something was committed that the changes feed has not looked at.
+    unseen: bool,
+    /// Something could not be read.
+    again: bool,
+}
+
+impl Pump {
+    /// Opens what it needs.
+    ///
+    /// # Errors
+    /// 69 or 77 when the database cannot be used.
+    pub fn new(inner: &Arc<Inner>) -> Result<Self> {
+        let path = &inner.settings.database;
+        let db = Db::open_existing(path)?;
+        db.stay()?;
+        let watch = Watch::new(path)?;
+        let rights = live::rights_lost(db.connection(), Rights::default())?.1;
+        Ok(Self { inner: Arc::clone(inner), watch, db, rights, unseen: false, again: false })
+    }
+
+    /// Until the hub is closed.
+    pub fn run(mut self) {
+        loop {
+            let fresh = self.inner.take_kick();
+            if self.inner.closed.load(Ordering::Acquire) {
+                return;
+            }
+            let linger = self.inner.sweep(Instant::now());
+            let followed = self.inner.streams.load(Ordering::Acquire) > 0;
+            let next = if followed { self.serve(fresh) } else { None };
+            self.wait(followed, next.into_iter().chain(linger).min());
+        }
+    }
+
+    /// Takes in what was committed. When it wants to be called again at the latest.
+    fn serve(&mut self, fresh: bool) -> Option<Duration> {
+        let looked = self.watch.look();
+        let news = fresh || self.again || !matches!(looked, Ok(false));
+        self.unseen |= news;
+        if !self.unseen {
+            return None;
+        }
+        let Self { inner, db, rights, unseen, .. } = self;
+        let result = looked.and_then(|_| {
+            db.read(|tx| {
+                if news {
+                    read_rights(inner, tx, rights)?;
+                    read_jobs(inner, tx)?;
+                }
+                read_changes(inner, tx, unseen)
+            })
+        });
+        self.again = result.is_err();
+        result.unwrap_or_else(|error| {
+            tracing::error!(%error, "live streams stand still; the next try is in a second");
+            Some(RETRY)
+        })
+    }
+
+    fn wait(&self, followed: bool, next: Option<Duration>) {
+        let watched = self.watch.descriptor().filter(|_| followed);
+        let due = followed.then(|| self.watch.due());
+        let time = next.into_iter().chain(due).min();
+        let mut fds = vec![PollFd::new(self.inner.kicks.as_fd(), PollFlags::POLLIN)];
+        fds.extend(watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        // Rounded up, so that a wait never turns into a spin. Woken early by a signal is no harm.
+        let timeout = time.map_or(PollTimeout::NONE, |time| {
+            let ms = time.as_millis() + u128::from(!time.subsec_nanos().is_multiple_of(1_000_000));
+            PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
+        });
+        nix::poll::poll(&mut fds, timeout).ok();
+    }
+}
+
+fn read_rights(inner: &Inner, connection: &Connection, known: &mut Rights) -> Result<()> {
+    let (lost, now) = live::rights_lost(connection, *known)?;
+    *known = now;
+    if lost {
+        inner.rights.fetch_add(1, Ordering::AcqRel);
+        inner.wake_all();
+    }
+    Ok(())
+}
+
+fn read_jobs(inner: &Inner, connection: &Connection) -> Result<()> {
+    let feeds: Vec<_> = lock(&inner.rooms).jobs.iter().map(|(job, feed)| (*job, Arc::clone(feed))).collect();
+    for (job, feed) in feeds {
+        inner.reads.fetch_add(1, Ordering::Relaxed);
+        if jobs::read(connection, job, &feed, inner.settings.ring_bytes)? {
+            feed.wake();
+        }
+    }
+    Ok(())
+}
+
+fn read_changes(inner: &Inner, connection: &Connection, unseen: &mut bool) -> Result<Option<Duration>> {
+    let Some(feed) = lock(&inner.rooms).changes.clone() else {
+        *unseen = false;
+        return Ok(None);
+    };
+    let now = Instant::now();
+    let early = feed.state().due().and_then(|due| due.checked_duration_since(now)).filter(|wait| !wait.is_zero());
+    if early.is_some() {
+        return Ok(early);
+    }
+    let changed = feed.state().look(connection, now)?;
+    if changed {
+        feed.wake();
+    }
+    // The last percentage before a silence is told too.
+    *unseen = feed.state().owes_percents();
+    Ok(unseen.then_some(changes::PAUSE))
+}
+
+impl Inner {
+    /// Lets go what nobody follows. How long until a console's time is over.
+    fn sweep(&self, now: Instant) -> Option<Duration> {
+        let mut rooms = lock(&self.rooms);
+        rooms.jobs.retain(|_, feed| !feed.is_alone());
+        if rooms.changes.as_ref().is_some_and(|feed| feed.is_alone()) {
+            rooms.changes = None;
+        }
+        let mut next = None;
+        rooms.consoles.retain(|_, (feed, thread)| {
+            let mut console = feed.state();
+            if !feed.is_alone() {
+                console.alone_since = None;
+                return true;
+            }
+            let since = *console.alone_since.get_or_insert(now);
+            let left = (since + self.settings.linger).saturating_duration_since(now);
+            if left.is_zero() {
+                console.end();
+                thread.unpark();
+                return false;
+            }
+            next = Some(next.map_or(left, |next: Duration| next.min(left)));
+            true
+        });
+        next
+    }
+}
