@@ -1,24 +1,27 @@
-//! The live feeds on a real database, with a scripted helper: what followers get, whatever happens between.
+//! The live feeds on a real database, with a scripted helper: what readers get, whatever happens between.
 
 mod support;
 
-use std::pin::Pin;
+use std::collections::VecDeque;
+use std::io::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body::Body;
 use http_body_util::BodyExt as _;
-use left4me::base::names::{JobId, ServerId, UserId};
+use http_body_util::combinators::UnsyncBoxBody;
+use left4me::base::names::{JobId, ServerId, ServerRef, UserId};
 use left4me::db::{Db, jobs, logs, queue, users};
 use left4me::domain::job::JobState;
 use left4me::domain::operation::Operation;
-use left4me::queue::enqueue;
+use left4me::queue::enqueue::{Targets, Wish, enqueue};
 use left4me::web::live::{Hub, Reader, Settings, Viewer};
 use left4me::wire::Stream;
 use serde_json::{Value, json};
 use support::house::House;
-use support::{PATIENCE, until};
+use support::{Guard, PATIENCE, until};
 use tokio::runtime::Runtime;
 
 /// A house, its hub, and a runtime for the streams.
@@ -35,7 +38,7 @@ impl Site {
 
     fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let house = House::with_servers(3);
-        let mut settings = Settings::new(house.database(), house.root.join("helper.sock"), 1000);
+        let mut settings = Settings::new(house.database(), house.root.join("helper.sock"), 100_000);
         settings.retry = Duration::from_millis(20);
         settings.linger = Duration::from_millis(20);
         change(&mut settings);
@@ -45,9 +48,10 @@ impl Site {
     }
 
     fn enqueue(&self, operation: Operation, servers: &[i64]) -> JobId {
-        let targets: Vec<ServerId> = servers.iter().copied().map(ServerId).collect();
-        let wish = enqueue::Wish { operation, targets: &targets, ..wish() };
-        enqueue::enqueue(&mut self.house.db(), &wish, 1).unwrap().job
+        let named: Vec<_> = servers.iter().map(|id| ServerRef::Id(ServerId(*id))).collect();
+        let targets = if named.is_empty() { Targets::None } else { Targets::Named(named) };
+        let wish = Wish { operation, targets, unique: false, requested_by: "test" };
+        enqueue(&mut self.house.db(), &wish, 1).unwrap().job_id
     }
 
     /// A job that runs.
@@ -62,7 +66,628 @@ impl Site {
         self.hear(self.hub.job(job, after, reader()))
     }
 
-    fn hear(&self, body: impl Body<Data = bytes::Bytes, Error = std::convert::Infallible> + Send + 'static) -> Heard {
-        Heard { body: Box::pin(body), text: String::new(), runtime: self.runtime.handle().clone() }
+    fn changes(&self, viewer: Viewer, id: Option<&str>) -> Heard {
+        self.hear(self.hub.changes(viewer, id, reader()))
     }
+
+    fn console(&self, id: Option<&str>) -> Heard {
+        self.hear(self.hub.console(ServerId(1), id, reader()).unwrap())
+    }
+
+    fn hear(&self, body: impl Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static) -> Heard {
+        let runtime = self.runtime.handle().clone();
+        Heard { body: body.boxed_unsync(), events: VecDeque::new(), comments: 0, runtime, last: None }
+    }
+}
+
+/// One who may always read.
+fn reader() -> Reader {
+    Reader { check: Box::new(|| Box::pin(std::future::ready(true))), guard: Box::new(()) }
+}
+
+/// A job that a test carries out.
+struct Job {
+    id: JobId,
+    db: Db,
+    seq: i64,
+}
+
+impl Job {
+    /// Prints lines `line 1`, `line 2`, … in one commit.
+    fn print(&mut self, count: i64) {
+        let (id, from) = (self.id, self.seq);
+        let insert = |tx: &rusqlite::Transaction<'_>| {
+            (from + 1..=from + count)
+                .try_for_each(|seq| logs::insert(tx, id, seq, 5, Stream::Stdout, None, &format!("line {seq}")))
+        };
+        self.db.write(insert).unwrap();
+        self.seq += count;
+    }
+
+    fn finish(&mut self) {
+        let end = jobs::Finish { state: JobState::Succeeded, exit_code: 0, error: None };
+        assert!(self.db.write(|tx| jobs::finish(tx, self.id, "test", &end, 9)).unwrap());
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Event {
+    id: Option<String>,
+    name: String,
+    data: Value,
+}
+
+impl Event {
+    fn seq(&self) -> Option<i64> {
+        self.id.as_ref().map(|id| id.parse().unwrap())
+    }
+
+    fn line(&self) -> &str {
+        self.data["line"].as_str().unwrap_or_default()
+    }
+}
+
+/// A stream, as its reader gets it.
+struct Heard {
+    body: UnsyncBoxBody<Bytes, std::convert::Infallible>,
+    events: VecDeque<Event>,
+    comments: usize,
+    runtime: tokio::runtime::Handle,
+    /// As a browser keeps it.
+    last: Option<String>,
+}
+
+impl Heard {
+    /// The next event; none at the end.
+    fn next(&mut self) -> Option<Event> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.events.is_empty() {
+            let Self { runtime, body, .. } = self;
+            let frame = runtime.block_on(async { tokio::time::timeout_at(deadline, body.frame()).await });
+            let bytes = frame.expect("an event in time")?.unwrap().into_data().unwrap();
+            self.take(std::str::from_utf8(&bytes).unwrap());
+        }
+        let event = self.events.pop_front();
+        self.last = event.as_ref().and_then(|event| event.id.clone()).or(self.last.take());
+        event
+    }
+
+    fn take(&mut self, text: &str) {
+        assert!(text.ends_with("\n\n"), "{text:?}");
+        for block in text.split_terminator("\n\n") {
+            if block == ":" {
+                self.comments += 1;
+                continue;
+            }
+            let lines: Vec<_> = block.lines().map(|line| line.split_once(": ").unwrap()).collect();
+            let field = |name| lines.iter().find(|(field, _)| *field == name).map(|(_, value)| (*value).to_owned());
+            let event = Event {
+                id: field("id"),
+                name: field("event").unwrap(),
+                data: serde_json::from_str(&field("data").unwrap()).unwrap(),
+            };
+            assert_eq!(lines.len(), 2 + usize::from(event.id.is_some()), "{block}");
+            self.events.push_back(event);
+        }
+    }
+
+    /// The next `count` lines' texts; other events are passed over.
+    fn lines(&mut self, count: usize) -> Vec<String> {
+        let events = std::iter::from_fn(|| self.next()).filter(|event| event.id.is_some());
+        events.take(count).map(|event| event.line().to_owned()).collect()
+    }
+
+    /// The seqs of the next `count` lines.
+    fn seqs(&mut self, count: usize) -> Vec<i64> {
+        std::iter::from_fn(|| self.next()).filter_map(|event| event.seq()).take(count).collect()
+    }
+
+    /// Everything up to the end.
+    fn rest(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.next()).collect()
+    }
+
+    /// Waits a moment for what shall not come.
+    fn is_quiet(&mut self) -> bool {
+        let Self { runtime, body, .. } = self;
+        let frame = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(100), body.frame()).await });
+        self.events.is_empty() && frame.is_err()
+    }
+}
+
+fn event(id: Option<i64>, name: &str, data: Value) -> Event {
+    Event { id: id.map(|id| id.to_string()), name: name.to_owned(), data }
+}
+
+// ---- job logs -------------------------------------------------------------------------------------
+
+#[test]
+fn a_log_is_replayed_then_live_and_ends_after_the_last_line() {
+    let site = Site::new();
+    let mut job = site.running();
+    job.print(2);
+    let mut heard = site.follow(job.id, None);
+    let line =
+        |seq| event(Some(seq), "stdout", json!({"seq": seq, "at": 5, "task": null, "line": format!("line {seq}")}));
+    assert_eq!(heard.next(), Some(event(None, "state", json!({"state": "running"}))));
+    assert_eq!([heard.next(), heard.next()], [Some(line(1)), Some(line(2))]);
+    job.print(1);
+    assert_eq!(heard.next(), Some(line(3)));
+    job.print(1);
+    job.finish();
+    let end = event(None, "end", json!({"state": "succeeded", "exit_code": 0}));
+    assert_eq!(heard.rest(), [line(4), end.clone()]);
+    for after in [4, 999] {
+        assert_eq!(site.follow(job.id, Some(after)).rest(), std::slice::from_ref(&end));
+    }
+    assert_eq!(site.follow(job.id, Some(2)).rest(), [line(3), line(4), end]);
+    assert_eq!(site.follow(JobId(999), None).rest(), []);
+}
+
+#[test]
+fn each_state_is_told_once_and_before_the_end() {
+    let site = Site::new();
+    let id = site.enqueue(Operation::Start, &[1]);
+    let mut heard = site.follow(id, None);
+    let mut db = site.house.db();
+    assert_eq!(heard.next().unwrap().data["state"], "queued");
+    db.write(|tx| jobs::claim(tx, id, "test", 2)).unwrap();
+    assert_eq!(heard.next().unwrap().data["state"], "running");
+    db.write(|tx| jobs::set_cancelling(tx, id, 3)).unwrap();
+    assert_eq!(heard.next().unwrap(), event(None, "state", json!({"state": "cancelling"})));
+    db.write(|tx| {
+        logs::append(tx, id, 4, Stream::Stderr, "cancelled by me")?;
+        jobs::cancel(tx, id, JobState::Cancelling, "cancelled", 4)
+    })
+    .unwrap();
+    let rest = heard.rest();
+    assert_eq!((rest[0].name.as_str(), rest[0].line(), rest[0].seq()), ("stderr", "cancelled by me", Some(1)));
+    assert_eq!(rest[1..], [event(None, "end", json!({"state": "cancelled", "exit_code": 1}))]);
+}
+
+#[test]
+fn a_reader_that_comes_back_at_any_point_misses_nothing_and_gets_nothing_twice() {
+    // Rings so short that they overflow all the time, and one that never does.
+    for ring_bytes in [1, 3000, 1 << 20] {
+        let site = Site::with(|settings| settings.ring_bytes = ring_bytes);
+        let mut job = site.running();
+        let id = job.id;
+        let writer = std::thread::spawn(move || {
+            for i in 0..300 {
+                job.print(i * 7919 % 11 + 1);
+                if i % 50 == 0 {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+            job.finish();
+            job.seq
+        });
+        let readers: Vec<_> = (1..5_u64)
+            .map(|seed| {
+                let mut random = seed;
+                let (mut seen, mut ended) = (Vec::new(), false);
+                while !ended {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let mut heard = site.follow(id, seen.last().copied());
+                    for _ in 0..(random >> 33) % 150 {
+                        let event = heard.next().expect("no end before the end");
+                        seen.extend(event.seq());
+                        if event.name == "end" {
+                            ended = true;
+                            break;
+                        }
+                    }
+                }
+                seen
+            })
+            .collect();
+        let all: Vec<i64> = (1..=writer.join().unwrap()).collect();
+        readers.into_iter().for_each(|seen| assert_eq!(seen, all));
+    }
+}
+
+#[test]
+fn a_slow_reader_gets_every_line_though_the_ring_has_long_forgotten_them() {
+    let site = Site::with(|settings| settings.ring_bytes = 1000);
+    let mut job = site.running();
+    job.print(1);
+    let (mut slow, mut quick) = (site.follow(job.id, None), site.follow(job.id, None));
+    assert_eq!((slow.seqs(1), quick.seqs(1)), (vec![1], vec![1]));
+    for from in 0..30 {
+        job.print(100);
+        assert_eq!(quick.seqs(100), (from * 100 + 2..from * 100 + 102).collect::<Vec<_>>());
+    }
+    let before = site.hub.counts().pages;
+    assert_eq!(slow.seqs(3000), (2..=3001).collect::<Vec<_>>());
+    assert!(site.hub.counts().pages > before);
+}
+
+#[test]
+fn a_replay_that_is_too_long_says_what_it_leaves_out_and_resuming_is_not_moved_by_it() {
+    let site = Site::with(|settings| settings.replay_limit = 10);
+    let mut job = site.running();
+    job.print(50);
+    let mut heard = site.follow(job.id, None);
+    let first = heard.next().unwrap();
+    assert_eq!((first.id.clone(), first.name.as_str()), (None, "stderr"));
+    assert_eq!((&first.data["dropped"], &first.data["seq"]), (&json!(40), &json!(40)));
+    assert!(first.line().contains("40 earlier lines"));
+    assert_eq!(heard.seqs(10), (41..=50).collect::<Vec<_>>());
+    assert_eq!(site.follow(job.id, Some(40)).seqs(10), (41..=50).collect::<Vec<_>>());
+    assert_eq!(site.follow(job.id, Some(30)).next().unwrap().data["dropped"], 10);
+    // What comes while it reads is no replay.
+    job.print(30);
+    assert_eq!(heard.seqs(30), (51..=80).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_hostile_line_is_one_event_with_text_in_it() {
+    let site = Site::new();
+    let mut job = site.running();
+    let wide = "界".repeat(4096);
+    let hostile =
+        ["<b>\u{1b}[31mx\u{1b}[0m</b>", "a\r\n\r\nevent: end\ndata: {}\n\n", "data: event: id: 9", &wide, "\0\u{2028}"];
+    job.db.write(|tx| hostile.iter().try_for_each(|line| logs::append(tx, job.id, 1, Stream::Stdout, line))).unwrap();
+    job.finish();
+    let mut heard = site.follow(job.id, None);
+    let lines = heard.lines(5);
+    assert_eq!(lines[0], "<b>x</b>");
+    assert_eq!(lines[1], "a␍␊␍␊event: end␊data: {}␊␊");
+    assert_eq!(lines[2..4], [hostile[2], &wide]);
+    assert_eq!(lines[4], "␀\u{2028}");
+    assert_eq!(heard.next().unwrap().name, "end");
+}
+
+#[test]
+fn all_followers_of_a_job_cost_one_read_of_the_database_for_each_commit() {
+    let site = Site::new();
+    let mut job = site.running();
+    let mut all: Vec<_> = (0..100).map(|_| site.follow(job.id, None)).collect();
+    all.iter_mut().for_each(|heard| assert_eq!(heard.next().unwrap().name, "state"));
+    let before = site.hub.counts();
+    assert_eq!(before.streams, 100);
+    for seq in 1..=20 {
+        job.print(1);
+        all.iter_mut().for_each(|heard| assert_eq!(heard.seqs(1), [seq]));
+    }
+    let after = site.hub.counts();
+    assert!((1..=20).contains(&(after.reads - before.reads)), "{before:?} {after:?}");
+    assert_eq!(after.pages, before.pages);
+    drop(all);
+    until("no stream is left", || (site.hub.counts().streams == 0).then_some(()));
+}
+
+// ---- who may read ---------------------------------------------------------------------------------
+
+/// A reader that may read while the flag says so, and how often that was asked.
+fn checked(may: &Arc<AtomicBool>) -> (Reader, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (may, counted) = (Arc::clone(may), Arc::clone(&asked));
+    let check = move || -> left4me::web::live::Answer {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let may = Arc::clone(&may);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            may.load(Ordering::SeqCst)
+        })
+    };
+    (Reader { check: Box::new(check), guard: Box::new(()) }, asked)
+}
+
+#[test]
+fn a_heartbeat_is_a_comment_and_asks_again_whether_the_reader_may_read() {
+    let site = Site::with(|settings| settings.heartbeat = Duration::from_millis(20));
+    let mut job = site.running();
+    let may = Arc::new(AtomicBool::new(true));
+    let (reader, asked) = checked(&may);
+    let mut heard = site.hear(site.hub.job(job.id, None, reader));
+    assert_eq!(heard.next().unwrap().name, "state");
+    until("three heartbeats", || (!heard.is_quiet() && asked.load(Ordering::SeqCst) >= 3).then_some(()));
+    job.print(1);
+    assert_eq!(heard.seqs(1), [1]);
+    may.store(false, Ordering::SeqCst);
+    assert_eq!(heard.next(), None);
+    assert!(heard.body.is_end_stream());
+}
+
+#[test]
+fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
+    let site = Site::with(|settings| settings.heartbeat = Duration::from_secs(3600));
+    let mut job = site.running();
+    let mut db = site.house.db();
+    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, randomblob(32), 1, 1, 9)";
+    db.write(|tx| Ok(tx.execute(sql, [])?)).unwrap();
+    let (may, others) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+    let (reader, asked) = checked(&may);
+    let mut heard = site.hear(site.hub.job(job.id, None, reader));
+    let mut changes = site.hear(site.hub.changes(Viewer::Admin, None, checked(&may).0));
+    let mut other = site.hear(site.hub.job(job.id, None, checked(&others).0));
+    assert_eq!((heard.next().unwrap().name, other.next().unwrap().name), ("state".into(), "state".into()));
+    job.print(1);
+    assert_eq!(heard.seqs(1), [1]);
+    db.write(|tx| Ok(tx.execute("UPDATE sessions SET last_seen_at = 7", [])?)).unwrap();
+    db.write(|tx| Ok(tx.execute(sql, [])?)).unwrap();
+    job.print(1);
+    assert_eq!(heard.seqs(1), [2]);
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "neither a line nor a sign-in takes a right");
+    may.store(false, Ordering::SeqCst);
+    db.write(|tx| users::set_password(tx, 8, "test", &"alice".parse()?, "new")).unwrap();
+    assert_eq!(heard.next(), None);
+    assert_eq!(changes.next(), None);
+    job.print(1);
+    assert_eq!(other.seqs(3), [1, 2, 3]);
+}
+
+#[test]
+fn a_guard_goes_with_its_stream_and_a_shutdown_ends_them_all() {
+    let site = Site::new();
+    let _helper = journal(&site, 3);
+    let job = site.running();
+    let guard = Arc::new(());
+    let guarded = || Reader { guard: Box::new(Arc::clone(&guard)), ..reader() };
+    let one = site.hear(site.hub.job(job.id, None, guarded()));
+    assert_eq!(Arc::strong_count(&guard), 2);
+    drop(one);
+    assert_eq!(Arc::strong_count(&guard), 1);
+    let mut all = [site.follow(job.id, None), site.changes(Viewer::Admin, None), site.console(None)];
+    assert_eq!(all[0].next().unwrap().name, "state");
+    assert_eq!(all[2].lines(3).len(), 3);
+    site.hub.shutdown();
+    all.iter_mut().for_each(|heard| assert_eq!(heard.next(), None));
+    assert_eq!(site.follow(job.id, None).next(), None);
+    assert_eq!(site.console(None).next(), None);
+}
+
+// ---- changes --------------------------------------------------------------------------------------
+
+#[test]
+fn a_change_is_told_to_those_who_may_see_it() {
+    let site = Site::new();
+    let mut db = site.house.db();
+    db.write(|tx| users::create(tx, 1, "test", &"ben".parse()?, users::Role::User, "-")).unwrap();
+    db.write(|tx| Ok(tx.execute("UPDATE servers SET user_id = 2 WHERE id = 3", [])?)).unwrap();
+    let viewers = [Viewer::Admin, Viewer::User(UserId(1)), Viewer::User(UserId(2))];
+    let mut heard = viewers.map(|viewer| site.changes(viewer, Some("x")));
+    for heard in &mut heard {
+        let first = heard.next().unwrap();
+        assert_eq!((first.name.as_str(), &first.data["all"]), ("changed", &json!(true)));
+    }
+    let mut told = || heard.each_mut().map(|heard| heard.next().unwrap().data);
+    let job = site.enqueue(Operation::Start, &[1]);
+    // It shall run now: the server has changed too.
+    let mine = json!({"servers": [1], "jobs": [job], "queue": true});
+    let none = json!({"servers": [], "jobs": [], "queue": true});
+    assert_eq!(told(), [mine.clone(), mine, none.clone()]);
+    db.write(|tx| queue::set_paused(tx, 5, "test", None)).unwrap();
+    assert_eq!(told(), [none.clone(), none.clone(), none]);
+    // Of a job for the servers of two, each user knows nothing; all that changes within a moment is one event.
+    let job = site.enqueue(Operation::Stop, &[2, 3]);
+    db.write(|tx| Ok(tx.execute("UPDATE servers SET version = version + 1 WHERE id IN (2, 3)", [])?)).unwrap();
+    let mut seen = [(vec![], vec![]), (vec![], vec![]), (vec![], vec![])];
+    while seen[0].0.len() < 2 || seen[0].1.is_empty() || seen[1].0.is_empty() || seen[2].0.is_empty() {
+        for (seen, data) in seen.iter_mut().zip(told()) {
+            let ids =
+                |name: &str| data[name].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect::<Vec<_>>();
+            seen.0.extend(ids("servers"));
+            seen.1.extend(ids("jobs"));
+        }
+        if seen[0].0.len() < 2 {
+            db.write(|tx| queue::set_resumed(tx, 5, "test")).unwrap();
+        }
+    }
+    assert_eq!(seen, [(vec![2, 3], vec![job.0]), (vec![2], vec![]), (vec![3], vec![])]);
+}
+
+#[test]
+fn a_reader_of_changes_that_comes_back_gets_what_it_missed_or_is_told_to_fetch_all() {
+    let site = Site::new();
+    let mut admin = site.changes(Viewer::Admin, None);
+    let mut other = site.changes(Viewer::Admin, Some("other-1"));
+    assert_eq!(other.next().unwrap().data["all"], true);
+    let first = site.enqueue(Operation::Start, &[1]);
+    assert_eq!(admin.next().unwrap().data["jobs"], json!([first]));
+    let id = admin.last.clone();
+    drop(admin);
+    let second = site.enqueue(Operation::Start, &[2]);
+    while other.next().unwrap().data["jobs"] != json!([second]) {}
+    let mut back = site.changes(Viewer::Admin, id.as_deref());
+    assert_eq!(back.next().unwrap().data, json!({"servers": [2], "jobs": [second], "queue": true}));
+    // Once nobody watched, nobody knows what was missed.
+    drop((back, other));
+    until("the feed is let go", || {
+        let event = site.changes(Viewer::Admin, id.as_deref()).next()?;
+        (event.data["all"] == true).then_some(())
+    });
+}
+
+#[test]
+fn an_installs_percentage_is_a_change_of_its_job_and_other_lines_are_none() {
+    let site = Site::new();
+    let id = site.enqueue(Operation::Install, &[]);
+    let mut db = site.house.db();
+    db.write(|tx| jobs::claim(tx, id, "test", 2)).unwrap();
+    let mut heard = site.changes(Viewer::Admin, Some("now"));
+    assert_eq!(heard.next().unwrap().data["all"], true);
+    for percent in [10, 11] {
+        let line = format!(" Update state (0x61) downloading, progress: {percent}.20 (1 / 10)");
+        db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, &line)).unwrap();
+        assert_eq!(heard.next().unwrap().data, json!({"servers": [], "jobs": [id], "queue": false}));
+    }
+    db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, "something else")).unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(heard.is_quiet());
+}
+
+#[test]
+fn with_a_hundred_thousand_queued_jobs_only_what_is_new_is_told() {
+    let site = Site::new();
+    let mut db = site.house.db();
+    let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
+                INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', 'x', 1, 1 FROM n";
+    db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
+    let mut heard = site.changes(Viewer::Admin, Some("now"));
+    assert_eq!(heard.next().unwrap().data["all"], true);
+    let job = site.enqueue(Operation::Start, &[1]);
+    assert_eq!(heard.next().unwrap().data["jobs"], json!([job]));
+    // More at once than anybody wants to be told one by one.
+    let many = "INSERT INTO events (at, kind, actor, job_id) SELECT 1, 'job.queued', 'x', id FROM jobs LIMIT 2000";
+    db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
+    assert_eq!(heard.next().unwrap().data, json!({"all": true, "servers": [], "jobs": [], "queue": true}));
+}
+
+// ---- consoles -------------------------------------------------------------------------------------
+
+/// A helper whose journal is the file `journal`, a line an entry; it breaks down while there is a file `down`.
+const JOURNAL: &str = r#"
+read -r request <&3
+echo "$request" >> "$LEFT4ME_ROOT/requests"
+[[ ! -e $LEFT4ME_ROOT/down ]] || exit 0
+exec 4< "$LEFT4ME_ROOT/journal"
+n=1 skip=0 lines=1000000
+[[ ! $request =~ \"lines\":([0-9]+) ]] || lines=${BASH_REMATCH[1]}
+if [[ $request =~ \"after\":\"s=0+\;i=([0-9a-f]+)\; ]]; then
+    skip=$((16#${BASH_REMATCH[1]}))
+else
+    mapfile -t all < "$LEFT4ME_ROOT/journal"
+    ((skip = ${#all[@]} > lines ? ${#all[@]} - lines : 0)) || true
+fi
+echo '{"started":{"unit":"","pid":1}}' >&3
+sent=0
+while :; do
+    if IFS= read -r text <&4; then
+        if ((n > skip)); then
+            [[ $request == *'"follow":true'* ]] || ((sent++ < lines)) || break
+            printf '{"stdout":"{\\"cursor\\":\\"s=%032x;i=%x;b=%032x;m=1;t=1;x=1\\",\\"at\\":5,\\"from\\":\\"srcds\\",\\"line\\":\\"%s\\"}"}\n' 0 $n 0 "$text" >&3 || exit 0
+        fi
+        ((n++))
+    elif [[ $request == *'"follow":true'* ]]; then
+        read -r -t 0.02 -u 3 _
+        (($? > 128)) || exit 0
+        [[ ! -e $LEFT4ME_ROOT/down ]] || exit 0
+    else
+        break
+    fi
+done
+echo '{"exit":0,"ended_by":"exit","tree":"empty"}' >&3
+"#;
+
+/// Serves a journal of `count` lines.
+fn journal(site: &Site, count: usize) -> Guard {
+    site.house.root.write("journal", "");
+    write(site, 1..=count);
+    site.house.helper(JOURNAL)
+}
+
+fn write(site: &Site, numbers: std::ops::RangeInclusive<usize>) {
+    let mut file = std::fs::OpenOptions::new().append(true).open(site.house.root.join("journal")).unwrap();
+    file.write_all(texts(numbers).iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes()).unwrap();
+}
+
+fn texts(numbers: std::ops::RangeInclusive<usize>) -> Vec<String> {
+    numbers.map(|number| format!("entry {number}")).collect()
+}
+
+fn requests(site: &Site) -> Vec<String> {
+    let text = std::fs::read_to_string(site.house.root.join("requests")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_console_begins_with_the_last_lines_and_one_follow_serves_all() {
+    let site = Site::new();
+    let helper = journal(&site, 300);
+    let mut first = site.console(None);
+    let event = first.next().unwrap();
+    assert_eq!((event.name.as_str(), &event.data), ("stdout", &json!({"at": 5, "from": "srcds", "line": "entry 101"})));
+    assert_eq!(first.lines(199), texts(102..=300));
+    write(&site, 301..=302);
+    assert_eq!(first.lines(2), texts(301..=302));
+    let mut second = site.console(None);
+    assert_eq!(second.lines(200), texts(103..=302));
+    write(&site, 303..=303);
+    assert_eq!((first.lines(1), second.lines(1)), (texts(303..=303), texts(303..=303)));
+    assert_eq!(helper.started(), 1);
+    drop((first, second));
+    until("the follow ends with its last reader", || (helper.running() == 0).then_some(()));
+}
+
+#[test]
+fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
+    let site = Site::new();
+    let _helper = journal(&site, 10);
+    let mut heard = site.console(None);
+    assert_eq!(heard.lines(5), texts(1..=5));
+    let id = heard.last.clone();
+    // From the ring, while another one reads.
+    assert_eq!(site.console(id.as_deref()).lines(5), texts(6..=10));
+    drop(heard);
+    // Far more than a ring holds, while nobody follows, for a hub that knows nothing.
+    write(&site, 11..=2500);
+    let settings = Settings::new(site.house.database(), site.house.root.join("helper.sock"), 10);
+    let hub = Hub::start(settings).unwrap();
+    let mut heard = site.hear(hub.console(ServerId(1), id.as_deref(), reader()).unwrap());
+    assert_eq!(heard.lines(2495), texts(6..=2500));
+    write(&site, 2501..=2510);
+    assert_eq!(heard.lines(10), texts(2501..=2510));
+    // The newest one of all: nothing comes before something new does.
+    let mut same = site.hear(hub.console(ServerId(1), heard.last.as_deref(), reader()).unwrap());
+    assert!(same.is_quiet());
+    write(&site, 2511..=2511);
+    assert_eq!((same.lines(1), heard.lines(1)), (texts(2511..=2511), texts(2511..=2511)));
+}
+
+#[test]
+fn a_reader_with_the_newest_line_of_a_new_follow_gets_only_what_is_new() {
+    let site = Site::new();
+    let _helper = journal(&site, 20);
+    let mut heard = site.console(Some(&format!("s={:032x};i=14;b={:032x};m=1;t=1;x=1", 0, 0)));
+    assert!(heard.is_quiet());
+    write(&site, 21..=22);
+    assert_eq!(heard.lines(2), texts(21..=22));
+    assert_eq!(site.console(Some("no cursor\n")).lines(22), texts(1..=22));
+}
+
+#[test]
+fn a_console_that_breaks_says_so_and_goes_on_without_gap_or_repetition() {
+    let site = Site::new();
+    let _helper = journal(&site, 3);
+    let mut heard = site.console(None);
+    assert_eq!(heard.lines(3), texts(1..=3));
+    site.house.root.write("down", "");
+    let broken = heard.next().unwrap();
+    assert_eq!((broken.id.clone(), broken.name.as_str(), &broken.data["from"]), (None, "stderr", &json!("left4me")));
+    assert!(broken.line().contains("interrupted"), "{broken:?}");
+    assert!(site.console(None).next().unwrap().line().contains("interrupted"), "one who comes now hears of it too");
+    let tries = requests(&site).len();
+    until("it is tried again", || (requests(&site).len() > tries + 1).then_some(()));
+    write(&site, 4..=1500);
+    std::fs::remove_file(site.house.root.join("down")).unwrap();
+    assert_eq!(heard.next().unwrap().line(), "The console goes on.");
+    assert_eq!(heard.lines(1497), texts(4..=1500));
+    assert!(requests(&site).last().unwrap().contains("\"after\""));
+}
+
+#[test]
+fn a_console_without_a_helper_says_what_to_look_at() {
+    let site = Site::new();
+    let mut heard = site.console(None);
+    let words = heard.next().unwrap();
+    assert!(words.line().contains("left4me-helper.socket"), "{words:?}");
+    let _helper = journal(&site, 2);
+    assert_eq!(heard.next().unwrap().line(), "The console goes on.");
+    assert_eq!(heard.lines(2), texts(1..=2));
+}
+
+#[test]
+fn a_slow_reader_of_a_console_is_brought_up_with_pages() {
+    let site = Site::new();
+    let _helper = journal(&site, 1);
+    let (mut slow, mut quick) = (site.console(None), site.console(None));
+    assert_eq!((slow.lines(1), quick.lines(1)), (texts(1..=1), texts(1..=1)));
+    for from in (2..4000).step_by(500) {
+        write(&site, from..=from + 499);
+        assert_eq!(quick.lines(500), texts(from..=from + 499));
+    }
+    assert_eq!(slow.lines(4000), texts(2..=4001));
+    assert!(requests(&site).iter().any(|request| request.contains("\"follow\":false")));
 }

@@ -249,7 +249,7 @@ impl ConsoleSource {
     }
 
     /// What the ring has for it. None when a page was asked for.
-    fn from_ring(&mut self) -> Option<Poll<Option<Bytes>>> {
+    fn in_ring(&mut self) -> Option<Poll<Option<Bytes>>> {
         let console = self.feed.state();
         let words = console.word.as_ref().map_or(0, |(count, _)| *count);
         if let Some((count, word)) = console.word.as_ref().filter(|(count, _)| *count != self.told) {
@@ -311,7 +311,7 @@ impl Source for ConsoleSource {
                     return Poll::Ready(Some(piece.into_bytes()));
                 }
             }
-            if let Some(next) = self.from_ring() {
+            if let Some(next) = self.in_ring() {
                 return next;
             }
         }

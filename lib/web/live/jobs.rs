@@ -14,15 +14,15 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::feed::{Feed, Follower};
-use super::ring::{Next, Piece, Ring};
+use super::ring::{Next, PIECE, Piece, Ring};
 use super::stream::{Reader, Source, Stream};
 use super::{Inner, sse};
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Exit, Result, clock};
-use crate::db::{Db, jobs, live, logs};
+use crate::db::{jobs, live, logs};
 use crate::domain::job::JobState;
 
-/// Rows that are read at a time.
+/// Rows that are read at a time, when they are short.
 const ROWS: u32 = 256;
 
 /// What is known of a job.
@@ -45,9 +45,14 @@ struct Line<'a> {
     line: &'a str,
 }
 
-fn push(piece: &mut Piece, line: &logs::Line) {
-    let data = Line { seq: line.seq, at: line.at, task: line.task_id, line: &sse::text(&line.line) };
-    piece.push(line.seq, &line.seq, line.stream.as_str(), &data);
+/// What follows the line `after`, about as long as one piece.
+fn page(connection: &Connection, job: JobId, after: i64) -> Result<Piece> {
+    let mut piece = Piece::default();
+    for line in logs::page(connection, job, after, ROWS, PIECE)? {
+        let data = Line { seq: line.seq, at: line.at, task: line.task_id, line: &sse::text(&line.line) };
+        piece.push(line.seq, &line.seq, line.stream.as_str(), &data);
+    }
+    Ok(piece)
 }
 
 /// Reads what is new of a job, once for all who follow it. Whether there was anything.
@@ -69,28 +74,21 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
         }
         state => state?,
     };
-    let mut position = match head {
-        Some(head) => head,
-        None => logs::last_seq(connection, job)?,
-    };
-    let mut news = head.is_none();
-    loop {
-        let lines = logs::after(connection, job, position, ROWS)?;
-        let Some(last) = lines.last() else { break };
-        position = last.seq;
-        news = true;
-        let mut rows = lines.iter().peekable();
-        while rows.peek().is_some() {
-            let mut piece = Piece::default();
-            while let (false, Some(line)) = (piece.is_full(), rows.next()) {
-                push(&mut piece, line);
-            }
-            let mut log = feed.state();
-            log.ring.get_or_insert_with(|| Ring::new(position, ring_bytes, usize::MAX)).push(piece);
+    let (mut position, mut news) = match head {
+        Some(head) => (head, false),
+        None => {
+            let last = logs::last_seq(connection, job)?;
+            feed.state().ring = Some(Ring::new(last, ring_bytes, usize::MAX));
+            (last, true)
         }
+    };
+    loop {
+        let mut piece = page(connection, job, position)?;
+        let Some(last) = piece.last() else { break };
+        (position, news) = (last, true);
+        feed.state().ring.iter_mut().for_each(|ring| ring.push(std::mem::take(&mut piece)));
     }
     let mut log = feed.state();
-    log.ring.get_or_insert_with(|| Ring::new(position, ring_bytes, usize::MAX));
     if log.state.as_ref().is_none_or(|(known, _)| *known != state) {
         news = true;
         let word = json!({"state": state.as_str(), "exit_code": exit_code});
@@ -143,9 +141,11 @@ impl JobSource {
     }
 
     /// What the ring has, or what is to be done.
-    fn from_ring(&mut self) -> Poll<Option<Bytes>> {
+    fn in_ring(&mut self) -> Poll<Option<Bytes>> {
         let log = self.feed.state();
-        let Some(ring) = &log.ring else { return Poll::Pending };
+        let Some(ring) = &log.ring else {
+            return if log.end.is_some() { Poll::Ready(None) } else { Poll::Pending };
+        };
         if let Some((state, event)) =
             log.state.as_ref().filter(|(state, _)| Some(*state) != self.told && log.end.is_none())
         {
@@ -160,7 +160,7 @@ impl JobSource {
             (Next::Behind, _) => {
                 let (job, at, base) = (self.job, self.at, ring.base());
                 self.inner.pages.fetch_add(1, Ordering::Relaxed);
-                self.step = Step::Paging(self.inner.ask(move |db| page(db, job, at)), base);
+                self.step = Step::Paging(self.inner.ask(move |db| page(db.connection(), job, at)), base);
                 Poll::Pending
             }
             (Next::Nothing, None) => Poll::Pending,
@@ -200,7 +200,7 @@ impl Source for JobSource {
                     }
                 }
                 Step::Live => {
-                    let next = self.from_ring();
+                    let next = self.in_ring();
                     if !matches!(self.step, Step::Paging(..)) {
                         return next;
                     }
@@ -209,18 +209,6 @@ impl Source for JobSource {
             }
         }
     }
-}
-
-/// A page of rows after `at`, as long as one piece.
-fn page(db: &mut Db, job: JobId, at: i64) -> Result<Piece> {
-    let mut piece = Piece::default();
-    for line in logs::after(db.connection(), job, at, ROWS)? {
-        push(&mut piece, &line);
-        if piece.is_full() {
-            break;
-        }
-    }
-    Ok(piece)
 }
 
 /// Says what a replay leaves out, in the place of the last line of it. Without an id, so that nothing is taken for read.

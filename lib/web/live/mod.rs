@@ -27,6 +27,7 @@ mod sse;
 mod stream;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -200,14 +201,14 @@ impl Hub {
         let inner = self.inner();
         let feed = {
             let mut rooms = lock(&inner.rooms);
-            if !rooms.consoles.contains_key(&server) {
-                let feed = Arc::new(Feed::new(Console::new()));
-                let (shared, followed) = (Arc::clone(inner), Arc::clone(&feed));
-                let thread = spawn(&format!("console-{server}"), move || console::follow(&shared, server, &followed))?;
-                rooms.consoles.insert(server, (feed, thread));
-            }
-            let Some((feed, _)) = rooms.consoles.get(&server) else {
-                return Err(Error::failed(format!("server {server} has no console")));
+            let (feed, _) = match rooms.consoles.entry(server) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let feed = Arc::new(Feed::new(Console::new()));
+                    let (shared, own) = (Arc::clone(inner), Arc::clone(&feed));
+                    let thread = spawn(&format!("console-{server}"), move || console::follow(&shared, server, &own))?;
+                    entry.insert((feed, thread))
+                }
             };
             Follower::new(inner, feed)
         };
