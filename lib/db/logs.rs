@@ -79,6 +79,24 @@ pub fn after(connection: &Connection, job: JobId, after: i64, limit: u32) -> Res
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// The same, and no more once they have `bytes` of text.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn page(connection: &Connection, job: JobId, after: i64, limit: u32, bytes: usize) -> Result<Vec<Line>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    let mut rows = statement.query(params![job.0, after, limit])?;
+    let (mut lines, mut taken) = (Vec::new(), 0);
+    while let (true, Some(row)) = (taken < bytes, rows.next()?) {
+        let line = from_row(row)?;
+        taken += line.line.len();
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
 /// The last lines before `before`, in order, at most `limit`; with `i64::MAX` those of the log's end.
 ///
 /// # Errors
@@ -192,6 +210,14 @@ mod tests {
         assert_eq!(seqs(&before(&db, JobId(1), i64::MAX, 2).unwrap()), [3, 4]);
         assert_eq!(seqs(&before(&db, JobId(1), 3, 5).unwrap()), [1, 2]);
         assert_eq!(seqs(&before(&db, JobId(1), 1, 5).unwrap()), [0_i64; 0]);
+    }
+
+    #[test]
+    fn a_page_has_at_least_a_line_and_ends_with_the_one_that_fills_it() {
+        let db = log(&["aaaa", "b", "cccc", "d"]);
+        let page = |from, limit, bytes| seqs(&page(&db, JobId(1), from, limit, bytes).unwrap());
+        assert_eq!([page(0, 9, 1), page(0, 9, 5), page(1, 9, 4)], [vec![1], vec![1, 2], vec![2, 3]]);
+        assert_eq!([page(0, 3, 99), page(4, 9, 99)], [vec![1, 2, 3], vec![]]);
     }
 
     #[test]

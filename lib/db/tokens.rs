@@ -97,6 +97,18 @@ pub fn authenticate(connection: &Connection, text: &str) -> Result<Option<Token>
         .optional()?)
 }
 
+/// Whether a token is still good.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn is_good(connection: &Connection, id: TokenId) -> Result<bool> {
+    let mut statement = connection.prepare_cached(
+        "SELECT 1 FROM tokens t JOIN users u ON u.id = t.user_id
+         WHERE t.id = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL",
+    )?;
+    Ok(statement.exists([id.0])?)
+}
+
 /// Writes down that a token was used. Changes no row when that was less than a minute ago.
 ///
 /// # Errors

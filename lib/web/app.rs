@@ -10,9 +10,11 @@ use crate::queue::enqueue::{Poke, poke};
 use crate::web::failure::Failure;
 use crate::web::guard::origin::Origins;
 use crate::web::guard::throttle::Throttle;
+use crate::web::live::Hub;
 use crate::web::metrics::Metrics;
 use crate::web::passwords::Passwords;
 use crate::web::store::Store;
+use crate::web::streams::Places;
 
 /// The web front's state. Cheap to clone.
 pub type App = Arc<Shared>;
@@ -27,6 +29,10 @@ pub struct Shared {
     pub throttle: Throttle,
     /// Hashes and checks passwords, two at a time.
     pub passwords: Passwords,
+    /// What streams are fed from.
+    pub hub: Hub,
+    /// How many streams are open.
+    pub places: Places,
     /// What is counted of requests and streams.
     pub metrics: Metrics,
     /// What was asked at the command line and in the settings.
@@ -48,8 +54,6 @@ pub struct Settings {
     pub session: i64,
     /// The most lines of a job's log that a stream begins with.
     pub replay_limit: u32,
-    /// The most streams of one user.
-    pub streams_per_user: usize,
 }
 
 impl Shared {

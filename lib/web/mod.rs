@@ -26,6 +26,7 @@ pub mod routes;
 mod scrape;
 mod serve;
 mod store;
+mod streams;
 mod viewer;
 
 use std::net::{IpAddr, SocketAddr};
@@ -45,9 +46,11 @@ use crate::base::{Error, Result, clock, journal, notify, users};
 use crate::host::instance;
 use app::{App, Settings, Shared};
 use guard::origin::{Origin, Origins};
+use live::Hub;
 use metrics::Metrics;
 use serve::{Leaving, Limits};
 use store::Store;
+use streams::Places;
 
 /// Serves pages, live logs and the REST API. Started by left4me-web.socket; by hand it listens itself.
 #[derive(Parser)]
@@ -149,32 +152,35 @@ fn run(cli: &Cli) -> Result<()> {
         let app = app(cli, Store::open(&database)?)?;
         notify::ready("serving");
         let limits = Limits {
-            connections: usize::try_from(cli.connections).unwrap_or(usize::MAX),
+            connections: count(cli.connections),
             idle: Duration::from_secs(cli.idle_seconds.into()),
             write_time: WRITE_TIME,
         };
         let waiting = Arc::clone(&app);
         let busy = move || waiting.throttle.is_needed(clock::now_ms());
-        let counting = Arc::clone(&app);
+        let (counting, hub) = (Arc::clone(&app), app.hub.clone());
         let refused = move || counting.metrics.refused("connections");
-        let leaving = serve::serve(listener, router(app), &limits, told()?, busy, refused, || {}).await?;
+        let leaving =
+            serve::serve(listener, router(app), &limits, told()?, busy, refused, move || hub.shutdown()).await?;
         tracing::debug!("leaving: {}", if leaving == Leaving::Idle { "idle" } else { "told to" });
         Ok(())
     })
 }
 
 /// All routes with what is around them.
-#[must_use]
 pub fn router(app: App) -> Router {
     routes::router(Arc::clone(&app)).layer(from_fn_with_state(app, answer::finish))
 }
 
 fn app(cli: &Cli, store: Store) -> Result<App> {
+    let live = live::Settings::new(cli.paths.database(), cli.hands.helper_socket.clone(), cli.replay_limit);
     Ok(Arc::new(Shared {
         store,
         origins: Origins::new(cli.origin.clone(), cli.proxies.clone()),
         throttle: guard::throttle::Throttle::default(),
         passwords: passwords::Passwords::default(),
+        hub: Hub::start(live)?,
+        places: Places::new(count(cli.streams_per_user), count(cli.connections) * 3 / 4),
         metrics: Metrics::new(clock::now_ms())?,
         settings: Settings {
             root: cli.paths.root.clone(),
@@ -183,9 +189,12 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
             ports: cli.ports.port_range,
             session: i64::from(cli.session_hours) * 3_600_000,
             replay_limit: cli.replay_limit,
-            streams_per_user: usize::try_from(cli.streams_per_user).unwrap_or(usize::MAX),
         },
     }))
+}
+
+fn count(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 /// systemd's socket; without one, our own.

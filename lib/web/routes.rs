@@ -11,7 +11,7 @@ use axum::routing::{MethodFilter, on};
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::guard::{self, Guarded};
-use crate::web::{api, assets, pages, scrape};
+use crate::web::{api, assets, pages, scrape, streams};
 
 /// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,13 +57,14 @@ pub struct Route {
 
 /// Collects the routes and builds their router.
 pub struct Table {
-    app: App,
+    /// None when only the list is wanted.
+    app: Option<App>,
     router: Router<App>,
     list: Vec<Route>,
 }
 
 impl Table {
-    fn new(app: App) -> Self {
+    fn new(app: Option<App>) -> Self {
         Self { app, router: Router::new(), list: Vec::new() }
     }
 
@@ -84,33 +85,36 @@ impl Table {
         H: Handler<T, App>,
         T: 'static,
     {
-        let guarded = Guarded { app: self.app.clone(), who };
-        let route = on(filter, handler).layer(from_fn_with_state(guarded, guard::check));
-        self.router = self.router.route(path, route);
+        if let Some(app) = self.app.clone() {
+            let guarded = Guarded { app, who };
+            let route = on(filter, handler).layer(from_fn_with_state(guarded, guard::check));
+            self.router = self.router.route(path, route);
+        }
         self.list.push(Route { method, path, who });
         self
     }
 }
 
-fn table(app: App) -> Table {
+fn table(app: Option<App>) -> Table {
     let table = Table::new(app);
     let table = assets::routes(table);
     let table = scrape::routes(table);
+    let table = streams::routes(table);
     let table = pages::routes(table);
     api::routes(table)
 }
 
 /// The router of everything.
 pub fn router(app: App) -> Router {
-    let table = table(app.clone());
+    let table = table(Some(app.clone()));
     let router = table.router.fallback(no_page).method_not_allowed_fallback(no_method);
     router.with_state(app)
 }
 
 /// All routes.
 #[must_use]
-pub fn list(app: App) -> Vec<Route> {
-    table(app).list
+pub fn list() -> Vec<Route> {
+    table(None).list
 }
 
 async fn no_page() -> axum::response::Response {

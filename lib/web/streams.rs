@@ -1,0 +1,181 @@
+//! The streams of events: who may open one, how many, and that who may not read any more is cut off. What they carry is
+//! [`live`](crate::web::live)'s.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use rusqlite::Connection;
+use serde::Deserialize;
+
+use crate::base::names::{JobId, ServerId, UserId};
+use crate::base::{Result, clock};
+use crate::db::{sessions, tokens};
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::live::{self, Reader};
+use crate::web::metrics::OpenStream;
+use crate::web::routes::{Table, Who};
+use crate::web::viewer::{Credential, Viewer};
+
+pub(super) fn routes(table: Table) -> Table {
+    table.get(Who::User, "/live", changes).get(Who::User, "/jobs/{id}/logs", job).get(
+        Who::User,
+        "/servers/{id}/log/stream",
+        console,
+    )
+}
+
+/// How many streams are open.
+#[derive(Clone)]
+pub struct Places(Arc<Taken>);
+
+struct Taken {
+    per_user: usize,
+    in_all: usize,
+    by: Mutex<HashMap<UserId, usize>>,
+}
+
+/// A place that is taken, until it is dropped.
+struct Place {
+    places: Places,
+    user: UserId,
+    _counted: OpenStream,
+}
+
+impl Places {
+    /// So many for each user, and so many in all: the rest of the connections is for pages.
+    #[must_use]
+    pub fn new(per_user: usize, in_all: usize) -> Self {
+        Self(Arc::new(Taken { per_user, in_all, by: Mutex::default() }))
+    }
+
+    fn take(&self, app: &App, user: UserId, kind: &'static str) -> Result<Place, Failure> {
+        let refused = |words: String| {
+            app.metrics.refused("streams");
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(10)
+        };
+        let mut by = self.0.by.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = by.get(&user).copied().unwrap_or(0);
+        if own >= self.0.per_user {
+            return Err(refused(format!(
+                "{own} pages of yours are live already: close one, or load this one again by hand"
+            )));
+        }
+        if by.values().sum::<usize>() >= self.0.in_all {
+            return Err(refused("too many pages are live at once: load this one again by hand".to_owned()));
+        }
+        by.insert(user, own + 1);
+        Ok(Place { places: self.clone(), user, _counted: app.metrics.stream(kind) })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by = self.places.0.by.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = by.get_mut(&self.user) {
+            *own -= 1;
+            if *own == 0 {
+                by.remove(&self.user);
+            }
+        }
+    }
+}
+
+/// Where a reader stood when its page was made.
+#[derive(Deserialize)]
+struct Since {
+    after: Option<String>,
+}
+
+/// What changes on the dashboard and in job tables.
+async fn changes(State(app): State<App>, viewer: Viewer, headers: HeaderMap) -> Result<Response, Failure> {
+    let reader = reader(&app, &viewer, "changes", |_, _| Ok(true))?;
+    let sees = if viewer.is_admin { live::Viewer::Admin } else { live::Viewer::User(viewer.id) };
+    Ok(stream(Body::new(app.hub.changes(sees, last_id(&headers), reader))))
+}
+
+/// A job's log.
+async fn job(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+    Query(since): Query<Since>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let id: JobId = id.parse().map_err(|_| Failure::no_page())?;
+    let who = viewer.clone();
+    app.store.read(move |db| who.may_see_job(db, id)).await?;
+    // A reader that comes back says where it stands itself; its URL says where it stood at first.
+    let after = match last_id(&headers).or(since.after.as_deref()) {
+        None | Some("") => None,
+        Some(text) => Some(
+            text.parse::<i64>()
+                .ok()
+                .filter(|seq| *seq >= 0)
+                .ok_or_else(|| Failure::unprocessable("'after', or Last-Event-ID, is not the number of a line"))?,
+        ),
+    };
+    let reader = reader(&app, &viewer, "job", move |db, who| Ok(who.may_see_job(db, id).is_ok()))?;
+    Ok(stream(Body::new(app.hub.job(id, after, reader))))
+}
+
+/// A server's console.
+async fn console(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+    Query(since): Query<Since>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let id: ServerId = id.parse().map_err(|_| Failure::no_page())?;
+    let who = viewer.clone();
+    app.store.read(move |db| who.server(db, id)).await?;
+    let reader = reader(&app, &viewer, "console", move |db, who| Ok(who.server(db, id).is_ok()))?;
+    let after = last_id(&headers).or(since.after.as_deref()).filter(|text| !text.is_empty());
+    Ok(stream(Body::new(app.hub.console(id, after, reader)?)))
+}
+
+fn last_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get("last-event-id")?.to_str().ok()
+}
+
+/// Takes a place, and knows how to ask again whether the viewer may read: still signed in, still allowed.
+fn reader(
+    app: &App,
+    viewer: &Viewer,
+    kind: &'static str,
+    allowed: impl Fn(&Connection, &Viewer) -> Result<bool> + Clone + Send + 'static,
+) -> Result<Reader, Failure> {
+    let place = app.places.take(app, viewer.id, kind)?;
+    let (store, viewer) = (app.store.clone(), viewer.clone());
+    let check = move || -> live::Answer {
+        let (store, viewer, allowed) = (store.clone(), viewer.clone(), allowed.clone());
+        Box::pin(async move {
+            let asked = store.read(move |db| Ok(is_good(db, &viewer, clock::now_ms())? && allowed(db, &viewer)?));
+            // What cannot be asked is not allowed: its page comes back and is told why.
+            asked.await.unwrap_or(false)
+        })
+    };
+    Ok(Reader { check: Box::new(check), guard: Box::new(place) })
+}
+
+fn is_good(db: &Connection, viewer: &Viewer, now: i64) -> Result<bool> {
+    match viewer.by {
+        Credential::Session(id) => sessions::is_good(db, id, now),
+        Credential::Token(id) => tokens::is_good(db, id),
+    }
+}
+
+fn stream(body: Body) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+        // nginx would keep lines back.
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    (headers, body).into_response()
+}
