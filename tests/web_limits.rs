@@ -8,12 +8,12 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use support::house::House;
-use support::web::{PASSWORD, Web, all, closes, status};
+use support::http::{PASSWORD, Web, all, closes, status};
 use support::{PATIENCE, ended, start, until};
 
 fn request(web: &Web, head: &str, body: &str) -> String {
     let length = body.len();
-    let address = web.address;
+    let address = web.addr;
     web.raw(&format!("{head}Host: {address}\r\nOrigin: http://{address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"))
 }
 
@@ -27,12 +27,12 @@ fn who_sends_slowly_or_nothing_is_dropped_and_the_others_are_served() {
     slow.write_all(b"GET /login HTTP/1.1\r\nHost: lo").unwrap();
     // A page, then nothing: a connection that is kept open counts like a new one.
     let mut kept = web.connect();
-    kept.write_all(format!("GET /login HTTP/1.1\r\nHost: {}\r\n\r\n", web.address).as_bytes()).unwrap();
+    kept.write_all(format!("GET /login HTTP/1.1\r\nHost: {}\r\n\r\n", web.addr).as_bytes()).unwrap();
     // A body that never comes.
     let mut half = web.connect();
     let head = format!(
         "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Length: 50\r\n\r\nname=",
-        web.address
+        web.addr
     );
     half.write_all(head.as_bytes()).unwrap();
 
@@ -60,7 +60,7 @@ fn what_is_too_long_is_refused_with_its_own_status() {
     let answer = request(&web, post, &format!("name={}", "x".repeat(70 * 1024)));
     assert_eq!(status(&answer), 413, "{answer}");
     assert!(answer.contains("65536"), "it says how long it may be: {answer}");
-    let chunked = format!("{post}Transfer-Encoding: chunked\r\nHost: {0}\r\nOrigin: http://{0}\r\n\r\n", web.address);
+    let chunked = format!("{post}Transfer-Encoding: chunked\r\nHost: {0}\r\nOrigin: http://{0}\r\n\r\n", web.addr);
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
     assert_eq!(status(&web.raw(&format!("{chunked}{}0\r\n\r\n", chunk.repeat(3)))), 413, "in chunks");
     let answer = request(&web, &format!("GET /login HTTP/1.1\r\nX-Long: {}\r\n", "x".repeat(40 * 1024)), "");
@@ -102,7 +102,7 @@ fn a_listener_from_systemd_is_served_until_nobody_asks_for_a_while() {
     let address = listener.local_addr().unwrap();
     let mut envs = house.root.envs();
     envs.push(("LEFT4ME_WEB_IDLE_SECONDS".into(), "2".into()));
-    let mut child = start(&[support::web::WEB], &envs, listener.try_clone().unwrap(), std::process::Stdio::inherit());
+    let mut child = start(&[support::http::WEB], &envs, listener.try_clone().unwrap(), std::process::Stdio::inherit());
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(format!("GET /login HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
@@ -115,7 +115,7 @@ fn a_listener_from_systemd_is_served_until_nobody_asks_for_a_while() {
     let mut late = TcpStream::connect(address).unwrap();
     late.set_read_timeout(Some(PATIENCE)).unwrap();
     late.write_all(format!("GET /login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
-    let mut next = start(&[support::web::WEB], &envs, listener, std::process::Stdio::inherit());
+    let mut next = start(&[support::http::WEB], &envs, listener, std::process::Stdio::inherit());
     assert_eq!(status(&all(&mut late)), 200);
     assert_eq!(ended(&mut next), 0);
 }
@@ -125,12 +125,12 @@ fn who_is_told_to_leave_answers_what_was_asked() {
     let house = House::new();
     house.user("anna", left4me::db::users::Role::User);
     let web = Web::start(&house, &[]);
-    let address = web.address;
+    let address = web.addr;
     let body = format!("name=anna&password={PASSWORD}").replace(' ', "+");
     let mut stream = web.connect();
     let head = format!(
         "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {1}\r\nExpect: 100-continue\r\n\r\n",
-        web.address,
+        web.addr,
         body.len()
     );
     stream.write_all(head.as_bytes()).unwrap();

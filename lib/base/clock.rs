@@ -62,6 +62,25 @@ pub fn stamp(ms: i64) -> String {
     zoned(ms, "%Y%m%d-%H%M%S")
 }
 
+/// `ms` in the host's time zone without its date: `21:44:07`.
+#[must_use]
+pub fn time_of_day(ms: i64) -> String {
+    zoned(ms, "%H:%M:%S")
+}
+
+/// `ms` for programs: `2026-11-20T20:44:07Z`.
+#[must_use]
+pub fn iso(ms: i64) -> String {
+    jiff::Timestamp::from_second(ms.div_euclid(1000)).map_or_else(|_| "-".to_owned(), |at| at.to_string())
+}
+
+/// How far the host's time zone was ahead of UTC at `ms`, in minutes.
+#[must_use]
+pub fn ahead_of_utc(ms: i64) -> i32 {
+    let at = jiff::Timestamp::from_millisecond(ms);
+    at.map_or(0, |at| jiff::tz::TimeZone::system().to_offset(at).seconds() / 60)
+}
+
 fn zoned(ms: i64, format: &str) -> String {
     match jiff::Timestamp::from_millisecond(ms) {
         Ok(at) => at.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string(),
@@ -85,7 +104,7 @@ pub fn span(ms: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Moment, span};
+    use super::{Moment, iso, span};
 
     #[test]
     fn a_monotonic_time_becomes_one_on_the_wall() {
@@ -97,6 +116,12 @@ mod tests {
         let (first, second) = (Moment::now(), Moment::now());
         assert!(first.monotonic_us > 0 && second.monotonic_us >= first.monotonic_us);
         assert!(first.booted_at > 0 && first.booted_at < first.now);
+    }
+
+    #[test]
+    fn a_time_for_programs_is_in_utc_and_has_no_fraction() {
+        assert_eq!(iso(1_763_671_447_999), "2025-11-20T20:44:07Z");
+        assert_eq!(iso(i64::MAX), "-");
     }
 
     #[test]

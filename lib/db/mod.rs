@@ -15,6 +15,7 @@ pub mod cancellations;
 pub mod error;
 pub mod events;
 pub mod jobs;
+pub mod listing;
 pub mod live;
 pub mod logs;
 pub mod metrics;

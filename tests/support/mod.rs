@@ -6,7 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
 pub mod house;
-pub mod web;
+pub mod http;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::fd::OwnedFd;

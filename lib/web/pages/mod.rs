@@ -1,10 +1,15 @@
 //! The pages: each file loads what one page shows and takes what its forms send.
 
 pub mod login;
+pub mod parts;
+pub mod power;
+#[cfg(test)]
+mod render;
 
 use askama::Template;
 use axum::response::{Html, IntoResponse as _, Response};
 
+use crate::base::clock;
 use crate::web::app::fault;
 use crate::web::assets;
 use crate::web::failure::Failure;
@@ -17,19 +22,30 @@ pub struct Frame {
     pub viewer: Option<Viewer>,
     /// The title, and the heading.
     pub title: String,
+    /// Which part of the main navigation it belongs to: `servers`, `blueprints`, `admin`, `account`; or none.
+    pub section: &'static str,
+    /// When it was made, unix ms: relative times count from here.
+    pub now: i64,
 }
 
 impl Frame {
     /// For somebody who is signed in.
     #[must_use]
     pub fn of(viewer: Viewer, title: impl Into<String>) -> Self {
-        Self { viewer: Some(viewer), title: title.into() }
+        Self { viewer: Some(viewer), title: title.into(), section: "", now: clock::now_ms() }
+    }
+
+    /// The same, within a part of the main navigation.
+    #[must_use]
+    pub fn within(mut self, section: &'static str) -> Self {
+        self.section = section;
+        self
     }
 
     /// For anybody.
     #[must_use]
     pub fn anonymous(title: impl Into<String>) -> Self {
-        Self { viewer: None, title: title.into() }
+        Self { viewer: None, title: title.into(), section: "", now: clock::now_ms() }
     }
 
     /// The URL of an asset.

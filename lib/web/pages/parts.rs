@@ -1,0 +1,295 @@
+//! What pages are made of: relative times, sizes, rows of jobs, pages of a long list. Pure: `now` is a parameter.
+
+use crate::base::clock;
+use crate::base::names::{JobId, ServerId};
+use crate::db::listing::{Listed, Target};
+use crate::domain::job::JobState;
+
+const SECOND: i64 = 1000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// Unix ms, by value or behind as many references as a template hands it over with.
+pub trait Moment {
+    /// The number.
+    fn ms(&self) -> i64;
+}
+
+impl Moment for i64 {
+    fn ms(&self) -> i64 {
+        *self
+    }
+}
+
+impl<M: Moment> Moment for &M {
+    fn ms(&self) -> i64 {
+        (**self).ms()
+    }
+}
+
+/// How long ago `ms` was, or how far it lies ahead: `just now`, `3 min ago`, `in 2 h`; the date when it is months away.
+/// app.js says the same in the same words.
+#[must_use]
+pub fn ago(ms: impl Moment, now: impl Moment) -> String {
+    let (ms, now) = (ms.ms(), now.ms());
+    let away = now.saturating_sub(ms);
+    let words = match away.saturating_abs() {
+        ..5_000 => return "just now".to_owned(),
+        away @ ..MINUTE => format!("{} s", away / SECOND),
+        away @ ..HOUR => format!("{} min", away / MINUTE),
+        away if away < 2 * DAY => format!("{} h", away / HOUR),
+        away if away < 60 * DAY => format!("{} d", away / DAY),
+        _ => return clock::local(ms).chars().take(10).collect(),
+    };
+    if away > 0 { format!("{words} ago") } else { format!("in {words}") }
+}
+
+/// `ms` for a `datetime` attribute.
+#[must_use]
+pub fn iso(ms: impl Moment) -> String {
+    clock::iso(ms.ms())
+}
+
+/// `ms` in the host's time zone, to the second.
+#[must_use]
+pub fn exact(ms: impl Moment) -> String {
+    clock::local(ms.ms())
+}
+
+/// Bytes for people: `0 B`, `512 KiB`, `1.3 GiB`.
+#[must_use]
+pub fn bytes(bytes: i64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{} B", bytes.max(0));
+    }
+    let (mut size, mut unit) = (bytes as f64 / 1024.0, 0);
+    while size >= 1023.5 && unit + 1 < UNITS.len() {
+        (size, unit) = (size / 1024.0, unit + 1);
+    }
+    let digits = usize::from(size < 9.95);
+    format!("{size:.digits$} {}", UNITS[unit])
+}
+
+/// A row in a table of jobs.
+#[derive(Clone, Debug)]
+pub struct JobLine {
+    /// The row.
+    pub id: JobId,
+    /// The operation's word.
+    pub operation: String,
+    /// Its first servers.
+    pub servers: Vec<Target>,
+    /// How many there are besides those.
+    pub more: i64,
+    /// Its state.
+    pub state: JobState,
+    /// Who asked for it.
+    pub by: String,
+    /// Unix ms.
+    pub created_at: i64,
+    /// How long it took, or takes already; a dash while it waits.
+    pub took: String,
+    /// The first line of why it failed.
+    pub error: Option<String>,
+    /// Whether the viewer may look at it.
+    pub open: bool,
+}
+
+impl JobLine {
+    /// A row, as it is at `now`.
+    #[must_use]
+    pub fn of(job: Listed, now: i64) -> Self {
+        Self {
+            id: job.id,
+            took: took(job.started_at, job.finished_at, now),
+            operation: job.operation,
+            servers: job.servers,
+            more: job.more,
+            state: job.state,
+            by: job.requested_by,
+            created_at: job.created_at,
+            error: job.error.as_deref().map(first_line),
+            open: job.open,
+        }
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn all(jobs: Vec<Listed>, now: i64) -> Vec<Self> {
+        jobs.into_iter().map(|job| Self::of(job, now)).collect()
+    }
+}
+
+/// How long something took, or takes already.
+#[must_use]
+pub fn took(started_at: Option<i64>, finished_at: Option<i64>, now: i64) -> String {
+    match (started_at, finished_at) {
+        (Some(start), Some(end)) => clock::span(end - start),
+        (Some(start), None) => format!("{} so far", clock::span((now - start).max(0) / SECOND * SECOND)),
+        (None, _) => "–".to_owned(),
+    }
+}
+
+/// The first line, at most 160 characters of it.
+#[must_use]
+pub fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(160) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// Ids for `data-servers` and `data-jobs`: what a page shows, so that it knows which changes concern it.
+#[must_use]
+pub fn ids<T: ToString>(ids: impl IntoIterator<Item = T>) -> String {
+    ids.into_iter().map(|id| id.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// The ids of servers, of rows of jobs.
+#[must_use]
+pub fn job_ids(jobs: &[JobLine]) -> String {
+    ids(jobs.iter().map(|job| job.id))
+}
+
+/// A server by its id where its name is known.
+#[must_use]
+pub fn server_name(id: ServerId, names: &[(ServerId, String)]) -> String {
+    let found = names.iter().find(|(other, _)| *other == id);
+    found.map_or_else(|| format!("server {id}"), |(_, name)| name.clone())
+}
+
+/// Where one is in a long list.
+#[derive(Clone, Debug)]
+pub struct Pager {
+    path: String,
+    page: u32,
+    per: u32,
+    total: i64,
+}
+
+impl Pager {
+    /// The highest page that is looked at: nobody turns so many, and the offset stays a number.
+    const LAST: u32 = 1_000_000;
+
+    /// Page `page`, counted from 1, of `per` rows each. `path` is the list's own, with its filters after a `?` if it has
+    /// any, each percent-encoded.
+    #[must_use]
+    pub fn new(path: impl Into<String>, page: Option<u32>, per: u32) -> Self {
+        Self { path: path.into(), page: page.unwrap_or(1).clamp(1, Self::LAST), per, total: 0 }
+    }
+
+    /// How many rows a page has.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.per
+    }
+
+    /// How many rows come before this page.
+    #[must_use]
+    pub fn offset(&self) -> u32 {
+        (self.page - 1).saturating_mul(self.per)
+    }
+
+    /// Now that it is known how many there are.
+    #[must_use]
+    pub fn with_total(mut self, total: i64) -> Self {
+        self.total = total;
+        self
+    }
+
+    /// `51–100 of 123`
+    #[must_use]
+    pub fn words(&self) -> String {
+        let (first, last) =
+            (i64::from(self.offset()) + 1, (i64::from(self.offset()) + i64::from(self.per)).min(self.total));
+        if first > last { format!("none of {}", self.total) } else { format!("{first}–{last} of {}", self.total) }
+    }
+
+    /// The page before, whose rows are newer.
+    #[must_use]
+    pub fn newer(&self) -> Option<String> {
+        (self.page > 1).then(|| self.url(self.page - 1))
+    }
+
+    /// The page after.
+    #[must_use]
+    pub fn older(&self) -> Option<String> {
+        (i64::from(self.offset()) + i64::from(self.per) < self.total).then(|| self.url(self.page + 1))
+    }
+
+    fn url(&self, page: u32) -> String {
+        let sign = if self.path.contains('?') { '&' } else { '?' };
+        format!("{}{sign}page={page}", self.path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_in_its_largest_unit_before_and_after() {
+        let now = 1_700_000_000_000;
+        let told = [0, 4_999, 5_000, 59_999, 60_000, 3_599_999, HOUR, 47 * HOUR, 2 * DAY, 59 * DAY]
+            .map(|away| ago(now - away, now));
+        assert_eq!(
+            told,
+            [
+                "just now",
+                "just now",
+                "5 s ago",
+                "59 s ago",
+                "1 min ago",
+                "59 min ago",
+                "1 h ago",
+                "47 h ago",
+                "2 d ago",
+                "59 d ago"
+            ]
+        );
+        assert_eq!([ago(now + 4_000, now), ago(now + 2 * HOUR, now)], ["just now", "in 2 h"]);
+        assert_eq!(ago(now - 400 * DAY, now).len(), "2022-10-11".len());
+        // A row that somebody edited by hand.
+        for odd in [i64::MIN, i64::MAX, 0, -1] {
+            assert!(!ago(odd, now).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_size_has_two_digits_that_matter() {
+        assert_eq!(
+            [-5, 0, 1023, 1024, 1536, 10 * 1024, 1 << 20, 1_395_864_371, i64::MAX].map(bytes),
+            ["0 B", "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "10 KiB", "1.0 MiB", "1.3 GiB", "8192 PiB"]
+        );
+    }
+
+    #[test]
+    fn a_list_is_turned_page_by_page_and_has_an_end() {
+        let first = Pager::new("/servers/1/jobs", None, 50).with_total(123);
+        assert_eq!((first.words().as_str(), first.newer(), first.offset()), ("1–50 of 123", None, 0));
+        assert_eq!(first.older().as_deref(), Some("/servers/1/jobs?page=2"));
+        let last = Pager::new("/admin/jobs?state=failed", Some(3), 50).with_total(123);
+        assert_eq!((last.words().as_str(), last.older()), ("101–123 of 123", None));
+        assert_eq!(last.newer().as_deref(), Some("/admin/jobs?state=failed&page=2"));
+        assert_eq!(Pager::new("/x", Some(0), 50).with_total(0).words(), "none of 0");
+        let far = Pager::new("/x", Some(u32::MAX), 5000).with_total(10);
+        assert_eq!((far.words().as_str(), far.older()), ("none of 10", None));
+    }
+
+    #[test]
+    fn a_long_error_is_cut_at_a_character() {
+        assert_eq!(first_line("one\ntwo"), "one");
+        assert_eq!(first_line(&"漢".repeat(4096)).chars().count(), 161);
+    }
+
+    #[test]
+    fn a_job_tells_how_long_it_takes_from_its_start() {
+        assert_eq!(took(None, Some(9), 10), "–");
+        assert_eq!(took(Some(0), Some(12_000), 99_000), "12 s");
+        assert_eq!(took(Some(0), None, 12_345), "12 s so far");
+        assert_eq!(took(Some(50), None, 0), "0 s so far", "a clock that was set back");
+    }
+}

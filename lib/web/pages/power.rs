@@ -1,0 +1,189 @@
+//! Which buttons a server's state allows. One that it forbids is not offered; while a job works on the server, that job
+//! stands in their place. Pure.
+
+use crate::base::names::{JobId, ServerId};
+use crate::db::monitor::Busy;
+use crate::domain::drift::Drift;
+use crate::domain::job::JobState;
+use crate::domain::server::{ActualState, DesiredState};
+
+/// A button.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// The last part of the form's path: an operation's word, or `remove`.
+    pub action: &'static str,
+    /// What stands on it.
+    pub label: &'static str,
+    /// Whether it is what one most likely came for.
+    pub primary: bool,
+    /// What is asked before: it cannot be taken back.
+    pub warning: Option<&'static str>,
+}
+
+/// A server's buttons.
+#[derive(Clone, Debug)]
+pub struct Power {
+    /// The server.
+    pub server: ServerId,
+    /// Its display name: a button in a long list says which server it is for.
+    pub name: String,
+    /// The job that works on it, or will.
+    pub job: Option<LiveJob>,
+    /// The buttons.
+    pub offers: Vec<Offer>,
+    /// Makes a double click one job. New at each rendering.
+    pub key: String,
+}
+
+/// A job that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveJob {
+    /// The row.
+    pub id: JobId,
+    /// The operation's word.
+    pub operation: String,
+    /// queued, running or cancelling.
+    pub state: JobState,
+}
+
+impl From<&Busy> for LiveJob {
+    fn from(busy: &Busy) -> Self {
+        Self { id: busy.job, operation: busy.operation.clone(), state: busy.state }
+    }
+}
+
+/// What the buttons depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct State {
+    /// What it shall be.
+    pub desired: DesiredState,
+    /// What it is.
+    pub actual: ActualState,
+    /// In which way that differs.
+    pub drift: Option<Drift>,
+    /// Whether a job works on it, or will: any other would wait behind it.
+    pub busy: bool,
+}
+
+/// Start, stop and restart, as far as they would change something.
+#[must_use]
+pub fn switches(state: State) -> Vec<Offer> {
+    if state.busy {
+        return Vec::new();
+    }
+    let wanted = state.desired == DesiredState::Running;
+    let up = matches!(state.actual, ActualState::Running | ActualState::Starting);
+    let start = !(wanted && up) || state.drift == Some(Drift::Disabled);
+    let stop = wanted || up || state.drift == Some(Drift::Enabled);
+    let restart = state.actual == ActualState::Running;
+    let button = |action, label, primary| Offer { action, label, primary, warning: None };
+    let mut offers = Vec::new();
+    if start {
+        offers.push(button("start", "Start", !up));
+    }
+    if stop {
+        offers.push(button("stop", "Stop", false));
+    }
+    if restart {
+        offers.push(button("restart", "Restart", false));
+    }
+    offers
+}
+
+/// What is done rarely: writing the settings anew, throwing away what the game wrote, removing everything. `has_files`:
+/// whether there is anything to remove.
+#[must_use]
+pub fn repairs(state: State, has_files: bool) -> Vec<Offer> {
+    if state.busy {
+        return Vec::new();
+    }
+    let down = matches!(state.actual, ActualState::Stopped | ActualState::Failed | ActualState::Unknown);
+    let mut offers = Vec::new();
+    if down {
+        offers.push(Offer { action: "initialize", label: "Write settings", primary: false, warning: None });
+    }
+    if has_files || !down {
+        let warning = "Stops the server, throws away everything the game wrote (maps, addons and settings added by hand \
+                       included), and writes its settings anew. It runs again afterwards if it ran before.";
+        offers.push(Offer { action: "reset", label: "Reset", primary: false, warning: Some(warning) });
+        let warning = "Stops the server and removes all of its files. Its entry here stays, and can be started anew or \
+                       removed for good.";
+        offers.push(Offer { action: "delete", label: "Delete files", primary: false, warning: Some(warning) });
+    } else if state.desired == DesiredState::Stopped {
+        let warning = "Removes the server from left4me; its port becomes free. Jobs and events stay.";
+        offers.push(Offer { action: "remove", label: "Remove server", primary: false, warning: Some(warning) });
+    }
+    offers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(offers: &[Offer]) -> String {
+        offers.iter().map(|offer| offer.action).collect::<Vec<_>>().join(" ")
+    }
+
+    fn state(desired: DesiredState, actual: ActualState) -> State {
+        State { desired, actual, drift: None, busy: false }
+    }
+
+    #[test]
+    fn a_button_that_would_change_nothing_is_not_offered() {
+        use ActualState::{Failed, Running, Starting, Stopped, Stopping, Unknown};
+        for (actual, wanted, not_wanted) in [
+            (Running, "stop restart", "start stop restart"),
+            (Starting, "stop", "start stop"),
+            (Stopping, "start stop", "start"),
+            (Stopped, "start stop", "start"),
+            (Failed, "start stop", "start"),
+            (Unknown, "start stop", "start"),
+        ] {
+            assert_eq!(words(&switches(state(DesiredState::Running, actual))), wanted, "wanted, {actual}");
+            assert_eq!(words(&switches(state(DesiredState::Stopped, actual))), not_wanted, "not wanted, {actual}");
+        }
+    }
+
+    #[test]
+    fn what_would_happen_at_boot_can_be_put_right() {
+        let with = |desired, actual, drift| words(&switches(State { drift: Some(drift), ..state(desired, actual) }));
+        assert_eq!(with(DesiredState::Running, ActualState::Running, Drift::Disabled), "start stop restart");
+        assert_eq!(with(DesiredState::Stopped, ActualState::Stopped, Drift::Enabled), "start stop");
+    }
+
+    #[test]
+    fn every_drift_has_its_remedies_among_the_buttons() {
+        for (drift, desired, actual) in [
+            (Drift::Down, DesiredState::Running, ActualState::Failed),
+            (Drift::Up, DesiredState::Stopped, ActualState::Running),
+            (Drift::Enabled, DesiredState::Stopped, ActualState::Stopped),
+            (Drift::Disabled, DesiredState::Running, ActualState::Running),
+        ] {
+            let offers = words(&switches(State { drift: Some(drift), ..state(desired, actual) }));
+            let (first, second) = drift.remedies();
+            assert!(offers.contains(first) && offers.contains(second), "{drift}: {offers}");
+        }
+    }
+
+    #[test]
+    fn while_a_job_works_on_it_there_is_nothing_to_press() {
+        for actual in ActualState::ALL {
+            let busy = State { busy: true, ..state(DesiredState::Running, actual) };
+            assert!(switches(busy).is_empty() && repairs(busy, true).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_is_asked_for_twice_and_only_where_there_is_something_to_lose() {
+        let stopped = state(DesiredState::Stopped, ActualState::Stopped);
+        assert_eq!(words(&repairs(stopped, true)), "initialize reset delete");
+        assert_eq!(words(&repairs(stopped, false)), "initialize remove");
+        let running = state(DesiredState::Running, ActualState::Running);
+        assert_eq!(words(&repairs(running, true)), "reset delete");
+        let down = state(DesiredState::Running, ActualState::Failed);
+        assert_eq!(words(&repairs(down, false)), "initialize", "a server that shall run cannot be removed");
+        for offer in repairs(stopped, true).iter().chain(&repairs(stopped, false)) {
+            assert_eq!(offer.warning.is_some(), offer.action != "initialize", "{}", offer.label);
+        }
+    }
+}
