@@ -30,10 +30,8 @@ fn who_sends_slowly_or_nothing_is_dropped_and_the_others_are_served() {
     kept.write_all(format!("GET /login HTTP/1.1\r\nHost: {}\r\n\r\n", web.addr).as_bytes()).unwrap();
     // A body that never comes.
     let mut half = web.connect();
-    let head = format!(
-        "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Length: 50\r\n\r\nname=",
-        web.addr
-    );
+    let head =
+        format!("POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Length: 50\r\n\r\nname=", web.addr);
     half.write_all(head.as_bytes()).unwrap();
 
     assert_eq!(status(&web.get("/login")), 200, "meanwhile");

@@ -113,9 +113,12 @@ fn read_jobs(inner: &Inner, connection: &Connection) -> Result<()> {
     let feeds: Vec<_> = lock(&inner.rooms).jobs.iter().map(|(job, feed)| (*job, Arc::clone(feed))).collect();
     for (job, feed) in feeds {
         inner.reads.fetch_add(1, Ordering::Relaxed);
-        if jobs::read(connection, job, &feed, inner.settings.ring_bytes)? {
+        let read = jobs::read(connection, job, &feed, inner.settings.ring_bytes);
+        // Before it failed it may have read something.
+        if !matches!(read, Ok(false)) {
             feed.wake();
         }
+        read?;
     }
     Ok(())
 }
