@@ -65,16 +65,17 @@ pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Sess
     Ok(found.optional()?)
 }
 
-/// Whether a session is still good, for a stream that was opened in it.
+/// Whether a session is still good, and its user still what it was, for a stream that was opened in it.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
-pub fn is_good(connection: &Connection, id: SessionId, now: i64) -> Result<bool> {
+pub fn is_good(connection: &Connection, id: SessionId, is_admin: bool, now: i64) -> Result<bool> {
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
-         WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2 AND u.disabled_at IS NULL",
+         WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2 AND s.last_seen_at > ?2 - ?3
+             AND u.disabled_at IS NULL AND u.is_admin = ?4",
     )?;
-    Ok(statement.exists(params![id.0, now])?)
+    Ok(statement.exists(params![id.0, now, IDLE, is_admin])?)
 }
 
 /// Writes down that the session is in use.

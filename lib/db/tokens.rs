@@ -97,16 +97,16 @@ pub fn authenticate(connection: &Connection, text: &str) -> Result<Option<Token>
         .optional()?)
 }
 
-/// Whether a token is still good.
+/// Whether a token is still good, and its user still what it was.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
-pub fn is_good(connection: &Connection, id: TokenId) -> Result<bool> {
+pub fn is_good(connection: &Connection, id: TokenId, is_admin: bool) -> Result<bool> {
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM tokens t JOIN users u ON u.id = t.user_id
-         WHERE t.id = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL",
+         WHERE t.id = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL AND u.is_admin = ?2",
     )?;
-    Ok(statement.exists([id.0])?)
+    Ok(statement.exists(params![id.0, is_admin])?)
 }
 
 /// Writes down that a token was used. Changes no row when that was less than a minute ago.
