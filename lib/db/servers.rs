@@ -188,6 +188,16 @@ pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Server>> {
     rows(connection, select!("WHERE s.user_id = ?1 ORDER BY s.id"), [user.0])
 }
 
+/// The ids of one user's servers.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn ids_of_user(connection: &Connection, user: UserId) -> Result<Vec<ServerId>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM servers WHERE user_id = ?1 ORDER BY id")?;
+    let ids = statement.query_map([user.0], |row| row.get(0).map(ServerId))?;
+    Ok(ids.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Adds a server and its event; it shall not run yet. To be called in a write transaction, so that a free port stays
 /// free.
 ///
@@ -347,7 +357,10 @@ fn usable_port(connection: &Connection, port: u16, range: PortRange) -> Result<u
 }
 
 /// Whether a task began to write the server's files after the last one that removed them.
-fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
     let last: Option<String> = connection
         .prepare_cached(
             "SELECT k.kind FROM job_targets t JOIN tasks k ON k.job_id = t.job_id

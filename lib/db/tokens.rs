@@ -71,6 +71,15 @@ pub fn all(connection: &Connection) -> Result<Vec<Token>> {
     Ok(statement.query_map([], read)?.collect::<rusqlite::Result<_>>()?)
 }
 
+/// A user's tokens by id, the revoked ones too.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Token>> {
+    let mut statement = connection.prepare_cached(select!("WHERE t.user_id = ?1 ORDER BY t.id"))?;
+    Ok(statement.query_map([user.0], read)?.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Ends a token for good, and adds an event. False when that was so already.
 ///
 /// # Errors

@@ -1,1 +1,196 @@
+// What every page does: it follows what changes, keeps its relative times true, and never shows an old form.
+//
+// A region that moves is an element with an id and data-live. <main> says what the page shows: data-servers and
+// data-jobs (ids, or * for all), data-queue. /live tells which servers and jobs have changed; when one of the page's is
+// among them, the page's own URL is fetched again and its regions are brought up to date in place: focus, open <details>
+// and what somebody types stay. Without this script the pages work, but do not move.
 "use strict";
+
+(() => {
+    const main = document.getElementById("main");
+    const lost = document.getElementById("lost");
+    const PAUSE = 1000; // ms between two fetches
+
+    // ---- times ----
+
+    const units = [[60000, 1000, "s"], [3600000, 60000, "min"], [172800000, 3600000, "h"], [5184000000, 86400000, "d"]];
+
+    // The same words as pages/parts.rs.
+    function ago(ms, now) {
+        const away = Math.abs(now - ms);
+        if (away < 5000) return "just now";
+        const unit = units.find(([limit]) => away < limit);
+        if (!unit) return null;
+        const words = `${Math.floor(away / unit[1])} ${unit[2]}`;
+        return ms < now ? `${words} ago` : `in ${words}`;
+    }
+
+    function refreshTimes() {
+        if (document.hidden) return;
+        for (const time of document.querySelectorAll("time[data-ago]")) {
+            const words = ago(Date.parse(time.dateTime), Date.now());
+            if (words && time.textContent !== words) time.textContent = words;
+        }
+    }
+    setInterval(refreshTimes, 15000);
+
+    // ---- regions ----
+
+    const isSecret = (node) => node instanceof HTMLInputElement && node.type === "hidden" && ["csrf", "key"].includes(node.name);
+    const isTyped = (node) => node instanceof HTMLElement && node.matches("input:not([type=hidden]), textarea, select");
+
+    // Two nodes of the same kind can become one another; with ids, only those with the same id.
+    function fits(one, other) {
+        return one && one.nodeType === other.nodeType && one.nodeName === other.nodeName && (one.id ?? "") === (other.id ?? "");
+    }
+
+    function morphAttributes(node, fresh) {
+        for (const { name, value } of fresh.attributes) {
+            if (node.getAttribute(name) !== value) node.setAttribute(name, value);
+        }
+        for (const { name } of [...node.attributes]) {
+            const stays = name === "open" && node instanceof HTMLDetailsElement;
+            if (!stays && !fresh.hasAttribute(name)) node.removeAttribute(name);
+        }
+    }
+
+    // Makes `node` what `fresh` is, and touches only what differs.
+    function morph(node, fresh) {
+        if (node.nodeType !== Node.ELEMENT_NODE) {
+            if (node.nodeValue !== fresh.nodeValue) node.nodeValue = fresh.nodeValue;
+            return;
+        }
+        if (node.isEqualNode(fresh)) return;
+        const typed = isTyped(node) ? node.value : null;
+        morphAttributes(node, fresh);
+        if (typed !== null && node.type !== "checkbox" && node.type !== "radio") node.value = typed;
+        const children = [...fresh.childNodes];
+        let at = node.firstChild;
+        for (const child of children) {
+            if (!fits(at, child)) {
+                // Something was put in or taken out: look whether it comes later.
+                let later = at;
+                while (later && !fits(later, child)) later = later.nextSibling;
+                if (later && child.id) {
+                    while (at !== later) {
+                        const gone = at;
+                        at = at.nextSibling;
+                        gone.remove();
+                    }
+                } else {
+                    node.insertBefore(document.importNode(child, true), at);
+                    continue;
+                }
+            }
+            morph(at, child);
+            at = at.nextSibling;
+        }
+        while (at) {
+            const gone = at;
+            at = at.nextSibling;
+            gone.remove();
+        }
+    }
+
+    // Whether two regions differ in more than what every rendering has anew.
+    function differs(region, fresh) {
+        const plain = (element) => {
+            const copy = element.cloneNode(true);
+            for (const input of copy.querySelectorAll("input")) if (isSecret(input)) input.removeAttribute("value");
+            for (const time of copy.querySelectorAll("time[data-ago]")) time.textContent = "";
+            for (const details of copy.querySelectorAll("details")) details.removeAttribute("open");
+            return copy.outerHTML;
+        };
+        return plain(region) !== plain(fresh);
+    }
+
+    function renew(page) {
+        for (const region of document.querySelectorAll("[data-live][id]")) {
+            const fresh = page.getElementById(region.id);
+            if (!fresh || !differs(region, fresh)) continue;
+            if (isTyped(document.activeElement) && region.contains(document.activeElement)) continue;
+            morph(region, fresh);
+        }
+        const watch = page.getElementById("main");
+        for (const name of ["data-servers", "data-jobs", "data-queue"]) {
+            if (watch?.hasAttribute(name)) main.setAttribute(name, watch.getAttribute(name));
+            else main.removeAttribute(name);
+        }
+        refreshTimes();
+        document.dispatchEvent(new Event("left4me:renewed"));
+    }
+
+    // ---- what changes ----
+
+    let due = false; // something has changed since the last fetch began
+    let busy = false;
+
+    async function fetchAgain() {
+        if (busy || document.hidden) return;
+        busy = true;
+        due = false;
+        try {
+            const answer = await fetch(location.href, { headers: { "X-Live": "1" }, cache: "no-store" });
+            // Signed out meanwhile, or the server is gone: the page as a whole tells it better than parts of it.
+            if (answer.redirected || answer.status === 404) location.reload();
+            else if (answer.ok) renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
+        } catch {
+            due = true; // the stream tells that the connection is lost
+        }
+        setTimeout(() => {
+            busy = false;
+            if (due) fetchAgain();
+        }, PAUSE);
+    }
+
+    function changed() {
+        due = true;
+        fetchAgain();
+    }
+
+    function concerns(change) {
+        if (change.all) return true;
+        if (change.queue && main.hasAttribute("data-queue")) return true;
+        const among = (name, ids) => {
+            const shown = (main.getAttribute(name) ?? "").split(" ").filter(Boolean);
+            return (ids ?? []).some((id) => shown.includes("*") || shown.includes(String(id)));
+        };
+        return among("data-servers", change.servers) || among("data-jobs", change.jobs);
+    }
+
+    function follow() {
+        let wasLost = false;
+        const source = new EventSource("/live");
+        source.addEventListener("changed", (event) => {
+            if (concerns(JSON.parse(event.data))) changed();
+        });
+        source.addEventListener("open", () => {
+            if (lost) lost.hidden = true;
+            if (wasLost) changed(); // what happened meanwhile
+            wasLost = false;
+        });
+        source.addEventListener("error", () => {
+            wasLost = true;
+            if (lost) lost.hidden = false;
+            if (source.readyState === EventSource.CLOSED) setTimeout(follow, 10000);
+        });
+        addEventListener("pagehide", () => source.close());
+    }
+
+    if (main && document.querySelector("[data-live]")) follow();
+    document.addEventListener("visibilitychange", () => {
+        refreshTimes();
+        if (due) fetchAgain();
+    });
+
+    // A page from the back/forward cache has keys that were used: a button on it would do nothing.
+    addEventListener("pageshow", (event) => {
+        if (event.persisted) location.reload();
+    });
+
+    // A second click while the first is under way is no second wish.
+    document.addEventListener("submit", (event) => {
+        const button = event.submitter;
+        if (event.target.method === "post" && button) setTimeout(() => { button.disabled = true; });
+    });
+})();

@@ -78,6 +78,17 @@ impl Origins {
         origin.scheme == "http" && origin.authority == host && is_loopback_name(&host)
     }
 
+    /// The host at which players find the game: our own origin's, else the one that the browser asked. Without a port.
+    #[must_use]
+    pub fn game_host(&self, headers: &HeaderMap) -> String {
+        let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let authority = self.own.as_ref().map(|own| own.authority.as_str()).or(asked).unwrap_or("localhost");
+        match authority.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => name.to_owned(),
+            _ => authority.to_owned(),
+        }
+    }
+
     /// Who asks: the peer, or whom a proxy that is ours names.
     #[must_use]
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
@@ -185,6 +196,14 @@ mod tests {
         assert!(!post(&[("host", "localhost:8000"), ("origin", "http://localhost:9000")]));
         assert!(!post(&[("host", "evil.example"), ("origin", "http://evil.example")]));
         assert!(ours().is_from_us(&Method::GET, &headers(&[host, ("sec-fetch-site", "cross-site")])));
+    }
+
+    #[test]
+    fn players_find_the_game_at_our_host_whatever_its_port() {
+        let local = headers(&[("host", "127.0.0.1:8000")]);
+        assert_eq!(ours().game_host(&local), "l4d.example.org");
+        let host = |text: &str| Origins::default().game_host(&headers(&[("host", text)]));
+        assert_eq!([host("127.0.0.1:8000"), host("[::1]:8000"), host("[::1]")], ["127.0.0.1", "[::1]", "[::1]"]);
     }
 
     #[test]

@@ -1,10 +1,21 @@
 //! The pages: each file loads what one page shows and takes what its forms send.
 
+mod account;
+pub mod asked;
+mod console;
+mod dashboard;
+mod graph;
+mod job;
+mod job_acts;
 pub mod login;
 pub mod parts;
+mod player;
 pub mod power;
 #[cfg(test)]
 mod render;
+mod server;
+mod server_acts;
+mod server_new;
 
 use askama::Template;
 use axum::response::{Html, IntoResponse as _, Response};
@@ -76,9 +87,10 @@ pub fn page(template: &impl Template) -> Result<Response, Failure> {
 }
 
 pub(super) fn routes(table: Table) -> Table {
-    table.get(Who::Anyone, "/login", login::show).post(Who::Anyone, "/login", login::sign_in).post(
+    let table = table.get(Who::Anyone, "/login", login::show).post(Who::Anyone, "/login", login::sign_in).post(
         Who::User,
         "/logout",
         login::sign_out,
-    )
+    );
+    player::routes(table)
 }

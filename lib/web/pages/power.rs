@@ -3,6 +3,7 @@
 
 use crate::base::names::{JobId, ServerId};
 use crate::db::monitor::Busy;
+use crate::db::servers::Server;
 use crate::domain::drift::Drift;
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
@@ -44,11 +45,13 @@ pub struct LiveJob {
     pub operation: String,
     /// queued, running or cancelling.
     pub state: JobState,
+    /// Whether the viewer may look at it.
+    pub open: bool,
 }
 
 impl From<&Busy> for LiveJob {
     fn from(busy: &Busy) -> Self {
-        Self { id: busy.job, operation: busy.operation.clone(), state: busy.state }
+        Self { id: busy.job, operation: busy.operation.clone(), state: busy.state, open: true }
     }
 }
 
@@ -63,6 +66,15 @@ pub struct State {
     pub drift: Option<Drift>,
     /// Whether a job works on it, or will: any other would wait behind it.
     pub busy: bool,
+}
+
+impl State {
+    /// Of a server.
+    #[must_use]
+    pub fn of(server: &Server, busy: bool) -> Self {
+        let drift = server.drift.as_ref().map(|drifted| drifted.kind);
+        Self { desired: server.desired_state, actual: server.actual_state, drift, busy }
+    }
 }
 
 /// Start, stop and restart, as far as they would change something.

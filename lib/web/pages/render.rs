@@ -55,7 +55,7 @@ fn power(busy: bool) -> Power {
     Power {
         server: ServerId(3),
         name: HOSTILE.to_owned(),
-        job: busy.then(|| LiveJob { id: JobId(9), operation: HOSTILE.to_owned(), state: JobState::Queued }),
+        job: busy.then(|| LiveJob { id: JobId(9), operation: HOSTILE.to_owned(), state: JobState::Queued, open: true }),
         offers: [switches(state), repairs(state, true)].concat(),
         key: "k".to_owned(),
     }

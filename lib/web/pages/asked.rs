@@ -1,0 +1,117 @@
+//! What a page was asked with: a path's id, the query, a form's fields. Whatever text stands there is taken; what it has
+//! to be is decided by whoever reads it.
+
+use std::str::FromStr;
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::http::request::Parts;
+
+use crate::base::names::BadName;
+use crate::web::failure::Failure;
+
+/// The id in a path. One that is none has no page.
+///
+/// # Errors
+/// 404.
+pub fn id<T: FromStr>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|_| Failure::no_page())
+}
+
+/// The fields of a query or of a form; of two with the same name the first one counts.
+#[derive(Clone, Debug, Default)]
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// The text of a field; none when it is missing or blank.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        Some(self.raw(name)).filter(|text| !text.trim().is_empty())
+    }
+
+    /// The text of a field as it was sent; empty when it is missing.
+    #[must_use]
+    pub fn raw(&self, name: &str) -> &str {
+        self.0.iter().find(|(other, _)| other == name).map_or("", |(_, text)| text)
+    }
+
+    /// Whether a box is ticked.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// A field's value, when it has a good one: for filters, where a bad one is as good as none.
+    #[must_use]
+    pub fn maybe<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.get(name).and_then(|text| text.trim().parse().ok())
+    }
+
+    /// A field's value; none when it is missing or blank.
+    ///
+    /// # Errors
+    /// 422 for a bad one.
+    pub fn optional<T: FromStr<Err = BadName>>(&self, name: &str) -> Result<Option<T>, Failure> {
+        Ok(self.get(name).map(|text| text.trim().parse()).transpose()?)
+    }
+
+    /// A field's value.
+    ///
+    /// # Errors
+    /// 422 when it is missing or a bad one.
+    pub fn required<T: FromStr<Err = BadName>>(&self, name: &str) -> Result<T, Failure> {
+        Ok(self.raw(name).trim().parse()?)
+    }
+}
+
+/// The query.
+pub struct Asked(pub Fields);
+
+impl<S: Sync> FromRequestParts<S> for Asked {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        let query = parts.uri.query().unwrap_or_default();
+        Ok(Self(Fields(serde_urlencoded::from_str(query).unwrap_or_default())))
+    }
+}
+
+/// A form.
+pub struct Sent(pub Fields);
+
+impl<S: Send + Sync> FromRequest<S> for Sent {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let not_a_form = |_| Failure::unprocessable("this is no form");
+        let bytes = Bytes::from_request(request, state).await.map_err(|_| Failure::unprocessable("this is no form"))?;
+        Ok(Self(Fields(serde_urlencoded::from_bytes(&bytes).map_err(not_a_form)?)))
+    }
+}
+
+/// Whether app.js asks for the page again, to see what has changed in it: what is costly and does not move is left out.
+pub struct Again(pub bool);
+
+impl<S: Sync> FromRequestParts<S> for Again {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.headers.contains_key("x-live")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::names::ServerId;
+
+    #[test]
+    fn a_bad_filter_is_none_and_a_bad_value_of_a_form_is_told() {
+        let fields = Fields(vec![("a".into(), " 7 ".into()), ("a".into(), "8".into()), ("b".into(), "x".into())]);
+        assert_eq!(fields.maybe::<ServerId>("a"), Some(ServerId(7)));
+        assert_eq!(fields.maybe::<ServerId>("b"), None);
+        assert!(fields.required::<ServerId>("b").is_err() && fields.required::<ServerId>("c").is_err());
+        assert!(matches!(fields.optional::<ServerId>("c"), Ok(None)));
+        assert!(id::<ServerId>("0x7").is_err());
+    }
+}

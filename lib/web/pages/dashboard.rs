@@ -1,0 +1,191 @@
+//! The dashboard: the viewer's servers, an admin's all; what the queue does; the last jobs. A handful of queries, however
+//! many servers there are.
+
+use std::collections::HashMap;
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use rusqlite::Connection;
+
+use super::asked::Asked;
+use super::parts::JobLine;
+use super::power::{self, LiveJob, Power};
+use super::{Frame, page};
+use crate::base::Result;
+use crate::base::names::ServerId;
+use crate::db::poll::{self, Poll};
+use crate::db::queue::{self, Pause};
+use crate::db::servers::{self, Server};
+use crate::db::{access, listing, monitor};
+use crate::domain::server::ActualState;
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::guard::session;
+use crate::web::viewer::Viewer;
+
+/// So many of the last jobs are shown.
+const JOBS: u32 = 10;
+/// Jobs that wait are counted up to here.
+const MANY: u32 = 1000;
+/// A poller that saw nothing for so long is told, ms.
+const SILENT: i64 = 5 * 60 * 1000;
+
+#[derive(Template)]
+#[template(path = "dashboard.html")]
+struct Page {
+    frame: Frame,
+    rows: Vec<Row>,
+    /// How many servers there are without the filter.
+    all: usize,
+    filter: Filter,
+    pause: Option<Pause>,
+    queued: i64,
+    running: i64,
+    poll: Poll,
+    silent: bool,
+    jobs: Vec<JobLine>,
+    host: String,
+    watched: String,
+    states: Vec<(&'static str, bool)>,
+}
+
+/// A server and its buttons.
+struct Row {
+    server: Server,
+    power: Power,
+}
+
+/// What an admin looks for.
+#[derive(Default)]
+struct Filter {
+    /// Part of a name, an owner, a port.
+    text: String,
+    state: String,
+}
+
+impl Filter {
+    fn takes(&self, server: &Server) -> bool {
+        let text = self.text.trim().to_lowercase();
+        let by_text = text.is_empty()
+            || server.name.to_lowercase().contains(&text)
+            || server.user.to_lowercase().contains(&text)
+            || server.port.to_string().contains(&text);
+        let by_state = match self.state.as_str() {
+            "" => true,
+            "drift" => server.drift.is_some(),
+            state => server.actual_state.as_str() == state,
+        };
+        by_text && by_state
+    }
+
+    fn is_set(&self) -> bool {
+        !self.text.trim().is_empty() || !self.state.is_empty()
+    }
+}
+
+/// What the database says.
+struct Loaded {
+    servers: Vec<Server>,
+    busy: HashMap<ServerId, LiveJob>,
+    pause: Option<Pause>,
+    counts: (i64, i64),
+    poll: Poll,
+    jobs: Vec<listing::Listed>,
+}
+
+/// The servers' jobs that have not ended, the one that runs before those that wait. A job that the viewer may not look at
+/// is told, but not where it is.
+pub(super) fn live_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<ServerId, LiveJob>> {
+    let mut found = HashMap::new();
+    for busy in monitor::busy(db)? {
+        found.entry(busy.server).or_insert_with(|| LiveJob::from(&busy));
+    }
+    if !viewer.is_admin {
+        let own: Vec<ServerId> = servers::ids_of_user(db, viewer.id)?;
+        found.retain(|server, _| own.contains(server));
+        for job in found.values_mut() {
+            job.open = access::job(db, job.id, Some(viewer.id))?;
+        }
+    }
+    Ok(found)
+}
+
+fn load(db: &Connection, viewer: &Viewer) -> Result<Loaded> {
+    let only = (!viewer.is_admin).then_some(viewer.id);
+    Ok(Loaded {
+        servers: match only {
+            Some(user) => servers::of_user(db, user)?,
+            None => servers::all(db)?,
+        },
+        busy: live_jobs(db, viewer)?,
+        pause: queue::pause(db)?,
+        counts: monitor::counts(db, MANY)?,
+        poll: poll::last(db)?,
+        jobs: listing::recent(db, only, JOBS)?,
+    })
+}
+
+/// The page.
+pub async fn show(
+    State(app): State<App>,
+    viewer: Viewer,
+    headers: HeaderMap,
+    Asked(asked): Asked,
+) -> Result<Response, Failure> {
+    let who = viewer.clone();
+    let mut loaded = app.store.read(move |db| load(db, &who)).await?;
+    let filter = Filter { text: asked.raw("q").chars().take(100).collect(), state: asked.raw("state").to_owned() };
+    let key = session::random()?;
+    let frame = Frame::of(viewer, "Servers").within("servers");
+    let (now, all) = (frame.now, loaded.servers.len());
+    loaded.servers.retain(|server| filter.takes(server));
+    let rows: Vec<Row> = loaded
+        .servers
+        .into_iter()
+        .map(|server| {
+            let job = loaded.busy.remove(&server.id);
+            let state = power::State::of(&server, job.is_some());
+            let power = Power {
+                server: server.id,
+                name: server.name.clone(),
+                job,
+                offers: power::switches(state),
+                key: key.clone(),
+            };
+            Row { server, power }
+        })
+        .collect();
+    let words = ActualState::ALL.into_iter().map(ActualState::as_str).chain(["drift"]);
+    page(&Page {
+        states: words.map(|word| (word, word == filter.state)).collect(),
+        // A server that is made later belongs here too.
+        watched: "*".to_owned(),
+        rows,
+        all,
+        filter,
+        pause: loaded.pause,
+        queued: loaded.counts.0,
+        running: loaded.counts.1,
+        silent: loaded.poll.polled_at.is_some_and(|at| at < now - SILENT),
+        poll: loaded.poll,
+        jobs: JobLine::all(loaded.jobs, now),
+        host: app.origins.game_host(&headers),
+        frame,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_looks_at_name_owner_port_and_state() {
+        let db = crate::db::with_servers(2);
+        let server = servers::get(&db, ServerId(2)).unwrap().unwrap();
+        let takes = |text: &str, state: &str| Filter { text: text.into(), state: state.into() }.takes(&server);
+        assert!(takes("", "") && takes(" s1 ", "") && takes("ANNA", "") && takes("27001", "unknown"));
+        assert!(!takes("s2", "") && !takes("", "running") && !takes("", "drift") && !takes("", "<b>"));
+    }
+}

@@ -1,0 +1,230 @@
+//! A job's page: what it is, its plan, how far it is, its log, who cancelled what.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use rusqlite::Connection;
+
+use super::asked::{Again, id};
+use super::parts::{self, took};
+use super::{Frame, page};
+use crate::base::Result;
+use crate::base::clock;
+use crate::base::names::{JobId, ServerId, TaskId};
+use crate::cancel::result::{self, CancelResult};
+use crate::db::jobs::{self, Job};
+use crate::db::logs::{self, Line};
+use crate::db::queue::{self, Pause};
+use crate::db::runners::{self, Runner};
+use crate::db::tasks::Task;
+use crate::db::{cancellations, servers};
+use crate::domain::job::JobState;
+use crate::domain::operation::Operation;
+use crate::domain::steam;
+use crate::domain::task::{Needs, TaskState};
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::guard::session;
+use crate::web::viewer::Viewer;
+
+/// So many of the log's last lines are in the page itself.
+const LINES: u32 = 500;
+/// So many cancellations and commands are shown: a job with more has been played with.
+const MOST: usize = 50;
+
+#[derive(Template)]
+#[template(path = "job.html")]
+struct Page {
+    frame: Frame,
+    job: Job,
+    took: String,
+    servers: Vec<(ServerId, Option<String>)>,
+    tasks: Vec<TaskLine>,
+    cancellations: Vec<Cancelled>,
+    runners: Vec<Runner>,
+    pause: Option<Pause>,
+    lines: Vec<Line>,
+    progress: Option<(String, String)>,
+    /// What can be cancelled by itself: number and words.
+    live_tasks: Vec<(TaskId, String)>,
+    can_retry: bool,
+    key: String,
+}
+
+/// A task of the plan.
+struct TaskLine {
+    id: TaskId,
+    number: usize,
+    kind: String,
+    server: Option<(ServerId, String)>,
+    state: TaskState,
+    after: String,
+    took: String,
+    error: Option<String>,
+    exit_code: Option<i64>,
+}
+
+/// A cancellation, and when it was asked for.
+struct Cancelled {
+    at: i64,
+    scope: String,
+    steps: Vec<(&'static str, String, String)>,
+    told: CancelResult,
+}
+
+struct Loaded {
+    job: Job,
+    names: Vec<(ServerId, String)>,
+    cancellations: Vec<Cancelled>,
+    runners: Vec<Runner>,
+    pause: Option<Pause>,
+    lines: Vec<Line>,
+}
+
+fn load(db: &Connection, viewer: &Viewer, id: JobId, again: bool, now: i64) -> Result<Loaded> {
+    viewer.may_see_job(db, id)?;
+    let job = jobs::get(db, id)?;
+    let mut names: Vec<(ServerId, String)> = Vec::new();
+    for (server, name) in job.servers.iter().zip(&job.server_names) {
+        names.extend(name.as_ref().map(|name| (*server, name.clone())));
+    }
+    // An update has no servers of its own, its tasks have.
+    if job.tasks.iter().any(|task| task.server.is_some_and(|server| !job.servers.contains(&server))) {
+        names = servers::names(db)?;
+    }
+    let mut found = Vec::new();
+    for record in cancellations::of_job(db, id)?.into_iter().rev().take(MOST) {
+        let told = result::of(db, record.id)?;
+        found.push(Cancelled::of(record.created_at, told, &job, now));
+    }
+    let mut runners = runners::of_job(db, id)?;
+    runners.truncate(MOST);
+    // The log moves by itself; only the percentage is looked for again.
+    let some = if again { 20 } else { LINES };
+    Ok(Loaded {
+        lines: logs::before(db, id, i64::MAX, some)?,
+        pause: queue::pause(db)?.filter(|_| job.state == JobState::Queued),
+        cancellations: found,
+        runners,
+        names,
+        job,
+    })
+}
+
+impl Cancelled {
+    fn of(at: i64, told: CancelResult, job: &Job, now: i64) -> Self {
+        let number = |task: TaskId| job.tasks.iter().position(|other| other.id == task).map(|at| at + 1);
+        let scope = match told.task.map(number) {
+            None => "The whole job".to_owned(),
+            Some(None) => "One task".to_owned(),
+            Some(Some(number)) => format!("Task {number}"),
+        };
+        let steps = told.steps.iter().map(|step| {
+            let state = match (step.ok, step.finished_at) {
+                (Some(false), _) => "failed",
+                (_, Some(_)) => "succeeded",
+                (_, None) => "running",
+            };
+            let took = took(Some(step.started_at), step.finished_at, now);
+            (
+                state,
+                step.step.to_string(),
+                format!("{took}{}", step.detail.as_ref().map_or_else(String::new, |words| format!(": {words}"))),
+            )
+        });
+        Self { at, scope, steps: steps.collect(), told }
+    }
+}
+
+/// The page.
+pub async fn show(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(path): Path<String>,
+    Again(again): Again,
+) -> Result<Response, Failure> {
+    let id = id::<JobId>(&path)?;
+    let (who, now) = (viewer.clone(), clock::now_ms());
+    let loaded = app.store.read(move |db| load(db, &who, id, again, now)).await?;
+    let Loaded { job, names, cancellations, runners, pause, lines } = loaded;
+    let tasks: Vec<TaskLine> =
+        (1..).zip(&job.tasks).map(|(number, task)| task_line(number, task, &job, &names, now)).collect();
+    let live_tasks = tasks.iter().filter(|task| matches!(task.state, TaskState::Pending | TaskState::Running));
+    let exclusive = job.operation.parse::<Operation>().is_ok_and(Operation::is_exclusive);
+    page(&Page {
+        frame: Frame::of(viewer.clone(), format!("Job #{id}: {}", job.operation)).within("servers"),
+        took: took(job.started_at, job.finished_at, now),
+        servers: job.servers.iter().copied().zip(job.server_names.iter().cloned()).collect(),
+        live_tasks: live_tasks.map(|task| (task.id, task.words())).collect(),
+        progress: if job.state == JobState::Running { progress(&lines) } else { None },
+        can_retry: job.state.is_terminal() && (viewer.is_admin || !exclusive),
+        lines: if again { Vec::new() } else { lines },
+        key: session::random()?,
+        tasks,
+        cancellations,
+        runners,
+        pause,
+        job,
+    })
+}
+
+impl TaskLine {
+    fn words(&self) -> String {
+        let server = self.server.as_ref().map_or_else(String::new, |(_, name)| format!(" of {name}"));
+        format!("Task {}: {}{server}", self.number, self.kind)
+    }
+}
+
+fn task_line(number: usize, task: &Task, job: &Job, names: &[(ServerId, String)], now: i64) -> TaskLine {
+    let place = |id: TaskId| job.tasks.iter().position(|other| other.id == id).map_or(0, |at| at + 1);
+    let after: Vec<String> = task
+        .depends_on
+        .iter()
+        .zip(&task.needs)
+        .map(|(&id, needs)| match needs {
+            Needs::Success => place(id).to_string(),
+            Needs::End => format!("{} (however it ends)", place(id)),
+        })
+        .collect();
+    TaskLine {
+        id: task.id,
+        number,
+        kind: task.kind.clone(),
+        server: task.server.map(|server| (server, parts::server_name(server, names))),
+        state: task.state,
+        after: after.join(", "),
+        took: took(task.started_at, task.finished_at, now),
+        error: task.error.clone(),
+        exit_code: task.exit_code.filter(|code| *code != 0),
+    }
+}
+
+/// What steamcmd said last of how far it is: percent, and what it does.
+fn progress(lines: &[Line]) -> Option<(String, String)> {
+    let last = lines.iter().rev().find_map(|line| steam::progress(&line.line))?;
+    let size = |bytes: u64| parts::bytes(i64::try_from(bytes).unwrap_or(i64::MAX));
+    let words = match last.total {
+        0 => last.phase.to_owned(),
+        total => format!("{}, {} of {}", last.phase, size(last.done), size(total)),
+    };
+    Some((format!("{:.1}", last.percent), words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Stream;
+
+    #[test]
+    fn the_last_line_with_a_percentage_counts() {
+        let line = |seq, text: &str| Line { seq, at: 1, stream: Stream::Stdout, task_id: None, line: text.to_owned() };
+        let lines = [
+            line(1, "Update state (0x61) downloading, progress: 1.00 (1 / 100)"),
+            line(2, "Update state (0x61) downloading, progress: 45.32 (4831838208 / 10737418240)"),
+            line(3, "something else"),
+        ];
+        let (percent, words) = progress(&lines).unwrap();
+        assert_eq!((percent.as_str(), words.as_str()), ("45.3", "downloading, 4.5 GiB of 10 GiB"));
+        assert_eq!(progress(&lines[2..]), None);
+    }
+}

@@ -1,0 +1,179 @@
+//! A server's page, and the list of its jobs.
+
+use std::time::Duration;
+
+use askama::Template;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use rusqlite::Connection;
+
+use super::asked::{Again, Asked, id};
+use super::console::{self, Heard};
+use super::graph::{self, Graph};
+use super::parts::{self, JobLine, Pager};
+use super::power::{self, Power};
+use super::{Frame, dashboard, page};
+use crate::base::Result;
+use crate::base::clock;
+use crate::base::names::ServerId;
+use crate::db::blueprints::{self, Blueprint};
+use crate::db::events::{self, ServerEvent};
+use crate::db::samples::{self, DAY, MONTH, Sample};
+use crate::db::servers::{self, Server};
+use crate::db::{access, listing};
+use crate::domain::server::ActualState;
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::guard::session;
+use crate::web::viewer::Viewer;
+
+/// So many events and jobs are shown.
+const RECENT: u32 = 10;
+/// Jobs of a page.
+const PER_PAGE: u32 = 50;
+/// Lines of the console on the server's page.
+const LINES: u32 = 12;
+/// The page waits so long for them.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+#[derive(Template)]
+#[template(path = "server.html")]
+struct Page {
+    frame: Frame,
+    server: Server,
+    power: Power,
+    host: String,
+    graphs: Vec<Graph>,
+    events: Vec<Told>,
+    jobs: Vec<JobLine>,
+    total: i64,
+    blueprints: Vec<Blueprint>,
+    console: Heard,
+    up_since: Option<i64>,
+}
+
+/// An event, as the page tells it.
+struct Told {
+    event: ServerEvent,
+    what: String,
+    /// Whether the viewer may look at its job.
+    open: bool,
+}
+
+struct Loaded {
+    server: Server,
+    busy: Option<power::LiveJob>,
+    has_files: bool,
+    day: Vec<Sample>,
+    month: Vec<Sample>,
+    events: Vec<Told>,
+    jobs: Vec<listing::Listed>,
+    total: i64,
+    blueprints: Vec<Blueprint>,
+}
+
+fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Loaded> {
+    let server = viewer.server(db, id)?;
+    let only = (!viewer.is_admin).then_some(viewer.id);
+    let filter = listing::Filter { viewer: only, server: Some(id), limit: RECENT, ..listing::Filter::default() };
+    let (jobs, total) = listing::page(db, &filter)?;
+    let mut events = Vec::new();
+    for event in events::of_server(db, id, RECENT)? {
+        let open = event.job_id.map(|job| access::job(db, job, only)).transpose()?.unwrap_or(false);
+        events.push(Told { what: kind_words(&event.kind), event, open });
+    }
+    Ok(Loaded {
+        busy: dashboard::live_jobs(db, viewer)?.remove(&id),
+        has_files: servers::may_have_files(db, id)?,
+        day: samples::since(db, id, now - DAY, now)?,
+        month: samples::since(db, id, now - MONTH, now)?,
+        blueprints: blueprints::of_user(db, server.user_id)?,
+        events,
+        jobs,
+        total,
+        server,
+    })
+}
+
+/// `drift_ended` of `server.drift_ended`, in words.
+fn kind_words(kind: &str) -> String {
+    kind.strip_prefix("server.").unwrap_or(kind).replace(['_', '-'], " ")
+}
+
+/// The page.
+pub async fn show(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+    Again(again): Again,
+) -> Result<Response, Failure> {
+    let id = id::<ServerId>(&path)?;
+    let (who, now) = (viewer.clone(), clock::now_ms());
+    let loaded = app.store.read(move |db| load(db, &who, id, now)).await?;
+    // A server that was never started has no console; and what moves by itself is not asked for again.
+    let has_console = !again && loaded.server.actual_since.is_some();
+    let console = if has_console { console::last_lines(&app, id, LINES, PATIENCE).await } else { Heard::default() };
+    let state = power::State::of(&loaded.server, loaded.busy.is_some());
+    let mut offers = power::switches(state);
+    offers.extend(power::repairs(state, loaded.has_files));
+    let power =
+        Power { server: id, name: loaded.server.name.clone(), job: loaded.busy, offers, key: session::random()? };
+    let up = loaded.server.actual_state == ActualState::Running;
+    page(&Page {
+        frame: Frame::of(viewer, loaded.server.name.clone()).within("servers"),
+        graphs: graphs(&loaded.day, &loaded.month, now),
+        host: app.origins.game_host(&headers),
+        up_since: loaded.server.actual_since.filter(|_| up),
+        jobs: JobLine::all(loaded.jobs, now),
+        total: loaded.total,
+        events: loaded.events,
+        blueprints: loaded.blueprints,
+        server: loaded.server,
+        console,
+        power,
+    })
+}
+
+fn graphs(day: &[Sample], month: &[Sample], now: i64) -> Vec<Graph> {
+    let frame = |title, since, from, at_least, say| graph::Frame { title, since, until: now, from, at_least, say };
+    let mib = 64.0 * 1024.0 * 1024.0;
+    let all = [
+        (frame("Memory, last 24 hours", now - DAY, "24 h ago", mib, graph::say_bytes), graph::memory(day)),
+        (frame("CPU, last 24 hours", now - DAY, "24 h ago", 10.0, graph::say_percent), graph::cpu(day)),
+        (frame("Memory, last 30 days", now - MONTH, "30 d ago", mib, graph::say_bytes), graph::memory(month)),
+        (frame("CPU, last 30 days", now - MONTH, "30 d ago", 10.0, graph::say_percent), graph::cpu(month)),
+    ];
+    all.iter().filter_map(|(frame, points)| graph::draw(frame, points)).collect()
+}
+
+#[derive(Template)]
+#[template(path = "server_jobs.html")]
+struct Jobs {
+    frame: Frame,
+    server: Server,
+    jobs: Vec<JobLine>,
+    pager: Pager,
+}
+
+/// All jobs of the server, page by page, the newest first.
+pub async fn jobs(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(path): Path<String>,
+    Asked(asked): Asked,
+) -> Result<Response, Failure> {
+    let id = id::<ServerId>(&path)?;
+    let pager = Pager::new(format!("/servers/{id}/jobs"), asked.maybe("page"), PER_PAGE);
+    let (who, limit, offset) = (viewer.clone(), pager.limit(), pager.offset());
+    let loaded = app.store.read(move |db| {
+        let server = who.server(db, id)?;
+        let only = (!who.is_admin).then_some(who.id);
+        let filter = listing::Filter { viewer: only, server: Some(id), limit, offset, ..listing::Filter::default() };
+        Ok((server, listing::page(db, &filter)?))
+    });
+    let (server, (jobs, total)) = loaded.await?;
+    let frame = Frame::of(viewer, format!("Jobs of {}", server.name)).within("servers");
+    page(&Jobs { jobs: JobLine::all(jobs, frame.now), pager: pager.with_total(total), server, frame })
+}

@@ -1,0 +1,99 @@
+//! A new server: the form, and what it sends.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Redirect, Response};
+
+use super::asked::{Asked, Fields, Sent};
+use super::{Frame, page};
+use crate::base::names::{BadName, BlueprintId, ServerName};
+use crate::base::{Error, clock};
+use crate::db::blueprints::{self, Blueprint};
+use crate::db::servers::{self, NewServer};
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::viewer::Viewer;
+
+#[derive(Template)]
+#[template(path = "server_new.html")]
+struct Page<'a> {
+    frame: Frame,
+    blueprints: Vec<Choice>,
+    ports: String,
+    name: &'a str,
+    port: &'a str,
+    trouble: Option<String>,
+}
+
+/// A blueprint to choose.
+struct Choice {
+    id: BlueprintId,
+    /// With its owner, where that is not the viewer.
+    label: String,
+    chosen: bool,
+}
+
+/// The form. `?blueprint=ID` chooses one.
+pub async fn show(State(app): State<App>, viewer: Viewer, Asked(asked): Asked) -> Result<Response, Failure> {
+    form(&app, viewer, &asked, None).await
+}
+
+async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Option<String>) -> Result<Response, Failure> {
+    let only = (!viewer.is_admin).then_some(viewer.id);
+    let found = app.store.read(move |db| match only {
+        Some(user) => blueprints::of_user(db, user),
+        None => blueprints::all(db),
+    });
+    let chosen: Option<BlueprintId> = fields.maybe("blueprint");
+    let label = |blueprint: &Blueprint| match blueprint.user_id == viewer.id {
+        true => blueprint.name.clone(),
+        false => format!("{} ({})", blueprint.name, blueprint.user),
+    };
+    let choices = found.await?.into_iter().map(|blueprint| Choice {
+        id: blueprint.id,
+        label: label(&blueprint),
+        chosen: chosen == Some(blueprint.id),
+    });
+    page(&Page {
+        blueprints: choices.collect(),
+        ports: app.settings.ports.to_string(),
+        name: fields.raw("name"),
+        port: fields.raw("port"),
+        trouble,
+        frame: Frame::of(viewer, "New server").within("servers"),
+    })
+}
+
+/// Makes a server of the blueprint's owner, and leads to its page. What is wrong with the form is told above it.
+pub async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+    let made = match wanted(&fields) {
+        Ok((name, blueprint, port)) => {
+            let (who, ports) = (viewer.clone(), app.settings.ports);
+            let made = app.store.write(move |tx| {
+                let found = blueprints::get(tx, blueprint)?.filter(|found| who.is_admin || found.user_id == who.id);
+                let user = found.ok_or_else(|| Error::usage("choose one of the blueprints"))?.user_id;
+                let new = NewServer { user, name: &name, blueprint, port };
+                servers::create(tx, clock::now_ms(), &who.actor(), &new, ports)
+            });
+            made.await.map_err(Failure::from)
+        }
+        Err(failure) => Err(failure),
+    };
+    match made {
+        Ok(server) => Ok(Redirect::to(&format!("/servers/{}", server.id)).into_response()),
+        Err(failure) if failure.status.is_client_error() => {
+            let mut response = form(&app, viewer, &fields, Some(failure.message)).await?;
+            *response.status_mut() = failure.status;
+            Ok(response)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn wanted(fields: &Fields) -> Result<(ServerName, BlueprintId, Option<u16>), Failure> {
+    let port = fields
+        .get("port")
+        .map(str::trim)
+        .map(|text| text.parse::<u16>().map_err(|_| BadName::new("a port is a number between 1 and 65535".to_owned())));
+    Ok((fields.required("name")?, fields.required("blueprint")?, port.transpose()?))
+}
