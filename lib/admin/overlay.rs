@@ -1,20 +1,13 @@
 //! `left4me overlay`: the catalog of overlays.
 
-use std::fs::File;
-use std::path::Path;
-
 use clap::{Args, Subcommand};
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{Gid, Uid, fchown, geteuid};
 
 use super::{Context, hint, when};
 use crate::base::names::{OverlayName, OverlayRef};
 use crate::base::table::Table;
 use crate::base::{Error, Result, output};
 use crate::db::{Db, overlays};
-use crate::host::overlay::locate;
+use crate::host::catalog::{self, Added};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -70,13 +63,7 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
         None => args.name.as_str().parse()?,
     };
     free(&db, &args.name)?;
-    let root = fs_err::canonicalize(&context.paths.root)?;
-    let path = root.join("overlays").join(reference.as_str());
-    let made = path.symlink_metadata().is_err();
-    if made {
-        make(&root, &reference)?;
-    }
-    locate(&root, &reference)?;
+    let Added { path, made } = catalog::add(&context.paths.root, &reference)?;
     db.write(|tx| overlays::create(tx, context.now, &context.actor, &args.name, &reference))?;
     let made = if made { "made, and empty: put files into it" } else { "which was there" };
     output::line(&format!("overlay '{}' added; its directory is {}, {made}", args.name, path.display()))
@@ -91,36 +78,6 @@ fn free(db: &Db, name: &OverlayName) -> Result<()> {
         ))),
         Err(_) => Ok(()),
     }
-}
-
-/// Makes the directory and those above it, 02775, owned as overlays/ is. Links on the way are not followed: root may
-/// run this, and the group's people may write here.
-fn make(root: &Path, reference: &OverlayRef) -> Result<()> {
-    let top = root.join("overlays");
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut dir: File = nix::fcntl::open(&top, flags, Mode::empty()).map(File::from).map_err(|errno| match errno {
-        Errno::ENOENT => Error::failed(format!("{} is missing: run `systemd-tmpfiles --create`", top.display())),
-        other => Error::from(std::io::Error::from(other)).within(top.display()),
-    })?;
-    let owner = dir.metadata()?;
-    for part in reference.as_str().split('/') {
-        let failed =
-            |errno: Errno| Error::from(std::io::Error::from(errno)).within(format!("overlays/{reference}: '{part}'"));
-        let made = match mkdirat(&dir, part, Mode::from_bits_truncate(0o775)) {
-            Ok(()) => true,
-            Err(Errno::EEXIST) => false,
-            Err(errno) => return Err(failed(errno)),
-        };
-        dir = openat(&dir, part, flags, Mode::empty()).map(File::from).map_err(failed)?;
-        if made {
-            if geteuid().is_root() {
-                use std::os::unix::fs::MetadataExt as _;
-                fchown(&dir, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid()))).map_err(failed)?;
-            }
-            fchmod(&dir, Mode::from_bits_truncate(0o2775)).map_err(failed)?;
-        }
-    }
-    Ok(())
 }
 
 fn list(context: &Context, args: &ListArgs) -> Result<()> {

@@ -9,9 +9,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
-use crate::domain::blueprint::{Argument, Spec};
+use crate::domain::blueprint::Spec;
 use crate::host::layer::{self, Node};
-use crate::host::{env_file, mounts, overlay};
+use crate::host::{mounts, overlay, rendering};
 
 /// The umask under which an instance's directories get their modes. Programs that initialize set it when they start.
 pub const UMASK: u32 = 0o027;
@@ -112,12 +112,9 @@ struct Files {
 impl Files {
     fn of(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Self> {
         let layers = overlay::lower_layers(root, instance, &spec.overlays)?;
-        let arguments = env_file::words(spec.arguments.iter().map(Argument::as_str));
-        let mut environment = format!("L4D2_PORT={}\n", spec.port);
-        environment.push_str(&env_file::assignment("L4D2_ARGS", &arguments)?);
-        environment.push_str(&env_file::assignment("LEFT4ME_LOWERDIRS", &layers.join(":"))?);
+        let text = rendering::render(spec, &layers)?;
         let dir = root.join("instances").join(instance.as_str());
-        Ok(Self { dir, environment, layer: layer::of(root, spec) })
+        Ok(Self { dir, environment: text.environment(), layer: layer::of(root, text.server_cfg) })
     }
 
     fn are_in(&self, dir: &Path) -> bool {

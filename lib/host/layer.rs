@@ -11,15 +11,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::base::{Error, Result};
-use crate::domain::blueprint::Spec;
 
 /// Modes of what is written: the group, which is the game's, reads.
 const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
-
-/// The first lines of a server.cfg.
-const HEADER: &str = "// left4me writes this file from the server's blueprint whenever the server starts.\n\
-                      // What is changed here is lost: change the blueprint.\n";
 
 /// One entry of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,14 +29,9 @@ pub(super) enum Node {
 
 /// The topmost lower layer of an instance: server.cfg, and the link by which the game finds Steam's client library. The
 /// game's HOME is the merged directory. `root` is canonical.
-pub(super) fn of(root: &Path, spec: &Spec) -> Node {
-    let mut config = HEADER.to_owned();
-    for line in &spec.config {
-        config.push_str(line.as_str());
-        config.push('\n');
-    }
+pub(super) fn of(root: &Path, server_cfg: String) -> Node {
     Node::Dir(vec![
-        ("left4dead2", Node::Dir(vec![("cfg", Node::Dir(vec![("server.cfg", Node::File(config))]))])),
+        ("left4dead2", Node::Dir(vec![("cfg", Node::Dir(vec![("server.cfg", Node::File(server_cfg))]))])),
         (".steam", Node::Dir(vec![("sdk32", Node::Link(root.join("steam/linux32")))])),
     ])
 }

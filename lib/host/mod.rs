@@ -1,10 +1,12 @@
 //! The hands that touch this host's files and ask for its units: instances, their layers, mounts, units.
 
 pub mod bus;
+pub mod catalog;
 pub mod enablement;
 pub mod env_file;
 pub mod instance;
 pub mod layer;
 pub mod mounts;
 pub mod overlay;
+pub mod rendering;
 pub mod units;

@@ -1,0 +1,192 @@
+//! What initializing writes, as text. Initializing and the preview of a blueprint both come here, so that they cannot
+//! differ.
+
+use std::path::Path;
+
+use crate::base::Result;
+use crate::base::names::{InstanceName, OverlayRef};
+use crate::domain::blueprint::{Argument, Spec};
+use crate::host::{env_file, overlay};
+
+/// The first lines of a server.cfg.
+const HEADER: &str = "// left4me writes this file from the server's blueprint whenever the server starts.\n\
+                      // What is changed here is lost: change the blueprint.\n";
+
+/// What `left4me-server@.service` starts in the merged directory. systemd puts the two variables in.
+const COMMAND: &str =
+    "srcds_run -game left4dead2 -strictportbind -norestart +ip 0.0.0.0 +hostport ${L4D2_PORT} $L4D2_ARGS";
+
+/// The texts of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendering {
+    /// The whole server.cfg of the instance's own layer.
+    pub server_cfg: String,
+    /// The lines of instance.env with port and arguments.
+    pub launch: String,
+    /// The line of instance.env with the lower layers.
+    pub stack: String,
+}
+
+impl Rendering {
+    /// The whole instance.env.
+    #[must_use]
+    pub fn environment(&self) -> String {
+        format!("{}{}", self.launch, self.stack)
+    }
+}
+
+/// The texts of an instance made from `spec` over `layers`, the topmost first.
+///
+/// # Errors
+/// 1 when arguments or layers are longer together than the kernel takes.
+pub fn render(spec: &Spec, layers: &[String]) -> Result<Rendering> {
+    let mut server_cfg = HEADER.to_owned();
+    for line in &spec.config {
+        server_cfg.push_str(line.as_str());
+        server_cfg.push('\n');
+    }
+    let arguments = env_file::assignment("L4D2_ARGS", &words(spec))?;
+    let launch = format!("L4D2_PORT={}\n{arguments}", spec.port);
+    Ok(Rendering { server_cfg, launch, stack: env_file::assignment("LEFT4ME_LOWERDIRS", &layers.join(":"))? })
+}
+
+fn words(spec: &Spec) -> String {
+    env_file::words(spec.arguments.iter().map(Argument::as_str))
+}
+
+/// One lower layer, as far as it can be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Where it is, or would be.
+    pub path: String,
+    /// The overlay; none for the instance's own layer and the installation.
+    pub overlay: Option<OverlayRef>,
+    /// Why it cannot be used.
+    pub trouble: Option<String>,
+}
+
+/// What initializing would come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// The lower layers, the topmost first.
+    pub layers: Vec<Layer>,
+    /// What would be written. The line with the layers is of those that can be used.
+    pub rendering: Rendering,
+    /// The command line that systemd starts, in its own quoting.
+    pub command: String,
+    /// Why initializing would fail.
+    pub trouble: Option<String>,
+}
+
+/// Looks what initializing an instance from `spec` would come to. Writes nothing, and goes on where an overlay is missing.
+///
+/// # Errors
+/// 1 or 77 when the root itself cannot be used, or the texts are too long.
+pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Preview> {
+    let root = fs_err::canonicalize(root)?;
+    let (found, trouble) = match overlay::lower_layers(&root, instance, &spec.overlays) {
+        Ok(found) => (found, None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let mut layers = vec![layer(root.join("instances").join(instance.as_str()).join("layer"), None)];
+    for reference in &spec.overlays {
+        layers.push(match overlay::locate(&root, reference) {
+            Ok(path) => layer(path, Some(reference)),
+            Err(error) => Layer {
+                trouble: Some(error.to_string()),
+                ..layer(root.join("overlays").join(reference.as_str()), Some(reference))
+            },
+        });
+    }
+    let installation = root.join("installation");
+    let is_there = installation.is_dir();
+    layers.push(Layer {
+        trouble: (!is_there).then(|| "it is not there: install the game first".to_owned()),
+        ..layer(installation, None)
+    });
+    let usable = if trouble.is_none() {
+        found
+    } else {
+        layers.iter().filter(|layer| layer.trouble.is_none()).map(|layer| layer.path.clone()).collect()
+    };
+    let rendering = render(spec, &usable)?;
+    let command = COMMAND.replace("${L4D2_PORT}", &spec.port.to_string()).replace("$L4D2_ARGS", &words(spec));
+    Ok(Preview { layers, rendering, command: command.trim_end().to_owned(), trouble })
+}
+
+fn layer(path: std::path::PathBuf, overlay: Option<&OverlayRef>) -> Layer {
+    Layer { path: path.to_string_lossy().into_owned(), overlay: overlay.cloned(), trouble: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::instance::{Initialized, initialize};
+    use std::path::PathBuf;
+
+    fn root() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for below in ["overlays/maps", "overlays/mods", "workshop_cache/7", "installation", "instances"] {
+            std::fs::create_dir_all(root.join(below)).unwrap();
+        }
+        std::os::unix::fs::symlink(root.join("workshop_cache/7"), root.join("overlays/cached")).unwrap();
+        (dir, root)
+    }
+
+    fn spec(overlays: &[&str], arguments: &[&str], config: &[&str]) -> Spec {
+        Spec {
+            port: 27005,
+            overlays: overlays.iter().map(|overlay| overlay.parse().unwrap()).collect(),
+            arguments: arguments.iter().map(|argument| argument.parse().unwrap()).collect(),
+            config: config.iter().map(|line| line.parse().unwrap()).collect(),
+        }
+    }
+
+    fn name() -> InstanceName {
+        "7".parse().unwrap()
+    }
+
+    #[test]
+    fn the_preview_is_what_initializing_writes() {
+        let odd = ["+hostname", "Bob's \"best\" $HOME ${L4D2_PORT} $L4D2_ARGS %n \\ `id`", "+map", "c1m1 hotel"];
+        for spec in [
+            spec(&[], &[], &[]),
+            spec(&["mods", "cached", "maps"], &["+map", "c1m1_hotel"], &["hostname \"x\"", "", "// ü\tb"]),
+            spec(&["maps"], &odd, &["sv_tags \"$a\""]),
+        ] {
+            let (_dir, root) = root();
+            let shown = preview(&root, &name(), &spec).unwrap();
+            assert_eq!(std::fs::read_dir(root.join("instances")).unwrap().count(), 0, "a preview writes nothing");
+            assert_eq!(initialize(&root, &name(), &spec, || Ok(())).unwrap(), Initialized::Written);
+            let written = |below: &str| std::fs::read_to_string(root.join("instances/7").join(below)).unwrap();
+            assert_eq!(shown.rendering.environment(), written("instance.env"));
+            assert_eq!(shown.rendering.server_cfg, written("layer/left4dead2/cfg/server.cfg"));
+            let paths: Vec<&str> = shown.layers.iter().map(|layer| layer.path.as_str()).collect();
+            assert!(written("instance.env").contains(&format!("LEFT4ME_LOWERDIRS=\"{}\"", paths.join(":"))));
+            assert_eq!(shown.trouble, None);
+        }
+    }
+
+    #[test]
+    fn where_an_overlay_is_missing_it_is_named_as_initializing_does_and_the_rest_is_shown() {
+        let (_dir, root) = root();
+        let spec = spec(&["maps", "gone", "mods"], &["+map", "x"], &["a"]);
+        let shown = preview(&root, &name(), &spec).unwrap();
+        let refused = initialize(&root, &name(), &spec, || Ok(())).unwrap_err().to_string();
+        assert_eq!(shown.trouble.as_deref(), Some(refused.as_str()));
+        let troubled: Vec<&str> =
+            shown.layers.iter().filter(|layer| layer.trouble.is_some()).map(|layer| layer.path.as_str()).collect();
+        assert_eq!(troubled, [root.join("overlays/gone").to_str().unwrap()]);
+        assert!(
+            shown.rendering.server_cfg.ends_with("\na\n") && shown.command.ends_with("+hostport 27005 \"+map\" \"x\"")
+        );
+    }
+
+    #[test]
+    fn the_command_is_the_one_of_the_unit() {
+        let unit = include_str!("../../systemd/left4me-server@.service");
+        let line = format!("ExecStart=/var/lib/left4me/runtime/%i/merged/{COMMAND}");
+        assert!(unit.lines().any(|found| found == line), "{line}");
+    }
+}
