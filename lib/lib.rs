@@ -9,7 +9,7 @@
 //! | 2 domain, pure | [`domain`]: operations, plans, states, the schedule, servers, blueprints, what steamcmd's words mean |
 //! | 3 store | [`db`]: the only SQL |
 //! | 3 hands | [`wire`]: the line protocol of runner and helper; [`process`]: the only place that spawns; [`host`]: units, instances, layers |
-//! | 4 engine | [`queue`]: enqueue, claim, run, finish, recover, the log writer; [`cancel`]: ending what runs, step by step, with proof |
+//! | 4 engine | [`queue`]: enqueue, claim, run, finish, recover, the log writer; [`cancel`]: ending what runs, step by step, with proof; [`doctor`]: what is wrong here, as findings |
 //! | 5 programs | [`worker`], [`poller`], [`web`], [`runner`], [`helper`], [`cli`] (`left4me-job`), [`admin`] (`left4me`), [`ctl`] (`l4d2ctl`) |
 //!
 //! Programs never import one another: they meet in the database and on three sockets.
@@ -22,6 +22,7 @@ pub mod cancel;
 pub mod cli;
 pub mod ctl;
 pub mod db;
+pub mod doctor;
 pub mod domain;
 pub mod helper;
 pub mod host;

@@ -22,14 +22,15 @@ const FLOORS: &[(&str, &[&str])] = &[
     // 4 engine
     ("queue", &["base", "domain", "wire", "process", "db", "host"]),
     ("cancel", &["base", "domain", "wire", "process", "db", "host", "queue"]),
+    ("doctor", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     // 5 programs: they never import one another. Runner and helper are small on purpose.
     ("runner", &["base", "domain", "wire", "process"]),
     ("helper", &["base", "wire", "process"]),
     ("worker", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),
     ("poller", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     ("cli", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),
-    ("web", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),
-    ("admin", &["base", "domain", "wire", "process", "db", "host", "queue"]),
+    ("web", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel", "doctor"]),
+    ("admin", &["base", "domain", "wire", "process", "db", "host", "queue", "doctor"]),
     ("ctl", &["base", "domain", "wire", "process", "db", "host", "queue"]),
 ];
 

@@ -130,7 +130,7 @@ fn one(unit: &Unit) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::doctor::Severity;
+    use crate::doctor::Severity;
 
     fn judged(text: &str) -> Vec<(Severity, String)> {
         judge(&parse(text)).into_iter().map(|finding| (finding.severity, finding.check)).collect()

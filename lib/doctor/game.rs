@@ -1,11 +1,12 @@
 //! What the game needs: steamcmd, 32-bit libraries, the installation, room on the disk.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
-use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
+use super::files::told;
 
 /// Where Debian, multiarch or not, has 32-bit libraries.
 const LIBRARY_DIRS: [&str; 5] = ["/lib/i386-linux-gnu", "/usr/lib/i386-linux-gnu", "/lib32", "/usr/lib32", "/usr/lib"];
@@ -32,14 +33,16 @@ pub(super) fn check(root: &Path, steamcmd: &Path) -> Vec<Finding> {
 fn executable(steamcmd: &Path) -> Finding {
     let shown = steamcmd.display();
     let advice = "unpack Valve's steamcmd_linux.tar.gz there as user left4me-steam, or set LEFT4ME_STEAMCMD";
-    if !steamcmd.is_file() {
-        return Finding::fail("steamcmd", format!("{shown} is missing"), advice);
-    }
-    match access(steamcmd, AccessFlags::X_OK) {
-        Ok(()) => Finding::ok("steamcmd", shown.to_string()),
-        Err(_) => {
+    match steamcmd.metadata() {
+        // Not access(2): in a sandbox nothing may be executed.
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
+            Finding::ok("steamcmd", shown.to_string())
+        }
+        Ok(found) if found.is_file() => {
             Finding::fail("steamcmd", format!("{shown} cannot be executed"), format!("as root: chmod 0755 {shown}"))
         }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => told("steamcmd", steamcmd, &error),
+        _ => Finding::fail("steamcmd", format!("{shown} is missing"), advice),
     }
 }
 

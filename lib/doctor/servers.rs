@@ -7,9 +7,7 @@ use crate::base::config::PollSeconds;
 use crate::base::{Result, clock};
 use crate::db::Db;
 use crate::db::poll::{self, Orphan, Poll};
-use crate::db::runners::Runner;
 use crate::db::servers::{self, Server};
-use crate::queue::recover;
 
 /// So many intervals without a look are too many; and so much time, ms: a look may have to wait.
 const MISSED: i64 = 3;
@@ -25,24 +23,17 @@ pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Fi
         }
     };
     // What is wrong with the database, the checks before this one have said.
-    if let Ok((last, servers, orphans, left)) = read(path) {
+    if let Ok((last, servers, orphans)) = read(path) {
         findings.extend(judge(&last, &servers, &orphans, seconds, now));
-        findings.extend(left.iter().map(undying));
     }
     findings
 }
 
-type Found = (Poll, Vec<Server>, Vec<Orphan>, Vec<Runner>);
+type Found = (Poll, Vec<Server>, Vec<Orphan>);
 
 fn read(path: &Path) -> Result<Found> {
     let mut db = Db::open_existing(path)?;
-    db.read(|tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?, recover::undying(tx)?)))
-}
-
-/// A process that would not die, and holds what it works on.
-fn undying(runner: &Runner) -> Finding {
-    let advice = "it waits in the kernel, for a disk or network file system mostly: mend that, or reboot; the queue goes on by itself then";
-    Finding::warn("process", format!("{}: jobs on the same wait", runner.undying()), advice)
+    db.read(|tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?)))
 }
 
 fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32, now: i64) -> Vec<Finding> {
@@ -82,7 +73,7 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::doctor::Severity;
+    use crate::doctor::Severity;
 
     #[test]
     fn a_poller_that_is_silent_or_blind_is_told() {

@@ -132,19 +132,37 @@ pub(super) fn sockets(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
     ]
 }
 
+/// The three sockets' files alone, for who cannot tell whose they are. Nobody is connected to: that would start a unit.
+pub(super) fn socket_files(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
+    [("worker", worker), ("helper", &hands.helper_socket), ("runner", &hands.runner_socket)]
+        .into_iter()
+        .map(|(name, path)| match socket_file(name, path) {
+            Ok(_) => Finding::ok(format!("socket {name}"), format!("{} is there", path.display())),
+            Err(finding) => finding,
+        })
+        .collect()
+}
+
+fn socket_file(name: &str, path: &Path) -> Result<Metadata, Finding> {
+    let check = format!("socket {name}");
+    let start = format!("as root: systemctl restart left4me-{name}.socket");
+    match path.metadata() {
+        Ok(found) if found.file_type().is_socket() => Ok(found),
+        Ok(_) => Err(Finding::fail(check, format!("{} is no socket", path.display()), start)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Finding::fail(check, format!("{} is missing", path.display()), start))
+        }
+        Err(error) => Err(told(&check, path, &error)),
+    }
+}
+
 fn socket(name: &str, path: &Path, user: &str, mode: u32) -> Finding {
     let check = format!("socket {name}");
     let start = format!("as root: systemctl restart left4me-{name}.socket");
-    let found = match path.metadata() {
+    let found = match socket_file(name, path) {
         Ok(found) => found,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Finding::fail(check, format!("{} is missing", path.display()), start);
-        }
-        Err(error) => return told(&check, path, &error),
+        Err(finding) => return finding,
     };
-    if !found.file_type().is_socket() {
-        return Finding::fail(check, format!("{} is no socket", path.display()), start);
-    }
     let finding = owned(&check, path, &found, user, LEFT4ME, mode);
     if finding.advice.is_some() {
         return Finding { advice: Some(start), ..finding };
@@ -223,7 +241,7 @@ fn unknown_settings(text: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::doctor::Severity;
+    use crate::doctor::Severity;
 
     #[test]
     fn a_setting_that_nobody_reads_is_named_and_comments_are_not() {

@@ -8,6 +8,9 @@ use super::files::{owned, told};
 use crate::base::users::LEFT4ME;
 use crate::db::{migrate, upkeep};
 
+/// A file of so many bytes is read in less than a second.
+const QUICK: u64 = 64 << 20;
+
 pub(super) fn check(path: &Path) -> Vec<Finding> {
     let check = "database";
     let found = match path.metadata() {
@@ -34,21 +37,30 @@ pub(super) fn check(path: &Path) -> Vec<Finding> {
             ));
         }
     }
+    findings.extend(content(path));
+    findings
+}
+
+/// Schema and content alone, for who cannot tell whose the file is; none for a file that takes long to read.
+pub(super) fn whole(path: &Path) -> Option<Vec<Finding>> {
+    path.metadata().is_ok_and(|found| found.len() <= QUICK).then(|| content(path))
+}
+
+fn content(path: &Path) -> Vec<Finding> {
     match upkeep::look(path) {
-        Ok(health) => {
-            findings.push(schema(health.schema));
-            findings.push(match health.complaints.first() {
+        Ok(health) => vec![
+            schema(health.schema),
+            match health.complaints.first() {
                 None => Finding::ok("database check", "whole"),
                 Some(first) => Finding::fail(
                     "database check",
                     format!("damaged: {first}"),
                     "restore a backup: see `left4me backup --help`",
                 ),
-            });
-        }
-        Err(error) => findings.push(Finding::fail(check, error.to_string(), "see the message")),
+            },
+        ],
+        Err(error) => vec![Finding::fail("database", error.to_string(), "see the message")],
     }
-    findings
 }
 
 fn schema(found: i64) -> Finding {

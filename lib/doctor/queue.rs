@@ -1,0 +1,96 @@
+//! The queue: whether it is paused, whether anybody serves it, and what would not die.
+
+use std::path::Path;
+
+use super::Finding;
+use crate::base::names::JobId;
+use crate::base::{Result, clock};
+use crate::db::queue::Pause;
+use crate::db::runners::Runner;
+use crate::db::{Db, jobs, queue};
+use crate::queue::recover;
+
+/// A job that could start and has not for so long, ms, has nobody who takes it.
+const PATIENCE: i64 = 120_000;
+
+pub(super) fn check(path: &Path, now: i64) -> Vec<Finding> {
+    // What is wrong with the database, its own checks say.
+    read(path).map(|found| judge(&found, now)).unwrap_or_default()
+}
+
+struct Found {
+    pause: Option<Pause>,
+    waiting: i64,
+    live: i64,
+    /// The first one that waits, and since when.
+    first: Option<(JobId, i64)>,
+    undying: Vec<Runner>,
+}
+
+fn read(path: &Path) -> Result<Found> {
+    let mut db = Db::open_existing(path)?;
+    db.read(|tx| {
+        let (waiting, live) = jobs::counts(tx)?;
+        let first = jobs::queued_candidates(tx, JobId(0), 1)?.first().map(|job| jobs::get(tx, job.id)).transpose()?;
+        Ok(Found {
+            pause: queue::pause(tx)?,
+            waiting,
+            live,
+            first: first.map(|job| (job.id, job.created_at)),
+            undying: recover::undying(tx)?,
+        })
+    })
+}
+
+fn judge(found: &Found, now: i64) -> Vec<Finding> {
+    let check = "queue";
+    let Found { waiting, live, .. } = found;
+    let text = format!("{waiting} waiting, {live} under way");
+    let mut findings = vec![match (&found.pause, found.first) {
+        (Some(pause), _) => {
+            let why =
+                pause.reason.as_deref().filter(|why| !why.is_empty()).map_or(String::new(), |why| format!(": {why}"));
+            let since = clock::span(now - pause.paused_at);
+            let text = format!("paused by {} {since} ago{why}; {text}", pause.paused_by);
+            Finding::warn(check, text, "`left4me-job resume` goes on")
+        }
+        (None, Some((job, since))) if *live == 0 && found.undying.is_empty() && now - since > PATIENCE => {
+            let text = format!("nobody takes job {job}, which waits for {}; {text}", clock::span(now - since));
+            Finding::fail(check, text, "see `systemctl status left4me-worker.socket left4me-worker.service`")
+        }
+        _ => Finding::ok(check, text),
+    }];
+    findings.extend(found.undying.iter().map(undying));
+    findings
+}
+
+/// A process that would not die, and holds what it works on.
+fn undying(runner: &Runner) -> Finding {
+    let advice = "it waits in the kernel, for a disk or network file system mostly: mend that, or reboot; the queue goes on by itself then";
+    Finding::warn("process", format!("{}: jobs on the same wait", runner.undying()), advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Severity;
+
+    fn judged(pause: Option<Pause>, live: i64, waits_since: i64) -> Finding {
+        let found = Found { pause, waiting: 1, live, first: Some((JobId(7), waits_since)), undying: Vec::new() };
+        judge(&found, 1_000_000).swap_remove(0)
+    }
+
+    #[test]
+    fn a_queue_that_is_paused_or_that_nobody_serves_is_told() {
+        assert_eq!(judged(None, 0, 990_000).severity, Severity::Ok, "it has just come");
+        assert_eq!(judged(None, 1, 0).severity, Severity::Ok, "it waits for one that is under way");
+        let stuck = judged(None, 0, 400_000);
+        assert!(stuck.severity == Severity::Fail && stuck.found.contains("job 7"), "{stuck:?}");
+        let pause = Pause { paused_at: 400_000, paused_by: "anna".to_owned(), reason: Some("disk".to_owned()) };
+        let paused = judged(Some(pause), 0, 400_000);
+        assert!(
+            paused.severity == Severity::Warn && paused.found.contains("by anna 10 min 0 s ago: disk"),
+            "{paused:?}"
+        );
+    }
+}
