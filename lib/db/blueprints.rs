@@ -207,7 +207,8 @@ pub fn edit(tx: &Connection, now: i64, actor: &str, id: BlueprintId, change: &Ch
         tx.execute("DELETE FROM blueprint_overlays WHERE blueprint_id = ?1", [id.0])?;
         stack(tx, id, overlays)?;
     }
-    tx.execute("UPDATE blueprints SET updated_at = ?2 WHERE id = ?1", params![id.0, now])?;
+    // It always moves: whoever edits tells by it whether somebody else did meanwhile.
+    tx.execute("UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1", params![id.0, now])?;
     let blueprint = get(tx, id)?.ok_or_else(|| gone(id))?;
     tell(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
     Ok(blueprint)

@@ -78,9 +78,11 @@ pub struct Event {
     pub reason: String,
 }
 
-const EVENT: &str = "id, at, kind, actor, job_id, task_id, server_id, detail, reason";
+/// The columns of an [`Event`].
+pub(super) const EVENT: &str = "id, at, kind, actor, job_id, task_id, server_id, detail, reason";
 
-fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+/// Reads the columns [`EVENT`].
+pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     Ok(Event {
         id: row.get(0)?,
         at: row.get(1)?,

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, params};
 
 use crate::base::Result;
-use crate::base::names::{JobId, ServerId, UserId};
+use crate::base::names::{JobId, ServerId, UserId, UserName};
 use crate::db::jobs::parse_state;
 use crate::db::{text, text_or_null};
 use crate::domain::job::JobState;
@@ -56,6 +56,8 @@ pub struct Filter {
     pub states: Vec<JobState>,
     /// Only jobs of this operation.
     pub operation: Option<Operation>,
+    /// Only jobs that this user asked for, here or over the web.
+    pub asker: Option<UserName>,
     /// At most so many.
     pub limit: u32,
     /// After so many.
@@ -94,6 +96,10 @@ impl Filter {
         }
         if let Some(operation) = self.operation {
             all.push(format!("j.operation = '{operation}'"));
+        }
+        if let Some(asker) = &self.asker {
+            // A user's name has no character that means anything to SQL.
+            all.push(format!("j.requested_by IN ('{asker}', 'web:{asker}', 'api:{asker}')"));
         }
         all.join(" AND ")
     }

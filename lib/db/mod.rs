@@ -10,11 +10,13 @@
 //!   refused untouched.
 
 pub mod access;
+pub mod activity;
 pub mod blueprints;
 pub mod cancellations;
 pub mod error;
 pub mod events;
 pub mod jobs;
+pub mod links;
 pub mod listing;
 pub mod live;
 pub mod logs;
@@ -23,6 +25,7 @@ pub mod migrate;
 pub mod monitor;
 pub mod observations;
 pub mod overlays;
+pub mod overview;
 pub mod poll;
 pub mod queue;
 pub mod request_keys;

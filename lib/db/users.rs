@@ -150,6 +150,16 @@ pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result
     Ok(changed > 0)
 }
 
+/// Whether this is the last admin who can sign in.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn is_last_admin(connection: &Connection, id: UserId) -> Result<bool> {
+    let mut statement = connection
+        .prepare_cached("SELECT count(*) = 1 AND max(id) = ?1 FROM users WHERE is_admin = 1 AND disabled_at IS NULL")?;
+    Ok(statement.query_row([id.0], |row| row.get::<_, Option<bool>>(0))?.unwrap_or(false))
+}
+
 fn end_sessions(tx: &Connection, now: i64, user: UserId) -> Result<()> {
     tx.prepare_cached("UPDATE sessions SET ended_at = ?2 WHERE user_id = ?1 AND ended_at IS NULL")?
         .execute(params![user.0, now])?;

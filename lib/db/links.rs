@@ -1,0 +1,48 @@
+//! Which servers are made of which blueprint, by name.
+
+use rusqlite::{Connection, Row};
+
+use crate::base::Result;
+use crate::base::names::{BlueprintId, ServerId};
+use crate::db::text;
+
+/// A server that is linked to a blueprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Linked {
+    /// The blueprint.
+    pub blueprint: BlueprintId,
+    /// The server.
+    pub id: ServerId,
+    /// Its display name.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+}
+
+fn linked(row: &Row<'_>) -> rusqlite::Result<Linked> {
+    Ok(Linked {
+        blueprint: BlueprintId(row.get(0)?),
+        id: ServerId(row.get(1)?),
+        name: text(row, 2)?,
+        port: row.get(3)?,
+    })
+}
+
+/// The servers of one blueprint, by id.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn of_blueprint(connection: &Connection, id: BlueprintId) -> Result<Vec<Linked>> {
+    let mut statement = connection
+        .prepare_cached("SELECT blueprint_id, id, name, port FROM servers WHERE blueprint_id = ?1 ORDER BY id")?;
+    Ok(statement.query_map([id.0], linked)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// All servers with their blueprints, by id.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn all(connection: &Connection) -> Result<Vec<Linked>> {
+    let mut statement = connection.prepare_cached("SELECT blueprint_id, id, name, port FROM servers ORDER BY id")?;
+    Ok(statement.query_map([], linked)?.collect::<rusqlite::Result<_>>()?)
+}
