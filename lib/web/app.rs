@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 
 use crate::base::config::PortRange;
+use crate::doctor::Looks;
 use crate::queue::enqueue::{Poke, poke};
 use crate::web::failure::Failure;
 use crate::web::guard::origin::Origins;
@@ -48,6 +49,10 @@ pub struct Settings {
     pub worker_socket: PathBuf,
     /// The socket of the helper.
     pub helper_socket: PathBuf,
+    /// The socket of the runner, which the doctor looks at.
+    pub runner_socket: PathBuf,
+    /// What else the doctor looks at.
+    pub looks: Looks,
     /// Ports that servers may have.
     pub ports: PortRange,
     /// A session is over after so long, ms, whatever is done in it.

@@ -43,6 +43,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, parse};
 use crate::base::{Error, Result, clock, journal, notify, users};
+use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
 use guard::origin::{Origin, Origins};
@@ -66,6 +67,8 @@ struct Cli {
     ports: Ports,
     #[command(flatten)]
     logging: Logging,
+    #[command(flatten)]
+    looks: Looks,
     /// Where to listen, without systemd's socket
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
@@ -186,6 +189,8 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
             root: cli.paths.root.clone(),
             worker_socket: cli.worker.worker_socket.clone(),
             helper_socket: cli.hands.helper_socket.clone(),
+            runner_socket: cli.hands.runner_socket.clone(),
+            looks: cli.looks.clone(),
             ports: cli.ports.port_range,
             session: i64::from(cli.session_hours) * 3_600_000,
             replay_limit: cli.replay_limit,

@@ -1,7 +1,9 @@
 //! The pages: each file loads what one page shows and takes what its forms send.
 
 mod account;
+mod admin;
 pub mod asked;
+mod blueprints;
 mod console;
 mod dashboard;
 mod graph;
@@ -13,6 +15,7 @@ mod player;
 pub mod power;
 #[cfg(test)]
 mod render;
+pub mod sentence;
 mod server;
 mod server_acts;
 mod server_new;
@@ -92,5 +95,5 @@ pub(super) fn routes(table: Table) -> Table {
         "/logout",
         login::sign_out,
     );
-    player::routes(table)
+    admin::routes(blueprints::routes(player::routes(table)))
 }

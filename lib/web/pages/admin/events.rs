@@ -1,0 +1,108 @@
+//! What happened, in sentences.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::super::sentence::{self, Part, sentence};
+use super::super::{Frame, page};
+use super::chosen;
+use crate::base::names::{ServerId, shown};
+use crate::db::activity::{self, Entry, Filter};
+use crate::db::links::{self, Linked};
+use crate::web::app::{App, fault};
+use crate::web::failure::Failure;
+use crate::web::viewer::Viewer;
+
+const ROWS: u32 = 50;
+/// No actor and no kind is longer, in bytes.
+const LONGEST: usize = 200;
+
+/// The filters, as the form sends them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Wanted {
+    actor: String,
+    server: String,
+    kind: String,
+    #[serde(skip_serializing)]
+    before: String,
+}
+
+struct Line {
+    at: i64,
+    kind: String,
+    parts: Vec<Part>,
+    reason: String,
+    actor: String,
+    way: &'static str,
+}
+
+impl Line {
+    fn of(entry: Entry) -> Self {
+        let parts = sentence(&entry.event, entry.server_name.as_deref());
+        let event = entry.event;
+        Self {
+            at: event.at,
+            parts,
+            way: sentence::way(&event.actor),
+            kind: event.kind,
+            reason: event.reason,
+            actor: event.actor,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "admin/events.html")]
+struct Page {
+    frame: Frame,
+    tab: &'static str,
+    wanted: Wanted,
+    lines: Vec<Line>,
+    newest: Option<String>,
+    older: Option<String>,
+    servers: Vec<Linked>,
+}
+
+impl Page {
+    fn kinds() -> impl Iterator<Item = &'static str> {
+        sentence::kinds()
+    }
+}
+
+pub(super) async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    Query(wanted): Query<Wanted>,
+) -> Result<Response, Failure> {
+    let before = chosen::<i64>(&wanted.before).map_err(|_| Failure::no_page())?;
+    let filter = Filter {
+        actor: short(&wanted.actor)?,
+        server: chosen::<ServerId>(&wanted.server)?,
+        kind: short(&wanted.kind)?,
+        before,
+        limit: ROWS + 1,
+    };
+    let (mut entries, servers) = app.store.read(move |db| Ok((activity::page(db, &filter)?, links::all(db)?))).await?;
+    let filters = serde_urlencoded::to_string(&wanted).map_err(fault)?;
+    // One more than is shown was asked for: so it is known whether there is more.
+    let rows = usize::try_from(ROWS).unwrap_or(usize::MAX);
+    let has_more = entries.len() > rows;
+    entries.truncate(rows);
+    let last = entries.last().filter(|_| has_more);
+    let older = last.map(|entry| format!("/admin/events?{filters}&before={}", entry.event.id));
+    let newest = before.map(|_| format!("/admin/events?{filters}"));
+    let lines = entries.into_iter().map(Line::of).collect();
+    let frame = Frame::of(viewer, "Activity").within("admin");
+    page(&Page { frame, tab: "events", wanted, lines, newest, older, servers })
+}
+
+fn short(text: &str) -> Result<Option<String>, Failure> {
+    let text = text.trim();
+    if text.len() > LONGEST {
+        return Err(Failure::unprocessable(format!("'{}' is too long for a filter", shown(text))));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}

@@ -1,0 +1,56 @@
+//! What the doctor finds, as far as it can be known from inside of the web front's sandbox.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+
+use super::super::{Frame, page};
+use crate::base::clock;
+use crate::base::config::HandSockets;
+use crate::doctor::{self, Finding, Places, Report, Severity};
+use crate::web::app::{App, fault};
+use crate::web::failure::Failure;
+use crate::web::viewer::Viewer;
+
+#[derive(Template)]
+#[template(path = "admin/health.html")]
+struct Page {
+    frame: Frame,
+    tab: &'static str,
+    report: Report,
+    failed: usize,
+    warned: usize,
+}
+
+impl Page {
+    /// The class and the word of a finding.
+    fn state(finding: &Finding) -> (&'static str, &'static str) {
+        match finding.severity {
+            Severity::Ok => ("good", "ok"),
+            Severity::Warn => ("queued", "look"),
+            Severity::Fail => ("failed", "fail"),
+        }
+    }
+}
+
+pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+    let settings = &app.settings;
+    let places = Places {
+        root: settings.root.clone(),
+        database: app.store.path().to_owned(),
+        worker_socket: settings.worker_socket.clone(),
+        hands: HandSockets {
+            helper_socket: settings.helper_socket.clone(),
+            runner_socket: settings.runner_socket.clone(),
+        },
+        looks: settings.looks.clone(),
+    };
+    let report = tokio::task::spawn_blocking(move || doctor::inside(&places, clock::now_ms()));
+    let mut report = report.await.map_err(fault)?;
+    // What is wrong comes first.
+    report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let number = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
+    let (failed, warned) = (number(Severity::Fail), number(Severity::Warn));
+    let frame = Frame::of(viewer, "Health").within("admin");
+    page(&Page { frame, tab: "health", report, failed, warned })
+}

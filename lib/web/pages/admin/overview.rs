@@ -1,0 +1,126 @@
+//! The first page of an admin: how all is, and the switches for all.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use serde::Deserialize;
+
+use super::super::parts::JobLine;
+use super::super::{Frame, page};
+use super::steam::{self, Progress};
+use crate::base::clock;
+use crate::db::overview::{self, Servers, Shared};
+use crate::db::poll::{self, Orphan, Poll};
+use crate::db::queue::{self, Pause};
+use crate::db::{jobs, listing};
+use crate::domain::job::JobState;
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::guard::session;
+use crate::web::viewer::Viewer;
+
+const DAY: i64 = 86_400_000;
+/// So many of the last jobs are shown.
+const RECENT: u32 = 10;
+/// A reason has so many characters at most.
+const REASON: usize = 500;
+
+#[derive(Template)]
+#[template(path = "admin/overview.html")]
+struct Page {
+    frame: Frame,
+    tab: &'static str,
+    key: String,
+    found: Found,
+}
+
+struct Found {
+    servers: Servers,
+    waiting: i64,
+    live: i64,
+    day: Vec<(JobState, i64)>,
+    pause: Option<Pause>,
+    poll: Poll,
+    orphans: Vec<Orphan>,
+    build: Result<u64, String>,
+    shared: Option<(Shared, Option<Progress>)>,
+    recent: Vec<JobLine>,
+}
+
+pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+    let (root, now) = (app.settings.root.clone(), clock::now_ms());
+    let found = app.store.read(move |db| {
+        let (waiting, live) = jobs::counts(db)?;
+        let shared = match overview::shared_job(db)? {
+            Some(job) => {
+                let progress = steam::progress(db, job.id)?;
+                Some((job, progress))
+            }
+            None => None,
+        };
+        Ok(Found {
+            servers: overview::servers(db)?,
+            waiting,
+            live,
+            day: overview::jobs_since(db, now - DAY)?,
+            pause: queue::pause(db)?,
+            poll: poll::last(db)?,
+            orphans: poll::orphans(db)?,
+            build: steam::build(&root),
+            shared,
+            recent: JobLine::all(listing::recent(db, None, RECENT)?, now),
+        })
+    });
+    let found = found.await?;
+    let frame = Frame::of(viewer, "Admin").within("admin");
+    page(&Page { frame, tab: "overview", key: session::random()?, found })
+}
+
+/// The form of the switch.
+#[derive(Deserialize)]
+pub struct Switch {
+    #[serde(default)]
+    action: String,
+    #[serde(default)]
+    reason: String,
+}
+
+/// Pauses the queue, or lets it go on.
+pub(super) async fn pause(
+    State(app): State<App>,
+    viewer: Viewer,
+    Form(switch): Form<Switch>,
+) -> Result<Response, Failure> {
+    let (actor, reason) = (viewer.actor(), tidy(&switch.reason));
+    let now = clock::now_ms();
+    match switch.action.as_str() {
+        "pause" => {
+            let reason = Some(reason).filter(|reason| !reason.is_empty());
+            app.store.write(move |tx| queue::set_paused(tx, now, &actor, reason.as_deref())).await?;
+        }
+        "resume" => {
+            app.store.write(move |tx| queue::set_resumed(tx, now, &actor)).await?;
+            app.poke();
+        }
+        _ => return Err(Failure::unprocessable("action is pause or resume")),
+    }
+    Ok(Redirect::to("/admin").into_response())
+}
+
+/// One line of bounded length.
+fn tidy(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect();
+    line.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tidy;
+
+    #[test]
+    fn a_reason_is_one_line_of_bounded_length() {
+        assert_eq!(tidy(" disk\r\nfull\u{1b} "), "disk  full");
+        assert_eq!(tidy(&"ä".repeat(9000)).chars().count(), 500);
+    }
+}

@@ -1,0 +1,183 @@
+//! Accounts and their tokens.
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use serde::Deserialize;
+
+use super::super::{Frame, page};
+use crate::base::names::{TokenId, UserName};
+use crate::base::{Error, clock};
+use crate::db::tokens::{self, Token};
+use crate::db::users::{self, Role, User};
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::viewer::Viewer;
+
+const HERE: &str = "/admin/users";
+
+/// The form of a new account.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct New {
+    name: String,
+    password: String,
+    /// `yes` for an admin.
+    admin: String,
+}
+
+/// What went wrong, and where.
+#[derive(Debug, Default)]
+struct Trouble {
+    all: Option<String>,
+    name: Option<String>,
+    password: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "admin/users.html")]
+struct Page {
+    frame: Frame,
+    tab: &'static str,
+    myself: String,
+    users: Vec<User>,
+    tokens: Vec<Token>,
+    new: New,
+    trouble: Trouble,
+}
+
+pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+    show(&app, viewer, New::default(), Trouble::default(), StatusCode::OK).await
+}
+
+async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: StatusCode) -> Result<Response, Failure> {
+    let (users, tokens) = app.store.read(|db| Ok((users::all(db)?, tokens::all(db)?))).await?;
+    // A password is not sent back.
+    let new = New { password: String::new(), ..new };
+    let myself = viewer.name.clone();
+    let frame = Frame::of(viewer, "Users").within("admin");
+    let mut response = page(&Page { frame, tab: "users", myself, users, tokens, new, trouble })?;
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+fn back() -> Response {
+    Redirect::to(HERE).into_response()
+}
+
+pub(super) async fn create(State(app): State<App>, viewer: Viewer, Form(new): Form<New>) -> Result<Response, Failure> {
+    let name = match new.name.trim().parse::<UserName>() {
+        Ok(name) => name,
+        Err(bad) => {
+            let trouble = Trouble { name: Some(bad.to_string()), ..Trouble::default() };
+            return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
+        }
+    };
+    let hash = match app.passwords.hash(new.password.clone()).await {
+        Ok(hash) => hash,
+        Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
+            let trouble = Trouble { password: Some(failure.message), ..Trouble::default() };
+            return show(&app, viewer, new, trouble, failure.status).await;
+        }
+        Err(failure) => return Err(failure),
+    };
+    let role = if new.admin == "yes" { Role::Admin } else { Role::User };
+    let actor = viewer.actor();
+    match app.store.write(move |tx| users::create(tx, clock::now_ms(), &actor, &name, role, &hash)).await {
+        Ok(_) => Ok(back()),
+        Err(error) => {
+            let failure = Failure::from(error);
+            if failure.status != StatusCode::CONFLICT {
+                return Err(failure);
+            }
+            let trouble = Trouble { name: Some(failure.message), ..Trouble::default() };
+            show(&app, viewer, new, trouble, failure.status).await
+        }
+    }
+}
+
+/// The form of another password.
+#[derive(Deserialize)]
+pub struct Password {
+    #[serde(default)]
+    password: String,
+}
+
+pub(super) async fn password(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(name): Path<String>,
+    Form(form): Form<Password>,
+) -> Result<Response, Failure> {
+    let name = parse(&name)?;
+    let wanted = name.clone();
+    app.store.read(move |db| users::find(db, &wanted)).await?;
+    let hash = match app.passwords.hash(form.password).await {
+        Ok(hash) => hash,
+        Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
+            let words = format!("The password of {name} was not changed: {}.", failure.message);
+            return told(&app, viewer, words, failure.status).await;
+        }
+        Err(failure) => return Err(failure),
+    };
+    let actor = viewer.actor();
+    // One's own sessions end, too: whoever changed it signs in again.
+    app.store.write(move |tx| users::set_password(tx, clock::now_ms(), &actor, &name, &hash)).await?;
+    Ok(back())
+}
+
+pub(super) async fn disable(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let name = parse(&name)?;
+    let (actor, myself) = (viewer.actor(), viewer.id);
+    let done = app.store.write(move |tx| {
+        let user = users::find(tx, &name)?;
+        if user.id == myself {
+            return Err(Error::conflict("nobody can disable their own account: another admin has to do it"));
+        }
+        if users::is_last_admin(tx, user.id)? {
+            return Err(Error::conflict(format!("{name} is the last admin who can sign in, and stays")));
+        }
+        users::disable(tx, clock::now_ms(), &actor, &name)
+    });
+    match done.await.map_err(Failure::from) {
+        Ok(_) => Ok(back()),
+        Err(failure) if failure.status == StatusCode::CONFLICT => {
+            told(&app, viewer, failure.message, failure.status).await
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+pub(super) async fn enable(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(name): Path<String>,
+) -> Result<Response, Failure> {
+    let name = parse(&name)?;
+    app.store.write(move |tx| users::enable(tx, clock::now_ms(), &viewer.actor(), &name)).await?;
+    Ok(back())
+}
+
+pub(super) async fn revoke(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    let id = id.parse::<TokenId>().map_err(|_| Failure::no_page())?;
+    app.store.write(move |tx| tokens::revoke(tx, clock::now_ms(), &viewer.actor(), id)).await?;
+    Ok(Redirect::to("/admin/users#tokens").into_response())
+}
+
+async fn told(app: &App, viewer: Viewer, words: String, status: StatusCode) -> Result<Response, Failure> {
+    show(app, viewer, New::default(), Trouble { all: Some(words), ..Trouble::default() }, status).await
+}
+
+fn parse(name: &str) -> Result<UserName, Failure> {
+    name.parse().map_err(|_| Failure::no_page())
+}

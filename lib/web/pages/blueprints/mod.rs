@@ -1,0 +1,273 @@
+//! Blueprints: what servers are made of. Their user's own; an admin sees all.
+
+mod draft;
+mod show;
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use rusqlite::Connection;
+
+use self::draft::{Draft, Troubles};
+use self::show::Shown;
+use super::{Frame, page};
+use crate::base::names::BlueprintId;
+use crate::base::{Error, Exit, Result, clock};
+use crate::db::blueprints::{self, Blueprint, Change, Content};
+use crate::db::links::{self, Linked};
+use crate::db::overlays;
+use crate::web::app::App;
+use crate::web::failure::Failure;
+use crate::web::routes::{Table, Who};
+use crate::web::viewer::Viewer;
+
+type Fields = Form<Vec<(String, String)>>;
+
+pub(super) fn routes(table: Table) -> Table {
+    table
+        .get(Who::User, "/blueprints", list)
+        .post(Who::User, "/blueprints", create)
+        .get(Who::User, "/blueprints/new", new)
+        .post(Who::User, "/blueprints/preview", preview)
+        .get(Who::User, "/blueprints/{id}", show::show)
+        .post(Who::User, "/blueprints/{id}", save)
+        .get(Who::User, "/blueprints/{id}/edit", edit)
+        .post(Who::User, "/blueprints/{id}/delete", delete)
+}
+
+#[derive(Template)]
+#[template(path = "blueprints/list.html")]
+struct List {
+    frame: Frame,
+    blueprints: Vec<Listed>,
+    whose: bool,
+}
+
+struct Listed {
+    blueprint: Blueprint,
+    servers: Vec<Linked>,
+}
+
+async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+    let user = (!viewer.is_admin).then_some(viewer.id);
+    let blueprints = app.store.read(move |db| {
+        let mut linked = links::all(db)?;
+        let found = match user {
+            Some(user) => blueprints::of_user(db, user)?,
+            None => blueprints::all(db)?,
+        };
+        let mut listed = Vec::with_capacity(found.len());
+        for blueprint in found {
+            let servers = linked.extract_if(.., |server| server.blueprint == blueprint.id).collect();
+            listed.push(Listed { blueprint, servers });
+        }
+        Ok(listed)
+    });
+    let (blueprints, whose) = (blueprints.await?, viewer.is_admin);
+    page(&List { frame: Frame::of(viewer, "Blueprints").within("blueprints"), blueprints, whose })
+}
+
+#[derive(Template)]
+#[template(path = "blueprints/form.html")]
+struct Page {
+    frame: Frame,
+    draft: Draft,
+    troubles: Troubles,
+    shown: Option<Shown>,
+}
+
+impl Page {
+    /// The form around what was typed; where the blueprint is named, under its name.
+    fn of(viewer: Viewer, draft: Draft, troubles: Troubles, shown: Option<Shown>) -> Self {
+        let title = if draft.id.is_empty() { "New blueprint" } else { "Edit blueprint" };
+        Self { frame: Frame::of(viewer, title).within("blueprints"), draft, troubles, shown }
+    }
+
+    fn answer(&self, status: StatusCode) -> Result<Response, Failure> {
+        let mut response = page(self)?;
+        *response.status_mut() = status;
+        Ok(response)
+    }
+}
+
+async fn new(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
+    let draft = app.store.read(|db| with_catalog(db, Draft::default())).await?;
+    Page::of(viewer, draft, Troubles::default(), None).answer(StatusCode::OK)
+}
+
+async fn create(State(app): State<App>, viewer: Viewer, Form(fields): Fields) -> Result<Response, Failure> {
+    let draft = Draft { id: String::new(), ..Draft::read(fields) };
+    let (name, content) = match draft.parse() {
+        Ok(parsed) => parsed,
+        Err(troubles) => return again(&app, viewer, draft, *troubles, StatusCode::UNPROCESSABLE_ENTITY).await,
+    };
+    let (actor, user) = (viewer.actor(), viewer.id);
+    let made = app.store.write(move |tx| blueprints::create(tx, clock::now_ms(), &actor, user, &name, &content));
+    match made.await {
+        Ok(made) => Ok(Redirect::to(&format!("/blueprints/{}", made.id)).into_response()),
+        Err(error) => refused(&app, viewer, draft, error).await,
+    }
+}
+
+async fn edit(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id = parse_id(&id)?;
+    let asker = viewer.clone();
+    let found = app.store.read(move |db| {
+        let blueprint = find(db, &asker, id)?;
+        let (content, all) = match blueprints::content(db, id) {
+            Ok(content) => (content, None),
+            // Whoever mends it needs the form.
+            Err(error) => (Content::default(), Some(error.to_string())),
+        };
+        let draft = Draft::of(&blueprint.name, &content);
+        let draft = Draft { id: id.to_string(), updated_at: blueprint.updated_at.to_string(), ..draft };
+        Ok((with_catalog(db, draft)?, Troubles { all, ..Troubles::default() }))
+    });
+    let (draft, troubles) = found.await?;
+    Page::of(viewer, draft, troubles, None).answer(StatusCode::OK)
+}
+
+/// What saving came to.
+enum Saved {
+    Done,
+    /// Somebody was faster; since when it is another one.
+    Changed(i64),
+}
+
+async fn save(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+    Form(fields): Fields,
+) -> Result<Response, Failure> {
+    let id = parse_id(&id)?;
+    let mut draft = Draft { id: id.to_string(), ..Draft::read(fields) };
+    let asker = viewer.clone();
+    app.store.read(move |db| find(db, &asker, id)).await?;
+    let (name, content) = match draft.parse() {
+        Ok(parsed) => parsed,
+        Err(troubles) => return again(&app, viewer, draft, *troubles, StatusCode::UNPROCESSABLE_ENTITY).await,
+    };
+    let (asker, seen) = (viewer.clone(), draft.updated_at.parse::<i64>().ok());
+    let saved = app.store.write(move |tx| {
+        let blueprint = find(tx, &asker, id)?;
+        if seen != Some(blueprint.updated_at) {
+            return Ok(Saved::Changed(blueprint.updated_at));
+        }
+        let Content { overlays, arguments, config } = content;
+        let change =
+            Change { name: Some(name), overlays: Some(overlays), arguments: Some(arguments), config: Some(config) };
+        blueprints::edit(tx, clock::now_ms(), &asker.actor(), id, &change)?;
+        Ok(Saved::Done)
+    });
+    match saved.await {
+        Ok(Saved::Done) => Ok(Redirect::to(&format!("/blueprints/{id}")).into_response()),
+        Ok(Saved::Changed(at)) => {
+            draft.updated_at = at.to_string();
+            let words = "This blueprint was changed since you opened it. Nothing is saved yet; what you typed is below. \
+                         Saving now replaces the other change.";
+            let troubles = Troubles { all: Some(words.to_owned()), ..Troubles::default() };
+            again(&app, viewer, draft, troubles, StatusCode::CONFLICT).await
+        }
+        Err(error) => refused(&app, viewer, draft, error).await,
+    }
+}
+
+/// Shows what initializing a server would write, if the form were saved as it is.
+async fn preview(State(app): State<App>, viewer: Viewer, Form(fields): Fields) -> Result<Response, Failure> {
+    let draft = Draft::read(fields);
+    let id = if draft.id.is_empty() { None } else { Some(parse_id(&draft.id)?) };
+    let parsed = draft.parse();
+    let (asker, settings) = (viewer.clone(), app.settings.clone());
+    let done = app.store.read(move |db| {
+        let servers = match id {
+            Some(id) => links::of_blueprint(db, find(db, &asker, id)?.id)?,
+            None => Vec::new(),
+        };
+        let (shown, troubles) = match parsed {
+            Ok((_, content)) => match show::preview(db, &settings, &content, &servers) {
+                Ok(shown) => (Some(shown), Troubles::default()),
+                Err(error) => (None, Troubles { overlays: Some(error.to_string()), ..Troubles::default() }),
+            },
+            Err(troubles) => (None, *troubles),
+        };
+        Ok((with_catalog(db, draft)?, shown, troubles))
+    });
+    let (draft, shown, troubles) = done.await?;
+    let status = if shown.is_some() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    Page::of(viewer, draft, troubles, shown).answer(status)
+}
+
+#[derive(Template)]
+#[template(path = "blueprints/in_use.html")]
+struct InUse {
+    frame: Frame,
+    blueprint: Blueprint,
+    servers: Vec<Linked>,
+}
+
+async fn delete(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
+    let id = parse_id(&id)?;
+    let asker = viewer.clone();
+    let in_use = app.store.write(move |tx| {
+        let blueprint = find(tx, &asker, id)?;
+        let servers = links::of_blueprint(tx, id)?;
+        if servers.is_empty() {
+            blueprints::delete(tx, clock::now_ms(), &asker.actor(), id)?;
+        }
+        Ok((blueprint, servers))
+    });
+    let (blueprint, servers) = in_use.await?;
+    if servers.is_empty() {
+        return Ok(Redirect::to("/blueprints").into_response());
+    }
+    let frame = Frame::of(viewer, "This blueprint is in use").within("blueprints");
+    let mut response = page(&InUse { frame, blueprint, servers })?;
+    *response.status_mut() = StatusCode::CONFLICT;
+    Ok(response)
+}
+
+fn parse_id(text: &str) -> Result<BlueprintId, Failure> {
+    text.parse().map_err(|_| Failure::no_page())
+}
+
+/// The blueprint, when the viewer may see it. To anybody else it does not exist.
+fn find(db: &Connection, viewer: &Viewer, id: BlueprintId) -> Result<Blueprint> {
+    let found = blueprints::get(db, id)?.filter(|found| viewer.is_admin || found.user_id == viewer.id);
+    found.ok_or_else(|| Error::not_found(format!("there is no blueprint {id}")))
+}
+
+fn with_catalog(db: &Connection, draft: Draft) -> Result<Draft> {
+    Ok(draft.with_catalog(overlays::all(db)?.into_iter().map(|overlay| overlay.name)))
+}
+
+/// The form again, as it was typed.
+async fn again(
+    app: &App,
+    viewer: Viewer,
+    draft: Draft,
+    troubles: Troubles,
+    status: StatusCode,
+) -> Result<Response, Failure> {
+    let draft = app.store.read(move |db| with_catalog(db, draft)).await?;
+    Page::of(viewer, draft, troubles, None).answer(status)
+}
+
+/// The form again where the database refused what it says; other errors are no matter of the form.
+async fn refused(app: &App, viewer: Viewer, draft: Draft, error: Error) -> Result<Response, Failure> {
+    let words = Some(error.to_string());
+    match error.exit {
+        Exit::Conflict => {
+            let troubles = Troubles { name: words, ..Troubles::default() };
+            again(app, viewer, draft, troubles, StatusCode::CONFLICT).await
+        }
+        // An overlay that went meanwhile; the blueprint itself was found a moment ago.
+        Exit::NotFound | Exit::Usage => {
+            let troubles = Troubles { overlays: words, ..Troubles::default() };
+            again(app, viewer, draft, troubles, StatusCode::UNPROCESSABLE_ENTITY).await
+        }
+        _ => Err(error.into()),
+    }
+}

@@ -1,0 +1,286 @@
+//! Events as English sentences. Pure. A kind that nobody has given a sentence is still shown, by its name.
+
+use crate::base::names::{JobId, ServerId};
+use crate::db::events::{Event, OUTSIDE};
+
+/// A piece of a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it says.
+    pub text: String,
+    /// Where it leads.
+    pub href: Option<String>,
+}
+
+/// Each kind with its sentence. `{who}` is the actor, `{job}`, `{task}` and `{server}` are what it is about, `{detail}` is
+/// the event's own words, which are blank in `{: detail}` and `{(detail)}` when there are none; `{on}` is the server, if
+/// it is about one, and `{by}` the job that brought it about, or who is outside.
+const SENTENCES: &[(&str, &str)] = &[
+    ("job.queued", "{who} asked for {job}: {detail}{on}"),
+    ("job.started", "{job} began: {detail}{on}, as {who} asked"),
+    ("job.succeeded", "{job}{on} succeeded, as {who} asked"),
+    ("job.failed", "{job}{on}, which {who} asked for, failed{: detail}"),
+    ("job.cancelling", "{who} asked to cancel {job}{(detail)}"),
+    ("job.cancelled", "{job}{on} was cancelled by {who}{: detail}"),
+    ("task.succeeded", "{task} of {job}{on} succeeded{: detail}"),
+    ("task.failed", "{task} of {job}{on} failed{: detail}"),
+    ("task.cancelling", "{who} asked to cancel {task} of {job}{on}{(detail)}"),
+    ("task.cancelled", "{task} of {job}{on} was cancelled by {who}{: detail}"),
+    ("task.skipped", "{task} of {job}{on} was skipped{: detail}"),
+    ("server.created", "{who} made {server}{: detail}"),
+    ("server.assigned", "{who} linked {server} {detail}"),
+    ("server.removed", "{who} removed {server}{: detail}"),
+    ("server.started", "{server} started, by {by}{: detail}"),
+    ("server.crashed", "{server} crashed{: detail}"),
+    ("server.stopped", "{server} stopped, by {by}{: detail}"),
+    ("server.failed", "{server} failed, by {by}{: detail}"),
+    ("server.drifted", "{server} is not what it shall be{: detail}"),
+    ("server.drift_ended", "{server} is in order again, by {by}{: detail}"),
+    ("queue.paused", "{who} paused the queue{: detail}"),
+    ("queue.resumed", "{who} let the queue go on"),
+    ("user.added", "{who} added the user {detail}"),
+    ("user.added-as-admin", "{who} added the admin {detail}"),
+    ("user.password-changed", "{who} set another password for {detail}"),
+    ("user.disabled", "{who} disabled the user {detail}"),
+    ("user.enabled", "{who} enabled the user {detail}"),
+    ("user.signed-in", "{who} signed in"),
+    ("token.created", "{who} made the token {detail}"),
+    ("token.revoked", "{who} revoked the token {detail}"),
+    ("overlay.added", "{who} added the overlay {detail}"),
+    ("overlay.removed", "{who} removed the overlay {detail}"),
+    ("blueprint.created", "{who} made the blueprint {detail}"),
+    ("blueprint.edited", "{who} edited the blueprint {detail}"),
+    ("blueprint.deleted", "{who} deleted the blueprint {detail}"),
+];
+
+/// All kinds that have a sentence, for the filter's suggestions.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    SENTENCES.iter().map(|(kind, _)| *kind)
+}
+
+/// The event as a sentence without its full stop.
+#[must_use]
+pub fn sentence(event: &Event, server_name: Option<&str>) -> Vec<Part> {
+    let known = SENTENCES.iter().find(|(kind, _)| *kind == event.kind);
+    let pattern = known.map_or("{who}: {kind}{on}{of}{: detail}", |(_, pattern)| *pattern);
+    let mut parts: Vec<Part> = Vec::new();
+    for piece in pattern.split('{') {
+        let (name, rest) = piece.split_once('}').unwrap_or(("", piece));
+        let is_first = parts.iter().all(|part| part.text.is_empty());
+        parts.extend(filled(name, event, server_name, is_first));
+        parts.push(plain(rest));
+    }
+    parts.retain(|part| !part.text.is_empty());
+    parts
+}
+
+fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) -> Vec<Part> {
+    let first = |text: &str| if is_first { capital(text) } else { text.to_owned() };
+    let detail = event.detail.as_str();
+    match name {
+        "who" => vec![plain(&match who(&event.actor) {
+            Who::Named(name) => name.to_owned(),
+            Who::Words(words) => first(words),
+        })],
+        "kind" => vec![plain(&event.kind)],
+        "job" => vec![event.job_id.map_or_else(|| plain(&first("a job")), |id| job(id, is_first))],
+        "task" => vec![plain(&first(&event.task_id.map_or_else(|| "a task".to_owned(), |id| format!("task {id}"))))],
+        "server" => vec![match event.server_id {
+            Some(id) => server(id, server_name, is_first),
+            None => plain(&first("a unit that belongs to no server")),
+        }],
+        "on" => event.server_id.map_or_else(Vec::new, |id| vec![plain(" on "), server(id, server_name, false)]),
+        "of" => event.job_id.map_or_else(Vec::new, |id| vec![plain(", "), job(id, false)]),
+        "by" => match event.job_id {
+            Some(id) => vec![job(id, false), plain(&format!(" of {}", name_of(&event.actor)))],
+            None if event.actor == OUTSIDE => vec![plain("itself or from outside")],
+            None => vec![plain(name_of(&event.actor))],
+        },
+        "detail" => vec![plain(if detail.is_empty() { "?" } else { detail })],
+        ": detail" if !detail.is_empty() => vec![plain(&format!(": {detail}"))],
+        "(detail)" if !detail.is_empty() => vec![plain(&format!(" ({detail})"))],
+        _ => Vec::new(),
+    }
+}
+
+fn plain(text: &str) -> Part {
+    Part { text: text.to_owned(), href: None }
+}
+
+fn job(id: JobId, is_first: bool) -> Part {
+    Part { text: format!("{} {id}", if is_first { "Job" } else { "job" }), href: Some(format!("/jobs/{id}")) }
+}
+
+/// By its name, which leads to it; by its number when its row is gone.
+fn server(id: ServerId, name: Option<&str>, is_first: bool) -> Part {
+    match name {
+        Some(name) => Part { text: name.to_owned(), href: Some(format!("/servers/{id}")) },
+        None => plain(&format!("{} {id}", if is_first { "Server" } else { "server" })),
+    }
+}
+
+enum Who<'a> {
+    Named(&'a str),
+    Words(&'static str),
+}
+
+fn who(actor: &str) -> Who<'_> {
+    match actor {
+        OUTSIDE => Who::Words("somebody outside of left4me"),
+        "" => Who::Words("somebody"),
+        "left4me-worker" => Who::Words("the worker"),
+        "left4me-poller" => Who::Words("the poller"),
+        named => Who::Named(account(named)),
+    }
+}
+
+fn name_of(actor: &str) -> &str {
+    match who(actor) {
+        Who::Named(name) => name,
+        Who::Words(words) => words,
+    }
+}
+
+/// The account's name, without the way it came.
+fn account(actor: &str) -> &str {
+    actor.strip_prefix("web:").or_else(|| actor.strip_prefix("api:")).unwrap_or(actor)
+}
+
+/// The way an actor came.
+#[must_use]
+pub fn way(actor: &str) -> &'static str {
+    match actor {
+        OUTSIDE => "",
+        _ if actor.starts_with("web:") => "web",
+        _ if actor.starts_with("api:") => "API",
+        _ if actor.starts_with("left4me-") => "",
+        _ => "host",
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+    use crate::base::names::TaskId;
+    use crate::domain::job::JobState;
+    use crate::domain::task::TaskState;
+
+    fn event(kind: &str, actor: &str, detail: &str) -> Event {
+        Event {
+            id: 1,
+            at: 1,
+            kind: kind.to_owned(),
+            actor: actor.to_owned(),
+            job_id: Some(JobId(7)),
+            task_id: Some(TaskId(9)),
+            server_id: Some(ServerId(3)),
+            detail: detail.to_owned(),
+            reason: String::new(),
+        }
+    }
+
+    fn said(event: &Event, name: Option<&str>) -> String {
+        sentence(event, name).into_iter().map(|part| part.text).collect()
+    }
+
+    #[test]
+    fn sentences_name_actor_and_objects_and_lead_to_them() {
+        let told = event("job.queued", "web:anna", "start");
+        assert_eq!(said(&told, Some("Friday")), "anna asked for job 7: start on Friday");
+        let links: Vec<String> = sentence(&told, Some("Friday")).into_iter().filter_map(|part| part.href).collect();
+        assert_eq!(links, ["/jobs/7", "/servers/3"]);
+        assert_eq!(
+            said(&event("job.failed", "left4me-worker", ""), None),
+            "Job 7 on server 3, which the worker asked for, failed"
+        );
+        assert_eq!(said(&event("job.cancelling", "bert", "forced"), None), "bert asked to cancel job 7 (forced)");
+        assert_eq!(
+            said(&event("task.skipped", "x", "start: no"), Some("F")),
+            "Task 9 of job 7 on F was skipped: start: no"
+        );
+        let alone = Event { job_id: None, ..event("server.stopped", OUTSIDE, "clean") };
+        assert_eq!(said(&alone, Some("Friday")), "Friday stopped, by itself or from outside: clean");
+        assert_eq!(
+            said(&event("server.started", "web:anna", "it runs"), None),
+            "Server 3 started, by job 7 of anna: it runs"
+        );
+        let orphan = Event { job_id: None, server_id: None, ..event("server.drifted", OUTSIDE, "x.service is up") };
+        assert_eq!(said(&orphan, None), "A unit that belongs to no server is not what it shall be: x.service is up");
+    }
+
+    #[test]
+    fn an_unknown_kind_is_shown_with_all_that_is_known() {
+        assert_eq!(
+            said(&event("moon.landed", OUTSIDE, "softly"), None),
+            "Somebody outside of left4me: moon.landed on server 3, job 7: softly"
+        );
+    }
+
+    #[test]
+    fn braces_in_what_others_wrote_mean_nothing() {
+        assert_eq!(said(&event("queue.paused", "{job}", "{who} {"), None), "{job} paused the queue: {who} {");
+    }
+
+    /// Kinds as the code has them: string literals `family.what` in files that write events, and all that `family.{state}`
+    /// can become.
+    fn written_kinds() -> BTreeSet<String> {
+        let mut kinds = BTreeSet::new();
+        let mut waiting = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("lib")];
+        while let Some(path) = waiting.pop() {
+            if path.is_dir() {
+                waiting.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            } else if path.extension().is_some_and(|end| end == "rs") && !path.ends_with("pages/sentence.rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+                if text.contains("NewEvent") || text.contains("fn kind(&self)") {
+                    let text =
+                        text.lines().filter(|line| !line.contains("failpoint::hit")).collect::<Vec<_>>().join("\n");
+                    text.split('"').for_each(|literal| kinds.extend(expanded(literal)));
+                }
+            }
+        }
+        kinds
+    }
+
+    fn expanded(literal: &str) -> Vec<String> {
+        let word =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'));
+        // Shorter ones are names of tables in SQL.
+        let is_family = |family: &str| family.len() > 2 && word(family);
+        let Some((family, what)) = literal.split_once('.').filter(|(family, _)| is_family(family)) else {
+            return Vec::new();
+        };
+        match (family, what.starts_with('{') && what.ends_with('}')) {
+            ("job", true) => JobState::ALL.iter().filter(|s| s.is_terminal()).map(|s| format!("job.{s}")).collect(),
+            ("task", true) => TaskState::ALL.iter().filter(|s| s.is_terminal()).map(|s| format!("task.{s}")).collect(),
+            (_, true) => vec![literal.to_owned()],
+            _ if word(what) && !["html", "cfg", "env", "sock", "db"].contains(&what) => vec![literal.to_owned()],
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_kind_that_the_code_writes_has_a_sentence() {
+        let written = written_kinds();
+        assert!(
+            written.len() > 25 && written.contains("task.skipped") && written.contains("server.crashed"),
+            "{written:?}"
+        );
+        let known: BTreeSet<String> = kinds().map(str::to_owned).collect();
+        let missing: Vec<&String> = written.difference(&known).collect();
+        assert!(missing.is_empty(), "no sentence for {missing:?}: give each one in SENTENCES");
+        let stale: Vec<&String> = known.difference(&written).collect();
+        assert!(stale.is_empty(), "nobody writes {stale:?}");
+        for kind in written {
+            assert!(!said(&event(&kind, "anna", "x"), Some("Friday")).contains(&kind), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! Blueprints and the admin's pages, as a browser without JavaScript meets them: the real program, a real database.
+
+mod support;
+
+use left4me::base::names::{JobId, ServerId, UserName};
+use left4me::base::password;
+use left4me::db::events::NewEvent;
+use left4me::db::users::Role;
+use left4me::db::{activity, blueprints, events, jobs, queue, servers, tokens, users};
+use left4me::domain::job::JobState;
+use left4me::host::instance::initialize;
+use support::house::House;
+use support::http::{Answer, Client, Web};
+
+const PASSWORD: &str = "correct horse";
+const HOSTILE: &str = "</pre><script>alert(1)</script>\"'";
+
+/// anna is an admin; bert and cora are users; alice, of the house, owns its servers and cannot sign in.
+fn started(servers: u16) -> (House, Web) {
+    let house = House::with_servers(servers);
+    let hash = password::hash(PASSWORD).unwrap();
+    let people = [("anna", Role::Admin), ("bert", Role::User), ("cora", Role::User)];
+    house
+        .db()
+        .write(|tx| {
+            people.iter().try_for_each(|(name, role)| {
+                users::create(tx, 2, "test", &name.parse::<UserName>()?, *role, &hash).map(drop)
+            })
+        })
+        .unwrap();
+    let web = Web::start(&house, &[]);
+    (house, web)
+}
+
+fn signed_in(web: &Web, name: &str) -> Client {
+    let mut client = web.client();
+    let answer = client.post("/login", &[("name", name), ("password", PASSWORD)]);
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    assert_eq!(client.get("/blueprints").status, 200);
+    client
+}
+
+#[track_caller]
+fn says(answer: &Answer, status: u16, words: &[&str]) {
+    assert_eq!(answer.status, status, "{}", answer.body);
+    for word in words {
+        assert!(answer.body.contains(word), "'{word}' is missing in {}", answer.body);
+    }
+    assert!(!answer.body.contains("<script>alert") && !answer.body.contains("style=\""), "{}", answer.body);
+}
+
+#[track_caller]
+fn leads(answer: &Answer, path: &str) {
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    assert_eq!(answer.location(), path);
+}
+
+fn overlays(house: &House, names: &[&str]) {
+    for name in names {
+        std::fs::create_dir_all(house.root.join("overlays").join(name)).unwrap();
+        let (name, reference) = (name.parse().unwrap(), name.parse().unwrap());
+        let made = house.db().write(|tx| left4me::db::overlays::create(tx, 3, "test", &name, &reference));
+        made.unwrap();
+    }
+}
+
+#[test]
+fn a_blueprint_is_made_shown_edited_and_deleted() {
+    let (house, web) = started(0);
+    overlays(&house, &["maps", "mods", "unused"]);
+    let mut bert = signed_in(&web, "bert");
+    says(&bert.get("/blueprints"), 200, &["No blueprints yet"]);
+    says(
+        &bert.get("/blueprints/new"),
+        200,
+        &["name=\"position\"", "maps", "unused", "formaction=\"/blueprints/preview\""],
+    );
+    let fields = [
+        ("name", "Friday <b>night"),
+        ("overlay", "maps"),
+        ("position", "2"),
+        ("overlay", "mods"),
+        ("position", "1"),
+        ("overlay", "unused"),
+        ("position", ""),
+        ("arguments", "+map\r\nc1m1_hotel\r\n"),
+        ("config", "hostname \"x\"\r\n\r\n// </textarea><script>alert(1)</script>"),
+    ];
+    let shown = bert.post("/blueprints/preview", &fields);
+    says(&shown, 200, &["overlays/mods", "+hostport 27000", "L4D2_PORT=27000", "What a server gets"]);
+    assert!(shown.body.find("overlays/mods").unwrap() < shown.body.find("overlays/maps").unwrap());
+    assert_eq!(blueprints::all(house.db().connection()).unwrap().len(), 1, "a preview keeps nothing");
+
+    let made = bert.post("/blueprints", &fields);
+    let at = made.location().to_owned();
+    let page = bert.get(&at);
+    says(&page, 200, &["Friday &#60;b&#62;night", "hostname &#34;x&#34;", "&#60;/textarea&#62;", "installation"]);
+    let id = at.rsplit('/').next().unwrap().parse().unwrap();
+    let content = || blueprints::content(house.db().connection(), id).unwrap();
+    assert_eq!(content().overlays.iter().map(ToString::to_string).collect::<Vec<_>>(), ["mods", "maps"]);
+    assert_eq!(content().config.len(), 3);
+
+    let form = bert.get(&format!("{at}/edit"));
+    says(&form, 200, &["value=\"Friday &#60;b", "&#60;/textarea&#62;", "action=\"/blueprints/"]);
+    let seen = form.input("updated_at").unwrap().to_owned();
+    let changed = [("updated_at", seen.as_str()), ("name", "Saturday"), ("overlay", "maps"), ("position", "7")];
+    leads(&bert.post(&at, &changed), &at);
+    assert_eq!((content().overlays.len(), content().arguments.len()), (1, 0));
+
+    // The same form again, from before.
+    let late = bert.post(&at, &[("updated_at", &seen), ("name", "Sunday"), ("config", "typed")]);
+    says(&late, 409, &["was changed since", "value=\"Sunday\"", ">\ntyped</textarea>"]);
+    assert_eq!(blueprints::get(house.db().connection(), id).unwrap().unwrap().name, "Saturday");
+    let fresh = late.input("updated_at").unwrap().to_owned();
+    leads(&bert.post(&at, &[("updated_at", &fresh), ("name", "Sunday"), ("config", "typed")]), &at);
+
+    leads(&bert.post(&format!("{at}/delete"), &[]), "/blueprints");
+    assert_eq!(bert.get(&at).status, 404);
+}
+
+#[test]
+fn what_is_wrong_is_told_at_its_field_and_nothing_typed_is_lost() {
+    let (house, web) = started(0);
+    overlays(&house, &["maps", "mods"]);
+    let mut bert = signed_in(&web, "bert");
+    let wrong = [
+        ("name", "42"),
+        ("overlay", "maps"),
+        ("position", "1"),
+        ("overlay", "mods"),
+        ("position", "1"),
+        ("arguments", "+map\n+hostport"),
+        ("config", HOSTILE),
+    ];
+    let typed = ["value=\"42\"", "+map\n+hostport</textarea>", "&#60;/pre&#62;"];
+    for path in ["/blueprints", "/blueprints/preview"] {
+        let told = bert.post(path, &wrong);
+        says(&told, 422, &typed);
+        says(&told, 422, &["id=\"name-trouble\"", "have the same position 1", "line 2: argument", "aria-invalid"]);
+    }
+    leads(&bert.post("/blueprints", &[("name", "one")]), "/blueprints/2");
+    says(&bert.post("/blueprints", &[("name", "one"), ("config", "kept")]), 409, &["already", "kept"]);
+    let gone = bert.post("/blueprints", &[("name", "two"), ("overlay", "gone"), ("position", "1"), ("config", "kept")]);
+    says(&gone, 422, &["no overlay is named", "kept"]);
+    // A folder that is missing is told in the preview, and the rest is shown.
+    std::fs::remove_dir(house.root.join("overlays/mods")).unwrap();
+    let told =
+        bert.post("/blueprints/preview", &[("name", "x"), ("overlay", "mods"), ("position", "1"), ("config", "a b")]);
+    says(&told, 200, &["it does not exist", "cannot be made of this", "a b\n</pre>"]);
+    for bad in ["/blueprints/0", "/blueprints/x", "/blueprints/99", "/blueprints/99/edit"] {
+        assert_eq!(bert.get(bad).status, 404, "{bad}");
+    }
+}
+
+#[test]
+fn what_is_shown_for_a_server_is_what_initializing_writes() {
+    let (house, web) = started(1);
+    overlays(&house, &["maps"]);
+    let id = blueprints::all(house.db().connection()).unwrap()[0].id;
+    let change = blueprints::Change {
+        overlays: Some(vec!["maps".parse().unwrap()]),
+        arguments: Some(vec!["+map".parse().unwrap(), "c1m1".parse().unwrap()]),
+        config: Some(vec!["sv_pure 1".parse().unwrap()]),
+        ..blueprints::Change::default()
+    };
+    house.db().write(|tx| blueprints::edit(tx, 5, "test", id, &change)).unwrap();
+    let spec = servers::spec(house.db().connection(), ServerId(1)).unwrap();
+    initialize(&house.root.path(), &ServerId(1).into(), &spec, || Ok(())).unwrap();
+    let page = signed_in(&web, "anna").get(&format!("/blueprints/{id}"));
+    let text = page.body.replace("&#34;", "\"").replace("&#39;", "'");
+    for file in ["instance.env", "layer/left4dead2/cfg/server.cfg"] {
+        let written = std::fs::read_to_string(house.root.join("instances/1").join(file)).unwrap();
+        assert!(text.contains(&written), "{file}: {written}\nis not in {text}");
+    }
+    says(&page, 200, &["What S1 gets", "href=\"/servers/1\""]);
+}
+
+#[test]
+fn another_users_blueprint_does_not_exist_and_an_admin_sees_all() {
+    let (house, web) = started(1);
+    let (mut bert, mut anna) = (signed_in(&web, "bert"), signed_in(&web, "anna"));
+    for path in ["/blueprints/1", "/blueprints/1/edit"] {
+        assert_eq!(bert.get(path).status, 404, "{path}");
+        assert_eq!(anna.get(path).status, 200, "{path}");
+    }
+    let seen = anna.get("/blueprints/1/edit").input("updated_at").unwrap().to_owned();
+    let fields = [("id", "1"), ("updated_at", seen.as_str()), ("name", "stolen")];
+    for path in ["/blueprints/1", "/blueprints/1/delete", "/blueprints/preview"] {
+        assert_eq!(bert.post(path, &fields).status, 404, "{path}");
+    }
+    assert!(!bert.get("/blueprints").body.contains(">plain<"));
+    says(&anna.get("/blueprints"), 200, &[">plain<", "alice", "S1"]);
+    says(&anna.post("/blueprints/1/delete", &[]), 409, &["href=\"/servers/1\"", "S1", "was not deleted"]);
+    assert_eq!(blueprints::all(house.db().connection()).unwrap()[0].name, "plain");
+}
+
+#[test]
+fn only_an_admin_sees_the_admins_pages() {
+    let (house, web) = started(1);
+    let (mut bert, mut nobody) = (signed_in(&web, "bert"), web.client());
+    let pages = ["", "/jobs", "/users", "/overlays", "/events", "/health"].map(|page| format!("/admin{page}"));
+    for page in &pages {
+        assert_eq!(bert.get(page).status, 403, "{page}");
+        assert!(nobody.get(page).location().starts_with("/login"), "{page}");
+        says(&signed_in(&web, "anna").get(page), 200, &["aria-current=\"page\""]);
+    }
+    for form in [
+        "/admin/install",
+        "/admin/update",
+        "/admin/pause",
+        "/admin/users",
+        "/admin/users/cora/disable",
+        "/admin/users/cora/enable",
+        "/admin/users/cora/password",
+        "/admin/tokens/1/revoke",
+        "/admin/overlays",
+        "/admin/overlays/maps/remove",
+    ] {
+        assert_eq!(bert.post(form, &[("action", "pause"), ("password", "long enough")]).status, 403, "{form}");
+    }
+    assert_eq!(queue::pause(house.db().connection()).unwrap(), None);
+    assert!(jobs::list(house.db().connection(), &jobs::Filter { limit: 9, ..Default::default() }).unwrap().is_empty());
+}
+
+#[test]
+fn an_install_is_asked_for_once_however_often_one_clicks() {
+    let (house, web) = started(1);
+    let mut anna = signed_in(&web, "anna");
+    let page = anna.get("/admin");
+    says(&page, 200, &["not installed", "No job yet", "data-servers=\"*\""]);
+    let key = page.input("key").unwrap().to_owned();
+    let first = anna.post("/admin/install", &[("key", &key)]).location().to_owned();
+    assert_eq!(first, "/jobs/1");
+    leads(&anna.post("/admin/install", &[("key", &key)]), &first);
+    leads(&anna.post("/admin/install", &[("key", "another")]), &first);
+    leads(&anna.post("/admin/update", &[]), "/jobs/2");
+    assert_eq!(anna.post("/admin/install", &[("key", "a b")]).status, 422);
+    let job = jobs::get(house.db().connection(), JobId(1)).unwrap();
+    assert_eq!((job.operation.as_str(), job.requested_by.as_str()), ("install", "web:anna"));
+    says(&anna.get("/admin"), 200, &["job 1</a>", "is-queued", "href=\"/jobs/2\""]);
+    house.root.write(
+        "installation/steamapps/appmanifest_222860.acf",
+        "\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"4\" \"buildid\" \"8490279\" }",
+    );
+    house
+        .db()
+        .write(|tx| {
+            jobs::claim(tx, JobId(1), "w", 9)?;
+            let line = " Update state (0x61) downloading, progress: 45.32 (1 / 2)";
+            left4me::db::logs::append(tx, JobId(1), 9, left4me::wire::Stream::Stdout, line)
+        })
+        .unwrap();
+    says(&anna.get("/admin"), 200, &["build 8490279", "value=\"45.3\"", "downloading"]);
+}
+
+#[test]
+fn the_queue_is_paused_with_a_reason_and_goes_on() {
+    let (house, web) = started(0);
+    let mut anna = signed_in(&web, "anna");
+    leads(&anna.post("/admin/pause", &[("action", "pause"), ("reason", "disk <full>")]), "/admin");
+    let pause = queue::pause(house.db().connection()).unwrap().unwrap();
+    assert_eq!((pause.paused_by.as_str(), pause.reason.as_deref()), ("web:anna", Some("disk <full>")));
+    says(&anna.get("/admin"), 200, &["Paused by", "disk &#60;full&#62;", "value=\"resume\""]);
+    says(&anna.get("/admin/health"), 200, &["paused by web:anna"]);
+    leads(&anna.post("/admin/pause", &[("action", "resume")]), "/admin");
+    assert_eq!(queue::pause(house.db().connection()).unwrap(), None);
+    assert_eq!(anna.post("/admin/pause", &[("action", "stop")]).status, 422);
+    assert_eq!(anna.post("/admin/pause", &[]).status, 422);
+}
+
+#[test]
+fn jobs_are_listed_by_state_operation_server_and_user_page_by_page() {
+    let (house, web) = started(2);
+    for number in 0..60 {
+        let server = if number % 2 == 0 { "S1" } else { "S2" };
+        house.enqueue(&["initialize", "--server", server]);
+    }
+    let mut anna = signed_in(&web, "anna");
+    anna.post("/admin/install", &[]);
+    let all = anna.get("/admin/jobs");
+    says(
+        &all,
+        200,
+        &["1–50 of 61", "/admin/jobs?state=&#38;operation=&#38;server=&#38;user=&#38;page=2", "href=\"/jobs/61\""],
+    );
+    says(&anna.get("/admin/jobs?page=2"), 200, &["51–61 of 61", "href=\"/jobs/1\""]);
+    says(&anna.get("/admin/jobs?operation=install"), 200, &["1–1 of 1", "<option value=\"install\" selected>"]);
+    says(&anna.get("/admin/jobs?server=2&state=queued"), 200, &["1–30 of 30", "<option value=\"2\" selected>"]);
+    says(&anna.get("/admin/jobs?user=anna"), 200, &["1–1 of 1"]);
+    says(&anna.get("/admin/jobs?user=cora"), 200, &["none of 0", "No such job"]);
+    for bad in ["state=x", "operation=%27", "server=-1", "user=%27%20OR%201"] {
+        assert_eq!(anna.get(&format!("/admin/jobs?{bad}")).status, 422, "{bad}");
+    }
+    assert_eq!(anna.get("/admin/jobs?page=x").status, 404);
+}
+
+#[test]
+fn accounts_are_made_shut_out_and_let_in_again() {
+    let (house, web) = started(0);
+    let mut anna = signed_in(&web, "anna");
+    let new = [("name", "dora"), ("password", PASSWORD), ("admin", "yes")];
+    leads(&anna.post("/admin/users", &new), "/admin/users");
+    says(&anna.get("/admin/users"), 200, &["dora", "(you)"]);
+    says(&anna.post("/admin/users", &new), 409, &["exists already", "value=\"dora\""]);
+    says(
+        &anna.post("/admin/users", &[("name", "Bad Name"), ("password", PASSWORD)]),
+        422,
+        &["value=\"Bad Name\"", "name-trouble"],
+    );
+    let short = anna.post("/admin/users", &[("name", "emil"), ("password", "hunter2")]);
+    says(&short, 422, &["too short", "value=\"emil\""]);
+    assert!(!short.body.contains("hunter2"));
+
+    let mut bert = signed_in(&web, "bert");
+    leads(&anna.post("/admin/users/bert/disable", &[]), "/admin/users");
+    assert!(bert.get("/blueprints").location().starts_with("/login"), "the session has ended");
+    says(&anna.get("/admin/users"), 200, &["/admin/users/bert/enable"]);
+    leads(&anna.post("/admin/users/bert/enable", &[]), "/admin/users");
+    leads(&anna.post("/admin/users/bert/password", &[("password", "another secret")]), "/admin/users");
+    assert_eq!(web.client().post("/login", &[("name", "bert"), ("password", PASSWORD)]).status, 422);
+    says(
+        &anna.post("/admin/users/bert/password", &[("password", "short")]),
+        422,
+        &["password of bert was not changed"],
+    );
+
+    says(&anna.post("/admin/users/anna/disable", &[]), 409, &["nobody can disable their own account"]);
+    for gone in ["/admin/users/nobody/disable", "/admin/users/nobody/password", "/admin/users/N%20o/enable"] {
+        assert_eq!(anna.post(gone, &[("password", PASSWORD)]).status, 404, "{gone}");
+    }
+    let db = house.db();
+    let anna_row = users::by_name(db.connection(), "anna").unwrap().unwrap();
+    assert!(!users::is_last_admin(db.connection(), anna_row.id).unwrap());
+    leads(&anna.post("/admin/users/dora/disable", &[]), "/admin/users");
+    assert!(users::is_last_admin(db.connection(), anna_row.id).unwrap());
+}
+
+#[test]
+fn tokens_are_listed_with_their_last_use_and_revoked() {
+    let (house, web) = started(0);
+    let made = house.db().write(|tx| {
+        let bert = users::find(tx, &"bert".parse()?)?;
+        tokens::create(tx, 5, "test", bert.id, &"match <bot>".parse()?)
+    });
+    let (token, text) = made.unwrap();
+    let mut anna = signed_in(&web, "anna");
+    let page = anna.get("/admin/users");
+    says(&page, 200, &["match &#60;bot&#62;", "never", "/admin/tokens/1/revoke"]);
+    assert!(!page.body.contains(&text));
+    leads(&anna.post("/admin/tokens/1/revoke", &[]), "/admin/users#tokens");
+    assert!(tokens::all(house.db().connection()).unwrap()[0].revoked_at.is_some(), "{token:?}");
+    says(&anna.get("/admin/users"), 200, &["revoked"]);
+    assert_eq!(anna.post("/admin/tokens/9/revoke", &[]).status, 404);
+    assert_eq!(anna.post("/admin/tokens/x/revoke", &[]).status, 404);
+}
+
+#[test]
+fn overlays_come_and_go_unless_a_blueprint_needs_them() {
+    let (house, web) = started(0);
+    let mut anna = signed_in(&web, "anna");
+    leads(&anna.post("/admin/overlays", &[("name", "hotel"), ("path", "maps/dead-hotel")]), "/admin/overlays");
+    assert!(house.root.join("overlays/maps/dead-hotel").is_dir());
+    says(&anna.get("/admin/overlays"), 200, &["overlays/maps/dead-hotel", "/admin/overlays/hotel/remove"]);
+    says(
+        &anna.post("/admin/overlays", &[("name", "hotel"), ("path", "x")]),
+        409,
+        &["in the catalog already", "value=\"x\""],
+    );
+    assert!(!house.root.join("overlays/x").exists(), "no folder is made for nothing");
+    says(
+        &anna.post("/admin/overlays", &[("name", "a b"), ("path", "../x")]),
+        422,
+        &["name-trouble", "path-trouble", "value=\"../x\""],
+    );
+    std::os::unix::fs::symlink("/etc", house.root.join("overlays/etc")).unwrap();
+    says(&anna.post("/admin/overlays", &[("name", "etc")]), 422, &["leads outside", "left4me overlay add"]);
+
+    leads(&anna.post("/blueprints", &[("name", "coop"), ("overlay", "hotel"), ("position", "1")]), "/blueprints/2");
+    says(&anna.post("/admin/overlays/hotel/remove", &[]), 409, &["2 (&#39;coop&#39; of anna)"]);
+    leads(&anna.post("/blueprints/2/delete", &[]), "/blueprints");
+    leads(&anna.post("/admin/overlays/hotel/remove", &[]), "/admin/overlays");
+    assert!(house.root.join("overlays/maps/dead-hotel").is_dir(), "its folder stays");
+    assert_eq!(anna.post("/admin/overlays/hotel/remove", &[]).status, 404);
+    assert_eq!(anna.post("/admin/overlays/..%2Fx/remove", &[]).status, 404);
+}
+
+#[test]
+fn what_happened_is_told_in_sentences() {
+    let (house, web) = started(1);
+    let id = house.enqueue(&["start", "--server", "S1"]);
+    let reason = format!("why {HOSTILE}");
+    house
+        .db()
+        .write(|tx| {
+            let event = NewEvent {
+                kind: "job.cancelled",
+                actor: "web:bert",
+                job: Some(id),
+                server: Some(ServerId(1)),
+                reason: &reason,
+                ..NewEvent::default()
+            };
+            events::add(tx, 9, &event)?;
+            events::add(
+                tx,
+                9,
+                &NewEvent { kind: "moon.landed", actor: HOSTILE, detail: "softly", ..NewEvent::default() },
+            )
+        })
+        .unwrap();
+    let mut anna = signed_in(&web, "anna");
+    let told = "<a href=\"/jobs/1\">Job 1</a> on <a href=\"/servers/1\">S1</a> was cancelled by bert.";
+    let all = anna.get("/admin/events");
+    says(&all, 200, &[told, "why &#60;/pre&#62;", "moon.landed: softly", "anna signed in."]);
+    let only = anna.get("/admin/events?actor=bert&server=1&kind=job");
+    says(&only, 200, &[told]);
+    assert!(!only.body.contains("signed in.") && !only.body.contains("asked for <a"), "{}", only.body);
+    says(&anna.get("/admin/events?kind=moon.landed"), 200, &["softly"]);
+    says(&anna.get("/admin/events?kind=x%27%20OR%201"), 200, &["Nothing of that kind"]);
+    assert_eq!(anna.get(&format!("/admin/events?actor={}", "x".repeat(300))).status, 422);
+    assert_eq!(anna.get("/admin/events?server=x").status, 422);
+}
+
+#[test]
+fn the_activity_is_turned_back_page_by_page_without_gap() {
+    let (house, web) = started(0);
+    house
+        .db()
+        .write(|tx| {
+            (0..120).try_for_each(|number| {
+                let name = format!("u{number}");
+                events::add(
+                    tx,
+                    9,
+                    &NewEvent { kind: "user.added", actor: "test", detail: &name, ..NewEvent::default() },
+                )
+            })
+        })
+        .unwrap();
+    let all = activity::page(
+        house.db().connection(),
+        &activity::Filter { kind: Some("user.added".to_owned()), limit: 999, ..Default::default() },
+    );
+    let wanted: Vec<String> =
+        all.unwrap().into_iter().map(|entry| format!("added the user {}.", entry.event.detail)).collect();
+    let mut anna = signed_in(&web, "anna");
+    let (mut path, mut pages) = ("/admin/events?kind=user.added".to_owned(), String::new());
+    for _ in 0..9 {
+        let page = anna.get(&path);
+        says(&page, 200, &[]);
+        pages.push_str(&page.body);
+        let Some((_, rest)) = page.body.split_once("Older").and_then(|(before, _)| before.rsplit_once("href=\""))
+        else {
+            break;
+        };
+        path = rest.split('"').next().unwrap().replace("&#38;", "&");
+    }
+    let seen: Vec<usize> = wanted.iter().map(|words| pages.matches(words.as_str()).count()).collect();
+    assert!(wanted.len() > 120 && seen.iter().all(|&times| times == 1), "{seen:?}");
+}
+
+#[test]
+fn the_doctor_says_what_it_can_see_and_what_it_cannot() {
+    let (house, web) = started(1);
+    let job = house.enqueue(&["start", "--server", "S1"]);
+    assert_eq!(house.state(job), JobState::Queued);
+    let page = signed_in(&web, "anna").get("/admin/health");
+    says(
+        &page,
+        200,
+        &[
+            "it has never looked",
+            "database check",
+            "left4me doctor",
+            "whether the units are active",
+            "helper.sock is missing",
+        ],
+    );
+    assert!(!page.body.contains("database owner"), "{}", page.body);
+}
