@@ -1,9 +1,9 @@
 //! Who may see what, where that takes more than a column: a job is its asker's, and the owner's of all its servers.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::base::Result;
-use crate::base::names::{JobId, UserId};
+use crate::base::names::{JobId, ServerId, ServerName, UserId};
 
 /// Whether there is such a job, and `user` may see it: who asked for it, and who owns all of its servers. Without a user
 /// (an admin) all there are.
@@ -18,4 +18,25 @@ pub fn job(connection: &Connection, id: JobId, user: Option<UserId>) -> Result<b
                              WHERE t.job_id = j.id AND s.user_id IS NOT ?2)))",
     )?;
     Ok(statement.exists(params![id.0, user.map(|user| user.0)])?)
+}
+
+/// The ids of all jobs that `user` may see, as a subquery: the rule of [`job`], from the user's side. Its cost grows with
+/// the user's jobs, not with all there are.
+pub(super) fn jobs_of(user: UserId) -> String {
+    format!(
+        "SELECT id FROM jobs WHERE user_id = {user}
+         UNION SELECT t.job_id FROM servers s CROSS JOIN job_targets t ON t.server_id = s.id
+         WHERE s.user_id = {user} AND NOT EXISTS (
+             SELECT 1 FROM job_targets o LEFT JOIN servers p ON p.id = o.server_id
+             WHERE o.job_id = t.job_id AND p.user_id IS NOT {user})"
+    )
+}
+
+/// Which of `user`'s own servers has this name. Those of others are not looked at: they do not exist for the user.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn own_server(connection: &Connection, user: UserId, name: &ServerName) -> Result<Option<ServerId>> {
+    let mut statement = connection.prepare_cached("SELECT id FROM servers WHERE user_id = ?1 AND name = ?2")?;
+    Ok(statement.query_row(params![user.0, name.as_str()], |row| row.get(0).map(ServerId)).optional()?)
 }

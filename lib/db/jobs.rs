@@ -152,7 +152,7 @@ pub(super) fn parse_state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobS
 }
 
 /// What is not in the jobs row itself: servers, their names, queue position, tasks.
-fn complete(connection: &Connection, job: &mut Job, with_tasks: bool) -> Result<()> {
+fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "SELECT t.server_id, s.name FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
          WHERE t.job_id = ?1 ORDER BY t.server_id",
@@ -162,12 +162,10 @@ fn complete(connection: &Connection, job: &mut Job, with_tasks: bool) -> Result<
         job.servers.push(ServerId(row.get(0)?));
         job.server_names.push(text_or_null(row, 1)?);
     }
-    if job.state == JobState::Queued {
+    if job.state == JobState::Queued && job.queue_position.is_none() {
         job.queue_position = Some(queue_position(connection, job.id)?);
     }
-    if with_tasks {
-        job.tasks = tasks::of_job(connection, job.id)?;
-    }
+    job.tasks = tasks::of_job(connection, job.id)?;
     Ok(())
 }
 
@@ -180,7 +178,7 @@ pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
         .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?
         .query_row([id.0], from_row)
         .map_err(|error| missing(id, error))?;
-    complete(connection, &mut job, true)?;
+    complete(connection, &mut job)?;
     Ok(job)
 }
 
@@ -230,9 +228,37 @@ pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Job>> {
         "SELECT {COLUMNS} FROM jobs WHERE {by_server} {by_state} ORDER BY id DESC LIMIT ?2 OFFSET ?3"
     ))?;
     let rows = statement.query_map(params![filter.server.map(|id| id.0), filter.limit, filter.offset], from_row)?;
-    let mut jobs = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    all_of(connection, rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// These jobs, with their tasks. `ids` descend; one without a row is left out.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub(super) fn with_ids(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job>> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?;
+    let mut jobs = Vec::with_capacity(ids.len());
+    for id in ids {
+        jobs.extend(statement.query_map([id.0], from_row)?.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
+    all_of(connection, jobs)
+}
+
+/// Completes jobs whose ids descend. The queue is counted once, and not for each of them.
+fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
+    let mut between =
+        connection.prepare_cached("SELECT count(*) FROM jobs WHERE state = 'queued' AND id > ?1 AND id <= ?2")?;
+    let mut newer: Option<(JobId, i64)> = None;
     for job in &mut jobs {
-        complete(connection, job, true)?;
+        if job.state == JobState::Queued {
+            let position = match newer {
+                None => queue_position(connection, job.id)?,
+                Some((id, position)) => position - between.query_row([job.id.0, id.0], |row| row.get::<_, i64>(0))?,
+            };
+            newer = Some((job.id, position));
+            job.queue_position = Some(position);
+        }
+        complete(connection, job)?;
     }
     Ok(jobs)
 }

@@ -18,6 +18,7 @@ pub mod events;
 pub mod jobs;
 pub mod links;
 pub mod listing;
+pub mod lists;
 pub mod live;
 pub mod logs;
 pub mod metrics;

@@ -1,6 +1,6 @@
 //! Tasks and their dependencies. A state changes only by the guarded UPDATEs here.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
 use crate::base::Result;
@@ -107,6 +107,15 @@ pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Task>> {
         }
     }
     Ok(tasks)
+}
+
+/// The job that a task is of, if there is such a task.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn job_of(connection: &Connection, id: TaskId) -> Result<Option<JobId>> {
+    let mut statement = connection.prepare_cached("SELECT job_id FROM tasks WHERE id = ?1")?;
+    Ok(statement.query_row([id.0], |row| row.get(0).map(JobId)).optional()?)
 }
 
 /// pending -> running. False when it is not pending any more or its job is not running.
