@@ -45,8 +45,9 @@ pub fn shown(text: &str) -> String {
 macro_rules! row_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(transparent)]
+        #[schema(minimum = 1)]
         pub struct $name(pub i64);
 
         impl fmt::Display for $name {

@@ -12,7 +12,7 @@ use crate::domain::cancellation::Progress;
 use crate::domain::task::TaskState;
 
 /// A command that a cancellation ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Terminated {
     /// The unit instance that served it.
     pub unit: Option<String>,
@@ -29,7 +29,7 @@ pub struct Terminated {
 }
 
 /// The result.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct CancelResult {
     /// Whether what was meant is cancelled, or, while it is under way, on its way there.
     pub success: bool,

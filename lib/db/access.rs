@@ -11,17 +11,23 @@ use crate::base::names::{JobId, ServerId, ServerName, UserId};
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn job(connection: &Connection, id: JobId, user: Option<UserId>) -> Result<bool> {
-    let mut statement = connection.prepare_cached(
-        "SELECT 1 FROM jobs j WHERE j.id = ?1 AND (?2 IS NULL OR j.user_id = ?2 OR (
-             EXISTS (SELECT 1 FROM job_targets t WHERE t.job_id = j.id)
-             AND NOT EXISTS (SELECT 1 FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
-                             WHERE t.job_id = j.id AND s.user_id IS NOT ?2)))",
-    )?;
+    let rule = may_see("?2");
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT 1 FROM jobs WHERE id = ?1 AND (?2 IS NULL OR {rule})"))?;
     Ok(statement.exists(params![id.0, user.map(|user| user.0)])?)
 }
 
-/// The ids of all jobs that `user` may see, as a subquery: the rule of [`job`], from the user's side. Its cost grows with
-/// the user's jobs, not with all there are.
+/// The rule of [`job`] as a condition on a row of `jobs`: for a few rows, whosever they are.
+pub(super) fn may_see(user: impl std::fmt::Display) -> String {
+    format!(
+        "(jobs.user_id = {user} OR (EXISTS (SELECT 1 FROM job_targets t WHERE t.job_id = jobs.id)
+          AND NOT EXISTS (SELECT 1 FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
+                          WHERE t.job_id = jobs.id AND s.user_id IS NOT {user})))"
+    )
+}
+
+/// The ids of all jobs that `user` may see, as a subquery: the same rule from the user's side. Its cost grows with the
+/// user's jobs, not with all there are.
 pub(super) fn jobs_of(user: UserId) -> String {
     format!(
         "SELECT id FROM jobs WHERE user_id = {user}

@@ -9,7 +9,7 @@ use crate::db::{text, text_or_null};
 use crate::domain::cancellation::{Progress, Step};
 
 /// A request and how far it is, as `--json` tells it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Cancellation {
     /// The row.
     pub id: CancellationId,
@@ -226,7 +226,7 @@ pub fn finish(tx: &Connection, id: CancellationId, state: Progress, message: &st
 }
 
 /// A step of a cancellation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct StepRow {
     /// Which.
     pub step: Step,
@@ -289,7 +289,7 @@ pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>
 }
 
 /// A task that a cancellation is about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Affected {
     /// The task.
     pub id: TaskId,

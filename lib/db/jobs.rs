@@ -13,7 +13,7 @@ use crate::domain::plan::Plan;
 use crate::domain::schedule::Candidate;
 
 /// A job, as `--json` shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Job {
     /// The row.
     pub id: JobId,

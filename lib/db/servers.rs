@@ -14,7 +14,7 @@ use crate::domain::drift::Drift;
 use crate::domain::server::{ActualState, DesiredState};
 
 /// A server as people and programs see it; serializes to the contract's JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Server {
     /// The row; also the instance of its units.
     pub id: ServerId,
@@ -59,7 +59,7 @@ pub struct Server {
 }
 
 /// That a server is not what it shall be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Drifted {
     /// In which way.
     pub kind: Drift,

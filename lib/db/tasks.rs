@@ -10,7 +10,7 @@ use crate::domain::plan::Plan;
 use crate::domain::task::{Needs, TaskState};
 
 /// A task, as `--json` shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Task {
     /// The row.
     pub id: TaskId,

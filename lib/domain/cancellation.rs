@@ -29,7 +29,7 @@ pub fn reason(text: &str) -> Result<String, BadName> {
 }
 
 /// The steps of a cancellation, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
     /// No further task of it starts.
@@ -81,7 +81,7 @@ impl fmt::Display for Step {
 }
 
 /// How far a cancellation is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Progress {
     /// Written down; nobody has begun.

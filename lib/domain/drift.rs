@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::domain::server::{ActualState, DesiredState};
 
 /// In which way a server is not what it shall be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Drift {
     /// It shall run, but is stopped or failed.

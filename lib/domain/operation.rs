@@ -7,7 +7,8 @@ use crate::base::names::{BadName, shown};
 use crate::domain::server::DesiredState;
 
 /// One operation on zero, one or many servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, utoipa::ToSchema)]
+#[schema(rename_all = "lowercase")]
 pub enum Operation {
     /// Installs the game's files; refused while any overlay is mounted.
     Install,

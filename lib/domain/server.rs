@@ -1,11 +1,14 @@
 //! What a server shall be and what it is.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::Serialize;
 
+use crate::base::names::{BadName, shown};
+
 /// What somebody wants the server to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DesiredState {
     /// It shall run, also after a reboot.
@@ -32,7 +35,7 @@ impl fmt::Display for DesiredState {
 }
 
 /// What systemd says the server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActualState {
     /// The game runs.
@@ -96,6 +99,16 @@ impl ActualState {
 impl fmt::Display for ActualState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ActualState {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        ActualState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+            let known = ActualState::ALL.map(ActualState::as_str).join(", ");
+            BadName::new(format!("'{}' is not a server's state: one of {known}", shown(text)))
+        })
     }
 }
 

@@ -69,7 +69,7 @@ impl fmt::Display for TaskKind {
 }
 
 /// The states of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TaskState {
     /// Waits for its dependencies or a free slot.

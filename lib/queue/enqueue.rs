@@ -59,7 +59,7 @@ impl<'a> Asker<'a> {
 }
 
 /// The answer to a wish.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Accepted {
     /// The job.
     pub job_id: JobId,

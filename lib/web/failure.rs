@@ -22,6 +22,7 @@ pub struct Failure {
 
 /// A failure as the API tells it.
 #[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Failure)]
 pub struct Told {
     /// A word for programs, from the status: `not_found`, `conflict`, …
     pub error: String,

@@ -45,6 +45,12 @@ impl Viewer {
         }
     }
 
+    /// For lists: none where everything is shown.
+    #[must_use]
+    pub fn all_or_own(&self) -> Option<UserId> {
+        (!self.is_admin).then_some(self.id)
+    }
+
     /// The server, when the viewer may see it. To anybody else it does not exist.
     ///
     /// # Errors
@@ -59,7 +65,7 @@ impl Viewer {
     /// # Errors
     /// 3 when there is none, or it is not theirs.
     pub fn may_see_job(&self, connection: &Connection, id: JobId) -> Result<()> {
-        if access::job(connection, id, (!self.is_admin).then_some(self.id))? {
+        if access::job(connection, id, self.all_or_own())? {
             return Ok(());
         }
         Err(crate::base::Error::not_found(format!("there is no job {id}")))

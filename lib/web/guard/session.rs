@@ -14,10 +14,16 @@ const HOST_COOKIE: &str = "__Host-left4me";
 /// Without TLS, on loopback.
 const COOKIE: &str = "left4me";
 
+/// What the session's cookie is called.
+#[must_use]
+pub fn cookie_name(https: bool) -> &'static str {
+    if https { HOST_COOKIE } else { COOKIE }
+}
+
 /// The session's text in the request's cookies.
 #[must_use]
 pub fn cookie(headers: &HeaderMap, https: bool) -> Option<&str> {
-    let wanted = if https { HOST_COOKIE } else { COOKIE };
+    let wanted = cookie_name(https);
     let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = all.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.into_iter().find(|(name, _)| *name == wanted).map(|(_, text)| text).filter(|text| text.len() == 64)
@@ -28,7 +34,7 @@ pub fn cookie(headers: &HeaderMap, https: bool) -> Option<&str> {
 /// # Errors
 /// 1 for a text that is no header value; ours always is.
 pub fn set_cookie(text: &str, https: bool, seconds: i64) -> Result<HeaderValue> {
-    let (name, secure) = if https { (HOST_COOKIE, "; Secure") } else { (COOKIE, "") };
+    let (name, secure) = (cookie_name(https), if https { "; Secure" } else { "" });
     let cookie = format!("{name}={text}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
     HeaderValue::from_str(&cookie).map_err(|error| Error::failed(format!("the session's cookie: {error}")))
 }

@@ -1,0 +1,221 @@
+//! Cancelling: a job, one of its tasks, and what became of it.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::List;
+use super::ask::{self, Body, Id, Limit, Nothing, Offset, Query};
+use crate::base::names::{JobId, TaskId};
+use crate::base::{Error, clock};
+use crate::cancel::{self, CancelResult, Wish, result};
+use crate::db::cancellations::{self, Cancellation, Filter};
+use crate::db::{lists, tasks};
+use crate::domain::cancellation::{self, Progress};
+use crate::web::app::App;
+use crate::web::failure::{Failure, Told};
+use crate::web::viewer::Viewer;
+
+/// How to cancel a job.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelJob {
+    /// Why: one line.
+    #[serde(default, deserialize_with = "reason")]
+    #[schema(min_length = 1, max_length = 1000)]
+    reason: Option<String>,
+    /// Kill what runs, without asking it to end first.
+    #[serde(default)]
+    force: bool,
+    /// Only this task.
+    #[serde(default, deserialize_with = "positive")]
+    task: Option<TaskId>,
+    /// With a task: whether what depends on it goes with it. Without it goes on as if the task had succeeded.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    cascade: bool,
+}
+
+/// How to cancel a task.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelTask {
+    /// Why: one line.
+    #[serde(default, deserialize_with = "reason")]
+    #[schema(min_length = 1, max_length = 1000)]
+    reason: Option<String>,
+    /// Kill it, without asking it to end first.
+    #[serde(default)]
+    force: bool,
+    /// Whether what depends on it goes with it. Without it goes on as if the task had succeeded.
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    cascade: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn reason<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    text.map(|text| cancellation::reason(&text)).transpose().map_err(D::Error::custom)
+}
+
+fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<Option<TaskId>, D::Error> {
+    let id = Option::<i64>::deserialize(from)?;
+    id.map(|id| id.to_string().parse()).transpose().map_err(D::Error::custom)
+}
+
+/// Why nothing was cancelled: it had ended before. The result, as `left4me-job cancel --json` tells it, and a word.
+#[derive(Serialize, ToSchema)]
+pub struct Refused {
+    /// already_finished
+    error: &'static str,
+    /// The result.
+    #[serde(flatten)]
+    result: CancelResult,
+}
+
+/// Cancel a job
+///
+/// The answer comes at once; `cancellation-status` tells how far it is. What has not begun is cancelled right away. Asking
+/// again is answered with the same record; with `force` what still runs is killed now.
+#[utoipa::path(post, path = "/api/jobs/{id}/cancel", operation_id = "cancelJob", tag = "cancel", params(("id" = JobId, Path, description = "The job.")),
+    request_body(content = Option<CancelJob>, description = "Without a body: all of the job, nobody says why."), responses(
+    (status = 200, body = CancelResult, description = "How far it is."),
+    (status = 400, body = Refused, description = "It had ended before; nothing was done."),
+    (status = 409, body = Told, description = "It changed at this very moment: ask again."),
+))]
+pub async fn job(
+    State(app): State<App>,
+    viewer: Viewer,
+    Id(id): Id<JobId>,
+    _: Query<Nothing>,
+    Body(how): Body<CancelJob>,
+) -> Result<Response, Failure> {
+    if !how.cascade && how.task.is_none() {
+        return Err(Failure::unprocessable("cascade: only with task: a job is cancelled as a whole"));
+    }
+    let asked = app.store.with(move |db| {
+        viewer.may_see_job(db.connection(), id)?;
+        let wish = Wish {
+            job: id,
+            task: how.task,
+            force: how.force,
+            cascade: how.cascade,
+            reason: how.reason.as_deref().unwrap_or_default(),
+            requested_by: &viewer.actor(),
+        };
+        cancel::request(db, &wish, clock::now_ms())
+    });
+    Ok(answer(&app, asked.await?))
+}
+
+/// Cancel a task
+///
+/// As cancelling its job with `task`.
+#[utoipa::path(post, path = "/api/tasks/{id}/cancel", operation_id = "cancelTask", tag = "cancel", params(("id" = TaskId, Path, description = "The task.")),
+    request_body(content = Option<CancelTask>, description = "Without a body: what depends on it goes with it, nobody says why."), responses(
+    (status = 200, body = CancelResult, description = "How far it is."),
+    (status = 400, body = Refused, description = "It had ended before; nothing was done."),
+    (status = 409, body = Told, description = "It changed at this very moment: ask again."),
+))]
+pub async fn task(
+    State(app): State<App>,
+    viewer: Viewer,
+    Id(id): Id<TaskId>,
+    _: Query<Nothing>,
+    Body(how): Body<CancelTask>,
+) -> Result<Response, Failure> {
+    let asked = app.store.with(move |db| {
+        let missing = || Error::not_found(format!("there is no task {id}"));
+        let job = tasks::job_of(db.connection(), id)?.ok_or_else(missing)?;
+        // In the same words as for a task that is not there.
+        viewer.may_see_job(db.connection(), job).map_err(|_| missing())?;
+        let wish = Wish {
+            job,
+            task: Some(id),
+            force: how.force,
+            cascade: how.cascade,
+            reason: how.reason.as_deref().unwrap_or_default(),
+            requested_by: &viewer.actor(),
+        };
+        cancel::request(db, &wish, clock::now_ms())
+    });
+    Ok(answer(&app, asked.await?))
+}
+
+fn answer(app: &App, result: CancelResult) -> Response {
+    if !result.success && result.cancellation_id.is_none() {
+        return (StatusCode::BAD_REQUEST, Json(Refused { error: "already_finished", result })).into_response();
+    }
+    // Also for what had not begun: whoever waits behind it may go now.
+    app.poke();
+    Json(result).into_response()
+}
+
+/// How far a job's newest cancellation is
+///
+/// Be it of the whole job or of one of its tasks.
+#[utoipa::path(get, path = "/api/jobs/{id}/cancellation-status", operation_id = "cancellationStatus", tag = "cancel", params(("id" = JobId, Path, description = "The job.")), responses(
+    (status = 200, body = CancelResult, description = "How far it is."),
+    (status = 404, body = Told, description = "There is no such job, it is another user's, or nobody has cancelled it."),
+))]
+pub async fn status(
+    State(app): State<App>,
+    viewer: Viewer,
+    Id(id): Id<JobId>,
+    _: Query<Nothing>,
+) -> Result<Json<CancelResult>, Failure> {
+    let found = app.store.read(move |db| {
+        viewer.may_see_job(db, id)?;
+        let newest = cancellations::list(db, &Filter { job: Some(id), limit: 1, ..Filter::default() })?;
+        let nobody = || Error::not_found(format!("nobody has cancelled job {id} or one of its tasks"));
+        result::of(db, newest.first().ok_or_else(nobody)?.id)
+    });
+    Ok(Json(found.await?))
+}
+
+/// Which cancellations.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Which {
+    /// Only those of this job.
+    #[serde(default, deserialize_with = "ask::word_or_none")]
+    #[param(nullable = false)]
+    job: Option<JobId>,
+    /// Only those in this state. May come several times.
+    #[serde(default, deserialize_with = "ask::words")]
+    state: Vec<Progress>,
+    /// At most so many.
+    #[serde(default, deserialize_with = "ask::word")]
+    #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
+    limit: Limit,
+    /// Leave out so many first.
+    #[serde(default, deserialize_with = "ask::word")]
+    #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
+    offset: Offset,
+}
+
+/// List cancellations, the newest first
+///
+/// Of jobs that the user may see.
+#[utoipa::path(get, path = "/api/cancellations", operation_id = "listCancellations", tag = "cancel", params(Which), responses(
+    (status = 200, body = List<Cancellation>, description = "The cancellations."),
+))]
+pub async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    Query(which): Query<Which>,
+) -> Result<Json<List<Cancellation>>, Failure> {
+    let part = ask::part(which.limit, which.offset);
+    let which = lists::Cancellations { viewer: viewer.all_or_own(), job: which.job, states: which.state };
+    let listed = app.store.read(move |db| lists::cancellations(db, &which, part)).await?;
+    Ok(List::new(listed, part))
+}
