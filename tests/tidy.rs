@@ -309,6 +309,10 @@ fn first_names(path: &str) -> Vec<String> {
 
 /// Blanks every item under `#[cfg(test)]`.
 fn without_tests(code: &str) -> String {
+    // A whole file of them.
+    if code.contains("#![cfg(test)]") {
+        return code.chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
+    }
     let mut out = code.to_owned();
     let mut from = 0;
     while let Some(at) = out[from..].find("#[cfg(test)]").map(|at| at + from) {

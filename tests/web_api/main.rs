@@ -33,7 +33,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let house = House::new();
-        let [anna, bert, boss] = house.db().write(|tx| people(tx)).unwrap();
+        let [anna, bert, boss] = house.db().write(people).unwrap();
         Self { web: Web::start(&house, &[]), house, anna, bert, boss }
     }
 
@@ -335,6 +335,8 @@ fn health_is_the_databases_and_tells_nothing_else() {
     assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})));
     // A fresh front, so that nothing of the file is in a cache.
     let web = Web::start(&place.house, &[]);
+    // From now on it serves, and has not asked the database for anything.
+    assert_eq!(web.client().get("/login").status, 200);
     for name in ["left4me.db", "left4me.db-wal"] {
         std::fs::write(place.house.root.join(name), "this is no database".repeat(1000)).unwrap();
     }

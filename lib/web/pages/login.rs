@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::{Extension, Form};
 use serde::Deserialize;
 
 use super::{Frame, page};
@@ -49,8 +49,11 @@ pub struct Credentials {
     next: String,
 }
 
-/// The form.
-pub async fn show(Query(wanted): Query<Wanted>) -> Result<Response, Failure> {
+/// The form; who is signed in already goes on.
+pub async fn show(Query(wanted): Query<Wanted>, viewer: Option<Extension<Viewer>>) -> Result<Response, Failure> {
+    if viewer.is_some() {
+        return Ok(Redirect::to(inside(&wanted.next)).into_response());
+    }
     page(&Page { frame: Frame::anonymous("Sign in"), name: "", next: inside(&wanted.next), trouble: None })
 }
 

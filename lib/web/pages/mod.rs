@@ -13,7 +13,6 @@ pub mod login;
 pub mod parts;
 mod player;
 pub mod power;
-#[cfg(test)]
 mod render;
 pub mod sentence;
 mod server;

@@ -1,4 +1,5 @@
 //! Only for tests: what pages share is rendered with text from outside that tries to be more than text.
+#![cfg(test)]
 
 use askama::Template;
 

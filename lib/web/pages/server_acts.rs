@@ -69,6 +69,9 @@ pub async fn assign(
     Sent(form): Sent,
 ) -> Result<Response, Failure> {
     let server = id::<ServerId>(&path)?;
+    // Before anything is said about the form: of another's server not even that.
+    let who = viewer.clone();
+    app.store.read(move |db| who.server(db, server)).await?;
     let blueprint: BlueprintId = form.required("blueprint")?;
     let assigned = app.store.write(move |tx| {
         viewer.server(tx, server)?;
