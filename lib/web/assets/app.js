@@ -160,18 +160,21 @@
 
     function follow() {
         let wasLost = false;
+        let told = 0;
         const source = new EventSource("/live");
         source.addEventListener("changed", (event) => {
             if (concerns(JSON.parse(event.data))) changed();
         });
         source.addEventListener("open", () => {
+            clearTimeout(told);
             if (lost) lost.hidden = true;
             if (wasLost) changed(); // what happened meanwhile
             wasLost = false;
         });
         source.addEventListener("error", () => {
+            // A server that was restarted is there again in a moment: nobody needs to know.
+            if (!wasLost) told = setTimeout(() => { if (lost) lost.hidden = false; }, 5000);
             wasLost = true;
-            if (lost) lost.hidden = false;
             if (source.readyState === EventSource.CLOSED) setTimeout(follow, 10000);
         });
         addEventListener("pagehide", () => source.close());

@@ -53,7 +53,7 @@ pub async fn last_lines(app: &App, server: ServerId, most: u32, patience: Durati
         Ok(Ok(lines)) => Heard { lines, trouble: None },
         Ok(Err(error)) => {
             tracing::warn!("the console of server {server} cannot be read: {error}");
-            trouble("The journal cannot be read just now; an admin finds out why with `left4me doctor`.".to_owned())
+            trouble("The journal cannot be read just now. An admin finds out why with left4me doctor.".to_owned())
         }
         Err(error) => trouble(format!("The journal cannot be read: {error}")),
     };
