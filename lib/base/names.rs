@@ -47,7 +47,7 @@ macro_rules! row_id {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
         #[serde(transparent)]
-        #[schema(minimum = 1)]
+        #[schema(minimum = 1, maximum = 999_999_999_999_999_999_i64)]
         pub struct $name(pub i64);
 
         impl fmt::Display for $name {

@@ -333,9 +333,8 @@ fn health_is_the_databases_and_tells_nothing_else() {
     let place = Place::new();
     let answer = place.web.client().get("/health");
     assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})));
-    // A fresh front, so that nothing of the file is in a cache.
+    // A fresh front, so that nothing of the file is in a cache: it serves, but nobody has made it read.
     let web = Web::start(&place.house, &[]);
-    // From now on it serves, and has not asked the database for anything.
     assert_eq!(web.client().get("/login").status, 200);
     for name in ["left4me.db", "left4me.db-wal"] {
         std::fs::write(place.house.root.join(name), "this is no database".repeat(1000)).unwrap();

@@ -86,7 +86,7 @@ pub struct Refused {
 /// The answer comes at once; `cancellation-status` tells how far it is. What has not begun is cancelled right away. Asking
 /// again is answered with the same record; with `force` what still runs is killed now.
 #[utoipa::path(post, path = "/api/jobs/{id}/cancel", operation_id = "cancelJob", tag = "cancel", params(("id" = JobId, Path, description = "The job.")),
-    request_body(content = Option<CancelJob>, description = "Without a body: all of the job, nobody says why."), responses(
+    request_body(content = CancelJob, description = "Without a body: all of the job, nobody says why."), responses(
     (status = 200, body = CancelResult, description = "How far it is."),
     (status = 400, body = Refused, description = "It had ended before; nothing was done."),
     (status = 409, body = Told, description = "It changed at this very moment: ask again."),
@@ -120,7 +120,7 @@ pub async fn job(
 ///
 /// As cancelling its job with `task`.
 #[utoipa::path(post, path = "/api/tasks/{id}/cancel", operation_id = "cancelTask", tag = "cancel", params(("id" = TaskId, Path, description = "The task.")),
-    request_body(content = Option<CancelTask>, description = "Without a body: what depends on it goes with it, nobody says why."), responses(
+    request_body(content = CancelTask, description = "Without a body: what depends on it goes with it, nobody says why."), responses(
     (status = 200, body = CancelResult, description = "How far it is."),
     (status = 400, body = Refused, description = "It had ended before; nothing was done."),
     (status = 409, body = Told, description = "It changed at this very moment: ask again."),

@@ -11,7 +11,7 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{Ref, RefOr};
+use utoipa::openapi::{Ref, RefOr, Required};
 
 use super::ask::Nothing;
 use super::{cancel, health, jobs, servers};
@@ -107,6 +107,11 @@ fn complete(path: &str, changes: bool, operation: &mut Operation) {
         failures.push((404, "There is nothing of this id, or it is another user's."));
     }
     if changes {
+        if let Some(RefOr::T(body)) = &mut operation.request_body
+            && path.ends_with("/cancel")
+        {
+            body.required = Some(Required::False);
+        }
         failures.extend([
             (403, "Only an admin may do this; or with a session: the request was not sent by a page of ours."),
             (413, "The body is longer than 64 KiB."),

@@ -25,7 +25,7 @@ pub struct Which {
     actual_state: Vec<ActualState>,
     /// Only this user's.
     #[serde(default, deserialize_with = "ask::word_or_none")]
-    #[param(value_type = Option<String>, nullable = false)]
+    #[param(value_type = Option<String>, nullable = false, min_length = 1, max_length = 32, pattern = "^[a-z][a-z0-9._-]*$")]
     user: Option<UserName>,
     /// At most so many.
     #[serde(default, deserialize_with = "ask::word")]
