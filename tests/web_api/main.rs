@@ -269,7 +269,9 @@ fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
     assert_eq!(client().get("/api/jobs").header("www-authenticate"), Some("Bearer"));
     let unknown = format!("l4m_{}", "0".repeat(64));
     for bad in ["", "x", "l4m_", unknown.as_str()] {
-        refused(&place.ask(bad, "GET", "/api/jobs", None), 401, &["token"]);
+        let answer = place.ask(bad, "GET", "/api/jobs", None);
+        refused(&answer, 401, &["token"]);
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         refused(
             &place.ask(bad, "POST", "/api/jobs", Some(&json!({"operation": "stop", "all": true}))),
             401,

@@ -43,14 +43,18 @@ pub async fn check(State(guarded): State<Guarded>, request: Request, next: Next)
         Err(refusal) => match *refusal {
             // A page is for people: they are sent to where they can sign in.
             Refusal::Anonymous(uri) if !who.is_api() => Redirect::to(&login(&uri)).into_response(),
-            Refusal::Anonymous(_) => {
-                let mut response = Failure::anonymous().into_response();
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-                response
-            }
+            Refusal::Anonymous(_) => challenge(Failure::anonymous()),
+            Refusal::Failure(failure) if failure.status == StatusCode::UNAUTHORIZED => challenge(failure),
             Refusal::Failure(failure) => failure.into_response(),
         },
     }
+}
+
+/// 401 says how to do better.
+fn challenge(failure: Failure) -> Response {
+    let mut response = failure.into_response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    response
 }
 
 enum Refusal {
