@@ -195,6 +195,20 @@ fn another_users_blueprint_does_not_exist_and_an_admin_sees_all() {
 }
 
 #[test]
+fn a_damaged_row_is_told_and_can_be_mended() {
+    let (house, web) = started(1);
+    let damage = "UPDATE blueprints SET arguments = '[\"+hostport\"]' WHERE id = 1";
+    house.db().connection().execute_batch(damage).unwrap();
+    let mut anna = signed_in(&web, "anna");
+    says(&anna.get("/blueprints/1"), 200, &["its arguments are damaged", "S1"]);
+    let form = anna.get("/blueprints/1/edit");
+    says(&form, 200, &["its arguments are damaged"]);
+    let seen = form.input("updated_at").unwrap().to_owned();
+    leads(&anna.post("/blueprints/1", &[("updated_at", &seen), ("name", "plain")]), "/blueprints/1");
+    assert!(!anna.get("/blueprints/1").body.contains("damaged"));
+}
+
+#[test]
 fn only_an_admin_sees_the_admins_pages() {
     let (house, web) = started(1);
     let (mut bert, mut nobody) = (signed_in(&web, "bert"), web.client());
@@ -419,6 +433,7 @@ fn what_happened_is_told_in_sentences() {
     says(&anna.get("/admin/events?kind=x%27%20OR%201"), 200, &["Nothing of that kind"]);
     assert_eq!(anna.get(&format!("/admin/events?actor={}", "x".repeat(300))).status, 422);
     assert_eq!(anna.get("/admin/events?server=x").status, 422);
+    says(&anna.get("/admin/events?server=9"), 200, &["server 9 (gone)", "Nothing of that kind"]);
 }
 
 #[test]

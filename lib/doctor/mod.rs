@@ -21,8 +21,8 @@ pub struct Looks {
     #[arg(long, env = "LEFT4ME_STEAMCMD", value_name = "LEFT4ME_STEAMCMD", value_parser = absolute,
           hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
     pub steamcmd: Option<PathBuf>,
+    /// How often the poller shall look.
     #[command(flatten)]
-    #[allow(missing_docs, reason = "a doc comment here would become the help of the group")]
     pub poll: PollSeconds,
 }
 

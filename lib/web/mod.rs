@@ -9,12 +9,14 @@
 //! | `guard/` | who asks, and whether our own page sent it |
 //! | `pages/`, `templates/`, `assets/` | what people see |
 //! | `api/` | what programs see |
+//! | `disk` | files other than the database, on a disk that may not answer |
 //! | `live/` | streams |
 
 mod answer;
 mod api;
 pub mod app;
 mod assets;
+mod disk;
 mod failure;
 mod guard;
 pub mod live;

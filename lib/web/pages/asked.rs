@@ -23,6 +23,12 @@ pub fn id<T: FromStr>(text: &str) -> Result<T, Failure> {
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
+    /// All fields in their order, for a form that repeats some.
+    #[must_use]
+    pub fn into_pairs(self) -> Vec<(String, String)> {
+        self.0
+    }
+
     /// The text of a field; none when it is missing or blank.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

@@ -200,7 +200,7 @@ fn task_line(number: usize, task: &Task, job: &Job, names: &[(ServerId, String)]
 }
 
 /// What steamcmd said last of how far it is: percent, and what it does.
-fn progress(lines: &[Line]) -> Option<(String, String)> {
+pub(super) fn progress(lines: &[Line]) -> Option<(String, String)> {
     let last = lines.iter().rev().find_map(|line| steam::progress(&line.line))?;
     let size = |bytes: u64| parts::bytes(i64::try_from(bytes).unwrap_or(i64::MAX));
     let words = match last.total {

@@ -76,7 +76,9 @@ pub fn sentence(event: &Event, server_name: Option<&str>) -> Vec<Part> {
 
 fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) -> Vec<Part> {
     let first = |text: &str| if is_first { capital(text) } else { text.to_owned() };
-    let detail = event.detail.as_str();
+    // Who cancelled it and why, the sentence and its reason say.
+    let repeats = event.kind == "task.cancelled" && event.detail.starts_with("cancelled ");
+    let detail = if repeats { "" } else { event.detail.as_str() };
     match name {
         "who" => vec![plain(&match who(&event.actor) {
             Who::Named(name) => name.to_owned(),
@@ -206,6 +208,8 @@ mod tests {
             said(&event("task.skipped", "x", "start: no"), Some("F")),
             "Task 9 of job 7 on F was skipped: start: no"
         );
+        let told = event("task.cancelled", "bert", "cancelled by bert: why");
+        assert_eq!(said(&told, None), "Task 9 of job 7 on server 3 was cancelled by bert");
         let alone = Event { job_id: None, ..event("server.stopped", OUTSIDE, "clean") };
         assert_eq!(said(&alone, Some("Friday")), "Friday stopped, by itself or from outside: clean");
         assert_eq!(

@@ -1,13 +1,13 @@
 //! What happened, in sentences.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::super::asked::{self, Asked};
 use super::super::sentence::{self, Part, sentence};
 use super::super::{Frame, page};
-use super::chosen;
 use crate::base::names::{ServerId, shown};
 use crate::db::activity::{self, Entry, Filter};
 use crate::db::links::{self, Linked};
@@ -19,15 +19,12 @@ const ROWS: u32 = 50;
 /// No actor and no kind is longer, in bytes.
 const LONGEST: usize = 200;
 
-/// The filters, as the form sends them.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
+/// The filters, as they were sent.
+#[derive(Serialize)]
 pub struct Wanted {
     actor: String,
     server: String,
     kind: String,
-    #[serde(skip_serializing)]
-    before: String,
 }
 
 struct Line {
@@ -67,20 +64,24 @@ struct Page {
 }
 
 impl Page {
+    /// Whether a server is looked for that has no row any more.
+    fn is_gone(&self) -> bool {
+        let wanted = self.wanted.server.trim();
+        !wanted.is_empty() && !self.servers.iter().any(|server| server.id.to_string() == wanted)
+    }
+
     fn kinds() -> impl Iterator<Item = &'static str> {
         sentence::kinds()
     }
 }
 
-pub(super) async fn list(
-    State(app): State<App>,
-    viewer: Viewer,
-    Query(wanted): Query<Wanted>,
-) -> Result<Response, Failure> {
-    let before = chosen::<i64>(&wanted.before).map_err(|_| Failure::no_page())?;
+pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): Asked) -> Result<Response, Failure> {
+    let field = |name| fields.raw(name).to_owned();
+    let wanted = Wanted { actor: field("actor"), server: field("server"), kind: field("kind") };
+    let before = fields.get("before").map(asked::id::<i64>).transpose()?;
     let filter = Filter {
         actor: short(&wanted.actor)?,
-        server: chosen::<ServerId>(&wanted.server)?,
+        server: fields.optional::<ServerId>("server")?,
         kind: short(&wanted.kind)?,
         before,
         limit: ROWS + 1,

@@ -8,7 +8,8 @@ use super::super::{Frame, page};
 use crate::base::clock;
 use crate::base::config::HandSockets;
 use crate::doctor::{self, Finding, Places, Report, Severity};
-use crate::web::app::{App, fault};
+use crate::web::app::App;
+use crate::web::disk;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
@@ -45,8 +46,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
         },
         looks: settings.looks.clone(),
     };
-    let report = tokio::task::spawn_blocking(move || doctor::inside(&places, clock::now_ms()));
-    let mut report = report.await.map_err(fault)?;
+    let mut report = disk::look(move || doctor::inside(&places, clock::now_ms())).await?;
     // What is wrong comes first.
     report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let number = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();

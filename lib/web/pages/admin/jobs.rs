@@ -1,13 +1,13 @@
 //! All jobs, by state, operation, server and user.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::super::asked::{self, Asked};
 use super::super::parts::{JobLine, Pager};
 use super::super::{Frame, page};
-use super::chosen;
 use crate::base::clock;
 use crate::base::names::{ServerId, UserName};
 use crate::db::links::{self, Linked};
@@ -21,16 +21,13 @@ use crate::web::viewer::Viewer;
 
 const ROWS: u32 = 50;
 
-/// The filters, as the form sends them.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
+/// The filters, as they were sent.
+#[derive(Serialize)]
 pub struct Wanted {
     state: String,
     operation: String,
     server: String,
     user: String,
-    #[serde(skip_serializing)]
-    page: String,
 }
 
 #[derive(Template)]
@@ -46,6 +43,12 @@ struct Page {
 }
 
 impl Page {
+    /// Whether a server is looked for that has no row any more.
+    fn is_gone(&self) -> bool {
+        let wanted = self.wanted.server.trim();
+        !wanted.is_empty() && !self.servers.iter().any(|server| server.id.to_string() == wanted)
+    }
+
     fn states() -> [JobState; 6] {
         JobState::ALL
     }
@@ -55,20 +58,18 @@ impl Page {
     }
 }
 
-pub(super) async fn list(
-    State(app): State<App>,
-    viewer: Viewer,
-    Query(wanted): Query<Wanted>,
-) -> Result<Response, Failure> {
-    let state: Option<JobState> = chosen(&wanted.state)?;
+pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): Asked) -> Result<Response, Failure> {
+    let field = |name| fields.raw(name).to_owned();
+    let wanted =
+        Wanted { state: field("state"), operation: field("operation"), server: field("server"), user: field("user") };
     let filters = serde_urlencoded::to_string(&wanted).map_err(fault)?;
-    let turned = chosen::<u32>(&wanted.page).map_err(|_| Failure::no_page())?;
+    let turned = fields.get("page").map(asked::id).transpose()?;
     let pager = Pager::new(format!("/admin/jobs?{filters}"), turned, ROWS);
     let filter = Filter {
-        states: state.into_iter().collect(),
-        operation: chosen::<Operation>(&wanted.operation)?,
-        server: chosen::<ServerId>(&wanted.server)?,
-        asker: chosen::<UserName>(&wanted.user)?,
+        states: fields.optional::<JobState>("state")?.into_iter().collect(),
+        operation: fields.optional::<Operation>("operation")?,
+        server: fields.optional::<ServerId>("server")?,
+        asker: fields.optional::<UserName>("user")?,
         limit: pager.limit(),
         offset: pager.offset(),
         ..Filter::default()

@@ -29,9 +29,3 @@ pub(super) fn routes(table: Table) -> Table {
         .get(Who::Admin, "/admin/events", events::list)
         .get(Who::Admin, "/admin/health", health::show)
 }
-
-/// A filter's value as a form sends it: empty for none.
-fn chosen<T: std::str::FromStr>(text: &str) -> Result<Option<T>, T::Err> {
-    let text = text.trim();
-    if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
-}

@@ -1,26 +1,26 @@
 //! The catalog of overlays.
 
+use std::path::PathBuf;
+
 use askama::Template;
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use serde::Deserialize;
 
+use super::super::asked::{self, Sent};
 use super::super::{Frame, page};
-use super::chosen;
-use crate::base::names::{OverlayName, OverlayRef};
+use crate::base::names::{BadName, OverlayName, OverlayRef};
 use crate::base::{Error, clock};
 use crate::db::overlays::{self, Overlay};
 use crate::host::{catalog, overlay};
 use crate::web::app::App;
+use crate::web::disk;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
 /// The form of a new one.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct New {
+#[derive(Debug, Default)]
+struct New {
     name: String,
     path: String,
 }
@@ -55,25 +55,34 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Respo
 
 async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: StatusCode) -> Result<Response, Failure> {
     let root = app.settings.root.clone();
-    let rows = app.store.read(move |db| {
-        let root = root.canonicalize().unwrap_or(root);
-        let place = |overlay: &Overlay| {
-            let reference = overlay.reference.parse::<OverlayRef>().map_err(|bad| bad.to_string())?;
-            let found = overlay::locate(&root, &reference).map_err(|error| error.to_string())?;
-            Ok(found.to_string_lossy().into_owned())
-        };
-        Ok(overlays::all(db)?.into_iter().map(|overlay| Row { place: place(&overlay), overlay }).collect())
-    });
-    let rows = rows.await?;
+    let overlays = app.store.read(overlays::all).await?;
+    let places = places(root, overlays.iter().map(|overlay| overlay.reference.clone()).collect()).await;
+    let rows = overlays.into_iter().zip(places).map(|(overlay, place)| Row { overlay, place }).collect();
     let frame = Frame::of(viewer, "Overlays").within("admin");
     let mut response = page(&Page { frame, tab: "overlays", rows, new, trouble })?;
     *response.status_mut() = status;
     Ok(response)
 }
 
-pub(super) async fn add(State(app): State<App>, viewer: Viewer, Form(new): Form<New>) -> Result<Response, Failure> {
+/// Where each really is, or why nobody knows.
+async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, String>> {
+    let count = references.len();
+    let found = disk::look(move || {
+        let root = root.canonicalize().unwrap_or(root);
+        let place = |reference: String| {
+            let reference = reference.parse::<OverlayRef>().map_err(|bad| bad.to_string())?;
+            let found = overlay::locate(&root, &reference).map_err(|error| error.to_string())?;
+            Ok(found.to_string_lossy().into_owned())
+        };
+        references.into_iter().map(place).collect()
+    });
+    found.await.unwrap_or_else(|failure| vec![Err(failure.message); count])
+}
+
+pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+    let new = New { name: fields.raw("name").to_owned(), path: fields.raw("path").to_owned() };
     let name = new.name.trim().parse::<OverlayName>();
-    let path = chosen::<OverlayRef>(&new.path);
+    let path = fields.get("path").map(|path| path.trim().parse::<OverlayRef>()).transpose();
     let (name, reference) = match (name, path) {
         (Ok(name), Ok(Some(reference))) => (name, reference),
         (Ok(name), Ok(None)) => {
@@ -81,36 +90,34 @@ pub(super) async fn add(State(app): State<App>, viewer: Viewer, Form(new): Form<
             (name, reference)
         }
         (name, path) => {
-            let words = |bad: crate::base::names::BadName| bad.to_string();
+            let words = |bad: BadName| bad.to_string();
             let trouble = Trouble { all: None, name: name.err().map(words), path: path.err().map(words) };
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
     let (root, actor) = (app.settings.root.clone(), viewer.actor());
     let (wanted, place) = (name.clone(), reference.clone());
-    let done = app.store.read(move |db| {
+    let free = app.store.read(move |db| match overlays::find(db, &wanted) {
         // Said before a directory is made for nothing.
-        if let Ok(there) = overlays::find(db, &wanted) {
-            let words =
-                format!("an overlay named '{wanted}' is in the catalog already, at overlays/{}", there.reference);
-            return Err(Error::conflict(words));
-        }
-        catalog::add(&root, &place).map_err(|error| {
-            Error::usage(format!(
-                "{error}. From here a folder cannot always be made: `left4me overlay add` on the host does it"
-            ))
-        })
+        Ok(there) => Err(Error::conflict(format!(
+            "an overlay named '{wanted}' is in the catalog already, at overlays/{}",
+            there.reference
+        ))),
+        Err(_) => Ok(()),
     });
-    let done = match done.await {
-        Ok(_) => {
-            let made =
-                move |tx: &rusqlite::Transaction<'_>| overlays::create(tx, clock::now_ms(), &actor, &name, &reference);
-            app.store.write(made).await.map(drop)
-        }
+    let done = match free.await {
+        Ok(()) => disk::look(move || catalog::add(&root, &place)).await?.map_err(|error| {
+            let words = "From here a folder cannot always be made: `left4me overlay add` on the host does it";
+            Error::usage(format!("{error}. {words}"))
+        }),
+        Err(error) => Err(error),
+    };
+    let done = match done {
+        Ok(_) => app.store.write(move |tx| overlays::create(tx, clock::now_ms(), &actor, &name, &reference)).await,
         Err(error) => Err(error),
     };
     match done.map_err(Failure::from) {
-        Ok(()) => Ok(back()),
+        Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {
             let trouble = Trouble { name: Some(failure.message), ..Trouble::default() };
             show(&app, viewer, new, trouble, failure.status).await
@@ -128,7 +135,7 @@ pub(super) async fn remove(
     viewer: Viewer,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let name = name.parse::<OverlayName>().map_err(|_| Failure::no_page())?;
+    let name = asked::id::<OverlayName>(&name)?;
     let actor = viewer.actor();
     match app.store.write(move |tx| overlays::remove(tx, clock::now_ms(), &actor, &name)).await.map_err(Failure::from) {
         Ok(_) => Ok(back()),

@@ -1,14 +1,13 @@
 //! The first page of an admin: how all is, and the switches for all.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use serde::Deserialize;
 
+use super::super::asked::Sent;
 use super::super::parts::JobLine;
 use super::super::{Frame, page};
-use super::steam::{self, Progress};
+use super::steam;
 use crate::base::clock;
 use crate::db::overview::{self, Servers, Shared};
 use crate::db::poll::{self, Orphan, Poll};
@@ -16,6 +15,7 @@ use crate::db::queue::{self, Pause};
 use crate::db::{jobs, listing};
 use crate::domain::job::JobState;
 use crate::web::app::App;
+use crate::web::disk;
 use crate::web::failure::Failure;
 use crate::web::guard::session;
 use crate::web::viewer::Viewer;
@@ -33,6 +33,7 @@ struct Page {
     tab: &'static str,
     key: String,
     found: Found,
+    build: Result<u64, String>,
 }
 
 struct Found {
@@ -43,8 +44,7 @@ struct Found {
     pause: Option<Pause>,
     poll: Poll,
     orphans: Vec<Orphan>,
-    build: Result<u64, String>,
-    shared: Option<(Shared, Option<Progress>)>,
+    shared: Option<(Shared, Option<(String, String)>)>,
     recent: Vec<JobLine>,
 }
 
@@ -67,34 +67,22 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
             pause: queue::pause(db)?,
             poll: poll::last(db)?,
             orphans: poll::orphans(db)?,
-            build: steam::build(&root),
             shared,
             recent: JobLine::all(listing::recent(db, None, RECENT)?, now),
         })
     });
     let found = found.await?;
+    // A disk that is silent does not take this page away.
+    let build = disk::look(move || steam::build(&root)).await.unwrap_or_else(|failure| Err(failure.message));
     let frame = Frame::of(viewer, "Admin").within("admin");
-    page(&Page { frame, tab: "overview", key: session::random()?, found })
-}
-
-/// The form of the switch.
-#[derive(Deserialize)]
-pub struct Switch {
-    #[serde(default)]
-    action: String,
-    #[serde(default)]
-    reason: String,
+    page(&Page { frame, tab: "overview", key: session::random()?, found, build })
 }
 
 /// Pauses the queue, or lets it go on.
-pub(super) async fn pause(
-    State(app): State<App>,
-    viewer: Viewer,
-    Form(switch): Form<Switch>,
-) -> Result<Response, Failure> {
-    let (actor, reason) = (viewer.actor(), tidy(&switch.reason));
+pub(super) async fn pause(State(app): State<App>, viewer: Viewer, Sent(switch): Sent) -> Result<Response, Failure> {
+    let (actor, reason) = (viewer.actor(), tidy(switch.raw("reason")));
     let now = clock::now_ms();
-    match switch.action.as_str() {
+    match switch.raw("action") {
         "pause" => {
             let reason = Some(reason).filter(|reason| !reason.is_empty());
             app.store.write(move |tx| queue::set_paused(tx, now, &actor, reason.as_deref())).await?;

@@ -3,13 +3,12 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use axum::Form;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use rusqlite::Connection;
-use serde::Deserialize;
 
-use super::chosen;
+use super::super::asked::Sent;
+use super::super::job;
 use crate::base::names::{JobId, RequestKey};
 use crate::base::{Result, clock};
 use crate::db::logs;
@@ -36,49 +35,29 @@ pub fn build(root: &Path) -> Result<u64, String> {
     steam::prove(&text).map_err(|why| format!("not whole: {why}"))
 }
 
-/// How far an install is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Progress {
-    /// What is being done: downloading, verifying update, …
-    pub phase: String,
-    /// `45.3`
-    pub percent: String,
-}
-
-/// What steamcmd last said in this job's log; none when that was no progress.
+/// How far this job is, in percent and words, by what steamcmd last said in its log; none when that was no progress.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
-pub fn progress(db: &Connection, job: JobId) -> Result<Option<Progress>> {
-    let lines = logs::before(db, job, i64::MAX, LAST_LINES)?;
-    Ok(lines.iter().rev().find_map(|line| {
-        let told = steam::progress(&line.line)?;
-        Some(Progress { phase: told.phase.to_owned(), percent: format!("{:.1}", told.percent) })
-    }))
+pub fn progress(db: &Connection, job: JobId) -> Result<Option<(String, String)>> {
+    Ok(job::progress(&logs::before(db, job, i64::MAX, LAST_LINES)?))
 }
 
-/// The two forms.
-#[derive(Deserialize)]
-pub struct Asked {
-    #[serde(default)]
-    key: String,
-}
-
-pub(super) async fn install(app: State<App>, viewer: Viewer, form: Form<Asked>) -> Result<Response, Failure> {
+pub(super) async fn install(app: State<App>, viewer: Viewer, form: Sent) -> Result<Response, Failure> {
     ask(app, viewer, form, Operation::Install).await
 }
 
-pub(super) async fn update(app: State<App>, viewer: Viewer, form: Form<Asked>) -> Result<Response, Failure> {
+pub(super) async fn update(app: State<App>, viewer: Viewer, form: Sent) -> Result<Response, Failure> {
     ask(app, viewer, form, Operation::Update).await
 }
 
 async fn ask(
     State(app): State<App>,
     viewer: Viewer,
-    Form(asked): Form<Asked>,
+    Sent(fields): Sent,
     operation: Operation,
 ) -> Result<Response, Failure> {
-    let key: Option<RequestKey> = chosen(&asked.key)?;
+    let key = fields.optional::<RequestKey>("key")?;
     let accepted = app.store.with(move |db| {
         let actor = viewer.actor();
         let asker = Asker { name: &actor, user: Some(viewer.id), key: key.as_ref() };
@@ -126,6 +105,6 @@ mod tests {
             logs::append(&db, JobId(1), 1, Stream::Stdout, line).unwrap();
         }
         let told = progress(&db, JobId(1)).unwrap().unwrap();
-        assert_eq!((told.phase.as_str(), told.percent.as_str()), ("downloading", "45.7"));
+        assert_eq!((told.0.as_str(), told.1.as_str()), ("45.7", "downloading, 3 B of 8 B"));
     }
 }

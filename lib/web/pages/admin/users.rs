@@ -1,12 +1,11 @@
 //! Accounts and their tokens.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use serde::Deserialize;
 
+use super::super::asked::{self, Sent};
 use super::super::{Frame, page};
 use crate::base::names::{TokenId, UserName};
 use crate::base::{Error, clock};
@@ -19,13 +18,10 @@ use crate::web::viewer::Viewer;
 const HERE: &str = "/admin/users";
 
 /// The form of a new account.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct New {
+#[derive(Debug, Default)]
+struct New {
     name: String,
-    password: String,
-    /// `yes` for an admin.
-    admin: String,
+    admin: bool,
 }
 
 /// What went wrong, and where.
@@ -54,8 +50,6 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Respo
 
 async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: StatusCode) -> Result<Response, Failure> {
     let (users, tokens) = app.store.read(|db| Ok((users::all(db)?, tokens::all(db)?))).await?;
-    // A password is not sent back.
-    let new = New { password: String::new(), ..new };
     let myself = viewer.name.clone();
     let frame = Frame::of(viewer, "Users").within("admin");
     let mut response = page(&Page { frame, tab: "users", myself, users, tokens, new, trouble })?;
@@ -67,7 +61,9 @@ fn back() -> Response {
     Redirect::to(HERE).into_response()
 }
 
-pub(super) async fn create(State(app): State<App>, viewer: Viewer, Form(new): Form<New>) -> Result<Response, Failure> {
+pub(super) async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+    // The password is not sent back.
+    let new = New { name: fields.raw("name").to_owned(), admin: fields.is_set("admin") };
     let name = match new.name.trim().parse::<UserName>() {
         Ok(name) => name,
         Err(bad) => {
@@ -75,7 +71,7 @@ pub(super) async fn create(State(app): State<App>, viewer: Viewer, Form(new): Fo
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
-    let hash = match app.passwords.hash(new.password.clone()).await {
+    let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
             let trouble = Trouble { password: Some(failure.message), ..Trouble::default() };
@@ -83,7 +79,7 @@ pub(super) async fn create(State(app): State<App>, viewer: Viewer, Form(new): Fo
         }
         Err(failure) => return Err(failure),
     };
-    let role = if new.admin == "yes" { Role::Admin } else { Role::User };
+    let role = if new.admin { Role::Admin } else { Role::User };
     let actor = viewer.actor();
     match app.store.write(move |tx| users::create(tx, clock::now_ms(), &actor, &name, role, &hash)).await {
         Ok(_) => Ok(back()),
@@ -98,23 +94,16 @@ pub(super) async fn create(State(app): State<App>, viewer: Viewer, Form(new): Fo
     }
 }
 
-/// The form of another password.
-#[derive(Deserialize)]
-pub struct Password {
-    #[serde(default)]
-    password: String,
-}
-
 pub(super) async fn password(
     State(app): State<App>,
     viewer: Viewer,
     Path(name): Path<String>,
-    Form(form): Form<Password>,
+    Sent(fields): Sent,
 ) -> Result<Response, Failure> {
-    let name = parse(&name)?;
+    let name: UserName = asked::id(&name)?;
     let wanted = name.clone();
     app.store.read(move |db| users::find(db, &wanted)).await?;
-    let hash = match app.passwords.hash(form.password).await {
+    let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
             let words = format!("The password of {name} was not changed: {}.", failure.message);
@@ -133,7 +122,7 @@ pub(super) async fn disable(
     viewer: Viewer,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let name = parse(&name)?;
+    let name: UserName = asked::id(&name)?;
     let (actor, myself) = (viewer.actor(), viewer.id);
     let done = app.store.write(move |tx| {
         let user = users::find(tx, &name)?;
@@ -159,7 +148,7 @@ pub(super) async fn enable(
     viewer: Viewer,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let name = parse(&name)?;
+    let name: UserName = asked::id(&name)?;
     app.store.write(move |tx| users::enable(tx, clock::now_ms(), &viewer.actor(), &name)).await?;
     Ok(back())
 }
@@ -169,15 +158,11 @@ pub(super) async fn revoke(
     viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    let id = id.parse::<TokenId>().map_err(|_| Failure::no_page())?;
+    let id = asked::id::<TokenId>(&id)?;
     app.store.write(move |tx| tokens::revoke(tx, clock::now_ms(), &viewer.actor(), id)).await?;
     Ok(Redirect::to("/admin/users#tokens").into_response())
 }
 
 async fn told(app: &App, viewer: Viewer, words: String, status: StatusCode) -> Result<Response, Failure> {
     show(app, viewer, New::default(), Trouble { all: Some(words), ..Trouble::default() }, status).await
-}
-
-fn parse(name: &str) -> Result<UserName, Failure> {
-    name.parse().map_err(|_| Failure::no_page())
 }

@@ -4,14 +4,14 @@ mod draft;
 mod show;
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use rusqlite::Connection;
 
 use self::draft::{Draft, Troubles};
-use self::show::Shown;
+use self::show::{Plan, Shown};
+use super::asked::{self, Sent};
 use super::{Frame, page};
 use crate::base::names::BlueprintId;
 use crate::base::{Error, Exit, Result, clock};
@@ -22,8 +22,6 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::routes::{Table, Who};
 use crate::web::viewer::Viewer;
-
-type Fields = Form<Vec<(String, String)>>;
 
 pub(super) fn routes(table: Table) -> Table {
     table
@@ -97,8 +95,8 @@ async fn new(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure
     Page::of(viewer, draft, Troubles::default(), None).answer(StatusCode::OK)
 }
 
-async fn create(State(app): State<App>, viewer: Viewer, Form(fields): Fields) -> Result<Response, Failure> {
-    let draft = Draft { id: String::new(), ..Draft::read(fields) };
+async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+    let draft = Draft { id: String::new(), ..Draft::read(fields.into_pairs()) };
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
         Err(troubles) => return again(&app, viewer, draft, *troubles, StatusCode::UNPROCESSABLE_ENTITY).await,
@@ -112,7 +110,7 @@ async fn create(State(app): State<App>, viewer: Viewer, Form(fields): Fields) ->
 }
 
 async fn edit(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
-    let id = parse_id(&id)?;
+    let id: BlueprintId = asked::id(&id)?;
     let asker = viewer.clone();
     let found = app.store.read(move |db| {
         let blueprint = find(db, &asker, id)?;
@@ -140,10 +138,10 @@ async fn save(
     State(app): State<App>,
     viewer: Viewer,
     Path(id): Path<String>,
-    Form(fields): Fields,
+    Sent(fields): Sent,
 ) -> Result<Response, Failure> {
-    let id = parse_id(&id)?;
-    let mut draft = Draft { id: id.to_string(), ..Draft::read(fields) };
+    let id: BlueprintId = asked::id(&id)?;
+    let mut draft = Draft { id: id.to_string(), ..Draft::read(fields.into_pairs()) };
     let asker = viewer.clone();
     app.store.read(move |db| find(db, &asker, id)).await?;
     let (name, content) = match draft.parse() {
@@ -176,9 +174,9 @@ async fn save(
 }
 
 /// Shows what initializing a server would write, if the form were saved as it is.
-async fn preview(State(app): State<App>, viewer: Viewer, Form(fields): Fields) -> Result<Response, Failure> {
-    let draft = Draft::read(fields);
-    let id = if draft.id.is_empty() { None } else { Some(parse_id(&draft.id)?) };
+async fn preview(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+    let draft = Draft::read(fields.into_pairs());
+    let id = if draft.id.is_empty() { None } else { Some(asked::id::<BlueprintId>(&draft.id)?) };
     let parsed = draft.parse();
     let (asker, settings) = (viewer.clone(), app.settings.clone());
     let done = app.store.read(move |db| {
@@ -186,16 +184,22 @@ async fn preview(State(app): State<App>, viewer: Viewer, Form(fields): Fields) -
             Some(id) => links::of_blueprint(db, find(db, &asker, id)?.id)?,
             None => Vec::new(),
         };
-        let (shown, troubles) = match parsed {
-            Ok((_, content)) => match show::preview(db, &settings, &content, &servers) {
-                Ok(shown) => (Some(shown), Troubles::default()),
-                Err(error) => (None, Troubles { overlays: Some(error.to_string()), ..Troubles::default() }),
-            },
-            Err(troubles) => (None, *troubles),
+        let plan = match parsed {
+            Ok((_, content)) => {
+                Plan::of(db, &settings, &content, &servers).map_err(|error| in_overlays(error.to_string()))
+            }
+            Err(troubles) => Err(*troubles),
         };
-        Ok((with_catalog(db, draft)?, shown, troubles))
+        Ok((with_catalog(db, draft)?, plan))
     });
-    let (draft, shown, troubles) = done.await?;
+    let (draft, plan) = done.await?;
+    let (shown, troubles) = match plan {
+        Ok(plan) => match plan.look(app.settings.root.clone()).await {
+            Ok(shown) => (Some(shown), Troubles::default()),
+            Err(failure) => (None, in_overlays(failure.message)),
+        },
+        Err(troubles) => (None, troubles),
+    };
     let status = if shown.is_some() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     Page::of(viewer, draft, troubles, shown).answer(status)
 }
@@ -209,7 +213,7 @@ struct InUse {
 }
 
 async fn delete(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
-    let id = parse_id(&id)?;
+    let id: BlueprintId = asked::id(&id)?;
     let asker = viewer.clone();
     let in_use = app.store.write(move |tx| {
         let blueprint = find(tx, &asker, id)?;
@@ -229,10 +233,6 @@ async fn delete(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) 
     Ok(response)
 }
 
-fn parse_id(text: &str) -> Result<BlueprintId, Failure> {
-    text.parse().map_err(|_| Failure::no_page())
-}
-
 /// The blueprint, when the viewer may see it. To anybody else it does not exist.
 fn find(db: &Connection, viewer: &Viewer, id: BlueprintId) -> Result<Blueprint> {
     let found = blueprints::get(db, id)?.filter(|found| viewer.is_admin || found.user_id == viewer.id);
@@ -241,6 +241,10 @@ fn find(db: &Connection, viewer: &Viewer, id: BlueprintId) -> Result<Blueprint> 
 
 fn with_catalog(db: &Connection, draft: Draft) -> Result<Draft> {
     Ok(draft.with_catalog(overlays::all(db)?.into_iter().map(|overlay| overlay.name)))
+}
+
+fn in_overlays(words: String) -> Troubles {
+    Troubles { overlays: Some(words), ..Troubles::default() }
 }
 
 /// The form again, as it was typed.
@@ -257,16 +261,14 @@ async fn again(
 
 /// The form again where the database refused what it says; other errors are no matter of the form.
 async fn refused(app: &App, viewer: Viewer, draft: Draft, error: Error) -> Result<Response, Failure> {
-    let words = Some(error.to_string());
     match error.exit {
         Exit::Conflict => {
-            let troubles = Troubles { name: words, ..Troubles::default() };
+            let troubles = Troubles { name: Some(error.to_string()), ..Troubles::default() };
             again(app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
         // An overlay that went meanwhile; the blueprint itself was found a moment ago.
         Exit::NotFound | Exit::Usage => {
-            let troubles = Troubles { overlays: words, ..Troubles::default() };
-            again(app, viewer, draft, troubles, StatusCode::UNPROCESSABLE_ENTITY).await
+            again(app, viewer, draft, in_overlays(error.to_string()), StatusCode::UNPROCESSABLE_ENTITY).await
         }
         _ => Err(error.into()),
     }

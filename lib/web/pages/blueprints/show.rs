@@ -1,12 +1,14 @@
 //! One blueprint, and what initializing a server makes of it.
 
+use std::path::{Path, PathBuf};
+
 use askama::Template;
-use axum::extract::{Path, State};
+use axum::extract::{self, State};
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::super::{Frame, page};
-use super::{find, parse_id};
+use super::super::{Frame, asked, page};
+use super::find;
 use crate::base::Result;
 use crate::base::names::InstanceName;
 use crate::db::blueprints::{self, Blueprint, Content};
@@ -15,6 +17,7 @@ use crate::db::overlays;
 use crate::domain::blueprint::Spec;
 use crate::host::rendering::{self, Preview};
 use crate::web::app::{App, Settings};
+use crate::web::disk;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
@@ -43,35 +46,56 @@ pub struct Layer {
     pub trouble: Option<String>,
 }
 
-/// What initializing the first of `servers` would write, or one that does not exist yet.
-///
-/// # Errors
-/// 3 for an overlay that is not in the catalog; 1 when its row or LEFT4ME_ROOT cannot be used.
-pub fn preview(db: &Connection, settings: &Settings, content: &Content, servers: &[Linked]) -> Result<Shown> {
-    let server = servers.first().cloned();
-    let port = server.as_ref().map_or(settings.ports.first, |server| server.port);
-    let instance = match &server {
-        Some(server) => InstanceName::from(server.id),
-        None => NOBODY.parse()?,
-    };
-    let mut overlays = Vec::with_capacity(content.overlays.len());
-    for name in &content.overlays {
-        overlays.push(overlays::find(db, name)?.reference.parse()?);
+/// What a preview is made of, once the database has been read.
+pub struct Plan {
+    server: Option<Linked>,
+    names: Vec<String>,
+    spec: Spec,
+}
+
+impl Plan {
+    /// For the first of `servers`, or for one that does not exist yet.
+    ///
+    /// # Errors
+    /// 3 for an overlay that is not in the catalog; 2 when its row cannot be used.
+    pub fn of(db: &Connection, settings: &Settings, content: &Content, servers: &[Linked]) -> Result<Self> {
+        let server = servers.first().cloned();
+        let port = server.as_ref().map_or(settings.ports.first, |server| server.port);
+        let mut overlays = Vec::with_capacity(content.overlays.len());
+        for name in &content.overlays {
+            overlays.push(overlays::find(db, name)?.reference.parse()?);
+        }
+        let (arguments, config) = (content.arguments.clone(), content.config.clone());
+        let names = content.overlays.iter().map(ToString::to_string).collect();
+        Ok(Self { server, names, spec: Spec { port, overlays, arguments, config } })
     }
-    let (arguments, config) = (content.arguments.clone(), content.config.clone());
-    let spec = Spec { port, overlays, arguments, config };
-    let preview = rendering::preview(&settings.root, &instance, &spec)?;
-    let mut names = content.overlays.iter();
-    let mut layers = Vec::with_capacity(preview.layers.len());
-    for (at, layer) in preview.layers.iter().enumerate() {
-        let name = match (at, &layer.overlay) {
-            (_, Some(_)) => names.next().map(ToString::to_string).unwrap_or_default(),
-            (0, None) => "server.cfg, written by left4me".to_owned(),
-            (_, None) => "the game".to_owned(),
+
+    /// What initializing would write.
+    ///
+    /// # Errors
+    /// 1 when `root` cannot be used; 503 when the disk does not answer.
+    pub async fn look(self, root: PathBuf) -> Result<Shown, Failure> {
+        disk::look(move || self.shown(&root)).await?.map_err(Failure::from)
+    }
+
+    fn shown(self, root: &Path) -> Result<Shown> {
+        let instance = match &self.server {
+            Some(server) => InstanceName::from(server.id),
+            None => NOBODY.parse()?,
         };
-        layers.push(Layer { name, path: layer.path.clone(), trouble: layer.trouble.clone() });
+        let preview = rendering::preview(root, &instance, &self.spec)?;
+        let mut names = self.names.into_iter();
+        let mut layers = Vec::with_capacity(preview.layers.len());
+        for (at, layer) in preview.layers.iter().enumerate() {
+            let name = match (at, &layer.overlay) {
+                (_, Some(_)) => names.next().unwrap_or_default(),
+                (0, None) => "server.cfg, written by left4me".to_owned(),
+                (_, None) => "the game".to_owned(),
+            };
+            layers.push(Layer { name, path: layer.path.clone(), trouble: layer.trouble.clone() });
+        }
+        Ok(Shown { server: self.server, port: self.spec.port, layers, preview })
     }
-    Ok(Shown { server, port, layers, preview })
 }
 
 #[derive(Template)]
@@ -86,21 +110,29 @@ struct Page {
     whose: bool,
 }
 
-pub(super) async fn show(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
-    let id = parse_id(&id)?;
+pub(super) async fn show(
+    State(app): State<App>,
+    viewer: Viewer,
+    extract::Path(id): extract::Path<String>,
+) -> Result<Response, Failure> {
+    let id = asked::id(&id)?;
     let (asker, settings) = (viewer.clone(), app.settings.clone());
     let found = app.store.read(move |db| {
         let blueprint = find(db, &asker, id)?;
         let servers = links::of_blueprint(db, id)?;
         // A damaged row, or a root that is away, is told on the page.
         let content = blueprints::content(db, id);
-        let shown =
-            content.as_ref().map_err(Clone::clone).and_then(|content| preview(db, &settings, content, &servers));
-        Ok((blueprint, servers, content, shown))
+        let plan = content.as_ref().map_err(Clone::clone);
+        let plan = plan.and_then(|content| Plan::of(db, &settings, content, &servers));
+        Ok((blueprint, servers, content.ok(), plan))
     });
-    let (blueprint, servers, content, shown) = found.await?;
-    let trouble = shown.as_ref().err().map(ToString::to_string);
+    let (blueprint, servers, content, plan) = found.await?;
+    let shown = match plan {
+        Ok(plan) => plan.look(app.settings.root.clone()).await.map_err(|failure| failure.message),
+        Err(error) => Err(error.to_string()),
+    };
+    let trouble = shown.as_ref().err().cloned();
     let (frame, whose) = (Frame::of(viewer.clone(), &blueprint.name), viewer.is_admin);
     let frame = frame.within("blueprints");
-    page(&Page { frame, blueprint, content: content.ok(), servers, shown: shown.ok(), trouble, whose })
+    page(&Page { frame, blueprint, content, servers, shown: shown.ok(), trouble, whose })
 }
