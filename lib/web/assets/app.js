@@ -161,7 +161,8 @@
     function follow() {
         let wasLost = false;
         let told = 0;
-        const source = new EventSource("/live");
+        // A place that no stream knows: so the first word is to look again, at what changed since the page was made.
+        const source = new EventSource("/live?after=page");
         source.addEventListener("changed", (event) => {
             if (concerns(JSON.parse(event.data))) changed();
         });
