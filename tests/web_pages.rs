@@ -1,0 +1,290 @@
+//! The pages of a player, over HTTP: the real left4me-web on a real database.
+#![forbid(unsafe_code)]
+
+mod support;
+
+use left4me::base::names::{JobId, ServerId};
+use left4me::base::password;
+use left4me::db::{blueprints, jobs, logs, request_keys, servers, tokens, users};
+use left4me::domain::job::JobState;
+use left4me::wire::Stream;
+
+use support::house::House;
+use support::http::{Client, Web};
+
+const PASSWORD: &str = "correct horse battery";
+/// Text that must stay text wherever it is shown.
+const HOSTILE: &str = "</pre><script>alert(1)</script>\u{1b}[31m \" onload='x'\r\nevent: end";
+
+/// With an admin `root`, and users anna and berta who have a blueprint `plain` each.
+fn house() -> House {
+    let house = House::new();
+    let hash = password::hash(PASSWORD).unwrap();
+    house
+        .db()
+        .write(|tx| {
+            users::create(tx, 1, "test", &"root".parse()?, users::Role::Admin, &hash)?;
+            for name in ["anna", "berta"] {
+                let user = users::create(tx, 1, "test", &name.parse()?, users::Role::User, &hash)?;
+                blueprints::create(tx, 1, "test", user.id, &"plain".parse()?, &blueprints::Content::default())?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    house
+}
+
+fn signed_in(web: &Web, name: &str) -> Client {
+    let mut client = web.client();
+    client.sign_in(name, PASSWORD);
+    client
+}
+
+/// Makes a server by the form; its page.
+fn server(client: &mut Client, name: &str) -> String {
+    let form = client.get("/servers/new");
+    assert_eq!(form.status, 200);
+    let at = form.body.find("<option value=\"").expect("a blueprint to choose") + "<option value=\"".len();
+    let blueprint = form.body[at..].split('"').next().unwrap().to_owned();
+    let answer = client.post("/servers", &[("name", name), ("blueprint", &blueprint), ("port", "")]);
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    answer.location().to_owned()
+}
+
+fn id(path: &str) -> i64 {
+    path.rsplit('/').next().and_then(|id| id.split('#').next()).and_then(|id| id.parse().ok()).expect("an id")
+}
+
+/// The key of the button that does `action`.
+fn key(page: &str, action: &str) -> String {
+    let at = page.find(&format!("/{action}\"")).unwrap_or_else(|| panic!("no button for {action}: {page}"));
+    let rest = &page[at..];
+    let rest = &rest[rest.find("name=\"key\" value=\"").expect("a key") + "name=\"key\" value=\"".len()..];
+    rest.split('"').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
+    let house = house();
+    let web = Web::start(&house, &[]);
+    let mut anna = signed_in(&web, "anna");
+    let page = anna.get("/");
+    assert!(page.body.contains("No server yet"), "{}", page.body);
+
+    let path = server(&mut anna, "Friday");
+    let page = anna.get(&path);
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("<h1>Friday</h1>") && page.body.contains("127.0.0.1:27000"), "{}", page.body);
+    assert!(!page.body.contains("/restart\""), "what does not run cannot be restarted");
+
+    // Two clicks on one button.
+    let start = key(&page.body, "start");
+    let first = anna.post(&format!("{path}/start"), &[("key", &start)]);
+    let second = anna.post(&format!("{path}/start"), &[("key", &start)]);
+    assert_eq!((first.status, first.location()), (303, second.location()));
+    let job = first.location().to_owned();
+    assert_eq!(house.state(JobId(id(&job))), JobState::Queued);
+
+    let page = anna.get(&job);
+    assert!(page.body.contains("queued") && page.body.contains("initialize") && page.body.contains("web:anna"));
+    let dashboard = anna.get("/");
+    assert!(dashboard.body.contains("wanted: running") && dashboard.body.contains(&format!("href=\"{job}\"")));
+    assert!(!dashboard.body.contains(&format!("{path}/start\"")), "with a job under way there is nothing to press");
+
+    let cancelled = anna.post(&format!("{job}/cancel"), &[("reason", "wrong <b>server</b>"), ("cascade", "1")]);
+    assert_eq!(cancelled.status, 303, "{}", cancelled.body);
+    let page = anna.get(&job);
+    assert!(page.body.contains("wrong &#60;b&#62;server&#60;/b&#62;") && page.body.contains("before execution"));
+    let again = anna.post(&format!("{job}/cancel"), &[]);
+    assert_eq!(again.status, 400);
+    assert!(again.body.contains("already finished"), "{}", again.body);
+    let bad = anna.post(&format!("{job}/cancel"), &[("task", "x")]);
+    assert_eq!(bad.status, 422, "{}", bad.body);
+
+    let retried = anna.post(&format!("{job}/retry"), &[("key", "r-1")]);
+    assert_eq!(anna.post(&format!("{job}/retry"), &[("key", "r-1")]).location(), retried.location());
+    assert!(anna.get(retried.location()).body.contains(&format!("job #{}", id(&job))));
+    let all = anna.get(&format!("{path}/jobs?page=1"));
+    assert!(all.body.contains("1–2 of 2"), "{}", all.body);
+    let far = anna.get(&format!("{path}/jobs?page=99999999999&page=x"));
+    assert_eq!(far.status, 200, "a bad page is the first one");
+    let kept = house.db().read(|tx| request_keys::find(tx, users::by_name(tx, "anna")?.unwrap().id, &start.parse()?));
+    assert_eq!(kept.unwrap(), Some(JobId(id(&job))));
+}
+
+#[test]
+fn nothing_of_a_player_is_there_for_another_and_an_admin_sees_all() {
+    let house = house();
+    let web = Web::start(&house, &[]);
+    let (mut anna, mut berta, mut root) = (signed_in(&web, "anna"), signed_in(&web, "berta"), signed_in(&web, "root"));
+    let path = server(&mut anna, "Friday");
+    let page = anna.get(&path);
+    let job = anna.post(&format!("{path}/start"), &[("key", &key(&page.body, "start"))]).location().to_owned();
+
+    for path in [path.clone(), format!("{path}/jobs"), format!("{path}/log"), job.clone(), format!("{job}/log.txt")] {
+        assert_eq!(berta.get(&path).status, 404, "{path}");
+        assert_eq!(root.get(&path).status, 200, "{path}");
+    }
+    for action in ["start", "stop", "restart", "reset", "delete", "initialize", "remove", "blueprint"] {
+        let answer = berta.post(&format!("{path}/{action}"), &[("blueprint", "1")]);
+        assert_eq!(answer.status, 404, "{action}: {}", answer.body);
+    }
+    for action in ["cancel", "retry"] {
+        assert_eq!(berta.post(&format!("{job}/{action}"), &[]).status, 404, "{action}");
+    }
+    assert!(!berta.get("/").body.contains("Friday"));
+    let all = root.get("/");
+    assert!(all.body.contains("Friday") && all.body.contains("anna"), "{}", all.body);
+    assert!(!root.get("/?q=saturday").body.contains("id=\"server-1\""));
+    assert!(root.get("/?q=FRI&state=unknown").body.contains("id=\"server-1\""));
+    assert_eq!(house.state(JobId(id(&job))), JobState::Queued);
+    // A server of a blueprint that is not one's own.
+    let answer = berta.post("/servers", &[("name", "X"), ("blueprint", "1")]);
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    // An admin's job for everybody tells nobody about the others.
+    server(&mut berta, "Saturday");
+    let (code, _, words) = house.job(&["enqueue", "stop", "--all"]);
+    assert_eq!(code, 0, "{words}");
+    let list = anna.get(&format!("{path}/jobs"));
+    assert!(
+        list.body.contains("#2") && !list.body.contains("Saturday") && !list.body.contains("/jobs/2\""),
+        "{}",
+        list.body
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_form_is_told_above_it_and_what_was_typed_stays() {
+    let house = house();
+    let web = Web::start(&house, &[]);
+    let mut anna = signed_in(&web, "anna");
+    server(&mut anna, "Friday");
+    for (name, port, status, words) in [
+        ("Friday", "", 409, "a server named"),
+        ("Sunday", "27000", 409, "port 27000 is taken"),
+        ("Sunday", "80", 422, "outside of 27000-27999"),
+        ("Sunday", "x", 422, "a port is a number"),
+        ("<b>/</b>", "", 422, "not a valid server name"),
+    ] {
+        let answer = anna.post("/servers", &[("name", name), ("blueprint", "1"), ("port", port)]);
+        assert_eq!(answer.status, status, "{name} {port}: {}", answer.body);
+        assert!(answer.body.contains(words), "{name} {port}: {}", answer.body);
+        assert!(answer.input("name").is_some_and(|kept| !kept.is_empty()) && !answer.body.contains("<b>"));
+    }
+    assert_eq!(servers::all(house.db().connection()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_log_is_shown_as_text_to_its_last_lines_and_downloaded_whole() {
+    let house = house();
+    let web = Web::start(&house, &[]);
+    let mut anna = signed_in(&web, "anna");
+    let path = server(&mut anna, "Friday");
+    let page = anna.get(&path);
+    let job = anna.post(&format!("{path}/start"), &[("key", &key(&page.body, "start"))]).location().to_owned();
+    let wide = "漢".repeat(4096);
+    house
+        .db()
+        .write(|tx| {
+            for number in 0..998 {
+                logs::append(tx, JobId(id(&job)), 1_000, Stream::Stdout, &format!("line {number}."))?;
+            }
+            logs::append(tx, JobId(id(&job)), 2_000, Stream::Stderr, HOSTILE)?;
+            logs::append(tx, JobId(id(&job)), 3_000, Stream::Stdout, &wide)
+        })
+        .unwrap();
+    let page = anna.get(&job);
+    assert!(!page.body.contains("<script>alert") && page.body.contains("&#60;script&#62;alert(1)"), "escaped");
+    assert!(!page.body.contains('\u{1b}') && page.body.contains(&wide));
+    assert!(page.body.contains("class=\"line stderr\" data-seq=\"999\"") && page.body.contains("data-seq=\"501\""));
+    assert!(!page.body.contains("data-seq=\"500\""), "only the last 500 lines");
+    let whole = anna.get(&format!("{job}/log.txt"));
+    assert_eq!(whole.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert!(whole.header("content-disposition").is_some_and(|value| value.contains("attachment")));
+    assert_eq!(whole.header("x-content-type-options"), Some("nosniff"));
+    assert!(whole.body.starts_with("line 0.\nline 1.\n") && whole.body.ends_with(&format!("{wide}\n")));
+    assert_eq!(whole.body.matches("line ").count(), 998);
+}
+
+#[test]
+fn a_token_is_shown_once_and_revoked_by_its_owner_only() {
+    let house = house();
+    let web = Web::start(&house, &[]);
+    let (mut anna, mut berta) = (signed_in(&web, "anna"), signed_in(&web, "berta"));
+    let made = anna.post("/account/tokens", &[("name", "backup script")]);
+    let at = made.body.find("l4m_").expect("the token's text");
+    let text: String = made.body[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    assert!(tokens::authenticate(house.db().connection(), &text).unwrap().is_some());
+    let page = anna.get("/account");
+    assert!(page.body.contains("backup script") && !page.body.contains(&text), "never again");
+    assert!(!berta.get("/account").body.contains("backup script"));
+    assert_eq!(berta.post("/account/tokens/1/revoke", &[]).status, 404);
+    assert!(tokens::authenticate(house.db().connection(), &text).unwrap().is_some());
+    assert_eq!(anna.post("/account/tokens/1/revoke", &[]).status, 303);
+    assert!(tokens::authenticate(house.db().connection(), &text).unwrap().is_none());
+    assert_eq!(anna.post("/account/tokens", &[("name", "")]).status, 422);
+}
+
+#[test]
+fn a_new_password_takes_the_old_one_and_ends_all_other_sessions() {
+    let house = house();
+    let web = Web::start(&house, &[]);
+    let (mut here, mut there) = (signed_in(&web, "anna"), signed_in(&web, "anna"));
+    let new = "another horse battery";
+    let change = |client: &mut Client, current, new, again| {
+        client.get("/account");
+        client.post("/account/password", &[("current", current), ("new", new), ("again", again)])
+    };
+    for (current, new, again, words) in [
+        ("wrong password", new, new, "current password is wrong"),
+        (PASSWORD, new, "something else", "not the same"),
+        (PASSWORD, "short", "short", "too short"),
+    ] {
+        let answer = change(&mut here, current, new, again);
+        assert!(answer.status == 422 && answer.body.contains(words), "{words}: {}", answer.body);
+    }
+    assert_eq!(there.get("/").status, 200);
+    let before = here.cookies.clone();
+    assert_eq!(change(&mut here, PASSWORD, new, new).location(), "/account?done=password");
+    assert_ne!(here.cookies, before, "a session of its own");
+    assert!(here.get("/account?done=password").body.contains("signed out"));
+    assert_eq!(there.get("/").location(), "/login");
+    let mut old = web.client();
+    old.cookies = before;
+    assert_eq!(old.get("/").location(), "/login", "the old cookie is worth nothing");
+    web.client().sign_in("anna", new);
+}
+
+#[test]
+fn a_hundred_servers_are_one_page_without_trouble() {
+    let house = house();
+    house
+        .db()
+        .write(|tx| {
+            let user = users::by_name(tx, "anna")?.unwrap();
+            let blueprint = blueprints::of_user(tx, user.id)?.remove(0);
+            for number in 0..100 {
+                let name = format!("Server {number}.").parse()?;
+                let new = servers::NewServer { user: user.id, name: &name, blueprint: blueprint.id, port: None };
+                let range = left4me::base::config::PortRange { first: 27000, last: 27999 };
+                servers::create(tx, 1, "test", &new, range)?;
+            }
+            Ok(())
+        })
+        .unwrap();
+    let web = Web::start(&house, &[]);
+    let mut anna = signed_in(&web, "anna");
+    let page = anna.get("/");
+    assert_eq!(page.body.matches("/start\"").count(), 100);
+    assert!(page.body.contains("Server 99."));
+    // A server that may go: nothing was ever started.
+    assert_eq!(anna.post("/servers/100/remove", &[]).status, 303);
+    assert!(servers::get(house.db().connection(), ServerId(100)).unwrap().is_none());
+    assert_eq!(anna.get("/servers/100").status, 404);
+    for bad in ["/servers/0", "/servers/x", "/servers/-1", "/servers/99999999999999999999", "/jobs/%00", "/jobs/1e3"] {
+        assert_eq!(anna.get(bad).status, 404, "{bad}");
+    }
+    assert!(
+        jobs::list(house.db().connection(), &jobs::Filter { limit: 9, ..jobs::Filter::default() }).unwrap().is_empty()
+    );
+}
