@@ -288,3 +288,21 @@ fn a_hundred_servers_are_one_page_without_trouble() {
         jobs::list(house.db().connection(), &jobs::Filter { limit: 9, ..jobs::Filter::default() }).unwrap().is_empty()
     );
 }
+
+/// A connection of ours that loses its locks does not keep another program from taking the write-ahead log away: from
+/// then on the front would show, and write, what nobody else sees.
+#[test]
+fn what_another_program_commits_is_seen_however_often_the_file_was_opened() {
+    let house = house();
+    let web = Web::start(&house, &[]);
+    let mut anna = signed_in(&web, "anna");
+    server(&mut anna, "Friday");
+    for name in ["Saturday", "Sunday", "Monday"] {
+        assert_eq!(anna.get("/").status, 200);
+        let other = rusqlite::Connection::open(house.database()).unwrap();
+        other.execute("UPDATE servers SET name = ?1", [name]).unwrap();
+        drop(other);
+        assert!(house.root.join("left4me.db-wal").exists(), "it is in use");
+        assert!(anna.get("/").body.contains(name), "{name}");
+    }
+}

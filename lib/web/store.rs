@@ -61,7 +61,9 @@ impl Store {
             let free = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut db = match free {
                 Some(db) => db,
-                None => Db::open(&inner.path)?,
+                // Not Db::open: that opens the file by itself first, and whoever closes any descriptor of a file drops all
+                // locks that this process has on it (fcntl(2)). Another program could then take the log away under us.
+                None => Db::open_existing(&inner.path)?,
             };
             let done = db.read(|tx| work(tx));
             inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(db);

@@ -104,10 +104,8 @@
         newer.textContent = lines === 1 ? "1 new line ↓" : `${lines} new lines ↓`;
     }
 
-    let expected = -1; // where we scrolled to ourselves
     function toEnd() {
         log.scrollTop = log.scrollHeight;
-        expected = log.scrollTop;
     }
 
     function setFollow(on) {
@@ -120,7 +118,7 @@
     }
     followButton.addEventListener("click", () => setFollow(!following));
     log.addEventListener("scroll", () => {
-        if (Math.abs(log.scrollTop - expected) < 2) return;
+        // Our own scrolling ends at the end: only the reader's leads away from it.
         const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
         if (atEnd !== following) setFollow(atEnd);
     }, { passive: true });

@@ -1,15 +1,6 @@
 //! Only for tests: what pages share is rendered with text from outside that tries to be more than text.
 #![cfg(test)]
 
-use askama::Template;
-
-use super::parts::{JobLine, Pager};
-use super::power::{LiveJob, Power, State, repairs, switches};
-use crate::base::names::{JobId, ServerId};
-use crate::db::listing::Target;
-use crate::domain::job::JobState;
-use crate::domain::server::{ActualState, DesiredState};
-
 /// Text that must stay text wherever it stands.
 pub const HOSTILE: &str = "</pre><script>alert(1)</script>\"' onload='x' &lt; \u{202e}\u{1b}[31m";
 
@@ -21,72 +12,90 @@ pub fn must_be_text(html: &str) {
     assert!(html.contains("&#60;script&#62;"), "{html}");
 }
 
-#[derive(Template)]
-#[template(
-    source = r#"{% import "partials/macros.html" as m %}{{ m::job_table(jobs, now, "Jobs", "none") }}{{ m::pages(pager) }}{{ m::power(power, csrf) }}{{ m::time_or(never, now, "never") }}{{ m::badge(state) }}"#,
-    ext = "html"
-)]
-struct All<'a> {
-    jobs: Vec<JobLine>,
-    pager: Pager,
-    power: Power,
-    never: Option<i64>,
-    state: ActualState,
-    csrf: &'a str,
-    now: i64,
-}
+#[cfg(test)]
+mod tests {
+    use askama::Template;
 
-fn line(servers: Vec<Target>, error: &str) -> JobLine {
-    JobLine {
-        id: JobId(7),
-        operation: HOSTILE.to_owned(),
-        servers,
-        more: 2,
-        state: JobState::Failed,
-        by: HOSTILE.to_owned(),
-        created_at: 1_000,
-        took: "12 s".to_owned(),
-        error: Some(error.to_owned()),
-        open: true,
+    use super::{HOSTILE, must_be_text};
+    use crate::base::names::{JobId, ServerId};
+    use crate::db::listing::Target;
+    use crate::domain::job::JobState;
+    use crate::domain::server::{ActualState, DesiredState};
+    use crate::web::pages::parts::{JobLine, Pager};
+    use crate::web::pages::power::{LiveJob, Power, State, repairs, switches};
+
+    #[derive(Template)]
+    #[template(
+        source = r#"{% import "partials/macros.html" as m %}{{ m::job_table(jobs, now, "Jobs", "none") }}{{ m::pages(pager) }}{{ m::power(power, csrf) }}{{ m::time_or(never, now, "never") }}{{ m::badge(state) }}"#,
+        ext = "html"
+    )]
+    struct All<'a> {
+        jobs: Vec<JobLine>,
+        pager: Pager,
+        power: Power,
+        never: Option<i64>,
+        state: ActualState,
+        csrf: &'a str,
+        now: i64,
     }
-}
 
-fn power(busy: bool) -> Power {
-    let state = State { desired: DesiredState::Stopped, actual: ActualState::Stopped, drift: None, busy };
-    Power {
-        server: ServerId(3),
-        name: HOSTILE.to_owned(),
-        job: busy.then(|| LiveJob { id: JobId(9), operation: HOSTILE.to_owned(), state: JobState::Queued, open: true }),
-        offers: [switches(state), repairs(state, true)].concat(),
-        key: "k".to_owned(),
+    fn line(servers: Vec<Target>, error: &str) -> JobLine {
+        JobLine {
+            id: JobId(7),
+            operation: HOSTILE.to_owned(),
+            servers,
+            more: 2,
+            state: JobState::Failed,
+            by: HOSTILE.to_owned(),
+            created_at: 1_000,
+            took: "12 s".to_owned(),
+            error: Some(error.to_owned()),
+            open: true,
+        }
     }
-}
 
-#[test]
-fn what_pages_share_shows_text_from_outside_as_text() {
-    let wide = "漢".repeat(4096);
-    let servers =
-        vec![Target { id: ServerId(3), name: Some(HOSTILE.to_owned()) }, Target { id: ServerId(4), name: None }];
-    for busy in [true, false] {
-        let page = All {
-            jobs: vec![line(servers.clone(), HOSTILE), line(Vec::new(), &wide)],
-            pager: Pager::new("/x?q=%22", Some(2), 1).with_total(3),
-            power: power(busy),
-            never: None,
-            state: ActualState::Unknown,
-            csrf: HOSTILE,
-            now: 61_000,
-        };
-        let html = page.render().unwrap();
-        must_be_text(&html);
-        assert!(html.contains(&wide));
-        assert!(
-            html.contains("server 4 (gone)") && html.contains("and 2 more") && html.contains("1 min ago"),
-            "{html}"
-        );
-        assert!(html.contains(r#"<span class="badge is-unknown">unknown</span>"#), "{html}");
-        assert_eq!(html.contains("/servers/3/start"), !busy);
-        assert_eq!(html.contains(r#"value="k-3-delete""#), !busy);
-        assert_eq!(html.contains("job #9 queued"), busy, "{html}");
+    fn power(busy: bool) -> Power {
+        let state = State { desired: DesiredState::Stopped, actual: ActualState::Stopped, drift: None, busy };
+        Power {
+            server: ServerId(3),
+            name: HOSTILE.to_owned(),
+            job: busy.then(|| LiveJob {
+                id: JobId(9),
+                operation: HOSTILE.to_owned(),
+                state: JobState::Queued,
+                open: true,
+            }),
+            offers: [switches(state), repairs(state, true)].concat(),
+            key: "k".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_pages_share_shows_text_from_outside_as_text() {
+        let wide = "漢".repeat(4096);
+        let servers =
+            vec![Target { id: ServerId(3), name: Some(HOSTILE.to_owned()) }, Target { id: ServerId(4), name: None }];
+        for busy in [true, false] {
+            let page = All {
+                jobs: vec![line(servers.clone(), HOSTILE), line(Vec::new(), &wide)],
+                pager: Pager::new("/x?q=%22", Some(2), 1).with_total(3),
+                power: power(busy),
+                never: None,
+                state: ActualState::Unknown,
+                csrf: HOSTILE,
+                now: 61_000,
+            };
+            let html = page.render().unwrap();
+            must_be_text(&html);
+            assert!(html.contains(&wide));
+            assert!(
+                html.contains("server 4 (gone)") && html.contains("and 2 more") && html.contains("1 min ago"),
+                "{html}"
+            );
+            assert!(html.contains(r#"<span class="badge is-unknown">unknown</span>"#), "{html}");
+            assert_eq!(html.contains("/servers/3/start"), !busy);
+            assert_eq!(html.contains(r#"value="k-3-delete""#), !busy);
+            assert_eq!(html.contains("job #9 queued"), busy, "{html}");
+        }
     }
 }
