@@ -75,7 +75,9 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens the file, makes it if it is missing (0660, owned as its directory is), and migrates it.
+    /// Opens the file, makes it if it is missing (0660, owned as its directory is), and migrates it. Once in a process:
+    /// this looks at the file by itself first, and closing any descriptor of a file drops all POSIX locks that the
+    /// process has on it, those of its other connections. Those are opened by [`Db::open_existing`].
     ///
     /// # Errors
     /// 69 when it cannot be used: missing directory, not a database, from a newer left4me, locked for long; 77 when this
