@@ -16,6 +16,7 @@ use crate::web::guard::session;
 use crate::web::metrics;
 use crate::web::pages::Frame;
 use crate::web::serve::HEAD;
+use crate::web::viewer::Viewer;
 
 /// A handler may take so long until its answer begins. A stream's body is not counted.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -56,7 +57,8 @@ pub async fn finish(State(app): State<App>, request: Request, next: Next) -> Res
             failure.request_id = Some(id.clone());
             "this is a fault of left4me's: the journal knows more".clone_into(&mut failure.message);
         }
-        response = told(&path, &failure, response.headers());
+        let viewer = response.extensions_mut().remove::<Viewer>();
+        response = told(&path, &failure, viewer, response.headers());
     }
     tracing::debug!(request_id = id, "{method} {path} {}", response.status().as_u16());
     let route = route.as_deref().unwrap_or(metrics::NO_ROUTE);
@@ -72,12 +74,14 @@ fn head_length(request: &Request) -> usize {
 }
 
 /// A failure's answer: JSON for programs, a page for people.
-fn told(path: &str, failure: &Failure, before: &HeaderMap) -> Response {
+fn told(path: &str, failure: &Failure, viewer: Option<Viewer>, before: &HeaderMap) -> Response {
     let is_api = path.starts_with("/api/") || path == "/metrics" || path == "/health";
     let mut response = if is_api {
         (failure.status, axum::Json(failure.told())).into_response()
     } else {
-        let page = FailurePage { frame: Frame::anonymous("That did not work"), failure };
+        let title = "That did not work";
+        let frame = viewer.map_or_else(|| Frame::anonymous(title), |viewer| Frame::of(viewer, title));
+        let page = FailurePage { frame, failure };
         match page.render() {
             Ok(page) => (failure.status, Html(page)).into_response(),
             Err(error) => (failure.status, format!("{}\n{error}", failure.message)).into_response(),

@@ -39,7 +39,15 @@ pub struct Guarded {
 pub async fn check(State(guarded): State<Guarded>, request: Request, next: Next) -> Response {
     let who = guarded.who;
     match admit(&guarded, request).await {
-        Ok(request) => next.run(request).await,
+        Ok(request) => {
+            let viewer = request.extensions().get::<Viewer>().cloned();
+            let mut response = next.run(request).await;
+            // A failure's page has the same frame as the others.
+            if let Some(viewer) = viewer {
+                response.extensions_mut().insert(viewer);
+            }
+            response
+        }
         Err(refusal) => match *refusal {
             // A page is for people: they are sent to where they can sign in.
             Refusal::Anonymous(uri) if !who.is_api() => Redirect::to(&login(&uri)).into_response(),
