@@ -312,10 +312,12 @@ impl Worker {
             match act {
                 Act::End { job, tasks, how, words } => {
                     failpoint::hit("cancel.identified");
-                    self.hands.connections.end(&tasks, how);
-                    for task in tasks {
+                    // First the words: a command that obeys at once would otherwise have its end in the log before them,
+                    // and the job may be over before they are.
+                    for &task in &tasks {
                         self.hands.log.note(job, task, Stream::Stderr, format!("left4me: {words}"));
                     }
+                    self.hands.connections.end(&tasks, how);
                     failpoint::hit("cancel.told");
                 }
                 Act::Close(tasks) => self.hands.connections.close(&tasks),
