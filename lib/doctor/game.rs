@@ -27,7 +27,14 @@ const LITTLE: u64 = 1 << 30;
 const TIGHT: u64 = 5 << 30;
 
 pub(super) fn check(root: &Path, steamcmd: &Path) -> Vec<Finding> {
-    vec![executable(steamcmd), libraries(), installation(root), client_library(root), room(root)]
+    let mut findings = vec![libraries()];
+    findings.extend(data(root, steamcmd));
+    findings
+}
+
+/// The part that lies below the directory of all data, or beside it.
+pub(super) fn data(root: &Path, steamcmd: &Path) -> Vec<Finding> {
+    vec![executable(steamcmd), installation(root), client_library(root), room(root)]
 }
 
 fn executable(steamcmd: &Path) -> Finding {

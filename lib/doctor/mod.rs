@@ -118,6 +118,7 @@ pub fn inside(places: &Places, now: i64) -> Report {
         "whether the units are active and start at boot",
         "owners and modes of directories, sockets and the database",
         "settings that nobody reads, and sudoers",
+        "the 32-bit libraries that the game needs",
     ];
     let mut findings = queue::check(&places.database, now);
     findings.extend(servers::check(&places.database, &places.looks.poll, now));
@@ -127,7 +128,7 @@ pub fn inside(places: &Places, now: i64) -> Report {
     }
     findings.extend(files::users());
     findings.extend(files::socket_files(&places.worker_socket, &places.hands));
-    findings.extend(game::check(&places.root, &places.steamcmd()));
+    findings.extend(game::data(&places.root, &places.steamcmd()));
     Report { findings, unanswered }
 }
 
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn from_inside_nothing_is_said_about_owners_or_units() {
+    fn from_inside_nothing_is_said_about_owners_units_or_libraries() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_owned();
         drop(crate::db::Db::open(&root.join("left4me.db")).unwrap());
@@ -152,11 +153,10 @@ mod tests {
         for there in ["queue", "poller", "database check", "socket helper", "installation", "disk"] {
             assert!(checks.contains(&there), "{there} is missing in {checks:?}");
         }
-        assert!(
-            !checks
-                .iter()
-                .any(|check| check.contains("owner") || check.starts_with("unit ") || check.starts_with("directory "))
-        );
-        assert!(report.unanswered.len() == 3 && report.findings.iter().all(|one| !one.found.is_empty()));
+        assert!(!checks.iter().any(|check| check.contains("owner")
+            || check.starts_with("unit ")
+            || check.starts_with("directory ")
+            || check.contains("libraries")));
+        assert!(report.unanswered.len() == 4 && report.findings.iter().all(|one| !one.found.is_empty()));
     }
 }
