@@ -142,3 +142,96 @@ fn who_is_told_to_leave_answers_what_was_asked() {
     assert_eq!(status(&all(&mut stream)), 303);
     assert_eq!(leaving.join().unwrap(), 0);
 }
+
+#[test]
+fn systemd_hears_from_it_however_busy_it_is() {
+    let house = House::new();
+    let socket = std::os::unix::net::UnixDatagram::bind(house.root.join("notify.sock")).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut envs = house.root.envs();
+    envs.push(("NOTIFY_SOCKET".into(), house.root.join("notify.sock").display().to_string()));
+    envs.push(("WATCHDOG_USEC".into(), "1000000".into()));
+    let mut child = start(&[support::http::WEB], &envs, listener, std::process::Stdio::inherit());
+    let mut beats = 0;
+    until("beats of the watchdog between requests that never pause", || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!("GET /login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        assert_eq!(status(&all(&mut stream)), 200);
+        let mut words = [0; 512];
+        while let Ok(read) = socket.recv(&mut words) {
+            beats += String::from_utf8_lossy(&words[..read]).matches("WATCHDOG=1").count();
+        }
+        (beats >= 4).then_some(())
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A request that writes, on its way; its answer is not waited for.
+fn begin_to_write(web: &Web, client: &support::http::Client) -> TcpStream {
+    let mut stream = web.connect();
+    let (cookie, body) = (client.cookies.iter().next().unwrap(), format!("csrf={}", client.csrf));
+    let head = format!(
+        "POST /logout HTTP/1.1\r\nHost: {}\r\nCookie: {}={}\r\nSec-Fetch-Site: same-origin\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        web.addr,
+        cookie.0,
+        cookie.1,
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn while_another_program_writes_for_long_pages_are_read_and_leaving_does_not_hang() {
+    let house = House::new();
+    house.user("anna", left4me::db::users::Role::User);
+    let web = Web::start(&house, &[]);
+    let clients: Vec<_> = (0..10)
+        .map(|_| {
+            let mut client = web.client();
+            client.sign_in("anna", PASSWORD);
+            client
+        })
+        .collect();
+    let mut reader = web.client();
+    reader.sign_in("anna", PASSWORD);
+    let db = house.db();
+    db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();
+    let writers: Vec<TcpStream> = clients.iter().map(|client| begin_to_write(&web, client)).collect();
+    for _ in 0..3 {
+        assert_eq!(reader.get("/account").status, 200);
+    }
+    for writer in &writers {
+        writer.set_nonblocking(true).unwrap();
+        let waits = (&*writer).read(&mut [0; 16]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        assert!(waits, "the page came only when a writer had given up");
+    }
+    assert_eq!(web.stop(), 0, "told to leave while they wait");
+    db.connection().execute_batch("ROLLBACK").unwrap();
+}
+
+#[test]
+fn who_hangs_up_while_a_password_is_checked_makes_no_room_for_more() {
+    let house = House::new();
+    let web = Web::start(&house, &[]);
+    for number in 0..300 {
+        // Gone as soon as it is sent.
+        let mut stream = web.connect();
+        let body = format!("name=user{number}&password=wrong+wrong+wrong");
+        let head = format!(
+            "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {1}\r\n\r\n{body}",
+            web.addr,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+    }
+    let peak = web.peak();
+    assert!(peak < 120 * 1024, "two passwords at a time take 38 MiB, not {peak} KiB");
+    assert_eq!(status(&web.get("/login")), 200);
+}

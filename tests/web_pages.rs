@@ -108,7 +108,8 @@ fn a_player_makes_a_server_starts_it_once_and_cancels_that() {
     assert!(all.body.contains("1–2 of 2"), "{}", all.body);
     let far = anna.get(&format!("{path}/jobs?page=99999999999&page=x"));
     assert_eq!(far.status, 200, "a bad page is the first one");
-    let kept = house.db().read(|tx| request_keys::find(tx, users::by_name(tx, "anna")?.unwrap().id, &start.parse()?));
+    let kept =
+        house.db().read(|tx| request_keys::find(tx, users::by_name(tx, "anna")?.unwrap().id, &start.parse()?, 0));
     assert_eq!(kept.unwrap(), Some(JobId(id(&job))));
 }
 

@@ -12,9 +12,10 @@ const DAY: i64 = 24 * 3600 * 1000;
 ///
 /// # Errors
 /// 69 when the database cannot be read.
-pub fn find(connection: &Connection, user: UserId, key: &RequestKey) -> Result<Option<JobId>> {
-    let mut statement = connection.prepare_cached("SELECT job_id FROM request_keys WHERE user_id = ?1 AND key = ?2")?;
-    Ok(statement.query_row(params![user.0, key.as_str()], |row| row.get(0).map(JobId)).optional()?)
+pub fn find(connection: &Connection, user: UserId, key: &RequestKey, now: i64) -> Result<Option<JobId>> {
+    let mut statement = connection
+        .prepare_cached("SELECT job_id FROM request_keys WHERE user_id = ?1 AND key = ?2 AND created_at >= ?3")?;
+    Ok(statement.query_row(params![user.0, key.as_str(), now - DAY], |row| row.get(0).map(JobId)).optional()?)
 }
 
 /// Remembers the key, and forgets those of yesterday.

@@ -207,7 +207,7 @@ pub fn ids_of_user(connection: &Connection, user: UserId) -> Result<Vec<ServerId
 pub fn create(tx: &Connection, now: i64, actor: &str, new: &NewServer<'_>, range: PortRange) -> Result<Server> {
     blueprints::must_belong(tx, new.blueprint, new.user)?;
     let port = match new.port {
-        Some(port) => usable_port(tx, port, range)?,
+        Some(port) => usable_port(tx, port, range, new.user)?,
         None => lowest_free_port(tx, range)?,
     };
     let added = tx
@@ -340,19 +340,21 @@ pub fn lowest_free_port(connection: &Connection, range: PortRange) -> Result<u16
 }
 
 /// `port`, when it lies in the range and no server has it.
-fn usable_port(connection: &Connection, port: u16, range: PortRange) -> Result<u16> {
+fn usable_port(connection: &Connection, port: u16, range: PortRange, user: UserId) -> Result<u16> {
     if !range.contains(port) {
         return Err(Error::usage(format!("port {port} is outside of {range} (LEFT4ME_PORT_RANGE)")));
     }
     let other = connection
-        .prepare_cached("SELECT id, name FROM servers WHERE port = ?1")?
-        .query_row([port], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))
+        .prepare_cached("SELECT id, name, user_id FROM servers WHERE port = ?1")?
+        .query_row([port], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, UserId(row.get(2)?))))
         .optional()?;
     match other {
         None => Ok(port),
-        Some((id, name)) => Err(Error::conflict(format!(
-            "port {port} is taken by server {id} ('{name}'); without --port the lowest free one is taken"
-        ))),
+        Some((id, name, owner)) => {
+            // Another user's server is not told to this one.
+            let by = if owner == user { format!("server {id} ('{name}')") } else { "another user's server".to_owned() };
+            Err(Error::conflict(format!("port {port} is taken by {by}; without --port the lowest free one is taken")))
+        }
     }
 }
 

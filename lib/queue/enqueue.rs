@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::base::names::{JobId, RequestKey, ServerId, ServerRef, UserId};
 use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
-use crate::db::jobs::{self, NewJob};
+use crate::db::jobs::{self, Job, NewJob};
 use crate::db::{Db, request_keys, servers};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
@@ -75,13 +75,17 @@ pub struct Accepted {
 /// Accepts a job. When this returns it is on disk.
 ///
 /// # Errors
-/// 2 when operation and targets do not go together; 3 for an unknown server; 69 when the database cannot be written.
+/// 2 when operation and targets do not go together; 3 for an unknown server; 4 when the asker's key belongs to another
+/// wish; 69 when the database cannot be written.
 pub fn enqueue(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
-        if let Some(job_id) = repeated(tx, &wish.asker)? {
-            return accepted(tx, job_id, false);
-        }
         let targets = resolve(tx, wish)?;
+        if let Some(job) = repeated(tx, &wish.asker, now)? {
+            if job.operation != wish.operation.as_str() || job.servers != targets || job.retry_of.is_some() {
+                return Err(reused(&job));
+            }
+            return accepted(tx, job.id, false);
+        }
         if wish.unique
             && let Some(job_id) = jobs::find_live_twin(tx, wish.operation, &targets)?
         {
@@ -93,11 +97,17 @@ pub fn enqueue(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<Accepted> {
 }
 
 /// The job that was accepted under this key before.
-fn repeated(tx: &rusqlite::Connection, asker: &Asker<'_>) -> Result<Option<JobId>> {
-    match (asker.user, asker.key) {
-        (Some(user), Some(key)) => request_keys::find(tx, user, key),
-        _ => Ok(None),
-    }
+fn repeated(tx: &rusqlite::Connection, asker: &Asker<'_>, now: i64) -> Result<Option<Job>> {
+    let (Some(user), Some(key)) = (asker.user, asker.key) else { return Ok(None) };
+    request_keys::find(tx, user, key, now)?.map(|id| jobs::get(tx, id)).transpose()
+}
+
+/// The same key for another wish: whoever asks would take that job's fate for this one's.
+fn reused(job: &Job) -> Error {
+    Error::conflict(format!(
+        "this key belongs to job {} ({}): another wish needs a key of its own",
+        job.id, job.operation
+    ))
 }
 
 /// Accepts a fresh job that does what `id` did.
@@ -107,8 +117,8 @@ fn repeated(tx: &rusqlite::Connection, asker: &Asker<'_>) -> Result<Option<JobId
 /// written.
 pub fn retry(db: &mut Db, id: JobId, asker: &Asker<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
-        if let Some(job_id) = repeated(tx, asker)? {
-            return accepted(tx, job_id, false);
+        if let Some(job) = repeated(tx, asker, now)? {
+            return if job.retry_of == Some(id) { accepted(tx, job.id, false) } else { Err(reused(&job)) };
         }
         let job = jobs::get(tx, id)?;
         if !job.state.is_terminal() {

@@ -50,6 +50,14 @@ pub async fn finish(State(app): State<App>, request: Request, next: Next) -> Res
         let words = "this host is not known here: set LEFT4ME_WEB_ORIGIN to the address in the browser";
         Failure::new(StatusCode::MISDIRECTED_REQUEST, words).into_response()
     };
+    if is_plain_refusal(&response) {
+        // The framework's own words, as for a path that is no text.
+        let failure = match response.status() {
+            StatusCode::BAD_REQUEST => Failure::no_page(),
+            status => Failure::new(status, "the request cannot be read"),
+        };
+        response.extensions_mut().insert(failure);
+    }
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         let mut failure = failure;
         if failure.status == StatusCode::INTERNAL_SERVER_ERROR {
@@ -71,6 +79,13 @@ pub async fn finish(State(app): State<App>, request: Request, next: Next) -> Res
 fn head_length(request: &Request) -> usize {
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
     request.uri().path_and_query().map_or(0, |path| path.as_str().len()) + fields.sum::<usize>()
+}
+
+fn is_plain_refusal(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    response.status().is_client_error()
+        && response.extensions().get::<Failure>().is_none()
+        && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"))
 }
 
 /// A failure's answer: JSON for programs, a page for people.

@@ -31,7 +31,7 @@ mod store;
 mod streams;
 mod viewer;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,7 +81,7 @@ struct Cli {
     /// The address in people's browsers, https://HOST; without one only this host itself is served
     #[arg(long, env = "LEFT4ME_WEB_ORIGIN", value_name = "LEFT4ME_WEB_ORIGIN", hide_env_values = true)]
     origin: Option<Origin>,
-    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas
+    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas; with an origin, loopback unless given
     #[arg(
         long,
         env = "LEFT4ME_WEB_PROXIES",
@@ -115,6 +115,9 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 
 /// So many connections may wait to be taken in; left4me-web.socket says the same.
 const BACKLOG: u32 = 1024;
+
+/// What still blocks when we leave has so long.
+const LAST_WORK: Duration = Duration::from_secs(3);
 
 /// Threads for what blocks: the database, passwords.
 const BLOCKING: usize = 8;
@@ -152,10 +155,11 @@ fn run(cli: &Cli) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Error::from(error).within("no threads"))?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let listener = listen(cli)?;
         let app = app(cli, Store::open(&database)?)?;
         notify::ready("serving");
+        tokio::spawn(attend_watchdog());
         let limits = Limits {
             connections: count(cli.connections),
             idle: Duration::from_secs(cli.idle_seconds.into()),
@@ -169,7 +173,10 @@ fn run(cli: &Cli) -> Result<()> {
             serve::serve(listener, router(app), &limits, told()?, busy, refused, move || hub.shutdown()).await?;
         tracing::debug!("leaving: {}", if leaving == Leaving::Idle { "idle" } else { "told to" });
         Ok(())
-    })
+    });
+    // What blocks, as on a disk that hangs, is not waited for without end.
+    runtime.shutdown_timeout(LAST_WORK);
+    served
 }
 
 /// All routes with what is around them.
@@ -181,7 +188,7 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
     let live = live::Settings::new(cli.paths.database(), cli.hands.helper_socket.clone(), cli.replay_limit);
     Ok(Arc::new(Shared {
         store,
-        origins: Origins::new(cli.origin.clone(), cli.proxies.clone()),
+        origins: Origins::new(cli.origin.clone(), proxies(cli)),
         throttle: guard::throttle::Throttle::default(),
         passwords: passwords::Passwords::default(),
         hub: Hub::start(live)?,
@@ -198,6 +205,14 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
             replay_limit: cli.replay_limit,
         },
     }))
+}
+
+/// Who has an origin has a proxy before us, on this host as the listener is.
+fn proxies(cli: &Cli) -> Vec<IpAddr> {
+    match (cli.origin.is_some(), cli.proxies.is_empty()) {
+        (true, true) => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        _ => cli.proxies.clone(),
+    }
 }
 
 fn count(number: u32) -> usize {
@@ -225,6 +240,15 @@ fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+/// A task of its own: however busy the door is, systemd hears from us; and when the threads that serve hang, it does not.
+async fn attend_watchdog() {
+    let mut beat = tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3600)));
+    loop {
+        beat.tick().await;
+        notify::watchdog();
+    }
 }
 
 /// Ready when we are told to leave.

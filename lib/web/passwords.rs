@@ -56,8 +56,13 @@ impl Passwords {
             let words = "too many people sign in at once: try again in a moment";
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(5)
         };
-        let _room = self.room.try_acquire().map_err(busy)?;
-        let _turn = self.turns.acquire().await.map_err(fault)?;
+        let room = Arc::clone(&self.room).try_acquire_owned().map_err(busy)?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(fault)?;
+        let work = move || {
+            // Held until it is done: whoever hangs up makes no room for another one beside it.
+            let _held = (room, turn);
+            work()
+        };
         tokio::task::spawn_blocking(work).await.map_err(fault)
     }
 }

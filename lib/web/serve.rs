@@ -142,7 +142,6 @@ pub async fn serve(
             }
             () = using.0.changed.notified() => idle_since = Instant::now(),
             () = sleep_until(due) => {
-                notify::watchdog();
                 if !limits.idle.is_zero() && using.is_none() && !busy() && idle_since.elapsed() >= limits.idle {
                     break Leaving::Idle;
                 }

@@ -3,15 +3,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::{Error, Result};
 use crate::db::Db;
 
 /// So many requests read at once; the others wait their turn.
 const READERS: usize = 3;
+
+/// So long a request waits for its turn. With SQLite's own wait for another process, 15 s, that stays below the time that
+/// a request has: what was answered with "too late" is not done afterwards.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -20,8 +25,10 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     readers: Mutex<Vec<Db>>,
-    turns: Semaphore,
+    reading: Arc<Semaphore>,
     writer: Mutex<Db>,
+    /// One: who waits for the writer takes no thread from those who read.
+    writing: Arc<Semaphore>,
 }
 
 impl Store {
@@ -35,8 +42,9 @@ impl Store {
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
             readers: Mutex::default(),
-            turns: Semaphore::new(READERS),
+            reading: Arc::new(Semaphore::new(READERS)),
             writer: Mutex::new(writer),
+            writing: Arc::new(Semaphore::new(1)),
         })))
     }
 
@@ -56,22 +64,19 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
-        let turn = self.0.turns.acquire().await.map_err(gone)?;
-        let done = tokio::task::spawn_blocking(move || {
+        aside(turn(&self.0.reading).await?, move || {
             let free = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut db = match free {
                 Some(db) => db,
                 // Not Db::open: that opens the file by itself first, and whoever closes any descriptor of a file drops all
-                // locks that this process has on it (fcntl(2)). Another program could then take the log away under us.
+                // locks that the process has on it. Another program would then take the log away from under the others.
                 None => Db::open_existing(&inner.path)?,
             };
             let done = db.read(|tx| work(tx));
             inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(db);
             done
-        });
-        let done = done.await.map_err(gone)?;
-        drop(turn);
-        done
+        })
+        .await
     }
 
     /// Runs `work` in one transaction: all of it is committed, or nothing.
@@ -89,17 +94,55 @@ impl Store {
     /// Lends the writing connection to what makes its own transaction.
     ///
     /// # Errors
-    /// What `work` says.
+    /// What `work` says; 69 when others write for long.
     pub async fn with<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Db) -> Result<T> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
-        let done =
-            tokio::task::spawn_blocking(move || work(&mut inner.writer.lock().unwrap_or_else(PoisonError::into_inner)));
-        done.await.map_err(gone)?
+        let turn = turn(&self.0.writing).await?;
+        aside(turn, move || work(&mut inner.writer.lock().unwrap_or_else(PoisonError::into_inner))).await
     }
+
+    /// Writes something that nobody waits for, and that is as well written the next time: not now, when somebody else
+    /// writes.
+    pub fn write_in_passing<F>(&self, work: F)
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<()> + Send + 'static,
+    {
+        let Ok(turn) = Arc::clone(&self.0.writing).try_acquire_owned() else { return };
+        let inner = Arc::clone(&self.0);
+        tokio::spawn(async move {
+            let write = move || inner.writer.lock().unwrap_or_else(PoisonError::into_inner).write(work);
+            if let Err(error) = aside(turn, write).await {
+                tracing::warn!("{error}");
+            }
+        });
+    }
+}
+
+/// A turn, as soon as there is one. Whoever hangs up while waiting has not begun.
+async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    match tokio::time::timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await {
+        Ok(turn) => turn.map_err(gone),
+        Err(_) => Err(Error::unavailable("the database is busy: try again in a moment")),
+    }
+}
+
+/// Runs what blocks beside the threads that serve connections. The turn is held until it is done, also when nobody waits
+/// for it any more: else those who hang up would have any number of threads at work.
+async fn aside<T, F>(turn: OwnedSemaphorePermit, work: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T> + Send + 'static,
+{
+    let done = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(turn);
+        done
+    });
+    done.await.map_err(gone)?
 }
 
 /// The work panicked, or the program is leaving.

@@ -5,11 +5,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use rusqlite::Connection;
-use serde::Deserialize;
 
 use crate::base::names::{JobId, ServerId, UserId};
 use crate::base::{Result, clock};
@@ -18,6 +17,7 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::live::{self, Reader};
 use crate::web::metrics::OpenStream;
+use crate::web::pages::asked::Asked;
 use crate::web::routes::{Table, Who};
 use crate::web::viewer::{Credential, Viewer};
 
@@ -85,22 +85,16 @@ impl Drop for Place {
     }
 }
 
-/// Where a reader stood when its page was made.
-#[derive(Deserialize)]
-struct Since {
-    after: Option<String>,
-}
-
 /// What changes on the dashboard and in job tables.
 async fn changes(
     State(app): State<App>,
     viewer: Viewer,
-    Query(since): Query<Since>,
+    Asked(since): Asked,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let reader = reader(&app, &viewer, "changes", |_, _| Ok(true))?;
     let sees = if viewer.is_admin { live::Viewer::Admin } else { live::Viewer::User(viewer.id) };
-    let after = last_id(&headers).or(since.after.as_deref());
+    let after = last_id(&headers).or(since.get("after"));
     Ok(stream(Body::new(app.hub.changes(sees, after, reader))))
 }
 
@@ -109,14 +103,14 @@ async fn job(
     State(app): State<App>,
     viewer: Viewer,
     Path(id): Path<String>,
-    Query(since): Query<Since>,
+    Asked(since): Asked,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id: JobId = id.parse().map_err(|_| Failure::no_page())?;
     let who = viewer.clone();
     app.store.read(move |db| who.may_see_job(db, id)).await?;
     // A reader that comes back says where it stands itself; its URL says where it stood at first.
-    let after = match last_id(&headers).or(since.after.as_deref()) {
+    let after = match last_id(&headers).or(since.get("after")) {
         None | Some("") => None,
         Some(text) => Some(
             text.parse::<i64>()
@@ -134,14 +128,14 @@ async fn console(
     State(app): State<App>,
     viewer: Viewer,
     Path(id): Path<String>,
-    Query(since): Query<Since>,
+    Asked(since): Asked,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id: ServerId = id.parse().map_err(|_| Failure::no_page())?;
     let who = viewer.clone();
     app.store.read(move |db| who.server(db, id)).await?;
     let reader = reader(&app, &viewer, "console", move |db, who| Ok(who.server(db, id).is_ok()))?;
-    let after = last_id(&headers).or(since.after.as_deref()).filter(|text| !text.is_empty());
+    let after = last_id(&headers).or(since.get("after")).filter(|text| !text.is_empty());
     Ok(stream(Body::new(app.hub.console(id, after, reader)?)))
 }
 

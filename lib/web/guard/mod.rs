@@ -50,7 +50,7 @@ pub async fn check(State(guarded): State<Guarded>, request: Request, next: Next)
         }
         Err(refusal) => match *refusal {
             // A page is for people: they are sent to where they can sign in.
-            Refusal::Anonymous(uri) if !who.is_api() => Redirect::to(&login(&uri)).into_response(),
+            Refusal::Anonymous(uri) if !who.is_api() => Redirect::to(&login(uri.as_ref())).into_response(),
             Refusal::Anonymous(_) => challenge(Failure::anonymous()),
             Refusal::Failure(failure) if failure.status == StatusCode::UNAUTHORIZED => challenge(failure),
             Refusal::Failure(failure) => failure.into_response(),
@@ -66,7 +66,8 @@ fn challenge(failure: Failure) -> Response {
 }
 
 enum Refusal {
-    Anonymous(Uri),
+    /// With where it was asked for, when one can be led back there.
+    Anonymous(Option<Uri>),
     Failure(Failure),
 }
 
@@ -83,7 +84,7 @@ async fn admit(guarded: &Guarded, request: Request) -> Result<Request, Box<Refus
     match (&viewer, who) {
         (None, Who::Anyone) => {}
         (None, Who::Scraper) if is_local(app, &parts) => {}
-        (None, _) => return Err(Box::new(Refusal::Anonymous(parts.uri))),
+        (None, _) => return Err(Box::new(Refusal::Anonymous(parts.method.is_safe().then_some(parts.uri)))),
         (Some(viewer), Who::Admin | Who::ApiAdmin | Who::Scraper) if !viewer.is_admin => {
             return Err(Failure::forbidden("only an admin may do this").into());
         }
@@ -122,7 +123,7 @@ async fn viewer(app: &App, who: Who, headers: &HeaderMap) -> Result<Option<Viewe
         return token(app, text.to_owned()).await.map(Some);
     }
     match session::cookie(headers, app.origins.is_https()) {
-        Some(text) => session::viewer(app, text.to_owned()).await,
+        Some(text) => session::viewer(app, text.to_owned(), headers.contains_key("x-live")).await,
         None => Ok(None),
     }
 }
@@ -147,7 +148,7 @@ async fn token(app: &App, text: String) -> Result<Viewer, Failure> {
         ));
     };
     if token.last_used_at.is_none_or(|used| used < now - 60_000) {
-        app.store.write(move |tx| tokens::touch(tx, token.id, now)).await?;
+        app.store.write_in_passing(move |tx| tokens::touch(tx, token.id, now));
     }
     let by = Credential::Token(token.id);
     Ok(Viewer { id: user.id, name: user.name, is_admin: user.is_admin, csrf: String::new(), by })
@@ -188,8 +189,8 @@ fn same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// The sign-in page, which leads back to where somebody wanted to go.
-fn login(uri: &Uri) -> String {
-    match uri.path_and_query().map(|path| path.as_str()) {
+fn login(uri: Option<&Uri>) -> String {
+    match uri.and_then(Uri::path_and_query).map(|path| path.as_str()) {
         None | Some("/") => "/login".to_owned(),
         Some(path) => serde_urlencoded::to_string([("next", path)])
             .map_or_else(|_| "/login".to_owned(), |query| format!("/login?{query}")),

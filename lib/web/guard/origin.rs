@@ -31,7 +31,11 @@ impl std::str::FromStr for Origin {
         if uri.path().len() > 1 || uri.query().is_some() || text.contains('#') {
             return Err(wrong());
         }
-        Ok(Self { scheme: scheme.to_owned(), authority: authority.as_str().to_ascii_lowercase() })
+        // A browser leaves the scheme's own port out.
+        let usual = if scheme == "https" { ":443" } else { ":80" };
+        let authority = authority.as_str().to_ascii_lowercase();
+        let authority = authority.strip_suffix(usual).unwrap_or(&authority).to_owned();
+        Ok(Self { scheme: scheme.to_owned(), authority })
     }
 }
 
@@ -155,6 +159,13 @@ mod tests {
         ] {
             assert!(bad.parse::<Origin>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_schemes_own_port_is_no_part_of_an_origin() {
+        let same = |one: &str, other: &str| one.parse::<Origin>().unwrap() == other.parse().unwrap();
+        assert!(same("https://x.example:443", "https://x.example") && same("http://x.example:80", "http://x.example"));
+        assert!(!same("https://x.example:80", "https://x.example"));
     }
 
     #[test]

@@ -56,17 +56,17 @@ pub fn csrf(text: &str) -> String {
     hex(&Sha256::digest(format!("left4me form token {text}"))[..16])
 }
 
-/// Who is signed in by this cookie.
+/// Who is signed in by this cookie. What a page asks `by_itself`, without anybody there, does not keep the session alive.
 ///
 /// # Errors
 /// 503 when the database cannot be read.
-pub async fn viewer(app: &App, text: String) -> Result<Option<Viewer>, Failure> {
+pub async fn viewer(app: &App, text: String, by_itself: bool) -> Result<Option<Viewer>, Failure> {
     let now = clock::now_ms();
     let csrf = csrf(&text);
     let Some(session) = app.store.read(move |db| sessions::find(db, &text, now)).await? else { return Ok(None) };
-    if session.is_stale {
+    if session.is_stale && !by_itself {
         let id = session.id;
-        app.store.write(move |tx| sessions::touch(tx, id, now)).await?;
+        app.store.write_in_passing(move |tx| sessions::touch(tx, id, now));
     }
     let by = Credential::Session(session.id);
     Ok(Some(Viewer { id: session.user, name: session.name, is_admin: session.is_admin, csrf, by }))

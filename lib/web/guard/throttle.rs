@@ -16,14 +16,17 @@ struct Rule {
     longest: i64,
 }
 
-/// A minute at most: somebody who guesses must not lock the owner out.
-const ACCOUNT: Rule = Rule { free: 5, longest: 60_000 };
+/// An account from one address.
+const PAIR: Rule = Rule { free: 5, longest: 60_000 };
+/// An account from anywhere, a minute at most: somebody who guesses from elsewhere must not lock the owner out.
+const ACCOUNT: Rule = Rule { free: 50, longest: 60_000 };
 /// Many people may share an address.
 const ADDRESS: Rule = Rule { free: 20, longest: WINDOW };
 
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
+    Pair(String, Option<IpAddr>),
     Account(String),
     Address(IpAddr),
 }
@@ -71,13 +74,23 @@ impl Throttle {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, _) in keys(account, address) {
             match key {
-                Key::Account(_) => drop(all.remove(&key)),
+                Key::Pair(..) | Key::Account(_) => drop(all.remove(&key)),
                 Key::Address(_) => {
                     if let Some(failed) = all.get_mut(&key) {
                         failed.times = failed.times.saturating_sub(1);
                         failed.until = 0;
                     }
                 }
+            }
+        }
+    }
+
+    /// The attempt was none: nobody looked at it.
+    pub fn take_back(&self, account: &str, address: Option<IpAddr>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, _) in keys(account, address) {
+            if let Some(failed) = all.get_mut(&key) {
+                failed.times = failed.times.saturating_sub(1);
             }
         }
     }
@@ -90,9 +103,10 @@ impl Throttle {
 }
 
 fn keys(account: &str, address: Option<IpAddr>) -> Vec<(Key, Rule)> {
-    let account = account.chars().take(64).collect();
-    let mut keys = vec![(Key::Account(account), ACCOUNT)];
-    keys.extend(address.map(|address| (Key::Address(whole(address)), ADDRESS)));
+    let account: String = account.chars().take(64).collect();
+    let address = address.map(whole);
+    let mut keys = vec![(Key::Pair(account.clone(), address), PAIR), (Key::Account(account), ACCOUNT)];
+    keys.extend(address.map(|address| (Key::Address(address), ADDRESS)));
     keys
 }
 
@@ -150,6 +164,21 @@ mod tests {
         }
         assert!(throttle.attempt("other", address("2001:db8::ffff"), 0).is_some());
         assert_eq!(throttle.attempt("other", address("2001:db8:0:1::1"), 0), None);
+    }
+
+    #[test]
+    fn who_guesses_from_elsewhere_does_not_lock_the_owner_out() {
+        let throttle = Throttle::default();
+        for _ in 0..6 {
+            throttle.attempt("anna", address("192.0.2.1"), 0);
+        }
+        assert!(throttle.attempt("anna", address("192.0.2.1"), 500).is_some());
+        assert_eq!(throttle.attempt("anna", address("198.51.100.1"), 500), None);
+        // From many addresses it is the account that waits.
+        for number in 0..60 {
+            throttle.attempt("anna", address(&format!("203.0.113.{number}")), 500);
+        }
+        assert!(throttle.attempt("anna", address("198.51.100.2"), 500).is_some());
     }
 
     #[test]

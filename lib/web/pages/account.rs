@@ -68,14 +68,14 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
     }
     let user = viewer.id;
     let hash = app.store.read(move |db| users::password_hash(db, user)).await?;
-    if !app.passwords.verify(form.raw("current").to_owned(), hash).await? {
+    if !app.passwords.verify(form.raw("current").to_owned(), hash.clone()).await? {
         return refuse(&app, viewer, "The current password is wrong.".to_owned()).await;
     }
     app.throttle.forgive(&viewer.name, None);
     if form.raw("new") != form.raw("again") {
         return refuse(&app, viewer, "The new password is not the same in both fields.".to_owned()).await;
     }
-    let hash = match app.passwords.hash(form.raw("new").to_owned()).await {
+    let fresh = match app.passwords.hash(form.raw("new").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
             return refuse(&app, viewer, failure.message).await;
@@ -85,7 +85,11 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
     let (text, length) = (session::random()?, app.settings.session);
     let (name, actor, cookie) = (viewer.name.parse::<UserName>()?, viewer.actor(), text.clone());
     let changed = app.store.write(move |tx| {
-        users::set_password(tx, now, &actor, &name, &hash)?;
+        // Somebody may have changed it meanwhile: an admin who shuts a thief out, for one.
+        if users::password_hash(tx, user)? != hash {
+            return Err(Error::conflict("the password was changed meanwhile: sign in again"));
+        }
+        users::set_password(tx, now, &actor, &name, &fresh)?;
         sessions::begin(tx, user, &text, now, now + length)
     });
     changed.await?;

@@ -48,17 +48,20 @@ pub async fn last_lines(app: &App, server: ServerId, most: u32, patience: Durati
         return trouble("Too many consoles are being read: load the page again in a moment.".to_owned());
     };
     let (socket, name) = (app.settings.helper_socket.clone(), InstanceName::from(server));
-    let asked = tokio::task::spawn_blocking(move || units::last_lines(&socket, &name, most, patience));
-    let heard = match asked.await {
+    let asked = tokio::task::spawn_blocking(move || {
+        let asked = units::last_lines(&socket, &name, most, patience);
+        // Not before: whoever hangs up makes no room for another one beside it.
+        drop(turn);
+        asked
+    });
+    match asked.await {
         Ok(Ok(lines)) => Heard { lines, trouble: None },
         Ok(Err(error)) => {
             tracing::warn!("the console of server {server} cannot be read: {error}");
             trouble("The journal cannot be read just now. An admin finds out why with left4me doctor.".to_owned())
         }
         Err(error) => trouble(format!("The journal cannot be read: {error}")),
-    };
-    drop(turn);
-    heard
+    }
 }
 
 #[derive(Template)]

@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 
 use askama::Template;
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, Form};
 use serde::Deserialize;
 
+use super::asked::Asked;
 use super::{Frame, page};
 use crate::base::clock;
 use crate::base::names::UserName;
@@ -31,13 +32,6 @@ struct Page<'a> {
     trouble: Option<&'a str>,
 }
 
-/// Where to go afterwards.
-#[derive(Deserialize)]
-pub struct Wanted {
-    #[serde(default)]
-    next: String,
-}
-
 /// What the form sends.
 #[derive(Deserialize)]
 pub struct Credentials {
@@ -50,11 +44,11 @@ pub struct Credentials {
 }
 
 /// The form; who is signed in already goes on.
-pub async fn show(Query(wanted): Query<Wanted>, viewer: Option<Extension<Viewer>>) -> Result<Response, Failure> {
+pub async fn show(Asked(wanted): Asked, viewer: Option<Extension<Viewer>>) -> Result<Response, Failure> {
     if viewer.is_some() {
-        return Ok(Redirect::to(inside(&wanted.next)).into_response());
+        return Ok(Redirect::to(inside(wanted.raw("next"))).into_response());
     }
-    page(&Page { frame: Frame::anonymous("Sign in"), name: "", next: inside(&wanted.next), trouble: None })
+    page(&Page { frame: Frame::anonymous("Sign in"), name: "", next: inside(wanted.raw("next")), trouble: None })
 }
 
 /// Begins a session, a new one each time: one that was there before is ended.
@@ -83,7 +77,14 @@ pub async fn sign_in(
         Ok(user.zip(hash))
     });
     let (user, hash) = found.await?.unzip();
-    let good = app.passwords.verify(form.password.clone(), hash).await?;
+    let good = match app.passwords.verify(form.password.clone(), hash.clone()).await {
+        Ok(good) => good,
+        Err(failure) => {
+            // Nobody looked at the password: that was no attempt.
+            app.throttle.take_back(&form.name, address);
+            return Err(failure);
+        }
+    };
     let Some(user) = user.filter(|_| good) else {
         tracing::info!(%client, "a sign-in failed");
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
@@ -92,8 +93,14 @@ pub async fn sign_in(
     let text = session::random()?;
     let before = session::cookie(&headers, app.origins.is_https()).map(str::to_owned);
     let (cookie, length) = (text.clone(), app.settings.session);
-    app.store
+    let begun = app
+        .store
         .write(move |tx| {
+            // Meanwhile it may have been changed, or the account shut: then this session would outlive that.
+            let same = users::password_hash(tx, user.id)? == hash;
+            if !same || users::get(tx, user.id)?.is_none_or(|user| user.disabled_at.is_some()) {
+                return Ok(false);
+            }
             if let Some(old) = before.map(|text| sessions::find(tx, &text, now)).transpose()?.flatten() {
                 sessions::end(tx, old.id, now)?;
             }
@@ -103,9 +110,13 @@ pub async fn sign_in(
                 tx,
                 now,
                 &NewEvent { kind: "user.signed-in", actor: &actor, detail: &user.name, ..NewEvent::default() },
-            )
+            )?;
+            Ok(true)
         })
         .await?;
+    if !begun {
+        return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
+    }
     let mut response = Redirect::to(inside(&form.next)).into_response();
     let cookie = session::set_cookie(&cookie, app.origins.is_https(), length / 1000)?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);

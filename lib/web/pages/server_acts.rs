@@ -4,9 +4,9 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::asked::{Sent, id};
-use crate::base::clock;
 use crate::base::names::{BlueprintId, RequestKey, ServerId, ServerRef};
-use crate::db::servers;
+use crate::base::{Error, clock};
+use crate::db::{blueprints, servers};
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
 use crate::web::app::App;
@@ -75,6 +75,11 @@ pub async fn assign(
     let blueprint: BlueprintId = form.required("blueprint")?;
     let assigned = app.store.write(move |tx| {
         viewer.server(tx, server)?;
+        // Another's blueprint is none: not even its name is told.
+        let found = blueprints::get(tx, blueprint)?.filter(|found| viewer.is_admin || found.user_id == viewer.id);
+        if found.is_none() {
+            return Err(Error::not_found(format!("there is no blueprint {blueprint}")));
+        }
         servers::assign(tx, clock::now_ms(), &viewer.actor(), server, blueprint)
     });
     assigned.await?;
