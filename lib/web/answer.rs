@@ -110,6 +110,10 @@ fn told(path: &str, failure: &Failure, viewer: Option<Viewer>, before: &HeaderMa
     if let Some(seconds) = failure.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+    // Who found no room shall not keep the connection's.
+    if failure.status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use nix::sys::socket::{MsgFlags, recv, send};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -30,7 +32,7 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 pub const HEAD: usize = 32 * 1024;
 /// Requests that run, and streams that end, have so long when we leave.
 const LAST_CALL: Duration = Duration::from_secs(5);
-/// So many connections are told that there is no room, at the same time; more are closed without a word.
+/// So many connections that were told that there is no room are listened to for a moment; more are closed at once.
 const REFUSALS: usize = 128;
 /// Between two looks at whether anybody still needs us.
 const LOOK: Duration = Duration::from_secs(1);
@@ -230,19 +232,23 @@ impl http_body::Body for Counted {
     }
 }
 
-/// Tells a connection that there is no room. What it sends is thrown away for a moment: closing over unread bytes would
+/// Tells a connection that there is no room. What it sends is thrown away for a moment: closing over unread bytes could
 /// take our words back.
 fn refuse(mut stream: TcpStream, refusals: &Arc<Semaphore>) {
-    let Ok(turn) = Arc::clone(refusals).try_acquire_owned() else { return };
+    // They fit into a fresh connection's buffer, so that all are told, however many come at once.
+    send(stream.as_raw_fd(), FULL, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
+    let mut waste = [0; 4096];
+    let Ok(turn) = Arc::clone(refusals).try_acquire_owned() else {
+        recv(stream.as_raw_fd(), &mut waste, MsgFlags::MSG_DONTWAIT).ok();
+        return;
+    };
     tokio::spawn(async move {
-        let words = async {
-            stream.write_all(FULL).await?;
+        let rest = async {
             stream.shutdown().await?;
-            let mut waste = [0; 4096];
             while stream.read(&mut waste).await? > 0 {}
             Ok::<_, std::io::Error>(())
         };
-        timeout(Duration::from_secs(1), words).await.ok();
+        timeout(Duration::from_secs(1), rest).await.ok();
         drop(turn);
     });
 }
