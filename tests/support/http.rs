@@ -31,6 +31,8 @@ impl Web {
     /// Starts it on a port that the kernel chooses, and waits until it listens.
     pub fn start(house: &House, args: &[&str]) -> Self {
         let mut command = house.command(WEB, &[&["--listen", "127.0.0.1:0", "--idle-seconds", "0"], args].concat());
+        // As its unit has it: what memory it takes depends on it.
+        command.envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144")]);
         let mut child = command.stderr(Stdio::piped()).spawn().expect("left4me-web starts");
         let mut lines = BufReader::new(child.stderr.take().expect("its standard error"));
         let mut said = String::new();
@@ -80,9 +82,12 @@ impl Web {
 
     /// Resident memory, KiB.
     pub fn resident(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        memory(self.pid(), "VmRSS")
+    }
+
+    /// Resident memory at its peak, KiB.
+    pub fn peak(&self) -> u64 {
+        memory(self.pid(), "VmHWM")
     }
 
     /// The most memory it ever had, KiB.
@@ -104,6 +109,13 @@ impl Drop for Web {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// A size in a process' status, KiB.
+pub fn memory(pid: u32, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("the field");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// An answer.

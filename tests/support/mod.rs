@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test program uses its share")]
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
+pub mod follow;
 pub mod house;
 pub mod http;
 

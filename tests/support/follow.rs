@@ -1,0 +1,251 @@
+//! Many followers of a stream of events over real HTTP, by one thread: plain sockets, and a reader that checks every id
+//! of every follower without taking the data apart.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::PATIENCE;
+
+/// What one read of one follower brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard<'a> {
+    /// The answer's status.
+    Status(u16),
+    /// A line: its seq and its data.
+    Line(i64, &'a [u8]),
+    /// The event of this name, which has no id.
+    Event(&'a [u8]),
+    /// The connection is at its end.
+    Closed,
+}
+
+/// One follower, over all of its connections.
+#[derive(Default)]
+pub struct Follower {
+    stream: Option<TcpStream>,
+    cookie: String,
+    /// What came and is no whole event yet, without the framing of its chunks.
+    text: Vec<u8>,
+    body: Body,
+    /// The last line's seq.
+    pub last: i64,
+    /// How many lines it got.
+    pub lines: i64,
+    /// Lines that did not come between two that did.
+    pub lost: i64,
+    /// Lines that came again.
+    pub repeated: i64,
+    /// The last event came.
+    pub ended: bool,
+    /// The status of its last answer.
+    pub status: u16,
+    hung_up: bool,
+}
+
+/// Where in an answer a follower is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Body {
+    #[default]
+    Head,
+    /// Within a chunk's size, as far as it came.
+    Size(usize),
+    /// So many bytes of a chunk are still to come.
+    Data(usize),
+    /// The line break behind a chunk.
+    Break,
+    /// Of a refusal.
+    Waste,
+}
+
+impl Follower {
+    /// Whether it has a connection.
+    pub fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Closes its connection. What has come and was not told is as if it had not come.
+    pub fn hang_up(&mut self) {
+        (self.stream, self.hung_up) = (None, true);
+    }
+
+    /// Takes what came, however it was cut.
+    pub fn take(&mut self, mut bytes: &[u8], heard: &mut impl FnMut(&mut Follower, Heard<'_>)) {
+        if self.body == Body::Head {
+            self.text.extend_from_slice(bytes);
+            let Some(end) = self.text.windows(4).position(|four| four == b"\r\n\r\n") else { return };
+            let head = std::mem::take(&mut self.text);
+            let status = std::str::from_utf8(&head[9..12]).ok().and_then(|word| word.parse().ok());
+            self.status = status.expect("a status");
+            self.body = if self.status == 200 { Body::Size(0) } else { Body::Waste };
+            heard(self, Heard::Status(self.status));
+            if self.status == 200 {
+                self.take(&head[end + 4..], heard);
+            }
+            return;
+        }
+        while let Some(&first) = bytes.first() {
+            match self.body {
+                Body::Data(left) => {
+                    let (data, rest) = bytes.split_at(left.min(bytes.len()));
+                    self.text.extend_from_slice(data);
+                    bytes = rest;
+                    self.body = if left == data.len() { Body::Break } else { Body::Data(left - data.len()) };
+                    continue;
+                }
+                Body::Break if first == b'\n' => self.body = Body::Size(0),
+                Body::Size(size) if first == b'\n' => self.body = Body::Data(size),
+                Body::Size(size) => {
+                    let digit = char::from(first).to_digit(16).map(|digit| size * 16 + digit as usize);
+                    self.body = Body::Size(digit.unwrap_or(size));
+                }
+                Body::Break | Body::Head => {}
+                Body::Waste => return,
+            }
+            bytes = &bytes[1..];
+        }
+        self.events(heard);
+    }
+
+    fn events(&mut self, heard: &mut impl FnMut(&mut Follower, Heard<'_>)) {
+        let mut text = std::mem::take(&mut self.text);
+        let mut rest = text.as_slice();
+        while let (false, Some((event, behind))) = (self.hung_up, one(rest)) {
+            rest = behind;
+            match event {
+                Heard::Line(seq, _) => {
+                    self.lost += (seq - self.last - 1).max(0);
+                    self.repeated += i64::from(seq <= self.last);
+                    self.lines += 1;
+                    self.last = seq;
+                }
+                Heard::Event(name) => self.ended |= name == b"end",
+                Heard::Status(_) | Heard::Closed => {}
+            }
+            heard(self, event);
+        }
+        let told = text.len() - rest.len();
+        text.drain(..told);
+        self.text = text;
+    }
+}
+
+/// The first event of `text`, when all of it is there, and what is behind it.
+fn one(text: &[u8]) -> Option<(Heard<'_>, &[u8])> {
+    let (first, mut rest) = line(text)?;
+    if first == b":" {
+        return line(rest).map(|(_, rest)| (Heard::Event(b":"), rest));
+    }
+    let mut seq = None;
+    let mut name = first;
+    if let Some(digits) = first.strip_prefix(b"id: ") {
+        seq = Some(digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')));
+        (name, rest) = line(rest)?;
+    }
+    let (data, rest) = line(rest)?;
+    let (empty, rest) = line(rest)?;
+    assert!(empty.is_empty(), "{:?}", String::from_utf8_lossy(text));
+    let (name, data) = (name.strip_prefix(b"event: ")?, data.strip_prefix(b"data: ")?);
+    Some((seq.map_or(Heard::Event(name), |seq| Heard::Line(seq, data)), rest))
+}
+
+fn line(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = text.iter().position(|&byte| byte == b'\n')?;
+    Some((&text[..end], &text[end + 1..]))
+}
+
+/// Followers of one stream.
+pub struct Crowd {
+    addr: SocketAddr,
+    path: String,
+    epoll: Epoll,
+    scratch: Vec<u8>,
+    /// Each of them.
+    pub followers: Vec<Follower>,
+}
+
+impl Crowd {
+    /// Of `path` at `addr`; nobody yet.
+    pub fn new(addr: SocketAddr, path: impl Into<String>) -> Self {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");
+        Self { addr, path: path.into(), epoll, scratch: vec![0; 256 * 1024], followers: Vec::new() }
+    }
+
+    /// One more, signed in by `cookie`.
+    pub fn join(&mut self, cookie: &str) {
+        self.followers.push(Follower { cookie: cookie.to_owned(), ..Follower::default() });
+        self.open(self.followers.len() - 1);
+    }
+
+    /// Connects it, again with the last line it has, as a browser does.
+    pub fn open(&mut self, which: usize) {
+        let follower = &mut self.followers[which];
+        let mut stream = TcpStream::connect(self.addr).expect("a connection");
+        let (path, addr, cookie) = (&self.path, self.addr, &follower.cookie);
+        let mut head = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nCookie: {cookie}\r\n");
+        if follower.last > 0 {
+            head.push_str(&format!("Last-Event-ID: {}\r\n", follower.last));
+        }
+        head.push_str("\r\n");
+        // A server that is full answers and closes before it has read this.
+        stream.write_all(head.as_bytes()).ok();
+        stream.set_nonblocking(true).expect("a flag");
+        let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, which as u64);
+        self.epoll.add(&stream, event).expect("watched");
+        (follower.body, follower.status, follower.hung_up) = (Body::Head, 0, false);
+        follower.text.clear();
+        follower.stream = Some(stream);
+    }
+
+    /// Waits for at most `time`, reads what there is and tells it. Whether there was anything.
+    pub fn turn(&mut self, time: Duration, mut heard: impl FnMut(usize, &mut Follower, Heard<'_>)) -> bool {
+        let mut events = [EpollEvent::empty(); 256];
+        let time = EpollTimeout::try_from(time).expect("a short time");
+        let count = match self.epoll.wait(&mut events, time) {
+            Err(nix::errno::Errno::EINTR) => 0,
+            count => count.expect("epoll"),
+        };
+        for event in &events[..count] {
+            let which = usize::try_from(event.data()).expect("ours");
+            let follower = &mut self.followers[which];
+            let Some(stream) = &mut follower.stream else { continue };
+            match stream.read(&mut self.scratch) {
+                Ok(0) => {
+                    follower.stream = None;
+                    heard(which, follower, Heard::Closed);
+                }
+                Ok(read) => follower.take(&self.scratch[..read], &mut |follower: &mut Follower, what: Heard<'_>| {
+                    heard(which, follower, what)
+                }),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    follower.stream = None;
+                    heard(which, follower, Heard::Closed);
+                }
+            }
+        }
+        count > 0
+    }
+
+    /// Reads until `done`; panics with `what` when nothing comes for [`PATIENCE`].
+    pub fn until(
+        &mut self,
+        what: &str,
+        mut heard: impl FnMut(usize, &mut Follower, Heard<'_>),
+        mut done: impl FnMut(&[Follower]) -> bool,
+    ) {
+        while !done(&self.followers) {
+            assert!(self.turn(PATIENCE, &mut heard), "waited in vain: {what}");
+        }
+    }
+}
+
+/// Lets this process, and those it starts, open as many files as it may; how many that is.
+pub fn many_files() -> u64 {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("up to what is allowed");
+    most
+}
