@@ -206,7 +206,7 @@ impl NewJob {
 
 /// Enqueue a job
 ///
-/// The same Idempotency-Key of the same user within a day is the same job, whatever else is sent.
+/// The same Idempotency-Key of the same user within a day is the same job; with another wish it is refused.
 #[utoipa::path(post, path = "/api/jobs", operation_id = "enqueueJob", tag = "jobs", request_body = NewJob,
     params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request the same one: 1 to 200 letters, digits, '.', '-' and '_'.",
         min_length = 1, max_length = 200, pattern = "^[A-Za-z0-9._-]+$", nullable = false)),
@@ -215,6 +215,7 @@ impl NewJob {
     (status = 200, body = Accepted, description = "It was there already: `unique`, or the Idempotency-Key found it.",
         headers(("Location" = String, description = "The job."))),
     (status = 404, body = crate::web::failure::Told, description = "There is no such server, or it is another user's."),
+    (status = 409, body = crate::web::failure::Told, description = "The Idempotency-Key belongs to another wish."),
 ))]
 pub async fn enqueue(
     State(app): State<App>,
