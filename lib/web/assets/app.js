@@ -176,7 +176,10 @@
             // A server that was restarted is there again in a moment: nobody needs to know.
             if (!wasLost) told = setTimeout(() => { if (lost) lost.hidden = false; }, 5000);
             wasLost = true;
-            if (source.readyState === EventSource.CLOSED) setTimeout(follow, 10000);
+            if (source.readyState !== EventSource.CLOSED) return;
+            // Refused: there is no place for a stream, or the session has ended, which the page tells.
+            changed();
+            setTimeout(follow, 10000);
         });
         addEventListener("pagehide", () => source.close());
     }
