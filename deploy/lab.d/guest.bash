@@ -210,6 +210,18 @@ enter() {
         setpriv --reuid="$uid" --regid="$gid" --init-groups --pdeathsig=KILL -- "$@"
 }
 
+# share_network NAME COMMAND...: becomes COMMAND, with the guest's network and all else as it is here. In a cgroup of the
+# guest, so that neither it nor what it starts outlives the lab.
+share_network() {
+    local name=$1 pid payload
+    shift
+    pid=$(guest_pid "$name") || die 125 "$name is not running"
+    payload=$(<"$state/$name/cgroup")/guest/payload
+    mkdir -p "$payload/lab-net"
+    echo "$BASHPID" >"$payload/lab-net/cgroup.procs"
+    exec nsenter --target "$pid" --net -- "$@"
+}
+
 in_guest() (enter "$1" root "${@:2}")
 
 # glimpse NAME CMD...: the same for a guest that may be going down. Its systemd-shutdown stops all processes before it ends

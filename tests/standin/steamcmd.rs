@@ -12,6 +12,7 @@
 //! | `lines=N`, `rate=N` | N more lines, `line 1`…; N of them per second (0: as fast as it goes) |
 //! | `seconds=N` | the download takes N s, with moving progress |
 //! | `cr_progress=N` | N progress updates that end in CR alone |
+//! | `say=PATH` | prints what stands in that file, as it is |
 //! | `longline=BYTES`, `badutf8=1` | a line that long; a line with bytes that are no UTF-8 |
 //! | `state=0x602`, `state_times=N` | ends in that state, exit 8; only the first N times |
 //! | `missing_configuration=1` | does nothing, exit 0, until primed by a run without `+app_update` |
@@ -296,6 +297,9 @@ fn print_extras(conf: &Conf, out: &mut Printer) {
             thread::sleep(due.saturating_sub(start.elapsed()));
         }
         out.line(&format!("line {i}"));
+    }
+    if let Some(said) = conf.text("say") {
+        out.bytes(&fs::read(said).unwrap_or_default(), b"");
     }
     if let Some(len) = conf.number("longline").and_then(|n| usize::try_from(n).ok()) {
         out.bytes(&vec![b'x'; len], b"\n");
