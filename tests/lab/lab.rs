@@ -22,7 +22,8 @@ pub enum Suite {
 }
 
 impl Suite {
-    fn as_str(self) -> &'static str {
+    /// As Debian calls it, and our tests.
+    pub fn as_str(self) -> &'static str {
         match self {
             Suite::Bookworm => "bookworm",
             Suite::Trixie => "trixie",
@@ -33,8 +34,13 @@ impl Suite {
 /// A booted Debian with left4me in it.
 pub struct Lab {
     name: String,
+    suite: Suite,
+    /// None when its end is not our affair.
     reaper: Option<Child>,
 }
+
+/// Set to the name of the lab in a test that runs inside of its network; see [`Lab::in_its_network`].
+const INSIDE: &str = "LEFT4ME_TEST_INSIDE";
 
 /// What a command in the lab came to.
 #[derive(Debug)]
@@ -78,6 +84,9 @@ impl Lab {
     /// Boots `suite`, installs the package that `tests/run` built, and puts the stand-ins in place.
     #[track_caller]
     pub fn up(suite: Suite) -> Self {
+        if let Ok(name) = std::env::var(INSIDE) {
+            return Self { name, suite, reaper: None };
+        }
         let (deb, standin) = (deb(), setting("LEFT4ME_TEST_STANDIN"));
         let up = command(lab_script())
             .args(["up", "--suite", suite.as_str(), "--deb"])
@@ -91,7 +100,34 @@ impl Lab {
         assert!(up.status.success(), "deploy/lab up: {}\n{complaint}", up.status);
         let name = String::from_utf8_lossy(&up.stdout).trim().to_owned();
         let reaper = (std::env::var_os("LEFT4ME_TEST_KEEP").is_none()).then(|| reaper(&name));
-        Self { name, reaper }
+        Self { name, suite, reaper }
+    }
+
+    /// Runs `story`, the test of this name, so that 127.0.0.1 is the lab's and not this machine's: in another process of
+    /// this same test, whose programs are this machine's. A browser is one; all that it starts ends with the lab.
+    #[track_caller]
+    pub fn in_its_network(&self, name: &str, story: fn(&Lab)) {
+        if std::env::var_os(INSIDE).is_some() {
+            return story(self);
+        }
+        let own = std::env::current_exe().expect("our own path");
+        // sudo, on the way, passes no environment on.
+        let ours = std::env::vars().filter(|(key, _)| key.starts_with("LEFT4ME_") || key == "PATH" || key == "HOME");
+        let status = command(lab_script())
+            .args(["net", &self.name, "--", "env"])
+            .args(ours.map(|(key, value)| format!("{key}={value}")))
+            .arg(format!("{INSIDE}={}", self.name))
+            .arg(own)
+            .args(["--exact", &format!("{}::{name}", self.suite.as_str()), "--nocapture"])
+            .stdin(Stdio::null())
+            .status()
+            .expect("deploy/lab runs");
+        assert!(status.success(), "the story inside of the lab's network: {status}");
+    }
+
+    /// Which Debian it is.
+    pub fn suite(&self) -> Suite {
+        self.suite
     }
 
     /// Runs a command as root.
@@ -199,6 +235,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::env::var_os(INSIDE).is_some() {
+            return;
+        }
         if thread::panicking() {
             self.tell_all();
         }

@@ -12,6 +12,7 @@
 //! looks until something is so, or its deadline has passed.
 #![forbid(unsafe_code)]
 
+mod browser;
 mod cancel;
 mod cascade;
 mod crashes;
@@ -26,6 +27,8 @@ mod site;
 mod spine;
 mod states;
 mod steam;
+mod web;
+mod web_idle;
 
 use lab::{Lab, Suite};
 
@@ -54,6 +57,8 @@ stories! {
     states::a_reboot_leaves_states_that_are_true,
     polls::a_poll_is_cheap_careful_and_survives_what_it_meets,
     security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
+    web::an_evening_in_a_browser,
+    web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
 
