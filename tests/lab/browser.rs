@@ -251,7 +251,8 @@ impl Browser {
     #[track_caller]
     pub fn js_async(&self, script: &str) -> Value {
         let script = format!("const done = arguments[arguments.length - 1]; {script}");
-        self.run(self.client.execute_async(&script, Vec::new())).unwrap_or_else(|error| panic!("{script}: {error}"))
+        self.run(self.client.execute_async(&script, Vec::new()))
+            .unwrap_or_else(|error| panic!("{script:.200}: {error}"))
     }
 
     /// Opens a page beside the one that is seen, which is given back.
@@ -393,19 +394,21 @@ impl Browser {
     /// Panics on what axe-core calls serious or worse.
     #[track_caller]
     fn is_accessible(&self, name: &str) {
-        if self.scripts == Scripts::Off {
-            return;
+        if self.scripts == Scripts::On {
+            let found = self.flaws();
+            assert!(found.is_empty(), "axe-core on {name} at {}: {found:#?}", self.path());
         }
-        let script = format!("if (!window.axe) {{ {}\n }} {RUN_AXE}", axe());
-        let found = self.run(self.client.execute_async(&script, Vec::new()));
-        let found = found.unwrap_or_else(|error| panic!("axe-core on {name}: {error}"));
-        let found = found.as_array().unwrap_or_else(|| panic!("axe-core on {name}: {found}"));
-        assert!(found.is_empty(), "axe-core on {name} at {}: {found:#?}", self.path());
+    }
+
+    /// What axe-core calls serious or worse.
+    #[track_caller]
+    pub fn flaws(&self) -> Vec<Value> {
+        let found = self.js_async(&format!("if (!window.axe) {{ {}\n }} {RUN_AXE}", axe()));
+        found.as_array().cloned().unwrap_or_else(|| panic!("axe-core at {}: {found}", self.path()))
     }
 }
 
 const RUN_AXE: &str = "
-    const done = arguments[arguments.length - 1];
     window.axe.run(document, { resultTypes: ['violations'] }).then(
         (found) => done(found.violations.filter((one) => ['serious', 'critical'].includes(one.impact)).map((one) => ({
             rule: one.id, impact: one.impact, help: one.help,

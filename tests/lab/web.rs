@@ -67,6 +67,24 @@ pub fn an_evening_in_a_browser(lab: &Lab) {
     });
 }
 
+/// The trial is fair: what would be wrong with a page is seen.
+fn the_browser_notices(browser: &Browser) {
+    browser
+        .js("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"/x\" style=\"color: red\">')");
+    browser.waits("a flaw is found", || match browser.flaws() {
+        found if found.iter().any(|one| one["rule"] == "image-alt") => Ok(()),
+        found => Err(format!("{found:?}")),
+    });
+    let mut complaints = String::new();
+    browser.waits("an inline style and a missing picture are complained of", || {
+        complaints.push_str(&browser.complaints().join("\n"));
+        let both = complaints.contains("Content Security Policy") && complaints.contains("status of 404");
+        if both { Ok(()) } else { Err(complaints.clone()) }
+    });
+    browser.go("/login?next=%2Fadmin%2Fusers");
+    browser.is_quiet();
+}
+
 /// Marks the page as it is now.
 fn mark(browser: &Browser) {
     browser.js("window.marked = true");
@@ -84,6 +102,7 @@ impl Evening<'_> {
         anna.go("/admin/users");
         anna.comes_to("/login?next=%2Fadmin%2Fusers");
         anna.shoot_all("01-login");
+        the_browser_notices(anna);
         anna.sign_in(name, "correct horse 8");
         anna.sees(".trouble", "wrong");
         anna.is_told(422);
@@ -240,16 +259,30 @@ impl Evening<'_> {
         bob.sees("[data-log-state]", "live");
         bob.sees("#log", "c1m1_hotel");
         mark(bob);
-        self.lab.write("/root/say", &hostile());
-        self.lab.sh(&format!("cp /root/say {GAME}/standin.say-now; mv {GAME}/standin.say-now {GAME}/standin.say"));
+        self.game_says(&hostile());
         bob.sees("#log", "that was all");
         is_still_the_same(bob);
         shows_the_hostile_as_text(bob);
+        // Where it broke off, it goes on.
+        self.lab.ok(&["systemctl", "restart", "left4me-web.service"]);
+        self.game_says("after the restart\n");
+        bob.sees("#log", "after the restart");
+        is_still_the_same(bob);
+        let shown = bob.text("#log");
+        for line in ["that was all", "after the restart"] {
+            assert_eq!(shown.matches(line).count(), 1, "'{line}' once: {shown}");
+        }
         assert_eq!(bob.text("[data-log-state]"), "live", "after 'event: end'");
         bob.shoot_all("17-console");
         bob.go("/servers/1");
         bob.sees("pre.log", "that was all");
         bob.shoot_all("18-server");
+    }
+
+    /// On its console.
+    fn game_says(&self, lines: &str) {
+        self.lab.write("/root/say", lines);
+        self.lab.sh(&format!("cp /root/say {GAME}/standin.say-now; mv {GAME}/standin.say-now {GAME}/standin.say"));
     }
 
     fn a_killed_game_appears_by_itself(&self) {
