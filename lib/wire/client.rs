@@ -7,11 +7,14 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::MsgFlags;
 use serde::Serialize;
 
-use super::line::{Filled, LineReader};
+use super::line::{Filled, LineReader, timeout};
 use super::{ANSWER_LIMIT, Answer, Cancel, Control};
 use crate::base::{Error, Result};
 
@@ -21,6 +24,7 @@ pub struct Connection {
     lines: LineReader,
     path: PathBuf,
     over: bool,
+    deadline: Option<Instant>,
 }
 
 /// Sends control lines of one connection, from any thread.
@@ -40,14 +44,19 @@ impl Connection {
         let mut line = serde_json::to_vec(request)
             .map_err(|error| Error::failed(format!("a request for {} cannot be written: {error}", path.display())))?;
         line.push(b'\n');
-        let connection =
-            Self { socket: Arc::new(socket), lines: LineReader::new(ANSWER_LIMIT), path: path.to_owned(), over: false };
+        let (socket, lines, path) = (Arc::new(socket), LineReader::new(ANSWER_LIMIT), path.to_owned());
+        let connection = Self { socket, lines, path, over: false, deadline: None };
         match (&*connection.socket).write_all(&line) {
             Ok(()) => Ok(connection),
             // The server may have answered and closed already: its words are still to be read.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(connection),
-            Err(error) => Err(refused(path, &error)),
+            Err(error) => Err(refused(&connection.path, &error)),
         }
+    }
+
+    /// From `deadline` on nothing more is waited for: `next_answer` returns an error.
+    pub fn give_up_at(&mut self, deadline: Instant) {
+        self.deadline = Some(deadline);
     }
 
     /// A handle that asks the command to end, for another thread.
@@ -59,7 +68,7 @@ impl Connection {
     /// Waits for the next answer; `None` after the one with `exit`. The answer borrows this connection's buffer.
     ///
     /// # Errors
-    /// When the other side goes away before `exit`, or says what is not an answer.
+    /// When the other side goes away before `exit`, says what is not an answer, or says nothing in time.
     pub fn next_answer(&mut self) -> Result<Option<Answer<'_>>> {
         if self.over {
             return Ok(None);
@@ -68,6 +77,7 @@ impl Connection {
             if let Some(line) = self.lines.take().map_err(|bad| self.broken(&bad))? {
                 break line;
             }
+            self.wait()?;
             match self.lines.fill(self.socket.as_fd(), MsgFlags::empty()) {
                 Ok(Filled::Some | Filled::Nothing) => {}
                 Ok(Filled::Closed) => return Err(self.broken(&"it closed the connection before the command's end")),
@@ -88,6 +98,22 @@ impl Connection {
     #[must_use]
     pub fn has_buffered(&self) -> bool {
         self.lines.has_line()
+    }
+
+    /// Waits for bytes, or for the end, when there is a deadline; without one the read itself waits.
+    fn wait(&self) -> Result<()> {
+        let Some(deadline) = self.deadline else { return Ok(()) };
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(self.broken(&"it did not answer in time"));
+            }
+            match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout(left)) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => return Ok(()),
+                Err(errno) => return Err(self.broken(&errno.desc())),
+            }
+        }
     }
 
     fn broken(&self, why: &dyn fmt::Display) -> Error {
@@ -111,6 +137,12 @@ impl Canceller {
         let mut line = serde_json::to_vec(&Control { cancel })?;
         line.push(b'\n');
         (&*self.socket).write_all(&line)
+    }
+
+    /// Says that nobody waits any more: the other side ends the command's whole tree and closes the connection, and then
+    /// `next_answer` returns an error.
+    pub fn leave(&self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     /// Closes the connection: the other side ends the command's whole tree, and `next_answer` returns an error.
@@ -191,6 +223,24 @@ mod tests {
             };
             assert!(error.to_string().contains("runner.sock"), "{error}");
         }
+    }
+
+    #[test]
+    fn who_does_not_answer_in_time_is_given_up_also_when_it_says_a_little_now_and_then() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (socket, path) = (Arc::new(ours), PathBuf::from("helper.sock"));
+        let mut connection =
+            Connection { socket, lines: LineReader::new(ANSWER_LIMIT), path, over: false, deadline: None };
+        connection.give_up_at(Instant::now() + std::time::Duration::from_millis(50));
+        let talk = std::thread::spawn(move || while (&theirs).write_all(b"{\"stdout\":\"x\"}\n").is_ok() {});
+        let error = loop {
+            if let Err(error) = connection.next_answer() {
+                break error;
+            }
+        };
+        assert!(error.to_string().contains("in time"), "{error}");
+        drop(connection);
+        talk.join().unwrap();
     }
 
     #[test]
