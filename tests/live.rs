@@ -3,9 +3,10 @@
 mod support;
 
 use std::collections::VecDeque;
-use std::io::Write as _;
-use std::sync::Arc;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -185,6 +186,12 @@ impl Heard {
     /// Everything up to the end.
     fn rest(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.next()).collect()
+    }
+
+    /// Looks once, as a connection with room does.
+    fn look(&mut self) {
+        let Self { runtime, body, .. } = self;
+        assert!(runtime.block_on(async { tokio::time::timeout(Duration::ZERO, body.frame()).await }).is_err());
     }
 
     /// Waits a moment for what shall not come.
@@ -538,10 +545,12 @@ fn with_a_hundred_thousand_queued_jobs_only_what_is_new_is_told() {
 
 // ---- consoles -------------------------------------------------------------------------------------
 
-/// A helper whose journal is the file `journal`, a line an entry; it breaks down while there is a file `down`.
+/// A helper whose journal is the file `journal`, a line an entry; it breaks down while there is a file `down`, and says
+/// nothing to who wants a page while there is a file `silent`.
 const JOURNAL: &str = r#"
 read -r request <&3
 echo "$request" >> "$LEFT4ME_ROOT/requests"
+[[ ! -e $LEFT4ME_ROOT/silent || $request == *'"follow":true'* ]] || read -r -u 3 _ || exit 0
 [[ ! -e $LEFT4ME_ROOT/down ]] || exit 0
 exec 4< "$LEFT4ME_ROOT/journal"
 n=1 skip=0 lines=1000000
@@ -669,11 +678,12 @@ fn a_console_that_breaks_says_so_and_goes_on_without_gap_or_repetition() {
 }
 
 #[test]
-fn a_console_without_a_helper_says_what_to_look_at() {
+fn a_console_without_a_helper_says_so_in_words_for_players() {
     let site = Site::new();
     let mut heard = site.console(None);
     let words = heard.next().unwrap();
-    assert!(words.line().contains("left4me-helper.socket"), "{words:?}");
+    assert!(words.line().contains("interrupted") && words.line().contains("left4me doctor"), "{words:?}");
+    assert!(!words.line().contains(".sock") && !words.line().contains("journalctl"), "{words:?}");
     let _helper = journal(&site, 2);
     assert_eq!(heard.next().unwrap().line(), "The console goes on.");
     assert_eq!(heard.lines(2), texts(1..=2));
@@ -691,4 +701,101 @@ fn a_slow_reader_of_a_console_is_brought_up_with_pages() {
     }
     assert_eq!(slow.lines(4000), texts(2..=4001));
     assert!(requests(&site).iter().any(|request| request.contains("\"follow\":false")));
+}
+
+/// A helper that takes requests and says nothing.
+struct Silent {
+    /// Requests for a page so far, those of now, and the most at once.
+    pages: Arc<Mutex<(usize, usize, usize)>>,
+}
+
+impl Silent {
+    /// It goes when its client does; one that is `deaf` only when the client has closed both ways.
+    fn serve(site: &Site, deaf: bool) -> Self {
+        let listener = UnixListener::bind(site.house.root.join("helper.sock")).unwrap();
+        let pages = Arc::new(Mutex::new((0, 0, 0)));
+        let counted = Arc::clone(&pages);
+        std::thread::spawn(move || listener.incoming().for_each(|one| Self::listen(one.unwrap(), deaf, &counted)));
+        Self { pages }
+    }
+
+    fn listen(mut socket: UnixStream, deaf: bool, pages: &Arc<Mutex<(usize, usize, usize)>>) {
+        let pages = Arc::clone(pages);
+        std::thread::spawn(move || {
+            let mut request = String::new();
+            BufReader::new(socket.try_clone().unwrap()).read_line(&mut request).unwrap();
+            let page = usize::from(request.contains("\"follow\":false"));
+            let count = |change: &dyn Fn(&mut (usize, usize, usize))| change(&mut pages.lock().unwrap());
+            count(&|(all, now, most)| (*all, *now, *most) = (*all + page, *now + page, (*now + page).max(*most)));
+            socket.read_to_end(&mut Vec::new()).ok();
+            while deaf && socket.write_all(b"{\"stderr\":\"\"}\n").is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            count(&|(_, now, _)| *now -= page);
+        });
+    }
+
+    fn pages(&self) -> (usize, usize, usize) {
+        *self.pages.lock().unwrap()
+    }
+}
+
+/// The place of an entry.
+fn place(number: usize) -> String {
+    format!("s={:032x};i={number:x};b={:032x};m=1;t=1;x=1", 0, 0)
+}
+
+#[test]
+fn few_pages_are_read_at_once_however_many_streams_are_opened_and_closed() {
+    for deaf in [false, true] {
+        let site = Site::with(|settings| settings.page_time = Duration::from_millis(300));
+        let helper = Silent::serve(&site, deaf);
+        for number in 1..=100 {
+            site.console(Some(&place(number))).look();
+        }
+        let open: Vec<_> = (1..=20)
+            .map(|number| {
+                let mut heard = site.console(Some(&place(number)));
+                heard.look();
+                heard
+            })
+            .collect();
+        let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
+        assert!(threads < 60, "{threads} threads");
+        until("pages are read", || (helper.pages().1 > 0).then_some(()));
+        drop(open);
+        until("none is read for nobody", || (helper.pages().1 == 0).then_some(()));
+        assert!(helper.pages().2 <= 3, "{:?}", helper.pages());
+    }
+}
+
+#[test]
+fn a_page_that_does_not_come_in_time_is_an_interruption_and_is_asked_for_again() {
+    let site = Site::with(|settings| settings.page_time = Duration::from_millis(100));
+    let _helper = journal(&site, 400);
+    site.house.root.write("silent", "");
+    let mut heard = site.console(Some(&place(5)));
+    let words = heard.next().unwrap();
+    assert!(words.id.is_none() && words.line().contains("interrupted"), "{words:?}");
+    let tries = requests(&site).len();
+    until("it is asked for again", || {
+        assert!(heard.is_quiet(), "it is said once");
+        (requests(&site).len() > tries).then_some(())
+    });
+    std::fs::remove_file(site.house.root.join("silent")).unwrap();
+    assert_eq!(heard.next().unwrap().line(), "The console goes on.");
+    assert_eq!(heard.lines(395), texts(6..=400));
+}
+
+#[test]
+fn so_many_consoles_are_followed_and_no_more_until_one_is_let_go() {
+    let site = Site::new();
+    let watch = |server| site.hub.console(ServerId(server), None, reader());
+    let mut open: Vec<_> = (1..=32).map(|server| watch(server).unwrap()).collect();
+    let error = watch(33).err().expect("one too many");
+    assert_eq!(error.exit.code(), 69);
+    assert!(error.to_string().contains("too many consoles are watched at once"), "{error}");
+    open.push(watch(32).expect("one that is followed already"));
+    open.remove(0);
+    until("there is room again", || watch(33).ok());
 }

@@ -94,6 +94,37 @@ fn of_two_thousand_connections_some_are_told_that_there_is_no_room_and_then_ther
 }
 
 #[test]
+fn of_many_consoles_so_many_are_followed_and_who_finds_no_room_is_told_when_to_come_back() {
+    let house = House::with_servers(33);
+    house.user("anna", left4me::db::users::Role::Admin);
+    let web = Web::start(&house, &["--streams-per-user", "64"]);
+    let mut client = web.client();
+    client.sign_in("anna", PASSWORD);
+    let cookies: Vec<String> = client.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let watch = |server: usize| {
+        let (mut stream, mut head) = (web.connect(), vec![0; 4096]);
+        let request = format!(
+            "GET /servers/{server}/log/stream HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\n\r\n",
+            web.addr,
+            cookies.join("; ")
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let read = stream.read(&mut head).unwrap();
+        (stream, String::from_utf8_lossy(&head[..read]).to_ascii_lowercase())
+    };
+    let open: Vec<_> = (1..=32).map(watch).collect();
+    assert!(open.iter().all(|(_, head)| head.starts_with("http/1.1 200 ")), "{open:?}");
+    let answer = client.get("/servers/33/log/stream");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("10")), "{}", answer.body);
+    assert!(answer.body.contains("oo many consoles are watched at once"), "{}", answer.body);
+    assert!(watch(32).1.starts_with("http/1.1 200 "), "one that is followed already");
+    let threads = std::fs::read_dir(format!("/proc/{}/task", web.pid())).unwrap().count();
+    assert!(threads <= 51, "{threads}: left4me-web.service says how many there may be");
+    drop(open);
+    until("there is room again", || watch(33).1.starts_with("http/1.1 200 ").then_some(()));
+}
+
+#[test]
 fn a_listener_from_systemd_is_served_until_nobody_asks_for_a_while() {
     let house = House::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -136,7 +136,11 @@ async fn console(
     app.store.read(move |db| who.server(db, id)).await?;
     let reader = reader(&app, &viewer, "console", move |db, who| Ok(who.server(db, id).is_ok()))?;
     let after = last_id(&headers).or(since.get("after")).filter(|text| !text.is_empty());
-    Ok(stream(Body::new(app.hub.console(id, after, reader)?)))
+    let console = app.hub.console(id, after, reader).map_err(|error| {
+        app.metrics.refused("streams");
+        Failure::from(error).retry_after(10)
+    })?;
+    Ok(stream(Body::new(console)))
 }
 
 fn last_id(headers: &HeaderMap) -> Option<&str> {

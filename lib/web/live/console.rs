@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::time::Sleep;
 
 use super::feed::{Feed, Follower};
+use super::pages::{self, Asked, Page};
 use super::ring::{Next, Piece, Ring};
 use super::stream::{Reader, Source, Stream};
 use super::{Inner, sse};
@@ -28,12 +29,14 @@ const BACKLOG: u32 = 200;
 /// So many lines and bytes are kept for readers that come back.
 const RING_LINES: usize = 1000;
 const RING_BYTES: usize = 256 * 1024;
-/// So many lines the helper is asked for at a time, for a reader that is further behind.
-const PAGE: u32 = 500;
-/// The longest pause before a broken follow is tried again.
+/// The longest pause before a broken follow, or a page, is tried again.
 const LONGEST: Duration = Duration::from_secs(30);
 /// After the last reader has gone, the follow goes on for so long: a page that is loaded anew finds it.
 pub const LINGER: Duration = Duration::from_secs(5);
+
+/// What readers are told. They may be anybody's players: the details are in the journal, for admins.
+const INTERRUPTED: &str = "The console is interrupted. Trying again; an admin finds out why with left4me doctor.";
+const GOES_ON: &str = "The console goes on.";
 
 /// What is known of a console. Positions count the lines of this follow.
 pub struct Console {
@@ -85,8 +88,7 @@ impl Console {
             return;
         }
         let count = self.word.as_ref().map_or(0, |(count, _)| *count) + 1;
-        let data = json!({"at": clock::now_ms(), "from": "left4me", "line": sse::text(line)});
-        self.word = Some((count, sse::one(None, "stderr", &data)));
+        self.word = Some((count, word(line)));
     }
 
     fn position(&self, cursor: &Cursor) -> Option<i64> {
@@ -99,7 +101,12 @@ impl Console {
     }
 }
 
-fn push(piece: &mut Piece, position: i64, entry: &Entry) {
+fn word(line: &str) -> Bytes {
+    sse::one(None, "stderr", &json!({"at": clock::now_ms(), "from": "left4me", "line": line}))
+}
+
+/// Adds an entry as it is sent.
+pub fn push(piece: &mut Piece, position: i64, entry: &Entry) {
     let name = if entry.from == "systemd" { "stderr" } else { "stdout" };
     let data = json!({"at": entry.at, "from": sse::text(&entry.from), "line": sse::text(&entry.line)});
     piece.push(position, &entry.cursor, name, &data);
@@ -123,7 +130,7 @@ pub fn follow(inner: &Inner, server: ServerId, feed: &Feed<Console>) {
             pause = inner.settings.retry;
         }
         tracing::warn!(server = server.0, %error, "a console is interrupted");
-        console.say(true, &format!("The console is interrupted: {error}. Trying again."));
+        console.say(true, INTERRUPTED);
         drop(console);
         feed.wake();
         // Unparked when it is over.
@@ -149,12 +156,12 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
         let ended = answer.exit.is_some();
         entries.extend(entry(&answer)?);
         // What is here already goes out together.
-        if connection.has_buffered() && entries.len() < PAGE as usize {
+        if connection.has_buffered() && entries.len() < pages::LINES as usize {
             continue;
         }
         let mut console = feed.state();
         if !ended {
-            console.say(false, "The console goes on.");
+            console.say(false, GOES_ON);
         }
         console.push(std::mem::take(&mut entries));
         drop(console);
@@ -167,7 +174,7 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
 ///
 /// # Errors
 /// What the helper complains about.
-fn entry(answer: &Answer<'_>) -> Result<Option<Entry>> {
+pub fn entry(answer: &Answer<'_>) -> Result<Option<Entry>> {
     if let Some(error) = &answer.error {
         return Err(Error::unavailable(error.to_string()));
     }
@@ -176,25 +183,6 @@ fn entry(answer: &Answer<'_>) -> Result<Option<Entry>> {
     }
     let Some(line) = &answer.stdout else { return Ok(None) };
     serde_json::from_str(line).map(Some).map_err(|error| Error::failed(format!("not an entry of the journal: {error}")))
-}
-
-/// What follows `cursor` in the journal now, as long as one page.
-fn page(inner: &Inner, server: ServerId, cursor: Cursor) -> Result<(Piece, Option<Cursor>)> {
-    let (server, lines, after) = (server.into(), Some(PAGE), Some(cursor));
-    let request = HelperRequest::Journal { server, lines, follow: false, entries: true, after };
-    let mut connection = Connection::open(&inner.settings.helper, &request)?;
-    let (mut piece, mut last, mut position) = (Piece::default(), None, 0);
-    while let Some(answer) = connection.next_answer()? {
-        if let Some(entry) = entry(&answer)? {
-            position += 1;
-            push(&mut piece, position, &entry);
-            last = Some(entry.cursor);
-        }
-        if piece.is_full() {
-            break;
-        }
-    }
-    Ok((piece, last))
 }
 
 /// Where a reader stands in a console.
@@ -207,8 +195,6 @@ enum Spot {
     After(Arc<Cursor>),
 }
 
-type Page = oneshot::Receiver<Result<(Piece, Option<Cursor>)>>;
-
 /// Where a reader stands in a console.
 pub struct ConsoleSource {
     inner: Arc<Inner>,
@@ -218,7 +204,12 @@ pub struct ConsoleSource {
     /// The place of the last line it got.
     last: Option<Arc<Cursor>>,
     told: u64,
-    paging: Option<Page>,
+    paging: Option<Asked>,
+    /// After a page that could not be read: no other one is asked for before its end, and the next such one is longer.
+    pause: Option<Pin<Box<Sleep>>>,
+    next_pause: Duration,
+    /// It was told that its pages do not come.
+    interrupted: bool,
     /// What the last page was asked for, when it had nothing: not asked again before the ring or the follow moves.
     in_vain: Option<(i64, u64)>,
 }
@@ -243,6 +234,9 @@ impl ConsoleSource {
             last,
             told: 0,
             paging: None,
+            pause: None,
+            next_pause: inner.settings.retry,
+            interrupted: false,
             in_vain: None,
         };
         Stream::new(inner, source, reader)
@@ -256,6 +250,7 @@ impl ConsoleSource {
             // A reader that comes when all is well again need not hear of what was.
             let stale = self.told == 0 && !console.broken;
             self.told = *count;
+            self.pause = None;
             if !stale {
                 return Some(Poll::Ready(Some(word.clone())));
             }
@@ -274,7 +269,8 @@ impl ConsoleSource {
                 (Next::Events(bytes, position), _) => {
                     self.last = console.cursor(position).or(self.last.take());
                     self.spot = Spot::At(position);
-                    return Some(Poll::Ready(Some(bytes)));
+                    let missed = std::mem::take(&mut self.interrupted);
+                    return Some(Poll::Ready(Some(resumed(missed, bytes))));
                 }
                 (Next::Nothing, _) => return Some(Poll::Pending),
                 (Next::Behind, Some(last)) => self.spot = Spot::After(Arc::clone(last)),
@@ -283,15 +279,38 @@ impl ConsoleSource {
             }
         }
         match &self.spot {
-            Spot::After(cursor) if self.in_vain != Some((head, words)) => {
+            Spot::After(cursor) if self.pause.is_none() && self.in_vain != Some((head, words)) => {
                 self.in_vain = Some((head, words));
                 let (server, cursor) = (self.server, Cursor::clone(cursor));
-                self.paging = Some(self.inner.aside(move |inner| page(inner, server, cursor)));
+                self.paging = Some(self.inner.page(server, cursor));
                 None
             }
             _ => Some(Poll::Pending),
         }
     }
+
+    /// What a page that came has for the reader.
+    fn took(&mut self, page: Result<Page>) -> Option<Bytes> {
+        let Ok((piece, last)) = page else {
+            self.in_vain = None;
+            self.pause = Some(Box::pin(tokio::time::sleep(self.next_pause)));
+            self.next_pause = (self.next_pause * 2).min(LONGEST);
+            // That the follow is broken is told by itself.
+            let told = self.interrupted || self.feed.state().broken;
+            self.interrupted |= !told;
+            return (!told).then(|| word(INTERRUPTED));
+        };
+        self.next_pause = self.inner.settings.retry;
+        // An empty one: what is new comes from the follow, or the next page is asked for when that has moved.
+        let last = Arc::new(last?);
+        (self.spot, self.last, self.in_vain) = (Spot::After(Arc::clone(&last)), Some(last), None);
+        Some(resumed(std::mem::take(&mut self.interrupted), piece.into_bytes()))
+    }
+}
+
+/// `bytes`, after a word when something was `missed` before.
+fn resumed(missed: bool, bytes: Bytes) -> Bytes {
+    if missed { [word(GOES_ON), bytes].concat().into() } else { bytes }
 }
 
 impl Source for ConsoleSource {
@@ -304,12 +323,12 @@ impl Source for ConsoleSource {
             if let Some(paging) = &mut self.paging {
                 let page = ready!(Pin::new(paging).poll(cx));
                 self.paging = None;
-                // No page, or an empty one: the follow says what is wrong, and asks again when it goes on.
-                if let Ok(Ok((piece, Some(last)))) = page {
-                    let last = Arc::new(last);
-                    (self.spot, self.last, self.in_vain) = (Spot::After(Arc::clone(&last)), Some(last), None);
-                    return Poll::Ready(Some(piece.into_bytes()));
+                if let Some(bytes) = self.took(page) {
+                    return Poll::Ready(Some(bytes));
                 }
+            }
+            if self.pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready()) {
+                self.pause = None;
             }
             if let Some(next) = self.in_ring() {
                 return next;

@@ -15,12 +15,13 @@
 //! One thread (`pump`) watches the database. After a commit it reads what is new of each feed once, encodes it once, puts it
 //! into a bounded ring and wakes the followers. These pull: each takes shared bytes behind its own place when its peer has
 //! room. One that is further behind than the ring gets pages: of a job from the database (a second thread), of a console
-//! from the helper. So memory is bounded whatever readers do, and no line is lost or comes twice for one that keeps reading.
+//! from the helper (a few threads). So memory is bounded whatever readers do, and no line is lost or comes twice for one that keeps reading.
 
 mod changes;
 mod console;
 mod feed;
 mod jobs;
+mod pages;
 mod pump;
 mod ring;
 mod sse;
@@ -46,9 +47,14 @@ use self::changes::{Changes, ChangesSource};
 use self::console::{Console, ConsoleSource};
 use self::feed::{Feed, Follower, lock};
 use self::jobs::{JobSource, Log};
+use self::pages::Pages;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Error, Result, clock};
 use crate::db::Db;
+
+/// So many servers' consoles are followed at once: each is a thread here, a connection and a unit of the helper. What
+/// TasksMax= in left4me-web.service allows goes with it.
+const CONSOLES: usize = 32;
 
 /// What the hub works with.
 #[derive(Clone, Debug)]
@@ -65,6 +71,8 @@ pub struct Settings {
     pub retry: Duration,
     /// How long a console is followed on without readers.
     pub linger: Duration,
+    /// How long the helper may take for one page of a console.
+    pub page_time: Duration,
     /// What a job's ring may hold, in bytes.
     pub ring_bytes: usize,
 }
@@ -74,7 +82,8 @@ impl Settings {
     #[must_use]
     pub fn new(database: PathBuf, helper: PathBuf, replay_limit: u32) -> Self {
         let (heartbeat, retry) = (Duration::from_secs(15), Duration::from_secs(1));
-        Self { database, helper, replay_limit, heartbeat, retry, linger: console::LINGER, ring_bytes: 1024 * 1024 }
+        let (linger, page_time) = (console::LINGER, Duration::from_secs(5));
+        Self { database, helper, replay_limit, heartbeat, retry, linger, page_time, ring_bytes: 1024 * 1024 }
     }
 }
 
@@ -120,6 +129,18 @@ struct Inner {
     streams: AtomicUsize,
     reads: AtomicU64,
     pages: AtomicU64,
+    console_pages: Pages,
+    /// Consoles' threads.
+    following: AtomicUsize,
+}
+
+/// One of the consoles' threads.
+struct Following(Arc<Inner>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.following.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What is followed.
@@ -152,6 +173,8 @@ impl Hub {
             streams: AtomicUsize::new(0),
             reads: AtomicU64::new(0),
             pages: AtomicU64::new(0),
+            console_pages: Pages::default(),
+            following: AtomicUsize::new(0),
         });
         let pump = pump::Pump::new(&inner)?;
         let hub = Self { closer: Arc::new(Closer(inner)) };
@@ -196,7 +219,7 @@ impl Hub {
     /// A server's console behind `last_event_id`, a place in its journal; its last lines without, or when that is none.
     ///
     /// # Errors
-    /// 1 when the system gives no thread.
+    /// 69 when too many others are watched, or the system gives no thread.
     pub fn console(&self, server: ServerId, last_event_id: Option<&str>, reader: Reader) -> Result<ConsoleStream> {
         let inner = self.inner();
         let feed = {
@@ -205,8 +228,7 @@ impl Hub {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
                     let feed = Arc::new(Feed::new(Console::new()));
-                    let (shared, own) = (Arc::clone(inner), Arc::clone(&feed));
-                    let thread = spawn(&format!("console-{server}"), move || console::follow(&shared, server, &own))?;
+                    let thread = inner.follow(server, &feed)?;
                     entry.insert((feed, thread))
                 }
             };
@@ -243,6 +265,21 @@ impl Inner {
     fn followed(&self, fresh: bool) {
         self.fresh.fetch_or(fresh, Ordering::AcqRel);
         self.kick();
+    }
+
+    /// Follows a console in a thread of its own. Called under the hub's lock. Threads are counted, not consoles: one that
+    /// is let go may take a moment to end.
+    fn follow(self: &Arc<Self>, server: ServerId, feed: &Arc<Feed<Console>>) -> Result<Thread> {
+        let full = || Error::unavailable("too many consoles are watched at once: load the page again in a moment");
+        if self.following.load(Ordering::Acquire) >= CONSOLES {
+            return Err(full());
+        }
+        self.following.fetch_add(1, Ordering::AcqRel);
+        let (own, feed) = (Following(Arc::clone(self)), Arc::clone(feed));
+        spawn(&format!("console-{server}"), move || console::follow(&own.0, server, &feed)).map_err(|error| {
+            tracing::warn!(server = server.0, %error, "a console cannot be followed");
+            full()
+        })
     }
 
     /// Wakes the pump.
@@ -289,20 +326,6 @@ impl Inner {
         });
         if let Some(queue) = &*lock(&self.work) {
             drop(queue.send(work));
-        }
-        receiver
-    }
-
-    /// Does something in a thread of its own: what may take long.
-    fn aside<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
-    ) -> oneshot::Receiver<Result<T>> {
-        let (sender, receiver) = oneshot::channel();
-        let inner = Arc::clone(self);
-        let thread = spawn("console-page", move || drop(sender.send(work(&inner))));
-        if let Err(error) = thread {
-            tracing::warn!(%error, "a page of a console cannot be read");
         }
         receiver
     }
