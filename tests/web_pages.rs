@@ -290,6 +290,81 @@ fn a_hundred_servers_are_one_page_without_trouble() {
     );
 }
 
+/// The tags of a page with one of the names, in a region that moves.
+fn in_regions<'a>(page: &'a str, wanted: &[&str]) -> Vec<&'a str> {
+    const VOID: [&str; 9] = ["meta", "link", "input", "br", "img", "hr", "wbr", "col", "!doctype"];
+    let (mut open, mut found) = (Vec::new(), Vec::new());
+    for tag in page.split('<').skip(1).map(|rest| rest.split('>').next().unwrap()) {
+        let name = tag.split([' ', '\n', '/']).next().unwrap();
+        if let Some(end) = tag.strip_prefix('/') {
+            while open.pop().is_some_and(|(name, _)| name != end) {}
+        } else if !VOID.contains(&name) && !tag.ends_with('/') {
+            if wanted.contains(&name) && open.iter().any(|(_, moves)| *moves) {
+                found.push(tag);
+            }
+            open.push((name, tag.contains(" data-live")));
+        }
+    }
+    found
+}
+
+/// What app.js relies on: of two buttons none ever becomes the other under somebody's hand.
+#[test]
+fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
+    let house = house();
+    let web = Web::start(&house, &[]);
+    let (mut anna, mut root) = (signed_in(&web, "anna"), signed_in(&web, "root"));
+    for name in ["Friday", "Saturday"] {
+        server(&mut anna, name);
+    }
+    let sql = |text: &str| house.db().connection().execute_batch(text).unwrap();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut look = |client: &mut Client, path: &str| {
+        let page = client.get(path);
+        assert_eq!(page.status, 200, "{path}");
+        let all: Vec<&str> = page.body.split(" id=\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        for tag in in_regions(&page.body, &["form", "details"]) {
+            let id = tag.split_once(" id=\"").unwrap_or_else(|| panic!("{path}: no id: <{tag}>")).1;
+            let id = id.split('"').next().unwrap();
+            assert_eq!(all.iter().filter(|other| **other == id).count(), 1, "{path}: {id}");
+            seen.insert(id.to_owned());
+        }
+    };
+    for state in ["stopped", "running", "failed"] {
+        sql(&format!("UPDATE servers SET actual_state = '{state}', actual_since = 1"));
+        for path in ["/", "/servers/1", "/admin"] {
+            look(&mut root, path);
+        }
+    }
+    let job = anna.post("/servers/1/start", &[("key", "a")]).location().to_owned();
+    for path in ["/", "/servers/1", &job] {
+        look(&mut anna, path);
+    }
+    sql("UPDATE jobs SET state = 'running', started_at = 1, worker_id = 'w'");
+    look(&mut anna, &job);
+    sql("UPDATE jobs SET state = 'cancelling'");
+    look(&mut anna, &job);
+    sql(
+        "UPDATE jobs SET state = 'failed', finished_at = 2, exit_code = 1; UPDATE tasks SET state = 'skipped', finished_at = 2",
+    );
+    look(&mut anna, &job);
+    root.post("/admin/pause", &[("action", "pause")]);
+    look(&mut root, "/admin");
+    for id in [
+        "power-2-start",
+        "power-1-restart",
+        "ask-1-reset",
+        "ask-1-remove",
+        "cancel-form",
+        "force",
+        "retry-form",
+        "resume-form",
+        "pause",
+    ] {
+        assert!(seen.contains(id), "{id} was not looked at: {seen:?}");
+    }
+}
+
 /// A connection of ours that loses its locks does not keep another program from taking the write-ahead log away: from
 /// then on the front would show, and write, what nobody else sees.
 #[test]

@@ -4,6 +4,12 @@
 // data-jobs (ids, or * for all), data-queue. /live tells which servers and jobs have changed; when one of the page's is
 // among them, the page's own URL is fetched again and its regions are brought up to date in place: focus, open <details>
 // and what somebody types stay. Without this script the pages work, but do not move.
+//
+// Nothing that acts becomes another act under somebody's hand:
+// - In a region every <form> and <details> has an id that says what it does (power-7-stop). One never turns into another:
+//   it is taken out, and the new one is put in, closed.
+// - A region waits while somebody types in it, presses a button in it, or has a confirmation open that the fresh one does
+//   not have any more: it is brought up to date when they are done. What such an old button asks for, the server judges.
 "use strict";
 
 (() => {
@@ -39,9 +45,17 @@
     const isSecret = (node) => node instanceof HTMLInputElement && node.type === "hidden" && ["csrf", "key"].includes(node.name);
     const isTyped = (node) => node instanceof HTMLElement && node.matches("input:not([type=hidden]), textarea, select");
 
-    // Two nodes of the same kind can become one another; with ids, only those with the same id.
+    // What pressing would do: of a form its action, of a <details> that of the forms in it.
+    function meaning(node) {
+        if (node.nodeName === "FORM") return node.getAttribute("action");
+        if (node.nodeName === "DETAILS") return [...node.querySelectorAll("form")].map(meaning).join(" ");
+        return "";
+    }
+
+    // Two nodes of the same kind that do the same can become one another; with ids, only those with the same id.
     function fits(one, other) {
-        return one && one.nodeType === other.nodeType && one.nodeName === other.nodeName && (one.id ?? "") === (other.id ?? "");
+        return one && one.nodeType === other.nodeType && one.nodeName === other.nodeName
+            && (one.id ?? "") === (other.id ?? "") && meaning(one) === meaning(other);
     }
 
     function morphAttributes(node, fresh) {
@@ -104,12 +118,26 @@
         return plain(region) !== plain(fresh);
     }
 
+    let pressed = null; // what the pointer is down on
+    let waiting = null; // the last page that was fetched, while a region waits for it
+
+    // Whether somebody is about to do something that the fresh region would take away.
+    function isHeld(region, fresh) {
+        if (isTyped(document.activeElement) && region.contains(document.activeElement)) return true;
+        if (pressed && region.contains(pressed)) return true;
+        return [...region.querySelectorAll("details[open]")].some((open) => {
+            if (!open.querySelector("form")) return false;
+            return !fits([...fresh.querySelectorAll("details")].find((other) => other.id === open.id), open);
+        });
+    }
+
     function renew(page) {
+        waiting = null;
         for (const region of document.querySelectorAll("[data-live][id]")) {
             const fresh = page.getElementById(region.id);
             if (!fresh || !differs(region, fresh)) continue;
-            if (isTyped(document.activeElement) && region.contains(document.activeElement)) continue;
-            morph(region, fresh);
+            if (isHeld(region, fresh)) waiting = page;
+            else morph(region, fresh);
         }
         const watch = page.getElementById("main");
         for (const name of ["data-servers", "data-jobs", "data-queue"]) {
@@ -119,6 +147,19 @@
         refreshTimes();
         document.dispatchEvent(new Event("left4me:renewed"));
     }
+
+    // What a region waited for may be over: after the event, for the focus comes elsewhere after it was lost.
+    const letGo = () => setTimeout(() => waiting && renew(waiting));
+    document.addEventListener("pointerdown", (event) => { pressed = event.target; });
+    for (const end of ["pointerup", "pointercancel"]) {
+        // The click comes after this, on a touchscreen some moments later.
+        document.addEventListener(end, () => setTimeout(() => {
+            pressed = null;
+            letGo();
+        }, 300));
+    }
+    document.addEventListener("focusout", letGo);
+    document.addEventListener("toggle", letGo, true); // does not bubble
 
     // ---- what changes ----
 
