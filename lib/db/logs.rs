@@ -3,7 +3,7 @@
 //! While a job runs only its worker's log writer adds lines; before and after, whoever ends it does, in the transaction
 //! that ends it.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
 use crate::base::Result;
@@ -109,6 +109,22 @@ pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> R
     let mut lines = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     lines.reverse();
     Ok(lines)
+}
+
+/// So many of a log's last lines are looked at for how far an installation is. While steamcmd works it tells it many times
+/// a second; what comes after it, of an update's servers, is not much.
+const LOOKED_AT: u32 = 2000;
+
+/// The last line, among the last two thousand, that looks like steamcmd's telling how far it is.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn last_progress(connection: &Connection, job: JobId) -> Result<Option<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT line FROM (SELECT seq, line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC LIMIT ?2)
+         WHERE line LIKE '%Update state%progress:%' ORDER BY seq DESC LIMIT 1",
+    )?;
+    Ok(statement.query_row(params![job.0, LOOKED_AT], |row| text(row, 0)).optional()?)
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Line> {
@@ -218,6 +234,18 @@ mod tests {
         let page = |from, limit, bytes| seqs(&page(&db, JobId(1), from, limit, bytes).unwrap());
         assert_eq!([page(0, 9, 1), page(0, 9, 5), page(1, 9, 4)], [vec![1], vec![1, 2], vec![2, 3]]);
         assert_eq!([page(0, 3, 99), page(4, 9, 99)], [vec![1, 2, 3], vec![]]);
+    }
+
+    #[test]
+    fn how_far_an_installation_is_is_found_behind_other_lines_but_not_for_ever() {
+        let line = " Update state (0x61) downloading, progress: 45.32 (1 / 2)";
+        let db = log(&["Update state (0x61) downloading, progress: 1.00 (0 / 2)", line, "Update state"]);
+        assert_eq!(last_progress(&db, JobId(1)).unwrap().as_deref(), Some(line));
+        assert_eq!(last_progress(&db, JobId(2)).unwrap(), None);
+        for _ in 0..LOOKED_AT {
+            append(&db, JobId(1), 1, Stream::Stdout, "x").unwrap();
+        }
+        assert_eq!(last_progress(&db, JobId(1)).unwrap(), None);
     }
 
     #[test]

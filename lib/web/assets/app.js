@@ -40,6 +40,24 @@
     }
     setInterval(refreshTimes, 15000);
 
+    // The same words as base/clock.rs: how long something goes on already.
+    function span(ms) {
+        const s = Math.max(0, Math.floor(ms / 1000));
+        if (s < 60) return `${s} s`;
+        if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+        if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor(s % 3600 / 60)} min`;
+        return `${Math.floor(s / 86400)} d ${Math.floor(s % 86400 / 3600)} h`;
+    }
+
+    function count() {
+        if (document.hidden) return;
+        for (const time of document.querySelectorAll("time[data-since]")) {
+            const words = span(Date.now() - Date.parse(time.dateTime));
+            if (time.textContent !== words) time.textContent = words;
+        }
+    }
+    setInterval(count, 1000);
+
     // ---- regions ----
 
     const isSecret = (node) => node instanceof HTMLInputElement && node.type === "hidden" && ["csrf", "key"].includes(node.name);
@@ -111,7 +129,7 @@
         const plain = (element) => {
             const copy = element.cloneNode(true);
             for (const input of copy.querySelectorAll("input")) if (isSecret(input)) input.removeAttribute("value");
-            for (const time of copy.querySelectorAll("time[data-ago]")) time.textContent = "";
+            for (const time of copy.querySelectorAll("time[data-ago], time[data-since]")) time.textContent = "";
             for (const details of copy.querySelectorAll("details")) details.removeAttribute("open");
             return copy.outerHTML;
         };
@@ -145,6 +163,7 @@
             else main.removeAttribute(name);
         }
         refreshTimes();
+        count();
         document.dispatchEvent(new Event("left4me:renewed"));
     }
 
@@ -225,7 +244,12 @@
         addEventListener("pagehide", () => source.close());
     }
 
-    if (main && document.querySelector("[data-live]")) follow();
+    if (main && document.querySelector("[data-live]")) {
+        follow();
+        // The stream tells of what changes, not of what goes on as it was: each look of the poller, each point of a graph.
+        // A hidden page looks once, when it is shown again.
+        setInterval(changed, 60000);
+    }
     document.addEventListener("visibilitychange", () => {
         refreshTimes();
         if (due) fetchAgain();

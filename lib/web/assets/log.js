@@ -56,15 +56,25 @@
         if (waiting.length === 0) requestAnimationFrame(flush);
         waiting.push(line.dropped ? mark(line.line) : element(kind, line));
         if (waiting.length > MOST) waiting.splice(0, SPARE); // a hidden page has no frames
-        const told = /^\s*Update state \(0x[0-9a-f]+\) ([^,]{1,80}), progress: (\d{1,3}\.\d+) \(/i.exec(line.line ?? "");
-        if (told && progress) showProgress(told[1], told[2]);
+        const told = /^\s*Update state \(0x[0-9a-f]+\) (.{1,80}), progress: (\d{1,3}\.\d+) \((\d+) \/ (\d+)\)/i.exec(line.line ?? "");
+        if (told && progress) showProgress(told[1].trim(), Math.min(100, told[2]).toFixed(1), Number(told[3]), Number(told[4]));
     }
 
-    function showProgress(phase, percent) {
+    // The same words as pages/parts.rs.
+    function bytes(count) {
+        if (count < 1024) return `${count} B`;
+        let size = count / 1024;
+        let unit = 0;
+        for (; size >= 1023.5 && unit < 4; unit++) size /= 1024;
+        return `${size.toFixed(size < 9.95 ? 1 : 0)} ${["KiB", "MiB", "GiB", "TiB", "PiB"][unit]}`;
+    }
+
+    // The same words as pages/job.rs: the page itself is fetched again now and then.
+    function showProgress(phase, percent, done, total) {
         progress.hidden = false;
-        progress.querySelector("progress").value = Number(percent);
-        progress.querySelector("[data-percent]").textContent = Number(percent).toFixed(1);
-        progress.querySelector("[data-phase]").textContent = phase;
+        progress.querySelector("progress").setAttribute("value", percent);
+        progress.querySelector("[data-percent]").textContent = percent;
+        progress.querySelector("[data-phase]").textContent = total > 0 ? `${phase}, ${bytes(done)} of ${bytes(total)}` : phase;
     }
 
     function flush() {

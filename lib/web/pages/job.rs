@@ -6,7 +6,7 @@ use axum::response::Response;
 use rusqlite::Connection;
 
 use super::asked::{Again, id};
-use super::parts::{self, took};
+use super::parts::{self, Took, took};
 use super::{Frame, page};
 use crate::base::Result;
 use crate::base::clock;
@@ -37,14 +37,15 @@ const MOST: usize = 50;
 struct Page {
     frame: Frame,
     job: Job,
-    took: String,
+    took: Took,
     servers: Vec<(ServerId, Option<String>)>,
     tasks: Vec<TaskLine>,
     cancellations: Vec<Cancelled>,
     runners: Vec<Runner>,
     pause: Option<Pause>,
     lines: Vec<Line>,
-    progress: Option<(String, String)>,
+    /// While it installs: how far it is, as soon as steamcmd has told.
+    progress: Option<Option<(String, String)>>,
     /// What can be cancelled by itself: number and words.
     live_tasks: Vec<(TaskId, String)>,
     can_retry: bool,
@@ -59,7 +60,7 @@ struct TaskLine {
     server: Option<(ServerId, String)>,
     state: TaskState,
     after: String,
-    took: String,
+    took: Took,
     error: Option<String>,
     exit_code: Option<i64>,
 }
@@ -68,7 +69,8 @@ struct TaskLine {
 struct Cancelled {
     at: i64,
     scope: String,
-    steps: Vec<(&'static str, String, String)>,
+    /// State, step, how long, what else.
+    steps: Vec<(&'static str, String, Took, Option<String>)>,
     told: CancelResult,
 }
 
@@ -79,6 +81,8 @@ struct Loaded {
     runners: Vec<Runner>,
     pause: Option<Pause>,
     lines: Vec<Line>,
+    progress: Option<Option<(String, String)>>,
+    exclusive: bool,
 }
 
 fn load(db: &Connection, viewer: &Viewer, id: JobId, again: bool, now: i64) -> Result<Loaded> {
@@ -99,10 +103,13 @@ fn load(db: &Connection, viewer: &Viewer, id: JobId, again: bool, now: i64) -> R
     }
     let mut runners = runners::of_job(db, id)?;
     runners.truncate(MOST);
-    // The log moves by itself; only the percentage is looked for again.
-    let some = if again { 20 } else { LINES };
+    let exclusive = job.operation.parse::<Operation>().is_ok_and(Operation::is_exclusive);
+    let installs = exclusive && matches!(job.state, JobState::Running | JobState::Cancelling);
     Ok(Loaded {
-        lines: logs::before(db, id, i64::MAX, some)?,
+        // The log moves by itself.
+        lines: if again { Vec::new() } else { logs::before(db, id, i64::MAX, LINES)? },
+        progress: if installs { Some(progress(db, id)?) } else { None },
+        exclusive,
         pause: queue::pause(db)?.filter(|_| job.state == JobState::Queued),
         cancellations: found,
         runners,
@@ -126,11 +133,7 @@ impl Cancelled {
                 (_, None) => "running",
             };
             let took = took(Some(step.started_at), step.finished_at, now);
-            (
-                state,
-                step.step.to_string(),
-                format!("{took}{}", step.detail.as_ref().map_or_else(String::new, |words| format!(": {words}"))),
-            )
+            (state, step.step.to_string(), took, step.detail.clone())
         });
         Self { at, scope, steps: steps.collect(), told }
     }
@@ -146,24 +149,23 @@ pub async fn show(
     let id = id::<JobId>(&path)?;
     let (who, now) = (viewer.clone(), clock::now_ms());
     let loaded = app.store.read(move |db| load(db, &who, id, again, now)).await?;
-    let Loaded { job, names, cancellations, runners, pause, lines } = loaded;
+    let Loaded { job, names, cancellations, runners, pause, lines, progress, exclusive } = loaded;
     let tasks: Vec<TaskLine> =
         (1..).zip(&job.tasks).map(|(number, task)| task_line(number, task, &job, &names, now)).collect();
     let live_tasks = tasks.iter().filter(|task| matches!(task.state, TaskState::Pending | TaskState::Running));
-    let exclusive = job.operation.parse::<Operation>().is_ok_and(Operation::is_exclusive);
     page(&Page {
         frame: Frame::of(viewer.clone(), format!("Job #{id}: {}", job.operation)).within("servers"),
         took: took(job.started_at, job.finished_at, now),
         servers: job.servers.iter().copied().zip(job.server_names.iter().cloned()).collect(),
         live_tasks: live_tasks.map(|task| (task.id, task.words())).collect(),
-        progress: if job.state == JobState::Running { progress(&lines) } else { None },
         can_retry: job.state.is_terminal() && (viewer.is_admin || !exclusive),
-        lines: if again { Vec::new() } else { lines },
         key: session::random()?,
         tasks,
         cancellations,
+        progress,
         runners,
         pause,
+        lines,
         job,
     })
 }
@@ -199,9 +201,17 @@ fn task_line(number: usize, task: &Task, job: &Job, names: &[(ServerId, String)]
     }
 }
 
-/// What steamcmd said last of how far it is: percent, and what it does.
-pub(super) fn progress(lines: &[Line]) -> Option<(String, String)> {
-    let last = lines.iter().rev().find_map(|line| steam::progress(&line.line))?;
+/// How far this job is, in percent and words, by what steamcmd said last in its log; none when it has not said it lately.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub(super) fn progress(db: &Connection, id: JobId) -> Result<Option<(String, String)>> {
+    Ok(logs::last_progress(db, id)?.and_then(|line| progress_words(&line)))
+}
+
+/// A line of steamcmd's in percent and words. log.js says the same.
+fn progress_words(line: &str) -> Option<(String, String)> {
+    let last = steam::progress(line)?;
     let size = |bytes: u64| parts::bytes(i64::try_from(bytes).unwrap_or(i64::MAX));
     let words = match last.total {
         0 => last.phase.to_owned(),
@@ -213,18 +223,15 @@ pub(super) fn progress(lines: &[Line]) -> Option<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Stream;
 
     #[test]
-    fn the_last_line_with_a_percentage_counts() {
-        let line = |seq, text: &str| Line { seq, at: 1, stream: Stream::Stdout, task_id: None, line: text.to_owned() };
-        let lines = [
-            line(1, "Update state (0x61) downloading, progress: 1.00 (1 / 100)"),
-            line(2, "Update state (0x61) downloading, progress: 45.32 (4831838208 / 10737418240)"),
-            line(3, "something else"),
-        ];
-        let (percent, words) = progress(&lines).unwrap();
+    fn how_far_steamcmd_is_is_told_in_percent_and_sizes() {
+        let told = |line: &str| progress_words(line);
+        let (percent, words) =
+            told("Update state (0x61) downloading, progress: 45.32 (4831838208 / 10737418240)").unwrap();
         assert_eq!((percent.as_str(), words.as_str()), ("45.3", "downloading, 4.5 GiB of 10 GiB"));
-        assert_eq!(progress(&lines[2..]), None);
+        let unknown = told("Update state (0x3) reconfiguring, progress: 0.00 (0 / 0)").unwrap();
+        assert_eq!((unknown.0.as_str(), unknown.1.as_str()), ("0.0", "reconfiguring"));
+        assert_eq!(told("something else"), None);
     }
 }

@@ -89,8 +89,8 @@ pub struct JobLine {
     pub by: String,
     /// Unix ms.
     pub created_at: i64,
-    /// How long it took, or takes already; a dash while it waits.
-    pub took: String,
+    /// How long it took, or takes already.
+    pub took: Took,
     /// The first line of why it failed.
     pub error: Option<String>,
     /// Whether the viewer may look at it.
@@ -123,13 +123,28 @@ impl JobLine {
 }
 
 /// How long something took, or takes already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Took {
+    /// The length; a dash while it has not begun.
+    pub words: String,
+    /// Since when it goes on, unix ms: the page counts on from there. None once it has ended.
+    pub since: Option<i64>,
+}
+
+/// How long something took, or takes already.
 #[must_use]
-pub fn took(started_at: Option<i64>, finished_at: Option<i64>, now: i64) -> String {
+pub fn took(started_at: Option<i64>, finished_at: Option<i64>, now: i64) -> Took {
     match (started_at, finished_at) {
-        (Some(start), Some(end)) => clock::span(end - start),
-        (Some(start), None) => format!("{} so far", clock::span((now - start).max(0) / SECOND * SECOND)),
-        (None, _) => "–".to_owned(),
+        (Some(start), Some(end)) => Took { words: clock::span(end - start), since: None },
+        (Some(start), None) => Took { words: so_far(start, now), since: Some(start) },
+        (None, _) => Took { words: "–".to_owned(), since: None },
     }
+}
+
+/// How long something goes on since `start`, in whole seconds. app.js counts on in the same words.
+#[must_use]
+pub fn so_far(start: impl Moment, now: impl Moment) -> String {
+    clock::span((now.ms() - start.ms()).max(0) / SECOND * SECOND)
 }
 
 /// The first line, at most 160 characters of it.
@@ -287,9 +302,13 @@ mod tests {
 
     #[test]
     fn a_job_tells_how_long_it_takes_from_its_start() {
-        assert_eq!(took(None, Some(9), 10), "–");
-        assert_eq!(took(Some(0), Some(12_000), 99_000), "12 s");
-        assert_eq!(took(Some(0), None, 12_345), "12 s so far");
-        assert_eq!(took(Some(50), None, 0), "0 s so far", "a clock that was set back");
+        let told = |start, end, now| {
+            let Took { words, since } = took(start, end, now);
+            (words, since)
+        };
+        assert_eq!(told(None, Some(9), 10), ("–".to_owned(), None));
+        assert_eq!(told(Some(0), Some(12_000), 99_000), ("12 s".to_owned(), None));
+        assert_eq!(told(Some(0), None, 12_345), ("12 s".to_owned(), Some(0)));
+        assert_eq!(told(Some(50), None, 0), ("0 s".to_owned(), Some(50)), "a clock that was set back");
     }
 }

@@ -21,7 +21,7 @@ mod tests {
     use crate::db::listing::Target;
     use crate::domain::job::JobState;
     use crate::domain::server::{ActualState, DesiredState};
-    use crate::web::pages::parts::{JobLine, Pager};
+    use crate::web::pages::parts::{JobLine, Pager, Took};
     use crate::web::pages::power::{LiveJob, Power, State, repairs, switches};
 
     #[derive(Template)]
@@ -48,7 +48,7 @@ mod tests {
             state: JobState::Failed,
             by: HOSTILE.to_owned(),
             created_at: 1_000,
-            took: "12 s".to_owned(),
+            took: Took { words: "12 s".to_owned(), since: Some(1_000) },
             error: Some(error.to_owned()),
             open: true,
         }

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::super::asked::Sent;
+use super::super::job;
 use super::super::parts::JobLine;
 use super::super::{Frame, page};
 use super::steam;
@@ -53,9 +54,9 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
     let found = app.store.read(move |db| {
         let (waiting, live) = jobs::counts(db)?;
         let shared = match overview::shared_job(db)? {
-            Some(job) => {
-                let progress = steam::progress(db, job.id)?;
-                Some((job, progress))
+            Some(shared) => {
+                let progress = job::progress(db, shared.id)?;
+                Some((shared, progress))
             }
             None => None,
         };
