@@ -90,13 +90,6 @@ impl Web {
         memory(self.pid(), "VmHWM")
     }
 
-    /// The most memory it ever had, KiB.
-    pub fn peak(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
-    }
-
     /// Tells it to leave; its exit code.
     pub fn stop(mut self) -> i32 {
         super::house::stop(&self.child, nix::sys::signal::Signal::SIGTERM);
