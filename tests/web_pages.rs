@@ -216,6 +216,9 @@ fn a_token_is_shown_once_and_revoked_by_its_owner_only() {
     let at = made.body.find("l4m_").expect("the token's text");
     let text: String = made.body[at..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
     assert!(tokens::authenticate(house.db().connection(), &text).unwrap().is_some());
+    // The page with the text, loaded again.
+    let again = anna.post("/account/tokens", &[("name", "backup script")]);
+    assert!(again.status == 409 && again.body.contains("exists already") && !again.body.contains(&text), "{}", again.body);
     let page = anna.get("/account");
     assert!(page.body.contains("backup script") && !page.body.contains(&text), "never again");
     assert!(!berta.get("/account").body.contains("backup script"));
@@ -223,6 +226,7 @@ fn a_token_is_shown_once_and_revoked_by_its_owner_only() {
     assert!(tokens::authenticate(house.db().connection(), &text).unwrap().is_some());
     assert_eq!(anna.post("/account/tokens/1/revoke", &[]).status, 303);
     assert!(tokens::authenticate(house.db().connection(), &text).unwrap().is_none());
+    assert_eq!(anna.post("/account/tokens", &[("name", "backup script")]).status, 200, "the old one is good no more");
     assert_eq!(anna.post("/account/tokens", &[("name", "")]).status, 422);
 }
 

@@ -9,7 +9,7 @@ use super::asked::{Asked, Sent, id};
 use super::{Frame, page};
 use crate::base::names::{TokenId, TokenName, UserName};
 use crate::base::password::MIN_LENGTH;
-use crate::base::{Error, clock};
+use crate::base::{Error, Exit, clock};
 use crate::db::tokens::Token;
 use crate::db::{sessions, tokens, users};
 use crate::web::app::App;
@@ -107,7 +107,14 @@ pub async fn create_token(State(app): State<App>, viewer: Viewer, Sent(form): Se
     };
     let (user, actor) = (viewer.id, viewer.actor());
     let made = app.store.write(move |tx| tokens::create(tx, clock::now_ms(), &actor, user, &name));
-    let (_, text) = made.await?;
+    let (_, text) = match made.await {
+        Err(error) if error.exit == Exit::Conflict => {
+            let mut response = refuse(&app, viewer, error.to_string()).await?;
+            *response.status_mut() = StatusCode::CONFLICT;
+            return Ok(response);
+        }
+        made => made?,
+    };
     render(&app, viewer, News { fresh: Some(text), ..News::default() }).await
 }
 
