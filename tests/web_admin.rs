@@ -73,7 +73,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
     says(
         &bert.get("/blueprints/new"),
         200,
-        &["name=\"position\"", "maps", "unused", "formaction=\"/blueprints/preview\""],
+        &["name=\"position\"", "maps", "unused", "formaction=\"/blueprints/preview#preview\""],
     );
     let fields = [
         ("name", "Friday <b>night"),
@@ -137,6 +137,7 @@ fn what_is_wrong_is_told_at_its_field_and_nothing_typed_is_lost() {
         let told = bert.post(path, &wrong);
         says(&told, 422, &typed);
         says(&told, 422, &["id=\"name-trouble\"", "have the same position 1", "line 2: argument", "aria-invalid"]);
+        assert_eq!(told.body.matches(" autofocus").count(), 1, "the first of them has the focus");
     }
     leads(&bert.post("/blueprints", &[("name", "one")]), "/blueprints/2");
     says(&bert.post("/blueprints", &[("name", "one"), ("config", "kept")]), 409, &["already", "kept"]);

@@ -255,6 +255,9 @@
         if (due) fetchAgain();
     });
 
+    // A browser leaves autofocus alone where the address has a fragment, also when nothing has that id: a preview that failed.
+    if (location.hash && !document.querySelector(":target")) document.querySelector("[autofocus]")?.focus();
+
     // A page from the back/forward cache has keys that were used: a button on it would do nothing.
     addEventListener("pageshow", (event) => {
         if (event.persisted) location.reload();
