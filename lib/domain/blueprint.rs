@@ -80,8 +80,14 @@ impl TryFrom<String> for Argument {
         if text.contains(char::is_control) {
             return bad("it has a control character or a line break");
         }
-        if RESERVED.iter().any(|reserved| text.eq_ignore_ascii_case(reserved)) {
+        // The game makes console commands of what begins with +, blanks and all: `+hostport 1` in one would be obeyed.
+        let first = text.trim_start_matches(|c: char| c == '"' || c.is_whitespace());
+        let first = first.split(|c: char| c == '"' || c.is_whitespace()).next().unwrap_or_default();
+        if RESERVED.iter().any(|reserved| first.eq_ignore_ascii_case(reserved)) {
             return bad("left4me gives this one itself; the port is the server's own");
+        }
+        if text.trim_start().starts_with('+') && text.trim().contains(char::is_whitespace) {
+            return bad("these are two arguments: put them on two lines, or give them one by one");
         }
         Ok(Self(text))
     }
@@ -149,7 +155,12 @@ mod tests {
         for bad in ["+hostport", "-PORT", "", "a\nb", "a\0b", &"x".repeat(2000)] {
             assert!(bad.parse::<Argument>().is_err(), "{bad:?}");
         }
-        assert!("+map c1m1_hotel".parse::<Argument>().is_ok());
+        for bad in ["+hostport 99", "-Game left4dead2", " +HOSTPORT", "\"+hostport\" 99", "+map c1m1_hotel"] {
+            assert!(bad.parse::<Argument>().is_err(), "{bad:?}");
+        }
+        for good in ["+map", "c1m1 \"hotel\"", "-x y", "+hostports", "- a +b"] {
+            assert!(good.parse::<Argument>().is_ok(), "{good:?}");
+        }
         assert!("sv_tags \"a\" // x\tb".parse::<ConfigLine>().is_ok());
         assert!("x\nrcon_password y".parse::<ConfigLine>().is_err());
     }
