@@ -171,6 +171,7 @@ fn what_is_wrong_with_a_form_is_told_above_it_and_what_was_typed_stays() {
         assert_eq!(answer.status, status, "{name} {port}: {}", answer.body);
         assert!(answer.body.contains(words), "{name} {port}: {}", answer.body);
         assert!(answer.input("name").is_some_and(|kept| !kept.is_empty()) && !answer.body.contains("<b>"));
+        assert!(answer.body.contains("aria-invalid") && !answer.body.contains("--port"), "{}", answer.body);
     }
     assert_eq!(servers::all(house.db().connection()).unwrap().len(), 1);
 }

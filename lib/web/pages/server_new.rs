@@ -22,7 +22,33 @@ struct Page<'a> {
     ports: String,
     name: &'a str,
     port: &'a str,
-    trouble: Option<String>,
+    trouble: Trouble,
+}
+
+/// What is wrong with the form, and where.
+#[derive(Default)]
+struct Trouble {
+    name: Option<String>,
+    port: Option<String>,
+    all: Option<String>,
+}
+
+impl Trouble {
+    /// The refusal says which field it is about; what it advises for the command line is put in words for the form.
+    fn of(words: String) -> Self {
+        let (port, name) = (words.starts_with("port ") || words.starts_with("a port "), words.contains("server name"));
+        if port {
+            let words = match words.split_once("; without --port") {
+                Some((words, _)) => format!("{words}; leave it empty for the lowest free one"),
+                None => words,
+            };
+            Self { port: Some(words), ..Self::default() }
+        } else if name {
+            Self { name: Some(words), ..Self::default() }
+        } else {
+            Self { all: Some(words), ..Self::default() }
+        }
+    }
 }
 
 /// A blueprint to choose.
@@ -35,10 +61,10 @@ struct Choice {
 
 /// The form. `?blueprint=ID` chooses one.
 pub async fn show(State(app): State<App>, viewer: Viewer, Asked(asked): Asked) -> Result<Response, Failure> {
-    form(&app, viewer, &asked, None).await
+    form(&app, viewer, &asked, Trouble::default()).await
 }
 
-async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Option<String>) -> Result<Response, Failure> {
+async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Trouble) -> Result<Response, Failure> {
     let only = (!viewer.is_admin).then_some(viewer.id);
     let found = app.store.read(move |db| match only {
         Some(user) => blueprints::of_user(db, user),
@@ -64,7 +90,7 @@ async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Option<String
     })
 }
 
-/// Makes a server of the blueprint's owner, and leads to its page. What is wrong with the form is told above it.
+/// Makes a server of the blueprint's owner, and leads to its page. What is wrong with the form is told at its field.
 pub async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
     let made = match wanted(&fields) {
         Ok((name, blueprint, port)) => {
@@ -82,7 +108,7 @@ pub async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) 
     match made {
         Ok(server) => Ok(Redirect::to(&format!("/servers/{}", server.id)).into_response()),
         Err(failure) if failure.status.is_client_error() => {
-            let mut response = form(&app, viewer, &fields, Some(failure.message)).await?;
+            let mut response = form(&app, viewer, &fields, Trouble::of(failure.message)).await?;
             *response.status_mut() = failure.status;
             Ok(response)
         }
