@@ -65,8 +65,13 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): 
     let filters = serde_urlencoded::to_string(&wanted).map_err(fault)?;
     let turned = fields.get("page").map(asked::id).transpose()?;
     let pager = Pager::new(format!("/admin/jobs?{filters}"), turned, ROWS);
+    let states = match wanted.state.trim() {
+        // What the overview counts as under way.
+        "live" => vec![JobState::Running, JobState::Cancelling],
+        _ => fields.optional::<JobState>("state")?.into_iter().collect(),
+    };
     let filter = Filter {
-        states: fields.optional::<JobState>("state")?.into_iter().collect(),
+        states,
         operation: fields.optional::<Operation>("operation")?,
         server: fields.optional::<ServerId>("server")?,
         asker: fields.optional::<UserName>("user")?,
