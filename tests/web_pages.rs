@@ -219,7 +219,11 @@ fn a_token_is_shown_once_and_revoked_by_its_owner_only() {
     assert!(tokens::authenticate(house.db().connection(), &text).unwrap().is_some());
     // The page with the text, loaded again.
     let again = anna.post("/account/tokens", &[("name", "backup script")]);
-    assert!(again.status == 409 && again.body.contains("exists already") && !again.body.contains(&text), "{}", again.body);
+    assert!(
+        again.status == 409 && again.body.contains("exists already") && !again.body.contains(&text),
+        "{}",
+        again.body
+    );
     let page = anna.get("/account");
     assert!(page.body.contains("backup script") && !page.body.contains(&text), "never again");
     assert!(!berta.get("/account").body.contains("backup script"));
@@ -283,6 +287,17 @@ fn a_hundred_servers_are_one_page_without_trouble() {
     let page = anna.get("/");
     assert_eq!(page.body.matches("/start\"").count(), 100);
     assert!(page.body.contains("Server 99."));
+    let sql = "UPDATE servers SET actual_state = 'failed' WHERE id = 70;
+               UPDATE servers SET drift = 'down', drift_since = 1 WHERE id IN (70, 80)";
+    house.db().connection().execute_batch(sql).unwrap();
+    let page = anna.get("/").body;
+    assert!(
+        page.contains("1 failed</a>") && page.contains("2 drifted</a>") && page.contains("0 running</a>"),
+        "{page}"
+    );
+    let place = |id| page.find(&format!("id=\"server-{id}\"")).unwrap();
+    assert!(place(70) < place(80) && place(80) < place(1) && place(1) < place(2), "what is wrong comes first");
+    assert_eq!(anna.get("/?state=drift").body.matches("id=\"server-").count(), 2);
     // A server that may go: nothing was ever started.
     assert_eq!(anna.post("/servers/100/remove", &[]).status, 303);
     assert!(servers::get(house.db().connection(), ServerId(100)).unwrap().is_none());

@@ -50,9 +50,11 @@ macro_rules! select {
 /// 4 when a good token of this user has the name; 69 when the database cannot be written or the kernel gives no random bits.
 pub fn create(tx: &Connection, now: i64, actor: &str, user: UserId, name: &TokenName) -> Result<(Token, String)> {
     let same = "SELECT id FROM tokens WHERE user_id = ?1 AND name = ?2 AND revoked_at IS NULL";
-    let same = tx.prepare_cached(same)?.query_row(params![user.0, name.as_str()], |row| row.get::<_, i64>(0)).optional()?;
+    let same =
+        tx.prepare_cached(same)?.query_row(params![user.0, name.as_str()], |row| row.get::<_, i64>(0)).optional()?;
     if let Some(id) = same {
-        let words = format!("a good token named '{name}' exists already ({id}): its text was shown once, when it was made");
+        let words =
+            format!("a good token named '{name}' exists already ({id}): its text was shown once, when it was made");
         return Err(Error::conflict(words));
     }
     let mut bits = [0_u8; 32];

@@ -86,6 +86,13 @@
         }
     }
 
+    // The elements of `fresh`, those that are there already in the order in which they are: no row moves under the hand.
+    function inPlace(node, fresh) {
+        const places = new Map([...node.children].map((child, place) => [child.id, place]));
+        const place = (child) => places.get(child.id) ?? places.size;
+        return [...fresh.children].sort((one, other) => place(one) - place(other));
+    }
+
     // Makes `node` what `fresh` is, and touches only what differs.
     function morph(node, fresh) {
         if (node.nodeType !== Node.ELEMENT_NODE) {
@@ -96,7 +103,7 @@
         const typed = isTyped(node) ? node.value : null;
         morphAttributes(node, fresh);
         if (typed !== null && node.type !== "checkbox" && node.type !== "radio") node.value = typed;
-        const children = [...fresh.childNodes];
+        const children = node.hasAttribute("data-steady") ? inPlace(node, fresh) : [...fresh.childNodes];
         let at = node.firstChild;
         for (const child of children) {
             if (!fits(at, child)) {

@@ -49,6 +49,8 @@ struct Page {
     host: String,
     watched: String,
     states: Vec<(&'static str, bool)>,
+    /// How many are failed, not as wanted, running: the filter's word, how many, the word for it.
+    counts: [(&'static str, usize, &'static str); 3],
 }
 
 /// A server and its buttons.
@@ -140,7 +142,13 @@ pub async fn show(
     let key = session::random()?;
     let frame = Frame::of(viewer, "Servers").within("servers");
     let (now, all) = (frame.now, loaded.servers.len());
+    let counts = [("failed", "failed"), ("drift", "drifted"), ("running", "running")].map(|(state, word)| {
+        let only = Filter { state: state.to_owned(), ..Filter::default() };
+        (state, loaded.servers.iter().filter(|server| only.takes(server)).count(), word)
+    });
     loaded.servers.retain(|server| filter.takes(server));
+    // What is wrong comes first, each part in its order.
+    loaded.servers.sort_by_key(|server| server.drift.is_none() && server.actual_state != ActualState::Failed);
     let rows: Vec<Row> = loaded
         .servers
         .into_iter()
@@ -164,6 +172,7 @@ pub async fn show(
         watched: "*".to_owned(),
         rows,
         all,
+        counts,
         filter,
         pause: loaded.pause,
         queued: loaded.counts.0,

@@ -72,6 +72,14 @@ pub fn bytes(bytes: i64) -> String {
     format!("{size:.digits$} {}", UNITS[unit])
 }
 
+/// Whether a host is the machine itself that says it.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let name = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    let address = name.parse::<std::net::IpAddr>().map(|address| address.to_canonical());
+    address.map_or(name == "localhost" || name.ends_with(".localhost"), |at| at.is_loopback() || at.is_unspecified())
+}
+
 /// A row in a table of jobs.
 #[derive(Clone, Debug)]
 pub struct JobLine {
@@ -270,6 +278,25 @@ mod tests {
         // A row that somebody edited by hand.
         for odd in [i64::MIN, i64::MAX, 0, -1] {
             assert!(!ago(odd, now).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_host_that_means_whoever_says_it_is_loopback() {
+        for host in [
+            "localhost",
+            "LOCALHOST",
+            "a.localhost",
+            "127.0.0.1",
+            "127.9.0.1",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+            "0.0.0.0",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["l4d.example.org", "192.0.2.1", "[2001:db8::1]", "localhost.example.org"] {
+            assert!(!is_loopback(host), "{host}");
         }
     }
 

@@ -51,8 +51,12 @@ impl Troubles {
     /// The first field that is wrong, as the form has them; empty when none is.
     #[must_use]
     pub fn first(&self) -> &'static str {
-        let fields =
-            [(&self.name, "name"), (&self.overlays, "overlays"), (&self.arguments, "arguments"), (&self.config, "config")];
+        let fields = [
+            (&self.name, "name"),
+            (&self.overlays, "overlays"),
+            (&self.arguments, "arguments"),
+            (&self.config, "config"),
+        ];
         fields.into_iter().find(|(trouble, _)| trouble.is_some()).map_or("", |(_, field)| field)
     }
 }
