@@ -1,6 +1,6 @@
 //! Jobs and their targets. A state changes only by the guarded UPDATEs here: zero rows changed is an answer.
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
 use crate::base::names::{JobId, ServerId, UserId};
@@ -151,7 +151,7 @@ pub(super) fn parse_state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobS
     })
 }
 
-/// What is not in the jobs row itself: servers, their names, queue position, tasks.
+/// What is not in the jobs row itself, but for the tasks: servers, their names, queue position.
 fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "SELECT t.server_id, s.name FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
@@ -165,7 +165,6 @@ fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
     if job.state == JobState::Queued && job.queue_position.is_none() {
         job.queue_position = Some(queue_position(connection, job.id)?);
     }
-    job.tasks = tasks::of_job(connection, job.id)?;
     Ok(())
 }
 
@@ -179,6 +178,7 @@ pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
         .query_row([id.0], from_row)
         .map_err(|error| missing(id, error))?;
     complete(connection, &mut job)?;
+    job.tasks = tasks::of_job(connection, id)?;
     Ok(job)
 }
 
@@ -244,6 +244,21 @@ pub(super) fn with_ids(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job
     all_of(connection, jobs)
 }
 
+/// About how many bytes a job has as JSON, with its servers and tasks; 0 for one without a row.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub(super) fn size(connection: &Connection, id: JobId) -> Result<usize> {
+    let mut statement = connection.prepare_cached(
+        "SELECT 400 + coalesce(octet_length(error), 0)
+             + (SELECT 200 * count(*) + coalesce(sum(octet_length(error)), 0) FROM tasks WHERE job_id = ?1)
+             + (SELECT 40 * count(*) FROM job_targets WHERE job_id = ?1)
+         FROM jobs WHERE id = ?1",
+    )?;
+    let size: Option<i64> = statement.query_row([id.0], |row| row.get(0)).optional()?;
+    Ok(size.and_then(|size| size.try_into().ok()).unwrap_or(0))
+}
+
 /// Completes jobs whose ids descend. The queue is counted once, and not for each of them.
 fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
     let mut between =
@@ -259,6 +274,11 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
             job.queue_position = Some(position);
         }
         complete(connection, job)?;
+    }
+    let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
+    let mut tasks = tasks::of_jobs(connection, &ids)?;
+    for job in &mut jobs {
+        job.tasks = tasks.remove(&job.id).unwrap_or_default();
     }
     Ok(jobs)
 }

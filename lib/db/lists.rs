@@ -27,6 +27,10 @@ pub struct Part {
     pub offset: u32,
 }
 
+/// A part ends early where its rows would make more bytes than about so many, as JSON: what is stored must not decide how
+/// long an answer is. It has one row at least.
+const BYTES: usize = 1024 * 1024;
+
 /// What is listed, and how many there are in all.
 pub type Listed<T> = (Vec<T>, i64);
 
@@ -66,8 +70,15 @@ pub fn jobs(connection: &Connection, which: &Jobs, part: Part) -> Result<Listed<
         Some(_) if !is_live => part_of_few(connection, &arms.join(" UNION ALL SELECT id "), part)?,
         _ => part_of(connection, &arms, "DESC", part)?,
     };
-    let ids: Vec<JobId> = ids.into_iter().map(JobId).collect();
-    Ok((jobs::with_ids(connection, &ids)?, total))
+    let (mut part, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+    for id in ids.into_iter().map(JobId) {
+        bytes += jobs::size(connection, id)?;
+        if bytes > BYTES && !part.is_empty() {
+            break;
+        }
+        part.push(id);
+    }
+    Ok((jobs::with_ids(connection, &part)?, total))
 }
 
 /// Conditions that no job fulfils twice. What is queued and what runs have an index each, which SQLite takes only where
@@ -121,8 +132,16 @@ pub fn cancellations(connection: &Connection, which: &Cancellations, part: Part)
         from.push_str(&format!(" AND state IN ({})", words(&which.states)));
     }
     let (ids, total) = part_of(connection, &[from], "DESC", part)?;
-    let rows = ids.into_iter().map(|id| cancellations::get(connection, CancellationId(id)));
-    Ok((rows.collect::<Result<_>>()?, total))
+    let (mut part, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+    for id in ids {
+        let row = cancellations::get(connection, CancellationId(id))?;
+        bytes += 400 + row.reason.len() + row.message.as_ref().map_or(0, String::len);
+        if bytes > BYTES && !part.is_empty() {
+            break;
+        }
+        part.push(row);
+    }
+    Ok((part, total))
 }
 
 /// Which servers.

@@ -1,5 +1,7 @@
 //! Tasks and their dependencies. A state changes only by the guarded UPDATEs here.
 
+use std::collections::HashMap;
+
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
@@ -89,24 +91,46 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Task>> {
+    Ok(of_jobs(connection, &[job])?.remove(&job).unwrap_or_default())
+}
+
+/// The same of each of these jobs; one without tasks is left out.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId, Vec<Task>>> {
+    let wanted = serde_json::Value::from_iter(jobs.iter().map(|job| job.0)).to_string();
+    // The order of a CROSS JOIN is kept: each job's tasks by their index.
     let mut statement = connection.prepare_cached(
-        "SELECT id, kind, server_id, state, started_at, finished_at, exit_code, error, was_running, waived
-         FROM tasks WHERE job_id = ?1 ORDER BY position",
+        "SELECT t.id, t.kind, t.server_id, t.state, t.started_at, t.finished_at, t.exit_code, t.error, t.was_running,
+                t.waived, t.job_id
+         FROM json_each(?1) wanted CROSS JOIN tasks t ON t.job_id = wanted.value ORDER BY t.job_id, t.position",
     )?;
-    let mut tasks = statement.query_map([job.0], from_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut statement = connection.prepare_cached(
-        "SELECT d.task_id, d.depends_on, d.needs FROM tasks t JOIN task_dependencies d ON d.task_id = t.id
-         WHERE t.job_id = ?1 ORDER BY d.task_id, d.depends_on",
-    )?;
-    let mut rows = statement.query([job.0])?;
+    let mut all: HashMap<JobId, Vec<Task>> = HashMap::with_capacity(jobs.len());
+    let mut places = HashMap::new();
+    let mut rows = statement.query([&wanted])?;
     while let Some(row) = rows.next()? {
-        let id = TaskId(row.get(0)?);
-        if let Some(task) = tasks.iter_mut().find(|task| task.id == id) {
-            task.depends_on.push(TaskId(row.get(1)?));
-            task.needs.push(if row.get::<_, String>(2)? == Needs::End.as_str() { Needs::End } else { Needs::Success });
+        let (job, task) = (JobId(row.get(10)?), from_row(row)?);
+        let tasks = all.entry(job).or_default();
+        places.insert(task.id, tasks.len());
+        tasks.push(task);
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT t.job_id, d.task_id, d.depends_on, d.needs
+         FROM json_each(?1) wanted CROSS JOIN tasks t ON t.job_id = wanted.value
+         CROSS JOIN task_dependencies d ON d.task_id = t.id ORDER BY d.task_id, d.depends_on",
+    )?;
+    let mut rows = statement.query([&wanted])?;
+    while let Some(row) = rows.next()? {
+        let place = places.get(&TaskId(row.get(1)?));
+        let tasks = all.get_mut(&JobId(row.get(0)?));
+        if let Some(task) = tasks.zip(place).and_then(|(tasks, place)| tasks.get_mut(*place)) {
+            task.depends_on.push(TaskId(row.get(2)?));
+            let is_end = row.get::<_, String>(3)? == Needs::End.as_str();
+            task.needs.push(if is_end { Needs::End } else { Needs::Success });
         }
     }
-    Ok(tasks)
+    Ok(all)
 }
 
 /// The job that a task is of, if there is such a task.

@@ -16,6 +16,7 @@ use crate::web::metrics::Metrics;
 use crate::web::passwords::Passwords;
 use crate::web::store::Store;
 use crate::web::streams::Places;
+use crate::web::turns::Turns;
 
 /// The web front's state. Cheap to clone.
 pub type App = Arc<Shared>;
@@ -32,8 +33,10 @@ pub struct Shared {
     pub passwords: Passwords,
     /// What streams are fed from.
     pub hub: Hub,
-    /// How many streams are open.
+    /// How many streams and downloads are open.
     pub places: Places,
+    /// Whose long answers are made and sent.
+    pub turns: Turns,
     /// What is counted of requests and streams.
     pub metrics: Metrics,
     /// What was asked at the command line and in the settings.

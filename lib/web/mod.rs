@@ -11,6 +11,7 @@
 //! | `api/` | what programs see |
 //! | `disk` | files other than the database, on a disk that may not answer |
 //! | `live/` | streams |
+//! | `turns`, `pieces` | long answers: whose turn it is, and what is sent bit by bit |
 
 mod answer;
 mod api;
@@ -24,11 +25,13 @@ pub mod metrics;
 mod pages;
 mod passwords;
 mod patient;
+mod pieces;
 pub mod routes;
 mod scrape;
 mod serve;
 mod store;
 mod streams;
+mod turns;
 mod viewer;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -110,7 +113,7 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:\n  systemctl start left4me-web.socket            the usual way: the first request starts it\n  left4me-web --listen 127.0.0.1:8080            in the foreground";
 
-/// A reader that takes nothing for so long is dropped.
+/// A reader that takes next to nothing for so long is dropped.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 
 /// So many connections may wait to be taken in; left4me-web.socket says the same.
@@ -193,6 +196,7 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
         passwords: passwords::Passwords::default(),
         hub: Hub::start(live)?,
         places: Places::new(count(cli.streams_per_user), count(cli.connections) * 3 / 4),
+        turns: turns::Turns::default(),
         metrics: Metrics::new(clock::now_ms())?,
         settings: Settings {
             root: cli.paths.root.clone(),

@@ -1,5 +1,5 @@
-//! A connection whose peer has to take what we write: one that takes nothing for a while is dropped, so that what waits
-//! for it does not stay in memory.
+//! A connection whose peer has to take what we write: one that takes next to nothing for a while is dropped, so that
+//! what waits for it does not stay in memory.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,32 +10,68 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+/// Bytes that a peer has to take each time that we have waited for it as long as we do. Who takes fewer could keep what
+/// waits for it for ever.
+const LEAST: usize = 16 * 1024;
+
 /// A stream with a time limit on writing.
 pub struct Patient {
     stream: TcpStream,
-    patience: Duration,
-    /// Set while the peer takes nothing.
-    deadline: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
 }
 
 impl Patient {
-    /// Drops the peer when it takes nothing for `patience`.
+    /// Drops the peer when it takes less than 16 KiB while we wait for it for `patience`.
     #[must_use]
     pub fn new(stream: TcpStream, patience: Duration) -> Self {
-        Self { stream, patience, deadline: None }
+        Self { stream, patience: Patience::new(patience) }
+    }
+
+    fn patiently(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let written = self.patience.judge(context, written);
+        if let Poll::Ready(Err(error)) = &written
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            // Else the kernel would keep its part for the peer, and go on trying.
+            self.stream.set_zero_linger().ok();
+        }
+        written
+    }
+}
+
+/// The time that we have spent waiting for a peer, since it took [`LEAST`] for the last time. Only time counts in which
+/// something waits to be written: a stream without events is nobody's fault.
+struct Patience {
+    all: Duration,
+    left: Duration,
+    taken: usize,
+    /// Set while a write waits: since when, and until when it may.
+    waiting: Option<(Instant, Pin<Box<Sleep>>)>,
+}
+
+impl Patience {
+    fn new(all: Duration) -> Self {
+        Self { all, left: all, taken: 0, waiting: None }
     }
 
     /// Passes a finished write on; counts the time of one that has to wait.
-    fn patiently(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if written.is_ready() {
-            self.deadline = None;
-            return written;
+    fn judge(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(done) = written {
+            if let Some((since, _)) = self.waiting.take() {
+                self.left = self.left.saturating_sub(since.elapsed());
+            }
+            self.taken = self.taken.saturating_add(done.as_ref().copied().unwrap_or(0));
+            if self.taken >= LEAST {
+                (self.left, self.taken) = (self.all, 0);
+            }
+            return Poll::Ready(done);
         }
-        let patience = self.patience;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let left = self.left;
+        let (_, deadline) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
         ready!(deadline.as_mut().poll(context));
-        deadline.as_mut().reset(Instant::now() + patience);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader takes nothing")))
+        self.waiting = None;
+        self.left = Duration::ZERO;
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader takes next to nothing")))
     }
 }
 
@@ -74,5 +110,89 @@ impl AsyncWrite for Patient {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_millis(400);
+    /// Nothing here takes so long, unless it is for ever.
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// Writes until it is dropped or has written `bytes`.
+    async fn write(to: &mut DuplexStream, bytes: usize) -> io::Result<()> {
+        let (mut patience, mut written) = (Patience::new(PATIENCE), 0);
+        while written < bytes {
+            let part = [0; 8192];
+            written += poll_fn(|context| {
+                let done = Pin::new(&mut *to).poll_write(context, &part);
+                patience.judge(context, done)
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Takes `at_once` bytes each time, and rests.
+    async fn read(mut from: DuplexStream, at_once: usize, rest: Duration) {
+        let mut part = vec![0; at_once];
+        while from.read_exact(&mut part).await.is_ok() {
+            sleep(rest).await;
+        }
+    }
+
+    fn run<T>(story: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        runtime.block_on(async { timeout(LONG, story).await.expect("it ends") })
+    }
+
+    #[test]
+    fn who_takes_a_byte_at_a_time_is_dropped() {
+        run(async {
+            let (mut ours, theirs) = duplex(64);
+            let reader = tokio::spawn(read(theirs, 1, Duration::from_millis(5)));
+            let begun = Instant::now();
+            let error = write(&mut ours, usize::MAX).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+            assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
+            reader.abort();
+        });
+    }
+
+    #[test]
+    fn who_takes_enough_each_time_is_not_however_long_it_takes() {
+        run(async {
+            let (mut ours, theirs) = duplex(64);
+            tokio::spawn(read(theirs, LEAST, PATIENCE / 4));
+            let begun = Instant::now();
+            write(&mut ours, 12 * LEAST).await.unwrap();
+            assert!(begun.elapsed() > PATIENCE * 2, "it took long: {:?}", begun.elapsed());
+        });
+    }
+
+    #[test]
+    fn a_stream_that_has_nothing_to_write_costs_no_patience() {
+        run(async {
+            let (mut ours, mut theirs) = duplex(64);
+            let mut patience = Patience::new(PATIENCE);
+            for _ in 0..3 {
+                let event = [0; 64];
+                let done = poll_fn(|context| {
+                    let done = Pin::new(&mut ours).poll_write(context, &event);
+                    patience.judge(context, done)
+                });
+                assert_eq!(done.await.unwrap(), 64);
+                theirs.read_exact(&mut [0; 64]).await.unwrap();
+                sleep(PATIENCE).await;
+            }
+            assert_eq!(patience.left, PATIENCE);
+        });
     }
 }

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -34,6 +34,8 @@ pub const HEAD: usize = 32 * 1024;
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// So many connections that were told that there is no room are listened to for a moment; more are closed at once.
 const REFUSALS: usize = 128;
+/// What the kernel keeps for a reader that is slow: by itself it would keep megabytes for each, and count them as ours.
+const SEND_BUFFER: usize = 64 * 1024;
 /// Between two looks at whether anybody still needs us.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -79,7 +81,7 @@ pub struct Limits {
     pub connections: usize,
     /// Leave when nothing was asked for so long.
     pub idle: Duration,
-    /// A reader that takes nothing for so long is dropped.
+    /// A reader that takes next to nothing for so long is dropped.
     pub write_time: Duration,
 }
 
@@ -170,6 +172,7 @@ fn connection(
     permit: OwnedSemaphorePermit,
 ) {
     stream.set_nodelay(true).ok();
+    setsockopt(&stream, sockopt::SndBuf, &SEND_BUFFER).ok();
     let (router, using) = (router.clone(), using.clone());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (router, in_use) = (router.clone(), using.begin());

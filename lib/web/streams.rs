@@ -1,5 +1,5 @@
 //! The streams of events: who may open one, how many, and that who may not read any more is cut off. What they carry is
-//! [`live`](crate::web::live)'s.
+//! [`live`](crate::web::live)'s. Downloads that are read bit by bit are counted with them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +29,7 @@ pub(super) fn routes(table: Table) -> Table {
     )
 }
 
-/// How many streams are open.
+/// How many streams and downloads are open.
 #[derive(Clone)]
 pub struct Places(Arc<Taken>);
 
@@ -40,7 +40,7 @@ struct Taken {
 }
 
 /// A place that is taken, until it is dropped.
-struct Place {
+pub struct Place {
     places: Places,
     user: UserId,
     _counted: OpenStream,
@@ -53,7 +53,11 @@ impl Places {
         Self(Arc::new(Taken { per_user, in_all, by: Mutex::default() }))
     }
 
-    fn take(&self, app: &App, user: UserId, kind: &'static str) -> Result<Place, Failure> {
+    /// Takes one for `kind`, as the metrics call it.
+    ///
+    /// # Errors
+    /// 503 when the user has all of theirs, or everybody has all there are.
+    pub fn take(&self, app: &App, user: UserId, kind: &'static str) -> Result<Place, Failure> {
         let refused = |words: String| {
             app.metrics.refused("streams");
             Failure::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(10)
@@ -62,7 +66,7 @@ impl Places {
         let own = by.get(&user).copied().unwrap_or(0);
         if own >= self.0.per_user {
             return Err(refused(format!(
-                "{own} pages of yours are live already: close one, or load this one again by hand"
+                "{own} pages of yours are live, or downloads, already: close one, or load this one again by hand"
             )));
         }
         if by.values().sum::<usize>() >= self.0.in_all {
@@ -167,7 +171,11 @@ fn reader(
     Ok(Reader { check: Box::new(check), guard: Box::new(place) })
 }
 
-fn is_good(db: &Connection, viewer: &Viewer, now: i64) -> Result<bool> {
+/// Whether the viewer is still signed in, or the token still good.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn is_good(db: &Connection, viewer: &Viewer, now: i64) -> Result<bool> {
     match viewer.by {
         Credential::Session(id) => sessions::is_good(db, id, viewer.is_admin, now),
         Credential::Token(id) => tokens::is_good(db, id, viewer.is_admin),

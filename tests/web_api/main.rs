@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod bad;
+mod big;
 mod cancel;
 mod docs;
 mod fuzz;

@@ -18,6 +18,7 @@ use crate::db::{lists, tasks};
 use crate::domain::cancellation::{self, Progress};
 use crate::web::app::App;
 use crate::web::failure::{Failure, Told};
+use crate::web::turns;
 use crate::web::viewer::Viewer;
 
 /// How to cancel a job.
@@ -171,14 +172,14 @@ pub async fn status(
     viewer: Viewer,
     Id(id): Id<JobId>,
     _: Query<Nothing>,
-) -> Result<Json<CancelResult>, Failure> {
-    let found = app.store.read(move |db| {
+) -> Result<Response, Failure> {
+    turns::json(&app, viewer.id, move |db| {
         viewer.may_see_job(db, id)?;
         let newest = cancellations::list(db, &Filter { job: Some(id), limit: 1, ..Filter::default() })?;
         let nobody = || Error::not_found(format!("nobody has cancelled job {id} or one of its tasks"));
         result::of(db, newest.first().ok_or_else(nobody)?.id)
-    });
-    Ok(Json(found.await?))
+    })
+    .await
 }
 
 /// Which cancellations.
@@ -205,17 +206,13 @@ pub struct Which {
 
 /// List cancellations, the newest first
 ///
-/// Of jobs that the user may see.
+/// Of jobs that the user may see. A part ends early when it is about 1 MiB long: the next one begins at `offset` and the
+/// number of its `items`.
 #[utoipa::path(get, path = "/api/cancellations", operation_id = "listCancellations", tag = "cancel", params(Which), responses(
     (status = 200, body = List<Cancellation>, description = "The cancellations."),
 ))]
-pub async fn list(
-    State(app): State<App>,
-    viewer: Viewer,
-    Query(which): Query<Which>,
-) -> Result<Json<List<Cancellation>>, Failure> {
+pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Which>) -> Result<Response, Failure> {
     let part = ask::part(which.limit, which.offset);
     let which = lists::Cancellations { viewer: viewer.all_or_own(), job: which.job, states: which.state };
-    let listed = app.store.read(move |db| lists::cancellations(db, &which, part)).await?;
-    Ok(List::new(listed, part))
+    turns::json(&app, viewer.id, move |db| Ok(List::new(lists::cancellations(db, &which, part)?, part))).await
 }

@@ -24,6 +24,7 @@ use crate::domain::operation::Operation;
 use crate::queue::enqueue::{self, Accepted, Asker, Targets, Wish};
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::turns;
 use crate::web::viewer::Viewer;
 
 /// No host has more servers: each has a port of its own, of a range.
@@ -57,7 +58,8 @@ pub struct Which {
 
 /// List jobs, the newest first
 ///
-/// Those that a user asked for or that are for the user's servers only; all of them for an admin.
+/// Those that a user asked for or that are for the user's servers only; all of them for an admin. A part ends early when
+/// it is about 1 MiB long, but has one job at least: the next one begins at `offset` and the number of its `items`.
 #[utoipa::path(get, path = "/api/jobs", operation_id = "listJobs", tag = "jobs", params(Which), responses(
     (status = 200, body = List<Job>, description = "The jobs."),
 ))]
@@ -65,7 +67,7 @@ pub async fn list(
     State(app): State<App>,
     viewer: Viewer,
     Query(which): Query<Which>,
-) -> Result<Json<List<Job>>, Failure> {
+) -> std::result::Result<Response, Failure> {
     let part = ask::part(which.limit, which.offset);
     let which = lists::Jobs {
         viewer: viewer.all_or_own(),
@@ -73,8 +75,7 @@ pub async fn list(
         operation: which.operation,
         server: which.server,
     };
-    let listed = app.store.read(move |db| lists::jobs(db, &which, part)).await?;
-    Ok(List::new(listed, part))
+    turns::json(&app, viewer.id, move |db| Ok(List::new(lists::jobs(db, &which, part)?, part))).await
 }
 
 /// Show a job with its tasks
@@ -86,12 +87,12 @@ pub async fn show(
     viewer: Viewer,
     Id(id): Id<JobId>,
     _: Query<Nothing>,
-) -> Result<Json<Job>, Failure> {
-    let job = app.store.read(move |db| {
+) -> std::result::Result<Response, Failure> {
+    turns::json(&app, viewer.id, move |db| {
         viewer.may_see_job(db, id)?;
         jobs::get(db, id)
-    });
-    Ok(Json(job.await?))
+    })
+    .await
 }
 
 /// A job to be enqueued.

@@ -14,7 +14,6 @@ mod health;
 mod jobs;
 mod servers;
 
-use axum::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -28,15 +27,16 @@ pub struct List<T> {
     items: Vec<T>,
     /// How many there are in all parts.
     total: i64,
-    /// At most so many are in a part.
+    /// At most so many are in a part. It has fewer when it would be longer than about 1 MiB: the next one begins at
+    /// `offset` and the number of `items`.
     limit: u32,
     /// So many come before this part.
     offset: u32,
 }
 
 impl<T> List<T> {
-    fn new((items, total): Listed<T>, part: Part) -> Json<Self> {
-        Json(Self { items, total, limit: part.limit, offset: part.offset })
+    fn new((items, total): Listed<T>, part: Part) -> Self {
+        Self { items, total, limit: part.limit, offset: part.offset }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -13,6 +14,7 @@ use crate::db::servers::Server;
 use crate::domain::server::ActualState;
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::turns;
 use crate::web::viewer::Viewer;
 
 /// Which servers.
@@ -43,15 +45,10 @@ pub struct Which {
 #[utoipa::path(get, path = "/api/servers", operation_id = "listServers", tag = "servers", params(Which), responses(
     (status = 200, body = List<Server>, description = "The servers."),
 ))]
-pub async fn list(
-    State(app): State<App>,
-    viewer: Viewer,
-    Query(which): Query<Which>,
-) -> Result<Json<List<Server>>, Failure> {
+pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Which>) -> Result<Response, Failure> {
     let part = ask::part(which.limit, which.offset);
     let which = lists::Servers { viewer: viewer.all_or_own(), owner: which.user, states: which.actual_state };
-    let listed = app.store.read(move |db| lists::servers(db, &which, part)).await?;
-    Ok(List::new(listed, part))
+    turns::json(&app, viewer.id, move |db| Ok(List::new(lists::servers(db, &which, part)?, part))).await
 }
 
 /// Show a server

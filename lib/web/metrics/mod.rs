@@ -59,7 +59,7 @@ impl Metrics {
             )?,
             durations: HistogramVec::new(durations.buckets(BOUNDS.to_vec()), &["route"])?,
             streams: IntGaugeVec::new(
-                Opts::new("left4me_web_streams", "Open event streams by kind, one per follower."),
+                Opts::new("left4me_web_streams", "Open event streams, and downloads of logs, by kind."),
                 &["kind"],
             )?,
             refusals: IntCounterVec::new(
@@ -88,7 +88,7 @@ impl Metrics {
         self.durations.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
-    /// A stream of that kind (`job`, `server`, `live`) is open until what this gives is dropped.
+    /// A stream of that kind (`job`, `console`, `changes`, `download`) is open until what this gives is dropped.
     #[must_use]
     pub fn stream(&self, kind: &'static str) -> OpenStream {
         let open = self.streams.with_label_values(&[kind]);

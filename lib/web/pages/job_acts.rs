@@ -1,14 +1,11 @@
 //! What a job's buttons do, and its log as a file.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use bytes::Bytes;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{Sender, channel};
 
 use super::asked::{Sent, id};
 use crate::base::names::{JobId, RequestKey, TaskId};
@@ -20,10 +17,14 @@ use crate::domain::operation::Operation;
 use crate::queue::enqueue::{Asker, retry as repeat};
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::pieces::Pieces;
+use crate::web::streams::is_good;
 use crate::web::viewer::Viewer;
 
-/// Lines that are read at once for a download: at most 4,096 characters each.
-const PAGE: u32 = 256;
+/// Lines that are read at once for a download.
+const LINES: u32 = 1024;
+/// And no more once they have so many bytes: two such pages wait for a reader at most.
+const BYTES: usize = 32 * 1024;
 
 /// Cancels the job, or one of its tasks. What has ended already is told, with 400.
 pub async fn cancel(
@@ -78,52 +79,48 @@ pub async fn retry(
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
 
-/// All lines so far, as they were printed. Read page by page as the reader takes them, so that memory stays bounded.
+/// All lines so far, as they were printed. Read page by page as the reader takes them, so that memory stays bounded; it
+/// has one of the places that streams have.
 pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<String>) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
-    app.store.read(move |db| viewer.may_see_job(db, job)).await?;
+    let who = viewer.clone();
+    let last = app.store.read(move |db| {
+        who.may_see_job(db, job)?;
+        logs::last_seq(db, job)
+    });
+    let last = last.await?;
+    let place = app.places.take(&app, viewer.id, "download")?;
     let (pages, body) = channel(1);
-    tokio::spawn(read(app, job, pages));
+    tokio::spawn(read(app, viewer, job, last, pages));
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"left4me-job-{job}.log\"")),
     ];
-    Ok((headers, Body::new(Pages(body))).into_response())
+    Ok((headers, Body::new(Pieces::new(body, place))).into_response())
 }
 
-/// Reads until the end that the log has now, or until nobody takes it any more.
-async fn read(app: App, job: JobId, pages: Sender<Result<Bytes, Error>>) {
+/// Reads up to `last`, the end that the log has now, or until nobody takes it any more. Each page only once there is room
+/// for it, and while the viewer may still read; a reader who may not sees the download break off.
+async fn read(app: App, viewer: Viewer, job: JobId, last: i64, pages: Sender<Result<Bytes, Error>>) {
     let mut after = 0;
-    loop {
-        let from = after;
-        let page = app.store.read(move |db| logs::after(db, job, from, PAGE)).await;
-        let page = page.map(|lines| {
-            after = lines.last().map_or(after, |line| line.seq);
-            let mut text = String::new();
-            for line in &lines {
-                text.push_str(&line.line);
-                text.push('\n');
+    while after < last {
+        let Ok(room) = pages.reserve().await else { return };
+        let (from, who) = (after, viewer.clone());
+        let page = app.store.read(move |db| {
+            if !is_good(db, &who, clock::now_ms())? {
+                return Err(Error::not_permitted("the viewer is not signed in any more"));
             }
-            (Bytes::from(text), lines.len() < PAGE as usize)
+            who.may_see_job(db, job)?;
+            let lines = logs::page(db, job, from, LINES, BYTES)?;
+            let text: String = lines.iter().flat_map(|line| [line.line.as_str(), "\n"]).collect();
+            Ok((Bytes::from(text), lines.last().map_or(last, |line| line.seq)))
         });
-        let last = page.as_ref().map_or(true, |(_, last)| *last);
-        if pages.send(page.map(|(text, _)| text)).await.is_err() || last {
-            return;
+        match page.await {
+            Ok((text, seq)) => {
+                after = seq;
+                room.send(Ok(text));
+            }
+            Err(error) => return room.send(Err(error)),
         }
-    }
-}
-
-/// A body whose pages come over a channel.
-struct Pages(Receiver<Result<Bytes, Error>>);
-
-impl http_body::Body for Pages {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Error>>> {
-        self.0.poll_recv(context).map(|page| page.map(|page| page.map(http_body::Frame::data)))
     }
 }
