@@ -243,6 +243,7 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
     let mut anna = signed_in(&web, "anna");
     let page = anna.get("/admin");
     says(&page, 200, &["not installed", "No job yet", "data-servers=\"*\""]);
+    assert!(!page.body.contains("/admin/update"), "there is nothing to update");
     let key = page.input("key").unwrap().to_owned();
     let first = anna.post("/admin/install", &[("key", &key)]).location().to_owned();
     assert_eq!(first, "/jobs/1");
@@ -265,7 +266,24 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
             left4me::db::logs::append(tx, JobId(1), 9, left4me::wire::Stream::Stdout, line)
         })
         .unwrap();
-    says(&anna.get("/admin"), 200, &["build 8490279", "value=\"45.3\"", "downloading"]);
+    let page = anna.get("/admin");
+    says(&page, 200, &["build 8490279", "value=\"45.3\"", "downloading", "/admin/jobs?state=live"]);
+    assert!(!page.body.contains("/admin/install") && !page.body.contains("/admin/update"), "one is under way");
+    says(&anna.get("/admin/jobs?state=live"), 200, &["1–1 of 1", "<option value=\"live\" selected>"]);
+    // The bar stays while other lines come, also when the page is looked at again.
+    let more = |tx: &rusqlite::Transaction<'_>| {
+        for _ in 0..600 {
+            left4me::db::logs::append(tx, JobId(1), 9, left4me::wire::Stream::Stdout, "something else")?;
+        }
+        Ok(())
+    };
+    house.db().write(more).unwrap();
+    for headers in [&[][..], &[("X-Live", "1")]] {
+        let bar = "data-log-progress>\n<progress max=\"100\" value=\"45.3\"";
+        says(&anna.send("GET", "/jobs/1", headers, ""), 200, &[bar, "downloading, 1 B of 2 B"]);
+    }
+    house.db().connection().execute("DELETE FROM job_logs", []).unwrap();
+    says(&anna.get("/jobs/1"), 200, &["data-log-progress>\n<progress"]);
 }
 
 #[test]

@@ -290,9 +290,12 @@ fn a_hundred_servers_are_one_page_without_trouble() {
     let sql = "UPDATE servers SET actual_state = 'failed' WHERE id = 70;
                UPDATE servers SET drift = 'down', drift_since = 1 WHERE id IN (70, 80)";
     house.db().connection().execute_batch(sql).unwrap();
+    house.db().connection().execute("UPDATE servers SET actual_state = 'running' WHERE id = 1", []).unwrap();
+    let here = anna.get("/?q=27000").body;
+    assert!(here.contains("127.0.0.1:27000") && !here.contains("steam://"), "it would be the player's own machine");
     let page = anna.get("/").body;
     assert!(
-        page.contains("1 failed</a>") && page.contains("2 drifted</a>") && page.contains("0 running</a>"),
+        page.contains("1 failed</a>") && page.contains("2 drifted</a>") && page.contains("1 running</a>"),
         "{page}"
     );
     let place = |id| page.find(&format!("id=\"server-{id}\"")).unwrap();
