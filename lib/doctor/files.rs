@@ -200,7 +200,7 @@ pub(super) fn settings_and_sudoers() -> Vec<Finding> {
 }
 
 /// Every setting of every program.
-const SETTINGS: [&str; 19] = [
+const SETTINGS: [&str; 21] = [
     "LEFT4ME_ROOT",
     "LEFT4ME_DB",
     "LEFT4ME_STEAMCMD",
@@ -215,7 +215,9 @@ const SETTINGS: [&str; 19] = [
     "LEFT4ME_PORT_RANGE",
     "LEFT4ME_WEB_IDLE_SECONDS",
     "LEFT4ME_WEB_ORIGIN",
-    "LEFT4ME_WEB_PROXY",
+    "LEFT4ME_WEB_PROXIES",
+    "LEFT4ME_WEB_CONNECTIONS",
+    "LEFT4ME_WEB_STREAMS_PER_USER",
     "LEFT4ME_SESSION_HOURS",
     "LEFT4ME_JOB_LOG_REPLAY_LIMIT",
     "LEFT4ME_LOG",
@@ -248,6 +250,16 @@ mod tests {
         assert_eq!(unknown_settings("# LEFT4ME_OLD=1\nLEFT4ME_LOG=info\nTZ=UTC\n").severity, Severity::Ok);
         let finding = unknown_settings("LEFT4ME_PORTRANGE=1-2\n");
         assert!(finding.severity == Severity::Warn && finding.found.contains("LEFT4ME_PORTRANGE"));
+    }
+
+    #[test]
+    fn every_setting_that_the_shipped_file_describes_is_known() {
+        // Each stands there commented out, with its default.
+        let described = include_str!("../../deploy/left4me.env").lines().filter(|line| line.starts_with("#LEFT4ME_"));
+        let set: String = described.map(|line| format!("{}\n", &line[1..])).collect();
+        assert!(set.lines().count() >= 18, "{set}");
+        let finding = unknown_settings(&set);
+        assert_eq!(finding.severity, Severity::Ok, "{}", finding.found);
     }
 
     #[test]
