@@ -73,8 +73,8 @@ fn resident(lab: &Lab) -> u64 {
 fn a_broken_start_leaves_the_socket(lab: &Lab) {
     const DATABASE: &str = "/var/lib/left4me/left4me.db";
     nothing_is_resident(lab);
-    // A poll would fail, too.
-    lab.sh(&format!("systemctl stop left4me-poller.timer; chmod 000 {DATABASE}"));
+    // A poll would fail, too: none is due, and none under way.
+    lab.sh(&format!("systemctl stop left4me-poller.timer left4me-poller.service; chmod 000 {DATABASE}"));
     let mut asked = TcpStream::connect((Ipv4Addr::LOCALHOST, 8000)).expect("the socket listens");
     asked.set_read_timeout(Some(s(60))).expect("a time limit");
     asked.write_all(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n").expect("it is taken");
