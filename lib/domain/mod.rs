@@ -5,6 +5,7 @@ pub mod cancellation;
 pub mod drift;
 pub mod history;
 pub mod job;
+pub mod launch;
 pub mod operation;
 pub mod plan;
 pub mod schedule;
