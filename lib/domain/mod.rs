@@ -6,6 +6,7 @@ pub mod drift;
 pub mod history;
 pub mod job;
 pub mod launch;
+pub mod launch_upgrade;
 pub mod operation;
 pub mod plan;
 pub mod schedule;
