@@ -171,7 +171,8 @@ pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
     Ok(())
 }
 
-/// Judges the words of a whole list, as any user may have left them in a row or a file.
+/// Judges the words of a whole list, as any user may have left them in a row or a file. Who starts a
+/// server with them gives it [`words`] of the result: a file of an earlier version names no default map.
 ///
 /// # Errors
 /// One line that says what is wrong and the way out.
