@@ -16,6 +16,7 @@ pub mod cancellations;
 pub mod error;
 pub mod events;
 pub mod jobs;
+mod launch_upgrade;
 pub mod links;
 pub mod listing;
 pub mod lists;

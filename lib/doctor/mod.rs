@@ -6,6 +6,7 @@ mod files;
 mod game;
 mod queue;
 mod servers;
+mod srcds_run;
 mod units;
 
 use std::path::PathBuf;

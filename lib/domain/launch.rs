@@ -113,9 +113,7 @@ pub fn refusal(word: &str) -> Option<&'static str> {
         );
     }
     if word.contains('"') {
-        return Some(
-            "it has a quote: put text in quotes into the configuration lines, as in: hostname \"My server\"",
-        );
+        return Some("it has a quote: put text in quotes into the configuration lines, as in: hostname \"My server\"");
     }
     if word.contains('@') {
         return Some(
@@ -154,9 +152,10 @@ pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
     for pair in arguments.windows(2) {
         let [command, value] = pair else { continue };
         if is_one_of(command.as_str(), &RUNS_A_FILE) && !is_below_cfg(value.as_str()) {
-            let why = "it is no file below left4dead2/cfg: put the file into an overlay's left4dead2/cfg, \
-                       and give its path from there";
-            return Err(refused(&format!("{} {}", command.as_str(), value.as_str()), why));
+            // Not the value: who reads the message may not read the file that it is from.
+            let why = "what follows is no file below left4dead2/cfg: put the file into an overlay's \
+                       left4dead2/cfg, and give its path from there";
+            return Err(refused(command.as_str(), why));
         }
     }
 
@@ -172,7 +171,8 @@ pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
     Ok(())
 }
 
-/// Judges the words of a whole list, as any user may have left them in a row or a file.
+/// Judges the words of a whole list, as any user may have left them in a row or a file. Who starts a
+/// server with them gives it [`words`] of the result: a file of an earlier version names no default map.
 ///
 /// # Errors
 /// One line that says what is wrong and the way out.

@@ -7,6 +7,7 @@ pub mod env_file;
 pub mod history;
 pub mod job;
 pub mod launch;
+pub mod launch_upgrade;
 pub mod operation;
 pub mod plan;
 pub mod schedule;

@@ -169,7 +169,7 @@ mod tests {
         Spec {
             port: 27000,
             overlays: vec!["maps".parse().unwrap()],
-            arguments: vec!["+map".parse().unwrap(), "c1m1 hotel".parse().unwrap()],
+            arguments: vec!["+map".parse().unwrap(), "c1m1_hotel".parse().unwrap()],
             config: vec!["hostname \"x\"".parse().unwrap()],
         }
     }
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(
             std::fs::read_to_string(dir.join("instance.env")).unwrap(),
             format!(
-                "L4D2_PORT=27000\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1 hotel\\\"\"\n\
+                "L4D2_PORT=27000\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\\"\"\n\
                  LEFT4ME_LOWERDIRS=\"{shown}/instances/7/layer:{shown}/overlays/maps:{shown}/installation\"\n"
             )
         );

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_preview_is_what_initializing_writes() {
-        let odd = ["+hostname", "Bob's \"best\" $HOME ${L4D2_PORT} $L4D2_ARGS %n \\ `id`", "+map", "c1m1 hotel"];
+        let odd = ["+sv_tags", "$HOME,${L4D2_PORT},$L4D2_ARGS,%n,`id`,'***',?", "+map", "c1m1_hotel"];
         for spec in [
             spec(&[], &[], &[]),
             spec(&["mods", "cached", "maps"], &["+map", "c1m1_hotel"], &["hostname \"x\"", "", "// ü\tb"]),
