@@ -18,9 +18,9 @@ const DIRECTORIES: [(&str, u32, &str, &str); 9] = [
     ("installation", 0o755, STEAM, STEAM),
     ("steam", 0o755, STEAM, STEAM),
     ("workshop_cache", 0o755, STEAM, STEAM),
-    ("overlays", 0o2775, LEFT4ME, LEFT4ME),
-    ("instances", 0o2750, LEFT4ME, GAME),
-    ("runtime", 0o711, GAME, GAME),
+    ("overlays", 0o2770, LEFT4ME, LEFT4ME),
+    ("instances", 0o711, LEFT4ME, LEFT4ME),
+    ("runtime", 0o711, "root", "root"),
     ("tmp", 0o770, LEFT4ME, LEFT4ME),
     ("backups", 0o750, LEFT4ME, LEFT4ME),
 ];
