@@ -17,6 +17,7 @@ mod purge;
 mod purge_files;
 mod show;
 mod umount;
+mod upgrade;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -89,6 +90,9 @@ enum Verb {
         /// The instance
         server: InstanceName,
     },
+    /// Bring the data of an older version to where this one has it
+    #[command(hide = true)]
+    Upgrade,
     /// What left4me-purge@.service runs as user left4me-game
     #[command(hide = true)]
     PurgeFiles {
@@ -113,6 +117,7 @@ pub fn main() -> ExitCode {
         }
         Some(Verb::Mount { server }) => mount::run(&settings.paths.root, server),
         Some(Verb::Umount { server }) => umount::run(&settings.paths.root, server),
+        Some(Verb::Upgrade) => upgrade::run(&settings.paths),
         Some(verb) => return command(&settings, verb),
     };
     result.map_or_else(|error| error.report(NAME), |()| ExitCode::SUCCESS)
@@ -158,7 +163,7 @@ fn command(settings: &Settings, verb: &Verb) -> ExitCode {
 }
 
 impl Verb {
-    /// The request that says the same; mount, umount and purge-files have none.
+    /// The request that says the same; mount, umount, upgrade and purge-files have none.
     fn request(&self) -> Option<HelperRequest> {
         Some(match self {
             Verb::Enable { server } => HelperRequest::Enable { server: server.clone() },
@@ -166,7 +171,7 @@ impl Verb {
             Verb::Show { server } => HelperRequest::Show { server: server.clone() },
             Verb::Journal { server, lines, follow } => HelperRequest::journal(server.clone(), *lines, *follow),
             Verb::Purge { server } => HelperRequest::Purge { server: server.clone() },
-            Verb::Mount { .. } | Verb::Umount { .. } | Verb::PurgeFiles { .. } => return None,
+            Verb::Mount { .. } | Verb::Umount { .. } | Verb::Upgrade | Verb::PurgeFiles { .. } => return None,
         })
     }
 }
