@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse};
-use crate::base::{Result, caller, clock, journal, output};
+use crate::base::{Result, caller, clock, journal, output, users};
 use crate::db::{Db, migrate};
 
 const PROGRAM: &str = "left4me";
@@ -118,6 +118,17 @@ fn run(cli: Cli) -> Result<ExitCode> {
         actor: caller::caller(),
         now: clock::now_ms(),
     };
+    // What needs root, and opens nothing that another user can exchange; for all else root becomes left4me.
+    let seen = match &cli.family {
+        Family::Backup(args) if let Some((file, owner)) = backup::owner_besides_root(&context, args) => {
+            return backup::as_root(&context, file, owner);
+        }
+        Family::Doctor(_) => doctor::for_root(),
+        _ => Vec::new(),
+    };
+    let database = context.paths.database();
+    users::become_successor(database.parent().unwrap_or(&database))?;
+
     let done = match cli.family {
         Family::User(verb) => user::run(&context, verb),
         Family::Token(verb) => token::run(&context, verb),
@@ -127,7 +138,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Family::Migrate => migrate(&context),
         Family::Backup(args) => backup::run(&context, &args),
         Family::Prune(args) => prune::run(&context, &args),
-        Family::Doctor(args) => return doctor::run(&context, &args),
+        Family::Doctor(args) => return doctor::run(&context, &args, seen),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -24,8 +24,19 @@ pub fn read(path: &Path, limit: u64) -> Result<String> {
         Ok(_) => String::from_utf8(bytes).map_err(|_| Error::usage(format!("{shown} is not UTF-8 text"))),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::usage(format!("{shown} does not exist"))),
         Err(error) if error.kind() == ErrorKind::IsADirectory => Err(Error::usage(format!("{shown} is a directory"))),
+        // Root reads as left4me, and may have meant a file of its own.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Error::not_permitted(format!(
+            "{shown} cannot be read by {}: name `-` instead, and hand the text over on standard input",
+            user()
+        ))),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The user that this runs as.
+fn user() -> String {
+    let uid = nix::unistd::geteuid();
+    nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("user id {uid}"), |user| user.name)
 }
 
 #[cfg(test)]

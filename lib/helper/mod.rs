@@ -10,6 +10,7 @@ mod disable;
 mod empty;
 mod enable;
 mod environment;
+mod former;
 mod journal;
 mod layers;
 mod mirror;
@@ -95,15 +96,15 @@ enum Verb {
         /// The instance
         server: InstanceName,
     },
+    /// Bring the data of an older version to where this one has it
+    #[command(hide = true)]
+    Upgrade,
     /// What left4me-purge@.service runs as the server's user
     #[command(hide = true)]
     PurgeFiles {
         /// The instance
         server: InstanceName,
     },
-    /// What the package runs after unpacking: what the previous version left gets its place and owner
-    #[command(hide = true)]
-    Upgrade,
 }
 
 /// Serves the connection that was passed to this process, or carries out the verb in its arguments.
@@ -122,7 +123,7 @@ pub fn main() -> ExitCode {
         }
         Some(Verb::Mount { server }) => mount::run(&settings.paths.root, server),
         Some(Verb::Umount { server }) => umount::run(&settings.paths.root, server),
-        Some(Verb::Upgrade) => upgrade::run(&settings.paths.root),
+        Some(Verb::Upgrade) => upgrade::run(&settings.paths),
         Some(verb) => return command(&settings, verb),
     };
     result.map_or_else(|error| error.report(NAME), |()| ExitCode::SUCCESS)
@@ -176,7 +177,7 @@ impl Verb {
             Verb::Show { server } => HelperRequest::Show { server: server.clone() },
             Verb::Journal { server, lines, follow } => HelperRequest::journal(server.clone(), *lines, *follow),
             Verb::Purge { server } => HelperRequest::Purge { server: server.clone() },
-            Verb::Mount { .. } | Verb::Umount { .. } | Verb::PurgeFiles { .. } | Verb::Upgrade => return None,
+            Verb::Mount { .. } | Verb::Umount { .. } | Verb::Upgrade | Verb::PurgeFiles { .. } => return None,
         })
     }
 }

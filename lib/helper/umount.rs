@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use super::directory::{Directory, Found};
-use super::{empty, environment, upgrade};
+use super::{empty, environment, former};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
@@ -40,7 +40,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     if let Found::Open(work) = runtime.find("work")? {
         empty::remove(&work, c"work")?;
     }
-    upgrade::take_over(&directory, server)
+    former::take_over(&directory, server)
 }
 
 /// Where the overlay of `server` is mounted, as the kernel calls it.

@@ -1,147 +1,110 @@
-//! `upgrade`: what the previous version left gets its place and owner. The package runs it after unpacking, before
-//! systemd loads the new units; again and again is once, and servers go on meanwhile.
-//!
-//! In the previous version all servers ran as left4me-game. One that runs through the upgrade goes on as that user, and
-//! so does what systemd starts after a crash of it: its files cannot change hands while they are in use. A drop-in below
-//! /run says so to server@ and overlay@. When it stops, the drop-in goes, and its files become its own user's; systemd
-//! loads its units anew with the next `enable` or `disable`.
+//! `upgrade`: brings the data of an older version to where this one has it. For the package's installation, and for
+//! root by hand; whatever is done already is left alone, and servers and jobs that run go on.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::sys::stat::{Mode, fchmod, fstat};
-use nix::unistd::{fchown, geteuid};
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, RenameFlags, renameat2};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::unistd::fsync;
 
-use super::commands::overlay_unit;
-use super::directory::{Directory, Found, unusable};
-use super::runtime::Runtime;
-use super::{environment, runtime, settings, umount, user};
-use crate::base::names::{InstanceName, server_unit};
-use crate::base::{Error, Result, users};
-use crate::process::mounts;
+use super::directory::{Directory, unusable};
+use super::former;
+use crate::base::config::Paths;
+use crate::base::{Error, Result, output, users};
 
-/// Where drop-ins are that do not outlive a reboot.
-const UNITS: &str = "/run/systemd/system";
+/// The database and what lies beside it, the database last: it is what programs look for. Until it has moved, those of
+/// this version refuse to make a new one; from then on, everything is in place.
+///
+/// Programs of the older version may have all of them open. A rename leaves their descriptors, locks and shared memory
+/// as they are, so they and this version's programs go on with the same files. When such a program closes the database,
+/// SQLite sees that it is not at its path any more, and leaves the log alone.
+const FILES: [&str; 6] = [
+    "left4me.db-poller.lock",
+    "left4me.db-worker.lock",
+    "left4me.db-journal",
+    "left4me.db-wal",
+    "left4me.db-shm",
+    "left4me.db",
+];
 
-/// The drop-in's name.
-const DROP_IN: &str = "50-before-upgrade.conf";
-
-/// Prepares every instance; a problem with one is told, and the others go on.
+/// Carries out all parts.
 ///
 /// # Errors
-/// The last problem, when there was one.
-pub(super) fn run(root: &Path) -> Result<()> {
-    let directory = match Directory::root(root) {
-        Err(_) if matches!(root.try_exists(), Ok(false)) => return Ok(()),
-        opened => opened?,
-    };
-    let opened = open_instances(&directory);
-    let mut results = vec![opened];
-    for server in servers(&directory)? {
-        results.push(prepare(&directory, &server).map_err(|error| error.within(format!("server {server}"))));
+/// What the part says that failed; the others are done.
+pub(super) fn run(paths: &Paths) -> Result<()> {
+    let database = move_database(paths);
+    let servers = former::upgrade(&paths.root);
+    match (database, servers) {
+        (Err(first), Err(second)) => Err(Error::failed(format!("{first}; {second}"))),
+        (first, second) => first.and(second),
     }
-    let mut last = Ok(());
-    for error in results.into_iter().filter_map(Result::err) {
-        if let Err(told) = std::mem::replace(&mut last, Err(error)) {
-            tracing::error!("{told}");
-        }
-    }
-    last
 }
 
-/// Gives what a server wrote as left4me-game to its own user. Nothing may be mounted.
+/// Moves ROOT/left4me.db into a directory of its own. A database that the settings name elsewhere stays there.
 ///
 /// # Errors
-/// When something belongs to neither.
-pub(super) fn take_over(root: &Directory, server: &InstanceName) -> Result<()> {
-    for unit in [server_unit(server), overlay_unit(server)] {
-        remove_drop_in(&unit)?;
+/// 4 when there is one in the new place too, or another kind of file in the old one: nothing is moved then.
+fn move_database(paths: &Paths) -> Result<()> {
+    let Some(root) = paths.root_with_database() else { return Ok(()) };
+    if !root.exists() {
+        return Ok(());
     }
-    let former: Vec<_> = user::former().into_iter().collect();
-    match runtime::upper_owner(root, server)? {
-        Some(owner) if former.contains(&owner) => {
-            Runtime::ensure(root, server, user::ensure(server)?, &former).map(drop)
+    let root = Directory::root(root)?;
+    let mut found = Vec::new();
+    for name in FILES {
+        if is_regular(&root, name)? {
+            found.push(name);
         }
-        _ => Ok(()),
+    }
+    if !found.contains(&"left4me.db") {
+        return Ok(());
+    }
+    let own = root.ensure("db", Mode::from_bits_truncate(0o2770), users::ids(users::LEFT4ME)?, &[])?;
+    for name in &found {
+        must_be_free(&root, &own, name)?;
+    }
+    for name in &found {
+        renameat2(&root, *name, &own, *name, RenameFlags::RENAME_NOREPLACE)
+            .map_err(|errno| unmoved(&root.path.join(name), &own.path, errno))?;
+    }
+    for directory in [&own, &root] {
+        fsync(directory).map_err(|errno| unusable(&directory.path, errno))?;
+    }
+    output::line(&format!("the database moved from {} to {}", root.path.display(), own.path.display()))
+}
+
+/// Whether there is such a file.
+///
+/// # Errors
+/// 4 for anything else of that name: older versions made regular files only.
+fn is_regular(root: &Directory, name: &str) -> Result<bool> {
+    let path = root.path.join(name);
+    match fstatat(root, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(found) if found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() => Ok(true),
+        Ok(_) => Err(Error::conflict(format!("{} is no regular file: nothing was moved; remove it", path.display()))),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(unusable(&path, errno)),
     }
 }
 
-/// The instances that have a directory below runtime/.
-fn servers(root: &Directory) -> Result<Vec<InstanceName>> {
-    let entries = match fs_err::read_dir(root.path.join("runtime")) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
+fn must_be_free(root: &Directory, own: &Directory, name: &str) -> Result<()> {
+    let path = own.path.join(name);
+    match fstatat(own, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(unusable(&path, errno)),
+        Ok(_) => Err(Error::conflict(format!(
+            "{} and {} are both there: nothing was moved; remove the one that is wrong",
+            root.path.join(name).display(),
+            path.display()
+        ))),
+    }
+}
+
+fn unmoved(path: &Path, own: &Path, errno: Errno) -> Error {
+    let hint = match errno {
+        Errno::EXDEV => ", which is another file system: stop left4me and move the files by hand, the database last",
+        _ => "",
     };
-    let names: std::io::Result<Vec<_>> = entries.map(|entry| entry.map(|entry| entry.file_name())).collect();
-    Ok(names?.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
-}
-
-fn prepare(root: &Directory, server: &InstanceName) -> Result<()> {
-    let former: Vec<_> = user::former().into_iter().collect();
-    runtime::close(root, server, &former)?;
-    if mounts::at(&umount::merged(root, server))?.is_empty() {
-        return take_over(root, server);
-    }
-    if runtime::upper_owner(root, server)?.is_some_and(|owner| former.contains(&owner)) {
-        write_drop_ins(server)?;
-    }
-    environment::write(server, &settings::read(root, server)?)
-}
-
-/// The directories of instances are closed by what is in them, not by a group: with the previous one, left4me-helper@
-/// could not see whether a server is initialized.
-fn open_instances(root: &Directory) -> Result<()> {
-    let Found::Open(instances) = root.find("instances")? else { return Ok(()) };
-    let found = fstat(&instances).map_err(|errno| unusable(&instances.path, errno))?;
-    let entries = fs_err::read_dir(&instances.path)?;
-    for entry in entries {
-        let name = entry?.file_name();
-        let Some(name) = name.to_str().filter(|name| name.parse::<InstanceName>().is_ok()) else { continue };
-        let Ok(Found::Open(instance)) = instances.find(name) else { continue };
-        let inner = fstat(&instance).map_err(|errno| unusable(&instance.path, errno))?;
-        if inner.st_uid != found.st_uid || !geteuid().is_root() {
-            continue;
-        }
-        let group = nix::unistd::Gid::from_raw(found.st_gid);
-        fchown(&instance, None, Some(group))
-            .and_then(|()| fchmod(&instance, Mode::from_bits_truncate(0o711)))
-            .map_err(|errno| unusable(&instance.path, errno))?;
-    }
-    Ok(())
-}
-
-fn write_drop_ins(server: &InstanceName) -> Result<()> {
-    let game = users::GAME;
-    let why = "# Written by left4me-helper upgrade: this server runs since before it had a user of its own.\n";
-    let texts = [
-        (server_unit(server), format!("{why}[Service]\nUser={game}\nGroup={game}\n")),
-        (overlay_unit(server), format!("{why}[Service]\nEnvironment={}={game}\n", user::SETTING)),
-    ];
-    for (unit, text) in texts {
-        let path = drop_in(&unit);
-        if let Some(parent) = path.parent() {
-            fs_err::create_dir_all(parent)?;
-        }
-        fs_err::write(path, text)?;
-    }
-    Ok(())
-}
-
-fn remove_drop_in(unit: &str) -> Result<()> {
-    let path = drop_in(unit);
-    match std::fs::remove_file(&path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::from(error).within(path.display())),
-    }
-    if let Some(parent) = path.parent() {
-        // An administrator's own drop-in may be beside it.
-        let _ = std::fs::remove_dir(parent);
-    }
-    Ok(())
-}
-
-fn drop_in(unit: &str) -> PathBuf {
-    Path::new(UNITS).join(format!("{unit}.d")).join(DROP_IN)
+    Error::failed(format!("{} cannot be moved to {}{hint}: {}", path.display(), own.display(), errno.desc()))
 }

@@ -15,7 +15,7 @@ use crate::wire::{LINE_LIMIT, Stream};
 /// How long systemd-sysusers may take when it was asked to end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Where the loaded units say that a server still has the user of all servers (see upgrade.rs).
+/// Where the loaded units say that a server still has the user of all servers (see former.rs).
 pub(super) const SETTING: &str = "LEFT4ME_SERVER_USER";
 
 /// The ids of the server's user, which is made when it is missing.
