@@ -34,7 +34,7 @@ pub fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
 #[must_use]
 pub fn value(text: &str, name: &str) -> Option<String> {
     let assigned = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
-    unquoted(&text.lines().filter_map(|line| assigned(line)).next_back()?)
+    unquoted(&text.lines().filter_map(assigned).next_back()?)
 }
 
 /// The words that an unquoted `$NAME` in ExecStart= makes of a value.

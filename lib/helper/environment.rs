@@ -35,8 +35,7 @@ pub(super) fn write(server: &InstanceName, settings: &Settings) -> Result<()> {
 
     let (name, beside) = (name(server, "env")?, name(server, "new")?);
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let new: OwnedFd =
-        openat(&directory, beside.as_c_str(), flags, Mode::from_bits_truncate(0o600)).map_err(failed)?;
+    let new: OwnedFd = openat(&directory, beside.as_c_str(), flags, Mode::from_bits_truncate(0o600)).map_err(failed)?;
     std::fs::File::from(new).write_all(text.as_bytes()).map_err(|error| Error::from(error).within(path.display()))?;
     renameat(&directory, beside.as_c_str(), &directory, name.as_c_str()).map_err(failed)
 }

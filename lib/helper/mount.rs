@@ -50,17 +50,16 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     }
 
     share_layer(&directory, server, owner.1)?;
-    let runtime = Runtime::ensure(&directory, server, owner, &other_users(server, owner.0)?)?;
+    let runtime = Runtime::ensure(&directory, server, owner, &users(server)?)?;
     mirror::mirror(&layers, &runtime.upper, owner)?;
     environment::write(server, &settings)?;
     overlay(&source, &layers, &runtime)
 }
 
-/// The users that the tree may have had before, besides `owner`: that of all servers, and the server's own where the
-/// loaded units do not know it yet.
-fn other_users(server: &InstanceName, owner: Uid) -> Result<Vec<Uid>> {
-    let own = user::ensure(server)?.0;
-    Ok(user::former().into_iter().chain([own]).filter(|user| *user != owner).collect())
+/// The users that the tree may have had before: that of all servers, and the server's own where the loaded units do not
+/// know it yet.
+fn users(server: &InstanceName) -> Result<Vec<Uid>> {
+    Ok(user::former().into_iter().chain([user::ensure(server)?.0]).collect())
 }
 
 /// server.cfg may hold rcon_password: the server's group reads the instance's own layer, and no other does.

@@ -26,21 +26,16 @@ impl Runtime {
     ///
     /// # Errors
     /// Exit 4 when something belongs to another user; 1 for a link in the place of a directory.
-    pub(super) fn ensure(
-        root: &Directory,
-        server: &InstanceName,
-        owner: (Uid, Gid),
-        former: &[Uid],
-    ) -> Result<Self> {
+    pub(super) fn ensure(root: &Directory, server: &InstanceName, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
         let all = close(root, server, former)?;
         let work = all.ensure("work", Mode::S_IRWXU, ROOT, former)?;
         let merged = all.ensure("merged", mode(0o755), ROOT, former)?;
         let upper = match all.find("upper")? {
+            Found::Open(upper) if upper.owner()? == owner.0 => upper,
             Found::Open(upper) if former.contains(&upper.owner()?) => {
                 walk::give(&upper, former, owner)?;
                 upper
             }
-            Found::Open(upper) if upper.owner()? == owner.0 => upper,
             _ => all.ensure("upper", mode(0o755), owner, &[])?,
         };
         Ok(Self { upper, work, merged })
