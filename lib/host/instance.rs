@@ -118,8 +118,7 @@ impl Files {
     }
 
     fn are_in(&self, dir: &Path) -> bool {
-        std::fs::read(dir.join("instance.env")).is_ok_and(|found| found == self.environment.as_bytes())
-            && self.layer.is_at(&dir.join("layer"))
+        Node::File(self.environment.clone()).is_at(&dir.join("instance.env")) && self.layer.is_at(&dir.join("layer"))
     }
 
     /// Makes the instance's directory if there is none, and locks it (flock(2)): worker and `l4d2ctl` may both be at it.

@@ -27,6 +27,7 @@ mod site;
 mod spine;
 mod states;
 mod steam;
+mod walls_uids;
 mod web;
 mod web_idle;
 
@@ -59,6 +60,8 @@ stories! {
     security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
     web::an_evening_in_a_browser,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
+    walls_uids::servers_of_two_owners_cannot_touch_each_other,
+    walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
 
