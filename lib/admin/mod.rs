@@ -11,13 +11,14 @@ mod server;
 mod token;
 mod user;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse};
-use crate::base::{Result, caller, clock, journal, output, users};
+use crate::base::{Result, caller, clock, files, journal, output, users};
 use crate::db::{Db, migrate};
 
 const PROGRAM: &str = "left4me";
@@ -82,6 +83,8 @@ struct Context {
     port_range: PortRange,
     worker_socket: PathBuf,
     hands: HandSockets,
+    /// A file that was named, where root alone can read it.
+    opened: Option<File>,
     /// Who runs this.
     actor: String,
     /// When, unix ms.
@@ -115,6 +118,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
         port_range: cli.ports.port_range,
         worker_socket: cli.worker.worker_socket,
         hands: cli.hands,
+        opened: match &cli.family {
+            Family::Blueprint(verb) => verb.config_file().and_then(files::open_roots),
+            _ => None,
+        },
         actor: caller::caller(),
         now: clock::now_ms(),
     };

@@ -47,6 +47,9 @@ fn make(options: &mut fs_err::OpenOptions, path: &Path) -> IoResult<fs_err::File
 
 /// ELOOP and ENXIO are no words for people: says what is at `path` instead.
 fn better(path: &Path, error: IoError) -> IoError {
+    if error.kind() == ErrorKind::PermissionDenied {
+        return error;
+    }
     match path.symlink_metadata().ok().and_then(|found| refusal(&found)) {
         Some(why) => IoError::new(ErrorKind::InvalidInput, why),
         None => error,
@@ -122,6 +125,21 @@ pub fn walk(path: &Path) -> IoResult<Walked> {
         last = fstat(&fd)?;
     }
     Ok(Walked { is_roots: is_safe && is_roots(&last, false), fd })
+}
+
+/// A file that root has named and that root alone can exchange, opened with root's rights. Nothing when this is not
+/// root, or it is another kind of file: that is opened later, with the rights of whom root becomes.
+#[must_use]
+pub fn open_roots(path: &Path) -> Option<File> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    let path = std::path::absolute(path).ok()?;
+    let walked = walk(path.parent()?).ok().filter(|walked| walked.is_roots)?;
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = File::from(openat(&walked.fd, path.file_name()?, flags, Mode::empty()).ok()?);
+    let found = file.metadata().ok()?;
+    (found.is_file() && found.uid() == 0).then_some(file)
 }
 
 /// Whether root alone can change a directory; with `sticky`, whether root alone can exchange what is root's in it.

@@ -1,5 +1,6 @@
 //! Small text files that people name on a command line.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
@@ -16,6 +17,20 @@ pub fn read(path: &Path, limit: u64) -> Result<String> {
     } else {
         fs_err::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
     };
+    checked(path, limit, bytes, read)
+}
+
+/// As [`read`], of a file that is open already.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_opened(file: &File, path: &Path, limit: u64) -> Result<String> {
+    let mut bytes = Vec::new();
+    let read = file.take(limit + 1).read_to_end(&mut bytes);
+    checked(path, limit, bytes, read)
+}
+
+fn checked(path: &Path, limit: u64, bytes: Vec<u8>, read: std::io::Result<usize>) -> Result<String> {
     let shown = path.display();
     match read {
         Ok(_) if bytes.len() as u64 > limit => {

@@ -28,6 +28,7 @@ mod spine;
 mod states;
 mod steam;
 mod walls_uids;
+mod walls_people;
 mod web;
 mod web_idle;
 
@@ -58,6 +59,8 @@ stories! {
     states::a_reboot_leaves_states_that_are_true,
     polls::a_poll_is_cheap_careful_and_survives_what_it_meets,
     security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
+    walls_people::root_follows_nothing_that_a_member_or_a_service_can_exchange,
+    walls_people::an_older_versions_database_moves_while_it_is_in_use,
     web::an_evening_in_a_browser,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     walls_uids::servers_of_two_owners_cannot_touch_each_other,
