@@ -41,9 +41,9 @@ const AROUND: usize = 3;
 const DEFAULT_MAP: [&str; 2] = ["+map", "c1m1_hotel"];
 
 const OURS: &str = "left4me gives this one itself; the port is the server's own";
-const SCRIPT: &str = "it belongs to srcds_run, which left4me does not run: systemd restarts a server, \
-                      and `left4me-job enqueue update` updates the game";
-const LOG: &str = "it fills a file that nothing empties; the server's page and `l4d2ctl logs` show the console";
+const SCRIPT: &str = "it belongs to srcds_run, which left4me does not run: systemd restarts a server that \
+                      crashed, and an admin updates the game";
+const LOG: &str = "it fills a file that nothing empties: the server's page and `l4d2ctl logs` show the console";
 const SECRET: &str = "launch arguments are in the process list: put it into the configuration lines";
 
 /// Words that are refused, in any case and wherever they are, and why.

@@ -110,9 +110,13 @@ impl Upgrade<'_> {
         let Some((_, has_value)) = DROPPED.iter().find(|(known, _)| word.eq_ignore_ascii_case(known)) else {
             return false;
         };
-        if *has_value && self.rest.first().is_some_and(|next| !next.starts_with(['+', '-'])) {
-            self.rest = &self.rest[1..];
+        let is_value = |next: Option<&String>| next.is_some_and(|next| !next.trim_start().starts_with(['+', '-']));
+        let taken = usize::from(*has_value && is_value(self.rest.first()));
+        // Without it the word after it would become the value of the one before it.
+        if is_value(self.rest.get(taken)) && self.kept.last().is_some_and(|last| last.starts_with(['+', '-'])) {
+            return false;
         }
+        self.rest = &self.rest[taken..];
         self.changes.push(format!("'{}' is gone: only srcds_run obeyed it", shown(word)));
         true
     }
@@ -197,6 +201,7 @@ mod tests {
         becomes(&["-debug", "-pidfile", "x.pid", "-map"], &["-map"], &[]);
         becomes(&["-autoupdate", "-steam_dir", ".", "-steamcmd_script", "x;id;"], &[], &[]);
         becomes(&["-timeout", "-debug"], &[], &[]);
+        stays(&["+hostname", "-debug", "x"]);
     }
 
     #[test]

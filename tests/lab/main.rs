@@ -29,6 +29,7 @@ mod states;
 mod steam;
 mod walls_uids;
 mod walls_people;
+mod walls_launch;
 mod web;
 mod web_idle;
 
@@ -61,6 +62,7 @@ stories! {
     security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
     walls_people::root_follows_nothing_that_a_member_or_a_service_can_exchange,
     walls_people::an_older_versions_database_moves_while_it_is_in_use,
+    walls_launch::launch_arguments_reach_the_game_and_nothing_else,
     web::an_evening_in_a_browser,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     walls_uids::servers_of_two_owners_cannot_touch_each_other,

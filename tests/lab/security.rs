@@ -113,7 +113,7 @@ fn the_game_reaches_neither_database_nor_sockets(lab: &Lab) {
         let enter = ["nsenter", "--target", &pid, "--all", "--setuid", &uid, "--setgid", &uid, "--"];
         lab.run(&[&enter[..], argv].concat())
     };
-    inside(&["test", "-r", "/var/lib/left4me/runtime/1/merged/srcds_run"]).ends_with(0);
+    inside(&["test", "-r", "/var/lib/left4me/runtime/1/merged/srcds_linux"]).ends_with(0);
     is_denied(&inside(&["cat", DATABASE]));
     is_denied(&inside(&["ls", "/run/left4me"]));
     is_denied(&inside(&["ls", "/var/lib/left4me/instances"]));
