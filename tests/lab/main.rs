@@ -27,9 +27,9 @@ mod site;
 mod spine;
 mod states;
 mod steam;
-mod walls_uids;
-mod walls_people;
 mod walls_launch;
+mod walls_people;
+mod walls_uids;
 mod web;
 mod web_idle;
 
