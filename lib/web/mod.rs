@@ -136,13 +136,7 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(error.exit.code())
-        }
-    }
+    journal::ended(run(&cli))
 }
 
 /// The story: take the socket, open the database, serve, leave.
