@@ -13,6 +13,7 @@ pub mod notify;
 pub mod output;
 pub mod password;
 pub mod secret;
+pub mod server_user;
 pub mod table;
 pub mod text;
 pub mod users;

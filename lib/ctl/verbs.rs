@@ -65,12 +65,18 @@ impl Place {
         if !instance::is_initialized(&self.root, name) {
             return Err(self.missing(name));
         }
-        self.helper(&HelperRequest::Enable { server: name.clone() }, &format!("start {name}"))?;
-        let unit = self.observe(name)?;
-        if unit.has_failed() {
+        let enabled = self.helper(&HelperRequest::Enable { server: name.clone() }, &format!("start {name}"));
+        let observed = self.observe(name);
+        // systemctl says that the start failed; the unit says why.
+        enabled.map_err(|error| match observed.as_ref().ok().and_then(Unit::end) {
+            Some(end) if end.is_crash() => error.because(format!("{end}; see `l4d2ctl logs {name}`")),
+            _ => error,
+        })?;
+        let unit = observed?;
+        if !unit.is_up() {
             return Err(Error::failed(format!(
-                "instance {name} failed right after its start ({}): see `l4d2ctl logs {name}`",
-                unit.words()
+                "instance {name} is not up after its start ({}): see `l4d2ctl logs {name}`",
+                unit.why_not_up()
             )));
         }
         line(&format!("instance {name} is {} ({})", unit.actual(), unit.words()))

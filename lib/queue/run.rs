@@ -158,19 +158,23 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
     if let Ok(observed) = &observed {
         ended.observed = Some((server, observed.clone()));
     }
-    let crashed = match (&enabled, &observed) {
-        (Ok(()), Ok(observed)) if observed.unit.has_failed() => Err(Error::failed(format!(
-            "server {server} failed right after its start ({}); its last lines stand above",
-            observed.unit.words()
+    let is_up = match (&enabled, &observed) {
+        (Ok(()), Ok(observed)) if !observed.unit.is_up() => Err(Error::failed(format!(
+            "server {server} is not up after its start ({}); its last lines stand above",
+            observed.unit.why_not_up()
         ))),
         _ => Ok(()),
     };
-    if enabled.is_err() || crashed.is_err() {
+    if enabled.is_err() || is_up.is_err() {
         // What the game said last is worth more than our own words.
         hands.journal(&instance, 20).ok();
     }
-    enabled?;
-    crashed?;
+    // systemctl says that the start failed; the unit says why.
+    enabled.map_err(|error| match observed.as_ref().ok().and_then(|observed| observed.unit.end()) {
+        Some(end) if end.is_crash() => error.because(end),
+        _ => error,
+    })?;
+    is_up?;
     let observed = observed?;
     hands.note(Stream::Stdout, format!("server {server} is {} ({})", observed.unit.actual(), observed.unit.words()));
     Ok(())

@@ -72,10 +72,10 @@ fn a_removal_stops_and_keeps_data(lab: &Lab) {
     assert_eq!(lab.processes_of("left4me"), "", "our processes");
     assert_eq!(lab.mounts(), Vec::<String>::new(), "mounts");
     assert_eq!(lab.sh("systemctl list-unit-files --no-legend 'left4me*' || true"), "", "units");
-    for kept in ["left4me.db", "installation/srcds_run", "overlays/demo", "instances/1", "runtime/1/upper"] {
+    for kept in ["db/left4me.db", "installation/srcds_run", "overlays/demo", "instances/1", "runtime/1/upper"] {
         assert!(lab.is(&format!("test -e /var/lib/left4me/{kept}")), "{kept} is gone");
     }
-    let rows = lab.ok(&["sqlite3", "/var/lib/left4me/left4me.db", "SELECT count(*) FROM jobs"]);
+    let rows = lab.ok(&["sqlite3", "/var/lib/left4me/db/left4me.db", "SELECT count(*) FROM jobs"]);
     assert_eq!(rows, jobs.to_string(), "jobs that are kept");
 }
 

@@ -114,7 +114,7 @@ fn the_timers_are_there_and_off_and_their_services_do_it(lab: &Lab) {
     let newest = format!("{BACKUPS}/{}", kept[6]);
     assert_eq!(lab.ok(&["sqlite3", &newest, "PRAGMA integrity_check"]), "ok");
     let rows = |file: &str| lab.ok(&["sqlite3", "-readonly", file, "SELECT count(*) FROM jobs"]);
-    assert_eq!(rows(&newest), rows("/var/lib/left4me/left4me.db"), "jobs in the backup");
+    assert_eq!(rows(&newest), rows("/var/lib/left4me/db/left4me.db"), "jobs in the backup");
     assert!(lab.is(&format!("! find {BACKUPS} -perm /007 -type f | grep -q .")), "a backup that everybody can read");
 }
 

@@ -50,6 +50,8 @@ struct Page {
     blueprints: Vec<Blueprint>,
     console: Heard,
     up_since: Option<i64>,
+    /// Why its blueprint cannot start it.
+    refused: Option<String>,
 }
 
 /// An event, as the page tells it.
@@ -70,6 +72,7 @@ struct Loaded {
     jobs: Vec<listing::Listed>,
     total: i64,
     blueprints: Vec<Blueprint>,
+    refused: Option<String>,
 }
 
 fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Loaded> {
@@ -88,6 +91,7 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
         day: samples::since(db, id, now - DAY, now)?,
         month: samples::since(db, id, now - MONTH, now)?,
         blueprints: blueprints::of_user(db, server.user_id)?,
+        refused: blueprints::refusals(db, server.blueprint_id)?.into_iter().next(),
         events,
         jobs,
         total,
@@ -129,6 +133,7 @@ pub async fn show(
         total: loaded.total,
         events: loaded.events,
         blueprints: loaded.blueprints,
+        refused: loaded.refused,
         server: loaded.server,
         console,
         power,
