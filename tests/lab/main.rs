@@ -27,9 +27,10 @@ mod site;
 mod spine;
 mod states;
 mod steam;
-mod walls_uids;
-mod walls_people;
+mod upgrade;
 mod walls_launch;
+mod walls_people;
+mod walls_uids;
 mod web;
 mod web_idle;
 
@@ -40,9 +41,15 @@ macro_rules! stories {
     ($($file:ident::$story:ident,)*) => {
         mod bookworm {
             $(#[test] fn $story() { super::$file::$story(&super::Lab::up(super::Suite::Bookworm)); })*
+            #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
+                super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Bookworm));
+            }
         }
         mod trixie {
             $(#[test] fn $story() { super::$file::$story(&super::Lab::up(super::Suite::Trixie)); })*
+            #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
+                super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Trixie));
+            }
         }
     };
 }
