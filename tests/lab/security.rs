@@ -108,7 +108,7 @@ fn the_game_reaches_neither_database_nor_sockets(lab: &Lab) {
 
     // And from within the running server's own namespaces.
     let pid = lab.main_pid(1);
-    let uid = lab.ok(&["id", "--user", "left4me-game"]);
+    let uid = lab.ok(&["id", "--user", "left4me_1"]);
     let inside = |argv: &[&str]| {
         let enter = ["nsenter", "--target", &pid, "--all", "--setuid", &uid, "--setgid", &uid, "--"];
         lab.run(&[&enter[..], argv].concat())

@@ -170,7 +170,7 @@ fn a_stop_leaves_nothing_mounted(lab: &Lab) {
     lab.job(&["stop", "--server", "1"]);
     lab.is_stopped(1, SERVER);
     assert_eq!(lab.mounts(), Vec::<String>::new(), "mounts after the stop");
-    assert_eq!(lab.processes_of("left4me-game"), "", "processes after the stop");
+    assert_eq!(lab.processes_of("left4me_1"), "", "processes after the stop");
     let console = lab.console(UNIT);
     assert!(console.contains("Server shutting down"), "the game was asked, not killed\n{console}");
     // Stopping what is stopped is no failure.

@@ -126,9 +126,10 @@ fn arguments_are_converted_or_named(lab: &Lab) {
     }
     assert!(!spaces.contains("+hostname"), "{spaces}");
     let evil = lab.run(&["left4me", "blueprint", "show", "evil"]).ends_with(0);
-    assert!(evil.to_string().contains("-autoupdate"), "{evil}");
-    let doctor = lab.run(&["left4me", "doctor"]);
-    assert!(doctor.to_string().contains("evil"), "doctor names the blueprint\n{doctor}");
+    assert!(!evil.to_string().contains("-autoupdate"), "only srcds_run obeyed it\n{evil}");
+    assert!(evil.to_string().contains("@args.txt"), "what is refused is shown\n{evil}");
+    let doctor = lab.run(&["left4me", "doctor"]).to_string();
+    assert!(doctor.contains("server 3") && doctor.contains("@args.txt"), "doctor names it\n{doctor}");
 }
 
 fn states_are_told_as_they_are(lab: &Lab) {
@@ -140,7 +141,7 @@ fn states_are_told_as_they_are(lab: &Lab) {
 /// It still has its old mount and user: Restart= brings it back on those.
 fn a_crash_of_a_server_of_before_is_answered(lab: &Lab) {
     let before = lab.main_pid(1);
-    lab.ok(&["kill", "-SEGV", &before]);
+    lab.ok(&["kill", "-KILL", &before]);
     wait_until("the crashed server is back", s(30), || {
         lab.unit("left4me-server@1.service", "ActiveState") == "active" && lab.main_pid(1) != before
     });
@@ -179,7 +180,7 @@ fn a_server_that_rested_starts_with_its_files(lab: &Lab) {
 }
 
 fn a_server_with_bad_arguments_stays_down_and_says_why(lab: &Lab) {
-    lab.failing_job(&["start", "--server", "Evil"], &["-autoupdate"]);
+    lab.failing_job(&["start", "--server", "Evil"], &["@args.txt"]);
     assert_eq!(lab.unit("left4me-server@3.service", "ActiveState"), "inactive");
 }
 

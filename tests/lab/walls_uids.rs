@@ -80,7 +80,7 @@ fn each_server_has_its_own_user_and_files(lab: &Lab) {
     }
     let files = format!(
         "cat left4dead2/cfg/server.cfg >/dev/null && echo fair
-         for path in {DATA}/runtime/2 {DATA}/instances/2 {DATA}/db /run/left4me-servers/2.env /etc/shadow; do
+         for path in {DATA}/runtime/2 {DATA}/instances/2 {DATA}/db /run/left4me-servers/2.env /run/left4me; do
            ls $path >/dev/null 2>&1 && echo $path GOT THROUGH; cat $path* >/dev/null 2>&1 && echo $path GOT THROUGH
          done; echo done"
     );
@@ -94,7 +94,7 @@ fn a_plugin_reaches_no_process_of_another_server(lab: &Lab) {
     let before = lab.sh(&format!("prlimit --pid {pid} --noheadings; taskset -p {pid}; ps -o ni= -p {pid}"));
     let script = format!(
         r#"P={pid}; through() {{ echo "$1 GOT THROUGH"; }}
-        kill -0 $$ && [ -r /proc/self/environ ] && prlimit --pid $$ --nofile=60000 && echo fair
+        kill -0 $$ && head -c 1 /proc/$PPID/environ >/dev/null && echo fair
         for signal in 0 CONT USR1 INT TERM KILL; do kill -$signal $P 2>/dev/null && through kill-$signal; done
         prlimit --pid $P --nofile=10 2>/dev/null && through prlimit
         prlimit --pid $P --nofile >/dev/null 2>&1 && through prlimit-get
@@ -106,15 +106,15 @@ fn a_plugin_reaches_no_process_of_another_server(lab: &Lab) {
         for f in cmdline environ maps mem status stat cgroup mountinfo io limits root/etc/passwd cwd/left4dead2/cfg/server.cfg exe; do
           head -c 1 /proc/$P/$f >/dev/null 2>&1 && through proc-$f
         done
-        ls /proc/$P/fd >/dev/null 2>&1 && through fd; echo 500 >/proc/$P/oom_score_adj 2>/dev/null && through oom
+        ls /proc/$P/fd >/dev/null 2>&1 && through fd; (echo 500 >/proc/$P/oom_score_adj) 2>/dev/null && through oom
         perl -e '
             my ($p, $b) = (0 + $ARGV[0], "\0" x 4096);
-            my %calls = (ptrace => [101, 16, $p, 0, 0], process_vm_readv => [310, $p, 0, 0, 0, 0, 0], kcmp => [312, $p, $$, 0, 0, 0],
+            my %calls = (ptrace => [101, 16, $p, 0, 0], process_vm_readv => [310, $p, pack("P16Q", $b, 16), 1, pack("QQ", 4096, 16), 1, 0], kcmp => [312, $p, $$, 0, 0, 0],
                 pidfd => [434, $p, 0], migrate => [256, $p, 64, $b, $b], move => [279, $p, 0, 0, 0, 0, 0],
                 perf => [298, $b, $p, -1, -1, 0], tgkill => [234, $p, $p, 18], sigqueue => [129, $p, 10, $b]);
             for my $name (sort keys %calls) {{ my @c = @{{$calls{{$name}}}}; my $r = syscall(shift @c, @c);
                 next if $name eq "pidfd" && $r >= 0 && syscall(438, $r, 0, 0) < 0 && syscall(424, $r, 10, 0, 0) < 0;
-                print "$name GOT THROUGH\n" if $r >= 0; }}' $P
+                print "$name GOT THROUGH\n" if $r >= 0 || $! == 14; }}' $P
         echo done"#
     );
     assert_eq!(inside(lab, "1", &script), "fair\ndone");
@@ -124,13 +124,13 @@ fn a_plugin_reaches_no_process_of_another_server(lab: &Lab) {
 
 fn shared_memory_is_each_servers_own_and_bounded(lab: &Lab) {
     assert_eq!(inside(lab, "2", "umask 0; echo secret >/dev/shm/open; mkdir /dev/shm/dir; echo done"), "done");
-    let script = "ls -A /dev/shm; cat /dev/shm/open 2>&1; head -c 300M /dev/zero >/dev/shm/big; stat -c %s /dev/shm/big; \
+    let script = "ls -A /dev/shm; cat /dev/shm/open 2>&1; head -c 300M /dev/zero >/dev/shm/big; stat -c %s /dev/shm/big; rm /dev/shm/big; \
                   cp /bin/true /dev/shm/x; /dev/shm/x; echo $?";
     let said = inside(lab, "1", script);
-    assert!(!said.contains("secret") && !said.contains("dir"), "{said}");
+    assert!(!said.contains("secret") && !said.lines().any(|line| line == "dir"), "{said}");
     let size: u64 = said.lines().find_map(|line| line.parse().ok()).expect("a size");
     assert!(size <= 128 << 20, "{said}");
-    assert!(said.ends_with("126"), "a program there is not executed: {said}");
+    assert!(said.lines().any(|line| line == "126"), "a program there is not executed: {said}");
     assert_eq!(lab.sh("ls -A /dev/shm"), "", "this host's own");
     lab.job(&["restart", "--server", "1"]);
     assert_eq!(inside(lab, "1", "ls -A /dev/shm; echo done"), "done", "gone with the server");
@@ -166,11 +166,11 @@ fn a_purge_of_another_server_goes_on_whatever_is_killed(lab: &Lab) {
     lab.job(&["start", "--server", "2"]);
 }
 
-/// Names that the purge of the previous version moved deep directories to, and directories that cannot be moved.
+/// Names that the purge of the previous version moved deep directories to.
 fn the_game_cannot_hold_up_its_own_purge(lab: &Lab) {
     let script = "cd left4dead2; for i in $(seq 300); do mkdir -p .left4me-purge-$i/full; done; \
                   mkdir -p $(printf 'd/%.0s' $(seq 900)) odd/x; touch \"$(printf 'odd/\\377\\n')\" $(seq 500); \
-                  cd $(printf 'd/%.0s' $(seq 100)); chmod 555 d; chmod 000 . ; echo done";
+                  (umask 0777; mkdir shut); echo done";
     assert_eq!(inside(lab, "2", script), "done");
     let upper = format!("{DATA}/runtime/2/upper");
     lab.sh(&format!("cp -a {upper}/left4dead2/.left4me-purge-* {upper}/"));
@@ -197,7 +197,7 @@ fn local_users_and_closed_directories(lab: &Lab) {
     assert_eq!(said.replace("GOT THROUGH\n", ""), "linked\ncached\ndone");
     // The name of a closed directory's file is no secret to one who knows it; its content is.
     assert!(!inside(lab, "1", "cat private/*; cat private/passwords").contains("secret"));
-    for user in ["stranger", "left4me-steam", "left4me_1"] {
+    for user in ["stranger", "left4me-steam", "left4me_2"] {
         for path in ["overlays", "overlays/demo", "overlays/other/file", "runtime/1/upper", "instances/1/layer"] {
             let seen = lab.run_as(user, &["sh", "-c", &format!("ls {DATA}/{path} || cat {DATA}/{path}")]);
             assert_ne!(seen.code, 0, "{user}\n{seen}");

@@ -51,7 +51,7 @@ CREATE TABLE blueprints (
 ) STRICT;
 INSERT INTO blueprints VALUES(1,2,'versus','["+map","c1m1_hotel"]','["hostname \"first name\"","sv_steamgroup_exclusive 0","rcon_password secret1"]',1795878207253,1795878207253);
 INSERT INTO blueprints VALUES(2,3,'spaces','["+hostname","Bob''s best server","-tickrate 60","+map","c2m1_highway"]','[]',1795878207264,1795878207264);
-INSERT INTO blueprints VALUES(3,3,'evil','["-autoupdate","-steam_dir",".","-steamcmd_script","x;id;"]','[]',1795878207268,1795878207268);
+INSERT INTO blueprints VALUES(3,3,'evil','["-autoupdate","-steam_dir",".","-steamcmd_script","x;id;","@args.txt"]','[]',1795878207268,1795878207268);
 CREATE TABLE blueprint_overlays (
     blueprint_id INTEGER NOT NULL REFERENCES blueprints (id) ON DELETE CASCADE,
     position     INTEGER NOT NULL CHECK (position >= 0),
