@@ -84,7 +84,7 @@ fn root_works_as_left4me_and_is_still_called_root(lab: &Lab) {
     assert_eq!(lab.sh(&format!("find {DATABASE}* ! -user left4me")), "", "files of another user beside the database");
 }
 
-/// Before: `doctor`, `server list` and `list` migrated root's database. As user left4me they may not even read it.
+/// Before: `doctor` migrated root's database; the others refused. As user left4me it may not even read it.
 fn a_link_to_roots_own_database_is_refused_and_it_stays_as_it_is(lab: &Lab) {
     const OTHERS: &str = "/root/other.db";
     lab.sh(&format!(
@@ -99,7 +99,7 @@ fn a_link_to_roots_own_database_is_refused_and_it_stays_as_it_is(lab: &Lab) {
     lab.ok(&["sha256sum", "--check", "/root/sum"]);
     assert!(lab.is(&format!("! ls {OTHERS}-* /etc/shadow-wal /etc/shadow-journal 2>/dev/null | grep -q .")));
 
-    // The locks beside it are opened by worker and poller; before, by root's hand, with root's rights.
+    // The locks beside it, which worker and poller open. Before, a link was refused as well.
     for role in ["worker", "poller"] {
         let lock = format!("{DATABASE}-{role}.lock");
         lab.ok(&["systemctl", "stop", "left4me-worker.service", "left4me-poller.timer"]);
@@ -153,8 +153,8 @@ fn every_program_refuses(lab: &Lab) {
     assert_eq!(lab.sh("ls -A /root | grep -F x.db || true"), "", "a backup of nothing");
 }
 
-/// Before: SQLite opened the part by its name, through the link that a racer had put there, and root's keys became a
-/// database that holds the attacker's line.
+/// Before: SQLite opened the part by its name, through the link that a racer had put there: at the first try root's keys
+/// were a database that holds the attacker's line. A directory's link was followed as well.
 fn a_backup_overwrites_nothing_of_roots(lab: &Lab) {
     // What it is for still works: a place that only root can reach.
     lab.ok(&["left4me", "backup", "/root/saved.db"]);
@@ -175,9 +175,10 @@ fn a_backup_overwrites_nothing_of_roots(lab: &Lab) {
 
     // A racer in a directory of its own puts a link, or its own file, in the place of whatever comes.
     const RACER: &str = r#"
-        chdir $ARGV[0] or die; open(my $f, ">", "own"); symlink("/root/.ssh/authorized_keys", "trap");
+        chdir $ARGV[0] or die; open(my $f, ">", "own");
         while (1) { opendir(my $d, "."); for (grep { /\.part/ } readdir $d) {
-            unlink $_; rand() < 0.5 ? symlink("/root/.ssh/authorized_keys", $_) : link("own", $_); } }"#;
+            rand() < 0.5 ? symlink("/root/.ssh/authorized_keys", "trap") : link("own", "trap");
+            rename("trap", $_); } }"#;
     lab.write("/usr/local/lib/racer.pl", RACER);
     lab.ok(&["systemd-run", "--quiet", "--unit=racer", "--uid=member", "perl", "/usr/local/lib/racer.pl", EVIL]);
     for number in 0..TRIES {
@@ -224,7 +225,8 @@ fn an_overlay_is_made_through_no_link(lab: &Lab) {
     lab.ok(&["rm", "/var/lib/left4me/overlays/way"]);
 }
 
-/// Before: it migrated what it looked at; `chown` of a link's target gave /etc away; an orphan's name became a command.
+/// Before: it migrated what it looked at, and made files beside it; its `chown` of tmp/, for which a member had put a link
+/// to /etc, gave /etc away; an orphan's name became a command.
 fn the_doctor_changes_nothing_and_neither_does_its_advice_elsewhere(lab: &Lab) {
     // An older schema stays, and nothing is made beside a database that no program has open.
     lab.ok(&["systemctl", "stop", "left4me-worker.service", "left4me-web.service", "left4me-poller.timer"]);
