@@ -12,6 +12,7 @@ pub mod names;
 pub mod notify;
 pub mod output;
 pub mod password;
+pub mod secret;
 pub mod table;
 pub mod text;
 pub mod users;

@@ -25,6 +25,7 @@ use tower::{Service as _, ServiceExt as _};
 
 use crate::base::{Result, notify};
 use crate::web::patient::Patient;
+use crate::web::peers::{Owner, Peer, Peers};
 
 /// A request's head has to be there within this time, a connection that is kept open included.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -85,6 +86,14 @@ pub struct Limits {
     pub write_time: Duration,
 }
 
+/// Where connections come in.
+pub struct Door {
+    /// systemd's socket, or our own.
+    pub listener: TcpListener,
+    /// Knows who opened a connection.
+    pub peers: Peers,
+}
+
 /// Why [`serve`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaving {
@@ -101,7 +110,7 @@ pub enum Leaving {
 /// # Errors
 /// Never at present: a connection that fails is its own affair.
 pub async fn serve(
-    listener: TcpListener,
+    door: Door,
     router: Router,
     limits: &Limits,
     told: impl Future<Output = ()>,
@@ -113,6 +122,7 @@ pub async fn serve(
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let graceful = GracefulShutdown::new();
     let using = Use::default();
+    let Door { listener, peers } = door;
     let mut told = pin!(told);
     let mut idle_since = Instant::now();
     let leaving = loop {
@@ -131,7 +141,10 @@ pub async fn serve(
                 idle_since = Instant::now();
                 match taken {
                     Ok((stream, peer)) => match Arc::clone(&room).try_acquire_owned() {
-                        Ok(permit) => connection(stream, peer, &router, limits, &graceful, &using, permit),
+                        Ok(permit) => {
+                            let peer = peer_of(&stream, peer, &peers);
+                            connection(stream, peer, &router, limits, &graceful, &using, permit);
+                        }
                         Err(_) => {
                             refused();
                             refuse(stream, &refusals);
@@ -162,9 +175,15 @@ pub async fn serve(
     Ok(leaving)
 }
 
+/// At once: its owner is known for as long as the other end is open.
+fn peer_of(stream: &TcpStream, addr: SocketAddr, peers: &Peers) -> Peer {
+    let owner = stream.local_addr().map_or(Owner::Unknown, |own| peers.owner(addr, own));
+    Peer { addr, owner }
+}
+
 fn connection(
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     router: &Router,
     limits: &Limits,
     graceful: &GracefulShutdown,
@@ -184,19 +203,14 @@ fn connection(
     let served = graceful.watch(server.serve_connection(io, service));
     tokio::spawn(async move {
         if let Err(error) = served.await {
-            tracing::debug!(%peer, "a connection ended: {error}");
+            tracing::debug!(peer = %peer.addr, "a connection ended: {error}");
         }
         drop(permit);
     });
 }
 
 /// The router's answer; it counts as under way until its last byte.
-async fn answer(
-    router: Router,
-    request: Request<Incoming>,
-    peer: SocketAddr,
-    in_use: InUse,
-) -> axum::response::Response {
+async fn answer(router: Router, request: Request<Incoming>, peer: Peer, in_use: InUse) -> axum::response::Response {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     let mut ready = match router.into_service().ready_oneshot().await {
