@@ -16,5 +16,6 @@ pub mod secret;
 pub mod table;
 pub mod text;
 pub mod users;
+pub mod visible;
 
 pub use error::{Error, Exit, Result};

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::Finding;
+use super::{Finding, proxy};
 use crate::base::config::HandSockets;
 use crate::base::users::{GAME, LEFT4ME, STEAM};
 
@@ -178,8 +178,12 @@ fn socket(name: &str, path: &Path, user: &str, mode: u32) -> Finding {
 pub(super) fn settings_and_sudoers() -> Vec<Finding> {
     let settings = Path::new("/etc/left4me/left4me.env");
     let sudoers = Path::new("/etc/sudoers.d/left4me");
+    let mut others = Vec::new();
     let mut findings = vec![match std::fs::read_to_string(settings) {
-        Ok(text) => unknown_settings(&text),
+        Ok(text) => {
+            others.extend(proxy::check(&text));
+            unknown_settings(&text)
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => Finding::warn(
             "settings",
             format!("{} is missing: all defaults", settings.display()),
@@ -187,6 +191,7 @@ pub(super) fn settings_and_sudoers() -> Vec<Finding> {
         ),
         Err(error) => told("settings", settings, &error),
     }];
+    findings.append(&mut others);
     findings.push(match sudoers.metadata() {
         Ok(found) => owned("sudoers", sudoers, &found, "root", "root", 0o440),
         Err(error) if error.kind() == ErrorKind::NotFound => Finding::fail(
@@ -200,7 +205,7 @@ pub(super) fn settings_and_sudoers() -> Vec<Finding> {
 }
 
 /// Every setting of every program.
-const SETTINGS: [&str; 21] = [
+const SETTINGS: [&str; 22] = [
     "LEFT4ME_ROOT",
     "LEFT4ME_DB",
     "LEFT4ME_STEAMCMD",
@@ -216,6 +221,7 @@ const SETTINGS: [&str; 21] = [
     "LEFT4ME_WEB_IDLE_SECONDS",
     "LEFT4ME_WEB_ORIGIN",
     "LEFT4ME_WEB_PROXIES",
+    "LEFT4ME_WEB_PROXY_SECRET_FILE",
     "LEFT4ME_WEB_CONNECTIONS",
     "LEFT4ME_WEB_STREAMS_PER_USER",
     "LEFT4ME_SESSION_HOURS",

@@ -4,6 +4,7 @@
 mod database;
 mod files;
 mod game;
+mod proxy;
 mod queue;
 mod servers;
 mod units;

@@ -35,6 +35,8 @@ pub const HEAD: usize = 32 * 1024;
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// So many connections that were told that there is no room are listened to for a moment; more are closed at once.
 const REFUSALS: usize = 128;
+/// The most connections of game servers and steamcmd together.
+const FOREIGN: usize = 16;
 /// What the kernel keeps for a reader that is slow: by itself it would keep megabytes for each, and count them as ours.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Between two looks at whether anybody still needs us.
@@ -94,6 +96,9 @@ pub struct Door {
     pub peers: Peers,
 }
 
+/// A connection's place among all, and among those of foreign code.
+type Room = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
 /// Why [`serve`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaving {
@@ -120,6 +125,7 @@ pub async fn serve(
 ) -> Result<Leaving> {
     let room = Arc::new(Semaphore::new(limits.connections));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
+    let foreign = Arc::new(Semaphore::new(FOREIGN));
     let graceful = GracefulShutdown::new();
     let using = Use::default();
     let Door { listener, peers } = door;
@@ -143,7 +149,12 @@ pub async fn serve(
                     Ok((stream, peer)) => match Arc::clone(&room).try_acquire_owned() {
                         Ok(permit) => {
                             let peer = peer_of(&stream, peer, &peers);
-                            connection(stream, peer, &router, limits, &graceful, &using, permit);
+                            let Some(room) = room_of(&peer, permit, &foreign) else {
+                                refused();
+                                refuse(stream, &refusals);
+                                continue;
+                            };
+                            connection(stream, peer, &router, limits, &graceful, &using, room);
                         }
                         Err(_) => {
                             refused();
@@ -175,6 +186,15 @@ pub async fn serve(
     Ok(leaving)
 }
 
+/// Game servers have few of the connections: a plugin that opens as many as it can takes none of people's.
+fn room_of(peer: &Peer, permit: OwnedSemaphorePermit, foreign: &Arc<Semaphore>) -> Option<Room> {
+    let few = match peer.owner {
+        Owner::Foreign(_) => Some(Arc::clone(foreign).try_acquire_owned().ok()?),
+        _ => None,
+    };
+    Some((permit, few))
+}
+
 /// At once: its owner is known for as long as the other end is open.
 fn peer_of(stream: &TcpStream, addr: SocketAddr, peers: &Peers) -> Peer {
     let owner = stream.local_addr().map_or(Owner::Unknown, |own| peers.owner(addr, own));
@@ -188,7 +208,7 @@ fn connection(
     limits: &Limits,
     graceful: &GracefulShutdown,
     using: &Use,
-    permit: OwnedSemaphorePermit,
+    room: Room,
 ) {
     stream.set_nodelay(true).ok();
     setsockopt(&stream, sockopt::SndBuf, &SEND_BUFFER).ok();
@@ -205,7 +225,7 @@ fn connection(
         if let Err(error) = served.await {
             tracing::debug!(peer = %peer.addr, "a connection ended: {error}");
         }
-        drop(permit);
+        drop(room);
     });
 }
 
