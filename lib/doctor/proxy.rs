@@ -49,7 +49,8 @@ fn secret(file: &Path) -> Finding {
 
 fn value<'a>(settings: &'a str, name: &str) -> Option<&'a str> {
     let lines = settings.lines().filter_map(|line| line.trim().split_once('='));
-    let mut values = lines.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().trim_matches(['"', '\'']));
+    let mut values =
+        lines.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().trim_matches(['"', '\'']));
     values.next_back().filter(|value| !value.is_empty())
 }
 
