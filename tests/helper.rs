@@ -221,7 +221,7 @@ fn a_journal_of_entries_goes_on_behind_a_cursor_and_each_line_says_its_place() {
         &format!(
             r#"entry() {{ printf '{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1700000000123456","SYSLOG_IDENTIFIER":"systemd","_UID":"997","MESSAGE":%s}}\n' "$1"; }}
 entry '"say \"hi\""'; entry '[27,91,51,49,109,114,101,100,13,10,100,97,116,97,58]'
-entry "\"$(printf '%05000d' 0)\""; echo nonsense"#
+entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\""; echo nonsense"#
         ),
     );
     let ask = |more: &str| place.ask(&format!(r#"{{"verb":"journal","server":"7","entries":true{more}}}"#));
@@ -234,7 +234,8 @@ entry "\"$(printf '%05000d' 0)\""; echo nonsense"#
     );
     assert_eq!(lines[1]["line"], "red\u{240d}\u{240a}data:");
     assert_eq!(lines[2]["line"].as_str().unwrap().chars().count(), 4096 + 4);
-    assert!(lines.len() == 3 && heard.complains("cannot be read"), "{heard:?}");
+    assert_eq!(lines[3]["line"], "admin\\u{202e}nimda");
+    assert!(lines.len() == 4 && heard.complains("cannot be read"), "{heard:?}");
     assert_eq!(ask(r#","lines":200,"follow":true"#).exit(), 0);
     assert_eq!(ask(&format!(r#","follow":true,"after":"{CURSOR}""#)).exit(), 0);
     assert_eq!(ask(&format!(r#","lines":500,"after":"{CURSOR}""#)).exit(), 0);

@@ -177,7 +177,12 @@ fn clean_up_to(bytes: &[u8], cut: bool, limit: usize) -> Cow<'_, str> {
             continue;
         }
         let after = rest[c.len_utf8()..].chars().next();
-        let shown = if is_deceptive(before, c, after) { Shown::Number(number(c)) } else { Shown::As(visible(c)) };
+        // A line with a limit of its own is JSON, in which the number would be no escape: its reader cleans what is in it.
+        let shown = if limit == LINE_LIMIT && is_deceptive(before, c, after) {
+            Shown::Number(number(c))
+        } else {
+            Shown::As(visible(c))
+        };
         let length = shown.length();
         if count + length > limit {
             cut = true;
