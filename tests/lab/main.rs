@@ -27,6 +27,7 @@ mod site;
 mod spine;
 mod states;
 mod steam;
+mod walls_web;
 mod web;
 mod web_idle;
 
@@ -57,6 +58,7 @@ stories! {
     states::a_reboot_leaves_states_that_are_true,
     polls::a_poll_is_cheap_careful_and_survives_what_it_meets,
     security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
+    walls_web::a_plugin_neither_speaks_for_others_nor_passes_for_somebody_else,
     web::an_evening_in_a_browser,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
