@@ -96,6 +96,17 @@ pub fn revoke(tx: &Connection, now: i64, actor: &str, id: TokenId) -> Result<boo
     Ok(changed > 0)
 }
 
+/// Ends all good tokens of a user for good, and adds an event for each.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn revoke_all(tx: &Connection, now: i64, actor: &str, user: UserId) -> Result<()> {
+    for token in of_user(tx, user)?.into_iter().filter(|token| token.revoked_at.is_none()) {
+        revoke(tx, now, actor, token.id)?;
+    }
+    Ok(())
+}
+
 /// The token whose text somebody shows, if it is good: not revoked, its owner not disabled.
 ///
 /// # Errors

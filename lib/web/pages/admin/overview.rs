@@ -9,6 +9,7 @@ use super::super::job;
 use super::super::parts::JobLine;
 use super::super::{Frame, page};
 use super::steam;
+use crate::base::visible::visible;
 use crate::base::{clock, secret};
 use crate::db::overview::{self, Servers, Shared};
 use crate::db::poll::{self, Orphan, Poll};
@@ -98,7 +99,7 @@ pub(super) async fn pause(State(app): State<App>, viewer: Viewer, Sent(switch): 
 
 /// One line of bounded length.
 fn tidy(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect();
+    let line: String = visible(text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect();
     line.trim().to_owned()
 }
 
