@@ -269,6 +269,25 @@ fn a_crash_right_after_the_start_is_a_failure() {
 }
 
 #[test]
+fn a_server_that_is_stopped_after_its_start_is_a_failure() {
+    needs_rights!();
+    let house = House::new(&[("enable", DONE), ("show", DEAD)]);
+    house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
+    house.run(&["start", "7"]).refused(1, &["instance 7 is not up after its start", "inactive, dead", "logs 7"]);
+}
+
+#[test]
+fn a_start_that_fails_names_the_cause_that_the_unit_knows() {
+    needs_rights!();
+    let failed = "{\"stderr\":\"Job failed.\"}\n{\"exit\":1,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n";
+    let shown = "{\"stdout\":\"ActiveState=failed\"}\n{\"stdout\":\"SubState=failed\"}\n{\"stdout\":\"Result=exit-code\"}\n\
+        {\"stdout\":\"ExecMainCode=1\"}\n{\"stdout\":\"ExecMainStatus=203\"}\n{\"exit\":0}\n";
+    let house = House::new(Box::leak(Box::new([("enable", failed), ("show", shown)])));
+    house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
+    house.run(&["start", "7"]).refused(1, &["203", "srcds_linux is missing", "logs 7"]);
+}
+
+#[test]
 fn a_failing_commands_own_code_and_words_are_passed_on() {
     needs_rights!();
     let house = House::new(&[

@@ -201,9 +201,9 @@ fn show_and_journal_ask_for_what_the_contract_says() {
         [
             "systemctl --no-ask-password show --property=LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,\
              ExecMainCode,ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,ExecMainExitTimestampMonotonic,MainPID,MemoryCurrent,CPUUsageNSec,UnitFileState left4me-server@7.service",
-            "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service -n 100 -o short-iso",
-            "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service -n 5 -o short-iso -f",
-            "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service -n 9 -o short-iso",
+            "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service -n 100 -o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID",
+            "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service -n 5 -o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID -f",
+            "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service -n 9 -o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID",
         ]
     );
     let heard = place.ask(r#"{"verb":"journal","server":"7","lines":10001}"#);
@@ -211,17 +211,18 @@ fn show_and_journal_ask_for_what_the_contract_says() {
     assert_eq!(place.helper("journal 7 --lines 10001").0, 2);
 }
 
+const CURSOR: &str = "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10";
+
 #[test]
 fn a_journal_of_entries_goes_on_behind_a_cursor_and_each_line_says_its_place() {
-    const CURSOR: &str = "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10";
     let place = Place::new();
     // A line longer than what people are shown, one with control characters as journalctl gives it, one that is none.
     place.when(
         "journalctl",
         &format!(
-            r#"entry() {{ printf '{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1700000000123456","SYSLOG_IDENTIFIER":"srcds","MESSAGE":%s}}\n' "$1"; }}
+            r#"entry() {{ printf '{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1700000000123456","SYSLOG_IDENTIFIER":"systemd","_UID":"997","MESSAGE":%s}}\n' "$1"; }}
 entry '"say \"hi\""'; entry '[27,91,51,49,109,114,101,100,13,10,100,97,116,97,58]'
-entry "\"$(printf '%05000d' 0)\""; echo nonsense"#
+entry "\"$(printf '%05000d' 0)\""; entry "\"$(printf 'admin\342\200\256nimda')\""; echo nonsense"#
         ),
     );
     let ask = |more: &str| place.ask(&format!(r#"{{"verb":"journal","server":"7","entries":true{more}}}"#));
@@ -234,11 +235,12 @@ entry "\"$(printf '%05000d' 0)\""; echo nonsense"#
     );
     assert_eq!(lines[1]["line"], "red\u{240d}\u{240a}data:");
     assert_eq!(lines[2]["line"].as_str().unwrap().chars().count(), 4096 + 4);
-    assert!(lines.len() == 3 && heard.complains("cannot be read"), "{heard:?}");
+    assert_eq!(lines[3]["line"], "admin\\u{202e}nimda");
+    assert!(lines.len() == 4 && heard.complains("cannot be read"), "{heard:?}");
     assert_eq!(ask(r#","lines":200,"follow":true"#).exit(), 0);
     assert_eq!(ask(&format!(r#","follow":true,"after":"{CURSOR}""#)).exit(), 0);
     assert_eq!(ask(&format!(r#","lines":500,"after":"{CURSOR}""#)).exit(), 0);
-    let json = "-o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER";
+    let json = "-o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID";
     let units = "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service";
     assert_eq!(
         place.calls(),
@@ -255,13 +257,20 @@ entry "\"$(printf '%05000d' 0)\""; echo nonsense"#
     }
 }
 
+/// Shell text that prints an entry of the game's, as journalctl does.
+fn one_entry(message: &str) -> String {
+    format!(
+        r#"echo '{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1700000000123456","_UID":"997","SYSLOG_IDENTIFIER":"systemd","MESSAGE":"{message}"}}'"#
+    )
+}
+
 #[test]
 fn a_hangup_ends_a_journal_that_is_followed() {
     let (place, mark) = (Place::new(), marker());
-    place.when("journalctl", &format!("echo line; sleep {mark} & sleep {mark}"));
+    place.when("journalctl", &format!("{}; sleep {mark} & sleep {mark}", one_entry("line")));
     let mut talk = place.talk();
     talk.say(r#"{"verb":"journal","server":"7","follow":true}"#);
-    talk.hear_until("a line", |answer| answer["stdout"] == "line");
+    talk.hear_until("a line", |answer| answer["stdout"].as_str().is_some_and(|line| line.ends_with(" srcds: line")));
     until("both sleeps", || (alive(&mark).len() == 2).then_some(()));
     assert_eq!(talk.end().0, 0);
     assert!(alive(&mark).is_empty());
@@ -270,9 +279,10 @@ fn a_hangup_ends_a_journal_that_is_followed() {
 #[test]
 fn a_reader_that_closes_its_pipe_ends_a_followed_journal() {
     let (place, mark) = (Place::new(), marker());
-    place.when("journalctl", &format!("echo line; sleep {mark}"));
+    place.when("journalctl", &format!("{}; sleep {mark}", one_entry("line")));
     let output = place.shell("$HELPER journal 7 --follow | head -n 1");
-    assert_eq!(told(&output), (0, "line".to_owned(), String::new()));
+    let (code, line, complaint) = told(&output);
+    assert!(code == 0 && line.ends_with(" srcds: line") && complaint.is_empty(), "{line} {complaint}");
     assert!(alive(&mark).is_empty());
 }
 

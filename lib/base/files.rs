@@ -45,14 +45,13 @@ fn make(options: &mut fs_err::OpenOptions, path: &Path) -> IoResult<fs_err::File
     }
 }
 
-/// ELOOP and ENXIO are no words for people: says what is at `path` instead.
+/// ELOOP and ENXIO are no words for people, and a FIFO is not mended by another user: says what is at `path` instead.
 fn better(path: &Path, error: IoError) -> IoError {
-    if error.kind() == ErrorKind::PermissionDenied {
-        return error;
-    }
-    match path.symlink_metadata().ok().and_then(|found| refusal(&found)) {
-        Some(why) => IoError::new(ErrorKind::InvalidInput, why),
-        None => error,
+    match path.symlink_metadata() {
+        // It is a file, and this user may not open it.
+        Ok(found) if found.is_file() && error.kind() == ErrorKind::PermissionDenied => error,
+        Ok(found) => refusal(&found).map_or(error, |why| IoError::new(ErrorKind::InvalidInput, why)),
+        Err(_) => error,
     }
 }
 

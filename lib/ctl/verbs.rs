@@ -13,7 +13,7 @@ use crate::domain::blueprint::Spec;
 use crate::domain::server::ActualState;
 use crate::domain::unit::Unit;
 use crate::host::instance::{self, Initialized};
-use crate::host::mounts;
+use crate::host::{mounts, units};
 use crate::wire::{HelperRequest, RunnerRequest, Stream};
 
 /// Where everything is.
@@ -66,13 +66,15 @@ impl Place {
             return Err(self.missing(name));
         }
         let enabled = self.helper(&HelperRequest::Enable { server: name.clone() }, &format!("start {name}"));
-        let observed = self.observe(name);
         // systemctl says that the start failed; the unit says why.
-        enabled.map_err(|error| match observed.as_ref().ok().and_then(Unit::end) {
-            Some(end) if end.is_crash() => error.because(format!("{end}; see `l4d2ctl logs {name}`")),
-            _ => error,
-        })?;
-        let unit = observed?;
+        if let Err(error) = enabled {
+            let why = units::why_failed(|| self.observe(name));
+            return Err(match why {
+                Some(end) => error.because(format!("{end}; see `l4d2ctl logs {name}`")),
+                None => error,
+            });
+        }
+        let unit = self.observe(name)?;
         if !unit.is_up() {
             return Err(Error::failed(format!(
                 "instance {name} is not up after its start ({}): see `l4d2ctl logs {name}`",

@@ -11,7 +11,7 @@ use crate::domain::server::ActualState;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::instance::{self, Initialized};
 use crate::host::mounts;
-use crate::host::units::Observed;
+use crate::host::units::{self, Observed};
 use crate::queue::hands::{Hands, TaskHands};
 use crate::wire::Stream;
 
@@ -170,10 +170,17 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
         hands.journal(&instance, 20).ok();
     }
     // systemctl says that the start failed; the unit says why.
-    enabled.map_err(|error| match observed.as_ref().ok().and_then(|observed| observed.unit.end()) {
-        Some(end) if end.is_crash() => error.because(end),
-        _ => error,
-    })?;
+    if let Err(error) = enabled {
+        let why = units::why_failed(|| {
+            let observed = hands.show(&instance)?;
+            ended.observed = Some((server, observed.clone()));
+            Ok(observed.unit)
+        });
+        return Err(match why {
+            Some(end) => error.because(end),
+            None => error,
+        });
+    }
     is_up?;
     let observed = observed?;
     hands.note(Stream::Stdout, format!("server {server} is {} ({})", observed.unit.actual(), observed.unit.words()));
