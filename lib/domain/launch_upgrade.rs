@@ -1,10 +1,11 @@
-//! Launch arguments from before they had to be one word each: what can be had in another way is converted.
+//! Launch arguments from before they had to be one word each: what can be had in another way is
+//! converted.
 //!
-//! Text with spaces becomes a configuration line. `srcds_run` split it, and the engine took its first
-//! word only, so the line is what its author meant. The lines come before those that are there: the
-//! engine runs the commands of its command line first (`stuffcmds`), and server.cfg when a map is loaded
-//! (`Executing dedicated server config file` in the public game rules), so that a line of the
-//! configuration won before, and still does.
+//! Text with spaces becomes a configuration line. `srcds_run` split it, and the engine took its
+//! first word only, so the line is what its author meant. The lines come before those that are
+//! there: the engine runs the commands of its command line first (`stuffcmds`), and server.cfg when
+//! a map is loaded (`Executing dedicated server config file` in the public game rules), so that a
+//! line of the configuration won before, and still does.
 
 use crate::base::names::shown;
 use crate::domain::blueprint::{ConfigLine, MAX_CONFIG_LINES};
@@ -17,18 +18,20 @@ pub struct Converted {
     pub arguments: Vec<String>,
     /// Its configuration lines.
     pub config: Vec<String>,
-    /// What was done, for people. Values are not told: one may be a password.
+    /// What was done, for people. No value is in it: one may be a password.
     pub changes: Vec<String>,
 }
 
-/// Settings whose value may be set whenever a map is loaded, as server.cfg does; a name that ends with
-/// `_` stands for all that begin with it. A command, as `map`, is none: server.cfg would run it each time.
+/// Settings whose value may be set whenever a map is loaded, as server.cfg does; a name that ends
+/// with `_` stands for all that begin with it. A command, as `map`, is none: server.cfg would run
+/// it each time.
 const SETTINGS: [&str; 9] = ["hostname", "rcon_password", "sv_", "mp_", "tv_", "z_", "director_", "survivor_", "motd_"];
 
 /// It signs the server in once, before the first map.
 const NOT_A_SETTING: &str = "sv_setsteamaccount";
 
-/// What only `srcds_run` obeyed, and whether a value follows it. Without the script they do nothing.
+/// What only `srcds_run` obeyed, and whether a value follows it. Without the script they do
+/// nothing.
 const DROPPED: [(&str, bool); 14] = [
     ("-norestart", false),
     ("-autoupdate", false),
@@ -92,8 +95,8 @@ impl Upgrade<'_> {
         true
     }
 
-    /// The value that follows a setting, and how many arguments it is: several when people quoted text
-    /// that has spaces, and gave it word by word.
+    /// The value that follows a setting, and how many arguments it is: several when people quoted
+    /// text that has spaces, and gave it word by word.
     fn following(&self) -> (String, usize) {
         let Some(first) = self.rest.first() else { return (String::new(), 0) };
         let first = first.trim();
@@ -142,7 +145,8 @@ fn is_setting(name: &str) -> bool {
     is_word && is_known && name != NOT_A_SETTING
 }
 
-/// `name "value"`; none for a value that no quotes hold, or that is longer than a line of the console.
+/// `name "value"`; none for a value that no quotes hold, or that is longer than a line of the
+/// console.
 fn config_line(name: &str, value: &str) -> Option<String> {
     let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     let line = format!("{name} \"{inner}\"");

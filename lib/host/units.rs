@@ -98,13 +98,14 @@ impl Observed {
     }
 }
 
-/// How often, and how long apart, a unit is looked at whose start failed and that is being started again.
+/// How often, and how long apart, a unit is read whose start failed and that is being started
+/// again.
 const ATTEMPTS: u32 = 12;
 /// See [`ATTEMPTS`].
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// Why a unit's start failed, as far as the unit says. systemd 257 may be at the next attempt already,
-/// and knows no end then until that one fails too.
+/// Why a unit's start failed, as far as the unit says. systemd 257 may be at the next attempt
+/// already, and knows no end then until that one fails too.
 pub fn why_failed(mut show: impl FnMut() -> Result<Unit>) -> Option<unit::End> {
     for _ in 0..ATTEMPTS {
         let unit = show().ok()?;

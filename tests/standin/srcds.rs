@@ -6,9 +6,9 @@
 //! `$HOME/.steam/sdk32/steamclient.so` it never reaches Steam.
 //!
 //! Its arguments it reads as the game's engine does (public copies of tier0/commandline.cpp, which
-//! differ): joined into one line of at most 2,048 bytes, which is parsed again, with `@file` read into
-//! it. Where one copy would read something else than another, it says so, and obeys the worse one.
-//! Then it runs each word that begins with `+` as a command, with the word that follows.
+//! differ): joined into one line of at most 2,048 bytes, which is parsed again, with `@file` read
+//! into it. Where one copy would read something else than another, it says so, and obeys the worse
+//! one. Then it runs each word that begins with `+` as a command, with the word that follows.
 //!
 //! Files that appear in `left4dead2/` make it misbehave (looked at every 100 ms; those marked *
 //! are removed when obeyed, so that each works once):
@@ -146,7 +146,8 @@ fn engine_words(args: &[String]) -> Vec<String> {
     older
 }
 
-/// `@file` replaced by what is in that file: where a word begins with it, in the oldest copies anywhere.
+/// `@file` replaced by what is in that file: where a word begins with it, in the oldest copies
+/// anywhere.
 fn with_files(line: &str, anywhere: bool) -> String {
     let mut out = String::new();
     let mut rest = line;

@@ -1,9 +1,9 @@
 //! A stand-in for steamcmd, for tests and the demo: never packaged.
 //!
 //! It takes steamcmd's arguments, prints what steamcmd prints and lays down a small Left 4 Dead 2
-//! dedicated server: `srcds_linux`, the stand-in for the game, and beside it a `srcds_run` that has the
-//! real one's ways, so that tests can see that nothing runs it. Without a terminal on
-//! stdout it stalls as the real one does: nothing is printed until 2 s after its work is done.
+//! dedicated server: `srcds_linux`, the stand-in for the game, and beside it a `srcds_run` that has
+//! the real one's ways, so that tests can see that nothing runs it. Without a terminal on stdout it
+//! stalls as the real one does: nothing is printed until 2 s after its work is done.
 //!
 //! `standin.conf` beside the executable (or the file `STANDIN_STEAMCMD_CONF` names) holds `key=value`
 //! lines that make it slow, loud or faulty:
