@@ -88,11 +88,20 @@ impl Upgrade<'_> {
         let (value, taken) = if value.is_empty() { self.following() } else { (value.to_owned(), 0) };
         let is_needed = refusal(name).is_some() || refusal(&value).is_some();
         let Some(line) = config_line(setting, &value).filter(|_| is_needed) else { return false };
+        if self.would_join(taken) {
+            return false;
+        }
 
         self.rest = self.rest.get(taken..).unwrap_or_default();
         self.lines.push(line);
         self.changes.push(format!("'{}' is a configuration line now", shown(name)));
         true
+    }
+
+    /// Whether the word after the next `taken` ones would become the value of the one that is kept
+    /// last, when what is between them goes.
+    fn would_join(&self, taken: usize) -> bool {
+        is_value(self.rest.get(taken)) && self.kept.last().is_some_and(|last| last.starts_with(['+', '-']))
     }
 
     /// The value that follows a setting, and how many arguments it is: several when people quoted
@@ -113,10 +122,8 @@ impl Upgrade<'_> {
         let Some((_, has_value)) = DROPPED.iter().find(|(known, _)| word.eq_ignore_ascii_case(known)) else {
             return false;
         };
-        let is_value = |next: Option<&String>| next.is_some_and(|next| !next.trim_start().starts_with(['+', '-']));
         let taken = usize::from(*has_value && is_value(self.rest.first()));
-        // Without it the word after it would become the value of the one before it.
-        if is_value(self.rest.get(taken)) && self.kept.last().is_some_and(|last| last.starts_with(['+', '-'])) {
+        if self.would_join(taken) {
             return false;
         }
         self.rest = &self.rest[taken..];
@@ -135,6 +142,10 @@ impl Upgrade<'_> {
         self.changes.push(format!("'{}' is one argument for each word now", shown(argument)));
         true
     }
+}
+
+fn is_value(next: Option<&String>) -> bool {
+    next.is_some_and(|next| !next.trim_start().starts_with(['+', '-']))
 }
 
 fn is_setting(name: &str) -> bool {
@@ -206,6 +217,7 @@ mod tests {
         becomes(&["-autoupdate", "-steam_dir", ".", "-steamcmd_script", "x;id;"], &[], &[]);
         becomes(&["-timeout", "-debug"], &[], &[]);
         stays(&["+hostname", "-debug", "x"]);
+        stays(&["+map", "+hostname", "\"a\"", "x"]);
     }
 
     #[test]
