@@ -97,7 +97,7 @@ impl House {
     }
 
     fn database(&self) -> Connection {
-        let connection = Connection::open(self.root.join("left4me.db")).unwrap();
+        let connection = Connection::open(self.root.join("db/left4me.db")).unwrap();
         connection.busy_timeout(support::PATIENCE).unwrap();
         connection
     }
@@ -170,7 +170,7 @@ fn a_token_is_told_once_and_only_its_hash_is_kept() {
     assert!(created.err.contains("nobody can see it again"), "{created:?}");
     let text = created.done().trim_end().to_owned();
     assert!(text.len() == 68 && text.starts_with("l4m_"), "{text}");
-    let db = Db::open(&house.root.join("left4me.db")).unwrap();
+    let db = Db::open(&house.root.join("db/left4me.db")).unwrap();
     assert_eq!(tokens::authenticate(db.connection(), &text).unwrap().unwrap().user, "anna");
     let listed = house.run(&["token", "list", "--json"]).json().to_string();
     assert!(listed.contains("match bot") && !listed.contains(&text[4..]), "{listed}");
@@ -537,7 +537,7 @@ fn bad_names_and_numbers_are_refused_at_the_door() {
     for bad in ["0", "-1", "1x", "99999999999999999999"] {
         house.run(&["token", "revoke", "--", bad]).refused(2, &[]);
     }
-    assert!(!house.root.join("left4me.db").exists(), "nothing was opened for a bad call");
+    assert!(!house.root.join("db/left4me.db").exists(), "nothing was opened for a bad call");
 }
 
 #[test]
@@ -733,7 +733,7 @@ fn the_doctor_changes_nothing_and_says_what_to_do() {
         said.out.contains("left4me migrate") && said.out.contains("  -> ") && !said.out.contains('\u{1b}'),
         "{said:?}"
     );
-    assert!(!house.root.join("left4me.db").exists());
+    assert!(!house.root.join("db/left4me.db").exists());
     house.run(&["migrate"]).done();
     house.sql("PRAGMA user_version = 0");
     let findings: Value = serde_json::from_str(&house.run(&["doctor", "--json"]).out).unwrap();

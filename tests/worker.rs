@@ -15,7 +15,7 @@ fn eight_processes_enqueue_while_one_of_two_workers_serves_and_no_job_is_lost_or
     let house = House::with_servers(20);
     let mut first = house.worker(5);
     until("the first worker holds the lock", || {
-        std::fs::read_to_string(house.root.join("left4me.db-worker.lock")).ok().filter(|pid| !pid.is_empty())
+        std::fs::read_to_string(house.root.join("db/left4me.db-worker.lock")).ok().filter(|pid| !pid.is_empty())
     });
     let refused = house.command(WORKER, &[]).output().unwrap();
     assert_eq!(refused.status.code(), Some(4));

@@ -128,6 +128,17 @@ struct Whole {
     stored: Stored,
 }
 
+impl Verb {
+    /// The file of config lines, when one is named.
+    pub(super) fn config_file(&self) -> Option<&Path> {
+        match self {
+            Verb::Create(args) => args.parts.config_file.as_deref(),
+            Verb::Edit(args) => args.parts.config_file.as_deref(),
+            _ => None,
+        }
+    }
+}
+
 pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
     match verb {
         Verb::Create(args) => create(context, args),
@@ -139,7 +150,8 @@ pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
 }
 
 fn create(context: &Context, args: CreateArgs) -> Result<()> {
-    let config = args.parts.config_file.as_deref().map(config_lines).transpose()?.unwrap_or_default();
+    let read = |path| config_lines(context, path);
+    let config = args.parts.config_file.as_deref().map(read).transpose()?.unwrap_or_default();
     let content = Content { overlays: args.parts.overlays, arguments: args.parts.arguments, config };
     let blueprint = context.db()?.write(|tx| {
         let user = owner(tx, args.user.as_ref(), &context.actor)?;
@@ -211,7 +223,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
 }
 
 fn edit(context: &Context, args: EditArgs) -> Result<()> {
-    let change = change(&args)?;
+    let change = change(context, &args)?;
     if change == Change::default() {
         return Err(Error::usage(
             "nothing to change: pass --overlay, --arg, --config-file, --rename, --no-overlays, --no-args or --no-config",
@@ -231,10 +243,10 @@ fn edit(context: &Context, args: EditArgs) -> Result<()> {
     output::line(&format!("blueprint {} '{}' edited{follow}", blueprint.id, blueprint.name))
 }
 
-fn change(args: &EditArgs) -> Result<Change> {
+fn change(context: &Context, args: &EditArgs) -> Result<Change> {
     let replaced = |clear: bool, given: bool| clear || given;
     let parts = &args.parts;
-    let config = parts.config_file.as_deref().map(config_lines).transpose()?;
+    let config = parts.config_file.as_deref().map(|path| config_lines(context, path)).transpose()?;
     Ok(Change {
         name: args.rename.clone(),
         overlays: replaced(args.no_overlays, !parts.overlays.is_empty()).then(|| parts.overlays.clone()),
@@ -262,8 +274,11 @@ fn servers(blueprint: &Blueprint) -> String {
 }
 
 /// The lines of a file; a refused one is told by its number.
-fn config_lines(path: &Path) -> Result<Vec<ConfigLine>> {
-    let text = text::read(path, CONFIG_LIMIT)?;
+fn config_lines(context: &Context, path: &Path) -> Result<Vec<ConfigLine>> {
+    let text = match &context.opened {
+        Some(file) => text::read_opened(file, path, CONFIG_LIMIT)?,
+        None => text::read(path, CONFIG_LIMIT)?,
+    };
     let parsed = text.lines().enumerate().map(|(index, line)| {
         line.trim_end_matches('\r')
             .parse::<ConfigLine>()

@@ -6,7 +6,8 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 
 use super::files::told;
-use super::{Finding, srcds_run};
+use super::{Finding, quoted, srcds_run};
+use crate::base::users::STEAM;
 
 /// Where Debian, multiarch or not, has 32-bit libraries.
 const LIBRARY_DIRS: [&str; 5] = ["/lib/i386-linux-gnu", "/usr/lib/i386-linux-gnu", "/lib32", "/usr/lib32", "/usr/lib"];
@@ -48,9 +49,11 @@ fn executable(steamcmd: &Path) -> Finding {
         Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
             Finding::ok("steamcmd", shown.to_string())
         }
-        Ok(found) if found.is_file() => {
-            Finding::fail("steamcmd", format!("{shown} cannot be executed"), format!("as root: chmod 0755 {shown}"))
-        }
+        Ok(found) if found.is_file() => Finding::fail(
+            "steamcmd",
+            format!("{shown} cannot be executed"),
+            format!("as root: sudo -u {STEAM} chmod 0755 {}", quoted(steamcmd)),
+        ),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => told("steamcmd", steamcmd, &error),
         _ => Finding::fail("steamcmd", format!("{shown} is missing"), advice),
     }

@@ -28,8 +28,7 @@ struct Found {
 }
 
 fn read(path: &Path) -> Result<Found> {
-    let mut db = Db::open_existing(path)?;
-    db.read(|tx| {
+    Db::look(path, |tx| {
         let (waiting, live) = jobs::counts(tx)?;
         let first = jobs::queued_candidates(tx, JobId(0), 1)?.first().map(|job| jobs::get(tx, job.id)).transpose()?;
         Ok(Found {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Finding;
+use super::{Finding, quoted};
 use crate::base::config::PollSeconds;
 use crate::base::{Result, clock};
 use crate::db::Db;
@@ -34,8 +34,7 @@ pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Fi
 type Found = (Poll, Vec<Server>, Vec<Orphan>, Vec<(Blueprint, Vec<String>)>);
 
 fn read(path: &Path) -> Result<Found> {
-    let mut db = Db::open_existing(path)?;
-    db.read(|tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?, blueprints::refused(tx)?)))
+    Db::look(path, |tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?, blueprints::refused(tx)?)))
 }
 
 /// A blueprint that no server can be started with.
@@ -62,7 +61,7 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
         }
     }
     findings.extend(orphans.iter().map(|orphan| {
-        let advice = format!("as root: left4me-helper disable {}", orphan.instance);
+        let advice = format!("as root: left4me-helper disable {}", quoted(&orphan.instance));
         Finding::warn("orphan", format!("{} belongs to no server and is {}", orphan.unit(), orphan.state), advice)
     }));
     findings

@@ -3,6 +3,7 @@
 pub mod blueprint;
 pub mod cancellation;
 pub mod drift;
+pub mod env_file;
 pub mod history;
 pub mod job;
 pub mod launch;

@@ -303,7 +303,7 @@ fn code_name(code: i32) -> &'static str {
     match code {
         200 => " (CHDIR: its directory is missing)",
         203 => " (EXEC: srcds_linux is missing or cannot be executed)",
-        217 => " (USER: user left4me-game is missing)",
+        217 => " (USER: the server's user is missing)",
         226 => " (NAMESPACE: its sandbox could not be set up)",
         _ => "",
     }

@@ -52,20 +52,14 @@ pub fn main() -> ExitCode {
     // with it what happened after its look. PID 1 reads these words before it answers on the bus.
     notify::ready("looking");
     notify::stopping("looking");
-    match poll(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(error.exit.code())
-        }
-    }
+    journal::ended(poll(&cli))
 }
 
 /// The story: read the rows, read the units, write down what has changed, tell it, wake a worker that was forgotten.
 fn poll(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_owner(database.parent().unwrap_or(&database))?;
+    users::become_successor(database.parent().unwrap_or(&database))?;
     let mut db = Db::open(&database)?;
     // Two at once would each see something of their own; one after the other, the second sees what is true now.
     let turn = lock::wait(&database, "poller", PATIENCE)?;

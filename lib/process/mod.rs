@@ -5,6 +5,7 @@
 //! loop. What is decided, is decided in [`ladder`] (how a tree is ended) and [`lines`] (what a line is): both are
 //! pure and take the time as a parameter. Imports base and wire only.
 
+mod again;
 pub mod cgroup;
 pub mod door;
 pub mod ladder;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
+pub use again::again_as;
 pub use peer::Peer;
 pub use stage::{Pass, Stage};
 

@@ -214,7 +214,7 @@ fn what_cannot_be_cancelled_is_refused(lab: &Lab, finished: &str, running: &str,
     for user in ["stranger", "left4me-game", "left4me-steam", "nobody"] {
         for arguments in [&[running][..], &[queued], &[running, "--force"], &["999999"]] {
             let output = lab.run_as(user, &[&["left4me-job", "cancel"], arguments].concat());
-            output.ends_with(77).complains_of(&["/var/lib/left4me/left4me.db"]);
+            output.ends_with(77).complains_of(&["/var/lib/left4me/db/left4me.db"]);
         }
         for verb in [&["cancel-status", running][..], &["cancellations"]] {
             lab.run_as(user, &[&["left4me-job"], verb].concat()).ends_with(77);

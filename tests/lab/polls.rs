@@ -166,7 +166,7 @@ fn a_poller_sees_only_what_it_needs(lab: &Lab) {
     let pid = wait_for("a poller waits", s(5), || {
         let pid = lab.unit(POLLER, "MainPID");
         let is_inside =
-            format!("test -e /proc/{pid}/root/var/lib/left4me/left4me.db -a ! -e /proc/{pid}/root/usr/bin/sh");
+            format!("test -e /proc/{pid}/root/var/lib/left4me/db/left4me.db -a ! -e /proc/{pid}/root/usr/bin/sh");
         if pid != "0" && lab.is(&is_inside) { Ok(pid) } else { Err(pid) }
     });
     let flags = |path: &str| {

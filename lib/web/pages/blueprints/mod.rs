@@ -49,7 +49,7 @@ struct Listed {
 }
 
 async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    let user = (!viewer.is_admin).then_some(viewer.id);
+    let user = viewer.all_or_own();
     let blueprints = app.store.read(move |db| {
         let mut linked = links::all(db)?;
         let found = match user {
