@@ -24,6 +24,9 @@ use support::{alive, ended, marker, until};
 
 const NAME: &str = "left4me.example.org";
 
+/// What a proxy shows left4me.
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 fn shipped(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
 }
@@ -211,10 +214,11 @@ fn the_dashboard_is_one_that_grafana_imports() {
 #[test]
 fn caddy_takes_its_example_as_it_is() {
     let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("Caddyfile");
+    std::fs::write(&file, with_secret(&read("caddy/Caddyfile"), "/etc/caddy/left4me-proxy", directory.path())).unwrap();
     for verb in ["adapt", "validate"] {
         let mut command = caddy(directory.path());
-        let said =
-            run("caddy", command.args([verb, "--adapter", "caddyfile", "--config"]).arg(shipped("caddy/Caddyfile")));
+        let said = run("caddy", command.args([verb, "--adapter", "caddyfile", "--config"]).arg(&file));
         assert!(!said.contains("\"level\":\"warn\""), "{said}");
     }
 }
@@ -229,6 +233,7 @@ fn caddy_in_front_of_left4me_does_what_its_example_says() {
     let certificate = format!("{NAME} {{\n\ttls {} {}\n", site.certificate.display(), site.key.display());
     let text = changed(&read("caddy/Caddyfile"), &format!("{NAME} {{\n"), &certificate);
     let text = changed(&text, "127.0.0.1:8000", &format!("127.0.0.1:{left4me}"));
+    let text = with_secret(&text, "/etc/caddy/left4me-proxy", site.directory.path());
     let file = site.directory.path().join("Caddyfile");
     std::fs::write(&file, own + &text).unwrap();
     let mut command = caddy(site.directory.path());
@@ -253,6 +258,7 @@ fn nginx_in_front_of_left4me_does_what_its_example_says() {
         text = changed(&text, from, &to);
     }
     let prefix = site.directory.path();
+    text = with_secret(&text, "/etc/nginx/left4me-proxy", prefix);
     std::fs::write(prefix.join("left4me.conf"), text).unwrap();
     let paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|name| format!("{name}_temp_path {name};"));
     let main = format!(
@@ -274,6 +280,18 @@ fn nginx_in_front_of_left4me_does_what_its_example_says() {
 fn changed(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "the example has no {from:?} any more");
     text.replace(from, to)
+}
+
+/// The text with the file of the proxy's secret in `directory`, as operations.md makes it.
+fn with_secret(text: &str, file: &str, directory: &Path) -> String {
+    let own = directory.join("left4me-proxy");
+    let line = if file.contains("nginx") { "proxy_set_header X-Left4me-Proxy" } else { "header_up X-Left4me-Proxy" };
+    let end = if file.contains("nginx") { ";" } else { "" };
+    std::fs::write(&own, format!("{line} {SECRET}{end}\n")).unwrap();
+    let (include, text) =
+        (text.lines().find(|line| line.trim().trim_end_matches(';').ends_with(&format!(" {file}"))), text);
+    let include = include.unwrap_or_else(|| panic!("the example does not include {file}"));
+    text.replace(include, &include.replace(file, &own.to_string_lossy()))
 }
 
 /// Caddy with whatever it keeps in a directory of the test's.
@@ -351,6 +369,8 @@ impl Site {
                 "Forwarded: for=6.6.6.6",
                 "-H",
                 "X-Real-IP: 6.6.6.6",
+                "-H",
+                "X-Left4me-Proxy: 6.6.6.6",
             ],
             "/servers/1",
         );
@@ -362,6 +382,7 @@ impl Site {
         );
         assert!(came.contains(&format!("\nhost: {NAME}:{}\n", self.ports.https)), "{came}");
         assert!(!came.contains("6.6.6.6") && !came.contains("gopher"), "{came}");
+        assert!(came.contains(&format!("\nx-left4me-proxy: {SECRET}\n")), "{came}");
 
         let before = self.seen.lock().unwrap().len();
         for path in ["/metrics", "/metrics/", "/metrics?x=1", "/%6detrics", "//metrics", "/jobs/../metrics"] {

@@ -10,7 +10,7 @@ use super::{Context, facts, hint, when};
 use crate::base::names::{BlueprintName, BlueprintRef, OverlayName, UserId, UserName};
 use crate::base::table::Table;
 use crate::base::{Error, Result, output, text};
-use crate::db::blueprints::{self, Blueprint, Change, Content};
+use crate::db::blueprints::{self, Blueprint, Change, Content, Stored};
 use crate::db::{Db, users};
 use crate::domain::blueprint::{Argument, ConfigLine};
 
@@ -23,7 +23,9 @@ Examples:
   left4me blueprint edit versus --config-file server.cfg
   left4me blueprint edit versus --no-overlays --rename plain
 
-The first --overlay is the topmost. --arg takes '=' because arguments begin with '-' or '+'.";
+The first --overlay is the topmost. --arg takes '=' because arguments begin with '-' or '+'.
+Text with spaces, as a server's name, is no argument: put it into the config file, as in
+  hostname \"My server\"";
 
 /// The verbs of blueprints.
 #[derive(Subcommand)]
@@ -47,7 +49,7 @@ pub(super) struct Parts {
     /// An overlay of the catalog; may be given several times, the topmost first
     #[arg(long = "overlay", value_name = "O")]
     overlays: Vec<OverlayName>,
-    /// A launch argument; may be given several times, as in --arg=+map --arg=c1m1_hotel
+    /// A launch argument, one word; may be given several times, as in --arg=+map --arg=c1m1_hotel
     #[arg(long = "arg", value_name = "A", allow_hyphen_values = true)]
     arguments: Vec<Argument>,
     /// Lines of server.cfg; '-' reads standard input
@@ -117,13 +119,13 @@ pub(super) struct EditArgs {
     no_config: bool,
 }
 
-/// A blueprint with what it says.
+/// A blueprint with what its row holds.
 #[derive(Serialize)]
 struct Whole {
     #[serde(flatten)]
     blueprint: Blueprint,
     #[serde(flatten)]
-    content: Content,
+    stored: Stored,
 }
 
 impl Verb {
@@ -156,7 +158,7 @@ fn create(context: &Context, args: CreateArgs) -> Result<()> {
         blueprints::create(tx, context.now, &context.actor, user.id, &args.name, &content)
     })?;
     if args.json {
-        return output::json(&Whole { blueprint, content });
+        return output::json(&Whole { blueprint, stored: content.into() });
     }
     output::line(&format!("blueprint {} '{}' of '{}' created", blueprint.id, blueprint.name, blueprint.user))
 }
@@ -164,27 +166,30 @@ fn create(context: &Context, args: CreateArgs) -> Result<()> {
 fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     let mut db = context.db()?;
     let user = user_id(&db, args.one.user.as_ref())?;
-    let Whole { blueprint, content } = db.read(|tx| {
+    let whole = db.read(|tx| {
         let blueprint = blueprints::find(tx, &args.one.blueprint, user)?;
-        let content = blueprints::content(tx, blueprint.id)?;
-        Ok(Whole { blueprint, content })
+        let stored = blueprints::stored(tx, blueprint.id)?;
+        Ok(Whole { blueprint, stored })
     })?;
     if args.json {
-        return output::json(&Whole { blueprint, content });
+        return output::json(&whole);
     }
-    let joined = |words: Vec<&str>| words.join(" ");
+    let Whole { blueprint, stored } = whole;
     facts(&[
         ("id", blueprint.id.to_string()),
         ("name", blueprint.name.clone()),
         ("user", blueprint.user.clone()),
-        ("overlays", joined(content.overlays.iter().map(OverlayName::as_str).collect())),
-        ("arguments", joined(content.arguments.iter().map(Argument::as_str).collect())),
+        ("overlays", stored.overlays.join(" ")),
+        ("arguments", stored.arguments.join(" ")),
         ("servers", servers(&blueprint)),
         ("created", when(Some(blueprint.created_at))),
         ("edited", when(Some(blueprint.updated_at))),
     ])?;
-    for line in &content.config {
-        output::line(&format!("config  {}", output::printable(line.as_str())))?;
+    for line in &stored.config {
+        output::line(&format!("config  {}", output::printable(line)))?;
+    }
+    for why in &stored.refused {
+        hint(&format!("no server starts with this blueprint: {why}"));
     }
     Ok(())
 }

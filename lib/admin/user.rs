@@ -23,9 +23,9 @@ pub(super) enum Verb {
     Add(AddArgs),
     /// List users
     List(ListArgs),
-    /// Set another password; the user's sessions end
+    /// Set another password; the user's sessions end, and tokens are revoked
     Passwd(PasswdArgs),
-    /// Shut a user out: sessions end, tokens do not work
+    /// Disable a user: sessions end, and tokens are revoked
     Disable(NameArgs),
     /// Let a user in again
     Enable(NameArgs),
@@ -118,14 +118,18 @@ fn passwd(context: &Context, args: &PasswdArgs) -> Result<()> {
     users::find(db.connection(), &args.name)?;
     let hash = password::hash(&ask(args.password_stdin)?)?;
     db.write(|tx| users::set_password(tx, context.now, &context.actor, &args.name, &hash))?;
-    output::line(&format!("user '{}' has another password; all sessions ended", args.name))
+    output::line(&format!("user '{}' has another password; all sessions ended and all tokens are revoked", args.name))
 }
 
 fn disable(context: &Context, name: &UserName) -> Result<()> {
     let changed = context.db()?.write(|tx| users::disable(tx, context.now, &context.actor, name))?;
     output::line(&format!(
         "user '{name}' {}",
-        if changed { "is disabled; servers go on running" } else { "was disabled already" }
+        if changed {
+            "is disabled: sessions ended and tokens are revoked; servers go on running"
+        } else {
+            "was disabled already"
+        }
     ))
 }
 

@@ -1,9 +1,11 @@
 //! One error for people: a line that says what failed, on what, and what to do; and the exit code it ends with.
 //!
-//! This module imports no other module of the library, so that everything may import it.
+//! This module imports nothing of the library but how text is shown, so that everything may import it.
 
 use std::fmt;
 use std::process::ExitCode;
+
+use super::visible::visible;
 
 /// How a command-line program ends. The numbers are part of the contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +54,8 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error with a given exit; line breaks and other control characters in `message` become spaces.
+    /// An error with a given exit; line breaks and other control characters in `message` become spaces, and what
+    /// [`visible`] knows becomes visible.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         let message: String = message.into();
         let message = if message.contains(char::is_control) {
@@ -60,6 +63,7 @@ impl Error {
         } else {
             message
         };
+        let message = if message.is_ascii() { message } else { visible(&message).into_owned() };
         Self { exit, message }
     }
     /// Exit 1.
@@ -91,6 +95,12 @@ impl Error {
     #[must_use]
     pub fn within(self, what: impl fmt::Display) -> Self {
         Self::new(self.exit, format!("{what}: {}", self.message))
+    }
+
+    /// The same error with `why` after its message: "message (why)".
+    #[must_use]
+    pub fn because(self, why: impl fmt::Display) -> Self {
+        Self::new(self.exit, format!("{} ({why})", self.message))
     }
 
     /// Prints `PROGRAM: message` on standard error and gives the exit code.

@@ -1,7 +1,10 @@
 //! What our programs say about themselves. When standard error is the journal, each event goes there with its
-//! fields (`journalctl LEFT4ME_JOB_ID=7`); elsewhere it is a readable line on standard error.
+//! fields (`journalctl LEFT4ME_JOB_ID=7`); where the journal's socket is out of reach, as in the runner's sandbox, it is
+//! a line on standard error with its level before it, which journald reads; elsewhere it is a readable line.
 
 use std::fmt;
+use std::io::Write as _;
+use std::process::ExitCode;
 
 use log::Log as _;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
@@ -13,12 +16,17 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::Result;
+use super::output::printable;
+
 /// Starts logging for this process, at `level` and above. A second call does nothing.
 pub fn start(level: LevelFilter) {
     let registry = tracing_subscriber::registry().with(level);
-    let journal = if connected_to_journal() { JournalLog::new().ok() } else { None };
+    let is_journal = connected_to_journal();
+    let journal = if is_journal { JournalLog::new().ok() } else { None };
     let started = match journal {
-        Some(journal) => registry.with(Journald { journal }).try_init(),
+        Some(journal) => registry.with(Journald { journal: Some(journal) }).try_init(),
+        None if is_journal => registry.with(Journald { journal: None }).try_init(),
         None => {
             let lines = tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)
@@ -33,9 +41,22 @@ pub fn start(level: LevelFilter) {
     drop(started);
 }
 
+/// How a service's program ends: what failed is its last word in the journal, and decides the exit code.
+#[must_use]
+pub fn ended(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit.code())
+        }
+    }
+}
+
 /// Hands each event, with its own and its spans' fields, to the journal. A field `job_id` becomes `LEFT4ME_JOB_ID`.
 struct Journald {
-    journal: JournalLog,
+    /// None when only standard error leads there.
+    journal: Option<JournalLog>,
 }
 
 /// The fields that a span carries for the events inside it.
@@ -96,7 +117,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
             None => std::mem::take(&mut fields.message),
         };
         let metadata = event.metadata();
-        self.journal.log(
+        let Some(journal) = &self.journal else {
+            // Nobody is left to tell when this fails.
+            std::io::stderr().lock().write_all(prefixed(*metadata.level(), &message, &fields.pairs).as_bytes()).ok();
+            return;
+        };
+        journal.log(
             &log::Record::builder()
                 .level(level(*metadata.level()))
                 .target(metadata.target())
@@ -110,6 +136,27 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
     }
 }
 
+/// One line for journald: its level as sd-daemon(3) has it, the message, and the fields that are not in it.
+fn prefixed(level: Level, message: &str, pairs: &[(String, String)]) -> String {
+    let number = match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    };
+    let mut line = format!("<{number}>{}", printable(message));
+    let fields: Vec<String> = pairs
+        .iter()
+        .filter(|(key, _)| key != "LEFT4ME_ERROR")
+        .map(|(key, value)| format!("{key}={}", printable(value)))
+        .collect();
+    if !fields.is_empty() {
+        line.push_str(&format!(" ({})", fields.join(" ")));
+    }
+    line.push('\n');
+    line
+}
+
 fn level(level: Level) -> log::Level {
     match level {
         Level::ERROR => log::Level::Error,
@@ -117,5 +164,17 @@ fn level(level: Level) -> log::Level {
         Level::INFO => log::Level::Info,
         Level::DEBUG => log::Level::Debug,
         Level::TRACE => log::Level::Trace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_for_journald_is_one_line_with_its_own_level() {
+        let pairs = [("LEFT4ME_PEER_UID".to_owned(), "997".to_owned()), ("LEFT4ME_ERROR".to_owned(), "x".to_owned())];
+        assert_eq!(prefixed(Level::WARN, "refused", &pairs), "<4>refused (LEFT4ME_PEER_UID=997)\n");
+        assert_eq!(prefixed(Level::INFO, "a\n<0>b", &[]), "<6>a\u{fffd}<0>b\n");
     }
 }

@@ -12,8 +12,12 @@ pub mod names;
 pub mod notify;
 pub mod output;
 pub mod password;
+pub mod secret;
+pub mod server_user;
+pub mod shared_secret;
 pub mod table;
 pub mod text;
 pub mod users;
+pub mod visible;
 
 pub use error::{Error, Exit, Result};

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::visible;
+
 /// Why a text was refused; one line without the program's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadName(String);
@@ -283,9 +285,9 @@ fn free_text(text: &str) -> bool {
     printable(text) && !text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Characters that make two names look alike or turn the line around: zero-width and bidirectional controls.
+/// Characters that make two names look alike or turn the line around.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fffd}')
+    visible::is_invisible(c) || c == '\u{fffd}'
 }
 
 #[cfg(test)]

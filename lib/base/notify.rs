@@ -40,9 +40,20 @@ pub fn watchdog_interval() -> Option<Duration> {
 /// The first socket that was passed to this process (`sd_listen_fds`), if any. To be called once.
 #[must_use]
 pub fn passed_socket() -> Option<OwnedFd> {
-    let fd = sd_notify::listen_fds().ok()?.next()?;
-    // SAFETY: systemd opened this descriptor for us (LISTEN_PID is ours, checked by sd_notify) and nothing else in
-    // the process owns it: this function is called once, at start.
-    #[expect(unsafe_code, reason = "taking ownership of a descriptor that the service manager passed")]
-    Some(unsafe { OwnedFd::from_raw_fd(fd) })
+    passed_sockets().into_iter().next()
+}
+
+/// All sockets that were passed to this process. To be called once.
+#[must_use]
+pub fn passed_sockets() -> Vec<OwnedFd> {
+    let Ok(fds) = sd_notify::listen_fds() else { return Vec::new() };
+    let own = |fd| {
+        // SAFETY: systemd opened this descriptor for us (LISTEN_PID is ours, checked by sd_notify) and nothing else in
+        // the process owns it: this function is called once, at start.
+        #[expect(unsafe_code, reason = "taking ownership of a descriptor that the service manager passed")]
+        unsafe {
+            OwnedFd::from_raw_fd(fd)
+        }
+    };
+    fds.map(own).collect()
 }

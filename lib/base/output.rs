@@ -1,9 +1,11 @@
 //! Standard output for programs that people and pipes read.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, Write as _};
 
 use serde::Serialize;
 
+use crate::base::visible::visible;
 use crate::base::{Error, Result};
 
 /// Writes one line to standard output. When the reader has gone away (`… | head`), the program ends quietly: nobody is
@@ -31,12 +33,14 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     }
 }
 
-/// `text` as a terminal may show it: control characters, also those that were stored from outside, become visible.
+/// `text` as a terminal may show it: control characters, also those that were stored from outside, and what [`visible`]
+/// knows become visible.
 #[must_use]
-pub fn printable(text: &str) -> std::borrow::Cow<'_, str> {
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let text = visible(text);
     if text.contains(|c: char| c.is_control() && c != '\t') {
         text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect::<String>().into()
     } else {
-        text.into()
+        text
     }
 }

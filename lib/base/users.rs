@@ -11,7 +11,7 @@ use super::{Error, Result, caller, files};
 pub const LEFT4ME: &str = "left4me";
 /// Runs steamcmd; owns installation, steam and workshop_cache.
 pub const STEAM: &str = "left4me-steam";
-/// Runs the game servers; owns runtime/ID/{upper,work}.
+/// The group that every server has besides its own; the user of all servers before each had one (server_user.rs).
 pub const GAME: &str = "left4me-game";
 
 /// The ids of a user that must exist.

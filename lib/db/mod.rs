@@ -18,6 +18,7 @@ pub mod error;
 pub mod events;
 mod file;
 pub mod jobs;
+mod launch_upgrade;
 pub mod links;
 pub mod listing;
 pub mod lists;

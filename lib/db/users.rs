@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::base::names::{UserId, UserName};
 use crate::base::{Error, Result};
-use crate::db::error;
 use crate::db::events::{self, NewEvent};
+use crate::db::{error, tokens};
 
 /// What a user may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,8 @@ pub fn create(tx: &Connection, now: i64, actor: &str, name: &UserName, role: Rol
     find(tx, name)
 }
 
-/// Sets another password, ends the user's sessions, and adds an event.
+/// Sets another password, ends the user's sessions and tokens, and adds events. A password is changed when somebody
+/// else may know it, and who signed in with it may have made a token.
 ///
 /// # Errors
 /// 3 when there is no such user.
@@ -114,10 +115,12 @@ pub fn set_password(tx: &Connection, now: i64, actor: &str, name: &UserName, has
         .execute(params![user.id.0, hash, now])?;
     end_sessions(tx, now, user.id)?;
     tell(tx, now, actor, "user.password-changed", name)?;
+    tokens::revoke_all(tx, now, actor, user.id)?;
     find(tx, name)
 }
 
-/// Shuts a user out: no sign-in, no token, and the sessions end. False when that was so already.
+/// Disables a user: no sign-in, and sessions and tokens end, so that enabling the user again brings none of them back.
+/// False when that was so already.
 ///
 /// # Errors
 /// 3 when there is no such user.
@@ -129,6 +132,7 @@ pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Resul
     if changed > 0 {
         end_sessions(tx, now, user.id)?;
         tell(tx, now, actor, "user.disabled", name)?;
+        tokens::revoke_all(tx, now, actor, user.id)?;
     }
     Ok(changed > 0)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, quoted};
+use super::{Finding, proxy, quoted};
 use crate::base::config::HandSockets;
 use crate::base::files::kind;
 use crate::base::users::{self, GAME, LEFT4ME, STEAM};
@@ -21,9 +21,9 @@ const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
     ("installation", 0o755, STEAM, STEAM),
     ("steam", 0o755, STEAM, STEAM),
     ("workshop_cache", 0o755, STEAM, STEAM),
-    ("overlays", 0o2775, LEFT4ME, LEFT4ME),
-    ("instances", 0o2750, LEFT4ME, GAME),
-    ("runtime", 0o711, GAME, GAME),
+    ("overlays", 0o2770, LEFT4ME, LEFT4ME),
+    ("instances", 0o711, LEFT4ME, LEFT4ME),
+    ("runtime", 0o711, "root", "root"),
     ("tmp", 0o770, LEFT4ME, LEFT4ME),
     ("backups", 0o750, LEFT4ME, LEFT4ME),
 ];
@@ -209,6 +209,11 @@ pub(super) fn settings() -> Finding {
     }
 }
 
+/// Whether the web front's proxy is one that it can trust; nothing where no settings name one.
+pub(super) fn proxy_settings() -> Option<Finding> {
+    proxy::check(&std::fs::read_to_string("/etc/left4me/left4me.env").ok()?)
+}
+
 /// Only root may look into its directory.
 pub(super) fn sudoers() -> Finding {
     let sudoers = Path::new("/etc/sudoers.d/left4me");
@@ -224,7 +229,7 @@ pub(super) fn sudoers() -> Finding {
 }
 
 /// Every setting of every program.
-const SETTINGS: [&str; 21] = [
+const SETTINGS: [&str; 22] = [
     "LEFT4ME_ROOT",
     "LEFT4ME_DB",
     "LEFT4ME_STEAMCMD",
@@ -240,6 +245,7 @@ const SETTINGS: [&str; 21] = [
     "LEFT4ME_WEB_IDLE_SECONDS",
     "LEFT4ME_WEB_ORIGIN",
     "LEFT4ME_WEB_PROXIES",
+    "LEFT4ME_WEB_PROXY_SECRET_FILE",
     "LEFT4ME_WEB_CONNECTIONS",
     "LEFT4ME_WEB_STREAMS_PER_USER",
     "LEFT4ME_SESSION_HOURS",

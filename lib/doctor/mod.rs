@@ -4,8 +4,10 @@
 mod database;
 mod files;
 mod game;
+mod proxy;
 mod queue;
 mod servers;
+mod srcds_run;
 mod units;
 
 use std::path::PathBuf;
@@ -128,6 +130,7 @@ pub fn at_home(places: &Places, now: i64, seen: Vec<Finding>) -> Vec<Finding> {
     let mut findings = files::users();
     findings.extend(files::directories(&places.root));
     findings.push(files::settings());
+    findings.extend(files::proxy_settings());
     findings.extend(if seen.is_empty() { for_root() } else { seen });
     findings.extend(database::check(&places.root, &places.database));
     findings.extend(units::check());

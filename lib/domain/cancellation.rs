@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::base::names::{BadName, shown};
+use crate::base::visible::visible;
 use crate::domain::task::{Needs, TaskState};
 
 /// The longest reason, in characters.
@@ -16,7 +17,7 @@ pub const REASON_LIMIT: usize = 1000;
 /// # Errors
 /// When it is none.
 pub fn reason(text: &str) -> Result<String, BadName> {
-    match text.trim() {
+    match &*visible(text.trim()) {
         "" => Err(BadName::new("a reason has words".to_owned())),
         text if text.chars().count() > REASON_LIMIT => {
             Err(BadName::new(format!("a reason has at most {REASON_LIMIT} characters")))

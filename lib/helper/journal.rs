@@ -4,9 +4,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::commands::{journalctl, journalctl_json, overlay_unit, server_unit};
+use super::commands::{journalctl_json, overlay_unit, server_unit};
 use crate::base::names::{Cursor, InstanceName};
-use crate::base::{Error, Exit, Result};
+use crate::base::{Error, Exit, Result, clock};
 use crate::process::lines::clean;
 use crate::process::{Outcome, Pass, Stage};
 use crate::wire::{Entry, REFUSED, Stream};
@@ -21,6 +21,9 @@ pub(super) const MOST: u32 = 10_000;
 /// a number, which is what becomes of a line with a control character.
 const LONGEST: usize = 512 * 1024;
 
+/// What the game, and all that runs in it, is called.
+const GAME: &str = "srcds";
+
 /// Which part of the journal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask<'a> {
@@ -34,7 +37,7 @@ pub(super) struct Ask<'a> {
 /// # Errors
 /// Exit 64 when more than [`MOST`] lines are asked for.
 pub(super) fn run(stage: &mut Stage, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
-    journalctl(stage, &words(&arguments(server, ask, &["-o", "short-iso"])?), &mut |_, _| Pass::On)
+    read(stage, server, ask, |entry| Ok(format!("{} {}: {}", clock::local(entry.at), entry.from, entry.line)))
 }
 
 /// The same, an [`Entry`] a line.
@@ -42,16 +45,28 @@ pub(super) fn run(stage: &mut Stage, server: &InstanceName, ask: Ask<'_>) -> Res
 /// # Errors
 /// As [`run`].
 pub(super) fn entries(stage: &mut Stage, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
-    // --all: without it a field of more than 4096 bytes is null.
-    let output = ["-o", "json", "--all", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER"];
-    let arguments = arguments(server, ask, &output)?;
-    journalctl_json(stage, &words(&arguments), LONGEST, &mut |stream, line| match stream {
-        Stream::Stdout => entry(line),
+    read(stage, server, ask, |entry| serde_json::to_string(&entry))
+}
+
+/// Both forms come from the same fields: journalctl's own text would show whatever speaker and pid a program claims.
+fn read(
+    stage: &mut Stage,
+    server: &InstanceName,
+    ask: Ask<'_>,
+    write: impl Fn(Entry) -> serde_json::Result<String>,
+) -> Result<Outcome> {
+    let arguments = arguments(server, ask)?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    journalctl_json(stage, &arguments, LONGEST, &mut |stream, line| match stream {
+        Stream::Stdout => match entry(line).and_then(&write) {
+            Ok(line) => Pass::Instead(Stream::Stdout, line),
+            Err(error) => Pass::Instead(Stream::Stderr, format!("an entry of the journal cannot be read: {error}")),
+        },
         Stream::Stderr => Pass::On,
     })
 }
 
-fn arguments(server: &InstanceName, ask: Ask<'_>, output: &[&str]) -> Result<Vec<String>> {
+fn arguments(server: &InstanceName, ask: Ask<'_>) -> Result<Vec<String>> {
     let lines = ask.lines.or(ask.after.is_none().then_some(DEFAULT));
     if let Some(lines) = lines.filter(|&lines| lines > MOST) {
         let exit = Exit::Foreign(u8::try_from(REFUSED).unwrap_or(2));
@@ -65,13 +80,11 @@ fn arguments(server: &InstanceName, ask: Ask<'_>, output: &[&str]) -> Result<Vec
         Some(lines) => arguments.extend(["-n".to_owned(), lines.to_string()]),
         None => arguments.push("--no-tail".to_owned()),
     }
-    arguments.extend(output.iter().map(|&word| word.to_owned()));
+    // --all: without it a field of more than 4096 bytes is null.
+    let output = ["-o", "json", "--all", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID"];
+    arguments.extend(output.map(str::to_owned));
     arguments.extend(ask.follow.then(|| "-f".to_owned()));
     Ok(arguments)
-}
-
-fn words(arguments: &[String]) -> Vec<&str> {
-    arguments.iter().map(String::as_str).collect()
 }
 
 /// What journalctl gives of an entry.
@@ -84,24 +97,36 @@ struct Raw {
     #[serde(rename = "MESSAGE", default)]
     message: Value,
     #[serde(rename = "SYSLOG_IDENTIFIER", default)]
-    from: Value,
+    identifier: Value,
+    #[serde(rename = "_PID", default)]
+    pid: Value,
+    #[serde(rename = "_UID", default)]
+    uid: Value,
 }
 
 /// One line of journalctl's as one of ours. What a program wrote stays text within it, whatever it wrote.
-fn entry(line: &str) -> Pass {
-    let told = serde_json::from_str::<Raw>(line).and_then(|raw| {
-        let text = |value| clean(&bytes(value), false).into_owned();
-        serde_json::to_string(&Entry {
-            cursor: raw.cursor,
-            at: raw.at_us.parse::<i64>().unwrap_or(0) / 1000,
-            from: text(&raw.from).chars().take(64).collect(),
-            line: text(&raw.message),
-        })
-    });
-    match told {
-        Ok(entry) => Pass::Instead(Stream::Stdout, entry),
-        Err(error) => Pass::Instead(Stream::Stderr, format!("an entry of the journal cannot be read: {error}")),
+fn entry(line: &str) -> serde_json::Result<Entry> {
+    let raw = serde_json::from_str::<Raw>(line)?;
+    Ok(Entry {
+        from: speaker(&raw),
+        at: raw.at_us.parse::<i64>().unwrap_or(0) / 1000,
+        line: text(&raw.message),
+        cursor: raw.cursor,
+    })
+}
+
+/// Who says it. Every program may call itself what it likes; that it is root's, or PID 1, is journald's own knowledge,
+/// in fields that no program can set. What is not root's is the game, or a plugin in it.
+fn speaker(raw: &Raw) -> String {
+    match (text(&raw.uid).as_str(), text(&raw.pid).as_str()) {
+        ("0", "1") => "systemd".to_owned(),
+        ("0", _) => text(&raw.identifier).chars().take(64).collect(),
+        _ => GAME.to_owned(),
     }
+}
+
+fn text(field: &Value) -> String {
+    clean(&bytes(field), false).into_owned()
 }
 
 /// A field's bytes: journalctl gives text as text, what has control characters as a list of numbers, and a field that
@@ -125,16 +150,26 @@ mod tests {
 
     fn told(message: &str) -> String {
         let line = format!(
-            r#"{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1342540861416409","_BOOT_ID":"6c","SYSLOG_IDENTIFIER":"srcds","MESSAGE":{message}}}"#
+            r#"{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1342540861416409","_BOOT_ID":"6c","_UID":"997","SYSLOG_IDENTIFIER":"srcds_run","MESSAGE":{message}}}"#
         );
-        match entry(&line) {
-            Pass::Instead(Stream::Stdout, json) => {
-                let entry: Entry = serde_json::from_str(&json).unwrap();
-                assert_eq!((entry.cursor.as_str(), entry.at, &*entry.from), (CURSOR, 1_342_540_861_416, "srcds"));
-                entry.line
-            }
-            other => panic!("{other:?}"),
-        }
+        let entry = entry(&line).unwrap();
+        assert_eq!((entry.cursor.as_str(), entry.at, &*entry.from), (CURSOR, 1_342_540_861_416, "srcds"));
+        entry.line
+    }
+
+    #[test]
+    fn only_journalds_own_fields_say_who_speaks() {
+        let from = |fields: &str| {
+            let line = format!(r#"{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1","MESSAGE":"x"{fields}}}"#);
+            entry(&line).unwrap().from
+        };
+        let claims = r#","SYSLOG_IDENTIFIER":"systemd","SYSLOG_PID":"1","UNIT":"left4me-server@7.service""#;
+        assert_eq!(from(&format!(r#"{claims},"_UID":"997","_PID":"1""#)), "srcds");
+        assert_eq!(from(&format!(r#"{claims},"_UID":"2100000007","_PID":"4711","_COMM":"systemd""#)), "srcds");
+        assert_eq!(from(claims), "srcds", "journald does not know whose it is");
+        assert_eq!(from(&format!(r#"{claims},"_UID":"0","_PID":"1""#)), "systemd");
+        assert_eq!(from(r#","SYSLOG_IDENTIFIER":"left4me-helper","_UID":"0","_PID":"12""#), "left4me-helper");
+        assert_eq!(from(r#","SYSLOG_IDENTIFIER":"systemd-journald","_UID":"0","_PID":"40""#), "systemd-journald");
     }
 
     #[test]
@@ -148,9 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_said_and_not_passed_on() {
+    fn what_is_no_entry_is_an_error() {
         for bad in ["", "{}", "[]", r#"{"__CURSOR":"x","__REALTIME_TIMESTAMP":"1"}"#, "-- No entries --"] {
-            assert!(matches!(entry(bad), Pass::Instead(Stream::Stderr, words) if words.contains("cannot be read")));
+            assert!(entry(bad).is_err(), "{bad}");
         }
     }
 }

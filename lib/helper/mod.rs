@@ -1,7 +1,7 @@
 //! `left4me-helper`: the closed list of what needs root, and nothing else; a verb a file.
 //!
 //! Three ways in. Over a connection of left4me-helper.socket: one JSON request, from root or left4me. As a command,
-//! for root: by hand, through sudo, or from left4me-overlay@.service. And `purge-files`, as user left4me-game, from
+//! for root: by hand, through sudo, or from left4me-overlay@.service. And `purge-files`, as the server's user, from
 //! left4me-purge@.service. All of them check the same, and none takes a path: names of instances only.
 
 mod commands;
@@ -9,15 +9,21 @@ mod directory;
 mod disable;
 mod empty;
 mod enable;
+mod environment;
+mod former;
 mod journal;
 mod layers;
 mod mirror;
 mod mount;
 mod purge;
 mod purge_files;
+mod runtime;
+mod settings;
 mod show;
 mod umount;
 mod upgrade;
+mod user;
+mod walk;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -93,7 +99,7 @@ enum Verb {
     /// Bring the data of an older version to where this one has it
     #[command(hide = true)]
     Upgrade,
-    /// What left4me-purge@.service runs as user left4me-game
+    /// What left4me-purge@.service runs as the server's user
     #[command(hide = true)]
     PurgeFiles {
         /// The instance
@@ -163,7 +169,7 @@ fn command(settings: &Settings, verb: &Verb) -> ExitCode {
 }
 
 impl Verb {
-    /// The request that says the same; mount, umount, upgrade and purge-files have none.
+    /// The request that says the same; what only root or a unit runs has none.
     fn request(&self) -> Option<HelperRequest> {
         Some(match self {
             Verb::Enable { server } => HelperRequest::Enable { server: server.clone() },
@@ -193,6 +199,6 @@ fn dispatch(stage: &mut Stage, root: &Path, request: &HelperRequest) -> Result<O
             let ask = journal::Ask { lines: *lines, follow: *follow, after: after.as_ref() };
             if *entries { journal::entries(stage, server, ask) } else { journal::run(stage, server, ask) }
         }
-        HelperRequest::Purge { server } => purge::run(stage, server),
+        HelperRequest::Purge { server } => purge::run(stage, root, server),
     }
 }

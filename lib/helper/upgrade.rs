@@ -9,6 +9,7 @@ use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::fsync;
 
 use super::directory::{Directory, unusable};
+use super::former;
 use crate::base::config::Paths;
 use crate::base::{Error, Result, output, users};
 
@@ -32,7 +33,12 @@ const FILES: [&str; 6] = [
 /// # Errors
 /// What the part says that failed; the others are done.
 pub(super) fn run(paths: &Paths) -> Result<()> {
-    move_database(paths)
+    let database = move_database(paths);
+    let servers = former::upgrade(&paths.root);
+    match (database, servers) {
+        (Err(first), Err(second)) => Err(Error::failed(format!("{first}; {second}"))),
+        (first, second) => first.and(second),
+    }
 }
 
 /// Moves ROOT/left4me.db into a directory of its own. A database that the settings name elsewhere stays there.
@@ -54,7 +60,7 @@ fn move_database(paths: &Paths) -> Result<()> {
     if !found.contains(&"left4me.db") {
         return Ok(());
     }
-    let own = root.ensure("db", Mode::from_bits_truncate(0o2770), users::ids(users::LEFT4ME)?)?;
+    let own = root.ensure("db", Mode::from_bits_truncate(0o2770), users::ids(users::LEFT4ME)?, &[])?;
     for name in &found {
         must_be_free(&root, &own, name)?;
     }

@@ -11,7 +11,8 @@ use crate::base::clock::Moment;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::db::runners::End;
-use crate::domain::unit::Unit;
+use crate::domain::server::ActualState;
+use crate::domain::unit::{self, Unit};
 use crate::wire::client::{Canceller, Connection};
 use crate::wire::{HelperRequest, Started, Stream};
 
@@ -97,6 +98,27 @@ impl Observed {
     }
 }
 
+/// How often, and how long apart, a unit is looked at whose start failed and that is being started again.
+const ATTEMPTS: u32 = 12;
+/// See [`ATTEMPTS`].
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// Why a unit's start failed, as far as the unit says. systemd 257 may be at the next attempt already,
+/// and knows no end then until that one fails too.
+pub fn why_failed(mut show: impl FnMut() -> Result<Unit>) -> Option<unit::End> {
+    for _ in 0..ATTEMPTS {
+        let unit = show().ok()?;
+        if let Some(end) = unit.end().filter(unit::End::is_crash) {
+            return Some(end);
+        }
+        if unit.actual() != ActualState::Starting {
+            return None;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    None
+}
+
 /// Keeps lines for as long as somebody has patience for the rest.
 struct Hurried {
     kept: Vec<(Stream, String)>,
@@ -145,4 +167,28 @@ pub fn last_lines(socket: &Path, server: &InstanceName, lines: u32, patience: Du
         return Err(Error::failed(format!("the journal of server {server} could not be read")));
     }
     Ok(kept.into_iter().filter(|(stream, _)| *stream == Stream::Stdout).map(|(_, line)| line).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_is_tried_again_tells_why_it_failed_when_that_one_fails_too() {
+        let again = ["ActiveState=activating", "SubState=start", "Result=success", "NRestarts=1"];
+        let failed = [
+            "ActiveState=failed",
+            "SubState=failed",
+            "Result=exit-code",
+            "ExecMainCode=1",
+            "ExecMainStatus=203",
+            "ExecMainExitTimestampMonotonic=7",
+        ];
+        let mut answers = vec![&failed[..], &again, &again].into_iter().rev();
+        let mut show = || Ok(Unit::from_properties(answers.next().into_iter().flatten().copied()));
+        assert_eq!(why_failed(&mut show), Some(unit::End::Code(203)));
+
+        assert_eq!(why_failed(|| Err(Error::failed("gone"))), None);
+        assert_eq!(why_failed(|| Ok(Unit::unloaded(false))), None, "nothing is known, and nothing will be");
+    }
 }

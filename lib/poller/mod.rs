@@ -52,13 +52,7 @@ pub fn main() -> ExitCode {
     // with it what happened after its look. PID 1 reads these words before it answers on the bus.
     notify::ready("looking");
     notify::stopping("looking");
-    match poll(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(error.exit.code())
-        }
-    }
+    journal::ended(poll(&cli))
 }
 
 /// The story: read the rows, read the units, write down what has changed, tell it, wake a worker that was forgotten.

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use crate::base::visible::{is_deceptive, number};
 use crate::wire::{CUT_MARK, LINE_LIMIT};
 
 /// How long progress updates are collected; the last one of them is told.
@@ -155,8 +156,8 @@ impl Lines {
     }
 }
 
-/// The text of one line: bad bytes replaced, terminal sequences removed, other control characters made visible, cut
-/// at [`LINE_LIMIT`] characters.
+/// The text of one line: bad bytes replaced, terminal sequences removed, other control characters and what
+/// [`is_deceptive`] finds made visible, cut at [`LINE_LIMIT`] characters.
 #[must_use]
 pub fn clean(bytes: &[u8], cut: bool) -> Cow<'_, str> {
     clean_up_to(bytes, cut, LINE_LIMIT)
@@ -169,24 +170,52 @@ fn clean_up_to(bytes: &[u8], cut: bool, limit: usize) -> Cow<'_, str> {
         return text;
     }
     let mut out = String::with_capacity(text.len().min(limit * WIDEST) + CUT_MARK.len());
-    let (mut rest, mut count, mut cut) = (&*text, 0, cut);
+    let (mut rest, mut count, mut cut, mut before) = (&*text, 0, cut, None);
     while let Some(c) = rest.chars().next() {
         if let Some(length) = sequence(rest) {
             rest = &rest[length..];
             continue;
         }
-        if count == limit {
+        let after = rest[c.len_utf8()..].chars().next();
+        // A line with a limit of its own is JSON, in which the number would be no escape: its reader cleans what is in it.
+        let shown = if limit == LINE_LIMIT && is_deceptive(before, c, after) {
+            Shown::Number(number(c))
+        } else {
+            Shown::As(visible(c))
+        };
+        let length = shown.length();
+        if count + length > limit {
             cut = true;
             break;
         }
-        out.push(visible(c));
-        count += 1;
+        match shown {
+            Shown::As(c) => out.push(c),
+            Shown::Number(number) => out.push_str(&number),
+        }
+        count += length;
+        before = Some(c);
         rest = &rest[c.len_utf8()..];
     }
     if cut {
         out.push_str(CUT_MARK);
     }
     Cow::Owned(out)
+}
+
+/// How a character is shown.
+enum Shown {
+    As(char),
+    Number(String),
+}
+
+impl Shown {
+    /// In characters.
+    fn length(&self) -> usize {
+        match self {
+            Shown::As(_) => 1,
+            Shown::Number(number) => number.len(),
+        }
+    }
 }
 
 fn visible(c: char) -> char {
@@ -251,6 +280,7 @@ mod tests {
             (b"a\xffb\n", &["a\u{fffd}b"]),
             (b"a\0b\tc\x07\n", &["a\u{2400}b\tc\u{2407}"]),
             (b"\x1b[1;31mred\x1b[0m\x1b]0;title\x07.\n", &["red."]),
+            ("ab\u{202e}dc\u{200b}\n".as_bytes(), &["ab\\u{202e}dc\\u{200b}"]),
             (b"\x1bx \x1b[\xff\n", &["\u{241b}x \u{241b}[\u{fffd}"]),
             (long.as_bytes(), &[&cut]),
             (wide.as_bytes(), &[&wide]),
@@ -302,6 +332,7 @@ mod tests {
             for line in lines(&[&bytes]) {
                 prop_assert!(line.chars().count() <= LINE_LIMIT + CUT_MARK.chars().count());
                 prop_assert!(!line.contains(|c: char| c.is_control() && c != '\t'));
+                prop_assert_eq!(&*clean(line.as_bytes(), false), &*line);
             }
         }
 

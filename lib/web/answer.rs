@@ -1,7 +1,6 @@
 //! Around every request: is the Host ours, how long may it take, under what name does the journal find it; and around
 //! every answer: the headers that protect it, and a body for a failure.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use askama::Template;
@@ -10,11 +9,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 
+use crate::base::secret;
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::guard::asker::SECRET_HEADER;
 use crate::web::guard::session;
 use crate::web::metrics;
 use crate::web::pages::Frame;
+use crate::web::peers::Peer;
 use crate::web::serve::HEAD;
 use crate::web::viewer::Viewer;
 
@@ -25,13 +27,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CSP: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
 /// The outermost layer.
-pub async fn finish(State(app): State<App>, request: Request, next: Next) -> Response {
-    let id = session::random().map_or_else(|_| "-".to_owned(), |text| text[..16].to_owned());
+pub async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let id = secret::random().map_or_else(|_| "-".to_owned(), |text| text[..16].to_owned());
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let method = request.method().clone();
     let signed_in = session::cookie(request.headers(), app.origins.is_https()).is_some();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0);
+    if let Some(peer) = &peer {
+        let asker = app.proxies.asker(peer, request.headers());
+        request.extensions_mut().insert(asker);
+    }
+    // A secret is for us alone: no handler sees it.
+    request.headers_mut().remove(SECRET_HEADER);
     let begun = Instant::now();
     let mut response = if head_length(&request) > HEAD {
         Failure::new(
@@ -61,7 +69,7 @@ pub async fn finish(State(app): State<App>, request: Request, next: Next) -> Res
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         let mut failure = failure;
         if failure.status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(request_id = id, ?peer, "{method} {path}: {}", failure.message);
+            tracing::error!(request_id = id, peer = ?peer.map(|peer| peer.addr), "{method} {path}: {}", failure.message);
             failure.request_id = Some(id.clone());
             "this is a fault of left4me's: the journal knows more".clone_into(&mut failure.message);
         }

@@ -9,6 +9,7 @@ use crate::base::config::PortRange;
 use crate::doctor::Looks;
 use crate::queue::enqueue::{Poke, poke};
 use crate::web::failure::Failure;
+use crate::web::guard::asker::Proxies;
 use crate::web::guard::origin::Origins;
 use crate::web::guard::throttle::Throttle;
 use crate::web::live::Hub;
@@ -27,6 +28,8 @@ pub struct Shared {
     pub store: Store,
     /// Where we are reached.
     pub origins: Origins,
+    /// Which proxies are believed.
+    pub proxies: Proxies,
     /// Who tried too often to sign in.
     pub throttle: Throttle,
     /// Hashes and checks passwords, two at a time.

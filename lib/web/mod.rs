@@ -7,6 +7,7 @@
 //! | `answer` | around every request: its Host, its time, the headers that protect it, a failure's body |
 //! | `routes` | the one table: what may be asked, by whom |
 //! | `guard/` | who asks, and whether our own page sent it |
+//! | `peers` | which user of this host opened a connection |
 //! | `pages/`, `templates/`, `assets/` | what people see |
 //! | `api/` | what programs see |
 //! | `disk` | files other than the database, on a disk that may not answer |
@@ -25,6 +26,7 @@ pub mod metrics;
 mod pages;
 mod passwords;
 mod patient;
+mod peers;
 mod pieces;
 pub mod routes;
 mod scrape;
@@ -34,7 +36,9 @@ mod streams;
 mod turns;
 mod viewer;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,19 +46,23 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use clap::{CommandFactory as _, Parser};
+use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
 use nix::sys::stat::{Mode, umask};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, parse};
+use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, absolute, parse};
+use crate::base::shared_secret::Secret;
 use crate::base::{Error, Result, clock, journal, notify, users};
 use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
+use guard::asker::Proxies;
 use guard::origin::{Origin, Origins};
 use live::Hub;
 use metrics::Metrics;
-use serve::{Leaving, Limits};
+use peers::Peers;
+use serve::{Door, Leaving, Limits};
 use store::Store;
 use streams::Places;
 
@@ -84,7 +92,8 @@ struct Cli {
     /// The address in people's browsers, https://HOST; without one only this host itself is served
     #[arg(long, env = "LEFT4ME_WEB_ORIGIN", value_name = "LEFT4ME_WEB_ORIGIN", hide_env_values = true)]
     origin: Option<Origin>,
-    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas; with an origin, loopback unless given
+    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas. One of this host's own lets every local
+    /// user pass for the proxy: there, a secret is better
     #[arg(
         long,
         env = "LEFT4ME_WEB_PROXIES",
@@ -93,6 +102,10 @@ struct Cli {
         hide_env_values = true
     )]
     proxies: Vec<IpAddr>,
+    /// A file with the secret that a trusted proxy sends in the header X-Left4me-Proxy; root:left4me 0640
+    #[arg(long, env = "LEFT4ME_WEB_PROXY_SECRET_FILE", value_name = "LEFT4ME_WEB_PROXY_SECRET_FILE",
+          value_parser = absolute, hide_env_values = true)]
+    proxy_secret_file: Option<PathBuf>,
     /// Hours after which somebody has to sign in again, whatever they do
     #[arg(long, env = "LEFT4ME_SESSION_HOURS", value_name = "LEFT4ME_SESSION_HOURS", default_value = "168",
           value_parser = clap::value_parser!(u32).range(1..=8760), hide_env_values = true)]
@@ -136,13 +149,7 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(error.exit.code())
-        }
-    }
+    journal::ended(run(&cli))
 }
 
 /// The story: take the socket, open the database, serve, leave.
@@ -159,7 +166,7 @@ fn run(cli: &Cli) -> Result<()> {
         .build()
         .map_err(|error| Error::from(error).within("no threads"))?;
     let served = runtime.block_on(async {
-        let listener = listen(cli)?;
+        let door = door(cli)?;
         let app = app(cli, Store::open(&database)?)?;
         notify::ready("serving");
         tokio::spawn(attend_watchdog());
@@ -169,11 +176,10 @@ fn run(cli: &Cli) -> Result<()> {
             write_time: WRITE_TIME,
         };
         let waiting = Arc::clone(&app);
-        let busy = move || waiting.throttle.is_needed(clock::now_ms());
+        let busy = move || waiting.throttle.is_needed(waiting.throttle.now());
         let (counting, hub) = (Arc::clone(&app), app.hub.clone());
         let refused = move || counting.metrics.refused("connections");
-        let leaving =
-            serve::serve(listener, router(app), &limits, told()?, busy, refused, move || hub.shutdown()).await?;
+        let leaving = serve::serve(door, router(app), &limits, told()?, busy, refused, move || hub.shutdown()).await?;
         tracing::debug!("leaving: {}", if leaving == Leaving::Idle { "idle" } else { "told to" });
         Ok(())
     });
@@ -188,10 +194,13 @@ pub fn router(app: App) -> Router {
 }
 
 fn app(cli: &Cli, store: Store) -> Result<App> {
+    let secret = cli.proxy_secret_file.as_deref().map(Secret::read).transpose();
+    let secret = secret.map_err(|error| error.within("LEFT4ME_WEB_PROXY_SECRET_FILE"))?;
     let live = live::Settings::new(cli.paths.database(), cli.hands.helper_socket.clone(), cli.replay_limit);
     Ok(Arc::new(Shared {
         store,
-        origins: Origins::new(cli.origin.clone(), proxies(cli)),
+        origins: Origins::new(cli.origin.clone()),
+        proxies: Proxies::new(cli.proxies.clone(), secret, cli.origin.is_some()),
         throttle: guard::throttle::Throttle::default(),
         passwords: passwords::Passwords::default(),
         hub: Hub::start(live)?,
@@ -211,29 +220,33 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
     }))
 }
 
-/// Who has an origin has a proxy before us, on this host as the listener is.
-fn proxies(cli: &Cli) -> Vec<IpAddr> {
-    match (cli.origin.is_some(), cli.proxies.is_empty()) {
-        (true, true) => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
-        _ => cli.proxies.clone(),
-    }
-}
-
 fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// systemd's socket; without one, our own.
+/// systemd's sockets; what it has not passed, we open.
+fn door(cli: &Cli) -> Result<Door> {
+    let passed = notify::passed_sockets().into_iter();
+    let (netlink, mut listeners): (Vec<_>, Vec<_>) = passed.partition(is_netlink);
+    let listener = if listeners.is_empty() { listen(cli)? } else { inherited(listeners.swap_remove(0))? };
+    Ok(Door { listener, peers: Peers::new(netlink.into_iter().next()) })
+}
+
+fn is_netlink(socket: &OwnedFd) -> bool {
+    let own = getsockname::<SockaddrStorage>(socket.as_raw_fd());
+    own.is_ok_and(|own| own.family() == Some(AddressFamily::Netlink))
+}
+
 fn listen(cli: &Cli) -> Result<TcpListener> {
-    let Some(socket) = notify::passed_socket() else {
-        let listener = open(cli.listen);
-        let listener =
-            listener.map_err(|error| Error::unavailable(format!("cannot listen at {}: {error}", cli.listen)))?;
-        // To port 0: the one that the kernel chose.
-        let at = listener.local_addr().unwrap_or(cli.listen);
-        tracing::info!("listening at http://{at}");
-        return Ok(listener);
-    };
+    let listener = open(cli.listen);
+    let listener = listener.map_err(|error| Error::unavailable(format!("cannot listen at {}: {error}", cli.listen)))?;
+    // To port 0: the one that the kernel chose.
+    let at = listener.local_addr().unwrap_or(cli.listen);
+    tracing::info!("listening at http://{at}");
+    Ok(listener)
+}
+
+fn inherited(socket: OwnedFd) -> Result<TcpListener> {
     let listener = std::net::TcpListener::from(socket);
     let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
     listener.map_err(|error| Error::from(error).within("systemd's socket"))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::password;
 use crate::web::app::fault;
@@ -29,17 +29,32 @@ impl Default for Passwords {
     }
 }
 
+/// A place in the queue, until it is dropped.
+pub struct Place(OwnedSemaphorePermit);
+
 impl Passwords {
-    /// Whether the password belongs to the hash; without a hash never, after the same time.
+    /// A place in the queue. Taken before an attempt is counted: a 503 then counts for nothing.
     ///
     /// # Errors
     /// 503 when too many wait already.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, Failure> {
-        self.work(move || {
+    pub fn place(&self) -> Result<Place, Failure> {
+        let busy = |_| {
+            let words = "too many people sign in at once: try again in a moment";
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(5)
+        };
+        Arc::clone(&self.room).try_acquire_owned().map(Place).map_err(busy)
+    }
+
+    /// Whether the password belongs to the hash; without a hash never, after the same time.
+    ///
+    /// # Errors
+    /// 500 when the check itself breaks off.
+    pub async fn verify(&self, place: Place, password: String, hash: Option<String>) -> Result<bool, Failure> {
+        let check = move || {
             let good = password::verify(&password, hash.as_deref().unwrap_or(NOBODY));
             good && hash.is_some()
-        })
-        .await
+        };
+        self.work(place, check).await
     }
 
     /// The hash of a password.
@@ -48,19 +63,19 @@ impl Passwords {
     /// 422 for one that breaks the rules; 503 when too many wait already.
     pub async fn hash(&self, password: String) -> Result<String, Failure> {
         password::check(&password)?;
-        Ok(self.work(move || password::hash(&password)).await??)
+        let place = self.place()?;
+        Ok(self.work(place, move || password::hash(&password)).await??)
     }
 
-    async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-        let busy = |_| {
-            let words = "too many people sign in at once: try again in a moment";
-            Failure::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(5)
-        };
-        let room = Arc::clone(&self.room).try_acquire_owned().map_err(busy)?;
+    async fn work<T: Send + 'static>(
+        &self,
+        place: Place,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(fault)?;
         let work = move || {
             // Held until it is done: whoever hangs up makes no room for another one beside it.
-            let _held = (room, turn);
+            let _held = (place.0, turn);
             work()
         };
         tokio::task::spawn_blocking(work).await.map_err(fault)

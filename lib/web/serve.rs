@@ -25,6 +25,7 @@ use tower::{Service as _, ServiceExt as _};
 
 use crate::base::{Result, notify};
 use crate::web::patient::Patient;
+use crate::web::peers::{Owner, Peer, Peers};
 
 /// A request's head has to be there within this time, a connection that is kept open included.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -34,6 +35,8 @@ pub const HEAD: usize = 32 * 1024;
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// So many connections that were told that there is no room are listened to for a moment; more are closed at once.
 const REFUSALS: usize = 128;
+/// The most connections of game servers and steamcmd together.
+const FOREIGN: usize = 16;
 /// What the kernel keeps for a reader that is slow: by itself it would keep megabytes for each, and count them as ours.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Between two looks at whether anybody still needs us.
@@ -85,6 +88,17 @@ pub struct Limits {
     pub write_time: Duration,
 }
 
+/// Where connections come in.
+pub struct Door {
+    /// systemd's socket, or our own.
+    pub listener: TcpListener,
+    /// Knows who opened a connection.
+    pub peers: Peers,
+}
+
+/// A connection's place among all, and among those of foreign code.
+type Room = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
 /// Why [`serve`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaving {
@@ -101,7 +115,7 @@ pub enum Leaving {
 /// # Errors
 /// Never at present: a connection that fails is its own affair.
 pub async fn serve(
-    listener: TcpListener,
+    door: Door,
     router: Router,
     limits: &Limits,
     told: impl Future<Output = ()>,
@@ -111,8 +125,10 @@ pub async fn serve(
 ) -> Result<Leaving> {
     let room = Arc::new(Semaphore::new(limits.connections));
     let refusals = Arc::new(Semaphore::new(REFUSALS));
+    let foreign = Arc::new(Semaphore::new(FOREIGN));
     let graceful = GracefulShutdown::new();
     let using = Use::default();
+    let Door { listener, peers } = door;
     let mut told = pin!(told);
     let mut idle_since = Instant::now();
     let leaving = loop {
@@ -131,7 +147,15 @@ pub async fn serve(
                 idle_since = Instant::now();
                 match taken {
                     Ok((stream, peer)) => match Arc::clone(&room).try_acquire_owned() {
-                        Ok(permit) => connection(stream, peer, &router, limits, &graceful, &using, permit),
+                        Ok(permit) => {
+                            let peer = peer_of(&stream, peer, &peers);
+                            let Some(room) = room_of(&peer, permit, &foreign) else {
+                                refused();
+                                refuse(stream, &refusals);
+                                continue;
+                            };
+                            connection(stream, peer, &router, limits, &graceful, &using, room);
+                        }
                         Err(_) => {
                             refused();
                             refuse(stream, &refusals);
@@ -162,14 +186,29 @@ pub async fn serve(
     Ok(leaving)
 }
 
+/// Game servers have few of the connections: a plugin that opens as many as it can takes none of people's.
+fn room_of(peer: &Peer, permit: OwnedSemaphorePermit, foreign: &Arc<Semaphore>) -> Option<Room> {
+    let few = match peer.owner {
+        Owner::Foreign(_) => Some(Arc::clone(foreign).try_acquire_owned().ok()?),
+        _ => None,
+    };
+    Some((permit, few))
+}
+
+/// At once: its owner is known for as long as the other end is open.
+fn peer_of(stream: &TcpStream, addr: SocketAddr, peers: &Peers) -> Peer {
+    let owner = stream.local_addr().map_or(Owner::Unknown, |own| peers.owner(addr, own));
+    Peer { addr, owner }
+}
+
 fn connection(
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     router: &Router,
     limits: &Limits,
     graceful: &GracefulShutdown,
     using: &Use,
-    permit: OwnedSemaphorePermit,
+    room: Room,
 ) {
     stream.set_nodelay(true).ok();
     setsockopt(&stream, sockopt::SndBuf, &SEND_BUFFER).ok();
@@ -184,19 +223,14 @@ fn connection(
     let served = graceful.watch(server.serve_connection(io, service));
     tokio::spawn(async move {
         if let Err(error) = served.await {
-            tracing::debug!(%peer, "a connection ended: {error}");
+            tracing::debug!(peer = %peer.addr, "a connection ended: {error}");
         }
-        drop(permit);
+        drop(room);
     });
 }
 
 /// The router's answer; it counts as under way until its last byte.
-async fn answer(
-    router: Router,
-    request: Request<Incoming>,
-    peer: SocketAddr,
-    in_use: InUse,
-) -> axum::response::Response {
+async fn answer(router: Router, request: Request<Incoming>, peer: Peer, in_use: InUse) -> axum::response::Response {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
     let mut ready = match router.into_service().ready_oneshot().await {

@@ -85,13 +85,7 @@ pub fn command() -> clap::Command {
 pub fn main() -> ExitCode {
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
-    match serve(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(error.exit.code())
-        }
-    }
+    journal::ended(serve(&cli))
 }
 
 /// The story: take the poke, take the lock, mend, work, leave.

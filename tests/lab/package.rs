@@ -68,7 +68,7 @@ fn running(lab: &Lab) -> String {
 fn a_removal_stops_and_keeps_data(lab: &Lab) {
     let jobs = lab.job_count();
     apt(lab, &["remove", "left4me"]);
-    assert_eq!(lab.processes_of("left4me-game"), "", "the game's processes");
+    assert_eq!(lab.processes_of("left4me_1"), "", "the game's processes");
     assert_eq!(lab.processes_of("left4me"), "", "our processes");
     assert_eq!(lab.mounts(), Vec::<String>::new(), "mounts");
     assert_eq!(lab.sh("systemctl list-unit-files --no-legend 'left4me*' || true"), "", "units");
@@ -107,6 +107,7 @@ fn a_purge_removes_everything(lab: &Lab) {
         assert_eq!(lab.processes_of(user), "", "processes of {user}");
         assert!(lab.is(&format!("getent passwd {user}")), "the user {user} stays, so that its uid is not given away");
     }
+    assert_eq!(lab.sh("getent passwd | grep ^left4me_ || true"), "", "servers' own users");
     assert_eq!(lab.sh("find /etc/systemd /usr/lib/systemd -name '*left4me*' -o -name 'l4d2*'"), "", "units and links");
     assert_eq!(
         lab.sh("systemctl list-units --all --plain --no-legend 'left4me*' 'l4d2*' | grep -v not-found || true"),

@@ -108,12 +108,12 @@ fn the_game_reaches_neither_database_nor_sockets(lab: &Lab) {
 
     // And from within the running server's own namespaces.
     let pid = lab.main_pid(1);
-    let uid = lab.ok(&["id", "--user", "left4me-game"]);
+    let uid = lab.ok(&["id", "--user", "left4me_1"]);
     let inside = |argv: &[&str]| {
         let enter = ["nsenter", "--target", &pid, "--all", "--setuid", &uid, "--setgid", &uid, "--"];
         lab.run(&[&enter[..], argv].concat())
     };
-    inside(&["test", "-r", "/var/lib/left4me/runtime/1/merged/srcds_run"]).ends_with(0);
+    inside(&["test", "-r", "/var/lib/left4me/runtime/1/merged/srcds_linux"]).ends_with(0);
     is_denied(&inside(&["cat", DATABASE]));
     is_denied(&inside(&["ls", "/run/left4me"]));
     is_denied(&inside(&["ls", "/var/lib/left4me/instances"]));

@@ -14,6 +14,7 @@ use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
 use crate::base::names::{BadName, RequestKey, shown};
+use crate::base::visible::visible;
 use crate::db::lists::Part;
 use crate::web::failure::Failure;
 
@@ -111,6 +112,7 @@ fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Failure> {
 /// 422 with one short line, whatever was sent.
 fn refused(what: &str, why: impl Display) -> Failure {
     let line = if what.is_empty() { why.to_string() } else { format!("{what}: {why}") };
+    let line = visible(&line);
     let printable = line.chars().map(|c| if c.is_control() { ' ' } else { c });
     Failure::unprocessable(printable.take(LINE).collect::<String>())
 }

@@ -1,18 +1,18 @@
 //! Every request passes here before its handler: is it meant for us, who asks, may they, and did our own page send it.
 
+pub mod asker;
 pub mod origin;
 pub mod session;
 pub mod throttle;
 
-use std::net::SocketAddr;
-
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
+use self::asker::{Asker, Locality};
 use crate::base::clock;
 use crate::db::{tokens, users};
 use crate::web::app::App;
@@ -83,7 +83,7 @@ async fn admit(guarded: &Guarded, request: Request) -> Result<Request, Box<Refus
     let viewer = viewer(app, *who, &parts.headers).await?;
     match (&viewer, who) {
         (None, Who::Anyone) => {}
-        (None, Who::Scraper) if is_local(app, &parts) => {}
+        (None, Who::Scraper) if is_local(&parts)? => {}
         (None, _) => return Err(Box::new(Refusal::Anonymous(parts.method.is_safe().then_some(parts.uri)))),
         (Some(viewer), Who::Admin | Who::ApiAdmin | Who::Scraper) if !viewer.is_admin => {
             return Err(Failure::forbidden("only an admin may do this").into());
@@ -111,8 +111,19 @@ async fn admit(guarded: &Guarded, request: Request) -> Result<Request, Box<Refus
     Ok(Request::from_parts(parts, body))
 }
 
-fn is_local(app: &App, parts: &Parts) -> bool {
-    parts.extensions.get::<ConnectInfo<SocketAddr>>().is_some_and(|peer| app.origins.is_local(peer.0, &parts.headers))
+/// Whether a user of this host asks.
+///
+/// # Errors
+/// 403 for a program on this host that is no user's, or may not be.
+fn is_local(parts: &Parts) -> Result<bool, Failure> {
+    match parts.extensions.get::<Asker>().map(|asker| asker.locality) {
+        Some(Locality::Local) => Ok(true),
+        Some(Locality::Foreign) => Err(Failure::forbidden("a game server needs an admin's token for this")),
+        Some(Locality::Unknown) => Err(Failure::forbidden(
+            "the kernel does not say which user of this host asks: use an admin's token (Authorization: Bearer l4m_…)",
+        )),
+        Some(Locality::Elsewhere) | None => Ok(false),
+    }
 }
 
 /// Who asks: by token where the API is asked, else by session.

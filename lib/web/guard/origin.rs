@@ -1,6 +1,6 @@
 //! Whether a request is meant for us (its Host), and whether our own pages sent it (its Origin).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::http::{HeaderMap, Method, header};
 
@@ -9,8 +9,6 @@ use axum::http::{HeaderMap, Method, header};
 pub struct Origins {
     /// LEFT4ME_WEB_ORIGIN: `https://l4d.example.org`; none when only loopback will do.
     own: Option<Origin>,
-    /// Whose forwarded headers are believed.
-    proxies: Vec<IpAddr>,
 }
 
 /// `scheme://authority`, both in lower case.
@@ -40,10 +38,10 @@ impl std::str::FromStr for Origin {
 }
 
 impl Origins {
-    /// With the settings' values.
+    /// With the setting's value.
     #[must_use]
-    pub fn new(own: Option<Origin>, proxies: Vec<IpAddr>) -> Self {
-        Self { own, proxies }
+    pub fn new(own: Option<Origin>) -> Self {
+        Self { own }
     }
 
     /// Whether the front is reached over TLS: then cookies are Secure.
@@ -92,33 +90,10 @@ impl Origins {
             _ => authority.to_owned(),
         }
     }
-
-    /// Who asks: the peer, or whom a proxy that is ours names.
-    #[must_use]
-    pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
-        let peer = peer.ip().to_canonical();
-        if !self.proxies.contains(&peer) {
-            return peer;
-        }
-        // The last one is what our proxy saw; what stands before it, anybody can write.
-        let last = headers.get_all("x-forwarded-for").iter().next_back();
-        let named = last.and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse::<IpAddr>().ok());
-        named.map_or(peer, |named| named.to_canonical())
-    }
-
-    /// Whether it was asked on this host itself, and not through a proxy on it.
-    #[must_use]
-    pub fn is_local(&self, peer: SocketAddr, headers: &HeaderMap) -> bool {
-        let forwarded = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        peer.ip().to_canonical().is_loopback()
-            && host.is_some_and(|host| is_loopback_name(&host.to_ascii_lowercase()))
-            && forwarded.iter().all(|name| !headers.contains_key(*name))
-    }
 }
 
 /// `localhost`, 127.0.0.0/8, `[::1]`; each with a port or without.
-fn is_loopback_name(host: &str) -> bool {
+pub fn is_loopback_name(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
@@ -139,7 +114,7 @@ mod tests {
     }
 
     fn ours() -> Origins {
-        Origins::new(Some("https://L4D.example.org".parse().unwrap()), vec!["127.0.0.1".parse().unwrap()])
+        Origins::new(Some("https://L4D.example.org".parse().unwrap()))
     }
 
     #[test]
@@ -215,22 +190,5 @@ mod tests {
         assert_eq!(ours().game_host(&local), "l4d.example.org");
         let host = |text: &str| Origins::default().game_host(&headers(&[("host", text)]));
         assert_eq!([host("127.0.0.1:8000"), host("[::1]:8000"), host("[::1]")], ["127.0.0.1", "[::1]", "[::1]"]);
-    }
-
-    #[test]
-    fn only_our_proxy_is_believed_and_only_its_own_word() {
-        let forwarded = headers(&[("x-forwarded-for", "198.51.100.7, 203.0.113.9")]);
-        let client = |peer: &str| ours().client(peer.parse().unwrap(), &forwarded).to_string();
-        assert_eq!(client("127.0.0.1:5"), "203.0.113.9");
-        assert_eq!(client("192.0.2.1:5"), "192.0.2.1");
-    }
-
-    #[test]
-    fn what_came_through_a_proxy_is_not_local() {
-        let local = |pairs: &[(&'static str, &str)]| ours().is_local("127.0.0.1:5".parse().unwrap(), &headers(pairs));
-        assert!(local(&[("host", "localhost:8000")]));
-        assert!(!local(&[("host", "l4d.example.org")]) && !local(&[]));
-        assert!(!local(&[("host", "localhost:8000"), ("x-forwarded-for", "203.0.113.9")]));
-        assert!(!ours().is_local("192.0.2.1:5".parse().unwrap(), &headers(&[("host", "localhost")])));
     }
 }

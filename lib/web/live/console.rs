@@ -107,7 +107,8 @@ fn word(line: &str) -> Bytes {
 
 /// Adds an entry as it is sent.
 pub fn push(piece: &mut Piece, position: i64, entry: &Entry) {
-    let name = if entry.from == "systemd" { "stderr" } else { "stdout" };
+    // What is not the game's own: systemd on its unit, journald on lines that it left out.
+    let name = if entry.from.starts_with("systemd") { "stderr" } else { "stdout" };
     let data = json!({"at": entry.at, "from": sse::text(&entry.from), "line": sse::text(&entry.line)});
     piece.push(position, &entry.cursor, name, &data);
 }

@@ -85,7 +85,8 @@ mod tests {
         let table = [
             ("data: x\n\nevent: end\ndata: {}", "data: x\u{240a}\u{240a}event: end\u{240a}data: {}"),
             ("a\r\nid: 9\r\n\r\nb\rc", "a\u{240d}\u{240a}id: 9\u{240d}\u{240a}\u{240d}\u{240a}b\u{240d}c"),
-            ("\u{85}\u{2028}\u{2029}\0\t", "\u{fffd}\u{2028}\u{2029}\u{2400}\t"),
+            ("\u{85}\u{2028}\u{2029}\0\t", "\u{fffd}\\u{2028}\\u{2029}\u{2400}\t"),
+            ("<\u{202e}nimda> hi", "<\\u{202e}nimda> hi"),
             ("\u{1b}[31mred\u{1b}[0m \u{1b}]0;t\u{7}<b>&amp;\"\\", "red <b>&amp;\"\\"),
             (&wide, &wide),
             ("", ""),

@@ -9,13 +9,14 @@ use super::asked::{Asked, Sent, id};
 use super::{Frame, page};
 use crate::base::names::{TokenId, TokenName, UserName};
 use crate::base::password::MIN_LENGTH;
-use crate::base::{Error, Exit, clock};
+use crate::base::{Error, Exit, clock, secret};
 use crate::db::tokens::Token;
 use crate::db::{sessions, tokens, users};
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::guard::session;
-use crate::web::viewer::Viewer;
+use crate::web::guard::throttle::Sender;
+use crate::web::viewer::{Credential, Viewer};
 
 #[derive(Template)]
 #[template(path = "account.html")]
@@ -41,7 +42,9 @@ struct News {
 /// The page.
 pub async fn show(State(app): State<App>, viewer: Viewer, Asked(asked): Asked) -> Result<Response, Failure> {
     let done = match asked.raw("done") {
-        "password" => Some("Your password is changed. Everywhere else you are signed out."),
+        "password" => {
+            Some("Your password is changed. Everywhere else you are signed out, and your tokens are revoked.")
+        }
         "revoked" => Some("The token is revoked: it is not good for anything any more."),
         _ => None,
     };
@@ -57,21 +60,29 @@ async fn render(app: &App, viewer: Viewer, news: News) -> Result<Response, Failu
     page(&Page { frame, tokens, done: news.done, trouble: news.trouble, fresh: news.fresh, shortest: MIN_LENGTH })
 }
 
-/// Changes the password, for who knows the one that is good now. That ends all sessions; this browser gets a new one.
+/// Changes the password, for who knows the one that is good now. That ends all sessions and tokens; this browser gets a
+/// new session.
 pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Sent) -> Result<Response, Failure> {
     let now = clock::now_ms();
     // Who sits at somebody else's open browser shall not find out the password by trying.
-    if let Some(wait) = app.throttle.attempt(&viewer.name, None, now) {
+    let place = app.passwords.place()?;
+    let sender = match viewer.by {
+        Credential::Session(id) => Sender::Session(id),
+        Credential::Token(_) => Sender::Unknown,
+    };
+    let name = viewer.name.clone();
+    let mut attempt = app.throttle.attempt(&name, sender, app.throttle.now()).map_err(|wait| {
         let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
         let words = format!("too many attempts: try again in {seconds} s");
-        return Err(Failure::new(StatusCode::TOO_MANY_REQUESTS, words).retry_after(seconds));
-    }
+        Failure::new(StatusCode::TOO_MANY_REQUESTS, words).retry_after(seconds)
+    })?;
     let user = viewer.id;
     let hash = app.store.read(move |db| users::password_hash(db, user)).await?;
-    if !app.passwords.verify(form.raw("current").to_owned(), hash.clone()).await? {
+    attempt.count();
+    if !app.passwords.verify(place, form.raw("current").to_owned(), hash.clone()).await? {
         return refuse(&app, viewer, "The current password is wrong.".to_owned()).await;
     }
-    app.throttle.forgive(&viewer.name, None);
+    attempt.forgive();
     if form.raw("new") != form.raw("again") {
         return refuse(&app, viewer, "The new password is not the same in both fields.".to_owned()).await;
     }
@@ -82,7 +93,7 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
         }
         Err(failure) => return Err(failure),
     };
-    let (text, length) = (session::random()?, app.settings.session);
+    let (text, length) = (secret::random()?, app.settings.session);
     let (name, actor, cookie) = (viewer.name.parse::<UserName>()?, viewer.actor(), text.clone());
     let changed = app.store.write(move |tx| {
         // Somebody may have changed it meanwhile: an admin who shuts a thief out, for one.

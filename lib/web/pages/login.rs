@@ -1,9 +1,9 @@
 //! Signing in and out.
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use askama::Template;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, Form};
@@ -11,12 +11,13 @@ use serde::Deserialize;
 
 use super::asked::Asked;
 use super::{Frame, page};
-use crate::base::clock;
 use crate::base::names::UserName;
+use crate::base::{clock, secret};
 use crate::db::events::{self, NewEvent};
 use crate::db::{sessions, users};
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::guard::asker::Asker;
 use crate::web::guard::session;
 use crate::web::viewer::{Credential, Viewer};
 
@@ -54,21 +55,17 @@ pub async fn show(Asked(wanted): Asked, viewer: Option<Extension<Viewer>>) -> Re
 /// Begins a session, a new one each time: one that was there before is ended.
 pub async fn sign_in(
     State(app): State<App>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(asker): Extension<Asker>,
     headers: HeaderMap,
     Form(form): Form<Credentials>,
 ) -> Result<Response, Failure> {
     let now = clock::now_ms();
-    let client = app.origins.client(peer, &headers);
-    // Without a proxy that names them, everybody comes from here.
-    let address = (!client.is_loopback()).then_some(client);
-    if let Some(wait) = app.throttle.attempt(&form.name, address, now) {
-        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
-        let words = format!("Too many attempts: try again in {seconds} s.");
-        let mut response = again(&form, &words, StatusCode::TOO_MANY_REQUESTS)?;
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-        return Ok(response);
-    }
+    // A 503, of the password check or the database, counts for nothing: the attempt is dropped with it.
+    let place = app.passwords.place()?;
+    let mut attempt = match app.throttle.attempt(&form.name, asker.sender, app.throttle.now()) {
+        Ok(attempt) => attempt,
+        Err(wait) => return too_many(&form, wait),
+    };
     let name = form.name.clone();
     let found = app.store.read(move |db| {
         let user = name.parse::<UserName>().ok().map(|name| users::by_name(db, name.as_str())).transpose()?.flatten();
@@ -77,20 +74,14 @@ pub async fn sign_in(
         Ok(user.zip(hash))
     });
     let (user, hash) = found.await?.unzip();
-    let good = match app.passwords.verify(form.password.clone(), hash.clone()).await {
-        Ok(good) => good,
-        Err(failure) => {
-            // Nobody looked at the password: that was no attempt.
-            app.throttle.take_back(&form.name, address);
-            return Err(failure);
-        }
-    };
+    attempt.count();
+    let good = app.passwords.verify(place, form.password.clone(), hash.clone()).await?;
     let Some(user) = user.filter(|_| good) else {
-        tracing::info!(%client, "a sign-in failed");
+        tracing::info!(from = %asker.sender, "a sign-in failed");
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
     };
-    app.throttle.forgive(&form.name, address);
-    let text = session::random()?;
+    attempt.forgive();
+    let text = secret::random()?;
     let before = session::cookie(&headers, app.origins.is_https()).map(str::to_owned);
     let (cookie, length) = (text.clone(), app.settings.session);
     let begun = app
@@ -120,6 +111,14 @@ pub async fn sign_in(
     let mut response = Redirect::to(inside(&form.next)).into_response();
     let cookie = session::set_cookie(&cookie, app.origins.is_https(), length / 1000)?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+fn too_many(form: &Credentials, wait: Duration) -> Result<Response, Failure> {
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+    let words = format!("Too many attempts: try again in {seconds} s.");
+    let mut response = again(form, &words, StatusCode::TOO_MANY_REQUESTS)?;
+    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     Ok(response)
 }
 

@@ -1,0 +1,110 @@
+//! Text from outside as people may see it: a character that turns a line around, hides in it, or ends it without
+//! being a line break is shown as its number, `\u{202e}`. A player's name could otherwise make a log say what it does
+//! not say.
+//!
+//! Letters stay letters in every script: Arabic and Hebrew are shown from right to left by themselves, without any of
+//! these. The joiners that Persian, Indic scripts and composed emoji need are kept between characters that can be
+//! joined. Flags of England and the like, which are spelled with invisible tags, come out as a black flag and numbers.
+
+use std::borrow::Cow;
+
+/// Whether `c` is not shown as it is, between these neighbours.
+#[must_use]
+pub fn is_deceptive(before: Option<char>, c: char, after: Option<char>) -> bool {
+    match c {
+        // ASCII, and what is left of Latin, first: nearly all text.
+        '\0'..='\u{ac}' => false,
+        // ZWNJ, ZWJ.
+        '\u{200c}' | '\u{200d}' => !(before.is_some_and(joins) && after.is_some_and(joins)),
+        // How the character before is drawn: as text or as emoji.
+        '\u{fe00}'..='\u{fe0f}' => !before.is_some_and(|before| joins(before) || before.is_ascii_graphic()),
+        _ => is_invisible(c),
+    }
+}
+
+/// Bidirectional controls, separators, zero-width and deprecated format characters, tags, fillers.
+#[must_use]
+pub fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Letters outside ASCII, emoji, and the signs that go with them.
+fn joins(c: char) -> bool {
+    !c.is_ascii() && !c.is_whitespace() && !c.is_control() && (!is_invisible(c) || matches!(c, '\u{fe00}'..='\u{fe0f}'))
+}
+
+/// How a character is shown that is not shown as it is.
+#[must_use]
+pub fn number(c: char) -> String {
+    format!("\\u{{{:x}}}", u32::from(c))
+}
+
+/// `text` with deceptive characters as their numbers. Control characters are left to the caller.
+#[must_use]
+pub fn visible(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    let (mut before, mut rest) = (None, text.chars().peekable());
+    while let Some(c) = rest.next() {
+        match is_deceptive(before, c, rest.peek().copied()) {
+            true => out.push_str(&number(c)),
+            false => out.push(c),
+        }
+        before = Some(c);
+    }
+    if out == text { text.into() } else { out.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_turns_a_line_around_or_hides_in_it_is_a_number() {
+        for (text, shown) in [
+            ("admin\u{202e}nimda", "admin\\u{202e}nimda"),
+            ("a\u{2066}b\u{2069}c\u{200f}\u{61c}", "a\\u{2066}b\\u{2069}c\\u{200f}\\u{61c}"),
+            ("two\u{2028}lines\u{2029}", "two\\u{2028}lines\\u{2029}"),
+            ("ad\u{200b}m\u{ad}in\u{feff}\u{2060}", "ad\\u{200b}m\\u{ad}in\\u{feff}\\u{2060}"),
+            ("a\u{200d}b\u{200c}", "a\\u{200d}b\\u{200c}"),
+            ("x\u{e0041}\u{e007f}", "x\\u{e0041}\\u{e007f}"),
+            ("\u{206f}\u{fff9}\u{3164}", "\\u{206f}\\u{fff9}\\u{3164}"),
+            ("\u{fe0f}x \u{fe0f}", "\\u{fe0f}x \\u{fe0f}"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+    }
+
+    #[test]
+    fn names_in_every_script_stay_as_they_are() {
+        for text in [
+            "plain ASCII \\u{202e}",
+            "Größe №1 – ñandú",
+            "سلام عليكم",
+            "می\u{200c}خواهم",
+            "שלום עולם",
+            "क्\u{200d}ष",
+            "👩\u{200d}👩\u{200d}👧\u{200d}👦 ❤\u{fe0f}\u{200d}🔥 🏳\u{fe0f}\u{200d}🌈 1\u{fe0f}\u{20e3} 👍🏽",
+            "界 ゲーム 게임",
+        ] {
+            assert_eq!(visible(text), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_has_nothing_deceptive_left_and_stays_as_it_is(text in ".{0,40}") {
+            let shown = visible(&text).into_owned();
+            let turned = shown.contains(|c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
+            prop_assert!(!turned);
+            prop_assert_eq!(&*visible(&shown), &*shown);
+        }
+    }
+}

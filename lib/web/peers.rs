@@ -1,0 +1,234 @@
+//! Which user of this host has opened a connection. Loopback alone says little: a plugin in a game server is on
+//! loopback, too. The kernel knows the owner of each socket, and tells it to `sock_diag`, the interface of `ss`.
+//!
+//! The web front has a network of its own in its sandbox, in which there is nothing to ask. So systemd passes it a
+//! netlink socket of the host's network (left4me-web-peers.socket); in the foreground it opens one itself.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, sendto, socket,
+};
+
+use crate::base::users;
+
+/// The users of game servers, one each. Free of systemd's and Debian's ranges.
+const SERVERS: RangeInclusive<u32> = 2_100_000_000..=2_139_999_999;
+
+/// Of linux/sock_diag.h and linux/inet_diag.h: the one request, and the length of its answer's fixed part.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST: u16 = 1;
+const HEADER: usize = 16;
+const ANSWER: usize = 72;
+/// The state of a socket that waits for connections: it is not one that was opened to us.
+const LISTEN: u8 = 10;
+
+/// Who opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A program on another host.
+    Elsewhere,
+    /// A program on this host that runs as this user.
+    User(u32),
+    /// A game server or steamcmd on this host: foreign code.
+    Foreign(u32),
+    /// A program on this host; the kernel does not say whose.
+    Unknown,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer {
+    /// Its address.
+    pub addr: SocketAddr,
+    /// Whose program it is.
+    pub owner: Owner,
+}
+
+/// Asks the kernel.
+pub struct Peers {
+    socket: Option<Mutex<(OwnedFd, u32)>>,
+    /// Users of foreign code that have names.
+    foreign: Vec<u32>,
+    has_complained: AtomicBool,
+}
+
+impl Peers {
+    /// With systemd's socket; without one, with a socket of our own.
+    #[must_use]
+    pub fn new(passed: Option<OwnedFd>) -> Self {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let open = || socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag);
+        let opened = passed.map_or_else(open, Ok).and_then(|socket| {
+            // The kernel answers while it takes the request: nothing here ever waits.
+            fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            Ok(Mutex::new((socket, 0)))
+        });
+        if let Err(errno) = &opened {
+            tracing::warn!("the users of local connections are not known: no netlink socket: {}", errno.desc());
+        }
+        let foreign = [users::GAME, users::STEAM].iter().filter_map(|name| users::uid(name)).map(|uid| uid.as_raw());
+        Self { socket: opened.ok(), foreign: foreign.collect(), has_complained: AtomicBool::new(false) }
+    }
+
+    /// Who opened the connection from `peer` to `own`.
+    pub fn owner(&self, peer: SocketAddr, own: SocketAddr) -> Owner {
+        let (peer, own) = (canonical(peer), canonical(own));
+        match self.uid(peer, own) {
+            Ok(Some(uid)) if SERVERS.contains(&uid) || self.foreign.contains(&uid) => Owner::Foreign(uid),
+            Ok(Some(uid)) => Owner::User(uid),
+            Ok(None) if !is_local(peer, own) => Owner::Elsewhere,
+            // It closed its end before we asked, and reads no answer.
+            Ok(None) => Owner::Unknown,
+            Err(errno) => {
+                if !self.has_complained.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("the users of local connections are not known: sock_diag: {}", errno.desc());
+                }
+                if is_local(peer, own) { Owner::Unknown } else { Owner::Elsewhere }
+            }
+        }
+    }
+
+    /// The owner of the socket at `peer` that is connected to `own`, when it is one of this host's.
+    fn uid(&self, peer: SocketAddr, own: SocketAddr) -> Result<Option<u32>, Errno> {
+        let Some(socket) = &self.socket else { return Err(Errno::ENOTCONN) };
+        let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
+        socket.1 = socket.1.wrapping_add(1);
+        let number = socket.1;
+        let fd = socket.0.as_raw_fd();
+        sendto(fd, &request(number, peer, own), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+
+        let mut bytes = [0; 1024];
+        loop {
+            let (length, from) = recvfrom::<NetlinkAddr>(fd, &mut bytes)?;
+            // Nobody but the kernel may answer; and what is left of an earlier request is skipped.
+            if from.is_some_and(|from| from.pid() == 0)
+                && let Some(answer) = answer(&bytes[..length], number, peer.port(), own.port())
+            {
+                return answer;
+            }
+        }
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn is_local(peer: SocketAddr, own: SocketAddr) -> bool {
+    peer.ip().is_loopback() || peer.ip() == own.ip()
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`, for exactly one socket.
+fn request(number: u32, peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
+    let family = if peer.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let mut body = Vec::with_capacity(72);
+    body.extend_from_slice(&(HEADER as u32 + 56).to_ne_bytes());
+    body.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    body.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+    body.extend_from_slice(&number.to_ne_bytes());
+    body.extend_from_slice(&[0; 4]);
+
+    // TCP, nothing besides, in any state.
+    body.extend_from_slice(&[family as u8, 6, 0, 0]);
+    body.extend_from_slice(&u32::MAX.to_ne_bytes());
+    body.extend_from_slice(&peer.port().to_be_bytes());
+    body.extend_from_slice(&own.port().to_be_bytes());
+    for address in [peer.ip(), own.ip()] {
+        let mut whole = [0; 16];
+        match address {
+            IpAddr::V4(v4) => whole[..4].copy_from_slice(&v4.octets()),
+            IpAddr::V6(v6) => whole.copy_from_slice(&v6.octets()),
+        }
+        body.extend_from_slice(&whole);
+    }
+    // Any interface; no cookie.
+    body.extend_from_slice(&[0; 4]);
+    body.extend_from_slice(&[0xff; 8]);
+    body
+}
+
+/// The uid in an answer; none when there is no such socket. Nothing when it answers something else.
+fn answer(bytes: &[u8], number: u32, peer: u16, own: u16) -> Option<Result<Option<u32>, Errno>> {
+    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let short = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+    if word(8)? != number {
+        return None;
+    }
+    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
+    if kind != SOCK_DIAG_BY_FAMILY {
+        let errno = Errno::from_raw(word(HEADER)?.cast_signed().wrapping_neg());
+        return Some(if errno == Errno::ENOENT { Ok(None) } else { Err(errno) });
+    }
+    if bytes.len() < HEADER + ANSWER {
+        return Some(Err(Errno::EBADMSG));
+    }
+    let (state, inode) = (bytes[HEADER + 1], word(HEADER + 68)?);
+    let is_it = short(HEADER + 4)? == peer && short(HEADER + 6)? == own && state != LISTEN;
+    // A socket that no process has any more: older kernels call root its owner.
+    Some(Ok(if is_it && inode != 0 { Some(word(HEADER + 64)?) } else { None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn the_kernel_tells_whose_a_local_connection_is() {
+        let peers = Peers::new(None);
+        let me = nix::unistd::geteuid().as_raw();
+        for at in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
+            let listener = TcpListener::bind(at).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let to: Vec<&str> = if at == "[::]:0" { vec!["127.0.0.1", "::1"] } else { vec![&at[..at.len() - 2]] };
+            for to in to {
+                let client = TcpStream::connect((to.trim_matches(['[', ']']), port)).unwrap();
+                let (server, peer) = listener.accept().unwrap();
+                let own = server.local_addr().unwrap();
+                assert_eq!(peers.owner(peer, own), Owner::User(me), "{at} {to}");
+                // One that is closed belongs to nobody.
+                drop(client);
+                assert_eq!(peers.owner(peer, own), Owner::Unknown, "{at} {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_host_is_elsewhere_and_a_listener_is_no_client() {
+        let peers = Peers::new(None);
+        let own = "192.0.2.1:8000".parse().unwrap();
+        assert_eq!(peers.owner("192.0.2.7:4000".parse().unwrap(), own), Owner::Elsewhere);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(peers.owner(listener.local_addr().unwrap(), "127.0.0.1:9".parse().unwrap()), Owner::Unknown);
+    }
+
+    #[test]
+    fn without_a_socket_a_local_program_is_unknown() {
+        let peers = Peers { socket: None, foreign: Vec::new(), has_complained: AtomicBool::new(true) };
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(peers.owner(at("127.0.0.1:1"), at("127.0.0.1:2")), Owner::Unknown);
+        assert_eq!(peers.owner(at("10.0.0.1:1"), at("10.0.0.1:2")), Owner::Unknown);
+        assert_eq!(peers.owner(at("10.0.0.2:1"), at("10.0.0.1:2")), Owner::Elsewhere);
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_or_of_another_request_is_none() {
+        assert_eq!(answer(&[], 1, 1, 2), None);
+        let mut bytes = vec![0; HEADER + ANSWER];
+        bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        bytes[8] = 7;
+        assert_eq!(answer(&bytes, 6, 0, 0), None);
+        assert_eq!(answer(&bytes, 7, 0, 0), Some(Ok(None)), "no process has it");
+        bytes[HEADER + 68] = 1;
+        assert_eq!(answer(&bytes, 7, 0, 0), Some(Ok(Some(0))));
+        assert_eq!(answer(&bytes, 7, 1, 0), Some(Ok(None)));
+        assert_eq!(answer(&bytes[..HEADER + 20], 7, 0, 0), Some(Err(Errno::EBADMSG)));
+    }
+}

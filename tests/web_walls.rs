@@ -1,0 +1,320 @@
+//! Attacks on the web front by programs of this host and by accounts, over HTTP: guessing passwords past the limits,
+//! reading what is not theirs, and staying in after a password was changed.
+#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+
+mod support;
+
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use left4me::base::names::TokenName;
+use left4me::db::users::Role;
+use left4me::db::{events, tokens, users};
+use support::house::House;
+use support::http::{Client, PASSWORD, Web};
+use support::{is_real_root, until};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const ORIGIN: &str = "https://left4me.example.org";
+
+/// The user of game server 7.
+const GAME: u32 = 2_100_000_007;
+
+/// A house with an account, and the file of a proxy's secret.
+fn house() -> (House, String) {
+    let house = House::new();
+    house.user("anna", Role::User);
+    let file = house.root.join("proxy.secret");
+    std::fs::write(&file, SECRET).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    (house, file.to_string_lossy().into_owned())
+}
+
+/// The status of a sign-in that carries these headers besides.
+fn sign_in(client: &mut Client, name: &str, password: &str, headers: &[(&str, &str)]) -> u16 {
+    let form = [("Content-Type", "application/x-www-form-urlencoded"), ("Sec-Fetch-Site", "same-origin")];
+    let body = serde_urlencoded::to_string([("name", name), ("password", password)]).unwrap();
+    client.send("POST", "/login", &[&form[..], headers].concat(), &body).status
+}
+
+/// Wrong passwords until one has to wait, each with other headers; at most `most`.
+fn tries(client: &mut Client, most: usize, mut one: impl FnMut(&mut Client, usize) -> u16) -> usize {
+    (0..most).take_while(|number| one(client, *number) != 429).count()
+}
+
+#[test]
+fn a_local_program_that_invents_addresses_waits_like_any_other() {
+    let (house, file) = house();
+    let web = Web::start(&house, &["--origin", ORIGIN, "--proxy-secret-file", &file]);
+    let mut client = web.client();
+    let rotated = |client: &mut Client, number: usize, shown: &str| {
+        let address = format!("198.51.100.{number}");
+        sign_in(client, "anna", "wrong password", &[("X-Forwarded-For", &address), ("X-Left4me-Proxy", shown)])
+    };
+    assert_eq!(tries(&mut client, 30, |client, number| rotated(client, number, "")), 5);
+    assert_eq!(rotated(&mut client, 40, "0123456789abcdef0123456789abcdee"), 429, "a wrong secret");
+
+    // The proxy is believed: each of its visitors has attempts of their own, and the owner gets in.
+    assert_eq!(rotated(&mut client, 41, SECRET), 422);
+    let home = [("X-Forwarded-For", "203.0.113.9"), ("X-Left4me-Proxy", SECRET)];
+    assert_eq!(sign_in(&mut web.client(), "anna", PASSWORD, &home), 303);
+
+    // The address that is configured is no less, and a name that nobody has is no more.
+    let web = Web::start(&house, &["--origin", ORIGIN, "--proxies", "192.0.2.1"]);
+    assert_eq!(tries(&mut web.client(), 30, |client, number| rotated(client, number, "")), 5);
+    let nobody = |client: &mut Client, number: usize| {
+        sign_in(client, "nobody", "wrong password", &[("X-Forwarded-For", &format!("198.51.100.{number}"))])
+    };
+    assert_eq!(tries(&mut web.client(), 30, nobody), 5);
+}
+
+#[test]
+fn a_local_program_that_tries_many_names_waits_like_any_other() {
+    let (house, file) = house();
+    let web = Web::start(&house, &["--origin", ORIGIN, "--proxy-secret-file", &file]);
+    let sprayed = |client: &mut Client, number: usize| {
+        let address = format!("2001:db8:{number}::1");
+        sign_in(client, &format!("user{number}"), "wrong password", &[("X-Forwarded-For", &address)])
+    };
+    assert_eq!(tries(&mut web.client(), 40, sprayed), 20);
+}
+
+#[test]
+fn behind_a_proxy_that_nobody_configured_visitors_do_not_lock_one_another_out() {
+    let (house, _) = house();
+    let web = Web::start(&house, &["--origin", ORIGIN]);
+    let mut client = web.client();
+    let visitor = |client: &mut Client, name: &str, password: &str, number: usize| {
+        sign_in(client, name, password, &[("X-Forwarded-For", &format!("198.51.100.{number}"))])
+    };
+    for number in 0..30 {
+        assert_eq!(visitor(&mut client, &format!("user{number}"), "wrong password", number), 422);
+    }
+    assert_eq!(visitor(&mut web.client(), "anna", PASSWORD, 99), 303);
+    // The account itself is guarded, whatever addresses are named.
+    assert_eq!(tries(&mut client, 60, |client, number| visitor(client, "anna", "wrong password", number)), 50);
+}
+
+#[test]
+fn a_sign_in_that_found_no_room_counts_for_nothing() {
+    let (house, file) = house();
+    let web = Web::start(&house, &["--origin", ORIGIN, "--proxy-secret-file", &file]);
+    let over = AtomicBool::new(false);
+    let from = |number: usize| format!("2001:db8:{number:x}::1");
+    let refused = std::thread::scope(|scope| {
+        // More than may wait, each with a name and an address of its own.
+        for crowd in 0..60 {
+            let (web, over, from) = (&web, &over, &from);
+            scope.spawn(move || {
+                let mut client = web.client();
+                for number in (0..20).take_while(|_| !over.load(Ordering::SeqCst)) {
+                    let number = 100 + crowd * 20 + number;
+                    let headers = [("X-Forwarded-For", &*from(number)), ("X-Left4me-Proxy", SECRET)];
+                    sign_in(&mut client, &format!("user{number}"), "wrong password", &headers);
+                }
+            });
+        }
+        let anna = [("X-Forwarded-For", "203.0.113.9"), ("X-Left4me-Proxy", SECRET)];
+        let begun = Instant::now();
+        let mut refused = 0;
+        let mut looked_at = 0;
+        while refused < 10 && looked_at < 4 && begun.elapsed() < Duration::from_secs(30) {
+            match sign_in(&mut web.client(), "anna", "wrong password", &anna) {
+                503 => refused += 1,
+                422 => looked_at += 1,
+                status => panic!("{status}"),
+            }
+        }
+        over.store(true, Ordering::SeqCst);
+        refused + looked_at
+    });
+    assert!(refused >= 4);
+    // Of the free attempts only those are gone whose password was checked.
+    let anna = [("X-Forwarded-For", "203.0.113.9"), ("X-Left4me-Proxy", SECRET)];
+    assert_eq!(sign_in(&mut web.client(), "anna", PASSWORD, &anna), 303);
+}
+
+#[test]
+fn a_secret_that_others_can_read_or_that_is_short_keeps_the_web_front_from_starting() {
+    let (house, file) = house();
+    for (text, mode, words) in [(SECRET, 0o644, "chmod 0640"), ("short", 0o640, "32 to 512")] {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let args = ["--listen", "127.0.0.1:0", "--proxy-secret-file", &file];
+        let output = house.command(support::http::WEB, &args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("LEFT4ME_WEB_PROXY_SECRET_FILE") && said.contains(words), "{said}");
+        assert!(text.len() > 10 || !said.contains(text), "{said}");
+    }
+}
+
+/// Sends a request as another user of this host; its whole answer.
+fn asked_as(uid: u32, web: &Web, request: &str) -> String {
+    let script = format!("exec 3<>/dev/tcp/127.0.0.1/{}; printf '%s' \"$1\" >&3; exec cat <&3", web.addr.port());
+    let output = Command::new("/bin/bash").args(["-c", &script, "bash", request]).uid(uid).gid(uid).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn get(web: &Web, path: &str, more: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}Connection: close\r\n\r\n", web.addr)
+}
+
+#[test]
+fn a_game_server_on_loopback_is_no_user_of_the_host() {
+    if !is_real_root() {
+        eprintln!("skipped: it takes root to be a game server's user; tests/lab/walls_web.rs does the same");
+        return;
+    }
+    let (house, file) = house();
+    house.user("admin", Role::Admin);
+    let token = token(&house, "admin");
+    let args = ["--origin", ORIGIN, "--proxies", "127.0.0.1", "--proxy-secret-file", &file];
+    let web = Web::start(&house, &args);
+    let metrics = get(&web, "/metrics", "");
+    assert!(asked_as(1000, &web, &metrics).starts_with("HTTP/1.1 200 "), "a user of the host");
+    let answer = asked_as(GAME, &web, &metrics);
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("token"), "{answer}");
+    assert!(!answer.contains("left4me_"), "{answer}");
+    let shown = get(&web, "/metrics", &format!("Authorization: Bearer {token}\r\n"));
+    assert!(asked_as(GAME, &web, &shown).starts_with("HTTP/1.1 200 "), "with a token");
+    assert!(asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 200 "));
+
+    // It is no proxy, even where one is trusted by this very address, or with the secret.
+    let body = "name=anna&password=wrong+password";
+    let sign_in = |number: usize| {
+        format!(
+            "POST /login HTTP/1.1\r\nHost: {}\r\nSec-Fetch-Site: same-origin\r\nX-Forwarded-For: 198.51.100.{number}\r\n\
+             X-Left4me-Proxy: {SECRET}\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            web.addr,
+            body.len()
+        )
+    };
+    let looked_at = (0..30).take_while(|n| !asked_as(GAME, &web, &sign_in(*n)).starts_with("HTTP/1.1 429 ")).count();
+    assert_eq!(looked_at, 5);
+    assert!(asked_as(1000, &web, &sign_in(50)).starts_with("HTTP/1.1 422 "), "the proxy is another user");
+}
+
+#[test]
+fn a_game_server_that_opens_all_connections_it_can_takes_none_of_peoples() {
+    if !is_real_root() {
+        eprintln!("skipped: it takes root to be a game server's user");
+        return;
+    }
+    let house = House::new();
+    let web = Web::start(&house, &["--connections", "32"]);
+    let script = format!(
+        "for i in $(seq 40); do exec {{fd}}<>/dev/tcp/127.0.0.1/{} || exit; done; echo open; exec sleep 60",
+        web.addr.port()
+    );
+    let mut command = Command::new("/bin/bash");
+    let mut game = command.args(["-c", &script]).uid(GAME).gid(GAME).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = [0; 4];
+    std::io::Read::read_exact(&mut game.stdout.take().unwrap(), &mut said).unwrap();
+    let answer = web.get("/health");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 503 "), "it has had its share");
+    game.kill().unwrap();
+    game.wait().unwrap();
+    until("its places are free", || {
+        asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 200 ").then_some(())
+    });
+}
+
+/// A fresh token of a user's.
+fn token(house: &House, user: &str) -> String {
+    let name: TokenName = format!("script {user} {}", support::marker()).parse().unwrap();
+    let id = users::by_name(house.db().connection(), user).unwrap().unwrap().id;
+    house.db().write(|tx| tokens::create(tx, 1, "test", id, &name)).unwrap().1
+}
+
+fn status_of(web: &Web, token: &str) -> u16 {
+    web.client().send("GET", "/api/servers", &[("Authorization", &format!("Bearer {token}"))], "").status
+}
+
+fn left4me(house: &House, args: &[&str], input: &str) -> String {
+    let mut command = house.command(env!("CARGO_BIN_EXE_left4me"), args);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn another_password_and_disabling_end_every_token() {
+    let (house, _) = house();
+    house.user("admin", Role::Admin);
+    let web = Web::start(&house, &[]);
+    let others = token(&house, "admin");
+
+    // A thief who signed in once has made a token; its owner changes the password, in each of the ways there are.
+    type Way<'a> = (&'a str, &'a dyn Fn());
+    let ways: [Way<'_>; 4] = [
+        ("the account's page", &|| {
+            let mut client = web.client();
+            client.sign_in("anna", PASSWORD);
+            assert!(client.get("/account").body.contains("all your tokens are revoked"));
+            let fields = [("current", PASSWORD), ("new", PASSWORD), ("again", PASSWORD)];
+            let answer = client.post("/account/password", &fields);
+            assert_eq!(answer.location(), "/account?done=password");
+            assert!(client.get("/account?done=password").body.contains("your tokens are revoked"));
+        }),
+        ("the admin's page", &|| {
+            let mut client = web.client();
+            client.sign_in("admin", PASSWORD);
+            assert_eq!(client.post("/admin/users/anna/password", &[("password", PASSWORD)]).status, 303);
+        }),
+        ("left4me user passwd", &|| {
+            let said = left4me(&house, &["user", "passwd", "anna", "--password-stdin"], &format!("{PASSWORD}\n"));
+            assert!(said.contains("all tokens are revoked"), "{said}");
+        }),
+        ("left4me user disable", &|| {
+            let said = left4me(&house, &["user", "disable", "anna"], "");
+            assert!(said.contains("tokens are revoked"), "{said}");
+            // Enabled again, the user comes back without them.
+            left4me(&house, &["user", "enable", "anna"], "");
+        }),
+    ];
+    for (what, change) in ways {
+        let stolen = token(&house, "anna");
+        assert_eq!(status_of(&web, &stolen), 200, "{what}: the trial is fair");
+        change();
+        assert_eq!(status_of(&web, &stolen), 401, "{what}");
+    }
+    assert_eq!(status_of(&web, &others), 200, "another user's token stays");
+
+    let kinds = events::last(house.db().connection(), None, 100).unwrap();
+    assert_eq!(kinds.iter().filter(|event| event.kind == "token.revoked").count(), 4, "{kinds:?}");
+}
+
+#[test]
+fn guessing_at_the_accounts_page_locks_nobody_else_out() {
+    let (house, _) = house();
+    let web = Web::start(&house, &[]);
+    let (mut owner, mut thief) = (web.client(), web.client());
+    owner.sign_in("anna", PASSWORD);
+    thief.sign_in("anna", PASSWORD);
+    let guess = |client: &mut Client, _| {
+        client.post("/account/password", &[("current", "wrong password"), ("new", "x"), ("again", "x")]).status
+    };
+    assert_eq!(tries(&mut thief, 30, guess), 5);
+    let fields = [("current", PASSWORD), ("new", PASSWORD), ("again", PASSWORD)];
+    assert_eq!(owner.post("/account/password", &fields).location(), "/account?done=password");
+    assert!(thief.get("/account").location().starts_with("/login"));
+}
+
+#[test]
+fn no_file_of_the_examples_has_a_secret_of_its_own() {
+    for path in ["deploy/caddy/Caddyfile", "deploy/nginx/left4me.conf", "deploy/left4me.env"] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let long = |word: &str| word.len() >= 32 && word.bytes().all(|b| b.is_ascii_hexdigit());
+        assert!(!text.split_whitespace().any(long), "{path}");
+    }
+}
