@@ -17,6 +17,7 @@
 //! | `standin.hang` | answers no query while it is there |
 //! | `standin.ignore-signals` | ignores SIGINT, SIGTERM and SIGHUP while it is there |
 //! | `standin.fork-setsid` * | leaves a silent child in a session of its own that ignores those |
+//! | `standin.run` * | runs its content with /bin/sh; what that prints is in `standin.run.out` once it has ended |
 //! | `standin.say` * | prints its content as console lines |
 //!
 //! `left4dead2/standin.started` is written at each start and holds the pid.
@@ -204,6 +205,9 @@ fn watch_controls(_rcon: &TcpListener) -> ExitCode {
         if take("fork-setsid").is_some() {
             leave_stubborn_child();
         }
+        if let Some(script) = take("run") {
+            run(&script);
+        }
         if let Some(text) = take("say") {
             text.lines().for_each(say);
         }
@@ -222,6 +226,15 @@ fn take(name: &str) -> Option<String> {
     let content = fs::read(&path).ok()?;
     let _ = fs::remove_file(&path);
     Some(String::from_utf8_lossy(&content).into_owned())
+}
+
+/// What a plugin that has broken out of the game's own scripts does.
+#[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
+fn run(script: &str) {
+    let output = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).output();
+    let text = output.map_or_else(|e| e.to_string().into_bytes(), |out| [out.stdout, out.stderr].concat());
+    let (fresh, done) = (control("run.new"), control("run.out"));
+    let _ = fs::write(&fresh, text).and_then(|()| fs::rename(fresh, done));
 }
 
 fn crash(how: &str) -> ! {
