@@ -47,7 +47,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, parse};
-use crate::base::{Error, Result, clock, journal, notify, users};
+use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
 use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
@@ -134,6 +134,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     match run(&cli) {
