@@ -27,6 +27,7 @@ mod site;
 mod spine;
 mod states;
 mod steam;
+mod walls_sandbox;
 mod web;
 mod web_idle;
 
@@ -57,6 +58,8 @@ stories! {
     states::a_reboot_leaves_states_that_are_true,
     polls::a_poll_is_cheap_careful_and_survives_what_it_meets,
     security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
+    walls_sandbox::no_unit_lets_a_program_out,
+    walls_sandbox::a_taken_over_steamcmd_holds_neither_its_runner_nor_the_queue,
     web::an_evening_in_a_browser,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
