@@ -364,8 +364,8 @@ fn take(name: &str) -> Option<String> {
 /// What a plugin that has broken out of the game's own scripts does.
 #[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
 fn run(script: &str) {
-    let told = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).output();
-    let text = told.map_or_else(|e| e.to_string().into_bytes(), |out| [out.stdout, out.stderr].concat());
+    let output = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).output();
+    let text = output.map_or_else(|e| e.to_string().into_bytes(), |out| [out.stdout, out.stderr].concat());
     let (fresh, done) = (control("run.new"), control("run.out"));
     let _ = fs::write(&fresh, text).and_then(|()| fs::rename(fresh, done));
 }
