@@ -1,7 +1,7 @@
 //! From the group, or from a worker or web front that was taken over, to root: what root's own commands open, an attacker
 //! has exchanged before. Each attack was tried on the package of before; what it did there stands beside it.
 
-use crate::lab::{Lab, Output};
+use crate::lab::{Lab, Output, s, wait_until};
 use crate::rows::DATABASE;
 
 /// Who can write in db/: a person of the group, and the user of worker, poller and web.
@@ -325,10 +325,15 @@ fn what_left4me_prunes_is_its_own(lab: &Lab) {
 pub fn an_older_versions_database_moves_while_it_is_in_use(lab: &Lab) {
     lab.describe(&["target"]);
     lab.sh("useradd --create-home --groups left4me member");
-    lab.steamcmd("seconds=4");
+    lab.steamcmd("seconds=2");
     let install = lab.enqueue(&["install"]);
-    lab.sh(&format!("left4me-job logs {install} --follow >/root/followed 2>&1 & echo $! >/run/follower; sleep 1"));
+    lab.sh(&format!("left4me-job logs {install} --follow >/root/followed 2>&1 & echo $! >/run/follower"));
+    let is_under_way = || lab.is("pgrep --full ^/var/lib/left4me/steam/steamcmd.sh && test -s /root/followed");
+    wait_until("the job runs and is followed", s(20), is_under_way);
     let worker = lab.unit("left4me-worker.service", "MainPID");
+    // However long the rest takes: it is under way.
+    let steamcmd = |signal: &str| lab.ok(&["pkill", signal, "--full", "^/var/lib/left4me/steam/steamcmd.sh"]);
+    steamcmd("-STOP");
     assert_eq!(lab.show(install).state, "running");
     as_an_older_version_had_it(lab);
 
@@ -344,9 +349,10 @@ pub fn an_older_versions_database_moves_while_it_is_in_use(lab: &Lab) {
     assert_eq!(lab.ok(&["stat", "--format", "%a %U:%G", "/var/lib/left4me"]), "751 root:left4me");
     assert!(lab.is("! ls /var/lib/left4me/left4me.db* 2>/dev/null"), "all of it moved");
     assert_eq!(lab.show(install).state, "running", "the job goes on");
+    steamcmd("-CONT");
     assert_eq!(lab.ended(install, 60).state, "succeeded");
     assert_eq!(lab.run(&["/usr/libexec/left4me/left4me-worker"]).code, 4, "there is one worker, and it has the lock");
-    lab.sh("for _ in {1..100}; do kill -0 $(cat /run/follower) 2>/dev/null || break; sleep 0.1; done");
+    wait_until("the person's command ends", s(10), || lab.is("! kill -0 $(cat /run/follower)"));
     let (followed, log) = (lab.ok(&["cat", "/root/followed"]), lab.log(install));
     assert_eq!(followed.lines().count(), log.len(), "the person saw every line");
 
