@@ -14,7 +14,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
 use super::Settings;
-use crate::base::{Error, Exit, Result};
+use crate::base::{Error, Exit, Result, files};
 use crate::domain::steam::{ATTEMPTS, Heard, MANIFEST_LIMIT, Pass, Staging, Verdict, after, prove};
 use crate::process::{self, Outcome, Spec, Stage, Terminal, mounts};
 use crate::wire::{EndedBy, LINE_LIMIT, Stream, Tree};
@@ -277,7 +277,7 @@ fn refuse_while_mounted(root: &Path) -> Result<()> {
 }
 
 fn read_manifest(path: &Path) -> Result<String, String> {
-    let file = match fs::File::open(path) {
+    let file = match files::open_to_read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err("it does not exist".to_owned()),
         opened => opened.map_err(|error| error.to_string())?,
     };

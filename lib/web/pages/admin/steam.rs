@@ -7,8 +7,8 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::super::asked::Sent;
-use crate::base::clock;
 use crate::base::names::RequestKey;
+use crate::base::{clock, files};
 use crate::domain::operation::Operation;
 use crate::domain::steam::{self, APP, MANIFEST_LIMIT};
 use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
@@ -19,7 +19,8 @@ use crate::web::viewer::Viewer;
 /// The build that is installed, or why there is none. Reads a file of some kilobytes.
 pub fn build(root: &Path) -> Result<u64, String> {
     let path = root.join(format!("installation/steamapps/appmanifest_{APP}.acf"));
-    let file = std::fs::File::open(&path).map_err(|error| match error.kind() {
+    // steamcmd writes it, and must not hold us with a FIFO.
+    let file = files::open_to_read(&path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "not installed".to_owned(),
         _ => format!("{}: {error}", path.display()),
     })?;
