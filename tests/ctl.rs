@@ -306,7 +306,7 @@ fn a_failing_commands_own_code_and_words_are_passed_on() {
     assert!(start.err.contains("Job failed.") && !start.err.contains('\u{1b}'), "{start:?}");
     house.run(&["stop", "7"]).refused(64, &["not for you"]);
     house.run(&["status", "7"]).refused(1, &["hands.sock"]);
-    house.run(&["logs", "7"]).refused(1, &["300"]);
+    house.run(&["logs", "7"]).refused(1, &["hands.sock", "is no answer"]);
     let install = house.run(&["install"]);
     assert_eq!((install.code, install.out.as_str()), (8, "Update state (0x61)\n"), "{install:?}");
 }

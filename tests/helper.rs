@@ -863,6 +863,10 @@ fn what_systemd_reads_has_checked_values_only() {
     for word in ["a b", "-autoupdate", "-game", "@/etc/shadow"] {
         assert!(stderr.contains(&format!("server 7 starts without the argument '{word}'")), "{word}: {stderr}");
     }
+    // As many as a blueprint may have, and the map that initialize adds.
+    let most = format!("L4D2_PORT=1\nL4D2_ARGS=\"{} +map c1m1_hotel\"", "-x ".repeat(200));
+    let (code, stdout, stderr) = written(&most);
+    assert!(code == 0 && stdout.ends_with("\\\"+map\\\" \\\"c1m1_hotel\\\"\""), "{stdout} {stderr}");
     for (bad, words) in [
         ("L4D2_PORT=0", "no port"),
         ("L4D2_PORT=27001 27002", "no port"),

@@ -341,7 +341,7 @@ fn a_hostile_line_is_one_event_with_text_in_it() {
     assert_eq!(lines[0], "<b>x</b>");
     assert_eq!(lines[1], "a␍␊␍␊event: end␊data: {}␊␊");
     assert_eq!(lines[2..4], [hostile[2], &wide]);
-    assert_eq!(lines[4], "␀\u{2028}");
+    assert_eq!(lines[4], "␀\\u{2028}");
     assert_eq!(heard.next().unwrap().name, "end");
 }
 

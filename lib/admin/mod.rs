@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse};
-use crate::base::{Result, caller, clock, files, journal, output, users};
+use crate::base::{Result, caller, clock, files, journal, output, undumpable, users};
 use crate::db::{Db, migrate};
 
 const PROGRAM: &str = "left4me";
@@ -107,6 +107,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     run(cli).unwrap_or_else(|error| error.report(PROGRAM))

@@ -8,7 +8,6 @@
 use sha2::{Digest as _, Sha256};
 
 use super::names::InstanceName;
-use super::{Error, Result};
 
 /// The first id of servers whose instance is their number. Free of systemd's own ranges (its UIDS-GIDS
 /// document), of Debian's subordinate ids and of those that SSSD and FreeIPA take (up to
@@ -37,18 +36,18 @@ pub struct ServerUser {
 }
 
 impl ServerUser {
-    /// The user of an instance. The same instance has the same user on every host.
-    ///
-    /// # Errors
-    /// Exit 4 for an instance whose name is too long to be part of a user's.
-    pub fn of(server: &InstanceName) -> Result<Self> {
-        let name = format!("{PREFIX}{server}");
+    /// The user of an instance. The same instance has the same user on every host. An instance whose name is too long
+    /// to be part of a user's has one with a hash, which a second underscore tells from all others; the generator,
+    /// system-generators/left4me, says so to the units.
+    #[must_use]
+    pub fn of(server: &InstanceName) -> Self {
+        let mut name = format!("{PREFIX}{server}");
         if name.len() > LONGEST {
-            let most = LONGEST - PREFIX.len();
-            let why = format!("instance {server} cannot have a user of its own: a name has at most {most} characters");
-            return Err(Error::conflict(format!("{why}; initialize it again with a shorter name")));
+            let hash = Sha256::digest(server.as_str());
+            let hex: String = hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
+            name = format!("{PREFIX}_{hex}");
         }
-        Ok(Self { name, id: id(server.as_str()) })
+        Self { name, id: id(server.as_str()) }
     }
 }
 
@@ -69,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_server_has_its_number_in_its_uid_and_a_name_is_hashed() {
-        let of = |instance: &str| ServerUser::of(&instance.parse().unwrap()).unwrap();
+        let of = |instance: &str| ServerUser::of(&instance.parse().unwrap());
         assert_eq!(of("7"), ServerUser { name: "left4me_7".to_owned(), id: 2_100_000_007 });
         assert_eq!(of("19999999").id, 2_119_999_999);
         for hashed in ["20000000", "007", "test", "steam", "4294967303"] {
@@ -77,7 +76,9 @@ mod tests {
         }
         // Numbers that were given out once stay: trees on disk have them.
         assert_eq!(of("test").id, 2_125_842_533);
-        assert!(ServerUser::of(&"x".repeat(24).parse().unwrap()).is_err());
+        assert_eq!(of(&"x".repeat(23)).name.len(), 31);
+        let long = of(&"x".repeat(64)).name;
+        assert!(long.len() <= 31 && long.starts_with("left4me__") && long != of(&"x".repeat(63)).name, "{long}");
     }
 
     #[test]
@@ -88,6 +89,39 @@ mod tests {
         ] {
             for key in ["User", "Group"] {
                 assert!(unit.lines().any(|line| line == format!("{key}={PREFIX}%i")), "{key}");
+            }
+        }
+    }
+
+    /// As systemd runs it, in a place of its own.
+    #[test]
+    fn the_generator_names_the_same_user_for_a_long_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let long: [InstanceName; 2] = ["l".repeat(24), "a-name_".repeat(9)].map(|name| name.parse().unwrap());
+        std::fs::create_dir_all(dir.path().join("multi-user.target.wants")).unwrap();
+        for bad in [&"x".repeat(23), "7", "_", &"B".repeat(30), &format!("{};x", "x".repeat(30)), &"y".repeat(65)] {
+            std::fs::create_dir_all(dir.path().join("runtime").join(bad)).unwrap();
+        }
+        std::fs::create_dir_all(dir.path().join("runtime").join(long[0].as_str())).unwrap();
+        let wanted = format!("multi-user.target.wants/left4me-server@{}.service", long[1]);
+        std::os::unix::fs::symlink("/nonexistent", dir.path().join(wanted)).unwrap();
+
+        let generator = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/system-generators/left4me");
+        #[expect(clippy::disallowed_methods, reason = "as systemd runs it")]
+        let status = std::process::Command::new(generator)
+            .arg(dir.path().join("out"))
+            .env("LEFT4ME_ENV_FILE", "/nonexistent")
+            .env("LEFT4ME_UNITS", dir.path())
+            .env("LEFT4ME_ROOT", dir.path())
+            .status();
+        assert!(status.unwrap().success());
+        assert_eq!(std::fs::read_dir(dir.path().join("out")).unwrap().count(), 4);
+        for name in long {
+            let user = ServerUser::of(&name).name;
+            for unit in ["server", "purge"] {
+                let drop_in = format!("out/left4me-{unit}@{name}.service.d/50-user.conf");
+                let text = std::fs::read_to_string(dir.path().join(drop_in)).unwrap();
+                assert_eq!(text, format!("[Service]\nUser={user}\nGroup={user}\n"));
             }
         }
     }

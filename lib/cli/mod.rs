@@ -21,7 +21,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use crate::base::config::{Logging, Paths, WorkerSocket, parse};
-use crate::base::{Error, Result, journal, users};
+use crate::base::{Error, Result, journal, undumpable, users};
 use crate::db::Db;
 use crate::domain::cancellation;
 use crate::queue::enqueue::{Poke, poke};
@@ -96,6 +96,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     // Lines on the terminal would fall into the monitor's picture.
     let is_drawn_over = matches!(cli.verb, Verb::Monitor(_)) && std::io::stderr().is_terminal();

@@ -1,7 +1,8 @@
 //! Blueprints: ordered overlays, launch arguments and lines of server.cfg, private to their user.
 //!
-//! Arguments and lines are JSON arrays in their row. They are read as if somebody had edited the row by hand: one that
-//! does not make sense is one clear error that names the blueprint. [`stored`] reads it all the same, to show and mend it.
+//! Arguments and lines are JSON arrays in their row. They are read as if somebody had edited the
+//! row by hand: one that does not make sense is one clear error that names the blueprint.
+//! [`stored`] reads it all the same, so that it can be shown and corrected.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;

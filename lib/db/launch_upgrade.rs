@@ -1,5 +1,6 @@
-//! The sixth migration: launch arguments that are refused now are converted where that is safe. Others stay as they are;
-//! the doctor and the pages name them, and starting such a server fails with the reason.
+//! The sixth migration: launch arguments that are refused now are converted where that is safe.
+//! Others stay; the doctor and the pages name them, and starting such a server fails with the
+//! reason.
 
 use rusqlite::{Transaction, params};
 use rusqlite_migration::HookResult;
@@ -7,12 +8,12 @@ use rusqlite_migration::HookResult;
 use crate::base::clock;
 use crate::domain::launch_upgrade::{self, Converted};
 
-/// Converts the blueprints of the file. It uses the tables as they are in this step, and no code that
-/// follows the schema of a later one.
+/// Converts the blueprints of the file. It uses the tables of this step, and no code that follows
+/// the schema of a later one.
 pub(super) fn convert(tx: &Transaction<'_>) -> HookResult {
     let now = clock::now_ms();
     for (id, name, arguments, config) in rows(tx)? {
-        // Who damaged a row by hand reads of it elsewhere.
+        // A row that was damaged by hand stays; the doctor names it.
         let parsed = serde_json::from_str(&arguments)
             .and_then(|arguments: Vec<String>| Ok((arguments, serde_json::from_str::<Vec<String>>(&config)?)));
         let Ok((arguments, config)) = parsed else { continue };

@@ -37,6 +37,9 @@ pub(super) const TMPFILES: &str = "as root: systemd-tmpfiles --create left4me.co
 /// The directory of all data that tmpfiles.d/left4me.conf knows.
 const SHIPPED: &str = "/var/lib/left4me";
 
+/// What systemd reads before it starts a server; without it none starts.
+const ENVIRONMENTS: &str = "/run/left4me-servers";
+
 /// The most entries that are looked at in one directory tree.
 const MOST_ENTRIES: usize = 20_000;
 
@@ -69,6 +72,12 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
             }
         })
         .collect();
+    if root == Path::new(SHIPPED) {
+        findings.push(match Path::new(ENVIRONMENTS).symlink_metadata() {
+            Ok(found) => owned("directory servers", Path::new(ENVIRONMENTS), &found, "root", "root", 0o700),
+            Err(error) => told("directory servers", Path::new(ENVIRONMENTS), &error),
+        });
+    }
     findings.extend(OWNED_INSIDE.iter().filter_map(|(name, depth, user)| foreign_inside(root, name, *depth, user)));
     findings
 }
@@ -115,7 +124,7 @@ pub(super) fn owned(check: &str, path: &Path, found: &Metadata, user: &str, grou
 /// The command that gives a path its owner and mode. None follows a link that another user puts there meanwhile:
 /// systemd-tmpfiles looks first, and chmod, which would follow one, has no more rights than the owner.
 pub(super) fn mend(path: &Path, user: &str, group: &str, mode: u32) -> String {
-    if path.starts_with(SHIPPED) {
+    if path.starts_with(SHIPPED) || path.starts_with(ENVIRONMENTS) {
         return TMPFILES.to_owned();
     }
     let path = quoted(path);

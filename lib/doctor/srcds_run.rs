@@ -1,5 +1,5 @@
-//! The script that comes with the game. left4me does not run it; the unit sets what public copies of it set. This looks
-//! whether the one that is installed sets something else.
+//! The script that comes with the game. left4me does not run it; the unit sets what public copies
+//! of it set. This checks whether the one that is installed sets something else.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -13,8 +13,8 @@ use crate::base::names::shown;
 /// A shell script of more bytes is none that Valve ships.
 const LIMIT: u64 = 256 * 1024;
 
-/// What the unit, or the launch arguments, give as the script does; and its core dumps for gdb, which
-/// only its -debug turns on.
+/// What the unit, or the launch arguments, give as the script does; and its core dumps for gdb,
+/// which only its -debug turns on.
 const KNOWN: [&str; 6] = [
     "export LD_LIBRARY_PATH=.:bin:$LD_LIBRARY_PATH",
     "HL=./srcds_linux",
@@ -43,7 +43,7 @@ pub(super) fn check(root: &Path) -> Option<Finding> {
     Some(Finding::warn("srcds_run", format!("it sets what the unit of a server does not: {shown}"), advice))
 }
 
-/// steamcmd owns the file: it may be a link to another's, or a pipe that nobody writes.
+/// steamcmd owns the file: it may be a link to another's, or a pipe without a writer.
 fn read(path: &Path) -> io::Result<String> {
     let file = std::fs::File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
@@ -87,7 +87,7 @@ mod tests {
     const SCRIPT: &str = "#!/bin/sh\n# export NOT=this\nexport LD_LIBRARY_PATH=\".:bin:$LD_LIBRARY_PATH\"\n\
         init() {\n\tHL=./srcds_linux\n\tDEFAULT_MAP=\"c1m1_hotel\"\n\tif test x; then\n\t\tulimit -c 2000\n\tfi\n}\n";
 
-    fn look(script: &str) -> Option<Finding> {
+    fn checked(script: &str) -> Option<Finding> {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("installation")).unwrap();
         std::fs::write(root.path().join("installation/srcds_run"), script).unwrap();
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn the_script_as_it_is_known_is_good_and_a_missing_one_is_not_needed() {
-        assert_eq!(look(SCRIPT).unwrap().severity, Severity::Ok);
+        assert_eq!(checked(SCRIPT).unwrap().severity, Severity::Ok);
         assert_eq!(check(tempfile::tempdir().unwrap().path()), None);
     }
 
@@ -110,7 +110,7 @@ mod tests {
             ("\tHL=./srcds_linux64\n", "srcds_linux64"),
             ("\tDEFAULT_MAP=\"c2m1_highway\"\n", "c2m1_highway"),
         ] {
-            let finding = look(&format!("{SCRIPT}{line}")).unwrap();
+            let finding = checked(&format!("{SCRIPT}{line}")).unwrap();
             assert_eq!(finding.severity, Severity::Warn, "{line}");
             assert!(finding.found.contains(named) && !finding.found.contains("NOT"), "{}", finding.found);
         }
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_is_no_script_is_told_and_a_link_is_not_followed() {
-        assert!(look(&"x".repeat(300_000)).unwrap().found.contains("too large"));
+        assert!(checked(&"x".repeat(300_000)).unwrap().found.contains("too large"));
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("installation")).unwrap();
         let path = root.path().join("installation/srcds_run");

@@ -292,7 +292,7 @@ mod tests {
 
     /// systemd calls it a success, and restarts it because the unit asks for that.
     #[test]
-    fn a_sigint_that_nobody_of_systemd_sent_is_a_crash() {
+    fn a_sigint_without_a_stop_is_a_crash() {
         let interrupted =
             Unit { exit: Some(MainExit::Signal(2)), result: "success".into(), ..killed(10, 50, 0, "auto-restart") };
         let (kinds, _) = story(&[running(10, 0), interrupted, running(60, 1)]);

@@ -1,18 +1,20 @@
 //! Launch arguments, judged as the game's engine judges them: the one parser for every way in.
 //!
-//! systemd starts `srcds_linux` with exact arguments. The engine (`CCommandLine` in public copies of
-//! Valve's tier0/commandline.cpp) then joins its argv into one line and parses that line again. Newer
-//! copies put quotes around each argument, older ones do not; both read more arguments from a file
-//! where a word begins with `@`, the oldest wherever an `@` is. The buffer has 2,048 bytes, and no copy
-//! checks its end. So an argument is one word that every copy reads as the same word.
+//! systemd starts `srcds_linux` with exact arguments. The engine (`CCommandLine` in public copies
+//! of Valve's tier0/commandline.cpp) then joins its argv into one line and parses that line again.
+//! Newer copies put quotes around each argument, older ones do not; both read more arguments from a
+//! file where a word begins with `@`, the oldest wherever an `@` is. The buffer has 2,048 bytes,
+//! and no copy checks its end. So an argument is one word that every copy reads as the same word.
 //!
 //! Words that begin with `+` are console commands (`stuffcmds` in public copies of the engine's
-//! cmd.cpp): the name, and the next word as its value, are a line of the console, which `;` would split.
+//! cmd.cpp): the name, and the next word as its value, are a line of the console, which `;` would
+//! split.
 //!
-//! What `srcds_run` does is known from copies of Left 4 Dead 2's script in public repositories: it sets
-//! `LD_LIBRARY_PATH=".:bin:$LD_LIBRARY_PATH"`, changes to its own directory, adds `+map c1m1_hotel`
-//! where no map is named, and runs `./srcds_linux $*`. The unit and [`words`] do the same. The rest of it
-//! (a restart loop, updates, gdb, pid files) is systemd's work here, and none of its options has a use.
+//! What `srcds_run` does is known from copies of Left 4 Dead 2's script in public repositories: it
+//! sets `LD_LIBRARY_PATH=".:bin:$LD_LIBRARY_PATH"`, changes to its own directory, adds `+map
+//! c1m1_hotel` where no map is named, and runs `./srcds_linux $*`. The unit and [`words`] do the
+//! same. The rest of it (a restart loop, updates, gdb, pid files) is systemd's work here, and none
+//! of its options has a use.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +39,7 @@ const PROGRAM: usize = "/var/lib/left4me/runtime//merged/srcds_linux".len() + 64
 /// Quotes around each word, and the blank after it.
 const AROUND: usize = 3;
 
-/// What `srcds_run` starts where no map is named. Without a map a server waits and nobody can join.
+/// What `srcds_run` starts where no map is named. Without a map players cannot join.
 const DEFAULT_MAP: [&str; 2] = ["+map", "c1m1_hotel"];
 
 const OURS: &str = "left4me gives this one itself; the port is the server's own";
@@ -152,7 +154,7 @@ pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
     for pair in arguments.windows(2) {
         let [command, value] = pair else { continue };
         if is_one_of(command.as_str(), &RUNS_A_FILE) && !is_below_cfg(value.as_str()) {
-            // Not the value: who reads the message may not read the file that it is from.
+            // Not the value: the reader of the message may have no right to read the file.
             let why = "what follows is no file below left4dead2/cfg: put the file into an overlay's \
                        left4dead2/cfg, and give its path from there";
             return Err(refused(command.as_str(), why));
@@ -171,8 +173,8 @@ pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
     Ok(())
 }
 
-/// Judges the words of a whole list, as any user may have left them in a row or a file. Who starts a
-/// server with them gives it [`words`] of the result: a file of an earlier version names no default map.
+/// Judges the words of a whole list, as any user may have left them in a row or a file. A server is
+/// started with [`words`] of the result: a file of an earlier version names no default map.
 ///
 /// # Errors
 /// One line that says what is wrong and the way out.
@@ -198,7 +200,8 @@ fn is_one_of(word: &str, words: &[&str]) -> bool {
     words.iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
-/// A word that begins with `+` or `-` is no value, for the engine too. `:` and `//` name another search path.
+/// A word that begins with `+` or `-` is no value, for the engine too. `:` and `//` name another
+/// search path.
 fn is_below_cfg(value: &str) -> bool {
     let is_option = value.starts_with(['+', '-']);
     let stays = !value.starts_with('/') && !value.contains([':', '\\']) && !value.contains("//");

@@ -1,10 +1,11 @@
-//! Launch arguments from before they had to be one word each: what can be had in another way is converted.
+//! Launch arguments from before they had to be one word each: what can be had in another way is
+//! converted.
 //!
-//! Text with spaces becomes a configuration line. `srcds_run` split it, and the engine took its first
-//! word only, so the line is what its author meant. The lines come before those that are there: the
-//! engine runs the commands of its command line first (`stuffcmds`), and server.cfg when a map is loaded
-//! (`Executing dedicated server config file` in the public game rules), so that a line of the
-//! configuration won before, and still does.
+//! Text with spaces becomes a configuration line. `srcds_run` split it, and the engine took its
+//! first word only, so the line is what its author meant. The lines come before those that are
+//! there: the engine runs the commands of its command line first (`stuffcmds`), and server.cfg when
+//! a map is loaded (`Executing dedicated server config file` in the public game rules), so that a
+//! line of the configuration won before, and still does.
 
 use crate::base::names::shown;
 use crate::domain::blueprint::{ConfigLine, MAX_CONFIG_LINES};
@@ -17,18 +18,20 @@ pub struct Converted {
     pub arguments: Vec<String>,
     /// Its configuration lines.
     pub config: Vec<String>,
-    /// What was done, for people. Values are not told: one may be a password.
+    /// What was done, for people. No value is in it: one may be a password.
     pub changes: Vec<String>,
 }
 
-/// Settings whose value may be set whenever a map is loaded, as server.cfg does; a name that ends with
-/// `_` stands for all that begin with it. A command, as `map`, is none: server.cfg would run it each time.
+/// Settings whose value may be set whenever a map is loaded, as server.cfg does; a name that ends
+/// with `_` stands for all that begin with it. A command, as `map`, is none: server.cfg would run
+/// it each time.
 const SETTINGS: [&str; 9] = ["hostname", "rcon_password", "sv_", "mp_", "tv_", "z_", "director_", "survivor_", "motd_"];
 
 /// It signs the server in once, before the first map.
 const NOT_A_SETTING: &str = "sv_setsteamaccount";
 
-/// What only `srcds_run` obeyed, and whether a value follows it. Without the script they do nothing.
+/// What only `srcds_run` obeyed, and whether a value follows it. Without the script they do
+/// nothing.
 const DROPPED: [(&str, bool); 14] = [
     ("-norestart", false),
     ("-autoupdate", false),
@@ -85,6 +88,9 @@ impl Upgrade<'_> {
         let (value, taken) = if value.is_empty() { self.following() } else { (value.to_owned(), 0) };
         let is_needed = refusal(name).is_some() || refusal(&value).is_some();
         let Some(line) = config_line(setting, &value).filter(|_| is_needed) else { return false };
+        if self.would_join(taken) {
+            return false;
+        }
 
         self.rest = self.rest.get(taken..).unwrap_or_default();
         self.lines.push(line);
@@ -92,8 +98,14 @@ impl Upgrade<'_> {
         true
     }
 
-    /// The value that follows a setting, and how many arguments it is: several when people quoted text
-    /// that has spaces, and gave it word by word.
+    /// Whether the word after the next `taken` ones would become the value of the one that is kept
+    /// last, when what is between them goes.
+    fn would_join(&self, taken: usize) -> bool {
+        is_value(self.rest.get(taken)) && self.kept.last().is_some_and(|last| last.starts_with(['+', '-']))
+    }
+
+    /// The value that follows a setting, and how many arguments it is: several when people quoted
+    /// text that has spaces, and gave it word by word.
     fn following(&self) -> (String, usize) {
         let Some(first) = self.rest.first() else { return (String::new(), 0) };
         let first = first.trim();
@@ -110,10 +122,8 @@ impl Upgrade<'_> {
         let Some((_, has_value)) = DROPPED.iter().find(|(known, _)| word.eq_ignore_ascii_case(known)) else {
             return false;
         };
-        let is_value = |next: Option<&String>| next.is_some_and(|next| !next.trim_start().starts_with(['+', '-']));
         let taken = usize::from(*has_value && is_value(self.rest.first()));
-        // Without it the word after it would become the value of the one before it.
-        if is_value(self.rest.get(taken)) && self.kept.last().is_some_and(|last| last.starts_with(['+', '-'])) {
+        if self.would_join(taken) {
             return false;
         }
         self.rest = &self.rest[taken..];
@@ -134,6 +144,10 @@ impl Upgrade<'_> {
     }
 }
 
+fn is_value(next: Option<&String>) -> bool {
+    next.is_some_and(|next| !next.trim_start().starts_with(['+', '-']))
+}
+
 fn is_setting(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -142,7 +156,8 @@ fn is_setting(name: &str) -> bool {
     is_word && is_known && name != NOT_A_SETTING
 }
 
-/// `name "value"`; none for a value that no quotes hold, or that is longer than a line of the console.
+/// `name "value"`; none for a value that no quotes hold, or that is longer than a line of the
+/// console.
 fn config_line(name: &str, value: &str) -> Option<String> {
     let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
     let line = format!("{name} \"{inner}\"");
@@ -202,6 +217,7 @@ mod tests {
         becomes(&["-autoupdate", "-steam_dir", ".", "-steamcmd_script", "x;id;"], &[], &[]);
         becomes(&["-timeout", "-debug"], &[], &[]);
         stays(&["+hostname", "-debug", "x"]);
+        stays(&["+map", "+hostname", "\"a\"", "x"]);
     }
 
     #[test]

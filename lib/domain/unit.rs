@@ -141,8 +141,8 @@ impl Unit {
         self.active_enter_us == 0 && self.exit_us == 0
     }
 
-    /// Whether the unit is up after it was started. One that systemd restarts already has ended once: it
-    /// is not. One that is being started, for the first time, is.
+    /// Whether the unit is up after it was started. One that systemd restarts already has ended
+    /// once: it is not. One that is being started, for the first time, is.
     #[must_use]
     pub fn is_up(&self) -> bool {
         let is_restarting = self.sub.contains("auto-restart") || self.restarts > 0;
@@ -153,7 +153,8 @@ impl Unit {
         }
     }
 
-    /// What it is and why, when it is not up after its start: `inactive, dead: it was told …`.
+    /// What it is and why, when it is not up after its start: `failed, failed, exit-code: exit code
+    /// 3`.
     #[must_use]
     pub fn why_not_up(&self) -> String {
         let why = self.end().map_or_else(String::new, |end| format!(": {end}"));
@@ -170,8 +171,9 @@ impl Unit {
             SUCCESS if self.exit_us == 0 => None,
             // Told to stop, a unit leaves `active` before its process ends; when the process ends first, nobody told it.
             SUCCESS if self.active_exit_us != 0 && self.active_exit_us < self.exit_us => Some(End::Told),
-            // To systemd the signals that end a service are a good end whoever sent them (is_clean_exit in its
-            // src/shared/exit-status.c), and so is 130 for our unit; here nobody told it to stop.
+            // To systemd the signals that end a service are a good end, no matter who sent them
+            // (is_clean_exit in its src/shared/exit-status.c), and so is 130 for our unit. Without
+            // a stop it is a crash.
             SUCCESS => Some(self.exit.and_then(End::by).unwrap_or(End::Itself)),
             "oom-kill" => Some(self.last_of_many(End::OutOfMemory)),
             "timeout" | "watchdog" => Some(End::Timeout),
@@ -400,7 +402,7 @@ mod tests {
         assert_eq!(end("success", 0, 0, 0, 0), None);
         assert_eq!(end("success", 1, 0, 50, 60), Some(End::Told));
         assert_eq!(end("success", 1, 0, 61, 60), Some(End::Itself));
-        // A good end to systemd, but nobody told it to stop.
+        // A good end to systemd, but it was not stopped.
         assert_eq!(end("success", 2, 2, 61, 60), Some(End::Signal(2)));
         assert_eq!(end("success", 1, 130, 61, 60), Some(End::Code(130)));
         assert_eq!(end("success", 2, 2, 50, 60), Some(End::Told));

@@ -32,7 +32,7 @@ use clap::{Parser, Subcommand};
 use nix::unistd::Uid;
 
 use crate::base::names::InstanceName;
-use crate::base::{Error, Result, config, notify, users};
+use crate::base::{Error, Result, config, notify, undumpable, users};
 use crate::process::{Outcome, Peer, Stage, door};
 use crate::wire::{HelperRequest, Tree};
 
@@ -110,6 +110,7 @@ enum Verb {
 /// Serves the connection that was passed to this process, or carries out the verb in its arguments.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let settings = match settings() {
         Ok(settings) => settings,
         Err(error) => return error.report(NAME),

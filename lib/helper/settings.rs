@@ -64,7 +64,14 @@ fn arguments(server: &InstanceName, value: &str) -> Vec<Argument> {
             None
         }
     });
-    checked.collect()
+    let mut arguments: Vec<Argument> = checked.collect();
+
+    // The bounds are for what a blueprint gives; initialize adds a map where there is none.
+    let given = arguments.len().saturating_sub(2);
+    if launch::words(&arguments[..given]).eq(arguments.iter().map(Argument::as_str)) {
+        arguments.truncate(given);
+    }
+    arguments
 }
 
 /// The file's text; none when nothing has that name.

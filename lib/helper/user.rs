@@ -21,9 +21,9 @@ pub(super) const SETTING: &str = "LEFT4ME_SERVER_USER";
 /// The ids of the server's user, which is made when it is missing.
 ///
 /// # Errors
-/// Exit 4 for an instance whose name is too long; 69 when the user cannot be made.
+/// Exit 69 when the user cannot be made.
 pub(super) fn ensure(server: &InstanceName) -> Result<(Uid, Gid)> {
-    let user = ServerUser::of(server)?;
+    let user = ServerUser::of(server);
     if let Some(found) = find(&user.name)? {
         return Ok(found);
     }

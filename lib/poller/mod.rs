@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser};
 
 use crate::base::config::{HandSockets, Logging, Paths, WorkerSocket, parse};
-use crate::base::{Error, Result, journal, lock, notify, users};
+use crate::base::{Error, Result, journal, lock, notify, undumpable, users};
 use crate::db::{Db, jobs, queue};
 use crate::queue::enqueue::{Poke, poke};
 use look::{Before, Now};
@@ -45,6 +45,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     // From here on this run is on its way out, as far as systemd knows, though it has seen nothing yet: whoever asks for

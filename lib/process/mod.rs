@@ -15,6 +15,7 @@ mod peer;
 mod spawn;
 mod stage;
 mod tree;
+pub mod unit_group;
 
 use std::ffi::OsString;
 use std::fmt;

@@ -53,7 +53,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, absolute, parse};
 use crate::base::shared_secret::Secret;
-use crate::base::{Error, Result, clock, journal, notify, users};
+use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
 use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
@@ -147,6 +147,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     journal::ended(run(&cli))

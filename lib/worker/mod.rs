@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::names::ServerId;
-use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, users};
+use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, undumpable, users};
 use crate::cancel;
 use crate::cancel::cleaner::{self, CleanUp, Report};
 use crate::cancel::tracker::{Act, Tracker};
@@ -83,6 +83,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     journal::ended(serve(&cli))

@@ -113,7 +113,8 @@ fn all_wait_for(lab: &Lab, disk: Disk<'_>) {
 fn a_stuck_runner(lab: &Lab) {
     let disk = Disk::mount(lab);
     let lock = format!("{STEAM}/.left4me-install.lock");
-    lab.sh(&format!("mv {lock} {lock}.away; ln -s {DISK}/ever {lock}"));
+    // No link: the runner follows none there.
+    lab.sh(&format!("mv {lock} {lock}.away; touch {lock}; mount --bind {DISK}/ever {lock}"));
     let job = lab.enqueue(&["install"]);
     wait_until("the runner is in the kernel", s(20), || lab.is(STUCK));
     let unit = lab.instance("left4me-runner");
@@ -122,7 +123,7 @@ fn a_stuck_runner(lab: &Lab) {
     assert!(cancelled.ms < 15_000, "told after {} ms", cancelled.ms);
     lab.is_told_as_left(job, &unit);
     assert_eq!(lab.show(job).state, "cancelled");
-    lab.sh(&format!("mv {lock}.away {lock}"));
+    lab.sh(&format!("umount --lazy {lock}; mv {lock}.away {lock}"));
     all_wait_for(lab, disk);
 }
 

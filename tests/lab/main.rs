@@ -30,6 +30,7 @@ mod steam;
 mod upgrade;
 mod walls_launch;
 mod walls_people;
+mod walls_sandbox;
 mod walls_uids;
 mod walls_web;
 mod web;
@@ -72,6 +73,8 @@ stories! {
     walls_people::an_older_versions_database_moves_while_it_is_in_use,
     walls_launch::launch_arguments_reach_the_game_and_nothing_else,
     walls_web::a_plugin_neither_speaks_for_others_nor_passes_for_somebody_else,
+    walls_sandbox::no_unit_lets_a_program_out,
+    walls_sandbox::a_taken_over_steamcmd_holds_neither_its_runner_nor_the_queue,
     web::an_evening_in_a_browser,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     walls_uids::servers_of_two_owners_cannot_touch_each_other,

@@ -1,5 +1,5 @@
-//! Launch arguments: what a player's account types into a blueprint reaches the game as it is, or is refused. Nothing of
-//! it reaches a shell, another server's port or another file.
+//! Launch arguments: what a player's account types into a blueprint reaches the game as it is, or
+//! is refused. Nothing of it reaches a shell, another server's port or another file.
 
 use crate::lab::{Lab, s, wait_for, wait_until};
 use crate::rows::{game, says, unit};
@@ -83,7 +83,7 @@ fn form(lab: &Lab, name: &str, arguments: &[&str]) -> String {
 }
 
 fn every_way_in_refuses_every_attack(lab: &Lab) {
-    // Who signs in has no account on the host; the shell that plays the browser is a stranger's.
+    // A player has no account on the host; the shell that plays the browser is a stranger's.
     lab.sh("useradd --create-home anna-account");
     let long: [String; 12] = std::array::from_fn(|_| "x".repeat(200));
     let long: Vec<&str> = long.iter().map(String::as_str).collect();
@@ -94,7 +94,8 @@ fn every_way_in_refuses_every_attack(lab: &Lab) {
         let shown = page.replace("&#39;", "'").replace("&#34;", "\"");
         assert!(shown.contains(word), "the form says '{word}' of {arguments:?}: {page}");
 
-        // The other ways in have the same parser, which the unit tests try; here it is there at all.
+        // The other ways in have the same parser, which the unit tests try; here it is there at
+        // all.
         if index % 4 != 0 {
             continue;
         }
@@ -108,7 +109,7 @@ fn every_way_in_refuses_every_attack(lab: &Lab) {
         let initialize = ["sudo", "-u", "left4me", "l4d2ctl", "initialize", "evil", "-f", "/tmp/evil.yaml"];
         let output = lab.run(&initialize).ends_with(2);
         assert!(output.stderr.contains(word), "{output}");
-        assert!(!output.stderr.contains("hunter2"), "a file's content is not told\n{output}");
+        assert!(!output.stderr.contains("hunter2"), "a file's content is not shown\n{output}");
     }
     let blueprints = lab.json(&["left4me", "blueprint", "list", "--json"]);
     assert_eq!(blueprints.as_array().map(Vec::len), Some(1), "none was made: {blueprints}");
@@ -194,11 +195,11 @@ fn a_sigint_is_a_good_end_only_of_a_stop(lab: &Lab) {
     lab.stop_the_polls_timer();
     let control = |name: &str, text: &str| lab.sh(&format!("echo {text} >{}/standin.{name}", game(2)));
     let crashes = lab.events(2, "server.crashed").len();
-    for (count, name, text, told) in [(1, "interrupt", "", "signal 2 (INT)"), (2, "exit", "130", "exit code 130")] {
+    for (count, name, text, end) in [(1, "interrupt", "", "signal 2 (INT)"), (2, "exit", "130", "exit code 130")] {
         let before = lab.main_pid(2);
         control(name, text);
         let crashed = lab.soon_event(2, "server.crashed", crashes + count);
-        assert!(crashed.detail.contains(told), "{crashed:?}");
+        assert!(crashed.detail.contains(end), "{crashed:?}");
         wait_until("systemd starts it again", s(20), || {
             let now = lab.main_pid(2);
             now != before && now != "0" && lab.unit(&unit(2), "ActiveState") == "active"
@@ -219,7 +220,7 @@ fn a_sigint_is_a_good_end_only_of_a_stop(lab: &Lab) {
         lab.job(&["start", "--server", "target"]);
         lab.answers("target");
     }
-    wait_for("the last start is told", s(5), || {
+    wait_for("the row has the last start", s(5), || {
         let row = lab.row(2);
         if row["actual_state"] == "running" { Ok(()) } else { Err(format!("{row:#}")) }
     });

@@ -6,9 +6,9 @@
 //! `$HOME/.steam/sdk32/steamclient.so` it never reaches Steam.
 //!
 //! Its arguments it reads as the game's engine does (public copies of tier0/commandline.cpp, which
-//! differ): joined into one line of at most 2,048 bytes, which is parsed again, with `@file` read into
-//! it. Where one copy would read something else than another, it says so, and obeys the worse one.
-//! Then it runs each word that begins with `+` as a command, with the word that follows.
+//! differ): joined into one line of at most 2,048 bytes, which is parsed again, with `@file` read
+//! into it. Where one copy would read something else than another, it says so, and obeys the worse
+//! one. Then it runs each word that begins with `+` as a command, with the word that follows.
 //!
 //! Files that appear in `left4dead2/` make it misbehave (looked at every 100 ms; those marked *
 //! are removed when obeyed, so that each works once):
@@ -147,7 +147,8 @@ fn engine_words(args: &[String]) -> Vec<String> {
     older
 }
 
-/// `@file` replaced by what is in that file: where a word begins with it, in the oldest copies anywhere.
+/// `@file` replaced by what is in that file: where a word begins with it, in the oldest copies
+/// anywhere.
 fn with_files(line: &str, anywhere: bool) -> String {
     let mut out = String::new();
     let mut rest = line;
@@ -363,8 +364,8 @@ fn take(name: &str) -> Option<String> {
 /// What a plugin that has broken out of the game's own scripts does.
 #[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
 fn run(script: &str) {
-    let told = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).output();
-    let text = told.map_or_else(|e| e.to_string().into_bytes(), |out| [out.stdout, out.stderr].concat());
+    let output = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).output();
+    let text = output.map_or_else(|e| e.to_string().into_bytes(), |out| [out.stdout, out.stderr].concat());
     let (fresh, done) = (control("run.new"), control("run.out"));
     let _ = fs::write(&fresh, text).and_then(|()| fs::rename(fresh, done));
 }

@@ -1,9 +1,9 @@
 //! A stand-in for steamcmd, for tests and the demo: never packaged.
 //!
 //! It takes steamcmd's arguments, prints what steamcmd prints and lays down a small Left 4 Dead 2
-//! dedicated server: `srcds_linux`, the stand-in for the game, and beside it a `srcds_run` that has the
-//! real one's ways, so that tests can see that nothing runs it. Without a terminal on
-//! stdout it stalls as the real one does: nothing is printed until 2 s after its work is done.
+//! dedicated server: `srcds_linux`, the stand-in for the game, and beside it a `srcds_run` that has
+//! the real one's ways, so that tests can see that nothing runs it. Without a terminal on stdout it
+//! stalls as the real one does: nothing is printed until 2 s after its work is done.
 //!
 //! `standin.conf` beside the executable (or the file `STANDIN_STEAMCMD_CONF` names) holds `key=value`
 //! lines that make it slow, loud or faulty:
@@ -28,6 +28,7 @@
 //! | `fork=double` | leaves such a child whose parent has ended, so that it is nobody's |
 //! | `hold_pipe=1` | leaves such a child that keeps stdout open, before it hangs or at its end |
 //! | `ignore_term=1` | ignores the three itself, and so do its children |
+//! | `run=COMMAND` | runs it with /bin/sh before anything else, its output on ours |
 //! | `stuck=PATH` | opens PATH, once it has printed its lines, and tries to read it (see `stuck.rs`) |
 //! | `hang=1` | never ends, once it has printed its lines |
 //! | `record=1` | appends every line it prints to `standin-printed.log` |
@@ -69,6 +70,9 @@ fn main() -> ExitCode {
         block_stop_signals();
     }
     let mut printer = Printer::new(&conf);
+    if let Some(command) = conf.text("run") {
+        run_command(command);
+    }
     let code = run(&conf, &Order::parse(&args[1..]), &mut printer);
     printer.finish();
     hold_pipe(&conf);
@@ -455,6 +459,13 @@ fn spawn_self(role: &[&str], stdout: Stdio) -> Child {
     let mut command = Command::new(me);
     command.args(role).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
     command.spawn().expect("a child")
+}
+
+/// What a taken-over steamcmd does.
+#[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
+fn run_command(command: &str) {
+    let status = Command::new("/bin/sh").args(["-c", command]).stdin(Stdio::null()).status();
+    put(format!("standin: run: {status:?}\n").as_bytes());
 }
 
 fn child(habits: &[String]) -> ! {

@@ -120,7 +120,7 @@ pub(super) async fn show(
     let found = app.store.read(move |db| {
         let blueprint = find(db, &asker, id)?;
         let servers = links::of_blueprint(db, id)?;
-        // A row that is refused, or a root that is away, is told on the page.
+        // A row that is refused, or a root that is away, is shown on the page.
         let stored = blueprints::stored(db, id)?;
         let plan = if stored.refused.is_empty() {
             blueprints::content(db, id).and_then(|content| Plan::of(db, &settings, &content, &servers))
