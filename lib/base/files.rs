@@ -45,6 +45,28 @@ fn make(options: &mut fs_err::OpenOptions, path: &Path) -> IoResult<fs_err::File
     }
 }
 
+/// Opens a file for reading whose directory another user may write: a link or a FIFO in its place is refused at once.
+///
+/// # Errors
+/// The operating system's, with the path; [`ErrorKind::InvalidInput`] for anything but a regular file.
+pub fn open_to_read(path: &Path) -> IoResult<File> {
+    let mut options = fs_err::OpenOptions::new();
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let refused = |found: &Metadata| IoError::new(ErrorKind::InvalidInput, not_regular(found));
+    match options.read(true).custom_flags(flags).open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(file.into()),
+        Ok(file) => Err(refused(&file.metadata()?)),
+        Err(error) => match path.symlink_metadata() {
+            Ok(found) if !found.is_file() => Err(refused(&found)),
+            _ => Err(error),
+        },
+    }
+}
+
+fn not_regular(found: &Metadata) -> String {
+    format!("it is {}, not a regular file", kind(found.file_type()))
+}
+
 /// ELOOP and ENXIO are no words for people, and a FIFO is not mended by another user: says what is at `path` instead.
 fn better(path: &Path, error: IoError) -> IoError {
     match path.symlink_metadata() {
@@ -60,7 +82,7 @@ fn better(path: &Path, error: IoError) -> IoError {
 #[must_use]
 pub fn refusal(found: &Metadata) -> Option<String> {
     if !found.is_file() {
-        return Some(format!("it is {}, not a regular file", kind(found.file_type())));
+        return Some(not_regular(found));
     }
     let owner = Uid::from_raw(found.uid());
     if owner == geteuid() || Some(owner) == users::uid(users::LEFT4ME) {
@@ -172,7 +194,10 @@ mod tests {
         {
             let error = open_shared(&at(name)).unwrap_err();
             assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(words), "{name}: {error}");
+            let error = open_to_read(&at(name)).unwrap_err();
+            assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(words), "{name}: {error}");
         }
+        assert!(open_to_read(&at("target")).is_ok());
         assert!(!at("nothing").exists(), "no file is made behind a link");
         assert_eq!(std::fs::read_to_string(at("target")).unwrap(), "kept");
     }

@@ -119,7 +119,8 @@ pub(super) fn make(path: &Path) -> Result<()> {
 }
 
 fn make_directory(path: &Path) -> Result<()> {
-    let Some(directory) = path.parent() else { return Ok(()) };
+    // Not mkdir's own answer: the services' sandboxes refuse the setgid bit before the kernel looks.
+    let Some(directory) = path.parent().filter(|directory| !directory.exists()) else { return Ok(()) };
     match std::fs::DirBuilder::new().mode(0o2770).create(directory) {
         Ok(()) => {
             let mode = std::fs::Permissions::from_mode(0o2770);

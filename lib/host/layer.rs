@@ -2,7 +2,7 @@
 //! gets there.
 
 use std::fs::Permissions;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use fs_err::os::unix::fs::OpenOptionsExt as _;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, files};
 
 /// Modes of what is written: the group, which is the game's once it is mounted, reads.
 const FILE_MODE: u32 = 0o640;
@@ -46,7 +46,7 @@ impl Node {
             Node::Link(target) => std::fs::read_link(path).is_ok_and(|found| found == *target),
             Node::File(text) => {
                 path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == text.len() as u64)
-                    && std::fs::read(path).is_ok_and(|found| found == text.as_bytes())
+                    && is_text(path, text)
             }
             Node::Dir(entries) => {
                 path.symlink_metadata().is_ok_and(|found| found.is_dir())
@@ -83,6 +83,14 @@ impl Node {
         exchange(&beside, path)?;
         remove(&beside)
     }
+}
+
+/// Whether a file holds exactly this text. What cannot be read does not.
+fn is_text(path: &Path, text: &str) -> bool {
+    let mut found = Vec::with_capacity(text.len() + 1);
+    let most = text.len() as u64 + 1;
+    let read = files::open_to_read(path).and_then(|file| file.take(most).read_to_end(&mut found));
+    read.is_ok() && found == text.as_bytes()
 }
 
 /// Removes a file, a link or a whole directory. Links are not followed; what is missing is removed already.

@@ -14,8 +14,11 @@ const EVIL: &str = "/tmp/evil";
 const TRIES: u32 = 25;
 
 pub fn root_follows_nothing_that_a_member_or_a_service_can_exchange(lab: &Lab) {
+    // In its sandbox the worker makes the database, when no one has before.
+    wait_until("a fresh database", s(10), || lab.is(&format!("test -s {DATABASE}")));
+    assert_eq!(lab.ok(&["stat", "--format", "%a %U:%G", DATABASE]), "660 left4me:left4me");
     lab.describe(&["target"]);
-    lab.sh("useradd --create-home --groups left4me member; useradd --create-home boss; apt-get --version >/dev/null");
+    lab.sh("useradd --create-home --groups left4me member; useradd --create-home boss");
     lab.sh("echo 'boss ALL = (ALL) NOPASSWD: ALL' >/etc/sudoers.d/boss; chmod 440 /etc/sudoers.d/boss");
     lab.sh(&format!(
         "install -d -o member -m 755 {EVIL}; mkdir -p -m 700 /root/.ssh; echo mine >/root/.ssh/authorized_keys"
