@@ -1,5 +1,5 @@
-//! Attacks on the web front by programs of this host and by accounts, over HTTP: guessing passwords past the limits,
-//! reading what is not theirs, and staying in after a password was changed.
+//! Attacks on the web front by programs of this host and by accounts, over HTTP: guessing passwords
+//! past the limits, reading what is not theirs, and staying in after a password was changed.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -254,7 +254,8 @@ fn another_password_and_disabling_end_every_token() {
     let web = Web::start(&house, &[]);
     let others = token(&house, "admin");
 
-    // A thief who signed in once has made a token; its owner changes the password, in each of the ways there are.
+    // A thief who signed in once has made a token; its owner changes the password, in each of the
+    // ways there are.
     type Way<'a> = (&'a str, &'a dyn Fn());
     let ways: [Way<'_>; 4] = [
         ("the account's page", &|| {
