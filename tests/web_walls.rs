@@ -314,3 +314,24 @@ fn no_file_of_the_examples_has_a_secret_of_its_own() {
         assert!(!text.split_whitespace().any(long), "{path}");
     }
 }
+
+#[test]
+fn a_request_that_was_answered_503_may_come_again_with_its_key() {
+    let (house, _) = house();
+    let web = Web::start(&house, &[]);
+    house.user("admin", Role::Admin);
+    let token = token(&house, "admin");
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", &*bearer), ("Content-Type", "application/json"), ("Idempotency-Key", "k-1")];
+    let ask = || web.client().send("POST", "/api/jobs", &headers, r#"{"operation":"install"}"#);
+
+    let db = house.db();
+    db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answer = ask();
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    db.connection().execute_batch("ROLLBACK").unwrap();
+
+    let (first, again) = (ask(), ask());
+    assert_eq!((first.status, again.status), (201, 200), "{}", first.body);
+    assert_eq!(first.json()["job_id"], again.json()["job_id"]);
+}
