@@ -97,7 +97,7 @@ impl House {
     }
 
     fn database(&self) -> Connection {
-        let connection = Connection::open(self.root.join("left4me.db")).unwrap();
+        let connection = Connection::open(self.root.join("db/left4me.db")).unwrap();
         connection.busy_timeout(support::PATIENCE).unwrap();
         connection
     }
@@ -170,7 +170,7 @@ fn a_token_is_told_once_and_only_its_hash_is_kept() {
     assert!(created.err.contains("nobody can see it again"), "{created:?}");
     let text = created.done().trim_end().to_owned();
     assert!(text.len() == 68 && text.starts_with("l4m_"), "{text}");
-    let db = Db::open(&house.root.join("left4me.db")).unwrap();
+    let db = Db::open(&house.root.join("db/left4me.db")).unwrap();
     assert_eq!(tokens::authenticate(db.connection(), &text).unwrap().unwrap().user, "anna");
     let listed = house.run(&["token", "list", "--json"]).json().to_string();
     assert!(listed.contains("match bot") && !listed.contains(&text[4..]), "{listed}");
@@ -230,10 +230,10 @@ fn a_blueprint_says_what_it_was_told_and_edits_replace_lists() {
     let config = house.root.write("server.cfg", "hostname \"x\"\r\n\n// end\n");
     let config = config.to_str().unwrap();
     let create = ["blueprint", "create", "coop", "--user", "anna", "--overlay", "two", "--overlay", "one"];
-    house.run(&[&create[..], &["--arg=+map", "--arg", "-x y", "--config-file", config]].concat()).done();
+    house.run(&[&create[..], &["--arg=+map", "--arg", "-x", "--config-file", config]].concat()).done();
     let shown = house.run(&["blueprint", "show", "coop", "--json"]).json();
     assert_eq!(shown["overlays"], json!(["two", "one"]));
-    assert_eq!(shown["arguments"], json!(["+map", "-x y"]));
+    assert_eq!(shown["arguments"], json!(["+map", "-x"]));
     assert_eq!(shown["config"], json!(["hostname \"x\"", "", "// end"]));
     assert_eq!((&shown["user"], &shown["servers"]), (&json!("anna"), &json!([])));
     house.run(&["blueprint", "edit", "coop", "--no-overlays", "--arg=+b", "--rename", "new name"]).done();
@@ -256,6 +256,9 @@ fn a_blueprint_refuses_what_makes_no_sense() {
     create(&["--overlay", "one", "--overlay", "one"]).refused(2, &["twice"]);
     create(&["--arg=+hostport"]).refused(2, &["+hostport"]);
     create(&["--arg=a\nb"]).refused(2, &["control character"]);
+    create(&["--arg=+hostname", "--arg=My server"]).refused(2, &["one word", "configuration lines"]);
+    create(&["--arg=-autoupdate", "--arg=-steam_dir", "--arg=."]).refused(2, &["-autoupdate", "srcds_run"]);
+    create(&["--arg=+exec", "--arg=../../x"]).refused(2, &["+exec", "left4dead2/cfg"]);
     create(&["--config-file", "/nonexistent"]).refused(2, &["/nonexistent"]);
     let bad = house.root.write("bad.cfg", "fine\nnot\u{1b}fine\n");
     create(&["--config-file", bad.to_str().unwrap()]).refused(2, &["line 2"]);
@@ -279,15 +282,32 @@ fn what_is_in_use_is_not_removed_and_its_users_are_named() {
 }
 
 #[test]
-fn a_row_edited_by_hand_is_one_clear_error_that_names_the_blueprint() {
+fn a_row_edited_by_hand_is_shown_and_named_wherever_people_look() {
     let house = House::with_users();
-    for (column, value) in
-        [("arguments", "[1]"), ("arguments", "[\"+hostport\"]"), ("config", "[\"a\\nb\"]"), ("config", "[null]")]
-    {
+    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "1"]).done();
+    for (column, value, word) in [
+        ("arguments", "[1]", "arguments"),
+        ("arguments", "[\"+hostport\"]", "+hostport"),
+        ("arguments", "[\"x -port 1\", \"-gdb\"]", "-gdb"),
+        ("arguments", "[\"+exec\", \"../x\"]", "+exec"),
+        ("config", "[\"a\\nb\"]", "config"),
+        ("config", "[null]", "config"),
+    ] {
         house.sql(&format!("UPDATE blueprints SET {column} = '{value}' WHERE id = 1"));
-        house.run(&["blueprint", "show", "1"]).refused(1, &["blueprint 1", "plain", column]);
+        let shown = house.run(&["blueprint", "show", "1"]);
+        assert!(shown.err.contains("no server starts with this blueprint") && shown.err.contains(word), "{shown:?}");
+        shown.done();
+        let shown = house.run(&["blueprint", "show", "1", "--json"]).json();
+        assert!(shown["refused"][0].is_string(), "{shown}");
+        let server = house.run(&["server", "show", "Friday"]);
+        assert!(server.err.contains("cannot be started") && server.err.contains(word), "{server:?}");
+        server.done();
+        assert!(house.run(&["server", "list"]).done().contains("Friday"));
+        let doctor = house.run(&["doctor"]);
+        assert!(doctor.out.contains("server 1 cannot be started") && doctor.out.contains(word), "{doctor:?}");
         house.sql(&format!("UPDATE blueprints SET {column} = '[]' WHERE id = 1"));
     }
+    assert!(house.run(&["blueprint", "show", "1", "--json"]).json().get("refused").is_none());
     house.sql("UPDATE blueprints SET name = 'x' || char(27) || '[31m' || char(10) || 'y' WHERE id = 1");
     let table = house.run(&["blueprint", "list"]).done();
     assert!(!table.contains('\u{1b}') && table.lines().count() == 3, "{table}");
@@ -517,7 +537,7 @@ fn bad_names_and_numbers_are_refused_at_the_door() {
     for bad in ["0", "-1", "1x", "99999999999999999999"] {
         house.run(&["token", "revoke", "--", bad]).refused(2, &[]);
     }
-    assert!(!house.root.join("left4me.db").exists(), "nothing was opened for a bad call");
+    assert!(!house.root.join("db/left4me.db").exists(), "nothing was opened for a bad call");
 }
 
 #[test]
@@ -713,7 +733,7 @@ fn the_doctor_changes_nothing_and_says_what_to_do() {
         said.out.contains("left4me migrate") && said.out.contains("  -> ") && !said.out.contains('\u{1b}'),
         "{said:?}"
     );
-    assert!(!house.root.join("left4me.db").exists());
+    assert!(!house.root.join("db/left4me.db").exists());
     house.run(&["migrate"]).done();
     house.sql("PRAGMA user_version = 0");
     let findings: Value = serde_json::from_str(&house.run(&["doctor", "--json"]).out).unwrap();

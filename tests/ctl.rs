@@ -15,7 +15,7 @@ use support::Root;
 
 const L4D2CTL: &str = env!("CARGO_BIN_EXE_l4d2ctl");
 
-const SPEC: &str = "port: 27015\noverlays: [maps]\narguments: [+map, 'c1m1 \"hotel\" $x']\nconfig:\n  - sv_cheats 0\n";
+const SPEC: &str = "port: 27015\noverlays: [maps]\narguments: [+map, 'c1m1_hotel$x']\nconfig:\n  - sv_cheats 0\n";
 const RUNNING: &str = r#"{"stdout":"ActiveState=active"}
 {"stdout":"SubState=running"}
 {"stdout":"Result=success"}
@@ -150,10 +150,7 @@ fn initialize_writes_settings_and_layer_and_only_when_they_differ() {
     let house = House::new(&[]);
     assert!(house.run(&["initialize", "test", "-f", "spec.yaml"]).done().contains("written"));
     let env = std::fs::read_to_string(house.root.join("instances/test/instance.env")).unwrap();
-    assert!(
-        env.starts_with("L4D2_PORT=27015\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1 \\\\\\\"hotel\\\\\\\" \\$x\\\"\"\n"),
-        "{env}"
-    );
+    assert!(env.starts_with("L4D2_PORT=27015\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\$x\\\"\"\n"), "{env}");
     let lower = format!("{0}/instances/test/layer:{0}/overlays/maps:{0}/installation\"", house.root.path().display());
     assert!(env.contains(&lower), "{env}");
     assert!(house.run(&["initialize", "test", "-f", "spec.yaml"]).done().contains("up to date"));
@@ -272,6 +269,25 @@ fn a_crash_right_after_the_start_is_a_failure() {
 }
 
 #[test]
+fn a_server_that_is_stopped_after_its_start_is_a_failure() {
+    needs_rights!();
+    let house = House::new(&[("enable", DONE), ("show", DEAD)]);
+    house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
+    house.run(&["start", "7"]).refused(1, &["instance 7 is not up after its start", "inactive, dead", "logs 7"]);
+}
+
+#[test]
+fn a_start_that_fails_names_the_cause_that_the_unit_knows() {
+    needs_rights!();
+    let failed = "{\"stderr\":\"Job failed.\"}\n{\"exit\":1,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n";
+    let shown = "{\"stdout\":\"ActiveState=failed\"}\n{\"stdout\":\"SubState=failed\"}\n{\"stdout\":\"Result=exit-code\"}\n\
+        {\"stdout\":\"ExecMainCode=1\"}\n{\"stdout\":\"ExecMainStatus=203\"}\n{\"exit\":0}\n";
+    let house = House::new(Box::leak(Box::new([("enable", failed), ("show", shown)])));
+    house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
+    house.run(&["start", "7"]).refused(1, &["203", "srcds_linux is missing", "logs 7"]);
+}
+
+#[test]
 fn a_failing_commands_own_code_and_words_are_passed_on() {
     needs_rights!();
     let house = House::new(&[
@@ -290,7 +306,7 @@ fn a_failing_commands_own_code_and_words_are_passed_on() {
     assert!(start.err.contains("Job failed.") && !start.err.contains('\u{1b}'), "{start:?}");
     house.run(&["stop", "7"]).refused(64, &["not for you"]);
     house.run(&["status", "7"]).refused(1, &["hands.sock"]);
-    house.run(&["logs", "7"]).refused(1, &["300"]);
+    house.run(&["logs", "7"]).refused(1, &["hands.sock", "is no answer"]);
     let install = house.run(&["install"]);
     assert_eq!((install.code, install.out.as_str()), (8, "Update state (0x61)\n"), "{install:?}");
 }

@@ -7,7 +7,7 @@
 
 mod support;
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -25,8 +25,9 @@ impl Place {
         let root = Root::new();
         // In a user namespace only this one user exists.
         let game = if is_real_root() { 64_123 } else { 0 };
+        let former = if is_real_root() { 64_124 } else { 0 };
         let left4me = if is_real_root() { 64_122 } else { 4242 };
-        root.write("tmp/passwd", format!("root:x:0:0::/:/bin/sh\nleft4me:x:{left4me}:{left4me}::/:/bin/sh\nleft4me-game:x:{game}:{game}::/:/bin/sh\n"));
+        root.write("tmp/passwd", format!("root:x:0:0::/:/bin/sh\nleft4me:x:{left4me}:{left4me}::/:/bin/sh\nleft4me-game:x:{former}:{former}::/:/bin/sh\nleft4me_7:x:{game}:{game}::/:/bin/sh\n"));
         for name in ["systemctl", "journalctl"] {
             root.script(&format!("tmp/{name}"), &format!(
                 "#!/bin/sh\necho \"{name} $*\" >> {0}/calls\nenv | sort > {0}/environment\n[ ! -e {0}/{name}.do ] || . {0}/{name}.do\n",
@@ -45,7 +46,7 @@ impl Place {
         let tmp = self.root.join("tmp");
         let tmp = tmp.display();
         let inside = format!(
-            "mount --bind {tmp}/passwd /etc/passwd && mount --bind {tmp}/systemctl /usr/bin/systemctl && \
+            "mount -t tmpfs -o mode=755 run /run && mount --bind {tmp}/passwd /etc/passwd && mount --bind {tmp}/systemctl /usr/bin/systemctl && \
              {{ [ -e /usr/bin/journalctl ] && mount --bind {tmp}/journalctl /usr/bin/journalctl; }} && exec \"$@\""
         );
         let unshare: &[&str] = if is_real_root() {
@@ -300,6 +301,7 @@ fn purge_refuses_while_the_server_or_its_overlay_is_active() {
 #[test]
 fn purge_runs_the_purge_unit_and_tells_its_last_words_when_it_fails() {
     let place = Place::new();
+    played(&place);
     place.when("systemctl", "case \"$*\" in *is-active*) printf 'inactive\\nfailed\\n'; exit 3;; esac");
     assert_eq!(place.ask(r#"{"verb":"purge","server":"7"}"#).exit(), 0);
     assert_eq!(place.calls()[1], "systemctl --no-ask-password start left4me-purge@7.service");
@@ -319,6 +321,7 @@ fn purge_runs_the_purge_unit_and_tells_its_last_words_when_it_fails() {
 fn a_purge_that_is_cancelled_stops_the_purge_unit() {
     for how in ["terminate", "kill"] {
         let (place, mark) = (Place::new(), marker());
+        played(&place);
         let script = format!(
             "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; *start*) exec sleep {mark};; esac"
         );
@@ -336,6 +339,7 @@ fn a_purge_that_is_cancelled_stops_the_purge_unit() {
 #[test]
 fn a_purge_that_will_not_die_is_told_with_the_unit_that_it_works_in() {
     let (place, mark) = (Place::new(), marker());
+    played(&place);
     let script = format!(
         "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; *start*) exec sleep {mark};; *stop*) exit 1;; \
          *show*) printf '4711\\n/system.slice/left4me-purge@7.service\\n';; esac"
@@ -422,17 +426,20 @@ fn mount_lays_the_layers_over_one_another_topmost_first_and_twice_is_once() {
         "set -e; cd $ROOT/runtime; $HELPER mount 7; $HELPER mount 7
          grep -c $ROOT/runtime/7/merged /proc/self/mountinfo
          cat 7/merged/config 7/merged/map 7/merged/game; echo
-         stat -c '%u' 7/merged 7/upper 7/work; stat -c %a 7
+         stat -c '%u' 7/merged 7/upper 7/work; stat -c '%a %u' 7 7/work .; cat /run/left4me-servers/7.env
+         stat -c '%a %u' /run/left4me-servers /run/left4me-servers/7.env
          echo new > 7/merged/config; cat 7/upper/config; cat $ROOT/instances/7/layer/config; echo
          grep $ROOT/runtime/7/merged /proc/self/mountinfo | grep -c nosuid,nodev
          ls -d 7/work/work; $HELPER umount 7; $HELPER umount 7
-         grep -c $ROOT/runtime /proc/self/mountinfo || ls -A 7/work 7/merged",
+         grep -c $ROOT/runtime /proc/self/mountinfo || ls -A 7/work 7/merged; ls /run/left4me-servers",
     );
     let (code, stdout, stderr) = told(&output);
     assert_eq!(code, 0, "{stdout} {stderr}");
     let game = if is_real_root() { "64123" } else { "0" };
     let expected = format!(
-        "1\nfrom layerfrom mapsfrom installation\n{game}\n{game}\n{game}\n750\nnew\nfrom layer\n1\n7/work/work\n0\n7/merged:\n\n7/work:"
+        "1\nfrom layerfrom mapsfrom installation\n{game}\n{game}\n0\n700 0\n700 0\n711 0\n\
+         L4D2_PORT=27015\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\\"\"\n700 0\n600 0\n\
+         new\nfrom layer\n1\n7/work/work\n0\n7/merged:\n\n7/work:"
     );
     assert_eq!(stdout, expected);
 }
@@ -476,9 +483,10 @@ fn five_hundred_layers_can_be_mounted_and_no_more() {
 fn other_layers_are_mounted_anew_and_a_foreign_mount_is_left_alone() {
     let place = Place::new();
     place.initialized();
-    place
-        .root
-        .write("instances/7/two.env", format!("LEFT4ME_LOWERDIRS=\"{}\"\n", place.root.join("installation").display()));
+    place.root.write(
+        "instances/7/two.env",
+        format!("L4D2_PORT=1\nLEFT4ME_LOWERDIRS=\"{}\"\n", place.root.join("installation").display()),
+    );
     let output = place.shell(
         "set -e; cd $ROOT; $HELPER mount 7; mv instances/7/two.env instances/7/instance.env; $HELPER mount 7
          cat runtime/7/merged/config; grep -c runtime/7/merged /proc/self/mountinfo; $HELPER umount 7
@@ -555,7 +563,7 @@ fn mount_follows_no_link_that_the_game_put_into_its_directory() {
         let _ = std::fs::remove_dir_all(place.root.join("runtime/7"));
         std::fs::create_dir_all(link.parent().unwrap()).unwrap();
         if is_real_root() && name != "7" {
-            std::os::unix::fs::chown(place.root.join("runtime/7"), Some(64_123), Some(64_123)).unwrap();
+            chown(place.root.join("runtime/7"), Some(64_124), Some(64_124)).unwrap();
         }
         symlink(&outside, &link).unwrap();
         let (code, _, stderr) = place.helper("mount 7");
@@ -592,47 +600,83 @@ fn stacked_mounts_are_all_unmounted() {
     assert_eq!(told(&place.shell("LEFT4ME_ROOT=/nonexistent/x exec $HELPER umount 7")).0, 0);
 }
 
-/// The helper as left4me-game.
+/// The helper as the server's user.
 fn as_game(place: &Place, script: &str) -> Output {
     let prefix = if is_real_root() { "setpriv --reuid 64123 --regid 64123 --clear-groups " } else { "" };
     place.shell(&script.replace("$GAME", prefix))
 }
 
-fn give_to_game(place: &Place) {
+/// runtime/7 as mounting leaves it, with an upper directory of the server's user.
+fn played(place: &Place) {
+    std::fs::create_dir_all(place.root.join("runtime/7/upper")).unwrap();
+    std::fs::create_dir_all(place.root.join("runtime/7/work")).unwrap();
     if is_real_root() {
-        for path in ["runtime", "runtime/7"] {
-            std::os::unix::fs::chown(place.root.join(path), Some(64_123), Some(64_123)).unwrap();
-        }
+        chown(place.root.join("runtime/7/upper"), Some(64_123), Some(64_123)).unwrap();
     }
 }
 
 #[test]
-fn purge_files_empties_upper_and_work_and_nothing_outside() {
+fn purge_files_empties_upper_and_nothing_outside() {
     let place = Place::new();
     place.root.write("tmp/outside/precious", "precious");
-    std::fs::create_dir_all(place.root.join("runtime/7")).unwrap();
-    give_to_game(&place);
+    played(&place);
     let output = as_game(
         &place,
-        "$GAMEsh -c 'cd $ROOT/runtime/7; mkdir -p upper/a/b/c work/work merged shut/x; cd upper; touch f a/f a/b/c/f
+        "$GAMEsh -c 'cd $ROOT/runtime/7/upper; mkdir -p a/b/c; touch f a/f a/b/c/f
          ln -s $ROOT/tmp/outside link; ln -s $ROOT/tmp/outside/precious a/file; mkfifo a/fifo; touch \"a/
-         b\"; mkdir ro shut; touch ro/f shut/f; chmod 555 ro; chmod 000 shut
+         b\" \"$(printf \"\\351\\001\")\"; mkdir ro shut; touch ro/f shut/f; chmod 555 ro; chmod 000 shut
+         truncate -s 1T sparse; for i in $(seq 300); do ln f link-$i; done
          for i in $(seq 400); do mkdir d; cd d; done; touch bottom'
-         $GAME$HELPER purge-files 7; echo $?; cd $ROOT/runtime/7; ls -A upper work; ls -d *; cat $ROOT/tmp/outside/precious",
+         $GAME$HELPER purge-files 7; echo $?; cd $ROOT/runtime/7; ls -A upper; ls -d *; cat $ROOT/tmp/outside/precious",
     );
     let (_, stdout, stderr) = told(&output);
-    assert_eq!(stdout, "0\nupper:\n\nwork:\nmerged\nshut\nupper\nwork\nprecious", "{stderr}");
+    assert_eq!(stdout, "0\nupper\nwork\nprecious", "{stderr}");
+}
+
+/// Names that an earlier version moved deep directories to, and directories that do not let themselves be moved.
+#[test]
+fn purge_files_ends_whatever_names_and_modes_the_game_chose() {
+    let place = Place::new();
+    played(&place);
+    let output = as_game(
+        &place,
+        "$GAMEsh -c 'cd $ROOT/runtime/7/upper; for i in $(seq 40); do mkdir -p .left4me-purge-$i/full/x; done
+         for i in $(seq 300); do mkdir d e; mkdir e/x; chmod 555 e; cd d; done; mkdir -p last/x; chmod 000 last
+         while :; do cd ..; chmod 555 d; [ -d .left4me-purge-1 ] && break; done'
+         $GAME$HELPER purge-files 7; echo $?; ls -A $ROOT/runtime/7/upper",
+    );
+    let (_, stdout, stderr) = told(&output);
+    assert_eq!(stdout, "0", "{stderr}");
 }
 
 #[test]
-fn purge_files_removes_the_directory_of_an_instance_that_is_gone() {
+fn a_purge_that_is_killed_anywhere_is_repeated_to_its_end() {
     let place = Place::new();
+    played(&place);
+    let output = as_game(
+        &place,
+        "$GAMEsh -c 'cd $ROOT/runtime/7/upper; for i in $(seq 20); do mkdir -p w$i/a/b/c; touch w$i/f w$i/a/b/c/f; done
+         for i in $(seq 200); do mkdir -p d s/x; cd d; done'
+         tries=0; for pause in 0.001 0.002 0.003 0.004 0.005 0.006 0.007 0.008 0.009 0.01; do
+           timeout -s KILL $pause $GAME$HELPER purge-files 7; [ $? = 0 ] || tries=$((tries + 1))
+         done; [ $tries -gt 0 ] || echo never killed; $GAME$HELPER purge-files 7; echo $?; ls -A $ROOT/runtime/7/upper",
+    );
+    let (_, stdout, stderr) = told(&output);
+    assert_eq!(stdout.lines().last(), Some("0"), "{stdout} {stderr}");
+    assert_eq!(std::fs::read_dir(place.root.join("runtime/7/upper")).unwrap().count(), 0);
+}
+
+#[test]
+fn purge_removes_the_directory_of_an_instance_that_is_gone() {
+    let place = Place::new();
+    place.when("systemctl", "case \"$*\" in *is-active*) printf 'inactive\\ninactive\\n'; exit 3;; esac");
+    assert_eq!(place.helper("purge 7").0, 0, "nothing there is success");
+    assert!(!place.calls().iter().any(|call| call.contains("start")), "and starts nothing: {:?}", place.calls());
+    played(&place);
+    assert_eq!(place.helper("purge 7").0, 0);
+    assert!(place.root.join("runtime/7").exists(), "the instance is still there");
     std::fs::remove_dir_all(place.root.join("instances/7")).unwrap();
-    assert_eq!(told(&as_game(&place, "exec $GAME$HELPER purge-files 7")).0, 0, "nothing there is success");
-    std::fs::create_dir_all(place.root.join("runtime/7")).unwrap();
-    give_to_game(&place);
-    let script = "$GAMEsh -c 'mkdir -p $ROOT/runtime/7/upper/a $ROOT/runtime/7/merged $ROOT/runtime/7/other/x'; exec $GAME$HELPER purge-files 7";
-    let (code, _, stderr) = told(&as_game(&place, script));
+    let (code, _, stderr) = place.helper("purge 7");
     assert_eq!(code, 0, "{stderr}");
     assert!(!place.root.join("runtime/7").exists());
 }
@@ -641,20 +685,196 @@ fn purge_files_removes_the_directory_of_an_instance_that_is_gone() {
 fn purge_files_refuses_a_mounted_overlay_and_every_other_user() {
     let place = Place::new();
     place.initialized();
-    std::fs::set_permissions(place.root.join("runtime"), PermissionsExt::from_mode(0o755)).unwrap();
     let (code, _, stderr) = told(&as_game(
         &place,
-        "$HELPER mount 7; echo kept > $ROOT/runtime/7/merged/f; $GAME$HELPER purge-files 7; code=$?; [ -e $ROOT/runtime/7/upper/f ] && exit $code",
+        "$HELPER mount 7; chmod 755 $ROOT/runtime $ROOT/runtime/7; echo kept > $ROOT/runtime/7/merged/f; $GAME$HELPER purge-files 7; code=$?; [ -e $ROOT/runtime/7/upper/f ] && exit $code",
     ));
     assert_eq!(code, 4, "{stderr}");
     assert!(stderr.contains("is mounted"), "{stderr}");
     if is_real_root() {
         let (code, _, stderr) = place.helper("purge-files 7");
         assert_eq!(code, 77, "{stderr}");
-        assert!(stderr.contains("left4me-game"), "{stderr}");
+        assert!(stderr.contains("user id 64123") && stderr.contains("left4me-helper purge 7"), "{stderr}");
     } else {
         let output =
             Command::new(HELPER).args(["purge-files", "7"]).env("LEFT4ME_ENV_FILE", "/nonexistent").output().unwrap();
         assert!([69, 77].contains(&told(&output).0), "no such user, or another one: {output:?}");
+    }
+}
+
+// ---- a user for each server -------------------------------------------------------------------
+
+/// A tree as the previous version left it: all of it left4me-game's, with what a game may put into it.
+fn as_before(place: &Place) {
+    place.root.write("tmp/outside/precious", "precious");
+    let output = place.shell(
+        "cd $ROOT/runtime; mkdir -p 7/upper/a/b 7/work 7/merged; cd 7/upper; echo x > a/b/file; ln a/b/file twin
+         cp /bin/true suid; ln -s $ROOT/tmp/outside link; ln -s $ROOT/tmp/outside/precious file
+         mkdir -p $(printf 'd/%.0s' $(seq 1500)); cd $ROOT/runtime; chmod 750 7 7/work
+         game=$(id -u left4me-game); chown -hR $game:$game 7 && chmod 6755 7/upper/suid",
+    );
+    assert_eq!(told(&output), (0, String::new(), String::new()));
+}
+
+const FOREIGN: &str = "find $ROOT/runtime/7/upper ! -uid $(id -u left4me_7) | wc -l; find $ROOT/runtime/7/upper ! -gid $(id -g left4me_7) | wc -l";
+
+#[test]
+fn what_the_previous_version_left_becomes_the_servers_own_when_it_is_mounted() {
+    let place = Place::new();
+    place.initialized();
+    as_before(&place);
+    let output = place.shell(&format!(
+        "$HELPER mount 7 || exit; {FOREIGN}; cd $ROOT/runtime/7; stat -c '%a %U' . work merged/a; stat -c %a upper/suid
+         cat merged/a/b/file; stat -c %U $ROOT/tmp/outside $ROOT/tmp/outside/precious; cat merged/twin; $HELPER umount 7"
+    ));
+    let user = if is_real_root() { "left4me_7" } else { "root" };
+    let expected = format!("0\n0\n700 root\n700 root\n755 {user}\n755\nx\nroot\nroot\nx");
+    if is_real_root() {
+        assert_eq!(told(&output), (0, expected, String::new()));
+    } else {
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+#[test]
+fn a_hand_over_that_is_killed_anywhere_goes_on_with_the_next_mount() {
+    let place = Place::new();
+    place.initialized();
+    as_before(&place);
+    let (code, stdout, stderr) = told(&place.shell(&format!(
+        "for pause in 0.003 0.005 0.006 0.007 0.008 0.009 0.01 0.012; do timeout -s KILL $pause $HELPER mount 7; $HELPER umount 7 & kill -9 $!; done
+         wait; $HELPER umount 7; $HELPER mount 7 && $HELPER umount 7; echo $?; {FOREIGN}"
+    )));
+    assert_eq!((code, stdout.as_str()), (0, "0\n0\n0"), "{stderr}");
+}
+
+#[test]
+fn a_server_that_runs_through_an_upgrade_keeps_its_user_until_it_stops() {
+    if !is_real_root() {
+        return; // A user namespace has one user only.
+    }
+    let place = Place::new();
+    place.initialized();
+    as_before(&place);
+    let script = "set -e; mkdir -p /run/systemd/system; units=/run/systemd/system; owner() { stat -c %U $ROOT/runtime/7/upper; }
+         LEFT4ME_SERVER_USER=left4me-game $HELPER mount 7; owner; rm /run/left4me-servers/7.env
+         $HELPER upgrade; $HELPER upgrade; owner; cat /run/left4me-servers/7.env; stat -c '%a %U' $ROOT/runtime/7
+         grep -h = $units/left4me-*@7.service.d/*; LEFT4ME_SERVER_USER=left4me-game $HELPER umount 7; owner; ls -A $units /run/left4me-servers
+         LEFT4ME_SERVER_USER=left4me-game $HELPER mount 7; owner; $HELPER mount 7; owner; $HELPER umount 7
+         LEFT4ME_SERVER_USER=root $HELPER mount 7 || echo refused";
+    let (code, stdout, stderr) = told(&place.shell(script));
+    let expected = "left4me-game\nleft4me-game\nL4D2_PORT=27015\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\\"\"\n700 root\n\
+                    Environment=LEFT4ME_SERVER_USER=left4me-game\nUser=left4me-game\nGroup=left4me-game\n\
+                    left4me_7\n/run/left4me-servers:\n\n/run/systemd/system:\nleft4me-game\nleft4me_7\nrefused";
+    assert_eq!((code, stdout.as_str()), (0, expected), "{stderr}");
+}
+
+#[test]
+fn an_upgrade_closes_what_was_open_and_goes_on_after_a_problem() {
+    if !is_real_root() {
+        return; // A user namespace has one user only.
+    }
+    let place = Place::new();
+    place.initialized();
+    as_before(&place);
+    place.root.write("runtime/5/upper/f", "x");
+    let (code, stdout, stderr) = told(&place.shell(
+        "chown 4711 $ROOT/runtime/5; mkdir $ROOT/runtime/..x $ROOT/runtime/UPPER; chown 64122 $ROOT/instances $ROOT/instances/7
+         chmod 2750 $ROOT/instances/7; ln -s /etc $ROOT/instances/9; $HELPER upgrade; echo $?; stat -c '%a %U' $ROOT/runtime/7 $ROOT/instances/7 /etc
+         stat -c %U $ROOT/runtime/7/upper $ROOT/runtime/7/upper/a/b/file",
+    ));
+    assert_eq!(code, 0);
+    assert_eq!(stdout, "4\n700 root\n711 left4me\n755 root\nleft4me_7\nleft4me_7", "{stderr}");
+    assert!(stderr.contains("server 5") && stderr.contains("4711"), "{stderr}");
+}
+
+#[test]
+fn the_instances_own_layer_is_read_by_the_servers_group_and_what_is_elsewhere_keeps_its_group() {
+    if !is_real_root() {
+        return; // A user namespace has one group only.
+    }
+    let place = Place::new();
+    place.initialized();
+    place.root.write("tmp/database", "secret");
+    let (code, stdout, stderr) = told(&as_game(
+        &place,
+        "cd $ROOT/instances/7; mkdir layer/cfg; echo rcon > layer/cfg/server.cfg; chmod 750 layer layer/cfg; chmod 640 layer/cfg/*
+         ln $ROOT/tmp/database layer/cfg/database; echo other > layer/other; chown 4711 layer/other; chgrp 0 layer/other
+         $HELPER mount 7; stat -c %g layer layer/cfg layer/cfg/server.cfg layer/cfg/database layer/other
+         cd $ROOT/runtime/7/merged; $GAMEcat cfg/server.cfg",
+    ));
+    assert_eq!((code, stdout.as_str()), (0, "64123\n64123\n64123\n0\n0\nrcon"), "{stderr}");
+}
+
+#[test]
+fn a_directory_that_the_games_user_cannot_read_stays_closed_in_the_merged_tree() {
+    if !is_real_root() {
+        return; // Root reads all.
+    }
+    let place = Place::new();
+    place.initialized();
+    place.root.write("overlays/maps/private/passwords", "secret");
+    place.root.write("overlays/maps/open/closed/key", "secret");
+    place.root.write("installation/private/more", "x");
+    let (_, stdout, _) = told(&as_game(
+        &place,
+        "cd $ROOT/overlays/maps; chmod 700 private; chmod 711 open/closed; $HELPER mount 7
+         cd $ROOT/runtime/7/merged; $GAMEcat private/passwords; $GAMEls private; $GAMEls open; $GAMEls open/closed; $GAMEchmod 755 private || echo closed",
+    ));
+    assert_eq!(stdout, "closed\nclosed");
+}
+
+#[test]
+fn an_instance_env_of_another_owner_or_with_a_second_name_is_refused() {
+    let place = Place::new();
+    place.initialized();
+    let file = place.root.join("instances/7/instance.env");
+    std::fs::hard_link(&file, place.root.join("tmp/twin")).unwrap();
+    let (code, _, stderr) = place.helper("mount 7");
+    assert!(code == 1 && stderr.contains("second name"), "{stderr}");
+    std::fs::remove_file(place.root.join("tmp/twin")).unwrap();
+    if is_real_root() {
+        chown(&file, Some(4711), None).unwrap();
+        let (code, _, stderr) = place.helper("mount 7");
+        assert!(code == 1 && stderr.contains("belongs to user id 4711"), "{stderr}");
+    }
+    assert!(!place.root.join("runtime/7").exists());
+}
+
+#[test]
+fn what_systemd_reads_has_checked_values_only() {
+    let place = Place::new();
+    let written = |text: &str| {
+        place.initialized();
+        let file = place.root.join("instances/7/instance.env");
+        let layers = std::fs::read_to_string(&file).unwrap().lines().last().unwrap().to_owned();
+        std::fs::write(&file, format!("{text}\n{layers}\n")).unwrap();
+        told(&place.shell("$HELPER mount 7 && cat /run/left4me-servers/7.env"))
+    };
+    // Words of the previous version and of a stranger are left out, and named.
+    let (code, stdout, stderr) = written(
+        "LD_PRELOAD=/tmp/x.so\nL4D2_PORT=27001\nL4D2_ARGS=\"+map c1 \\\"a b\\\" -autoupdate '-game' @/etc/shadow -x\"",
+    );
+    assert_eq!(
+        (code, stdout.as_str()),
+        (0, "L4D2_PORT=27001\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1\\\" \\\"-x\\\"\""),
+        "{stderr}"
+    );
+    for word in ["a b", "-autoupdate", "-game", "@/etc/shadow"] {
+        assert!(stderr.contains(&format!("server 7 starts without the argument '{word}'")), "{word}: {stderr}");
+    }
+    // As many as a blueprint may have, and the map that initialize adds.
+    let most = format!("L4D2_PORT=1\nL4D2_ARGS=\"{} +map c1m1_hotel\"", "-x ".repeat(200));
+    let (code, stdout, stderr) = written(&most);
+    assert!(code == 0 && stdout.ends_with("\\\"+map\\\" \\\"c1m1_hotel\\\"\""), "{stdout} {stderr}");
+    for (bad, words) in [
+        ("L4D2_PORT=0", "no port"),
+        ("L4D2_PORT=27001 27002", "no port"),
+        ("L4D2_PORT=\"27001", "no L4D2_PORT"),
+        ("X=1", "no L4D2_PORT"),
+        ("L4D2_PORT=1\nL4D2_ARGS=\"+exec ../../../etc/passwd\"", "refused"),
+    ] {
+        let (code, _, stderr) = written(bad);
+        assert!(code == 1 && stderr.contains(words) && stderr.lines().count() == 1, "{bad}: {stderr}");
     }
 }

@@ -23,7 +23,7 @@ const SERVERS: &str = "
 
 fn house() -> (Root, Db) {
     let root = Root::new();
-    let db = Db::open(&root.join("left4me.db")).unwrap();
+    let db = Db::open(&root.join("db/left4me.db")).unwrap();
     db.connection().execute_batch(SERVERS).unwrap();
     (root, db)
 }
@@ -95,7 +95,7 @@ fn a_database_that_another_one_writes_is_waited_for() {
     db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();
     let poller = std::thread::scope(|scope| {
         let poller = scope.spawn(|| poll(&root, "unix:path=/nonexistent/bus"));
-        support::until("the poller has its turn", || root.join("left4me.db-poller.lock").exists().then_some(()));
+        support::until("the poller has its turn", || root.join("db/left4me.db-poller.lock").exists().then_some(()));
         assert!(!poller.is_finished());
         db.connection().execute_batch("COMMIT").unwrap();
         poller.join().unwrap()

@@ -119,6 +119,62 @@ fn a_file_of_the_previous_schema_keeps_its_rows_and_takes_the_new_ones() {
     assert_eq!(broken, 0);
 }
 
+/// A file of the version that gave launch arguments to a shell script.
+#[test]
+fn launch_arguments_of_the_previous_version_are_converted_where_that_is_safe() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("left4me.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    for step in [
+        include_str!("../lib/db/migrations/0001-spine.sql"),
+        include_str!("../lib/db/migrations/0002-poller.sql"),
+        include_str!("../lib/db/migrations/0003-cancel.sql"),
+        include_str!("../lib/db/migrations/0004-web.sql"),
+        include_str!("../lib/db/migrations/0005-metrics.sql"),
+    ] {
+        old.execute_batch(step).unwrap();
+    }
+    old.execute_batch(
+        r#"PRAGMA user_version = 5;
+         INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('alice', '-', 1, 1);
+         INSERT INTO blueprints (user_id, name, arguments, config, created_at, updated_at) VALUES
+             (1, 'text', '["+map","c2","+hostname","Bob''s server","+rcon_password","hunter2"]', '["hostname \"x\""]', 1, 1),
+             (1, 'words', '["-x y","***"]', '[]', 1, 1),
+             (1, 'good', '["+map","c1m1_hotel"]', '["a"]', 1, 1),
+             (1, 'evil', '["x -port 27001 -ip 127.0.0.1"]', '[]', 1, 1),
+             (1, 'broken', '[1]', '[]', 1, 1);
+         INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
+             VALUES (1, 'Friday', 27000, 4, 1, 1);"#,
+    )
+    .unwrap();
+    drop(old);
+
+    let db = Db::open(&path).unwrap();
+    let stored = |id| left4me::db::blueprints::stored(db.connection(), left4me::base::names::BlueprintId(id)).unwrap();
+    assert_eq!(stored(1).arguments, ["+map", "c2"]);
+    let lines = ["hostname \"Bob's server\"", "rcon_password \"hunter2\"", "hostname \"x\""];
+    assert_eq!(stored(1).config, lines, "a line that was there still comes last, and wins");
+    assert_eq!((stored(2).arguments, stored(2).refused), (["-x", "y", "***"].map(str::to_owned).to_vec(), Vec::new()));
+    assert_eq!(stored(3).arguments, ["+map", "c1m1_hotel"]);
+    let times = |id: i64| -> i64 {
+        db.connection().query_row("SELECT updated_at FROM blueprints WHERE id = ?1", [id], |row| row.get(0)).unwrap()
+    };
+    assert!(times(1) > 1 && times(3) == 1, "an open form notices that its blueprint was changed");
+
+    assert_eq!(stored(4).arguments, ["x -port 27001 -ip 127.0.0.1"], "kept, and named");
+    assert!(stored(4).refused[0].contains("one word"), "{:?}", stored(4));
+    let spec = left4me::db::servers::spec(db.connection(), left4me::base::names::ServerId(1)).unwrap_err().to_string();
+    assert!(spec.contains("blueprint 4 ('evil')") && spec.contains("blueprint edit 4"), "{spec}");
+    assert!(stored(5).refused[0].contains("damaged"));
+    let refused = left4me::db::blueprints::refused(db.connection()).unwrap();
+    assert_eq!(refused.iter().map(|(blueprint, _)| blueprint.name.as_str()).collect::<Vec<_>>(), ["evil", "broken"]);
+
+    let events = "SELECT group_concat(detail, char(10)) FROM events WHERE kind = 'blueprint.converted'";
+    let events: String = db.connection().query_row(events, [], |row| row.get(0)).unwrap();
+    assert_eq!(events.lines().count(), 2, "{events}");
+    assert!(events.contains("'text'") && events.contains("'words'") && !events.contains("hunter2"), "{events}");
+}
+
 #[test]
 fn a_file_from_a_newer_left4me_is_refused_and_untouched() {
     let (dir, db) = fresh();

@@ -25,7 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("doctor", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     // 5 programs: they never import one another. Runner and helper are small on purpose.
     ("runner", &["base", "domain", "wire", "process"]),
-    ("helper", &["base", "wire", "process"]),
+    ("helper", &["base", "domain", "wire", "process"]),
     ("worker", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),
     ("poller", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     ("cli", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),

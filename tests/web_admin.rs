@@ -201,12 +201,13 @@ fn a_damaged_row_is_told_and_can_be_mended() {
     let damage = "UPDATE blueprints SET arguments = '[\"+hostport\"]' WHERE id = 1";
     house.db().connection().execute_batch(damage).unwrap();
     let mut anna = signed_in(&web, "anna");
-    says(&anna.get("/blueprints/1"), 200, &["its arguments are damaged", "S1"]);
+    says(&anna.get("/blueprints/1"), 200, &["no server can be started", "+hostport", "S1"]);
+    says(&anna.get("/servers/1"), 200, &["cannot be started with its blueprint", "+hostport", "/blueprints/1/edit"]);
     let form = anna.get("/blueprints/1/edit");
-    says(&form, 200, &["its arguments are damaged"]);
+    says(&form, 200, &["No server can be started", "line 1: argument", ">\n+hostport"]);
     let seen = form.input("updated_at").unwrap().to_owned();
     leads(&anna.post("/blueprints/1", &[("updated_at", &seen), ("name", "plain")]), "/blueprints/1");
-    assert!(!anna.get("/blueprints/1").body.contains("damaged"));
+    assert!(!anna.get("/blueprints/1").body.contains("can be started"));
 }
 
 #[test]

@@ -401,7 +401,7 @@ fn what_another_program_commits_is_seen_however_often_the_file_was_opened() {
         let other = rusqlite::Connection::open(house.database()).unwrap();
         other.execute("UPDATE servers SET name = ?1", [name]).unwrap();
         drop(other);
-        assert!(house.root.join("left4me.db-wal").exists(), "it is in use");
+        assert!(house.root.join("db/left4me.db-wal").exists(), "it is in use");
         assert!(anna.get("/").body.contains(name), "{name}");
     }
 }

@@ -15,7 +15,7 @@ fn eight_processes_enqueue_while_one_of_two_workers_serves_and_no_job_is_lost_or
     let house = House::with_servers(20);
     let mut first = house.worker(5);
     until("the first worker holds the lock", || {
-        std::fs::read_to_string(house.root.join("left4me.db-worker.lock")).ok().filter(|pid| !pid.is_empty())
+        std::fs::read_to_string(house.root.join("db/left4me.db-worker.lock")).ok().filter(|pid| !pid.is_empty())
     });
     let refused = house.command(WORKER, &[]).output().unwrap();
     assert_eq!(refused.status.code(), Some(4));
@@ -336,4 +336,40 @@ fn every_line_that_steamcmd_printed_is_in_the_log_once_and_in_order() {
     assert!(runs >= 1, "{} lines", lines.len());
     let all: Vec<String> = std::iter::repeat_n(once, runs).flatten().collect();
     assert_eq!(lines, all);
+}
+
+#[test]
+fn a_server_that_is_not_up_after_its_start_fails_the_job_with_the_units_words() {
+    let house = House::with_servers(1);
+    let answer = |enable: &str, show: &[&str]| {
+        let show: String = show.iter().map(|line| format!("'{{\"stdout\":\"{line}\"}}' ")).collect();
+        format!(
+            "#!/bin/bash\nread -r request <&3\ncase $request in\n\
+             *enable*) printf '%s\\n' '{{\"exit\":{enable},\"ended_by\":\"exit\",\"tree\":\"empty\"}}' >&3 ;;\n\
+             *) printf '%s\\n' {show} '{{\"exit\":0,\"ended_by\":\"exit\",\"tree\":\"empty\"}}' >&3 ;;\nesac\n"
+        )
+    };
+    let stopped = ["ActiveState=inactive", "SubState=dead", "Result=success"];
+    let missing = ["ActiveState=failed", "SubState=failed", "Result=exit-code", "ExecMainCode=1", "ExecMainStatus=203"];
+    let restarted = ["ActiveState=activating", "SubState=auto-restart", "Result=signal", "NRestarts=1"];
+    let running = ["ActiveState=active", "SubState=running", "Result=success"];
+    let _helper = house.helper(&answer("0", &running));
+    for (enable, show, words) in [
+        ("0", &stopped[..], &["server 1 is not up after its start", "inactive, dead"][..]),
+        ("0", &restarted, &["not up", "auto-restart, signal"]),
+        ("1", &missing, &["enable failed", "203", "srcds_linux is missing"]),
+    ] {
+        house.root.script("helper.sh", &answer(enable, show));
+        let id = house.enqueue(&["start", "--server", "1"]);
+        house.drain();
+        let job = house.show(id);
+        assert_eq!((job["state"].as_str(), job["exit_code"].as_i64()), (Some("failed"), Some(1)), "{job}");
+        let error = job["error"].as_str().unwrap();
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+    }
+
+    house.root.script("helper.sh", &answer("0", &running));
+    let id = house.enqueue(&["start", "--server", "1"]);
+    house.drain();
+    assert_eq!(house.state(id), JobState::Succeeded, "{:?}", house.lines(id));
 }

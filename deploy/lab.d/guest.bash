@@ -89,7 +89,7 @@ install_deb() {
     }
 }
 
-# install_standin NAME DIR: where steamcmd is expected, and where its srcds_run looks for the game.
+# install_standin NAME DIR: where steamcmd is expected, and where it takes the game from.
 install_standin() {
     local name=$1 dir=$2 steam=/var/lib/left4me/steam
     push_file "$name" "$dir/standin-steamcmd" "$steam/steamcmd.sh"

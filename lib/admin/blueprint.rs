@@ -10,7 +10,7 @@ use super::{Context, facts, hint, when};
 use crate::base::names::{BlueprintName, BlueprintRef, OverlayName, UserId, UserName};
 use crate::base::table::Table;
 use crate::base::{Error, Result, output, text};
-use crate::db::blueprints::{self, Blueprint, Change, Content};
+use crate::db::blueprints::{self, Blueprint, Change, Content, Stored};
 use crate::db::{Db, users};
 use crate::domain::blueprint::{Argument, ConfigLine};
 
@@ -23,7 +23,9 @@ Examples:
   left4me blueprint edit versus --config-file server.cfg
   left4me blueprint edit versus --no-overlays --rename plain
 
-The first --overlay is the topmost. --arg takes '=' because arguments begin with '-' or '+'.";
+The first --overlay is the topmost. --arg takes '=' because arguments begin with '-' or '+'.
+Text with spaces, as a server's name, is no argument: put it into the config file, as in
+  hostname \"My server\"";
 
 /// The verbs of blueprints.
 #[derive(Subcommand)]
@@ -47,7 +49,7 @@ pub(super) struct Parts {
     /// An overlay of the catalog; may be given several times, the topmost first
     #[arg(long = "overlay", value_name = "O")]
     overlays: Vec<OverlayName>,
-    /// A launch argument; may be given several times, as in --arg=+map --arg=c1m1_hotel
+    /// A launch argument, one word; may be given several times, as in --arg=+map --arg=c1m1_hotel
     #[arg(long = "arg", value_name = "A", allow_hyphen_values = true)]
     arguments: Vec<Argument>,
     /// Lines of server.cfg; '-' reads standard input
@@ -117,13 +119,24 @@ pub(super) struct EditArgs {
     no_config: bool,
 }
 
-/// A blueprint with what it says.
+/// A blueprint with what its row holds.
 #[derive(Serialize)]
 struct Whole {
     #[serde(flatten)]
     blueprint: Blueprint,
     #[serde(flatten)]
-    content: Content,
+    stored: Stored,
+}
+
+impl Verb {
+    /// The file of config lines, when one is named.
+    pub(super) fn config_file(&self) -> Option<&Path> {
+        match self {
+            Verb::Create(args) => args.parts.config_file.as_deref(),
+            Verb::Edit(args) => args.parts.config_file.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
@@ -137,14 +150,15 @@ pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
 }
 
 fn create(context: &Context, args: CreateArgs) -> Result<()> {
-    let config = args.parts.config_file.as_deref().map(config_lines).transpose()?.unwrap_or_default();
+    let read = |path| config_lines(context, path);
+    let config = args.parts.config_file.as_deref().map(read).transpose()?.unwrap_or_default();
     let content = Content { overlays: args.parts.overlays, arguments: args.parts.arguments, config };
     let blueprint = context.db()?.write(|tx| {
         let user = owner(tx, args.user.as_ref(), &context.actor)?;
         blueprints::create(tx, context.now, &context.actor, user.id, &args.name, &content)
     })?;
     if args.json {
-        return output::json(&Whole { blueprint, content });
+        return output::json(&Whole { blueprint, stored: content.into() });
     }
     output::line(&format!("blueprint {} '{}' of '{}' created", blueprint.id, blueprint.name, blueprint.user))
 }
@@ -152,27 +166,30 @@ fn create(context: &Context, args: CreateArgs) -> Result<()> {
 fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     let mut db = context.db()?;
     let user = user_id(&db, args.one.user.as_ref())?;
-    let Whole { blueprint, content } = db.read(|tx| {
+    let whole = db.read(|tx| {
         let blueprint = blueprints::find(tx, &args.one.blueprint, user)?;
-        let content = blueprints::content(tx, blueprint.id)?;
-        Ok(Whole { blueprint, content })
+        let stored = blueprints::stored(tx, blueprint.id)?;
+        Ok(Whole { blueprint, stored })
     })?;
     if args.json {
-        return output::json(&Whole { blueprint, content });
+        return output::json(&whole);
     }
-    let joined = |words: Vec<&str>| words.join(" ");
+    let Whole { blueprint, stored } = whole;
     facts(&[
         ("id", blueprint.id.to_string()),
         ("name", blueprint.name.clone()),
         ("user", blueprint.user.clone()),
-        ("overlays", joined(content.overlays.iter().map(OverlayName::as_str).collect())),
-        ("arguments", joined(content.arguments.iter().map(Argument::as_str).collect())),
+        ("overlays", stored.overlays.join(" ")),
+        ("arguments", stored.arguments.join(" ")),
         ("servers", servers(&blueprint)),
         ("created", when(Some(blueprint.created_at))),
         ("edited", when(Some(blueprint.updated_at))),
     ])?;
-    for line in &content.config {
-        output::line(&format!("config  {}", output::printable(line.as_str())))?;
+    for line in &stored.config {
+        output::line(&format!("config  {}", output::printable(line)))?;
+    }
+    for why in &stored.refused {
+        hint(&format!("no server starts with this blueprint: {why}"));
     }
     Ok(())
 }
@@ -206,7 +223,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
 }
 
 fn edit(context: &Context, args: EditArgs) -> Result<()> {
-    let change = change(&args)?;
+    let change = change(context, &args)?;
     if change == Change::default() {
         return Err(Error::usage(
             "nothing to change: pass --overlay, --arg, --config-file, --rename, --no-overlays, --no-args or --no-config",
@@ -226,10 +243,10 @@ fn edit(context: &Context, args: EditArgs) -> Result<()> {
     output::line(&format!("blueprint {} '{}' edited{follow}", blueprint.id, blueprint.name))
 }
 
-fn change(args: &EditArgs) -> Result<Change> {
+fn change(context: &Context, args: &EditArgs) -> Result<Change> {
     let replaced = |clear: bool, given: bool| clear || given;
     let parts = &args.parts;
-    let config = parts.config_file.as_deref().map(config_lines).transpose()?;
+    let config = parts.config_file.as_deref().map(|path| config_lines(context, path)).transpose()?;
     Ok(Change {
         name: args.rename.clone(),
         overlays: replaced(args.no_overlays, !parts.overlays.is_empty()).then(|| parts.overlays.clone()),
@@ -257,8 +274,11 @@ fn servers(blueprint: &Blueprint) -> String {
 }
 
 /// The lines of a file; a refused one is told by its number.
-fn config_lines(path: &Path) -> Result<Vec<ConfigLine>> {
-    let text = text::read(path, CONFIG_LIMIT)?;
+fn config_lines(context: &Context, path: &Path) -> Result<Vec<ConfigLine>> {
+    let text = match &context.opened {
+        Some(file) => text::read_opened(file, path, CONFIG_LIMIT)?,
+        None => text::read(path, CONFIG_LIMIT)?,
+    };
     let parsed = text.lines().enumerate().map(|(index, line)| {
         line.trim_end_matches('\r')
             .parse::<ConfigLine>()

@@ -19,13 +19,20 @@ pub(super) struct Args {
 }
 
 const EXAMPLES: &str = "\
-Run it as root: others cannot look at everything. Exit code: 0 when nothing failed, 1 otherwise.
+Run it as root: others cannot look at everything. Root looks at what only root can see, and at all else as user
+left4me. Exit code: 0 when nothing failed, 1 otherwise.
 
 Examples:
   sudo left4me doctor
   left4me doctor --json | jq '.[] | select(.severity == \"fail\")'";
 
-pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
+/// What only root can look at. No user but root can exchange it.
+pub(super) fn for_root() -> Vec<Finding> {
+    if nix::unistd::geteuid().is_root() { doctor::for_root() } else { Vec::new() }
+}
+
+/// `seen` is what root has looked at; all else is looked at as left4me.
+pub(super) fn run(context: &Context, args: &Args, seen: Vec<Finding>) -> Result<ExitCode> {
     let places = Places {
         root: context.paths.root.clone(),
         database: context.paths.database(),
@@ -33,7 +40,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         hands: context.hands.clone(),
         looks: args.looks.clone(),
     };
-    let findings = doctor::at_home(&places, context.now);
+    let findings = doctor::at_home(&places, context.now, seen);
     if args.json {
         output::json(&findings)?;
     } else {

@@ -11,13 +11,14 @@ mod server;
 mod token;
 mod user;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse};
-use crate::base::{Result, caller, clock, journal, output};
+use crate::base::{Result, caller, clock, files, journal, output, undumpable, users};
 use crate::db::{Db, migrate};
 
 const PROGRAM: &str = "left4me";
@@ -82,6 +83,8 @@ struct Context {
     port_range: PortRange,
     worker_socket: PathBuf,
     hands: HandSockets,
+    /// A file that was named, where root alone can read it.
+    opened: Option<File>,
     /// Who runs this.
     actor: String,
     /// When, unix ms.
@@ -104,6 +107,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     run(cli).unwrap_or_else(|error| error.report(PROGRAM))
@@ -115,9 +119,24 @@ fn run(cli: Cli) -> Result<ExitCode> {
         port_range: cli.ports.port_range,
         worker_socket: cli.worker.worker_socket,
         hands: cli.hands,
+        opened: match &cli.family {
+            Family::Blueprint(verb) => verb.config_file().and_then(files::open_roots),
+            _ => None,
+        },
         actor: caller::caller(),
         now: clock::now_ms(),
     };
+    // What needs root, and opens nothing that another user can exchange; for all else root becomes left4me.
+    let seen = match &cli.family {
+        Family::Backup(args) if let Some((file, owner)) = backup::owner_besides_root(&context, args) => {
+            return backup::as_root(&context, file, owner);
+        }
+        Family::Doctor(_) => doctor::for_root(),
+        _ => Vec::new(),
+    };
+    let database = context.paths.database();
+    users::become_successor(database.parent().unwrap_or(&database))?;
+
     let done = match cli.family {
         Family::User(verb) => user::run(&context, verb),
         Family::Token(verb) => token::run(&context, verb),
@@ -127,7 +146,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Family::Migrate => migrate(&context),
         Family::Backup(args) => backup::run(&context, &args),
         Family::Prune(args) => prune::run(&context, &args),
-        Family::Doctor(args) => return doctor::run(&context, &args),
+        Family::Doctor(args) => return doctor::run(&context, &args, seen),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -195,6 +195,7 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     if args.json {
         return output::json(&server);
     }
+    let refused = blueprints::refusals(db.connection(), server.blueprint_id)?;
     let at_boot = match server.enabled {
         Some(true) => "yes",
         Some(false) => "no",
@@ -222,7 +223,11 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         ("restarts", server.restarts.to_string()),
         ("last end", server.last_end.unwrap_or_default()),
         ("last error", server.last_error.unwrap_or_default()),
-    ])
+    ])?;
+    for why in refused {
+        hint(&format!("it cannot be started with this blueprint: {why}"));
+    }
+    Ok(())
 }
 
 /// There is no such server, but there may be a unit of that name.

@@ -1,13 +1,27 @@
 //! Who runs this program: the name that jobs and events remember.
 
+use std::sync::OnceLock;
+
 use nix::unistd::{Uid, User, getuid};
 
 use super::names::UserName;
+
+/// The name at the first call: a program that root has started becomes another user later.
+static CALLER: OnceLock<String> = OnceLock::new();
 
 /// The login name of the real uid; under sudo, which made it root's, the name of who called sudo. `uid N` for a uid
 /// without a name.
 #[must_use]
 pub fn caller() -> String {
+    CALLER.get_or_init(look).clone()
+}
+
+/// Keeps the name, before this program becomes another user.
+pub fn remember() {
+    CALLER.get_or_init(look);
+}
+
+fn look() -> String {
     let uid = getuid();
     let before = if uid.is_root() { std::env::var("SUDO_USER").ok().and_then(|name| sudo_user(&name)) } else { None };
     before.unwrap_or_else(|| login_name(uid))

@@ -11,6 +11,12 @@ use tracing::level_filters::LevelFilter;
 /// The settings of all programs, one LEFT4ME_…=value per line.
 const SETTINGS_FILE: &str = "/etc/left4me/left4me.env";
 
+/// The database below the directory of all data.
+pub const DATABASE: &str = "db/left4me.db";
+
+/// Where the database of older versions was, as their settings file named it.
+const FORMER_DATABASE: &str = "/var/lib/left4me/left4me.db";
+
 /// Where everything is. Part of every program's settings.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Paths {
@@ -18,17 +24,31 @@ pub struct Paths {
     #[arg(long, global = true, env = "LEFT4ME_ROOT", value_name = "LEFT4ME_ROOT", default_value = "/var/lib/left4me",
           value_parser = absolute, hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
     pub root: PathBuf,
-    /// The database file [default: LEFT4ME_ROOT/left4me.db]
+    /// The database file [default: LEFT4ME_ROOT/db/left4me.db]
     #[arg(long, global = true, env = "LEFT4ME_DB", value_name = "LEFT4ME_DB", value_parser = absolute,
           hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
     pub db: Option<PathBuf>,
 }
 
 impl Paths {
-    /// The database file.
+    /// The database file. It has a directory of its own, so that only this one has to be writable for the group. The
+    /// default of older versions counts as no value: left4me cannot write there any more.
     #[must_use]
     pub fn database(&self) -> PathBuf {
-        self.db.clone().unwrap_or_else(|| self.root.join("left4me.db"))
+        match (self.root_with_database(), &self.db) {
+            (None, Some(path)) => path.clone(),
+            (root, _) => root.unwrap_or(&self.root).join(DATABASE),
+        }
+    }
+
+    /// The directory of all data that has the database in its usual place; nothing when LEFT4ME_DB names another place.
+    #[must_use]
+    pub fn root_with_database(&self) -> Option<&Path> {
+        match &self.db {
+            None => Some(&self.root),
+            Some(path) if path == Path::new(FORMER_DATABASE) => path.parent(),
+            Some(_) => None,
+        }
     }
 }
 
@@ -267,10 +287,17 @@ mod tests {
     fn a_flag_wins_over_the_settings_file_and_the_file_over_the_default() {
         let program = parsed("# a comment\n\nLEFT4ME_ROOT=\"/srv/l4d\"\nOTHER=1\n", &["x"]).unwrap();
         assert_eq!(program.paths.root, Path::new("/srv/l4d"));
-        assert_eq!(program.paths.database(), Path::new("/srv/l4d/left4me.db"));
+        assert_eq!(program.paths.database(), Path::new("/srv/l4d/db/left4me.db"));
         let program = parsed("LEFT4ME_ROOT=/srv/l4d", &["x", "--root", "/opt/x"]).unwrap();
         assert_eq!(program.paths.root, Path::new("/opt/x"));
         assert_eq!(program.ports.port_range, PortRange { first: 27000, last: 27999 });
+    }
+
+    #[test]
+    fn a_database_elsewhere_is_taken_as_named_and_the_former_default_as_the_new_one() {
+        let place = |file: &str| parsed(file, &["x"]).unwrap().paths.database();
+        assert_eq!(place("LEFT4ME_DB=/srv/x.db"), Path::new("/srv/x.db"));
+        assert_eq!(place("LEFT4ME_DB=/var/lib/left4me/left4me.db"), Path::new("/var/lib/left4me/db/left4me.db"));
     }
 
     #[derive(Parser)]

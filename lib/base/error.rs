@@ -98,6 +98,12 @@ impl Error {
         Self::new(self.exit, format!("{what}: {}", self.message))
     }
 
+    /// The same error with `why` after its message: "message (why)".
+    #[must_use]
+    pub fn because(self, why: impl fmt::Display) -> Self {
+        Self::new(self.exit, format!("{} ({why})", self.message))
+    }
+
     /// Prints `PROGRAM: message` on standard error and gives the exit code.
     #[must_use]
     pub fn report(&self, program: &str) -> ExitCode {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::Write as _;
+use std::process::ExitCode;
 
 use log::Log as _;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
@@ -16,6 +17,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::Result;
 use super::output::printable;
 
 /// Starts logging for this process, at `level` and above. A second call does nothing.
@@ -38,6 +40,18 @@ pub fn start(level: LevelFilter) {
         }
     };
     drop(started);
+}
+
+/// How a service's program ends: what failed is its last word in the journal, and decides the exit code.
+#[must_use]
+pub fn ended(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit.code())
+        }
+    }
 }
 
 /// Hands each event, with its own and its spans' fields, to the journal. A field `job_id` becomes `LEFT4ME_JOB_ID`.

@@ -33,7 +33,8 @@ pub fn take(path: &Path, role: &str) -> Result<Lock> {
 /// # Errors
 /// 4 when another one has it still, with its pid.
 pub fn wait(path: &Path, role: &str, patience: Duration) -> Result<Lock> {
-    let mut file = files::open_shared(&file_of(path, role))?;
+    let place = file_of(path, role);
+    let mut file = files::open_shared(&place).map_err(|error| unusable(&place, role, error))?;
     let deadline = Instant::now() + patience;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -48,6 +49,14 @@ pub fn wait(path: &Path, role: &str, patience: Duration) -> Result<Lock> {
     }
 }
 
+/// A file in the lock's place that is none of ours.
+fn unusable(place: &Path, role: &str, error: std::io::Error) -> Error {
+    if error.kind() != ErrorKind::InvalidInput {
+        return error.into();
+    }
+    Error::unavailable(format!("the {role}'s lock {} cannot be used: {error}; remove it", place.display()))
+}
+
 fn file_of(path: &Path, role: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!("-{role}.lock"));
@@ -58,7 +67,7 @@ fn file_of(path: &Path, role: &str) -> PathBuf {
 /// moment, and a worker that comes in that moment would leave. None when nobody can tell.
 #[must_use]
 pub fn is_held(path: &Path, role: &str) -> Option<bool> {
-    let inode = match fs_err::metadata(file_of(path, role)) {
+    let inode = match fs_err::symlink_metadata(file_of(path, role)) {
         Ok(file) => file.ino(),
         Err(error) if error.kind() == ErrorKind::NotFound => return Some(false),
         Err(_) => return None,
@@ -108,6 +117,19 @@ mod tests {
         drop(lock);
         assert_eq!(is_held(&path, "worker"), Some(false));
         assert!(take(&path, "worker").is_ok());
+    }
+
+    #[test]
+    fn a_link_or_a_fifo_in_its_place_is_refused_with_its_path_and_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("x.db-worker.lock")).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("x.db-poller.lock"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for role in ["worker", "poller"] {
+            let error = take(&path, role).err().expect("refused");
+            assert_eq!(error.exit.code(), 69);
+            assert!(error.to_string().contains(&format!("x.db-{role}.lock")), "{error}");
+        }
     }
 
     #[test]

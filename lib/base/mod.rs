@@ -3,6 +3,7 @@
 pub mod caller;
 pub mod clock;
 pub mod config;
+pub mod control_group;
 pub mod error;
 pub mod failpoint;
 pub mod files;
@@ -12,9 +13,13 @@ pub mod names;
 pub mod notify;
 pub mod output;
 pub mod password;
+pub mod plain;
 pub mod secret;
+pub mod server_user;
+pub mod shared_secret;
 pub mod table;
 pub mod text;
+pub mod undumpable;
 pub mod users;
 pub mod visible;
 

@@ -243,6 +243,12 @@ pub fn server_unit(instance: impl fmt::Display) -> String {
     format!("left4me-server@{instance}.service")
 }
 
+/// The unit that empties a server's upper layer: `left4me-purge@INSTANCE.service`.
+#[must_use]
+pub fn purge_unit(instance: impl fmt::Display) -> String {
+    format!("left4me-purge@{instance}.service")
+}
+
 /// The instance in the name of a server's unit; none in another unit's, and in the template's.
 #[must_use]
 pub fn server_instance(unit: &str) -> Option<&str> {

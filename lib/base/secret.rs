@@ -1,105 +1,34 @@
-//! A secret in a file that root writes: read once, never shown, not in a process list or a settings
-//! file.
+//! Secrets that we hand out: 256 random bits as text. Kept is only their SHA-256; a secret is as strong as its bits, so the
+//! fast hash is the right one: there is no dictionary to try.
 
-use std::fmt;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-
-use fs_err::os::unix::fs::OpenOptionsExt as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Result};
 
-/// Shorter ones could be guessed.
-const SHORTEST: usize = 32;
-const LONGEST: u64 = 512;
-
-/// The hash of a secret: comparing hashes takes the same time for any text.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret([u8; 32]);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
+/// 256 bits from the kernel, in hexadecimal: 64 characters.
+///
+/// # Errors
+/// 69 when the kernel gives none.
+pub fn random() -> Result<String> {
+    let mut bits = [0_u8; 32];
+    getrandom::fill(&mut bits)
+        .map_err(|error| Error::unavailable(format!("no random bits from the kernel: {error}")))?;
+    Ok(hex(&bits))
 }
 
-impl Secret {
-    /// Reads the file's one line.
-    ///
-    /// # Errors
-    /// 69 when it cannot be read; 2 when other users can read it, or it is not one line of 32 to
-    /// 512 visible ASCII characters. Never a character of it.
-    pub fn read(path: &Path) -> Result<Self> {
-        let wrong = |what: &str| Error::usage(format!("{}: {what}", path.display()));
-        let mut options = fs_err::OpenOptions::new();
-        // A FIFO must not make us wait.
-        let file = options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
-        let file = file.map_err(|error| Error::unavailable(error.to_string()))?;
-        let found = file.metadata().map_err(|error| Error::unavailable(error.to_string()))?;
-        if !found.is_file() {
-            return Err(wrong("not a regular file"));
-        }
-        if found.permissions().mode() & 0o007 != 0 {
-            return Err(wrong("other users can read or write this secret: chown root:left4me and chmod 0640"));
-        }
-
-        let mut text = String::new();
-        let read = file.take(LONGEST + 2).read_to_string(&mut text);
-        read.map_err(|_| wrong("the secret is not text"))?;
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        let is_good = (SHORTEST..=LONGEST as usize).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        if !is_good {
-            return Err(wrong("the secret has to be one line of 32 to 512 letters and digits: `openssl rand -hex 32`"));
-        }
-        Ok(Self::of(text.as_bytes()))
-    }
-
-    /// Whether `text` is the secret; the time it takes depends on neither.
-    #[must_use]
-    pub fn is(&self, text: &[u8]) -> bool {
-        let other = Self::of(text);
-        self.0.iter().zip(other.0).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
-    }
-
-    fn of(text: &[u8]) -> Self {
-        Self(Sha256::digest(text).into())
-    }
+/// What is kept of a secret's text.
+#[must_use]
+pub fn digest(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_secret_is_one_long_line_that_other_users_cannot_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("secret");
-        let read = |text: &str, mode: u32| {
-            std::fs::write(&path, text).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            Secret::read(&path)
-        };
-        let good = "0123456789abcdef0123456789abcdef";
-        let secret = read(&format!("{good}\n"), 0o640).unwrap();
-        assert!(secret.is(good.as_bytes()) && !secret.is(b"") && !secret.is(&good.as_bytes()[1..]));
-        assert_eq!(read(good, 0o600).unwrap(), secret);
-        assert!(!format!("{secret:?}").contains("0123"));
-
-        for (text, mode) in [
-            (good, 0o644),
-            (good, 0o642),
-            ("", 0o640),
-            (&good[1..], 0o640),
-            (&format!("{good}\n\n"), 0o640),
-            (&format!("{good} x"), 0o640),
-            (&good.repeat(17), 0o640),
-        ] {
-            let error = read(text, mode).unwrap_err();
-            assert!(error.exit.code() == 2 && !error.to_string().contains("89abcdef"), "{error}");
-        }
-        assert_eq!(Secret::read(dir.path()).unwrap_err().exit.code(), 2);
-        assert_eq!(Secret::read(&dir.path().join("none")).unwrap_err().exit.code(), 69);
-    }
+/// Bytes in hexadecimal, lower case.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // A String takes everything.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
 }

@@ -1,5 +1,6 @@
 //! Small text files that people name on a command line.
 
+use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
@@ -16,6 +17,20 @@ pub fn read(path: &Path, limit: u64) -> Result<String> {
     } else {
         fs_err::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
     };
+    checked(path, limit, bytes, read)
+}
+
+/// As [`read`], of a file that is open already.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_opened(file: &File, path: &Path, limit: u64) -> Result<String> {
+    let mut bytes = Vec::new();
+    let read = file.take(limit + 1).read_to_end(&mut bytes);
+    checked(path, limit, bytes, read)
+}
+
+fn checked(path: &Path, limit: u64, bytes: Vec<u8>, read: std::io::Result<usize>) -> Result<String> {
     let shown = path.display();
     match read {
         Ok(_) if bytes.len() as u64 > limit => {
@@ -24,8 +39,19 @@ pub fn read(path: &Path, limit: u64) -> Result<String> {
         Ok(_) => String::from_utf8(bytes).map_err(|_| Error::usage(format!("{shown} is not UTF-8 text"))),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::usage(format!("{shown} does not exist"))),
         Err(error) if error.kind() == ErrorKind::IsADirectory => Err(Error::usage(format!("{shown} is a directory"))),
+        // Root reads as left4me, and may have meant a file of its own.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Error::not_permitted(format!(
+            "{shown} cannot be read by {}: name `-` instead, and hand the text over on standard input",
+            user()
+        ))),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The user that this runs as.
+fn user() -> String {
+    let uid = nix::unistd::geteuid();
+    nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("user id {uid}"), |user| user.name)
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Uid, User, geteuid, setgid, setgroups, setuid};
 
-use super::{Error, Result};
+use super::{Error, Result, caller, files};
 
 /// Runs the worker; owns the database and instances/.
 pub const LEFT4ME: &str = "left4me";
 /// Runs steamcmd; owns installation, steam and workshop_cache.
 pub const STEAM: &str = "left4me-steam";
-/// Runs the game servers; owns runtime/ID/{upper,work}.
+/// The group that every server has besides its own; the user of all servers before each had one (server_user.rs).
 pub const GAME: &str = "left4me-game";
 
 /// The ids of a user that must exist.
@@ -43,16 +43,33 @@ pub fn become_user(uid: Uid, gid: Gid) -> Result<()> {
         .map_err(|errno| Error::not_permitted(format!("cannot become user id {uid}: {}", errno.desc())))
 }
 
-/// When root runs this: goes on as the owner of `directory`, so that what is written there belongs to whom the rest
-/// belongs to. A directory of root's own, as on a developer's machine, changes nothing.
+/// As whom a program goes on that root has started, and that works on what lies in `directory`: the one rule for all of
+/// them. Nothing when it stays as it is.
+///
+/// It becomes the owner of the directory, which is left4me where the package is installed: what is written belongs to
+/// the same user as the rest, and a link that another member has put there leads no further than left4me may go. Root
+/// stays root in a directory of root's own that no other user can exchange, and where there is no user left4me, as on a
+/// developer's machine.
+#[must_use]
+pub fn successor(directory: &Path) -> Option<(Uid, Gid)> {
+    if !geteuid().is_root() {
+        return None;
+    }
+    match fs_err::metadata(directory) {
+        Ok(owner) if owner.uid() != 0 => Some((Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))),
+        Ok(_) if files::walk(directory).is_ok_and(|walked| walked.is_roots) => None,
+        // One that is missing is told later, by the program that needs it.
+        _ => ids(LEFT4ME).ok(),
+    }
+}
+
+/// Becomes what [`successor`] says, for good. To be called before anything is opened that is not root's.
 ///
 /// # Errors
 /// Exit 77 when the system does not let us.
-pub fn become_owner(directory: &Path) -> Result<()> {
-    let owner = match fs_err::metadata(directory) {
-        Ok(owner) if geteuid().is_root() && owner.uid() != 0 => owner,
-        // A directory that is missing is told by whoever needs it.
-        _ => return Ok(()),
-    };
-    become_user(Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))
+pub fn become_successor(directory: &Path) -> Result<()> {
+    let Some((uid, gid)) = successor(directory) else { return Ok(()) };
+    // Jobs and events name the person who began.
+    caller::remember();
+    become_user(uid, gid)
 }

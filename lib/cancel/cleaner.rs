@@ -9,7 +9,7 @@ use crate::base::names::{CancellationId, ServerId};
 use crate::db::runners::Runner;
 use crate::host::instance;
 use crate::host::units::Observed;
-use crate::process::cgroup::UnitGroup;
+use crate::process::unit_group::UnitGroup;
 
 /// How often a file that cannot be removed is tried again.
 const TRIES: u32 = 3;
@@ -127,7 +127,7 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
 /// helps.
 fn wait_for_units(runners: &[Runner]) -> Vec<&Runner> {
     let deadline = Instant::now() + COLLECT;
-    let group = |runner: &Runner| runner.cgroup.as_deref().and_then(UnitGroup::above);
+    let group = |runner: &Runner| UnitGroup::above(&runner.group().ok()??);
     let mut units: Vec<_> = runners.iter().filter_map(|runner| Some((runner, group(runner)?))).collect();
     loop {
         units.retain(|(_, unit)| unit.exists());

@@ -35,10 +35,10 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
-    let (jobs, pause, undying) = context.db.read(|tx| {
+    let (jobs, pause, undying, nonsense) = context.db.read(|tx| {
         let server = args.server.as_ref().map(|name| servers::find(tx, name)).transpose()?.map(|server| server.id);
         let filter = Filter { server, states: args.states.clone(), limit: args.limit, offset: 0 };
-        Ok((jobs::list(tx, &filter)?, queue::pause(tx)?, recover::undying(tx)?))
+        Ok((jobs::list(tx, &filter)?, queue::pause(tx)?, recover::undying(tx)?, recover::nonsense(tx)?))
     })?;
     if args.json {
         output::json(&jobs)?;
@@ -50,6 +50,9 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     }
     for runner in undying {
         eprintln!("{}: jobs on the same wait until it is gone", runner.undying());
+    }
+    for row in nonsense {
+        eprintln!("{}", output::printable(&row));
     }
     if jobs.is_empty() {
         eprintln!("no jobs; `left4me-job enqueue install` queues the first");

@@ -21,7 +21,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use crate::base::config::{Logging, Paths, WorkerSocket, parse};
-use crate::base::{Error, Result, journal};
+use crate::base::{Error, Result, journal, undumpable, users};
 use crate::db::Db;
 use crate::domain::cancellation;
 use crate::queue::enqueue::{Poke, poke};
@@ -96,6 +96,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     // Lines on the terminal would fall into the monitor's picture.
     let is_drawn_over = matches!(cli.verb, Verb::Monitor(_)) && std::io::stderr().is_terminal();
@@ -107,7 +108,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
     if matches!(cli.verb, Verb::Monitor(_)) {
         monitor::must_have_terminal()?;
     }
-    let mut context = Context { db: Db::open(&cli.paths.database())?, worker_socket: cli.worker.worker_socket };
+    let database = cli.paths.database();
+    // Root goes on as left4me, before anything is opened that another user can exchange.
+    users::become_successor(database.parent().unwrap_or(&database))?;
+    let mut context = Context { db: Db::open(&database)?, worker_socket: cli.worker.worker_socket };
     let done = match cli.verb {
         Verb::Enqueue(args) => enqueue::run(&mut context, &args),
         Verb::List(args) => list::run(&mut context, &args),

@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{HandSockets, Logging, Paths, parse};
 use crate::base::names::InstanceName;
-use crate::base::{Result, journal};
+use crate::base::{Result, journal, undumpable};
 use crate::host::instance;
 
 const PROGRAM: &str = "l4d2ctl";
@@ -110,6 +110,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     umask(Mode::from_bits_truncate(instance::UMASK));

@@ -11,7 +11,8 @@ use serde_saphyr::{Error as YamlError, Spanned};
 
 use crate::base::names::shown;
 use crate::base::{Error, Result, text};
-use crate::domain::blueprint::{Spec, check};
+use crate::domain::blueprint::{Argument, Spec, check};
+use crate::domain::launch::refusal;
 
 /// The largest spec file, in bytes.
 const LIMIT: u64 = 1024 * 1024;
@@ -46,11 +47,7 @@ fn parse(text: &str) -> Result<Spec, String> {
     let spec = Spec {
         port: file.port.value,
         overlays: list("overlays", "folders below overlays/, separated by '/'", file.overlays)?,
-        arguments: list(
-            "arguments",
-            "1 to 1024 bytes without control characters, and none of those that left4me gives itself, as +ip, +hostport, -game",
-            file.arguments,
-        )?,
+        arguments: arguments(file.arguments)?,
         config: list("config", "at most 1024 bytes, one line, without control characters", file.config)?,
     };
     check(&spec.overlays, &spec.arguments, &spec.config).map_err(|bad| bad.to_string())?;
@@ -65,6 +62,16 @@ fn list<T: FromStr>(key: &str, rule: &str, entries: Option<Vec<Spanned<String>>>
             .map_err(|_| format!("line {}: an entry of {key} is not valid: {rule}", entry.defined.line()))
     });
     parsed.collect()
+}
+
+/// A refusal's reason has nothing of the argument in it.
+fn arguments(entries: Option<Vec<Spanned<String>>>) -> Result<Vec<Argument>, String> {
+    for entry in entries.iter().flatten() {
+        if let Some(why) = refusal(&entry.value) {
+            return Err(format!("line {}: an entry of arguments is refused: {why}", entry.defined.line()));
+        }
+    }
+    list("arguments", "one word each", entries)
 }
 
 /// The parser's refusal in words that have nothing of the file but a key.
@@ -95,18 +102,18 @@ fn told(error: &YamlError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::blueprint::{Argument, ConfigLine};
+    use crate::domain::blueprint::ConfigLine;
     use proptest::prelude::*;
 
     #[test]
     fn a_whole_file_is_read_in_its_order() {
         let spec = parse(
-            "port: 27015\noverlays: [b, a/c]\narguments:\n  - +map\n  - c1m1 hotel\n  - 8\nconfig:\n  - 'hostname \"x: y\"'\n  - 'sv_cheats 0'\n",
+            "port: 27015\noverlays: [b, a/c]\narguments:\n  - +map\n  - c1m1_hotel\n  - 8\nconfig:\n  - 'hostname \"x: y\"'\n  - 'sv_cheats 0'\n",
         )
         .unwrap();
         assert_eq!(spec.port, 27015);
         assert_eq!(spec.overlays.iter().map(|overlay| overlay.as_str()).collect::<Vec<_>>(), ["b", "a/c"]);
-        assert_eq!(spec.arguments.iter().map(Argument::as_str).collect::<Vec<_>>(), ["+map", "c1m1 hotel", "8"]);
+        assert_eq!(spec.arguments.iter().map(Argument::as_str).collect::<Vec<_>>(), ["+map", "c1m1_hotel", "8"]);
         assert_eq!(
             spec.config.iter().map(ConfigLine::as_str).collect::<Vec<_>>(),
             ["hostname \"x: y\"", "sv_cheats 0"]
@@ -128,7 +135,8 @@ mod tests {
             ("port: 27015\noverlays:\n  - hunter2:x\n", 3, "overlays"),
             ("port: 27015\noverlays: hunter2\n", 2, "list"),
             ("port: 27015\narguments:\n  - \"hunter2\\nx\"\n", 3, "arguments"),
-            ("port: 27015\narguments: [+hostport]\n", 2, "left4me gives itself"),
+            ("port: 27015\narguments: [+hostport]\n", 2, "left4me gives this one itself"),
+            ("port: 27015\narguments:\n  - +x\n  - hunter2 -port 1\n", 4, "configuration lines"),
             ("port: 27015\nconfig:\n  - {hunter2: 1}\n", 3, "kind"),
         ] {
             let error = parse(text).unwrap_err();

@@ -13,7 +13,7 @@ use crate::domain::blueprint::Spec;
 use crate::domain::server::ActualState;
 use crate::domain::unit::Unit;
 use crate::host::instance::{self, Initialized};
-use crate::host::mounts;
+use crate::host::{mounts, units};
 use crate::wire::{HelperRequest, RunnerRequest, Stream};
 
 /// Where everything is.
@@ -65,12 +65,20 @@ impl Place {
         if !instance::is_initialized(&self.root, name) {
             return Err(self.missing(name));
         }
-        self.helper(&HelperRequest::Enable { server: name.clone() }, &format!("start {name}"))?;
+        let enabled = self.helper(&HelperRequest::Enable { server: name.clone() }, &format!("start {name}"));
+        // systemctl says that the start failed; the unit says why.
+        if let Err(error) = enabled {
+            let why = units::why_failed(|| self.observe(name));
+            return Err(match why {
+                Some(end) => error.because(format!("{end}; see `l4d2ctl logs {name}`")),
+                None => error,
+            });
+        }
         let unit = self.observe(name)?;
-        if unit.has_failed() {
+        if !unit.is_up() {
             return Err(Error::failed(format!(
-                "instance {name} failed right after its start ({}): see `l4d2ctl logs {name}`",
-                unit.words()
+                "instance {name} is not up after its start ({}): see `l4d2ctl logs {name}`",
+                unit.why_not_up()
             )));
         }
         line(&format!("instance {name} is {} ({})", unit.actual(), unit.words()))

@@ -11,18 +11,19 @@ use crate::base::names::{JobId, ServerId, ServerName, UserId};
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn job(connection: &Connection, id: JobId, user: Option<UserId>) -> Result<bool> {
-    let rule = may_see("?2");
+    let rule = may_see("jobs", "?2");
     let mut statement =
         connection.prepare_cached(&format!("SELECT 1 FROM jobs WHERE id = ?1 AND (?2 IS NULL OR {rule})"))?;
     Ok(statement.exists(params![id.0, user.map(|user| user.0)])?)
 }
 
-/// The rule of [`job`] as a condition on a row of `jobs`: for a few rows, whosever they are.
-pub(super) fn may_see(user: impl std::fmt::Display) -> String {
+/// The rule of [`job`] as a condition, never NULL, on a row of jobs by the name it has in the statement: for a few rows,
+/// whosever they are.
+pub(super) fn may_see(job: &str, user: impl std::fmt::Display) -> String {
     format!(
-        "(jobs.user_id = {user} OR (EXISTS (SELECT 1 FROM job_targets t WHERE t.job_id = jobs.id)
+        "({job}.user_id IS {user} OR (EXISTS (SELECT 1 FROM job_targets t WHERE t.job_id = {job}.id)
           AND NOT EXISTS (SELECT 1 FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
-                          WHERE t.job_id = jobs.id AND s.user_id IS NOT {user})))"
+                          WHERE t.job_id = {job}.id AND s.user_id IS NOT {user})))"
     )
 }
 

@@ -1,13 +1,14 @@
 //! Blueprints: ordered overlays, launch arguments and lines of server.cfg, private to their user.
 //!
-//! Arguments and lines are JSON arrays in their row. They are read as if somebody had edited the row by hand: one that
-//! does not make sense is one clear error that names the blueprint.
+//! Arguments and lines are JSON arrays in their row. They are read as if somebody had edited the
+//! row by hand: one that does not make sense is one clear error that names the blueprint.
+//! [`stored`] reads it all the same, so that it can be shown and corrected.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
 use crate::base::names::{BadName, BlueprintId, BlueprintName, BlueprintRef, OverlayName, UserId, shown};
-use crate::base::{Error, Result};
+use crate::base::{Error, Exit, Result};
 use crate::db::events::{self, NewEvent};
 use crate::db::{error, overlays};
 use crate::domain::blueprint::{Argument, ConfigLine, Spec, check};
@@ -21,6 +22,31 @@ pub struct Content {
     pub arguments: Vec<Argument>,
     /// Lines of server.cfg.
     pub config: Vec<ConfigLine>,
+}
+
+/// What a blueprint's row holds, good or not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stored {
+    /// Names of overlays, the topmost first.
+    pub overlays: Vec<String>,
+    /// Launch arguments after left4me's own.
+    pub arguments: Vec<String>,
+    /// Lines of server.cfg.
+    pub config: Vec<String>,
+    /// Why no server can be started with it, each with the way out; empty when one can.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
+}
+
+impl From<Content> for Stored {
+    fn from(content: Content) -> Self {
+        Self {
+            overlays: content.overlays.into_iter().map(|name| name.to_string()).collect(),
+            arguments: content.arguments.into_iter().map(String::from).collect(),
+            config: content.config.into_iter().map(String::from).collect(),
+            refused: Vec::new(),
+        }
+    }
 }
 
 /// A blueprint as a list shows it.
@@ -127,16 +153,68 @@ pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Blueprint>> 
 /// 3 when it is gone; 1 naming it when its row does not make sense.
 pub fn content(connection: &Connection, id: BlueprintId) -> Result<Content> {
     let (name, arguments, config) = texts(connection, id)?;
-    let mut statement = connection.prepare_cached(
-        "SELECT o.name FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id WHERE l.blueprint_id = ?1 ORDER BY l.position",
-    )?;
-    let overlays: Vec<String> = statement.query_map([id.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let bad = |what: &str, why: String| damaged(id, &name, what, &why);
     Ok(Content {
-        overlays: parsed(overlays).map_err(|why| bad("overlays", why))?,
+        overlays: parsed(overlay_names(connection, id)?).map_err(|why| bad("overlays", why))?,
         arguments: list(&arguments).map_err(|why| bad("arguments", why))?,
         config: list(&config).map_err(|why| bad("config", why))?,
     })
+}
+
+/// What a blueprint's row holds, also when no server can be started with it.
+///
+/// # Errors
+/// 3 when it is gone.
+pub fn stored(connection: &Connection, id: BlueprintId) -> Result<Stored> {
+    let (_, arguments, config) = texts(connection, id)?;
+    let mut stored = Stored { overlays: overlay_names(connection, id)?, ..Stored::default() };
+    for (text, list, what) in
+        [(&arguments, &mut stored.arguments, "arguments"), (&config, &mut stored.config, "config lines")]
+    {
+        match serde_json::from_str(text) {
+            Ok(texts) => *list = texts,
+            Err(error) => stored.refused.push(format!("its {what} are damaged: {error}")),
+        }
+    }
+
+    let bad = |text: &String| text.parse::<Argument>().err().map(|bad| bad.to_string());
+    stored.refused.extend(stored.arguments.iter().filter_map(bad));
+    let bad = |text: &String| text.parse::<ConfigLine>().err().map(|bad| bad.to_string());
+    stored.refused.extend(stored.config.iter().filter_map(bad));
+    // What is good piece by piece may still be refused as a whole.
+    if stored.refused.is_empty()
+        && let Err(error) = spec(connection, id, 0)
+    {
+        stored.refused.push(error.to_string());
+    }
+    Ok(stored)
+}
+
+/// Why no server can be started with this blueprint; empty when one can.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn refusals(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
+    match stored(connection, id) {
+        Ok(stored) => Ok(stored.refused),
+        Err(error) if error.exit == Exit::NotFound => Ok(vec![error.to_string()]),
+        Err(error) => Err(error),
+    }
+}
+
+/// The blueprints that no server can be started with, and why.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn refused(connection: &Connection) -> Result<Vec<(Blueprint, Vec<String>)>> {
+    let mut refused = Vec::new();
+    for blueprint in all(connection)? {
+        let stored = stored(connection, blueprint.id)?;
+        if !stored.refused.is_empty() {
+            refused.push((blueprint, stored.refused));
+        }
+    }
+    Ok(refused)
 }
 
 /// What the files of a server on `port` are made from.
@@ -274,6 +352,15 @@ fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, id: BlueprintId, nam
     events::add(tx, now, &NewEvent { kind, actor, detail: &detail, ..NewEvent::default() })
 }
 
+/// The overlays' names, the topmost first.
+fn overlay_names(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT o.name FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id
+         WHERE l.blueprint_id = ?1 ORDER BY l.position",
+    )?;
+    Ok(statement.query_map([id.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+}
+
 /// Name, arguments and config as the row has them.
 fn texts(connection: &Connection, id: BlueprintId) -> Result<(String, String, String)> {
     connection
@@ -297,7 +384,7 @@ fn json<T: Serialize>(values: &[T]) -> Result<String> {
 
 fn damaged(id: BlueprintId, name: &str, what: &str, why: &str) -> Error {
     Error::failed(format!(
-        "blueprint {id} ('{}'): its {what} are damaged: {why}; mend them with `left4me blueprint edit {id}`",
+        "blueprint {id} ('{}'): its {what} cannot be used: {why}; correct them with `left4me blueprint edit {id}`",
         shown(name)
     ))
 }

@@ -21,16 +21,24 @@ pub fn in_file(path: &Path, error: &rusqlite::Error) -> Error {
 /// A file that cannot even be reached.
 #[must_use]
 pub fn opening(path: &Path, error: &std::io::Error) -> Error {
-    let path = path.display();
+    let (shown, path) = (path, path.display());
     match error.kind() {
         std::io::ErrorKind::NotFound => Error::unavailable(format!(
-            "database {path} is not there: install the package, or name the file with LEFT4ME_DB"
+            "database {path} is not there: install the package, run `systemd-tmpfiles --create`, or name the file \
+             with LEFT4ME_DB"
         )),
+        std::io::ErrorKind::InvalidInput => refused(shown, &error.to_string()),
         std::io::ErrorKind::PermissionDenied => Error::not_permitted(format!(
             "database {path}: not permitted: run this as root or as a member of group left4me"
         )),
         _ => Error::unavailable(format!("database {path} cannot be opened: {error}")),
     }
+}
+
+/// A file that is none of ours, and is not opened.
+#[must_use]
+pub fn refused(path: &Path, why: &str) -> Error {
+    Error::unavailable(format!("database {} is not opened: {why}; see `left4me doctor`", path.display()))
 }
 
 fn told(what: &str, error: &rusqlite::Error) -> Error {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Row, params};
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, UserId, UserName};
 use crate::db::jobs::parse_state;
-use crate::db::{text, text_or_null};
+use crate::db::{access, text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 
@@ -64,21 +64,27 @@ pub struct Filter {
     pub offset: u32,
 }
 
-/// Whether ?1 may see job j; the rule of [`crate::db::access::job`].
-const OPEN: &str = "(?1 IS NULL OR j.user_id IS ?1 OR (
-    EXISTS (SELECT 1 FROM job_targets t WHERE t.job_id = j.id)
-    AND NOT EXISTS (SELECT 1 FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
-                    WHERE t.job_id = j.id AND s.user_id IS NOT ?1)))";
+/// Whether ?1 may see job j; an admin, which is none, sees all.
+fn open() -> String {
+    format!("(?1 IS NULL OR {})", access::may_see("j", "?1"))
+}
+
+/// Of ?1's wishes and servers the last ?3 jobs each: no other can be among the last of all.
+const NEAR: &str = "j.id IN (SELECT * FROM (SELECT id FROM jobs WHERE user_id = ?1 ORDER BY id DESC LIMIT ?3)
+     UNION SELECT t.job_id FROM servers s CROSS JOIN job_targets t ON t.server_id = s.id AND t.job_id IN
+         (SELECT job_id FROM job_targets WHERE server_id = s.id ORDER BY job_id DESC LIMIT ?3)
+     WHERE s.user_id = ?1)";
 
 /// After the name of `j`; ?1 is the viewer, ?2 the server.
 fn columns() -> String {
     format!(
-        "j.id, j.operation, j.state, j.requested_by, j.created_at, j.started_at, j.finished_at, j.error, {OPEN},
+        "j.id, j.operation, j.state, j.requested_by, j.created_at, j.started_at, j.finished_at, j.error, {},
          (SELECT count(*) FROM job_targets t WHERE t.job_id = j.id),
          (SELECT json_group_array(json_array(t.server_id, s.name))
           FROM (SELECT server_id FROM job_targets WHERE job_id = j.id ORDER BY server_id LIMIT 3) t
           LEFT JOIN servers s ON s.id = t.server_id),
-         (SELECT s.name FROM servers s WHERE s.id = ?2)"
+         (SELECT s.name FROM servers s WHERE s.id = ?2)",
+        open()
     )
 }
 
@@ -88,7 +94,7 @@ impl Filter {
         let mut all = vec![match self.server {
             Some(_) => "j.id IN (SELECT job_id FROM job_targets WHERE server_id = ?2)".to_owned(),
             None if self.viewer.is_none() => "?1 IS NULL AND ?2 IS NULL".to_owned(),
-            None => format!("{CONCERNS} AND {OPEN} AND ?2 IS NULL"),
+            None => format!("{CONCERNS} AND {} AND ?2 IS NULL", open()),
         }];
         if !self.states.is_empty() {
             let words: Vec<String> = self.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
@@ -135,17 +141,12 @@ pub fn page(connection: &Connection, filter: &Filter) -> Result<(Vec<Listed>, i6
 pub fn recent(connection: &Connection, viewer: Option<UserId>, limit: u32) -> Result<Vec<Listed>> {
     let near = match viewer {
         None => "?1 IS NULL",
-        // Of each server its last ones: no other can be among the last of all.
-        Some(_) => {
-            "j.id IN (SELECT * FROM (SELECT id FROM jobs WHERE user_id = ?1 ORDER BY id DESC LIMIT ?3)
-                 UNION SELECT t.job_id FROM servers s CROSS JOIN job_targets t ON t.server_id = s.id AND t.job_id IN
-                     (SELECT job_id FROM job_targets WHERE server_id = s.id ORDER BY job_id DESC LIMIT ?3)
-                 WHERE s.user_id = ?1)"
-        }
+        Some(_) => NEAR,
     };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {} FROM jobs j WHERE ?2 IS NULL AND {near} AND {OPEN} ORDER BY j.id DESC LIMIT ?3",
-        columns()
+        "SELECT {} FROM jobs j WHERE ?2 IS NULL AND {near} AND {} ORDER BY j.id DESC LIMIT ?3",
+        columns(),
+        open()
     ))?;
     let filter = Filter { viewer, ..Filter::default() };
     let rows = statement.query_map(params![viewer.map(|id| id.0), None::<i64>, limit], |row| read(row, &filter))?;
@@ -252,10 +253,8 @@ mod tests {
     fn the_last_jobs_are_found_without_reading_the_history() {
         let db = history();
         let sql = format!(
-            "EXPLAIN QUERY PLAN SELECT j.id FROM jobs j WHERE j.id IN (SELECT * FROM (SELECT id FROM jobs WHERE user_id = ?1
-                 ORDER BY id DESC LIMIT ?3) UNION SELECT t.job_id FROM servers s CROSS JOIN job_targets t
-                 ON t.server_id = s.id AND t.job_id IN (SELECT job_id FROM job_targets WHERE server_id = s.id
-                 ORDER BY job_id DESC LIMIT ?3) WHERE s.user_id = ?1) AND {OPEN} ORDER BY j.id DESC LIMIT ?3"
+            "EXPLAIN QUERY PLAN SELECT j.id FROM jobs j WHERE {NEAR} AND {} ORDER BY j.id DESC LIMIT ?3",
+            open()
         );
         let mut statement = db.prepare(&sql).unwrap();
         let plan: Vec<String> =

@@ -55,7 +55,7 @@ pub fn jobs(connection: &Connection, which: &Jobs, part: Part) -> Result<Listed<
     let mut rule = String::new();
     let is_live = !which.states.is_empty() && which.states.iter().all(|state| !state.is_terminal());
     match which.viewer {
-        Some(user) if is_live => rule.push_str(&format!(" AND {}", access::may_see(user))),
+        Some(user) if is_live => rule.push_str(&format!(" AND {}", access::may_see("jobs", user))),
         Some(user) => rule.push_str(&format!(" AND id IN ({})", access::jobs_of(user))),
         None => {}
     }
@@ -122,7 +122,7 @@ pub fn cancellations(connection: &Connection, which: &Cancellations, part: Part)
     if let Some(user) = which.viewer {
         from.push_str(&format!(
             " AND EXISTS (SELECT 1 FROM jobs WHERE jobs.id = cancellations.job_id AND {})",
-            access::may_see(user)
+            access::may_see("jobs", user)
         ));
     }
     if let Some(job) = which.job {

@@ -7,18 +7,30 @@ use rusqlite_migration::{M, Migrations};
 
 use crate::base::{Error, Result};
 use crate::db::error::in_file;
+use crate::db::launch_upgrade;
 
 /// The steps, oldest first. A step that was released is never edited: a later one mends it.
-const STEPS: &[M<'_>] = &[
-    M::up(include_str!("migrations/0001-spine.sql")),
-    M::up(include_str!("migrations/0002-poller.sql")),
-    M::up(include_str!("migrations/0003-cancel.sql")),
-    M::up(include_str!("migrations/0004-web.sql")),
-    M::up(include_str!("migrations/0005-metrics.sql")),
+const STEPS: &[&str] = &[
+    include_str!("migrations/0001-spine.sql"),
+    include_str!("migrations/0002-poller.sql"),
+    include_str!("migrations/0003-cancel.sql"),
+    include_str!("migrations/0004-web.sql"),
+    include_str!("migrations/0005-metrics.sql"),
+    include_str!("migrations/0006-launch.sql"),
 ];
+
+/// The step that converts the blueprints' launch arguments after its SQL.
+const LAUNCH: usize = 6;
 
 /// The schema's version that this program knows: the number of steps.
 pub const LATEST: i64 = STEPS.len() as i64;
+
+fn migrations() -> Migrations<'static> {
+    let step = |(index, sql)| {
+        if index + 1 == LAUNCH { M::up_with_hook(sql, launch_upgrade::convert) } else { M::up(sql) }
+    };
+    Migrations::new(STEPS.iter().copied().enumerate().map(step).collect())
+}
 
 /// The file's version: how many steps it has seen.
 ///
@@ -44,7 +56,7 @@ pub fn to_latest(connection: &mut Connection, path: &Path) -> Result<()> {
         )));
     }
     connection.set_transaction_behavior(TransactionBehavior::Exclusive);
-    let done = Migrations::from_slice(STEPS).to_latest(connection);
+    let done = migrations().to_latest(connection);
     connection.set_transaction_behavior(TransactionBehavior::Immediate);
     let Err(error) = done else { return Ok(()) };
     // rusqlite_migration reads the version before it takes the lock, so that of two programs the second finds the
@@ -64,6 +76,6 @@ mod tests {
 
     #[test]
     fn the_steps_apply_to_an_empty_file_and_keep_foreign_keys() {
-        Migrations::from_slice(STEPS).validate().unwrap();
+        migrations().validate().unwrap();
     }
 }

@@ -7,7 +7,8 @@
 //!   connection ([`Db::open_for_logs`]) has synchronous=NORMAL: the last lines may be lost with the power, never the
 //!   file's consistency.
 //! - Every program migrates the file when it opens it, under one exclusive transaction. A file from a newer left4me is
-//!   refused untouched.
+//!   refused untouched. The doctor alone reads without migrating ([`Db::look`]).
+//! - A link, a FIFO or another user's file in the database's place is refused, and never opened (file.rs).
 
 pub mod access;
 pub mod activity;
@@ -15,7 +16,9 @@ pub mod blueprints;
 pub mod cancellations;
 pub mod error;
 pub mod events;
+mod file;
 pub mod jobs;
+mod launch_upgrade;
 pub mod links;
 pub mod listing;
 pub mod lists;
@@ -44,12 +47,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use crate::base::{Result, files};
+use crate::base::Result;
 
 /// How long a write waits for another process's, before it gives up with exit 69.
 const BUSY: Duration = Duration::from_secs(15);
+
+/// How long a look at the file waits.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The pauses while another process writes, a commit being a fraction of a millisecond: SQLite's own busy_timeout
 /// begins with whole milliseconds, and an enqueue beside a busy worker would take ten times as long.
@@ -75,7 +81,7 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens the file, makes it if it is missing (0660, owned as its directory is), and migrates it. Once in a process:
+    /// Opens the file, makes it if it is missing (0660, owned by who runs this), and migrates it. Once in a process:
     /// this looks at the file by itself first, and closing any descriptor of a file drops all POSIX locks that the
     /// process has on it, those of its other connections. Those are opened by [`Db::open_existing`].
     ///
@@ -83,7 +89,7 @@ impl Db {
     /// 69 when it cannot be used: missing directory, not a database, from a newer left4me, locked for long; 77 when this
     /// user may not.
     pub fn open(path: &Path) -> Result<Self> {
-        files::open_shared(path).map_err(|error| error::opening(path, &error))?;
+        file::make(path)?;
         Self::connect(path, "FULL")
     }
 
@@ -92,9 +98,6 @@ impl Db {
     /// # Errors
     /// As [`Db::open`]; also 69 when it is missing.
     pub fn open_existing(path: &Path) -> Result<Self> {
-        if let Err(error) = fs_err::metadata(path) {
-            return Err(error::opening(path, &error));
-        }
         Self::connect(path, "FULL")
     }
 
@@ -106,10 +109,21 @@ impl Db {
         Self::connect(path, "NORMAL")
     }
 
+    /// Runs `work` on one consistent state of a file that must be there already. Reads only: whatever schema the file
+    /// has, it keeps it, so that a statement may miss a table or a column.
+    ///
+    /// # Errors
+    /// As [`Db::open_existing`], and what `work` says.
+    pub fn look<T>(path: &Path, work: impl Fn(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        file::reading(path, |connection| {
+            connection.busy_timeout(LOOK).map_err(|error| error::in_file(path, &error))?;
+            work(&Transaction::new(connection, TransactionBehavior::Deferred)?)
+        })
+    }
+
     fn connect(path: &Path, synchronous: &str) -> Result<Self> {
         let in_file = |error: rusqlite::Error| error::in_file(path, &error);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(in_file)?;
+        let connection = file::open(path)?;
         connection.busy_handler(Some(wait_for_lock)).map_err(in_file)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // The last one to close need not pay for a checkpoint: `left4me-job enqueue` is often the only one.

@@ -4,9 +4,10 @@ use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 
 use crate::base::Result;
+use crate::base::control_group::{BadGroup, ControlGroup, is_ours};
 use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::db::{text, text_or_null};
-use crate::wire::{EndedBy, Started, Tree};
+use crate::wire::{EndedBy, Served, Tree};
 
 /// A connection, as `left4me-job show` tells it.
 #[derive(Clone, Debug, Serialize)]
@@ -19,9 +20,9 @@ pub struct Runner {
     pub verb: String,
     /// The unit instance that served it.
     pub unit: Option<String>,
-    /// The command's process.
+    /// The process that served it.
     pub pid: Option<i64>,
-    /// The command's control group.
+    /// Its control group.
     pub cgroup: Option<String>,
     /// Unix ms.
     pub started_at: i64,
@@ -39,9 +40,25 @@ impl Runner {
     /// Which one, in words: `left4me-runner@3.service (install of task 31, process 4711)`.
     #[must_use]
     pub fn words(&self) -> String {
-        let unit = self.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("a command");
+        let unit = self.unit.as_deref().filter(|unit| is_ours(unit)).unwrap_or("a command");
         let pid = self.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
         format!("{unit} ({} of task {}{pid})", self.verb, self.task_id)
+    }
+
+    /// Where its processes are; none where it never said.
+    ///
+    /// # Errors
+    /// When what stands there can be no control group of ours: then nothing of it is followed.
+    pub fn group(&self) -> std::result::Result<Option<ControlGroup>, BadGroup> {
+        self.cgroup.as_deref().map(str::parse).transpose()
+    }
+
+    /// What is wrong with its row, if something is.
+    #[must_use]
+    pub fn nonsense(&self) -> Option<String> {
+        let bad = self.group().err()?;
+        let group: String = self.cgroup.as_deref().unwrap_or_default().chars().take(100).collect();
+        Some(format!("{}: {group:?} {bad}; it is not followed", self.words()))
     }
 
     /// That it has a process which would not die.
@@ -72,15 +89,14 @@ pub fn begin(tx: &Connection, task: TaskId, verb: &str, now: i64) -> Result<i64>
     Ok(tx.last_insert_rowid())
 }
 
-/// Writes down what the other side runs now. A request that takes several commands tells each: the last one stays.
+/// Writes down who serves it. A request that is passed on has more than one: the last one stays.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn started(tx: &Connection, id: i64, started: &Started) -> Result<()> {
-    let unit = (!started.unit.is_empty()).then_some(&started.unit);
-    let cgroup = (!started.cgroup.is_empty()).then_some(&started.cgroup);
+pub fn started(tx: &Connection, id: i64, served: &Served) -> Result<()> {
+    let group = served.group.as_ref().map(ControlGroup::as_str);
     tx.prepare_cached("UPDATE runners SET unit = ?2, pid = ?3, cgroup = ?4 WHERE id = ?1 AND ended_at IS NULL")?
-        .execute(params![id, unit, started.pid, cgroup])?;
+        .execute(params![id, served.unit, served.pid, group])?;
     Ok(())
 }
 

@@ -2,10 +2,9 @@
 //! sign in with it.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
-use sha2::{Digest as _, Sha256};
 
-use crate::base::Result;
 use crate::base::names::{SessionId, UserId};
+use crate::base::{Result, secret};
 
 /// A session is over when nothing was asked in it for so long, ms.
 pub const IDLE: i64 = 24 * 3600 * 1000;
@@ -38,7 +37,7 @@ pub fn begin(tx: &Connection, user: UserId, text: &str, now: i64, expires_at: i6
     tx.prepare_cached(
         "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, ?2, ?3, ?3, ?4)",
     )?
-    .execute(params![user.0, hash(text), now, expires_at])?;
+    .execute(params![user.0, secret::digest(text), now, expires_at])?;
     Ok(SessionId(tx.last_insert_rowid()))
 }
 
@@ -53,7 +52,7 @@ pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Sess
          WHERE s.hash = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2 AND s.last_seen_at > ?2 - ?3
              AND u.disabled_at IS NULL",
     )?;
-    let found = statement.query_row(params![hash(text), now, IDLE], |row| {
+    let found = statement.query_row(params![secret::digest(text), now, IDLE], |row| {
         Ok(Session {
             id: SessionId(row.get(0)?),
             user: UserId(row.get(1)?),
@@ -97,8 +96,4 @@ pub fn end(tx: &Connection, id: SessionId, now: i64) -> Result<bool> {
         .prepare_cached("UPDATE sessions SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL")?
         .execute(params![id.0, now])?;
     Ok(ended > 0)
-}
-
-fn hash(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }

@@ -1,12 +1,10 @@
-//! Tokens of the REST API: 256 random bits, told once; only their SHA-256 is stored. A token is as strong as its
-//! bits, so the fast hash is the right one: there is no dictionary to try.
+//! Tokens of the REST API: 256 random bits, told once; only their SHA-256 is stored ([`secret`]).
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::base::names::{TokenId, TokenName, UserId};
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, secret};
 use crate::db::events::{self, NewEvent};
 
 /// What every token begins with, so that people and secret scanners know one when they see it.
@@ -57,15 +55,9 @@ pub fn create(tx: &Connection, now: i64, actor: &str, user: UserId, name: &Token
             format!("a good token named '{name}' exists already ({id}): its text was shown once, when it was made");
         return Err(Error::conflict(words));
     }
-    let mut bits = [0_u8; 32];
-    getrandom::fill(&mut bits)
-        .map_err(|error| Error::unavailable(format!("no random bits from the kernel: {error}")))?;
-    let mut text = PREFIX.to_owned();
-    for byte in bits {
-        text.push_str(&format!("{byte:02x}"));
-    }
+    let text = format!("{PREFIX}{}", secret::random()?);
     tx.prepare_cached("INSERT INTO tokens (user_id, name, hash, created_at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![user.0, name.as_str(), hash(&text), now])?;
+        .execute(params![user.0, name.as_str(), secret::digest(&text), now])?;
     let token = get(tx, TokenId(tx.last_insert_rowid()))?;
     tell(tx, now, actor, "token.created", &token)?;
     Ok((token, text))
@@ -122,7 +114,7 @@ pub fn revoke_all(tx: &Connection, now: i64, actor: &str, user: UserId) -> Resul
 pub fn authenticate(connection: &Connection, text: &str) -> Result<Option<Token>> {
     Ok(connection
         .prepare_cached(select!("WHERE t.hash = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL"))?
-        .query_row([hash(text)], read)
+        .query_row([secret::digest(text)], read)
         .optional()?)
 }
 
@@ -154,10 +146,6 @@ fn get(connection: &Connection, id: TokenId) -> Result<Token> {
         .query_row([id.0], read)
         .optional()?
         .ok_or_else(|| Error::not_found(format!("no token has the id {id}: see `left4me token list`")))
-}
-
-fn hash(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }
 
 fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, token: &Token) -> Result<()> {

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
 
 use crate::base::{Error, Result};
 use crate::db::error::in_file;
-use crate::db::{Db, migrate};
+use crate::db::{Db, file, migrate};
 
 /// About so many rows one transaction removes at most.
 const BATCH: i64 = 1000;
@@ -35,13 +35,12 @@ pub struct Health {
 /// # Errors
 /// 69 or 77 when it cannot be read.
 pub fn look(path: &Path) -> Result<Health> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let health = || -> rusqlite::Result<Health> {
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(Duration::from_secs(5))?;
-        Ok(Health { schema: migrate::version(&connection)?, complaints: complaints(&connection, "quick_check")? })
-    };
-    health().map_err(|error| in_file(path, &error))
+    Db::look(path, |tx| {
+        let health = || -> rusqlite::Result<Health> {
+            Ok(Health { schema: migrate::version(tx)?, complaints: complaints(tx, "quick_check")? })
+        };
+        health().map_err(|error| in_file(path, &error))
+    })
 }
 
 /// Copies the database at `from`, as it is at one moment, into the empty file `to`, and checks the copy. Others go on
@@ -50,11 +49,10 @@ pub fn look(path: &Path) -> Result<Health> {
 /// # Errors
 /// 69 or 77 when one of the files cannot be used; 1 when the copy fails its check.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let source = Connection::open_with_flags(from, flags).map_err(|error| in_file(from, &error))?;
+    let source = file::open(from)?;
     source.busy_timeout(Duration::from_secs(15)).map_err(|error| in_file(from, &error))?;
-    let found = || -> rusqlite::Result<Vec<String>> {
-        let mut target = Connection::open_with_flags(to, flags)?;
+    let mut target = file::open(to)?;
+    let mut found = || -> rusqlite::Result<Vec<String>> {
         let backup = Backup::new(&source, &mut target)?;
         // All pages in one step are one read transaction: another process's commits cannot make it begin anew.
         while !matches!(backup.step(-1)?, StepResult::Done) {

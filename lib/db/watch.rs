@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use crate::base::Result;
 use crate::db::error::in_file;
+use crate::db::file;
 
 /// Without a word from inotify, the version is asked this often.
 const SAFETY: Duration = Duration::from_secs(1);
@@ -38,8 +39,7 @@ impl Watch {
     /// # Errors
     /// 69 or 77 when the file cannot be opened.
     pub fn new(path: &Path) -> Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags).map_err(|error| in_file(path, &error))?;
+        let connection = file::open(path)?;
         connection
             .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .map_err(|error| in_file(path, &error))?;
@@ -115,7 +115,7 @@ fn watch_wal(path: &Path) -> Option<Inotify> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
-    inotify.add_watch(Path::new(&wal), AddWatchFlags::IN_MODIFY).ok()?;
+    inotify.add_watch(Path::new(&wal), AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_DONT_FOLLOW).ok()?;
     Some(inotify)
 }
 

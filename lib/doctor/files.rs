@@ -8,19 +8,22 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, proxy};
+use super::{Finding, proxy, quoted};
 use crate::base::config::HandSockets;
-use crate::base::users::{GAME, LEFT4ME, STEAM};
+use crate::base::files::kind;
+use crate::base::users::{self, GAME, LEFT4ME, STEAM};
 
 /// Directories below the root as tmpfiles.d/left4me.conf has them: name, mode, user, group.
-const DIRECTORIES: [(&str, u32, &str, &str); 9] = [
-    ("", 0o2771, LEFT4ME, LEFT4ME),
+const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
+    // Were it writable for the group, a member could exchange whole directories.
+    ("", 0o751, "root", LEFT4ME),
+    ("db", 0o2770, LEFT4ME, LEFT4ME),
     ("installation", 0o755, STEAM, STEAM),
     ("steam", 0o755, STEAM, STEAM),
     ("workshop_cache", 0o755, STEAM, STEAM),
-    ("overlays", 0o2775, LEFT4ME, LEFT4ME),
-    ("instances", 0o2750, LEFT4ME, GAME),
-    ("runtime", 0o711, GAME, GAME),
+    ("overlays", 0o2770, LEFT4ME, LEFT4ME),
+    ("instances", 0o711, LEFT4ME, LEFT4ME),
+    ("runtime", 0o711, "root", "root"),
     ("tmp", 0o770, LEFT4ME, LEFT4ME),
     ("backups", 0o750, LEFT4ME, LEFT4ME),
 ];
@@ -29,7 +32,13 @@ const DIRECTORIES: [(&str, u32, &str, &str); 9] = [
 const OWNED_INSIDE: [(&str, u32, &str); 3] =
     [("instances", 5, LEFT4ME), ("installation", 1, STEAM), ("steam", 1, STEAM)];
 
-const TMPFILES: &str = "as root: systemd-tmpfiles --create left4me.conf";
+pub(super) const TMPFILES: &str = "as root: systemd-tmpfiles --create left4me.conf";
+
+/// The directory of all data that tmpfiles.d/left4me.conf knows.
+const SHIPPED: &str = "/var/lib/left4me";
+
+/// What systemd reads before it starts a server; without it none starts.
+const ENVIRONMENTS: &str = "/run/left4me-servers";
 
 /// The most entries that are looked at in one directory tree.
 const MOST_ENTRIES: usize = 20_000;
@@ -51,15 +60,24 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
             let path = root.join(name);
             let path = if name.is_empty() { root } else { &path };
             let check = format!("directory {}", if name.is_empty() { "LEFT4ME_ROOT" } else { name });
-            match path.metadata() {
+            // The one directory that may be a link is that of all data: its path comes from root's settings.
+            match if name.is_empty() { path.metadata() } else { path.symlink_metadata() } {
                 Ok(found) if !found.is_dir() => {
-                    Finding::fail(check, format!("{} is no directory", path.display()), TMPFILES)
+                    let what = kind(found.file_type());
+                    let advice = format!("as root: rm {}, then {TMPFILES}", quoted(path));
+                    Finding::fail(check, format!("{} is {what}, not a directory", path.display()), advice)
                 }
                 Ok(found) => owned(&check, path, &found, user, group, *mode),
                 Err(error) => told(&check, path, &error),
             }
         })
         .collect();
+    if root == Path::new(SHIPPED) {
+        findings.push(match Path::new(ENVIRONMENTS).symlink_metadata() {
+            Ok(found) => owned("directory servers", Path::new(ENVIRONMENTS), &found, "root", "root", 0o700),
+            Err(error) => told("directory servers", Path::new(ENVIRONMENTS), &error),
+        });
+    }
     findings.extend(OWNED_INSIDE.iter().filter_map(|(name, depth, user)| foreign_inside(root, name, *depth, user)));
     findings
 }
@@ -87,7 +105,7 @@ fn foreign_inside(root: &Path, name: &str, depth: u32, user: &str) -> Option<Fin
     Some(Finding::fail(
         format!("inside {name}"),
         format!("{foreign} entries do not belong to {user}, as {}", first.display()),
-        format!("as root: chown -R {user} {}", root.join(name).display()),
+        format!("as root: chown -hR {user} {}", quoted(root.join(name))),
     ))
 }
 
@@ -100,8 +118,17 @@ pub(super) fn owned(check: &str, path: &Path, found: &Metadata, user: &str, grou
     if (is.0.as_str(), is.1.as_str(), is.2 & !inherited) == (user, group, mode & !inherited) && is.2 & mode == mode {
         return Finding::ok(check, text);
     }
-    let fix = format!("as root: chown {user}:{group} {0} && chmod {mode:04o} {0}", path.display());
-    Finding::fail(check, format!("{text}, and should be {user}:{group} {mode:04o}"), fix)
+    Finding::fail(check, format!("{text}, and should be {user}:{group} {mode:04o}"), mend(path, user, group, mode))
+}
+
+/// The command that gives a path its owner and mode. None follows a link that another user puts there meanwhile:
+/// systemd-tmpfiles looks first, and chmod, which would follow one, has no more rights than the owner.
+pub(super) fn mend(path: &Path, user: &str, group: &str, mode: u32) -> String {
+    if path.starts_with(SHIPPED) || path.starts_with(ENVIRONMENTS) {
+        return TMPFILES.to_owned();
+    }
+    let path = quoted(path);
+    format!("as root: chown -h {user}:{group} {path} && sudo -u {user} chmod {mode:04o} {path}")
 }
 
 /// What the operating system said instead of letting us look.
@@ -109,7 +136,10 @@ pub(super) fn told(check: &str, path: &Path, error: &std::io::Error) -> Finding 
     match error.kind() {
         ErrorKind::NotFound => Finding::fail(check, format!("{} is missing", path.display()), TMPFILES),
         ErrorKind::PermissionDenied => {
-            Finding::warn(check, format!("{} cannot be looked at by this user", path.display()), "run this as root")
+            // Root looks as left4me: that one has to be let in.
+            let is_left4me = users::uid(LEFT4ME) == Some(nix::unistd::geteuid());
+            let advice = if is_left4me { "let user left4me in" } else { "run this as root" };
+            Finding::warn(check, format!("{} cannot be looked at by this user", path.display()), advice)
         }
         _ => Finding::fail(check, format!("{}: {error}", path.display()), "see the message"),
     }
@@ -146,7 +176,7 @@ pub(super) fn socket_files(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
 fn socket_file(name: &str, path: &Path) -> Result<Metadata, Finding> {
     let check = format!("socket {name}");
     let start = format!("as root: systemctl restart left4me-{name}.socket");
-    match path.metadata() {
+    match path.symlink_metadata() {
         Ok(found) if found.file_type().is_socket() => Ok(found),
         Ok(_) => Err(Finding::fail(check, format!("{} is no socket", path.display()), start)),
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -174,25 +204,29 @@ fn socket(name: &str, path: &Path, user: &str, mode: u32) -> Finding {
     if nobody { Finding::fail(check, format!("nobody listens on {}", path.display()), start) } else { finding }
 }
 
-/// The settings of this program were parsed before anything else; here are the names that nobody reads.
-pub(super) fn settings_and_sudoers() -> Vec<Finding> {
+/// The settings of this program were parsed before anything else; here are the names that no program reads.
+pub(super) fn settings() -> Finding {
     let settings = Path::new("/etc/left4me/left4me.env");
-    let sudoers = Path::new("/etc/sudoers.d/left4me");
-    let mut others = Vec::new();
-    let mut findings = vec![match std::fs::read_to_string(settings) {
-        Ok(text) => {
-            others.extend(proxy::check(&text));
-            unknown_settings(&text)
-        }
+    match std::fs::read_to_string(settings) {
+        Ok(text) => unknown_settings(&text),
         Err(error) if error.kind() == ErrorKind::NotFound => Finding::warn(
             "settings",
             format!("{} is missing: all defaults", settings.display()),
             "reinstall the package, or leave it so",
         ),
         Err(error) => told("settings", settings, &error),
-    }];
-    findings.append(&mut others);
-    findings.push(match sudoers.metadata() {
+    }
+}
+
+/// Whether the web front's proxy is one that it can trust; nothing where no settings name one.
+pub(super) fn proxy_settings() -> Option<Finding> {
+    proxy::check(&std::fs::read_to_string("/etc/left4me/left4me.env").ok()?)
+}
+
+/// Only root may look into its directory.
+pub(super) fn sudoers() -> Finding {
+    let sudoers = Path::new("/etc/sudoers.d/left4me");
+    match sudoers.symlink_metadata() {
         Ok(found) => owned("sudoers", sudoers, &found, "root", "root", 0o440),
         Err(error) if error.kind() == ErrorKind::NotFound => Finding::fail(
             "sudoers",
@@ -200,8 +234,7 @@ pub(super) fn settings_and_sudoers() -> Vec<Finding> {
             "reinstall the package",
         ),
         Err(error) => told("sudoers", sudoers, &error),
-    });
-    findings
+    }
 }
 
 /// Every setting of every program.
@@ -288,6 +321,11 @@ mod tests {
         let found = dir.path().metadata().unwrap();
         let finding = owned("x", dir.path(), &found, "nobody-like-that", "nogroup", 0o2775);
         assert_eq!(finding.severity, Severity::Fail);
-        assert!(finding.advice.unwrap().contains("chmod 2775"));
+        let advice = finding.advice.unwrap();
+        assert!(
+            advice.contains("chown -h nobody") && advice.contains("sudo -u nobody-like-that chmod 2775"),
+            "{advice}"
+        );
+        assert_eq!(mend(Path::new("/var/lib/left4me/db"), LEFT4ME, LEFT4ME, 0o2770), TMPFILES);
     }
 }

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
 
-use super::Finding;
 use super::files::told;
+use super::{Finding, quoted, srcds_run};
+use crate::base::users::STEAM;
 
 /// Where Debian, multiarch or not, has 32-bit libraries.
 const LIBRARY_DIRS: [&str; 5] = ["/lib/i386-linux-gnu", "/usr/lib/i386-linux-gnu", "/lib32", "/usr/lib32", "/usr/lib"];
@@ -34,7 +35,10 @@ pub(super) fn check(root: &Path, steamcmd: &Path) -> Vec<Finding> {
 
 /// The part that lies below the directory of all data, or beside it.
 pub(super) fn data(root: &Path, steamcmd: &Path) -> Vec<Finding> {
-    vec![executable(steamcmd), installation(root), client_library(root), room(root)]
+    let mut findings = vec![executable(steamcmd), installation(root)];
+    findings.extend(srcds_run::check(root));
+    findings.extend([client_library(root), room(root)]);
+    findings
 }
 
 fn executable(steamcmd: &Path) -> Finding {
@@ -45,9 +49,11 @@ fn executable(steamcmd: &Path) -> Finding {
         Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
             Finding::ok("steamcmd", shown.to_string())
         }
-        Ok(found) if found.is_file() => {
-            Finding::fail("steamcmd", format!("{shown} cannot be executed"), format!("as root: chmod 0755 {shown}"))
-        }
+        Ok(found) if found.is_file() => Finding::fail(
+            "steamcmd",
+            format!("{shown} cannot be executed"),
+            format!("as root: sudo -u {STEAM} chmod 0755 {}", quoted(steamcmd)),
+        ),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => told("steamcmd", steamcmd, &error),
         _ => Finding::fail("steamcmd", format!("{shown} is missing"), advice),
     }
@@ -72,16 +78,19 @@ fn libraries() -> Finding {
 
 fn installation(root: &Path) -> Finding {
     let dir = root.join("installation");
-    let (start, manifest) = (dir.join("srcds_run"), dir.join("steamapps/appmanifest_222860.acf"));
-    if start.is_file() && manifest.is_file() {
-        return Finding::ok("installation", dir.display().to_string());
-    }
-    let missing = if start.is_file() { &manifest } else { &start };
-    Finding::warn(
-        "installation",
-        format!("{} is missing", missing.display()),
-        "run `left4me-job enqueue install --follow`",
-    )
+    let (program, manifest) = (dir.join("srcds_linux"), dir.join("steamapps/appmanifest_222860.acf"));
+    let advice = "run `left4me-job enqueue install --follow`";
+    // Not access(2): in a sandbox nothing may be executed.
+    let mode = program.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.permissions().mode());
+    let missing = match mode {
+        None => &program,
+        Some(mode) if mode & 0o111 == 0 => {
+            return Finding::fail("installation", format!("{} cannot be executed", program.display()), advice);
+        }
+        Some(_) if manifest.is_file() => return Finding::ok("installation", dir.display().to_string()),
+        Some(_) => &manifest,
+    };
+    Finding::warn("installation", format!("{} is missing", missing.display()), advice)
 }
 
 /// Each instance's `.steam/sdk32` leads to steam/linux32.

@@ -7,6 +7,7 @@ mod game;
 mod proxy;
 mod queue;
 mod servers;
+mod srcds_run;
 mod units;
 
 use std::path::PathBuf;
@@ -74,6 +75,35 @@ pub struct Finding {
     pub advice: Option<String>,
 }
 
+/// A name as a shell takes it, for advice: it stays one word whatever is in it, and is no option. What cannot be shown is
+/// written as bash writes it.
+fn quoted(name: impl AsRef<std::ffi::OsStr>) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let bytes = name.as_ref().as_bytes();
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain) => text.to_owned(),
+        Ok(text) if !text.contains(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        _ => {
+            let mut quoted = "$'".to_owned();
+            for &byte in bytes {
+                match byte {
+                    byte if is_plain(byte) => quoted.push(char::from(byte)),
+                    // Writing into a String does not fail.
+                    _ => drop(write!(quoted, "\\x{byte:02x}")),
+                }
+            }
+            quoted + "'"
+        }
+    }
+}
+
+/// Whether a byte means nothing to a shell.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/._-+@:".contains(&byte)
+}
+
 impl Finding {
     fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
         Self { severity: Severity::Ok, check: check.into(), found: found.into(), advice: None }
@@ -88,13 +118,21 @@ impl Finding {
     }
 }
 
-/// Everything, as somebody sees it who is at home on this host.
+/// What only root can look at: files that no other user can exchange.
 #[must_use]
-pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
+pub fn for_root() -> Vec<Finding> {
+    vec![files::sudoers()]
+}
+
+/// Everything else, as a user sees it who is at home on this host. `seen` is what root has looked at before.
+#[must_use]
+pub fn at_home(places: &Places, now: i64, seen: Vec<Finding>) -> Vec<Finding> {
     let mut findings = files::users();
     findings.extend(files::directories(&places.root));
-    findings.extend(files::settings_and_sudoers());
-    findings.extend(database::check(&places.database));
+    findings.push(files::settings());
+    findings.extend(files::proxy_settings());
+    findings.extend(if seen.is_empty() { for_root() } else { seen });
+    findings.extend(database::check(&places.root, &places.database));
     findings.extend(units::check());
     findings.extend(queue::check(&places.database, now));
     findings.extend(servers::check(&places.database, &places.looks.poll, now));
@@ -138,12 +176,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_in_advice_is_one_word_of_a_shell_whatever_is_in_it() {
+        for (name, word) in [
+            ("/var/lib/left4me/db", "/var/lib/left4me/db"),
+            ("/a b;rm -rf ~", "'/a b;rm -rf ~'"),
+            ("/it's $(id) `id`", r"'/it'\''s $(id) `id`'"),
+            ("/a\nid\u{1b}[0m", r"$'/a\x0aid\x1b\x5b0m'"),
+            ("--reference", "'--reference'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(name), word);
+        }
+    }
+
+    #[test]
     fn from_inside_nothing_is_said_about_owners_units_or_libraries() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_owned();
-        drop(crate::db::Db::open(&root.join("left4me.db")).unwrap());
+        let database = root.join("db/left4me.db");
+        drop(crate::db::Db::open(&database).unwrap());
         let places = Places {
-            database: root.join("left4me.db"),
+            database,
             worker_socket: root.join("worker.sock"),
             hands: HandSockets { helper_socket: root.join("helper.sock"), runner_socket: root.join("runner.sock") },
             looks: Looks { steamcmd: None, poll: PollSeconds { poll_seconds: "30".to_owned() } },

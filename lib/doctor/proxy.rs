@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::Finding;
-use crate::base::secret::Secret;
+use crate::base::shared_secret::Secret;
 use crate::base::users::{self, LEFT4ME};
 
 /// What the settings file says about proxies. Nothing without an origin: then there is none.

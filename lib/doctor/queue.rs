@@ -25,11 +25,11 @@ struct Found {
     /// The first one that waits, and since when.
     first: Option<(JobId, i64)>,
     undying: Vec<Runner>,
+    nonsense: Vec<String>,
 }
 
 fn read(path: &Path) -> Result<Found> {
-    let mut db = Db::open_existing(path)?;
-    db.read(|tx| {
+    Db::look(path, |tx| {
         let (waiting, live) = jobs::counts(tx)?;
         let first = jobs::queued_candidates(tx, JobId(0), 1)?.first().map(|job| jobs::get(tx, job.id)).transpose()?;
         Ok(Found {
@@ -38,6 +38,7 @@ fn read(path: &Path) -> Result<Found> {
             live,
             first: first.map(|job| (job.id, job.created_at)),
             undying: recover::undying(tx)?,
+            nonsense: recover::nonsense(tx)?,
         })
     })
 }
@@ -61,6 +62,9 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
         _ => Finding::ok(check, text),
     }];
     findings.extend(found.undying.iter().map(undying));
+    let advice = "no left4me of this version writes such a row: see who can write the database, \
+                  then `systemctl restart left4me-worker`, which settles it";
+    findings.extend(found.nonsense.iter().map(|row| Finding::warn("process", row.clone(), advice)));
     findings
 }
 
@@ -76,7 +80,14 @@ mod tests {
     use crate::doctor::Severity;
 
     fn judged(pause: Option<Pause>, live: i64, waits_since: i64) -> Finding {
-        let found = Found { pause, waiting: 1, live, first: Some((JobId(7), waits_since)), undying: Vec::new() };
+        let found = Found {
+            pause,
+            waiting: 1,
+            live,
+            first: Some((JobId(7), waits_since)),
+            undying: Vec::new(),
+            nonsense: Vec::new(),
+        };
         judge(&found, 1_000_000).swap_remove(0)
     }
 

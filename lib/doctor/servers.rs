@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use super::Finding;
+use super::{Finding, quoted};
 use crate::base::config::PollSeconds;
 use crate::base::{Result, clock};
 use crate::db::Db;
+use crate::db::blueprints::{self, Blueprint};
 use crate::db::poll::{self, Orphan, Poll};
 use crate::db::servers::{self, Server};
 
@@ -23,17 +24,28 @@ pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Fi
         }
     };
     // What is wrong with the database, the checks before this one have said.
-    if let Ok((last, servers, orphans)) = read(path) {
+    if let Ok((last, servers, orphans, refused)) = read(path) {
         findings.extend(judge(&last, &servers, &orphans, seconds, now));
+        findings.extend(refused.iter().map(|(blueprint, why)| unusable(blueprint, why)));
     }
     findings
 }
 
-type Found = (Poll, Vec<Server>, Vec<Orphan>);
+type Found = (Poll, Vec<Server>, Vec<Orphan>, Vec<(Blueprint, Vec<String>)>);
 
 fn read(path: &Path) -> Result<Found> {
-    let mut db = Db::open_existing(path)?;
-    db.read(|tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?)))
+    Db::look(path, |tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?, blueprints::refused(tx)?)))
+}
+
+/// A blueprint that no server can be started with.
+fn unusable(blueprint: &Blueprint, why: &[String]) -> Finding {
+    let check = format!("blueprint {} ({})", blueprint.id, blueprint.name);
+    let advice = format!("correct it on its page, or with `left4me blueprint edit {}`", blueprint.id);
+    let servers: Vec<String> = blueprint.servers.iter().map(ToString::to_string).collect();
+    if servers.is_empty() {
+        return Finding::warn(check, format!("no server can be started with it: {}", why.join("; ")), advice);
+    }
+    Finding::fail(check, format!("server {} cannot be started: {}", servers.join(", "), why.join("; ")), advice)
 }
 
 fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32, now: i64) -> Vec<Finding> {
@@ -49,7 +61,7 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
         }
     }
     findings.extend(orphans.iter().map(|orphan| {
-        let advice = format!("as root: left4me-helper disable {}", orphan.instance);
+        let advice = format!("as root: left4me-helper disable {}", quoted(&orphan.instance));
         Finding::warn("orphan", format!("{} belongs to no server and is {}", orphan.unit(), orphan.state), advice)
     }));
     findings

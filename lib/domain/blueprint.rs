@@ -3,19 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::names::{BadName, OverlayRef, shown};
+use crate::domain::launch;
+pub use crate::domain::launch::Argument;
 
 /// The most lower layers that the kernel and our mount take; the installation and the instance's own layer are two more.
 pub const MAX_OVERLAYS: usize = 498;
 
-/// The most launch arguments, and lines of server.cfg.
-const MAX_ARGUMENTS: usize = 200;
-const MAX_CONFIG_LINES: usize = 2000;
+/// The most lines of server.cfg.
+pub const MAX_CONFIG_LINES: usize = 2000;
 
-/// The longest launch argument or line of server.cfg, in bytes.
-const MAX_TEXT: usize = 1024;
-
-/// Arguments that left4me gives itself (see `left4me-server@.service`): a blueprint's own would contradict them.
-const RESERVED: [&str; 7] = ["-game", "-strictportbind", "-norestart", "+ip", "-ip", "+hostport", "-port"];
+/// The longest line of server.cfg, in bytes.
+pub const MAX_TEXT: usize = 1024;
 
 /// What one server's files are made from: its port, and its blueprint's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,23 +28,10 @@ pub struct Spec {
     pub config: Vec<ConfigLine>,
 }
 
-/// One launch argument.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Argument(String);
-
 /// One line of server.cfg.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ConfigLine(String);
-
-impl Argument {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 impl ConfigLine {
     /// The text.
@@ -56,40 +41,10 @@ impl ConfigLine {
     }
 }
 
-impl std::str::FromStr for Argument {
-    type Err = BadName;
-    fn from_str(text: &str) -> Result<Self, BadName> {
-        Self::try_from(text.to_owned())
-    }
-}
-
 impl std::str::FromStr for ConfigLine {
     type Err = BadName;
     fn from_str(text: &str) -> Result<Self, BadName> {
         Self::try_from(text.to_owned())
-    }
-}
-
-impl TryFrom<String> for Argument {
-    type Error = BadName;
-    fn try_from(text: String) -> Result<Self, BadName> {
-        let bad = |why: &str| Err(BadName::new(format!("argument '{}' is refused: {why}", shown(&text))));
-        if text.is_empty() || text.len() > MAX_TEXT {
-            return bad("1 to 1024 bytes are allowed");
-        }
-        if text.contains(char::is_control) {
-            return bad("it has a control character or a line break");
-        }
-        // The game makes console commands of what begins with +, blanks and all: `+hostport 1` in one would be obeyed.
-        let first = text.trim_start_matches(|c: char| c == '"' || c.is_whitespace());
-        let first = first.split(|c: char| c == '"' || c.is_whitespace()).next().unwrap_or_default();
-        if RESERVED.iter().any(|reserved| first.eq_ignore_ascii_case(reserved)) {
-            return bad("left4me gives this one itself; the port is the server's own");
-        }
-        if text.trim_start().starts_with('+') && text.trim().contains(char::is_whitespace) {
-            return bad("these are two arguments: put them on two lines, or give them one by one");
-        }
-        Ok(Self(text))
     }
 }
 
@@ -104,12 +59,6 @@ impl TryFrom<String> for ConfigLine {
             return bad("it has a control character or a line break");
         }
         Ok(Self(text))
-    }
-}
-
-impl From<Argument> for String {
-    fn from(argument: Argument) -> String {
-        argument.0
     }
 }
 
@@ -132,9 +81,7 @@ pub fn check<O: PartialEq + std::fmt::Display>(
     if overlays.len() > MAX_OVERLAYS {
         return too_many("overlays", MAX_OVERLAYS);
     }
-    if arguments.len() > MAX_ARGUMENTS {
-        return too_many("arguments", MAX_ARGUMENTS);
-    }
+    launch::check(arguments)?;
     if config.len() > MAX_CONFIG_LINES {
         return too_many("config lines", MAX_CONFIG_LINES);
     }
@@ -151,16 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_that_left4me_gives_itself_and_control_characters_are_refused() {
-        for bad in ["+hostport", "-PORT", "", "a\nb", "a\0b", &"x".repeat(2000)] {
-            assert!(bad.parse::<Argument>().is_err(), "{bad:?}");
-        }
-        for bad in ["+hostport 99", "-Game left4dead2", " +HOSTPORT", "\"+hostport\" 99", "+map c1m1_hotel"] {
-            assert!(bad.parse::<Argument>().is_err(), "{bad:?}");
-        }
-        for good in ["+map", "c1m1 \"hotel\"", "-x y", "+hostports", "- a +b"] {
-            assert!(good.parse::<Argument>().is_ok(), "{good:?}");
-        }
+    fn a_config_line_is_one_line() {
         assert!("sv_tags \"a\" // x\tb".parse::<ConfigLine>().is_ok());
         assert!("x\nrcon_password y".parse::<ConfigLine>().is_err());
     }

@@ -290,6 +290,19 @@ mod tests {
         assert_eq!(words, "systemd restarted it (restart 1)");
     }
 
+    /// systemd calls it a success, and restarts it because the unit asks for that.
+    #[test]
+    fn a_sigint_without_a_stop_is_a_crash() {
+        let interrupted =
+            Unit { exit: Some(MainExit::Signal(2)), result: "success".into(), ..killed(10, 50, 0, "auto-restart") };
+        let (kinds, _) = story(&[running(10, 0), interrupted, running(60, 1)]);
+        assert_eq!(kinds, ["server.started", "server.crashed", "server.started"]);
+
+        let stopped = Unit { exit: Some(MainExit::Signal(2)), ..stopped(10, 40, 50) };
+        let (kinds, words) = story(&[running(10, 0), stopped]);
+        assert_eq!((kinds, words.as_str()), (vec!["server.started", "server.stopped"], "systemd was told to stop it"));
+    }
+
     #[test]
     fn a_crash_that_nobody_saw_is_told_by_the_count_of_restarts() {
         let (kinds, _) = story(&[running(10, 0), running(60, 1)]);

@@ -3,8 +3,11 @@
 pub mod blueprint;
 pub mod cancellation;
 pub mod drift;
+pub mod env_file;
 pub mod history;
 pub mod job;
+pub mod launch;
+pub mod launch_upgrade;
 pub mod operation;
 pub mod plan;
 pub mod schedule;

@@ -141,10 +141,24 @@ impl Unit {
         self.active_enter_us == 0 && self.exit_us == 0
     }
 
-    /// Whether the unit is down though it was just started, or is about to be restarted after a crash.
+    /// Whether the unit is up after it was started. One that systemd restarts already has ended
+    /// once: it is not. One that is being started, for the first time, is.
     #[must_use]
-    pub fn has_failed(&self) -> bool {
-        self.actual() == ActualState::Failed || self.sub.contains("auto-restart")
+    pub fn is_up(&self) -> bool {
+        let is_restarting = self.sub.contains("auto-restart") || self.restarts > 0;
+        match self.actual() {
+            ActualState::Running => true,
+            ActualState::Starting => !is_restarting,
+            _ => false,
+        }
+    }
+
+    /// What it is and why, when it is not up after its start: `failed, failed, exit-code: exit code
+    /// 3`.
+    #[must_use]
+    pub fn why_not_up(&self) -> String {
+        let why = self.end().map_or_else(String::new, |end| format!(": {end}"));
+        format!("{}{why}", self.words())
     }
 
     /// Why it is not up: none while it is, and when it never was since systemd loaded it.
@@ -157,7 +171,10 @@ impl Unit {
             SUCCESS if self.exit_us == 0 => None,
             // Told to stop, a unit leaves `active` before its process ends; when the process ends first, nobody told it.
             SUCCESS if self.active_exit_us != 0 && self.active_exit_us < self.exit_us => Some(End::Told),
-            SUCCESS => Some(End::Itself),
+            // To systemd the signals that end a service are a good end, no matter who sent them
+            // (is_clean_exit in its src/shared/exit-status.c), and so is 130 for our unit. Without
+            // a stop it is a crash.
+            SUCCESS => Some(self.exit.and_then(End::by).unwrap_or(End::Itself)),
             "oom-kill" => Some(self.last_of_many(End::OutOfMemory)),
             "timeout" | "watchdog" => Some(End::Timeout),
             word => match self.exit.and_then(End::by) {
@@ -285,8 +302,8 @@ fn signal_name(signal: i32) -> &'static str {
 fn code_name(code: i32) -> &'static str {
     match code {
         200 => " (CHDIR: its directory is missing)",
-        203 => " (EXEC: srcds_run is missing or cannot be executed)",
-        217 => " (USER: user left4me-game is missing)",
+        203 => " (EXEC: srcds_linux is missing or cannot be executed)",
+        217 => " (USER: the server's user is missing)",
         226 => " (NAMESPACE: its sandbox could not be set up)",
         _ => "",
     }
@@ -321,7 +338,43 @@ mod tests {
     fn nothing_said_is_unknown_and_a_crash_loop_is_a_failed_start() {
         assert_eq!(unit(&[]).actual(), ActualState::Unknown);
         assert_eq!(unit(&[]).end(), None);
-        assert!(unit(&["ActiveState=activating", "SubState=auto-restart", "Result=exit-code"]).has_failed());
+        assert!(!unit(&["ActiveState=activating", "SubState=auto-restart", "Result=exit-code"]).is_up());
+    }
+
+    #[test]
+    fn only_what_runs_or_starts_for_the_first_time_is_up() {
+        let is_up = |active: &str, sub: &str, restarts: u32| {
+            unit(&[&format!("ActiveState={active}"), &format!("SubState={sub}"), &format!("NRestarts={restarts}")])
+                .is_up()
+        };
+        assert!(is_up("active", "running", 0) && is_up("active", "running", 3) && is_up("activating", "start", 0));
+        for (active, sub, restarts) in [
+            ("inactive", "dead", 0),
+            ("failed", "failed", 0),
+            ("activating", "start", 1),
+            ("activating", "auto-restart-queued", 0),
+            ("failed", "failed-before-auto-restart", 0),
+            ("deactivating", "stop-sigterm", 0),
+            ("active", "exited", 0),
+            ("", "", 0),
+        ] {
+            assert!(!is_up(active, sub, restarts), "{active}, {sub}, {restarts}");
+        }
+    }
+
+    #[test]
+    fn why_a_unit_is_not_up_names_the_missing_program() {
+        let words = unit(&[
+            "ActiveState=activating",
+            "SubState=auto-restart",
+            "Result=exit-code",
+            "ExecMainCode=1",
+            "ExecMainStatus=203",
+            "ActiveExitTimestampMonotonic=5",
+            "ExecMainExitTimestampMonotonic=4",
+        ])
+        .why_not_up();
+        assert!(words.contains("exit code 203") && words.contains("srcds_linux is missing"), "{words}");
     }
 
     #[test]
@@ -349,6 +402,11 @@ mod tests {
         assert_eq!(end("success", 0, 0, 0, 0), None);
         assert_eq!(end("success", 1, 0, 50, 60), Some(End::Told));
         assert_eq!(end("success", 1, 0, 61, 60), Some(End::Itself));
+        // A good end to systemd, but it was not stopped.
+        assert_eq!(end("success", 2, 2, 61, 60), Some(End::Signal(2)));
+        assert_eq!(end("success", 1, 130, 61, 60), Some(End::Code(130)));
+        assert_eq!(end("success", 2, 2, 50, 60), Some(End::Told));
+        assert_eq!(end("success", 1, 130, 50, 60), Some(End::Told));
         assert_eq!(end("signal", 2, 9, 61, 60), Some(End::Signal(9)));
         assert_eq!(end("core-dump", 3, 11, 61, 60), Some(End::Signal(11)));
         assert_eq!(end("exit-code", 1, 3, 61, 60), Some(End::Code(3)));

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::base::Result;
 use crate::base::names::InstanceName;
-pub(super) use crate::base::names::server_unit;
+pub(super) use crate::base::names::{purge_unit, server_unit};
 use crate::process::{Outcome, Pass, Spec, Stage, Terminal};
 use crate::wire::{LINE_LIMIT, Started, Stream};
 
@@ -16,11 +16,6 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// The unit that holds a server's overlay.
 pub(super) fn overlay_unit(server: &InstanceName) -> String {
     format!("left4me-overlay@{server}.service")
-}
-
-/// The unit that empties a server's upper layer.
-pub(super) fn purge_unit(server: &InstanceName) -> String {
-    format!("left4me-purge@{server}.service")
 }
 
 /// Runs systemctl; its lines go to the peer.

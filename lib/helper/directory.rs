@@ -57,28 +57,41 @@ impl Directory {
         }
     }
 
-    /// The directory `name`, made with `mode` when it is missing, and owned by `owner`. One that root owns is handed
-    /// over; one of anybody else is refused, because nobody else should have been able to make it.
-    pub(super) fn ensure(&self, name: &str, mode: Mode, owner: (Uid, Gid)) -> Result<Self> {
-        let made = match mkdirat(&self.fd, name, Mode::S_IRWXU) {
-            Ok(()) => true,
-            Err(Errno::EEXIST) => false,
+    /// The directory `name`, made when it is missing, with `mode` and owned by `owner`. One that root owns or one of
+    /// `former` is handed over; one of any other user is refused, because no other should have been able to make it.
+    pub(super) fn ensure(&self, name: &str, mode: Mode, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
+        match mkdirat(&self.fd, name, Mode::S_IRWXU) {
+            Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(unusable(&self.path.join(name), errno)),
-        };
+        }
         let directory = self.enter(name)?;
         let refused = |errno| unusable(&directory.path, errno);
-        let found = Uid::from_raw(fstat(&directory.fd).map_err(refused)?.st_uid);
-        if found == owner.0 && !made {
+        let found = fstat(&directory.fd).map_err(refused)?;
+        let uid = Uid::from_raw(found.st_uid);
+        if uid == owner.0 && found.st_mode & 0o7777 == mode.bits() {
             return Ok(directory);
         }
-        if !found.is_root() {
-            let words = format!("{} belongs to user id {found}, not to {}", directory.path.display(), owner.0);
-            return Err(Error::conflict(words));
+        if uid != owner.0 && !uid.is_root() && !former.contains(&uid) {
+            let why = format!("{} belongs to user id {uid}, not to {}", directory.path.display(), owner.0);
+            return Err(Error::conflict(why));
         }
-        // The mode first: afterwards it is not ours any more.
+
+        // The mode while it is ours: another user's is not ours to change.
+        let root = (Uid::from_raw(0), Gid::from_raw(0));
+        if !uid.is_root() {
+            fchown(&directory.fd, Some(root.0), Some(root.1)).map_err(refused)?;
+        }
         fchmod(&directory.fd, mode).map_err(refused)?;
-        fchown(&directory.fd, Some(owner.0), Some(owner.1)).map_err(refused)?;
+        if owner != root {
+            fchown(&directory.fd, Some(owner.0), Some(owner.1)).map_err(refused)?;
+        }
         Ok(directory)
+    }
+
+    /// Who owns it.
+    pub(super) fn owner(&self) -> Result<Uid> {
+        let found = fstat(&self.fd).map_err(|errno| unusable(&self.path, errno))?;
+        Ok(Uid::from_raw(found.st_uid))
     }
 }
 

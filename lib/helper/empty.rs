@@ -6,8 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
 use super::directory::{Directory, unusable};
@@ -37,7 +38,6 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
     own(&top);
     let full = sweep(&top).map_err(failed)?;
     let mut levels = vec![Level { fd: top, name: c"".into(), full }];
-    let mut moved = 0_u64;
     loop {
         let deep = levels.len() > DEPTH;
         let Some(level) = levels.last_mut() else { return Ok(()) };
@@ -49,10 +49,8 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
             continue;
         };
         if deep {
-            moved += 1;
-            let up = CString::new(format!(".left4me-purge-{moved}")).map_err(|_| failed(Errno::EINVAL))?;
             let (Some(top), Some(level)) = (levels.first(), levels.last()) else { continue };
-            renameat(&level.fd, name.as_c_str(), &top.fd, up.as_c_str()).map_err(failed)?;
+            let up = lift(&level.fd, &name, &top.fd).map_err(failed)?;
             levels[0].full.push(up);
             continue;
         }
@@ -79,6 +77,26 @@ pub(super) fn remove(directory: &Directory, name: &CStr) -> Result<()> {
     let fd = enter(&directory.fd, name).map_err(|errno| unusable(&directory.path, errno))?;
     empty(&Directory { fd, path: directory.path.join(name.to_string_lossy().as_ref()) })?;
     unlink(&directory.fd, name).map_err(|errno| unusable(&directory.path, errno))
+}
+
+/// Moves a directory to the top, under a name that nothing there has: the owner of the tree may have taken any name that
+/// can be known before.
+fn lift(from: &OwnedFd, name: &CStr, top: &OwnedFd) -> Result<CString, Errno> {
+    // To move a directory is to change its "..": one that its owner made read-only does not let it.
+    if !geteuid().is_root() {
+        fchmodat(from, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
+    }
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    let (seconds, nanoseconds) = (now.tv_sec(), now.tv_nsec());
+    for attempt in 0_u32.. {
+        let up = CString::new(format!(".left4me-purge-{seconds:x}-{nanoseconds:x}-{attempt}"));
+        let up = up.map_err(|_| Errno::EINVAL)?;
+        match renameat2(from, name, top, up.as_c_str(), RenameFlags::RENAME_NOREPLACE) {
+            Err(Errno::EEXIST) => {}
+            moved => return moved.map(|()| up),
+        }
+    }
+    Err(Errno::EEXIST)
 }
 
 /// Removes every file and every empty directory in `fd`; gives the other directories.

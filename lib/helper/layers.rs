@@ -2,14 +2,12 @@
 //! not where layers are.
 
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::Mode;
 
 use super::directory::{Directory, unusable};
 use crate::base::names::{InstanceName, shown};
@@ -17,9 +15,6 @@ use crate::base::{Error, Result};
 
 /// As many layers as the kernel takes (OVL_MAX_STACK).
 pub(super) const MOST: usize = 500;
-
-/// The longest instance.env that is read, in bytes. [`MOST`] long paths fit; the kernel takes half of it as one value.
-const FILE_LIMIT: u64 = 256 * 1024;
 
 /// One lower layer.
 #[derive(Debug)]
@@ -39,14 +34,14 @@ pub(super) fn lock(root: &Directory, server: &InstanceName) -> Result<Flock<Owne
     Flock::lock(instance.fd, FlockArg::LockShared).map_err(|(_, errno)| unusable(&instance.path, errno))
 }
 
-/// The layers of `server`, topmost first, each checked and open.
-pub(super) fn open(root: &Directory, settings_root: &Path, server: &InstanceName) -> Result<Vec<Layer>> {
+/// Opens the layers that instance.env names, topmost first, each checked.
+pub(super) fn open(
+    root: &Directory,
+    settings_root: &Path,
+    server: &InstanceName,
+    names: &[String],
+) -> Result<Vec<Layer>> {
     let file = root.path.join("instances").join(server.as_str()).join("instance.env");
-    let text = read(root, server, &file)?;
-    let value = assigned(&text).ok_or_else(|| {
-        Error::failed(format!("{} has no LEFT4ME_LOWERDIRS: initialize server {server}", file.display()))
-    })?;
-    let names: Vec<&str> = value.split(':').collect();
     if names.len() > MOST {
         return Err(Error::failed(format!(
             "{} has {} lower layers, at most {MOST} are possible",
@@ -67,50 +62,6 @@ pub(super) fn open(root: &Directory, settings_root: &Path, server: &InstanceName
         layers.push(Layer { fd: open_layer(root, &below)?, path: root.path.join(&below) });
     }
     Ok(layers)
-}
-
-fn read(root: &Directory, server: &InstanceName, path: &Path) -> Result<String> {
-    let missing = || Error::not_found(format!("{} does not exist: initialize server {server}", path.display()));
-    let instances = root.enter("instances")?;
-    let super::directory::Found::Open(instance) = instances.find(server.as_str())? else { return Err(missing()) };
-    // O_NONBLOCK: a FIFO in its place must not keep root waiting.
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let fd = match openat(&instance, "instance.env", flags, Mode::empty()) {
-        Ok(fd) => fd,
-        Err(Errno::ENOENT) => return Err(missing()),
-        Err(Errno::ELOOP) => return Err(Error::failed(format!("{} is a symbolic link", path.display()))),
-        Err(errno) => return Err(unusable(path, errno)),
-    };
-    let found = fstat(&fd).map_err(|errno| unusable(path, errno))?;
-    if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-        return Err(Error::failed(format!("{} is not a regular file", path.display())));
-    }
-    let mut bytes = Vec::new();
-    File::from(fd).take(FILE_LIMIT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_LIMIT {
-        return Err(Error::failed(format!("{} is longer than {FILE_LIMIT} bytes", path.display())));
-    }
-    String::from_utf8(bytes).map_err(|_| Error::failed(format!("{} is not text", path.display())))
-}
-
-/// The value of LEFT4ME_LOWERDIRS, with the quotes of EnvironmentFile= undone. The last assignment counts.
-fn assigned(text: &str) -> Option<String> {
-    let value = text.lines().filter_map(|line| line.strip_prefix("LEFT4ME_LOWERDIRS=")).next_back()?.trim_end();
-    let Some(quoted) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        return Some(value.to_owned());
-    };
-    let mut out = String::with_capacity(quoted.len());
-    let mut chars = quoted.chars().peekable();
-    while let Some(c) = chars.next() {
-        match chars.peek() {
-            Some(&next) if c == '\\' && matches!(next, '"' | '\\' | '`' | '$') => {
-                out.push(next);
-                chars.next();
-            }
-            _ => out.push(c),
-        }
-    }
-    Some(out)
 }
 
 /// `name` relative to `root`, when it is a plain path below it: written the one canonical way, no `.`, no `..`.
@@ -194,27 +145,12 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_value_is_read_as_systemd_reads_it() {
-        for (text, value) in [
-            ("LEFT4ME_LOWERDIRS=\"/a:/b\"\n", Some("/a:/b")),
-            ("X=1\nLEFT4ME_LOWERDIRS=/a:/b\n", Some("/a:/b")),
-            ("LEFT4ME_LOWERDIRS=\"/a\"\nLEFT4ME_LOWERDIRS=\"/b\"", Some("/b")),
-            ("LEFT4ME_LOWERDIRS=\"/\\$a\\\\\\x\"", Some("/$a\\\\x")),
-            ("#LEFT4ME_LOWERDIRS=/a\n", None),
-            ("", None),
-        ] {
-            assert_eq!(assigned(text).as_deref(), value, "{text}");
-        }
-    }
-
     proptest! {
         #[test]
         fn whatever_is_allowed_stays_below_the_root(name in "(/srv/l4)?(/|\\.|\\.\\.|overlays|installation|instances/7/layer|[a-z:,\\\\]){0,9}") {
             if is_allowed(&name) {
                 prop_assert!(name.starts_with("/srv/l4/") && !name.contains("/../") && !name.ends_with("/.."));
             }
-            let _ = assigned(&format!("LEFT4ME_LOWERDIRS=\"{name}"));
         }
     }
 }

@@ -4,14 +4,20 @@
 //! could not make a file beside theirs (no log, no download, no add-on's data). A directory of the same name in the
 //! upper layer is merged with theirs, and its owner and mode count. Files stay the lower layers' own until the game
 //! replaces them.
+//!
+//! A directory that the game's user could not read where it is, stays closed: it is not made in the upper layer, and the
+//! overlay shows the owner and mode that it has. What a layer further down has there is closed with it.
 
-use std::ffi::CString;
+use std::collections::HashSet;
+use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::directory::{Directory, unusable};
@@ -29,10 +35,11 @@ const DEPTH: usize = 64;
 /// # Errors
 /// When a layer cannot be read, or is deeper than any game's; when a directory cannot be made.
 pub(super) fn mirror(layers: &[Layer], upper: &Directory, owner: (Uid, Gid)) -> Result<()> {
+    let mut mirror = Mirror { owner, closed: HashSet::new() };
     for layer in layers {
         let copy = upper.fd.try_clone()?;
         let own = openat(&layer.fd, c".", FLAGS, Mode::empty()).map_err(|errno| unusable(&layer.path, errno))?;
-        below(own, copy, owner, DEPTH).map_err(|errno| match errno {
+        mirror.below(own, copy, Path::new(""), DEPTH).map_err(|errno| match errno {
             Errno::ELOOP => {
                 Error::failed(format!("{} has directories more than {DEPTH} levels deep", layer.path.display()))
             }
@@ -42,31 +49,61 @@ pub(super) fn mirror(layers: &[Layer], upper: &Directory, owner: (Uid, Gid)) -> 
     Ok(())
 }
 
-fn below(from: OwnedFd, to: OwnedFd, owner: (Uid, Gid), depth: usize) -> Result<(), Errno> {
-    let mut entries = Dir::from_fd(from)?;
-    let mut names: Vec<CString> = Vec::new();
-    for entry in entries.iter() {
-        let entry = entry?;
-        let name = entry.file_name();
-        // A file system that does not tell types: opening as a directory tells.
-        if matches!(entry.file_type(), Some(Type::Directory) | None) && name != c"." && name != c".." {
-            names.push(name.to_owned());
+struct Mirror {
+    owner: (Uid, Gid),
+    /// Directories that are closed in a layer, from its top.
+    closed: HashSet<PathBuf>,
+}
+
+impl Mirror {
+    fn below(&mut self, from: OwnedFd, to: OwnedFd, path: &Path, depth: usize) -> Result<(), Errno> {
+        let mut entries = Dir::from_fd(from)?;
+        let mut names: Vec<CString> = Vec::new();
+        for entry in entries.iter() {
+            let entry = entry?;
+            let name = entry.file_name();
+            // A file system that does not tell types: opening as a directory tells.
+            if matches!(entry.file_type(), Some(Type::Directory) | None) && name != c"." && name != c".." {
+                names.push(name.to_owned());
+            }
         }
+        if !names.is_empty() && depth == 0 {
+            return Err(Errno::ELOOP);
+        }
+
+        for name in names {
+            let inner = match openat(entries.as_fd(), name.as_c_str(), FLAGS, Mode::empty()) {
+                Ok(inner) => inner,
+                Err(Errno::ENOTDIR | Errno::ELOOP | Errno::ENOENT) => continue,
+                Err(errno) => return Err(errno),
+            };
+            let path = path.join(OsStr::from_bytes(name.to_bytes()));
+            if self.closed.contains(&path) {
+                continue;
+            }
+            if !self.may_read(&fstat(&inner)?) {
+                tracing::info!("{} is closed to the game in a lower layer, and stays so", path.display());
+                self.closed.insert(path);
+                continue;
+            }
+            if let Some(copy) = ensure(&to, &name, self.owner)? {
+                self.below(inner, copy, &path, depth - 1)?;
+            }
+        }
+        Ok(())
     }
-    if !names.is_empty() && depth == 0 {
-        return Err(Errno::ELOOP);
-    }
-    for name in names {
-        let inner = match openat(entries.as_fd(), name.as_c_str(), FLAGS, Mode::empty()) {
-            Ok(inner) => inner,
-            Err(Errno::ENOTDIR | Errno::ELOOP | Errno::ENOENT) => continue,
-            Err(errno) => return Err(errno),
+
+    /// Whether the server's user may list a directory and pass through it where it is.
+    fn may_read(&self, found: &FileStat) -> bool {
+        let shift = if found.st_uid == self.owner.0.as_raw() {
+            6
+        } else if found.st_gid == self.owner.1.as_raw() {
+            3
+        } else {
+            0
         };
-        if let Some(copy) = ensure(&to, &name, owner)? {
-            below(inner, copy, owner, depth - 1)?;
-        }
+        found.st_mode >> shift & 0o5 == 0o5
     }
-    Ok(())
 }
 
 /// The directory `name` in `parent`, made for `owner` when nothing has that name; none when something else has.

@@ -1,7 +1,7 @@
 //! `left4me-helper`: the closed list of what needs root, and nothing else; a verb a file.
 //!
 //! Three ways in. Over a connection of left4me-helper.socket: one JSON request, from root or left4me. As a command,
-//! for root: by hand, through sudo, or from left4me-overlay@.service. And `purge-files`, as user left4me-game, from
+//! for root: by hand, through sudo, or from left4me-overlay@.service. And `purge-files`, as the server's user, from
 //! left4me-purge@.service. All of them check the same, and none takes a path: names of instances only.
 
 mod commands;
@@ -9,14 +9,21 @@ mod directory;
 mod disable;
 mod empty;
 mod enable;
+mod environment;
+mod former;
 mod journal;
 mod layers;
 mod mirror;
 mod mount;
 mod purge;
 mod purge_files;
+mod runtime;
+mod settings;
 mod show;
 mod umount;
+mod upgrade;
+mod user;
+mod walk;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,7 +32,7 @@ use clap::{Parser, Subcommand};
 use nix::unistd::Uid;
 
 use crate::base::names::InstanceName;
-use crate::base::{Error, Result, config, notify, users};
+use crate::base::{Error, Result, config, notify, undumpable, users};
 use crate::process::{Outcome, Peer, Stage, door};
 use crate::wire::{HelperRequest, Tree};
 
@@ -89,7 +96,10 @@ enum Verb {
         /// The instance
         server: InstanceName,
     },
-    /// What left4me-purge@.service runs as user left4me-game
+    /// Bring the data of an older version to where this one has it
+    #[command(hide = true)]
+    Upgrade,
+    /// What left4me-purge@.service runs as the server's user
     #[command(hide = true)]
     PurgeFiles {
         /// The instance
@@ -100,6 +110,7 @@ enum Verb {
 /// Serves the connection that was passed to this process, or carries out the verb in its arguments.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let settings = match settings() {
         Ok(settings) => settings,
         Err(error) => return error.report(NAME),
@@ -113,6 +124,7 @@ pub fn main() -> ExitCode {
         }
         Some(Verb::Mount { server }) => mount::run(&settings.paths.root, server),
         Some(Verb::Umount { server }) => umount::run(&settings.paths.root, server),
+        Some(Verb::Upgrade) => upgrade::run(&settings.paths),
         Some(verb) => return command(&settings, verb),
     };
     result.map_or_else(|error| error.report(NAME), |()| ExitCode::SUCCESS)
@@ -158,7 +170,7 @@ fn command(settings: &Settings, verb: &Verb) -> ExitCode {
 }
 
 impl Verb {
-    /// The request that says the same; mount, umount and purge-files have none.
+    /// The request that says the same; what only root or a unit runs has none.
     fn request(&self) -> Option<HelperRequest> {
         Some(match self {
             Verb::Enable { server } => HelperRequest::Enable { server: server.clone() },
@@ -166,7 +178,7 @@ impl Verb {
             Verb::Show { server } => HelperRequest::Show { server: server.clone() },
             Verb::Journal { server, lines, follow } => HelperRequest::journal(server.clone(), *lines, *follow),
             Verb::Purge { server } => HelperRequest::Purge { server: server.clone() },
-            Verb::Mount { .. } | Verb::Umount { .. } | Verb::PurgeFiles { .. } => return None,
+            Verb::Mount { .. } | Verb::Umount { .. } | Verb::Upgrade | Verb::PurgeFiles { .. } => return None,
         })
     }
 }
@@ -188,6 +200,6 @@ fn dispatch(stage: &mut Stage, root: &Path, request: &HelperRequest) -> Result<O
             let ask = journal::Ask { lines: *lines, follow: *follow, after: after.as_ref() };
             if *entries { journal::entries(stage, server, ask) } else { journal::run(stage, server, ask) }
         }
-        HelperRequest::Purge { server } => purge::run(stage, server),
+        HelperRequest::Purge { server } => purge::run(stage, root, server),
     }
 }

@@ -5,32 +5,41 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::MsFlags;
-use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
 use sha2::{Digest as _, Sha256};
 
-use super::directory::Directory;
+use super::directory::{Directory, Found};
 use super::layers::{self, Layer};
-use super::{mirror, umount};
+use super::runtime::{self, Runtime};
+use super::{environment, mirror, settings, umount, user, walk};
 use crate::base::names::InstanceName;
-use crate::base::{Error, Result, users};
+use crate::base::{Error, Result};
 use crate::process::mounts;
 
-/// Mounts the overlay with the layers that instance.env names. The same layers mounted already: nothing to do.
+/// Mounts the overlay with the layers that instance.env names, for the user as which systemd starts the server, and
+/// writes what systemd reads before. The same layers mounted already, for the same user: only the file is written.
 ///
 /// # Errors
 /// Exit 3 when the server was not initialized or a layer is missing; 4 when something that is not ours is mounted
 /// there; 1 for a layer that may not be one, and for what the kernel refuses.
 pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
-    let game = users::ids(users::GAME)?;
     let directory = Directory::root(root)?;
     // Until the mount stands, nobody changes a layer: whoever initializes holds the other side of this lock.
     let _reading = layers::lock(&directory, server)?;
-    let layers = layers::open(&directory, root, server)?;
+    let settings = settings::read(&directory, server)?;
+    let layers = layers::open(&directory, root, server, &settings.layers)?;
+    let owner = user::loaded(server)?;
     let source = source(server, &layers);
     let merged = umount::merged(&directory, server);
     match mounts::at(&merged)?.last() {
         None => {}
-        Some(mount) if mount.kind == "overlay" && mount.source == source => return Ok(()),
+        Some(mount)
+            if mount.kind == "overlay"
+                && mount.source == source
+                && runtime::upper_owner(&directory, server)? == Some(owner.0) =>
+        {
+            return environment::write(server, &settings);
+        }
         Some(mount) if mount.kind == "overlay" && mount.source.starts_with("left4me-") => {
             umount::run(root, server)?;
         }
@@ -39,20 +48,38 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
             return Err(Error::conflict(format!("{words}: unmount it first")));
         }
     }
-    let runtime = directory.enter("runtime")?.ensure(server.as_str(), mode(0o750), game)?;
-    let upper = runtime.ensure("upper", mode(0o755), game)?;
-    let work = runtime.ensure("work", mode(0o750), game)?;
-    let target = runtime.ensure("merged", mode(0o755), game)?;
-    mirror::mirror(&layers, &upper, game)?;
+
+    share_layer(&directory, server, owner.1)?;
+    let runtime = Runtime::ensure(&directory, server, owner, &users(server)?)?;
+    mirror::mirror(&layers, &runtime.upper, owner)?;
+    environment::write(server, &settings)?;
+    overlay(&source, &layers, &runtime)
+}
+
+/// The users that the tree may have had before: that of all servers, and the server's own where the loaded units do not
+/// know it yet.
+fn users(server: &InstanceName) -> Result<Vec<Uid>> {
+    Ok(user::former().into_iter().chain([user::ensure(server)?.0]).collect())
+}
+
+/// server.cfg may hold rcon_password: the server's group reads the instance's own layer, and no other does.
+fn share_layer(root: &Directory, server: &InstanceName, group: Gid) -> Result<()> {
+    let instances = root.enter("instances")?;
+    let Found::Open(layer) = instances.enter(server.as_str())?.find("layer")? else { return Ok(()) };
+    walk::share(&layer, instances.owner()?, group)
+}
+
+fn overlay(source: &str, layers: &[Layer], runtime: &Runtime) -> Result<()> {
+    let target = &runtime.merged;
     // In /proc/self/fd each directory has a name of a few digits: 500 layers fit the one page that the kernel takes,
     // and what is mounted is what was checked, whoever moves a path meanwhile.
     nix::unistd::chdir("/proc/self/fd").map_err(|errno| refused(&target.path, errno))?;
     let lower: Vec<String> = layers.iter().map(|layer| layer.fd.as_raw_fd().to_string()).collect();
-    let options =
-        format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.fd.as_raw_fd(), work.fd.as_raw_fd());
+    let (upper, work) = (runtime.upper.fd.as_raw_fd(), runtime.work.fd.as_raw_fd());
+    let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let target_fd = target.fd.as_raw_fd().to_string();
-    nix::mount::mount(Some(source.as_str()), target_fd.as_str(), Some("overlay"), flags, Some(options.as_str()))
+    nix::mount::mount(Some(source), target_fd.as_str(), Some("overlay"), flags, Some(options.as_str()))
         .map_err(|errno| refused(&target.path, errno))
 }
 
@@ -65,10 +92,6 @@ fn source(server: &InstanceName, layers: &[Layer]) -> String {
     }
     let hex: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("left4me-{server}:{hex}")
-}
-
-fn mode(bits: u32) -> Mode {
-    Mode::from_bits_truncate(bits)
 }
 
 fn refused(target: &Path, errno: Errno) -> Error {

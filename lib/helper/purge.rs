@@ -1,18 +1,29 @@
-//! `purge N`: empties a stopped server's upper layer, through a unit that runs as the layer's owner.
+//! `purge N`: empties a stopped server's upper layer, through a unit that runs as the layer's owner; of a server whose
+//! instance is gone, nothing stays.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
 
 use super::commands::{
     journalctl, overlay_unit, purge_unit, serve_from, server_unit, stop_after_the_end, systemctl, systemctl_with,
 };
+use super::directory::{Directory, Found, unusable};
+use super::empty;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::{Outcome, Pass, Stage};
 use crate::wire::{EndedBy, Stream, Tree};
 
-/// Runs left4me-purge@N.service. When it fails, its last words follow as error lines.
+/// Runs left4me-purge@N.service. When it fails, its last words follow as error lines. Then removes runtime/N when
+/// instances/N is gone.
 ///
 /// # Errors
 /// Exit 4 while the server or its overlay is active: files would vanish under a running game.
-pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
+pub(super) fn run(stage: &mut Stage, root: &Path, server: &InstanceName) -> Result<Outcome> {
     let units = [server_unit(server), overlay_unit(server)];
     let mut states = Vec::new();
     let asked = systemctl_with(stage, &["is-active", &units[0], &units[1]], &mut |stream, line| {
@@ -33,6 +44,23 @@ pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
     if let Some((unit, state)) = units.iter().zip(&states).find(|(_, state)| !at_rest(state)) {
         return Err(Error::conflict(format!("server {server} cannot be purged: {unit} is {state}; stop it first")));
     }
+
+    let root = Directory::root(root)?;
+    let Found::Open(all) = root.find("runtime")? else { return Ok(Outcome::exit(0)) };
+    let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(Outcome::exit(0)) };
+    let is_there = matches!(runtime.find("upper")?, Found::Open(_));
+    let purged = if is_there { start(stage, server)? } else { Outcome::exit(0) };
+    if !purged.succeeded() || !is_gone(&root, server)? {
+        return Ok(purged);
+    }
+    // Empty directories, root's own: no privilege is needed.
+    let name = CString::new(server.as_str()).map_err(|error| Error::failed(error.to_string()))?;
+    empty::remove(&all, &name)?;
+    Ok(purged)
+}
+
+/// Starts the unit and waits for it.
+fn start(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
     let unit = purge_unit(server);
     let purged = systemctl(stage, &["start", &unit])?;
     if purged.ended_by != EndedBy::Exit {
@@ -52,4 +80,14 @@ pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
         })?;
     }
     Ok(purged)
+}
+
+/// Whether instances/N does not exist. Not being allowed to look is no proof of it.
+fn is_gone(root: &Directory, server: &InstanceName) -> Result<bool> {
+    let path = Path::new("instances").join(server.as_str());
+    match fstatat(root, &path, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(_) | Err(Errno::EACCES) => Ok(false),
+        Err(Errno::ENOENT) => Ok(true),
+        Err(errno) => Err(unusable(&root.path.join(path), errno)),
+    }
 }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use super::directory::{Directory, Found};
-use super::empty;
+use super::{empty, environment, former};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
@@ -19,7 +19,8 @@ const BUSY_WAIT: Duration = Duration::from_secs(3);
 const NAMED: usize = 5;
 
 /// Unmounts all that is mounted on the server's merged directory, then removes work/work, which the kernel leaves
-/// behind as root's. Nothing mounted: success.
+/// behind as root's, and the file that systemd read. What a server of an upgraded host wrote is its own user's from
+/// then on. Nothing mounted: success.
 ///
 /// # Errors
 /// Exit 1 while a process uses the mount; the message names it.
@@ -33,10 +34,13 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     for _ in mounts::at(&merged)? {
         unmount(&merged)?;
     }
+    environment::remove(server)?;
     let Found::Open(runtime) = directory.find("runtime")? else { return Ok(()) };
     let Found::Open(runtime) = runtime.find(server.as_str())? else { return Ok(()) };
-    let Found::Open(work) = runtime.find("work")? else { return Ok(()) };
-    empty::remove(&work, c"work")
+    if let Found::Open(work) = runtime.find("work")? {
+        empty::remove(&work, c"work")?;
+    }
+    former::take_over(&directory, server)
 }
 
 /// Where the overlay of `server` is mounted, as the kernel calls it.

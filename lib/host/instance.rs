@@ -118,8 +118,7 @@ impl Files {
     }
 
     fn are_in(&self, dir: &Path) -> bool {
-        std::fs::read(dir.join("instance.env")).is_ok_and(|found| found == self.environment.as_bytes())
-            && self.layer.is_at(&dir.join("layer"))
+        Node::File(self.environment.clone()).is_at(&dir.join("instance.env")) && self.layer.is_at(&dir.join("layer"))
     }
 
     /// Makes the instance's directory if there is none, and locks it (flock(2)): worker and `l4d2ctl` may both be at it.
@@ -131,7 +130,7 @@ impl Files {
             return Err(Error::failed(format!("{} is missing: run `systemd-tmpfiles --create`", instances.display())));
         }
         layer::make_dir(dir)?;
-        layer::settle_mode(dir)?;
+        layer::settle_instance_mode(dir)?;
         let opened = std::fs::File::open(dir).map_err(|error| unusable(dir, error))?;
         Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| unusable(dir, errno.into()))
     }
@@ -169,7 +168,7 @@ mod tests {
         Spec {
             port: 27000,
             overlays: vec!["maps".parse().unwrap()],
-            arguments: vec!["+map".parse().unwrap(), "c1m1 hotel".parse().unwrap()],
+            arguments: vec!["+map".parse().unwrap(), "c1m1_hotel".parse().unwrap()],
             config: vec!["hostname \"x\"".parse().unwrap()],
         }
     }
@@ -187,7 +186,7 @@ mod tests {
         assert_eq!(
             std::fs::read_to_string(dir.join("instance.env")).unwrap(),
             format!(
-                "L4D2_PORT=27000\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1 hotel\\\"\"\n\
+                "L4D2_PORT=27000\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\\"\"\n\
                  LEFT4ME_LOWERDIRS=\"{shown}/instances/7/layer:{shown}/overlays/maps:{shown}/installation\"\n"
             )
         );
@@ -212,13 +211,15 @@ mod tests {
     }
 
     #[test]
-    fn modes_and_the_setgid_bit_do_not_depend_on_what_was_there() {
+    fn modes_do_not_depend_on_what_was_there() {
         let (_dir, root) = root();
         let instances = root.join("instances");
-        std::fs::set_permissions(&instances, std::fs::Permissions::from_mode(0o2750)).unwrap();
-        initialize(&root, &name(), &spec(), || Ok(())).unwrap();
         let mode = |path: &str| instances.join(path).metadata().unwrap().permissions().mode() & 0o7777;
-        assert_eq!([mode("7"), mode("7/layer"), mode("7/layer/left4dead2/cfg")], [0o2750; 3]);
+        // As the previous version left it.
+        std::fs::create_dir(instances.join("7")).unwrap();
+        std::fs::set_permissions(instances.join("7"), std::fs::Permissions::from_mode(0o2750)).unwrap();
+        initialize(&root, &name(), &spec(), || Ok(())).unwrap();
+        assert_eq!([mode("7"), mode("7/layer"), mode("7/layer/left4dead2/cfg")], [0o711, 0o750, 0o750]);
         assert_eq!([mode("7/instance.env"), mode("7/layer/left4dead2/cfg/server.cfg")], [0o640; 2]);
     }
 

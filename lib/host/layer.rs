@@ -12,9 +12,12 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::base::{Error, Result};
 
-/// Modes of what is written: the group, which is the game's, reads.
+/// Modes of what is written: the group, which is the game's once it is mounted, reads.
 const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
+
+/// The mode of an instance's directory: to pass through, not to list.
+const INSTANCE_MODE: u32 = 0o711;
 
 /// One entry of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,6 +155,19 @@ pub(super) fn settle_mode(path: &Path) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Gives an instance's directory its mode. The group of all games, which came down by the setgid bit, has no part in it
+/// any more.
+///
+/// # Errors
+/// 1 or 77 when the mode cannot be changed.
+pub(super) fn settle_instance_mode(path: &Path) -> Result<()> {
+    let mode = fs_err::symlink_metadata(path)?.permissions().mode() & 0o7777;
+    if mode == INSTANCE_MODE {
+        return Ok(());
+    }
+    Ok(fs_err::set_permissions(path, Permissions::from_mode(INSTANCE_MODE))?)
 }
 
 fn write_file(path: &Path, text: &str) -> Result<()> {

@@ -3,10 +3,11 @@
 pub mod bus;
 pub mod catalog;
 pub mod enablement;
-pub mod env_file;
 pub mod instance;
 pub mod layer;
 pub mod mounts;
 pub mod overlay;
 pub mod rendering;
 pub mod units;
+
+pub use crate::domain::env_file;

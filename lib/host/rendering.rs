@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::base::Result;
 use crate::base::names::{InstanceName, OverlayRef};
-use crate::domain::blueprint::{Argument, Spec};
+use crate::domain::blueprint::Spec;
+use crate::domain::launch;
 use crate::host::{env_file, overlay};
 
 /// The first lines of a server.cfg.
@@ -13,8 +14,7 @@ const HEADER: &str = "// left4me writes this file from the server's blueprint wh
                       // What is changed here is lost: change the blueprint.\n";
 
 /// What `left4me-server@.service` starts in the merged directory. systemd puts the two variables in.
-const COMMAND: &str =
-    "srcds_run -game left4dead2 -strictportbind -norestart +ip 0.0.0.0 +hostport ${L4D2_PORT} $L4D2_ARGS";
+const COMMAND: &str = "srcds_linux -game left4dead2 -strictportbind +ip 0.0.0.0 +hostport ${L4D2_PORT} $L4D2_ARGS";
 
 /// The texts of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub fn render(spec: &Spec, layers: &[String]) -> Result<Rendering> {
 }
 
 fn words(spec: &Spec) -> String {
-    env_file::words(spec.arguments.iter().map(Argument::as_str))
+    env_file::words(launch::words(&spec.arguments))
 }
 
 /// One lower layer, as far as it can be had.
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_preview_is_what_initializing_writes() {
-        let odd = ["+hostname", "Bob's \"best\" $HOME ${L4D2_PORT} $L4D2_ARGS %n \\ `id`", "+map", "c1m1 hotel"];
+        let odd = ["+sv_tags", "$HOME,${L4D2_PORT},$L4D2_ARGS,%n,`id`,'***',?", "+map", "c1m1_hotel"];
         for spec in [
             spec(&[], &[], &[]),
             spec(&["mods", "cached", "maps"], &["+map", "c1m1_hotel"], &["hostname \"x\"", "", "// ü\tb"]),

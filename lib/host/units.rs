@@ -9,21 +9,47 @@ use serde::Serialize;
 
 use crate::base::clock::Moment;
 use crate::base::names::InstanceName;
+use crate::base::output::printable;
 use crate::base::{Error, Result};
 use crate::db::runners::End;
-use crate::domain::unit::Unit;
+use crate::domain::server::ActualState;
+use crate::domain::unit::{self, Unit};
 use crate::wire::client::{Canceller, Connection};
-use crate::wire::{HelperRequest, Started, Stream};
+use crate::wire::{HelperRequest, LINE_LIMIT, Stream};
 
 /// At most so many lines are handed over at once.
 const CHUNK: usize = 256;
+
+/// More of an answer is not kept, in bytes: the longest one that is asked for, a page of a journal, is a part of it.
+const KEPT: usize = 8 * 1024 * 1024;
+
+/// An answer's lines, up to a limit: what comes beyond is read and forgotten.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// The lines.
+    pub lines: Vec<(Stream, String)>,
+    bytes: usize,
+}
+
+impl Kept {
+    /// Takes more of them.
+    pub fn add(&mut self, lines: Vec<(Stream, String)>) {
+        for (stream, line) in lines {
+            // An empty line takes room, too.
+            self.bytes += line.len() + 64;
+            if self.bytes <= KEPT {
+                self.lines.push((stream, line));
+            }
+        }
+    }
+}
 
 /// Where a command's words go.
 pub trait Sink {
     /// The connection is open; the command can be ended by this from another thread.
     fn opened(&mut self, canceller: Canceller);
-    /// A command runs.
-    fn started(&mut self, started: Started);
+    /// Something runs: `unit` by the other side's own word, and the process that serves the connection by the kernel's.
+    fn started(&mut self, unit: &str, server: Option<u32>);
     /// It printed these.
     fn lines(&mut self, lines: Vec<(Stream, String)>);
 }
@@ -42,13 +68,13 @@ pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Resu
             return Err(Error::failed(format!("{} ended without a word about how", socket.display())));
         };
         if let Some(text) = answer.stdout {
-            lines.push((Stream::Stdout, text.into_owned()));
+            lines.push((Stream::Stdout, printable(&text).into_owned()));
         } else if let Some(text) = answer.stderr {
-            lines.push((Stream::Stderr, text.into_owned()));
+            lines.push((Stream::Stderr, printable(&text).into_owned()));
         } else if let Some(started) = answer.started {
-            sink.started(started);
+            sink.started(&started.unit, connection.server());
         } else if let Some(error) = answer.error {
-            refused = Some(error.into_owned());
+            refused = Some(printable(&error).chars().take(LINE_LIMIT).collect::<String>());
         } else if let Some(exit) = answer.exit {
             let end = End { exit: Some(exit), ended_by: answer.ended_by, tree: answer.tree };
             if !lines.is_empty() {
@@ -97,9 +123,31 @@ impl Observed {
     }
 }
 
+/// How often, and how long apart, a unit is read whose start failed and that is being started
+/// again.
+const ATTEMPTS: u32 = 12;
+/// See [`ATTEMPTS`].
+const PAUSE: Duration = Duration::from_millis(150);
+
+/// Why a unit's start failed, as far as the unit says. systemd 257 may be at the next attempt
+/// already, and knows no end then until that one fails too.
+pub fn why_failed(mut show: impl FnMut() -> Result<Unit>) -> Option<unit::End> {
+    for _ in 0..ATTEMPTS {
+        let unit = show().ok()?;
+        if let Some(end) = unit.end().filter(unit::End::is_crash) {
+            return Some(end);
+        }
+        if unit.actual() != ActualState::Starting {
+            return None;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    None
+}
+
 /// Keeps lines for as long as somebody has patience for the rest.
 struct Hurried {
-    kept: Vec<(Stream, String)>,
+    kept: Kept,
     patience: Duration,
     /// Ends the waiting thread when the answer is there.
     done: Option<Receiver<()>>,
@@ -119,19 +167,19 @@ impl Sink for Hurried {
             canceller.close();
         }
     }
-    fn started(&mut self, _: Started) {}
+    fn started(&mut self, _: &str, _: Option<u32>) {}
     fn lines(&mut self, lines: Vec<(Stream, String)>) {
-        self.kept.extend(lines);
+        self.kept.add(lines);
     }
 }
 
 /// [`ask`], for an answer that has to come in time: the lines, and the end.
 fn ask_within(socket: &Path, request: &HelperRequest, patience: Duration) -> (Vec<(Stream, String)>, Result<End>) {
     let (answered, done) = channel();
-    let mut sink = Hurried { kept: Vec::new(), patience, done: Some(done) };
+    let mut sink = Hurried { kept: Kept::default(), patience, done: Some(done) };
     let end = ask(socket, request, &mut sink);
     drop(answered);
-    (sink.kept, end)
+    (sink.kept.lines, end)
 }
 
 /// The last lines of a server's journal, by way of the helper, which has `patience` to tell them.
@@ -145,4 +193,28 @@ pub fn last_lines(socket: &Path, server: &InstanceName, lines: u32, patience: Du
         return Err(Error::failed(format!("the journal of server {server} could not be read")));
     }
     Ok(kept.into_iter().filter(|(stream, _)| *stream == Stream::Stdout).map(|(_, line)| line).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_is_tried_again_tells_why_it_failed_when_that_one_fails_too() {
+        let again = ["ActiveState=activating", "SubState=start", "Result=success", "NRestarts=1"];
+        let failed = [
+            "ActiveState=failed",
+            "SubState=failed",
+            "Result=exit-code",
+            "ExecMainCode=1",
+            "ExecMainStatus=203",
+            "ExecMainExitTimestampMonotonic=7",
+        ];
+        let mut answers = vec![&failed[..], &again, &again].into_iter().rev();
+        let mut show = || Ok(Unit::from_properties(answers.next().into_iter().flatten().copied()));
+        assert_eq!(why_failed(&mut show), Some(unit::End::Code(203)));
+
+        assert_eq!(why_failed(|| Err(Error::failed("gone"))), None);
+        assert_eq!(why_failed(|| Ok(Unit::unloaded(false))), None, "nothing is known, and nothing will be");
+    }
 }

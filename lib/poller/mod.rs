@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser};
 
 use crate::base::config::{HandSockets, Logging, Paths, WorkerSocket, parse};
-use crate::base::{Error, Result, journal, lock, notify, users};
+use crate::base::{Error, Result, journal, lock, notify, undumpable, users};
 use crate::db::{Db, jobs, queue};
 use crate::queue::enqueue::{Poke, poke};
 use look::{Before, Now};
@@ -45,6 +45,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     // From here on this run is on its way out, as far as systemd knows, though it has seen nothing yet: whoever asks for
@@ -52,20 +53,14 @@ pub fn main() -> ExitCode {
     // with it what happened after its look. PID 1 reads these words before it answers on the bus.
     notify::ready("looking");
     notify::stopping("looking");
-    match poll(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(error.exit.code())
-        }
-    }
+    journal::ended(poll(&cli))
 }
 
 /// The story: read the rows, read the units, write down what has changed, tell it, wake a worker that was forgotten.
 fn poll(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_owner(database.parent().unwrap_or(&database))?;
+    users::become_successor(database.parent().unwrap_or(&database))?;
     let mut db = Db::open(&database)?;
     // Two at once would each see something of their own; one after the other, the second sees what is true now.
     let turn = lock::wait(&database, "poller", PATIENCE)?;

@@ -106,58 +106,6 @@ pub fn own_group() -> String {
     own_path().unwrap_or_default()
 }
 
-/// The control group of a unit that served a connection, as another process sees it.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UnitGroup {
-    directory: PathBuf,
-}
-
-impl UnitGroup {
-    /// The unit's group above a command's `group`, which is as in /proc/PID/cgroup. None where that names no unit or
-    /// there is no unified hierarchy.
-    #[must_use]
-    pub fn above(group: &str) -> Option<Self> {
-        // Only ours: a program that somebody runs in his own session is below a service, too.
-        let is_ours = |path: &&Path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            name.starts_with("left4me-") && name.ends_with(".service")
-        };
-        let unit = Path::new(group).ancestors().find(is_ours)?;
-        Some(Self { directory: directory_of(unit)? })
-    }
-
-    /// The groups of all units whose names begin so, wherever in the slices.
-    #[must_use]
-    pub fn all(begin: &str) -> Vec<Self> {
-        let (mut found, mut slices) = (Vec::new(), Vec::from_iter(hierarchy().map(|tree| tree.point)));
-        while let Some(slice) = slices.pop() {
-            for entry in std::fs::read_dir(slice).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                if name.ends_with(".slice") {
-                    slices.push(entry.path());
-                } else if name.starts_with(begin) && name.ends_with(".service") {
-                    found.push(Self { directory: entry.path() });
-                }
-            }
-        }
-        found
-    }
-
-    /// Whether a process is in it or below it.
-    #[must_use]
-    pub fn is_populated(&self) -> bool {
-        let events = fs::read_to_string(self.directory.join("cgroup.events"));
-        events.is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
-    }
-
-    /// Whether it is there at all: systemd removes it with the unit's end.
-    #[must_use]
-    pub fn exists(&self) -> bool {
-        self.directory.is_dir()
-    }
-}
-
 /// This process's place in the unified hierarchy: the line `0::/path`.
 fn own_path() -> Option<String> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
@@ -165,7 +113,7 @@ fn own_path() -> Option<String> {
 }
 
 /// The unified hierarchy. Not always at /sys/fs/cgroup: a hybrid host has it beside the old ones.
-fn hierarchy() -> Option<mounts::Mount> {
+pub(super) fn hierarchy() -> Option<mounts::Mount> {
     mounts::all().ok()?.into_iter().find(|mount| mount.kind == "cgroup2")
 }
 

@@ -5,6 +5,7 @@
 //! loop. What is decided, is decided in [`ladder`] (how a tree is ended) and [`lines`] (what a line is): both are
 //! pure and take the time as a parameter. Imports base and wire only.
 
+mod again;
 pub mod cgroup;
 pub mod door;
 pub mod ladder;
@@ -14,6 +15,7 @@ mod peer;
 mod spawn;
 mod stage;
 mod tree;
+pub mod unit_group;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,6 +23,7 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
+pub use again::again_as;
 pub use peer::Peer;
 pub use stage::{Pass, Stage};
 

@@ -8,15 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use crate::base::clock::Moment;
-use crate::base::names::{InstanceName, JobId, TaskId};
+use crate::base::names::{InstanceName, JobId, TaskId, purge_unit};
 use crate::base::{Error, Exit, Result};
 use crate::db::runners::End;
 use crate::domain::unit::Unit;
-use crate::host::units::{self, Observed, Sink};
+use crate::host::units::{self, Kept, Observed, Sink};
+use crate::process::unit_group::{served_by, served_in};
 use crate::queue::log::{Log, RunnerToken};
 use crate::queue::run::Ended;
 use crate::wire::client::Canceller;
-use crate::wire::{Cancel, EndedBy, HelperRequest, RunnerRequest, Started, Stream, Tree};
+use crate::wire::{Cancel, EndedBy, HelperRequest, RunnerRequest, Stream, Tree};
 
 /// Where the worker's hands are.
 #[derive(Clone, Debug)]
@@ -186,7 +187,8 @@ impl TaskHands<'_> {
     /// # Errors
     /// As [`TaskHands::enable`].
     pub fn purge(&self, server: &InstanceName) -> Result<()> {
-        self.helper("purge", &HelperRequest::Purge { server: server.clone() })
+        let request = HelperRequest::Purge { server: server.clone() };
+        self.ask("purge", &self.hands.places.helper, &request, Keep::Log { also: Some(purge_unit(server)) })
     }
 
     /// Puts the unit's last lines into the job's log.
@@ -203,10 +205,10 @@ impl TaskHands<'_> {
     /// As [`TaskHands::enable`].
     pub fn show(&self, server: &InstanceName) -> Result<Observed> {
         let at = Moment::now();
-        let mut properties = Vec::new();
+        let mut properties = Kept::default();
         let request = HelperRequest::Show { server: server.clone() };
-        self.ask("show", &self.hands.places.helper, &request, Some(&mut properties))?;
-        Ok(Observed { unit: Unit::from_properties(properties.iter().map(|(_, line)| line.as_str())), at })
+        self.ask("show", &self.hands.places.helper, &request, Keep::Lines(&mut properties))?;
+        Ok(Observed { unit: Unit::from_properties(properties.lines.iter().map(|(_, line)| line.as_str())), at })
     }
 
     /// Installs the game.
@@ -214,22 +216,16 @@ impl TaskHands<'_> {
     /// # Errors
     /// steamcmd's own code when it failed; 69 when the runner cannot be reached.
     pub fn install(&self) -> Result<()> {
-        self.ask("install", &self.hands.places.runner, &RunnerRequest::Install {}, None)
+        self.ask("install", &self.hands.places.runner, &RunnerRequest::Install {}, Keep::Log { also: None })
     }
 
     fn helper(&self, verb: &'static str, request: &HelperRequest) -> Result<()> {
-        self.ask(verb, &self.hands.places.helper, request, None)
+        self.ask(verb, &self.hands.places.helper, request, Keep::Log { also: None })
     }
 
     /// One connection: its row, its lines, its end. A command that did not end with 0 is an error that tells its last
     /// line on standard error.
-    fn ask(
-        &self,
-        verb: &'static str,
-        socket: &Path,
-        request: &impl Serialize,
-        keep: Option<&mut Vec<(Stream, String)>>,
-    ) -> Result<()> {
+    fn ask(&self, verb: &'static str, socket: &Path, request: &impl Serialize, keep: Keep<'_>) -> Result<()> {
         if let Some(why) = self.refusal() {
             return Err(Error::failed(format!("{verb} was not begun: {why}")));
         }
@@ -266,10 +262,18 @@ fn verdict(verb: &str, end: End, last_error: Option<String>, why: Option<&str>) 
     Err(Error::new(exit, format!("{verb} {how}{words}")))
 }
 
+/// Where an answer's lines go.
+enum Keep<'a> {
+    /// Into the job's log. `also`: the one other unit that the request may be passed on to.
+    Log { also: Option<String> },
+    /// To us.
+    Lines(&'a mut Kept),
+}
+
 struct LogSink<'a, 'b> {
     hands: &'a TaskHands<'a>,
     token: RunnerToken,
-    keep: Option<&'b mut Vec<(Stream, String)>>,
+    keep: Keep<'b>,
     last_error: Option<String>,
 }
 
@@ -278,8 +282,11 @@ impl Sink for LogSink<'_, '_> {
         self.hands.hands.connections.keep(self.hands.task, self.token, canceller);
     }
 
-    fn started(&mut self, started: Started) {
-        self.hands.hands.log.runner_started(self.token, started);
+    fn started(&mut self, unit: &str, server: Option<u32>) {
+        let passed_on = matches!(&self.keep, Keep::Log { also: Some(other) } if other == unit);
+        let other = if passed_on { served_in(unit) } else { None };
+        let served = other.unwrap_or_else(|| served_by(server));
+        self.hands.hands.log.runner_started(self.token, served);
     }
 
     fn lines(&mut self, lines: Vec<(Stream, String)>) {
@@ -288,8 +295,8 @@ impl Sink for LogSink<'_, '_> {
             self.last_error = Some(line.chars().take(300).collect());
         }
         match &mut self.keep {
-            Some(kept) => kept.extend(lines),
-            None => self.hands.hands.log.lines(self.hands.job, self.hands.task, lines),
+            Keep::Lines(kept) => kept.add(lines),
+            Keep::Log { .. } => self.hands.hands.log.lines(self.hands.job, self.hands.task, lines),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Error, Result, clock};
 use crate::db::{Db, logs, runners};
-use crate::wire::{LINE_LIMIT, Started, Stream};
+use crate::wire::{LINE_LIMIT, Served, Stream};
 
 /// A batch is committed when its first line has waited this long,
 const LATENESS: Duration = Duration::from_millis(50);
@@ -47,7 +47,7 @@ enum Message<E> {
     },
     RunnerStarted {
         token: u64,
-        started: Started,
+        served: Served,
     },
     RunnerEnded {
         token: u64,
@@ -95,9 +95,9 @@ impl<E> Log<E> {
         RunnerToken(token)
     }
 
-    /// Writes down what it runs. Committed at once: a worker that dies must leave a trace of what may still run.
-    pub fn runner_started(&self, token: RunnerToken, started: Started) {
-        self.send(Message::RunnerStarted { token: token.0, started });
+    /// Writes down who serves it. Committed at once: a worker that dies must leave a trace of what may still run.
+    pub fn runner_started(&self, token: RunnerToken, served: Served) {
+        self.send(Message::RunnerStarted { token: token.0, served });
     }
 
     /// Writes down how it ended.
@@ -254,9 +254,9 @@ impl<E> State<E> {
                     Message::RunnerBegan { token, task, verb, at } => {
                         new_rows.push((*token, runners::begin(tx, *task, verb, *at)?));
                     }
-                    Message::RunnerStarted { token, started } => {
+                    Message::RunnerStarted { token, served } => {
                         if let Some(row) = row_of(*token, &new_rows, rows) {
-                            runners::started(tx, row, started)?;
+                            runners::started(tx, row, served)?;
                         }
                     }
                     Message::RunnerEnded { token, end, at } => {

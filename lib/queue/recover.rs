@@ -12,7 +12,7 @@ use crate::db::events::{self, NewEvent};
 use crate::db::runners::{self, Runner};
 use crate::db::{Db, cancellations, jobs, logs, servers, tasks};
 use crate::domain::job::JobState;
-use crate::process::cgroup::UnitGroup;
+use crate::process::unit_group::UnitGroup;
 use crate::queue::turn;
 use crate::wire::Stream;
 
@@ -97,7 +97,7 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
 pub fn wait_for_the_dead(dead: &Left, patience: Duration, mut meanwhile: impl FnMut()) -> Vec<Runner> {
     let deadline = Instant::now() + patience;
     let mut left: Vec<_> = dead.runners.iter().filter_map(|runner| Some((runner, Place::of(runner)?))).collect();
-    let held: Vec<_> = dead.held.iter().filter_map(|runner| UnitGroup::above(runner.cgroup.as_deref()?)).collect();
+    let held: Vec<_> = dead.held.iter().filter_map(|runner| UnitGroup::above(&runner.group().ok()??)).collect();
     let mut unknown = UnitGroup::all(RUNNERS);
     unknown.retain(|group| !held.contains(group));
     loop {
@@ -123,8 +123,11 @@ pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Resul
     db.write(|tx| {
         for runner in runners {
             let is_left = left.iter().any(|other| other.id == runner.id);
-            // One that never said where it runs: nobody knows.
-            let known = runner.cgroup.is_some() || runner.pid.is_some();
+            if let Some(nonsense) = runner.nonsense() {
+                tracing::warn!("{nonsense}");
+            }
+            // Unknown for a row that has no place, or one that cannot be.
+            let known = runner.group().is_ok() && (runner.cgroup.is_some() || runner.pid.is_some());
             runners::lose(tx, runner.id, known.then_some(is_left), now)?;
         }
         Ok(())
@@ -141,7 +144,10 @@ pub fn release(db: &mut Db) -> Result<bool> {
     if !gone.is_empty() {
         db.write(|tx| gone.iter().try_for_each(|runner| runners::set_tree(tx, runner.id, false)))?;
         for runner in &gone {
-            tracing::info!("{} has no process any more", runner.words());
+            match runner.nonsense() {
+                Some(nonsense) => tracing::warn!("{nonsense}"),
+                None => tracing::info!("{} has no process any more", runner.words()),
+            }
         }
     }
     Ok(!there.is_empty())
@@ -153,6 +159,15 @@ pub fn release(db: &mut Db) -> Result<bool> {
 /// 69 when the database cannot be read.
 pub fn undying(connection: &Connection) -> Result<Vec<Runner>> {
     Ok(runners::left(connection)?.into_iter().filter(is_there).collect())
+}
+
+/// What is wrong with the rows that a worker would look at, for people: none of it is followed.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn nonsense(connection: &Connection) -> Result<Vec<String>> {
+    let rows = runners::open(connection)?.into_iter().chain(runners::left(connection)?);
+    Ok(rows.filter_map(|runner| runner.nonsense()).collect())
 }
 
 fn is_there(runner: &Runner) -> bool {
@@ -169,7 +184,7 @@ enum Place {
 
 impl Place {
     fn of(runner: &Runner) -> Option<Self> {
-        let unit = runner.cgroup.as_deref().and_then(UnitGroup::above).map(Place::Unit);
+        let unit = runner.group().ok()?.as_ref().and_then(UnitGroup::above).map(Place::Unit);
         unit.or_else(|| runner.pid.map(Place::Process))
     }
 

@@ -11,7 +11,7 @@ use crate::domain::server::ActualState;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::instance::{self, Initialized};
 use crate::host::mounts;
-use crate::host::units::Observed;
+use crate::host::units::{self, Observed};
 use crate::queue::hands::{Hands, TaskHands};
 use crate::wire::Stream;
 
@@ -158,19 +158,30 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
     if let Ok(observed) = &observed {
         ended.observed = Some((server, observed.clone()));
     }
-    let crashed = match (&enabled, &observed) {
-        (Ok(()), Ok(observed)) if observed.unit.has_failed() => Err(Error::failed(format!(
-            "server {server} failed right after its start ({}); its last lines stand above",
-            observed.unit.words()
+    let is_up = match (&enabled, &observed) {
+        (Ok(()), Ok(observed)) if !observed.unit.is_up() => Err(Error::failed(format!(
+            "server {server} is not up after its start ({}); its last lines stand above",
+            observed.unit.why_not_up()
         ))),
         _ => Ok(()),
     };
-    if enabled.is_err() || crashed.is_err() {
+    if enabled.is_err() || is_up.is_err() {
         // What the game said last is worth more than our own words.
         hands.journal(&instance, 20).ok();
     }
-    enabled?;
-    crashed?;
+    // systemctl says that the start failed; the unit says why.
+    if let Err(error) = enabled {
+        let why = units::why_failed(|| {
+            let observed = hands.show(&instance)?;
+            ended.observed = Some((server, observed.clone()));
+            Ok(observed.unit)
+        });
+        return Err(match why {
+            Some(end) => error.because(end),
+            None => error,
+        });
+    }
+    is_up?;
     let observed = observed?;
     hands.note(Stream::Stdout, format!("server {server} is {} ({})", observed.unit.actual(), observed.unit.words()));
     Ok(())

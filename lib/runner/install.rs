@@ -2,19 +2,20 @@
 //! success only when the manifest proves it.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
 use super::Settings;
-use crate::base::{Error, Exit, Result};
+use crate::base::{Error, Exit, Result, plain};
 use crate::domain::steam::{ATTEMPTS, Heard, MANIFEST_LIMIT, Pass, Staging, Verdict, after, prove};
 use crate::process::{self, Outcome, Spec, Stage, Terminal, mounts};
 use crate::wire::{EndedBy, LINE_LIMIT, Stream, Tree};
@@ -42,6 +43,8 @@ enum Attempt {
 
 /// How much longer than the grace a dying steamcmd may hold the lock.
 const LOCK_MARGIN: Duration = Duration::from_secs(6);
+/// What proves an installation.
+const MANIFEST: &str = "appmanifest_222860.acf";
 /// Between two looks at the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
@@ -118,8 +121,8 @@ impl Install<'_> {
                 Verdict::DiskFull { why } => return Ok(Attempt::GivenUp(self.disk_full(&why, outcome.code))),
             }
         }
-        let manifest = self.directory().join("steamapps/appmanifest_222860.acf");
-        Ok(match read_manifest(&manifest).and_then(|text| prove(&text)) {
+        let manifest = self.directory().join("steamapps").join(MANIFEST);
+        Ok(match read_manifest(&self.directory()).and_then(|text| prove(&text)) {
             Ok(build) => Attempt::Installed(build),
             Err(why) => Attempt::Failed {
                 why: format!("steamcmd reports success, but {} does not prove it: {why}", manifest.display()),
@@ -239,7 +242,10 @@ enum Turn {
 /// worker died: so long this one waits.
 fn lock(stage: &mut Stage, root: &Path, patience: Duration) -> Result<Turn> {
     let path = root.join("steam/.left4me-install.lock");
-    let mut file = fs::OpenOptions::new().create(true).append(true).open(&path)?.into_parts().0;
+    // steamcmd can exchange it: a FIFO that is waited for would hold this process and the queue.
+    let flags = plain::SAFELY.bits();
+    let file = fs::OpenOptions::new().create(true).append(true).custom_flags(flags).open(&path)?.into_parts().0;
+    let mut file = plain::regular(file).map_err(|error| Error::from(error).within(path.display()))?;
     let until = Instant::now() + patience;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -276,13 +282,11 @@ fn refuse_while_mounted(root: &Path) -> Result<()> {
     Err(Error::conflict(format!("the game is in use by server {}: stop it first, or use update", mounted.join(", "))))
 }
 
-fn read_manifest(path: &Path) -> Result<String, String> {
-    let file = match fs::File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err("it does not exist".to_owned()),
-        opened => opened.map_err(|error| error.to_string())?,
-    };
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(MANIFEST_LIMIT).unwrap_or(u64::MAX).saturating_add(1);
-    file.take(limit).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+fn read_manifest(installation: &Path) -> Result<String, String> {
+    let read = plain::read(installation, &["steamapps", MANIFEST], MANIFEST_LIMIT.saturating_add(1));
+    let bytes = read.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "it does not exist".to_owned(),
+        _ => error.to_string(),
+    })?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

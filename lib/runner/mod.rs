@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use nix::unistd::Uid;
 
-use crate::base::{Error, Exit, config, journal, notify, users};
+use crate::base::{Error, Exit, config, journal, notify, undumpable, users};
 use crate::process::{Outcome, Stage, door};
 use crate::wire::{RunnerRequest, Stream, Tree};
 
@@ -39,6 +39,7 @@ struct Settings {
 /// the client has it, and a failed command is no failure of this unit.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let settings: Settings = config::parse();
     journal::start(settings.logging.log);
     let Some(socket) = notify::passed_socket() else {
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
         Ok(stage) => stage,
         Err(error) => return error.report("left4me-runner"),
     };
+    show_life();
     let result = match request {
         RunnerRequest::Install {} => install::run(&mut stage, &settings),
     };
@@ -68,4 +70,20 @@ pub fn main() -> ExitCode {
     // The code is the client's; ours says only whether the unit did its work.
     let _ = stage.end(result);
     if left { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Sends keep-alive pings to PID 1. The command runs as the same user and can stop this process; a stopped runner would
+/// hold the queue, so PID 1 then ends the unit (WatchdogSec=). In a thread of its own, because a slow disk may block the
+/// first one for longer, and that is no reason to end it. Its signals are blocked: the stage takes them.
+fn show_life() {
+    let Some(pause) = notify::watchdog_interval() else { return };
+    let live = move || {
+        loop {
+            notify::watchdog();
+            std::thread::sleep(pause);
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("life".to_owned()).spawn(live) {
+        tracing::warn!(%error, "PID 1 will take this runner for a stopped one");
+    }
 }

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 
+use crate::base::secret;
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::guard::asker::SECRET_HEADER;
@@ -27,7 +28,7 @@ const CSP: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; fram
 
 /// The outermost layer.
 pub async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let id = session::random().map_or_else(|_| "-".to_owned(), |text| text[..16].to_owned());
+    let id = secret::random().map_or_else(|_| "-".to_owned(), |text| text[..16].to_owned());
     let path = request.uri().path().to_owned();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let method = request.method().clone();

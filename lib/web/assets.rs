@@ -7,6 +7,7 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
+use crate::base::secret;
 use crate::web::failure::Failure;
 use crate::web::routes::{Table, Who};
 
@@ -27,7 +28,7 @@ const ALL: &[Asset] = &[
 static STAMP: LazyLock<String> = LazyLock::new(|| {
     let mut digest = Sha256::new();
     ALL.iter().for_each(|asset| digest.update(asset.content));
-    digest.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    secret::hex(&digest.finalize()[..6])
 });
 
 /// The URL of an asset.

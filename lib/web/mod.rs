@@ -52,8 +52,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, absolute, parse};
-use crate::base::secret::Secret;
-use crate::base::{Error, Result, clock, journal, notify, users};
+use crate::base::shared_secret::Secret;
+use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
 use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
@@ -148,22 +148,17 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
-    match run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(error.exit.code())
-        }
-    }
+    journal::ended(run(&cli))
 }
 
 /// The story: take the socket, open the database, serve, leave.
 fn run(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_owner(database.parent().unwrap_or(&database))?;
+    users::become_successor(database.parent().unwrap_or(&database))?;
     umask(Mode::from_bits_truncate(instance::UMASK));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

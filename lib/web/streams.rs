@@ -96,7 +96,7 @@ async fn changes(
     Asked(since): Asked,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let reader = reader(&app, &viewer, "changes", |_, _| Ok(true))?;
+    let reader = reader(&app, &viewer, "changes", |_, _| Ok(()))?;
     let sees = if viewer.is_admin { live::Viewer::Admin } else { live::Viewer::User(viewer.id) };
     let after = last_id(&headers).or(since.get("after"));
     Ok(stream(Body::new(app.hub.changes(sees, after, reader))))
@@ -111,8 +111,7 @@ async fn job(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id: JobId = id.parse().map_err(|_| Failure::no_page())?;
-    let who = viewer.clone();
-    app.store.read(move |db| who.may_see_job(db, id)).await?;
+    let reader = admitted(&app, &viewer, "job", move |db, who| who.may_see_job(db, id)).await?;
     // A reader that comes back says where it stands itself; its URL says where it stood at first.
     let after = match last_id(&headers).or(since.get("after")) {
         None | Some("") => None,
@@ -123,7 +122,6 @@ async fn job(
                 .ok_or_else(|| Failure::unprocessable("'after', or Last-Event-ID, is not the number of a line"))?,
         ),
     };
-    let reader = reader(&app, &viewer, "job", move |db, who| Ok(who.may_see_job(db, id).is_ok()))?;
     Ok(stream(Body::new(app.hub.job(id, after, reader))))
 }
 
@@ -136,9 +134,7 @@ async fn console(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id: ServerId = id.parse().map_err(|_| Failure::no_page())?;
-    let who = viewer.clone();
-    app.store.read(move |db| who.server(db, id)).await?;
-    let reader = reader(&app, &viewer, "console", move |db, who| Ok(who.server(db, id).is_ok()))?;
+    let reader = admitted(&app, &viewer, "console", move |db, who| who.server(db, id).map(drop)).await?;
     let after = last_id(&headers).or(since.get("after")).filter(|text| !text.is_empty());
     let console = app.hub.console(id, after, reader).map_err(|error| {
         app.metrics.refused("streams");
@@ -151,19 +147,32 @@ fn last_id(headers: &HeaderMap) -> Option<&str> {
     headers.get("last-event-id")?.to_str().ok()
 }
 
+/// A [`reader`] of something that is not everybody's.
+async fn admitted(
+    app: &App,
+    viewer: &Viewer,
+    kind: &'static str,
+    allowed: impl Fn(&Connection, &Viewer) -> Result<()> + Clone + Send + 'static,
+) -> Result<Reader, Failure> {
+    let (ask, who) = (allowed.clone(), viewer.clone());
+    app.store.read(move |db| ask(db, &who)).await?;
+    reader(app, viewer, kind, allowed)
+}
+
 /// Takes a place, and knows how to ask again whether the viewer may read: still signed in, still allowed.
 fn reader(
     app: &App,
     viewer: &Viewer,
     kind: &'static str,
-    allowed: impl Fn(&Connection, &Viewer) -> Result<bool> + Clone + Send + 'static,
+    allowed: impl Fn(&Connection, &Viewer) -> Result<()> + Clone + Send + 'static,
 ) -> Result<Reader, Failure> {
     let place = app.places.take(app, viewer.id, kind)?;
     let (store, viewer) = (app.store.clone(), viewer.clone());
     let check = move || -> live::Answer {
         let (store, viewer, allowed) = (store.clone(), viewer.clone(), allowed.clone());
         Box::pin(async move {
-            let asked = store.read(move |db| Ok(is_good(db, &viewer, clock::now_ms())? && allowed(db, &viewer)?));
+            let asked =
+                store.read(move |db| Ok(is_good(db, &viewer, clock::now_ms())? && allowed(db, &viewer).is_ok()));
             // What cannot be asked is not allowed: its page comes back and is told why.
             asked.await.unwrap_or(false)
         })

@@ -1,22 +1,27 @@
 //! The client's side of the protocol: blocking, for threads. Used by the worker and by `l4d2ctl`.
 
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io::{self, IoSliceMut, Write as _};
 use std::net::Shutdown;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::socket::MsgFlags;
+use nix::sys::socket::sockopt::PassCred;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, recvmsg, setsockopt};
 use serde::Serialize;
 
 use super::line::{Filled, LineReader, timeout};
-use super::{ANSWER_LIMIT, Answer, Cancel, Control};
+use super::{ANSWER_LIMIT, Answer, Cancel, Control, STARTED_LIMIT};
 use crate::base::{Error, Result};
+
+/// How long the first answer may take. Under systemd it comes before anything is done; a busy host needs seconds to start
+/// the unit.
+const FIRST_ANSWER: Duration = Duration::from_secs(120);
 
 /// One request under way. Dropping it closes the connection, and that ends the command.
 pub struct Connection {
@@ -25,7 +30,15 @@ pub struct Connection {
     path: PathBuf,
     over: bool,
     deadline: Option<Instant>,
+    /// The sender of the first answer, and how often one said what runs.
+    server: Option<Speaker>,
+    started: usize,
+    opened: Instant,
 }
+
+/// The process that the kernel says has sent the first bytes; none when it cannot be seen from here.
+#[derive(Clone, Copy, Debug)]
+struct Speaker(Option<u32>);
 
 /// Sends control lines of one connection, from any thread.
 #[derive(Clone)]
@@ -44,14 +57,28 @@ impl Connection {
         let mut line = serde_json::to_vec(request)
             .map_err(|error| Error::failed(format!("a request for {} cannot be written: {error}", path.display())))?;
         line.push(b'\n');
-        let (socket, lines, path) = (Arc::new(socket), LineReader::new(ANSWER_LIMIT), path.to_owned());
-        let connection = Self { socket, lines, path, over: false, deadline: None };
+        // Before the request: nothing is answered earlier, and each answer then comes with its sender's pid.
+        setsockopt(&socket, PassCred, &true).map_err(|errno| refused(path, &errno.into()))?;
+        let connection = Self::over(socket, path.to_owned());
         match (&*connection.socket).write_all(&line) {
             Ok(()) => Ok(connection),
             // The server may have answered and closed already: its words are still to be read.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(connection),
             Err(error) => Err(refused(&connection.path, &error)),
         }
+    }
+
+    fn over(socket: UnixStream, path: PathBuf) -> Self {
+        let (socket, lines) = (Arc::new(socket), LineReader::new(ANSWER_LIMIT));
+        let (deadline, server, opened) = (None, None, Instant::now());
+        Self { socket, lines, path, over: false, deadline, server, started: 0, opened }
+    }
+
+    /// The process that serves this connection, as the kernel tells: the one that spoke first, before it could have
+    /// started another. None before the first answer, and when it is in a pid namespace that cannot be seen from here.
+    #[must_use]
+    pub fn server(&self) -> Option<u32> {
+        self.server.and_then(|Speaker(pid)| pid)
     }
 
     /// From `deadline` on nothing more is waited for: `next_answer` returns an error.
@@ -78,6 +105,9 @@ impl Connection {
                 break line;
             }
             self.wait()?;
+            if self.server.is_none() {
+                self.server = Some(speaker(&self.socket).map_err(|errno| self.broken(&errno.desc()))?);
+            }
             match self.lines.fill(self.socket.as_fd(), MsgFlags::empty()) {
                 Ok(Filled::Some | Filled::Nothing) => {}
                 Ok(Filled::Closed) => return Err(self.broken(&"it closed the connection before the command's end")),
@@ -88,10 +118,13 @@ impl Connection {
             Ok(text) => serde_json::from_str::<Answer<'_>>(text).map_err(|error| self.broken(&error)),
             Err(bad) => Err(self.broken(&bad)),
         };
-        if let Ok(answer) = &parsed {
-            self.over = answer.exit.is_some();
+        let answer = parsed?;
+        self.started += usize::from(answer.started.is_some());
+        if !answer.is_valid() || self.started > STARTED_LIMIT {
+            return Err(broken(&self.path, &"what it says is no answer"));
         }
-        parsed.map(Some)
+        self.over = answer.exit.is_some();
+        Ok(Some(answer))
     }
 
     /// Whether the next answer is here already, so that `next_answer` will not wait.
@@ -102,7 +135,8 @@ impl Connection {
 
     /// Waits for bytes, or for the end, when there is a deadline; without one the read itself waits.
     fn wait(&self) -> Result<()> {
-        let Some(deadline) = self.deadline else { return Ok(()) };
+        let first = self.server.is_none().then(|| self.opened + FIRST_ANSWER);
+        let Some(deadline) = self.deadline.into_iter().chain(first).min() else { return Ok(()) };
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -117,7 +151,7 @@ impl Connection {
     }
 
     fn broken(&self, why: &dyn fmt::Display) -> Error {
-        Error::failed(format!("{} failed: {why}; see `journalctl -u '{}@*'`", self.path.display(), service(&self.path)))
+        broken(&self.path, why)
     }
 }
 
@@ -149,6 +183,31 @@ impl Canceller {
     pub fn close(&self) {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
+}
+
+/// Who has sent what can be read next; the bytes stay to be read.
+fn speaker(socket: &UnixStream) -> Result<Speaker, Errno> {
+    let (mut byte, mut space) = ([0_u8; 1], nix::cmsg_space!(UnixCredentials));
+    let message = loop {
+        let mut bytes = [IoSliceMut::new(&mut byte)];
+        match recvmsg::<UnixAddr>(socket.as_raw_fd(), &mut bytes, Some(&mut space), MsgFlags::MSG_PEEK) {
+            Err(Errno::EINTR) => {}
+            // Closed without a word; the next read says so.
+            Err(Errno::ECONNRESET) => return Ok(Speaker(None)),
+            other => {
+                break other?.cmsgs()?.find_map(|message| match message {
+                    ControlMessageOwned::ScmCredentials(sender) => Some(sender),
+                    _ => None,
+                });
+            }
+        }
+    };
+    // 0: it lives in a pid namespace that is not below ours.
+    Ok(Speaker(message.and_then(|sender| u32::try_from(sender.pid()).ok()).filter(|&pid| pid > 0)))
+}
+
+fn broken(path: &Path, why: &dyn fmt::Display) -> Error {
+    Error::failed(format!("{} failed: {why}; see `journalctl -u '{}@*'`", path.display(), service(path)))
 }
 
 /// `left4me-helper` for `/run/left4me/helper.sock`.
@@ -228,9 +287,7 @@ mod tests {
     #[test]
     fn who_does_not_answer_in_time_is_given_up_also_when_it_says_a_little_now_and_then() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let (socket, path) = (Arc::new(ours), PathBuf::from("helper.sock"));
-        let mut connection =
-            Connection { socket, lines: LineReader::new(ANSWER_LIMIT), path, over: false, deadline: None };
+        let mut connection = Connection::over(ours, PathBuf::from("helper.sock"));
         connection.give_up_at(Instant::now() + std::time::Duration::from_millis(50));
         let talk = std::thread::spawn(move || while (&theirs).write_all(b"{\"stdout\":\"x\"}\n").is_ok() {});
         let error = loop {
@@ -241,6 +298,43 @@ mod tests {
         assert!(error.to_string().contains("in time"), "{error}");
         drop(connection);
         talk.join().unwrap();
+    }
+
+    #[test]
+    fn who_serves_is_told_by_the_kernel_whatever_it_says_itself() {
+        let (_dir, path, _server) = served("{\"started\":{\"unit\":\"x\",\"pid\":1}}\n{\"exit\":0}\n");
+        let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
+        assert_eq!(connection.server(), None);
+        assert!(connection.next_answer().unwrap().unwrap().started.is_some());
+        assert_eq!(connection.server(), Some(std::process::id()), "a thread of this process");
+        assert_eq!(connection.next_answer().unwrap().unwrap().exit, Some(0));
+    }
+
+    #[test]
+    fn what_is_no_answer_breaks_the_connection() {
+        let flood = "{\"started\":{\"unit\":\"x\",\"pid\":1}}\n".repeat(STARTED_LIMIT + 1).leak();
+        for answers in [
+            "{}\n",
+            "[]\n",
+            "{\"exit\":256}\n",
+            "{\"exit\":-1}\n",
+            "{\"exit\":99999999999}\n",
+            "{\"exit\":0,\"stdout\":\"x\"}\n",
+            "{\"stdout\":\"x\",\"stderr\":\"x\"}\n",
+            "{\"tree\":\"empty\"}\n",
+            "{\"stdout\":\"x\",\"tree\":\"left\"}\n",
+            "{\"started\":{\"unit\":\"x\",\"pid\":-1}}\n",
+            flood,
+        ] {
+            let (_dir, path, _server) = served(answers);
+            let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
+            let end = (0..=STARTED_LIMIT).find_map(|_| connection.next_answer().err());
+            assert!(end.is_some_and(|error| error.to_string().contains("runner.sock")), "{answers:.60}");
+        }
+        let (_dir, path, _server) = served("{\"exit\":0}\n{\"exit\":1}\nnonsense");
+        let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
+        assert_eq!(connection.next_answer().unwrap().unwrap().exit, Some(0));
+        assert_eq!(connection.next_answer().unwrap(), None, "what follows the end is not read");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::control_group::ControlGroup;
 use crate::base::names::{Cursor, InstanceName};
 
 /// The longest request or control line, in bytes without its line break.
@@ -154,7 +155,21 @@ pub enum Tree {
     Left,
 }
 
-/// `{"started":{…}}`: what runs now. Under systemd the first one, which comes before anything is done, is the program
+/// How many times one connection may say what runs now: an installation with every retry says it twelve times.
+pub const STARTED_LIMIT: usize = 64;
+
+/// Who serves a connection, as far as the kernel tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// The unit instance.
+    pub unit: Option<String>,
+    /// A process of it: the one that spoke.
+    pub pid: Option<u32>,
+    /// The unit's control group.
+    pub group: Option<ControlGroup>,
+}
+
+/// `{"started":{…}}`: what runs now. A client that acts on pid or control group asks the kernel ([`Served`]), not this. Under systemd the first one, which comes before anything is done, is the program
 /// that serves the connection itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
@@ -251,6 +266,14 @@ impl<'a> Answer<'a> {
     #[must_use]
     pub fn error(text: impl Into<Cow<'a, str>>) -> Self {
         Answer { error: Some(text.into()), ..Answer::default() }
+    }
+    /// Whether it is one answer, and one that can be: not several at once, and no end that no command has.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        let texts = [&self.stdout, &self.stderr, &self.error].into_iter().flatten().count();
+        let all = texts + usize::from(self.started.is_some()) + usize::from(self.exit.is_some());
+        let ends = self.ended_by.is_some() || self.tree.is_some();
+        all == 1 && self.exit.map_or(!ends, |code| (0..=255).contains(&code))
     }
     /// The last line.
     #[must_use]

@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, umask};
 
 use crate::base::config::{Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::names::ServerId;
-use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, users};
+use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, undumpable, users};
 use crate::cancel;
 use crate::cancel::cleaner::{self, CleanUp, Report};
 use crate::cancel::tracker::{Act, Tracker};
@@ -83,15 +83,10 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
+    undumpable::be();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
-    match serve(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(error.exit.code())
-        }
-    }
+    journal::ended(serve(&cli))
 }
 
 /// The story: take the poke, take the lock, mend, work, leave.
@@ -100,7 +95,7 @@ fn serve(cli: &Cli) -> Result<()> {
     let mut wake = Wake::open(&cli.worker.worker_socket)?;
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_owner(database.parent().unwrap_or(&database))?;
+    users::become_successor(database.parent().unwrap_or(&database))?;
     umask(Mode::from_bits_truncate(instance::UMASK));
     let mut db = Db::open(&database)?;
     let _lock = lock::take(&database, "worker")?;

@@ -88,11 +88,20 @@ impl Lab {
             return Self { name, suite, reaper: None };
         }
         let (deb, standin) = (deb(), setting("LEFT4ME_TEST_STANDIN"));
+        Self::boot(suite, &["--deb".as_ref(), deb.as_os_str(), "--standin".as_ref(), standin.as_os_str()])
+    }
+
+    /// Boots `suite` and nothing else: a Debian that has never seen left4me.
+    #[track_caller]
+    pub fn bare(suite: Suite) -> Self {
+        Self::boot(suite, &[])
+    }
+
+    #[track_caller]
+    fn boot(suite: Suite, options: &[&std::ffi::OsStr]) -> Self {
         let up = command(lab_script())
-            .args(["up", "--suite", suite.as_str(), "--deb"])
-            .arg(deb)
-            .arg("--standin")
-            .arg(standin)
+            .args(["up", "--suite", suite.as_str()])
+            .args(options)
             .stdin(Stdio::null())
             .output()
             .expect("deploy/lab runs");

@@ -27,6 +27,11 @@ mod site;
 mod spine;
 mod states;
 mod steam;
+mod upgrade;
+mod walls_launch;
+mod walls_people;
+mod walls_sandbox;
+mod walls_uids;
 mod walls_web;
 mod web;
 mod web_idle;
@@ -38,9 +43,15 @@ macro_rules! stories {
     ($($file:ident::$story:ident,)*) => {
         mod bookworm {
             $(#[test] fn $story() { super::$file::$story(&super::Lab::up(super::Suite::Bookworm)); })*
+            #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
+                super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Bookworm));
+            }
         }
         mod trixie {
             $(#[test] fn $story() { super::$file::$story(&super::Lab::up(super::Suite::Trixie)); })*
+            #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
+                super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Trixie));
+            }
         }
     };
 }
@@ -58,9 +69,16 @@ stories! {
     states::a_reboot_leaves_states_that_are_true,
     polls::a_poll_is_cheap_careful_and_survives_what_it_meets,
     security::units_are_sandboxed_and_doors_open_only_to_whom_they_should,
+    walls_people::root_follows_nothing_that_a_member_or_a_service_can_exchange,
+    walls_people::an_older_versions_database_moves_while_it_is_in_use,
+    walls_launch::launch_arguments_reach_the_game_and_nothing_else,
     walls_web::a_plugin_neither_speaks_for_others_nor_passes_for_somebody_else,
+    walls_sandbox::no_unit_lets_a_program_out,
+    walls_sandbox::a_taken_over_steamcmd_holds_neither_its_runner_nor_the_queue,
     web::an_evening_in_a_browser,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
+    walls_uids::servers_of_two_owners_cannot_touch_each_other,
+    walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
 

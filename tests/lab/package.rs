@@ -68,14 +68,14 @@ fn running(lab: &Lab) -> String {
 fn a_removal_stops_and_keeps_data(lab: &Lab) {
     let jobs = lab.job_count();
     apt(lab, &["remove", "left4me"]);
-    assert_eq!(lab.processes_of("left4me-game"), "", "the game's processes");
+    assert_eq!(lab.processes_of("left4me_1"), "", "the game's processes");
     assert_eq!(lab.processes_of("left4me"), "", "our processes");
     assert_eq!(lab.mounts(), Vec::<String>::new(), "mounts");
     assert_eq!(lab.sh("systemctl list-unit-files --no-legend 'left4me*' || true"), "", "units");
-    for kept in ["left4me.db", "installation/srcds_run", "overlays/demo", "instances/1", "runtime/1/upper"] {
+    for kept in ["db/left4me.db", "installation/srcds_run", "overlays/demo", "instances/1", "runtime/1/upper"] {
         assert!(lab.is(&format!("test -e /var/lib/left4me/{kept}")), "{kept} is gone");
     }
-    let rows = lab.ok(&["sqlite3", "/var/lib/left4me/left4me.db", "SELECT count(*) FROM jobs"]);
+    let rows = lab.ok(&["sqlite3", "/var/lib/left4me/db/left4me.db", "SELECT count(*) FROM jobs"]);
     assert_eq!(rows, jobs.to_string(), "jobs that are kept");
 }
 
@@ -107,6 +107,7 @@ fn a_purge_removes_everything(lab: &Lab) {
         assert_eq!(lab.processes_of(user), "", "processes of {user}");
         assert!(lab.is(&format!("getent passwd {user}")), "the user {user} stays, so that its uid is not given away");
     }
+    assert_eq!(lab.sh("getent passwd | grep ^left4me_ || true"), "", "servers' own users");
     assert_eq!(lab.sh("find /etc/systemd /usr/lib/systemd -name '*left4me*' -o -name 'l4d2*'"), "", "units and links");
     assert_eq!(
         lab.sh("systemctl list-units --all --plain --no-legend 'left4me*' 'l4d2*' | grep -v not-found || true"),

@@ -55,7 +55,7 @@ fn an_update_that_fails_starts_again_what_ran(lab: &Lab) {
 
 fn a_reset_empties_what_the_game_wrote(lab: &Lab) {
     let written = format!("{ONE}/left4dead2/cfg/written.cfg");
-    lab.run_as("left4me-game", &["touch", &written]).ends_with(0);
+    lab.sh(&format!("install -o left4me_1 -g left4me_1 /dev/null {written}"));
     lab.job(&["restart", "--server", "runs"]);
     assert!(lab.is(&format!("test -e {written}")), "a restart keeps what the game wrote");
     lab.job(&["reset", "--server", "runs"]);
@@ -114,7 +114,7 @@ fn the_timers_are_there_and_off_and_their_services_do_it(lab: &Lab) {
     let newest = format!("{BACKUPS}/{}", kept[6]);
     assert_eq!(lab.ok(&["sqlite3", &newest, "PRAGMA integrity_check"]), "ok");
     let rows = |file: &str| lab.ok(&["sqlite3", "-readonly", file, "SELECT count(*) FROM jobs"]);
-    assert_eq!(rows(&newest), rows("/var/lib/left4me/left4me.db"), "jobs in the backup");
+    assert_eq!(rows(&newest), rows("/var/lib/left4me/db/left4me.db"), "jobs in the backup");
     assert!(lab.is(&format!("! find {BACKUPS} -perm /007 -type f | grep -q .")), "a backup that everybody can read");
 }
 

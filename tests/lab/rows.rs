@@ -9,7 +9,7 @@ use crate::lab::{Lab, Output, s, wait_for};
 /// How soon a row tells what systemd knows.
 pub const SOON: Duration = s(2);
 
-pub const DATABASE: &str = "/var/lib/left4me/left4me.db";
+pub const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
 pub const POLLER: &str = "left4me-poller.service";
 
 /// An entry of a server's history.

@@ -16,7 +16,7 @@ const BARS: &[(&str, f64)] = &[
     ("left4me-overlay@1.service", 3.5),
 ];
 
-const DATABASE: &str = "/var/lib/left4me/left4me.db";
+const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
 const SOCKETS: [&str; 3] = ["/run/left4me/worker.sock", "/run/left4me/helper.sock", "/run/left4me/runner.sock"];
 
 pub fn units_are_sandboxed_and_doors_open_only_to_whom_they_should(lab: &Lab) {
@@ -108,12 +108,12 @@ fn the_game_reaches_neither_database_nor_sockets(lab: &Lab) {
 
     // And from within the running server's own namespaces.
     let pid = lab.main_pid(1);
-    let uid = lab.ok(&["id", "--user", "left4me-game"]);
+    let uid = lab.ok(&["id", "--user", "left4me_1"]);
     let inside = |argv: &[&str]| {
         let enter = ["nsenter", "--target", &pid, "--all", "--setuid", &uid, "--setgid", &uid, "--"];
         lab.run(&[&enter[..], argv].concat())
     };
-    inside(&["test", "-r", "/var/lib/left4me/runtime/1/merged/srcds_run"]).ends_with(0);
+    inside(&["test", "-r", "/var/lib/left4me/runtime/1/merged/srcds_linux"]).ends_with(0);
     is_denied(&inside(&["cat", DATABASE]));
     is_denied(&inside(&["ls", "/run/left4me"]));
     is_denied(&inside(&["ls", "/var/lib/left4me/instances"]));

@@ -191,7 +191,7 @@ impl Lab {
         assert!(self.mounts().contains(&merged), "{merged} is not mounted");
         let group = self.unit(&unit, "ControlGroup");
         let users = self.sh(&format!("ps -o user:32= -p $(paste -sd, /sys/fs/cgroup{group}/cgroup.procs) | sort -u"));
-        assert_eq!(users, "left4me-game", "the users of the game's processes");
+        assert_eq!(users, format!("left4me_{id}"), "the users of the game's processes");
         let server = self.server(server);
         for (key, expected) in [("desired_state", "running"), ("actual_state", "running")] {
             assert_eq!(server[key], expected, "{server:#}");

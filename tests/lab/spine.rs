@@ -8,8 +8,8 @@ const SERVER: &str = "Friday night";
 const UNIT: &str = "left4me-server@1.service";
 const MERGED: &str = "/var/lib/left4me/runtime/1/merged";
 
-/// Blanks, quotes and what a shell or systemd would expand: the game gets it as it was given.
-const ODD: &str = r#"a  b "c" 'd' $HOME ${HOME} %n %% \ \t ; # *"#;
+/// Quotes and what a shell or systemd would expand: the game gets it as it was given.
+const ODD: &str = "'d'$HOME,${HOME}%n%%#*?`id`";
 
 pub fn a_queued_start_becomes_a_server_that_outlives_a_reboot(lab: &Lab) {
     the_package_puts_everything_in_place(lab);
@@ -42,8 +42,9 @@ fn the_package_puts_everything_in_place(lab: &Lab) {
         ("/run/left4me/worker.sock", "660 root:left4me"),
         ("/run/left4me/helper.sock", "600 left4me:left4me"),
         ("/run/left4me/runner.sock", "600 left4me:left4me"),
-        ("/var/lib/left4me", "2771 left4me:left4me"),
-        ("/var/lib/left4me/left4me.db", "660 left4me:left4me"),
+        ("/var/lib/left4me", "751 root:left4me"),
+        ("/var/lib/left4me/db", "2770 left4me:left4me"),
+        ("/var/lib/left4me/db/left4me.db", "660 left4me:left4me"),
         ("/etc/sudoers.d/left4me", "440 root:root"),
     ] {
         assert_eq!(lab.ok(&["stat", "--format", "%a %U:%G", path]), expected, "{path}");
@@ -81,10 +82,10 @@ fn the_doctor_says_what_is_missing(lab: &Lab) {
         }
     };
     findings(&["lib32"]);
-    lab.sh("systemctl stop left4me-helper.socket; chmod 600 /var/lib/left4me/left4me.db; chown root /run/left4me/runner.sock");
+    lab.sh("systemctl stop left4me-helper.socket; chmod 600 /var/lib/left4me/db/left4me.db; chown root /run/left4me/runner.sock");
     lab.sh(&format!("mv {STEAM}/steamcmd.sh {STEAM}/steamcmd.away"));
     findings(&["helper.sock", "left4me.db", "runner.sock", "steamcmd"]);
-    lab.sh("chmod 660 /var/lib/left4me/left4me.db; chown left4me /run/left4me/runner.sock; systemctl start left4me-helper.socket");
+    lab.sh("chmod 660 /var/lib/left4me/db/left4me.db; chown left4me /run/left4me/runner.sock; systemctl start left4me-helper.socket");
     lab.sh(&format!("mv {STEAM}/steamcmd.away {STEAM}/steamcmd.sh"));
 }
 
@@ -169,7 +170,7 @@ fn a_stop_leaves_nothing_mounted(lab: &Lab) {
     lab.job(&["stop", "--server", "1"]);
     lab.is_stopped(1, SERVER);
     assert_eq!(lab.mounts(), Vec::<String>::new(), "mounts after the stop");
-    assert_eq!(lab.processes_of("left4me-game"), "", "processes after the stop");
+    assert_eq!(lab.processes_of("left4me_1"), "", "processes after the stop");
     let console = lab.console(UNIT);
     assert!(console.contains("Server shutting down"), "the game was asked, not killed\n{console}");
     // Stopping what is stopped is no failure.

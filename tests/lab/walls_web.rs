@@ -6,6 +6,11 @@ use std::time::Duration;
 use crate::lab::{Lab, Output, s, wait_for, wait_until};
 
 const GAME_DIR: &str = "/var/lib/left4me/runtime/1/merged/left4dead2";
+const JOURNAL: &[(&str, &str)] = &[
+    ("DGRAM", "/run/systemd/journal/socket"),
+    ("DGRAM", "/run/systemd/journal/dev-log"),
+    ("STREAM", "/run/systemd/journal/stdout"),
+];
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 pub fn a_plugin_neither_speaks_for_others_nor_passes_for_somebody_else(lab: &Lab) {
@@ -86,18 +91,13 @@ fn no_line_is_an_emergency(lab: &Lab) {
 
 /// Seen on the package before: each of these sockets could be connected to.
 fn the_game_cannot_reach_the_journal(game: &Intruder<'_>) {
-    cannot_reach_the_journal(game);
+    cannot_reach(game, &[JOURNAL, &[("DGRAM", "/run/systemd/notify")]].concat());
 }
 
 #[track_caller]
-fn cannot_reach_the_journal(intruder: &Intruder<'_>) {
+fn cannot_reach(intruder: &Intruder<'_>, sockets: &[(&str, &str)]) {
     let lab = intruder.lab;
-    for (kind, socket) in [
-        ("DGRAM", "/run/systemd/journal/socket"),
-        ("DGRAM", "/run/systemd/journal/dev-log"),
-        ("STREAM", "/run/systemd/journal/stdout"),
-        ("DGRAM", "/run/systemd/notify"),
-    ] {
+    for (kind, socket) in sockets {
         let connect = format!(
             "use Socket; socket(S, AF_UNIX, SOCK_{kind}, 0) or die; \
              connect(S, sockaddr_un('{socket}')) or die qq(refused: $!\\n)"
@@ -239,7 +239,8 @@ fn steamcmd_cannot_reach_the_journal(lab: &Lab) {
         if found.is_empty() { Err("no process".to_owned()) } else { Ok(found) }
     });
     let cgroup = lab.sh(&format!("sed -n 's/^0:://p' /proc/{pid}/cgroup"));
-    cannot_reach_the_journal(&Intruder::at(lab, pid, &cgroup));
+    // The runner's own notify socket is there: PID 1 listens to its main process only.
+    cannot_reach(&Intruder::at(lab, pid, &cgroup), JOURNAL);
     lab.run(&["left4me-job", "cancel", &job.to_string(), "--force"]);
     lab.ended(job, 30);
     lab.steamcmd("");

@@ -71,7 +71,7 @@ fn resident(lab: &Lab) -> u64 {
 
 /// A database that cannot be opened: whoever asks gets nothing, and gets a page as soon as it is mended.
 fn a_broken_start_leaves_the_socket(lab: &Lab) {
-    const DATABASE: &str = "/var/lib/left4me/left4me.db";
+    const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
     nothing_is_resident(lab);
     // A poll would fail, too: none is due, and none under way.
     lab.sh(&format!("systemctl stop left4me-poller.timer left4me-poller.service; chmod 000 {DATABASE}"));

@@ -2,8 +2,13 @@
 //!
 //! It takes the game's arguments, prints its console, owns its UDP and TCP port, answers A2S
 //! queries and ends on SIGINT. As with the game, the working directory must hold `left4dead2/`,
-//! `/proc/cpuinfo` must be readable, and without `$HOME/.steam/sdk32/steamclient.so` it never
-//! reaches Steam.
+//! LD_LIBRARY_PATH must begin with `.:bin`, `/proc/cpuinfo` must be readable, and without
+//! `$HOME/.steam/sdk32/steamclient.so` it never reaches Steam.
+//!
+//! Its arguments it reads as the game's engine does (public copies of tier0/commandline.cpp, which
+//! differ): joined into one line of at most 2,048 bytes, which is parsed again, with `@file` read
+//! into it. Where one copy would read something else than another, it says so, and obeys the worse
+//! one. Then it runs each word that begins with `+` as a command, with the word that follows.
 //!
 //! Files that appear in `left4dead2/` make it misbehave (looked at every 100 ms; those marked *
 //! are removed when obeyed, so that each works once):
@@ -12,11 +17,15 @@
 //! |---|---|
 //! | `standin.crash` * | dies of SIGSEGV, or of SIGABRT when the file says `abort` |
 //! | `standin.crash-on-start` | dies of SIGSEGV at every start |
+//! | `standin.exit` * | exits with the status in it |
 //! | `standin.exit0`, `standin.exit3` * | exits with that status |
+//! | `standin.interrupt` * | sends itself SIGINT and dies of it |
+//! | `standin.on-interrupt` | on SIGINT, while it is there, dies of it (`die`) or exits with the status in it |
 //! | `standin.eat` * | takes as many MiB of memory as the file says, and keeps them |
 //! | `standin.hang` | answers no query while it is there |
 //! | `standin.ignore-signals` | ignores SIGINT, SIGTERM and SIGHUP while it is there |
 //! | `standin.fork-setsid` * | leaves a silent child in a session of its own that ignores those |
+//! | `standin.run` * | runs its content with /bin/sh; what that prints is in `standin.run.out` once it has ended |
 //! | `standin.say` * | prints its content as console lines |
 //!
 //! `left4dead2/standin.started` is written at each start and holds the pid.
@@ -71,12 +80,14 @@ fn serve(args: &[String]) -> ExitCode {
     print_surroundings(args);
     if let Err(problem) = check_surroundings() {
         say(&problem);
-        return ExitCode::FAILURE;
+        // What the dynamic loader ends with.
+        return ExitCode::from(if problem.contains("shared libraries") { 127 } else { 1 });
     }
+    let engine = Engine::start(&engine_words(args));
     if control("crash-on-start").exists() {
         crash("");
     }
-    let (udp, tcp) = match bind(args) {
+    let (udp, tcp) = match engine.bind() {
         Ok(sockets) => sockets,
         Err(problem) => {
             say(&problem);
@@ -84,7 +95,7 @@ fn serve(args: &[String]) -> ExitCode {
         }
     };
     let _ = fs::write(control("started"), format!("{}\n", std::process::id()));
-    let name = read_hostname();
+    let name = read_hostname().or(engine.hostname).unwrap_or_else(|| "Left 4 Dead 2".to_owned());
     thread::spawn(move || obey_signals(&signals));
     thread::spawn(move || answer_queries(&udp, &name));
     print_banner();
@@ -108,39 +119,155 @@ fn check_surroundings() -> Result<(), String> {
     if !Path::new(GAME).join("gameinfo.txt").exists() {
         return Err(format!("Error: {GAME}/gameinfo.txt not found"));
     }
+    // The engine loads its own libraries by their names.
+    let path = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
+    if !path.starts_with(".:bin") {
+        return Err("./srcds_linux: error while loading shared libraries: libtier0_srv.so: cannot open".to_owned());
+    }
     fs::read("/proc/cpuinfo").map(|_| ()).map_err(|e| format!("Error: cannot read /proc/cpuinfo: {e}"))
 }
 
-fn argument<'a>(args: &'a [String], name: &str) -> Option<&'a str> {
-    let at = args.iter().position(|arg| arg == name)?;
-    args.get(at + 1).map(String::as_str)
+// ---- its arguments, as the engine reads them --------------------------------------------------
+
+/// The engine's buffer; no copy checks its end.
+const LINE: usize = 2048;
+
+/// The words that the engine finds in its joined arguments.
+fn engine_words(args: &[String]) -> Vec<String> {
+    let newer: String = args.iter().map(|arg| format!("\"{arg}\" ")).collect();
+    let older: String = args.iter().map(|arg| format!("{arg} ")).collect();
+    if newer.len() >= LINE {
+        say("*** stack smashing detected ***: terminated");
+        std::process::abort();
+    }
+    let (newer, older) = (words(&with_files(&newer, false)), words(&with_files(&older, true)));
+    if newer != older {
+        say(&format!("standin: the copies of the engine differ: {newer:?} {older:?}"));
+    }
+    older
 }
 
-/// The game's UDP and RCON's TCP port; with `-strictportbind` that one port or none.
-fn bind(args: &[String]) -> Result<(UdpSocket, TcpListener), String> {
-    let ip = argument(args, "+ip").unwrap_or("0.0.0.0");
-    let wanted = argument(args, "+hostport").or_else(|| argument(args, "-port"));
-    let first: u16 = match wanted {
-        Some(text) => text.parse().map_err(|_| format!("Error: bad port {text}"))?,
-        None => DEFAULT_PORT,
-    };
-    let strict = args.iter().any(|arg| arg == "-strictportbind");
-    let last = if strict { first } else { first.saturating_add(10) };
-    for port in first..=last {
-        let sockets = UdpSocket::bind((ip, port)).and_then(|udp| Ok((udp, TcpListener::bind((ip, port))?)));
-        match sockets {
-            Ok(sockets) => {
-                say(&format!("Network: IP {ip}, mode MP, dedicated Yes, ports {port} SV"));
-                return Ok(sockets);
+/// `@file` replaced by what is in that file: where a word begins with it, in the oldest copies
+/// anywhere.
+fn with_files(line: &str, anywhere: bool) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find('@') {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        let begins = before.chars().next_back().is_none_or(|c| c.is_whitespace() || c == '"');
+        if !anywhere && !begins {
+            out.push('@');
+            rest = &after[1..];
+            continue;
+        }
+        let end = after.find([' ', '"']).unwrap_or(after.len());
+        match fs::read_to_string(&after[1..end]) {
+            Ok(text) => out.push_str(&format!("{} ", text.replace('\n', " "))),
+            Err(_) => say(&format!("Parameter file '{}' not found, skipping...", &after[1..end])),
+        }
+        rest = after.get(end + 1..).unwrap_or_default();
+    }
+    out + rest
+}
+
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut is_quoted) = (Vec::new(), None::<String>, false);
+    for c in line.chars() {
+        match (c, is_quoted, &mut word) {
+            ('"', true, _) => {
+                words.extend(word.take().filter(|word| !word.is_empty()));
+                is_quoted = false;
             }
-            Err(e) => say(&format!("WARNING: UDP_OpenSocket: port {port}: bind: {e}")),
+            ('"', false, None) => {
+                is_quoted = true;
+                word = Some(String::new());
+            }
+            (c, false, None) if c.is_whitespace() => {}
+            (c, false, Some(_)) if c.is_whitespace() => words.extend(word.take()),
+            (c, _, word) => word.get_or_insert_default().push(c),
         }
     }
-    Err(format!("Couldn't allocate dedicated server IP {ip} port {first}."))
+    words.extend(word);
+    words
+}
+
+/// What the command line came to.
+#[derive(Default)]
+struct Engine {
+    hostname: Option<String>,
+    ip: Option<String>,
+    port: Option<String>,
+    is_strict: bool,
+}
+
+impl Engine {
+    /// Options first, then the commands in their order; a later one wins.
+    fn start(words: &[String]) -> Self {
+        let option = |name: &str| {
+            let at = words.iter().position(|word| word.eq_ignore_ascii_case(name))?;
+            words.get(at + 1).cloned()
+        };
+        let mut engine = Self {
+            is_strict: words.iter().any(|word| word.eq_ignore_ascii_case("-strictportbind")),
+            ..Self::default()
+        };
+        for (at, word) in words.iter().enumerate() {
+            if let Some(command) = word.strip_prefix('+') {
+                let value = words.get(at + 1).filter(|next| !next.starts_with(['+', '-']));
+                engine.console(&format!("{command} {}", value.map_or("", String::as_str)));
+            }
+        }
+        engine.ip = option("-ip").or(engine.ip);
+        engine.port = option("-port").or(engine.port);
+        engine
+    }
+
+    /// A line of the console, which is several commands where it has a `;`.
+    fn console(&mut self, line: &str) {
+        for command in line.split(';').map(str::trim).filter(|command| !command.is_empty()) {
+            let (name, value) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+            let value = value.trim().trim_matches('"').to_owned();
+            match name.to_ascii_lowercase().as_str() {
+                "hostname" => self.hostname = Some(value),
+                "ip" => self.ip = Some(value),
+                "hostport" => self.port = Some(value),
+                "exec" => self.exec(&value),
+                _ => {}
+            }
+        }
+    }
+
+    fn exec(&mut self, file: &str) {
+        say(&format!("exec {file}"));
+        let text = fs::read_to_string(Path::new(GAME).join("cfg").join(file)).unwrap_or_default();
+        text.lines().for_each(|line| self.console(line));
+    }
+
+    /// The game's UDP and RCON's TCP port; with `-strictportbind` that one port or none.
+    fn bind(&self) -> Result<(UdpSocket, TcpListener), String> {
+        let ip = self.ip.as_deref().unwrap_or("0.0.0.0");
+        let first: u16 = match &self.port {
+            Some(text) => text.parse().map_err(|_| format!("Error: bad port {text}"))?,
+            None => DEFAULT_PORT,
+        };
+        let last = if self.is_strict { first } else { first.saturating_add(10) };
+        for port in first..=last {
+            let sockets = UdpSocket::bind((ip, port)).and_then(|udp| Ok((udp, TcpListener::bind((ip, port))?)));
+            match sockets {
+                Ok(sockets) => {
+                    say(&format!("Network: IP {ip}, mode MP, dedicated Yes, ports {port} SV"));
+                    return Ok(sockets);
+                }
+                Err(e) => say(&format!("WARNING: UDP_OpenSocket: port {port}: bind: {e}")),
+            }
+        }
+        Err(format!("Couldn't allocate dedicated server IP {ip} port {first}."))
+    }
 }
 
 /// `hostname "X"` of the configuration the game executes at start; the last one wins.
-fn read_hostname() -> String {
+fn read_hostname() -> Option<String> {
     let config = fs::read_to_string(Path::new(GAME).join("cfg/server.cfg")).unwrap_or_default();
     config
         .lines()
@@ -148,7 +275,6 @@ fn read_hostname() -> String {
         .filter(|rest| rest.starts_with([' ', '\t', '"']))
         .map(|rest| rest.trim().trim_matches('"').to_owned())
         .next_back()
-        .unwrap_or_else(|| "Left 4 Dead 2".to_owned())
 }
 
 fn print_banner() {
@@ -174,9 +300,10 @@ fn obey_signals(signals: &SigSet) {
         if control("ignore-signals").exists() {
             continue;
         }
-        if signal == Signal::SIGINT {
+        let on_interrupt = fs::read_to_string(control("on-interrupt")).unwrap_or_else(|_| "0".to_owned());
+        if signal == Signal::SIGINT && on_interrupt.trim() != "die" {
             say("Server shutting down");
-            std::process::exit(0);
+            std::process::exit(on_interrupt.trim().parse().unwrap_or(0));
         }
         // The game has no handler for the others.
         let _ = signals.thread_unblock();
@@ -198,11 +325,21 @@ fn watch_controls(_rcon: &TcpListener) -> ExitCode {
         if take("exit3").is_some() {
             return ExitCode::from(3);
         }
+        if let Some(status) = take("exit") {
+            return ExitCode::from(status.trim().parse().unwrap_or(1));
+        }
+        if take("interrupt").is_some() {
+            let _ = stop_signals().thread_unblock();
+            let _ = raise(Signal::SIGINT);
+        }
         if let Some(how_much) = take("eat") {
             eat(&how_much);
         }
         if take("fork-setsid").is_some() {
             leave_stubborn_child();
+        }
+        if let Some(script) = take("run") {
+            run(&script);
         }
         if let Some(text) = take("say") {
             text.lines().for_each(say);
@@ -222,6 +359,15 @@ fn take(name: &str) -> Option<String> {
     let content = fs::read(&path).ok()?;
     let _ = fs::remove_file(&path);
     Some(String::from_utf8_lossy(&content).into_owned())
+}
+
+/// What a plugin that has broken out of the game's own scripts does.
+#[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
+fn run(script: &str) {
+    let output = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).output();
+    let text = output.map_or_else(|e| e.to_string().into_bytes(), |out| [out.stdout, out.stderr].concat());
+    let (fresh, done) = (control("run.new"), control("run.out"));
+    let _ = fs::write(&fresh, text).and_then(|()| fs::rename(fresh, done));
 }
 
 fn crash(how: &str) -> ! {

@@ -1,8 +1,9 @@
 //! A stand-in for steamcmd, for tests and the demo: never packaged.
 //!
 //! It takes steamcmd's arguments, prints what steamcmd prints and lays down a small Left 4 Dead 2
-//! dedicated server whose `srcds_run` starts the stand-in for the game. Without a terminal on
-//! stdout it stalls as the real one does: nothing is printed until 2 s after its work is done.
+//! dedicated server: `srcds_linux`, the stand-in for the game, and beside it a `srcds_run` that has
+//! the real one's ways, so that tests can see that nothing runs it. Without a terminal on stdout it
+//! stalls as the real one does: nothing is printed until 2 s after its work is done.
 //!
 //! `standin.conf` beside the executable (or the file `STANDIN_STEAMCMD_CONF` names) holds `key=value`
 //! lines that make it slow, loud or faulty:
@@ -27,6 +28,7 @@
 //! | `fork=double` | leaves such a child whose parent has ended, so that it is nobody's |
 //! | `hold_pipe=1` | leaves such a child that keeps stdout open, before it hangs or at its end |
 //! | `ignore_term=1` | ignores the three itself, and so do its children |
+//! | `run=COMMAND` | runs it with /bin/sh before anything else, its output on ours |
 //! | `stuck=PATH` | opens PATH, once it has printed its lines, and tries to read it (see `stuck.rs`) |
 //! | `hang=1` | never ends, once it has printed its lines |
 //! | `record=1` | appends every line it prints to `standin-printed.log` |
@@ -68,6 +70,9 @@ fn main() -> ExitCode {
         block_stop_signals();
     }
     let mut printer = Printer::new(&conf);
+    if let Some(command) = conf.text("run") {
+        run_command(command);
+    }
     let code = run(&conf, &Order::parse(&args[1..]), &mut printer);
     printer.finish();
     hold_pipe(&conf);
@@ -323,9 +328,59 @@ fn failing_state(conf: &Conf) -> Option<&str> {
 
 // ---- what it lays down ------------------------------------------------------------------------
 
+/// The stand-in for the game, where a lab puts it.
+const GAME_STANDIN: &str = "/usr/local/lib/left4me-standin/srcds";
+
+/// A script with the ways of the real one, which is not ours to copy: it splits and globs its
+/// arguments again, has options that run commands, restarts by itself, and ends itself with SIGINT.
 const SRCDS_RUN: &str = r#"#!/bin/sh
-exec "${STANDIN_SRCDS:-/usr/local/lib/left4me-standin/srcds}" "$@"
+export LD_LIBRARY_PATH=".:bin:$LD_LIBRARY_PATH"
+cd "`dirname \"$0\"`"
+PARAMS=$* HL=./srcds_linux GAME= MAP= RESTART=yes UPDATE= STEAM_DIR= STEAMCMD_SCRIPT= DEBUG= GDB=gdb
+fail() { echo "$1"; trap - 2; kill -2 $$; }
+init() {
+    while test $# -gt 0; do
+        case "$1" in
+            -game) GAME=$2; shift ;;
+            +map) MAP=$2; shift ;;
+            -binary) HL=$2; shift ;;
+            -gdb) GDB=$2; shift ;;
+            -debug) DEBUG=1 ;;
+            -norestart) RESTART= ;;
+            -autoupdate) UPDATE=yes RESTART=yes ;;
+            -steam_dir) STEAM_DIR=$2; shift ;;
+            -steamcmd_script) STEAMCMD_SCRIPT=$2; shift ;;
+            -ignoresigint) trap "" 2 ;;
+        esac
+        shift
+    done
+    test -n "$MAP" || PARAMS="$PARAMS +map c1m1_hotel"
+    test -x "$HL" || fail "ERROR: Source Engine binary '$HL' not found, exiting"
+    test -z "$DEBUG" || $GDB -v
+}
+update() {
+    test -n "$UPDATE" && test -d "$STEAM_DIR" || return 0
+    OLDWD=$(pwd)
+    eval "cd $STEAM_DIR"
+    eval "./steamcmd.sh +runscript $STEAMCMD_SCRIPT +quit"
+    eval "cd $OLDWD"
+}
+init $*
+if test -n "$RESTART"; then
+    while true; do
+        update
+        $HL $PARAMS && test -z "$UPDATE" && break
+        echo "Server restart in 1 seconds"
+        sleep 1
+    done
+    fail "Server Quit"
+fi
+update
+exec $HL $PARAMS
 "#;
+
+/// For tests without a lab, where the game is not started.
+const NO_GAME: &str = "#!/bin/sh\necho 'the stand-in for the game is not here' >&2\nexit 1\n";
 
 /// What an update that broke off leaves behind.
 fn leave_staging(dir: &Path) -> io::Result<()> {
@@ -345,9 +400,14 @@ fn lay_down(conf: &Conf, dir: &Path, windows: bool) -> io::Result<()> {
     if windows {
         return fs::write(dir.join("steamapps/standin.windows-pass"), "");
     }
-    let script = dir.join("srcds_run");
-    fs::write(&script, SRCDS_RUN)?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
+    let game = fs::read(GAME_STANDIN).unwrap_or_else(|_| NO_GAME.into());
+    for (name, content) in [("srcds_run", SRCDS_RUN.as_bytes()), ("srcds_linux", &game)] {
+        let path = dir.join(name);
+        // A new file: the old one may be running.
+        let _ = fs::remove_file(&path);
+        fs::write(&path, content)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
     let _ = fs::remove_dir_all(dir.join("steamapps/downloading"));
     fs::write(dir.join(format!("steamapps/appmanifest_{APP}.acf")), manifest(conf))
 }
@@ -399,6 +459,13 @@ fn spawn_self(role: &[&str], stdout: Stdio) -> Child {
     let mut command = Command::new(me);
     command.args(role).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
     command.spawn().expect("a child")
+}
+
+/// What a taken-over steamcmd does.
+#[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
+fn run_command(command: &str) {
+    let status = Command::new("/bin/sh").args(["-c", command]).stdin(Stdio::null()).status();
+    put(format!("standin: run: {status:?}\n").as_bytes());
 }
 
 fn child(habits: &[String]) -> ! {

@@ -59,7 +59,7 @@ impl House {
 
     /// The database file.
     pub fn database(&self) -> PathBuf {
-        self.root.join("left4me.db")
+        self.root.join("db/left4me.db")
     }
 
     /// The database, opened once more.

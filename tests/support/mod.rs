@@ -74,7 +74,7 @@ impl Root {
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("left4me-test-").tempdir().expect("a directory");
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("mode");
-        for name in ["installation", "overlays", "instances", "runtime", "workshop_cache", "steam", "tmp"] {
+        for name in ["db", "installation", "overlays", "instances", "runtime", "workshop_cache", "steam", "tmp"] {
             std::fs::create_dir(directory.path().join(name)).expect("a directory");
         }
         Self { directory }

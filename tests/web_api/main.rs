@@ -339,7 +339,7 @@ fn health_is_the_databases_and_tells_nothing_else() {
     // A fresh front, so that nothing of the file is in a cache: it serves, but nobody has made it read.
     let web = Web::start(&place.house, &[]);
     assert_eq!(web.client().get("/login").status, 200);
-    for name in ["left4me.db", "left4me.db-wal"] {
+    for name in ["db/left4me.db", "db/left4me.db-wal"] {
         std::fs::write(place.house.root.join(name), "this is no database".repeat(1000)).unwrap();
     }
     let answer = web.client().get("/health");

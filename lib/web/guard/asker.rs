@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, header};
 
 use super::origin::is_loopback_name;
 use super::throttle::Sender;
-use crate::base::secret::Secret;
+use crate::base::shared_secret::Secret;
 use crate::web::peers::{Owner, Peer};
 
 /// What a proxy shows its secret in. Taken out before a handler sees the request.

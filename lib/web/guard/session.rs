@@ -1,9 +1,8 @@
 //! A session: random bits in a cookie. Its form token is made of the same bits, so that nothing more has to be kept.
 
 use axum::http::{HeaderMap, HeaderValue, header};
-use sha2::{Digest as _, Sha256};
 
-use crate::base::{Error, Result, clock};
+use crate::base::{Error, Result, clock, secret};
 use crate::db::sessions;
 use crate::web::app::App;
 use crate::web::failure::Failure;
@@ -39,21 +38,10 @@ pub fn set_cookie(text: &str, https: bool, seconds: i64) -> Result<HeaderValue> 
     HeaderValue::from_str(&cookie).map_err(|error| Error::failed(format!("the session's cookie: {error}")))
 }
 
-/// 256 bits from the kernel, in hexadecimal.
-///
-/// # Errors
-/// 69 when the kernel gives none.
-pub fn random() -> Result<String> {
-    let mut bits = [0_u8; 32];
-    getrandom::fill(&mut bits)
-        .map_err(|error| Error::unavailable(format!("no random bits from the kernel: {error}")))?;
-    Ok(hex(&bits))
-}
-
 /// What the session's forms carry. Who knows it does not know the session.
 #[must_use]
 pub fn csrf(text: &str) -> String {
-    hex(&Sha256::digest(format!("left4me form token {text}"))[..16])
+    secret::hex(&secret::digest(&format!("left4me form token {text}"))[..16])
 }
 
 /// Who is signed in by this cookie. What a page asks `by_itself`, without anybody there, does not keep the session alive.
@@ -70,15 +58,6 @@ pub async fn viewer(app: &App, text: String, by_itself: bool) -> Result<Option<V
     }
     let by = Credential::Session(session.id);
     Ok(Some(Viewer { id: session.user, name: session.name, is_admin: session.is_admin, csrf, by }))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // A String takes everything.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }
 
 #[cfg(test)]
@@ -98,8 +77,8 @@ mod tests {
 
     #[test]
     fn the_form_token_does_not_tell_the_session() {
-        let text = random().unwrap();
+        let text = secret::random().unwrap();
         assert_eq!(csrf(&text).len(), 32);
-        assert!(!text.contains(&csrf(&text)) && csrf(&text) != csrf(&random().unwrap()));
+        assert!(!text.contains(&csrf(&text)) && csrf(&text) != csrf(&secret::random().unwrap()));
     }
 }

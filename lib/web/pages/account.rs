@@ -9,7 +9,7 @@ use super::asked::{Asked, Sent, id};
 use super::{Frame, page};
 use crate::base::names::{TokenId, TokenName, UserName};
 use crate::base::password::MIN_LENGTH;
-use crate::base::{Error, Exit, clock};
+use crate::base::{Error, Exit, clock, secret};
 use crate::db::tokens::Token;
 use crate::db::{sessions, tokens, users};
 use crate::web::app::App;
@@ -93,7 +93,7 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
         }
         Err(failure) => return Err(failure),
     };
-    let (text, length) = (session::random()?, app.settings.session);
+    let (text, length) = (secret::random()?, app.settings.session);
     let (name, actor, cookie) = (viewer.name.parse::<UserName>()?, viewer.actor(), text.clone());
     let changed = app.store.write(move |tx| {
         // Somebody may have changed it meanwhile: an admin who shuts a thief out, for one.

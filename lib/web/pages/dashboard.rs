@@ -13,8 +13,8 @@ use super::asked::Asked;
 use super::parts::JobLine;
 use super::power::{self, LiveJob, Power};
 use super::{Frame, page};
-use crate::base::Result;
 use crate::base::names::ServerId;
+use crate::base::{Result, secret};
 use crate::db::poll::{self, Poll};
 use crate::db::queue::{self, Pause};
 use crate::db::servers::{self, Server};
@@ -22,7 +22,6 @@ use crate::db::{access, listing, monitor};
 use crate::domain::server::ActualState;
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::guard::session;
 use crate::web::viewer::Viewer;
 
 /// So many of the last jobs are shown.
@@ -115,7 +114,7 @@ pub(super) fn live_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<Serv
 }
 
 fn load(db: &Connection, viewer: &Viewer) -> Result<Loaded> {
-    let only = (!viewer.is_admin).then_some(viewer.id);
+    let only = viewer.all_or_own();
     Ok(Loaded {
         servers: match only {
             Some(user) => servers::of_user(db, user)?,
@@ -139,7 +138,7 @@ pub async fn show(
     let who = viewer.clone();
     let mut loaded = app.store.read(move |db| load(db, &who)).await?;
     let filter = Filter { text: asked.raw("q").chars().take(100).collect(), state: asked.raw("state").to_owned() };
-    let key = session::random()?;
+    let key = secret::random()?;
     let frame = Frame::of(viewer, "Servers").within("servers");
     let (now, all) = (frame.now, loaded.servers.len());
     let counts = [("failed", "failed"), ("drift", "drifted"), ("running", "running")].map(|(state, word)| {

@@ -8,9 +8,9 @@ use rusqlite::Connection;
 use super::asked::{Again, id};
 use super::parts::{self, Took, took};
 use super::{Frame, page};
-use crate::base::Result;
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId, TaskId};
+use crate::base::{Result, secret};
 use crate::cancel::result::{self, CancelResult};
 use crate::db::jobs::{self, Job};
 use crate::db::logs::{self, Line};
@@ -24,7 +24,6 @@ use crate::domain::steam;
 use crate::domain::task::{Needs, TaskState};
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::guard::session;
 use crate::web::viewer::Viewer;
 
 /// So many of the log's last lines are in the page itself.
@@ -159,7 +158,7 @@ pub async fn show(
         servers: job.servers.iter().copied().zip(job.server_names.iter().cloned()).collect(),
         live_tasks: live_tasks.map(|task| (task.id, task.words())).collect(),
         can_retry: job.state.is_terminal() && (viewer.is_admin || !exclusive),
-        key: session::random()?,
+        key: secret::random()?,
         tasks,
         cancellations,
         progress,

@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::asked::Asked;
 use super::{Frame, page};
-use crate::base::clock;
 use crate::base::names::UserName;
+use crate::base::{clock, secret};
 use crate::db::events::{self, NewEvent};
 use crate::db::{sessions, users};
 use crate::web::app::App;
@@ -82,7 +82,7 @@ pub async fn sign_in(
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
     };
     attempt.forgive();
-    let text = session::random()?;
+    let text = secret::random()?;
     let before = session::cookie(&headers, app.origins.is_https()).map(str::to_owned);
     let (cookie, length) = (text.clone(), app.settings.session);
     let begun = app

@@ -14,9 +14,9 @@ use super::graph::{self, Graph};
 use super::parts::{self, JobLine, Pager};
 use super::power::{self, Power};
 use super::{Frame, dashboard, page};
-use crate::base::Result;
 use crate::base::clock;
 use crate::base::names::ServerId;
+use crate::base::{Result, secret};
 use crate::db::blueprints::{self, Blueprint};
 use crate::db::events::{self, ServerEvent};
 use crate::db::samples::{self, DAY, MONTH, Sample};
@@ -25,7 +25,6 @@ use crate::db::{access, listing};
 use crate::domain::server::ActualState;
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::guard::session;
 use crate::web::viewer::Viewer;
 
 /// So many events and jobs are shown.
@@ -51,6 +50,8 @@ struct Page {
     blueprints: Vec<Blueprint>,
     console: Heard,
     up_since: Option<i64>,
+    /// Why its blueprint cannot start it.
+    refused: Option<String>,
 }
 
 /// An event, as the page tells it.
@@ -71,11 +72,12 @@ struct Loaded {
     jobs: Vec<listing::Listed>,
     total: i64,
     blueprints: Vec<Blueprint>,
+    refused: Option<String>,
 }
 
 fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Loaded> {
     let server = viewer.server(db, id)?;
-    let only = (!viewer.is_admin).then_some(viewer.id);
+    let only = viewer.all_or_own();
     let filter = listing::Filter { viewer: only, server: Some(id), limit: RECENT, ..listing::Filter::default() };
     let (jobs, total) = listing::page(db, &filter)?;
     let mut events = Vec::new();
@@ -89,6 +91,7 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
         day: samples::since(db, id, now - DAY, now)?,
         month: samples::since(db, id, now - MONTH, now)?,
         blueprints: blueprints::of_user(db, server.user_id)?,
+        refused: blueprints::refusals(db, server.blueprint_id)?.into_iter().next(),
         events,
         jobs,
         total,
@@ -119,7 +122,7 @@ pub async fn show(
     let mut offers = power::switches(state);
     offers.extend(power::repairs(state, loaded.has_files));
     let power =
-        Power { server: id, name: loaded.server.name.clone(), job: loaded.busy, offers, key: session::random()? };
+        Power { server: id, name: loaded.server.name.clone(), job: loaded.busy, offers, key: secret::random()? };
     let up = loaded.server.actual_state == ActualState::Running;
     page(&Page {
         frame: Frame::of(viewer, loaded.server.name.clone()).within("servers"),
@@ -130,6 +133,7 @@ pub async fn show(
         total: loaded.total,
         events: loaded.events,
         blueprints: loaded.blueprints,
+        refused: loaded.refused,
         server: loaded.server,
         console,
         power,
@@ -169,7 +173,7 @@ pub async fn jobs(
     let (who, limit, offset) = (viewer.clone(), pager.limit(), pager.offset());
     let loaded = app.store.read(move |db| {
         let server = who.server(db, id)?;
-        let only = (!who.is_admin).then_some(who.id);
+        let only = who.all_or_own();
         let filter = listing::Filter { viewer: only, server: Some(id), limit, offset, ..listing::Filter::default() };
         Ok((server, listing::page(db, &filter)?))
     });

@@ -65,7 +65,7 @@ pub async fn show(State(app): State<App>, viewer: Viewer, Asked(asked): Asked) -
 }
 
 async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Trouble) -> Result<Response, Failure> {
-    let only = (!viewer.is_admin).then_some(viewer.id);
+    let only = viewer.all_or_own();
     let found = app.store.read(move |db| match only {
         Some(user) => blueprints::of_user(db, user),
         None => blueprints::all(db),

@@ -9,8 +9,8 @@ use super::super::job;
 use super::super::parts::JobLine;
 use super::super::{Frame, page};
 use super::steam;
-use crate::base::clock;
 use crate::base::visible::visible;
+use crate::base::{clock, secret};
 use crate::db::overview::{self, Servers, Shared};
 use crate::db::poll::{self, Orphan, Poll};
 use crate::db::queue::{self, Pause};
@@ -19,7 +19,6 @@ use crate::domain::job::JobState;
 use crate::web::app::App;
 use crate::web::disk;
 use crate::web::failure::Failure;
-use crate::web::guard::session;
 use crate::web::viewer::Viewer;
 
 const DAY: i64 = 86_400_000;
@@ -77,7 +76,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
     // A disk that is silent does not take this page away.
     let build = disk::look(move || steam::build(&root)).await.unwrap_or_else(|failure| Err(failure.message));
     let frame = Frame::of(viewer, "Admin").within("admin");
-    page(&Page { frame, tab: "overview", key: session::random()?, found, build })
+    page(&Page { frame, tab: "overview", key: secret::random()?, found, build })
 }
 
 /// Pauses the queue, or lets it go on.

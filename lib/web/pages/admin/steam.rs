@@ -1,14 +1,13 @@
 //! The game's installation: which build it is, and asking for one.
 
-use std::io::Read as _;
 use std::path::Path;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::super::asked::Sent;
-use crate::base::clock;
 use crate::base::names::RequestKey;
+use crate::base::{clock, plain};
 use crate::domain::operation::Operation;
 use crate::domain::steam::{self, APP, MANIFEST_LIMIT};
 use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
@@ -18,14 +17,13 @@ use crate::web::viewer::Viewer;
 
 /// The build that is installed, or why there is none. Reads a file of some kilobytes.
 pub fn build(root: &Path) -> Result<u64, String> {
-    let path = root.join(format!("installation/steamapps/appmanifest_{APP}.acf"));
-    let file = std::fs::File::open(&path).map_err(|error| match error.kind() {
+    let name = format!("appmanifest_{APP}.acf");
+    let bytes = plain::read(&root.join("installation"), &["steamapps", &name], MANIFEST_LIMIT + 1);
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+    let text = text.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "not installed".to_owned(),
-        _ => format!("{}: {error}", path.display()),
+        _ => format!("installation/steamapps/{name}: {error}"),
     })?;
-    let mut text = String::new();
-    let most = MANIFEST_LIMIT as u64 + 1;
-    file.take(most).read_to_string(&mut text).map_err(|error| format!("{}: {error}", path.display()))?;
     steam::prove(&text).map_err(|why| format!("not whole: {why}"))
 }
 

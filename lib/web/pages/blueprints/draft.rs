@@ -3,8 +3,8 @@
 use std::fmt::Display;
 
 use crate::base::names::{BlueprintName, OverlayName};
-use crate::db::blueprints::Content;
-use crate::domain::blueprint::{Argument, ConfigLine, check};
+use crate::db::blueprints::{Content, Stored};
+use crate::domain::blueprint::{ConfigLine, check};
 
 /// What the form says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,17 +85,15 @@ impl Draft {
         draft
     }
 
-    /// The form of a blueprint that says `content`.
+    /// The form of a blueprint whose row holds this.
     #[must_use]
-    pub fn of(name: &str, content: &Content) -> Self {
-        let rows = content.overlays.iter().enumerate();
+    pub fn of(name: &str, stored: &Stored) -> Self {
+        let rows = stored.overlays.iter().enumerate();
         Self {
             name: name.to_owned(),
-            rows: rows
-                .map(|(at, overlay)| Row { overlay: overlay.to_string(), position: (at + 1).to_string() })
-                .collect(),
-            arguments: lines(content.arguments.iter().map(Argument::as_str)),
-            config: lines(content.config.iter().map(ConfigLine::as_str)),
+            rows: rows.map(|(at, overlay)| Row { overlay: overlay.clone(), position: (at + 1).to_string() }).collect(),
+            arguments: lines(&stored.arguments),
+            config: lines(&stored.config),
             ..Self::default()
         }
     }
@@ -168,9 +166,9 @@ impl Draft {
     }
 }
 
-fn lines<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+fn lines(lines: &[String]) -> String {
     // Each has its end, so that blank ones at the end are not lost.
-    lines.flat_map(|line| [line, "\n"]).collect()
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Each line parsed; the first that is refused is told by its number.
@@ -184,6 +182,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::blueprint::Argument;
 
     fn draft(fields: &[(&str, &str)]) -> Draft {
         Draft::read(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
@@ -200,13 +199,13 @@ mod tests {
             ("position", ""),
             ("overlay", "c"),
             ("position", " 0 "),
-            ("arguments", "+map\r\n\r\nc1m1 hotel"),
+            ("arguments", "+map\r\n\r\nc1m1_hotel"),
             ("config", "hostname \"x\"\r\n\r\n// end\r\n"),
         ]);
         let (name, content) = draft.parse().unwrap();
         let texts = |names: &[OverlayName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!((name.as_str(), texts(&content.overlays)), ("coop", vec!["c".to_owned(), "a".to_owned()]));
-        assert_eq!(content.arguments.iter().map(Argument::as_str).collect::<Vec<_>>(), ["+map", "c1m1 hotel"]);
+        assert_eq!(content.arguments.iter().map(Argument::as_str).collect::<Vec<_>>(), ["+map", "c1m1_hotel"]);
         assert_eq!(content.config.iter().map(ConfigLine::as_str).collect::<Vec<_>>(), ["hostname \"x\"", "", "// end"]);
     }
 
@@ -214,10 +213,10 @@ mod tests {
     fn a_form_made_of_a_blueprint_means_that_blueprint() {
         let content = Content {
             overlays: vec!["b".parse().unwrap(), "a".parse().unwrap()],
-            arguments: vec![" +x".parse().unwrap()],
+            arguments: vec!["+x".parse().unwrap()],
             config: ["", "a", "", ""].map(|line| line.parse().unwrap()).to_vec(),
         };
-        let draft = Draft::of("coop", &content).with_catalog(["a", "b", "c"].map(str::to_owned));
+        let draft = Draft::of("coop", &content.clone().into()).with_catalog(["a", "b", "c"].map(str::to_owned));
         assert_eq!(draft.rows.iter().map(|row| row.overlay.as_str()).collect::<Vec<_>>(), ["b", "a", "c"]);
         assert_eq!(draft.parse().unwrap().1, content);
     }

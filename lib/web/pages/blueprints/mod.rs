@@ -49,7 +49,7 @@ struct Listed {
 }
 
 async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    let user = (!viewer.is_admin).then_some(viewer.id);
+    let user = viewer.all_or_own();
     let blueprints = app.store.read(move |db| {
         let mut linked = links::all(db)?;
         let found = match user {
@@ -114,14 +114,15 @@ async fn edit(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) ->
     let asker = viewer.clone();
     let found = app.store.read(move |db| {
         let blueprint = find(db, &asker, id)?;
-        let (content, all) = match blueprints::content(db, id) {
-            Ok(content) => (content, None),
-            // Whoever mends it needs the form.
-            Err(error) => (Content::default(), Some(error.to_string())),
-        };
-        let draft = Draft::of(&blueprint.name, &content);
+        let stored = blueprints::stored(db, id)?;
+        let draft = Draft::of(&blueprint.name, &stored);
         let draft = Draft { id: id.to_string(), updated_at: blueprint.updated_at.to_string(), ..draft };
-        Ok((with_catalog(db, draft)?, Troubles { all, ..Troubles::default() }))
+        // A row that is refused is in the form as it is, with what is wrong beside it.
+        let mut troubles = draft.parse().err().map_or_else(Troubles::default, |troubles| *troubles);
+        if !stored.refused.is_empty() {
+            troubles.all = Some(format!("No server can be started with this blueprint: {}", stored.refused.join("; ")));
+        }
+        Ok((with_catalog(db, draft)?, troubles))
     });
     let (draft, troubles) = found.await?;
     Page::of(viewer, draft, troubles, None).answer(StatusCode::OK)

@@ -9,9 +9,9 @@ use rusqlite::Connection;
 
 use super::super::{Frame, asked, page};
 use super::find;
-use crate::base::Result;
 use crate::base::names::InstanceName;
-use crate::db::blueprints::{self, Blueprint, Content};
+use crate::base::{Error, Result};
+use crate::db::blueprints::{self, Blueprint, Content, Stored};
 use crate::db::links::{self, Linked};
 use crate::db::overlays;
 use crate::domain::blueprint::Spec;
@@ -103,7 +103,7 @@ impl Plan {
 struct Page {
     frame: Frame,
     blueprint: Blueprint,
-    content: Option<Content>,
+    stored: Stored,
     servers: Vec<Linked>,
     shown: Option<Shown>,
     trouble: Option<String>,
@@ -120,13 +120,16 @@ pub(super) async fn show(
     let found = app.store.read(move |db| {
         let blueprint = find(db, &asker, id)?;
         let servers = links::of_blueprint(db, id)?;
-        // A damaged row, or a root that is away, is told on the page.
-        let content = blueprints::content(db, id);
-        let plan = content.as_ref().map_err(Clone::clone);
-        let plan = plan.and_then(|content| Plan::of(db, &settings, content, &servers));
-        Ok((blueprint, servers, content.ok(), plan))
+        // A row that is refused, or a root that is away, is shown on the page.
+        let stored = blueprints::stored(db, id)?;
+        let plan = if stored.refused.is_empty() {
+            blueprints::content(db, id).and_then(|content| Plan::of(db, &settings, &content, &servers))
+        } else {
+            Err(Error::failed(format!("no server can be started with this blueprint: {}", stored.refused.join("; "))))
+        };
+        Ok((blueprint, servers, stored, plan))
     });
-    let (blueprint, servers, content, plan) = found.await?;
+    let (blueprint, servers, stored, plan) = found.await?;
     let shown = match plan {
         Ok(plan) => plan.look(app.settings.root.clone()).await.map_err(|failure| failure.message),
         Err(error) => Err(error.to_string()),
@@ -134,5 +137,5 @@ pub(super) async fn show(
     let trouble = shown.as_ref().err().cloned();
     let (frame, whose) = (Frame::of(viewer.clone(), &blueprint.name), viewer.is_admin);
     let frame = frame.within("blueprints");
-    page(&Page { frame, blueprint, content, servers, shown: shown.ok(), trouble, whose })
+    page(&Page { frame, blueprint, stored, servers, shown: shown.ok(), trouble, whose })
 }

@@ -1,0 +1,141 @@
+//! Paths of control groups as they come from outside: from a row, or from another program.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How the units begin in whose control groups commands of ours run.
+const UNITS: [&str; 3] = ["left4me-runner@", "left4me-helper@", "left4me-purge@"];
+
+/// The longest path that is read, in bytes.
+const LONGEST: usize = 1024;
+
+/// The longest name of a unit (UNIT_NAME_MAX of systemd), in bytes.
+const LONGEST_UNIT: usize = 255;
+
+/// The control group of a unit that runs commands of ours, or one below it, as in /proc/PID/cgroup.
+///
+/// Holds: absolute, normal parts only, and the first part that names a service or a scope is a unit of ours. A person's
+/// own service manager divides its groups as it likes, but only below its own unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlGroup(String);
+
+/// Why a text is no [`ControlGroup`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadGroup {
+    /// Not absolute, too long, or with parts such as `..`.
+    NoPath,
+    /// Not in a unit of ours.
+    Foreign,
+}
+
+impl fmt::Display for BadGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BadGroup::NoPath => "is no path of a control group",
+            BadGroup::Foreign => "is not in a unit of left4me",
+        })
+    }
+}
+
+impl std::error::Error for BadGroup {}
+
+impl FromStr for ControlGroup {
+    type Err = BadGroup;
+
+    fn from_str(text: &str) -> Result<Self, BadGroup> {
+        let below = text.strip_prefix('/').filter(|_| text.len() <= LONGEST).ok_or(BadGroup::NoPath)?;
+        if !below.split('/').all(is_part) {
+            return Err(BadGroup::NoPath);
+        }
+        let group = Self(text.to_owned());
+        let unit = below.split('/').find(|part| is_unit(part)).ok_or(BadGroup::Foreign)?;
+        if is_ours(unit) { Ok(group) } else { Err(BadGroup::Foreign) }
+    }
+}
+
+impl ControlGroup {
+    /// The path.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The parts down to the unit's own group.
+    pub fn parts_to_unit(&self) -> impl Iterator<Item = &str> {
+        let mut ended = false;
+        self.0.split('/').skip(1).take_while(move |part| !std::mem::replace(&mut ended, is_unit(part)))
+    }
+
+    /// The unit.
+    #[must_use]
+    pub fn unit(&self) -> &str {
+        self.0.split('/').find(|part| is_unit(part)).unwrap_or_default()
+    }
+}
+
+/// Whether `name` is an instance of one of the units that run commands.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    let instance =
+        UNITS.iter().find_map(|begin| name.strip_prefix(begin)).and_then(|rest| rest.strip_suffix(".service"));
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\".contains(&byte);
+    name.len() <= LONGEST_UNIT && instance.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(allowed))
+}
+
+fn is_unit(part: &str) -> bool {
+    part.ends_with(".service") || part.ends_with(".scope")
+}
+
+fn is_part(part: &str) -> bool {
+    !["", ".", ".."].contains(&part) && part.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RUNNER: &str = "/l4d2.slice/l4d2-build.slice/left4me-runner@3-17-998.service";
+
+    #[test]
+    fn groups_of_our_units_are_read_with_what_lies_below_them() {
+        for text in [RUNNER, &format!("{RUNNER}/command"), "/system.slice/left4me-purge@7.service"] {
+            let group: ControlGroup = text.parse().unwrap();
+            assert!(is_ours(group.unit()), "{text}");
+            assert_eq!(group.parts_to_unit().last(), Some(group.unit()), "{text}");
+        }
+        let group: ControlGroup = RUNNER.parse().unwrap();
+        assert_eq!(group.parts_to_unit().collect::<Vec<_>>().len(), 3);
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_no_group() {
+        let below_a_session = format!("/user.slice/user@1000.service{RUNNER}");
+        for (text, why) in [
+            ("", BadGroup::NoPath),
+            ("left4me-runner@1.service", BadGroup::NoPath),
+            ("/../../var/lib/left4me/steam/left4me-runner@1.service", BadGroup::NoPath),
+            ("/left4me-runner@1.service/../../fifo", BadGroup::NoPath),
+            ("//left4me-runner@1.service", BadGroup::NoPath),
+            ("/left4me-runner@1.service/", BadGroup::NoPath),
+            ("/left4me-runner@1.service\n/x", BadGroup::NoPath),
+            ("/system.slice/ssh.service", BadGroup::Foreign),
+            ("/system.slice", BadGroup::Foreign),
+            ("/left4me-runner@.service", BadGroup::Foreign),
+            ("/left4me-server@1.service", BadGroup::Foreign),
+            (below_a_session.as_str(), BadGroup::Foreign),
+        ] {
+            assert_eq!(text.parse::<ControlGroup>(), Err(why), "{text}");
+        }
+        assert!(format!("/{}", "x/".repeat(1000)).parse::<ControlGroup>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_group_never_leads_upward(text in "(/[a-z.@/]{0,12}){0,4}/left4me-runner@1.service(/[a-z./]{0,12}){0,3}") {
+            if let Ok(group) = text.parse::<ControlGroup>() {
+                prop_assert!(!group.as_str().split('/').skip(1).any(|part| part.is_empty() || part == ".."));
+            }
+        }
+    }
+}

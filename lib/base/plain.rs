@@ -1,0 +1,62 @@
+//! Files that another user can exchange: for a link, a FIFO, a device, or a very long one.
+
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read as _, Result};
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+
+/// What is added to the flags of each such open: no link is followed and no FIFO waited for.
+pub const SAFELY: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+
+/// At most `limit` bytes of the file `below` in `top`. `top` itself may be a link: its owner made it. Below it no link is
+/// followed, and only a regular file is read.
+///
+/// # Errors
+/// The operating system's; `InvalidInput` when it is no regular file.
+pub fn read(top: &Path, below: &[&str], limit: usize) -> Result<Vec<u8>> {
+    let (name, folders) = below.split_last().ok_or(ErrorKind::InvalidInput)?;
+    let mut dir = open(top, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    for folder in folders {
+        dir = openat(&dir, *folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY | SAFELY, Mode::empty())?;
+    }
+    let file = regular(openat(&dir, *name, OFlag::O_RDONLY | SAFELY, Mode::empty())?.into())?;
+    let mut bytes = Vec::new();
+    file.take(limit as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// `file`, when it is a regular one.
+///
+/// # Errors
+/// `InvalidInput` when it is something else.
+pub fn regular(file: File) -> Result<File> {
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(Error::new(ErrorKind::InvalidInput, "it is no regular file"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::mkfifo;
+
+    #[test]
+    fn only_a_regular_file_is_read_and_only_so_far() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("in")).unwrap();
+        let at = |name: &str| dir.path().join("in").join(name);
+        std::fs::write(at("file"), "0123456789").unwrap();
+        std::os::unix::fs::symlink("file", at("link")).unwrap();
+        std::os::unix::fs::symlink("in", dir.path().join("out")).unwrap();
+        mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
+
+        assert_eq!(read(dir.path(), &["in", "file"], 4).unwrap(), b"0123");
+        for below in [["in", "link"], ["in", "fifo"], ["out", "file"], ["in", "."]] {
+            assert!(read(dir.path(), &below, 4).is_err(), "{below:?}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What systemd reads of an instance: port and arguments as an environment file has them, written and read.
+//!
+//! Two parsers see an argument. First EnvironmentFile= (systemd.exec(5), `parse_env_file_internal` in systemd's
+//! src/basic/env-file.c): between double quotes a backslash takes its meaning from `"`, `\`, `` ` `` and `$`, and stays a
+//! backslash before anything else. Then the word `$L4D2_ARGS` in ExecStart= (systemd.service(5), `replace_env_argv` and
+//! `extract_first_word`): the value is split at blanks, quotes group and are removed, a backslash is removed and the
+//! character after it kept, whatever it is. The words that come out are not looked at again: `$` and `%` mean nothing there.
+
+use crate::base::{Error, Result};
+
+/// The kernel takes no longer string in an environment (MAX_ARG_STRLEN, execve(2)) than 128 KiB, its name and `=`
+/// included.
+const MAX_VALUE: usize = 128 * 1024 - 64;
+
+/// `NAME="value"` for EnvironmentFile=.
+///
+/// # Errors
+/// 1 when the value is longer than the kernel takes.
+pub fn assignment(name: &str, value: &str) -> Result<String> {
+    if value.len() > MAX_VALUE {
+        return Err(Error::failed(format!("{name} would have {} bytes, and {MAX_VALUE} are possible", value.len())));
+    }
+    Ok(format!("{name}=\"{}\"\n", escaped(value, &['"', '\\', '`', '$'])))
+}
+
+/// Words as one value that an unquoted `$NAME` in ExecStart= splits into the same words again.
+#[must_use]
+pub fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    words.map(|word| format!("\"{}\"", escaped(word, &['"', '\\']))).collect::<Vec<_>>().join(" ")
+}
+
+/// The value of `name` in an environment file, as systemd reads it. The last assignment counts. None when there is
+/// none, and for text that systemd would read over several lines or not at all.
+#[must_use]
+pub fn value(text: &str, name: &str) -> Option<String> {
+    let assigned = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+    unquoted(&text.lines().filter_map(assigned).next_back()?)
+}
+
+/// The words that an unquoted `$NAME` in ExecStart= makes of a value.
+#[must_use]
+pub fn split(value: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut rest = value.chars();
+    while let Some(c) = rest.next() {
+        match (c, quote) {
+            ('\\', _) => word.get_or_insert_default().extend(rest.next()),
+            (c, Some(open)) if c == open => quote = None,
+            ('"' | '\'', None) => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (' ' | '\t' | '\n' | '\r', None) => words.extend(word.take()),
+            (c, _) => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// One value of an environment file without its quotes, after systemd's state machine.
+fn unquoted(text: &str) -> Option<String> {
+    #[derive(PartialEq)]
+    enum State {
+        Before,
+        Bare,
+        BareEscape,
+        Single,
+        Double,
+        DoubleEscape,
+    }
+    let (mut state, mut value) = (State::Before, String::new());
+    for c in text.trim_end().chars() {
+        state = match (state, c) {
+            (State::Before, '\'') => State::Single,
+            (State::Before, '"') => State::Double,
+            (State::Before | State::Bare, '\\') => State::BareEscape,
+            (State::Before, c) if c.is_ascii_whitespace() => State::Before,
+            (State::Single, '\'') | (State::Double, '"') => State::Before,
+            (State::Double, '\\') => State::DoubleEscape,
+            (State::DoubleEscape, c) => {
+                if !"\"\\`$".contains(c) {
+                    value.push('\\');
+                }
+                value.push(c);
+                State::Double
+            }
+            (State::Before | State::BareEscape, c) => {
+                value.push(c);
+                State::Bare
+            }
+            (same, c) => {
+                value.push(c);
+                same
+            }
+        };
+    }
+    matches!(state, State::Before | State::Bare).then_some(value)
+}
+
+fn escaped(text: &str, special: &[char]) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if special.contains(&c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn arrives(arguments: &[&str]) {
+        let line = assignment("L4D2_ARGS", &words(arguments.iter().copied())).unwrap();
+        assert_eq!(line.matches('\n').count(), 1, "{line}");
+        assert_eq!(split(&value(&line, "L4D2_ARGS").expect("one whole value")), arguments, "{line}");
+    }
+
+    #[test]
+    fn the_model_splits_as_systemd_documents_it() {
+        assert_eq!(split(r#"a "b c" 'd e' f\ g h"i"j"#), ["a", "b c", "d e", "f g", "hij"]);
+        for (text, read) in [
+            ("X=\"a\\\"b\\nc\\\\d\"\n", Some("a\"b\\nc\\d")),
+            ("X=/a:/b\n", Some("/a:/b")),
+            ("X=\"/a\"\nX=\"/b\"", Some("/b")),
+            ("X='$a' \n", Some("$a")),
+            ("#X=/a\nXY=1\n", None),
+            ("X=\"a\n\"\n", None),
+            ("X=a\\\n", None),
+            ("", None),
+        ] {
+            assert_eq!(value(text, "X").as_deref(), read, "{text}");
+        }
+    }
+
+    #[test]
+    fn arguments_arrive_exactly_whatever_is_in_them() {
+        arrives(&[]);
+        arrives(&[
+            "+map",
+            "c1m1_hotel",
+            "+sv_tags",
+            "a, b",
+            "+hostname",
+            "Bob's \"best\" $HOME ${X} $$ %n %% \\ \\\\ `id` #;",
+        ]);
+        arrives(&["'", "\"", "\\", " ", "a\\nb", "ends with \\", "=", "ünï🎮"]);
+    }
+
+    #[test]
+    fn a_value_that_the_kernel_would_not_take_is_refused() {
+        assert!(assignment("L4D2_ARGS", &"x".repeat(200_000)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_argument_survives_both_parsers(
+            arguments in proptest::collection::vec("[ \"'\\\\$%`a-c=#;,:{}\u{e4}]{1,12}|[^\\p{Cc}]{1,20}", 0..8),
+        ) {
+            arrives(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! instances/ID/instance.env, which initialize writes as left4me. Root reads it as a text from outside: by descriptor, a
+//! regular file of the right owner and size or none, and every value through its own parser.
+
+use std::fs::File;
+use std::io::Read as _;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::unistd::Uid;
+
+use super::directory::{Directory, Found, unusable};
+use crate::base::names::{InstanceName, shown};
+use crate::base::{Error, Result};
+use crate::domain::env_file;
+use crate::domain::launch::{self, Argument};
+
+/// The longest instance.env that is read, in bytes. As many long paths as a mount takes layers fit; the kernel takes
+/// half of it as one value.
+const FILE_LIMIT: u64 = 256 * 1024;
+
+/// What instance.env says.
+#[derive(Debug)]
+pub(super) struct Settings {
+    /// The game's port.
+    pub port: u16,
+    /// Launch arguments after left4me's own.
+    pub arguments: Vec<Argument>,
+    /// The paths of the lower layers, the topmost first, as they stand there.
+    pub layers: Vec<String>,
+}
+
+/// Reads and checks the settings of `server`.
+///
+/// # Errors
+/// Exit 3 when the server was not initialized; 1 for a file that is not initialize's, and for a value that is refused.
+pub(super) fn read(root: &Directory, server: &InstanceName) -> Result<Settings> {
+    let instances = root.enter("instances")?;
+    let path = instances.path.join(server.as_str()).join("instance.env");
+    let file = path.display();
+    let missing = || Error::not_found(format!("{file} does not exist: initialize server {server}"));
+    let Found::Open(instance) = instances.find(server.as_str())? else { return Err(missing()) };
+    let Some(text) = open(&instances, &instance, server)? else { return Err(missing()) };
+
+    let bad = |what: String| Error::failed(format!("{file} {what}: initialize server {server}"));
+    let value = |name| env_file::value(&text, name).ok_or_else(|| bad(format!("has no {name}")));
+    let port = value("L4D2_PORT")?;
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0);
+    let port = port.ok_or_else(|| bad("has an L4D2_PORT that is no port".to_owned()))?;
+    let arguments = arguments(server, &env_file::value(&text, "L4D2_ARGS").unwrap_or_default());
+    launch::check(&arguments).map_err(|why| bad(format!("is refused ({why})")))?;
+    let layers = value("LEFT4ME_LOWERDIRS")?.split(':').map(str::to_owned).collect();
+    Ok(Settings { port, arguments, layers })
+}
+
+/// What left4me took before it started the game without srcds_run, and what no initialize ever wrote, is left out: a
+/// server of an upgraded host comes up at boot without it, and the next start by left4me writes the file anew.
+fn arguments(server: &InstanceName, value: &str) -> Vec<Argument> {
+    let checked = env_file::split(value).into_iter().filter_map(|word| match word.parse() {
+        Ok(argument) => Some(argument),
+        Err(_) => {
+            let why = launch::refusal(&word).unwrap_or("it is refused");
+            tracing::warn!("server {server} starts without the argument '{}': {why}", shown(&word));
+            None
+        }
+    });
+    let mut arguments: Vec<Argument> = checked.collect();
+
+    // The bounds are for what a blueprint gives; initialize adds a map where there is none.
+    let given = arguments.len().saturating_sub(2);
+    if launch::words(&arguments[..given]).eq(arguments.iter().map(Argument::as_str)) {
+        arguments.truncate(given);
+    }
+    arguments
+}
+
+/// The file's text; none when nothing has that name.
+fn open(instances: &Directory, instance: &Directory, server: &InstanceName) -> Result<Option<String>> {
+    let path = instance.path.join("instance.env");
+    let refused = |why: &str| Error::failed(format!("{} {why}: initialize server {server}", path.display()));
+    // O_NONBLOCK: a FIFO in its place must not keep root waiting.
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let fd = match openat(instance, "instance.env", flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(Errno::ELOOP) => return Err(refused("is a symbolic link")),
+        Err(errno) => return Err(unusable(&path, errno)),
+    };
+
+    let found = fstat(&fd).map_err(|errno| unusable(&path, errno))?;
+    if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        return Err(refused("is not a regular file"));
+    }
+    // Who owns instances/ owns what is in it.
+    if Uid::from_raw(found.st_uid) != instances.owner()? {
+        return Err(refused(&format!("belongs to user id {}", found.st_uid)));
+    }
+    if found.st_nlink != 1 {
+        return Err(refused("has a second name elsewhere"));
+    }
+
+    let mut bytes = Vec::new();
+    File::from(fd).take(FILE_LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Err(refused(&format!("is longer than {FILE_LIMIT} bytes")));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| refused("is not text"))
+}

@@ -1,0 +1,110 @@
+//! `upgrade`: brings the data of an older version to where this one has it. For the package's installation, and for
+//! root by hand; whatever is done already is left alone, and servers and jobs that run go on.
+
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, RenameFlags, renameat2};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::unistd::fsync;
+
+use super::directory::{Directory, unusable};
+use super::former;
+use crate::base::config::Paths;
+use crate::base::{Error, Result, output, users};
+
+/// The database and what lies beside it, the database last: it is what programs look for. Until it has moved, those of
+/// this version refuse to make a new one; from then on, everything is in place.
+///
+/// Programs of the older version may have all of them open. A rename leaves their descriptors, locks and shared memory
+/// as they are, so they and this version's programs go on with the same files. When such a program closes the database,
+/// SQLite sees that it is not at its path any more, and leaves the log alone.
+const FILES: [&str; 6] = [
+    "left4me.db-poller.lock",
+    "left4me.db-worker.lock",
+    "left4me.db-journal",
+    "left4me.db-wal",
+    "left4me.db-shm",
+    "left4me.db",
+];
+
+/// Carries out all parts.
+///
+/// # Errors
+/// What the part says that failed; the others are done.
+pub(super) fn run(paths: &Paths) -> Result<()> {
+    let database = move_database(paths);
+    let servers = former::upgrade(&paths.root);
+    match (database, servers) {
+        (Err(first), Err(second)) => Err(Error::failed(format!("{first}; {second}"))),
+        (first, second) => first.and(second),
+    }
+}
+
+/// Moves ROOT/left4me.db into a directory of its own. A database that the settings name elsewhere stays there.
+///
+/// # Errors
+/// 4 when there is one in the new place too, or another kind of file in the old one: nothing is moved then.
+fn move_database(paths: &Paths) -> Result<()> {
+    let Some(root) = paths.root_with_database() else { return Ok(()) };
+    if !root.exists() {
+        return Ok(());
+    }
+    let root = Directory::root(root)?;
+    let mut found = Vec::new();
+    for name in FILES {
+        if is_regular(&root, name)? {
+            found.push(name);
+        }
+    }
+    if !found.contains(&"left4me.db") {
+        return Ok(());
+    }
+    let own = root.ensure("db", Mode::from_bits_truncate(0o2770), users::ids(users::LEFT4ME)?, &[])?;
+    for name in &found {
+        must_be_free(&root, &own, name)?;
+    }
+    for name in &found {
+        renameat2(&root, *name, &own, *name, RenameFlags::RENAME_NOREPLACE)
+            .map_err(|errno| unmoved(&root.path.join(name), &own.path, errno))?;
+    }
+    for directory in [&own, &root] {
+        fsync(directory).map_err(|errno| unusable(&directory.path, errno))?;
+    }
+    output::line(&format!("the database moved from {} to {}", root.path.display(), own.path.display()))
+}
+
+/// Whether there is such a file.
+///
+/// # Errors
+/// 4 for anything else of that name: older versions made regular files only.
+fn is_regular(root: &Directory, name: &str) -> Result<bool> {
+    let path = root.path.join(name);
+    match fstatat(root, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(found) if found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() => Ok(true),
+        Ok(_) => Err(Error::conflict(format!("{} is no regular file: nothing was moved; remove it", path.display()))),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(errno) => Err(unusable(&path, errno)),
+    }
+}
+
+fn must_be_free(root: &Directory, own: &Directory, name: &str) -> Result<()> {
+    let path = own.path.join(name);
+    match fstatat(own, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(unusable(&path, errno)),
+        Ok(_) => Err(Error::conflict(format!(
+            "{} and {} are both there: nothing was moved; remove the one that is wrong",
+            root.path.join(name).display(),
+            path.display()
+        ))),
+    }
+}
+
+fn unmoved(path: &Path, own: &Path, errno: Errno) -> Error {
+    let hint = match errno {
+        Errno::EXDEV => ", which is another file system: stop left4me and move the files by hand, the database last",
+        _ => "",
+    };
+    Error::failed(format!("{} cannot be moved to {}{hint}: {}", path.display(), own.display(), errno.desc()))
+}

@@ -1,0 +1,121 @@
+//! Everything below a directory, by descriptor: no link is followed, no other file system entered, and a tree of any
+//! depth takes two descriptors.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::unistd::{Gid, Uid, fchown, fchownat};
+
+use super::directory::{Directory, unusable};
+use crate::base::{Error, Result};
+
+const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// What happens to one entry: the directory it is in, its name there, what it is.
+type Visit<'v> = &'v mut dyn FnMut(BorrowedFd<'_>, &CStr, &FileStat) -> Result<(), Errno>;
+
+/// A directory on the way down.
+struct Level {
+    device: u64,
+    inode: u64,
+    /// Directories in it that are still to enter.
+    waiting: Vec<CString>,
+}
+
+/// Gives what belongs to one of `from` in `top`, and at last `top` itself, to `to`. So as long as `top` is not theirs,
+/// something may be left to give, and giving again goes on. The kernel drops setuid bits and capabilities of files.
+///
+/// # Errors
+/// When an entry cannot be changed, or is on another file system.
+pub(super) fn give(top: &Directory, from: &[Uid], to: (Uid, Gid)) -> Result<()> {
+    each(top, &mut |parent, name, found| {
+        if !from.contains(&Uid::from_raw(found.st_uid)) {
+            return Ok(());
+        }
+        fchownat(parent, name, Some(to.0), Some(to.1), AtFlags::AT_SYMLINK_NOFOLLOW)
+    })?;
+    fchown(top, Some(to.0), Some(to.1)).map_err(|errno| unusable(&top.path, errno))
+}
+
+/// Gives the group of what `owner` has in `top`, and `top` itself, to `group`. A file with a second name is left alone:
+/// that name may be anywhere.
+///
+/// # Errors
+/// As [`give`].
+pub(super) fn share(top: &Directory, owner: Uid, group: Gid) -> Result<()> {
+    let differs = |found: &FileStat| {
+        let is_alone = is_directory(found) || found.st_nlink == 1;
+        found.st_uid == owner.as_raw() && found.st_gid != group.as_raw() && is_alone
+    };
+    each(top, &mut |parent, name, found| {
+        if !differs(found) {
+            return Ok(());
+        }
+        fchownat(parent, name, None, Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)
+    })?;
+
+    let failed = |errno| unusable(&top.path, errno);
+    if differs(&fstat(top).map_err(failed)?) { fchown(top, None, Some(group)).map_err(failed) } else { Ok(()) }
+}
+
+/// Visits everything below `top`, a directory before what is in it. Nobody else may be at the tree.
+fn each(top: &Directory, visit: Visit<'_>) -> Result<()> {
+    let failed = |errno| unusable(&top.path, errno);
+    let mut here = openat(top, c".", FLAGS, Mode::empty()).map_err(failed)?;
+    let found = fstat(&here).map_err(failed)?;
+    let device = found.st_dev;
+    let mut levels = vec![Level { device, inode: found.st_ino, waiting: sweep(&here, visit).map_err(failed)? }];
+
+    while let Some(level) = levels.last_mut() {
+        let Some(name) = level.waiting.pop() else {
+            levels.pop();
+            if let Some(parent) = levels.last() {
+                here = up(&here, parent).map_err(failed)?;
+            }
+            continue;
+        };
+        let inner = openat(&here, name.as_c_str(), FLAGS, Mode::empty()).map_err(failed)?;
+        let found = fstat(&inner).map_err(failed)?;
+        if found.st_dev != device {
+            let name = name.to_string_lossy();
+            return Err(Error::failed(format!("{name} in {} is on another file system", top.path.display())));
+        }
+        here = inner;
+        levels.push(Level { device, inode: found.st_ino, waiting: sweep(&here, visit).map_err(failed)? });
+    }
+    Ok(())
+}
+
+/// The directory above, which has to be the one that we came from.
+fn up(here: &OwnedFd, parent: &Level) -> Result<OwnedFd, Errno> {
+    let above = openat(here, c"..", FLAGS, Mode::empty())?;
+    let found = fstat(&above)?;
+    if (found.st_dev, found.st_ino) == (parent.device, parent.inode) { Ok(above) } else { Err(Errno::ESTALE) }
+}
+
+/// Visits what is in a directory; gives the directories among it.
+fn sweep(here: &OwnedFd, visit: Visit<'_>) -> Result<Vec<CString>, Errno> {
+    let mut inner = Vec::new();
+    let mut entries = Dir::from_fd(openat(here, c".", FLAGS, Mode::empty())?)?;
+    for entry in entries.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let found = fstatat(here, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        visit(here.as_fd(), name, &found)?;
+        if is_directory(&found) {
+            inner.push(name.to_owned());
+        }
+    }
+    Ok(inner)
+}
+
+fn is_directory(found: &FileStat) -> bool {
+    SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR
+}
