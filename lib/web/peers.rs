@@ -7,7 +7,6 @@
 //! foreground it opens one itself.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,10 +17,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, sendto, socket,
 };
 
-use crate::base::users;
-
-/// The users of game servers, one each. Free of systemd's and Debian's ranges.
-const SERVERS: RangeInclusive<u32> = 2_100_000_000..=2_139_999_999;
+use crate::base::{server_user, users};
 
 /// Of linux/sock_diag.h and linux/inet_diag.h: the one request, and the length of its answer's
 /// fixed part.
@@ -84,7 +80,7 @@ impl Peers {
     pub fn owner(&self, peer: SocketAddr, own: SocketAddr) -> Owner {
         let (peer, own) = (canonical(peer), canonical(own));
         match self.uid(peer, own) {
-            Ok(Some(uid)) if SERVERS.contains(&uid) || self.foreign.contains(&uid) => Owner::Foreign(uid),
+            Ok(Some(uid)) if self.foreign.contains(&uid) || server_user::is_one(uid) => Owner::Foreign(uid),
             Ok(Some(uid)) => Owner::User(uid),
             Ok(None) if !is_local(peer, own) => Owner::Elsewhere,
             // It closed its end before we asked, and reads no answer.
