@@ -1,6 +1,7 @@
 //! One error for people: a line that says what failed, on what, and what to do; and the exit code it ends with.
 //!
-//! This module imports nothing of the library but how text is shown, so that everything may import it.
+//! This module imports nothing of the library but how text is shown, so that everything may import
+//! it.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -54,8 +55,8 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error with a given exit; line breaks and other control characters in `message` become spaces, and what
-    /// [`visible`] knows becomes visible.
+    /// An error with a given exit; line breaks and other control characters in `message` become
+    /// spaces, and what [`visible`] knows becomes visible.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         let message: String = message.into();
         let message = if message.contains(char::is_control) {

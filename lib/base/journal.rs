@@ -1,6 +1,7 @@
 //! What our programs say about themselves. When standard error is the journal, each event goes there with its
-//! fields (`journalctl LEFT4ME_JOB_ID=7`); where the journal's socket is out of reach, as in the runner's sandbox, it is
-//! a line on standard error with its level before it, which journald reads; elsewhere it is a readable line.
+//! fields (`journalctl LEFT4ME_JOB_ID=7`); where the journal's socket is out of reach, as in the
+//! runner's sandbox, it is a line on standard error with its level before it, which journald reads;
+//! elsewhere it is a readable line.
 
 use std::fmt;
 use std::io::Write as _;
@@ -118,7 +119,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
         };
         let metadata = event.metadata();
         let Some(journal) = &self.journal else {
-            // Nobody is left to tell when this fails.
+            // A failure here cannot be reported anywhere.
             std::io::stderr().lock().write_all(prefixed(*metadata.level(), &message, &fields.pairs).as_bytes()).ok();
             return;
         };
@@ -136,7 +137,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
     }
 }
 
-/// One line for journald: its level as sd-daemon(3) has it, the message, and the fields that are not in it.
+/// One line for journald: its level as sd-daemon(3) has it, the message, and the fields that are
+/// not in it.
 fn prefixed(level: Level, message: &str, pairs: &[(String, String)]) -> String {
     let number = match level {
         Level::ERROR => 3,

@@ -48,8 +48,8 @@ pub fn passed_socket() -> Option<OwnedFd> {
 pub fn passed_sockets() -> Vec<OwnedFd> {
     let Ok(fds) = sd_notify::listen_fds() else { return Vec::new() };
     let own = |fd| {
-        // SAFETY: systemd opened this descriptor for us (LISTEN_PID is ours, checked by sd_notify) and nothing else in
-        // the process owns it: this function is called once, at start.
+        // SAFETY: systemd opened this descriptor for us (LISTEN_PID is ours, checked by sd_notify)
+        // and nothing else in the process owns it: this function is called once, at start.
         #[expect(unsafe_code, reason = "taking ownership of a descriptor that the service manager passed")]
         unsafe {
             OwnedFd::from_raw_fd(fd)

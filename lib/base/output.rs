@@ -33,8 +33,8 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     }
 }
 
-/// `text` as a terminal may show it: control characters, also those that were stored from outside, and what [`visible`]
-/// knows become visible.
+/// `text` as a terminal may show it: control characters, also those that were stored from outside,
+/// and what [`visible`] knows become visible.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     let text = visible(text);

@@ -5,6 +5,7 @@
 //! the user database is refused (status 217, systemd 252 and 257). An underscore and not a dash, so that
 //! no instance's user can be `left4me-steam` or `left4me-game`.
 
+use nix::unistd::{Uid, User};
 use sha2::{Digest as _, Sha256};
 
 use super::names::InstanceName;
@@ -49,6 +50,13 @@ impl ServerUser {
         }
         Self { name, id: id(server.as_str()) }
     }
+}
+
+/// Whether this is a server's user: by its number, or, where another user had that, by its name.
+#[must_use]
+pub fn is_one(uid: u32) -> bool {
+    let by_number = (NUMBERED..NAMED + EACH).contains(&uid);
+    by_number || User::from_uid(Uid::from_raw(uid)).ok().flatten().is_some_and(|user| user.name.starts_with(PREFIX))
 }
 
 fn id(instance: &str) -> u32 {

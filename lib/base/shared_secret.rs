@@ -1,4 +1,5 @@
-//! A secret in a file that root writes: read once, never shown, not in a process list or a settings file.
+//! A secret in a file that root writes: read once, never shown, not in a process list or a settings
+//! file.
 
 use std::fmt;
 use std::io::Read as _;
@@ -28,8 +29,8 @@ impl Secret {
     /// Reads the file's one line.
     ///
     /// # Errors
-    /// 69 when it cannot be read; 2 when other users can read it, or it is not one line of 32 to 512 visible ASCII
-    /// characters. Never a character of it.
+    /// 69 when it cannot be read; 2 when other users can read it, or it is not one line of 32 to
+    /// 512 visible ASCII characters. Never a character of it.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |what: &str| Error::usage(format!("{}: {what}", path.display()));
         let mut options = fs_err::OpenOptions::new();
@@ -55,7 +56,7 @@ impl Secret {
         Ok(Self::of(text.as_bytes()))
     }
 
-    /// Whether `text` is the secret; the time tells nothing about it.
+    /// Whether `text` is the secret; the time it takes depends on neither.
     #[must_use]
     pub fn is(&self, text: &[u8]) -> bool {
         let other = Self::of(text);

@@ -1,10 +1,11 @@
-//! Text from outside as people may see it: a character that turns a line around, hides in it, or ends it without
-//! being a line break is shown as its number, `\u{202e}`. A player's name could otherwise make a log say what it does
-//! not say.
+//! Text from outside as people may see it: a character that turns a line around, hides in it, or
+//! ends it without being a line break is shown as its number, `\u{202e}`. A player's name could
+//! otherwise make a log say what it does not say.
 //!
-//! Letters stay letters in every script: Arabic and Hebrew are shown from right to left by themselves, without any of
-//! these. The joiners that Persian, Indic scripts and composed emoji need are kept between characters that can be
-//! joined. Flags of England and the like, which are spelled with invisible tags, come out as a black flag and numbers.
+//! Letters stay letters in every script: Arabic and Hebrew are shown from right to left by
+//! themselves, without any of these. The joiners that Persian, Indic scripts and composed emoji
+//! need are kept between characters that can be joined. Flags of England and the like, which are
+//! spelled with invisible tags, come out as a black flag and numbers.
 
 use std::borrow::Cow;
 

@@ -104,8 +104,8 @@ pub fn create(tx: &Connection, now: i64, actor: &str, name: &UserName, role: Rol
     find(tx, name)
 }
 
-/// Sets another password, ends the user's sessions and tokens, and adds events. A password is changed when somebody
-/// else may know it, and who signed in with it may have made a token.
+/// Sets another password, ends the user's sessions and tokens, and adds events. A password is
+/// changed when another person may know it, and who signed in with it may have made a token.
 ///
 /// # Errors
 /// 3 when there is no such user.
@@ -119,8 +119,8 @@ pub fn set_password(tx: &Connection, now: i64, actor: &str, name: &UserName, has
     find(tx, name)
 }
 
-/// Disables a user: no sign-in, and sessions and tokens end, so that enabling the user again brings none of them back.
-/// False when that was so already.
+/// Disables a user: no sign-in, and sessions and tokens end, so that enabling the user again brings
+/// none of them back. False when that was so already.
 ///
 /// # Errors
 /// 3 when there is no such user.

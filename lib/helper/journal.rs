@@ -48,7 +48,8 @@ pub(super) fn entries(stage: &mut Stage, server: &InstanceName, ask: Ask<'_>) ->
     read(stage, server, ask, |entry| serde_json::to_string(&entry))
 }
 
-/// Both forms come from the same fields: journalctl's own text would show whatever speaker and pid a program claims.
+/// Both forms come from the same fields: journalctl's own text would show whatever speaker and pid
+/// a program claims.
 fn read(
     stage: &mut Stage,
     server: &InstanceName,
@@ -115,8 +116,9 @@ fn entry(line: &str) -> serde_json::Result<Entry> {
     })
 }
 
-/// Who says it. Every program may call itself what it likes; that it is root's, or PID 1, is journald's own knowledge,
-/// in fields that no program can set. What is not root's is the game, or a plugin in it.
+/// Who says it. Every program may call itself what it likes; that it is root's, or PID 1, is
+/// journald's own knowledge, in fields that no program can set. What is not root's is the game, or
+/// a plugin in it.
 fn speaker(raw: &Raw) -> String {
     match (text(&raw.uid).as_str(), text(&raw.pid).as_str()) {
         ("0", "1") => "systemd".to_owned(),

@@ -156,8 +156,8 @@ impl Lines {
     }
 }
 
-/// The text of one line: bad bytes replaced, terminal sequences removed, other control characters and what
-/// [`is_deceptive`] finds made visible, cut at [`LINE_LIMIT`] characters.
+/// The text of one line: bad bytes replaced, terminal sequences removed, other control characters
+/// and what [`is_deceptive`] finds made visible, cut at [`LINE_LIMIT`] characters.
 #[must_use]
 pub fn clean(bytes: &[u8], cut: bool) -> Cow<'_, str> {
     clean_up_to(bytes, cut, LINE_LIMIT)
@@ -177,7 +177,8 @@ fn clean_up_to(bytes: &[u8], cut: bool, limit: usize) -> Cow<'_, str> {
             continue;
         }
         let after = rest[c.len_utf8()..].chars().next();
-        // A line with a limit of its own is JSON, in which the number would be no escape: its reader cleans what is in it.
+        // A line with a limit of its own is JSON, in which the number would be no escape: its
+        // reader cleans what is in it.
         let shown = if limit == LINE_LIMIT && is_deceptive(before, c, after) {
             Shown::Number(number(c))
         } else {

@@ -92,8 +92,8 @@ struct Cli {
     /// The address in people's browsers, https://HOST; without one only this host itself is served
     #[arg(long, env = "LEFT4ME_WEB_ORIGIN", value_name = "LEFT4ME_WEB_ORIGIN", hide_env_values = true)]
     origin: Option<Origin>,
-    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas. One of this host's own lets every local
-    /// user pass for the proxy: there, a secret is better
+    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas. One of this
+    /// host's own lets every local user pass for the proxy: there, a secret is better
     #[arg(
         long,
         env = "LEFT4ME_WEB_PROXIES",
@@ -102,7 +102,8 @@ struct Cli {
         hide_env_values = true
     )]
     proxies: Vec<IpAddr>,
-    /// A file with the secret that a trusted proxy sends in the header X-Left4me-Proxy; root:left4me 0640
+    /// A file with the secret that a trusted proxy sends in the header X-Left4me-Proxy;
+    /// root:left4me 0640
     #[arg(long, env = "LEFT4ME_WEB_PROXY_SECRET_FILE", value_name = "LEFT4ME_WEB_PROXY_SECRET_FILE",
           value_parser = absolute, hide_env_values = true)]
     proxy_secret_file: Option<PathBuf>,

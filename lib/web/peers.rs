@@ -1,11 +1,12 @@
-//! Which user of this host has opened a connection. Loopback alone says little: a plugin in a game server is on
-//! loopback, too. The kernel knows the owner of each socket, and tells it to `sock_diag`, the interface of `ss`.
+//! Which user of this host has opened a connection. Loopback alone says little: a plugin in a game
+//! server is on loopback, too. The kernel knows the owner of each socket, and tells it to
+//! `sock_diag`, the interface of `ss`.
 //!
-//! The web front has a network of its own in its sandbox, in which there is nothing to ask. So systemd passes it a
-//! netlink socket of the host's network (left4me-web-peers.socket); in the foreground it opens one itself.
+//! The web front has a network of its own in its sandbox, in which there is nothing to ask. So
+//! systemd passes it a netlink socket of the host's network (left4me-web-peers.socket); in the
+//! foreground it opens one itself.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,12 +17,10 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, sendto, socket,
 };
 
-use crate::base::users;
+use crate::base::{server_user, users};
 
-/// The users of game servers, one each. Free of systemd's and Debian's ranges.
-const SERVERS: RangeInclusive<u32> = 2_100_000_000..=2_139_999_999;
-
-/// Of linux/sock_diag.h and linux/inet_diag.h: the one request, and the length of its answer's fixed part.
+/// Of linux/sock_diag.h and linux/inet_diag.h: the one request, and the length of its answer's
+/// fixed part.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
 const HEADER: usize = 16;
@@ -81,7 +80,7 @@ impl Peers {
     pub fn owner(&self, peer: SocketAddr, own: SocketAddr) -> Owner {
         let (peer, own) = (canonical(peer), canonical(own));
         match self.uid(peer, own) {
-            Ok(Some(uid)) if SERVERS.contains(&uid) || self.foreign.contains(&uid) => Owner::Foreign(uid),
+            Ok(Some(uid)) if self.foreign.contains(&uid) || server_user::is_one(uid) => Owner::Foreign(uid),
             Ok(Some(uid)) => Owner::User(uid),
             Ok(None) if !is_local(peer, own) => Owner::Elsewhere,
             // It closed its end before we asked, and reads no answer.
@@ -107,7 +106,7 @@ impl Peers {
         let mut bytes = [0; 1024];
         loop {
             let (length, from) = recvfrom::<NetlinkAddr>(fd, &mut bytes)?;
-            // Nobody but the kernel may answer; and what is left of an earlier request is skipped.
+            // Only the kernel may answer; what is left of an earlier request is skipped.
             if from.is_some_and(|from| from.pid() == 0)
                 && let Some(answer) = answer(&bytes[..length], number, peer.port(), own.port())
             {
@@ -193,7 +192,7 @@ mod tests {
                 let (server, peer) = listener.accept().unwrap();
                 let own = server.local_addr().unwrap();
                 assert_eq!(peers.owner(peer, own), Owner::User(me), "{at} {to}");
-                // One that is closed belongs to nobody.
+                // A closed one has no owner.
                 drop(client);
                 assert_eq!(peers.owner(peer, own), Owner::Unknown, "{at} {to}");
             }

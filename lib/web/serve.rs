@@ -186,7 +186,8 @@ pub async fn serve(
     Ok(leaving)
 }
 
-/// Game servers have few of the connections: a plugin that opens as many as it can takes none of people's.
+/// Game servers have few of the connections: a plugin that opens as many as it can takes none of
+/// people's.
 fn room_of(peer: &Peer, permit: OwnedSemaphorePermit, foreign: &Arc<Semaphore>) -> Option<Room> {
     let few = match peer.owner {
         Owner::Foreign(_) => Some(Arc::clone(foreign).try_acquire_owned().ok()?),

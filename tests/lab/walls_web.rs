@@ -1,4 +1,5 @@
-//! What a plugin, steamcmd and a local user try against the journal and the web front, from inside the real sandboxes.
+//! What a plugin, steamcmd and a local user try against the journal and the web front, from inside
+//! the real sandboxes.
 
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ impl<'a> Intruder<'a> {
         self.lab.run(&[&self.in_cgroup(), &enter[..], argv].concat())
     }
 
-    /// With the unit's user and control group, but the host's files: what a hole in the sandbox would give.
+    /// With the unit's user and control group, but the host's files: what a hole in the sandbox
+    /// would give.
     fn run_outside(&self, argv: &[&str]) -> Output {
         let uid = self.uid.as_str();
         let become_user = ["setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--"];
@@ -108,13 +110,15 @@ fn cannot_reach(intruder: &Intruder<'_>, sockets: &[(&str, &str)]) {
     assert_ne!(intruder.run(&["logger", "--socket-errors=on", "-p", "user.emerg", "x"]).code, 0, "/dev/log");
 }
 
-/// Seen on the package before: the page and the live console showed the forged entry in systemd's colours.
+/// Seen on the package before: the page and the live console showed the forged entry in systemd's
+/// colours.
 fn nobody_speaks_as_systemd(lab: &Lab, game: &Intruder<'_>) {
     says(lab, "systemd[1]: Stopped by root.\\n");
     let shown = console(lab, 3);
     assert!(shown.contains(" srcds: systemd[1]: Stopped by root."), "{shown}");
 
-    // Through a hole in the sandbox, or in entries from before it was closed. The sender lives until journald has looked.
+    // Through a hole in the sandbox, or in entries from before it was closed. The sender lives
+    // until journald has looked.
     let forge = "use Socket; socket(S, AF_UNIX, SOCK_DGRAM, 0) or die; \
                  send(S, \"MESSAGE=Forged by a plugin\\nSYSLOG_IDENTIFIER=systemd\\nSYSLOG_PID=1\\nUNIT=left4me-server@1.service\\n\
                  PRIORITY=0\\n\", 0, sockaddr_un('/run/systemd/journal/socket')) or die; sleep 2";
@@ -176,7 +180,8 @@ fn metrics_are_for_users_of_the_host(lab: &Lab, game: &Intruder<'_>) {
     assert_eq!(status(&lab.run_as("nobody", &plain)), "200");
 }
 
-/// Seen on the package before: fifty guesses at one account and any number over many, with an address invented for each.
+/// Seen on the package before: fifty guesses at one account and any number over many, with an
+/// address invented for each.
 fn invented_addresses_do_not_pass_the_limit(lab: &Lab, game: &Intruder<'_>) {
     lab.run_with("root", &["install", "-m", "640", "-g", "left4me", "/dev/stdin", "/etc/left4me/proxy.secret"], SECRET)
         .ends_with(0);
@@ -251,7 +256,8 @@ fn steamcmd_cannot_reach_the_journal(lab: &Lab) {
     });
 }
 
-/// Seen on the package before: all 100,000 lines were kept, and 30 MB of the journal's share of the disk gone.
+/// Seen on the package before: all 100,000 lines were kept, and 30 MB of the journal's share of the
+/// disk gone.
 fn a_flood_is_cut_off_and_a_start_is_whole(lab: &Lab) {
     lab.sh("logger -t audit 'someone became root'");
     lab.job(&["start", "--server", "One"]);

@@ -1,5 +1,6 @@
-//! Where a request comes from. A proxy is trusted by a secret that it sends, or by an address that is configured;
-//! never because it is on this host, where game servers and every local user are as well.
+//! Where a request comes from. A proxy is trusted by a secret that it sends, or by an address that
+//! is configured; never because it is on this host, where game servers and every local user are as
+//! well.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,8 +45,8 @@ pub enum Locality {
 pub struct Proxies {
     addresses: Vec<IpAddr>,
     secret: Option<Secret>,
-    /// With an origin there is a proxy, and on a host that does not say which one, a forwarded header is most likely the
-    /// proxy's: then its visitors must not share one address' limit.
+    /// With an origin there is a proxy, and on a host that does not say which one, a forwarded
+    /// header is most likely the proxy's: then its visitors must not share one address' limit.
     is_open: bool,
     has_complained: AtomicBool,
 }
@@ -88,7 +89,8 @@ impl Proxies {
         {
             return true;
         }
-        // An address of this host is shared with game servers: it counts only for who is known not to be one.
+        // An address of this host is shared with game servers: it counts only for who is known not
+        // to be one.
         peer.owner != Owner::Unknown && self.addresses.contains(&peer.addr.ip().to_canonical())
     }
 
@@ -107,7 +109,8 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
     FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
-/// Whom a proxy names. The last one is what our proxy saw; what stands before it, anybody can write.
+/// Whom a proxy names. The last one is what our proxy saw; what stands before it, anybody can
+/// write.
 fn named(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?;
     let named = last.to_str().ok()?.rsplit(',').next()?.trim().parse::<IpAddr>().ok()?;

@@ -1,9 +1,11 @@
-//! Guessing passwords is slow: each account, and each sender, may fail a few times, then has to wait, longer each time.
+//! Guessing passwords is slow: each account, and each sender, may fail a few times, then has to
+//! wait, longer each time.
 //!
-//! What is counted stays bounded, and a flood of other names and addresses does not push out a key that is under
-//! attack: a full table drops the key with the fewest failures, and the new key takes over its count (the algorithm is
-//! known as Space-Saving). So no count is ever too low, and at most by one [`MOST`]th of all attempts too high. Names
-//! that exist and names that do not are treated alike: a wait does not tell which is which.
+//! What is counted stays bounded, and a flood of other names and addresses does not push out a key
+//! that is under attack: a full table drops the key with the fewest failures, and the new key takes
+//! over its count (the algorithm is known as Space-Saving). So no count is ever too low, and at
+//! most by one [`MOST`]th of all attempts too high. Names that exist and names that do not are
+//! treated alike: a wait does not tell which is which.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -16,8 +18,9 @@ use crate::base::names::SessionId;
 
 /// Failures are forgotten after this time, ms.
 const WINDOW: u64 = 15 * 60 * 1000;
-/// The most keys. The password check allows about 70 attempts a second with three keys each: in a window that is less
-/// than three times this number, so the error of a count stays below the free attempts of every rule.
+/// The most keys. The password check allows about 70 attempts a second with three keys each: in a
+/// window that is less than three times this number, so the error of a count stays below the free
+/// attempts of every rule.
 const MOST: usize = 65_536;
 /// How often forgotten keys are removed, ms.
 const SWEEP: u64 = 10_000;
@@ -44,8 +47,8 @@ pub enum Sender {
     Local(u32),
     /// Someone who is signed in already and confirms the password.
     Session(SessionId),
-    /// Behind a proxy that is not trusted: everybody there looks the same, so only the account counts. A limit for all
-    /// of them would let one visitor lock the others out.
+    /// Behind a proxy that is not trusted: everybody there looks the same, so only the account
+    /// counts. A limit for all of them would let one visitor lock the others out.
     Unknown,
 }
 
@@ -75,10 +78,11 @@ struct Failed {
     until: u64,
 }
 
-/// Who failed to sign in, and how often. Its clock is monotonic: setting the host's clock ends no wait.
+/// Who failed to sign in, and how often. Its clock is monotonic: setting the host's clock ends no
+/// wait.
 pub struct Throttle {
     table: Mutex<Table>,
-    /// With random keys: nobody outside can find two names that share an entry.
+    /// With random keys: an attacker cannot find two names that share an entry.
     hasher: RandomState,
     begun: Instant,
 }
@@ -89,8 +93,9 @@ impl Default for Throttle {
     }
 }
 
-/// An attempt that counts as a failure while its password is checked: of a hundred that are made at once, no more
-/// than the free ones are checked. Dropped before [`Attempt::count`], it leaves no trace.
+/// An attempt that counts as a failure while its password is checked: of a hundred that are made at
+/// once, no more than the free ones are checked. Dropped before [`Attempt::count`], it leaves no
+/// trace.
 pub struct Attempt<'a> {
     throttle: &'a Throttle,
     account: &'a str,
@@ -143,7 +148,7 @@ impl Throttle {
     fn keys(&self, account: &str, sender: Sender) -> Vec<(u64, Rule)> {
         let pair = (Key::Pair(account, sender), PAIR);
         let keys = match sender {
-            // Who has the session may use up its attempts, and nobody else's.
+            // Attempts in one session count for that session only.
             Sender::Session(_) => vec![pair],
             Sender::Unknown => vec![(Key::Account(account), ACCOUNT)],
             Sender::Address(_) | Sender::Local(_) => {
@@ -155,12 +160,14 @@ impl Throttle {
 }
 
 impl Attempt<'_> {
-    /// The password is checked from now on: the attempt counts, also when the client goes away meanwhile.
+    /// The password is checked from now on: the attempt counts, also when the client goes away
+    /// meanwhile.
     pub fn count(&mut self) {
         self.marks.clear();
     }
 
-    /// The password was right: nothing of the account's counts any more, and one less of the sender's.
+    /// The password was right: nothing of the account's counts any more, and one less of the
+    /// sender's.
     pub fn forgive(mut self) {
         self.marks.clear();
         let mut table = self.throttle.table();
@@ -177,7 +184,7 @@ impl Attempt<'_> {
 }
 
 impl Drop for Attempt<'_> {
-    /// Nobody looked at the password, as after a 503: the attempt was none.
+    /// The password was not checked, as after a 503: the attempt does not count.
     fn drop(&mut self) {
         if self.marks.is_empty() {
             return;

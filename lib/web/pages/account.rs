@@ -60,8 +60,8 @@ async fn render(app: &App, viewer: Viewer, news: News) -> Result<Response, Failu
     page(&Page { frame, tokens, done: news.done, trouble: news.trouble, fresh: news.fresh, shortest: MIN_LENGTH })
 }
 
-/// Changes the password, for who knows the one that is good now. That ends all sessions and tokens; this browser gets a
-/// new session.
+/// Changes the password, for who knows the one that is good now. That ends all sessions and tokens;
+/// this browser gets a new session.
 pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Sent) -> Result<Response, Failure> {
     let now = clock::now_ms();
     // Who sits at somebody else's open browser shall not find out the password by trying.

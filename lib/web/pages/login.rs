@@ -60,7 +60,8 @@ pub async fn sign_in(
     Form(form): Form<Credentials>,
 ) -> Result<Response, Failure> {
     let now = clock::now_ms();
-    // A 503, of the password check or the database, counts for nothing: the attempt is dropped with it.
+    // A 503, of the password check or the database, counts for nothing: the attempt is dropped with
+    // it.
     let place = app.passwords.place()?;
     let mut attempt = match app.throttle.attempt(&form.name, asker.sender, app.throttle.now()) {
         Ok(attempt) => attempt,
