@@ -280,6 +280,10 @@ fn it_sees_nothing_of_its_runner(lab: &Lab) {
 
 /// Both run as the same user, so a signal cannot be kept from it: PID 1 ends the unit that shows no life.
 fn a_runner_that_it_stops_is_ended(lab: &Lab) {
+    // As shipped it takes 20 s.
+    const DROP_IN: &str = "/run/systemd/system/left4me-runner@.service.d";
+    lab.write(&format!("{DROP_IN}/soon.conf"), "[Service]\nWatchdogSec=8\n");
+    lab.ok(&["systemctl", "daemon-reload"]);
     behave(lab, &format!("{INTRUDER} stop-runner; sleep 600"));
     let job = lab.enqueue(&["install"]);
     wait_until("the runner is stopped", s(20), || lab.is("ps -o stat= -C left4me-runner | grep -q T"));
@@ -289,6 +293,7 @@ fn a_runner_that_it_stops_is_ended(lab: &Lab) {
     behave(lab, "true");
     let next = lab.enqueue(&["install"]);
     assert_eq!(lab.ended(next, 60).state, "succeeded", "the queue goes on");
+    lab.sh(&format!("rm -r {DROP_IN}; systemctl daemon-reload"));
     assert_eq!(lab.processes_of("left4me-steam"), "");
 }
 
