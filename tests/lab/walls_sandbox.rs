@@ -16,6 +16,8 @@ struct Unit {
     written: &'static [&'static str],
     /// What can be connected to, besides [`EVERYWHERE`].
     connected: &'static [&'static str],
+    /// What of left4me's data is there at all.
+    seen: &'static [&'static str],
 }
 
 /// Sockets of PID 1 and the journal that every service of a system can use.
@@ -32,6 +34,10 @@ const EVERYWHERE: &[&str] = &[
 /// Where a service of ours may write: its own temporary files, and the pressure of its own memory (systemd 257).
 const TEMPORARY: &[&str] = &["/tmp/", "/var/tmp/", "/memory.pressure"];
 
+/// The directories of the data, where the sandbox hides none of them; their own modes hold.
+const ALL_DATA: &[&str] =
+    &["backups", "db", "installation", "instances", "overlays", "runtime", "steam", "tmp", "workshop_cache"];
+
 const DB: &str = "/var/lib/left4me/db/";
 
 const OURS: &[Unit] = &[
@@ -40,12 +46,14 @@ const OURS: &[Unit] = &[
         through: &[],
         written: &[DB, "/var/lib/left4me/instances/", "/var/lib/left4me/tmp/"],
         connected: &["/run/left4me/worker.sock", "/run/left4me/helper.sock", "/run/left4me/runner.sock"],
+        seen: ALL_DATA,
     },
     Unit {
         name: "left4me-web.service",
         through: &[],
         written: &[DB],
         connected: &["/run/left4me/worker.sock", "/run/left4me/helper.sock", "/run/left4me/runner.sock"],
+        seen: ALL_DATA,
     },
     Unit {
         name: "left4me-poller.service",
@@ -57,14 +65,28 @@ const OURS: &[Unit] = &[
             "/run/left4me/runner.sock",
             "/run/dbus/system_bus_socket",
         ],
+        seen: &["db"],
     },
-    Unit { name: "left4me-backup.service", through: &[], written: &[DB, "/var/lib/left4me/backups/"], connected: &[] },
-    Unit { name: "left4me-update.service", through: &[], written: &[DB], connected: &["/run/left4me/worker.sock"] },
+    Unit {
+        name: "left4me-backup.service",
+        through: &[],
+        written: &[DB, "/var/lib/left4me/backups/"],
+        connected: &[],
+        seen: ALL_DATA,
+    },
+    Unit {
+        name: "left4me-update.service",
+        through: &[],
+        written: &[DB],
+        connected: &["/run/left4me/worker.sock"],
+        seen: ALL_DATA,
+    },
     Unit {
         name: "left4me-purge@1.service",
         through: &[],
         written: &["/var/lib/left4me/runtime/1/upper/"],
         connected: &[],
+        seen: &["runtime"],
     },
     // It is root without capabilities, and tells PID 1 what to do: that is its work.
     Unit {
@@ -77,6 +99,7 @@ const OURS: &[Unit] = &[
             "/run/systemd/journal/io.systemd.journal",
             "/run/dbus/system_bus_socket",
         ],
+        seen: ALL_DATA,
     },
     // It mounts, in the host's namespace: it has no tree of its own that could be read-only.
     Unit {
@@ -94,6 +117,7 @@ const OURS: &[Unit] = &[
         ],
         written: &["/"],
         connected: &["/"],
+        seen: ALL_DATA,
     },
 ];
 
@@ -124,6 +148,7 @@ const GAME: Unit = Unit {
     through: FOREIGN,
     written: &["/var/lib/left4me/runtime/1/merged/", "/dev/shm/", "/dev/mqueue/", "/proc/pressure/"],
     connected: &[],
+    seen: &["overlays", "runtime", "steam", "workshop_cache"],
 };
 
 const STEAMCMD: Unit = Unit {
@@ -141,6 +166,7 @@ const STEAMCMD: Unit = Unit {
         "/sys/fs/cgroup/l4d2.slice/l4d2-build.slice/left4me-runner@",
     ],
     connected: &[],
+    seen: &["installation", "steam", "workshop_cache"],
 };
 
 pub fn no_unit_lets_a_program_out(lab: &Lab) {
@@ -178,6 +204,9 @@ impl Unit {
         if let Some(path) = line.strip_prefix("can write ") {
             let temporary = |place: &&str| path == *place || place.starts_with("/m") && path.ends_with(*place);
             return TEMPORARY.iter().any(temporary) || self.written.iter().any(|place| is_in(path, place));
+        }
+        if let Some(name) = line.strip_prefix("can see ") {
+            return self.seen.contains(&name);
         }
         let Some(path) = line.strip_prefix("can connect ") else { return !line.contains("not made") };
         EVERYWHERE.contains(&path) || self.connected.iter().any(|place| is_in(path, place))

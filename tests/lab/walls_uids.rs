@@ -197,10 +197,7 @@ fn local_users_and_closed_directories(lab: &Lab) {
         "cat open/link open/x.vpk; for f in private private/passwords {DATA}/overlays/demo/private/passwords; do
          cat $f >/dev/null 2>&1 && echo GOT THROUGH; ls $f >/dev/null 2>&1 && echo GOT THROUGH; done; ls {DATA}/overlays 2>/dev/null; echo done"
     );
-    let said = inside(lab, "1", &script);
-    assert_eq!(said.replace("GOT THROUGH\n", ""), "linked\ncached\ndone");
-    // The name of a closed directory's file is no secret to one who knows it; its content is.
-    assert!(!inside(lab, "1", "cat private/*; cat private/passwords").contains("secret"));
+    assert_eq!(inside(lab, "1", &script), "linked\ncached\ndone");
     for user in ["stranger", "left4me-steam", "left4me_2"] {
         for path in ["overlays", "overlays/demo", "overlays/other/file", "runtime/1/upper", "instances/1/layer"] {
             let seen = lab.run_as(user, &["sh", "-c", &format!("ls {DATA}/{path} || cat {DATA}/{path}")]);

@@ -3,7 +3,7 @@
 //! | mode | what it does |
 //! |---|---|
 //! | `walls` | makes every attack of [`attacks::ALL`], one line each: `NAME: denied ERRNO` or `NAME: GOT THROUGH` |
-//! | `walk` | lists what it can write, and which sockets it can connect to: `can write PATH`, `can connect PATH` |
+//! | `walk` | lists what it can write, which sockets it can connect to, and what of left4me's data is there: `can write PATH`, `can connect PATH`, `can see NAME` |
 //! | `takeover` | the same as `walls`, against the runner that it was started by |
 //! | `stop-runner` | SIGSTOP to that |
 //! | `ok` | nothing |
