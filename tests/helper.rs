@@ -27,7 +27,7 @@ impl Place {
         let game = if is_real_root() { 64_123 } else { 0 };
         let former = if is_real_root() { 64_124 } else { 0 };
         let left4me = if is_real_root() { 64_122 } else { 4242 };
-        root.write("tmp/passwd", format!("root:x:0:0::/:/bin/sh\nleft4me:x:{left4me}:{left4me}::/:/bin/sh\nleft4me-game:x:{former}:{former}::/:/bin/sh\nleft4me_7:x:{game}:{game}::/:/bin/sh\n"));
+        root.write("tmp/passwd", format!("root:x:0:0::/:/bin/sh\nleft4me:x:{left4me}:{left4me}::/:/bin/sh\nleft4me-game:x:{former}:{former}::/:/bin/sh\nleft4me_7:x:{game}:{game}:left4me server 7:/:/bin/sh\n"));
         for name in ["systemctl", "journalctl"] {
             root.script(&format!("tmp/{name}"), &format!(
                 "#!/bin/sh\necho \"{name} $*\" >> {0}/calls\nenv | sort > {0}/environment\n[ ! -e {0}/{name}.do ] || . {0}/{name}.do\n",
@@ -815,13 +815,36 @@ fn a_directory_that_the_games_user_cannot_read_stays_closed_in_the_merged_tree()
     place.initialized();
     place.root.write("overlays/maps/private/passwords", "secret");
     place.root.write("overlays/maps/open/closed/key", "secret");
-    place.root.write("installation/private/more", "x");
     let (_, stdout, _) = told(&as_game(
         &place,
         "cd $ROOT/overlays/maps; chmod 700 private; chmod 711 open/closed; $HELPER mount 7
          cd $ROOT/runtime/7/merged; $GAMEcat private/passwords; $GAMEls private; $GAMEls open; $GAMEls open/closed; $GAMEchmod 755 private || echo closed",
     ));
     assert_eq!(stdout, "closed\nclosed");
+}
+
+/// As the version before left it, or the game itself: an open directory in the upper layer.
+#[test]
+fn a_directory_of_the_upper_layer_does_not_open_a_closed_one() {
+    if !is_real_root() {
+        return; // Root reads all.
+    }
+    let place = Place::new();
+    place.initialized();
+    place.root.write("overlays/maps/private/passwords", "secret");
+    place.root.write("overlays/maps/shared/more", "more");
+    place.root.write("installation/shared/own", "own");
+    let (_, stdout, stderr) = told(&as_game(
+        &place,
+        "cd $ROOT/overlays/maps; chmod 700 private shared; $HELPER mount 7; $HELPER umount 7
+         cd $ROOT/runtime/7/upper; rm -rf private; mkdir -m 755 private; touch private/mine; chown -R 64123:64123 private
+         $HELPER mount 7
+         cd $ROOT/runtime/7/merged; $GAMEcat private/passwords private/mine; $GAMEls private; $GAMEcat shared/own
+         cd $ROOT; $HELPER umount 7; chmod 755 overlays/maps/private; $HELPER mount 7
+         cd $ROOT/runtime/7/merged; $GAMEcat private/passwords; $GAMEls private",
+    ));
+    // What the game itself has stays open; and a directory that an admin opens again is open again.
+    assert_eq!(stdout, "ownsecretmine\npasswords", "{stderr}");
 }
 
 #[test]
@@ -851,17 +874,17 @@ fn what_systemd_reads_has_checked_values_only() {
         std::fs::write(&file, format!("{text}\n{layers}\n")).unwrap();
         told(&place.shell("$HELPER mount 7 && cat /run/left4me-servers/7.env"))
     };
-    // Words of the previous version and of a stranger are left out, and named.
+    // What the previous version wrote is converted as a blueprint is, and named.
     let (code, stdout, stderr) = written(
-        "LD_PRELOAD=/tmp/x.so\nL4D2_PORT=27001\nL4D2_ARGS=\"+map c1 \\\"a b\\\" -autoupdate '-game' @/etc/shadow -x\"",
+        "LD_PRELOAD=/tmp/x.so\nL4D2_PORT=27001\nL4D2_ARGS=\"+map c1 +hostname \\\"a b\\\" -autoupdate '-tickrate 60' -x\"",
     );
     assert_eq!(
         (code, stdout.as_str()),
-        (0, "L4D2_PORT=27001\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1\\\" \\\"-x\\\"\""),
+        (0, "L4D2_PORT=27001\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1\\\" \\\"-tickrate\\\" \\\"60\\\" \\\"-x\\\"\""),
         "{stderr}"
     );
-    for word in ["a b", "-autoupdate", "-game", "@/etc/shadow"] {
-        assert!(stderr.contains(&format!("server 7 starts without the argument '{word}'")), "{word}: {stderr}");
+    for word in ["+hostname", "-autoupdate", "-tickrate 60"] {
+        assert!(stderr.contains(&format!("server 7 starts as an older left4me described it: '{word}'")), "{stderr}");
     }
     // As many as a blueprint may have, and the map that initialize adds.
     let most = format!("L4D2_PORT=1\nL4D2_ARGS=\"{} +map c1m1_hotel\"", "-x ".repeat(200));
@@ -873,6 +896,10 @@ fn what_systemd_reads_has_checked_values_only() {
         ("L4D2_PORT=\"27001", "no L4D2_PORT"),
         ("X=1", "no L4D2_PORT"),
         ("L4D2_PORT=1\nL4D2_ARGS=\"+exec ../../../etc/passwd\"", "refused"),
+        ("L4D2_PORT=1\nL4D2_ARGS=\"'-game' hl2\"", "'-game' is refused"),
+        ("L4D2_PORT=1\nL4D2_ARGS=@/etc/shadow", "'@/etc/shadow' is refused"),
+        // A server that loses its password is open to all.
+        ("L4D2_PORT=1\nL4D2_ARGS=\"+sv_password 'two words'\"", "'+sv_password' and its value would be lost"),
     ] {
         let (code, _, stderr) = written(bad);
         assert!(code == 1 && stderr.contains(words) && stderr.lines().count() == 1, "{bad}: {stderr}");

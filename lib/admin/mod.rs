@@ -135,7 +135,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         _ => Vec::new(),
     };
     let database = context.paths.database();
-    users::become_successor(database.parent().unwrap_or(&database))?;
+    users::become_successor(&database)?;
 
     let done = match cli.family {
         Family::User(verb) => user::run(&context, verb),

@@ -15,13 +15,17 @@ use nix::unistd::{Uid, User, geteuid};
 
 use super::users;
 
+/// What is added to the flags of each open of a file that another user can exchange: no link is followed and no FIFO
+/// waited for.
+pub const SAFELY: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+
 /// Opens a file for reading and writing; makes it, when it is missing, 0660 whatever the umask.
 ///
 /// # Errors
 /// The operating system's, with the path; [`ErrorKind::InvalidInput`] for what [`refusal`] refuses.
 pub fn open_shared(path: &Path) -> IoResult<File> {
     let mut options = fs_err::OpenOptions::new();
-    options.read(true).write(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+    options.read(true).write(true).custom_flags(SAFELY.bits());
     let file = match options.open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => make(&mut options, path)?,
         Err(error) => return Err(better(path, error)),
@@ -51,9 +55,8 @@ fn make(options: &mut fs_err::OpenOptions, path: &Path) -> IoResult<fs_err::File
 /// The operating system's, with the path; [`ErrorKind::InvalidInput`] for anything but a regular file.
 pub fn open_to_read(path: &Path) -> IoResult<File> {
     let mut options = fs_err::OpenOptions::new();
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let refused = |found: &Metadata| IoError::new(ErrorKind::InvalidInput, not_regular(found));
-    match options.read(true).custom_flags(flags).open(path) {
+    match options.read(true).custom_flags(SAFELY.bits()).open(path) {
         Ok(file) if file.metadata()?.is_file() => Ok(file.into()),
         Ok(file) => Err(refused(&file.metadata()?)),
         Err(error) => match path.symlink_metadata() {
@@ -63,7 +66,9 @@ pub fn open_to_read(path: &Path) -> IoResult<File> {
     }
 }
 
-fn not_regular(found: &Metadata) -> String {
+/// What stands in the place of a regular file, in words.
+#[must_use]
+pub fn not_regular(found: &Metadata) -> String {
     format!("it is {}, not a regular file", kind(found.file_type()))
 }
 

@@ -7,8 +7,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
-/// What is added to the flags of each such open: no link is followed and no FIFO waited for.
-pub const SAFELY: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+use super::files::{self, SAFELY};
 
 /// At most `limit` bytes of the file `below` in `top`. `top` itself may be a link: its owner made it. Below it no link is
 /// followed, and only a regular file is read.
@@ -32,11 +31,8 @@ pub fn read(top: &Path, below: &[&str], limit: usize) -> Result<Vec<u8>> {
 /// # Errors
 /// `InvalidInput` when it is something else.
 pub fn regular(file: File) -> Result<File> {
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(Error::new(ErrorKind::InvalidInput, "it is no regular file"))
-    }
+    let found = file.metadata()?;
+    if found.is_file() { Ok(file) } else { Err(Error::new(ErrorKind::InvalidInput, files::not_regular(&found))) }
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ const LONGEST: usize = 31;
 /// What a server's user is called, up to its instance.
 const PREFIX: &str = "left4me_";
 
+/// What the user database says of each of them, up to its instance.
+pub const COMMENT: &str = "left4me server";
+
 /// The user that a server should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUser {
@@ -57,6 +60,13 @@ impl ServerUser {
 pub fn is_one(uid: u32) -> bool {
     let by_number = (NUMBERED..NAMED + EACH).contains(&uid);
     by_number || User::from_uid(Uid::from_raw(uid)).ok().flatten().is_some_and(|user| user.name.starts_with(PREFIX))
+}
+
+/// Whether left4me made this user: it has a number of ours, or, where another user had that, our comment.
+#[must_use]
+pub fn is_made(user: &User) -> bool {
+    let has_number = (NUMBERED..NAMED + EACH).contains(&user.uid.as_raw());
+    has_number || user.gecos.to_string_lossy().starts_with(COMMENT)
 }
 
 fn id(instance: &str) -> u32 {

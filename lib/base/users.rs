@@ -63,12 +63,12 @@ pub fn successor(directory: &Path) -> Option<(Uid, Gid)> {
     }
 }
 
-/// Becomes what [`successor`] says, for good. To be called before anything is opened that is not root's.
+/// Becomes what [`successor`] says of the database's directory, for good. To be called before anything is opened that is not root's.
 ///
 /// # Errors
 /// Exit 77 when the system does not let us.
-pub fn become_successor(directory: &Path) -> Result<()> {
-    let Some((uid, gid)) = successor(directory) else { return Ok(()) };
+pub fn become_successor(database: &Path) -> Result<()> {
+    let Some((uid, gid)) = successor(database.parent().unwrap_or(database)) else { return Ok(()) };
     // Jobs and events name the person who began.
     caller::remember();
     become_user(uid, gid)

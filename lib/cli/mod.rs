@@ -110,7 +110,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
     }
     let database = cli.paths.database();
     // Root goes on as left4me, before anything is opened that another user can exchange.
-    users::become_successor(database.parent().unwrap_or(&database))?;
+    users::become_successor(&database)?;
     let mut context = Context { db: Db::open(&database)?, worker_socket: cli.worker.worker_socket };
     let done = match cli.verb {
         Verb::Enqueue(args) => enqueue::run(&mut context, &args),

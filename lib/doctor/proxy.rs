@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::Finding;
+use super::{Finding, quoted};
 use crate::base::shared_secret::Secret;
 use crate::base::users::{self, LEFT4ME};
 
@@ -32,12 +32,13 @@ pub(super) fn check(settings: &str) -> Option<Finding> {
 }
 
 fn secret(file: &Path) -> Finding {
-    let mend = format!("as root: chown root:{LEFT4ME} {0} && chmod 0640 {0}", file.display());
+    let name = quoted(file);
+    let mend = format!("as root: test -f {name} -a ! -L {name} && chown -h root:{LEFT4ME} {name} && chmod 0640 {name}");
     let found = match Secret::read(file) {
         Ok(_) => std::fs::metadata(file),
         Err(error) => return Finding::fail("proxy", error.to_string(), mend),
     };
-    // Root reads every file; left4me-web does not.
+    // A developer's root reads every file; left4me-web does not.
     let group = users::ids(LEFT4ME).map(|(_, gid)| gid.as_raw());
     match (found, group) {
         (Ok(found), Ok(group)) if found.gid() != group || found.mode() & 0o040 == 0 => {

@@ -2,12 +2,10 @@
 //! of it set. This checks whether the one that is installed sets something else.
 
 use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
-
 use super::Finding;
+use crate::base::files;
 use crate::base::names::shown;
 
 /// A shell script of more bytes is none that Valve ships.
@@ -45,12 +43,8 @@ pub(super) fn check(root: &Path) -> Option<Finding> {
 
 /// steamcmd owns the file: it may be a link to another's, or a pipe without a writer.
 fn read(path: &Path) -> io::Result<String> {
-    let file = std::fs::File::options().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
     let mut script = String::new();
-    file.take(LIMIT + 1).read_to_string(&mut script)?;
+    files::open_to_read(path)?.take(LIMIT + 1).read_to_string(&mut script)?;
     if script.len() as u64 > LIMIT {
         return Err(io::Error::other("it is too large for a script"));
     }

@@ -50,7 +50,7 @@ const SECRET: &str = "launch arguments are in the process list: put it into the 
 
 /// Words that are refused, in any case and wherever they are, and why.
 const RESERVED: &[(&str, &[&str])] = &[
-    (OURS, &["-game", "-vproject", "-basedir", "-defaultgamedir", "-strictportbind"]),
+    (OURS, &["-game", "-vproject", "-basedir", "-defaultgamedir", "-strictportbind", "-insert_search_path"]),
     (OURS, &["-ip", "+ip", "-port", "+port", "-hostport", "+hostport"]),
     (SCRIPT, &["-norestart", "-autoupdate", "-steam_dir", "-steamcmd_script", "-steamerr", "-steamuser"]),
     (SCRIPT, &["-steampass", "-binary", "-gdb", "-debug", "-debuglog", "-consolelog", "-fork", "-pidfile"]),

@@ -30,9 +30,12 @@ const SETTINGS: [&str; 9] = ["hostname", "rcon_password", "sv_", "mp_", "tv_", "
 /// It signs the server in once, before the first map.
 const NOT_A_SETTING: &str = "sv_setsteamaccount";
 
-/// What only `srcds_run` obeyed, and whether a value follows it. Without the script they do
-/// nothing.
-const DROPPED: [(&str, bool); 14] = [
+/// What only `srcds_run` obeyed, or what fills a log file, and whether a value follows it. A server
+/// plays the same without.
+const DROPPED: [(&str, bool); 17] = [
+    ("-condebug", false),
+    ("-conclearlog", false),
+    ("-conlogfile", true),
     ("-norestart", false),
     ("-autoupdate", false),
     ("-steam_dir", true),
@@ -127,7 +130,7 @@ impl Upgrade<'_> {
             return false;
         }
         self.rest = &self.rest[taken..];
-        self.changes.push(format!("'{}' is gone: only srcds_run obeyed it", shown(word)));
+        self.changes.push(format!("'{}' is gone: a server plays the same without it", shown(word)));
         true
     }
 

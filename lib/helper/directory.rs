@@ -20,7 +20,9 @@ pub(super) struct Directory {
     pub path: PathBuf,
 }
 
-const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// How each directory is opened.
+pub(super) const FLAGS: OFlag =
+    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// How the name of a missing directory is told apart from one that cannot be used.
 #[derive(Debug)]

@@ -6,18 +6,16 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
+use nix::fcntl::{RenameFlags, openat, renameat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, fstat};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::directory::{Directory, unusable};
+use super::directory::{Directory, FLAGS, unusable};
 use crate::base::{Error, Result};
 
 /// So deep is gone down with a descriptor a level; what is deeper is first moved up.
 const DEPTH: usize = 64;
-
-const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// A directory on the way down.
 struct Level {

@@ -21,8 +21,8 @@ use crate::process::mounts;
 /// Where drop-ins are that do not outlive a reboot.
 const UNITS: &str = "/run/systemd/system";
 
-/// The drop-in's name.
-const DROP_IN: &str = "50-before-upgrade.conf";
+/// The drop-in's name. It sorts behind the generator's 50-user.conf, whose user it replaces.
+const DROP_IN: &str = "60-before-upgrade.conf";
 
 /// Prepares every instance, those that run too; a problem with one does not hold up the others.
 ///
@@ -109,7 +109,11 @@ fn open_instances(root: &Directory) -> Result<()> {
     Ok(())
 }
 
-fn write_drop_ins(server: &InstanceName) -> Result<()> {
+/// Says to the units that the server still has the user of all servers.
+///
+/// # Errors
+/// When they cannot be written.
+pub(super) fn write_drop_ins(server: &InstanceName) -> Result<()> {
     let game = users::GAME;
     let why = "# Written by left4me-helper upgrade: this server runs since before it had a user of its own.\n";
     let texts = [

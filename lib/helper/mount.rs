@@ -11,9 +11,9 @@ use sha2::{Digest as _, Sha256};
 use super::directory::{Directory, Found};
 use super::layers::{self, Layer};
 use super::runtime::{self, Runtime};
-use super::{environment, mirror, settings, umount, user, walk};
+use super::{environment, former, mirror, settings, umount, user, walk};
 use crate::base::names::InstanceName;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, users};
 use crate::process::mounts;
 
 /// Mounts the overlay with the layers that instance.env names, for the user as which systemd starts the server, and
@@ -49,8 +49,12 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
         }
     }
 
+    if users::uid(users::GAME) == Some(owner.0) {
+        // The loaded units say so. Those of a later reload must, too, as long as this mount stands.
+        former::write_drop_ins(server)?;
+    }
     share_layer(&directory, server, owner.1)?;
-    let runtime = Runtime::ensure(&directory, server, owner, &users(server)?)?;
+    let runtime = Runtime::ensure(&directory, server, owner, &earlier_users(server)?)?;
     mirror::mirror(&layers, &runtime.upper, owner)?;
     environment::write(server, &settings)?;
     overlay(&source, &layers, &runtime)
@@ -58,7 +62,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
 
 /// The users that the tree may have had before: that of all servers, and the server's own where the loaded units do not
 /// know it yet.
-fn users(server: &InstanceName) -> Result<Vec<Uid>> {
+fn earlier_users(server: &InstanceName) -> Result<Vec<Uid>> {
     Ok(user::former().into_iter().chain([user::ensure(server)?.0]).collect())
 }
 

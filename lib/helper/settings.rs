@@ -10,14 +10,17 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::Uid;
 
 use super::directory::{Directory, Found, unusable};
-use crate::base::names::{InstanceName, shown};
+use crate::base::names::{BadName, InstanceName};
 use crate::base::{Error, Result};
-use crate::domain::env_file;
 use crate::domain::launch::{self, Argument};
+use crate::domain::{env_file, launch_upgrade};
 
 /// The longest instance.env that is read, in bytes. As many long paths as a mount takes layers fit; the kernel takes
 /// half of it as one value.
 const FILE_LIMIT: u64 = 256 * 1024;
+
+/// Settings that are a configuration line since the upgrade, and that a server may be without until left4me starts it.
+const MAY_BE_MISSING: [&str; 2] = ["hostname", "rcon_password"];
 
 /// What instance.env says.
 #[derive(Debug)]
@@ -47,31 +50,48 @@ pub(super) fn read(root: &Directory, server: &InstanceName) -> Result<Settings> 
     let port = value("L4D2_PORT")?;
     let port = port.parse::<u16>().ok().filter(|port| *port > 0);
     let port = port.ok_or_else(|| bad("has an L4D2_PORT that is no port".to_owned()))?;
-    let arguments = arguments(server, &env_file::value(&text, "L4D2_ARGS").unwrap_or_default());
-    launch::check(&arguments).map_err(|why| bad(format!("is refused ({why})")))?;
+    let words = env_file::split(&env_file::value(&text, "L4D2_ARGS").unwrap_or_default());
+    let arguments = arguments(server, words).map_err(|why| bad(format!("is refused ({why})")))?;
     let layers = value("LEFT4ME_LOWERDIRS")?.split(':').map(str::to_owned).collect();
     Ok(Settings { port, arguments, layers })
 }
 
-/// What left4me took before it started the game without srcds_run, and what no initialize ever wrote, is left out: a
-/// server of an upgraded host comes up at boot without it, and the next start by left4me writes the file anew.
-fn arguments(server: &InstanceName, value: &str) -> Vec<Argument> {
-    let checked = env_file::split(value).into_iter().filter_map(|word| match word.parse() {
-        Ok(argument) => Some(argument),
-        Err(_) => {
-            let why = launch::refusal(&word).unwrap_or("it is refused");
-            tracing::warn!("server {server} starts without the argument '{}': {why}", shown(&word));
-            None
+/// The arguments, each good by itself, and good together. A file that a version with srcds_run wrote is read as the
+/// upgrade reads a blueprint, so that its server comes up at boot and after a crash.
+///
+/// # Errors
+/// For an argument that is refused, and for a setting that cannot be left out: a server that loses its password is open
+/// to all.
+fn arguments(server: &InstanceName, words: Vec<String>) -> Result<Vec<Argument>, BadName> {
+    let words = match launch_upgrade::convert(&words, &[]) {
+        None => words,
+        Some(converted) => {
+            if let Some(line) =
+                converted.config.iter().find(|line| !MAY_BE_MISSING.iter().any(|name| is_of(line, name)))
+            {
+                let name = line.split(' ').next().unwrap_or_default();
+                return Err(BadName::new(format!("'+{name}' and its value would be lost")));
+            }
+            for change in &converted.changes {
+                tracing::warn!("server {server} starts as an older left4me described it: {change}");
+            }
+            converted.arguments
         }
-    });
-    let mut arguments: Vec<Argument> = checked.collect();
+    };
+    let mut arguments: Vec<Argument> = words.iter().map(|word| word.parse()).collect::<Result<_, BadName>>()?;
 
     // The bounds are for what a blueprint gives; initialize adds a map where there is none.
     let given = arguments.len().saturating_sub(2);
     if launch::words(&arguments[..given]).eq(arguments.iter().map(Argument::as_str)) {
         arguments.truncate(given);
     }
-    arguments
+    launch::check(&arguments)?;
+    Ok(arguments)
+}
+
+/// Whether a configuration line sets this.
+fn is_of(line: &str, name: &str) -> bool {
+    line.split(' ').next().is_some_and(|first| first.eq_ignore_ascii_case(name))
 }
 
 /// The file's text; none when nothing has that name.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, RenameFlags, renameat2};
-use nix::sys::stat::{Mode, SFlag, fstatat};
-use nix::unistd::fsync;
+use nix::sys::stat::{Mode, SFlag, fchmod, fstatat};
+use nix::unistd::{Uid, fchown, fsync};
 
 use super::directory::{Directory, unusable};
 use super::former;
@@ -33,12 +33,41 @@ const FILES: [&str; 6] = [
 /// # Errors
 /// What the part says that failed; the others are done.
 pub(super) fn run(paths: &Paths) -> Result<()> {
-    let database = move_database(paths);
+    let root = take_root(paths);
+    let database = root.and_then(|()| move_database(paths));
     let servers = former::upgrade(&paths.root);
     match (database, servers) {
         (Err(first), Err(second)) => Err(Error::failed(format!("{first}; {second}"))),
         (first, second) => first.and(second),
     }
+}
+
+/// The directory of all data becomes root's: who can write in it can exchange any directory of it. tmpfiles.d does the
+/// same for /var/lib/left4me, but not for another LEFT4ME_ROOT, nor where that is a link to another disk.
+///
+/// # Errors
+/// 4 for a database that the settings name directly in it, where SQLite can make no file beside it any more.
+fn take_root(paths: &Paths) -> Result<()> {
+    if !paths.root.exists() {
+        return Ok(());
+    }
+    let root = Directory::root(&paths.root)?;
+    if !root.owner()?.is_root() {
+        let refused = |errno| unusable(&root.path, errno);
+        fchown(&root, Some(Uid::from_raw(0)), Some(users::ids(users::LEFT4ME)?.1)).map_err(refused)?;
+        fchmod(&root, Mode::from_bits_truncate(0o751)).map_err(refused)?;
+    }
+
+    let named = paths.database();
+    if named.parent() != Some(&paths.root) {
+        return Ok(());
+    }
+    let (name, own) = (named.display(), paths.root.join("db"));
+    Err(Error::conflict(format!(
+        "LEFT4ME_DB={name} is in a directory that left4me may not write any more: stop left4me.target, move the file \
+         and what begins with its name to {}, and name that in /etc/left4me/left4me.env",
+        own.display()
+    )))
 }
 
 /// Moves ROOT/left4me.db into a directory of its own. A database that the settings name elsewhere stays there.
@@ -82,7 +111,10 @@ fn is_regular(root: &Directory, name: &str) -> Result<bool> {
     let path = root.path.join(name);
     match fstatat(root, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(found) if found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() => Ok(true),
-        Ok(_) => Err(Error::conflict(format!("{} is no regular file: nothing was moved; remove it", path.display()))),
+        Ok(_) => Err(Error::conflict(format!(
+            "{} is not a regular file: nothing was moved. Move it away as root, then run `left4me-helper upgrade`",
+            path.display()
+        ))),
         Err(Errno::ENOENT) => Ok(false),
         Err(errno) => Err(unusable(&path, errno)),
     }
@@ -94,7 +126,7 @@ fn must_be_free(root: &Directory, own: &Directory, name: &str) -> Result<()> {
         Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(unusable(&path, errno)),
         Ok(_) => Err(Error::conflict(format!(
-            "{} and {} are both there: nothing was moved; remove the one that is wrong",
+            "{} and {} are both there: nothing was moved. Compare them, move one away as root, then run `left4me-helper upgrade`",
             root.path.join(name).display(),
             path.display()
         ))),

@@ -7,7 +7,7 @@ use nix::unistd::{Gid, Uid, User};
 
 use super::NAME;
 use crate::base::names::InstanceName;
-use crate::base::server_user::ServerUser;
+use crate::base::server_user::{self, ServerUser};
 use crate::base::{Error, Result, users};
 use crate::process::{Pass, Peer, Spec, Stage, Terminal};
 use crate::wire::{LINE_LIMIT, Stream};
@@ -40,7 +40,9 @@ pub(super) fn loaded(server: &InstanceName) -> Result<(Uid, Gid)> {
     match std::env::var(SETTING) {
         Err(_) => ensure(server),
         Ok(name) if name == users::GAME => users::ids(users::GAME),
-        Ok(_) => Err(Error::failed(format!("{SETTING} is for left4me's own drop-ins: remove it, server {server}"))),
+        Ok(_) => Err(Error::failed(format!(
+            "server {server}: {SETTING} is set by left4me's own drop-in only; remove it from yours (`systemctl cat left4me-overlay@{server}`)"
+        ))),
     }
 }
 
@@ -51,6 +53,11 @@ pub(super) fn former() -> Option<Uid> {
 
 fn find(name: &str) -> Result<Option<(Uid, Gid)>> {
     match User::from_name(name) {
+        // A person's account that has such a name by chance is not given to a game.
+        Ok(Some(user)) if !server_user::is_made(&user) => Err(Error::conflict(format!(
+            "the account {name} (uid {}) is not one that left4me made: a server needs that name for its own user",
+            user.uid
+        ))),
         Ok(user) => Ok(user.map(|user| (user.uid, user.gid))),
         Err(errno) => Err(Error::unavailable(format!("the user {name} cannot be looked up: {}", errno.desc()))),
     }
@@ -58,7 +65,7 @@ fn find(name: &str) -> Result<Option<(Uid, Gid)>> {
 
 /// A number that another user has already is replaced by a free one: the entry counts, not the number.
 fn make(user: &ServerUser, server: &InstanceName) -> Result<()> {
-    let line = format!("u {} {} \"left4me server {server}\" -", user.name, user.id);
+    let line = format!("u {} {} \"{} {server}\" -", user.name, user.id, server_user::COMMENT);
     let spec = Spec {
         argv: ["/usr/bin/systemd-sysusers", "--inline", &line].map(Into::into).to_vec(),
         env: [("LANG", "C.UTF-8"), ("PATH", "/usr/bin:/bin")].map(|(name, value)| (name.into(), value.into())).to_vec(),

@@ -10,10 +10,8 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{Gid, Uid, fchown, fchownat};
 
-use super::directory::{Directory, unusable};
+use super::directory::{Directory, FLAGS, unusable};
 use crate::base::{Error, Result};
-
-const FLAGS: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// What happens to one entry: the directory it is in, its name there, what it is.
 type Visit<'v> = &'v mut dyn FnMut(BorrowedFd<'_>, &CStr, &FileStat) -> Result<(), Errno>;
@@ -55,14 +53,20 @@ pub(super) fn share(top: &Directory, owner: Uid, group: Gid) -> Result<()> {
         if !differs(found) {
             return Ok(());
         }
-        fchownat(parent, name, None, Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)
+        // The owner may be at its tree: what is changed is what was looked at, whatever has its name by now.
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let entry = openat(parent, name, flags, Mode::empty())?;
+        if differs(&fstat(&entry)?) {
+            fchownat(&entry, c"", None, Some(group), AtFlags::AT_EMPTY_PATH)?;
+        }
+        Ok(())
     })?;
 
     let failed = |errno| unusable(&top.path, errno);
     if differs(&fstat(top).map_err(failed)?) { fchown(top, None, Some(group)).map_err(failed) } else { Ok(()) }
 }
 
-/// Visits everything below `top`, a directory before what is in it. Nobody else may be at the tree.
+/// Visits everything below `top`, a directory before what is in it.
 fn each(top: &Directory, visit: Visit<'_>) -> Result<()> {
     let failed = |errno| unusable(&top.path, errno);
     let mut here = openat(top, c".", FLAGS, Mode::empty()).map_err(failed)?;

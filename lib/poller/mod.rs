@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
 fn poll(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_successor(database.parent().unwrap_or(&database))?;
+    users::become_successor(&database)?;
     let mut db = Db::open(&database)?;
     // Two at once would each see something of their own; one after the other, the second sees what is true now.
     let turn = lock::wait(&database, "poller", PATIENCE)?;

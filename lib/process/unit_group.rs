@@ -14,7 +14,8 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::cgroup::hierarchy;
 use crate::base::control_group::{ControlGroup, is_ours};
-use crate::base::plain::{SAFELY, regular};
+use crate::base::files::SAFELY;
+use crate::base::plain::regular;
 use crate::wire::Served;
 
 /// More than this is not read of a file, in bytes: cgroup.procs of a unit with thousands of processes.

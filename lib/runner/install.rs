@@ -15,7 +15,7 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
 use super::Settings;
-use crate::base::{Error, Exit, Result, plain};
+use crate::base::{Error, Exit, Result, files, plain};
 use crate::domain::steam::{ATTEMPTS, Heard, MANIFEST_LIMIT, Pass, Staging, Verdict, after, prove};
 use crate::process::{self, Outcome, Spec, Stage, Terminal, mounts};
 use crate::wire::{EndedBy, LINE_LIMIT, Stream, Tree};
@@ -243,7 +243,7 @@ enum Turn {
 fn lock(stage: &mut Stage, root: &Path, patience: Duration) -> Result<Turn> {
     let path = root.join("steam/.left4me-install.lock");
     // steamcmd can exchange it: a FIFO that is waited for would hold this process and the queue.
-    let flags = plain::SAFELY.bits();
+    let flags = files::SAFELY.bits();
     let file = fs::OpenOptions::new().create(true).append(true).custom_flags(flags).open(&path)?.into_parts().0;
     let mut file = plain::regular(file).map_err(|error| Error::from(error).within(path.display()))?;
     let until = Instant::now() + patience;

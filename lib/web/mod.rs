@@ -158,7 +158,7 @@ pub fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_successor(database.parent().unwrap_or(&database))?;
+    users::become_successor(&database)?;
     umask(Mode::from_bits_truncate(instance::UMASK));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -95,7 +95,7 @@ fn serve(cli: &Cli) -> Result<()> {
     let mut wake = Wake::open(&cli.worker.worker_socket)?;
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_successor(database.parent().unwrap_or(&database))?;
+    users::become_successor(&database)?;
     umask(Mode::from_bits_truncate(instance::UMASK));
     let mut db = Db::open(&database)?;
     let _lock = lock::take(&database, "worker")?;

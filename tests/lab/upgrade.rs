@@ -15,10 +15,13 @@ const STANDIN: &str = "/usr/local/lib/left4me-standin/srcds";
 const ROWS: [(&str, u32); 6] =
     [("users", 3), ("blueprints", 3), ("servers", 4), ("overlays", 2), ("job_logs", 43), ("tokens", 1)];
 
+/// An instance of l4d2ctl's, with a name that no Unix user can have.
+const LONG: &str = "an-instance-with-a-long-name";
+
 /// What the processes of a server and its mount are, which an upgrade must not change.
 #[derive(Debug, PartialEq)]
 struct Running {
-    pids: [String; 2],
+    pids: [String; 3],
     mounts: Vec<String>,
 }
 
@@ -29,7 +32,7 @@ pub fn an_existing_host_keeps_its_servers_and_loses_nothing(lab: &Lab) {
     install_the_new_package(lab);
     assert_eq!(running(lab), before, "an upgrade leaves processes and mounts alone");
     the_database_has_moved_with_every_row(lab);
-    nobody_but_root_can_exchange_a_directory(lab);
+    directories_have_the_owners_of_this_version(lab);
     arguments_are_converted_or_named(lab);
     states_are_told_as_they_are(lab);
 
@@ -50,7 +53,7 @@ fn lay_down_the_old_state(lab: &Lab) {
     std::fs::remove_file(fixture).ok();
 
     // The trial is fair: this is what such a host looked like.
-    for port in [27000, 27001] {
+    for port in [27000, 27001, 27005] {
         wait_until("a server of the old version answers", s(30), || answers(lab, port));
     }
     let users = lab.sh("ps -o user:32= -p $(systemctl show -P MainPID left4me-server@1.service)");
@@ -75,7 +78,8 @@ fn answers(lab: &Lab, port: u16) -> bool {
 }
 
 fn running(lab: &Lab) -> Running {
-    Running { pids: [1, 2].map(|id| lab.main_pid(id)), mounts: lab.mounts() }
+    let pid = |instance: &str| lab.unit(&format!("left4me-server@{instance}.service"), "MainPID");
+    Running { pids: ["1", "2", LONG].map(pid), mounts: lab.mounts() }
 }
 
 fn install_the_new_package(lab: &Lab) {
@@ -108,11 +112,12 @@ fn the_database_has_moved_with_every_row(lab: &Lab) {
     assert_eq!(log[0].line, "Redirecting stderr to 'stderr.txt'", "the log of a job of before");
 }
 
-fn nobody_but_root_can_exchange_a_directory(lab: &Lab) {
+fn directories_have_the_owners_of_this_version(lab: &Lab) {
     for (path, expected) in [
         (DATA, "751 root:left4me"),
         ("/var/lib/left4me/db", "2770 left4me:left4me"),
         ("/var/lib/left4me/runtime", "711 root:root"),
+        ("/var/lib/left4me/instances", "711 left4me:left4me"),
     ] {
         assert_eq!(lab.ok(&["stat", "--format", "%a %U:%G", path]), expected, "{path}");
     }
@@ -126,7 +131,7 @@ fn arguments_are_converted_or_named(lab: &Lab) {
     }
     assert!(!spaces.contains("+hostname"), "{spaces}");
     let evil = lab.run(&["left4me", "blueprint", "show", "evil"]).ends_with(0);
-    assert!(!evil.to_string().contains("-autoupdate"), "only srcds_run obeyed it\n{evil}");
+    assert!(!evil.to_string().contains("-autoupdate"), "a server plays the same without it\n{evil}");
     assert!(evil.to_string().contains("@args.txt"), "what is refused is shown\n{evil}");
     let doctor = lab.run(&["left4me", "doctor"]).to_string();
     assert!(doctor.contains("server 3") && doctor.contains("@args.txt"), "doctor names it\n{doctor}");
@@ -140,11 +145,15 @@ fn states_are_told_as_they_are(lab: &Lab) {
 
 /// It still has its old mount and user: Restart= brings it back on those.
 fn a_crash_of_a_server_of_before_is_answered(lab: &Lab) {
-    let before = lab.main_pid(1);
-    lab.ok(&["kill", "-KILL", &before]);
-    wait_until("the crashed server is back", s(30), || {
-        lab.unit("left4me-server@1.service", "ActiveState") == "active" && lab.main_pid(1) != before
-    });
+    for (instance, port) in [("1", 27000), (LONG, 27005)] {
+        let unit = format!("left4me-server@{instance}.service");
+        let before = lab.unit(&unit, "MainPID");
+        lab.ok(&["kill", "-KILL", &before]);
+        wait_until("the crashed server is back", s(30), || {
+            lab.unit(&unit, "ActiveState") == "active" && lab.unit(&unit, "MainPID") != before
+        });
+        wait_until("and answers", s(30), || answers(lab, port));
+    }
     assert_eq!(lab.answers("Friday"), "first name");
 }
 
@@ -154,6 +163,12 @@ fn a_restart_takes_the_tree_over(lab: &Lab) {
         lab.runs(id, name);
         belongs_to_the_server(lab, id);
     }
+    for verb in ["stop", "start"] {
+        lab.ok(&["l4d2ctl", verb, LONG]);
+    }
+    wait_until("the long name answers", s(30), || answers(lab, 27005));
+    let owner = lab.ok(&["stat", "--format", "%U", &format!("{DATA}/runtime/{LONG}/upper/left4dead2/logs/1.log")]);
+    assert!(owner.starts_with("left4me__"), "{owner}");
     assert_eq!(lab.answers("Friday"), "first name");
     assert_eq!(lab.answers("Bobs"), "Bob's best server", "what was an argument is a line of server.cfg");
     // What the game had linked to is still root's.

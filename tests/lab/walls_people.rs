@@ -54,7 +54,7 @@ fn no_directory_of_the_data_can_be_exchanged(lab: &Lab) {
 }
 
 fn denied(output: &Output) {
-    let why = ["Permission denied", "Directory not empty", "not permitted"];
+    let why = ["Permission denied", "not permitted"];
     assert!(output.code != 0 && why.iter().any(|words| output.stderr.contains(words)), "{output}");
 }
 
@@ -297,7 +297,7 @@ fn surroundings_are_not_obeyed(lab: &Lab) {
         (&["sudo", "-n", "-u", "left4me"], &["l4d2ctl", "status", "1"]),
     ] {
         // The environment around sudo, which drops it; and handed to it, which it refuses.
-        lab.run_as("member", &[&["env"], &set[..], as_whom, argv].concat());
+        lab.run_as("member", &[&["env"], &set[..1], &set[2..], as_whom, argv].concat()).ends_with(0);
         for one in &set {
             let output = lab.run_as("member", &[as_whom, &[*one], argv].concat());
             assert!(output.code != 0 && output.stderr.contains("sudo:"), "{output}");
@@ -306,7 +306,8 @@ fn surroundings_are_not_obeyed(lab: &Lab) {
     }
     // Root's own, carelessly set; without what would lead elsewhere by root's own wish.
     for argv in [&["left4me", "doctor"][..], &["left4me-job", "list"], &["left4me", "server", "list"]] {
-        lab.run(&[&["env"], &set[..1], &set[3..8], argv].concat());
+        let output = lab.run(&[&["env"], &set[..1], &set[3..8], argv].concat());
+        assert!([0, 1].contains(&output.code) && !output.stdout.is_empty(), "{output}");
     }
     assert_eq!(lab.sh(&format!("find {EVIL} -name 'obeyed*'")), "", "something of the attacker's ran");
 }
@@ -381,7 +382,7 @@ pub fn an_older_versions_database_moves_while_it_is_in_use(lab: &Lab) {
     upgrade().ends_with(4).complains_of(&["both there", "nothing was moved"]);
     assert!(lab.run(&["left4me", "doctor"]).stdout.contains("database of an older version"));
     lab.sh("ln -sf /root/secret /var/lib/left4me/left4me.db");
-    upgrade().ends_with(4).complains_of(&["no regular file"]);
+    upgrade().ends_with(4).complains_of(&["not a regular file"]);
     lab.run(&["env", "LEFT4ME_DB=/srv/own.db", "/usr/libexec/left4me/left4me-helper", "upgrade"]).ends_with(0);
     lab.sh("rm /var/lib/left4me/left4me.db");
     whole(lab);

@@ -14,13 +14,13 @@ struct Unit {
     through: &'static [&'static str],
     /// What can be written.
     written: &'static [&'static str],
-    /// What can be connected to, besides [`EVERYWHERE`].
+    /// What can be connected to; for units of ours besides [`EVERYWHERE`].
     connected: &'static [&'static str],
     /// What of left4me's data is there at all.
     seen: &'static [&'static str],
 }
 
-/// Sockets of PID 1 and the journal that every service of a system can use.
+/// Sockets of PID 1 and the journal that our own services can use, as every service of a system.
 const EVERYWHERE: &[&str] = &[
     "/run/systemd/notify",
     "/run/systemd/journal/dev-log",
@@ -147,7 +147,8 @@ const GAME: Unit = Unit {
     name: "left4me-server@1.service",
     through: FOREIGN,
     written: &["/var/lib/left4me/runtime/1/merged/", "/dev/shm/", "/dev/mqueue/", "/proc/pressure/"],
-    connected: &[],
+    // Name look-ups.
+    connected: &["/run/systemd/userdb/io.systemd.DynamicUser"],
     seen: &["overlays", "runtime", "steam", "workshop_cache"],
 };
 
@@ -165,7 +166,8 @@ const STEAMCMD: Unit = Unit {
         // The control group that systemd gave it.
         "/sys/fs/cgroup/l4d2.slice/l4d2-build.slice/left4me-runner@",
     ],
-    connected: &[],
+    // PID 1 listens to the runner there, and to no other process of the unit.
+    connected: &["/run/systemd/userdb/io.systemd.DynamicUser", "/run/systemd/notify"],
     seen: &["installation", "steam", "workshop_cache"],
 };
 
@@ -209,7 +211,8 @@ impl Unit {
             return self.seen.contains(&name);
         }
         let Some(path) = line.strip_prefix("can connect ") else { return !line.contains("not made") };
-        EVERYWHERE.contains(&path) || self.connected.iter().any(|place| is_in(path, place))
+        let is_ours = OURS.iter().any(|unit| unit.name == self.name);
+        is_ours && EVERYWHERE.contains(&path) || self.connected.iter().any(|place| is_in(path, place))
     }
 }
 

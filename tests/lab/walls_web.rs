@@ -1,8 +1,6 @@
 //! What a plugin, steamcmd and a local user try against the journal and the web front, from inside
 //! the real sandboxes.
 
-use std::time::Duration;
-
 use crate::lab::{Lab, Output, s, wait_for, wait_until};
 
 const GAME_DIR: &str = "/var/lib/left4me/runtime/1/merged/left4dead2";
@@ -293,7 +291,6 @@ fn a_flood_is_cut_off_and_a_start_is_whole(lab: &Lab) {
     lab.sh("seq --format='more %.0f' 20000 >/tmp/say");
     says_file(lab);
     let told = wait_for("the console says what is missing", s(20), || {
-        std::thread::sleep(Duration::from_millis(500));
         says(lab, "after it\\n");
         let shown = console(lab, 50);
         let line = shown.lines().find(|line| line.contains("Suppressed")).map(str::to_owned);

@@ -48,7 +48,9 @@ impl Backups {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unusable(&path, error)),
             _ => {}
         }
-        let directory = open(&path, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty());
+        // A link that root made, in a directory that root alone can write, leads to root's choice of a disk.
+        let follow = if is_roots_link(root, &path) { OFlag::empty() } else { OFlag::O_NOFOLLOW };
+        let directory = open(&path, DIRECTORY | follow, Mode::empty());
         let directory = directory.map_err(|errno| unusable(&path, errno.into()))?;
         Ok(Self { directory, path })
     }
@@ -60,6 +62,11 @@ impl Backups {
         let name = names.into_iter().find(free).unwrap_or_else(|| dated(prefix, now).into());
         Place { path: self.path.join(&name), directory: self.directory, name }
     }
+}
+
+fn is_roots_link(root: &Path, path: &Path) -> bool {
+    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink() && found.uid() == 0);
+    is_link && root.symlink_metadata().is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
 }
 
 impl Place {
