@@ -58,15 +58,18 @@ impl ServerUser {
 /// Whether this is a server's user: by its number, or, where another user had that, by its name.
 #[must_use]
 pub fn is_one(uid: u32) -> bool {
-    let by_number = (NUMBERED..NAMED + EACH).contains(&uid);
-    by_number || User::from_uid(Uid::from_raw(uid)).ok().flatten().is_some_and(|user| user.name.starts_with(PREFIX))
+    has_number(uid)
+        || User::from_uid(Uid::from_raw(uid)).ok().flatten().is_some_and(|user| user.name.starts_with(PREFIX))
 }
 
 /// Whether left4me made this user: it has a number of ours, or, where another user had that, our comment.
 #[must_use]
 pub fn is_made(user: &User) -> bool {
-    let has_number = (NUMBERED..NAMED + EACH).contains(&user.uid.as_raw());
-    has_number || user.gecos.to_string_lossy().starts_with(COMMENT)
+    has_number(user.uid.as_raw()) || user.gecos.to_string_lossy().starts_with(COMMENT)
+}
+
+fn has_number(uid: u32) -> bool {
+    (NUMBERED..NAMED + EACH).contains(&uid)
 }
 
 fn id(instance: &str) -> u32 {

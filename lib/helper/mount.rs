@@ -13,7 +13,7 @@ use super::layers::{self, Layer};
 use super::runtime::{self, Runtime};
 use super::{environment, former, mirror, settings, umount, user, walk};
 use crate::base::names::InstanceName;
-use crate::base::{Error, Result, users};
+use crate::base::{Error, Result};
 use crate::process::mounts;
 
 /// Mounts the overlay with the layers that instance.env names, for the user as which systemd starts the server, and
@@ -49,7 +49,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
         }
     }
 
-    if users::uid(users::GAME) == Some(owner.0) {
+    if user::former() == Some(owner.0) {
         // The loaded units say so. Those of a later reload must, too, as long as this mount stands.
         former::write_drop_ins(server)?;
     }
