@@ -153,8 +153,7 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
 
 fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
-    let enabled = hands.enable(&instance);
-    let observed = hands.show(&instance);
+    let (enabled, observed) = hands.enable(&instance);
     if let Ok(observed) = &observed {
         ended.observed = Some((server, observed.clone()));
     }
@@ -192,8 +191,8 @@ fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended)
     let before = hands.show(&instance)?.unit.actual();
     let ran = matches!(before, ActualState::Running | ActualState::Starting | ActualState::Stopping);
     ended.was_running = Some(ran || work.wanted);
-    let disabled = hands.disable(&instance);
-    if let Ok(observed) = hands.show(&instance) {
+    let (disabled, observed) = hands.disable(&instance);
+    if let Ok(observed) = observed {
         ended.observed = Some((server, observed));
     }
     disabled?;
