@@ -238,7 +238,7 @@ pub(super) fn sudoers() -> Finding {
 }
 
 /// Every setting of every program.
-const SETTINGS: [&str; 22] = [
+const SETTINGS: [&str; 25] = [
     "LEFT4ME_ROOT",
     "LEFT4ME_DB",
     "LEFT4ME_STEAMCMD",
@@ -249,6 +249,9 @@ const SETTINGS: [&str; 22] = [
     "LEFT4ME_WORKER_IDLE_SECONDS",
     "LEFT4ME_CANCEL_GRACE_SECONDS",
     "LEFT4ME_STEAM_RETRY_SECONDS",
+    "LEFT4ME_STEAM_RATE_LIMIT_SECONDS",
+    "LEFT4ME_STEAM_SILENCE_SECONDS",
+    "LEFT4ME_STEAM_ACCOUNT",
     "LEFT4ME_POLL_SECONDS",
     "LEFT4ME_PORT_RANGE",
     "LEFT4ME_WEB_IDLE_SECONDS",
