@@ -8,7 +8,7 @@ mod support;
 #[path = "support/steamcmd.rs"]
 mod script;
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::time::{Duration, Instant};
 
 use script::{INSTALL, RUNNER, calls, envs, install, install_with, installed, steamcmd};
@@ -270,6 +270,8 @@ fn an_account_is_named_and_no_password_can_be() {
     let root = Root::new();
     installed(&root);
     assert_eq!(install_with(&root, &[("LEFT4ME_STEAM_ACCOUNT", "anna_7")]).exit(), 0);
+    let mode = std::fs::metadata(root.join("steam/Steam/config")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "what steamcmd remembers of the account");
     let call = std::fs::read_to_string(root.join("tmp/calls")).unwrap();
     assert!(call.contains("+@NoPromptForPassword 1 +login anna_7 +app_update 222860"), "{call}");
 

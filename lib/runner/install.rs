@@ -16,7 +16,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::game::Game;
 use super::tries::Tries;
-use super::{Settings, client};
+use super::{Settings, account, client};
 use crate::base::{Error, Exit, Result, files, plain};
 use crate::domain::steam::{self, Cause, Failure, Heard, Pass, Retry, Success, Verdict, after};
 use crate::process::{self, Outcome, Silence, Spec, Stage, Terminal, mounts};
@@ -59,7 +59,7 @@ const RESTARTS: u32 = 2;
 /// no attempt succeeded.
 pub(super) fn run(stage: &mut Stage, settings: &Settings) -> Result<Outcome> {
     let root = settings.paths.root.as_path();
-    let account = steam::account(&settings.steam_account).map_err(Error::usage)?.map(str::to_owned);
+    let named = steam::account(&settings.steam_account).map_err(Error::usage)?.map(str::to_owned);
     let steamcmd = settings.steamcmd.clone().unwrap_or_else(|| root.join("steam/steamcmd.sh"));
     executable(&steamcmd)?;
     let _lock = match lock(stage, root, settings.grace.duration() + LOCK_MARGIN)? {
@@ -70,7 +70,10 @@ pub(super) fn run(stage: &mut Stage, settings: &Settings) -> Result<Outcome> {
 
     let game = Game { directory: root.join("installation") };
     let silence = Duration::from_secs(settings.steam_silence_seconds.into());
-    let mut install = Install { stage, root, game, steamcmd, account, silence };
+    if named.is_some() {
+        account::close(&root.join("steam"))?;
+    }
+    let mut install = Install { stage, root, game, steamcmd, account: named, silence };
     let base = Duration::from_secs(settings.steam_retry_seconds.into());
     let limit = Duration::from_secs(settings.steam_rate_limit_seconds.into());
     let outcome = install.tries(Tries::new(base, limit));

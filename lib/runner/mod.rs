@@ -3,6 +3,7 @@
 //! systemd accepts on /run/left4me/runner.sock and starts an instance per connection (Accept=yes). The request is one
 //! of a closed list of verbs, a file each; there is no verb that takes a command line.
 
+mod account;
 mod client;
 mod game;
 mod install;
