@@ -12,6 +12,7 @@ use super::{Finding, proxy, quoted};
 use crate::base::config::HandSockets;
 use crate::base::files::kind;
 use crate::base::users::{self, GAME, LEFT4ME, STEAM};
+use crate::domain::steam;
 
 /// Directories below the root as tmpfiles.d/left4me.conf has them: name, mode, user, group.
 const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
@@ -208,7 +209,7 @@ fn socket(name: &str, path: &Path, user: &str, mode: u32) -> Finding {
 pub(super) fn settings() -> Finding {
     let settings = Path::new("/etc/left4me/left4me.env");
     match std::fs::read_to_string(settings) {
-        Ok(text) => unknown_settings(&text),
+        Ok(text) => steam_account(&text).unwrap_or_else(|| unknown_settings(&text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Finding::warn(
             "settings",
             format!("{} is missing: all defaults", settings.display()),
@@ -266,6 +267,14 @@ const SETTINGS: [&str; 25] = [
     "LEFT4ME_ENV_FILE",
 ];
 
+/// What is no login name, each installation refuses; it may be a password, and is not repeated.
+fn steam_account(text: &str) -> Option<Finding> {
+    let line = text.lines().rev().find_map(|line| line.trim().strip_prefix("LEFT4ME_STEAM_ACCOUNT="))?;
+    let why = steam::account(line.trim().trim_matches(['"', '\''])).err()?;
+    let advice = "correct the line in /etc/left4me/left4me.env";
+    Some(Finding::fail("settings", why, advice))
+}
+
 fn unknown_settings(text: &str) -> Finding {
     let names =
         text.lines().filter(|line| !line.trim_start().starts_with(['#', ';'])).filter_map(|line| line.split_once('='));
@@ -286,6 +295,15 @@ fn unknown_settings(text: &str) -> Finding {
 mod tests {
     use super::*;
     use crate::doctor::Severity;
+
+    #[test]
+    fn a_steam_account_is_a_name_and_what_is_none_is_not_repeated() {
+        for good in ["", "LEFT4ME_STEAM_ACCOUNT=", "LEFT4ME_STEAM_ACCOUNT=\"anna_7\"", "#LEFT4ME_STEAM_ACCOUNT=a b"] {
+            assert_eq!(steam_account(good), None, "{good}");
+        }
+        let finding = steam_account("LEFT4ME_STEAM_ACCOUNT=anna hunter2\n").unwrap();
+        assert!(finding.severity == Severity::Fail && !finding.found.contains("hunter2"), "{finding:?}");
+    }
 
     #[test]
     fn a_setting_that_nobody_reads_is_named_and_comments_are_not() {

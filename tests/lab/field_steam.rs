@@ -7,13 +7,14 @@ use crate::site::STEAM;
 const INSTALLATION: &str = "/var/lib/left4me/installation";
 
 pub fn steamcmds_ways_are_survived_and_told(lab: &Lab) {
-    for setting in ["RETRY_SECONDS=0", "RATE_LIMIT_SECONDS=0", "SILENCE_SECONDS=2"] {
+    for setting in ["RETRY_SECONDS=0", "RATE_LIMIT_SECONDS=0", "SILENCE_SECONDS=1"] {
         lab.set(&format!("LEFT4ME_STEAM_{setting}"));
     }
     lab.describe(&["played"]);
     a_first_run_updates_itself(lab);
+    each_cause_is_the_jobs_error(lab);
     lab.job(&["start", "--server", "played"]);
-    each_cause_is_the_jobs_error_and_the_server_runs_on(lab);
+    an_update_that_fails_leaves_the_server_running(lab);
     what_hangs_is_ended_and_the_server_comes_back(lab);
     no_server_starts_over_windows_files(lab);
     debians_steamcmd_serves_as_well(lab);
@@ -30,7 +31,7 @@ fn a_first_run_updates_itself(lab: &Lab) {
     assert!(at.is_sorted() && at[0].is_some(), "{words:?} are at {at:?}");
 }
 
-fn each_cause_is_the_jobs_error_and_the_server_runs_on(lab: &Lab) {
+fn each_cause_is_the_jobs_error(lab: &Lab) {
     for (behaviour, words, code, runs) in [
         ("fatal=offline", &["Steam cannot be reached", "network"][..], 254, "5"),
         ("fatal=space", &["the disk is full", "MiB free", "make room"], 7, "1"),
@@ -43,13 +44,18 @@ fn each_cause_is_the_jobs_error_and_the_server_runs_on(lab: &Lab) {
         ("refuse=No_subscription", &["no subscription", "LEFT4ME_STEAM_ACCOUNT"], 8, "1"),
     ] {
         lab.steamcmd(behaviour);
-        let job = lab.failing_job(&["update"], words);
+        let job = lab.failing_job(&["install"], words);
         assert_eq!(job.exit_code, Some(code), "{behaviour}: {}", job.error);
         assert!(words.iter().all(|word| job.error.contains(word)), "{behaviour}: {}", job.error);
         let counted = lab.ok(&["cat", &format!("{STEAM}/standin.failures")]);
         assert_eq!(counted, runs, "runs with {behaviour}");
-        lab.runs(1, "played");
     }
+}
+
+fn an_update_that_fails_leaves_the_server_running(lab: &Lab) {
+    lab.steamcmd("user_info=timeout");
+    lab.failing_job(&["update"], &["did not answer in time"]);
+    lab.runs(1, "played");
     lab.steamcmd("fatal=offline times=2");
     assert_eq!(lab.job(&["update"]).error, "");
 }
@@ -57,11 +63,11 @@ fn each_cause_is_the_jobs_error_and_the_server_runs_on(lab: &Lab) {
 fn what_hangs_is_ended_and_the_server_comes_back(lab: &Lab) {
     for behaviour in ["hang=1 children=2 fork=setsid", "repeat=1"] {
         lab.steamcmd(behaviour);
-        lab.failing_job(&["update"], &["steamcmd hung and was ended", "for 2 s"]);
+        lab.failing_job(&["update"], &["steamcmd hung and was ended", "for 1 s"]);
         assert_eq!(lab.processes_of("left4me-steam"), "", "{behaviour}");
         lab.runs(1, "played");
     }
-    lab.steamcmd("prompt=1 silent_work=5");
+    lab.steamcmd("prompt=1 silent_work=3");
     assert_eq!(lab.job(&["update"]).state, "succeeded", "its input is at its end, and it works without a word");
 }
 
@@ -71,7 +77,7 @@ fn no_server_starts_over_windows_files(lab: &Lab) {
     let job = lab.failing_job(&["update"], &words);
     lab.logged(job.id, "stderr", &["no server starts over Windows files"]);
     assert!(lab.is(&format!("test -e {INSTALLATION}/srcds.exe && test -e {INSTALLATION}/.left4me-unfinished")));
-    lab.is_stopped(1, "played");
+    assert_eq!(lab.unit("left4me-server@1.service", "ActiveState"), "inactive");
     let error = lab.server("played")["last_error"].as_str().unwrap_or_default().to_owned();
     assert!(error.contains("holds Windows files"), "{error}");
     let doctor = lab.run(&["left4me", "doctor"]).stdout;
@@ -127,7 +133,7 @@ fn debians_steamcmd_serves_as_well(lab: &Lab) {
 fn an_account_is_used_and_its_secrets_are_nowhere(lab: &Lab) {
     const PASSWORD: &str = "correct-horse-7";
     const TOKEN: &str = "eyAidHlwIjogIkpXVCIs";
-    lab.write(&format!("{STEAM}/{}/standin.conf", ".local/share/Steam/steamcmd"), "refuse_anonymous=1\nhold=1\n");
+    lab.write(&format!("{STEAM}/{}/standin.conf", ".local/share/Steam/steamcmd"), "refuse_anonymous=1\n");
     lab.failing_job(&["update"], &["no subscription", "LEFT4ME_STEAM_ACCOUNT"]);
     lab.set("LEFT4ME_STEAM_ACCOUNT=anna_7");
     lab.failing_job(&["update"], &["cached credentials", "log in once by hand"]);
