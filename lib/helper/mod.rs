@@ -21,6 +21,7 @@ mod runtime;
 mod settings;
 mod show;
 mod umount;
+mod unfinished;
 mod upgrade;
 mod user;
 mod walk;

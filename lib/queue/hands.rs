@@ -307,7 +307,7 @@ impl Sink for LogSink<'_, '_> {
     fn lines(&mut self, lines: Vec<(Stream, String)>) {
         if let Some((_, line)) = lines.iter().rev().find(|(stream, line)| *stream == Stream::Stderr && !line.is_empty())
         {
-            self.last_error = Some(line.chars().take(300).collect());
+            self.last_error = Some(line.chars().take(500).collect());
         }
         match &mut self.keep {
             Keep::Lines(kept) => kept.add(lines),

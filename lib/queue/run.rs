@@ -10,8 +10,8 @@ use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::instance::{self, Initialized};
-use crate::host::mounts;
 use crate::host::units::{self, Observed};
+use crate::host::{installation, mounts};
 use crate::queue::hands::{Hands, TaskHands};
 use crate::wire::Stream;
 
@@ -153,6 +153,7 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
 
 fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
+    installation::refuse_unfinished(hands.root()).map_err(|error| error.within(format!("server {server}")))?;
     let (enabled, observed) = hands.enable(&instance);
     if let Ok(observed) = &observed {
         ended.observed = Some((server, observed.clone()));
