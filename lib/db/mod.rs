@@ -40,6 +40,7 @@ pub mod servers;
 pub mod sessions;
 pub mod tasks;
 pub mod tokens;
+pub mod under_way;
 pub mod upkeep;
 pub mod users;
 pub mod watch;

@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod catalog;
 pub mod enablement;
+pub mod installation;
 pub mod instance;
 pub mod layer;
 pub mod mounts;

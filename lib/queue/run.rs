@@ -10,8 +10,8 @@ use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::instance::{self, Initialized};
-use crate::host::mounts;
 use crate::host::units::{self, Observed};
+use crate::host::{installation, mounts};
 use crate::queue::hands::{Hands, TaskHands};
 use crate::wire::Stream;
 
@@ -153,8 +153,8 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
 
 fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
-    let enabled = hands.enable(&instance);
-    let observed = hands.show(&instance);
+    installation::refuse_unfinished(hands.root()).map_err(|error| error.within(format!("server {server}")))?;
+    let (enabled, observed) = hands.enable(&instance);
     if let Ok(observed) = &observed {
         ended.observed = Some((server, observed.clone()));
     }
@@ -195,8 +195,8 @@ fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended)
     }
     let ran = matches!(before, ActualState::Running | ActualState::Starting | ActualState::Stopping);
     ended.was_running = Some(ran || work.wanted);
-    let disabled = hands.disable(&instance);
-    if let Ok(observed) = hands.show(&instance) {
+    let (disabled, observed) = hands.disable(&instance);
+    if let Ok(observed) = observed {
         ended.observed = Some((server, observed));
     }
     disabled?;

@@ -17,6 +17,7 @@ mod cancel;
 mod cascade;
 mod crashes;
 mod demo;
+mod field_steam;
 mod field_web;
 mod lab;
 mod package;
@@ -61,6 +62,7 @@ stories! {
     spine::a_queued_start_becomes_a_server_that_outlives_a_reboot,
     queue::an_update_starts_again_what_ran_and_nothing_of_ours_stays_when_idle,
     steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,
+    field_steam::steamcmds_ways_are_survived_and_told,
     crashes::a_death_leaves_no_process_an_honest_job_and_a_working_queue,
     cancel::what_was_cancelled_is_really_gone,
     cancel::what_cannot_be_killed_is_told_and_holds_nobody_else,
