@@ -197,6 +197,30 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
     for words in ["before the gap", "in the gap", "after the gap"] {
         assert_eq!(lines.iter().filter(|line| line.contains(words)).count(), 1, "'{words}' once: {lines:#?}");
     }
+    // A page that is hidden follows nothing, and goes on where it was when it is shown again.
+    anna.go("/servers/1/log");
+    anna.sees("[data-log-state]", "live");
+    say("before it was hidden");
+    anna.sees("#log", "before it was hidden");
+    // A browser without a screen shows all of its windows: so the page is told what it would see.
+    let hide = |hidden: bool| {
+        anna.js(&format!(
+            "Object.defineProperty(document, 'hidden', {{ get: () => {hidden}, configurable: true }}); \
+             document.dispatchEvent(new Event('visibilitychange'))"
+        ));
+    };
+    hide(true);
+    wait_for("nothing is followed", s(20), || match streams() {
+        none if none.is_empty() => Ok(()),
+        other => Err(other),
+    });
+    say("while it was hidden");
+    hide(false);
+    anna.sees("#log", "while it was hidden");
+    let shown = anna.text("#log");
+    for words in ["before it was hidden", "while it was hidden"] {
+        assert_eq!(shown.matches(words).count(), 1, "'{words}' once: {shown}");
+    }
     anna.go("/");
     anna.complaints();
 }
