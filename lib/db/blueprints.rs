@@ -314,9 +314,8 @@ pub fn edit(tx: &Connection, now: i64, actor: &str, id: BlueprintId, change: &Ch
     }
     // It always moves: whoever edits tells by it whether somebody else did meanwhile.
     tx.execute("UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1", params![id.0, now])?;
-    let owner = tx.query_row("SELECT user_id FROM blueprints WHERE id = ?1", [id.0], |row| row.get(0));
-    ports::none_added(tx, &before, UserId(owner.optional()?.unwrap_or_default()))?;
     let blueprint = get(tx, id)?.ok_or_else(|| gone(id))?;
+    ports::none_added(tx, &before, &blueprint.servers)?;
     tell(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
     Ok(blueprint)
 }

@@ -36,24 +36,25 @@ impl fmt::Display for Clash {
 }
 
 impl Clash {
-    /// The words for the owner of one of them, who may not know the other.
-    fn refusal(&self, user: UserId) -> Error {
-        let (mine, other) = if self.one.user == user { (&self.one, &self.other) } else { (&self.other, &self.one) };
-        let whose = if other.user != user {
+    /// The words for who changes one of `subjects`, and may not know another user's server.
+    fn refusal(&self, subjects: &[ServerId]) -> Error {
+        let is_subject = |taken: &Taken| subjects.contains(&taken.server);
+        let (mine, other) =
+            if is_subject(&self.one) { (&self.one, &self.other) } else { (&self.other, &self.one) };
+        let whose = if other.user != mine.user {
             "another user's server".to_owned()
         } else if mine.server == other.server {
             "its own game".to_owned()
         } else {
-            format!("server {} ('{}')", other.server, other.name)
+            let what = if other.is_tv { " for its SourceTV" } else { "" };
+            format!("server {} ('{}'){what}", other.server, other.name)
         };
-        let what = if mine.is_tv { "SourceTV's port" } else { "port" };
-        Error::conflict(format!(
-            "{what} {} of server '{}' is taken by {whose}{}: set another tv_port in a blueprint of its own, or turn \
-             tv_enable off",
-            mine.port,
-            mine.name,
-            if other.is_tv && mine.server != other.server { " for its SourceTV" } else { "" },
-        ))
+        let (what, way) = if mine.is_tv {
+            ("SourceTV's port", "set another tv_port in a blueprint of its own, or turn tv_enable off")
+        } else {
+            ("port", "without --port the lowest free one is taken")
+        };
+        Error::conflict(format!("{what} {} of server '{}' is taken by {whose}; {way}", mine.port, mine.name))
     }
 }
 
@@ -89,10 +90,10 @@ pub fn shared(connection: &Connection) -> Result<Vec<Clash>> {
 /// Refuses a clash that was not there `before`: one that a host has lived with stays for doctor.
 ///
 /// # Errors
-/// 4 naming the port, both servers as far as `user` may know them, and the way out.
-pub(super) fn none_added(tx: &Connection, before: &[Clash], user: UserId) -> Result<()> {
+/// 4 naming the port, who has it, and the way out for `subjects`, which the change is about.
+pub(super) fn none_added(tx: &Connection, before: &[Clash], subjects: &[ServerId]) -> Result<()> {
     match shared(tx)?.into_iter().find(|clash| !before.contains(clash)) {
-        Some(clash) => Err(clash.refusal(user)),
+        Some(clash) => Err(clash.refusal(subjects)),
         None => Ok(()),
     }
 }

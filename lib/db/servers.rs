@@ -224,8 +224,8 @@ pub fn create(tx: &Connection, now: i64, actor: &str, new: &NewServer<'_>, range
         }
         other => other?,
     };
-    ports::none_added(tx, &before, new.user)?;
     let id = ServerId(tx.last_insert_rowid());
+    ports::none_added(tx, &before, &[id])?;
     let detail = format!("'{}' on port {port}", new.name);
     let event = NewEvent { kind: "server.created", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
     events::add(tx, now, &event)?;
@@ -245,7 +245,7 @@ pub fn assign(tx: &Connection, now: i64, actor: &str, id: ServerId, blueprint: B
         blueprint.0,
         now
     ])?;
-    ports::none_added(tx, &before, server.user_id)?;
+    ports::none_added(tx, &before, &[id])?;
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     let detail = format!("to blueprint '{}'", server.blueprint);
     let event = NewEvent { kind: "server.assigned", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
