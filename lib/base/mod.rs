@@ -8,6 +8,7 @@ pub mod encoding;
 pub mod error;
 pub mod failpoint;
 pub mod files;
+mod free_text;
 pub mod journal;
 pub mod lock;
 pub mod names;

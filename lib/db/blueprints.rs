@@ -7,7 +7,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
-use crate::base::names::{BadName, BlueprintId, BlueprintName, BlueprintRef, OverlayName, UserId, shown};
+use crate::base::names::{BadName, BlueprintId, BlueprintName, BlueprintRef, OverlayName, ServerId, UserId, shown};
 use crate::base::{Error, Exit, Result};
 use crate::db::events::{self, NewEvent};
 use crate::db::{error, overlays, ports};
@@ -315,7 +315,8 @@ pub fn edit(tx: &Connection, now: i64, actor: &str, id: BlueprintId, change: &Ch
     // It always moves: whoever edits tells by it whether somebody else did meanwhile.
     tx.execute("UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1", params![id.0, now])?;
     let blueprint = get(tx, id)?.ok_or_else(|| gone(id))?;
-    ports::none_added(tx, &before, &blueprint.servers)?;
+    let servers: Vec<ServerId> = blueprint.servers.iter().copied().map(ServerId).collect();
+    ports::none_added(tx, &before, &servers)?;
     tell(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
     Ok(blueprint)
 }

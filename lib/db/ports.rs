@@ -39,8 +39,7 @@ impl Clash {
     /// The words for who changes one of `subjects`, and may not know another user's server.
     fn refusal(&self, subjects: &[ServerId]) -> Error {
         let is_subject = |taken: &Taken| subjects.contains(&taken.server);
-        let (mine, other) =
-            if is_subject(&self.one) { (&self.one, &self.other) } else { (&self.other, &self.one) };
+        let (mine, other) = if is_subject(&self.one) { (&self.one, &self.other) } else { (&self.other, &self.one) };
         let whose = if other.user != mine.user {
             "another user's server".to_owned()
         } else if mine.server == other.server {

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::directory::{Directory, Found};
 use super::layers::{self, Layer};
 use super::runtime::{self, Runtime};
-use super::{environment, former, settings, stack, umount, user, walk};
+use super::{environment, former, settings, stack, umount, unfinished, user, walk};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
@@ -25,6 +25,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     let _reading = layers::lock(&directory, server)?;
     let settings = settings::read(&directory, server)?;
     let layers = layers::open(&directory, root, server, &settings.layers)?;
+    unfinished::refuse([&directory.path, root], &layers)?;
     let owner = user::loaded(server)?;
     let source = source(server, &layers);
     let merged = umount::merged(&directory, server);

@@ -5,6 +5,7 @@ pub mod catalog;
 pub mod configs;
 pub mod content;
 pub mod enablement;
+pub mod installation;
 pub mod instance;
 pub mod layer;
 pub mod mounts;
