@@ -32,6 +32,7 @@ pub mod observations;
 pub mod overlays;
 pub mod overview;
 pub mod poll;
+pub mod ports;
 pub mod queue;
 pub mod request_keys;
 pub mod runners;

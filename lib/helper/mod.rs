@@ -20,6 +20,8 @@ mod purge_files;
 mod runtime;
 mod settings;
 mod show;
+mod stack;
+mod standins;
 mod umount;
 mod unfinished;
 mod upgrade;

@@ -17,6 +17,7 @@ mod cancel;
 mod cascade;
 mod crashes;
 mod demo;
+mod field_content;
 mod field_steam;
 mod field_web;
 mod lab;
@@ -82,6 +83,7 @@ stories! {
     field_web::what_people_met_in_their_browsers,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     walls_uids::servers_of_two_owners_cannot_touch_each_other,
+    field_content::the_game_writes_what_it_writes_in_place,
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
