@@ -17,6 +17,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0004-web.sql"),
     include_str!("migrations/0005-metrics.sql"),
     include_str!("migrations/0006-launch.sql"),
+    include_str!("migrations/0007-crashes.sql"),
 ];
 
 /// The step that converts the blueprints' launch arguments after its SQL.
