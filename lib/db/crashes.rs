@@ -15,8 +15,11 @@ const MOST: u32 = 50;
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()> {
-    tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1 AND (at < ?2 OR at > ?3)")?
-        .execute(params![server.0, now - DAY, now])?;
+    tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1 AND (at < ?2 OR at > ?3)")?.execute(params![
+        server.0,
+        now - DAY,
+        now
+    ])?;
     let mut insert = tx.prepare_cached("INSERT INTO server_crashes (server_id, at) VALUES (?1, ?2)")?;
     for _ in 0..count.min(MOST) {
         insert.execute(params![server.0, now])?;

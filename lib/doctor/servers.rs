@@ -56,8 +56,12 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
             let (mend, accept) = drift.kind.remedies();
             let id = server.id;
             let advice = match drift.kind {
-                Drift::Crashing => format!("`left4me server history {id} --journal` has the output before each crash; `left4me-job enqueue {accept} --server {id}` ends it"),
-                _ => format!("`left4me-job enqueue {mend} --server {id}` makes it so, `left4me-job enqueue {accept} --server {id}` takes it as it is"),
+                Drift::Crashing => format!(
+                    "`left4me server history {id} --journal` has the output before each crash; `left4me-job enqueue {accept} --server {id}` ends it"
+                ),
+                _ => format!(
+                    "`left4me-job enqueue {mend} --server {id}` makes it so, `left4me-job enqueue {accept} --server {id}` takes it as it is"
+                ),
             };
             findings.push(Finding::warn(
                 format!("server {} ({})", server.id, server.name),

@@ -9,6 +9,7 @@ pub mod job;
 pub mod launch;
 pub mod launch_upgrade;
 pub mod operation;
+pub mod outcome;
 pub mod plan;
 pub mod schedule;
 pub mod server;

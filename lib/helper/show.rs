@@ -7,7 +7,7 @@ use crate::process::{Outcome, Stage};
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,ExecMainCode,\
     ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,ExecMainExitTimestampMonotonic,\
-    MainPID,MemoryCurrent,CPUUsageNSec,UnitFileState";
+    MainPID,ControlGroup,MemoryCurrent,CPUUsageNSec,UnitFileState";
 
 /// Prints the properties. An unknown server has them too: LoadState says so.
 ///

@@ -3,8 +3,8 @@
 
 use rusqlite::Connection;
 
-use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
+use crate::base::{Result, clock};
 use crate::db::crashes;
 use crate::db::events::{self, NewEvent, OUTSIDE};
 use crate::db::observations::{self, Seen, Watched};
@@ -165,12 +165,12 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
 }
 
 /// Judges whether the server is what it shall be, and tells it once when that has changed. A server with a job that has
-/// not ended is on its way: it is not judged.
+/// not ended is on its way: it is not judged, unless the job has waited or run for too long.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn settle(tx: &Connection, server: ServerId, cause: &Cause<'_>, now: i64) -> Result<Option<News>> {
-    if observations::live_job(tx, server)?.is_some() {
+    if observations::job_under_way(tx, server, now)?.is_some_and(|job| job.is_in_time) {
         return Ok(None);
     }
     let Some(watched) = observations::get(tx, server)? else { return Ok(None) };
@@ -194,7 +194,13 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
             let last = watched.last_end.as_ref().map_or_else(String::new, |end| format!(", last by {end}"));
             Some((Drift::Crashing, format!("{crashes}{last}")))
         }
-        Judgement::Drifted(kind) => Some((kind, why(kind, watched, cause))),
+        Judgement::Drifted(kind) => {
+            let mut reason = why(kind, watched, cause);
+            if let Some(job) = observations::job_under_way(tx, id, now)? {
+                reason = format!("{reason}; {}", slow(&job, now));
+            }
+            Some((kind, reason))
+        }
     };
     let mut told = Vec::new();
     match (before, &found) {
@@ -227,10 +233,19 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
     Ok(told)
 }
 
+/// Which job the server waits for, and how long.
+fn slow(job: &observations::LiveJob, now: i64) -> String {
+    let how = if job.is_queued { "has waited" } else { "has run" };
+    format!("job {} ({}) {how} for {}", job.id, job.operation, clock::span(now - job.since))
+}
+
 /// Why, as far as anybody knows. A job that failed has a part in it when it is the one that ends here, or when nothing
 /// else is known.
 fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>) -> String {
-    let failed_job = watched.last_error.as_ref().map(|error| format!("the last job failed: {error}"));
+    let failed_job = watched.last_error.as_ref().map(|error| match error.starts_with("job ") {
+        true => error.clone(),
+        false => format!("the last job failed: {error}"),
+    });
     let by_job = failed_job.clone().filter(|_| matches!(cause, Cause::Job(..)));
     match kind {
         Drift::Down => {
@@ -350,6 +365,30 @@ mod tests {
     }
 
     #[test]
+    fn a_server_whose_job_waits_or_runs_for_too_long_is_judged_and_the_job_is_named() {
+        let db = with_servers(2);
+        servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
+        db.execute_batch(
+            "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at) VALUES (7, 'start', 'x', 1, 1);
+             INSERT INTO job_targets VALUES (7, 1);",
+        )
+        .unwrap();
+        let stopped = |now| Observed { unit: Unit::unloaded(true), at: at(now) };
+        assert_eq!(see(&db, &stopped(299_000), &Cause::Outside), Vec::<String>::new());
+        assert_eq!(see(&db, &stopped(361_000), &Cause::Outside), ["server.drifted, outside"]);
+        let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
+        assert_eq!(drift.kind, Drift::Down);
+        assert!(drift.why.contains("job 7 (start) has waited for 6"), "{}", drift.why);
+
+        // It runs at last, and hangs.
+        db.execute("UPDATE jobs SET state = 'running', started_at = 400000, worker_id = 'w'", []).unwrap();
+        assert_eq!(see(&db, &running(420_000, true), &Cause::Outside).len(), 2, "it is on its way again");
+        assert!(
+            see(&db, &running(701_000, true), &Cause::Outside).ends_with(&["server.drift_ended, outside".to_owned()])
+        );
+    }
+
+    #[test]
     fn a_look_at_what_has_changed_meanwhile_is_not_written() {
         let db = with_servers(1);
         let early = observations::get(&db, SERVER).unwrap().unwrap();
@@ -396,9 +435,8 @@ mod tests {
             see(&db, &up(start, round), &Cause::Outside);
             see(&db, &down(start, round), &Cause::Outside);
             let found = drift().map(|drift| (drift.kind, drift.why));
-            let expected = (round >= 2).then(|| {
-                (Drift::Crashing, format!("crashed {} times in 10 min, last by signal 9 (KILL)", round + 1))
-            });
+            let expected = (round >= 2)
+                .then(|| (Drift::Crashing, format!("crashed {} times in 10 min, last by signal 9 (KILL)", round + 1)));
             assert_eq!(found, expected, "after {} crashes", round + 1);
         }
         assert_eq!(told(&db).iter().filter(|event| event.starts_with("server.drifted")).count(), 1, "told once");
