@@ -8,9 +8,10 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use left4me::base::clock::now_ms;
 use left4me::base::names::ServerId;
@@ -319,6 +320,8 @@ struct Site {
     seen: Arc<Mutex<Vec<String>>>,
     /// Lets the open stream say its second line.
     go_on: Sender<()>,
+    /// Connections of the proxy that are open.
+    open: Arc<AtomicUsize>,
 }
 
 impl Site {
@@ -337,13 +340,19 @@ impl Site {
         let seen = Arc::default();
         let (go_on, wait) = channel();
         let shared = (Arc::clone(&seen), Arc::new(Mutex::new(wait)));
+        let open = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&open);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (seen, wait) = (Arc::clone(&shared.0), Arc::clone(&shared.1));
-                std::thread::spawn(move || answer(stream, &seen, &wait));
+                let (seen, wait, count) = (Arc::clone(&shared.0), Arc::clone(&shared.1), Arc::clone(&count));
+                count.fetch_add(1, Ordering::SeqCst);
+                std::thread::spawn(move || {
+                    answer(stream, &seen, &wait);
+                    count.fetch_sub(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { directory, certificate, key, ports, seen, go_on }
+        Self { directory, certificate, key, ports, seen, go_on, open }
     }
 
     /// Starts the proxy, and asks through it what its example promises. `refused`: how it answers a body that is too large.
@@ -417,6 +426,14 @@ impl Site {
             .lines()
             .find_map(|line| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("location")));
         assert!(location.is_some_and(|(_, to)| to.starts_with(&format!("https://{NAME}")) && to.trim_end().ends_with("/jobs/1")), "{said}");
+
+        // left4me-web closes a connection that was silent for 10 s: a request that meets that on its way is lost. The
+        // proxy keeps its connections for a while, and lets go of them before.
+        self.curl(&[], "/jobs/1");
+        let silent = Instant::now();
+        assert!(self.open.load(Ordering::SeqCst) > 0, "a connection is kept for the next request");
+        until("the proxy lets go of its connections", || (self.open.load(Ordering::SeqCst) == 0).then_some(()));
+        assert!(silent.elapsed() < Duration::from_secs(9), "after {:?}", silent.elapsed());
     }
 
     /// A stream's first line arrives while the second one is not written yet.

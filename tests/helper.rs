@@ -157,7 +157,41 @@ fn enable_forgets_a_failure_then_enables_and_starts_in_a_fixed_environment() {
     let environment = std::fs::read_to_string(place.root.join("tmp/environment")).unwrap();
     let ours: Vec<&str> =
         environment.lines().filter(|line| !line.starts_with("PWD=") && !line.starts_with("_=")).collect();
-    assert_eq!(ours, ["LANG=C.UTF-8", "PATH=/usr/bin:/bin", "SYSTEMD_COLORS=0", "SYSTEMD_PAGER=", "SYSTEMD_URLIFY=0"]);
+    assert_eq!(
+        ours,
+        [
+            "LANG=C.UTF-8",
+            "PATH=/usr/bin:/bin",
+            "SYSTEMD_COLORS=0",
+            "SYSTEMD_IGNORE_CHROOT=1",
+            "SYSTEMD_PAGER=",
+            "SYSTEMD_URLIFY=0"
+        ]
+    );
+}
+
+#[test]
+fn a_verb_that_was_asked_to_observe_reports_the_unit_after_it() {
+    let place = Place::new();
+    place.initialized();
+    place.when("systemctl", "case \"$*\" in *show*) echo ActiveState=active; echo LoadState=loaded;; esac");
+
+    for verb in ["enable", "disable"] {
+        let heard = place.ask(&format!(r#"{{"verb":"{verb}","server":"7","observe":true}}"#));
+        assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
+        assert_eq!(heard.observed, ["ActiveState=active", "LoadState=loaded"], "{verb}");
+        assert!(heard.stdout.is_empty(), "the job's log gets none of it: {heard:?}");
+        assert!(place.calls().last().unwrap().contains(" show "), "after the verb: {:?}", place.calls());
+    }
+
+    // A verb that failed is observed, too; who did not ask gets nothing; a failed look is no observation.
+    place.when("systemctl", "case \"$*\" in *show*) echo ActiveState=failed;; *) exit 5;; esac");
+    let heard = place.ask(r#"{"verb":"enable","server":"7","observe":true}"#);
+    assert_eq!((heard.ending().0, heard.observed), (5, vec!["ActiveState=failed".to_owned()]));
+    assert!(place.ask(r#"{"verb":"enable","server":"7"}"#).observed.is_empty());
+    place.when("systemctl", "case \"$*\" in *show*) echo ActiveState=active; exit 1;; esac");
+    let heard = place.ask(r#"{"verb":"enable","server":"7","observe":true}"#);
+    assert_eq!((heard.ending().0, heard.observed.len()), (0, 0));
 }
 
 #[test]

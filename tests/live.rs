@@ -68,7 +68,7 @@ impl Site {
     }
 
     fn changes(&self, viewer: Viewer, id: Option<&str>) -> Heard {
-        self.hear(self.hub.changes(viewer, id, reader()))
+        self.hear(self.hub.changes(viewer, id, Vec::new(), reader()))
     }
 
     fn console(&self, id: Option<&str>) -> Heard {
@@ -407,7 +407,7 @@ fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
     let (may, others) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
     let (reader, asked) = checked(&may);
     let mut heard = site.hear(site.hub.job(job.id, None, reader));
-    let mut changes = site.hear(site.hub.changes(Viewer::Admin, None, checked(&may).0));
+    let mut changes = site.hear(site.hub.changes(Viewer::Admin, None, Vec::new(), checked(&may).0));
     let mut other = site.hear(site.hub.job(job.id, None, checked(&others).0));
     assert_eq!((heard.next().unwrap().name, other.next().unwrap().name), ("state".into(), "state".into()));
     job.print(1);

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use left4me::base::names::{JobId, ServerId, UserName};
 use left4me::base::password;
 use left4me::db::events::NewEvent;
@@ -243,8 +245,18 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
     let (house, web) = started(1);
     let mut anna = signed_in(&web, "anna");
     let page = anna.get("/admin");
-    says(&page, 200, &["not installed", "No job yet", "data-servers=\"*\""]);
+    says(&page, 200, &["not installed", "No job yet", "data-servers=\"*\"", "steamcmd is missing"]);
+    assert!(!page.body.contains("/admin/install"), "without steamcmd it would fail");
+    house.root.write("steam/steamcmd.sh", "#!/bin/sh\n");
+    let steamcmd = house.root.join("steam/steamcmd.sh");
+    std::fs::set_permissions(&steamcmd, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let page = anna.get("/admin");
     assert!(!page.body.contains("/admin/update"), "there is nothing to update");
+    // A server that is up has the game's files mounted: an install is refused, an update stops it first.
+    house.db().connection().execute_batch("UPDATE servers SET actual_state = 'running'").unwrap();
+    let up = anna.get("/admin");
+    assert!(!up.body.contains("/admin/install") && up.body.contains("/admin/update"), "{}", up.body);
+    house.db().connection().execute_batch("UPDATE servers SET actual_state = 'stopped'").unwrap();
     let key = page.input("key").unwrap().to_owned();
     let first = anna.post("/admin/install", &[("key", &key)]).location().to_owned();
     assert_eq!(first, "/jobs/1");
@@ -322,7 +334,11 @@ fn jobs_are_listed_by_state_operation_server_and_user_page_by_page() {
     says(&anna.get("/admin/jobs?server=2&state=queued"), 200, &["1–30 of 30", "<option value=\"2\" selected>"]);
     says(&anna.get("/admin/jobs?user=anna"), 200, &["1–1 of 1"]);
     says(&anna.get("/admin/jobs?user=cora"), 200, &["none of 0", "No such job"]);
-    for bad in ["state=x", "operation=%27", "server=-1", "user=%27%20OR%201"] {
+    // A name is free text: it means nothing to SQL.
+    for name in ["%27%20OR%201=1%20--", "%27%29%20OR%20%28%271%27=%271"] {
+        says(&anna.get(&format!("/admin/jobs?user={name}")), 200, &["none of 0"]);
+    }
+    for bad in ["state=x", "operation=%27", "server=-1", "user=%00"] {
         assert_eq!(anna.get(&format!("/admin/jobs?{bad}")).status, 422, "{bad}");
     }
     assert_eq!(anna.get("/admin/jobs?page=x").status, 404);
@@ -337,9 +353,9 @@ fn accounts_are_made_shut_out_and_let_in_again() {
     says(&anna.get("/admin/users"), 200, &["dora", "(you)"]);
     says(&anna.post("/admin/users", &new), 409, &["exists already", "value=\"dora\""]);
     says(
-        &anna.post("/admin/users", &[("name", "Bad Name"), ("password", PASSWORD)]),
+        &anna.post("/admin/users", &[("name", "Bad\u{202e}Name"), ("password", PASSWORD)]),
         422,
-        &["value=\"Bad Name\"", "name-trouble"],
+        &["value=\"Bad\u{202e}Name\"", "name-trouble", "Bad\\u{202e}Name"],
     );
     let short = anna.post("/admin/users", &[("name", "emil"), ("password", "hunter2")]);
     says(&short, 422, &["too short", "value=\"emil\""]);
@@ -392,19 +408,40 @@ fn tokens_are_listed_with_their_last_use_and_revoked() {
 fn overlays_come_and_go_unless_a_blueprint_needs_them() {
     let (house, web) = started(0);
     let mut anna = signed_in(&web, "anna");
+    // The web front cannot make a folder where it runs: so it offers the folders that are there, and no others.
+    let none = anna.get("/admin/overlays");
+    assert!(!none.body.contains("name=\"path\"") && none.body.contains("left4me overlay add"), "{}", none.body);
+    let missing = anna.post("/admin/overlays", &[("name", "hotel"), ("path", "maps/dead-hotel")]);
+    says(&missing, 422, &["does not exist", "left4me overlay add", "path-trouble"]);
+    assert!(!house.root.join("overlays/maps").exists(), "no folder is made");
+    for folder in ["maps/dead-hotel/left4dead2", "mods/left4dead2"] {
+        std::fs::create_dir_all(house.root.join("overlays").join(folder)).unwrap();
+    }
+    says(
+        &anna.get("/admin/overlays"),
+        200,
+        &["<option>maps</option>", "<option>maps/dead-hotel</option>", "<option>mods</option>"],
+    );
+    leads(&anna.post("/admin/overlays", &[("path", "mods")]), "/admin/overlays");
     leads(&anna.post("/admin/overlays", &[("name", "hotel"), ("path", "maps/dead-hotel")]), "/admin/overlays");
-    assert!(house.root.join("overlays/maps/dead-hotel").is_dir());
+    let rest = anna.get("/admin/overlays");
+    assert!(
+        rest.body.contains("<option>maps</option>") && !rest.body.contains("<option>mods</option>"),
+        "{}",
+        rest.body
+    );
+    leads(&anna.post("/admin/overlays/mods/remove", &[]), "/admin/overlays");
     says(&anna.get("/admin/overlays"), 200, &["overlays/maps/dead-hotel", "/admin/overlays/hotel/remove"]);
     says(
         &anna.post("/admin/overlays", &[("name", "hotel"), ("path", "x")]),
         409,
-        &["in the catalog already", "value=\"x\""],
+        &["in the catalog already", "<option selected>x</option>"],
     );
     assert!(!house.root.join("overlays/x").exists(), "no folder is made for nothing");
     says(
         &anna.post("/admin/overlays", &[("name", "a b"), ("path", "../x")]),
         422,
-        &["name-trouble", "path-trouble", "value=\"../x\""],
+        &["name-trouble", "path-trouble", "<option selected>../x</option>"],
     );
     std::os::unix::fs::symlink("/etc", house.root.join("overlays/etc")).unwrap();
     says(&anna.post("/admin/overlays", &[("name", "etc")]), 422, &["leads outside", "left4me overlay add"]);

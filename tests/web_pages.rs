@@ -165,7 +165,7 @@ fn what_is_wrong_with_a_form_is_told_above_it_and_what_was_typed_stays() {
         ("Sunday", "27000", 409, "port 27000 is taken"),
         ("Sunday", "80", 422, "outside of 27000-27999"),
         ("Sunday", "x", 422, "a port is a number"),
-        ("<b>/</b>", "", 422, "not a valid server name"),
+        ("<b>\u{202e}</b>", "", 422, "not a valid server name"),
     ] {
         let answer = anna.post("/servers", &[("name", name), ("blueprint", "1"), ("port", port)]);
         assert_eq!(answer.status, status, "{name} {port}: {}", answer.body);

@@ -12,7 +12,7 @@ pub fn now_ms() -> i64 {
 }
 
 /// One moment on the clocks that matter: the wall's, and the one that systemd's monotonic times are on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Moment {
     /// Unix ms, UTC.
     pub now: i64,

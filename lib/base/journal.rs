@@ -19,6 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::Result;
 use super::output::printable;
+use super::visible::visible;
 
 /// Starts logging for this process, at `level` and above. A second call does nothing.
 pub fn start(level: LevelFilter) {
@@ -117,6 +118,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
             Some(words) => format!("{}: {words}", fields.message),
             None => std::mem::take(&mut fields.message),
         };
+        // journalctl shows such characters as they are. The fields keep what programs look for.
+        let message = visible(&message);
         let metadata = event.metadata();
         let Some(journal) = &self.journal else {
             // A failure here cannot be reported anywhere.

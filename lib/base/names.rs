@@ -6,7 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::free_text::{is_free_text, is_no_id};
 use super::visible;
+
+pub use super::free_text::normal;
 
 /// Why a text was refused; one line without the program's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,10 +37,19 @@ impl From<BadName> for crate::base::Error {
     }
 }
 
-/// A bad text as it may be shown in a message: escaped, at most 40 characters.
+/// A bad text as it may be shown in a message: as it was typed, in whatever script, at most 40 characters. What is
+/// invisible or a control character is shown as its number.
 #[must_use]
 pub fn shown(text: &str) -> String {
-    let mut out: String = text.chars().take(40).flat_map(char::escape_default).collect();
+    let begin: String = text.chars().take(40).collect();
+    let mut out = String::with_capacity(begin.len());
+    for c in visible::visible(&begin).chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
     if text.chars().nth(40).is_some() {
         out.push('…');
     }
@@ -96,8 +108,48 @@ row_id!(
     /// `tokens.id`.
     TokenId, "token");
 
+/// Text in whatever script, in its [`normal`] form.
+macro_rules! free_text {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $also:expr) => {
+        name_type!($(#[$doc])* $name);
+
+        impl FromStr for $name {
+            type Err = BadName;
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                let also: fn(&str) -> bool = $also;
+                let name = normal(text);
+                if is_free_text(text) && also(&name) {
+                    Ok(Self(name))
+                } else {
+                    Err(BadName(format!("'{}' is not a valid {}: {}", shown(text), $what, $rule)))
+                }
+            }
+        }
+    };
+}
+
+/// Text that has to pass a check as it is.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr) => {
+        name_type!($(#[$doc])* $name);
+
+        impl FromStr for $name {
+            type Err = BadName;
+            fn from_str(text: &str) -> Result<Self, BadName> {
+                let check: fn(&str) -> bool = $check;
+                if check(text) {
+                    Ok(Self(text.to_owned()))
+                } else {
+                    Err(BadName(format!("'{}' is not a valid {}: {}", shown(text), $what, $rule)))
+                }
+            }
+        }
+    };
+}
+
+/// What all names have, however they are parsed.
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -114,18 +166,6 @@ macro_rules! checked_name {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = BadName;
-            fn from_str(text: &str) -> Result<Self, BadName> {
-                let check: fn(&str) -> bool = $check;
-                if check(text) {
-                    Ok(Self(text.to_owned()))
-                } else {
-                    Err(BadName(format!("'{}' is not a valid {}: {}", shown(text), $what, $rule)))
-                }
             }
         }
 
@@ -149,10 +189,6 @@ checked_name!(
     InstanceName, "instance name", "lower-case letters, digits, '-' and '_', at most 64, a letter or digit first",
     |text| slug(text, 64, |b| b.is_ascii_lowercase() || b.is_ascii_digit(), b"_-"));
 checked_name!(
-    /// A local account. The shape of a Unix login name.
-    UserName, "user name", "lower-case letters, digits, '.', '-' and '_', at most 32, a letter first",
-    |text| slug(text, 32, |b| b.is_ascii_lowercase() || b.is_ascii_digit(), b"._-") && text.as_bytes()[0].is_ascii_lowercase());
-checked_name!(
     /// An overlay in the catalog.
     OverlayName, "overlay name", "letters, digits, '.', '-' and '_', at most 64, a letter or digit first",
     |text| slug(text, 64, |b| b.is_ascii_alphanumeric(), b"._-") && !text.contains(".."));
@@ -161,18 +197,24 @@ checked_name!(
     OverlayRef, "overlay path",
     "folders below the overlays directory, separated by '/', without '..', ':' or ',', at most 255 characters",
     overlay_ref);
-checked_name!(
+free_text!(
+    /// A local account. Free text: a person signs in with it.
+    UserName, "user name", "1 to 64 characters, none of them invisible or a control character, and not only dots",
+    |text| !text.bytes().all(|b| b == b'.'));
+free_text!(
     /// A server's display name: free text, unique per user.
-    ServerName, "server name", "1 to 64 printable characters, not only digits, no '/', no '..', no '-' or space first, no space last",
-    free_text);
-checked_name!(
+    ServerName, "server name",
+    "1 to 64 characters, none of them invisible or a control character, and not only digits, which are read as an id",
+    is_no_id);
+free_text!(
     /// A blueprint's display name: free text, unique per user.
-    BlueprintName, "blueprint name", "1 to 64 printable characters, not only digits, no '/', no '..', no '-' or space first, no space last",
-    free_text);
-checked_name!(
+    BlueprintName, "blueprint name",
+    "1 to 64 characters, none of them invisible or a control character, and not only digits, which are read as an id",
+    is_no_id);
+free_text!(
     /// What a token is for, in its owner's words.
-    TokenName, "token name", "1 to 64 printable characters, no '/', no '..', no '-' or space first, no space last",
-    printable);
+    TokenName, "token name", "1 to 64 characters, none of them invisible or a control character",
+    |_| true);
 
 checked_name!(
     /// What makes a repeated request the same one: chosen by whoever asks, for one user.
@@ -278,24 +320,6 @@ fn cursor(text: &str) -> bool {
     }) && parts.next().is_none()
 }
 
-fn printable(text: &str) -> bool {
-    (1..=64).contains(&text.chars().count())
-        && !text.contains(|c: char| c.is_control() || c == '/' || is_invisible(c))
-        && !text.contains("..")
-        && !text.starts_with('-')
-        && text.trim() == text
-}
-
-fn free_text(text: &str) -> bool {
-    // Only digits would be read as an id wherever `ID|NAME` is taken.
-    printable(text) && !text.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// Characters that make two names look alike or turn the line around.
-fn is_invisible(c: char) -> bool {
-    visible::is_invisible(c) || c == '\u{fffd}'
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,13 +333,9 @@ mod tests {
         let long = "a".repeat(10_240);
         for bad in BAD.into_iter().chain([long.as_str()]) {
             assert!(bad.parse::<InstanceName>().is_err(), "{bad:?}");
-            assert!(bad.parse::<UserName>().is_err(), "{bad:?}");
             assert!(bad.parse::<OverlayName>().is_err(), "{bad:?}");
             assert!(bad.parse::<OverlayRef>().is_err(), "{bad:?}");
             assert!(bad.parse::<ServerId>().is_err(), "{bad:?}");
-            if !bad.contains([':', ',']) {
-                assert!(bad.parse::<ServerName>().is_err(), "{bad:?}");
-            }
         }
     }
 
@@ -330,6 +350,14 @@ mod tests {
         assert!("Friday night: expert, no bots".parse::<ServerName>().is_ok());
         assert!("Größe №1".parse::<ServerName>().is_ok());
         assert!("42".parse::<ServerName>().is_err());
+        assert!("42".parse::<UserName>().is_ok() && "..".parse::<UserName>().is_err());
+    }
+
+    #[test]
+    fn a_refusal_shows_the_text_as_it_was_typed() {
+        let said = |text: &str| text.parse::<OverlayName>().unwrap_err().to_string();
+        assert!(said("Сервер").starts_with("'Сервер' is not a valid overlay name"), "{}", said("Сервер"));
+        assert!(said("a\u{202e}b\n\u{1b}").starts_with("'a\\u{202e}b\\n\\u{1b}' is"), "{}", said("a\u{202e}b\n\u{1b}"));
     }
 
     const CURSOR: &str = "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;\
@@ -367,7 +395,7 @@ mod tests {
         assert_eq!("7".parse(), Ok(ServerRef::Id(ServerId(7))));
         assert!(matches!("7b".parse(), Ok(ServerRef::Name(_))));
         assert!(matches!("Friday".parse(), Ok(BlueprintRef::Name(_))));
-        for bad in ["", "0", "99999999999999999999", "-1", "../1"] {
+        for bad in ["", "0", "99999999999999999999", "\u{1b}1"] {
             assert!(bad.parse::<ServerRef>().is_err(), "{bad}");
         }
     }

@@ -46,7 +46,8 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     }
     if let Some(pause) = pause {
         let why = pause.reason.map_or_else(String::new, |reason| format!(": {reason}"));
-        eprintln!("the queue is paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
+        let words = format!("the queue is paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
+        eprintln!("{}", output::printable(&words));
     }
     for runner in undying {
         eprintln!("{}: jobs on the same wait until it is gone", runner.undying());

@@ -65,7 +65,8 @@ impl Place {
         if !instance::is_initialized(&self.root, name) {
             return Err(self.missing(name));
         }
-        let enabled = self.helper(&HelperRequest::Enable { server: name.clone() }, &format!("start {name}"));
+        let enabled =
+            self.helper(&HelperRequest::Enable { server: name.clone(), observe: false }, &format!("start {name}"));
         // systemctl says that the start failed; the unit says why.
         if let Err(error) = enabled {
             let why = units::why_failed(|| self.observe(name));
@@ -85,7 +86,7 @@ impl Place {
     }
 
     pub(super) fn stop(&self, name: &InstanceName) -> Result<()> {
-        self.helper(&HelperRequest::Disable { server: name.clone() }, &format!("stop {name}"))?;
+        self.helper(&HelperRequest::Disable { server: name.clone(), observe: false }, &format!("stop {name}"))?;
         line(&format!("instance {name} is stopped"))
     }
 
@@ -93,7 +94,7 @@ impl Place {
     /// gone.
     pub(super) fn delete(&self, name: &InstanceName) -> Result<()> {
         let what = format!("delete {name}");
-        self.helper(&HelperRequest::Disable { server: name.clone() }, &what)?;
+        self.helper(&HelperRequest::Disable { server: name.clone(), observe: false }, &what)?;
         instance::remove(&self.root, name, || Ok(()))?;
         self.helper(&HelperRequest::Purge { server: name.clone() }, &what)?;
         line(&format!("instance {name} is deleted"))

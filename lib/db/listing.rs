@@ -104,11 +104,16 @@ impl Filter {
             all.push(format!("j.operation = '{operation}'"));
         }
         if let Some(asker) = &self.asker {
-            // A user's name has no character that means anything to SQL.
-            all.push(format!("j.requested_by IN ('{asker}', 'web:{asker}', 'api:{asker}')"));
+            let names = ["", "web:", "api:"].map(|way| literal(&format!("{way}{asker}")));
+            all.push(format!("j.requested_by IN ({})", names.join(", ")));
         }
         all.join(" AND ")
     }
+}
+
+/// `text` as a literal of SQL: a user's name is free text. It has no NUL, which would end the statement.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
 }
 
 /// Jobs that ?1 asked for, or that have one of ?1's servers: by indexes, not by looking at each job.

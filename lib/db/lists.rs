@@ -8,11 +8,12 @@
 use rusqlite::Connection;
 
 use crate::base::Result;
-use crate::base::names::{CancellationId, JobId, ServerId, UserId, UserName};
+use crate::base::names::{CancellationId, JobId, ServerId, UserId};
 use crate::db::access;
 use crate::db::cancellations::{self, Cancellation};
 use crate::db::jobs::{self, Job};
 use crate::db::servers::{self, Server};
+use crate::db::users;
 use crate::domain::cancellation::Progress;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
@@ -150,7 +151,7 @@ pub struct Servers {
     /// Those of this user; none for an admin, who sees all.
     pub viewer: Option<UserId>,
     /// Of the user with this name.
-    pub owner: Option<UserName>,
+    pub owner: Option<String>,
     /// In one of these states; none means all.
     pub states: Vec<ActualState>,
 }
@@ -165,8 +166,9 @@ pub fn servers(connection: &Connection, which: &Servers, part: Part) -> Result<L
         from.push_str(&format!(" AND user_id = {user}"));
     }
     if let Some(owner) = &which.owner {
-        // A user's name holds no quote.
-        from.push_str(&format!(" AND user_id = (SELECT id FROM users WHERE name = '{owner}')"));
+        // By the id: the name is free text. No row has the id 0.
+        let owner = users::by_name(connection, owner)?.map_or(0, |owner| owner.id.0);
+        from.push_str(&format!(" AND user_id = {owner}"));
     }
     if !which.states.is_empty() {
         from.push_str(&format!(" AND actual_state IN ({})", words(&which.states)));

@@ -7,7 +7,7 @@ use rusqlite_migration::{M, Migrations};
 
 use crate::base::{Error, Result};
 use crate::db::error::in_file;
-use crate::db::launch_upgrade;
+use crate::db::{launch_upgrade, names_upgrade};
 
 /// The steps, oldest first. A step that was released is never edited: a later one mends it.
 const STEPS: &[&str] = &[
@@ -17,18 +17,24 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0004-web.sql"),
     include_str!("migrations/0005-metrics.sql"),
     include_str!("migrations/0006-launch.sql"),
-    include_str!("migrations/0007-crashes.sql"),
+    include_str!("migrations/0007-names.sql"),
+    include_str!("migrations/0008-crashes.sql"),
 ];
 
 /// The step that converts the blueprints' launch arguments after its SQL.
 const LAUNCH: usize = 6;
 
+/// The step that rewrites names after its SQL.
+const NAMES: usize = 7;
+
 /// The schema's version that this program knows: the number of steps.
 pub const LATEST: i64 = STEPS.len() as i64;
 
 fn migrations() -> Migrations<'static> {
-    let step = |(index, sql)| {
-        if index + 1 == LAUNCH { M::up_with_hook(sql, launch_upgrade::convert) } else { M::up(sql) }
+    let step = |(index, sql)| match index + 1 {
+        LAUNCH => M::up_with_hook(sql, launch_upgrade::convert),
+        NAMES => M::up_with_hook(sql, names_upgrade::convert),
+        _ => M::up(sql),
     };
     Migrations::new(STEPS.iter().copied().enumerate().map(step).collect())
 }

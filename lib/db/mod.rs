@@ -28,6 +28,7 @@ pub mod logs;
 pub mod metrics;
 pub mod migrate;
 pub mod monitor;
+mod names_upgrade;
 pub mod observations;
 pub mod overlays;
 pub mod overview;

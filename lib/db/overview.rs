@@ -23,6 +23,15 @@ pub struct Servers {
     pub drifted: i64,
 }
 
+impl Servers {
+    /// Whether the game's files are in use: a server that is up has them mounted.
+    #[must_use]
+    pub fn has_mounted(&self) -> bool {
+        let up = [ActualState::Running, ActualState::Starting, ActualState::Stopping];
+        self.states.iter().any(|(state, count)| up.contains(state) && *count > 0)
+    }
+}
+
 /// Counts the servers.
 ///
 /// # Errors

@@ -78,6 +78,8 @@ fn spec(program: &str, arguments: &[&str]) -> Spec {
     let environment = [
         ("LANG", "C.UTF-8"),
         ("PATH", "/usr/bin:/bin"),
+        // The unit has a root directory of its own; it is the host's PID 1 all the same that is spoken to.
+        ("SYSTEMD_IGNORE_CHROOT", "1"),
         ("SYSTEMD_COLORS", "0"),
         ("SYSTEMD_PAGER", ""),
         ("SYSTEMD_URLIFY", "0"),

@@ -174,8 +174,8 @@ impl Verb {
     /// The request that says the same; what only root or a unit runs has none.
     fn request(&self) -> Option<HelperRequest> {
         Some(match self {
-            Verb::Enable { server } => HelperRequest::Enable { server: server.clone() },
-            Verb::Disable { server } => HelperRequest::Disable { server: server.clone() },
+            Verb::Enable { server } => HelperRequest::Enable { server: server.clone(), observe: false },
+            Verb::Disable { server } => HelperRequest::Disable { server: server.clone(), observe: false },
             Verb::Show { server } => HelperRequest::Show { server: server.clone() },
             Verb::Journal { server, lines, follow } => HelperRequest::journal(server.clone(), *lines, *follow),
             Verb::Purge { server } => HelperRequest::Purge { server: server.clone() },
@@ -194,8 +194,20 @@ fn carry_out(settings: &Settings, peer: Peer, request: &HelperRequest) -> Result
 
 fn dispatch(stage: &mut Stage, root: &Path, request: &HelperRequest) -> Result<Outcome> {
     match request {
-        HelperRequest::Enable { server } => enable::run(stage, root, server),
-        HelperRequest::Disable { server } => disable::run(stage, server),
+        HelperRequest::Enable { server, observe } => {
+            let outcome = enable::run(stage, root, server);
+            if *observe {
+                show::observe(stage, server);
+            }
+            outcome
+        }
+        HelperRequest::Disable { server, observe } => {
+            let outcome = disable::run(stage, server);
+            if *observe {
+                show::observe(stage, server);
+            }
+            outcome
+        }
         HelperRequest::Show { server } => show::run(stage, server),
         HelperRequest::Journal { server, lines, follow, entries, after } => {
             let ask = journal::Ask { lines: *lines, follow: *follow, after: after.as_ref() };

@@ -1,9 +1,11 @@
 //! `show N`: the properties of the server's unit that a person or the worker needs, as `Name=value` lines.
 
-use super::commands::{server_unit, systemctl};
+use super::commands::{server_unit, systemctl, systemctl_with};
 use crate::base::Result;
+use crate::base::clock::Moment;
 use crate::base::names::InstanceName;
-use crate::process::{Outcome, Stage};
+use crate::process::{Outcome, Pass, Stage};
+use crate::wire::{Observation, Stream};
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,ExecMainCode,\
     ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,ExecMainExitTimestampMonotonic,\
@@ -15,4 +17,22 @@ const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,NRest
 /// When systemctl cannot be started.
 pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
     systemctl(stage, &["show", PROPERTIES, &server_unit(server)])
+}
+
+/// Gives the peer the properties as one answer, after a verb that may have changed them. A client that gets none asks
+/// for them itself, and is told why then.
+pub(super) fn observe(stage: &mut Stage, server: &InstanceName) {
+    let at = Moment::now();
+    let mut properties = Vec::new();
+
+    let shown = systemctl_with(stage, &["show", PROPERTIES, &server_unit(server)], &mut |stream, line| {
+        if stream == Stream::Stdout {
+            properties.push(line.to_owned());
+        }
+        Pass::Keep
+    });
+
+    if shown.is_ok_and(|outcome| outcome.succeeded()) {
+        stage.observed(Observation { at, properties });
+    }
 }

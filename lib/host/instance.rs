@@ -54,6 +54,24 @@ pub fn initialize(
     Ok(Initialized::Written)
 }
 
+/// Whether [`initialize`] could do with `spec`, as far as can be told without writing: every layer is there and usable,
+/// the game is installed, and the text can be rendered.
+///
+/// # Errors
+/// 1 naming what is wrong.
+pub fn check(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<()> {
+    let root = fs_err::canonicalize(root)?;
+    Files::of(&root, instance, spec)?;
+    let installation = root.join("installation");
+    if !installation.join("srcds_linux").is_file() {
+        return Err(Error::failed(format!(
+            "the game is not installed in {}: enqueue update, which installs and starts again",
+            installation.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Removes the instance's files; missing ones are removed already. Links are not followed. `may_remove` is asked last.
 ///
 /// # Errors

@@ -52,6 +52,8 @@ pub trait Sink {
     fn started(&mut self, unit: &str, server: Option<u32>);
     /// It printed these.
     fn lines(&mut self, lines: Vec<(Stream, String)>);
+    /// systemd reported this of the unit: only for a request with `observe`.
+    fn observed(&mut self, _: Observed) {}
 }
 
 /// Sends one request and passes on what comes back, until the end. `Ok` also when the command failed: look at the end.
@@ -71,6 +73,9 @@ pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Resu
             lines.push((Stream::Stdout, printable(&text).into_owned()));
         } else if let Some(text) = answer.stderr {
             lines.push((Stream::Stderr, printable(&text).into_owned()));
+        } else if let Some(observation) = answer.observed {
+            let unit = Unit::from_properties(observation.properties.iter().map(String::as_str));
+            sink.observed(Observed { unit, at: observation.at });
         } else if let Some(started) = answer.started {
             sink.started(&started.unit, connection.server());
         } else if let Some(error) = answer.error {

@@ -7,7 +7,7 @@ use nix::poll::PollFlags;
 use nix::sys::socket::MsgFlags;
 
 use crate::wire::line::{Batch, Filled, LineReader};
-use crate::wire::{Answer, Cancel, Control, Started, Stream, parse};
+use crate::wire::{Answer, Cancel, Control, Observation, Started, Stream, parse};
 
 /// So many bytes may wait for a slow reader; then the command's output is not read until they are fewer.
 const FULL: usize = 256 * 1024;
@@ -100,6 +100,13 @@ impl Peer {
     pub fn started(&mut self, started: Started) {
         if let (Side::Wire { .. }, false) = (&self.side, self.gone) {
             self.out.answer(&Answer::started(started));
+        }
+    }
+
+    /// What systemd reported of the unit, for a client that asked for it.
+    pub fn observed(&mut self, observation: Observation) {
+        if let (Side::Wire { .. }, false) = (&self.side, self.gone) {
+            self.out.answer(&Answer::observed(observation));
         }
     }
 

@@ -20,7 +20,7 @@ use super::tree::ProcessTree;
 use super::{Outcome, Spec};
 use crate::base::{Error, Exit, Result};
 use crate::wire::line::timeout;
-use crate::wire::{Answer, Cancel, EndedBy, REFUSED, Started, Stream, Tree};
+use crate::wire::{Answer, Cancel, EndedBy, Observation, REFUSED, Started, Stream, Tree};
 
 /// How much of one output is read before the others have their turn, in bytes.
 const SHARE: usize = 64 * 1024;
@@ -183,6 +183,11 @@ impl Stage {
     /// Tells the peer what works for it now, when that is no command of ours.
     pub fn served_by(&mut self, started: Started) {
         self.peer.started(started);
+    }
+
+    /// Gives the peer what systemd reported of the unit.
+    pub fn observed(&mut self, observation: Observation) {
+        self.peer.observed(observation);
     }
 
     /// Waits for `time`; ends early, with what to answer, when the end is asked for or was asked for before.

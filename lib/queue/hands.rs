@@ -169,20 +169,20 @@ impl TaskHands<'_> {
         self.hands.log.note(self.job, self.task, stream, format!("left4me: {line}"));
     }
 
-    /// Enables and starts the unit.
+    /// Enables and starts the unit; then what systemd reports of it.
     ///
     /// # Errors
     /// The command's own code when it failed; 69 when the helper cannot be reached.
-    pub fn enable(&self, server: &InstanceName) -> Result<()> {
-        self.helper("enable", &HelperRequest::Enable { server: server.clone() })
+    pub fn enable(&self, server: &InstanceName) -> (Result<()>, Result<Observed>) {
+        self.observed("enable", &HelperRequest::Enable { server: server.clone(), observe: true }, server)
     }
 
-    /// Disables and stops the unit, and unmounts its overlay.
+    /// Disables and stops the unit, and unmounts its overlay; then what systemd reports of it.
     ///
     /// # Errors
     /// As [`TaskHands::enable`].
-    pub fn disable(&self, server: &InstanceName) -> Result<()> {
-        self.helper("disable", &HelperRequest::Disable { server: server.clone() })
+    pub fn disable(&self, server: &InstanceName) -> (Result<()>, Result<Observed>) {
+        self.observed("disable", &HelperRequest::Disable { server: server.clone(), observe: true }, server)
     }
 
     /// Empties the upper layer; removes all of an instance that is gone.
@@ -246,6 +246,19 @@ impl TaskHands<'_> {
         self.ask(verb, &self.hands.places.helper, request, Keep::Log { also: None })
     }
 
+    /// One request that changes the unit, and what the helper saw of it afterwards. When it did not say, it is asked.
+    fn observed(
+        &self,
+        verb: &'static str,
+        request: &HelperRequest,
+        server: &InstanceName,
+    ) -> (Result<()>, Result<Observed>) {
+        let mut seen = None;
+        let done = self.ask(verb, &self.hands.places.helper, request, Keep::Observed(&mut seen));
+        let seen = seen.map_or_else(|| self.show(server), Ok);
+        (done, seen)
+    }
+
     /// One connection: its row, its lines, its end. A command that did not end with 0 is an error that tells its last
     /// line on standard error.
     fn ask(&self, verb: &'static str, socket: &Path, request: &impl Serialize, keep: Keep<'_>) -> Result<()> {
@@ -301,6 +314,8 @@ enum Keep<'a> {
     Log { also: Option<String> },
     /// To us.
     Lines(&'a mut Kept),
+    /// Into the job's log; what systemd reported goes to us.
+    Observed(&'a mut Option<Observed>),
 }
 
 struct LogSink<'a, 'b> {
@@ -329,7 +344,15 @@ impl Sink for LogSink<'_, '_> {
         }
         match &mut self.keep {
             Keep::Lines(kept) => kept.add(lines),
-            Keep::Log { .. } => self.hands.hands.log.lines(self.hands.job, self.hands.task, lines),
+            Keep::Log { .. } | Keep::Observed(_) => {
+                self.hands.hands.log.lines(self.hands.job, self.hands.task, lines);
+            }
+        }
+    }
+
+    fn observed(&mut self, observed: Observed) {
+        if let Keep::Observed(seen) = &mut self.keep {
+            **seen = Some(observed);
         }
     }
 }

@@ -29,7 +29,7 @@ pub struct Work {
     pub kind: Result<TaskKind, String>,
     /// On which server.
     pub server: Option<ServerId>,
-    /// For `initialize`: what the server is made of, read when the task started.
+    /// For `initialize` and `stop`: what the server is made of, read when the task started.
     pub spec: Option<Result<Spec>>,
     /// For a `stop` of an update: the server shall run, whatever it does now.
     pub wanted: bool,
@@ -154,8 +154,7 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
 
 fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
-    let enabled = hands.enable(&instance);
-    let observed = hands.show(&instance);
+    let (enabled, observed) = hands.enable(&instance);
     if let Ok(observed) = &observed {
         ended.observed = Some((server, observed.clone()));
     }
@@ -217,15 +216,28 @@ fn ended_at_once(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> 
 fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
     let before = hands.show(&instance)?.unit.actual();
+    if before == ActualState::Running && matches!(work.operation, Some(Operation::Restart | Operation::Reset)) {
+        can_come_back(hands, work, server)?;
+    }
     let ran = matches!(before, ActualState::Running | ActualState::Starting | ActualState::Stopping);
     ended.was_running = Some(ran || work.wanted);
-    let disabled = hands.disable(&instance);
-    if let Ok(observed) = hands.show(&instance) {
+    let (disabled, observed) = hands.disable(&instance);
+    if let Ok(observed) = observed {
         ended.observed = Some((server, observed));
     }
     disabled?;
     hands.note(Stream::Stdout, format!("server {server} is stopped"));
     Ok(())
+}
+
+/// A server that runs is not stopped for a restart that cannot start it: its players stay.
+fn can_come_back(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()> {
+    let checked = match &work.spec {
+        Some(spec) => spec.clone().and_then(|spec| instance::check(hands.root(), &server.into(), &spec)),
+        None => Ok(()),
+    };
+    checked
+        .map_err(|error| error.within(format!("server {server} goes on as it ran, because it could not start again")))
 }
 
 /// First the instance, then the runtime: the purge unit removes the runtime directory only of an instance that is gone.

@@ -289,7 +289,8 @@ fn begin(tx: &Connection, live: &mut [LiveJob], slots: usize, settling: &Settlin
 fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
     let task = &job.tasks[at];
     let spec = match (&task.kind, task.server) {
-        (Ok(TaskKind::Initialize), Some(server)) => Some(servers::spec(tx, server)),
+        // A stop in a restart looks before it stops whether the server can come back.
+        (Ok(TaskKind::Initialize | TaskKind::Stop), Some(server)) => Some(servers::spec(tx, server)),
         _ => None,
     };
     let names = match task.kind {

@@ -20,6 +20,7 @@ struct Asset {
 const ALL: &[Asset] = &[
     Asset { name: "style.css", kind: "text/css; charset=utf-8", content: include_bytes!("assets/style.css") },
     Asset { name: "app.js", kind: "text/javascript; charset=utf-8", content: include_bytes!("assets/app.js") },
+    Asset { name: "streams.js", kind: "text/javascript; charset=utf-8", content: include_bytes!("assets/streams.js") },
     Asset { name: "log.js", kind: "text/javascript; charset=utf-8", content: include_bytes!("assets/log.js") },
     Asset { name: "icon.svg", kind: "image/svg+xml", content: include_bytes!("assets/icon.svg") },
 ];

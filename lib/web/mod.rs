@@ -19,6 +19,7 @@ mod api;
 pub mod app;
 mod assets;
 mod disk;
+pub mod escape;
 mod failure;
 mod guard;
 pub mod live;

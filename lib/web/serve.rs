@@ -27,7 +27,8 @@ use crate::base::{Result, notify};
 use crate::web::patient::Patient;
 use crate::web::peers::{Owner, Peer, Peers};
 
-/// A request's head has to be there within this time, a connection that is kept open included.
+/// A request's head has to be there within this time, a connection that is kept open included. A
+/// proxy must let go of its connections before: see keepalive in deploy/nginx and deploy/caddy.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// The longest head, bytes.
 pub const HEAD: usize = 32 * 1024;
@@ -132,7 +133,10 @@ pub async fn serve(
     let mut told = pin!(told);
     let mut idle_since = Instant::now();
     let leaving = loop {
-        if !using.is_none() || busy() {
+        // Who has a connection open may send on it at any moment, and a proxy does: a request that meets
+        // our end on the way is lost (502). Silent ones are closed after HEAD_TIME, so none keeps us.
+        let connected = room.available_permits() < limits.connections;
+        if connected || !using.is_none() || busy() {
             idle_since = Instant::now();
         }
         let due = if limits.idle.is_zero() {
@@ -170,7 +174,7 @@ pub async fn serve(
             }
             () = using.0.changed.notified() => idle_since = Instant::now(),
             () = sleep_until(due) => {
-                if !limits.idle.is_zero() && using.is_none() && !busy() && idle_since.elapsed() >= limits.idle {
+                if !limits.idle.is_zero() && !connected && using.is_none() && !busy() && idle_since.elapsed() >= limits.idle {
                     break Leaving::Idle;
                 }
             }

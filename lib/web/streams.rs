@@ -10,16 +10,19 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use rusqlite::Connection;
 
-use crate::base::names::{JobId, ServerId, UserId};
+use crate::base::names::{JobId, ServerId, UserId, shown};
 use crate::base::{Result, clock};
 use crate::db::{sessions, tokens};
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::live::{self, Reader};
+use crate::web::live::{self, Reader, Topic};
 use crate::web::metrics::OpenStream;
 use crate::web::pages::asked::Asked;
 use crate::web::routes::{Table, Who};
 use crate::web::viewer::{Credential, Viewer};
+
+/// One stream carries so many logs and consoles. streams.js knows the number.
+const TOPICS: usize = 16;
 
 pub(super) fn routes(table: Table) -> Table {
     table.get(Who::User, "/live", changes).get(Who::User, "/jobs/{id}/logs", job).get(
@@ -89,17 +92,61 @@ impl Drop for Place {
     }
 }
 
-/// What changes on the dashboard and in job tables.
+/// What changes on pages, and the logs and consoles that one browser follows beside it: each
+/// `follow` is `job:ID:SEQ` or `console:ID:PLACE`, where what follows the second colon may be empty.
 async fn changes(
     State(app): State<App>,
     viewer: Viewer,
     Asked(since): Asked,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let reader = reader(&app, &viewer, "changes", |_, _| Ok(()))?;
+    let after = last_id(&headers).or(since.get("after")).map(str::to_owned);
+    let wanted = since.into_pairs().into_iter().filter(|(name, _)| name == "follow");
+    let topics = wanted.map(|(_, text)| topic(&text)).collect::<Result<Vec<_>, _>>()?;
+    if topics.len() > TOPICS {
+        return Err(Failure::unprocessable(format!("one stream follows {TOPICS} logs and consoles at most")));
+    }
+
+    // A topic that the viewer may not see is told as over, and does not take the others away.
+    let (asked, who) = (topics.clone(), viewer.clone());
+    let seen = app.store.read(move |db| Ok(asked.iter().map(|topic| may_see(db, &who, topic).is_ok()).collect()));
+    let seen: Vec<bool> = seen.await?;
+    let topics: Vec<_> = topics
+        .into_iter()
+        .zip(seen)
+        .map(|(topic, seen)| if seen { Ok(topic) } else { Err("it does not exist any more".to_owned()) })
+        .collect();
+
+    let followed: Vec<Topic> = topics.iter().flatten().cloned().collect();
+    let reader =
+        reader(&app, &viewer, "changes", move |db, who| followed.iter().try_for_each(|topic| may_see(db, who, topic)))?;
     let sees = if viewer.is_admin { live::Viewer::Admin } else { live::Viewer::User(viewer.id) };
-    let after = last_id(&headers).or(since.get("after"));
-    Ok(stream(Body::new(app.hub.changes(sees, after, reader))))
+    Ok(stream(Body::new(app.hub.changes(sees, after.as_deref(), topics, reader))))
+}
+
+fn may_see(db: &Connection, who: &Viewer, topic: &Topic) -> Result<()> {
+    match topic {
+        Topic::Job(id, _) => who.may_see_job(db, *id),
+        Topic::Console(id, _) => who.server(db, *id).map(drop),
+    }
+}
+
+/// `job:7:120`, `console:1:`.
+fn topic(text: &str) -> Result<Topic, Failure> {
+    let bad = || Failure::unprocessable(format!("'{}' is neither job:ID:SEQ nor console:ID:PLACE", shown(text)));
+    let (kind, rest) = text.split_once(':').ok_or_else(bad)?;
+    let (id, after) = rest.split_once(':').ok_or_else(bad)?;
+    let after = Some(after).filter(|after| !after.is_empty());
+    match kind {
+        "job" => Ok(Topic::Job(id.parse()?, after.map(seq).transpose()?)),
+        "console" => Ok(Topic::Console(id.parse()?, after.map(str::to_owned))),
+        _ => Err(bad()),
+    }
+}
+
+fn seq(text: &str) -> Result<i64, Failure> {
+    let seq = text.parse::<i64>().ok().filter(|seq| *seq >= 0);
+    seq.ok_or_else(|| Failure::unprocessable("'after', or Last-Event-ID, is not the number of a line"))
 }
 
 /// A job's log.
@@ -115,12 +162,7 @@ async fn job(
     // A reader that comes back says where it stands itself; its URL says where it stood at first.
     let after = match last_id(&headers).or(since.get("after")) {
         None | Some("") => None,
-        Some(text) => Some(
-            text.parse::<i64>()
-                .ok()
-                .filter(|seq| *seq >= 0)
-                .ok_or_else(|| Failure::unprocessable("'after', or Last-Event-ID, is not the number of a line"))?,
-        ),
+        Some(text) => Some(seq(text)?),
     };
     Ok(stream(Body::new(app.hub.job(id, after, reader))))
 }

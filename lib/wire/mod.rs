@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::clock::Moment;
 use crate::base::control_group::ControlGroup;
 use crate::base::names::{Cursor, InstanceName};
 
@@ -38,11 +39,17 @@ pub enum HelperRequest {
     Enable {
         /// The instance.
         server: InstanceName,
+        /// Whether an [`Observation`] of the unit comes before the end.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        observe: bool,
     },
     /// `systemctl disable --now left4me-server@SERVER`, its overlay unmounted and a failed state forgotten.
     Disable {
         /// The instance.
         server: InstanceName,
+        /// As in `Enable`.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        observe: bool,
     },
     /// The unit's properties, as `Name=value` lines.
     Show {
@@ -182,7 +189,16 @@ pub struct Started {
     pub cgroup: String,
 }
 
-/// One answer line. Exactly one of `started`, `stdout`, `stderr`, `error` and `exit` is set; `ended_by` and `tree` go
+/// What systemd reported of a unit. It saves the client a request of its own: each costs the helper's whole sandbox.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Just before systemd was asked, on the clocks of this host.
+    pub at: Moment,
+    /// `Name=value`, as `show` prints them.
+    pub properties: Vec<String>,
+}
+
+/// One answer line. Exactly one of `started`, `stdout`, `stderr`, `observed`, `error` and `exit` is set; `ended_by` and `tree` go
 /// with `exit`. One struct of options, not an untagged enum: it parses in one pass, at the rate of log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer<'a> {
@@ -195,6 +211,9 @@ pub struct Answer<'a> {
     /// A line of the command's error output, or the server's own words about it.
     #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub stderr: Option<Cow<'a, str>>,
+    /// What systemd reported of the unit; only for a request with `observe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<Observation>,
     /// Why the request was refused or could not be carried out.
     #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
@@ -262,6 +281,11 @@ impl<'a> Answer<'a> {
     pub fn started(started: Started) -> Self {
         Answer { started: Some(started), ..Answer::default() }
     }
+    /// What systemd reported.
+    #[must_use]
+    pub fn observed(observation: Observation) -> Self {
+        Answer { observed: Some(observation), ..Answer::default() }
+    }
     /// Why not.
     #[must_use]
     pub fn error(text: impl Into<Cow<'a, str>>) -> Self {
@@ -271,7 +295,8 @@ impl<'a> Answer<'a> {
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let texts = [&self.stdout, &self.stderr, &self.error].into_iter().flatten().count();
-        let all = texts + usize::from(self.started.is_some()) + usize::from(self.exit.is_some());
+        let others = [self.started.is_some(), self.observed.is_some(), self.exit.is_some()];
+        let all = texts + others.into_iter().filter(|&is_set| is_set).count();
         let ends = self.ended_by.is_some() || self.tree.is_some();
         all == 1 && self.exit.map_or(!ends, |code| (0..=255).contains(&code))
     }

@@ -268,6 +268,31 @@ impl Browser {
         before
     }
 
+    /// Opens a page in a window of its own, which is seen beside the others.
+    #[track_caller]
+    pub fn open_window(&self, path: &str) {
+        let opened = self.run(async {
+            let opened = self.client.new_window(true).await?;
+            self.client.switch_to_window(opened.handle).await
+        });
+        opened.expect("another window");
+        self.go(path);
+    }
+
+    /// Closes all windows but the first one, and looks at that.
+    #[track_caller]
+    pub fn close_others(&self) {
+        let closed = self.run(async {
+            let windows = self.client.windows().await?;
+            for window in &windows[1..] {
+                self.client.switch_to_window(window.clone()).await?;
+                self.client.close_window().await?;
+            }
+            self.client.switch_to_window(windows[0].clone()).await
+        });
+        closed.expect("one window is left");
+    }
+
     /// Looks at another page that is open.
     #[track_caller]
     pub fn turn_to(&self, window: WindowHandle) {
@@ -364,6 +389,18 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": []}));
         self.size(DESKTOP);
         self.is_quiet();
+    }
+
+    /// Takes a picture of the page in a window of this width.
+    #[track_caller]
+    pub fn shoot_at(&self, name: &str, width: u32) {
+        self.size((width, DESKTOP.1));
+        self.picture(&format!("{name}-{width}"));
+    }
+
+    /// Goes back to the usual size.
+    pub fn at_a_desk(&self) {
+        self.size(DESKTOP);
     }
 
     fn size(&self, (width, height): (u32, u32)) {

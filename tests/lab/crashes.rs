@@ -79,12 +79,14 @@ fn a_killed_runner(lab: &Lab) {
 fn a_stopped_worker(lab: &Lab) {
     let job = begin_stubborn_install(lab);
     let next = lab.enqueue(&["initialize", "--server", "bystander"]);
-    // With its socket: what was enqueued in the moment of the stop may start the next worker at once.
+    // With its socket: what was enqueued in the moment of the stop may start the next worker at once. And with the
+    // poller's timer: a poll fails, rightly, when jobs wait and no socket is there.
+    lab.ok(&["systemctl", "stop", "left4me-poller.timer", "left4me-poller.service"]);
     lab.ok(&["systemctl", "stop", "left4me-worker.socket", "left4me-worker.service"]);
     assert_eq!(lab.processes_of("left4me-steam"), "", "processes after the worker was stopped");
     assert_eq!(lab.show(job).state, "failed");
     assert_eq!(lab.show(next).state, "queued", "a worker that was told to stop claims nothing more");
-    lab.ok(&["systemctl", "start", "left4me-worker.socket"]);
+    lab.ok(&["systemctl", "start", "left4me-worker.socket", "left4me-poller.timer"]);
     ends_well(lab, job, &["worker", "stop"]);
     assert_eq!(lab.ended(next, 30).state, "succeeded", "what had waited");
 }

@@ -99,6 +99,7 @@ fn a_purge_removes_everything(lab: &Lab) {
         "/etc/sudoers.d/left4me",
         "/run/left4me",
         "/run/left4me-root",
+        "/run/left4me-helper-root",
         "/usr/libexec/left4me",
     ] {
         assert!(lab.is(&format!("! test -e {gone}")), "{gone} is still there");

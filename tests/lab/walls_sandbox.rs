@@ -92,14 +92,9 @@ const OURS: &[Unit] = &[
     Unit {
         name: "left4me-helper@walls.service",
         through: &[],
-        written: &["/dev/pts/", "/run/systemd/ask-password-block/", "/var/lib/left4me/runtime/"],
-        connected: &[
-            "/run/systemd/private",
-            "/run/systemd/io.systemd.",
-            "/run/systemd/journal/io.systemd.journal",
-            "/run/dbus/system_bus_socket",
-        ],
-        seen: ALL_DATA,
+        written: &["/dev/pts/", "/var/lib/left4me/runtime/"],
+        connected: &["/run/systemd/private", "/run/systemd/journal/io.systemd.journal"],
+        seen: &["instances", "runtime"],
     },
     // It mounts, in the host's namespace: it has no tree of its own that could be read-only.
     Unit {
@@ -254,8 +249,7 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             left4me-poller.timer left4me-poller.service 'left4me-overlay@*.service'");
     for unit in OURS {
         let (plus, shown) = match unit.name {
-            "left4me-web.service" | "left4me-poller.service" => ("+", true),
-            "left4me-helper@walls.service" => ("", true),
+            "left4me-web.service" | "left4me-poller.service" | "left4me-helper@walls.service" => ("+", true),
             _ => ("", false),
         };
         let bind = if shown { format!("BindReadOnlyPaths={INTRUDER}") } else { String::new() };

@@ -272,6 +272,8 @@ impl Talk {
             {
                 list.extend(answer[key].as_str().map(str::to_owned));
             }
+            let properties = answer["observed"]["properties"].as_array().into_iter().flatten();
+            heard.observed.extend(properties.filter_map(|line| line.as_str().map(str::to_owned)));
             heard.started += usize::from(self.is_start(&answer));
             if answer["exit"].is_number() {
                 heard.last = Some(answer);
@@ -301,6 +303,8 @@ pub struct Heard {
     pub stderr: Vec<String>,
     /// Errors.
     pub errors: Vec<String>,
+    /// The properties of the unit, for a request with `observe`.
+    pub observed: Vec<String>,
     /// How many commands were started.
     pub started: usize,
     /// The last answer.

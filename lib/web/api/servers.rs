@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use super::List;
 use super::ask::{self, Id, Limit, Nothing, Offset, Query};
-use crate::base::names::{ServerId, UserName};
+use crate::base::names::{ServerId, normal};
 use crate::db::lists;
 use crate::db::servers::Server;
 use crate::domain::server::ActualState;
@@ -25,10 +25,10 @@ pub struct Which {
     /// Only those that are in this state. May come several times.
     #[serde(default, deserialize_with = "ask::words")]
     actual_state: Vec<ActualState>,
-    /// Only this user's.
-    #[serde(default, deserialize_with = "ask::word_or_none")]
-    #[param(value_type = Option<String>, nullable = false, min_length = 1, max_length = 32, pattern = "^[a-z][a-z0-9._-]*$")]
-    user: Option<UserName>,
+    /// Only this user's. A text that is no user's name has none.
+    #[serde(default)]
+    #[param(value_type = Option<String>, nullable = false)]
+    user: Option<String>,
     /// At most so many.
     #[serde(default, deserialize_with = "ask::word")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
@@ -47,7 +47,11 @@ pub struct Which {
 ))]
 pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Which>) -> Result<Response, Failure> {
     let part = ask::part(which.limit, which.offset);
-    let which = lists::Servers { viewer: viewer.all_or_own(), owner: which.user, states: which.actual_state };
+    let which = lists::Servers {
+        viewer: viewer.all_or_own(),
+        owner: which.user.as_deref().map(normal),
+        states: which.actual_state,
+    };
     turns::json(&app, viewer.id, move |db| Ok(List::new(lists::servers(db, &which, part)?, part))).await
 }
 

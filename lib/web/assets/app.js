@@ -2,7 +2,7 @@
 //
 // A region that moves is an element with an id and data-live. <main> says what the page shows: data-servers and
 // data-jobs (ids, or * for all), data-queue. /live tells which servers and jobs have changed; when one of the page's is
-// among them, the page's own URL is fetched again and its regions are brought up to date in place: focus, open <details>
+// among them (streams.js), the page's own URL is fetched again and its regions are brought up to date in place: focus, open <details>
 // and what somebody types stay. Without this script the pages work, but do not move.
 //
 // Nothing that acts becomes another act under somebody's hand:
@@ -187,6 +187,75 @@
     document.addEventListener("focusout", letGo);
     document.addEventListener("toggle", letGo, true); // does not bubble
 
+    // ---- what was typed when the session ended ----
+
+    // Kept in this tab alone, never with a password or a secret, and given back to the same user on the same page.
+    const KEPT = "left4me:typed";
+    const user = document.querySelector(".who a")?.textContent ?? "";
+    const stays = (field) => field.name && !isSecret(field) && !["password", "submit", "button"].includes(field.type);
+    const isTicked = (field) => ["checkbox", "radio"].includes(field.type);
+
+    function isChanged(field) {
+        if (field.type === "hidden") return false;
+        if (isTicked(field)) return field.checked !== field.defaultChecked;
+        if (field.options) return [...field.options].some((option) => option.selected !== option.defaultSelected);
+        return field.value !== field.defaultValue;
+    }
+
+    function keep() {
+        const forms = [...document.forms].filter((form) => form.method === "post").map((form) => ({
+            action: form.getAttribute("action"),
+            home: form.dataset.home ?? location.pathname + location.search,
+            fields: [...form.elements].filter(stays).map((field) => ({
+                name: field.name,
+                value: isTicked(field) ? field.checked : field.value,
+                changed: isChanged(field) || form.dataset.home !== undefined,
+            })),
+        }));
+        const typed = forms.filter(({ fields }) => fields.some(({ changed }) => changed));
+        try {
+            sessionStorage.removeItem(KEPT);
+            if (typed.length > 0) sessionStorage.setItem(KEPT, JSON.stringify({ user, forms: typed }));
+        } catch {
+            // No room: nothing is kept, and nothing else is lost.
+        }
+    }
+
+    function giveBack() {
+        const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+        if (!kept) return;
+        if (user === "") {
+            // The page for signing in: what waits was not sent. It comes back where its form is.
+            sessionStorage.setItem(KEPT, JSON.stringify({ ...kept, unsent: true }));
+            const next = document.querySelector("form[action='/login'] input[name=next]");
+            if (next) next.value = kept.forms[0].home;
+            return;
+        }
+        sessionStorage.removeItem(KEPT);
+        if (!kept.unsent || kept.user !== user) return;
+        let back = false;
+        for (const { action, home, fields } of kept.forms) {
+            const form = [...document.forms].find((form) => form.getAttribute("action") === action);
+            const now = form ? [...form.elements].filter(stays) : [];
+            if (home !== (form?.dataset.home ?? location.pathname + location.search) || now.length !== fields.length) continue;
+            fields.forEach(({ name, value }, place) => {
+                const field = now[place];
+                if (field.name !== name) return;
+                if (isTicked(field)) field.checked = value;
+                else field.value = value;
+            });
+            form.closest("details")?.setAttribute("open", "");
+            back = true;
+        }
+        if (!back) return;
+        const note = document.createElement("p");
+        note.className = "note";
+        note.setAttribute("role", "status");
+        note.textContent = "The session had ended before this was sent. What you typed is here again: look at it, and send it.";
+        document.querySelector(".title").after(note);
+    }
+    if (main) giveBack();
+
     // ---- what changes ----
 
     let due = false; // something has changed since the last fetch began
@@ -199,7 +268,10 @@
         try {
             const answer = await fetch(location.href, { headers: { "X-Live": "1" }, cache: "no-store" });
             // Signed out meanwhile, or the server is gone: the page as a whole tells it better than parts of it.
-            if (answer.redirected || answer.status === 404) location.reload();
+            if (answer.redirected || answer.status === 404) {
+                keep();
+                location.reload();
+            }
             else if (answer.ok) renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
         } catch {
             due = true; // the stream tells that the connection is lost
@@ -228,27 +300,24 @@
     function follow() {
         let wasLost = false;
         let told = 0;
-        // A place that no stream knows: so the first word is to look again, at what changed since the page was made.
-        const source = new EventSource("/live?after=page");
-        source.addEventListener("changed", (event) => {
-            if (concerns(JSON.parse(event.data))) changed();
+        window.left4me.follow("changes", "", {
+            event(name, data) {
+                if (concerns(JSON.parse(data))) changed();
+            },
+            open() {
+                clearTimeout(told);
+                if (lost) lost.hidden = true;
+                if (wasLost) changed(); // what happened meanwhile
+                wasLost = false;
+            },
+            lost(refused) {
+                // A server that was restarted is there again in a moment: that need not be said.
+                if (!wasLost) told = setTimeout(() => { if (lost) lost.hidden = false; }, 5000);
+                wasLost = true;
+                // There is no place for a stream, or the session has ended, which the page tells.
+                if (refused) changed();
+            },
         });
-        source.addEventListener("open", () => {
-            clearTimeout(told);
-            if (lost) lost.hidden = true;
-            if (wasLost) changed(); // what happened meanwhile
-            wasLost = false;
-        });
-        source.addEventListener("error", () => {
-            // A server that was restarted is there again in a moment: nobody needs to know.
-            if (!wasLost) told = setTimeout(() => { if (lost) lost.hidden = false; }, 5000);
-            wasLost = true;
-            if (source.readyState !== EventSource.CLOSED) return;
-            // Refused: there is no place for a stream, or the session has ended, which the page tells.
-            changed();
-            setTimeout(follow, 10000);
-        });
-        addEventListener("pagehide", () => source.close());
     }
 
     if (main && document.querySelector("[data-live]")) {
@@ -270,9 +339,12 @@
         if (event.persisted) location.reload();
     });
 
-    // A second click while the first is under way is no second wish.
+    // A second click while the first is under way is no second request.
     document.addEventListener("submit", (event) => {
         const button = event.submitter;
+        const to = event.target.getAttribute("action");
+        if (to === "/logout") sessionStorage.removeItem(KEPT);
+        else if (event.target.method === "post" && to !== "/login") keep();
         if (event.target.method === "post" && button) setTimeout(() => { button.disabled = true; });
     });
 })();

@@ -1,11 +1,13 @@
 // The view of a log: of a job, of a server's console. The page has the last lines; from there on they come by a stream.
 //
-//   <pre id="log" data-log="URL of the stream" data-ended (nothing more will come) data-fresh (the stream begins anew)
+//   <pre id="log" data-log="job:7" data-ended (nothing more will come) data-fresh (the stream begins anew)
 //        data-ahead="minutes that the host's clock is ahead of UTC">
 //     <span class="line stdout|stderr" data-seq="7"><time>21:44:07</time><span class="what">text</span></span>
 //
+//   data-log: what streams.js follows, job:7 or console:1. data-lines: where a job's lines are had in pages.
+//
 // Lines are put in as text, once per frame, and the oldest go when there are too many. The end stays in sight unless the
-// reader scrolled up. Keys: / searches, n and N go to the next and previous match, f follows, g and G go to both ends.
+// reader scrolled up. "Earlier lines" puts the beginning of a long log above its end, with a mark for what lies between. Keys: / searches, n and N go to the next and previous match, f follows, g and G go to both ends.
 "use strict";
 
 (() => {
@@ -28,6 +30,7 @@
     let left = 0; // lines that were taken out at the top
     let unseen = 0;
     let following = true;
+    let gap = null; // the mark between the beginning of the log and its end
 
     function element(kind, line) {
         const row = document.createElement("span");
@@ -77,6 +80,17 @@
         progress.querySelector("[data-phase]").textContent = total > 0 ? `${phase}, ${bytes(done)} of ${bytes(total)}` : phase;
     }
 
+    // The oldest lines; behind the beginning of the log, when that is shown.
+    function takeOut(lines) {
+        const oldest = () => (gap ? gap.nextElementSibling : log.firstElementChild);
+        for (let n = lines; n > 0 && oldest(); n--) {
+            if (!oldest().classList.contains("mark")) left += 1;
+            oldest().remove();
+        }
+        if (gap) tellGap();
+        else log.prepend(mark(`[… ${left} earlier lines are not shown here: download the log to read them …]`));
+    }
+
     function flush() {
         const rows = waiting;
         waiting = [];
@@ -87,11 +101,7 @@
         const over = log.childElementCount - MOST;
         if (over > 0) {
             const height = log.scrollHeight;
-            for (let n = over + SPARE; n > 0 && log.firstElementChild; n--) {
-                left += 1;
-                log.firstElementChild.remove();
-            }
-            log.prepend(mark(`[… ${left} earlier lines are not shown here: download the log to read them …]`));
+            takeOut(over + SPARE);
             if (!atEnd) log.scrollTop = Math.max(0, before - (height - log.scrollHeight));
         }
         if (atEnd) toEnd();
@@ -218,60 +228,103 @@
         keys[event.key]();
     });
 
+    // ---- the beginning ----
+
+    const HEAD = 2500; // lines of it
+    const first = Number(log.querySelector("[data-seq]")?.dataset.seq ?? 1);
+
+    function tellGap() {
+        const from = Number(gap.previousElementSibling?.dataset.seq ?? 0) + 1;
+        const next = gap.nextElementSibling?.dataset.seq;
+        gap.querySelector(".what").textContent = next
+            ? `[… lines ${from} to ${next - 1} are not shown here: download the log to read them …]`
+            : "[… lines are not shown here: download the log to read them …]";
+    }
+
+    // All of the beginning that is not shown already, page by page, and a mark where it does not reach the rest.
+    async function showBeginning(button) {
+        const rows = [];
+        let read = 0;
+        try {
+            for (let more = true; more && read < HEAD && read + 1 < first;) {
+                const answer = await fetch(`${log.dataset.lines}?after=${read}`);
+                if (!answer.ok) throw new Error(`status ${answer.status}`);
+                const lines = await answer.json();
+                for (const line of lines.filter(({ seq }) => seq < first)) rows.push(element(line.stream, line));
+                more = lines.length > 0;
+                read = lines.at(-1)?.seq ?? read;
+            }
+        } catch {
+            state.textContent = "the beginning cannot be read, try again";
+            button.disabled = false;
+            return;
+        }
+        button.remove();
+        for (const row of rows) test(row);
+        if (read + 1 < first || left > 0) {
+            gap = mark("");
+            rows.push(gap);
+        }
+        // What was taken out meanwhile is told by the gap.
+        if (left > 0) log.firstElementChild?.remove();
+        log.prepend(...rows);
+        if (gap) tellGap();
+        setFollow(false);
+        log.scrollTop = 0;
+        tellCount();
+    }
+
+    if (first > 1 && log.dataset.lines) {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.textContent = "Earlier lines";
+        button.title = "From line 1 on";
+        button.addEventListener("click", () => {
+            button.disabled = true;
+            showBeginning(button);
+        });
+        followButton.before(button);
+    }
+
     // ---- the stream ----
 
-    let source = null;
+    let followed = null;
+    let place = last > 0 ? String(last) : ""; // of the last line that came with one
 
     function open() {
-        const url = new URL(log.dataset.log, location.href);
-        if (last > 0) url.searchParams.set("after", last);
         state.textContent = "connecting …";
-        source = new EventSource(url);
-        const current = source;
-        for (const kind of ["stdout", "stderr", "line"]) {
-            current.addEventListener(kind, (event) => {
-                if ("fresh" in log.dataset) {
-                    // The stream begins with the last lines itself: those of the page are the same.
-                    delete log.dataset.fresh;
-                    log.replaceChildren();
+        // Without a place the stream begins with the last lines itself: those of the page are the same.
+        let fresh = "fresh" in log.dataset && place === "";
+        followed = window.left4me.follow(log.dataset.log, place, {
+            event(name, text, id) {
+                if (name === "state") return;
+                if (name === "end") {
+                    followed.close();
+                    state.textContent = "complete";
+                    return;
                 }
-                add(kind === "line" ? "stdout" : kind, JSON.parse(event.data));
-            });
-        }
-        current.addEventListener("open", () => { state.textContent = "live"; });
-        current.addEventListener("end", () => {
-            current.close();
-            state.textContent = "complete";
+                const line = JSON.parse(text);
+                if (fresh) {
+                    fresh = false;
+                    log.replaceChildren();
+                    waiting = [];
+                }
+                place = id || place;
+                add(name, line);
+            },
+            open() { state.textContent = "live"; },
+            lost() { state.textContent = "connection lost, trying again …"; },
+            over(why) {
+                followed.close();
+                state.textContent = why ?? "connection lost";
+                setTimeout(open, 10000);
+            },
         });
-        current.addEventListener("error", () => {
-            if (current.readyState !== EventSource.CLOSED) {
-                state.textContent = "connection lost, trying again …"; // by itself, with Last-Event-ID
-            } else {
-                state.textContent = "connection lost";
-                setTimeout(() => current === source && open(), 10000);
-            }
-        });
-        addEventListener("pagehide", () => current.close());
     }
 
     head.hidden = false;
     previous.disabled = next.disabled = true;
     toEnd();
-    const first = Number(log.querySelector("[data-seq]")?.dataset.seq ?? 1);
-    if (first > 1) {
-        const more = document.createElement("button");
-        more.type = "button";
-        more.textContent = "Earlier lines";
-        more.title = `From the beginning, at most ${MOST}`;
-        more.addEventListener("click", () => {
-            source?.close();
-            more.remove();
-            last = 0;
-            log.replaceChildren();
-            open();
-        });
-        followButton.before(more);
-    }
     if ("ended" in log.dataset) state.textContent = "complete";
     else open();
 })();

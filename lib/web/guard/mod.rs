@@ -8,7 +8,7 @@ pub mod throttle;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
@@ -17,6 +17,7 @@ use crate::base::clock;
 use crate::db::{tokens, users};
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::pages::login::came_from;
 use crate::web::routes::Who;
 use crate::web::viewer::{Credential, Viewer};
 
@@ -50,7 +51,7 @@ pub async fn check(State(guarded): State<Guarded>, request: Request, next: Next)
         }
         Err(refusal) => match *refusal {
             // A page is for people: they are sent to where they can sign in.
-            Refusal::Anonymous(uri) if !who.is_api() => Redirect::to(&login(uri.as_ref())).into_response(),
+            Refusal::Anonymous(back) if !who.is_api() => Redirect::to(&login(back.as_deref())).into_response(),
             Refusal::Anonymous(_) => challenge(Failure::anonymous()),
             Refusal::Failure(failure) if failure.status == StatusCode::UNAUTHORIZED => challenge(failure),
             Refusal::Failure(failure) => failure.into_response(),
@@ -66,8 +67,8 @@ fn challenge(failure: Failure) -> Response {
 }
 
 enum Refusal {
-    /// With where it was asked for, when one can be led back there.
-    Anonymous(Option<Uri>),
+    /// With the page to come back to.
+    Anonymous(Option<String>),
     Failure(Failure),
 }
 
@@ -84,7 +85,16 @@ async fn admit(guarded: &Guarded, request: Request) -> Result<Request, Box<Refus
     match (&viewer, who) {
         (None, Who::Anyone) => {}
         (None, Who::Scraper) if is_local(&parts)? => {}
-        (None, _) => return Err(Box::new(Refusal::Anonymous(parts.method.is_safe().then_some(parts.uri)))),
+        (None, _) => {
+            // The answer to a form cannot be asked for again: one comes back to the form.
+            let safe = parts.method.is_safe();
+            let back = if safe {
+                parts.uri.path_and_query().map(ToString::to_string)
+            } else {
+                Some(came_from(&parts.headers))
+            };
+            return Err(Box::new(Refusal::Anonymous(back)));
+        }
         (Some(viewer), Who::Admin | Who::ApiAdmin | Who::Scraper) if !viewer.is_admin => {
             return Err(Failure::forbidden("only an admin may do this").into());
         }
@@ -200,8 +210,8 @@ fn same(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// The sign-in page, which leads back to where somebody wanted to go.
-fn login(uri: Option<&Uri>) -> String {
-    match uri.and_then(Uri::path_and_query).map(|path| path.as_str()) {
+fn login(back: Option<&str>) -> String {
+    match back {
         None | Some("/") => "/login".to_owned(),
         Some(path) => serde_urlencoded::to_string([("next", path)])
             .map_or_else(|_| "/login".to_owned(), |query| format!("/login?{query}")),

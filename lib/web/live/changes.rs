@@ -11,8 +11,8 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::feed::Follower;
-use super::stream::{Reader, Source, Stream};
-use super::{Inner, sse};
+use super::sse;
+use super::stream::Source;
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, UserId};
 use crate::db::live::{self, JobMark, Owners, ServerMark};
@@ -222,17 +222,8 @@ pub struct ChangesSource {
     at: Option<u64>,
 }
 
-/// The body of the stream that tells pages what to fetch again.
-pub type ChangesStream = Stream<ChangesSource>;
-
 impl ChangesSource {
-    pub(super) fn stream(
-        inner: &Arc<Inner>,
-        feed: Follower<Changes>,
-        viewer: Viewer,
-        last_event_id: Option<&str>,
-        reader: Reader,
-    ) -> ChangesStream {
+    pub(super) fn new(feed: Follower<Changes>, viewer: Viewer, last_event_id: Option<&str>) -> Self {
         let at = {
             let changes = feed.state();
             match last_event_id.map(|id| id.split_once('-')) {
@@ -241,7 +232,7 @@ impl ChangesSource {
                 Some(_) => None,
             }
         };
-        Stream::new(inner, Self { feed, viewer, at }, reader)
+        Self { feed, viewer, at }
     }
 
     fn event(&self, run: &str, at: u64, changes: Option<&[Arc<Change>]>) -> Option<Bytes> {

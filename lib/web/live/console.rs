@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use super::feed::{Feed, Follower};
 use super::pages::{self, Asked, Page};
 use super::ring::{Next, Piece, Ring};
-use super::stream::{Reader, Source, Stream};
+use super::stream::{Source, Stream};
 use super::{Inner, sse};
 use crate::base::names::{Cursor, ServerId};
 use crate::base::{Error, Result, clock};
@@ -219,15 +219,14 @@ pub struct ConsoleSource {
 pub type ConsoleStream = Stream<ConsoleSource>;
 
 impl ConsoleSource {
-    pub(super) fn stream(
+    pub(super) fn new(
         inner: &Arc<Inner>,
         server: ServerId,
         feed: Follower<Console>,
         last_event_id: Option<&str>,
-        reader: Reader,
-    ) -> ConsoleStream {
+    ) -> Self {
         let last = last_event_id.and_then(|id| id.parse().ok()).map(Arc::new);
-        let source = Self {
+        Self {
             inner: Arc::clone(inner),
             server,
             feed,
@@ -239,8 +238,7 @@ impl ConsoleSource {
             next_pause: inner.settings.retry,
             interrupted: false,
             in_vain: None,
-        };
-        Stream::new(inner, source, reader)
+        }
     }
 
     /// What the ring has for it. None when a page was asked for.

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::feed::{Feed, Follower};
 use super::ring::{Next, PIECE, Piece, Ring};
-use super::stream::{Reader, Source, Stream};
+use super::stream::{Source, Stream};
 use super::{Inner, sse};
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Exit, Result, clock};
@@ -127,17 +127,10 @@ enum Step {
 pub type JobStream = Stream<JobSource>;
 
 impl JobSource {
-    pub(super) fn stream(
-        inner: &Arc<Inner>,
-        job: JobId,
-        feed: Follower<Log>,
-        after: Option<i64>,
-        reader: Reader,
-    ) -> JobStream {
+    pub(super) fn new(inner: &Arc<Inner>, job: JobId, feed: Follower<Log>, after: Option<i64>) -> Self {
         let (after, most) = (after.unwrap_or(0), inner.settings.replay_limit);
         let opening = inner.ask(move |db| live::replay(db.connection(), job, after, most));
-        let source = Self { inner: Arc::clone(inner), job, feed, at: 0, told: None, step: Step::Opening(opening) };
-        Stream::new(inner, source, reader)
+        Self { inner: Arc::clone(inner), job, feed, at: 0, told: None, step: Step::Opening(opening) }
     }
 
     /// What the ring has, or what is to be done.

@@ -6,6 +6,7 @@
 //! | | `state`: `{"state"}` at the beginning and when it changes; `end`: `{"state","exit_code"}`, after the last line | none |
 //! | | `stderr` with `"dropped":N`, when a replay leaves N lines out | none |
 //! | [`Hub::changes`] | `changed`: `{"servers":[ids],"jobs":[ids],"queue":bool}`, or `"all":true`: fetch everything again | the run and the change's number |
+//! | | `topic`: the place of another feed in the request, or null; `over`: `{"why"}`, that feed has ended ([`many`]) | empty; none |
 //! | [`Hub::console`] | `stdout`, `stderr` (systemd's): `{"at","from","line"}` | the entry's place in the journal |
 //! | | `stderr` from `left4me`, when the follow breaks or goes on | none |
 //!
@@ -21,6 +22,7 @@ mod changes;
 mod console;
 mod feed;
 mod jobs;
+mod many;
 mod pages;
 mod pump;
 mod ring;
@@ -38,15 +40,17 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::oneshot;
 
-pub use changes::{ChangesStream, Viewer};
+pub use changes::Viewer;
 pub use console::ConsoleStream;
 pub use jobs::JobStream;
+pub use many::{ManyStream, Topic};
 pub use stream::{Answer, Reader, Stream};
 
 use self::changes::{Changes, ChangesSource};
 use self::console::{Console, ConsoleSource};
 use self::feed::{Feed, Follower, lock};
 use self::jobs::{JobSource, Log};
+use self::many::ManySource;
 use self::pages::Pages;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Error, Result, clock};
@@ -187,31 +191,40 @@ impl Hub {
     #[must_use]
     pub fn job(&self, job: JobId, after: Option<i64>, reader: Reader) -> JobStream {
         let inner = self.inner();
-        let (feed, fresh) = {
-            let mut rooms = lock(&inner.rooms);
-            let fresh = !rooms.jobs.contains_key(&job);
-            let feed = rooms.jobs.entry(job).or_insert_with(|| Arc::new(Feed::new(Log::default())));
-            (Follower::new(inner, feed), fresh)
-        };
-        let stream = JobSource::stream(inner, job, feed, after, reader);
+        let (source, fresh) = inner.job(job, after);
+        let stream = Stream::new(inner, source, reader);
         inner.followed(fresh);
         stream
     }
 
-    /// What changes, as far as `viewer` sees it. An id that is not of this run, as of a reader that comes back, or any
-    /// other word, makes the first event one that says `"all":true`; without an id only what changes from now on is told.
+    /// What changes, as far as `viewer` sees it, and the events of `topics`. An id that is not of this run, as of a
+    /// reader that comes back, or any other word, makes the first event one that says `"all":true`; without an id only
+    /// what changes from now on is told. A topic of [`Err`] is told as one that cannot be followed.
     #[must_use]
-    pub fn changes(&self, viewer: Viewer, last_event_id: Option<&str>, reader: Reader) -> ChangesStream {
+    pub fn changes(
+        &self,
+        viewer: Viewer,
+        last_event_id: Option<&str>,
+        topics: Vec<Result<Topic, String>>,
+        reader: Reader,
+    ) -> ManyStream {
         let inner = self.inner();
-        let (feed, fresh) = {
-            let mut rooms = lock(&inner.rooms);
-            let fresh = rooms.changes.is_none();
-            let run = format!("{:x}.{}", clock::now_ms(), rooms.runs);
-            rooms.runs += u64::from(fresh);
-            let feed = rooms.changes.get_or_insert_with(|| Arc::new(Feed::new(Changes::new(run))));
-            (Follower::new(inner, feed), fresh)
+        let (changes, mut fresh) = inner.changes(viewer, last_event_id);
+        let open = |topic| -> many::Opened {
+            match topic? {
+                Topic::Job(job, after) => {
+                    let (source, is_fresh) = inner.job(job, after);
+                    fresh |= is_fresh;
+                    Ok(Box::new(source))
+                }
+                Topic::Console(server, after) => match inner.console(server, after.as_deref()) {
+                    Ok(source) => Ok(Box::new(source)),
+                    Err(error) => Err(error.to_string()),
+                },
+            }
         };
-        let stream = ChangesSource::stream(inner, feed, viewer, last_event_id, reader);
+        let opened = topics.into_iter().map(open).collect();
+        let stream = ManySource::stream(inner, changes, opened, reader);
         inner.followed(fresh);
         stream
     }
@@ -222,19 +235,7 @@ impl Hub {
     /// 69 when too many others are watched, or the system gives no thread.
     pub fn console(&self, server: ServerId, last_event_id: Option<&str>, reader: Reader) -> Result<ConsoleStream> {
         let inner = self.inner();
-        let feed = {
-            let mut rooms = lock(&inner.rooms);
-            let (feed, _) = match rooms.consoles.entry(server) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => {
-                    let feed = Arc::new(Feed::new(Console::new()));
-                    let thread = inner.follow(server, &feed)?;
-                    entry.insert((feed, thread))
-                }
-            };
-            Follower::new(inner, feed)
-        };
-        let stream = ConsoleSource::stream(inner, server, feed, last_event_id, reader);
+        let stream = Stream::new(inner, inner.console(server, last_event_id)?, reader);
         inner.followed(false);
         Ok(stream)
     }
@@ -257,6 +258,49 @@ impl Hub {
 
     fn inner(&self) -> &Arc<Inner> {
         &self.closer.0
+    }
+}
+
+/// The feeds. Each is followed as soon as its stream is counted, by [`Inner::followed`].
+impl Inner {
+    /// A job's log, and whether it was never read.
+    fn job(self: &Arc<Self>, job: JobId, after: Option<i64>) -> (JobSource, bool) {
+        let (feed, fresh) = {
+            let mut rooms = lock(&self.rooms);
+            let fresh = !rooms.jobs.contains_key(&job);
+            let feed = rooms.jobs.entry(job).or_insert_with(|| Arc::new(Feed::new(Log::default())));
+            (Follower::new(self, feed), fresh)
+        };
+        (JobSource::new(self, job, feed, after), fresh)
+    }
+
+    /// What changes, and whether it was never read.
+    fn changes(self: &Arc<Self>, viewer: Viewer, last_event_id: Option<&str>) -> (ChangesSource, bool) {
+        let mut rooms = lock(&self.rooms);
+        let fresh = rooms.changes.is_none();
+        let run = format!("{:x}.{}", clock::now_ms(), rooms.runs);
+        rooms.runs += u64::from(fresh);
+        let feed = rooms.changes.get_or_insert_with(|| Arc::new(Feed::new(Changes::new(run))));
+        let follower = Follower::new(self, feed);
+        drop(rooms);
+        (ChangesSource::new(follower, viewer, last_event_id), fresh)
+    }
+
+    /// A server's console.
+    fn console(self: &Arc<Self>, server: ServerId, last_event_id: Option<&str>) -> Result<ConsoleSource> {
+        let feed = {
+            let mut rooms = lock(&self.rooms);
+            let (feed, _) = match rooms.consoles.entry(server) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let feed = Arc::new(Feed::new(Console::new()));
+                    let thread = self.follow(server, &feed)?;
+                    entry.insert((feed, thread))
+                }
+            };
+            Follower::new(self, feed)
+        };
+        Ok(ConsoleSource::new(self, server, feed, last_event_id))
     }
 }
 

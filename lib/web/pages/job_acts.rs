@@ -1,18 +1,23 @@
 //! What a job's buttons do, and its log as a file.
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use bytes::Bytes;
+use serde::Serialize;
 use tokio::sync::mpsc::{Sender, channel};
 
-use super::asked::{Sent, id};
+use super::asked::{Asked, Sent, id};
+use super::{console, login};
 use crate::base::names::{JobId, RequestKey, TaskId};
 use crate::base::{Error, clock};
 use crate::cancel::request::{Wish, request};
+use crate::db::logs::Line;
 use crate::db::{jobs, logs};
 use crate::domain::cancellation;
+use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{Asker, retry as repeat};
 use crate::web::app::App;
@@ -31,14 +36,20 @@ pub async fn cancel(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
+    headers: HeaderMap,
     Sent(form): Sent,
 ) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
     let reason = form.get("reason").map(cancellation::reason).transpose()?.unwrap_or_default();
     let task: Option<TaskId> = form.optional("task")?;
     let (force, cascade) = (form.is_set("force"), form.is_set("cascade"));
+    // A table's button is for a job that waits: what it became meanwhile is not ended by one click.
+    let from_table = form.is_set("queued");
     let asked = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), job)?;
+        if from_table && !matches!(jobs::state(db.connection(), job)?.0, JobState::Queued | JobState::Cancelled) {
+            return Err(Error::conflict(format!("job {job} does not wait any more: see its page")));
+        }
         let actor = viewer.actor();
         let wish = Wish { job, task, force, cascade, reason: &reason, requested_by: &actor };
         request(db, &wish, clock::now_ms())
@@ -48,6 +59,9 @@ pub async fn cancel(
         return Err(Failure::new(StatusCode::BAD_REQUEST, result.message));
     }
     app.poke();
+    if from_table {
+        return Ok(Redirect::to(&login::came_from(&headers)).into_response());
+    }
     Ok(Redirect::to(&format!("/jobs/{job}#cancellations")).into_response())
 }
 
@@ -77,6 +91,37 @@ pub async fn retry(
     let job = accepted.await?.job_id;
     app.poke();
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
+}
+
+/// A line, as the page shows it.
+#[derive(Serialize)]
+struct Shown {
+    seq: i64,
+    at: i64,
+    stream: &'static str,
+    line: String,
+}
+
+/// Some lines behind `after`, or from line 1 on: what the page does not have of a long log.
+pub async fn lines(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(path): Path<String>,
+    Asked(since): Asked,
+) -> Result<Json<Vec<impl Serialize>>, Failure> {
+    let job = id::<JobId>(&path)?;
+    let after = since.maybe::<i64>("after").unwrap_or(0);
+    let found = app.store.read(move |db| {
+        viewer.may_see_job(db, job)?;
+        logs::page(db, job, after, LINES, 8 * BYTES)
+    });
+    let shown = |line: Line| Shown {
+        seq: line.seq,
+        at: line.at,
+        stream: line.stream.as_str(),
+        line: console::shown(&line.line).into_owned(),
+    };
+    Ok(Json(found.await?.into_iter().map(shown).collect()))
 }
 
 /// All lines so far, as they were printed. Read page by page as the reader takes them, so that memory stays bounded; it

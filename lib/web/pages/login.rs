@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, Form};
 use serde::Deserialize;
 
 use super::asked::Asked;
 use super::{Frame, page};
-use crate::base::names::UserName;
+use crate::base::names::{UserName, normal};
 use crate::base::{clock, secret};
 use crate::db::events::{self, NewEvent};
 use crate::db::{sessions, users};
@@ -63,11 +63,13 @@ pub async fn sign_in(
     // A 503, of the password check or the database, counts for nothing: the attempt is dropped with
     // it.
     let place = app.passwords.place()?;
-    let mut attempt = match app.throttle.attempt(&form.name, asker.sender, app.throttle.now()) {
+    // However it is written: each way of writing a name must not have tries of its own.
+    let account = normal(&form.name);
+    let mut attempt = match app.throttle.attempt(&account, asker.sender, app.throttle.now()) {
         Ok(attempt) => attempt,
         Err(wait) => return too_many(&form, wait),
     };
-    let name = form.name.clone();
+    let name = account.clone();
     let found = app.store.read(move |db| {
         let user = name.parse::<UserName>().ok().map(|name| users::by_name(db, name.as_str())).transpose()?.flatten();
         let user = user.filter(|user| user.disabled_at.is_none());
@@ -140,6 +142,16 @@ fn again(form: &Credentials, trouble: &str, status: StatusCode) -> Result<Respon
     Ok(response)
 }
 
+/// The page that a form was sent from, as its browser says: the path of its Referer. We ask browsers for it
+/// (`Referrer-Policy: same-origin`), and only a form of our own is taken. The dashboard, when it does not say.
+#[must_use]
+pub fn came_from(headers: &HeaderMap) -> String {
+    let referer = headers.get(header::REFERER).and_then(|value| value.to_str().ok());
+    let uri = referer.and_then(|referer| referer.parse::<Uri>().ok());
+    let path = uri.as_ref().and_then(Uri::path_and_query).map_or("/", |path| path.as_str());
+    inside(path).to_owned()
+}
+
 /// A path of ours, or the dashboard: nobody is led away. A browser reads `\` as `/`, and `//host` as another host.
 fn inside(next: &str) -> &str {
     let ours =
@@ -150,6 +162,18 @@ fn inside(next: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::inside;
+
+    #[test]
+    fn a_form_leads_back_to_the_page_that_it_was_sent_from() {
+        let from = |referer: &str| {
+            let mut headers = super::HeaderMap::new();
+            headers.insert(super::header::REFERER, referer.parse().unwrap());
+            super::came_from(&headers)
+        };
+        assert_eq!(from("http://127.0.0.1:8000/blueprints/7/edit?x=1"), "/blueprints/7/edit?x=1");
+        assert_eq!(from("http://127.0.0.1:8000//evil.example/"), "/");
+        assert_eq!([from("about:blank"), super::came_from(&super::HeaderMap::new())], ["/", "/"]);
+    }
 
     #[test]
     fn after_signing_in_nobody_is_led_away() {

@@ -123,6 +123,12 @@ impl JobLine {
         }
     }
 
+    /// Whether it still waits, and the viewer may take it back.
+    #[must_use]
+    pub fn can_cancel(&self) -> bool {
+        self.open && self.state == JobState::Queued
+    }
+
     /// Rows.
     #[must_use]
     pub fn all(jobs: Vec<Listed>, now: i64) -> Vec<Self> {

@@ -22,6 +22,7 @@ pub(super) fn routes(table: Table) -> Table {
         .post(Who::User, "/servers/{id}/remove", server_acts::remove);
     table
         .get(Who::User, "/jobs/{id}", job::show)
+        .get(Who::User, "/jobs/{id}/lines", job_acts::lines)
         .get(Who::User, "/jobs/{id}/log.txt", job_acts::download)
         .post(Who::User, "/jobs/{id}/cancel", job_acts::cancel)
         .post(Who::User, "/jobs/{id}/retry", job_acts::retry)

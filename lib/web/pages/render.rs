@@ -26,7 +26,7 @@ mod tests {
 
     #[derive(Template)]
     #[template(
-        source = r#"{% import "partials/macros.html" as m %}{{ m::job_table(jobs, now, "Jobs", "none") }}{{ m::pages(pager) }}{{ m::power(power, csrf) }}{{ m::time_or(never, now, "never") }}{{ m::badge(state) }}"#,
+        source = r#"{% import "partials/macros.html" as m %}{{ m::job_table(jobs, now, "Jobs", "none", csrf) }}{{ m::pages(pager) }}{{ m::power(power, csrf) }}{{ m::time_or(never, now, "never") }}{{ m::badge(state) }}"#,
         ext = "html"
     )]
     struct All<'a> {

@@ -12,11 +12,14 @@ use super::super::{Frame, page};
 use crate::base::names::{BadName, OverlayName, OverlayRef};
 use crate::base::{Error, clock};
 use crate::db::overlays::{self, Overlay};
-use crate::host::{catalog, overlay};
+use crate::host::overlay;
 use crate::web::app::App;
 use crate::web::disk;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
+
+/// So many folders are offered at most.
+const FOLDERS: usize = 200;
 
 /// The form of a new one.
 #[derive(Debug, Default)]
@@ -45,8 +48,18 @@ struct Page {
     frame: Frame,
     tab: &'static str,
     rows: Vec<Row>,
+    /// Folders that are not in the catalog yet.
+    folders: Vec<String>,
     new: New,
     trouble: Trouble,
+}
+
+impl Page {
+    /// Whether the form names a folder that is not among those that are offered.
+    fn is_other(&self) -> bool {
+        let path = self.new.path.trim();
+        !path.is_empty() && !self.folders.iter().any(|folder| folder == path)
+    }
 }
 
 pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
@@ -56,10 +69,12 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Respo
 async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: StatusCode) -> Result<Response, Failure> {
     let root = app.settings.root.clone();
     let overlays = app.store.read(overlays::all).await?;
-    let places = places(root, overlays.iter().map(|overlay| overlay.reference.clone()).collect()).await;
+    let references: Vec<_> = overlays.iter().map(|overlay| overlay.reference.clone()).collect();
+    let folders = folders(root.clone(), references.clone()).await;
+    let places = places(root, references).await;
     let rows = overlays.into_iter().zip(places).map(|(overlay, place)| Row { overlay, place }).collect();
     let frame = Frame::of(viewer, "Overlays").within("admin");
-    let mut response = page(&Page { frame, tab: "overlays", rows, new, trouble })?;
+    let mut response = page(&Page { frame, tab: "overlays", rows, folders, new, trouble })?;
     *response.status_mut() = status;
     Ok(response)
 }
@@ -79,9 +94,37 @@ async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, St
     found.await.unwrap_or_else(|failure| vec![Err(failure.message); count])
 }
 
+/// The folders below overlays/ that can be added. The web front cannot make one, by design: who fills a folder makes it.
+async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
+    let found = disk::look(move || {
+        let root = root.canonicalize().unwrap_or(root);
+        let below = |inside: &str| -> Vec<String> {
+            let Ok(entries) = std::fs::read_dir(root.join("overlays").join(inside)) else { return Vec::new() };
+            let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+            let paths = names.map(|name| if inside.is_empty() { name } else { format!("{inside}/{name}") });
+            let usable = |path: &String| path.parse().is_ok_and(|path| overlay::locate(&root, &path).is_ok());
+            paths.filter(usable).take(FOLDERS).collect()
+        };
+        let has_game = |path: &str| root.join("overlays").join(path).join("left4dead2").is_dir();
+        let mut folders = Vec::new();
+        for folder in below("") {
+            // A folder of folders, as `maps/hotel`.
+            let inside = if has_game(&folder) { Vec::new() } else { below(&folder) };
+            folders.extend(inside.into_iter().filter(|path| has_game(path)));
+            folders.push(folder);
+        }
+        folders.retain(|folder| !known.contains(folder));
+        folders.sort_unstable();
+        folders.truncate(FOLDERS);
+        folders
+    });
+    found.await.unwrap_or_default()
+}
+
 pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
     let new = New { name: fields.raw("name").to_owned(), path: fields.raw("path").to_owned() };
-    let name = new.name.trim().parse::<OverlayName>();
+    let last = new.path.trim().rsplit('/').next().unwrap_or_default();
+    let name = if new.name.trim().is_empty() { last } else { new.name.trim() }.parse::<OverlayName>();
     let path = fields.get("path").map(|path| path.trim().parse::<OverlayRef>()).transpose();
     let (name, reference) = match (name, path) {
         (Ok(name), Ok(Some(reference))) => (name, reference),
@@ -98,7 +141,6 @@ pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Se
     let (root, actor) = (app.settings.root.clone(), viewer.actor());
     let (wanted, place) = (name.clone(), reference.clone());
     let free = app.store.read(move |db| match overlays::find(db, &wanted) {
-        // Said before a directory is made for nothing.
         Ok(there) => Err(Error::conflict(format!(
             "an overlay named '{wanted}' is in the catalog already, at overlays/{}",
             there.reference
@@ -106,10 +148,14 @@ pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Se
         Err(_) => Ok(()),
     });
     let done = match free.await {
-        Ok(()) => disk::look(move || catalog::add(&root, &place)).await?.map_err(|error| {
-            let words = "From here a folder cannot always be made: `left4me overlay add` on the host does it";
-            Error::usage(format!("{error}. {words}"))
-        }),
+        Ok(()) => {
+            let located = disk::look(move || overlay::locate(&root.canonicalize().unwrap_or(root), &place));
+            located.await?.map_err(|error| {
+                let words =
+                    "This page makes no folders: `sudo left4me overlay add NAME` on the host makes one and adds it";
+                Error::usage(format!("{error}. {words}"))
+            })
+        }
         Err(error) => Err(error),
     };
     let done = match done {

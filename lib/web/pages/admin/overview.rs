@@ -35,6 +35,7 @@ struct Page {
     key: String,
     found: Found,
     build: Result<u64, String>,
+    install: steam::Offer,
 }
 
 struct Found {
@@ -51,6 +52,7 @@ struct Found {
 
 pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     let (root, now) = (app.settings.root.clone(), clock::now_ms());
+    let steamcmd = app.settings.looks.steamcmd.clone();
     let found = app.store.read(move |db| {
         let (waiting, live) = jobs::counts(db)?;
         let shared = match overview::shared_job(db)? {
@@ -74,9 +76,11 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
     });
     let found = found.await?;
     // A disk that is silent does not take this page away.
-    let build = disk::look(move || steam::build(&root)).await.unwrap_or_else(|failure| Err(failure.message));
+    let looked = disk::look(move || (steam::build(&root), steam::nothing(&root, steamcmd.as_deref())));
+    let (build, nothing) = looked.await.unwrap_or_else(|failure| (Err(failure.message), None));
+    let install = steam::Offer { nothing, mounted: found.servers.has_mounted() };
     let frame = Frame::of(viewer, "Admin").within("admin");
-    page(&Page { frame, tab: "overview", key: secret::random()?, found, build })
+    page(&Page { frame, tab: "overview", key: secret::random()?, found, build, install })
 }
 
 /// Pauses the queue, or lets it go on.

@@ -28,6 +28,8 @@ pub(super) fn routes(table: Table) -> Table {
         .get(Who::User, "/blueprints", list)
         .post(Who::User, "/blueprints", create)
         .get(Who::User, "/blueprints/new", new)
+        // Where somebody comes back to who signed in again.
+        .get(Who::User, "/blueprints/preview", new)
         .post(Who::User, "/blueprints/preview", preview)
         .get(Who::User, "/blueprints/{id}", show::show)
         .post(Who::User, "/blueprints/{id}", save)

@@ -1,0 +1,2 @@
+-- Names are free text in one form (Unicode's NFC). What is not in that form is rewritten by names_upgrade.rs:
+-- it looks the same as before. No table changes.
