@@ -43,10 +43,11 @@ pub fn forget(tx: &Connection, server: ServerId) -> Result<()> {
 pub fn count(connection: &Connection, server: ServerId, now: i64) -> Result<Crashes> {
     Ok(connection
         .prepare_cached(
-            "SELECT count(*) FILTER (WHERE at > ?2), count(*) FROM server_crashes
+            "SELECT count(*) FILTER (WHERE at > ?2), count(*),
+                    coalesce(max(at) FILTER (WHERE at > ?2) - min(at) FILTER (WHERE at > ?2), 0) FROM server_crashes
              WHERE server_id = ?1 AND at > ?3 AND at <= ?4",
         )?
         .query_row(params![server.0, now - RECENT, now - DAY, now], |row| {
-            Ok(Crashes { recent: row.get(0)?, day: row.get(1)? })
+            Ok(Crashes { recent: row.get(0)?, day: row.get(1)?, spread: row.get(2)? })
         })?)
 }

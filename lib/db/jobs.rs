@@ -1,7 +1,5 @@
 //! Jobs and their targets. A state changes only by the guarded UPDATEs here: zero rows changed is an answer.
 
-use std::collections::HashMap;
-
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
@@ -11,7 +9,7 @@ use crate::db::tasks::{self, Task};
 use crate::db::{text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::domain::outcome::{self, Facts, ServerOutcome};
+use crate::domain::outcome::ServerOutcome;
 use crate::domain::plan::Plan;
 use crate::domain::schedule::Candidate;
 
@@ -48,26 +46,6 @@ pub struct Job {
     pub tasks: Vec<Task>,
     /// How it ended, or how far it is, for each server of its plan.
     pub server_outcomes: Vec<ServerOutcome>,
-}
-
-/// What became of each server of a plan, in the plan's order.
-fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
-    let mut order: Vec<ServerId> = Vec::new();
-    let mut facts: HashMap<ServerId, Vec<Facts<'_>>> = HashMap::new();
-    for task in tasks {
-        let Some(server) = task.server else { continue };
-        let theirs = facts.entry(server).or_insert_with(|| {
-            order.push(server);
-            Vec::new()
-        });
-        theirs.push(Facts {
-            kind: &task.kind,
-            state: task.state,
-            error: task.error.as_deref(),
-            was_running: task.was_running,
-        });
-    }
-    order.into_iter().map(|server| outcome::of(server, facts.get(&server).map_or(&[], Vec::as_slice))).collect()
 }
 
 /// A job to be accepted.
@@ -205,7 +183,7 @@ pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
         .map_err(|error| missing(id, error))?;
     complete(connection, &mut job)?;
     job.tasks = tasks::of_job(connection, id)?;
-    job.server_outcomes = outcomes(&job.tasks);
+    job.server_outcomes = tasks::outcomes(&job.tasks);
     Ok(job)
 }
 
@@ -306,7 +284,7 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
     let mut tasks = tasks::of_jobs(connection, &ids)?;
     for job in &mut jobs {
         job.tasks = tasks.remove(&job.id).unwrap_or_default();
-        job.server_outcomes = outcomes(&job.tasks);
+        job.server_outcomes = tasks::outcomes(&job.tasks);
     }
     Ok(jobs)
 }

@@ -35,6 +35,10 @@ const MANY_RECENT: u32 = 3;
 /// The same within [`DAY`].
 const MANY_A_DAY: u32 = 10;
 
+/// Crashes that all lie within so many ms are a loop that systemd's own start limit ends, which is another drift; with
+/// the unit's RestartSec= three crashes take longer.
+const LOOP: i64 = 9_000;
+
 /// How often a server crashed since it was last started on purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crashes {
@@ -42,6 +46,8 @@ pub struct Crashes {
     pub recent: u32,
     /// Within [`DAY`], those of the shorter window included.
     pub day: u32,
+    /// From the first to the last within [`RECENT`], ms.
+    pub spread: i64,
 }
 
 impl Crashes {
@@ -49,7 +55,8 @@ impl Crashes {
     /// server that crashes every four minutes would begin and end to drift all day.
     #[must_use]
     pub fn keep_coming(self, already: bool) -> bool {
-        self.recent >= if already { 1 } else { MANY_RECENT } || self.day >= MANY_A_DAY
+        let is_slow_loop = self.recent >= MANY_RECENT && self.spread >= LOOP;
+        is_slow_loop || already && self.recent > 0 || self.day >= MANY_A_DAY && self.recent < MANY_RECENT
     }
 }
 
@@ -189,7 +196,7 @@ mod tests {
 
     #[test]
     fn three_crashes_in_ten_minutes_or_ten_in_a_day_are_too_many_until_ten_minutes_are_quiet() {
-        let crashes = |recent, day| Crashes { recent, day };
+        let crashes = |recent, day| Crashes { recent, day, spread: 10_000 };
         for (crashes, fresh, already) in [
             (crashes(0, 0), false, false),
             (crashes(2, 2), false, true),
@@ -200,6 +207,7 @@ mod tests {
         ] {
             assert_eq!((crashes.keep_coming(false), crashes.keep_coming(true)), (fresh, already), "{crashes:?}");
         }
+        assert!(!Crashes { spread: 2_000, ..crashes(5, 5) }.keep_coming(false), "systemd's start limit ends that");
         assert_eq!(crashes(7, 12).to_string(), "crashed 7 times in 10 min");
         assert_eq!(crashes(1, 12).to_string(), "crashed 12 times in 24 h");
         assert_eq!(crashes(1, 1).to_string(), "crashed once in 24 h");

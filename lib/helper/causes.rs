@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_systemd_says_of_every_failure_is_no_reason() {
-        let any = entry(r#"{"__CURSOR":"s=0;i=0;b=0;m=0;t=0;x=0","__REALTIME_TIMESTAMP":"1"}"#).unwrap();
+        let any = entry(r#"{"__CURSOR":"s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10","__REALTIME_TIMESTAMP":"1"}"#).unwrap();
         let said_by = |from: &str, line: &str| Entry { from: from.to_owned(), line: line.to_owned(), ..any.clone() };
         for line in [
             "left4me-server@7.service: Main process exited, code=killed, status=11/SEGV",

@@ -242,10 +242,6 @@ impl TaskHands<'_> {
         self.ask("install", &self.hands.places.runner, &RunnerRequest::Install {}, Keep::Log { also: None })
     }
 
-    fn helper(&self, verb: &'static str, request: &HelperRequest) -> Result<()> {
-        self.ask(verb, &self.hands.places.helper, request, Keep::Log { also: None })
-    }
-
     /// One request that changes the unit, and what the helper saw of it afterwards. When it did not say, it is asked.
     fn observed(
         &self,
