@@ -2,6 +2,8 @@
 
 pub mod bus;
 pub mod catalog;
+pub mod configs;
+pub mod content;
 pub mod enablement;
 pub mod installation;
 pub mod instance;

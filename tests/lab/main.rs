@@ -17,6 +17,8 @@ mod cancel;
 mod cascade;
 mod crashes;
 mod demo;
+mod field_content;
+mod field_servers;
 mod field_steam;
 mod field_web;
 mod lab;
@@ -79,9 +81,11 @@ stories! {
     walls_sandbox::no_unit_lets_a_program_out,
     walls_sandbox::a_taken_over_steamcmd_holds_neither_its_runner_nor_the_queue,
     web::an_evening_in_a_browser,
+    field_servers::what_servers_do_to_an_admin_is_told_with_its_cause,
     field_web::what_people_met_in_their_browsers,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     walls_uids::servers_of_two_owners_cannot_touch_each_other,
+    field_content::the_game_writes_what_it_writes_in_place,
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
