@@ -341,7 +341,7 @@ impl Tracker {
                 events::add(tx, now, &tracked.event("job.cancelled", None, job.only_server(), &detail))?;
                 outcome.leave_servers(tx, &job, now)?;
                 outcome.finished.push((job.id, JobState::Cancelled));
-                format!("job {} cancelled {by}", job.id)
+                format!("job {} cancelled {by}{}", job.id, told::left_stopped(&job))
             }
             (task, found) => {
                 if let Some(found) = found {

@@ -49,8 +49,21 @@ pub struct Snapshot {
     pub servers: BTreeMap<&'static str, u64>,
     /// Those that are not what they shall be.
     pub drifted: Vec<DriftedServer>,
+    /// How often each server crashed, ever.
+    pub crashes: Vec<CrashedServer>,
     /// When the poller last saw all units, unix ms; none when it never did.
     pub polled_at: Option<i64>,
+}
+
+/// How often a server crashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrashedServer {
+    /// The row.
+    pub id: ServerId,
+    /// Its display name, as the row has it.
+    pub name: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// A server that is not what it shall be.
@@ -88,6 +101,7 @@ pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
         oldest_queued: oldest_queued(connection)?,
         under_way: under_way::all(connection)?,
         drifted: drifted(connection)?,
+        crashes: crashes(connection)?,
         polled_at: poll::last(connection)?.polled_at,
         ..nothing(bounds(connection)?)
     };
@@ -121,6 +135,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         runners_terminated: SIGNALS.map(|(_, signal)| (signal, 0)).into(),
         servers: ActualState::ALL.map(|state| (state.as_str(), 0)).into(),
         drifted: Vec::new(),
+        crashes: Vec::new(),
         polled_at: None,
     }
 }
@@ -168,6 +183,18 @@ fn drifted(connection: &Connection) -> Result<Vec<DriftedServer>> {
         connection.prepare_cached("SELECT id, name, drift FROM servers WHERE drift IS NOT NULL ORDER BY id")?;
     let rows = statement
         .query_map([], |row| Ok(DriftedServer { id: ServerId(row.get(0)?), name: text(row, 1)?, kind: row.get(2)? }))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn crashes(connection: &Connection) -> Result<Vec<CrashedServer>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, s.name, coalesce(m.n, 0) FROM servers s LEFT JOIN metric_sums m
+             ON m.metric = 'server_crashes' AND m.label = CAST(s.id AS TEXT) AND m.state = '' AND m.le = 0
+         ORDER BY s.id",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(CrashedServer { id: ServerId(row.get(0)?), name: text(row, 1)?, count: count(row, 2)? })
+    })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

@@ -14,6 +14,7 @@ pub mod access;
 pub mod activity;
 pub mod blueprints;
 pub mod cancellations;
+pub mod crashes;
 pub mod error;
 pub mod events;
 mod file;

@@ -10,6 +10,7 @@ pub mod launch;
 pub mod launch_upgrade;
 pub mod notices;
 pub mod operation;
+pub mod outcome;
 pub mod plan;
 pub mod schedule;
 pub mod server;

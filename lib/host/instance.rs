@@ -55,7 +55,7 @@ pub fn initialize(
 }
 
 /// Whether [`initialize`] could do with `spec`, as far as can be told without writing: every layer is there and usable,
-/// the game is installed, and the text can be rendered.
+/// and the text can be rendered.
 ///
 /// # Errors
 /// 1 naming what is wrong.
@@ -63,9 +63,9 @@ pub fn check(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<()> {
     let root = fs_err::canonicalize(root)?;
     Files::of(&root, instance, spec)?;
     let installation = root.join("installation");
-    if !installation.join("srcds_linux").is_file() {
+    if !installation.is_dir() {
         return Err(Error::failed(format!(
-            "the game is not installed in {}: enqueue update, which installs and starts again",
+            "the game is not installed: there is no {}; enqueue update, which installs and starts again",
             installation.display()
         )));
     }

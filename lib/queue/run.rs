@@ -15,6 +15,7 @@ use crate::host::instance::{self, Initialized};
 use crate::host::units::{self, Observed};
 use crate::host::{installation, mounts};
 use crate::queue::hands::{Hands, TaskHands};
+use crate::queue::stay_up;
 use crate::wire::Stream;
 
 /// A task that is about to run, with all it needs to know.
@@ -179,9 +180,10 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
         ))),
         _ => Ok(()),
     };
+    let mut said = None;
     if enabled.is_err() || is_up.is_err() {
         // What the game said last is worth more than our own words.
-        hands.journal(&instance, 20).ok();
+        said = hands.journal(&instance, 20).ok().flatten();
     }
     // systemctl says that the start failed; the unit says why.
     if let Err(error) = enabled {
@@ -195,10 +197,35 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
             None => error,
         });
     }
-    is_up?;
+    is_up.map_err(|error| match said {
+        Some(line) => Error::new(error.exit, format!("{error}: {line}")),
+        None => error,
+    })?;
     let observed = observed?;
+    hands.settle();
+    let stays = stay_up::stays_up(&observed.unit, || hands.may_go_on());
+    hands.settled();
+    if !stays? {
+        return Err(ended_at_once(hands, server, ended));
+    }
     hands.note(Stream::Stdout, format!("server {server} is {} ({})", observed.unit.actual(), observed.unit.words()));
     Ok(())
+}
+
+/// The server ended within the first moments: why, and what it said last.
+fn ended_at_once(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Error {
+    let instance = InstanceName::from(server);
+    let end = units::why_failed(|| {
+        let observed = hands.show(&instance)?;
+        ended.observed = Some((server, observed.clone()));
+        Ok(observed.unit)
+    });
+    let how = end.map_or_else(|| "how it ended is not known".to_owned(), |end| end.to_string());
+    let said = match hands.journal(&instance, 20) {
+        Ok(Some(line)) => format!("; its last line: {line}"),
+        _ => String::new(),
+    };
+    Error::failed(format!("server {server} started and ended within moments: {how}{said}"))
 }
 
 fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended) -> Result<()> {

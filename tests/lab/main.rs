@@ -18,6 +18,7 @@ mod cascade;
 mod crashes;
 mod demo;
 mod field_content;
+mod field_servers;
 mod field_steam;
 mod field_web;
 mod lab;
@@ -80,6 +81,7 @@ stories! {
     walls_sandbox::no_unit_lets_a_program_out,
     walls_sandbox::a_taken_over_steamcmd_holds_neither_its_runner_nor_the_queue,
     web::an_evening_in_a_browser,
+    field_servers::what_servers_do_to_an_admin_is_told_with_its_cause,
     field_web::what_people_met_in_their_browsers,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     walls_uids::servers_of_two_owners_cannot_touch_each_other,

@@ -56,12 +56,12 @@ fn a_passing_failure_is_survived(lab: &Lab) {
 
 fn what_is_no_success_is_not_taken_for_one(lab: &Lab) {
     for (behaviour, words, code) in [
-        ("acf=partial", "BytesDownloaded", 1),
-        ("login_fail=1", "login", 5),
         ("user_info=timeout", "did not answer in time", 1),
         ("old_manifest=1", "older than this run", 1),
+        ("login_fail=1", "login", 5),
         ("depots=windows", "depot 222863", 1),
         ("missing=bin/engine_srv.so", "engine_srv.so", 1),
+        ("acf=partial", "BytesDownloaded", 1),
     ] {
         lab.steamcmd(behaviour);
         let job = lab.failing_job(&["install"], &["install", words]);

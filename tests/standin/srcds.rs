@@ -22,6 +22,7 @@
 //! |---|---|
 //! | `standin.crash` * | dies of SIGSEGV, or of SIGABRT when the file says `abort` |
 //! | `standin.crash-on-start` | dies of SIGSEGV at every start |
+//! | `standin.crash-after` | dies of SIGSEGV so many ms after every start, once it is ready |
 //! | `standin.exit` * | exits with the status in it |
 //! | `standin.exit0`, `standin.exit3` * | exits with that status |
 //! | `standin.interrupt` * | sends itself SIGINT and dies of it |
@@ -344,7 +345,15 @@ fn obey_signals(signals: &SigSet) {
 fn watch_controls(_rcon: &TcpListener) -> ExitCode {
     let mut ticks = 0_u64;
     let mut next_tick = Instant::now() + TICK_EVERY;
+    let begun = Instant::now();
+    let crash_after = fs::read_to_string(control("crash-after")).ok().and_then(|ms| ms.trim().parse().ok());
     loop {
+        // As a plugin does that loads with the first map ("server crashes a few seconds after start, systemd says
+        // running": SourceMod's and MetaMod's issue trackers have many).
+        if crash_after.is_some_and(|ms| begun.elapsed() >= Duration::from_millis(ms)) {
+            say("L 11/28/2026: [SM] Unable to load plugin \"l4dtoolz.smx\": corrupted state");
+            crash("");
+        }
         if let Some(how) = take("crash") {
             crash(&how);
         }

@@ -96,6 +96,14 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
             drifted,
         ),
         family(
+            "left4me_server_crashes_total",
+            "How often each server crashed.",
+            MetricType::COUNTER,
+            tables.crashes.iter().map(|server| {
+                counter(&[("server", &server.id.to_string()), ("name", &server.name)], number(server.count))
+            }),
+        ),
+        family(
             "left4me_poll_age_seconds",
             "Time since the poller last saw all units; since 1970 when it never did.",
             MetricType::GAUGE,
