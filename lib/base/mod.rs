@@ -7,6 +7,7 @@ pub mod control_group;
 pub mod error;
 pub mod failpoint;
 pub mod files;
+pub mod filesystem;
 mod free_text;
 pub mod journal;
 pub mod lock;

@@ -13,7 +13,7 @@ use super::layers::{self, Layer};
 use super::runtime::{self, Runtime};
 use super::{environment, former, mirror, settings, umount, user, walk};
 use crate::base::names::InstanceName;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, filesystem};
 use crate::process::mounts;
 
 /// Mounts the overlay with the layers that instance.env names, for the user as which systemd starts the server, and
@@ -99,10 +99,14 @@ fn source(server: &InstanceName, layers: &[Layer]) -> String {
 }
 
 fn refused(target: &Path, errno: Errno) -> Error {
+    let words = format!("the overlay cannot be mounted on {}: {}", target.display(), errno.desc());
     let hint = match errno {
         Errno::EPERM | Errno::EACCES => " (CAP_SYS_ADMIN is needed)",
         Errno::EBUSY => " (upper or work is in use by another mount)",
-        Errno::EINVAL => " (see `dmesg`)",
+        Errno::EINVAL => match filesystem::unfit(target) {
+            Some(kind) => return Error::failed(format!("{words}: it is on {kind}; {}", filesystem::ADVICE)),
+            None => " (the file system cannot hold an upper layer, or two layers overlap: `dmesg` says which)",
+        },
         Errno::ENODEV => " (the kernel has no overlayfs: `modprobe overlay`)",
         _ => "",
     };
@@ -111,5 +115,5 @@ fn refused(target: &Path, errno: Errno) -> Error {
     } else {
         crate::base::Exit::Failed
     };
-    Error::new(exit, format!("the overlay cannot be mounted on {}: {}{hint}", target.display(), errno.desc()))
+    Error::new(exit, format!("{words}{hint}"))
 }
