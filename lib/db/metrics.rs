@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row};
 
 use crate::base::Result;
 use crate::base::names::ServerId;
+use crate::db::under_way::{self, UnderWay};
 use crate::db::{poll, queue, text};
 use crate::domain::cancellation::Step;
 use crate::domain::drift::Drift;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub paused: bool,
     /// When the first job that waits was accepted, unix ms.
     pub oldest_queued: Option<i64>,
+    /// The jobs that run or are being cancelled.
+    pub under_way: Vec<UnderWay>,
     /// Requests to cancel, ever, of a `job` or of a `task`.
     pub cancellation_requests: BTreeMap<&'static str, u64>,
     /// From being asked for to being over.
@@ -96,6 +99,7 @@ pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
     let mut snapshot = Snapshot {
         paused: queue::pause(connection)?.is_some(),
         oldest_queued: oldest_queued(connection)?,
+        under_way: under_way::all(connection)?,
         drifted: drifted(connection)?,
         crashes: crashes(connection)?,
         polled_at: poll::last(connection)?.polled_at,
@@ -123,6 +127,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         queue_wait: none.clone(),
         paused: false,
         oldest_queued: None,
+        under_way: Vec::new(),
         cancellation_requests: ["job", "task"].map(|scope| (scope, 0)).into(),
         cancellation_duration: none,
         cancellation_failures: 0,

@@ -8,6 +8,7 @@ pub mod history;
 pub mod job;
 pub mod launch;
 pub mod launch_upgrade;
+pub mod notices;
 pub mod operation;
 pub mod outcome;
 pub mod plan;

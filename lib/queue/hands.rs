@@ -273,7 +273,7 @@ impl TaskHands<'_> {
 }
 
 /// A reason in an error is cut here, in characters.
-const REASON: usize = 300;
+const REASON: usize = 500;
 
 /// systemctl's line without where else to read: the job's log has what is there.
 fn without_pointer(line: &str) -> &str {

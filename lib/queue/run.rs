@@ -6,12 +6,14 @@
 use crate::base::names::{InstanceName, JobId, ServerId, TaskId, shown};
 use crate::base::{Error, Exit, Result, filesystem};
 use crate::domain::blueprint::Spec;
+use crate::domain::notices;
 use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
 use crate::domain::task::{TaskKind, TaskState};
+use crate::host::content;
 use crate::host::instance::{self, Initialized};
-use crate::host::mounts;
 use crate::host::units::{self, Observed};
+use crate::host::{installation, mounts};
 use crate::queue::hands::{Hands, TaskHands};
 use crate::queue::stay_up;
 use crate::wire::Stream;
@@ -156,11 +158,24 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
             )));
         }
     }
+    tell_content(hands, server, &spec);
     Ok(())
+}
+
+/// What the game will not see or do as its blueprint has it: no reason not to start.
+fn tell_content(hands: &TaskHands<'_>, server: ServerId, spec: &Spec) {
+    for notice in notices::of(&spec.arguments, &spec.config) {
+        hands.note(Stream::Stderr, format!("server {server}: {notice}"));
+    }
+    match content::inspect(hands.root(), &spec.overlays, &[]) {
+        Ok(found) => found.told().for_each(|line| hands.note(Stream::Stderr, line)),
+        Err(error) => hands.note(Stream::Stderr, format!("the overlays cannot be looked through: {error}")),
+    }
 }
 
 fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
+    installation::refuse_unfinished(hands.root()).map_err(|error| error.within(format!("server {server}")))?;
     let (enabled, observed) = hands.enable(&instance);
     if let Ok(observed) = &observed {
         ended.observed = Some((server, observed.clone()));
