@@ -161,6 +161,30 @@ fn generated(settings: &str) -> Option<Vec<String>> {
     Some(text.lines().filter(|line| line.starts_with("On")).map(str::to_owned).collect())
 }
 
+/// systemd 252 does not know RestartSteps=, and would warn of it each time it reads the unit.
+#[test]
+fn restarts_come_further_and_further_apart_where_systemd_can() {
+    let drop_in = |library: &str| {
+        let root = Root::new();
+        root.write(format!("usr/x/systemd/{library}"), "");
+        let status = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/system-generators/left4me"))
+            .args([root.path(), root.path(), root.path()])
+            .env("LEFT4ME_LIBRARIES", root.join("usr"))
+            .env("LEFT4ME_ENV_FILE", "/nonexistent")
+            .status()
+            .unwrap();
+        assert!(status.success(), "a generator that fails is told at each boot");
+        std::fs::read_to_string(root.join("left4me-server@.service.d/50-restart.conf")).ok()
+    };
+    assert_eq!(drop_in("libsystemd-shared-252.so"), None);
+    assert_eq!(drop_in("libsystemd-shared-253.so"), None);
+    assert_eq!(drop_in("other.so"), None);
+    for library in ["libsystemd-shared-254.so", "libsystemd-shared-257.so", "libsystemd-shared-257.9-1.so"] {
+        let text = drop_in(library).unwrap();
+        assert!(text.contains("RestartSteps=20\n") && text.contains("RestartMaxDelaySec=2min\n"), "{text}");
+    }
+}
+
 #[test]
 fn the_setting_becomes_the_timers_interval() {
     let drop_in = |seconds: &str| {

@@ -8,6 +8,7 @@ pub mod encoding;
 pub mod error;
 pub mod failpoint;
 pub mod files;
+pub mod filesystem;
 mod free_text;
 pub mod journal;
 pub mod lock;

@@ -11,11 +11,12 @@ mod servers;
 mod srcds_run;
 mod units;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use crate::base::config::{HandSockets, PollSeconds, absolute};
+use crate::base::filesystem;
 
 /// The settings that only the doctor needs.
 #[derive(clap::Args, Clone, Debug)]
@@ -130,6 +131,7 @@ pub fn for_root() -> Vec<Finding> {
 pub fn at_home(places: &Places, now: i64, seen: Vec<Finding>) -> Vec<Finding> {
     let mut findings = files::users();
     findings.extend(files::directories(&places.root));
+    findings.extend(upper_layers(&places.root));
     findings.push(files::settings());
     findings.extend(files::proxy_settings());
     findings.extend(if seen.is_empty() { for_root() } else { seen });
@@ -141,6 +143,13 @@ pub fn at_home(places: &Places, now: i64, seen: Vec<Finding>) -> Vec<Finding> {
     findings.extend(files::sockets(&places.worker_socket, &places.hands));
     findings.extend(game::check(&places.root, &places.steamcmd()));
     findings
+}
+
+/// Whether servers' overlays can have their upper layers where the data is.
+fn upper_layers(root: &Path) -> Option<Finding> {
+    let kind = filesystem::unfit(&root.join("runtime"))?;
+    let found = format!("{} is on {kind}: no server's overlay can be mounted there, so none can start", root.display());
+    Some(Finding::fail("file system", found, filesystem::ADVICE))
 }
 
 /// What can be said from inside of a sandbox, and what cannot.

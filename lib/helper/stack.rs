@@ -25,7 +25,7 @@ use super::layers::Layer;
 use super::runtime::Runtime;
 use super::{mirror, standins};
 use crate::base::names::InstanceName;
-use crate::base::{Error, Result, users};
+use crate::base::{Error, Result, filesystem, users};
 use crate::process::mounts;
 
 const FLAGS_OF_ALL: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
@@ -127,10 +127,14 @@ fn clear(path: &Path) -> Result<()> {
     Ok(())
 }
 fn refused(target: &Path, errno: Errno) -> Error {
+    let words = format!("the overlay cannot be mounted on {}: {}", target.display(), errno.desc());
     let hint = match errno {
         Errno::EPERM | Errno::EACCES => " (CAP_SYS_ADMIN is needed)",
         Errno::EBUSY => " (upper or work is in use by another mount)",
-        Errno::EINVAL => " (see `dmesg`)",
+        Errno::EINVAL => match filesystem::unfit(target) {
+            Some(kind) => return Error::failed(format!("{words}: it is on {kind}; {}", filesystem::ADVICE)),
+            None => " (the file system cannot hold an upper layer, or two layers overlap: `dmesg` says which)",
+        },
         Errno::ENODEV => " (the kernel has no overlayfs: `modprobe overlay`)",
         _ => "",
     };
@@ -139,5 +143,5 @@ fn refused(target: &Path, errno: Errno) -> Error {
     } else {
         crate::base::Exit::Failed
     };
-    Error::new(exit, format!("the overlay cannot be mounted on {}: {}{hint}", target.display(), errno.desc()))
+    Error::new(exit, format!("{words}{hint}"))
 }

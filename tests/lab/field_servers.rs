@@ -3,16 +3,26 @@
 
 use std::time::Instant;
 
-use crate::lab::{Lab, s, wait_until};
+use crate::lab::{Lab, Suite, s, wait_until};
 use crate::rows::{drift, game, says, unit};
 
 pub fn what_servers_do_to_an_admin_is_told_with_its_cause(lab: &Lab) {
     lab.describe(&["one", "two"]);
     lab.job(&["install"]);
+    restarts_come_further_apart_where_systemd_can(lab);
     a_start_fails_when_the_server_ends_within_moments(lab);
     a_start_names_why_its_overlay_cannot_be_mounted(lab);
     a_server_that_crashes_every_few_seconds_keeps_crashing(lab);
     a_cancelled_update_says_which_servers_it_left_down(lab);
+}
+
+fn restarts_come_further_apart_where_systemd_can(lab: &Lab) {
+    let steps = match lab.suite() {
+        Suite::Bookworm => "",
+        Suite::Trixie => "20",
+    };
+    assert_eq!(lab.unit(&unit(1), "RestartSteps"), steps);
+    assert_eq!(lab.sh("journalctl --boot --grep 'Unknown key' --output cat || true"), "");
 }
 
 fn a_start_fails_when_the_server_ends_within_moments(lab: &Lab) {

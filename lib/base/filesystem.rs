@@ -1,0 +1,55 @@
+//! Which file systems cannot hold what servers write: overlayfs wants of its upper layer what these do not have
+//! (extended attributes of root's, RENAME_WHITEOUT, file types in directories). mount(2) says EINVAL then, and the reason
+//! is only in the kernel's log.
+
+use std::path::Path;
+
+use nix::sys::statfs::{FsType, statfs};
+
+/// By the numbers of linux/magic.h: the name, for a person.
+const UNFIT: [(i64, &str); 10] = [
+    (0x794c_7630, "overlayfs (as the root of most containers is)"),
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "SMB"),
+    (0xfe53_4d42, "SMB"),
+    (0x6573_5546, "FUSE"),
+    (0x0102_1997, "9p"),
+    (0x4d44, "FAT"),
+    (0x2011_bab0, "exFAT"),
+    (0xf15f, "eCryptfs"),
+];
+
+/// What to do about it.
+pub const ADVICE: &str = "put LEFT4ME_ROOT on ext4, xfs or btrfs (in a container: a volume)";
+
+/// The name of the file system that `path` is on, or its nearest ancestor that exists, when no overlay can have its upper
+/// layer there. None when it can, or is not known.
+#[must_use]
+pub fn unfit(path: &Path) -> Option<&'static str> {
+    let kind = path.ancestors().find_map(|path| statfs(path).ok())?.filesystem_type();
+    UNFIT.iter().find(|(magic, _)| is(kind, *magic)).map(|(_, name)| *name)
+}
+
+fn is(kind: FsType, magic: i64) -> bool {
+    // The kernel's field is wider than some of its numbers, and signed.
+    i64::try_from(kind.0).is_ok_and(|number| number == magic || number & 0xffff_ffff == magic)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_systems_without_what_overlayfs_wants_are_named_and_others_are_not() {
+        for (magic, name) in [(0x794c_7630, "overlayfs"), (0x6969, "NFS"), (0x6573_5546, "FUSE")] {
+            let found = UNFIT.iter().find(|(unfit, _)| is(FsType(magic), *unfit)).map(|(_, name)| *name);
+            assert!(found.is_some_and(|found| found.starts_with(name)), "{found:?}");
+        }
+        // ext4, xfs, btrfs, tmpfs.
+        for magic in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994] {
+            assert!(!UNFIT.iter().any(|(unfit, _)| is(FsType(magic), *unfit)), "{magic:x}");
+        }
+        assert_eq!(unfit(Path::new("/proc/no/such/directory")), None);
+    }
+}
