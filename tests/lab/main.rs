@@ -17,6 +17,7 @@ mod cancel;
 mod cascade;
 mod crashes;
 mod demo;
+mod field_service;
 mod lab;
 mod package;
 mod polls;
@@ -79,6 +80,8 @@ stories! {
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     walls_uids::servers_of_two_owners_cannot_touch_each_other,
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
+    field_service::a_service_and_its_socket_are_one_thing,
+    field_service::a_restored_database_is_noticed_by_all_who_read_it,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
 
