@@ -39,9 +39,7 @@ Examples:
   left4me backup --keep 7
   systemctl enable --now left4me-backup.timer      every night
 
-To restore: stop left4me.target and left4me-worker.service; as user left4me remove left4me.db, left4me.db-wal and
-left4me.db-shm in db/ and copy the backup to db/left4me.db (mode 0660); start left4me.target. A backup of an older
-left4me is migrated then.";
+To put one back: sudo left4me restore FILE";
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let source = context.paths.database();

@@ -7,6 +7,7 @@ mod history;
 mod overlay;
 mod owner;
 mod prune;
+mod restore;
 mod server;
 mod token;
 mod user;
@@ -73,6 +74,7 @@ enum Family {
     /// Bring the database to this program's schema
     Migrate,
     Backup(backup::Args),
+    Restore(restore::Args),
     Prune(prune::Args),
     Doctor(doctor::Args),
 }
@@ -131,6 +133,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Family::Backup(args) if let Some((file, owner)) = backup::owner_besides_root(&context, args) => {
             return backup::as_root(&context, file, owner);
         }
+        Family::Restore(args) => return restore::run(&context, args),
         Family::Doctor(_) => doctor::for_root(),
         _ => Vec::new(),
     };
@@ -145,6 +148,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Family::Server(verb) => server::run(&context, verb),
         Family::Migrate => migrate(&context),
         Family::Backup(args) => backup::run(&context, &args),
+        Family::Restore(args) => return restore::run(&context, &args),
         Family::Prune(args) => prune::run(&context, &args),
         Family::Doctor(args) => return doctor::run(&context, &args, seen),
     };

@@ -14,7 +14,7 @@ use crate::base::{Error, Result};
 use crate::db::error::{in_file, opening, refused};
 
 /// What SQLite keeps beside the file.
-const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+pub(super) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Opens the file, which has to exist, for reading and writing.
 ///
@@ -88,7 +88,7 @@ pub(super) fn checked(path: &Path) -> Result<PathBuf> {
     Ok(fs_err::canonicalize(directory).map_err(|error| opening(path, &error))?.join(name))
 }
 
-fn beside(path: &Path, name: &str) -> PathBuf {
+pub(super) fn beside(path: &Path, name: &str) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(name);
     PathBuf::from(beside)

@@ -18,6 +18,7 @@ pub mod crashes;
 pub mod error;
 pub mod events;
 mod file;
+pub mod identity;
 pub mod jobs;
 mod launch_upgrade;
 pub mod links;
@@ -36,6 +37,7 @@ pub mod poll;
 pub mod ports;
 pub mod queue;
 pub mod request_keys;
+pub mod restore;
 pub mod runners;
 pub mod samples;
 pub mod servers;
@@ -54,6 +56,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use crate::base::Result;
+use identity::Identity;
 
 /// How long a write waits for another process's, before it gives up with exit 69.
 const BUSY: Duration = Duration::from_secs(15);
@@ -82,6 +85,7 @@ const STATEMENTS: usize = 96;
 pub struct Db {
     connection: Connection,
     path: PathBuf,
+    identity: Identity,
 }
 
 impl Db {
@@ -127,13 +131,14 @@ impl Db {
 
     fn connect(path: &Path, synchronous: &str) -> Result<Self> {
         let in_file = |error: rusqlite::Error| error::in_file(path, &error);
+        let identity = Identity::of(path);
         let connection = file::open(path)?;
         connection.busy_handler(Some(wait_for_lock)).map_err(in_file)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // The last one to close need not pay for a checkpoint: `left4me-job enqueue` is often the only one.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(in_file)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(in_file)?;
-        let mut db = Self { connection, path: path.to_owned() };
+        let mut db = Self { connection, path: path.to_owned(), identity };
         // A new file is switched to WAL by whoever comes first; SQLite does not call the busy handler for the others.
         let mut tries = 0;
         while let Err(error) = db.configure(synchronous) {
@@ -142,6 +147,8 @@ impl Db {
             }
             tries += 1;
         }
+        // What it waited for may have been a restore.
+        db.identity.check()?;
         migrate::to_latest(&mut db.connection, path)?;
         Ok(db)
     }
@@ -149,6 +156,11 @@ impl Db {
     /// Sets the pragmas, and checks that WAL really is on: SQLite answers with the mode it stays in, not with an error.
     fn configure(&self, synchronous: &str) -> rusqlite::Result<()> {
         let mode: String = self.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        // A log beside another file would be that one's. The first read waited for its end, if a
+        // restore was under way; `connect` says so.
+        if !self.identity.is_current() {
+            return Ok(());
+        }
         if mode != "wal" {
             let mode: String = self.connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
             if mode != "wal" {
@@ -190,9 +202,12 @@ impl Db {
     /// # Errors
     /// What `work` says, or 69 when the database cannot be written.
     pub fn write<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.identity.check()?;
         let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
         let value = work(&transaction)?;
         transaction.commit()?;
+        // What was written into a file without a name must not count as done.
+        self.identity.check()?;
         Ok(value)
     }
 
@@ -201,8 +216,22 @@ impl Db {
     /// # Errors
     /// What `work` says, or 69 when the database cannot be read.
     pub fn read<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        self.identity.check()?;
         let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Deferred)?;
         work(&transaction)
+    }
+
+    /// # Errors
+    /// 69 when another file has the database's name now.
+    pub fn must_be_current(&self) -> Result<()> {
+        self.identity.check()
+    }
+
+    /// Whether another file has the database's name now: this one's changes are seen by no other
+    /// program.
+    #[must_use]
+    pub fn is_replaced(&self) -> bool {
+        !self.identity.is_current()
     }
 
     /// Copies the write-ahead log back into the file as far as nobody is in the way. For a program that leaves.

@@ -69,6 +69,20 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
+/// What a full check of the file complains of, its references between tables among it.
+///
+/// # Errors
+/// What SQLite says of a file that it cannot read.
+pub(super) fn complaints_of(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut found = complaints(connection, "integrity_check")?;
+    let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
+    let mut rows = statement.query([])?;
+    if let Some(row) = rows.next()? {
+        found.push(format!("a row of {} refers to one that is not there", row.get::<_, String>(0)?));
+    }
+    Ok(found)
+}
+
 fn complaints(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(&format!("PRAGMA {check}(10)"))?;
     let lines = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;

@@ -3,8 +3,8 @@
 //! A commit appends to the -wal file: inotify tells of that within microseconds and costs nothing while nobody writes.
 //! It comes before the commit is visible (SQLite writes, then syncs, then publishes), so `PRAGMA data_version` decides,
 //! asked again with growing pauses. A version that has moved does not end that: it may have moved for the commit before
-//! the one that inotify told of. A slow safety poll covers what inotify cannot see: a replaced file, a file system
-//! without it. docs/development.md has the measurements.
+//! the one that inotify told of. A slow safety poll covers what inotify cannot see: a replaced file, which is an error,
+//! a file system without it. docs/development.md has the measurements.
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -17,6 +17,7 @@ use rusqlite::Connection;
 use crate::base::Result;
 use crate::db::error::in_file;
 use crate::db::file;
+use crate::db::identity::Identity;
 
 /// Without a word from inotify, the version is asked this often.
 const SAFETY: Duration = Duration::from_secs(1);
@@ -27,6 +28,7 @@ const SETTLE: [u64; 8] = [0, 1, 1, 2, 4, 8, 16, 32];
 /// Watches one database file for commits of others (and of this process's other connections).
 pub struct Watch {
     connection: Connection,
+    identity: Identity,
     inotify: Option<Inotify>,
     seen: i64,
     /// How many of the pauses are over since inotify told of a write.
@@ -39,13 +41,14 @@ impl Watch {
     /// # Errors
     /// 69 or 77 when the file cannot be opened.
     pub fn new(path: &Path) -> Result<Self> {
+        let identity = Identity::of(path);
         let connection = file::open(path)?;
         connection
             .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .map_err(|error| in_file(path, &error))?;
         // The first read opens the -wal file, so that there is something to watch.
         let seen = version(&connection).map_err(|error| in_file(path, &error))?;
-        Ok(Self { connection, inotify: watch_wal(path), seen, settled: 0 })
+        Ok(Self { connection, identity, inotify: watch_wal(path), seen, settled: 0 })
     }
 
     /// The descriptor that becomes readable when something was written; for a caller with a poll loop of its own, which
@@ -64,7 +67,7 @@ impl Watch {
     /// Waits until something was committed, at most until `deadline`. False when the time ran out.
     ///
     /// # Errors
-    /// 69 when the file cannot be read any more.
+    /// 69 when the file cannot be read any more, or another one has its name.
     pub fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
         loop {
             if self.look()? {
@@ -81,9 +84,10 @@ impl Watch {
     /// Takes in what inotify told. Whether something was committed since the last time this said so.
     ///
     /// # Errors
-    /// 69 when the file cannot be read any more.
+    /// 69 when the file cannot be read any more, or another one has its name.
     pub fn look(&mut self) -> Result<bool> {
         self.settled = if self.drain() { 0 } else { SETTLE.len().min(self.settled + 1) };
+        self.identity.check()?;
         let now = version(&self.connection)?;
         Ok(std::mem::replace(&mut self.seen, now) != now)
     }

@@ -16,10 +16,22 @@ use crate::base::{Error, Result};
 ///
 /// # Errors
 /// 1 when it cannot be started, or a signal ended it.
-pub fn again_as((user, group): (Uid, Gid), arguments: &[OsString], output: File) -> Result<u8> {
+pub fn again_as(owner: (Uid, Gid), arguments: &[OsString], output: File) -> Result<u8> {
+    run(owner, arguments, Stdio::null(), output.into())
+}
+
+/// As [`again_as`], but it reads `input`, and prints where this program does.
+///
+/// # Errors
+/// As [`again_as`].
+pub fn again_reading(owner: (Uid, Gid), arguments: &[OsString], input: Option<File>) -> Result<u8> {
+    run(owner, arguments, input.map_or_else(Stdio::null, Stdio::from), Stdio::inherit())
+}
+
+fn run((user, group): (Uid, Gid), arguments: &[OsString], input: Stdio, output: Stdio) -> Result<u8> {
     #[expect(clippy::disallowed_methods, reason = "lib/process/ is the only place that spawns")]
     let mut command = Command::new("/proc/self/exe");
-    command.args(arguments).env_clear().current_dir("/").stdin(Stdio::null()).stdout(output);
+    command.args(arguments).env_clear().current_dir("/").stdin(input).stdout(output);
     // As root, the standard library takes the supplementary groups away before it changes the user.
     let status = command.uid(user.as_raw()).gid(group.as_raw()).status();
     let status = status.map_err(|error| Error::from(error).within(format!("running this as user id {user}")))?;

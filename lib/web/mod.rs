@@ -4,6 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `serve` | taking connections in, leaving |
+//! | `listen` | listeners and connections, TCP and unix |
 //! | `answer` | around every request: its Host, its time, the headers that protect it, a failure's body |
 //! | `routes` | the one table: what may be asked, by whom |
 //! | `guard/` | who asks, and whether our own page sent it |
@@ -22,6 +23,7 @@ mod disk;
 pub mod escape;
 mod failure;
 mod guard;
+mod listen;
 pub mod live;
 pub mod metrics;
 mod pages;
@@ -47,6 +49,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use clap::{CommandFactory as _, Parser};
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname};
 use nix::sys::stat::{Mode, umask};
 use tokio::net::{TcpListener, TcpSocket};
@@ -55,11 +58,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, absolute, parse};
 use crate::base::shared_secret::Secret;
 use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
+use crate::db::identity::Identity;
 use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
 use guard::asker::Proxies;
 use guard::origin::{Origin, Origins};
+use listen::{Listener, Listeners};
 use live::Hub;
 use metrics::Metrics;
 use peers::Peers;
@@ -137,6 +142,9 @@ const BACKLOG: u32 = 1024;
 /// What still blocks when we leave has so long.
 const LAST_WORK: Duration = Duration::from_secs(3);
 
+/// Between two looks at whether the database is the same file.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Threads for what blocks: the database, passwords.
 const BLOCKING: usize = 8;
 
@@ -182,7 +190,9 @@ fn run(cli: &Cli) -> Result<()> {
         let busy = move || waiting.throttle.is_needed(waiting.throttle.now());
         let (counting, hub) = (Arc::clone(&app), app.hub.clone());
         let refused = move || counting.metrics.refused("connections");
-        let leaving = serve::serve(door, router(app), &limits, told()?, busy, refused, move || hub.shutdown()).await?;
+        let leaving =
+            serve::serve(door, router(app), &limits, told(database.clone())?, busy, refused, move || hub.shutdown())
+                .await?;
         tracing::debug!("leaving: {}", if leaving == Leaving::Idle { "idle" } else { "told to" });
         Ok(())
     });
@@ -230,9 +240,14 @@ fn count(number: u32) -> usize {
 /// systemd's sockets; what it has not passed, we open.
 fn door(cli: &Cli) -> Result<Door> {
     let passed = notify::passed_sockets().into_iter();
-    let (netlink, mut listeners): (Vec<_>, Vec<_>) = passed.partition(is_netlink);
-    let listener = if listeners.is_empty() { listen(cli)? } else { inherited(listeners.swap_remove(0))? };
-    Ok(Door { listener, peers: Peers::new(netlink.into_iter().next()) })
+    let (netlink, listeners): (Vec<_>, Vec<_>) = passed.partition(is_netlink);
+    let listeners = match listeners.into_iter().map(Listener::inherited).collect::<Result<Vec<_>>>()? {
+        // systemd closes the listeners of a socket unit that was edited, until it is restarted.
+        none if none.is_empty() && !netlink.is_empty() => return Err(no_listener()),
+        none if none.is_empty() => vec![Listener::Tcp(listen(cli)?)],
+        passed => passed,
+    };
+    Ok(Door { listeners: Listeners::new(listeners), peers: Peers::new(netlink.into_iter().next()) })
 }
 
 fn is_netlink(socket: &OwnedFd) -> bool {
@@ -242,17 +257,22 @@ fn is_netlink(socket: &OwnedFd) -> bool {
 
 fn listen(cli: &Cli) -> Result<TcpListener> {
     let listener = open(cli.listen);
-    let listener = listener.map_err(|error| Error::unavailable(format!("cannot listen at {}: {error}", cli.listen)))?;
+    let listener = listener.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
+        // The unit's sandbox: only systemd opens its listeners.
+        Some(Errno::EAFNOSUPPORT) if notify::watchdog_interval().is_some() => no_listener(),
+        _ => Error::unavailable(format!("cannot listen at {}: {error}", cli.listen)),
+    })?;
     // To port 0: the one that the kernel chose.
     let at = listener.local_addr().unwrap_or(cli.listen);
     tracing::info!("listening at http://{at}");
     Ok(listener)
 }
 
-fn inherited(socket: OwnedFd) -> Result<TcpListener> {
-    let listener = std::net::TcpListener::from(socket);
-    let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
-    listener.map_err(|error| Error::from(error).within("systemd's socket"))
+fn no_listener() -> Error {
+    Error::unavailable(
+        "systemd passed no address to listen at: left4me-web.socket was edited, or is not active; as root \
+         `systemctl restart left4me-web.socket`",
+    )
 }
 
 fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
@@ -271,13 +291,23 @@ async fn attend_watchdog() {
     }
 }
 
-/// Ready when we are told to leave.
-fn told() -> Result<impl Future<Output = ()>> {
+/// Ready when another file has the database's name.
+async fn replaced(identity: &Identity) {
+    while identity.is_current() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Ready when we are told to leave, or the database is another file: the next request starts a web
+/// front that has all of it from there, its live streams too.
+fn told(database: PathBuf) -> Result<impl Future<Output = ()>> {
+    let identity = Identity::of(&database);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = replaced(&identity) => tracing::warn!("{}", identity.replaced()),
         }
     })
 }

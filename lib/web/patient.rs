@@ -7,8 +7,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::listen::Connection;
 
 /// Bytes that a peer has to take each time that we have waited for it as long as we do. Who takes fewer could keep what
 /// waits for it for ever.
@@ -16,14 +17,14 @@ const LEAST: usize = 16 * 1024;
 
 /// A stream with a time limit on writing.
 pub struct Patient {
-    stream: TcpStream,
+    stream: Connection,
     patience: Patience,
 }
 
 impl Patient {
     /// Drops the peer when it takes less than 16 KiB while we wait for it for `patience`.
     #[must_use]
-    pub fn new(stream: TcpStream, patience: Duration) -> Self {
+    pub fn new(stream: Connection, patience: Duration) -> Self {
         Self { stream, patience: Patience::new(patience) }
     }
 
@@ -33,7 +34,7 @@ impl Patient {
             && error.kind() == io::ErrorKind::TimedOut
         {
             // Else the kernel would keep its part for the peer, and go on trying.
-            self.stream.set_zero_linger().ok();
+            self.stream.forget_unsent();
         }
         written
     }

@@ -7,15 +7,17 @@
 //! foreground it opens one itself.
 
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recvfrom, sendto, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockopt, recvfrom, sendto, socket,
+    sockopt,
 };
+use nix::sys::stat::fstat;
 
 use crate::base::{server_user, users};
 
@@ -25,6 +27,14 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
 const HEADER: usize = 16;
 const ANSWER: usize = 72;
+/// Of linux/unix_diag.h: the answer's fixed part, what is asked for, and what has it.
+const UNIX_ANSWER: usize = 16;
+const UDIAG_SHOW_PEER: u32 = 0x04;
+const UDIAG_SHOW_UID: u32 = 0x40;
+const UNIX_DIAG_PEER: u16 = 2;
+const UNIX_DIAG_UID: u16 = 7;
+/// What the kernel shows for a user that the user namespace does not know.
+const OVERFLOW_UID: u32 = 65_534;
 /// The state of a socket that waits for connections: it is not one that was opened to us.
 const LISTEN: u8 = 10;
 
@@ -80,7 +90,7 @@ impl Peers {
     pub fn owner(&self, peer: SocketAddr, own: SocketAddr) -> Owner {
         let (peer, own) = (canonical(peer), canonical(own));
         match self.uid(peer, own) {
-            Ok(Some(uid)) if self.foreign.contains(&uid) || server_user::is_one(uid) => Owner::Foreign(uid),
+            Ok(Some(uid)) if self.is_foreign(uid) => Owner::Foreign(uid),
             Ok(Some(uid)) => Owner::User(uid),
             Ok(None) if !is_local(peer, own) => Owner::Elsewhere,
             // It closed its end before we asked, and reads no answer.
@@ -94,21 +104,60 @@ impl Peers {
         }
     }
 
+    /// Who opened the connection of a unix socket. In a user namespace of its own, as the web
+    /// front's, SO_PEERCRED shows most users as one: sock_diag is asked first.
+    pub fn unix_owner(&self, connection: BorrowedFd<'_>) -> Owner {
+        let shown = getsockopt(&connection, sockopt::PeerCredentials).map(|peer| peer.uid());
+        let shown = || shown.ok().filter(|uid| *uid != OVERFLOW_UID);
+        match self.unix_uid(connection).ok().flatten().or_else(shown) {
+            Some(uid) if self.is_foreign(uid) => Owner::Foreign(uid),
+            Some(uid) => Owner::User(uid),
+            None => Owner::Unknown,
+        }
+    }
+
+    fn is_foreign(&self, uid: u32) -> bool {
+        self.foreign.contains(&uid) || server_user::is_one(uid)
+    }
+
+    /// The owner of the socket at the other end: first which one that is, then whose.
+    fn unix_uid(&self, connection: BorrowedFd<'_>) -> Result<Option<u32>, Errno> {
+        let own = u32::try_from(fstat(connection)?.st_ino).map_err(|_| Errno::EOVERFLOW)?;
+        let Some(peer) = self.unix_attribute(own, UDIAG_SHOW_PEER, UNIX_DIAG_PEER)? else { return Ok(None) };
+        self.unix_attribute(peer, UDIAG_SHOW_UID, UNIX_DIAG_UID)
+    }
+
+    fn unix_attribute(&self, inode: u32, show: u32, attribute: u16) -> Result<Option<u32>, Errno> {
+        self.ask(
+            |number| unix_request(number, inode, show),
+            |bytes, number| unix_answer(bytes, number, inode, attribute),
+        )
+    }
+
     /// The owner of the socket at `peer` that is connected to `own`, when it is one of this host's.
     fn uid(&self, peer: SocketAddr, own: SocketAddr) -> Result<Option<u32>, Errno> {
+        self.ask(|number| request(number, peer, own), |bytes, number| answer(bytes, number, peer.port(), own.port()))
+    }
+
+    /// Sends a request, and reads until its answer is there.
+    fn ask(
+        &self,
+        request: impl FnOnce(u32) -> Vec<u8>,
+        answer: impl Fn(&[u8], u32) -> Option<Result<Option<u32>, Errno>>,
+    ) -> Result<Option<u32>, Errno> {
         let Some(socket) = &self.socket else { return Err(Errno::ENOTCONN) };
         let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.1 = socket.1.wrapping_add(1);
         let number = socket.1;
         let fd = socket.0.as_raw_fd();
-        sendto(fd, &request(number, peer, own), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        sendto(fd, &request(number), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
 
         let mut bytes = [0; 1024];
         loop {
             let (length, from) = recvfrom::<NetlinkAddr>(fd, &mut bytes)?;
             // Only the kernel may answer; what is left of an earlier request is skipped.
             if from.is_some_and(|from| from.pid() == 0)
-                && let Some(answer) = answer(&bytes[..length], number, peer.port(), own.port())
+                && let Some(answer) = answer(&bytes[..length], number)
             {
                 return answer;
             }
@@ -151,6 +200,52 @@ fn request(number: u32, peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
     body.extend_from_slice(&[0; 4]);
     body.extend_from_slice(&[0xff; 8]);
     body
+}
+
+/// `struct nlmsghdr` and `struct unix_diag_req`, for exactly one socket.
+fn unix_request(number: u32, inode: u32, show: u32) -> Vec<u8> {
+    let mut body = Vec::with_capacity(HEADER + 24);
+    body.extend_from_slice(&(HEADER as u32 + 24).to_ne_bytes());
+    body.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    body.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+    body.extend_from_slice(&number.to_ne_bytes());
+    body.extend_from_slice(&[0; 4]);
+
+    // In any state; no cookie.
+    body.extend_from_slice(&[AddressFamily::Unix as u8, 0, 0, 0]);
+    for word in [u32::MAX, inode, show, u32::MAX, u32::MAX] {
+        body.extend_from_slice(&word.to_ne_bytes());
+    }
+    body
+}
+
+/// An attribute of a unix socket in an answer; none when there is no such socket, or no such
+/// attribute. Nothing when it answers something else.
+fn unix_answer(bytes: &[u8], number: u32, inode: u32, attribute: u16) -> Option<Result<Option<u32>, Errno>> {
+    let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let short = |at: usize| Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+    if word(8)? != number {
+        return None;
+    }
+    if short(4)? != SOCK_DIAG_BY_FAMILY {
+        let errno = Errno::from_raw(word(HEADER)?.cast_signed().wrapping_neg());
+        return Some(if errno == Errno::ENOENT { Ok(None) } else { Err(errno) });
+    }
+    if word(HEADER + 4) != Some(inode) {
+        return Some(Err(Errno::EBADMSG));
+    }
+
+    let mut at = HEADER + UNIX_ANSWER;
+    while let (Some(length), Some(kind)) = (short(at), short(at + 2)) {
+        if kind == attribute {
+            // 0 is no socket's inode, but root's uid.
+            let value = word(at + 4).filter(|value| attribute != UNIX_DIAG_PEER || *value != 0);
+            return Some(Ok(value));
+        }
+        // Attributes begin at multiples of 4; one of no length would never end.
+        at += usize::from(length.max(4)).next_multiple_of(4);
+    }
+    Some(Ok(None))
 }
 
 /// The uid in an answer; none when there is no such socket. Nothing when it answers something else.
@@ -197,6 +292,24 @@ mod tests {
                 assert_eq!(peers.owner(peer, own), Owner::Unknown, "{at} {to}");
             }
         }
+    }
+
+    #[test]
+    fn the_kernel_tells_whose_a_connection_to_a_unix_socket_is() {
+        use std::os::fd::AsFd as _;
+        use std::os::unix::net::{UnixListener, UnixStream};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("web.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let client = UnixStream::connect(&path).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let me = nix::unistd::geteuid().as_raw();
+        let peers = Peers::new(None);
+        assert_eq!(peers.unix_uid(server.as_fd()), Ok(Some(me)), "by sock_diag");
+        assert_eq!(peers.unix_owner(server.as_fd()), Owner::User(me));
+        let mute = Peers { socket: None, foreign: vec![me], has_complained: AtomicBool::new(true) };
+        assert_eq!(mute.unix_owner(server.as_fd()), Owner::Foreign(me), "by SO_PEERCRED");
+        drop(client);
     }
 
     #[test]

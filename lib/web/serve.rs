@@ -1,7 +1,6 @@
 //! The listener's side: taking connections in, as many as there is room for; leaving when nobody needs us, and when told.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::pin::pin;
 use std::sync::Arc;
@@ -18,12 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 use tower::{Service as _, ServiceExt as _};
 
 use crate::base::{Result, notify};
+use crate::web::listen::{Connection, Listeners};
 use crate::web::patient::Patient;
 use crate::web::peers::{Owner, Peer, Peers};
 
@@ -91,8 +90,8 @@ pub struct Limits {
 
 /// Where connections come in.
 pub struct Door {
-    /// systemd's socket, or our own.
-    pub listener: TcpListener,
+    /// systemd's sockets, or our own.
+    pub listeners: Listeners,
     /// Knows who opened a connection.
     pub peers: Peers,
 }
@@ -129,7 +128,7 @@ pub async fn serve(
     let foreign = Arc::new(Semaphore::new(FOREIGN));
     let graceful = GracefulShutdown::new();
     let using = Use::default();
-    let Door { listener, peers } = door;
+    let Door { mut listeners, peers } = door;
     let mut told = pin!(told);
     let mut idle_since = Instant::now();
     let leaving = loop {
@@ -147,12 +146,12 @@ pub async fn serve(
         tokio::select! {
             biased;
             () = &mut told => break Leaving::Told,
-            taken = listener.accept() => {
+            taken = listeners.accept() => {
                 idle_since = Instant::now();
                 match taken {
-                    Ok((stream, peer)) => match Arc::clone(&room).try_acquire_owned() {
+                    Ok(stream) => match Arc::clone(&room).try_acquire_owned() {
                         Ok(permit) => {
-                            let peer = peer_of(&stream, peer, &peers);
+                            let peer = stream.peer(&peers);
                             let Some(room) = room_of(&peer, permit, &foreign) else {
                                 refused();
                                 refuse(stream, &refusals);
@@ -181,8 +180,13 @@ pub async fn serve(
         }
     };
     // What waits in the listener's queue stays there: systemd holds the socket, and starts us again for it.
-    drop(listener);
-    notify::stopping("leaving");
+    drop(listeners);
+    // systemd does not hear that an idle one stops: a socket cannot be restarted beside a service
+    // that is on its way out, and a restart passes such a service over.
+    match leaving {
+        Leaving::Told => notify::stopping("leaving"),
+        Leaving::Idle => notify::status("leaving"),
+    }
     leave();
     if timeout(LAST_CALL, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still under way after {} s: they are broken off", LAST_CALL.as_secs());
@@ -200,14 +204,8 @@ fn room_of(peer: &Peer, permit: OwnedSemaphorePermit, foreign: &Arc<Semaphore>) 
     Some((permit, few))
 }
 
-/// At once: its owner is known for as long as the other end is open.
-fn peer_of(stream: &TcpStream, addr: SocketAddr, peers: &Peers) -> Peer {
-    let owner = stream.local_addr().map_or(Owner::Unknown, |own| peers.owner(addr, own));
-    Peer { addr, owner }
-}
-
 fn connection(
-    stream: TcpStream,
+    stream: Connection,
     peer: Peer,
     router: &Router,
     limits: &Limits,
@@ -215,7 +213,7 @@ fn connection(
     using: &Use,
     room: Room,
 ) {
-    stream.set_nodelay(true).ok();
+    stream.set_nodelay();
     setsockopt(&stream, sockopt::SndBuf, &SEND_BUFFER).ok();
     let (router, using) = (router.clone(), using.clone());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -276,7 +274,7 @@ impl http_body::Body for Counted {
 
 /// Tells a connection that there is no room. What it sends is thrown away for a moment: closing over unread bytes could
 /// take our words back.
-fn refuse(mut stream: TcpStream, refusals: &Arc<Semaphore>) {
+fn refuse(mut stream: Connection, refusals: &Arc<Semaphore>) {
     // They fit into a fresh connection's buffer, so that all are told, however many come at once.
     send(stream.as_raw_fd(), FULL, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
     let mut waste = [0; 4096];

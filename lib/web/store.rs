@@ -2,7 +2,7 @@
 //! beside the threads that serve connections.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
@@ -29,6 +29,18 @@ struct Inner {
     writer: Mutex<Db>,
     /// One: who waits for the writer takes no thread from those who read.
     writing: Arc<Semaphore>,
+}
+
+impl Inner {
+    /// The writing connection, to the file that has the database's name now.
+    fn writer(&self) -> Result<MutexGuard<'_, Db>> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.is_replaced() {
+            *writer = Db::open_existing(&self.path)?;
+            writer.stay()?;
+        }
+        Ok(writer)
+    }
 }
 
 impl Store {
@@ -66,7 +78,7 @@ impl Store {
         let inner = Arc::clone(&self.0);
         aside(turn(&self.0.reading).await?, move || {
             let free = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let mut db = match free {
+            let mut db = match free.filter(|db| !db.is_replaced()) {
                 Some(db) => db,
                 // Not Db::open: that opens the file by itself first, and whoever closes any descriptor of a file drops all
                 // locks that the process has on it. Another program would then take the log away from under the others.
@@ -102,7 +114,7 @@ impl Store {
     {
         let inner = Arc::clone(&self.0);
         let turn = turn(&self.0.writing).await?;
-        aside(turn, move || work(&mut inner.writer.lock().unwrap_or_else(PoisonError::into_inner))).await
+        aside(turn, move || work(&mut *inner.writer()?)).await
     }
 
     /// Writes something that nobody waits for, and that is as well written the next time: not now, when somebody else
@@ -114,7 +126,7 @@ impl Store {
         let Ok(turn) = Arc::clone(&self.0.writing).try_acquire_owned() else { return };
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
-            let write = move || inner.writer.lock().unwrap_or_else(PoisonError::into_inner).write(work);
+            let write = move || inner.writer()?.write(work);
             if let Err(error) = aside(turn, write).await {
                 tracing::warn!("{error}");
             }

@@ -135,7 +135,9 @@ fn serve(cli: &Cli) -> Result<()> {
     // When commands would not end, their threads still hold the log: the process goes without waiting for them, and
     // whoever starts next mends what is left.
     worker.work(&mut wake)?;
-    notify::stopping("leaving");
+    // Not STOPPING=1, unless it was told to stop: a restart of the socket passes a service over
+    // that is on its way out, and then cannot start beside it.
+    notify::status("leaving");
     worker.leave(writer);
     Ok(())
 }
@@ -212,6 +214,9 @@ impl Worker {
         let watchdog = notify::watchdog_interval().unwrap_or(Duration::from_secs(3600));
         loop {
             let failed = self.turn(stopping != Stopping::No);
+            // The next worker settles what the new file says of jobs; this one's commands end with
+            // their connections.
+            self.db.must_be_current()?;
             notify::watchdog();
             if !failed && let Err(error) = self.tell_status() {
                 tracing::warn!("{error}");

@@ -19,6 +19,7 @@ mod crashes;
 mod demo;
 mod field_content;
 mod field_servers;
+mod field_service;
 mod field_steam;
 mod field_web;
 mod lab;
@@ -87,6 +88,8 @@ stories! {
     walls_uids::servers_of_two_owners_cannot_touch_each_other,
     field_content::the_game_writes_what_it_writes_in_place,
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
+    field_service::a_service_and_its_socket_are_one_thing,
+    field_service::a_restored_database_is_noticed_by_all_who_read_it,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
 

@@ -1,0 +1,112 @@
+//! Who else has the database open: programs of left4me that a person runs are ended, because they
+//! would show old data; for another program the person decides.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::base::{Error, Result, output};
+
+/// How long a program may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+
+struct Holder {
+    pid: i32,
+    program: PathBuf,
+}
+
+impl Holder {
+    fn is_ours(&self) -> bool {
+        let name = self.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // An upgrade removes the file of a program that runs.
+        let name = name.strip_suffix(" (deleted)").unwrap_or(name);
+        let is_there = self.program.starts_with("/usr/bin") || self.program.starts_with("/usr/libexec/left4me");
+        is_there && (name == "left4me" || name == "l4d2ctl" || name.starts_with("left4me-"))
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (pid {})", output::printable(&self.program.display().to_string()), self.pid)
+    }
+}
+
+/// Ends left4me's programs that have the file open.
+///
+/// # Errors
+/// 69 when another program has it open, or one does not end.
+pub(super) fn end(database: &Path) -> Result<()> {
+    let Ok(found) = database.symlink_metadata() else { return Ok(()) };
+    let file = (found.dev(), found.ino());
+    let begun = Instant::now();
+    let mut told = Vec::new();
+    loop {
+        let holders = holders(file);
+        let Some(first) = holders.first() else { return Ok(()) };
+        if let Some(other) = holders.iter().find(|holder| !holder.is_ours()) {
+            return Err(in_the_way(other));
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(in_the_way(first));
+        }
+        for holder in &holders {
+            if !told.contains(&holder.pid) {
+                output::line(&format!("{holder} has the database open: it is ended"))?;
+                // One that has ended already is as good.
+                kill(Pid::from_raw(holder.pid), Signal::SIGTERM).ok();
+                told.push(holder.pid);
+            }
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn in_the_way(holder: &Holder) -> Error {
+    Error::unavailable(format!("{holder} has the database open: end it, then run this again; nothing was restored"))
+}
+
+fn holders(file: (u64, u64)) -> Vec<Holder> {
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(|pid| *pid != own);
+    pids.filter(|pid| has_open(*pid, file))
+        .map(|pid| Holder { pid, program: std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default() })
+        .collect()
+}
+
+/// A process that ends meanwhile has nothing open.
+fn has_open(pid: i32, file: (u64, u64)) -> bool {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    descriptors.filter_map(|entry| entry.path().metadata().ok()).any(|found| (found.dev(), found.ino()) == file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_left4mes_own_programs_are_ended() {
+        let is_ours = |program: &str| Holder { pid: 1, program: PathBuf::from(program) }.is_ours();
+        for ours in ["/usr/bin/left4me-job", "/usr/bin/left4me", "/usr/libexec/left4me/left4me-web (deleted)"] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for other in ["/usr/bin/sqlite3", "/home/eve/left4me-job", "/usr/bin/python3.11", ""] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn who_has_a_file_open_is_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let found = file.path().metadata().unwrap();
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert!(has_open(pid, (found.dev(), found.ino())));
+        assert!(!has_open(pid, (found.dev(), found.ino() + 1)));
+    }
+}

@@ -1,0 +1,100 @@
+//! The units that have the database open, or start what does: stopped, and what ran started again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::base::{Error, Result};
+use crate::process::{Pass, Peer, Spec, Stage, Terminal};
+
+/// What can start a service comes before the services.
+const UNITS: [&str; 12] = [
+    "left4me.target",
+    "left4me-web.socket",
+    "left4me-web-peers.socket",
+    "left4me-worker.socket",
+    "left4me-helper.socket",
+    "left4me-runner.socket",
+    "left4me-poller.timer",
+    "left4me-web.service",
+    "left4me-worker.service",
+    "left4me-poller.service",
+    "left4me-update.service",
+    "left4me-backup.service",
+];
+
+/// What was active before, and has to be again.
+pub(super) struct Units(Vec<&'static str>);
+
+impl Units {
+    /// Stops all. Without systemd there is none.
+    ///
+    /// # Errors
+    /// 69 when one does not stop.
+    pub(super) fn stop() -> Result<Self> {
+        if !Path::new("/run/systemd/system").is_dir() {
+            return Ok(Self(Vec::new()));
+        }
+        let (_, states) = systemctl("is-active", &UNITS)?;
+        let states = states.lines().chain(std::iter::repeat("unknown"));
+        let active = UNITS.into_iter().zip(states).filter(|(name, state)| *state == "active" && comes_back(name));
+        let units = Self(active.map(|(name, _)| name).collect());
+        match systemctl("stop", &UNITS)? {
+            (0, _) => Ok(units),
+            (_, text) => {
+                let failed = Error::unavailable(format!("left4me cannot be stopped: {}", one_line(&text)));
+                units.start()?;
+                Err(failed)
+            }
+        }
+    }
+
+    /// Starts what was active.
+    ///
+    /// # Errors
+    /// 69 with the command that starts it.
+    pub(super) fn start(&self) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        match systemctl("start", &self.0)? {
+            (0, _) => Ok(()),
+            (_, text) => Err(Error::unavailable(format!(
+                "left4me does not start again: {}; see `left4me doctor`, then as root `systemctl start {}`",
+                one_line(&text),
+                self.0.join(" ")
+            ))),
+        }
+    }
+}
+
+/// A service comes back by its socket or timer; the worker besides by the target.
+fn comes_back(unit: &str) -> bool {
+    !unit.ends_with(".service") || unit == "left4me-worker.service"
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// Runs systemctl. Gives its exit code and what it printed.
+fn systemctl(verb: &str, units: &[&str]) -> Result<(i32, String)> {
+    let mut argv: Vec<_> = ["/usr/bin/systemctl", "--no-pager", verb].map(Into::into).to_vec();
+    argv.extend(units.iter().map(Into::into));
+    let spec = Spec {
+        argv,
+        env: vec![("LANG".into(), "C.UTF-8".into())],
+        cwd: PathBuf::from("/"),
+        terminal: Terminal::Pipes,
+        first_signal: Signal::SIGTERM,
+        line_limit: crate::wire::LINE_LIMIT,
+    };
+    let mut text = String::new();
+    let ended = Stage::new(Peer::person("left4me"), Duration::from_secs(5))?.run(&spec, &mut |_, line| {
+        text.push_str(line);
+        text.push('\n');
+        Pass::Keep
+    })?;
+    Ok((ended.code, text))
+}

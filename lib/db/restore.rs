@@ -1,0 +1,295 @@
+//! Putting another database in the place of the one that is there: checked and migrated before,
+//! exchanged in one step, the former one kept. Ended at any point, it leaves one whole database
+//! under the name.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+
+use crate::base::{Error, Result};
+use crate::db::error::{in_file, opening};
+use crate::db::{Db, file, migrate, upkeep};
+
+/// How long the exchange waits for another program's transaction.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Checks a copy that no other program uses, and makes it ready: of this program's schema, and one
+/// file without a log beside it.
+///
+/// # Errors
+/// 1 when it is damaged, or no database of left4me; 69 when it is from a newer left4me.
+pub fn prepare(staged: &Path) -> Result<()> {
+    let complaints = Db::look(staged, |tx| {
+        let found = tx.query_row(
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('users', 'servers', 'jobs')",
+            [],
+            |row| row.get::<_, i64>(0),
+        );
+        // A file that is no database has no page to read.
+        let found = match found {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => 0,
+            found => found.map_err(|error| damaged(&error))?,
+        };
+        let schema = if found < 3 { 0 } else { migrate::version(tx).map_err(|error| damaged(&error))? };
+        if schema < 1 {
+            return Err(Error::failed("the backup is no database of left4me; nothing was changed"));
+        }
+        if schema > migrate::LATEST {
+            return Err(Error::unavailable(format!(
+                "the backup has schema {schema}, this program knows {}: it is from a newer left4me; upgrade this \
+                 one, then run this again. Nothing was changed",
+                migrate::LATEST
+            )));
+        }
+        upkeep::complaints_of(tx).map_err(|error| damaged(&error))
+    })?;
+    if let Some(first) = complaints.first() {
+        return Err(damaged(first));
+    }
+
+    let db = Db::open_existing(staged)?;
+    let mode = db.connection().query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));
+    match mode.map_err(|error| in_file(staged, &error))? {
+        mode if mode == "delete" => Ok(()),
+        mode => Err(Error::failed(format!("the backup's journal mode stays '{mode}'; nothing was changed"))),
+    }
+}
+
+fn damaged(why: impl std::fmt::Display) -> Error {
+    Error::failed(format!("the backup is damaged: {why}; nothing was changed; take another one"))
+}
+
+/// Gives `staged`, which [`prepare`] made ready, the database's name, in one step. The former
+/// database is `kept` afterwards. Gives whether there was one.
+///
+/// # Errors
+/// 69 when another program has the database open; what the file system says. The database is the
+/// former one then.
+pub fn exchange(staged: &Path, path: &Path, kept: &Path) -> Result<bool> {
+    let is_there = path.symlink_metadata().is_ok();
+    // While this is open, no other program can read the former database, and begin a log beside it.
+    let held = if is_there { fold(path)? } else { None };
+    for name in file::BESIDE {
+        // Of a database that is damaged or gone. Beside the new one it would be taken for its own.
+        let (beside, aside) = (file::beside(path, name), file::beside(kept, name));
+        if beside.symlink_metadata().is_err() {
+            continue;
+        }
+        // Once the log is in the file, the others hold nothing.
+        let is_empty = held.is_some() && name != "-wal";
+        let done = if is_empty { fs_err::remove_file(&beside) } else { fs_err::rename(&beside, &aside) };
+        done.map_err(|error| opening(path, &error))?;
+    }
+    if is_there {
+        fs_err::hard_link(path, kept).map_err(|error| opening(path, &error))?;
+    }
+    if let Err(error) = fs_err::rename(staged, path) {
+        // Two names of one database are not left behind.
+        fs_err::remove_file(kept).ok();
+        return Err(opening(path, &error));
+    }
+    sync_directory(path)?;
+    drop(held);
+    Ok(is_there)
+}
+
+/// Writes the log into the file, removes it, and keeps all others out for as long as what this gives
+/// is open. Nothing for a file that is too damaged for that.
+fn fold(path: &Path) -> Result<Option<Connection>> {
+    let connection = file::open(path)?;
+    let folded = || -> rusqlite::Result<()> {
+        connection.busy_timeout(PATIENCE)?;
+        connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
+        // Takes the lock, which this mode then keeps.
+        connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+        connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))
+    };
+    match folded() {
+        Ok(()) => Ok(Some(connection)),
+        Err(error) => match error.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure) => Ok(None),
+            _ => Err(in_file(path, &error)),
+        },
+    }
+}
+
+/// Removes what an earlier restore left that was ended before its end: the copy, and a second name
+/// of the database.
+///
+/// # Errors
+/// What the file system says.
+pub fn clean(staged: &Path, path: &Path) -> Result<()> {
+    for place in std::iter::once(staged.to_owned()).chain(file::BESIDE.map(|name| file::beside(staged, name))) {
+        remove(&place)?;
+    }
+    let (Some(directory), Ok(own)) = (path.parent(), path.symlink_metadata()) else { return Ok(()) };
+    for entry in fs_err::read_dir(directory)? {
+        let entry = entry?;
+        let is_kept = entry.file_name().to_str().is_some_and(|name| name.contains(KEPT));
+        if is_kept && entry.metadata().is_ok_and(|found| same(&found, &own)) {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// What the name of a database says that was replaced.
+pub const KEPT: &str = ".db.before-restore-";
+
+fn same(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+fn remove(place: &PathBuf) -> Result<()> {
+    match fs_err::remove_file(place) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What was renamed in the directory of `path` is on the disk.
+fn sync_directory(path: &Path) -> Result<()> {
+    let Some(directory) = path.parent() else { return Ok(()) };
+    Ok(fs_err::File::open(directory)?.sync_all()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::events;
+
+    fn made(path: &Path, word: &str) {
+        let mut db = Db::open(path).unwrap();
+        db.write(|tx| {
+            Ok(tx.execute(
+                "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES (?1, '', 1, 1)",
+                [word],
+            )?)
+        })
+        .unwrap();
+    }
+
+    fn users(path: &Path) -> Vec<String> {
+        let db = Db::open_existing(path).unwrap();
+        let mut statement = db.connection().prepare("SELECT name FROM users ORDER BY name").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    fn places(dir: &Path) -> [PathBuf; 3] {
+        ["left4me.db", "left4me.db.restoring", "left4me.db.before-restore-1"].map(|name| dir.join(name))
+    }
+
+    #[test]
+    fn the_new_one_has_the_name_the_former_one_is_kept_whole_and_no_log_is_mixed_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, staged, kept] = places(dir.path());
+        made(&path, "old");
+        // Closing does not empty the log: what it holds belongs to the former database.
+        assert!(file::beside(&path, "-wal").metadata().unwrap().len() > 0);
+        made(&staged, "new");
+        prepare(&staged).unwrap();
+        assert!(exchange(&staged, &path, &kept).unwrap());
+        assert_eq!((users(&path), users(&kept)), (vec!["new".to_owned()], vec!["old".to_owned()]));
+    }
+
+    #[test]
+    fn who_has_the_former_one_open_is_told_and_writes_nothing_into_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, staged, kept] = places(dir.path());
+        made(&path, "old");
+        let mut follower = Db::open_existing(&path).unwrap();
+        let mut watch = crate::db::watch::Watch::new(&path).unwrap();
+        assert!(!watch.look().unwrap());
+        // As by hand: without asking who has it open.
+        made(&staged, "new");
+        prepare(&staged).unwrap();
+        std::fs::remove_file(file::beside(&path, "-wal")).unwrap();
+        std::fs::rename(&staged, &path).unwrap();
+        let words = "was replaced";
+        assert!(follower.read(|tx| events::last(tx, None, 1).map(drop)).unwrap_err().to_string().contains(words));
+        assert!(follower.write(|_| Ok(())).unwrap_err().to_string().contains(words));
+        assert!(watch.look().unwrap_err().to_string().contains(words));
+        assert_eq!(users(&path), ["new"]);
+        assert!(!kept.exists());
+    }
+
+    #[test]
+    fn a_database_that_is_open_elsewhere_is_not_exchanged() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, staged, kept] = places(dir.path());
+        made(&path, "old");
+        made(&staged, "new");
+        prepare(&staged).unwrap();
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN; SELECT count(*) FROM users").unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| sender.send(exchange(&staged, &path, &kept)).unwrap());
+            let error = receiver.recv().unwrap().unwrap_err();
+            assert_eq!(error.exit.code(), 69, "{error}");
+        });
+        drop(other);
+        assert_eq!(users(&path), ["old"]);
+    }
+
+    #[test]
+    fn a_damaged_database_is_replaced_and_kept_with_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, staged, kept] = places(dir.path());
+        std::fs::write(&path, "no database, but it is what was there".repeat(1000)).unwrap();
+        std::fs::write(file::beside(&path, "-wal"), "and a log").unwrap();
+        made(&staged, "new");
+        prepare(&staged).unwrap();
+        assert!(exchange(&staged, &path, &kept).unwrap());
+        assert_eq!(users(&path), ["new"]);
+        assert_eq!(std::fs::read_to_string(file::beside(&kept, "-wal")).unwrap(), "and a log");
+    }
+
+    #[test]
+    fn what_is_no_whole_database_of_a_known_left4me_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, staged, _] = places(dir.path());
+        let refused = |why: &str| {
+            let error = prepare(&staged).unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains("othing was changed"), "{error}");
+        };
+        std::fs::write(&staged, "some text that is long enough to be read as a header of a database file").unwrap();
+        refused("no database of left4me");
+        std::fs::write(&staged, "").unwrap();
+        refused("no database of left4me");
+        std::fs::remove_file(&staged).unwrap();
+        Connection::open(&staged).unwrap().execute_batch("CREATE TABLE t (x); PRAGMA user_version = 3").unwrap();
+        refused("no database of left4me");
+        clean(&staged, &path).unwrap();
+        made(&staged, "new");
+        Connection::open(&staged)
+            .unwrap()
+            .execute_batch("PRAGMA user_version = 9999; PRAGMA journal_mode = DELETE")
+            .unwrap();
+        refused("newer left4me");
+        clean(&staged, &path).unwrap();
+        made(&staged, "new");
+        Connection::open(&staged).unwrap().execute_batch("PRAGMA journal_mode = DELETE").unwrap();
+        let mut bytes = std::fs::read(&staged).unwrap();
+        let end = bytes.len();
+        bytes[8192..end].fill(0xa5);
+        std::fs::write(&staged, bytes).unwrap();
+        refused("damaged");
+    }
+
+    #[test]
+    fn what_an_ended_restore_left_is_removed_and_the_database_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, staged, kept] = places(dir.path());
+        made(&path, "old");
+        std::fs::write(&staged, "half a copy").unwrap();
+        std::fs::hard_link(&path, &kept).unwrap();
+        let other = dir.path().join("left4me.db.before-restore-0");
+        std::fs::write(&other, "an earlier one").unwrap();
+        clean(&staged, &path).unwrap();
+        assert!(!staged.exists() && !kept.exists() && other.exists());
+        assert_eq!(users(&path), ["old"]);
+    }
+}
