@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use left4me::base::clock::now_ms;
 use left4me::base::names::ServerId;
 use left4me::db::Db;
-use left4me::db::metrics::{self, DriftedServer};
+use left4me::db::metrics::{self, CrashedServer, DriftedServer};
 use left4me::domain::drift::Drift;
 use left4me::web::metrics::Metrics;
 use serde_json::Value;
@@ -52,6 +52,7 @@ fn scrape() -> String {
     let db = Db::open(&directory.path().join("left4me.db")).unwrap();
     let mut tables = metrics::snapshot(db.connection()).unwrap();
     tables.drifted = vec![DriftedServer { id: ServerId(7), name: "Friday \"night\"".to_owned(), kind: Drift::Down }];
+    tables.crashes = vec![CrashedServer { id: ServerId(7), name: "Friday \"night\"".to_owned(), count: 3 }];
     let own = Metrics::new(1_800_000_000_000).unwrap();
     own.observe("GET", "/jobs/{id}", 200, Duration::from_millis(3));
     own.refused("streams");

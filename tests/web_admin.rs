@@ -269,7 +269,8 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
     says(&anna.get("/admin"), 200, &["job 1</a>", "is-queued", "href=\"/jobs/2\""]);
     house.root.write(
         "installation/steamapps/appmanifest_222860.acf",
-        "\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"4\" \"buildid\" \"8490279\" }",
+        "\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"4\" \"buildid\" \"8490279\" \
+         \"InstalledDepots\" { \"222861\" { } \"222863\" { } } }",
     );
     house
         .db()

@@ -188,6 +188,9 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     for line in &stored.config {
         output::line(&format!("config  {}", output::printable(line)))?;
     }
+    for notice in blueprints::notices(db.connection(), blueprint.id)? {
+        hint(&notice);
+    }
     for why in &stored.refused {
         hint(&format!("no server starts with this blueprint: {why}"));
     }

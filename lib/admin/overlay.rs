@@ -8,6 +8,7 @@ use crate::base::table::Table;
 use crate::base::{Error, Result, output};
 use crate::db::{Db, overlays};
 use crate::host::catalog::{self, Added};
+use crate::host::content;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -66,7 +67,18 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
     let Added { path, made } = catalog::add(&context.paths.root, &reference)?;
     db.write(|tx| overlays::create(tx, context.now, &context.actor, &args.name, &reference))?;
     let made = if made { "made, and empty: put files into it" } else { "which was there" };
-    output::line(&format!("overlay '{}' added; its directory is {}, {made}", args.name, path.display()))
+    output::line(&format!("overlay '{}' added; its directory is {}, {made}", args.name, path.display()))?;
+    tell_content(context, &db, reference)
+}
+
+/// What the game will not see of it. The overlay is added all the same: its files can be corrected at any time.
+fn tell_content(context: &Context, db: &Db, reference: OverlayRef) -> Result<()> {
+    let others: Vec<OverlayRef> =
+        overlays::all(db.connection())?.iter().filter_map(|overlay| overlay.reference.parse().ok()).collect();
+    for line in content::inspect(&context.paths.root, &[reference], &others)?.told() {
+        hint(&line);
+    }
+    Ok(())
 }
 
 /// Said before a directory is made for nothing.

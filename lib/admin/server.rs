@@ -196,6 +196,7 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         return output::json(&server);
     }
     let refused = blueprints::refusals(db.connection(), server.blueprint_id)?;
+    let notices = blueprints::notices(db.connection(), server.blueprint_id)?;
     let at_boot = match server.enabled {
         Some(true) => "yes",
         Some(false) => "no",
@@ -224,6 +225,9 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         ("last end", server.last_end.unwrap_or_default()),
         ("last error", server.last_error.unwrap_or_default()),
     ])?;
+    for notice in notices {
+        hint(&notice);
+    }
     for why in refused {
         hint(&format!("it cannot be started with this blueprint: {why}"));
     }

@@ -12,12 +12,14 @@ pub fn normal(text: &str) -> String {
 }
 
 /// Whether `text` is a name: 1 to 64 characters, none of them a control character or invisible. Joiners stay where a
-/// script or an emoji needs them.
+/// script or an emoji needs them. What begins as an option does, or leads upwards as a path, is a slip, not a name.
 pub(super) fn is_free_text(text: &str) -> bool {
     let name = normal(text);
     (1..=64).contains(&name.chars().count())
         && !text.contains(|c: char| c.is_control() || c == '\u{fffd}')
         && visible(&name) == name
+        && !name.starts_with('-')
+        && !name.split('/').any(|part| matches!(part, "." | ".."))
 }
 
 /// Only digits would be read as an id wherever `ID|NAME` is taken.
@@ -39,7 +41,7 @@ mod tests {
             "می\u{200c}خواهم",
             "👩\u{200d}👩\u{200d}👧 ❤\u{fe0f}",
             "50/50",
-            "-x-",
+            "a / b",
             "wait..what",
             "O'Neill",
             &long,
@@ -50,9 +52,22 @@ mod tests {
             assert_eq!(name.parse::<BlueprintName>().unwrap().as_str(), name);
         }
         let longer = "漢".repeat(65);
-        for bad in
-            ["", "  ", "a\0b", "a\n", "\u{1b}[31m", "a\u{85}", "a\u{202e}b", "ad\u{200b}min", "a\u{fffd}", &longer]
-        {
+        for bad in [
+            "",
+            "  ",
+            "a\0b",
+            "a\n",
+            "\u{1b}[31m",
+            "a\u{85}",
+            "a\u{202e}b",
+            "ad\u{200b}min",
+            "a\u{fffd}",
+            "-rf",
+            "..",
+            "../x",
+            "a/../b",
+            &longer,
+        ] {
             assert!(bad.parse::<ServerName>().is_err(), "{bad:?}");
             assert!(bad.parse::<UserName>().is_err(), "{bad:?}");
         }

@@ -4,6 +4,7 @@ pub mod caller;
 pub mod clock;
 pub mod config;
 pub mod control_group;
+pub mod encoding;
 pub mod error;
 pub mod failpoint;
 pub mod files;

@@ -199,21 +199,22 @@ checked_name!(
     overlay_ref);
 free_text!(
     /// A local account. Free text: a person signs in with it.
-    UserName, "user name", "1 to 64 characters, none of them invisible or a control character, and not only dots",
+    UserName, "user name", "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path",
     |text| !text.bytes().all(|b| b == b'.'));
 free_text!(
     /// A server's display name: free text, unique per user.
     ServerName, "server name",
-    "1 to 64 characters, none of them invisible or a control character, and not only digits, which are read as an id",
+    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path, not only digits",
     is_no_id);
 free_text!(
     /// A blueprint's display name: free text, unique per user.
     BlueprintName, "blueprint name",
-    "1 to 64 characters, none of them invisible or a control character, and not only digits, which are read as an id",
+    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path, not only digits",
     is_no_id);
 free_text!(
     /// What a token is for, in its owner's words.
-    TokenName, "token name", "1 to 64 characters, none of them invisible or a control character",
+    TokenName, "token name",
+    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path",
     |_| true);
 
 checked_name!(
@@ -395,7 +396,7 @@ mod tests {
         assert_eq!("7".parse(), Ok(ServerRef::Id(ServerId(7))));
         assert!(matches!("7b".parse(), Ok(ServerRef::Name(_))));
         assert!(matches!("Friday".parse(), Ok(BlueprintRef::Name(_))));
-        for bad in ["", "0", "99999999999999999999", "\u{1b}1"] {
+        for bad in ["", "0", "99999999999999999999", "-1", "../1"] {
             assert!(bad.parse::<ServerRef>().is_err(), "{bad}");
         }
     }

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use super::{Error, Result};
+use super::{Error, Result, encoding};
 
-/// Reads a text file of at most `limit` bytes; `-` is standard input.
+/// Reads a text file of at most `limit` bytes, without a byte order mark and with plain line ends; `-` is standard input.
 ///
 /// # Errors
 /// 2 when it does not exist, is too large or is not UTF-8; 77 when it may not be read; 1 otherwise. Never a byte of it.
@@ -36,7 +36,7 @@ fn checked(path: &Path, limit: u64, bytes: Vec<u8>, read: std::io::Result<usize>
         Ok(_) if bytes.len() as u64 > limit => {
             Err(Error::usage(format!("{shown} is too large: at most {limit} bytes are allowed")))
         }
-        Ok(_) => String::from_utf8(bytes).map_err(|_| Error::usage(format!("{shown} is not UTF-8 text"))),
+        Ok(_) => encoding::decode(bytes).map_err(|why| Error::usage(format!("{shown} is {why}"))),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::usage(format!("{shown} does not exist"))),
         Err(error) if error.kind() == ErrorKind::IsADirectory => Err(Error::usage(format!("{shown} is a directory"))),
         // Root reads as left4me, and may have meant a file of its own.

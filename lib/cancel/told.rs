@@ -4,6 +4,7 @@ use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::db::runners::Runner;
 use crate::domain::cancellation::{Fate, Step};
 use crate::domain::task::TaskState;
+use crate::queue::live::LiveJob;
 
 /// `by anna: match tonight`, or `by anna` when she did not say why.
 pub fn by(who: &str, why: &str) -> String {
@@ -16,6 +17,17 @@ pub fn end_of_task(by: &str, cause: Option<TaskId>) -> String {
         None => format!("cancelled {by}"),
         Some(task) => format!("goes with task {task}, which was cancelled {by}"),
     }
+}
+
+/// Which servers a cancelled job stopped and did not start again, and the command that does; empty when there is none.
+pub fn left_stopped(job: &LiveJob) -> String {
+    let left: Vec<String> =
+        job.all_servers().into_iter().filter(|&id| job.leaves_stopped(id)).map(|id| id.to_string()).collect();
+    if left.is_empty() {
+        return String::new();
+    }
+    let options = left.iter().map(|id| format!(" --server {id}")).collect::<String>();
+    format!("; it left server {} stopped: `left4me-job enqueue start{options}` starts what it stopped", left.join(", "))
 }
 
 /// `2 cancelled, 1 skipped`

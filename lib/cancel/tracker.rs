@@ -361,7 +361,7 @@ impl Tracker {
                 events::add(tx, now, &tracked.event("job.cancelled", None, job.only_server(), &detail))?;
                 outcome.leave_servers(tx, &job, now)?;
                 outcome.finished.push(Finished::of(&job, JobState::Cancelled, 1, Some(by.clone())));
-                format!("job {} cancelled {by}", job.id)
+                format!("job {} cancelled {by}{}", job.id, told::left_stopped(&job))
             }
             (task, found) => {
                 if let Some(found) = found {

@@ -13,6 +13,7 @@ use crate::db::cancellations::{self, Cancellation};
 use crate::db::jobs::{self, Job};
 use crate::db::runners::{self, Runner};
 use crate::db::tasks::Task;
+use crate::domain::outcome::Outcome;
 
 /// Show one job: its tasks with their states, and the commands that were run for it
 #[derive(clap::Args)]
@@ -75,6 +76,9 @@ fn print(whole: &Whole) -> Result<()> {
         table.row(task_row(task, now));
     }
     table.print()?;
+    for line in unlike(job) {
+        output::line(&output::printable(&line))?;
+    }
     if !cancellations.is_empty() {
         output::line("")?;
     }
@@ -101,6 +105,27 @@ fn print(whole: &Whole) -> Result<()> {
         ]);
     }
     table.print()
+}
+
+/// How the job ended for each server: of one that ended well for all of them there is nothing to add.
+fn unlike(job: &Job) -> Vec<String> {
+    if job.server_outcomes.iter().all(|one| one.outcome == Outcome::Succeeded) {
+        return Vec::new();
+    }
+    let mut lines = vec![String::new()];
+    for one in &job.server_outcomes {
+        let at = job.servers.iter().position(|&id| id == one.server);
+        let name = at.and_then(|at| job.server_names.get(at)?.as_deref());
+        let name = name.map_or_else(String::new, |name| format!(" ({name})"));
+        let why = one.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
+        lines.push(format!("server {}{name} {}{why}", one.server, one.outcome.words()));
+    }
+    let left = job.server_outcomes.iter().filter(|one| one.outcome == Outcome::LeftStopped);
+    let left: String = left.map(|one| format!(" --server {}", one.server)).collect();
+    if !left.is_empty() && job.state.is_terminal() {
+        lines.push(format!("start again what it stopped: left4me-job enqueue start{left}"));
+    }
+    lines
 }
 
 fn task_row(task: &Task, now: i64) -> [String; 7] {

@@ -13,7 +13,7 @@ use crate::domain::blueprint::Spec;
 use crate::domain::server::ActualState;
 use crate::domain::unit::Unit;
 use crate::host::instance::{self, Initialized};
-use crate::host::{mounts, units};
+use crate::host::{installation, mounts, units};
 use crate::wire::{HelperRequest, RunnerRequest, Stream};
 
 /// Where everything is.
@@ -65,6 +65,7 @@ impl Place {
         if !instance::is_initialized(&self.root, name) {
             return Err(self.missing(name));
         }
+        installation::refuse_unfinished(&self.root).map_err(|error| error.within(format!("instance {name}")))?;
         let enabled =
             self.helper(&HelperRequest::Enable { server: name.clone(), observe: false }, &format!("start {name}"));
         // systemctl says that the start failed; the unit says why.

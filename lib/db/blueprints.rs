@@ -7,11 +7,12 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
-use crate::base::names::{BadName, BlueprintId, BlueprintName, BlueprintRef, OverlayName, UserId, shown};
+use crate::base::names::{BadName, BlueprintId, BlueprintName, BlueprintRef, OverlayName, ServerId, UserId, shown};
 use crate::base::{Error, Exit, Result};
 use crate::db::events::{self, NewEvent};
-use crate::db::{error, overlays};
+use crate::db::{error, overlays, ports};
 use crate::domain::blueprint::{Argument, ConfigLine, Spec, check};
+use crate::domain::notices;
 
 /// What a blueprint says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -202,6 +203,30 @@ pub fn refusals(connection: &Connection, id: BlueprintId) -> Result<Vec<String>>
     }
 }
 
+/// SourceTV's port of a server with this blueprint; none where it is off, and where no server can be started.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub(super) fn tv_port(connection: &Connection, id: BlueprintId) -> Result<Option<u16>> {
+    match content(connection, id) {
+        Ok(content) => Ok(notices::tv_port(&content.arguments, &content.config)),
+        Err(error) if error.exit == Exit::Unavailable => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// What a blueprint says that works, and hides its servers from players.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn notices(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
+    match content(connection, id) {
+        Ok(content) => Ok(notices::of(&content.arguments, &content.config)),
+        Err(error) if error.exit == Exit::Unavailable => Err(error),
+        Err(_) => Ok(Vec::new()),
+    }
+}
+
 /// The blueprints that no server can be started with, and why.
 ///
 /// # Errors
@@ -267,8 +292,10 @@ pub fn create(
 /// Replaces parts of a blueprint, and adds an event. Linked servers follow on their next action.
 ///
 /// # Errors
-/// 3 when it or an overlay is gone; else as [`create`].
+/// 3 when it or an overlay is gone; 4 when SourceTV of one of its servers would take a port that is taken; else as
+/// [`create`].
 pub fn edit(tx: &Connection, now: i64, actor: &str, id: BlueprintId, change: &Change) -> Result<Blueprint> {
+    let before = ports::shared(tx)?;
     if let Some(name) = &change.name {
         named(tx.execute("UPDATE blueprints SET name = ?2 WHERE id = ?1", params![id.0, name.as_str()]), name)?;
     }
@@ -288,6 +315,8 @@ pub fn edit(tx: &Connection, now: i64, actor: &str, id: BlueprintId, change: &Ch
     // It always moves: whoever edits tells by it whether somebody else did meanwhile.
     tx.execute("UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1", params![id.0, now])?;
     let blueprint = get(tx, id)?.ok_or_else(|| gone(id))?;
+    let servers: Vec<ServerId> = blueprint.servers.iter().copied().map(ServerId).collect();
+    ports::none_added(tx, &before, &servers)?;
     tell(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
     Ok(blueprint)
 }

@@ -9,6 +9,7 @@ use crate::db::tasks::{self, Task};
 use crate::db::{text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
+use crate::domain::outcome::ServerOutcome;
 use crate::domain::plan::Plan;
 use crate::domain::schedule::Candidate;
 
@@ -43,6 +44,8 @@ pub struct Job {
     pub error: Option<String>,
     /// Its plan, with states.
     pub tasks: Vec<Task>,
+    /// How it ended, or how far it is, for each server of its plan.
+    pub server_outcomes: Vec<ServerOutcome>,
 }
 
 /// A job to be accepted.
@@ -140,6 +143,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
         exit_code: row.get(8)?,
         error: text_or_null(row, 9)?,
         tasks: Vec::new(),
+        server_outcomes: Vec::new(),
     })
 }
 
@@ -179,6 +183,7 @@ pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
         .map_err(|error| missing(id, error))?;
     complete(connection, &mut job)?;
     job.tasks = tasks::of_job(connection, id)?;
+    job.server_outcomes = tasks::outcomes(&job.tasks);
     Ok(job)
 }
 
@@ -279,6 +284,7 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
     let mut tasks = tasks::of_jobs(connection, &ids)?;
     for job in &mut jobs {
         job.tasks = tasks.remove(&job.id).unwrap_or_default();
+        job.server_outcomes = tasks::outcomes(&job.tasks);
     }
     Ok(jobs)
 }

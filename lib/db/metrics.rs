@@ -7,6 +7,7 @@ use rusqlite::{Connection, Row};
 
 use crate::base::Result;
 use crate::base::names::ServerId;
+use crate::db::under_way::{self, UnderWay};
 use crate::db::{poll, queue, text};
 use crate::domain::cancellation::Step;
 use crate::domain::drift::Drift;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub paused: bool,
     /// When the first job that waits was accepted, unix ms.
     pub oldest_queued: Option<i64>,
+    /// The jobs that run or are being cancelled.
+    pub under_way: Vec<UnderWay>,
     /// Requests to cancel, ever, of a `job` or of a `task`.
     pub cancellation_requests: BTreeMap<&'static str, u64>,
     /// From being asked for to being over.
@@ -48,8 +51,21 @@ pub struct Snapshot {
     pub servers: BTreeMap<&'static str, u64>,
     /// Those that are not what they shall be.
     pub drifted: Vec<DriftedServer>,
+    /// How often each server crashed, ever.
+    pub crashes: Vec<CrashedServer>,
     /// When the poller last saw all units, unix ms; none when it never did.
     pub polled_at: Option<i64>,
+}
+
+/// How often a server crashed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrashedServer {
+    /// The row.
+    pub id: ServerId,
+    /// Its display name, as the row has it.
+    pub name: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// A server that is not what it shall be.
@@ -85,7 +101,9 @@ pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
     let mut snapshot = Snapshot {
         paused: queue::pause(connection)?.is_some(),
         oldest_queued: oldest_queued(connection)?,
+        under_way: under_way::all(connection)?,
         drifted: drifted(connection)?,
+        crashes: crashes(connection)?,
         polled_at: poll::last(connection)?.polled_at,
         ..nothing(bounds(connection)?)
     };
@@ -111,6 +129,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         queue_wait: none.clone(),
         paused: false,
         oldest_queued: None,
+        under_way: Vec::new(),
         cancellation_requests: ["job", "task"].map(|scope| (scope, 0)).into(),
         cancellation_duration: none,
         cancellation_failures: 0,
@@ -119,6 +138,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         runners_terminated: SIGNALS.map(|(_, signal)| (signal, 0)).into(),
         servers: ActualState::ALL.map(|state| (state.as_str(), 0)).into(),
         drifted: Vec::new(),
+        crashes: Vec::new(),
         polled_at: None,
     }
 }
@@ -166,6 +186,18 @@ fn drifted(connection: &Connection) -> Result<Vec<DriftedServer>> {
         connection.prepare_cached("SELECT id, name, drift FROM servers WHERE drift IS NOT NULL ORDER BY id")?;
     let rows = statement
         .query_map([], |row| Ok(DriftedServer { id: ServerId(row.get(0)?), name: text(row, 1)?, kind: row.get(2)? }))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn crashes(connection: &Connection) -> Result<Vec<CrashedServer>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, s.name, coalesce(m.n, 0) FROM servers s LEFT JOIN metric_sums m
+             ON m.metric = 'server_crashes' AND m.label = CAST(s.id AS TEXT) AND m.state = '' AND m.le = 0
+         ORDER BY s.id",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok(CrashedServer { id: ServerId(row.get(0)?), name: text(row, 1)?, count: count(row, 2)? })
+    })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -320,7 +352,7 @@ mod tests {
             old.execute_batch(step).unwrap();
         }
         old.execute_batch(LIFE).unwrap();
-        old.execute_batch(include_str!("migrations/0008-records.sql")).unwrap();
+        old.execute_batch(include_str!("migrations/0009-records.sql")).unwrap();
         assert_eq!(
             old.query_row("SELECT n FROM metric_sums WHERE metric = 'cancellation_timeouts'", [], |row| row.get(0)),
             Ok(1)

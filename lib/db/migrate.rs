@@ -18,7 +18,8 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0005-metrics.sql"),
     include_str!("migrations/0006-launch.sql"),
     include_str!("migrations/0007-names.sql"),
-    include_str!("migrations/0008-records.sql"),
+    include_str!("migrations/0008-crashes.sql"),
+    include_str!("migrations/0009-records.sql"),
 ];
 
 /// The step that converts the blueprints' launch arguments after its SQL.

@@ -109,23 +109,95 @@ macro_rules! oldest_live {
     };
 }
 
-/// The servers with a job that has not ended: they are the worker's to look at.
+/// A job that has waited longer than this, ms, says nothing about its servers any more: they are judged.
+const WAITED_TOO_LONG: i64 = 300_000;
+
+/// The same for one that runs.
+const RAN_TOO_LONG: i64 = 300_000;
+
+/// The same for an installation, which downloads gigabytes.
+const INSTALLED_TOO_LONG: i64 = 1_800_000;
+
+/// Whether job j is still within its time. Parameters: the moments before which a job waited, ran and installed for too
+/// long.
+macro_rules! in_time {
+    ($waited:literal, $ran:literal, $installed:literal) => {
+        concat!(
+            "CASE WHEN j.state = 'queued' THEN j.created_at > ",
+            $waited,
+            " WHEN j.operation IN ('install', 'update') THEN coalesce(j.started_at, j.created_at) > ",
+            $installed,
+            " ELSE coalesce(j.started_at, j.created_at) > ",
+            $ran,
+            " END"
+        )
+    };
+}
+
+/// The servers with a job that has neither ended nor taken too long: they are the worker's to look at.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
-pub fn in_jobs(connection: &Connection) -> Result<HashSet<ServerId>> {
+pub fn in_jobs(connection: &Connection, now: i64) -> Result<HashSet<ServerId>> {
     // A job that runs also has the servers of its tasks: an update has no others.
     let mut statement = connection.prepare_cached(concat!(
         "SELECT s.id FROM servers s WHERE EXISTS (
              SELECT 1 FROM job_targets t CROSS JOIN jobs j ON j.id = t.job_id
              WHERE t.server_id = s.id AND t.job_id >= ",
         oldest_live!(),
-        " AND j.state IN ('queued', 'running', 'cancelling'))
+        " AND j.state IN ('queued', 'running', 'cancelling') AND ",
+        in_time!("?1", "?2", "?3"),
+        ")
          UNION SELECT k.server_id FROM jobs j CROSS JOIN tasks k ON k.job_id = j.id
-               WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL"
+               WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL AND ",
+        in_time!("?1", "?2", "?3")
     ))?;
-    let rows = statement.query_map([], |row| row.get(0).map(ServerId))?;
+    let rows = statement.query_map(moments(now), |row| row.get(0).map(ServerId))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn moments(now: i64) -> [i64; 3] {
+    [now - WAITED_TOO_LONG, now - RAN_TOO_LONG, now - INSTALLED_TOO_LONG]
+}
+
+/// A job that has not ended, as far as its server's drift needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveJob {
+    /// Its id.
+    pub id: i64,
+    /// Its operation's word.
+    pub operation: String,
+    /// Whether it waits.
+    pub is_queued: bool,
+    /// Since when it waits or runs, unix ms.
+    pub since: i64,
+    /// Whether that is not too long yet.
+    pub is_in_time: bool,
+}
+
+/// A job of the server that has not ended; the one that runs before those that wait.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<Option<LiveJob>> {
+    let Some(job) = live_job(connection, id)? else { return Ok(None) };
+    let [waited, ran, installed] = moments(now);
+    Ok(connection
+        .prepare_cached(concat!(
+            "SELECT j.id, j.operation, j.state = 'queued', iif(j.state = 'queued', j.created_at, coalesce(j.started_at, j.created_at)), ",
+            in_time!("?2", "?3", "?4"),
+            " FROM jobs j WHERE j.id = ?1"
+        ))?
+        .query_row(params![job, waited, ran, installed], |row| {
+            Ok(LiveJob {
+                id: row.get(0)?,
+                operation: crate::db::text(row, 1)?,
+                is_queued: row.get(2)?,
+                since: row.get(3)?,
+                is_in_time: row.get(4)?,
+            })
+        })
+        .optional()?)
 }
 
 /// A job of the server that has not ended.
@@ -311,10 +383,20 @@ mod tests {
              INSERT INTO job_targets VALUES (4, 5);",
         )
         .unwrap();
-        let mut ids: Vec<i64> = in_jobs(&db).unwrap().into_iter().map(|id| id.0).collect();
+        let mut ids: Vec<i64> = in_jobs(&db, 2).unwrap().into_iter().map(|id| id.0).collect();
         ids.sort_unstable();
         assert_eq!(ids, [2, 3, 4]);
         assert_eq!(live_job(&db, ServerId(3)).unwrap(), Some(2));
+        // The stop runs for too long, the start waits for too long; an update may take half an hour.
+        let later = |now| {
+            let mut ids: Vec<i64> = in_jobs(&db, now).unwrap().into_iter().map(|id| id.0).collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!((later(300_000), later(300_002), later(1_800_002)), (vec![2, 3, 4], vec![3], vec![]));
+        let job = job_under_way(&db, ServerId(2), 300_002).unwrap().unwrap();
+        assert!(!job.is_in_time && job.is_queued && job.since == 1 && job.operation == "start", "{job:?}");
+        assert!(job_under_way(&db, ServerId(3), 300_002).unwrap().unwrap().is_in_time);
         assert_eq!(live_job(&db, ServerId(5)).unwrap(), None);
     }
 

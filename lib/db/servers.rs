@@ -1,5 +1,7 @@
 //! Servers: what they shall be, what they are, and what they are made of.
 
+use std::collections::HashSet;
+
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -8,7 +10,7 @@ use crate::base::config::PortRange;
 use crate::base::names::{BlueprintId, ServerId, ServerName, ServerRef, UserId, server_unit};
 use crate::base::{Error, Result};
 use crate::db::events::{self, NewEvent};
-use crate::db::{blueprints, error, observations};
+use crate::db::{blueprints, error, observations, ports};
 use crate::domain::blueprint::Spec;
 use crate::domain::drift::Drift;
 use crate::domain::server::{ActualState, DesiredState};
@@ -206,9 +208,10 @@ pub fn ids_of_user(connection: &Connection, user: UserId) -> Result<Vec<ServerId
 /// server of that name, or the blueprint is somebody else's.
 pub fn create(tx: &Connection, now: i64, actor: &str, new: &NewServer<'_>, range: PortRange) -> Result<Server> {
     blueprints::must_belong(tx, new.blueprint, new.user)?;
+    let before = ports::shared(tx)?;
     let port = match new.port {
         Some(port) => usable_port(tx, port, range, new.user)?,
-        None => lowest_free_port(tx, range)?,
+        None => free_port(tx, range, blueprints::tv_port(tx, new.blueprint)?)?,
     };
     let added = tx
         .prepare_cached(
@@ -222,6 +225,7 @@ pub fn create(tx: &Connection, now: i64, actor: &str, new: &NewServer<'_>, range
         other => other?,
     };
     let id = ServerId(tx.last_insert_rowid());
+    ports::none_added(tx, &before, &[id])?;
     let detail = format!("'{}' on port {port}", new.name);
     let event = NewEvent { kind: "server.created", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
     events::add(tx, now, &event)?;
@@ -231,15 +235,17 @@ pub fn create(tx: &Connection, now: i64, actor: &str, new: &NewServer<'_>, range
 /// Links the server to another blueprint of its owner, and adds an event. It applies on the next action.
 ///
 /// # Errors
-/// 3 when the server is gone; 4 when the blueprint is somebody else's.
+/// 3 when the server is gone; 4 when the blueprint is somebody else's, or its SourceTV's port is taken.
 pub fn assign(tx: &Connection, now: i64, actor: &str, id: ServerId, blueprint: BlueprintId) -> Result<Server> {
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     blueprints::must_belong(tx, blueprint, server.user_id)?;
+    let before = ports::shared(tx)?;
     tx.prepare_cached("UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1")?.execute(params![
         id.0,
         blueprint.0,
         now
     ])?;
+    ports::none_added(tx, &before, &[id])?;
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     let detail = format!("to blueprint '{}'", server.blueprint);
     let event = NewEvent { kind: "server.assigned", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
@@ -324,17 +330,21 @@ pub fn wanted_running(connection: &Connection) -> Result<Vec<ServerId>> {
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The lowest port of `range` that no server has.
+/// The lowest port of `range` that no server has, for its game or for SourceTV.
 ///
 /// # Errors
 /// 4 when there is none.
 pub fn lowest_free_port(connection: &Connection, range: PortRange) -> Result<u16> {
-    let mut statement =
-        connection.prepare_cached("SELECT port FROM servers WHERE port BETWEEN ?1 AND ?2 ORDER BY port")?;
-    let taken: Vec<u16> =
+    free_port(connection, range, None)
+}
+
+/// As [`lowest_free_port`], and not the server's own `tv` port.
+fn free_port(connection: &Connection, range: PortRange, tv: Option<u16>) -> Result<u16> {
+    let mut statement = connection.prepare_cached("SELECT port FROM servers WHERE port BETWEEN ?1 AND ?2")?;
+    let mut taken: HashSet<u16> =
         statement.query_map([range.first, range.last], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let first_gap = (range.first..=range.last).zip(taken.iter().map(Some).chain(std::iter::repeat(None)));
-    first_gap.into_iter().find(|(port, taken)| *taken != Some(port)).map(|(port, _)| port).ok_or_else(|| {
+    taken.extend(ports::of_tv(connection)?.into_iter().chain(tv));
+    (range.first..=range.last).find(|port| !taken.contains(port)).ok_or_else(|| {
         Error::conflict(format!("all ports of {range} are taken: remove a server, or widen LEFT4ME_PORT_RANGE"))
     })
 }

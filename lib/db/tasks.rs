@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
 use crate::db::{text, text_or_null};
+use crate::domain::outcome::{self, Facts, ServerOutcome};
 use crate::domain::plan::Plan;
 use crate::domain::task::{Needs, TaskState};
 
@@ -41,6 +42,27 @@ pub struct Task {
     /// What is needed of each task in `depends_on`.
     #[serde(skip)]
     pub needs: Vec<Needs>,
+}
+
+/// What became of each server of a plan, in the plan's order.
+#[must_use]
+pub fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
+    let mut order: Vec<ServerId> = Vec::new();
+    let mut facts: HashMap<ServerId, Vec<Facts<'_>>> = HashMap::new();
+    for task in tasks {
+        let Some(server) = task.server else { continue };
+        let theirs = facts.entry(server).or_insert_with(|| {
+            order.push(server);
+            Vec::new()
+        });
+        theirs.push(Facts {
+            kind: &task.kind,
+            state: task.state,
+            error: task.error.as_deref(),
+            was_running: task.was_running,
+        });
+    }
+    order.into_iter().map(|server| outcome::of(server, facts.get(&server).map_or(&[], Vec::as_slice))).collect()
 }
 
 /// Inserts a plan's tasks, pending, and their dependencies.

@@ -12,6 +12,7 @@ use super::{Finding, proxy, quoted};
 use crate::base::config::HandSockets;
 use crate::base::files::kind;
 use crate::base::users::{self, GAME, LEFT4ME, STEAM};
+use crate::domain::steam;
 
 /// Directories below the root as tmpfiles.d/left4me.conf has them: name, mode, user, group.
 const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
@@ -208,7 +209,7 @@ fn socket(name: &str, path: &Path, user: &str, mode: u32) -> Finding {
 pub(super) fn settings() -> Finding {
     let settings = Path::new("/etc/left4me/left4me.env");
     match std::fs::read_to_string(settings) {
-        Ok(text) => unknown_settings(&text),
+        Ok(text) => steam_account(&text).unwrap_or_else(|| unknown_settings(&text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Finding::warn(
             "settings",
             format!("{} is missing: all defaults", settings.display()),
@@ -238,7 +239,7 @@ pub(super) fn sudoers() -> Finding {
 }
 
 /// Every setting of every program.
-const SETTINGS: [&str; 22] = [
+const SETTINGS: [&str; 25] = [
     "LEFT4ME_ROOT",
     "LEFT4ME_DB",
     "LEFT4ME_STEAMCMD",
@@ -249,6 +250,9 @@ const SETTINGS: [&str; 22] = [
     "LEFT4ME_WORKER_IDLE_SECONDS",
     "LEFT4ME_CANCEL_GRACE_SECONDS",
     "LEFT4ME_STEAM_RETRY_SECONDS",
+    "LEFT4ME_STEAM_RATE_LIMIT_SECONDS",
+    "LEFT4ME_STEAM_SILENCE_SECONDS",
+    "LEFT4ME_STEAM_ACCOUNT",
     "LEFT4ME_POLL_SECONDS",
     "LEFT4ME_PORT_RANGE",
     "LEFT4ME_WEB_IDLE_SECONDS",
@@ -262,6 +266,14 @@ const SETTINGS: [&str; 22] = [
     "LEFT4ME_LOG",
     "LEFT4ME_ENV_FILE",
 ];
+
+/// What is no login name, each installation refuses; it may be a password, and is not repeated.
+fn steam_account(text: &str) -> Option<Finding> {
+    let line = text.lines().rev().find_map(|line| line.trim().strip_prefix("LEFT4ME_STEAM_ACCOUNT="))?;
+    let why = steam::account(line.trim().trim_matches(['"', '\''])).err()?;
+    let advice = "correct the line in /etc/left4me/left4me.env";
+    Some(Finding::fail("settings", why, advice))
+}
 
 fn unknown_settings(text: &str) -> Finding {
     let names =
@@ -283,6 +295,15 @@ fn unknown_settings(text: &str) -> Finding {
 mod tests {
     use super::*;
     use crate::doctor::Severity;
+
+    #[test]
+    fn a_steam_account_is_a_name_and_what_is_none_is_not_repeated() {
+        for good in ["", "LEFT4ME_STEAM_ACCOUNT=", "LEFT4ME_STEAM_ACCOUNT=\"anna_7\"", "#LEFT4ME_STEAM_ACCOUNT=a b"] {
+            assert_eq!(steam_account(good), None, "{good}");
+        }
+        let finding = steam_account("LEFT4ME_STEAM_ACCOUNT=anna hunter2\n").unwrap();
+        assert!(finding.severity == Severity::Fail && !finding.found.contains("hunter2"), "{finding:?}");
+    }
 
     #[test]
     fn a_setting_that_nobody_reads_is_named_and_comments_are_not() {

@@ -7,7 +7,9 @@ use nix::sys::statvfs::statvfs;
 
 use super::files::told;
 use super::{Finding, quoted, srcds_run};
+use crate::base::plain;
 use crate::base::users::STEAM;
+use crate::domain::steam::{APP, HOMES, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
 
 /// Where Debian, multiarch or not, has 32-bit libraries.
 const LIBRARY_DIRS: [&str; 5] = ["/lib/i386-linux-gnu", "/usr/lib/i386-linux-gnu", "/lib32", "/usr/lib32", "/usr/lib"];
@@ -37,13 +39,14 @@ pub(super) fn check(root: &Path, steamcmd: &Path) -> Vec<Finding> {
 pub(super) fn data(root: &Path, steamcmd: &Path) -> Vec<Finding> {
     let mut findings = vec![executable(steamcmd), installation(root)];
     findings.extend(srcds_run::check(root));
-    findings.extend([client_library(root), room(root)]);
+    findings.extend([client_library(root, steamcmd), room(root)]);
     findings
 }
 
 fn executable(steamcmd: &Path) -> Finding {
     let shown = steamcmd.display();
-    let advice = "unpack Valve's steamcmd_linux.tar.gz there as user left4me-steam, or set LEFT4ME_STEAMCMD";
+    let advice = "unpack Valve's steamcmd_linux.tar.gz there as user left4me-steam, or set LEFT4ME_STEAMCMD \
+                  (/usr/games/steamcmd of Debian's package)";
     match steamcmd.metadata() {
         // Not access(2): in a sandbox nothing may be executed.
         Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
@@ -78,8 +81,13 @@ fn libraries() -> Finding {
 
 fn installation(root: &Path) -> Finding {
     let dir = root.join("installation");
-    let (program, manifest) = (dir.join("srcds_linux"), dir.join("steamapps/appmanifest_222860.acf"));
+    let manifest_name = format!("appmanifest_{APP}.acf");
+    let (program, manifest) = (dir.join("srcds_linux"), dir.join("steamapps").join(&manifest_name));
     let advice = "run `left4me-job enqueue install --follow`";
+    if dir.join(UNFINISHED).symlink_metadata().is_ok() {
+        let found = format!("{} holds Windows files of an update that was not finished", dir.display());
+        return Finding::fail("installation", format!("{found}: no server starts"), advice);
+    }
     // Not access(2): in a sandbox nothing may be executed.
     let mode = program.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.permissions().mode());
     let missing = match mode {
@@ -87,23 +95,55 @@ fn installation(root: &Path) -> Finding {
         Some(mode) if mode & 0o111 == 0 => {
             return Finding::fail("installation", format!("{} cannot be executed", program.display()), advice);
         }
-        Some(_) if manifest.is_file() => return Finding::ok("installation", dir.display().to_string()),
-        Some(_) => &manifest,
+        Some(_) => match whole(&dir, &manifest_name) {
+            Ok(build) => return Finding::ok("installation", format!("build {build} in {}", dir.display())),
+            Err(None) => &manifest,
+            Err(Some(why)) => {
+                return Finding::warn("installation", format!("{} is not whole: {why}", dir.display()), advice);
+            }
+        },
     };
     Finding::warn("installation", format!("{} is missing", missing.display()), advice)
 }
 
-/// Each instance's `.steam/sdk32` leads to steam/linux32.
-fn client_library(root: &Path) -> Finding {
-    let library = root.join("steam/linux32/steamclient.so");
+/// The build that is installed; without words when there is no manifest.
+fn whole(dir: &Path, manifest: &str) -> Result<u64, Option<String>> {
+    let bytes = plain::read(dir, &["steamapps", manifest], MANIFEST_LIMIT.saturating_add(1));
+    let bytes = bytes.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => None,
+        _ => Some(format!("{manifest}: {error}")),
+    })?;
+    let build = prove(&String::from_utf8_lossy(&bytes)).map_err(|why| Some(format!("{manifest}: {why}")))?;
+    for group in PROGRAMS {
+        if !group.iter().any(|name| dir.join(name).is_file()) {
+            return Err(Some(format!("{} is missing", group.join(" or "))));
+        }
+    }
+    Ok(build)
+}
+
+/// Each instance's `.steam/sdk32` leads to steam/linux32, which is a link where steamcmd has its files elsewhere.
+fn client_library(root: &Path, steamcmd: &Path) -> Finding {
+    let steam = root.join("steam");
+    let library = steam.join("linux32/steamclient.so");
     if library.exists() {
         return Finding::ok("steamclient.so", library.display().to_string());
     }
-    Finding::warn(
-        "steamclient.so",
-        format!("{} is missing: servers would be 'LAN only'", library.display()),
-        "steamcmd brings it: run `left4me-job enqueue install --follow`",
-    )
+    let missing = format!("{} is missing: servers would be 'LAN only'", library.display());
+    let beside = steamcmd.parent().map(Path::to_owned);
+    let mut places = beside.into_iter().chain(HOMES.map(|below| steam.join(below)));
+    match places.find(|place| place.join("linux32/steamclient.so").exists()) {
+        Some(place) => Finding::warn(
+            "steamclient.so",
+            format!("{missing}; it is in {}", place.join("linux32").display()),
+            "run `left4me-job enqueue install --follow`, which links it",
+        ),
+        None => Finding::warn(
+            "steamclient.so",
+            format!("{missing}; neither {} nor a home of steamcmd has it", steamcmd.display()),
+            "steamcmd brings it when it updates itself: run `left4me-job enqueue install --follow` and see its first lines",
+        ),
+    }
 }
 
 fn room(root: &Path) -> Finding {

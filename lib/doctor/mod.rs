@@ -1,6 +1,7 @@
 //! The doctor: looks at everything left4me stands on, changes nothing, and says what to do. Findings are data:
 //! `left4me doctor` prints them, the web front shows those that it can answer from inside of its sandbox.
 
+mod content;
 mod database;
 mod files;
 mod game;
@@ -136,6 +137,7 @@ pub fn at_home(places: &Places, now: i64, seen: Vec<Finding>) -> Vec<Finding> {
     findings.extend(units::check());
     findings.extend(queue::check(&places.database, now));
     findings.extend(servers::check(&places.database, &places.looks.poll, now));
+    findings.extend(content::check(&places.database, &places.root));
     findings.extend(files::sockets(&places.worker_socket, &places.hands));
     findings.extend(game::check(&places.root, &places.steamcmd()));
     findings

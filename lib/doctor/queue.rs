@@ -7,7 +7,9 @@ use crate::base::names::JobId;
 use crate::base::{Result, clock};
 use crate::db::queue::Pause;
 use crate::db::runners::Runner;
+use crate::db::under_way::{self, UnderWay};
 use crate::db::{Db, jobs, queue};
+use crate::domain::operation::Operation;
 use crate::queue::recover;
 
 /// A job that could start and has not for so long, ms, has nobody who takes it.
@@ -24,6 +26,7 @@ struct Found {
     live: i64,
     /// The first one that waits, and since when.
     first: Option<(JobId, i64)>,
+    under_way: Vec<UnderWay>,
     undying: Vec<Runner>,
     nonsense: Vec<String>,
 }
@@ -37,6 +40,7 @@ fn read(path: &Path) -> Result<Found> {
             waiting,
             live,
             first: first.map(|job| (job.id, job.created_at)),
+            under_way: under_way::all(tx)?,
             undying: recover::undying(tx)?,
             nonsense: recover::nonsense(tx)?,
         })
@@ -61,11 +65,28 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
         }
         _ => Finding::ok(check, text),
     }];
+    findings.extend(found.under_way.iter().filter_map(|job| overdue(job, now)));
     findings.extend(found.undying.iter().map(undying));
     let advice = "no left4me of this version writes such a row: see who can write the database, \
                   then `systemctl restart left4me-worker`, which settles it";
     findings.extend(found.nonsense.iter().map(|row| Finding::warn("process", row.clone(), advice)));
     findings
+}
+
+/// A job that runs for longer than its kind does: it holds its servers, and an installation the whole queue.
+fn overdue(job: &UnderWay, now: i64) -> Option<Finding> {
+    let age = job.overdue(now)?;
+    let id = job.id;
+    let (word, limit) = match job.operation {
+        Some(operation) => (operation.as_str(), operation.overdue_after()),
+        None => ("another operation", Operation::Start.overdue_after()),
+    };
+    let text =
+        format!("job {id} ({word}) has run for {}; its kind takes {} at most", clock::span(age), clock::span(limit));
+    let advice = format!(
+        "`left4me-job logs {id} --follow` shows what it waits for; `left4me-job cancel {id} --reason WHY` ends it"
+    );
+    Some(Finding::warn("job", text, advice))
 }
 
 /// A process that would not die, and holds what it works on.
@@ -85,10 +106,22 @@ mod tests {
             waiting: 1,
             live,
             first: Some((JobId(7), waits_since)),
+            under_way: Vec::new(),
             undying: Vec::new(),
             nonsense: Vec::new(),
         };
         judge(&found, 1_000_000).swap_remove(0)
+    }
+
+    #[test]
+    fn a_job_that_runs_for_longer_than_its_kind_is_told_with_what_to_do() {
+        let job = |operation, started_at| UnderWay { id: JobId(7), operation: Some(operation), started_at };
+        let now = 12_000_000;
+        assert_eq!(overdue(&job(Operation::Update, 2_000_000), now), None);
+        let finding = overdue(&job(Operation::Update, 1_000_000), now).unwrap();
+        assert!(finding.severity == Severity::Warn && finding.found.contains("job 7 (update) has run for 3 h 3 min"));
+        assert!(finding.advice.unwrap().contains("left4me-job cancel 7"));
+        assert!(overdue(&job(Operation::Stop, 11_000_000), now).is_some());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::db::Db;
 use crate::db::blueprints::{self, Blueprint};
 use crate::db::poll::{self, Orphan, Poll};
 use crate::db::servers::{self, Server};
+use crate::domain::drift::Drift;
 
 /// So many intervals without a look are too many; and so much time, ms: a look may have to wait.
 const MISSED: i64 = 3;
@@ -53,10 +54,19 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
     for server in servers {
         if let Some(drift) = &server.drift {
             let (mend, accept) = drift.kind.remedies();
+            let id = server.id;
+            let advice = match drift.kind {
+                Drift::Crashing => format!(
+                    "`left4me server history {id} --journal` has the output before each crash; `left4me-job enqueue {accept} --server {id}` ends it"
+                ),
+                _ => format!(
+                    "`left4me-job enqueue {mend} --server {id}` makes it so, `left4me-job enqueue {accept} --server {id}` takes it as it is"
+                ),
+            };
             findings.push(Finding::warn(
                 format!("server {} ({})", server.id, server.name),
                 format!("{}: {}", drift.kind.words(server.actual_state), drift.why),
-                format!("`left4me-job enqueue {mend} --server {0}` makes it so, `left4me-job enqueue {accept} --server {0}` takes it as it is", server.id),
+                advice,
             ));
         }
     }

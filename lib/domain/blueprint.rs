@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::encoding::BOM;
 use crate::base::names::{BadName, OverlayRef, shown};
 use crate::domain::launch;
 pub use crate::domain::launch::Argument;
@@ -51,6 +52,8 @@ impl std::str::FromStr for ConfigLine {
 impl TryFrom<String> for ConfigLine {
     type Error = BadName;
     fn try_from(text: String) -> Result<Self, BadName> {
+        // What a file from Windows has at its beginning and at each line's end; the game would take both as text.
+        let text = text.strip_prefix(BOM).unwrap_or(&text).trim_end_matches('\r').to_owned();
         let bad = |why: &str| Err(BadName::new(format!("config line '{}' is refused: {why}", shown(&text))));
         if text.len() > MAX_TEXT {
             return bad("at most 1024 bytes are allowed");
@@ -101,6 +104,8 @@ mod tests {
     fn a_config_line_is_one_line() {
         assert!("sv_tags \"a\" // x\tb".parse::<ConfigLine>().is_ok());
         assert!("x\nrcon_password y".parse::<ConfigLine>().is_err());
+        assert_eq!("\u{feff}hostname x\r".parse::<ConfigLine>().unwrap().as_str(), "hostname x");
+        assert!("a\rb".parse::<ConfigLine>().is_err());
     }
 
     #[test]

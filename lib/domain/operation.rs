@@ -62,6 +62,13 @@ impl Operation {
         matches!(self, Operation::Install | Operation::Update)
     }
 
+    /// A job that has run for longer than this, in ms, is overdue. An installation downloads 9 GB, which takes two hours
+    /// at 10 Mbit/s, and may wait for Steam; everything else is done in minutes, for many servers at once, too.
+    #[must_use]
+    pub fn overdue_after(self) -> i64 {
+        if self.is_exclusive() { 3 * 3_600_000 } else { 15 * 60_000 }
+    }
+
     /// What the servers shall be from the moment the job is accepted; `None` leaves the wish as it is.
     #[must_use]
     pub fn desired_state(self) -> Option<DesiredState> {

@@ -27,6 +27,8 @@ pub struct Unit {
     pub restarts: u32,
     /// MainPID; none without a main process.
     pub main_pid: Option<u32>,
+    /// ControlGroup; none when systemd does not say.
+    pub control_group: Option<String>,
     /// How its last main process ended; none while it runs, and when it never ran.
     pub exit: Option<MainExit>,
     /// ActiveEnterTimestampMonotonic
@@ -110,6 +112,11 @@ impl Unit {
                 "UnitFileState" => unit.enabled = enabled(value),
                 "NRestarts" => unit.restarts = value.parse().unwrap_or(0),
                 "MainPID" => unit.main_pid = value.parse().ok().filter(|&pid| pid != 0),
+                // Below the root of all groups, and nowhere else.
+                "ControlGroup" => {
+                    let is_below = value.starts_with('/') && !value.split('/').any(|part| part == "..");
+                    unit.control_group = is_below.then(|| value.to_owned());
+                }
                 "ExecMainCode" => code = value.parse().unwrap_or(0),
                 "ExecMainStatus" => status = value.parse().unwrap_or(0),
                 "ActiveEnterTimestampMonotonic" => unit.active_enter_us = number(),

@@ -1,27 +1,36 @@
 //! `disable N`: the server is stopped, now and after each boot, and nothing of it is mounted.
 
+use super::causes;
 use super::commands::{overlay_unit, server_unit, systemctl, systemctl_with};
-use crate::base::Result;
 use crate::base::names::InstanceName;
+use crate::base::{Result, clock};
 use crate::process::{Outcome, Pass, Stage};
+use crate::wire::EndedBy;
 
 /// Disables and stops the server's unit, then its overlay's, and forgets a failure of either. A server that was never
 /// started, or that nobody knows, is stopped already.
 ///
 /// # Errors
 /// When systemctl cannot be started.
-pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
-    let (server, overlay) = (server_unit(server), overlay_unit(server));
+pub(super) fn run(stage: &mut Stage, name: &InstanceName) -> Result<Outcome> {
+    let (server, overlay) = (server_unit(name), overlay_unit(name));
+    let began = clock::now_ms();
     let disabled = systemctl(stage, &["disable", "--now", &server])?;
     if !disabled.succeeded() {
+        if disabled.ended_by == EndedBy::Exit {
+            causes::tell(stage, name, began)?;
+        }
         return Ok(disabled);
     }
     // The overlay's unit outlives the server's by a moment when systemd stops it; whoever called shall find it gone.
     let unmounted = systemctl(stage, &["stop", &overlay])?;
     if !unmounted.succeeded() {
+        if unmounted.ended_by == EndedBy::Exit {
+            causes::tell(stage, name, began)?;
+        }
         return Ok(unmounted);
     }
     // Fails for a unit that is not loaded: then there is no failure to forget.
     let forgotten = systemctl_with(stage, &["reset-failed", &server, &overlay], &mut |_, _| Pass::Keep)?;
-    Ok(Outcome { code: if forgotten.ended_by == crate::wire::EndedBy::Exit { 0 } else { forgotten.code }, ..forgotten })
+    Ok(Outcome { code: if forgotten.ended_by == EndedBy::Exit { 0 } else { forgotten.code }, ..forgotten })
 }

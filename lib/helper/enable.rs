@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use super::causes;
 use super::commands::{server_unit, systemctl, systemctl_with};
 use crate::base::names::InstanceName;
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, clock};
 use crate::process::{Outcome, Pass, Stage};
 use crate::wire::EndedBy;
 
@@ -34,5 +35,10 @@ fn enable(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
     if forgotten.ended_by != EndedBy::Exit {
         return Ok(forgotten);
     }
-    systemctl(stage, &["enable", "--now", &unit])
+    let began = clock::now_ms();
+    let enabled = systemctl(stage, &["enable", "--now", &unit])?;
+    if enabled.ended_by == EndedBy::Exit && !enabled.succeeded() {
+        causes::tell(stage, server, began)?;
+    }
+    Ok(enabled)
 }

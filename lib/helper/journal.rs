@@ -19,7 +19,7 @@ pub(super) const MOST: u32 = 10_000;
 
 /// The longest entry that journalctl may give, in characters: journald's longest line of a program, 48 KiB, each byte as
 /// a number, which is what becomes of a line with a control character.
-const LONGEST: usize = 512 * 1024;
+pub(super) const LONGEST: usize = 512 * 1024;
 
 /// What the game, and all that runs in it, is called.
 const GAME: &str = "srcds";
@@ -106,7 +106,7 @@ struct Raw {
 }
 
 /// One line of journalctl's as one of ours. What a program wrote stays text within it, whatever it wrote.
-fn entry(line: &str) -> serde_json::Result<Entry> {
+pub(super) fn entry(line: &str) -> serde_json::Result<Entry> {
     let raw = serde_json::from_str::<Raw>(line)?;
     Ok(Entry {
         from: speaker(&raw),

@@ -23,6 +23,8 @@ pub(super) struct Layer {
     pub path: PathBuf,
     /// Its directory.
     pub fd: OwnedFd,
+    /// Whether it is the instance's own.
+    pub is_own: bool,
 }
 
 /// A shared lock (flock(2)) on the instance's directory, until it is dropped.
@@ -59,7 +61,8 @@ pub(super) fn open(
         if !seen.insert(below.clone()) {
             return Err(Error::failed(format!("'{}' is twice in {}", shown(name), file.display())));
         }
-        layers.push(Layer { fd: open_layer(root, &below)?, path: root.path.join(&below) });
+        let is_own = below.starts_with("instances");
+        layers.push(Layer { fd: open_layer(root, &below)?, path: root.path.join(&below), is_own });
     }
     Ok(layers)
 }

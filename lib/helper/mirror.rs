@@ -1,124 +1,204 @@
-//! The lower layers' directories, made again in the upper one as the game's own.
+//! The lower layers' directories and files, made once more as the game's own.
 //!
-//! In an overlay a directory that only lower layers have shows their owner and mode: steamcmd's, or left4me's. The game
-//! could not make a file beside theirs (no log, no download, no add-on's data). A directory of the same name in the
-//! upper layer is merged with theirs, and its owner and mode count. Files stay the lower layers' own until the game
-//! replaces them.
+//! In an overlay, what only lower layers have shows their owner and mode: steamcmd's, left4me's, or a member's. The game
+//! could neither make a file beside theirs nor write one in place (a SQLite database, banned_user.cfg, a log).
 //!
-//! A directory that the game's user could not read where it is stays closed: it is not made in the upper layer, and one
-//! that is there already (the game's, or one that an earlier version made) gets the owner and mode of the closed one.
-//! Where overlays differ, the topmost decides. A directory that the game itself has stays open, and the modes of the
-//! files in it decide: an overlay that was filled with a strict umask must not close `left4dead2`.
+//! A **directory** of the same name in the upper layer is merged with theirs, and its owner and mode count. A **file**
+//! gets a stand-in: an empty one that belongs to the server's user and says (`trusted.overlay.metacopy`) that its content
+//! is that of the next layer below. The stand-ins are a layer of their own, which stack.rs puts above the others. The
+//! first write copies the file into the upper layer, as of any file; the lower layers never change.
+//!
+//! What the server's user could not read where it is stays closed. A directory is not made in the upper layer, and one
+//! that is there already (the game's, or one that an earlier version made) gets the owner and mode of the closed one; a
+//! file gets no stand-in, and neither does a file of that name in a layer below it: its stand-in would open the closed
+//! one. Where overlays differ, the topmost decides. A directory that the game itself has stays open, and the modes of
+//! the files in it decide: an overlay that was filled with a strict umask must not close `left4dead2`.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{CString, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::dir::{Dir, Type};
 use nix::errno::Errno;
-use nix::fcntl::openat;
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
+use nix::fcntl::{AtFlags, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::directory::{Directory, FLAGS, unusable};
 use super::layers::Layer;
+use super::standins;
 use crate::base::{Error, Result};
 
 /// Directories are followed so deep; the game's own tree has fewer than ten levels.
 const DEPTH: usize = 64;
 
-/// Makes in `upper` each directory that a layer has, owned by `owner`. What the game has put in place of one (a file, a
-/// whiteout where it removed the directory, a link) is left alone, and so is what would lie below.
+/// Makes in `upper` each directory that a layer has, and in `files` a stand-in of each file, owned by `owner`. What the
+/// game has put in place of a directory (a file, a whiteout where it removed the directory, a link) is left alone, and so
+/// is what would lie below. Gives whether `files` took all stand-ins.
 ///
 /// # Errors
 /// When a layer cannot be read, or is deeper than any game's; when a directory cannot be made.
-pub(super) fn mirror(layers: &[Layer], upper: &Directory, owner: (Uid, Gid)) -> Result<()> {
-    let mut mirror = Mirror { owner, is_the_games: false, open: HashSet::new(), closed: HashMap::new() };
+pub(super) fn mirror(
+    layers: &[Layer],
+    upper: &Directory,
+    files: &Directory,
+    owner: (Uid, Gid),
+    shared: Option<Gid>,
+) -> Result<Result<(), Errno>> {
+    let (open, closed, taken) = (HashSet::new(), HashMap::new(), HashSet::new());
+    let mut mirror = Mirror { owner, shared, is_own: false, open, closed, taken, files: Ok(()) };
+    let game = layers.iter().find(|layer| layer.path.ends_with("installation"));
     for layer in layers {
-        mirror.is_the_games = layer.path.ends_with("installation");
-        let copy = upper.fd.try_clone()?;
-        let own = openat(&layer.fd, c".", FLAGS, Mode::empty()).map_err(|errno| unusable(&layer.path, errno))?;
-        mirror.below(own, copy, Path::new(""), DEPTH).map_err(|errno| match errno {
+        mirror.is_own = layer.is_own;
+        let failed = |errno| unusable(&layer.path, errno);
+        let top = |fd: &OwnedFd| openat(fd, c".", FLAGS, Mode::empty()).map_err(failed);
+        let place = Place {
+            from: top(&layer.fd)?,
+            upper: upper.fd.try_clone()?,
+            files: files.fd.try_clone()?,
+            game: game.map(|game| top(&game.fd)).transpose()?,
+        };
+        mirror.below(place, Path::new(""), DEPTH).map_err(|errno| match errno {
             Errno::ELOOP => {
                 Error::failed(format!("{} has directories more than {DEPTH} levels deep", layer.path.display()))
             }
-            errno => unusable(&layer.path, errno).within("its directories cannot be made for the game"),
+            errno => failed(errno).within("its directories cannot be made for the game"),
         })?;
     }
 
-    for (path, found) in mirror.closed.iter().filter(|(path, _)| !mirror.open.contains(*path)) {
+    for (path, found) in &mirror.closed {
         tracing::info!("{} is closed to the game in a lower layer, and stays so", path.display());
         close(upper, path, found).map_err(|errno| unusable(&upper.path.join(path), errno))?;
     }
-    Ok(())
+    Ok(mirror.files)
 }
 
 struct Mirror {
     owner: (Uid, Gid),
-    /// Whether the layer is the installation.
-    is_the_games: bool,
+    /// The group that every server has besides its own.
+    shared: Option<Gid>,
+    /// Whether the layer is the instance's own, whose files left4me alone writes.
+    is_own: bool,
     /// Directories that the game may read, from a layer's top.
     open: HashSet<PathBuf>,
     /// Those that the topmost layer that has them closes, and what they are there.
     closed: HashMap<PathBuf, FileStat>,
+    /// Names for which a higher layer has something that is neither an open directory nor a file with a stand-in.
+    taken: HashSet<PathBuf>,
+    /// Whether the stand-ins could be made until now.
+    files: Result<(), Errno>,
+}
+
+/// One directory of a layer, and its counterparts.
+struct Place {
+    from: OwnedFd,
+    upper: OwnedFd,
+    files: OwnedFd,
+    /// The installation's, when the game has it too.
+    game: Option<OwnedFd>,
 }
 
 impl Mirror {
-    fn below(&mut self, from: OwnedFd, to: OwnedFd, path: &Path, depth: usize) -> Result<(), Errno> {
+    fn below(&mut self, place: Place, path: &Path, depth: usize) -> Result<(), Errno> {
+        let Place { from, upper, files, game } = place;
         let mut entries = Dir::from_fd(from)?;
-        let mut names: Vec<CString> = Vec::new();
+        let (mut directories, mut others) = (Vec::<CString>::new(), Vec::<CString>::new());
         for entry in entries.iter() {
             let entry = entry?;
             let name = entry.file_name();
-            // A file system that does not tell types: opening as a directory tells.
-            if matches!(entry.file_type(), Some(Type::Directory) | None) && name != c"." && name != c".." {
-                names.push(name.to_owned());
+            match entry.file_type() {
+                _ if name == c"." || name == c".." => {}
+                // A file system that does not tell types: opening as a directory tells.
+                Some(Type::Directory) | None => directories.push(name.to_owned()),
+                Some(_) => others.push(name.to_owned()),
             }
         }
-        if !names.is_empty() && depth == 0 {
+        if !directories.is_empty() && depth == 0 {
             return Err(Errno::ELOOP);
         }
 
-        for name in names {
+        for name in directories {
             let inner = match openat(entries.as_fd(), name.as_c_str(), FLAGS, Mode::empty()) {
                 Ok(inner) => inner,
-                Err(Errno::ENOTDIR | Errno::ELOOP | Errno::ENOENT) => continue,
+                Err(Errno::ENOENT) => continue,
+                Err(Errno::ENOTDIR | Errno::ELOOP) => {
+                    others.push(name);
+                    continue;
+                }
                 Err(errno) => return Err(errno),
             };
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
-            let found = fstat(&inner)?;
-            if !self.may_read(&found) {
-                if !self.open.contains(&path) {
-                    self.closed.entry(path).or_insert(found);
-                }
+            let game = game.as_ref().and_then(|game| self.readable_directory(game, &name));
+            if !self.is_open(&path, &fstat(&inner)?, game.is_some()) {
                 continue;
             }
-            if self.closed.contains_key(&path) && !self.is_the_games {
-                continue;
+            let Some(files) = standins::directory(&files, &name)? else { continue };
+            if let Some(upper) = ensure(&upper, &name, self.owner)? {
+                self.below(Place { from: inner, upper, files, game }, &path, depth - 1)?;
             }
-            if let Some(copy) = ensure(&to, &name, self.owner)? {
-                self.below(inner, copy, &path, depth - 1)?;
-                self.open.insert(path);
-            }
+        }
+        for name in others {
+            self.file(&entries, &files, &name, path.join(OsStr::from_bytes(name.to_bytes())))?;
         }
         Ok(())
     }
 
-    /// Whether the server's user may list a directory and pass through it where it is.
-    fn may_read(&self, found: &FileStat) -> bool {
+    /// Whether what is in a directory is the game's to see. The topmost layer that has it decides, or the game's own.
+    fn is_open(&mut self, path: &Path, found: &FileStat, is_the_games: bool) -> bool {
+        if self.open.contains(path) {
+            return true;
+        }
+        if self.closed.contains_key(path) || self.taken.contains(path) {
+            return false;
+        }
+        if self.may(found, 0o5) || is_the_games {
+            return self.open.insert(path.to_owned());
+        }
+        self.closed.insert(path.to_owned(), *found);
+        false
+    }
+
+    /// One entry that is no directory.
+    fn file(&mut self, from: &Dir, files: &OwnedFd, name: &CStr, path: PathBuf) -> Result<(), Errno> {
+        if self.taken.contains(&path) || self.closed.contains_key(&path) {
+            return Ok(());
+        }
+        let found = match fstatat(from.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) => found,
+            Err(Errno::ENOENT) => return Ok(()),
+            Err(errno) => return Err(errno),
+        };
+        let is_file = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+        // A list of access rights says more than the mode: it stays as it is.
+        let is_ours = is_file && !self.is_own && self.may(&found, 0o4) && !standins::has_acl(from.as_fd(), name);
+        if !is_ours {
+            self.taken.insert(path);
+        } else if self.files.is_ok() {
+            self.files = standins::file(files, name, &found, self.owner);
+        }
+        Ok(())
+    }
+
+    fn readable_directory(&self, parent: &OwnedFd, name: &CStr) -> Option<OwnedFd> {
+        let directory = openat(parent, name, FLAGS, Mode::empty()).ok()?;
+        fstat(&directory).is_ok_and(|found| self.may(&found, 0o5)).then_some(directory)
+    }
+
+    /// Whether the server's user has these rights where something is.
+    fn may(&self, found: &FileStat, rights: u32) -> bool {
+        let group = Gid::from_raw(found.st_gid);
         let shift = if found.st_uid == self.owner.0.as_raw() {
             6
-        } else if found.st_gid == self.owner.1.as_raw() {
+        } else if group == self.owner.1 || self.shared == Some(group) {
             3
         } else {
             0
         };
-        found.st_mode >> shift & 0o5 == 0o5
+        found.st_mode >> shift & rights == rights
     }
 }
-
 /// The directory `name` in `parent`, made for `owner` when nothing has that name; none when something else has.
 fn ensure(parent: &OwnedFd, name: &CString, owner: (Uid, Gid)) -> Result<Option<OwnedFd>, Errno> {
     match mkdirat(parent, name.as_c_str(), Mode::S_IRWXU) {

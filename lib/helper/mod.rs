@@ -4,6 +4,7 @@
 //! for root: by hand, through sudo, or from left4me-overlay@.service. And `purge-files`, as the server's user, from
 //! left4me-purge@.service. All of them check the same, and none takes a path: names of instances only.
 
+mod causes;
 mod commands;
 mod directory;
 mod disable;
@@ -20,7 +21,10 @@ mod purge_files;
 mod runtime;
 mod settings;
 mod show;
+mod stack;
+mod standins;
 mod umount;
+mod unfinished;
 mod upgrade;
 mod user;
 mod walk;

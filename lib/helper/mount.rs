@@ -1,17 +1,14 @@
 //! `mount N`: a server's overlay, on ROOT/runtime/N/merged. For left4me-overlay@.service, and root by hand.
 
-use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
-use nix::errno::Errno;
-use nix::mount::MsFlags;
 use nix::unistd::{Gid, Uid};
 use sha2::{Digest as _, Sha256};
 
 use super::directory::{Directory, Found};
 use super::layers::{self, Layer};
 use super::runtime::{self, Runtime};
-use super::{environment, former, mirror, settings, umount, user, walk};
+use super::{environment, former, settings, stack, umount, unfinished, user, walk};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
@@ -28,6 +25,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     let _reading = layers::lock(&directory, server)?;
     let settings = settings::read(&directory, server)?;
     let layers = layers::open(&directory, root, server, &settings.layers)?;
+    unfinished::refuse([&directory.path, root], &layers)?;
     let owner = user::loaded(server)?;
     let source = source(server, &layers);
     let merged = umount::merged(&directory, server);
@@ -55,9 +53,8 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     }
     share_layer(&directory, server, owner.1)?;
     let runtime = Runtime::ensure(&directory, server, owner, &earlier_users(server)?)?;
-    mirror::mirror(&layers, &runtime.upper, owner)?;
     environment::write(server, &settings)?;
-    overlay(&source, &layers, &runtime)
+    stack::mount(&source, &layers, &runtime, owner)
 }
 
 /// The users that the tree may have had before: that of all servers, and the server's own where the loaded units do not
@@ -73,20 +70,6 @@ fn share_layer(root: &Directory, server: &InstanceName, group: Gid) -> Result<()
     walk::share(&layer, instances.owner()?, group)
 }
 
-fn overlay(source: &str, layers: &[Layer], runtime: &Runtime) -> Result<()> {
-    let target = &runtime.merged;
-    // In /proc/self/fd each directory has a name of a few digits: 500 layers fit the one page that the kernel takes,
-    // and what is mounted is what was checked, whoever moves a path meanwhile.
-    nix::unistd::chdir("/proc/self/fd").map_err(|errno| refused(&target.path, errno))?;
-    let lower: Vec<String> = layers.iter().map(|layer| layer.fd.as_raw_fd().to_string()).collect();
-    let (upper, work) = (runtime.upper.fd.as_raw_fd(), runtime.work.fd.as_raw_fd());
-    let options = format!("lowerdir={},upperdir={upper},workdir={work}", lower.join(":"));
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    let target_fd = target.fd.as_raw_fd().to_string();
-    nix::mount::mount(Some(source), target_fd.as_str(), Some("overlay"), flags, Some(options.as_str()))
-        .map_err(|errno| refused(&target.path, errno))
-}
-
 /// What stands as source in the list of mounts: a mount with the same source has the same layers.
 fn source(server: &InstanceName, layers: &[Layer]) -> String {
     let mut hash = Sha256::new();
@@ -96,20 +79,4 @@ fn source(server: &InstanceName, layers: &[Layer]) -> String {
     }
     let hex: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("left4me-{server}:{hex}")
-}
-
-fn refused(target: &Path, errno: Errno) -> Error {
-    let hint = match errno {
-        Errno::EPERM | Errno::EACCES => " (CAP_SYS_ADMIN is needed)",
-        Errno::EBUSY => " (upper or work is in use by another mount)",
-        Errno::EINVAL => " (see `dmesg`)",
-        Errno::ENODEV => " (the kernel has no overlayfs: `modprobe overlay`)",
-        _ => "",
-    };
-    let exit = if matches!(errno, Errno::EPERM | Errno::EACCES) {
-        crate::base::Exit::NotPermitted
-    } else {
-        crate::base::Exit::Failed
-    };
-    Error::new(exit, format!("the overlay cannot be mounted on {}: {}{hint}", target.display(), errno.desc()))
 }

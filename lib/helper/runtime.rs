@@ -1,5 +1,5 @@
 //! runtime/ID: a directory of root's, in which `upper` alone belongs to the server's user. The game can exchange none of
-//! the three that a mount is made of, and no other local user can pass to what the game wrote.
+//! the four that a mount is made of, and no other local user can pass to what the game wrote.
 
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
@@ -19,6 +19,8 @@ pub(super) struct Runtime {
     pub work: Directory,
     /// Where the overlay is mounted.
     pub merged: Directory,
+    /// Where what the overlay is made of is mounted while it is made.
+    pub parts: Directory,
 }
 
 impl Runtime {
@@ -30,6 +32,7 @@ impl Runtime {
         let all = close(root, server, former)?;
         let work = all.ensure("work", Mode::S_IRWXU, ROOT, former)?;
         let merged = all.ensure("merged", mode(0o755), ROOT, former)?;
+        let parts = all.ensure("parts", Mode::S_IRWXU, ROOT, &[])?;
         let upper = match all.find("upper")? {
             Found::Open(upper) if upper.owner()? == owner.0 => upper,
             Found::Open(upper) if former.contains(&upper.owner()?) => {
@@ -38,7 +41,7 @@ impl Runtime {
             }
             _ => all.ensure("upper", mode(0o755), owner, &[])?,
         };
-        Ok(Self { upper, work, merged })
+        Ok(Self { upper, work, merged, parts })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::wire::{Observation, Stream};
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,ExecMainCode,\
     ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,ExecMainExitTimestampMonotonic,\
-    MainPID,MemoryCurrent,CPUUsageNSec,UnitFileState";
+    MainPID,ControlGroup,MemoryCurrent,CPUUsageNSec,UnitFileState";
 
 /// Prints the properties. An unknown server has them too: LoadState says so.
 ///

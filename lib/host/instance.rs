@@ -11,7 +11,7 @@ use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::domain::blueprint::Spec;
 use crate::host::layer::{self, Node};
-use crate::host::{mounts, overlay, rendering};
+use crate::host::{configs, mounts, overlay, rendering};
 
 /// The umask under which an instance's directories get their modes. Programs that initialize set it when they start.
 pub const UMASK: u32 = 0o027;
@@ -55,7 +55,7 @@ pub fn initialize(
 }
 
 /// Whether [`initialize`] could do with `spec`, as far as can be told without writing: every layer is there and usable,
-/// the game is installed, and the text can be rendered.
+/// and the text can be rendered.
 ///
 /// # Errors
 /// 1 naming what is wrong.
@@ -63,9 +63,9 @@ pub fn check(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<()> {
     let root = fs_err::canonicalize(root)?;
     Files::of(&root, instance, spec)?;
     let installation = root.join("installation");
-    if !installation.join("srcds_linux").is_file() {
+    if !installation.is_dir() {
         return Err(Error::failed(format!(
-            "the game is not installed in {}: enqueue update, which installs and starts again",
+            "the game is not installed: there is no {}; enqueue update, which installs and starts again",
             installation.display()
         )));
     }
@@ -130,9 +130,10 @@ struct Files {
 impl Files {
     fn of(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Self> {
         let layers = overlay::lower_layers(root, instance, &spec.overlays)?;
-        let text = rendering::render(spec, &layers)?;
+        let own = configs::find(overlay::with_paths(&spec.overlays, &layers), &layers);
+        let text = rendering::render(spec, &layers, &own)?;
         let dir = root.join("instances").join(instance.as_str());
-        Ok(Self { dir, environment: text.environment(), layer: layer::of(root, text.server_cfg) })
+        Ok(Self { dir, environment: text.environment(), layer: layer::of(root, text.server_cfg, &own) })
     }
 
     fn are_in(&self, dir: &Path) -> bool {

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::base::{Error, Result, files};
+use crate::host::configs::Brought;
 
 /// Modes of what is written: the group, which is the game's once it is mounted, reads.
 const FILE_MODE: u32 = 0o640;
@@ -23,20 +24,22 @@ const INSTANCE_MODE: u32 = 0o711;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Node {
     /// Exactly these entries.
-    Dir(Vec<(&'static str, Node)>),
+    Dir(Vec<(String, Node)>),
     /// Exactly this text.
     File(String),
     /// To exactly there.
     Link(PathBuf),
 }
 
-/// The topmost lower layer of an instance: server.cfg, and the link by which the game finds Steam's client library. The
-/// game's HOME is the merged directory. `root` is canonical.
-pub(super) fn of(root: &Path, server_cfg: String) -> Node {
-    Node::Dir(vec![
-        ("left4dead2", Node::Dir(vec![("cfg", Node::Dir(vec![("server.cfg", Node::File(server_cfg))]))])),
-        (".steam", Node::Dir(vec![("sdk32", Node::Link(root.join("steam/linux32")))])),
-    ])
+/// The topmost lower layer of an instance: server.cfg, second names of those that overlays bring, and the link by which
+/// the game finds Steam's client library. The game's HOME is the merged directory. `root` is canonical.
+pub(super) fn of(root: &Path, server_cfg: String, brought: &[Brought]) -> Node {
+    let dir = |name: &str, entries| (name.to_owned(), Node::Dir(entries));
+    let mut cfg = vec![("server.cfg".to_owned(), Node::File(server_cfg))];
+    // A link and no copy: the overlay's file says who may read it, and is run as it is when the map is loaded.
+    cfg.extend(brought.iter().map(|file| (file.name.clone(), Node::Link(file.path.clone()))));
+    let sdk = ("sdk32".to_owned(), Node::Link(root.join("steam/linux32")));
+    Node::Dir(vec![dir("left4dead2", vec![dir("cfg", cfg)]), dir(".steam", vec![sdk])])
 }
 
 impl Node {
@@ -217,8 +220,8 @@ mod tests {
 
     fn tree(text: &str) -> Node {
         Node::Dir(vec![
-            ("d", Node::Dir(vec![("f", Node::File(text.to_owned()))])),
-            ("l", Node::Link(PathBuf::from("/x"))),
+            ("d".to_owned(), Node::Dir(vec![("f".to_owned(), Node::File(text.to_owned()))])),
+            ("l".to_owned(), Node::Link(PathBuf::from("/x"))),
         ])
     }
 

@@ -2,7 +2,10 @@
 
 pub mod bus;
 pub mod catalog;
+pub mod configs;
+pub mod content;
 pub mod enablement;
+pub mod installation;
 pub mod instance;
 pub mod layer;
 pub mod mounts;

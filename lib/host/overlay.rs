@@ -45,6 +45,14 @@ pub(super) fn lower_layers(root: &Path, instance: &InstanceName, overlays: &[Ove
     Ok(layers)
 }
 
+/// The overlays with their directories, out of all lower layers.
+pub(super) fn with_paths<'o>(
+    overlays: &'o [OverlayRef],
+    layers: &'o [String],
+) -> impl DoubleEndedIterator<Item = (&'o OverlayRef, &'o Path)> {
+    overlays.iter().zip(layers.iter().skip(1)).map(|(overlay, path)| (overlay, Path::new(path)))
+}
+
 /// Where the overlay really is: below overlays/, or by a symbolic link below workshop_cache/. `root` is canonical.
 ///
 /// # Errors

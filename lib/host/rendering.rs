@@ -6,12 +6,17 @@ use std::path::Path;
 use crate::base::Result;
 use crate::base::names::{InstanceName, OverlayRef};
 use crate::domain::blueprint::Spec;
-use crate::domain::launch;
+use crate::domain::{launch, notices};
+use crate::host::configs::{self, Brought, Contest};
 use crate::host::{env_file, overlay};
 
 /// The first lines of a server.cfg.
 const HEADER: &str = "// left4me writes this file from the server's blueprint whenever the server starts.\n\
                       // What is changed here is lost: change the blueprint.\n";
+
+/// What stands before and after the overlays' own files.
+const FIRST: &str = "\n// The overlays' own server.cfg files, the lowest overlay first.\n";
+const THEN: &str = "\n// The blueprint's lines. They run last, and win.\n";
 
 /// What `left4me-server@.service` starts in the merged directory. systemd puts the two variables in.
 const COMMAND: &str = "srcds_linux -game left4dead2 -strictportbind +ip 0.0.0.0 +hostport ${L4D2_PORT} $L4D2_ARGS";
@@ -35,12 +40,19 @@ impl Rendering {
     }
 }
 
-/// The texts of an instance made from `spec` over `layers`, the topmost first.
+/// The texts of an instance made from `spec` over `layers`, the topmost first, of which some bring a server.cfg.
 ///
 /// # Errors
 /// 1 when arguments or layers are longer together than the kernel takes.
-pub fn render(spec: &Spec, layers: &[String]) -> Result<Rendering> {
+pub fn render(spec: &Spec, layers: &[String], brought: &[Brought]) -> Result<Rendering> {
     let mut server_cfg = HEADER.to_owned();
+    if !brought.is_empty() {
+        server_cfg.push_str(FIRST);
+        for file in brought {
+            server_cfg.push_str(&format!("exec {}\n", file.name));
+        }
+        server_cfg.push_str(THEN);
+    }
     for line in &spec.config {
         server_cfg.push_str(line.as_str());
         server_cfg.push('\n');
@@ -74,6 +86,12 @@ pub struct Preview {
     pub rendering: Rendering,
     /// The command line that systemd starts, in its own quoting.
     pub command: String,
+    /// The server.cfg files of overlays that run before the blueprint's lines, in this order.
+    pub brought: Vec<Brought>,
+    /// What several of them, or one and the blueprint, set.
+    pub contests: Vec<Contest>,
+    /// What hides the server from players.
+    pub notices: Vec<String>,
     /// Why initializing would fail.
     pub trouble: Option<String>,
 }
@@ -109,9 +127,15 @@ pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Prev
     } else {
         layers.iter().filter(|layer| layer.trouble.is_none()).map(|layer| layer.path.clone()).collect()
     };
-    let rendering = render(spec, &usable)?;
+    let located = layers.iter().filter(|layer| layer.trouble.is_none());
+    let located: Vec<_> = located.filter_map(|one| Some((one.overlay.as_ref()?, Path::new(&one.path)))).collect();
+    let brought = configs::find(located.into_iter(), &usable);
+    let contests = configs::contests(&brought, &spec.config);
+    let rendering = render(spec, &usable, &brought)?;
     let command = COMMAND.replace("${L4D2_PORT}", &spec.port.to_string()).replace("$L4D2_ARGS", &words(spec));
-    Ok(Preview { layers, rendering, command: command.trim_end().to_owned(), trouble })
+    let command = command.trim_end().to_owned();
+    let notices = notices::of(&spec.arguments, &spec.config);
+    Ok(Preview { layers, rendering, command, brought, contests, notices, trouble })
 }
 
 fn layer(path: std::path::PathBuf, overlay: Option<&OverlayRef>) -> Layer {
@@ -165,6 +189,29 @@ mod tests {
             let paths: Vec<&str> = shown.layers.iter().map(|layer| layer.path.as_str()).collect();
             assert!(written("instance.env").contains(&format!("LEFT4ME_LOWERDIRS=\"{}\"", paths.join(":"))));
             assert_eq!(shown.trouble, None);
+        }
+    }
+
+    #[test]
+    fn the_overlays_own_server_cfg_runs_before_the_blueprints_lines() {
+        let (_dir, root) = root();
+        for (overlay, text) in [("maps", "hostname \"maps\"\n"), ("mods", "hostname \"mods\"\nsv_tags x\n")] {
+            std::fs::create_dir_all(root.join("overlays").join(overlay).join("left4dead2/cfg")).unwrap();
+            std::fs::write(root.join("overlays").join(overlay).join("left4dead2/cfg/server.cfg"), text).unwrap();
+        }
+        for lines in [&["hostname \"mine\""][..], &[]] {
+            let spec = spec(&["mods", "maps"], &[], lines);
+            let shown = preview(&root, &name(), &spec).unwrap();
+            initialize(&root, &name(), &spec, || Ok(())).unwrap();
+            let cfg = root.join("instances/7/layer/left4dead2/cfg");
+            let text = std::fs::read_to_string(cfg.join("server.cfg")).unwrap();
+            assert_eq!(shown.rendering.server_cfg, text);
+            let commands: Vec<&str> = text.lines().filter(|line| !line.starts_with("//") && !line.is_empty()).collect();
+            assert_eq!(commands, [&["exec server_maps.cfg", "exec server_mods.cfg"], lines].concat());
+            let through = std::fs::read_to_string(cfg.join("server_mods.cfg")).unwrap();
+            assert_eq!(through, "hostname \"mods\"\nsv_tags x\n");
+            let winner = shown.contests[0].winner.as_ref().map(ToString::to_string);
+            assert_eq!(winner, lines.is_empty().then(|| "mods".to_owned()), "the blueprint's line, else the topmost");
         }
     }
 

@@ -22,7 +22,7 @@ use super::look::{Before, Seen};
 pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
     let (news, found, lost) = db.write(|tx| {
         // Again: a job may have come since the rows were read.
-        let in_jobs = observations::in_jobs(tx)?;
+        let in_jobs = observations::in_jobs(tx, seen.at.now)?;
         let mut news = Vec::new();
         for watched in &before.watched {
             let Some(observed) = seen.of(watched.id) else { continue };
@@ -54,7 +54,7 @@ pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
 pub(super) fn unreadable(db: &mut Db, before: &Before, error: &Error) -> Result<()> {
     let now = crate::base::clock::now_ms();
     db.write(|tx| {
-        let in_jobs = observations::in_jobs(tx)?;
+        let in_jobs = observations::in_jobs(tx, now)?;
         let rows: Vec<(ServerId, i64)> = before
             .watched
             .iter()

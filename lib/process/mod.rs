@@ -12,6 +12,7 @@ pub mod ladder;
 pub mod lines;
 pub mod mounts;
 mod peer;
+mod silence;
 mod spawn;
 mod stage;
 mod tree;
@@ -25,6 +26,7 @@ use nix::sys::signal::Signal;
 
 pub use again::again_as;
 pub use peer::Peer;
+pub use silence::Silence;
 pub use stage::{Pass, Stage};
 
 use crate::wire::{EndedBy, Tree};
@@ -32,8 +34,8 @@ use crate::wire::{EndedBy, Tree};
 /// What a command's input and output are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// A terminal of its own, 512 columns wide so that nothing wraps, without echo and without output processing.
-    /// All output is stdout.
+    /// Output on a terminal of its own, 512 columns wide so that nothing wraps, without output processing. All output
+    /// is stdout; standard input is empty, so that a prompt has its answer at once.
     Pty,
     /// Two pipes; standard input is empty.
     Pipes,

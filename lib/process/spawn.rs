@@ -36,7 +36,7 @@ pub fn spawn(spec: &Spec, procs: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     let outputs = match spec.terminal {
         Terminal::Pty => {
             let (ours, theirs) = terminal()?;
-            command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
+            command.stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs);
             vec![(Stream::Stdout, ours)]
         }
         Terminal::Pipes => {

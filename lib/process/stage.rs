@@ -15,6 +15,7 @@ use super::cgroup::{Cgroup, own_group, own_unit};
 use super::ladder::{Ladder, Seen, Step};
 use super::lines::Lines;
 use super::peer::{Door, Peer, Wish};
+use super::silence::{Silence, Watch};
 use super::spawn::{Child, spawn};
 use super::tree::ProcessTree;
 use super::{Outcome, Spec};
@@ -71,6 +72,14 @@ struct Running<'o> {
     tree: ProcessTree,
     outputs: Vec<Output>,
     observe: &'o mut dyn FnMut(Stream, &str) -> Pass,
+    life: Life,
+}
+
+/// Signs of life: bytes that end no line, and lines that differ from the one before. A hung program can repeat itself.
+#[derive(Debug, Default)]
+struct Life {
+    alive: bool,
+    last: String,
 }
 
 /// What poll is asked about.
@@ -125,7 +134,26 @@ impl Stage {
         if let Some(outcome) = self.pause(Duration::ZERO) {
             return Ok(outcome);
         }
-        self.climb(spec, observe, None)
+        self.climb(spec, observe, None, None).map(|(outcome, _)| outcome)
+    }
+
+    /// As [`Stage::run`], for a foreign program that may hang: one that is silent for too long is ended as if that had
+    /// been asked for. The second value says whether it was.
+    ///
+    /// # Errors
+    /// As [`Stage::run`].
+    pub fn run_watched(
+        &mut self,
+        spec: &Spec,
+        silence: Silence<'_>,
+        observe: &mut dyn FnMut(Stream, &str) -> Pass,
+    ) -> Result<(Outcome, bool)> {
+        if let Some(outcome) = self.pause(Duration::ZERO) {
+            return Ok((outcome, false));
+        }
+        let (outcome, hung) = self.climb(spec, observe, None, Some(Watch::new(silence, Instant::now())))?;
+        // Somebody's request counts for more than the silence before it.
+        Ok((outcome, hung && self.wanted.is_none()))
     }
 
     /// Runs one more command after the end was asked for, to end what an earlier one has begun elsewhere. No wish ends
@@ -139,17 +167,18 @@ impl Stage {
         patience: Duration,
         observe: &mut dyn FnMut(Stream, &str) -> Pass,
     ) -> Result<Outcome> {
-        self.climb(spec, observe, Some(Instant::now() + patience))
+        self.climb(spec, observe, Some(Instant::now() + patience), None).map(|(outcome, _)| outcome)
     }
 
-    /// Starts the command and sees it to its end, which comes by itself, by somebody's wish, or, with a `deadline`,
-    /// then.
+    /// Starts the command and sees it to its end, which comes by itself, by somebody's wish, with a `deadline` then, or
+    /// when the `watch` says that it has hung; that is the second value.
     fn climb(
         &mut self,
         spec: &Spec,
         observe: &mut dyn FnMut(Stream, &str) -> Pass,
         deadline: Option<Instant>,
-    ) -> Result<Outcome> {
+        mut watch: Option<Watch<'_>>,
+    ) -> Result<(Outcome, bool)> {
         let child = spawn(spec, self.cgroup.as_ref().map(|cgroup| cgroup.procs())).map_err(|error| {
             let exit =
                 if error.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::Unavailable };
@@ -168,13 +197,21 @@ impl Stage {
                 Some(deadline) => (now >= deadline).then_some(Cancel::Kill),
             };
             wanted.into_iter().for_each(|cancel| ladder.want(cancel));
+            let hung = watch.as_mut().is_some_and(|watch| {
+                // A reader that takes no more holds the command up.
+                watch.is_over(std::mem::take(&mut running.life.alive) || self.peer.is_full(), now)
+            });
+            if hung {
+                ladder.want(Cancel::Terminate);
+            }
+            let due = watch.as_ref().and_then(Watch::due).into_iter().chain(deadline).min();
             match ladder.next(running.seen(), now) {
                 Step::Ask => running.tree.signal(spec.first_signal),
                 Step::Kill => running.tree.kill(),
-                Step::Wait(until) => self.wait(Some(&mut running), until.into_iter().chain(deadline).min()),
+                Step::Wait(until) => self.wait(Some(&mut running), until.into_iter().chain(due).min()),
                 Step::Done(ended_by, tree) => {
                     running.drain(&mut self.peer, &mut self.scratch);
-                    return Ok(Outcome { code: running.tree.code.unwrap_or(128 + 9), ended_by, tree });
+                    return Ok((Outcome { code: running.tree.code.unwrap_or(128 + 9), ended_by, tree }, hung));
                 }
             }
         }
@@ -322,7 +359,7 @@ impl<'o> Running<'o> {
     ) -> Self {
         let output = |(stream, fd)| Output { stream, fd: Some(fd), lines: Lines::up_to(line_limit) };
         let outputs = child.outputs.into_iter().map(output).collect();
-        Self { tree: ProcessTree::new(child.pid, cgroup), outputs, observe }
+        Self { tree: ProcessTree::new(child.pid, cgroup), outputs, observe, life: Life::default() }
     }
 
     fn seen(&mut self) -> Seen {
@@ -338,19 +375,21 @@ impl<'o> Running<'o> {
     /// Tells progress updates whose time has come.
     fn tick(&mut self, peer: &mut Peer, now: Instant) {
         for output in &mut self.outputs {
-            output.lines.tick(now, &mut teller(output.stream, peer, self.observe));
+            output.lines.tick(now, &mut teller(output.stream, peer, self.observe, &mut self.life));
         }
     }
 
     /// Reads what is there now of one output, at most `most` bytes.
     fn read(&mut self, which: usize, most: usize, peer: &mut Peer, scratch: &mut [u8]) {
         let Some(output) = self.outputs.get_mut(which) else { return };
-        let mut tell = teller(output.stream, peer, self.observe);
         let mut taken = 0;
         while let (Some(fd), true) = (&output.fd, taken < most) {
             match nix::unistd::read(fd, scratch) {
                 Ok(count) if count > 0 => {
-                    output.lines.feed(&scratch[..count], Instant::now(), &mut tell);
+                    let bytes = &scratch[..count];
+                    let now = Instant::now();
+                    output.lines.feed(bytes, now, &mut teller(output.stream, peer, self.observe, &mut self.life));
+                    self.life.alive |= !bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n'));
                     taken += count;
                 }
                 Err(Errno::EAGAIN) => return,
@@ -358,7 +397,7 @@ impl<'o> Running<'o> {
                 // The end: no writer has a pipe open (0), or a terminal (EIO).
                 Ok(_) | Err(_) => {
                     output.fd = None;
-                    output.lines.finish(&mut tell);
+                    output.lines.finish(&mut teller(output.stream, peer, self.observe, &mut self.life));
                 }
             }
         }
@@ -370,7 +409,7 @@ impl<'o> Running<'o> {
             self.read(which, PIPE_MOST, peer, scratch);
             let output = &mut self.outputs[which];
             if output.fd.take().is_some() {
-                output.lines.finish(&mut teller(output.stream, peer, self.observe));
+                output.lines.finish(&mut teller(output.stream, peer, self.observe, &mut self.life));
             }
         }
     }
@@ -381,11 +420,18 @@ fn teller<'a>(
     stream: Stream,
     peer: &'a mut Peer,
     observe: &'a mut dyn FnMut(Stream, &str) -> Pass,
+    life: &'a mut Life,
 ) -> impl FnMut(&str) + 'a {
-    move |text| match observe(stream, text) {
-        Pass::On => peer.line(stream, text),
-        Pass::Instead(other, words) => peer.line(other, &words),
-        Pass::As(other) => peer.line(other, text),
-        Pass::Keep => {}
+    move |text| {
+        if life.last != text {
+            life.alive = true;
+            text.clone_into(&mut life.last);
+        }
+        match observe(stream, text) {
+            Pass::On => peer.line(stream, text),
+            Pass::Instead(other, words) => peer.line(other, &words),
+            Pass::As(other) => peer.line(other, text),
+            Pass::Keep => {}
+        }
     }
 }

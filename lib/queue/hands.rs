@@ -16,6 +16,7 @@ use crate::host::units::{self, Kept, Observed, Sink};
 use crate::process::unit_group::{served_by, served_in};
 use crate::queue::log::{Log, RunnerToken};
 use crate::queue::run::Ended;
+use crate::queue::settling::Settling;
 use crate::wire::client::Canceller;
 use crate::wire::{Cancel, EndedBy, HelperRequest, RunnerRequest, Stream, Tree};
 
@@ -124,6 +125,8 @@ pub struct Hands {
     pub log: Log<Ended>,
     /// Which connections are open.
     pub connections: Connections,
+    /// Which tasks only wait.
+    pub settling: Settling,
 }
 
 /// The hands of one task: they know whose lines they write down.
@@ -191,12 +194,32 @@ impl TaskHands<'_> {
         self.ask("purge", &self.hands.places.helper, &request, Keep::Log { also: Some(purge_unit(server)) })
     }
 
-    /// Puts the unit's last lines into the job's log.
+    /// Puts the unit's last lines into the job's log, and gives the last one that the game itself printed.
     ///
     /// # Errors
     /// As [`TaskHands::enable`].
-    pub fn journal(&self, server: &InstanceName, lines: u32) -> Result<()> {
-        self.helper("journal", &HelperRequest::journal(server.clone(), lines, false))
+    pub fn journal(&self, server: &InstanceName, lines: u32) -> Result<Option<String>> {
+        let mut kept = Kept::default();
+        let request = HelperRequest::journal(server.clone(), lines, false);
+        self.ask("journal", &self.hands.places.helper, &request, Keep::Lines(&mut kept))?;
+        let last = kept
+            .lines
+            .iter()
+            .rev()
+            .find_map(|(_, line)| line.split_once(" srcds: "))
+            .map(|(_, said)| said.chars().take(REASON).collect());
+        self.hands.log.lines(self.job, self.task, kept.lines);
+        Ok(last)
+    }
+
+    /// From now on the task only waits: it takes no worker slot.
+    pub fn settle(&self) {
+        self.hands.settling.begin(self.task);
+    }
+
+    /// It works again.
+    pub fn settled(&self) {
+        self.hands.settling.end(self.task);
     }
 
     /// What systemd says of the unit. Its lines are an answer to us, not a part of the job's log.
@@ -217,10 +240,6 @@ impl TaskHands<'_> {
     /// steamcmd's own code when it failed; 69 when the runner cannot be reached.
     pub fn install(&self) -> Result<()> {
         self.ask("install", &self.hands.places.runner, &RunnerRequest::Install {}, Keep::Log { also: None })
-    }
-
-    fn helper(&self, verb: &'static str, request: &HelperRequest) -> Result<()> {
-        self.ask(verb, &self.hands.places.helper, request, Keep::Log { also: None })
     }
 
     /// One request that changes the unit, and what the helper saw of it afterwards. When it did not say, it is asked.
@@ -251,6 +270,16 @@ impl TaskHands<'_> {
         self.hands.log.runner_ended(token, told);
         verdict(verb, end.map_err(|error| error.within(verb))?, last_error, self.refusal())
     }
+}
+
+/// A reason in an error is cut here, in characters.
+const REASON: usize = 500;
+
+/// systemctl's line without where else to read: the job's log has what is there.
+fn without_pointer(line: &str) -> &str {
+    let pointers = [" See \"systemctl ", " See 'systemctl ", " See \"journalctl ", " See 'journalctl "];
+    let end = pointers.iter().filter_map(|pointer| line.find(pointer)).filter(|&at| at > 0).min();
+    end.map_or(line, |end| &line[..end])
 }
 
 /// Whether a command that has ended did well.
@@ -307,7 +336,7 @@ impl Sink for LogSink<'_, '_> {
     fn lines(&mut self, lines: Vec<(Stream, String)>) {
         if let Some((_, line)) = lines.iter().rev().find(|(stream, line)| *stream == Stream::Stderr && !line.is_empty())
         {
-            self.last_error = Some(line.chars().take(300).collect());
+            self.last_error = Some(without_pointer(line).chars().take(REASON).collect());
         }
         match &mut self.keep {
             Keep::Lines(kept) => kept.add(lines),

@@ -9,6 +9,7 @@ use crate::base::names::{JobId, ServerId, TaskId};
 use crate::db::jobs;
 use crate::domain::cancellation::Known;
 use crate::domain::operation::Operation;
+use crate::domain::outcome::{self, Facts};
 use crate::domain::schedule::Candidate;
 use crate::domain::task::{Needs, Readiness, TaskKind, TaskState, readiness};
 
@@ -142,6 +143,21 @@ impl LiveJob {
     #[must_use]
     pub fn all_servers(&self) -> BTreeSet<ServerId> {
         self.servers.iter().copied().chain(self.tasks.iter().filter_map(|task| task.server)).collect()
+    }
+
+    /// Whether the job stopped this server, which ran, and did not start it again.
+    #[must_use]
+    pub fn leaves_stopped(&self, server: ServerId) -> bool {
+        let tasks = self.tasks.iter().filter(|task| task.server == Some(server));
+        let facts: Vec<Facts<'_>> = tasks
+            .map(|task| Facts {
+                kind: task.kind.as_ref().map_or_else(String::as_str, |kind| kind.as_str()),
+                state: task.state,
+                error: task.error.as_deref(),
+                was_running: task.was_running,
+            })
+            .collect();
+        outcome::is_left_stopped(&facts)
     }
 
     /// Its server, when it has one only.

@@ -13,4 +13,6 @@ pub mod log;
 pub mod observe;
 pub mod recover;
 pub mod run;
+pub mod settling;
+mod stay_up;
 pub mod turn;

@@ -3,12 +3,13 @@
 
 use rusqlite::Connection;
 
-use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
+use crate::base::{Result, clock};
+use crate::db::crashes;
 use crate::db::events::{self, NewEvent, OUTSIDE};
 use crate::db::observations::{self, Seen, Watched};
 use crate::domain::drift::{Drift, Judgement, judge};
-use crate::domain::history::{Change, changes};
+use crate::domain::history::{Change, Start, changes};
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
 
@@ -65,15 +66,25 @@ impl News {
         for told in &self.told {
             match told {
                 Told::Began(kind, why) => {
-                    let (mend, accept) = kind.remedies();
-                    tracing::warn!(
-                        server_id,
-                        "server {id} {why} (left4me does nothing about it: `left4me-job enqueue {mend} --server {id}` does; `{accept}` takes it as it is)"
-                    );
+                    tracing::warn!(server_id, "server {id} {why} ({})", advice(*kind, id));
                 }
                 Told::Ended(kind) => tracing::info!(server_id, "server {id} is no longer {kind}"),
             }
         }
+    }
+}
+
+/// What an admin can do about a drift.
+fn advice(kind: Drift, id: ServerId) -> String {
+    let (mend, accept) = kind.remedies();
+    match kind {
+        Drift::Crashing => format!(
+            "`left4me server history {id} --journal` has the output before each crash; `left4me-job enqueue {accept} \
+             --server {id}` ends it"
+        ),
+        _ => format!(
+            "left4me does nothing about it: `left4me-job enqueue {mend} --server {id}` does; `{accept}` takes it as it is"
+        ),
     }
 }
 
@@ -138,6 +149,15 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
         return Ok(Written::Outdated);
     }
     for change in &happened {
+        match change {
+            Change::Crashed { more, .. } => crashes::add(tx, watched.id, more.saturating_add(1), at.now)?,
+            // systemd counts from 0 again when a server is started on purpose, and so do we. A restart of its own may
+            // look like a start, when the poll came while it was under way.
+            Change::Started(Start::Started | Start::Restarted) if unit.restarts == 0 => {
+                crashes::forget(tx, watched.id)?;
+            }
+            _ => {}
+        }
         events::add(tx, at.now, &cause.event(change.kind(), watched.id, &change.words()))?;
     }
     let after = Watched { last_end: end.or_else(|| watched.last_end.clone()), known, ..watched.clone() };
@@ -145,12 +165,12 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
 }
 
 /// Judges whether the server is what it shall be, and tells it once when that has changed. A server with a job that has
-/// not ended is on its way: it is not judged.
+/// not ended is on its way: it is not judged, unless the job has waited or run for too long.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn settle(tx: &Connection, server: ServerId, cause: &Cause<'_>, now: i64) -> Result<Option<News>> {
-    if observations::live_job(tx, server)?.is_some() {
+    if observations::job_under_way(tx, server, now)?.is_some_and(|job| job.is_in_time) {
         return Ok(None);
     }
     let Some(watched) = observations::get(tx, server)? else { return Ok(None) };
@@ -165,17 +185,33 @@ pub fn settle(tx: &Connection, server: ServerId, cause: &Cause<'_>, now: i64) ->
 pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: i64) -> Result<Vec<Told>> {
     let id = watched.id;
     let before = watched.drift.as_ref();
-    let found = match judge(watched.desired, watched.known.actual, watched.known.enabled) {
+    let crashes = crashes::count(tx, id, now)?;
+    let crashing = crashes.keep_coming(before.is_some_and(|drifted| drifted.kind == Drift::Crashing));
+    let found = match judge(watched.desired, watched.known.actual, watched.known.enabled, crashing) {
         Judgement::Open => return Ok(Vec::new()),
         Judgement::InOrder => None,
-        Judgement::Drifted(kind) => Some((kind, why(kind, watched, cause))),
+        Judgement::Drifted(Drift::Crashing) => {
+            let last = watched.last_end.as_ref().map_or_else(String::new, |end| format!(", last by {end}"));
+            Some((Drift::Crashing, format!("{crashes}{last}")))
+        }
+        Judgement::Drifted(kind) => {
+            let mut reason = why(kind, watched, cause);
+            if let Some(job) = observations::job_under_way(tx, id, now)? {
+                reason = format!("{reason}; {}", slow(&job, now));
+            }
+            Some((kind, reason))
+        }
     };
     let mut told = Vec::new();
     match (before, &found) {
         (None, None) => return Ok(told),
         (Some(before), Some((kind, why))) if before.kind == *kind => {
             // How it ended may become known, or be another end by now; what a job had to do with it is not forgotten.
-            let is_new = watched.last_end.as_ref().is_some_and(|end| *kind == Drift::Down && !before.why.contains(end));
+            let is_new = match kind {
+                Drift::Down => watched.last_end.as_ref().is_some_and(|end| !before.why.contains(end)),
+                Drift::Crashing => before.why != *why,
+                _ => false,
+            };
             if is_new {
                 observations::set_drift(tx, id, Some((*kind, before.since, why)))?;
             }
@@ -197,10 +233,19 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
     Ok(told)
 }
 
+/// Which job the server waits for, and how long.
+fn slow(job: &observations::LiveJob, now: i64) -> String {
+    let how = if job.is_queued { "has waited" } else { "has run" };
+    format!("job {} ({}) {how} for {}", job.id, job.operation, clock::span(now - job.since))
+}
+
 /// Why, as far as anybody knows. A job that failed has a part in it when it is the one that ends here, or when nothing
 /// else is known.
 fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>) -> String {
-    let failed_job = watched.last_error.as_ref().map(|error| format!("the last job failed: {error}"));
+    let failed_job = watched.last_error.as_ref().map(|error| match error.starts_with("job ") {
+        true => error.clone(),
+        false => format!("the last job failed: {error}"),
+    });
     let by_job = failed_job.clone().filter(|_| matches!(cause, Cause::Job(..)));
     match kind {
         Drift::Down => {
@@ -217,6 +262,7 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>) -> String {
         Drift::Up => by_job.unwrap_or_else(|| "it was started from outside".to_owned()),
         Drift::Enabled => by_job.unwrap_or_else(|| "its unit was enabled from outside".to_owned()),
         Drift::Disabled => "its unit was disabled from outside".to_owned(),
+        Drift::Crashing => watched.last_end.clone().unwrap_or_default(),
     }
 }
 
@@ -319,6 +365,30 @@ mod tests {
     }
 
     #[test]
+    fn a_server_whose_job_waits_or_runs_for_too_long_is_judged_and_the_job_is_named() {
+        let db = with_servers(2);
+        servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
+        db.execute_batch(
+            "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at) VALUES (7, 'start', 'x', 1, 1);
+             INSERT INTO job_targets VALUES (7, 1);",
+        )
+        .unwrap();
+        let stopped = |now| Observed { unit: Unit::unloaded(true), at: at(now) };
+        assert_eq!(see(&db, &stopped(299_000), &Cause::Outside), Vec::<String>::new());
+        assert_eq!(see(&db, &stopped(361_000), &Cause::Outside), ["server.drifted, outside"]);
+        let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
+        assert_eq!(drift.kind, Drift::Down);
+        assert!(drift.why.contains("job 7 (start) has waited for 6"), "{}", drift.why);
+
+        // It runs at last, and hangs.
+        db.execute("UPDATE jobs SET state = 'running', started_at = 400000, worker_id = 'w'", []).unwrap();
+        assert_eq!(see(&db, &running(420_000, true), &Cause::Outside).len(), 2, "it is on its way again");
+        assert!(
+            see(&db, &running(701_000, true), &Cause::Outside).ends_with(&["server.drift_ended, outside".to_owned()])
+        );
+    }
+
+    #[test]
     fn a_look_at_what_has_changed_meanwhile_is_not_written() {
         let db = with_servers(1);
         let early = observations::get(&db, SERVER).unwrap().unwrap();
@@ -341,5 +411,59 @@ mod tests {
         assert_eq!(servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap().kind, Drift::Enabled);
         let last: Vec<String> = told(&db).split_off(2);
         assert_eq!(last, ["server.stopped, outside", "server.drift_ended, outside", "server.drifted, outside"]);
+    }
+    /// The game crashes 15 s after each start; a poll comes at each crash and at each restart.
+    #[test]
+    fn a_server_that_crashes_15_s_after_each_start_keeps_crashing_until_it_is_started_on_purpose_or_stays_up() {
+        let db = with_servers(1);
+        servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
+        let up = |start: i64, restarts: u32| {
+            let mut up = running(start + 1, true);
+            (up.unit.active_enter_us, up.unit.restarts) = (u64::try_from(start).unwrap() * 1000, restarts);
+            up
+        };
+        let down = |start: i64, restarts: u32| {
+            let mut down = killed(start + 15_000, "auto-restart");
+            let at = |ms: i64| u64::try_from(ms).unwrap() * 1000;
+            (down.unit.active_enter_us, down.unit.restarts) = (at(start), restarts);
+            (down.unit.exit_us, down.unit.active_exit_us) = (at(start + 15_000) - 9, at(start + 15_000) - 8);
+            down
+        };
+        let drift = || servers::get(&db, SERVER).unwrap().unwrap().drift;
+        for round in 0..7_u32 {
+            let start = 1_000 + i64::from(round) * 20_000;
+            see(&db, &up(start, round), &Cause::Outside);
+            see(&db, &down(start, round), &Cause::Outside);
+            let found = drift().map(|drift| (drift.kind, drift.why));
+            let expected = (round >= 2)
+                .then(|| (Drift::Crashing, format!("crashed {} times in 10 min, last by signal 9 (KILL)", round + 1)));
+            assert_eq!(found, expected, "after {} crashes", round + 1);
+        }
+        assert_eq!(told(&db).iter().filter(|event| event.starts_with("server.drifted")).count(), 1, "told once");
+        assert_eq!(crash_total(&db), 7);
+
+        // It stays up: the drift ends when ten minutes were quiet, and not before.
+        see(&db, &up(141_000, 7), &Cause::Outside);
+        let mut later = up(141_000, 7);
+        later.at = at(700_000);
+        see(&db, &later, &Cause::Outside);
+        assert!(drift().is_some());
+        later.at = at(740_000);
+        see(&db, &later, &Cause::Outside);
+        assert_eq!(drift(), None);
+
+        // Twice more is not three times; and who starts it on purpose begins again.
+        for (start, restarts) in [(800_000, 7), (820_000, 8)] {
+            see(&db, &up(start, restarts), &Cause::Outside);
+            see(&db, &down(start, restarts), &Cause::Outside);
+        }
+        assert_eq!(drift(), None);
+        see(&db, &up(900_000, 0), &Cause::Job(JobId(4), "anna"));
+        see(&db, &down(900_000, 0), &Cause::Outside);
+        assert_eq!((drift(), crash_total(&db)), (None, 10));
+    }
+
+    fn crash_total(db: &Connection) -> u64 {
+        crate::db::metrics::snapshot(db).unwrap().crashes.iter().map(|server| server.count).sum()
     }
 }

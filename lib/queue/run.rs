@@ -6,13 +6,16 @@
 use crate::base::names::{InstanceName, JobId, ServerId, TaskId, shown};
 use crate::base::{Error, Exit, Result, failpoint};
 use crate::domain::blueprint::Spec;
+use crate::domain::notices;
 use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
 use crate::domain::task::{TaskKind, TaskState};
+use crate::host::content;
 use crate::host::instance::{self, Initialized};
-use crate::host::mounts;
 use crate::host::units::{self, Observed};
+use crate::host::{installation, mounts};
 use crate::queue::hands::{Hands, TaskHands};
+use crate::queue::stay_up;
 use crate::wire::Stream;
 
 /// A task that is about to run, with all it needs to know.
@@ -149,11 +152,24 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
             )));
         }
     }
+    tell_content(hands, server, &spec);
     Ok(())
+}
+
+/// What the game will not see or do as its blueprint has it: no reason not to start.
+fn tell_content(hands: &TaskHands<'_>, server: ServerId, spec: &Spec) {
+    for notice in notices::of(&spec.arguments, &spec.config) {
+        hands.note(Stream::Stderr, format!("server {server}: {notice}"));
+    }
+    match content::inspect(hands.root(), &spec.overlays, &[]) {
+        Ok(found) => found.told().for_each(|line| hands.note(Stream::Stderr, line)),
+        Err(error) => hands.note(Stream::Stderr, format!("the overlays cannot be looked through: {error}")),
+    }
 }
 
 fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
+    installation::refuse_unfinished(hands.root()).map_err(|error| error.within(format!("server {server}")))?;
     let (enabled, observed) = hands.enable(&instance);
     if let Ok(observed) = &observed {
         ended.observed = Some((server, observed.clone()));
@@ -165,9 +181,10 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
         ))),
         _ => Ok(()),
     };
+    let mut said = None;
     if enabled.is_err() || is_up.is_err() {
         // What the game said last is worth more than our own words.
-        hands.journal(&instance, 20).ok();
+        said = hands.journal(&instance, 20).ok().flatten();
     }
     // systemctl says that the start failed; the unit says why.
     if let Err(error) = enabled {
@@ -181,10 +198,35 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
             None => error,
         });
     }
-    is_up?;
+    is_up.map_err(|error| match said {
+        Some(line) => Error::new(error.exit, format!("{error}: {line}")),
+        None => error,
+    })?;
     let observed = observed?;
+    hands.settle();
+    let stays = stay_up::stays_up(&observed.unit, || hands.may_go_on());
+    hands.settled();
+    if !stays? {
+        return Err(ended_at_once(hands, server, ended));
+    }
     hands.note(Stream::Stdout, format!("server {server} is {} ({})", observed.unit.actual(), observed.unit.words()));
     Ok(())
+}
+
+/// The server ended within the first moments: why, and what it said last.
+fn ended_at_once(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Error {
+    let instance = InstanceName::from(server);
+    let end = units::why_failed(|| {
+        let observed = hands.show(&instance)?;
+        ended.observed = Some((server, observed.clone()));
+        Ok(observed.unit)
+    });
+    let how = end.map_or_else(|| "how it ended is not known".to_owned(), |end| end.to_string());
+    let said = match hands.journal(&instance, 20) {
+        Ok(Some(line)) => format!("; its last line: {line}"),
+        _ => String::new(),
+    };
+    Error::failed(format!("server {server} started and ended within moments: {how}{said}"))
 }
 
 fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended) -> Result<()> {

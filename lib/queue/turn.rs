@@ -19,6 +19,7 @@ use crate::queue::journal::{Finished, Started};
 use crate::queue::live::{LiveJob, LiveTask};
 use crate::queue::observe::{self, Cause, News};
 use crate::queue::run::{Ended, Work};
+use crate::queue::settling::Settling;
 
 /// What the worker remembers between turns.
 pub struct Engine {
@@ -26,6 +27,8 @@ pub struct Engine {
     slots: usize,
     jobs: Vec<LiveJob>,
     ended: Vec<Ended>,
+    /// Tasks that only wait, and take no slot.
+    settling: Settling,
     /// Threads of cancelled tasks that have not ended: what they work on is taken until they have.
     left_behind: Vec<(TaskId, Candidate)>,
 }
@@ -52,6 +55,14 @@ impl Outcome {
     /// 69 when the database cannot be written.
     pub fn leave_servers(&mut self, tx: &Connection, job: &LiveJob, now: i64) -> Result<()> {
         for server in job.all_servers() {
+            if job.leaves_stopped(server) {
+                let words = format!(
+                    "job {} ({}) ended before it started this server again: `left4me-job enqueue start --server {server}` does",
+                    job.id,
+                    job.operation.as_ref().map_or_else(Clone::clone, ToString::to_string)
+                );
+                servers::set_last_error(tx, server, Some(&words), now)?;
+            }
             self.news.extend(observe::settle(tx, server, &Cause::Job(job.id, &job.requested_by), now)?);
             if observations::take_missed(tx, server)? {
                 self.look.push(server);
@@ -67,8 +78,8 @@ pub const STOPPED: &str = "worker stopped";
 impl Engine {
     /// A worker without jobs. `worker` is its fence: a name that no other run of any worker has.
     #[must_use]
-    pub fn new(worker: String, slots: usize) -> Self {
-        Self { worker, slots, jobs: Vec::new(), ended: Vec::new(), left_behind: Vec::new() }
+    pub fn new(worker: String, slots: usize, settling: Settling) -> Self {
+        Self { worker, slots, jobs: Vec::new(), ended: Vec::new(), settling, left_behind: Vec::new() }
     }
 
     /// Takes note of a task's end, for the next turn.
@@ -84,10 +95,10 @@ impl Engine {
         all.filter(|(task, _)| !self.ended.iter().any(|ended| ended.task == *task)).collect()
     }
 
-    /// How many tasks run.
+    /// How many tasks take a slot.
     #[must_use]
     pub fn running_tasks(&self) -> usize {
-        running(&self.jobs)
+        running(&self.jobs, &self.settling)
     }
 
     /// Whether threads are at work that nobody waits for any longer.
@@ -139,7 +150,7 @@ impl Engine {
             // First whoever is done makes room, then others are claimed.
             finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
             if !stopping {
-                let free = self.slots.saturating_sub(running(&live) + ready(&live));
+                let free = self.slots.saturating_sub(running(&live, &self.settling) + ready(&live));
                 for id in claim::claim(tx, &self.worker, free, &self.left_behind_by(&live), now)? {
                     match load(tx, id, now) {
                         Ok(job) => {
@@ -151,7 +162,7 @@ impl Engine {
                         Err(error) => result.finished.push(fail_unreadable(tx, id, &self.worker, &error, now)?),
                     }
                 }
-                result.begin = begin(tx, &mut live, self.slots, now)?;
+                result.begin = begin(tx, &mut live, self.slots, &self.settling, now)?;
                 // A claimed job that has nothing to do (an unknown operation) ends at once.
                 finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
             }
@@ -164,8 +175,10 @@ impl Engine {
     }
 }
 
-fn running(jobs: &[LiveJob]) -> usize {
-    jobs.iter().flat_map(|job| &job.tasks).filter(|task| task.is_running()).count()
+/// Tasks that take a slot.
+fn running(jobs: &[LiveJob], settling: &Settling) -> usize {
+    let tasks = jobs.iter().flat_map(|job| &job.tasks);
+    tasks.filter(|task| task.is_running() && !settling.has(task.id)).count()
 }
 
 /// Tasks that could run at once if there were slots.
@@ -259,8 +272,8 @@ fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
 
 /// Starts ready tasks in the order of their jobs, up to the slots. What a task must know is read here, at its start: so
 /// a blueprint's change counts until then.
-fn begin(tx: &Connection, live: &mut [LiveJob], slots: usize, now: i64) -> Result<Vec<Work>> {
-    let mut free = slots.saturating_sub(running(live));
+fn begin(tx: &Connection, live: &mut [LiveJob], slots: usize, settling: &Settling, now: i64) -> Result<Vec<Work>> {
+    let mut free = slots.saturating_sub(running(live, settling));
     let mut begin = Vec::new();
     // What an unknown operation may do is unknown, whatever tasks somebody has put there.
     for job in live.iter_mut().filter(|job| job.operation.is_ok()) {

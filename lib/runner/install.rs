@@ -1,5 +1,5 @@
-//! The verb `install`: steamcmd on a terminal, first a windows pass, then a linux pass, again where that may help, and
-//! success only when the manifest proves it.
+//! The verb `install`: steamcmd on a terminal, the first time a windows pass before the linux pass, again where that may
+//! help, and success only when it says so and the manifest proves it.
 
 use std::fs::File;
 use std::io;
@@ -14,17 +14,24 @@ use nix::sys::signal::Signal;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{AccessFlags, access};
 
-use super::Settings;
+use super::game::Game;
+use super::tries::Tries;
+use super::{Settings, account, client};
 use crate::base::{Error, Exit, Result, files, plain};
-use crate::domain::steam::{ATTEMPTS, Heard, MANIFEST_LIMIT, Pass, Staging, Verdict, after, prove};
-use crate::process::{self, Outcome, Spec, Stage, Terminal, mounts};
+use crate::domain::steam::{self, Cause, Failure, Heard, Pass, Retry, Success, Verdict, after};
+use crate::process::{self, Outcome, Silence, Spec, Stage, Terminal, mounts};
 use crate::wire::{EndedBy, LINE_LIMIT, Stream, Tree};
 
 /// One installation.
 struct Install<'a> {
     stage: &'a mut Stage,
     root: &'a Path,
+    game: Game,
     steamcmd: PathBuf,
+    /// The Steam account; none for the anonymous one.
+    account: Option<String>,
+    /// How long steamcmd may be silent.
+    silence: Duration,
 }
 
 /// What one attempt came to.
@@ -32,29 +39,27 @@ enum Attempt {
     Installed(u64),
     /// Somebody asked for the end, or something is left that cannot be ended.
     Ended(Outcome),
-    Failed {
-        why: String,
-        code: i32,
-        from: Pass,
-        staging: Staging,
-    },
-    GivenUp(Error),
+    Failed(Failure, i32),
 }
 
 /// How much longer than the grace a dying steamcmd may hold the lock.
 const LOCK_MARGIN: Duration = Duration::from_secs(6);
-/// What proves an installation.
-const MANIFEST: &str = "appmanifest_222860.acf";
 /// Between two looks at the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
+
+/// What steamcmd ends with to be started again, when it has updated itself. Its script does that; the program alone does not.
+const RESTART: i32 = 42;
+/// How often that is believed in one pass.
+const RESTARTS: u32 = 2;
 
 /// Installs or updates the game in ROOT/installation.
 ///
 /// # Errors
 /// Exit 69 without steamcmd, 4 while an overlay is mounted or another steamcmd runs; steamcmd's own code, or 1, when
-/// every attempt failed.
+/// no attempt succeeded.
 pub(super) fn run(stage: &mut Stage, settings: &Settings) -> Result<Outcome> {
     let root = settings.paths.root.as_path();
+    let named = steam::account(&settings.steam_account).map_err(Error::usage)?.map(str::to_owned);
     let steamcmd = settings.steamcmd.clone().unwrap_or_else(|| root.join("steam/steamcmd.sh"));
     executable(&steamcmd)?;
     let _lock = match lock(stage, root, settings.grace.duration() + LOCK_MARGIN)? {
@@ -62,82 +67,142 @@ pub(super) fn run(stage: &mut Stage, settings: &Settings) -> Result<Outcome> {
         Turn::Ended(outcome) => return Ok(outcome),
     };
     refuse_while_mounted(root)?;
-    let mut install = Install { stage, root, steamcmd };
-    let (first, _) = install.steamcmd(Pass::Prime)?;
-    if ended(first) {
-        return Ok(first);
+
+    let game = Game { directory: root.join("installation") };
+    let silence = Duration::from_secs(settings.steam_silence_seconds.into());
+    if named.is_some() {
+        account::close(&root.join("steam"))?;
     }
-    let mut from = Pass::Windows;
-    for attempt in 1.. {
-        let (why, code) = match install.attempt(from)? {
-            Attempt::Installed(build) => {
-                install.link_libraries()?;
-                install
-                    .stage
-                    .say(Stream::Stderr, &format!("installed: build {build} in {}", install.directory().display()));
-                return Ok(Outcome::exit(0));
-            }
-            Attempt::Ended(outcome) => return Ok(outcome),
-            Attempt::GivenUp(error) => return Err(error),
-            Attempt::Failed { why, code, from: next, staging } => {
-                install.clear(staging)?;
-                from = next;
-                (why, code)
-            }
-        };
-        if attempt == ATTEMPTS {
-            return Err(Error::new(foreign(code), format!("given up after {ATTEMPTS} attempts: {why}")));
-        }
-        let wait = Duration::from_secs(settings.steam_retry_seconds.into());
-        let words = format!("attempt {attempt} of {ATTEMPTS} failed: {why}; the next one in {} s", wait.as_secs());
-        install.stage.say(Stream::Stderr, &words);
-        if let Some(outcome) = install.stage.pause(wait) {
-            return Ok(outcome);
+    let mut install = Install { stage, root, game, steamcmd, account: named, silence };
+    let base = Duration::from_secs(settings.steam_retry_seconds.into());
+    let limit = Duration::from_secs(settings.steam_rate_limit_seconds.into());
+    let outcome = install.tries(Tries::new(base, limit));
+
+    // A windows pass that did nothing has left the Linux server as it was.
+    if install.game.is_unfinished() {
+        if install.game.prove().is_ok() {
+            install.game.mark_finished()?;
+        } else {
+            let words = "a windows pass came without a linux pass after it: no server starts over Windows files; \
+                         install again once the cause above is mended";
+            install.stage.say(Stream::Stderr, words);
         }
     }
-    Err(Error::failed("no attempt was made"))
+    outcome
 }
 
 impl Install<'_> {
-    fn directory(&self) -> PathBuf {
-        self.root.join("installation")
+    /// Tries until one succeeds or none may.
+    fn tries(&mut self, mut tries: Tries) -> Result<Outcome> {
+        let mut from = if self.game.is_begun() { Pass::Linux } else { Pass::Prime };
+        loop {
+            let (failure, code) = match self.attempt(from)? {
+                Attempt::Installed(build) => {
+                    self.game.mark_finished()?;
+                    client::link(self.stage, &self.root.join("steam"), &self.steamcmd)?;
+                    let words = format!("installed: build {build} in {}", self.game.directory.display());
+                    self.stage.say(Stream::Stderr, &words);
+                    return Ok(Outcome::exit(0));
+                }
+                Attempt::Ended(outcome) => return Ok(outcome),
+                Attempt::Failed(failure, code) => (failure, code),
+            };
+            let why = self.sentence(&failure);
+            let Some(wait) = tries.failed(failure.cause) else {
+                let words = match tries.count() {
+                    1 => why,
+                    count => format!("given up after {count} attempts: {why}"),
+                };
+                return Err(Error::new(foreign(code), words));
+            };
+            if failure.cause == Cause::Corrupt {
+                self.clear()?;
+            }
+            let limited = failure.cause.retry() == Retry::AfterTheLimit;
+            let most = if limited { String::new() } else { format!(" of {}", steam::ATTEMPTS) };
+            let words = format!("attempt {}{most} failed: {why}; the next one in {} s", tries.count(), wait.as_secs());
+            self.stage.say(Stream::Stderr, &words);
+            from = failure.from;
+            if let Some(outcome) = self.stage.pause(wait) {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// The cause, what to do about it, and steamcmd's own words.
+    fn sentence(&self, failure: &Failure) -> String {
+        let advice = failure.cause.advice(self.account.is_some());
+        let meaning = match failure.cause {
+            Cause::DiskFull => format!("the disk is full: {}", self.room()),
+            cause => cause.meaning().to_owned(),
+        };
+        format!("{meaning}: {advice} ({})", failure.detail)
     }
 
     /// The passes from `from` on, then the proof.
     fn attempt(&mut self, from: Pass) -> Result<Attempt> {
-        for pass in [Pass::Windows, Pass::Linux] {
-            if (from, pass) == (Pass::Linux, Pass::Windows) {
+        let mut is_new = false;
+        for &pass in from.and_later() {
+            if pass == Pass::Windows && from == Pass::Prime && self.game.is_begun() {
+                // What is a Linux server stays one, unless Steam insists.
                 continue;
             }
-            let (outcome, heard) = self.steamcmd(pass)?;
-            if ended(outcome) {
-                return Ok(Attempt::Ended(outcome));
-            }
+            let before = self.game.stamp();
+            let (outcome, heard) = match self.guarded(pass)? {
+                (outcome, _) if ended(outcome) => return Ok(Attempt::Ended(outcome)),
+                ran => ran,
+            };
             match after(pass, outcome.code, &heard) {
-                Verdict::Good => {}
-                Verdict::Again { why, from, staging } => {
-                    return Ok(Attempt::Failed { why, code: outcome.code, from, staging });
+                Verdict::Good(success) => {
+                    is_new = success == Some(Success::UpToDate) || self.game.stamp() != before;
+                    if success.is_some() && outcome.code != 0 {
+                        let words =
+                            format!("{pass}: exit code {} after its success; the manifest decides", outcome.code);
+                        self.stage.say(Stream::Stderr, &words);
+                    }
                 }
-                Verdict::DiskFull { why } => return Ok(Attempt::GivenUp(self.disk_full(&why, outcome.code))),
+                Verdict::Failed(failure) => return Ok(Attempt::Failed(failure, outcome.code)),
             }
         }
-        let manifest = self.directory().join("steamapps").join(MANIFEST);
-        Ok(match read_manifest(&self.directory()).and_then(|text| prove(&text)) {
+        let proven = self.game.prove().and_then(|build| match is_new {
+            true => Ok(build),
+            false => Err(format!("{} is older than this run", self.game.manifest().display())),
+        });
+        Ok(match proven {
             Ok(build) => Attempt::Installed(build),
-            Err(why) => Attempt::Failed {
-                why: format!("steamcmd reports success, but {} does not prove it: {why}", manifest.display()),
-                code: 1,
-                from: Pass::Windows,
-                staging: Staging::Keep,
-            },
+            Err(detail) => Attempt::Failed(Failure { cause: Cause::NoProof, detail, from: Pass::Linux }, 1),
         })
+    }
+
+    /// One pass. While Windows files may lie in the installation, that is written down there; a windows pass that came
+    /// to nothing has changed nothing.
+    fn guarded(&mut self, pass: Pass) -> Result<(Outcome, Heard)> {
+        let is_new = pass == Pass::Windows && self.game.mark_unfinished()?;
+        let before = is_new.then(|| self.game.work());
+        let ran = self.pass(pass)?;
+        if before.is_some_and(|before| self.game.work() == before) {
+            self.game.mark_finished()?;
+        }
+        Ok(ran)
+    }
+
+    /// One run of steamcmd, or more where it updates itself.
+    fn pass(&mut self, pass: Pass) -> Result<(Outcome, Heard)> {
+        let mut ran = self.steamcmd(pass)?;
+        for _ in 0..RESTARTS {
+            if ended(ran.0) || ran.0.code != RESTART || ran.1 != Heard::default() {
+                break;
+            }
+            ran = self.steamcmd(pass)?;
+        }
+        Ok(ran)
     }
 
     /// One run of steamcmd, each line passed on.
     fn steamcmd(&mut self, pass: Pass) -> Result<(Outcome, Heard)> {
         let home = self.root.join("steam");
         let mut argv = vec![self.steamcmd.clone().into_os_string()];
-        argv.extend(pass.arguments(&self.directory()));
+        argv.extend(pass.arguments(&self.game.directory, self.account.as_deref()));
         let environment = [
             ("HOME", home.as_os_str()),
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".as_ref()),
@@ -153,55 +218,40 @@ impl Install<'_> {
             line_limit: LINE_LIMIT,
         };
         let mut heard = Heard::default();
-        let outcome = self.stage.run(&spec, &mut |_, line| {
+        let game = &self.game;
+        let silence = Silence { limit: self.silence, work: &mut || game.work() };
+        let ran = self.stage.run_watched(&spec, silence, &mut |_, line| {
             heard.line(line);
             process::Pass::On
         });
-        let outcome = outcome.map_err(|error| Error::unavailable(format!("{error}; set LEFT4ME_STEAMCMD")))?;
+        let (mut outcome, hung) = ran.map_err(|error| Error::unavailable(format!("{error}; set LEFT4ME_STEAMCMD")))?;
+        if hung && outcome.tree == Tree::Empty {
+            heard.hung(self.silence.as_secs());
+            // For what follows it ended by itself: nobody asked for the end of the installation.
+            outcome.ended_by = EndedBy::Exit;
+        }
         Ok((outcome, heard))
     }
 
-    fn disk_full(&self, why: &str, code: i32) -> Error {
-        let directory = self.directory();
-        let free = statvfs(&directory).or_else(|_| statvfs(self.root)).map_or_else(
+    /// How much room there is, and where.
+    fn room(&self) -> String {
+        let directory = &self.game.directory;
+        let free = statvfs(directory).or_else(|_| statvfs(self.root)).map_or_else(
             |errno| errno.desc().to_owned(),
             |disk| format!("{} MiB free", disk.blocks_available().saturating_mul(disk.fragment_size()) / (1024 * 1024)),
         );
-        Error::new(foreign(code), format!("no room in {} ({free}): make room there; {why}", directory.display()))
+        format!("{free} in {}", directory.display())
     }
 
     /// Removes what steamcmd would go on with.
-    fn clear(&mut self, staging: Staging) -> Result<()> {
-        if staging == Staging::Keep {
-            return Ok(());
-        }
+    fn clear(&mut self) -> Result<()> {
         for name in ["downloading", "temp"] {
-            let path = self.directory().join("steamapps").join(name);
+            let path = self.game.directory.join("steamapps").join(name);
             match fs::remove_dir_all(&path) {
                 Ok(()) => self.stage.say(Stream::Stderr, &format!("removed {}", path.display())),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
             }
-        }
-        Ok(())
-    }
-
-    /// The server looks for Steam's client library below $HOME/.steam; without it, it never reaches the master list.
-    fn link_libraries(&mut self) -> Result<()> {
-        let steam = self.root.join("steam");
-        fs::create_dir_all(steam.join(".steam"))?;
-        for (name, directory) in [("sdk32", "linux32"), ("sdk64", "linux64")] {
-            let (link, target) = (steam.join(".steam").join(name), steam.join(directory));
-            match fs::read_link(&link) {
-                Ok(found) if found == target => continue,
-                Ok(_) => fs::remove_file(&link)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(_) => {
-                    self.stage.say(Stream::Stderr, &format!("{} is no link: left as it is", link.display()));
-                    continue;
-                }
-            }
-            fs::os::unix::fs::symlink(&target, &link)?;
         }
         Ok(())
     }
@@ -280,13 +330,4 @@ fn refuse_while_mounted(root: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Error::conflict(format!("the game is in use by server {}: stop it first, or use update", mounted.join(", "))))
-}
-
-fn read_manifest(installation: &Path) -> Result<String, String> {
-    let read = plain::read(installation, &["steamapps", MANIFEST], MANIFEST_LIMIT.saturating_add(1));
-    let bytes = read.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        _ => error.to_string(),
-    })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -3,7 +3,11 @@
 //! systemd accepts on /run/left4me/runner.sock and starts an instance per connection (Accept=yes). The request is one
 //! of a closed list of verbs, a file each; there is no verb that takes a command line.
 
+mod account;
+mod client;
+mod game;
 mod install;
+mod tries;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,10 +33,31 @@ struct Settings {
     #[arg(long, env = "LEFT4ME_STEAMCMD", value_name = "LEFT4ME_STEAMCMD", value_parser = config::absolute,
           hide_env_values = true, help_heading = "Settings")]
     steamcmd: Option<PathBuf>,
-    /// Seconds between two attempts of an installation
+    /// Seconds before the second attempt of an installation
     #[arg(long, env = "LEFT4ME_STEAM_RETRY_SECONDS", value_name = "LEFT4ME_STEAM_RETRY_SECONDS", default_value = "15",
           value_parser = clap::value_parser!(u32).range(0..=3600), hide_env_values = true, help_heading = "Settings")]
     steam_retry_seconds: u32,
+    /// Seconds before another attempt when Steam limits logins
+    #[arg(long, env = "LEFT4ME_STEAM_RATE_LIMIT_SECONDS", value_name = "LEFT4ME_STEAM_RATE_LIMIT_SECONDS",
+          default_value = "1800", value_parser = clap::value_parser!(u32).range(0..=86400), hide_env_values = true,
+          help_heading = "Settings")]
+    steam_rate_limit_seconds: u32,
+    /// Seconds without output and without a change on disk after which steamcmd counts as hung
+    #[arg(long, env = "LEFT4ME_STEAM_SILENCE_SECONDS", value_name = "LEFT4ME_STEAM_SILENCE_SECONDS",
+          default_value = "600", value_parser = clap::value_parser!(u32).range(1..=86400), hide_env_values = true,
+          help_heading = "Settings")]
+    steam_silence_seconds: u32,
+    /// The Steam account to log in with, by its cached credentials; the anonymous one without
+    // Any text is taken here: a refusal by clap would repeat it, and somebody may have put a password there.
+    #[arg(
+        long,
+        env = "LEFT4ME_STEAM_ACCOUNT",
+        value_name = "LEFT4ME_STEAM_ACCOUNT",
+        default_value = "",
+        hide_env_values = true,
+        help_heading = "Settings"
+    )]
+    steam_account: String,
 }
 
 /// Serves the connection that was passed to this process. Exits 0 when the request was answered, whatever the answer:

@@ -26,6 +26,7 @@ use crate::queue::log::{self, Writer};
 use crate::queue::observe::{self, News};
 use crate::queue::recover::{self, wait_for_the_dead};
 use crate::queue::run::{self, Ended};
+use crate::queue::settling::Settling;
 use crate::queue::turn::Engine;
 use crate::wire::{Cancel, Stream};
 use wake::{Bell, Event, Wake};
@@ -180,10 +181,17 @@ impl Worker {
             drop(sender.send(end));
             bell.ring();
         })?;
-        let hands = Hands { places: Arc::new(cli.places()), log, connections: Connections::default() };
+        let hands = Hands {
+            places: Arc::new(cli.places()),
+            log,
+            connections: Connections::default(),
+            settling: Settling::default(),
+        };
+        let bell = wake.bell();
+        hands.settling.wake_by(move || bell.ring());
         let worker = Self {
             db,
-            engine: Engine::new(worker_id(), cli.slots.into()),
+            engine: Engine::new(worker_id(), cli.slots.into(), hands.settling.clone()),
             tracker: Tracker::new(cli.grace.duration(), cli.cleaning.clean_retry_seconds.clone()),
             hands,
             ended,
@@ -258,6 +266,7 @@ impl Worker {
     fn turn(&mut self, stopping: bool) -> bool {
         while let Ok(ended) = self.ended.try_recv() {
             self.hands.connections.forget_task(ended.task);
+            self.hands.settling.end(ended.task);
             self.engine.note(ended);
         }
         while let Ok(report) = self.reports.1.try_recv() {
@@ -269,6 +278,7 @@ impl Worker {
             }
             let something = cancellations::any_live(self.db.connection())?
                 || self.engine.has_news()
+                || self.hands.settling.take_changed()
                 || self.tracker.has_news()
                 || if stopping {
                     self.engine.running_jobs() > 0

@@ -17,6 +17,9 @@ mod cancel;
 mod cascade;
 mod crashes;
 mod demo;
+mod field_content;
+mod field_servers;
+mod field_steam;
 mod field_web;
 mod lab;
 mod package;
@@ -61,6 +64,7 @@ stories! {
     spine::a_queued_start_becomes_a_server_that_outlives_a_reboot,
     queue::an_update_starts_again_what_ran_and_nothing_of_ours_stays_when_idle,
     steam::every_way_steamcmd_fails_is_told_and_the_queue_goes_on,
+    field_steam::steamcmds_ways_are_survived_and_told,
     crashes::a_death_leaves_no_process_an_honest_job_and_a_working_queue,
     cancel::what_was_cancelled_is_really_gone,
     cancel::what_cannot_be_killed_is_told_and_holds_nobody_else,
@@ -77,9 +81,11 @@ stories! {
     walls_sandbox::no_unit_lets_a_program_out,
     walls_sandbox::a_taken_over_steamcmd_holds_neither_its_runner_nor_the_queue,
     web::an_evening_in_a_browser,
+    field_servers::what_servers_do_to_an_admin_is_told_with_its_cause,
     field_web::what_people_met_in_their_browsers,
     web_idle::the_first_page_comes_from_nothing_and_leaves_nothing,
     walls_uids::servers_of_two_owners_cannot_touch_each_other,
+    field_content::the_game_writes_what_it_writes_in_place,
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }

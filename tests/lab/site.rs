@@ -40,7 +40,7 @@ impl Lab {
     /// How the next runs of steamcmd behave; without memory of the ones before.
     #[track_caller]
     pub fn steamcmd(&self, behaviour: &str) {
-        self.sh(&format!("rm -f {STEAM}/standin.failures {STEAM}/standin.primed {STEAM}/standin-printed.log"));
+        self.sh(&format!("rm -f {STEAM}/standin.{{failures,primed,updated}} {STEAM}/standin-printed.log"));
         self.write(&format!("{STEAM}/standin.conf"), &behaviour.replace(' ', "\n"));
     }
 

@@ -10,6 +10,11 @@
 //! into it. Where one copy would read something else than another, it says so, and obeys the worse
 //! one. Then it runs each word that begins with `+` as a command, with the word that follows.
 //!
+//! Then it runs `server.cfg`, with the files that this runs: what it cannot read it leaves out, as
+//! `exec: couldn't exec X` says and nothing else, and a byte order mark spoils the first line
+//! (both from public reports of "my server.cfg does nothing"). With `tv_enable 1` SourceTV takes
+//! UDP 27020 or `tv_port`.
+//!
 //! Files that appear in `left4dead2/` make it misbehave (looked at every 100 ms; those marked *
 //! are removed when obeyed, so that each works once):
 //!
@@ -17,6 +22,7 @@
 //! |---|---|
 //! | `standin.crash` * | dies of SIGSEGV, or of SIGABRT when the file says `abort` |
 //! | `standin.crash-on-start` | dies of SIGSEGV at every start |
+//! | `standin.crash-after` | dies of SIGSEGV so many ms after every start, once it is ready |
 //! | `standin.exit` * | exits with the status in it |
 //! | `standin.exit0`, `standin.exit3` * | exits with that status |
 //! | `standin.interrupt` * | sends itself SIGINT and dies of it |
@@ -47,6 +53,9 @@ use nix::unistd::setsid;
 
 const GAME: &str = "left4dead2";
 const DEFAULT_PORT: u16 = 27015;
+const TV_PORT: u16 = 27020;
+/// Files of commands run one another so deep.
+const EXEC_DEPTH: u32 = 16;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const TICK_EVERY: Duration = Duration::from_secs(10);
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
@@ -83,7 +92,7 @@ fn serve(args: &[String]) -> ExitCode {
         // What the dynamic loader ends with.
         return ExitCode::from(if problem.contains("shared libraries") { 127 } else { 1 });
     }
-    let engine = Engine::start(&engine_words(args));
+    let mut engine = Engine::start(&engine_words(args));
     if control("crash-on-start").exists() {
         crash("");
     }
@@ -95,10 +104,14 @@ fn serve(args: &[String]) -> ExitCode {
         }
     };
     let _ = fs::write(control("started"), format!("{}\n", std::process::id()));
-    let name = read_hostname().or(engine.hostname).unwrap_or_else(|| "Left 4 Dead 2".to_owned());
+    print_banner();
+    say("Executing dedicated server config file server.cfg");
+    // A map is loaded only now: server.cfg wins over the arguments.
+    engine.exec("server.cfg", 0);
+    let _tv = engine.bind_tv();
+    let name = engine.hostname.unwrap_or_else(|| "Left 4 Dead 2".to_owned());
     thread::spawn(move || obey_signals(&signals));
     thread::spawn(move || answer_queries(&udp, &name));
-    print_banner();
     watch_controls(&tcp)
 }
 
@@ -198,6 +211,8 @@ struct Engine {
     hostname: Option<String>,
     ip: Option<String>,
     port: Option<String>,
+    has_tv: bool,
+    tv_port: Option<u16>,
     is_strict: bool,
 }
 
@@ -215,7 +230,7 @@ impl Engine {
         for (at, word) in words.iter().enumerate() {
             if let Some(command) = word.strip_prefix('+') {
                 let value = words.get(at + 1).filter(|next| !next.starts_with(['+', '-']));
-                engine.console(&format!("{command} {}", value.map_or("", String::as_str)));
+                engine.console(&format!("{command} {}", value.map_or("", String::as_str)), 0);
             }
         }
         engine.ip = option("-ip").or(engine.ip);
@@ -223,25 +238,52 @@ impl Engine {
         engine
     }
 
-    /// A line of the console, which is several commands where it has a `;`.
-    fn console(&mut self, line: &str) {
+    /// A line of the console, which is several commands where it has a `;`. `depth`: of files that run files.
+    fn console(&mut self, line: &str, depth: u32) {
         for command in line.split(';').map(str::trim).filter(|command| !command.is_empty()) {
             let (name, value) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-            let value = value.trim().trim_matches('"').to_owned();
+            let value = value.split("//").next().unwrap_or_default().trim().trim_matches('"').to_owned();
             match name.to_ascii_lowercase().as_str() {
                 "hostname" => self.hostname = Some(value),
                 "ip" => self.ip = Some(value),
                 "hostport" => self.port = Some(value),
-                "exec" => self.exec(&value),
+                "tv_enable" => self.has_tv = value != "0",
+                "tv_port" => self.tv_port = value.parse().ok(),
+                "exec" => self.exec(&value, depth + 1),
+                // A byte order mark makes its line one of these, and so does each line of UTF-16.
+                _ if !name.is_ascii() || name.contains('\0') => say(&format!("Unknown command \"{name}\"")),
                 _ => {}
             }
         }
     }
 
-    fn exec(&mut self, file: &str) {
-        say(&format!("exec {file}"));
-        let text = fs::read_to_string(Path::new(GAME).join("cfg").join(file)).unwrap_or_default();
-        text.lines().for_each(|line| self.console(line));
+    /// A file below cfg/, found and read as the game's user may.
+    fn exec(&mut self, file: &str, depth: u32) {
+        if depth > EXEC_DEPTH {
+            say(&format!("standin: {file} runs itself"));
+            std::process::abort();
+        }
+        match fs::read(Path::new(GAME).join("cfg").join(file)) {
+            Ok(bytes) => {
+                say(&format!("execing {file}"));
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                text.lines()
+                    .filter(|line| !line.trim_start().starts_with("//"))
+                    .for_each(|line| self.console(line, depth));
+            }
+            Err(_) => say(&format!("exec: couldn't exec {file}")),
+        }
+    }
+
+    /// SourceTV's port, UDP. One that is taken leaves it without SourceTV.
+    fn bind_tv(&self) -> Option<UdpSocket> {
+        let port = self.tv_port.unwrap_or(TV_PORT);
+        let bound = self.has_tv.then(|| UdpSocket::bind((self.ip.as_deref().unwrap_or("0.0.0.0"), port)))?;
+        match &bound {
+            Ok(_) => say(&format!("SourceTV on port {port}")),
+            Err(e) => say(&format!("WARNING: UDP_OpenSocket: port {port}: bind: {e}")),
+        }
+        bound.ok()
     }
 
     /// The game's UDP and RCON's TCP port; with `-strictportbind` that one port or none.
@@ -266,22 +308,10 @@ impl Engine {
     }
 }
 
-/// `hostname "X"` of the configuration the game executes at start; the last one wins.
-fn read_hostname() -> Option<String> {
-    let config = fs::read_to_string(Path::new(GAME).join("cfg/server.cfg")).unwrap_or_default();
-    config
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("hostname"))
-        .filter(|rest| rest.starts_with([' ', '\t', '"']))
-        .map(|rest| rest.trim().trim_matches('"').to_owned())
-        .next_back()
-}
-
 fn print_banner() {
     say("Setting breakpad minidump AppID = 222860");
     say("Game.dll loaded for \"Left 4 Dead 2\"");
     say("Server is hibernating");
-    say("Executing dedicated server config file server.cfg");
     let home = std::env::var_os("HOME").unwrap_or_default();
     let client = Path::new(&home).join(".steam/sdk32/steamclient.so");
     if client.exists() {
@@ -315,7 +345,15 @@ fn obey_signals(signals: &SigSet) {
 fn watch_controls(_rcon: &TcpListener) -> ExitCode {
     let mut ticks = 0_u64;
     let mut next_tick = Instant::now() + TICK_EVERY;
+    let begun = Instant::now();
+    let crash_after = fs::read_to_string(control("crash-after")).ok().and_then(|ms| ms.trim().parse().ok());
     loop {
+        // As a plugin does that loads with the first map ("server crashes a few seconds after start, systemd says
+        // running": SourceMod's and MetaMod's issue trackers have many).
+        if crash_after.is_some_and(|ms| begun.elapsed() >= Duration::from_millis(ms)) {
+            say("L 11/28/2026: [SM] Unable to load plugin \"l4dtoolz.smx\": corrupted state");
+            crash("");
+        }
         if let Some(how) = take("crash") {
             crash(&how);
         }

@@ -15,11 +15,15 @@
 //! | `cr_progress=N` | N progress updates that end in CR alone |
 //! | `say=PATH` | prints what stands in that file, as it is |
 //! | `longline=BYTES`, `badutf8=1` | a line that long; a line with bytes that are no UTF-8 |
-//! | `state=0x602`, `state_times=N` | ends in that state, exit 8; only the first N times |
 //! | `missing_configuration=1` | does nothing, exit 0, until primed by a run without `+app_update` |
 //! | `invalid_platform=1` | the linux pass fails unless the windows pass came before |
-//! | `login_fail=1` | exit 5 |
 //! | `acf=partial` | success that the manifest denies: not all bytes downloaded |
+//! | `depots=windows` | success, and the depot of the Linux server is not in the manifest |
+//! | `missing=bin/engine_srv.so` | success, and that file is not there |
+//! | `old_manifest=1` | says `fully installed` and leaves files and manifest of before |
+//! | `up_to_date=1` | says `already up to date` and leaves them, which is its right |
+//! | `self_update=1` | updates itself first, once: CR progress, then starts again as exit 42 makes its script do |
+//! | `silent_work=N` | N s without a word, in which the download grows |
 //! | `buildid=N` | the build it installs |
 //! | `exit=N` | exits with N whatever happened |
 //! | `children=N` | N children while it works |
@@ -29,13 +33,22 @@
 //! | `hold_pipe=1` | leaves such a child that keeps stdout open, before it hangs or at its end |
 //! | `ignore_term=1` | ignores the three itself, and so do its children |
 //! | `run=COMMAND` | runs it with /bin/sh before anything else, its output on ours |
+//! | `crash=1` | a segmentation fault at the end, whatever came before (exit code 139) |
 //! | `stuck=PATH` | opens PATH, once it has printed its lines, and tries to read it (see `stuck.rs`) |
 //! | `hang=1` | never ends, once it has printed its lines |
+//! | `repeat=1` | never ends, and prints the same progress for ever |
+//! | `prompt=1` | sits at its prompt until its input ends; without an end, for ever |
 //! | `record=1` | appends every line it prints to `standin-printed.log` |
 //!
-//! What it has to remember (`standin.primed`, `standin.failures`) and the record lie beside the
-//! configuration.
+//! How it fails in words is told in `steamcmd_words.rs`. A login with a name needs what a login by
+//! hand has left in `$HOME/Steam/config/config.vdf`; without that it asks for the password.
+//!
+//! What it has to remember (`standin.primed`, `standin.updated`, `standin.failures`) and the record
+//! lie beside the configuration. A windows pass takes the Linux server's files away, as the real one.
 #![forbid(unsafe_code)]
+
+#[path = "steamcmd_words.rs"]
+mod words;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -46,7 +59,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{self, SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::setsid;
 
@@ -54,7 +67,6 @@ const APP: &str = "222860";
 const TOTAL_BYTES: u64 = 8_618_418_181;
 const STALL: Duration = Duration::from_secs(2);
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-const LOGIN_FAILED: u8 = 5;
 const INSTALL_FAILED: u8 = 8;
 
 fn main() -> ExitCode {
@@ -76,6 +88,9 @@ fn main() -> ExitCode {
     let code = run(&conf, &Order::parse(&args[1..]), &mut printer);
     printer.finish();
     hold_pipe(&conf);
+    if conf.has("crash") {
+        let _ = signal::raise(Signal::SIGSEGV);
+    }
     let code = conf.number("exit").map_or(code, |n| u8::try_from(n).unwrap_or(u8::MAX));
     ExitCode::from(code)
 }
@@ -87,7 +102,8 @@ fn main() -> ExitCode {
 struct Order {
     windows: bool,
     install_dir: Option<PathBuf>,
-    login: bool,
+    login: Option<String>,
+    no_prompt: bool,
     update: bool,
 }
 
@@ -99,12 +115,22 @@ impl Order {
             match arg.as_str() {
                 "+@sSteamCmdForcePlatformType" => order.windows = value.is_some_and(|platform| platform == "windows"),
                 "+force_install_dir" => order.install_dir = value.map(PathBuf::from),
-                "+login" => order.login = true,
+                "+login" => order.login = value.cloned(),
+                "+@NoPromptForPassword" => order.no_prompt = value.is_some_and(|value| value == "1"),
                 "+app_update" => order.update = value.is_some_and(|app| app == APP),
                 _ => {}
             }
         }
         order
+    }
+
+    /// As the key `pass` names it.
+    fn pass(&self) -> &'static str {
+        match (self.update, self.windows) {
+            (false, _) => "prime",
+            (true, true) => "windows",
+            (true, false) => "linux",
+        }
     }
 }
 
@@ -199,33 +225,76 @@ fn put(bytes: &[u8]) {
 // ---- the run ----------------------------------------------------------------------------------
 
 fn run(conf: &Conf, order: &Order, out: &mut Printer) -> u8 {
-    out.line("Redirecting stderr to 'stderr.txt'");
+    let home = std::env::var("HOME").unwrap_or_default();
+    out.line(&format!("Redirecting stderr to '{home}/Steam/logs/stderr.txt'"));
+    out.line(&format!("Logging directory: '{home}/Steam/logs'"));
+    let way = words::chosen(conf, order);
+    if let Some(code) = way.as_ref().and_then(|way| way.at_start(out)) {
+        return code;
+    }
+    self_update(conf, out);
+    out.line("[  0%] Checking for available updates...");
     out.line("[----] Verifying installation...");
+    out.line("UpdateUI: skip show logo");
+    out.line("Steam Console Client (c) Valve Corporation - version 1785186678");
     out.line("-- type 'quit' to exit --");
     out.line("Loading Steam API...OK");
-    if order.login {
-        if conf.has("login_fail") {
-            out.line("Connecting anonymously to Steam Public...FAILED (No Connection)");
-            return LOGIN_FAILED;
-        }
-        out.line("Connecting anonymously to Steam Public...OK");
-        out.line("Waiting for client config...OK");
-        out.line("Waiting for user info...OK");
+    out.line("");
+    let login = order.login.as_ref();
+    if let Some(code) = login.and_then(|account| words::log_in(order, account, way.as_ref(), out)) {
+        return code;
+    }
+    if conf.has("prompt") {
+        out.bytes(b"Steam>", b"");
+        while io::stdin().read_line(&mut String::new()).is_ok_and(|read| read > 0) {}
+        out.line("");
     }
     if !order.update {
         let _ = fs::write(conf.beside("standin.primed"), "");
+        out.line("Unloading Steam API...OK");
         return 0;
     }
     let mut children = spawn_children(conf);
-    let code = update(conf, order, out);
+    let code = update(conf, order, way.as_ref(), out);
     for child in &mut children {
         let _ = child.kill();
         let _ = child.wait();
     }
+    out.line("Unloading Steam API...OK");
     code
 }
 
-fn update(conf: &Conf, order: &Order, out: &mut Printer) -> u8 {
+/// As the first run of a fresh steamcmd: the package, the end of the old program with exit code 42, and the new one.
+fn self_update(conf: &Conf, out: &mut Printer) {
+    if !conf.has("self_update") || conf.beside("standin.updated").exists() {
+        return;
+    }
+    let _ = fs::write(conf.beside("standin.updated"), "");
+    out.line("ILocalize::AddFile() failed to load file \"public/steambootstrapper_english.txt\".");
+    out.line("[  0%] Checking for available update...");
+    for percent in (0..100).step_by(10) {
+        let done = 48_436 * percent / 100;
+        let kib = format!("{},{:03}", done / 1000, done % 1000);
+        out.bytes(format!("[{percent:3}%] Downloading update ({kib} of 48,436 KB)...").as_bytes(), b"\r");
+        thread::sleep(Duration::from_millis(30));
+    }
+    for line in [
+        "[100%] Download Complete.",
+        "[----] Applying update...",
+        "[----] Extracting package...",
+        "[----] Extracting package...",
+        "[----] Installing update...",
+        "[----] Cleaning up...",
+        "[----] Update complete, launching Steamcmd...",
+        "threadtools.cpp (3552) : Assertion Failed: Illegal termination of worker thread 'Thread(0x02F18F10/0x00000224/0x'",
+    ] {
+        out.line(line);
+    }
+    let home = std::env::var("HOME").unwrap_or_default();
+    out.line(&format!("Redirecting stderr to '{home}/Steam/logs/stderr.txt'"));
+}
+
+fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printer) -> u8 {
     let Some(dir) = &order.install_dir else {
         out.line("Please use force_install_dir before logon!");
         return INSTALL_FAILED;
@@ -239,8 +308,16 @@ fn update(conf: &Conf, order: &Order, out: &mut Printer) -> u8 {
         out.line(&format!("ERROR! Failed to install app '{APP}' (Invalid platform)"));
         return INSTALL_FAILED;
     }
+    if let Some(code) = way.and_then(|way| way.before_download(out)) {
+        return code;
+    }
     download(conf, out);
     print_extras(conf, out);
+    work_silently(conf, dir);
+    while conf.has("repeat") {
+        out.line(&progress("0x61) downloading", 4532));
+        thread::sleep(PROGRESS_EVERY);
+    }
     if let Some(path) = conf.text("stuck") {
         out.line(&format!("opening {path}"));
         out.line(&format!("{path}: {:?}", fs::read(path).map(|bytes| bytes.len())));
@@ -249,20 +326,37 @@ fn update(conf: &Conf, order: &Order, out: &mut Printer) -> u8 {
         hold_pipe(conf);
         hang();
     }
-    let laid = match failing_state(conf) {
-        Some(state) => {
-            out.line(&format!("Error! App '{APP}' state is {state} after update job."));
-            leave_staging(dir).map(|()| INSTALL_FAILED)
+    if let Some(line) = way.and_then(words::Way::at_end) {
+        out.line(&line);
+        let _ = leave_staging(dir);
+        return INSTALL_FAILED;
+    }
+    for (key, words) in [("old_manifest", "fully installed"), ("up_to_date", "already up to date")] {
+        if conf.has(key) {
+            out.line(&format!("Success! App '{APP}' {words}."));
+            return 0;
         }
-        None => lay_down(conf, dir, order.windows).map(|()| {
+    }
+    match lay_down(conf, dir, order.windows) {
+        Ok(()) => {
             out.line(&format!("Success! App '{APP}' fully installed."));
             0
-        }),
-    };
-    laid.unwrap_or_else(|e| {
-        out.line(&format!("Error! App '{APP}' state is 0x606 after update job. ({e})"));
-        INSTALL_FAILED
-    })
+        }
+        Err(error) => {
+            out.line(&format!("Error! App '{APP}' state is 0x606 after update job. ({error})"));
+            INSTALL_FAILED
+        }
+    }
+}
+
+fn work_silently(conf: &Conf, dir: &Path) {
+    let staging = dir.join("steamapps/downloading").join(APP);
+    for _ in 0..conf.number("silent_work").unwrap_or(0) * 4 {
+        let _ = fs::create_dir_all(&staging);
+        let part = File::options().create(true).append(true).open(staging.join("part"));
+        let _ = part.and_then(|mut part| part.write_all(&[b'x'; 4096]));
+        thread::sleep(PROGRESS_EVERY);
+    }
 }
 
 fn download(conf: &Conf, out: &mut Printer) {
@@ -314,19 +408,12 @@ fn print_extras(conf: &Conf, out: &mut Printer) {
     }
 }
 
-/// The state to fail with, if it is to fail this time.
-fn failing_state(conf: &Conf) -> Option<&str> {
-    let state = conf.text("state")?;
-    let counter = conf.beside("standin.failures");
-    let failed: u64 = fs::read_to_string(&counter).ok().and_then(|n| n.trim().parse().ok()).unwrap_or(0);
-    if failed >= conf.number("state_times").unwrap_or(u64::MAX) {
-        return None;
-    }
-    let _ = fs::write(counter, format!("{}\n", failed + 1));
-    Some(state)
-}
-
 // ---- what it lays down ------------------------------------------------------------------------
+
+const MANIFEST: &str = "steamapps/appmanifest_222860.acf";
+
+/// What the Linux depot holds besides the program.
+const LIBRARIES: [&str; 2] = ["bin/engine_srv.so", "left4dead2/bin/server_srv.so"];
 
 /// The stand-in for the game, where a lab puts it.
 const GAME_STANDIN: &str = "/usr/local/lib/left4me-standin/srcds";
@@ -391,14 +478,24 @@ fn leave_staging(dir: &Path) -> io::Result<()> {
 
 fn lay_down(conf: &Conf, dir: &Path, windows: bool) -> io::Result<()> {
     let game = dir.join("left4dead2");
-    for folder in ["cfg", "maps", "addons"] {
+    for folder in ["bin", "cfg", "maps", "addons"] {
         fs::create_dir_all(game.join(folder))?;
     }
     fs::create_dir_all(dir.join("steamapps"))?;
+    fs::create_dir_all(dir.join("bin"))?;
     fs::write(game.join("gameinfo.txt"), "\"GameInfo\"\n{\n\tgame\t\"Left 4 Dead 2\"\n}\n")?;
     fs::write(game.join("maps/c1m1_hotel.bsp"), "VBSP\n")?;
     if windows {
-        return fs::write(dir.join("steamapps/standin.windows-pass"), "");
+        for name in ["srcds_linux", "srcds_run"].iter().chain(&LIBRARIES) {
+            let _ = fs::remove_file(dir.join(name));
+        }
+        fs::write(dir.join("srcds.exe"), "MZ stand-in\n")?;
+        fs::write(dir.join("steamapps/standin.windows-pass"), "")?;
+        return fs::write(dir.join(MANIFEST), manifest(conf, true));
+    }
+    let _ = fs::remove_file(dir.join("srcds.exe"));
+    for name in LIBRARIES {
+        fs::write(dir.join(name), "ELF stand-in\n")?;
     }
     let game = fs::read(GAME_STANDIN).unwrap_or_else(|_| NO_GAME.into());
     for (name, content) in [("srcds_run", SRCDS_RUN.as_bytes()), ("srcds_linux", &game)] {
@@ -409,10 +506,13 @@ fn lay_down(conf: &Conf, dir: &Path, windows: bool) -> io::Result<()> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
     let _ = fs::remove_dir_all(dir.join("steamapps/downloading"));
-    fs::write(dir.join(format!("steamapps/appmanifest_{APP}.acf")), manifest(conf))
+    if let Some(name) = conf.text("missing") {
+        fs::remove_file(dir.join(name))?;
+    }
+    fs::write(dir.join(MANIFEST), manifest(conf, conf.text("depots") == Some("windows")))
 }
 
-fn manifest(conf: &Conf) -> String {
+fn manifest(conf: &Conf, windows: bool) -> String {
     let partial = conf.text("acf") == Some("partial");
     let (flags, downloaded) = if partial { (1026, TOTAL_BYTES / 2) } else { (4, TOTAL_BYTES) };
     let buildid = conf.number("buildid").unwrap_or(14_245_183);
@@ -430,7 +530,12 @@ fn manifest(conf: &Conf) -> String {
         ("BytesStaged", downloaded.to_string()),
     ];
     let lines = values.map(|(key, value)| format!("\t\"{key}\"\t\t\"{value}\"\n"));
-    format!("\"AppState\"\n{{\n{}}}\n", lines.concat())
+    let depot = |id: &str, size: u64| {
+        let inside = format!("\t\t\t\"manifest\"\t\t\"7181612376951637386\"\n\t\t\t\"size\"\t\t\"{size}\"\n");
+        format!("\t\t\"{id}\"\n\t\t{{\n{inside}\t\t}}\n")
+    };
+    let depots = depot("222861", 9_509_213_145) + &depot(if windows { "222862" } else { "222863" }, 252_009_413);
+    format!("\"AppState\"\n{{\n{}\t\"InstalledDepots\"\n\t{{\n{depots}\t}}\n}}\n", lines.concat())
 }
 
 // ---- children ---------------------------------------------------------------------------------

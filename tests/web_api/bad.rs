@@ -26,8 +26,6 @@ fn a_parameter_that_is_not_good_is_named() {
         ("/api/jobs?page=2", "page"),
         ("/api/jobs?state%5B%5D=queued", "state[]"),
         ("/api/jobs/1?x=1", "x"),
-        ("/api/servers?user=%F0%9F%92%A9", "user"),
-        ("/api/servers?user=a'b", "user"),
         ("/api/servers?actual_state=dead", "actual_state"),
         ("/api/servers?state=running", "state"),
         ("/api/cancellations?job=x", "job"),
@@ -35,6 +33,11 @@ fn a_parameter_that_is_not_good_is_named() {
         ("/api/openapi.json?x", "x"),
     ] {
         refused(&place.ask(&place.boss, "GET", path, None), 422, &[word]);
+    }
+    // A user's name is free text: one that is no user's has no servers, and it means nothing to SQL.
+    for path in ["/api/servers?user=%F0%9F%92%A9", "/api/servers?user=a'b", "/api/servers?user='%20OR%201--"] {
+        let answer = place.ask(&place.boss, "GET", path, None);
+        assert_eq!((answer.status, answer.json()["total"].as_i64()), (200, Some(0)), "{path}: {}", answer.body);
     }
     let long = format!("/api/jobs?operation={}", "%0a%27".repeat(3000));
     refused(&place.ask(&place.boss, "GET", &long, None), 422, &["operation"]);

@@ -2,7 +2,8 @@
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-use crate::db::metrics::{Durations, Snapshot};
+use crate::db::metrics::{Durations, OTHER, Snapshot};
+use crate::domain::operation::Operation;
 
 /// All families of the tables, without those that have no series.
 pub fn families(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
@@ -51,12 +52,29 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
             [gauge(&[], oldest)],
         ),
         family(
+            "left4me_jobs_overdue",
+            "Jobs that have run for longer than their kind does, by operation.",
+            MetricType::GAUGE,
+            overdue(tables, now).map(|(operation, n)| gauge(&[("operation", operation)], n)),
+        ),
+        family(
             "left4me_queue_paused",
             "1 while claiming is paused.",
             MetricType::GAUGE,
             [gauge(&[], f64::from(u8::from(tables.paused)))],
         ),
     ]
+}
+
+/// Each operation with the number of its jobs that are overdue.
+fn overdue(tables: &Snapshot, now: i64) -> impl Iterator<Item = (&'static str, f64)> {
+    let words = Operation::ALL.into_iter().map(Some).chain([None]);
+    words.filter_map(move |operation| {
+        let jobs = tables.under_way.iter().filter(|job| job.operation == operation && job.overdue(now).is_some());
+        let n = number(jobs.count() as u64);
+        let word = operation.map_or(OTHER, Operation::as_str);
+        (operation.is_some() || n > 0.0).then_some((word, n))
+    })
 }
 
 fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
@@ -76,6 +94,14 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
             "1 for each server that is not what it shall be; no series for the others.",
             MetricType::GAUGE,
             drifted,
+        ),
+        family(
+            "left4me_server_crashes_total",
+            "How often each server crashed.",
+            MetricType::COUNTER,
+            tables.crashes.iter().map(|server| {
+                counter(&[("server", &server.id.to_string()), ("name", &server.name)], number(server.count))
+            }),
         ),
         family(
             "left4me_poll_age_seconds",
@@ -202,8 +228,9 @@ fn seconds_since(at: i64, now: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::names::ServerId;
+    use crate::base::names::{JobId, ServerId};
     use crate::db::metrics::{DriftedServer, snapshot};
+    use crate::db::under_way::UnderWay;
     use crate::domain::drift::Drift;
 
     fn render(tables: &Snapshot, now: i64) -> String {
@@ -244,6 +271,24 @@ mod tests {
         let line = r#"left4me_server_drift{server="7",name="a\\b \"c\"\n} 1\nleft4me_up 1",kind="down"} 1"#;
         assert!(text.lines().any(|printed| printed == line), "{text}");
         assert!(!render(&nothing(), 0).contains("left4me_server_drift"), "no server, no series");
+    }
+
+    #[test]
+    fn a_job_is_overdue_once_it_runs_for_longer_than_its_kind() {
+        const HOUR: i64 = 3_600_000;
+        let job = |operation, hours| UnderWay { id: JobId(1), operation, started_at: 10 * HOUR - hours * HOUR - 1 };
+        let under_way = vec![
+            job(Some(Operation::Update), 3),
+            job(Some(Operation::Install), 2),
+            job(Some(Operation::Stop), 1),
+            job(Some(Operation::Start), 0),
+            job(None, 1),
+        ];
+        let text = render(&Snapshot { under_way, ..nothing() }, 10 * HOUR);
+        for (operation, n) in [("update", 1), ("install", 0), ("stop", 1), ("start", 0), ("reset", 0), ("other", 1)] {
+            let line = format!("left4me_jobs_overdue{{operation=\"{operation}\"}} {n}");
+            assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::db::tasks::Task;
 use crate::db::{cancellations, servers};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
+use crate::domain::outcome::{Outcome, ServerOutcome};
 use crate::domain::steam;
 use crate::domain::task::{Needs, TaskState};
 use crate::web::app::App;
@@ -39,6 +40,7 @@ struct Page {
     took: Took,
     servers: Vec<(ServerId, Option<String>)>,
     tasks: Vec<TaskLine>,
+    outcomes: Vec<OutcomeLine>,
     cancellations: Vec<Cancelled>,
     runners: Vec<Runner>,
     pause: Option<Pause>,
@@ -62,6 +64,36 @@ struct TaskLine {
     took: Took,
     error: Option<String>,
     exit_code: Option<i64>,
+}
+
+/// How the job ended for a server.
+struct OutcomeLine {
+    id: ServerId,
+    name: String,
+    words: &'static str,
+    error: Option<String>,
+    /// It ran before, and nothing of this job will start it any more.
+    offer_start: bool,
+}
+
+impl OutcomeLine {
+    /// Of each server, unless all went well, or there is one and the job says it itself.
+    fn all(job: &Job, names: &[(ServerId, String)]) -> Vec<Self> {
+        let left = |one: &ServerOutcome| one.outcome == Outcome::LeftStopped;
+        let is_told = job.server_outcomes.len() < 2 && !job.server_outcomes.iter().any(left);
+        if is_told || job.server_outcomes.iter().all(|one| one.outcome == Outcome::Succeeded) {
+            return Vec::new();
+        }
+        let name = |id: ServerId| names.iter().find(|(other, _)| *other == id).map(|(_, name)| name.clone());
+        let line = |one: &ServerOutcome| Self {
+            id: one.server,
+            name: name(one.server).unwrap_or_else(|| format!("server {}", one.server)),
+            words: one.outcome.words(),
+            error: one.error.clone(),
+            offer_start: left(one) && job.state.is_terminal(),
+        };
+        job.server_outcomes.iter().map(line).collect()
+    }
 }
 
 /// A cancellation, and when it was asked for.
@@ -155,6 +187,7 @@ pub async fn show(
         can_retry: job.state.is_terminal() && (viewer.is_admin || !exclusive),
         key: secret::random()?,
         tasks,
+        outcomes: OutcomeLine::all(&job, &names),
         cancellations,
         progress,
         runners,

@@ -87,7 +87,8 @@ pub fn switches(state: State) -> Vec<Offer> {
     let up = matches!(state.actual, ActualState::Running | ActualState::Starting);
     let start = !(wanted && up) || state.drift == Some(Drift::Disabled);
     let stop = wanted || up || state.drift == Some(Drift::Enabled);
-    let restart = state.actual == ActualState::Running;
+    // Of a server that keeps crashing, most looks see the wait for the next start.
+    let restart = state.actual == ActualState::Running || state.drift == Some(Drift::Crashing);
     let button = |action, label, primary| Offer { action, label, primary, warning: None };
     let mut offers = Vec::new();
     if start {
@@ -170,6 +171,8 @@ mod tests {
             (Drift::Up, DesiredState::Stopped, ActualState::Running),
             (Drift::Enabled, DesiredState::Stopped, ActualState::Stopped),
             (Drift::Disabled, DesiredState::Running, ActualState::Running),
+            (Drift::Crashing, DesiredState::Running, ActualState::Running),
+            (Drift::Crashing, DesiredState::Running, ActualState::Starting),
         ] {
             let offers = words(&switches(State { drift: Some(drift), ..state(desired, actual) }));
             let (first, second) = drift.remedies();

@@ -52,6 +52,8 @@ struct Page {
     up_since: Option<i64>,
     /// Why its blueprint cannot start it.
     refused: Option<String>,
+    /// Why players do not find it.
+    notices: Vec<String>,
 }
 
 /// An event, as the page tells it.
@@ -73,6 +75,7 @@ struct Loaded {
     total: i64,
     blueprints: Vec<Blueprint>,
     refused: Option<String>,
+    notices: Vec<String>,
 }
 
 fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Loaded> {
@@ -92,6 +95,7 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
         month: samples::since(db, id, now - MONTH, now)?,
         blueprints: blueprints::of_user(db, server.user_id)?,
         refused: blueprints::refusals(db, server.blueprint_id)?.into_iter().next(),
+        notices: blueprints::notices(db, server.blueprint_id)?,
         events,
         jobs,
         total,
@@ -134,6 +138,7 @@ pub async fn show(
         events: loaded.events,
         blueprints: loaded.blueprints,
         refused: loaded.refused,
+        notices: loaded.notices,
         server: loaded.server,
         console,
         power,

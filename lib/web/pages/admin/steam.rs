@@ -127,7 +127,10 @@ mod tests {
         let write = |text: &str| {
             std::fs::write(dir.path().join("installation/steamapps/appmanifest_222860.acf"), text).unwrap();
         };
-        write("\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"4\" \"buildid\" \"8490279\" }");
+        write(
+            "\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"4\" \"buildid\" \"8490279\" \
+             \"InstalledDepots\" { \"222861\" { } \"222863\" { } } }",
+        );
         assert_eq!(build(dir.path()), Ok(8_490_279));
         write("\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"6\" \"buildid\" \"8490279\" }");
         assert!(build(dir.path()).unwrap_err().contains("not whole"));

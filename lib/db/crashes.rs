@@ -1,0 +1,53 @@
+//! Crashes of servers since their last deliberate start, for a day: a server that crashes now and then looks healthy at
+//! each single poll.
+
+use rusqlite::{Connection, params};
+
+use crate::base::Result;
+use crate::base::names::ServerId;
+use crate::domain::drift::{Crashes, DAY, RECENT};
+
+/// More crashes between two polls are as bad as this many.
+const MOST: u32 = 50;
+
+/// Records crashes; rows that are too old go, and those that a clock that was set back left in the future.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()> {
+    tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1 AND (at < ?2 OR at > ?3)")?.execute(params![
+        server.0,
+        now - DAY,
+        now
+    ])?;
+    let mut insert = tx.prepare_cached("INSERT INTO server_crashes (server_id, at) VALUES (?1, ?2)")?;
+    for _ in 0..count.min(MOST) {
+        insert.execute(params![server.0, now])?;
+    }
+    Ok(())
+}
+
+/// Forgets the crashes of a server that was started on purpose: the count begins again.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn forget(tx: &Connection, server: ServerId) -> Result<()> {
+    tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1")?.execute([server.0])?;
+    Ok(())
+}
+
+/// How often it crashed lately.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn count(connection: &Connection, server: ServerId, now: i64) -> Result<Crashes> {
+    Ok(connection
+        .prepare_cached(
+            "SELECT count(*) FILTER (WHERE at > ?2), count(*),
+                    coalesce(max(at) FILTER (WHERE at > ?2) - min(at) FILTER (WHERE at > ?2), 0) FROM server_crashes
+             WHERE server_id = ?1 AND at > ?3 AND at <= ?4",
+        )?
+        .query_row(params![server.0, now - RECENT, now - DAY, now], |row| {
+            Ok(Crashes { recent: row.get(0)?, day: row.get(1)?, spread: row.get(2)? })
+        })?)
+}

@@ -1,0 +1,122 @@
+//! Which UDP ports servers take: the game's own, and SourceTV's where a blueprint turns it on.
+
+use std::fmt;
+
+use rusqlite::Connection;
+
+use crate::base::names::{ServerId, UserId};
+use crate::base::{Error, Result};
+use crate::domain::notices;
+
+/// One port of one server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Taken {
+    port: u16,
+    server: ServerId,
+    name: String,
+    user: UserId,
+    is_tv: bool,
+}
+
+/// Two servers that want the same port, or one that wants it twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clash {
+    one: Taken,
+    other: Taken,
+}
+
+impl fmt::Display for Clash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = |taken: &Taken| {
+            let kind = if taken.is_tv { "SourceTV" } else { "the game" };
+            format!("{kind} of server {} ('{}')", taken.server, taken.name)
+        };
+        write!(f, "UDP port {} is taken twice: by {}, and by {}", self.one.port, what(&self.one), what(&self.other))
+    }
+}
+
+impl Clash {
+    /// The words for who changes one of `subjects`, and may not know another user's server.
+    fn refusal(&self, subjects: &[ServerId]) -> Error {
+        let is_subject = |taken: &Taken| subjects.contains(&taken.server);
+        let (mine, other) = if is_subject(&self.one) { (&self.one, &self.other) } else { (&self.other, &self.one) };
+        let whose = if other.user != mine.user {
+            "another user's server".to_owned()
+        } else if mine.server == other.server {
+            "its own game".to_owned()
+        } else {
+            let what = if other.is_tv { " for its SourceTV" } else { "" };
+            format!("server {} ('{}'){what}", other.server, other.name)
+        };
+        let (what, way) = if mine.is_tv {
+            ("SourceTV's port", "set another tv_port in a blueprint of its own, or turn tv_enable off")
+        } else {
+            ("port", "without --port the lowest free one is taken")
+        };
+        Error::conflict(format!("{what} {} of server '{}' is taken by {whose}; {way}", mine.port, mine.name))
+    }
+}
+
+/// Every port that is taken twice and is SourceTV's of one server at least; two games never share one.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn shared(connection: &Connection) -> Result<Vec<Clash>> {
+    let tv = tv(connection)?;
+    if tv.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare_cached("SELECT id, name, user_id, port FROM servers ORDER BY id")?;
+    let games = statement.query_map([], |row| {
+        Ok(Taken {
+            server: ServerId(row.get(0)?),
+            name: row.get(1)?,
+            user: UserId(row.get(2)?),
+            port: row.get(3)?,
+            is_tv: false,
+        })
+    })?;
+    let games: Vec<Taken> = games.collect::<rusqlite::Result<_>>()?;
+
+    let mut clashes = Vec::new();
+    for (at, one) in tv.iter().enumerate() {
+        let others = games.iter().chain(tv.iter().skip(at + 1)).filter(|other| other.port == one.port);
+        clashes.extend(others.map(|other| Clash { one: one.clone(), other: other.clone() }));
+    }
+    Ok(clashes)
+}
+
+/// Refuses a clash that was not there `before`: one that a host has lived with stays for doctor.
+///
+/// # Errors
+/// 4 naming the port, who has it, and the way out for `subjects`, which the change is about.
+pub(super) fn none_added(tx: &Connection, before: &[Clash], subjects: &[ServerId]) -> Result<()> {
+    match shared(tx)?.into_iter().find(|clash| !before.contains(clash)) {
+        Some(clash) => Err(clash.refusal(subjects)),
+        None => Ok(()),
+    }
+}
+
+/// The ports of all servers' SourceTV.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub(super) fn of_tv(connection: &Connection) -> Result<Vec<u16>> {
+    Ok(tv(connection)?.into_iter().map(|taken| taken.port).collect())
+}
+
+/// The servers whose blueprint turns SourceTV on. A row that does not make sense starts no server, and takes no port.
+fn tv(connection: &Connection) -> Result<Vec<Taken>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT s.id, s.name, s.user_id, b.arguments, b.config FROM servers s JOIN blueprints b ON b.id = s.blueprint_id
+         WHERE b.arguments LIKE '%tv_enable%' OR b.config LIKE '%tv_enable%' ORDER BY s.id",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let (arguments, config): (String, String) = (row.get(3)?, row.get(4)?);
+        let parsed = serde_json::from_str(&arguments).ok().zip(serde_json::from_str(&config).ok());
+        let port = parsed.and_then(|(arguments, config): (Vec<_>, Vec<_>)| notices::tv_port(&arguments, &config));
+        let (server, name, user) = (ServerId(row.get(0)?), row.get(1)?, UserId(row.get(2)?));
+        Ok(port.map(|port| Taken { port, server, name, user, is_tv: true }))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
+}

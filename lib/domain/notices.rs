@@ -1,0 +1,159 @@
+//! What a blueprint says that works, and that its owner may not have meant: servers that players do not find. And where
+//! SourceTV listens, which is a second port of a server.
+
+use crate::domain::blueprint::ConfigLine;
+use crate::domain::launch::Argument;
+
+/// Where SourceTV listens unless it is told otherwise, UDP.
+pub const TV_PORT: u16 = 27020;
+
+/// One line for each thing that hides a server from players.
+#[must_use]
+pub fn of(arguments: &[Argument], config: &[ConfigLine]) -> Vec<String> {
+    let mut notices = Vec::new();
+    for (option, why) in [
+        ("-insecure", "no VAC: players who search for secured servers do not find it, and many refuse to join"),
+        ("-nomaster", "it does not register with Steam: players do not find it in the server browser or a lobby"),
+    ] {
+        if arguments.iter().any(|argument| argument.as_str().eq_ignore_ascii_case(option)) {
+            notices.push(format!("the argument {option}: {why}"));
+        }
+    }
+
+    let commands = commands(arguments, config);
+    let value = |name: &str| commands.iter().rev().find(|command| command.is(name));
+    if let Some(command) = value("sv_lan").filter(|command| command.is_on()) {
+        notices.push(format!("{}: sv_lan 1 lets only players of the local network join", command.whence));
+    }
+    if let Some(command) = value("sv_master_legacy_mode").or_else(|| value("sv_hidden")).filter(|found| found.is_on()) {
+        notices.push(format!("{}: {} takes the server out of lists", command.whence, command.name));
+    }
+    notices
+}
+
+/// The UDP port of SourceTV; none while it is off.
+#[must_use]
+pub fn tv_port(arguments: &[Argument], config: &[ConfigLine]) -> Option<u16> {
+    if arguments.iter().any(|argument| argument.as_str().eq_ignore_ascii_case("-nohltv")) {
+        return None;
+    }
+    let commands = commands(arguments, config);
+    let last = |name: &str| commands.iter().rev().find(|command| command.is(name));
+    last("tv_enable").filter(|command| command.is_on())?;
+    // The engine binds before it reads server.cfg; a map that is loaded later has both.
+    Some(last("tv_port").and_then(|command| command.value.parse().ok()).unwrap_or(TV_PORT))
+}
+
+/// A console command with its value, as the engine runs it.
+struct Command {
+    name: String,
+    value: String,
+    /// Where it stands, for people.
+    whence: String,
+}
+
+impl Command {
+    fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// The engine reads a number; text is 0.
+    fn is_on(&self) -> bool {
+        let number: String =
+            self.value.chars().take_while(|c| c.is_ascii_digit() || matches!(c, '-' | '+' | '.')).collect();
+        number.parse::<f32>().is_ok_and(|number| number != 0.0)
+    }
+}
+
+/// All commands in the order in which the engine runs them: the arguments' first, then the lines.
+fn commands(arguments: &[Argument], config: &[ConfigLine]) -> Vec<Command> {
+    let mut commands = Vec::new();
+    for (at, argument) in arguments.iter().enumerate() {
+        let Some(name) = argument.as_str().strip_prefix('+') else { continue };
+        let value = arguments.get(at + 1).map(Argument::as_str).filter(|next| !next.starts_with(['+', '-']));
+        let value = value.unwrap_or_default().to_owned();
+        commands.push(Command { name: name.to_owned(), whence: format!("the argument +{name} {value}"), value });
+    }
+    for (at, line) in config.iter().enumerate() {
+        for command in split(line.as_str()) {
+            let mut words = command.split_whitespace().map(|word| word.trim_matches('"'));
+            // `sm_cvar NAME VALUE` is SourceMod's way to set a variable that the engine hides.
+            let name = words
+                .next()
+                .and_then(|word| if word.eq_ignore_ascii_case("sm_cvar") { words.next() } else { Some(word) });
+            let (Some(name), Some(value)) = (name, words.next()) else { continue };
+            let whence = format!("configuration line {}", at + 1);
+            commands.push(Command { name: name.to_owned(), value: value.to_owned(), whence });
+        }
+    }
+    commands
+}
+
+/// The commands of one line: `;` parts them and `//` ends them, but not within quotes.
+fn split(line: &str) -> Vec<String> {
+    let (mut commands, mut command, mut is_quoted) = (Vec::new(), String::new(), false);
+    let mut rest = line.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '/' if !is_quoted && rest.peek() == Some(&'/') => break,
+            ';' if !is_quoted => commands.push(std::mem::take(&mut command)),
+            c => {
+                is_quoted ^= c == '"';
+                command.push(c);
+            }
+        }
+    }
+    commands.push(command);
+    commands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str], config: &[&str]) -> (Vec<Argument>, Vec<ConfigLine>) {
+        let arguments = arguments.iter().map(|argument| argument.parse().unwrap()).collect();
+        (arguments, config.iter().map(|line| line.parse().unwrap()).collect())
+    }
+
+    fn notices(arguments: &[&str], config: &[&str]) -> Vec<String> {
+        let (arguments, config) = parsed(arguments, config);
+        of(&arguments, &config)
+    }
+
+    fn tv(arguments: &[&str], config: &[&str]) -> Option<u16> {
+        let (arguments, config) = parsed(arguments, config);
+        tv_port(&arguments, &config)
+    }
+
+    #[test]
+    fn what_hides_a_server_is_told_with_its_place() {
+        assert_eq!(
+            notices(&["+map", "c1m1_hotel"], &["hostname \"sv_lan 1\"", "// sv_lan 1", "sv_lan 0"]),
+            [] as [&str; 0]
+        );
+        for (arguments, config, words) in [
+            (&["-Insecure"][..], &[][..], "argument -Insecure"),
+            (&["-nomaster"], &[], "argument -nomaster"),
+            (&["+sv_lan", "1"], &[], "argument +sv_lan 1"),
+            (&[], &["hostname x", "sv_region 3; SV_LAN \"1\" // lan"], "configuration line 2"),
+            (&["+sv_lan", "0"], &["sm_cvar sv_lan 1"], "configuration line 1"),
+        ] {
+            let told = notices(arguments, config);
+            let lower = words.to_lowercase();
+            assert!(told.len() == 1 && told[0].to_lowercase().contains(&lower), "{told:?}");
+        }
+        assert!(notices(&["+sv_lan", "1"], &["sv_lan 0"]).is_empty(), "the line runs last");
+    }
+
+    #[test]
+    fn sourcetv_has_a_port_where_it_is_on() {
+        assert_eq!(tv(&[], &["tv_port 27030"]), None);
+        assert_eq!(tv(&["+tv_enable", "1"], &[]), Some(TV_PORT));
+        assert_eq!(tv(&["+tv_enable", "1", "+tv_port", "27030"], &[]), Some(27030));
+        assert_eq!(tv(&["+tv_port", "27030"], &["tv_enable 1; tv_port \"27040\""]), Some(27040));
+        assert_eq!(tv(&["+tv_enable", "1"], &["tv_enable 0"]), None);
+        assert_eq!(tv(&["-nohltv", "+tv_enable", "1"], &[]), None);
+        assert_eq!(tv(&["+tv_enable", "1", "+tv_port", "x"], &[]), Some(TV_PORT));
+    }
+}

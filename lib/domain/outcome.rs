@@ -1,0 +1,127 @@
+//! How a job ended for each of its servers. Pure: its tasks say it.
+
+use serde::Serialize;
+
+use crate::base::names::ServerId;
+use crate::domain::task::TaskState;
+
+/// What became of a server in a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// None of its tasks has begun.
+    Pending,
+    /// Its tasks are under way.
+    Running,
+    /// All that was to be done is done.
+    Succeeded,
+    /// A task failed.
+    Failed,
+    /// It ran before the job, which stopped it and ended before it was started again.
+    LeftStopped,
+    /// It was cancelled, or what came first did not succeed.
+    Cancelled,
+}
+
+impl Outcome {
+    /// In words, for a person.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Outcome::Pending => "not begun",
+            Outcome::Running => "under way",
+            Outcome::Succeeded => "done",
+            Outcome::Failed => "failed",
+            Outcome::LeftStopped => "left stopped",
+            Outcome::Cancelled => "not done",
+        }
+    }
+}
+
+/// How a job ended for one server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct ServerOutcome {
+    /// The server.
+    pub server: ServerId,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why, where it is not done.
+    pub error: Option<String>,
+}
+
+/// A task, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The kind's word.
+    pub kind: &'a str,
+    /// Its state.
+    pub state: TaskState,
+    /// Why it failed, or was skipped.
+    pub error: Option<&'a str>,
+    /// What a stop task found.
+    pub was_running: Option<bool>,
+}
+
+/// What became of a server whose tasks these are.
+#[must_use]
+pub fn of(server: ServerId, tasks: &[Facts<'_>]) -> ServerOutcome {
+    let with = |outcome, error: Option<String>| ServerOutcome { server, outcome, error };
+    let first = |state: TaskState| tasks.iter().find(|task| task.state == state);
+    if is_left_stopped(tasks) {
+        return with(Outcome::LeftStopped, Some("it ran before, and was not started again".to_owned()));
+    }
+    if let Some(task) = first(TaskState::Failed) {
+        return with(Outcome::Failed, Some(format!("{}: {}", task.kind, task.error.unwrap_or("no reason is known"))));
+    }
+    let is_live = |task: &Facts<'_>| !task.state.is_terminal();
+    if tasks.iter().any(is_live) {
+        let begun = tasks.iter().any(|task| task.state != TaskState::Pending);
+        return with(if begun { Outcome::Running } else { Outcome::Pending }, None);
+    }
+    let undone = first(TaskState::Cancelled).or_else(|| first(TaskState::Skipped));
+    match undone {
+        Some(task) => with(Outcome::Cancelled, task.error.map(|error| format!("{}: {error}", task.kind))),
+        None => with(Outcome::Succeeded, None),
+    }
+}
+
+/// Whether a stop of the job found it running, and its start did not come any more.
+#[must_use]
+pub fn is_left_stopped(tasks: &[Facts<'_>]) -> bool {
+    let stopped = tasks.iter().any(|task| task.state == TaskState::Succeeded && task.was_running == Some(true));
+    let given_up = |task: &Facts<'_>| {
+        task.kind.starts_with("start") && matches!(task.state, TaskState::Cancelled | TaskState::Skipped)
+    };
+    stopped && tasks.iter().any(given_up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(kind: &str, state: TaskState) -> Facts<'_> {
+        Facts { kind, state, error: None, was_running: None }
+    }
+
+    #[test]
+    fn each_server_of_a_job_ends_as_its_tasks_do() {
+        use TaskState::{Cancelled, Failed, Pending, Running, Skipped, Succeeded};
+        let stop = |state, was_running| Facts { was_running: Some(was_running), ..task("stop", state) };
+        let failed = Facts { error: Some("signal 11"), ..task("start", Failed) };
+        for (tasks, outcome) in [
+            (vec![task("initialize", Pending), task("start", Pending)], Outcome::Pending),
+            (vec![task("initialize", Succeeded), task("start", Pending)], Outcome::Running),
+            (vec![task("initialize", Succeeded), task("start", Running)], Outcome::Running),
+            (vec![task("initialize", Succeeded), task("start", Succeeded)], Outcome::Succeeded),
+            (vec![task("initialize", Succeeded), failed], Outcome::Failed),
+            (vec![stop(Succeeded, true), task("start-if-ran", Cancelled)], Outcome::LeftStopped),
+            (vec![stop(Succeeded, true), task("initialize", Failed), task("start", Skipped)], Outcome::LeftStopped),
+            (vec![stop(Succeeded, false), task("start-if-ran", Cancelled)], Outcome::Cancelled),
+            (vec![stop(Cancelled, true), task("start-if-ran", Cancelled)], Outcome::Cancelled),
+            (vec![stop(Succeeded, true), failed], Outcome::Failed),
+        ] {
+            assert_eq!(of(ServerId(1), &tasks).outcome, outcome, "{tasks:?}");
+        }
+        assert_eq!(of(ServerId(1), &[failed]).error.as_deref(), Some("start: signal 11"));
+    }
+}

@@ -1,0 +1,265 @@
+//! Why a run of steamcmd failed, and whether another try can help.
+
+/// Why a run failed, as its words, its state word or its exit code say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// No room on the disk.
+    DiskFull,
+    /// Steam gives this app to no anonymous user, or the account does not own it.
+    NoSubscription,
+    /// The account's password, or its cached credentials, are not valid.
+    Credentials,
+    /// Steam asks for a code.
+    SteamGuard,
+    /// The account itself is refused.
+    AccountRefused,
+    /// Too many logins in a short time.
+    RateLimit,
+    /// A 32-bit library or the loader is missing.
+    Libraries,
+    /// The directory of the installation, or steamcmd's own, cannot be written.
+    Permissions,
+    /// No network, or Steam is down.
+    Network,
+    /// An answer did not come in time.
+    TimedOut,
+    /// The same account is logged in elsewhere.
+    LoggedInElsewhere,
+    /// No output and nothing new on disk for too long.
+    Silent,
+    /// steamcmd has no configuration of this app yet.
+    MissingConfiguration,
+    /// The files of the other platform have to come first.
+    InvalidPlatform,
+    /// 0x402, 0x602.
+    Incomplete,
+    /// 0x606.
+    NotWritten,
+    /// 0x626.
+    FilesMissing,
+    /// 0x6a6.
+    Corrupt,
+    /// A fatal error of steamcmd itself.
+    Fatal,
+    /// It ended without a word of success.
+    NoSuccess,
+    /// It said success, and what it left behind says otherwise.
+    NoProof,
+    /// A signal ended it.
+    Killed,
+    /// It said that it failed, in words that are not known here.
+    Other,
+}
+
+/// What another try needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It cannot help: somebody has to change something first.
+    Never,
+    /// A short wait, always the same.
+    Soon,
+    /// A wait that doubles each time.
+    BackOff,
+    /// As long as Steam's limit takes.
+    AfterTheLimit,
+}
+
+/// What a line has to contain, in lower case, and what it means then. The first that fits counts.
+const WORDS: &[(&str, Cause)] = &[
+    ("free disk space to update", Cause::DiskFull),
+    ("no space left", Cause::DiskFull),
+    ("not enough disk space", Cause::DiskFull),
+    ("not enough space", Cause::DiskFull),
+    ("disk quota exceeded", Cause::DiskFull),
+    ("rate limit", Cause::RateLimit),
+    ("ratelimit", Cause::RateLimit),
+    ("limit exceeded", Cause::RateLimit),
+    ("too many login failures", Cause::RateLimit),
+    ("no subscription", Cause::NoSubscription),
+    ("not for anonymous", Cause::NoSubscription),
+    ("invalid password", Cause::Credentials),
+    ("illegal password", Cause::Credentials),
+    ("password required", Cause::Credentials),
+    ("cached credentials not found", Cause::Credentials),
+    ("account not found", Cause::Credentials),
+    ("no cached credentials", Cause::Credentials),
+    ("expired", Cause::Credentials),
+    ("steam guard", Cause::SteamGuard),
+    ("steamguard", Cause::SteamGuard),
+    ("two-factor", Cause::SteamGuard),
+    ("two factor", Cause::SteamGuard),
+    ("twofactor", Cause::SteamGuard),
+    ("2fa", Cause::SteamGuard),
+    ("login auth code", Cause::SteamGuard),
+    ("account logon denied", Cause::SteamGuard),
+    ("account login denied", Cause::SteamGuard),
+    ("has not been authenticated", Cause::SteamGuard),
+    ("steam mobile app", Cause::SteamGuard),
+    ("account disabled", Cause::AccountRefused),
+    ("account locked", Cause::AccountRefused),
+    ("banned", Cause::AccountRefused),
+    ("access denied", Cause::AccountRefused),
+    ("logged in elsewhere", Cause::LoggedInElsewhere),
+    ("logged in from another location", Cause::LoggedInElsewhere),
+    ("needs to be online", Cause::Network),
+    ("no connection", Cause::Network),
+    ("no internet connection", Cause::Network),
+    ("connect failed", Cause::Network),
+    ("connection failed", Cause::Network),
+    ("not online", Cause::Network),
+    ("not logged in", Cause::Network),
+    ("not logged on", Cause::Network),
+    ("content servers unreachable", Cause::Network),
+    ("http error", Cause::Network),
+    ("service unavailable", Cause::Network),
+    ("serviceunavailable", Cause::Network),
+    ("try another cm", Cause::Network),
+    ("tryanothercm", Cause::Network),
+    ("remote disconnect", Cause::Network),
+    ("remote call failed", Cause::Network),
+    ("busy", Cause::Network),
+    ("timed out", Cause::TimedOut),
+    ("timeout", Cause::TimedOut),
+    ("time out", Cause::TimedOut),
+    ("missing configuration", Cause::MissingConfiguration),
+    ("invalid platform", Cause::InvalidPlatform),
+    ("missing file permissions", Cause::Permissions),
+    ("read-only file system", Cause::Permissions),
+    ("permission denied", Cause::Permissions),
+    ("disk write failure", Cause::NotWritten),
+    ("corrupt", Cause::Corrupt),
+];
+
+/// What the loader and the shell say of a 32-bit program on a host without 32-bit libraries.
+const LOADER: &[&str] =
+    &["error while loading shared libraries", "linux32/steamcmd: no such file", "exec format error", "wrong elf class"];
+
+impl Cause {
+    /// The cause that a line names, whatever else stands in it; `None` where it names none.
+    pub(super) fn of_line(line: &str) -> Option<Self> {
+        let line = line.to_lowercase();
+        if LOADER.iter().any(|words| line.contains(words)) {
+            return Some(Cause::Libraries);
+        }
+        WORDS.iter().find(|(words, _)| line.contains(words)).map(|&(_, cause)| cause)
+    }
+
+    /// The cause that a state word means.
+    pub(super) fn of_state(state: u32) -> Option<Self> {
+        match state {
+            0x202 | 0x212 => Some(Cause::DiskFull),
+            0x402 | 0x602 => Some(Cause::Incomplete),
+            0x606 => Some(Cause::NotWritten),
+            0x626 => Some(Cause::FilesMissing),
+            0x6a6 => Some(Cause::Corrupt),
+            _ => None,
+        }
+    }
+
+    /// The cause that an exit code means where no word does.
+    pub(super) fn of_code(code: i32) -> Self {
+        match code {
+            1 => Cause::TimedOut,
+            5 => Cause::Network,
+            7 => Cause::DiskFull,
+            126 | 127 => Cause::Libraries,
+            129..=192 => Cause::Killed,
+            254 => Cause::Network,
+            _ => Cause::NoSuccess,
+        }
+    }
+
+    /// Whether and when another try can help.
+    #[must_use]
+    pub fn retry(self) -> Retry {
+        match self {
+            Cause::DiskFull
+            | Cause::NoSubscription
+            | Cause::Credentials
+            | Cause::SteamGuard
+            | Cause::AccountRefused
+            | Cause::Libraries
+            | Cause::Permissions => Retry::Never,
+            Cause::RateLimit => Retry::AfterTheLimit,
+            Cause::Network | Cause::TimedOut | Cause::LoggedInElsewhere | Cause::Silent => Retry::BackOff,
+            Cause::MissingConfiguration
+            | Cause::InvalidPlatform
+            | Cause::Incomplete
+            | Cause::NotWritten
+            | Cause::FilesMissing
+            | Cause::Corrupt
+            | Cause::Fatal
+            | Cause::NoSuccess
+            | Cause::NoProof
+            | Cause::Killed
+            | Cause::Other => Retry::Soon,
+        }
+    }
+
+    /// What it means, for a sentence.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Cause::DiskFull => "the disk is full",
+            Cause::NoSubscription => "Steam gives the game's files only to an account that has them (no subscription)",
+            Cause::Credentials => "the login failed: the Steam account's password or cached credentials are not valid",
+            Cause::SteamGuard => "the login failed: Steam Guard asks for a code of the account",
+            Cause::AccountRefused => "the login failed: Steam refuses the account",
+            Cause::RateLimit => "the login failed: Steam limits this host or account after too many logins",
+            Cause::Libraries => "steamcmd cannot be started: a 32-bit library is missing",
+            Cause::Permissions => "steamcmd may not write its files",
+            Cause::Network => "the login failed or Steam cannot be reached",
+            Cause::TimedOut => "Steam did not answer in time",
+            Cause::LoggedInElsewhere => "the login failed: the Steam account is logged in elsewhere",
+            Cause::Silent => "steamcmd hung and was ended",
+            Cause::MissingConfiguration => "Steam sent no configuration of the game",
+            Cause::InvalidPlatform => "Steam refuses the Linux files (invalid platform)",
+            Cause::Incomplete => "the update is not complete",
+            Cause::NotWritten => "files could not be written",
+            Cause::FilesMissing => "files are missing",
+            Cause::Corrupt => "the download is corrupt",
+            Cause::Fatal => "steamcmd gave up with a fatal error",
+            Cause::NoSuccess => "steamcmd ended without saying success",
+            Cause::NoProof => "steamcmd said success, but the installation does not prove it",
+            Cause::Killed => "steamcmd was killed or crashed",
+            Cause::Other => "steamcmd says that it failed",
+        }
+    }
+
+    /// What an admin does about it; `named` when a Steam account is set.
+    #[must_use]
+    pub fn advice(self, named: bool) -> &'static str {
+        match self {
+            Cause::DiskFull => "make room there, then install again",
+            Cause::NoSubscription | Cause::MissingConfiguration | Cause::InvalidPlatform if !named => {
+                "set LEFT4ME_STEAM_ACCOUNT to an account that owns the game (README, \"A Steam account\")"
+            }
+            Cause::NoSubscription => "use an account that owns Left 4 Dead 2 in LEFT4ME_STEAM_ACCOUNT",
+            Cause::Credentials | Cause::SteamGuard => {
+                "log in once by hand as left4me-steam (README, \"A Steam account\"), then install again"
+            }
+            Cause::AccountRefused => "log in with Steam itself to see why, or use another LEFT4ME_STEAM_ACCOUNT",
+            Cause::RateLimit => "wait half an hour without any login, then install again",
+            Cause::Libraries => "`sudo left4me doctor` names it and says how to get it",
+            Cause::Permissions => "`sudo left4me doctor` names wrong owners and modes",
+            Cause::Network | Cause::TimedOut => {
+                "check this host's network, DNS and firewall and Steam's status, then install again"
+            }
+            Cause::LoggedInElsewhere => "end the other login, or use an account for this host alone",
+            Cause::Silent => "see its last lines in the job's log; install again, and check the network if it repeats",
+            Cause::MissingConfiguration | Cause::InvalidPlatform => "install again later",
+            Cause::NotWritten => {
+                "look at the disk's health and room (`sudo left4me doctor`, `dmesg`), then install again"
+            }
+            Cause::Fatal | Cause::Killed => {
+                "see its last lines in the job's log; a fresh copy of steamcmd often helps (README, step 3)"
+            }
+            Cause::Incomplete
+            | Cause::FilesMissing
+            | Cause::Corrupt
+            | Cause::NoSuccess
+            | Cause::NoProof
+            | Cause::Other => "see its last lines in the job's log, then install again",
+        }
+    }
+}

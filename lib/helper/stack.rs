@@ -1,0 +1,136 @@
+//! The mounts of which a server's merged directory is made.
+//!
+//! ```text
+//! runtime/ID/merged     overlay: upper over the instance's own layer over
+//!   (detached)          overlay, read-only, metacopy=on: stand-ins over the blueprint's overlays over the game
+//!     (detached)        tmpfs: the stand-ins
+//! ```
+//!
+//! Two overlays and not one: with `metacopy=on` and an upper layer the kernel would copy metadata alone into that, too,
+//! and what the game renamed would change or be lost with the lower layer. So the upper layer holds whole files, as in
+//! every earlier version, and one without this can mount it. The inner two are mounted on runtime/ID/parts, and taken from
+//! there as soon as the outer one holds them: one mount stays, and it goes as a whole.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::open;
+use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid};
+
+use super::directory::{Directory, FLAGS, unusable};
+use super::layers::Layer;
+use super::runtime::Runtime;
+use super::{mirror, standins};
+use crate::base::{Error, Result, users};
+use crate::process::mounts;
+
+const FLAGS_OF_ALL: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
+
+/// Mounts `layers`, the topmost first, below the upper layer of `runtime`. Files are `owner`'s to write.
+///
+/// # Errors
+/// 1 or 77 when the kernel refuses; nothing is mounted then.
+pub(super) fn mount(source: &str, layers: &[Layer], runtime: &Runtime, owner: (Uid, Gid)) -> Result<()> {
+    clear(&runtime.parts.path)?;
+    let mounted = build(source, layers, runtime, owner);
+    let cleared = clear(&runtime.parts.path);
+    mounted.and(cleared)
+}
+
+fn build(source: &str, layers: &[Layer], runtime: &Runtime, owner: (Uid, Gid)) -> Result<()> {
+    // In /proc/self/fd each directory has a name of a few digits: 500 layers fit the one page that the kernel takes,
+    // and what is mounted is what was checked, whoever moves a path meanwhile.
+    let parts = &runtime.parts.path;
+    nix::unistd::chdir("/proc/self/fd").map_err(|errno| refused(&runtime.merged.path, errno))?;
+    let tmpfs = Made { kind: "tmpfs", source, flags: MsFlags::MS_NOEXEC, options: standins::OPTIONS };
+    tmpfs.mount(&runtime.parts.fd).map_err(|errno| refused(parts, errno))?;
+    let files = Directory { fd: reopen(parts)?, path: parts.clone() };
+    let shared = users::ids(users::GAME).ok().map(|ids| ids.1);
+    let made = mirror::mirror(layers, &runtime.upper, &files, owner, shared)?;
+
+    let (own, others): (Vec<&Layer>, Vec<&Layer>) = layers.iter().partition(|layer| layer.is_own);
+    let inner = made.and_then(|()| read_only(source, &files.fd, &others)).and_then(|()| {
+        let top = open(parts, FLAGS, Mode::empty())?;
+        let lower = own.iter().map(|layer| layer.fd.as_raw_fd()).chain([top.as_raw_fd()]);
+        outer(source, lower, runtime)
+    });
+    let Err(errno) = inner else { return Ok(()) };
+
+    // A host whose data is on an overlay already (the kernel stacks two), or that has no room for the stand-ins.
+    let lower = layers.iter().map(|layer| layer.fd.as_raw_fd());
+    outer(source, lower, runtime).map_err(|errno| refused(&runtime.merged.path, errno))?;
+    tracing::warn!(
+        "the game can only read, not write in place, the files of its overlays: {} (see `dmesg`)",
+        errno.desc()
+    );
+    Ok(())
+}
+
+/// The stand-ins over what they stand for.
+fn read_only(source: &str, files: &OwnedFd, layers: &[&Layer]) -> Result<(), Errno> {
+    let lower = [files].into_iter().chain(layers.iter().map(|layer| &layer.fd)).map(|fd| fd.as_raw_fd());
+    let options = format!("metacopy=on,lowerdir={}", joined(lower));
+    Made { kind: "overlay", source, flags: MsFlags::MS_RDONLY, options: &options }.mount(files)
+}
+
+fn outer(source: &str, lower: impl Iterator<Item = i32>, runtime: &Runtime) -> Result<(), Errno> {
+    let (upper, work) = (runtime.upper.fd.as_raw_fd(), runtime.work.fd.as_raw_fd());
+    let options = format!("lowerdir={},upperdir={upper},workdir={work}", joined(lower));
+    Made { kind: "overlay", source, flags: MsFlags::empty(), options: &options }.mount(&runtime.merged.fd)
+}
+
+fn joined(fds: impl Iterator<Item = i32>) -> String {
+    fds.map(|fd| fd.to_string()).collect::<Vec<_>>().join(":")
+}
+
+/// What mount(2) takes.
+struct Made<'m> {
+    kind: &'m str,
+    source: &'m str,
+    flags: MsFlags,
+    options: &'m str,
+}
+
+impl Made<'_> {
+    fn mount(&self, target: &OwnedFd) -> Result<(), Errno> {
+        let target = target.as_raw_fd().to_string();
+        let flags = FLAGS_OF_ALL | self.flags;
+        nix::mount::mount(Some(self.source), target.as_str(), Some(self.kind), flags, Some(self.options))
+    }
+}
+
+/// What is mounted on `path` now.
+fn reopen(path: &Path) -> Result<OwnedFd> {
+    open(path, FLAGS, Mode::empty()).map_err(|errno| unusable(path, errno))
+}
+
+/// Takes away what is mounted on `path`, also what a mount that was interrupted has left. Detached, because the layer
+/// above holds it.
+fn clear(path: &Path) -> Result<()> {
+    for _ in mounts::at(path)? {
+        match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            // Not mounted any more.
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(errno) => return Err(unusable(path, errno)),
+        }
+    }
+    Ok(())
+}
+fn refused(target: &Path, errno: Errno) -> Error {
+    let hint = match errno {
+        Errno::EPERM | Errno::EACCES => " (CAP_SYS_ADMIN is needed)",
+        Errno::EBUSY => " (upper or work is in use by another mount)",
+        Errno::EINVAL => " (see `dmesg`)",
+        Errno::ENODEV => " (the kernel has no overlayfs: `modprobe overlay`)",
+        _ => "",
+    };
+    let exit = if matches!(errno, Errno::EPERM | Errno::EACCES) {
+        crate::base::Exit::NotPermitted
+    } else {
+        crate::base::Exit::Failed
+    };
+    Error::new(exit, format!("the overlay cannot be mounted on {}: {}{hint}", target.display(), errno.desc()))
+}

@@ -1,0 +1,21 @@
+//! The game's files, as far as a server's start depends on them.
+
+use std::path::Path;
+
+use crate::base::{Error, Result};
+use crate::domain::steam::UNFINISHED;
+
+/// Refuses a start over Windows files: those of a windows pass that had no linux pass after it.
+///
+/// # Errors
+/// Exit 4, with what to do.
+pub fn refuse_unfinished(root: &Path) -> Result<()> {
+    let installation = root.join("installation");
+    if installation.join(UNFINISHED).symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(Error::conflict(format!(
+        "{} holds Windows files of an update that was not finished: enqueue install, then start",
+        installation.display()
+    )))
+}

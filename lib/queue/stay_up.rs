@@ -1,0 +1,94 @@
+//! After a start: does the server stay up? The game is a Type=exec service, which systemd calls started as soon as its
+//! program runs; most faults of maps, addons and plugins end it within seconds.
+//!
+//! The worker spawns nothing, and asking the helper is a unit of its own each time: the unit's control group, which the
+//! kernel shows to everybody, tells it for the price of reading a small file.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::base::Result;
+use crate::domain::unit::Unit;
+
+/// Where the kernel shows control groups.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// How long a server must stay up. The game itself takes longer until players can join: nobody waits for this.
+const MOMENT: Duration = Duration::from_secs(3);
+
+/// How often it is looked at.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Waits until the unit's main process has stayed for a moment; false when it has ended. Without knowing where it is,
+/// nothing can be said against it.
+///
+/// # Errors
+/// What `may_go_on` says.
+pub(super) fn stays_up(unit: &Unit, may_go_on: impl Fn() -> Result<()>) -> Result<bool> {
+    let (Some(pid), Some(group)) = (unit.main_pid, &unit.control_group) else { return Ok(true) };
+    // A host whose control groups are elsewhere.
+    if !Path::new(CGROUPS).join("cgroup.controllers").exists() {
+        return Ok(true);
+    }
+    let processes = PathBuf::from(format!("{CGROUPS}{group}/cgroup.procs"));
+    watch(&processes, pid, MOMENT, may_go_on)
+}
+
+fn watch(processes: &Path, pid: u32, moment: Duration, may_go_on: impl Fn() -> Result<()>) -> Result<bool> {
+    let begun = Instant::now();
+    loop {
+        may_go_on()?;
+        let listed = fs_err::read_to_string(processes).unwrap_or_default();
+        if !listed.lines().any(|line| line.parse() == Ok(pid)) {
+            return Ok(false);
+        }
+        let left = moment.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return Ok(true);
+        }
+        std::thread::sleep(left.min(PAUSE));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Error;
+
+    const MOMENT: Duration = Duration::from_millis(500);
+
+    fn group(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("cgroup.procs");
+        fs_err::write(&file, text).unwrap();
+        (directory, file)
+    }
+
+    #[test]
+    fn a_server_that_ends_within_the_moment_is_seen_and_one_that_stays_takes_the_moment_only() {
+        let (_kept, file) = group("70\n77\n");
+        let begun = Instant::now();
+        assert!(watch(&file, 77, MOMENT, || Ok(())).unwrap());
+        assert!(begun.elapsed() >= MOMENT && begun.elapsed() < MOMENT * 4, "{:?}", begun.elapsed());
+
+        let ends = file.clone();
+        let end = std::thread::spawn(move || {
+            std::thread::sleep(MOMENT / 2);
+            fs_err::write(ends, "70\n").unwrap();
+        });
+        let begun = Instant::now();
+        assert!(!watch(&file, 77, MOMENT * 20, || Ok(())).unwrap());
+        assert!(begun.elapsed() < MOMENT * 4, "{:?}", begun.elapsed());
+        end.join().unwrap();
+    }
+
+    #[test]
+    fn a_restarted_game_is_another_process_and_a_cancelled_wait_ends_at_once() {
+        let (_kept, file) = group("78\n");
+        assert!(!watch(&file, 77, MOMENT, || Ok(())).unwrap());
+        let begun = Instant::now();
+        let refused = watch(&file, 78, MOMENT * 20, || Err(Error::failed("it is being cancelled")));
+        assert!(refused.is_err() && begun.elapsed() < MOMENT);
+        assert!(stays_up(&Unit::default(), || Ok(())).unwrap(), "nothing is known of it");
+    }
+}

@@ -1,0 +1,138 @@
+//! The installation on disk: what proves that it is whole, what says that it is not, and whether
+//! anything happens to it.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use crate::base::{Result, plain};
+use crate::domain::steam::{APP, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
+
+/// How many files are looked at for a change; the game has some thousands.
+const WALK_LIMIT: u32 = 100_000;
+
+/// ROOT/installation.
+#[derive(Debug)]
+pub(super) struct Game {
+    pub(super) directory: PathBuf,
+}
+
+/// Tells one writing of a file from another: no clock is asked, which may be set meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp(Option<(u64, u64, i64, i64, i64, i64)>);
+
+impl Game {
+    pub(super) fn manifest(&self) -> PathBuf {
+        self.directory.join("steamapps").join(manifest_name())
+    }
+
+    /// Whether steamcmd has begun to install here: only the first installation needs the windows
+    /// pass.
+    pub(super) fn is_begun(&self) -> bool {
+        self.manifest().symlink_metadata().is_ok()
+    }
+
+    /// The manifest as it is now.
+    pub(super) fn stamp(&self) -> Stamp {
+        let stamp = |found: Metadata| {
+            (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec())
+        };
+        Stamp(self.manifest().symlink_metadata().ok().map(stamp))
+    }
+
+    /// The build that is installed: the manifest says so, and the programs of a Linux server are
+    /// there.
+    ///
+    /// # Errors
+    /// One line that says what is missing.
+    pub(super) fn prove(&self) -> Result<u64, String> {
+        let manifest = self.manifest();
+        let text = read_manifest(&self.directory).map_err(|why| format!("{}: {why}", manifest.display()))?;
+        let build = prove(&text).map_err(|why| format!("{}: {why}", manifest.display()))?;
+        for group in PROGRAMS {
+            if !group.iter().any(|name| is_program(&self.directory.join(name))) {
+                let path = self.directory.join(group[0]);
+                return Err(format!("{} is missing, empty or cannot be read", path.display()));
+            }
+        }
+        let server = self.directory.join(PROGRAMS[0][0]);
+        let mode = server.metadata().map_or(0, |found| found.permissions().mode());
+        if mode & 0o111 == 0 {
+            return Err(format!("{} cannot be executed", server.display()));
+        }
+        Ok(build)
+    }
+
+    /// From now on Windows files may lie here. Gives whether that is new.
+    ///
+    /// # Errors
+    /// 1 when that cannot be written down.
+    pub(super) fn mark_unfinished(&self) -> Result<bool> {
+        fs::create_dir_all(&self.directory)?;
+        let words =
+            "A windows pass of steamcmd was begun, and no linux pass was finished after it: no server starts.\n";
+        let path = self.directory.join(UNFINISHED);
+        match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(mut file) => {
+                io::Write::write_all(&mut file, words.as_bytes())?;
+                file.sync_all()?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The installation is that of a Linux server, or still is.
+    pub(super) fn mark_finished(&self) -> Result<()> {
+        match fs::remove_file(self.directory.join(UNFINISHED)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.directory.join(UNFINISHED).symlink_metadata().is_ok()
+    }
+
+    /// A number that changes when any file here does.
+    pub(super) fn work(&self) -> u64 {
+        let (mut left, mut sum, mut waiting) = (WALK_LIMIT, 0_u64, vec![self.directory.clone()]);
+        while let Some(directory) = waiting.pop() {
+            // What disappears meanwhile changes the sum of the directory that it was in.
+            let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+            for entry in entries.flatten() {
+                let Ok(found) = entry.metadata() else { continue };
+                let Some(fewer) = left.checked_sub(1) else { return sum };
+                left = fewer;
+                let changed = found.mtime().wrapping_mul(1_000_000_007).wrapping_add(found.mtime_nsec());
+                let size = found.size().wrapping_add(found.blocks().wrapping_mul(31));
+                sum = sum.wrapping_add(found.ino().rotate_left(17) ^ changed.cast_unsigned().wrapping_add(size));
+                if found.is_dir() {
+                    waiting.push(entry.path());
+                }
+            }
+        }
+        sum
+    }
+}
+
+fn manifest_name() -> String {
+    format!("appmanifest_{APP}.acf")
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| found.is_file() && found.len() > 0)
+}
+
+fn read_manifest(installation: &Path) -> Result<String, String> {
+    let read = plain::read(installation, &["steamapps", &manifest_name()], MANIFEST_LIMIT.saturating_add(1));
+    let bytes = read.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => "it does not exist".to_owned(),
+        _ => error.to_string(),
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
