@@ -108,6 +108,44 @@ impl Grace {
     }
 }
 
+/// How often a cancellation tries again to remove temporary files.
+#[derive(clap::Args, Clone, Debug)]
+pub struct CleanRetry {
+    /// Seconds to wait before each further try to remove a cancelled task's temporary files
+    #[arg(long, global = true, env = "LEFT4ME_CLEAN_RETRY_SECONDS", value_name = "LEFT4ME_CLEAN_RETRY_SECONDS",
+          default_value = "0.1,0.5,2,3,4", value_parser = pauses, hide_env_values = true,
+          help_heading = "Settings", hide_short_help = true)]
+    pub clean_retry_seconds: Pauses,
+}
+
+/// Pauses between tries, the first one first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pauses(pub Vec<Duration>);
+
+impl Pauses {
+    /// All of them together.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.0.iter().sum()
+    }
+}
+
+/// The longest that all pauses together may be: a worker that stops waits for them.
+const LONGEST_PAUSES: Duration = Duration::from_secs(15);
+
+fn pauses(text: &str) -> Result<Pauses, String> {
+    let number = |part: &str| {
+        let plain = part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        part.parse::<f64>().ok().filter(|_| plain).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+    };
+    let parsed: Option<Vec<Duration>> = text.split(',').map(|part| number(part.trim())).collect();
+    let total = |all: &[Duration]| all.iter().try_fold(Duration::ZERO, |sum, one| sum.checked_add(*one));
+    match parsed {
+        Some(all) if total(&all).is_some_and(|total| total <= LONGEST_PAUSES) => Ok(Pauses(all)),
+        _ => Err("seconds separated by commas are needed, together at most 15, as in 0.1,0.5,2,3,4".to_owned()),
+    }
+}
+
 /// How often the poller looks. systemd's generator gives it to left4me-poller.timer, and takes 30 for a bad value: so a
 /// bad one is a finding of the doctor, and stops nobody.
 #[derive(clap::Args, Clone, Debug)]
@@ -298,6 +336,15 @@ mod tests {
         let place = |file: &str| parsed(file, &["x"]).unwrap().paths.database();
         assert_eq!(place("LEFT4ME_DB=/srv/x.db"), Path::new("/srv/x.db"));
         assert_eq!(place("LEFT4ME_DB=/var/lib/left4me/left4me.db"), Path::new("/var/lib/left4me/db/left4me.db"));
+    }
+
+    #[test]
+    fn pauses_are_seconds_with_commas_and_a_bad_value_says_so() {
+        assert_eq!(pauses("0.1, 2").unwrap().total(), Duration::from_millis(2100));
+        assert_eq!(pauses("0").unwrap(), Pauses(vec![Duration::ZERO]));
+        for bad in ["", "1,", "-1", "x", "inf", "NaN", "1e3", "8,8", "99999999999999999999,1"] {
+            assert!(pauses(bad).unwrap_err().contains("separated by commas"), "{bad}");
+        }
     }
 
     #[derive(Parser)]

@@ -10,6 +10,18 @@ pub fn hit(name: &str) {
     }
 }
 
+/// Panics here, when this is the place that LEFT4ME_FAILPOINT names.
+#[cfg(debug_assertions)]
+pub fn panic_at(name: &str) {
+    if std::env::var_os("LEFT4ME_FAILPOINT").is_some_and(|wanted| wanted == name) {
+        std::panic::panic_any("LEFT4ME_FAILPOINT");
+    }
+}
+
+/// Nothing, in a release build.
+#[cfg(not(debug_assertions))]
+pub fn panic_at(_: &str) {}
+
 /// Nothing, in a release build.
 #[cfg(not(debug_assertions))]
 pub fn hit(_: &str) {}

@@ -1,9 +1,10 @@
 //! After the commands have ended: temporary files go, and somebody looks whether it is all true. In a thread of its own,
 //! beside whatever else the worker does; it touches no database and hands back what it found.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::base::config::Pauses;
 use crate::base::failpoint;
 use crate::base::names::{CancellationId, ServerId};
 use crate::db::runners::Runner;
@@ -11,10 +12,7 @@ use crate::host::instance;
 use crate::host::units::Observed;
 use crate::process::unit_group::UnitGroup;
 
-/// How often a file that cannot be removed is tried again.
-const TRIES: u32 = 3;
-
-/// Between two tries, and between two looks at a unit that is ending.
+/// Between two looks at a unit that is ending.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long systemd may take to collect a unit whose processes are gone.
@@ -31,6 +29,8 @@ pub struct CleanUp {
     pub servers: Vec<ServerId>,
     /// Those whose unit may be another thing now.
     pub look: Vec<ServerId>,
+    /// Between the tries to remove a file.
+    pub pauses: Pauses,
 }
 
 /// What became of it.
@@ -69,11 +69,14 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> Report {
     });
     failpoint::hit("cancel.verified");
     let mut wrong: Vec<String> = left.iter().map(|runner| runner.undying()).collect();
+    wrong.extend(work.runners.iter().filter(|runner| !is_known(runner)).map(|runner| {
+        format!("cannot tell whether a process of {} is left: its control group is not known", runner.words())
+    }));
     let unknown = observed.iter().filter(|(_, seen)| !seen.is_known());
     wrong.extend(unknown.map(|(server, _)| format!("systemd did not say what server {server} is now")));
     let seen: Vec<String> =
         observed.iter().map(|(server, seen)| format!("server {server} is {}", seen.unit.actual())).collect();
-    let fine = std::iter::once("no process is left".to_owned()).chain(seen).collect::<Vec<_>>().join("; ");
+    let fine = std::iter::once(nothing_left(&work.runners).to_owned()).chain(seen).collect::<Vec<_>>().join("; ");
     Report {
         id: work.id,
         cleaned,
@@ -101,26 +104,66 @@ pub fn given_up(id: CancellationId, now: i64) -> Report {
 /// Temporary files of the instances that were worked on. What was finished stays, and so do logs and what steamcmd has
 /// loaded so far: the next install goes on from there.
 fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
-    let mut removed: Vec<PathBuf> = Vec::new();
-    for &server in &work.servers {
-        let mut tries = 1;
-        loop {
-            match instance::tidy(root, &server.into()) {
-                Ok(paths) => {
-                    removed.extend(paths);
-                    break;
-                }
-                Err(error) if tries == TRIES => return Err(format!("after {TRIES} tries: {error}")),
-                Err(_) => std::thread::park_timeout(PAUSE),
+    let (mut removed, mut tries) = (0, 0);
+    let mut left = work.servers.clone();
+    let mut pauses = work.pauses.0.iter();
+    let failure = loop {
+        tries += 1;
+        let mut failures = Vec::new();
+        left.retain(|&server| match instance::tidy(root, &server.into()) {
+            Ok(paths) => {
+                removed += paths.len();
+                false
             }
-            tries += 1;
-        }
-    }
-    Ok(match removed.len() {
+            Err(error) => {
+                failures.push(error.to_string());
+                true
+            }
+        });
+        let (failure, pause) = match (failures.is_empty(), pauses.next()) {
+            (true, _) => break None,
+            (false, None) => break Some(failures.join("; ")),
+            (false, Some(pause)) => (failures.join("; "), *pause),
+        };
+        let (cancellation_id, delay_ms) = (work.id.0, u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        tracing::warn!(
+            cancellation_id,
+            attempt = tries,
+            delay_ms,
+            "cancellation {cancellation_id}: cleaning failed, next try in {delay_ms} ms: {failure}"
+        );
+        wait(pause);
+    };
+    let removed = match removed {
         0 => "no temporary file was there".to_owned(),
         1 => "1 temporary file removed".to_owned(),
         more => format!("{more} temporary files removed"),
-    })
+    };
+    match (failure, tries) {
+        (Some(failure), 1) => Err(format!("after 1 try: {failure}")),
+        (Some(failure), tries) => Err(format!("after {tries} tries: {failure}")),
+        (None, 1) => Ok(removed),
+        (None, tries) => Ok(format!("{removed}, after {tries} tries")),
+    }
+}
+
+/// Waits for all of it: a thread that is unparked by chance waits on.
+fn wait(pause: Duration) {
+    let until = Instant::now() + pause;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
+}
+
+/// Whether it is known what is left of a command: its control group was looked at, or its
+/// supervisor reported it.
+fn is_known(runner: &Runner) -> bool {
+    runner.tree.is_some()
+        || runner.group().is_ok_and(|group| group.is_some_and(|group| UnitGroup::above(&group).is_some()))
+}
+
+fn nothing_left(runners: &[Runner]) -> &'static str {
+    if runners.is_empty() { "no command was running" } else { "no process is left" }
 }
 
 /// Waits for the units of commands to be gone, processes first. Gives those that still have a process: these no waiting

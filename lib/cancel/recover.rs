@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
+use crate::base::config::Pauses;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Result, clock, failpoint};
 use crate::cancel::cleaner::clean_up;
+use crate::cancel::journal::Entry;
 use crate::cancel::tracker::{Act, Tracker};
 use crate::db::{Db, cancellations, jobs, logs};
 use crate::queue::hands::Places;
@@ -22,7 +24,12 @@ const ROUNDS: usize = 5;
 ///
 /// # Errors
 /// 69 when the database cannot be written; what is not finished then is finished at the next start.
-pub fn recover(db: &mut Db, places: &Places, meanwhile: impl Fn()) -> Result<(Vec<JobId>, Vec<ServerId>)> {
+pub fn recover(
+    db: &mut Db,
+    places: &Places,
+    pauses: &Pauses,
+    meanwhile: impl Fn(),
+) -> Result<(Vec<JobId>, Vec<ServerId>)> {
     if !cancellations::any_live(db.connection())? {
         return Ok((Vec::new(), Vec::new()));
     }
@@ -36,7 +43,7 @@ pub fn recover(db: &mut Db, places: &Places, meanwhile: impl Fn()) -> Result<(Ve
         }
         live.push(job);
     }
-    let mut tracker = Tracker::new(Duration::ZERO);
+    let mut tracker = Tracker::new(Duration::ZERO, pauses.clone());
     let mut outcome = Outcome::default();
     // First every step up to settling, then, once it was looked at, the end.
     for _ in 0..ROUNDS {
@@ -49,16 +56,18 @@ pub fn recover(db: &mut Db, places: &Places, meanwhile: impl Fn()) -> Result<(Ve
             match act {
                 Act::CleanUp(work) => tracker.note(clean_up(&work, &places.root, &places.helper)),
                 Act::Tell(told) => told.tell(),
+                // This worker has sent no signal.
+                Act::Note(Entry::Signal(_)) | Act::Close(_) => {}
+                Act::Note(entry) => entry.tell(),
                 // There is nothing to be told to end any more; but its log tells why it stops.
                 Act::End { job, words, .. } => {
                     let line = format!("left4me: {words}; the worker that ran it had died");
                     db.write(|tx| logs::append(tx, job, clock::now_ms(), Stream::Stderr, &line))?;
                 }
-                Act::Close(_) => {}
             }
         }
     }
     failpoint::hit("cancel.recovered");
     outcome.news.iter().for_each(crate::queue::observe::News::tell);
-    Ok((outcome.finished.into_iter().map(|(job, _)| job).collect(), outcome.look))
+    Ok((outcome.finished.into_iter().map(|ended| ended.job).collect(), outcome.look))
 }

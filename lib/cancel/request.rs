@@ -90,7 +90,7 @@ fn live_for(tx: &Connection, wish: &Wish<'_>) -> Result<Option<Cancellation>> {
 /// The same wish again: one record. A force that it did not have yet counts from now on.
 fn repeat(tx: &Connection, wish: &Wish<'_>, live: &Cancellation, now: i64) -> Result<CancelResult> {
     // Who wants one task killed does not want that for all of the job.
-    if wish.force && wish.task == live.task_id && cancellations::escalate(tx, live.id)? {
+    if wish.force && wish.task == live.task_id && cancellations::escalate(tx, live.id, now)? {
         tell(tx, wish, being_cancelled(wish), "escalated: what runs is killed", now)?;
     }
     result::of(tx, live.id)
@@ -163,5 +163,5 @@ fn settle_queued(tx: &Connection, wish: &Wish<'_>, id: CancellationId, now: i64)
         None => format!("job {} cancelled before execution {by}", wish.job),
     };
     cancellations::finish(tx, id, Progress::Completed, &message, now)?;
-    Ok(())
+    cancellations::leave_for_journal(tx, id)
 }

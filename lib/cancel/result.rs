@@ -8,7 +8,7 @@ use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::db::cancellations::{self, Affected, Cancellation, StepRow};
 use crate::db::jobs::{self, Job};
 use crate::db::runners::{self, Runner};
-use crate::domain::cancellation::Progress;
+use crate::domain::cancellation::{Progress, Step};
 use crate::domain::task::TaskState;
 
 /// A command that a cancellation ended.
@@ -51,7 +51,7 @@ pub struct CancelResult {
     pub requested_by: Option<String>,
     /// Why; empty when nobody said.
     pub reason: String,
-    /// Each step, as far as it was taken.
+    /// Each step; while it is under way also those that have not begun.
     pub steps: Vec<StepRow>,
     /// The tasks that it is about.
     pub tasks_affected: Vec<Affected>,
@@ -59,6 +59,10 @@ pub struct CancelResult {
     pub runners_terminated: Vec<Terminated>,
     /// Whether they were to be killed at once.
     pub force_used: bool,
+    /// When --force was added to it, unix ms; none when it had it from the start, or never got it.
+    pub escalated_at: Option<i64>,
+    /// Whether a command was still there when its grace was over, without any --force.
+    pub timed_out: bool,
     /// What could not be done.
     pub errors: Vec<String>,
 }
@@ -91,6 +95,8 @@ impl CancelResult {
             tasks_affected: Vec::new(),
             runners_terminated: Vec::new(),
             force_used: false,
+            escalated_at: None,
+            timed_out: false,
             errors: Vec::new(),
         }
     }
@@ -125,12 +131,25 @@ pub fn of(connection: &Connection, id: CancellationId) -> Result<CancelResult> {
         cancellation_state: Some(record.state),
         requested_by: Some(record.requested_by),
         reason: record.reason,
-        steps,
+        steps: with_pending(steps, record.state),
         tasks_affected: affected,
         runners_terminated: terminated,
         force_used: record.force,
+        escalated_at: record.escalated_at,
+        timed_out: record.timed_out,
         errors,
     })
+}
+
+/// While the record is open, the steps that have not begun follow those that have.
+fn with_pending(mut steps: Vec<StepRow>, state: Progress) -> Vec<StepRow> {
+    if !state.is_over() {
+        let begun = steps.clone();
+        let missing = Step::ALL.into_iter().filter(|step| !begun.iter().any(|row| row.step == *step));
+        steps.extend(missing.map(StepRow::pending));
+        steps.sort_by_key(|row| row.step);
+    }
+    steps
 }
 
 fn state_of(connection: &Connection, record: &Cancellation, task: TaskId) -> Result<String> {

@@ -50,10 +50,15 @@ pub fn trouble(runner: &Runner) -> Option<String> {
     }
 }
 
-/// `2 commands ended, 1 of them killed`
+/// `2 commands ended, 1 of them killed`, or `1 of 2 commands ended` when one is not known to have.
 pub fn ended(runners: &[Runner]) -> String {
-    let killed = runners.iter().filter(|runner| runner.ended_by.as_deref() == Some("kill")).count();
-    match (runners.len(), killed) {
+    let well: Vec<&Runner> = runners.iter().filter(|runner| trouble(runner).is_none()).collect();
+    let killed = well.iter().filter(|runner| runner.ended_by.as_deref() == Some("kill")).count();
+    if well.len() < runners.len() {
+        let killed = if killed == 0 { String::new() } else { format!(", {killed} of them killed") };
+        return format!("{} of {} commands ended{killed}", well.len(), runners.len());
+    }
+    match (well.len(), killed) {
         (0, _) => "no command had to be ended".to_owned(),
         (1, 0) => "1 command ended".to_owned(),
         (1, _) => "1 command killed".to_owned(),

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use crate::base::config::Pauses;
 use crate::base::names::{CancellationId, JobId, ServerId, TaskId};
 use crate::base::{Result, failpoint};
 use crate::cancel::cleaner::{self, CleanUp, Report};
 use crate::cancel::fate;
+use crate::cancel::journal::{self, Entry, Sent};
 use crate::cancel::told::{self, StepTold};
+use crate::cancel::too_late;
 use crate::db::cancellations::{self, Affected, Cancellation};
 use crate::db::events::{self, NewEvent};
 use crate::db::runners::{self, Runner};
@@ -20,6 +23,7 @@ use crate::domain::cancellation::{Fate, Progress, Scope, Step, fates};
 use crate::domain::job::JobState;
 use crate::domain::task::TaskState;
 use crate::process::ladder;
+use crate::queue::journal::Finished;
 use crate::queue::live::LiveJob;
 use crate::queue::observe::{self, Cause};
 use crate::queue::turn::Outcome;
@@ -49,6 +53,8 @@ pub enum Act {
     Close(Vec<TaskId>),
     /// To be cleaned and looked at, in a thread of its own; the report goes to [`Tracker::note`].
     CleanUp(CleanUp),
+    /// For the journal, besides the steps.
+    Note(Entry),
     /// A step is over: for the journal.
     Tell(StepTold),
 }
@@ -68,6 +74,8 @@ struct Tracked {
     running: Vec<TaskId>,
     /// What they were told first.
     first: Cancel,
+    /// When --force was added, unix ms.
+    escalated_at: Option<i64>,
     phase: Phase,
     /// When the step that is under way began, unix ms.
     since: i64,
@@ -87,6 +95,7 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub struct Tracker {
     grace: Duration,
+    pauses: Pauses,
     tracked: Vec<Tracked>,
     reports: Vec<Report>,
     /// A report has come that no turn has seen.
@@ -95,10 +104,11 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// Nothing so far. `grace`: what runner and helper give a command that was asked to end.
+    /// Nothing so far. `grace`: what runner and helper give a command that was asked to end. `pauses`: between
+    /// the tries to clean.
     #[must_use]
-    pub fn new(grace: Duration) -> Self {
-        Self { grace, tracked: Vec::new(), reports: Vec::new(), has_news: false, acts: Vec::new() }
+    pub fn new(grace: Duration, pauses: Pauses) -> Self {
+        Self { grace, pauses, tracked: Vec::new(), reports: Vec::new(), has_news: false, acts: Vec::new() }
     }
 
     /// What the cleaner found, for the next turn.
@@ -141,7 +151,7 @@ impl Tracker {
         self.has_news = false;
         for record in cancellations::live(tx)? {
             match self.tracked.iter().position(|tracked| tracked.id == record.id) {
-                Some(at) if record.force && !self.tracked[at].force => self.escalate(at, live),
+                Some(at) if record.force && !self.tracked[at].force => self.escalate(at, live, &record),
                 Some(_) => {}
                 None => self.open(tx, live, &record, now)?,
             }
@@ -171,12 +181,12 @@ impl Tracker {
         let id = record.id;
         cancellations::begin(tx, id)?;
         let Some(job) = live.iter_mut().find(|job| job.id == record.job_id) else {
-            return too_late(tx, record, now);
+            return too_late::settle(tx, record, now);
         };
         let scope = match record.task_id.map(|task| job.position(task)) {
             None => Scope::Job,
             Some(Some(at)) => Scope::Task { at, cascade: record.cascade },
-            Some(None) => return too_late(tx, record, now),
+            Some(None) => return too_late::settle(tx, record, now),
         };
         let mut fates = fates(&job.known(), scope);
         // What a worker that died has settled already.
@@ -187,7 +197,7 @@ impl Tracker {
             }
         }
         if fates.is_empty() && scope != Scope::Job {
-            return too_late(tx, record, now);
+            return too_late::settle(tx, record, now);
         }
         let who = record.requested_by.clone();
         let mut tracked = Tracked {
@@ -199,12 +209,14 @@ impl Tracker {
             scope,
             running: Vec::new(),
             first: if record.force { Cancel::Kill } else { Cancel::Terminate },
+            escalated_at: record.escalated_at,
             phase: Phase::Terminating { deadline: Instant::now() + self.patience(record.force), closed: false },
             since: now,
             failed: false,
             fates,
             who,
         };
+        self.acts.push(Act::Note(Entry::Begun(record.clone())));
         job.cancellations += 1;
         for fate in &tracked.fates {
             job.tasks[fate.at].blocked = true;
@@ -236,10 +248,11 @@ impl Tracker {
     }
 
     /// It is to be killed now.
-    fn escalate(&mut self, at: usize, live: &[LiveJob]) {
+    fn escalate(&mut self, at: usize, live: &[LiveJob], record: &Cancellation) {
         let limit = Instant::now() + self.patience(true);
         let tracked = &mut self.tracked[at];
-        tracked.force = true;
+        (tracked.force, tracked.escalated_at) = (true, record.escalated_at);
+        self.acts.push(Act::Note(Entry::Escalated(record.clone())));
         let not_ended = tracked.not_ended(live);
         if let (Phase::Terminating { deadline, .. }, false) = (&mut tracked.phase, not_ended.is_empty()) {
             *deadline = limit.min(*deadline);
@@ -271,6 +284,7 @@ impl Tracker {
         }
         let ended = runners::of_cancellation(tx, tracked.id)?;
         // Who did not say how it ended has left nothing, for all we know; but we do not know.
+        self.tell_signals(tx, &tracked, &ended, closed, now)?;
         let mut wrong: Vec<String> = ended.iter().filter_map(told::trouble).collect();
         for task in job.tasks.iter_mut().filter(|task| not_ended.contains(&task.id)) {
             task.abandoned = true;
@@ -290,8 +304,14 @@ impl Tracker {
         let servers = ran().filter_map(|task| task.server).collect();
         let changed = ran().filter(|task| task.kind.as_ref().is_ok_and(|kind| kind.changes_unit()));
         let look = changed.filter_map(|task| task.server).collect();
-        self.acts.push(Act::CleanUp(CleanUp { id: tracked.id, runners: of_tasks, servers, look }));
-        tracked.phase = Phase::Checking { deadline: Instant::now() + CHECKING };
+        self.acts.push(Act::CleanUp(CleanUp {
+            id: tracked.id,
+            runners: of_tasks,
+            servers,
+            look,
+            pauses: self.pauses.clone(),
+        }));
+        tracked.phase = Phase::Checking { deadline: Instant::now() + CHECKING + self.pauses.total() };
         self.tracked[at] = tracked;
         Ok(())
     }
@@ -340,7 +360,7 @@ impl Tracker {
                 let detail = told::settled(&tracked.fates);
                 events::add(tx, now, &tracked.event("job.cancelled", None, job.only_server(), &detail))?;
                 outcome.leave_servers(tx, &job, now)?;
-                outcome.finished.push((job.id, JobState::Cancelled));
+                outcome.finished.push(Finished::of(&job, JobState::Cancelled, 1, Some(by.clone())));
                 format!("job {} cancelled {by}{}", job.id, told::left_stopped(&job))
             }
             (task, found) => {
@@ -396,6 +416,25 @@ impl Tracker {
         Ok(())
     }
 
+    /// Adds the journal's lines of each signal, and records a grace that was over too early.
+    fn tell_signals(&mut self, tx: &Connection, of: &Tracked, ended: &[Runner], closed: bool, now: i64) -> Result<()> {
+        let sent = Sent {
+            job: of.job,
+            cancellation: of.id,
+            at: of.since,
+            is_kill: of.first == Cancel::Kill,
+            grace: self.grace,
+            force: of.force,
+            escalated_at: of.escalated_at,
+        };
+        if sent.has_timed_out(ended, closed, now) {
+            cancellations::set_timed_out(tx, of.id)?;
+        }
+        let signals = ended.iter().flat_map(|runner| journal::signals(runner, &sent, now));
+        self.acts.extend(signals.map(|signal| Act::Note(Entry::Signal(signal))));
+        Ok(())
+    }
+
     fn patience(&self, force: bool) -> Duration {
         let grace = if force { Duration::ZERO } else { self.grace + ladder::LINGER };
         grace + ladder::EMPTY_WAIT + MARGIN
@@ -441,25 +480,6 @@ fn settle_task(tx: &Connection, job: &mut LiveJob, tracked: &Tracked, fate: &Fat
         None => what,
     };
     events::add(tx, now, &tracked.event(&kind, Some(task.id), task.server, &detail))
-}
-
-/// What was to be cancelled has ended before anybody could begin.
-fn too_late(tx: &Connection, record: &Cancellation, now: i64) -> Result<()> {
-    let job = jobs::get(tx, record.job_id)?;
-    let task = record.task_id.and_then(|id| job.tasks.iter().find(|task| task.id == id));
-    let (what, is_cancelled) = match task {
-        Some(task) => {
-            (format!("task {} of job {} {}", task.id, job.id, task.state), task.state == TaskState::Cancelled)
-        }
-        None => (format!("job {} {}", job.id, job.state), job.state == JobState::Cancelled),
-    };
-    let message = if is_cancelled { what } else { format!("already finished: {what}") };
-    for step in [Step::Identify, Step::Finish] {
-        cancellations::begin_step(tx, record.id, step, now)?;
-        cancellations::end_step(tx, record.id, step, true, &message, now)?;
-    }
-    cancellations::finish(tx, record.id, Progress::Completed, &message, now)?;
-    Ok(())
 }
 
 fn blocked(scope: Scope) -> String {

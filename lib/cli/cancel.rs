@@ -8,10 +8,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::base::{Error, Result, caller, clock, lock, output};
+use crate::cancel::result::Terminated;
 use crate::cancel::{self, CancelResult, Wish, result};
 use crate::cli::{self, Context, PROGRAM, follow};
 use crate::db::cancellations::StepRow;
 use crate::db::watch::Watch;
+use crate::domain::cancellation::StepState;
 use crate::queue::enqueue::{Poke, poke};
 
 /// How long a worker that did not hear the poke may take to see the request all the same: one in the foreground looks at
@@ -101,13 +103,14 @@ fn conclude(result: &CancelResult, json: bool) -> Result<ExitCode> {
     if result.success {
         if !json {
             output::line(&output::printable(&result.message))?;
-            for line in affected(result) {
-                output::line(&output::printable(&line))?;
-            }
+            outcome(result)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let went_wrong = result.errors.join("; ");
+    if !json {
+        outcome(result)?;
+    }
     if result.errors.is_empty() {
         Err(Error::conflict(result.message.clone()))
     } else {
@@ -115,8 +118,26 @@ fn conclude(result: &CancelResult, json: bool) -> Result<ExitCode> {
     }
 }
 
-/// The tasks, one per line.
-pub fn affected(result: &CancelResult) -> Vec<String> {
+/// Prints the tasks and the commands that it ended, one per line.
+pub fn outcome(result: &CancelResult) -> Result<()> {
+    let lines = affected(result).into_iter().chain(result.runners_terminated.iter().map(command));
+    lines.map(|line| output::printable(&line).into_owned()).try_for_each(|line| output::line(&line))
+}
+
+fn command(runner: &Terminated) -> String {
+    let unit = runner.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("a command");
+    let pid = runner.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
+    let end = match runner.ended_by.as_deref() {
+        Some("terminate") => "ended by SIGTERM",
+        Some("kill") => "ended by SIGKILL",
+        Some("lost") => "did not say how it ended",
+        _ => "has not ended",
+    };
+    let left = if runner.tree.as_deref() == Some("left") { ", and a process of it would not die" } else { "" };
+    format!("  {unit} ({} of task {}{pid}): {end}{left}", runner.verb, runner.task_id)
+}
+
+fn affected(result: &CancelResult) -> Vec<String> {
     let task = |task: &crate::db::cancellations::Affected| {
         let server = task.server.map_or_else(String::new, |id| format!(" of server {id}"));
         let cause = task.caused_by.map_or_else(String::new, |id| format!(", with task {id}"));
@@ -137,8 +158,9 @@ fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &
             steps.end();
             return Ok(result);
         }
-        if seen != result.steps.len() {
-            seen = result.steps.len();
+        let begun = result.steps.iter().filter(|step| step.started_at.is_some()).count();
+        if seen != begun {
+            seen = begun;
             patience = Instant::now() + UNHEARD;
         }
         watch.wait(unheard.is_some().then_some(patience))?;
@@ -185,7 +207,7 @@ impl Steps {
             }
         }
         self.told = over.len();
-        if let (Some(bar), Some(step)) = (&self.bar, steps.iter().find(|step| step.finished_at.is_none())) {
+        if let (Some(bar), Some(step)) = (&self.bar, steps.iter().find(|step| step.state == StepState::Running)) {
             bar.set_message(step.step.to_string());
         }
         Ok(())
@@ -200,8 +222,17 @@ impl Steps {
 
 /// `terminate  10.2 s  1 command killed`
 pub fn line(step: &StepRow) -> String {
-    let took = step.finished_at.map_or_else(|| "…".to_owned(), |at| took(at - step.started_at));
-    let mark = if step.ok == Some(false) { "FAILED: " } else { "" };
+    let took = match (step.started_at, step.finished_at) {
+        (Some(from), Some(to)) => took(to - from),
+        (Some(_), None) => "…".to_owned(),
+        (None, _) => String::new(),
+    };
+    let mark = match step.state {
+        StepState::Pending => "pending",
+        StepState::Running => "running",
+        StepState::Succeeded => "",
+        StepState::Failed => "FAILED: ",
+    };
     format!("{:<10} {took:>8}  {mark}{}", step.step, step.detail.as_deref().unwrap_or(""))
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::base::names::JobId;
 use crate::base::table::{Table, Tone};
 use crate::base::{Error, Result, clock, output};
-use crate::cancel::result;
+use crate::cancel::{CancelResult, result};
 use crate::cli::{Context, cancel};
 use crate::db::cancellations::{self, Filter};
 use crate::db::jobs;
@@ -69,7 +69,7 @@ pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
     if !result.reason.is_empty() {
         facts.push(("reason", result.reason.clone()));
     }
-    facts.push(("force", if result.force_used { "yes" } else { "no" }.to_owned()));
+    facts.push(("force", force(&result)));
     facts.extend(result.cancellation_state.map(|state| ("record", state.to_string())));
     facts.push(("so far", result.message.clone()));
     for (name, value) in facts {
@@ -79,20 +79,24 @@ pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
     for step in &result.steps {
         output::line(&output::printable(&cancel::line(step)))?;
     }
-    let mut more = cancel::affected(&result);
-    more.extend(result.runners_terminated.iter().map(|runner| {
-        let unit = runner.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("a command");
-        let left = if runner.tree.as_deref() == Some("left") { ", and it has not died" } else { "" };
-        format!("  {unit} ({}): {}{left}", runner.verb, runner.ended_by.as_deref().unwrap_or("-"))
-    }));
-    if !more.is_empty() {
+    if !result.tasks_affected.is_empty() || !result.runners_terminated.is_empty() {
         output::line("")?;
     }
-    more.iter().try_for_each(|line| output::line(&output::printable(line)))?;
+    cancel::outcome(&result)?;
     if earlier > 0 {
         eprintln!("{earlier} earlier: `left4me-job cancellations --job {}`", args.id);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether what ran was killed, and since when that was asked for.
+fn force(result: &CancelResult) -> String {
+    match (result.force_used, result.escalated_at, result.timed_out) {
+        (true, Some(at), _) => format!("since {}", clock::local(at)),
+        (true, None, _) => "yes".to_owned(),
+        (false, _, true) => "no; a command was killed when its grace was over".to_owned(),
+        (false, _, false) => "no".to_owned(),
+    }
 }
 
 /// Runs `cancellations`.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::base::names::{CancellationId, JobId, ServerId, TaskId};
 use crate::base::{Error, Result};
 use crate::db::{text, text_or_null};
-use crate::domain::cancellation::{Progress, Step};
+use crate::domain::cancellation::{Progress, Step, StepState};
 
 /// A request and how far it is, as `--json` tells it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -23,6 +23,10 @@ pub struct Cancellation {
     pub reason: String,
     /// Whether it shall be killed at once.
     pub force: bool,
+    /// When --force was added, unix ms; none when the request had it from the start, or never got it.
+    pub escalated_at: Option<i64>,
+    /// Whether a command was still there when its grace was over, without any --force.
+    pub timed_out: bool,
     /// Whether what depends on the task goes with it.
     pub cascade: bool,
     /// What the job, or the task, was when it was asked for.
@@ -37,7 +41,7 @@ pub struct Cancellation {
     pub message: Option<String>,
 }
 
-const COLUMNS: &str = "id, job_id, task_id, requested_by, reason, force, cascade, previous_state, state, created_at, finished_at, message";
+const COLUMNS: &str = "id, job_id, task_id, requested_by, reason, force, cascade, previous_state, state, created_at, finished_at, message, escalated_at, timed_out";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
     let state = text(row, 8)?;
@@ -56,6 +60,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
         created_at: row.get(9)?,
         finished_at: row.get(10)?,
         message: text_or_null(row, 11)?,
+        escalated_at: row.get(12)?,
+        timed_out: row.get(13)?,
     })
 }
 
@@ -192,13 +198,56 @@ pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Cancellation>> 
 ///
 /// # Errors
 /// 69 when the database cannot be written.
-pub fn escalate(tx: &Connection, id: CancellationId) -> Result<bool> {
+pub fn escalate(tx: &Connection, id: CancellationId, now: i64) -> Result<bool> {
     let changed = tx
         .prepare_cached(
-            "UPDATE cancellations SET force = 1 WHERE id = ?1 AND force = 0 AND state IN ('requested', 'running')",
+            "UPDATE cancellations SET force = 1, escalated_at = ?2
+             WHERE id = ?1 AND force = 0 AND state IN ('requested', 'running')",
         )?
-        .execute([id.0])?;
+        .execute(params![id.0, now])?;
     Ok(changed > 0)
+}
+
+/// A grace was over before the command had ended, and no --force had come.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn set_timed_out(tx: &Connection, id: CancellationId) -> Result<()> {
+    tx.prepare_cached("UPDATE cancellations SET timed_out = 1 WHERE id = ?1 AND timed_out = 0")?.execute([id.0])?;
+    Ok(())
+}
+
+/// Leaves it to the next worker to report it to the journal.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn leave_for_journal(tx: &Connection, id: CancellationId) -> Result<()> {
+    tx.prepare_cached("UPDATE cancellations SET for_journal = 1 WHERE id = ?1")?.execute([id.0])?;
+    Ok(())
+}
+
+/// Whether the journal lacks any.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn any_for_journal(connection: &Connection) -> Result<bool> {
+    Ok(connection
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM cancellations WHERE for_journal = 1)")?
+        .query_row([], |row| row.get(0))?)
+}
+
+/// Takes those that the journal lacks, each once.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn take_for_journal(tx: &Connection) -> Result<Vec<Cancellation>> {
+    let mut statement = tx.prepare_cached(&format!(
+        "UPDATE cancellations SET for_journal = 0 WHERE for_journal = 1 RETURNING {COLUMNS}"
+    ))?;
+    let rows = statement.query_map([], from_row)?;
+    let mut taken = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    taken.sort_by_key(|one| one.id);
+    Ok(taken)
 }
 
 /// requested -> running.
@@ -230,14 +279,24 @@ pub fn finish(tx: &Connection, id: CancellationId, state: Progress, message: &st
 pub struct StepRow {
     /// Which.
     pub step: Step,
-    /// Unix ms.
-    pub started_at: i64,
-    /// Unix ms; none while it is under way.
+    /// pending, running, succeeded or failed.
+    pub state: StepState,
+    /// Unix ms; none before it has begun.
+    pub started_at: Option<i64>,
+    /// Unix ms; none before it is over.
     pub finished_at: Option<i64>,
     /// Whether it did all that it should.
     pub ok: Option<bool>,
     /// What it found or did, in words.
     pub detail: Option<String>,
+}
+
+impl StepRow {
+    /// A step that has not begun.
+    #[must_use]
+    pub fn pending(step: Step) -> Self {
+        Self { step, state: StepState::Pending, started_at: None, finished_at: None, ok: None, detail: None }
+    }
 }
 
 /// Begins a step. One that has been begun already (by a worker that died) goes on.
@@ -279,6 +338,7 @@ pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>
         Ok(StepRow {
             step: step
                 .ok_or_else(|| rusqlite::Error::InvalidColumnType(0, "step".into(), rusqlite::types::Type::Text))?,
+            state: StepState::of(row.get(2)?, row.get(3)?),
             started_at: row.get(1)?,
             finished_at: row.get(2)?,
             ok: row.get(3)?,

@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub cancellation_duration: Durations,
     /// Cancellations, ever, that could not do all they should.
     pub cancellation_failures: u64,
+    /// Cancellations, ever, in which a grace was over before the command had ended.
+    pub cancellation_timeouts: u64,
     /// Steps of cancellations that failed, ever.
     pub step_failures: BTreeMap<&'static str, u64>,
     /// Commands that cancellations ended, ever, by what it took.
@@ -131,6 +133,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         cancellation_requests: ["job", "task"].map(|scope| (scope, 0)).into(),
         cancellation_duration: none,
         cancellation_failures: 0,
+        cancellation_timeouts: 0,
         step_failures: Step::ALL.map(|step| (step.as_str(), 0)).into(),
         runners_terminated: SIGNALS.map(|(_, signal)| (signal, 0)).into(),
         servers: ActualState::ALL.map(|state| (state.as_str(), 0)).into(),
@@ -235,6 +238,7 @@ fn counter<'a>(to: &'a mut Snapshot, metric: &str, label: &str, state: &str) -> 
         }
         "cancellation_requests" => to.cancellation_requests.get_mut(label),
         "cancellation_failures" => Some(&mut to.cancellation_failures),
+        "cancellation_timeouts" => Some(&mut to.cancellation_timeouts),
         "cancellation_step_failures" => to.step_failures.get_mut(label),
         "runners_terminated" => {
             let (_, signal) = SIGNALS.into_iter().find(|(word, _)| *word == label)?;
@@ -328,6 +332,31 @@ mod tests {
         let new = crate::db::with_servers(0);
         new.execute_batch(LIFE).unwrap();
         assert_eq!(snapshot(&old).unwrap(), snapshot(&new).unwrap());
+    }
+
+    #[test]
+    fn a_grace_that_was_over_is_counted_once_and_those_of_the_past_too() {
+        let timeouts = |db: &Connection| snapshot(db).unwrap().cancellation_timeouts;
+        let new = crate::db::with_servers(1);
+        new.execute_batch(LIFE).unwrap();
+        for _ in 0..2 {
+            cancellations::set_timed_out(&new, CancellationId(1)).unwrap();
+        }
+        assert_eq!(timeouts(&new), 1);
+        let old = Connection::open_in_memory().unwrap();
+        for step in [
+            include_str!("migrations/0001-spine.sql"),
+            include_str!("migrations/0003-cancel.sql"),
+            include_str!("migrations/0005-metrics.sql"),
+        ] {
+            old.execute_batch(step).unwrap();
+        }
+        old.execute_batch(LIFE).unwrap();
+        old.execute_batch(include_str!("migrations/0009-records.sql")).unwrap();
+        assert_eq!(
+            old.query_row("SELECT n FROM metric_sums WHERE metric = 'cancellation_timeouts'", [], |row| row.get(0)),
+            Ok(1)
+        );
     }
 
     #[test]

@@ -19,6 +19,7 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0006-launch.sql"),
     include_str!("migrations/0007-names.sql"),
     include_str!("migrations/0008-crashes.sql"),
+    include_str!("migrations/0009-records.sql"),
 ];
 
 /// The step that converts the blueprints' launch arguments after its SQL.

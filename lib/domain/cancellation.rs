@@ -81,6 +81,43 @@ impl fmt::Display for Step {
     }
 }
 
+/// How far a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StepState {
+    /// It has not begun.
+    Pending,
+    /// It is under way.
+    Running,
+    /// It did all that it should.
+    Succeeded,
+    /// It could not do all that it should.
+    Failed,
+}
+
+impl StepState {
+    /// Of a step that has begun.
+    #[must_use]
+    pub fn of(finished_at: Option<i64>, ok: Option<bool>) -> Self {
+        match (finished_at, ok) {
+            (None, _) => StepState::Running,
+            (Some(_), Some(false)) => StepState::Failed,
+            (Some(_), _) => StepState::Succeeded,
+        }
+    }
+
+    /// The word for people and programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StepState::Pending => "pending",
+            StepState::Running => "running",
+            StepState::Succeeded => "succeeded",
+            StepState::Failed => "failed",
+        }
+    }
+}
+
 /// How far a cancellation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -4,7 +4,7 @@
 //! it found is handed back as an [`Ended`].
 
 use crate::base::names::{InstanceName, JobId, ServerId, TaskId, shown};
-use crate::base::{Error, Exit, Result, filesystem};
+use crate::base::{Error, Exit, Result, failpoint, filesystem};
 use crate::domain::blueprint::Spec;
 use crate::domain::notices;
 use crate::domain::operation::Operation;
@@ -101,6 +101,7 @@ fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()
         Err(word) => return Err(Error::failed(format!("unknown task '{}'", shown(word)))),
     };
     hands.may_go_on()?;
+    failpoint::panic_at("task.panics");
     let server = work.server.ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {
         TaskKind::InstallRuntime => install(hands, work),

@@ -15,6 +15,7 @@ use crate::domain::operation::Operation;
 use crate::domain::schedule::Candidate;
 use crate::domain::task::{Readiness, TaskKind, TaskState};
 use crate::queue::claim;
+use crate::queue::journal::{Finished, Started};
 use crate::queue::live::{LiveJob, LiveTask};
 use crate::queue::observe::{self, Cause, News};
 use crate::queue::run::{Ended, Work};
@@ -37,8 +38,10 @@ pub struct Engine {
 pub struct Outcome {
     /// Tasks to begin now.
     pub begin: Vec<Work>,
+    /// Jobs that were claimed.
+    pub started: Vec<Started>,
     /// Jobs that ended.
-    pub finished: Vec<(JobId, JobState)>,
+    pub finished: Vec<Finished>,
     /// What happened to servers, to be told.
     pub news: Vec<News>,
     /// Servers to be looked at once more: a poll saw something new of them while their job lived.
@@ -150,7 +153,10 @@ impl Engine {
                 let free = self.slots.saturating_sub(running(&live, &self.settling) + ready(&live));
                 for id in claim::claim(tx, &self.worker, free, &self.left_behind_by(&live), now)? {
                     match load(tx, id, now) {
-                        Ok(job) => live.push(job),
+                        Ok(job) => {
+                            result.started.push(Started::of(&job));
+                            live.push(job);
+                        }
                         // The database itself: the whole turn is tried again.
                         Err(error) if error.exit == Exit::Unavailable => return Err(error),
                         Err(error) => result.finished.push(fail_unreadable(tx, id, &self.worker, &error, now)?),
@@ -343,7 +349,7 @@ fn finish_jobs(
             // Somebody else has ended it or wants it ended. This worker, which holds the lock, runs nothing of it any more.
             let state = jobs::recover(tx, job.id, "ended by somebody else while it ran", now)?;
             tracing::warn!(job_id = job.id.0, ?state, "job {} was not ours to finish", job.id);
-            finished.push((job.id, state.unwrap_or(end.state)));
+            finished.push(Finished::of(job, state.unwrap_or(end.state), end.exit_code, end.error));
             continue;
         }
         let kind = format!("job.{}", end.state);
@@ -355,9 +361,9 @@ fn finish_jobs(
         }
         events::add(tx, now, &told)?;
         result.leave_servers(tx, job, now)?;
-        finished.push((job.id, end.state));
+        finished.push(Finished::of(job, end.state, end.exit_code, end.error));
     }
-    live.retain(|job| !finished.iter().any(|(id, _)| *id == job.id));
+    live.retain(|job| !finished.iter().any(|ended| ended.job == job.id));
     result.finished.extend(finished);
     Ok(())
 }
@@ -384,7 +390,7 @@ pub fn abandon(tx: &Connection, job: JobId, actor: &str, why: &str, now: i64) ->
 }
 
 /// A job whose rows cannot be read fails by itself, so that it does not stop those behind it.
-fn fail_unreadable(tx: &Connection, id: JobId, worker: &str, error: &Error, now: i64) -> Result<(JobId, JobState)> {
+fn fail_unreadable(tx: &Connection, id: JobId, worker: &str, error: &Error, now: i64) -> Result<Finished> {
     let why = format!("its rows cannot be read: {error}");
     abandon(tx, id, "left4me-worker", &why, now)?;
     jobs::finish(tx, id, worker, &jobs::Finish { state: JobState::Failed, exit_code: 1, error: Some(&why) }, now)?;
@@ -393,7 +399,7 @@ fn fail_unreadable(tx: &Connection, id: JobId, worker: &str, error: &Error, now:
         now,
         &NewEvent { kind: "job.failed", actor: "left4me-worker", job: Some(id), detail: &why, ..NewEvent::default() },
     )?;
-    Ok((id, JobState::Failed))
+    Ok(Finished::unreadable(id, why))
 }
 
 struct Verdict {

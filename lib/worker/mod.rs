@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
-use crate::base::config::{Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
+use crate::base::config::{CleanRetry, Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::names::ServerId;
 use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, undumpable, users};
 use crate::cancel;
@@ -21,6 +21,7 @@ use crate::db::{Db, cancellations, jobs, queue, runners};
 use crate::host::instance;
 use crate::host::units::Observed;
 use crate::queue::hands::{Connections, Hands, Places};
+use crate::queue::journal::Started;
 use crate::queue::log::{self, Writer};
 use crate::queue::observe::{self, News};
 use crate::queue::recover::{self, wait_for_the_dead};
@@ -51,6 +52,8 @@ struct Cli {
     hands: HandSockets,
     #[command(flatten)]
     grace: Grace,
+    #[command(flatten)]
+    cleaning: CleanRetry,
     #[command(flatten)]
     logging: Logging,
     /// How many tasks run at once
@@ -113,8 +116,9 @@ fn serve(cli: &Cli) -> Result<()> {
     }
     recover::lose(&mut db, &dead.runners, &left, clock::now_ms())?;
     let mut servers = dead.servers;
+    let pauses = &cli.cleaning.clean_retry_seconds;
     loop {
-        let (cancelled, look) = cancel::recover::recover(&mut db, &cli.places(), notify::watchdog)?;
+        let (cancelled, look) = cancel::recover::recover(&mut db, &cli.places(), pauses, notify::watchdog)?;
         for job in cancelled {
             tracing::warn!(job_id = job.0, "a dead worker was cancelling job {job}: it is cancelled now");
         }
@@ -190,7 +194,7 @@ impl Worker {
         let worker = Self {
             db,
             engine: Engine::new(worker_id(), cli.slots.into(), hands.settling.clone()),
-            tracker: Tracker::new(cli.grace.duration()),
+            tracker: Tracker::new(cli.grace.duration(), cli.cleaning.clean_retry_seconds.clone()),
             hands,
             ended,
             reports: channel(),
@@ -273,7 +277,7 @@ impl Worker {
         while let Ok(report) = self.reports.1.try_recv() {
             self.tracker.note(report);
         }
-        let result = self.write_looked().and_then(|()| {
+        let result = self.write_looked().and_then(|()| self.tell_of_queued()).and_then(|()| {
             if self.held {
                 self.held = recover::release(&mut self.db)?;
             }
@@ -296,9 +300,10 @@ impl Worker {
                 .turn(&mut self.db, stopping, now, |tx, live, outcome| tracker.attend(tx, live, outcome, now))?;
             self.tracker = tracker;
             self.act();
-            for (job, state) in &outcome.finished {
-                tracing::info!(job_id = job.0, "job {job} {state}");
-                self.hands.log.forget(*job);
+            outcome.started.iter().for_each(Started::tell);
+            for ended in &outcome.finished {
+                ended.tell();
+                self.hands.log.forget(ended.job);
             }
             outcome.news.iter().for_each(News::tell);
             for work in outcome.begin {
@@ -335,6 +340,7 @@ impl Worker {
                     failpoint::hit("cancel.settled");
                     self.clean_up(work);
                 }
+                Act::Note(entry) => entry.tell(),
                 Act::Tell(told) => {
                     told.tell();
                     if told.is_last() {
@@ -422,6 +428,16 @@ impl Worker {
         news.iter().for_each(News::tell);
         self.looking = self.looking.saturating_sub(self.seen.len());
         self.seen.clear();
+        Ok(())
+    }
+
+    /// Logs the jobs that were cancelled before any worker had them: the requester may have no
+    /// journal, and the worker's is where admins look.
+    fn tell_of_queued(&mut self) -> Result<()> {
+        if cancellations::any_for_journal(self.db.connection())? {
+            let told = self.db.write(|tx| cancellations::take_for_journal(tx))?;
+            told.iter().for_each(cancel::journal::before_execution);
+        }
         Ok(())
     }
 

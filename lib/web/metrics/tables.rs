@@ -133,6 +133,12 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
             [counter(&[], number(tables.cancellation_failures))],
         ),
         family(
+            "left4me_cancellation_timeouts_total",
+            "Cancellations in which a command had to be killed because its grace was over; --force is not counted.",
+            MetricType::COUNTER,
+            [counter(&[], number(tables.cancellation_timeouts))],
+        ),
+        family(
             "left4me_cancellation_step_failures_total",
             "Steps of cancellations that failed, by step; clean is what removes temporary files.",
             MetricType::COUNTER,

@@ -158,13 +158,8 @@ impl Cancelled {
             Some(Some(number)) => format!("Task {number}"),
         };
         let steps = told.steps.iter().map(|step| {
-            let state = match (step.ok, step.finished_at) {
-                (Some(false), _) => "failed",
-                (_, Some(_)) => "succeeded",
-                (_, None) => "running",
-            };
-            let took = took(Some(step.started_at), step.finished_at, now);
-            (state, step.step.to_string(), took, step.detail.clone())
+            let took = took(step.started_at, step.finished_at, now);
+            (step.state.as_str(), step.step.to_string(), took, step.detail.clone())
         });
         Self { at, scope, steps: steps.collect(), told }
     }

@@ -1,0 +1,72 @@
+//! What the journal says of a job: its start and its end.
+
+use crate::base::names::JobId;
+use crate::domain::job::JobState;
+use crate::queue::live::LiveJob;
+
+/// A job that a worker has claimed.
+#[derive(Clone, Debug)]
+pub struct Started {
+    job: JobId,
+    operation: String,
+    requested_by: String,
+}
+
+/// A job that has ended.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The job.
+    pub job: JobId,
+    /// A terminal state.
+    pub state: JobState,
+    /// What it did; empty when its row cannot be read.
+    operation: String,
+    exit_code: i64,
+    /// Why it failed or was cancelled.
+    why: Option<String>,
+}
+
+fn operation(job: &LiveJob) -> String {
+    job.operation.as_ref().map_or_else(Clone::clone, ToString::to_string)
+}
+
+impl Started {
+    /// That job.
+    #[must_use]
+    pub fn of(job: &LiveJob) -> Self {
+        Self { job: job.id, operation: operation(job), requested_by: job.requested_by.clone() }
+    }
+
+    /// Tells the journal.
+    pub fn tell(&self) {
+        let Self { job, operation, requested_by } = self;
+        tracing::info!(job_id = job.0, operation, requested_by, "job {job} started: {operation}, for {requested_by}");
+    }
+}
+
+impl Finished {
+    /// That job, with its end.
+    #[must_use]
+    pub fn of(job: &LiveJob, state: JobState, exit_code: i64, why: Option<String>) -> Self {
+        Self { job: job.id, state, operation: operation(job), exit_code, why }
+    }
+
+    /// A job whose rows cannot be read.
+    #[must_use]
+    pub fn unreadable(job: JobId, why: String) -> Self {
+        Self { job, state: JobState::Failed, operation: String::new(), exit_code: 1, why: Some(why) }
+    }
+
+    /// Tells the journal: a failure at warning, all else at info.
+    pub fn tell(&self) {
+        let Self { job, state, operation, exit_code, why } = self;
+        let why = why.as_deref().unwrap_or_default();
+        let message = if why.is_empty() { format!("job {job} {state}") } else { format!("job {job} {state}: {why}") };
+        let (job_id, state_name) = (job.0, state.as_str());
+        if *state == JobState::Failed {
+            tracing::warn!(job_id, operation, state = state_name, exit_code, "{message}");
+        } else {
+            tracing::info!(job_id, operation, state = state_name, exit_code, "{message}");
+        }
+    }
+}
