@@ -52,6 +52,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
         former::write_drop_ins(server)?;
     }
     share_layer(&directory, server, owner.1)?;
+    stack::clear_leftovers(&directory, server)?;
     let runtime = Runtime::ensure(&directory, server, owner, &earlier_users(server)?)?;
     environment::write(server, &settings)?;
     stack::mount(&source, &layers, &runtime, owner)

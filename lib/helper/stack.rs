@@ -24,6 +24,7 @@ use super::directory::{Directory, FLAGS, unusable};
 use super::layers::Layer;
 use super::runtime::Runtime;
 use super::{mirror, standins};
+use crate::base::names::InstanceName;
 use crate::base::{Error, Result, filesystem, users};
 use crate::process::mounts;
 
@@ -34,7 +35,6 @@ const FLAGS_OF_ALL: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 /// # Errors
 /// 1 or 77 when the kernel refuses; nothing is mounted then.
 pub(super) fn mount(source: &str, layers: &[Layer], runtime: &Runtime, owner: (Uid, Gid)) -> Result<()> {
-    clear(&runtime.parts.path)?;
     let mounted = build(source, layers, runtime, owner);
     let cleared = clear(&runtime.parts.path);
     mounted.and(cleared)
@@ -107,8 +107,15 @@ fn reopen(path: &Path) -> Result<OwnedFd> {
     open(path, FLAGS, Mode::empty()).map_err(|errno| unusable(path, errno))
 }
 
-/// Takes away what is mounted on `path`, also what a mount that was interrupted has left. Detached, because the layer
-/// above holds it.
+/// Takes away what an interrupted mount of `server` has left. Before its directories are opened: they are below.
+///
+/// # Errors
+/// When it cannot be unmounted.
+pub(super) fn clear_leftovers(root: &Directory, server: &InstanceName) -> Result<()> {
+    clear(&root.path.join("runtime").join(server.as_str()).join("parts"))
+}
+
+/// Takes away what is mounted on `path`. Detached, because the layer above holds it.
 fn clear(path: &Path) -> Result<()> {
     for _ in mounts::at(path)? {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {

@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::browser::{Browser, Scripts};
@@ -130,18 +130,24 @@ fn eight_pages_share_one_stream(lab: &Lab, anna: &Browser) {
 struct Proxy {
     broken: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
+    /// How often it answered 502.
+    refused: Arc<AtomicUsize>,
 }
 
 impl Proxy {
     /// At 127.0.0.1:8001, in front of left4me-web.
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:8001").expect("the port is free");
-        let proxy = Self { broken: Arc::default(), open: Arc::default() };
-        let (broken, open) = (Arc::clone(&proxy.broken), Arc::clone(&proxy.open));
+        let proxy = Self { broken: Arc::default(), open: Arc::default(), refused: Arc::default() };
+        let (broken, open, refused) = (Arc::clone(&proxy.broken), Arc::clone(&proxy.open), Arc::clone(&proxy.refused));
         std::thread::spawn(move || {
             for mut client in listener.incoming().flatten() {
                 if broken.load(Ordering::SeqCst) {
-                    client.read(&mut [0; 16 * 1024]).ok();
+                    // What it asks does not matter.
+                    if client.read(&mut [0; 16 * 1024]).is_err() {
+                        continue;
+                    }
+                    refused.fetch_add(1, Ordering::SeqCst);
                     client
                         .write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
                         .ok();
@@ -184,8 +190,10 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
     proxy.set_broken(true);
     anna.sees("[data-log-state]", "connection lost");
     say("in the gap");
-    // It tries at least once while it is answered with 502.
-    lab.ok(&["sleep", "3"]);
+    wait_for("the page is answered with 502", s(20), || match proxy.refused.load(Ordering::SeqCst) {
+        0 => Err("not yet".to_owned()),
+        _ => Ok(()),
+    });
     proxy.set_broken(false);
     anna.sees("[data-log-state]", "live");
     anna.sees("#log", "in the gap");
@@ -196,6 +204,30 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
     let lines: Vec<&str> = lines.as_array().expect("a list").iter().filter_map(|line| line.as_str()).collect();
     for words in ["before the gap", "in the gap", "after the gap"] {
         assert_eq!(lines.iter().filter(|line| line.contains(words)).count(), 1, "'{words}' once: {lines:#?}");
+    }
+    // A page that is hidden follows nothing, and goes on where it was when it is shown again.
+    anna.go("/servers/1/log");
+    anna.sees("[data-log-state]", "live");
+    say("before it was hidden");
+    anna.sees("#log", "before it was hidden");
+    // A browser without a screen shows all of its windows: so the page is told what it would see.
+    let hide = |hidden: bool| {
+        anna.js(&format!(
+            "Object.defineProperty(document, 'hidden', {{ get: () => {hidden}, configurable: true }}); \
+             document.dispatchEvent(new Event('visibilitychange'))"
+        ));
+    };
+    hide(true);
+    wait_for("nothing is followed", s(20), || match streams() {
+        none if none.is_empty() => Ok(()),
+        other => Err(other),
+    });
+    say("while it was hidden");
+    hide(false);
+    anna.sees("#log", "while it was hidden");
+    let shown = anna.text("#log");
+    for words in ["before it was hidden", "while it was hidden"] {
+        assert_eq!(shown.matches(words).count(), 1, "'{words}' once: {shown}");
     }
     anna.go("/");
     anna.complaints();
