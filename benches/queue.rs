@@ -103,7 +103,7 @@ fn look(db: &mut Db, now: i64) {
     let running = Unit { active: "active".into(), sub: "running".into(), active_enter_us: 7, ..Unit::default() };
     let rows = db.read(|tx| observations::all(tx)).expect("rows");
     db.write(|tx| {
-        let in_jobs = observations::in_jobs(tx)?;
+        let in_jobs = observations::in_jobs(tx, now)?;
         for watched in rows.iter().flatten().filter(|watched| !in_jobs.contains(&watched.id)) {
             let runs = watched.id.0 <= 200;
             let unit = if runs { running.clone() } else { Unit::unloaded(false) };
