@@ -2,14 +2,18 @@
 //! exchanged in one step, the former one kept. Ended at any point, it leaves one whole database
 //! under the name.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode};
 
-use crate::base::{Error, Result};
+use crate::base::{Error, Result, files};
 use crate::db::error::{in_file, opening};
 use crate::db::{Db, file, migrate, upkeep};
+
+/// How each database of SQLite begins.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// How long the exchange waits for another program's transaction.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -97,6 +101,15 @@ pub fn exchange(staged: &Path, path: &Path, kept: &Path) -> Result<bool> {
 /// Writes the log into the file, removes it, and keeps all others out for as long as what this gives
 /// is open. Nothing for a file that is too damaged for that.
 fn fold(path: &Path) -> Result<Option<Connection>> {
+    // SQLite removes the log beside a file that is no database. No connection of this process has the
+    // file open: closing it here drops no lock.
+    let mut magic = [0; MAGIC.len()];
+    let mut file = files::open_to_read(path).map_err(|error| opening(path, &error))?;
+    if file.read_exact(&mut magic).is_ok() && magic != *MAGIC {
+        return Ok(None);
+    }
+    drop(file);
+
     let connection = file::open(path)?;
     let folded = || -> rusqlite::Result<()> {
         connection.busy_timeout(PATIENCE)?;
