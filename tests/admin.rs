@@ -632,6 +632,20 @@ fn backups_without_a_name_are_kept_as_many_as_asked_and_nothing_else_is_removed(
     }
 }
 
+#[test]
+fn local_time_is_that_of_the_zone_that_tz_names() {
+    let house = House::with_users();
+    // Fourteen hours ahead and ten behind: a day apart.
+    let dates = ["Pacific/Kiritimati", "Pacific/Honolulu"].map(|zone| {
+        let output = Command::new(LEFT4ME).arg("backup").envs(house.root.envs()).env("TZ", zone).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).unwrap();
+        let (_, stamp) = said.rsplit_once("/left4me-").unwrap();
+        stamp.split('-').next().unwrap().parse::<u32>().unwrap()
+    });
+    assert!(dates[0] > dates[1], "{dates:?}");
+}
+
 fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();

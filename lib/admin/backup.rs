@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid};
 
 use self::place::Place;
 use super::Context;
-use crate::base::{Error, Result, clock, files, output, users};
+use crate::base::{Error, Exit, Result, clock, files, output, users};
 use crate::db::{error::opening, upkeep};
 use crate::process::again_as;
 
@@ -23,7 +23,7 @@ use crate::process::again_as;
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Where to; an existing file is not overwritten [default: backups/left4me-DATE-TIME.db in LEFT4ME_ROOT]
+    /// Where to; an existing file is not overwritten [default: backups/left4me-DATE-TIME-N.db in LEFT4ME_ROOT]
     file: Option<PathBuf>,
     /// Afterwards keep only the N newest left4me-*.db in backups/
     #[arg(long, value_name = "N", conflicts_with = "file", value_parser = clap::value_parser!(u32).range(1..))]
@@ -32,6 +32,9 @@ pub(super) struct Args {
     #[arg(long, hide = true, conflicts_with_all = ["file", "keep"])]
     to_output: bool,
 }
+
+/// How many backups may take a number before this one.
+const TRIES: u32 = 10;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,11 +53,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     if args.to_output {
         return to_output(context, &source);
     }
-    let place = match &args.file {
-        Some(file) => Place::named(file)?,
-        None => backups(context)?.unused("", context.now),
+    let (place, size) = match &args.file {
+        Some(file) => {
+            let place = Place::named(file)?;
+            let size = save(&source, &place)?;
+            (place, size)
+        }
+        None => save_numbered(context, &source)?,
     };
-    let size = save(&source, &place)?;
     tell(&place, size)?;
     match args.keep {
         Some(keep) => place.prune(keep),
@@ -88,7 +94,7 @@ fn to_output(context: &Context, source: &Path) -> Result<()> {
     if std::io::stdout().is_terminal() {
         return Err(Error::usage("a database is no text for a terminal"));
     }
-    let place = backups(context)?.unused(".root-", context.now);
+    let place = backups(context)?.unused(".root-", context.now)?;
     let mut part = place.part()?;
     upkeep::copy(source, &part.path())?;
     part.must_be_itself()?;
@@ -110,6 +116,18 @@ fn save(source: &Path, place: &Place) -> Result<u64> {
     part.settle()
 }
 
+/// In backups/, under the next number. Another backup that runs at the same time may take it first.
+fn save_numbered(context: &Context, source: &Path) -> Result<(Place, u64)> {
+    let mut tries = 1;
+    loop {
+        let place = backups(context)?.unused("", context.now)?;
+        match save(source, &place) {
+            Err(error) if error.exit == Exit::Conflict && tries < TRIES => tries += 1,
+            saved => return saved.map(|size| (place, size)),
+        }
+    }
+}
+
 fn tell(place: &Place, size: u64) -> Result<()> {
     output::line(&format!("{} ({} KiB), checked", place.path().display(), size.div_ceil(1024)))
 }
@@ -126,9 +144,9 @@ pub(super) fn owner_besides_root<'a>(context: &Context, args: &'a Args) -> Optio
     Some((file, users::successor(database.parent().unwrap_or(&database))?))
 }
 
-/// The date that a backup has in its name.
-fn dated(prefix: &str, now: i64) -> String {
-    format!("{prefix}left4me-{}.db", clock::stamp(now))
+/// A backup's name: the date is for people, the number says which is newer.
+fn dated(prefix: &str, now: i64, number: u64) -> String {
+    format!("{prefix}left4me-{}-{number}.db", clock::stamp(now))
 }
 
 /// In words, what is in the way of a directory that was named.

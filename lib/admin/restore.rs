@@ -51,7 +51,7 @@ left4me.db.before-restore-DATE-TIME. Ended at any moment, also by a power loss, 
 again then.
 
 Examples:
-  sudo left4me restore /var/lib/left4me/backups/left4me-20261120-232210.db
+  sudo left4me restore /var/lib/left4me/backups/left4me-20261120-232210-12.db
   sudo left4me restore /var/lib/left4me/db/left4me.db.before-restore-20261128-224500     takes it back";
 
 /// Another restore that takes longer than this hangs.

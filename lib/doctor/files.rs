@@ -239,7 +239,7 @@ pub(super) fn sudoers() -> Finding {
 }
 
 /// Every setting of every program.
-const SETTINGS: [&str; 25] = [
+const SETTINGS: [&str; 26] = [
     "LEFT4ME_ROOT",
     "LEFT4ME_DB",
     "LEFT4ME_STEAMCMD",
@@ -249,6 +249,7 @@ const SETTINGS: [&str; 25] = [
     "LEFT4ME_WORKER_SLOTS",
     "LEFT4ME_WORKER_IDLE_SECONDS",
     "LEFT4ME_CANCEL_GRACE_SECONDS",
+    "LEFT4ME_CLEAN_RETRY_SECONDS",
     "LEFT4ME_STEAM_RETRY_SECONDS",
     "LEFT4ME_STEAM_RATE_LIMIT_SECONDS",
     "LEFT4ME_STEAM_SILENCE_SECONDS",

@@ -211,7 +211,7 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
     })?;
     let observed = observed?;
     hands.settle();
-    let stays = stay_up::stays_up(&observed.unit, || hands.may_go_on());
+    let stays = stay_up::stays_up(&observed, || hands.may_go_on());
     hands.settled();
     if !stays? {
         return Err(ended_at_once(hands, server, ended));

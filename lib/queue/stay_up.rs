@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::base::Result;
-use crate::domain::unit::Unit;
+use crate::host::units::Observed;
 
 /// Where the kernel shows control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -24,14 +24,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// What `may_go_on` says.
-pub(super) fn stays_up(unit: &Unit, may_go_on: impl Fn() -> Result<()>) -> Result<bool> {
+pub(super) fn stays_up(seen: &Observed, may_go_on: impl Fn() -> Result<()>) -> Result<bool> {
+    let unit = &seen.unit;
     let (Some(pid), Some(group)) = (unit.main_pid, &unit.control_group) else { return Ok(true) };
+    // 0: it is not known since when.
+    let since = if unit.active_enter_us == 0 { u64::MAX } else { unit.active_enter_us };
+    let up = Duration::from_micros(seen.at.monotonic_us.saturating_sub(since));
     // A host whose control groups are elsewhere.
     if !Path::new(CGROUPS).join("cgroup.controllers").exists() {
         return Ok(true);
     }
     let processes = PathBuf::from(format!("{CGROUPS}{group}/cgroup.procs"));
-    watch(&processes, pid, MOMENT, may_go_on)
+    // One that ran before has shown it.
+    watch(&processes, pid, MOMENT.saturating_sub(up), may_go_on)
 }
 
 fn watch(processes: &Path, pid: u32, moment: Duration, may_go_on: impl Fn() -> Result<()>) -> Result<bool> {
@@ -89,6 +94,6 @@ mod tests {
         let begun = Instant::now();
         let refused = watch(&file, 78, MOMENT * 20, || Err(Error::failed("it is being cancelled")));
         assert!(refused.is_err() && begun.elapsed() < MOMENT);
-        assert!(stays_up(&Unit::default(), || Ok(())).unwrap(), "nothing is known of it");
+        assert!(stays_up(&Observed::default(), || Ok(())).unwrap(), "nothing is known of it");
     }
 }

@@ -95,6 +95,22 @@ pub fn a_service_and_its_socket_are_one_thing(lab: &Lab) {
     an_idle_service_does_not_hold_up_a_restart(lab);
     every_address_is_served(lab);
     an_edited_socket_is_told(lab);
+    the_first_boot_of_a_clone_changes_nothing(lab);
+}
+
+/// systemd then enables each unit that no preset file disables.
+fn the_first_boot_of_a_clone_changes_nothing(lab: &Lab) {
+    lab.sh("systemctl disable left4me-web.socket");
+    let states = || lab.sh("systemctl list-unit-files 'left4me*' --no-legend --plain | awk '{print $1, $2}' | sort");
+    let before = states();
+    for line in ["left4me-update.timer disabled", "left4me-web.socket disabled", "left4me.target enabled"] {
+        assert!(before.contains(line), "{line}: {before}");
+    }
+
+    lab.sh("rm -f /var/lib/dbus/machine-id; echo uninitialized >/etc/machine-id");
+    lab.reboot();
+    assert!(lab.is("journalctl --boot | grep -q 'Populated /etc with preset unit settings'"), "no first boot");
+    assert_eq!(states(), before);
 }
 
 /// A restart in the moment in which an idle service exits.

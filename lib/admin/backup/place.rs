@@ -55,12 +55,12 @@ impl Backups {
         Ok(Self { directory, path })
     }
 
-    /// A name with the date in it. Of two backups within a second, the later one has the next second's.
-    pub(super) fn unused(self, prefix: &str, now: i64) -> Place {
-        let names = (0..60).map(|second: i64| OsString::from(dated(prefix, now + second * 1000)));
-        let free = |name: &OsString| look(&self.directory, name) == Err(Errno::ENOENT);
-        let name = names.into_iter().find(free).unwrap_or_else(|| dated(prefix, now).into());
-        Place { path: self.path.join(&name), directory: self.directory, name }
+    /// A name with the date, for people, and the next number, which no clock that is set back takes back.
+    pub(super) fn unused(self, prefix: &str, now: i64) -> Result<Place> {
+        let failed = |errno: Errno| unusable(&self.path, errno.into());
+        let newest = saved(&self.directory).map_err(failed)?.into_iter().map(|(number, _)| number).max();
+        let name = OsString::from(dated(prefix, now, newest.unwrap_or(0).saturating_add(1)));
+        Ok(Place { path: self.path.join(&name), directory: self.directory, name })
     }
 }
 
@@ -121,35 +121,22 @@ impl Place {
         Ok(part)
     }
 
-    /// Removes all but the newest of what backups without a name left in this directory. The date is in the name, so
-    /// names sort by age.
+    /// Removes all but the newest of what backups without a name left in this directory, and never this one.
     pub(super) fn prune(&self, keep: u32) -> Result<()> {
-        let mut saved = self.saved()?;
-        saved.sort_unstable();
-        let old = saved.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
-        for name in &saved[..old] {
+        let mut others = saved(&self.directory).map_err(|errno| self.failed(errno))?;
+        others.retain(|(_, name)| name.as_bytes() != self.name.as_bytes());
+        // By their numbers; those from before there were numbers come first, by the dates in their names.
+        others.sort_unstable();
+        let besides = usize::try_from(keep).unwrap_or(usize::MAX).saturating_sub(1);
+        let old = others.len().saturating_sub(besides);
+
+        for (_, name) in &others[..old] {
             unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir)
                 .map_err(|errno| self.failed(errno))?;
             let path = self.path.with_file_name(OsStr::from_bytes(name.as_bytes()));
             output::line(&format!("{} removed", path.display()))?;
         }
         Ok(())
-    }
-
-    fn saved(&self) -> Result<Vec<CString>> {
-        let failed = |errno| self.failed(errno);
-        let again = openat(&self.directory, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
-        let mut listing = nix::dir::Dir::from_fd(again).map_err(failed)?;
-        let mut saved = Vec::new();
-        for entry in listing.iter() {
-            let name = entry.map_err(failed)?.file_name().to_owned();
-            let is_regular =
-                look(&self.directory, OsStr::from_bytes(name.as_bytes())).is_ok_and(|found| is_file(&found));
-            if is_regular && name.to_str().is_ok_and(is_ours) {
-                saved.push(name);
-            }
-        }
-        Ok(saved)
     }
 
     fn exists(&self) -> Error {
@@ -241,15 +228,39 @@ fn look(directory: &OwnedFd, name: &OsStr) -> nix::Result<FileStat> {
     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
+/// The backups without a name of their own in a directory, with their numbers.
+fn saved(directory: &OwnedFd) -> nix::Result<Vec<(u64, CString)>> {
+    let again = openat(directory, ".", DIRECTORY, Mode::empty())?;
+    let mut listing = nix::dir::Dir::from_fd(again)?;
+    let mut saved = Vec::new();
+    for entry in listing.iter() {
+        let name = entry?.file_name().to_owned();
+        let is_regular = look(directory, OsStr::from_bytes(name.as_bytes())).is_ok_and(|found| is_file(&found));
+        if let Some(number) = name.to_str().ok().and_then(number).filter(|_| is_regular) {
+            saved.push((number, name));
+        }
+    }
+    Ok(saved)
+}
+
 fn is_file(found: &FileStat) -> bool {
     found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
 }
 
-/// `left4me-20261120-214407.db`
-fn is_ours(name: &str) -> bool {
-    let Some(stamp) = name.strip_prefix("left4me-").and_then(|rest| rest.strip_suffix(".db")) else { return false };
-    stamp.len() == 15
-        && stamp.bytes().enumerate().all(|(at, byte)| if at == 8 { byte == b'-' } else { byte.is_ascii_digit() })
+/// The number in `left4me-20261120-214407-12.db`; 0 without one, as versions before 0.2 named them.
+fn number(name: &str) -> Option<u64> {
+    let rest = name.strip_prefix("left4me-")?.strip_suffix(".db")?;
+    let (stamp, number) = rest.split_at_checked(15)?;
+    let is_stamp =
+        stamp.bytes().enumerate().all(|(at, byte)| if at == 8 { byte == b'-' } else { byte.is_ascii_digit() });
+    if !is_stamp {
+        return None;
+    }
+    match number.strip_prefix('-') {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+        None if number.is_empty() => Some(0),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -259,18 +270,27 @@ mod tests {
 
     #[test]
     fn only_files_that_backup_itself_names_are_ever_removed() {
-        assert!(is_ours("left4me-20261120-214407.db"));
-        for other in
-            ["left4me-precious.db", "left4me-20261120-214407.db.gz", "left4me-20261120x214407.db", "left4me.db", ""]
-        {
-            assert!(!is_ours(other), "{other}");
+        assert_eq!(number("left4me-20261120-214407.db"), Some(0));
+        assert_eq!(number("left4me-20261120-214407-12.db"), Some(12));
+        for other in [
+            "left4me-precious.db",
+            "left4me-20261120-214407.db.gz",
+            "left4me-20261120x214407.db",
+            "left4me-20261120-214407-.db",
+            "left4me-20261120-214407-x.db",
+            "left4me-20261120-214407x1.db",
+            "left4me.db",
+            "left4me-20261120-21440ä.db",
+            "",
+        ] {
+            assert_eq!(number(other), None, "{other}");
         }
     }
 
     #[test]
     fn pruning_counts_and_removes_regular_files_only() {
         let root = tempfile::tempdir().unwrap();
-        let place = Backups::in_root(root.path()).unwrap().unused("", 1_000_000);
+        let place = Backups::in_root(root.path()).unwrap().unused("", 1_000_000).unwrap();
         let at = |name: &str| root.path().join("backups").join(name);
         std::fs::write(root.path().join("kept"), "x").unwrap();
         symlink(root.path().join("kept"), at("left4me-20010101-000000.db")).unwrap();
@@ -278,11 +298,28 @@ mod tests {
         for name in ["left4me-20030101-000000.db", "left4me-20040101-000000.db"] {
             std::fs::write(at(name), "x").unwrap();
         }
-        place.prune(1).unwrap();
+        place.prune(2).unwrap();
         let mut left: Vec<_> = std::fs::read_dir(at("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["left4me-20010101-000000.db", "left4me-20020101-000000.db", "left4me-20040101-000000.db"]);
         assert!(root.path().join("kept").exists());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_takes_neither_the_order_nor_the_new_backup() {
+        let root = tempfile::tempdir().unwrap();
+        let made = |now: i64| {
+            let place = Backups::in_root(root.path()).unwrap().unused("", now).unwrap();
+            std::fs::write(place.path(), "x").unwrap();
+            place
+        };
+        // In 2033, then, the clock set right, twice in one second of 2001.
+        let names = [2_000_000_000_000, 1_000_000_000_000, 1_000_000_000_000].map(|now| made(now).name);
+        let newest = made(999_999_999_000);
+        newest.prune(2).unwrap();
+        assert!(newest.path().exists(), "what this run made is never removed");
+        let is_there = |name: &OsString| root.path().join("backups").join(name).exists();
+        assert_eq!(names.each_ref().map(is_there), [false, false, true], "{names:?}: the order is that of making");
     }
 
     #[test]
