@@ -1,31 +1,49 @@
 //! Which file a path leads to. A restored backup is another file under the same name: a program that
 //! has the former one open would read old data, and write into a file that has no name any more.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, fstat};
 
 use crate::base::{Error, Exit, Result};
 
-/// The file that a path led to at one moment. It is looked at by name: closing a descriptor of the
-/// file would drop all locks that this process has on it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The file that a path led to at one moment.
+#[derive(Clone, Debug)]
 pub struct Identity {
     path: PathBuf,
     /// Its device and inode; nothing when there was no file.
     file: Option<(u64, u64)>,
+    /// The file itself. Closing any other descriptor of it would drop all locks that this process has on it;
+    /// one of O_PATH has none to do with them (fcntl(2), open(2)).
+    kept: Option<Arc<OwnedFd>>,
 }
 
 impl Identity {
     /// Of what `path` leads to now.
     #[must_use]
     pub fn of(path: &Path) -> Self {
-        Self { path: path.to_owned(), file: number(path) }
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let kept = open(path, flags, Mode::empty()).ok();
+        let file = kept.as_ref().and_then(|kept| fstat(kept).ok()).map(|found| (found.st_dev, found.st_ino));
+        Self { path: path.to_owned(), file, kept: kept.map(Arc::new) }
     }
 
-    /// Whether the path leads to the same file still.
+    /// Whether the path leads to the same file still. A file that has only moved, as an upgrade from version 0.1 moves
+    /// the database, is the same: nothing has taken its place, and it has a name.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        number(&self.path) == self.file
+        match number(&self.path) {
+            None => self.file.is_none() || self.has_a_name(),
+            found => found == self.file,
+        }
+    }
+
+    fn has_a_name(&self) -> bool {
+        self.kept.as_ref().and_then(|kept| fstat(kept).ok()).is_some_and(|found| found.st_nlink > 0)
     }
 
     /// # Errors
@@ -68,5 +86,25 @@ mod tests {
         assert!(error.exit == Exit::Unavailable && error.to_string().contains("was replaced"), "{error}");
         std::fs::remove_file(&path).unwrap();
         assert!(!identity.is_current());
+    }
+
+    #[test]
+    fn a_file_that_moves_is_the_same_one_until_it_is_removed_or_another_takes_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("left4me.db"), dir.path().join("moved.db"));
+        std::fs::write(&path, "a").unwrap();
+        let identity = Identity::of(&path);
+
+        std::fs::rename(&path, &moved).unwrap();
+        assert!(identity.is_current());
+        std::fs::rename(&moved, &path).unwrap();
+        assert!(identity.is_current());
+
+        std::fs::rename(&path, &moved).unwrap();
+        std::fs::write(&path, "b").unwrap();
+        assert!(!identity.is_current(), "another one is in its place");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&moved).unwrap();
+        assert!(!identity.is_current(), "removed");
     }
 }

@@ -369,13 +369,23 @@ impl Lab {
         let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let steps: Vec<&str> = lines.iter().filter_map(|line| line["LEFT4ME_STEP"].as_str()).collect();
         assert_eq!(steps, STEPS, "{journal}");
-        for line in &lines {
-            assert_eq!(line["LEFT4ME_JOB_ID"], job.to_string(), "{line:#}");
+        assert!(lines.iter().all(|line| line["LEFT4ME_JOB_ID"] == job.to_string()), "{journal}");
+        for line in lines.iter().filter(|line| line["LEFT4ME_STEP"].is_string()) {
             let ms = line["LEFT4ME_DURATION_MS"].as_str().and_then(|ms| ms.parse::<u64>().ok());
             assert!(ms.is_some_and(|ms| ms < 60_000), "{line:#}");
         }
-        let signal = &lines[2]["LEFT4ME_SIGNAL"];
-        assert_eq!(signal, if force { "SIGKILL" } else { "SIGTERM" }, "{journal}");
+        let first = if force { "SIGKILL" } else { "SIGTERM" };
+        let terminate = lines.iter().find(|line| line["LEFT4ME_STEP"] == "terminate").expect("a step");
+        assert_eq!(terminate["LEFT4ME_SIGNAL"], first, "{journal}");
+
+        // The beginning: who, why, and what it was; then each signal with its outcome and duration.
+        let begun = &lines[0];
+        assert_eq!(begun["LEFT4ME_PREVIOUS_STATE"], "running", "{journal}");
+        assert_eq!(begun["LEFT4ME_FORCE"], force.to_string(), "{journal}");
+        assert_eq!(begun["LEFT4ME_REASON"], told["reason"], "{journal}");
+        let signals = lines.iter().filter(|line| line["LEFT4ME_OUTCOME"].is_string()).collect::<Vec<_>>();
+        assert_eq!(signals.first().expect("a signal")["LEFT4ME_SIGNAL"], first, "{journal}");
+        assert!(signals.iter().all(|line| line["LEFT4ME_DURATION_MS"].is_string()), "{journal}");
     }
 
     /// The record names what would not die, and keeps the rest.

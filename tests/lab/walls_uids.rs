@@ -253,7 +253,7 @@ fn what_is_put_in_the_place_of_instance_env_is_refused(lab: &Lab) {
         assert!(start.code != 0 && begun.elapsed() < s(15), "{put}\n{start}");
         let console = lab.ok(&["journalctl", "--no-pager", "-o", "cat", "-n", "20", "-u", "left4me-overlay@1.service"]);
         assert!(console.contains(words), "{put}: {console}");
-        lab.sh("systemctl reset-failed 'left4me-*'");
+        lab.sh("systemctl reset-failed 'left4me-*.service'");
     }
     let journal = lab.ok(&["journalctl", "--no-pager", "-o", "cat"]);
     assert!(!journal.contains("hunter2") && !journal.contains("root:*"), "nothing of the link's target is told");
