@@ -315,7 +315,8 @@ fn a_server_goes_through_an_upgrade(lab: &Lab) {
     lab.sh(&format!("cd {}; echo score >kept; chown left4me_1: kept", game("1")));
     lab.job(&["stop", "--server", "1"]);
     lab.sh(&format!(
-        "chown -hR left4me-game:left4me-game {DATA}/runtime/1; chmod 750 {DATA}/runtime/1
+        "rm -rf {DATA}/runtime/1/parts
+         chown -hR left4me-game:left4me-game {DATA}/runtime/1; chmod 750 {DATA}/runtime/1
          chgrp -hR left4me-game {DATA}/instances/1; chmod 2750 {DATA}/instances/1
          for u in server overlay; do mkdir -p {units}/left4me-$u@1.service.d; done
          printf '[Service]\\nUser=left4me-game\\nGroup=left4me-game\\n' >{units}/left4me-server@1.service.d/old.conf
