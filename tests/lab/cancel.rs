@@ -381,7 +381,7 @@ impl Lab {
         // The beginning: who, why, and what it was; then each signal with its outcome and duration.
         let begun = &lines[0];
         assert_eq!(begun["LEFT4ME_PREVIOUS_STATE"], "running", "{journal}");
-        assert_eq!(begun["LEFT4ME_FORCE"], force.to_string(), "{journal}");
+        assert_eq!(begun["LEFT4ME_FORCE"].as_str(), Some(if force { "true" } else { "false" }), "{journal}");
         assert_eq!(begun["LEFT4ME_REASON"], told["reason"], "{journal}");
         let signals = lines.iter().filter(|line| line["LEFT4ME_OUTCOME"].is_string()).collect::<Vec<_>>();
         assert_eq!(signals.first().expect("a signal")["LEFT4ME_SIGNAL"], first, "{journal}");
