@@ -369,7 +369,8 @@ impl Lab {
         let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
         let steps: Vec<&str> = lines.iter().filter_map(|line| line["LEFT4ME_STEP"].as_str()).collect();
         assert_eq!(steps, STEPS, "{journal}");
-        assert!(lines.iter().all(|line| line["LEFT4ME_JOB_ID"] == job.to_string()), "{journal}");
+        let id_of_job = job.to_string();
+        assert!(lines.iter().all(|line| line["LEFT4ME_JOB_ID"] == id_of_job), "{journal}");
         for line in lines.iter().filter(|line| line["LEFT4ME_STEP"].is_string()) {
             let ms = line["LEFT4ME_DURATION_MS"].as_str().and_then(|ms| ms.parse::<u64>().ok());
             assert!(ms.is_some_and(|ms| ms < 60_000), "{line:#}");
