@@ -2,6 +2,7 @@
 
 pub mod blueprint;
 pub mod cancellation;
+pub mod console;
 pub mod drift;
 pub mod env_file;
 pub mod history;

@@ -2,6 +2,7 @@
 //! SourceTV listens, which is a second port of a server.
 
 use crate::domain::blueprint::ConfigLine;
+use crate::domain::console;
 use crate::domain::launch::Argument;
 
 /// Where SourceTV listens unless it is told otherwise, UDP.
@@ -75,35 +76,10 @@ fn commands(arguments: &[Argument], config: &[ConfigLine]) -> Vec<Command> {
         commands.push(Command { name: name.to_owned(), whence: format!("the argument +{name} {value}"), value });
     }
     for (at, line) in config.iter().enumerate() {
-        for command in split(line.as_str()) {
-            let mut words = command.split_whitespace().map(|word| word.trim_matches('"'));
-            // `sm_cvar NAME VALUE` is SourceMod's way to set a variable that the engine hides.
-            let name = words
-                .next()
-                .and_then(|word| if word.eq_ignore_ascii_case("sm_cvar") { words.next() } else { Some(word) });
-            let (Some(name), Some(value)) = (name, words.next()) else { continue };
-            let whence = format!("configuration line {}", at + 1);
-            commands.push(Command { name: name.to_owned(), value: value.to_owned(), whence });
-        }
+        let whence = format!("configuration line {}", at + 1);
+        let of_line = console::commands(line.as_str());
+        commands.extend(of_line.map(|one| Command { name: one.name, value: one.value, whence: whence.clone() }));
     }
-    commands
-}
-
-/// The commands of one line: `;` parts them and `//` ends them, but not within quotes.
-fn split(line: &str) -> Vec<String> {
-    let (mut commands, mut command, mut is_quoted) = (Vec::new(), String::new(), false);
-    let mut rest = line.chars().peekable();
-    while let Some(c) = rest.next() {
-        match c {
-            '/' if !is_quoted && rest.peek() == Some(&'/') => break,
-            ';' if !is_quoted => commands.push(std::mem::take(&mut command)),
-            c => {
-                is_quoted ^= c == '"';
-                command.push(c);
-            }
-        }
-    }
-    commands.push(command);
     commands
 }
 

@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use crate::base::encoding::BOM;
 use crate::base::files;
 use crate::base::names::OverlayRef;
 use crate::domain::blueprint::ConfigLine;
+use crate::domain::console;
 
 /// The game's own directory of configuration, from a layer's top.
 const CFG: &str = "left4dead2/cfg";
@@ -127,22 +129,11 @@ fn head(path: &Path) -> String {
     if read.is_ok() { String::from_utf8_lossy(&bytes).into_owned() } else { String::new() }
 }
 
-/// The console variables that a text sets.
+/// The console variables that a text sets, in lower case.
 fn settings(text: &str) -> HashSet<String> {
-    let mut found = HashSet::new();
-    for line in text.trim_start_matches('\u{feff}').lines() {
-        let line = line.split("//").next().unwrap_or_default();
-        for command in line.split(';') {
-            let mut words = command.split_whitespace().map(|word| word.trim_matches('"').to_ascii_lowercase());
-            // `sm_cvar NAME VALUE` is SourceMod's way to set a variable that the engine hides.
-            let name = words.next().and_then(|word| if word == "sm_cvar" { words.next() } else { Some(word) });
-            let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
-            if words.next().is_some() && !NO_SETTINGS.contains(&name.as_str()) {
-                found.insert(name);
-            }
-        }
-    }
-    found
+    let commands = text.trim_start_matches(BOM).lines().flat_map(console::commands);
+    let names = commands.map(|command| command.name.to_ascii_lowercase());
+    names.filter(|name| !name.is_empty() && !NO_SETTINGS.contains(&name.as_str())).collect()
 }
 
 #[cfg(test)]
