@@ -3,10 +3,9 @@
 
 mod support;
 
-use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use left4me::base::password;
 use left4me::db::{Db, tokens};
@@ -77,18 +76,7 @@ impl House {
     }
 
     fn fed(&self, args: &[&str], input: &str) -> Said {
-        let mut child = Command::new(LEFT4ME)
-            .args(args)
-            .env_clear()
-            .envs(self.root.envs())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // Who refuses early does not read.
-        child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
-        let output = child.wait_with_output().unwrap();
+        let output = self.root.fed(LEFT4ME, args, input.as_bytes());
         Said {
             code: output.status.code().unwrap(),
             out: String::from_utf8(output.stdout).unwrap(),

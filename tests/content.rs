@@ -1,13 +1,10 @@
 //! Content and ports as an admin meets them on the command line: what `left4me` says of overlays that the game cannot
 //! see, of texts that are no UTF-8, of blueprints that hide a server, and of SourceTV's port.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
 
-use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use support::Root;
 
@@ -27,17 +24,7 @@ impl House {
     }
 
     fn fed(&self, args: &[&str], input: &[u8]) -> Said {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_left4me"))
-            .args(args)
-            .env_clear()
-            .envs(self.root.envs())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).ok();
-        let output = child.wait_with_output().unwrap();
+        let output = self.root.fed(env!("CARGO_BIN_EXE_left4me"), args, input);
         let text = [output.stdout, output.stderr].concat();
         (output.status.code().unwrap(), String::from_utf8(text).unwrap())
     }

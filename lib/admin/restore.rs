@@ -124,7 +124,7 @@ fn as_owner(context: &Context, owner: Option<(Uid, Gid)>, part: Part, input: Opt
 fn do_part(part: Part, database: &Path, now: i64, input: Option<File>) -> Result<()> {
     // Two restores at once would exchange each other's copies.
     let _lock = lock::wait(database, "restore", PATIENCE)?;
-    let staged = beside(database, ".restoring");
+    let staged = restore::staged(database);
     match part {
         Part::Stage => stage(database, &staged, input),
         Part::Exchange => exchange(database, &staged, now),
@@ -152,19 +152,10 @@ fn stage(database: &Path, staged: &Path, input: Option<File>) -> Result<()> {
 }
 
 fn exchange(database: &Path, staged: &Path, now: i64) -> Result<()> {
-    let stamp = clock::stamp(now);
-    let names = std::iter::once(stamp.clone()).chain((2..100).map(|number| format!("{stamp}-{number}")));
-    let places = names.map(|name| beside(database, &format!(".before-restore-{name}")));
-    let kept = places.into_iter().find(|place| place.symlink_metadata().is_err());
+    let kept = restore::kept(database, &clock::stamp(now));
     let kept = kept.ok_or_else(|| Error::failed("a hundred restores within a second"))?;
     if restore::exchange(staged, database, &kept)? {
         output::line(&format!("the former database is {}", kept.display()))?;
     }
     output::line(&format!("{} is restored", database.display()))
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    PathBuf::from(name)
 }

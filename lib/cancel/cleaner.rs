@@ -132,7 +132,7 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
             delay_ms,
             "cancellation {cancellation_id}: cleaning failed, next try in {delay_ms} ms: {failure}"
         );
-        wait(pause);
+        std::thread::sleep(pause);
     };
     let removed = match removed {
         0 => "no temporary file was there".to_owned(),
@@ -144,14 +144,6 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
         (Some(failure), tries) => Err(format!("after {tries} tries: {failure}")),
         (None, 1) => Ok(removed),
         (None, tries) => Ok(format!("{removed}, after {tries} tries")),
-    }
-}
-
-/// Waits for all of it: a thread that is unparked by chance waits on.
-fn wait(pause: Duration) {
-    let until = Instant::now() + pause;
-    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        std::thread::park_timeout(left);
     }
 }
 

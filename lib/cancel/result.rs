@@ -142,14 +142,12 @@ pub fn of(connection: &Connection, id: CancellationId) -> Result<CancelResult> {
 }
 
 /// While the record is open, the steps that have not begun follow those that have.
-fn with_pending(mut steps: Vec<StepRow>, state: Progress) -> Vec<StepRow> {
-    if !state.is_over() {
-        let begun = steps.clone();
-        let missing = Step::ALL.into_iter().filter(|step| !begun.iter().any(|row| row.step == *step));
-        steps.extend(missing.map(StepRow::pending));
-        steps.sort_by_key(|row| row.step);
+fn with_pending(steps: Vec<StepRow>, state: Progress) -> Vec<StepRow> {
+    if state.is_over() {
+        return steps;
     }
-    steps
+    let begun = |step| steps.iter().find(|row| row.step == step).cloned();
+    Step::ALL.map(|step| begun(step).unwrap_or_else(|| StepRow::pending(step))).to_vec()
 }
 
 fn state_of(connection: &Connection, record: &Cancellation, task: TaskId) -> Result<String> {

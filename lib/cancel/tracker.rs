@@ -283,8 +283,8 @@ impl Tracker {
             of_tasks.extend(runners::of_task(tx, task)?);
         }
         let ended = runners::of_cancellation(tx, tracked.id)?;
-        // Who did not say how it ended has left nothing, for all we know; but we do not know.
         self.tell_signals(tx, &tracked, &ended, closed, now)?;
+        // Who did not say how it ended has left nothing, for all we know; but we do not know.
         let mut wrong: Vec<String> = ended.iter().filter_map(told::trouble).collect();
         for task in job.tasks.iter_mut().filter(|task| not_ended.contains(&task.id)) {
             task.abandoned = true;

@@ -203,16 +203,22 @@ pub fn refusals(connection: &Connection, id: BlueprintId) -> Result<Vec<String>>
     }
 }
 
+/// What a blueprint says, where a server can be started with it.
+fn startable(connection: &Connection, id: BlueprintId) -> Result<Option<Content>> {
+    match content(connection, id) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.exit == Exit::Unavailable => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
 /// SourceTV's port of a server with this blueprint; none where it is off, and where no server can be started.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub(super) fn tv_port(connection: &Connection, id: BlueprintId) -> Result<Option<u16>> {
-    match content(connection, id) {
-        Ok(content) => Ok(notices::tv_port(&content.arguments, &content.config)),
-        Err(error) if error.exit == Exit::Unavailable => Err(error),
-        Err(_) => Ok(None),
-    }
+    let content = startable(connection, id)?;
+    Ok(content.and_then(|content| notices::tv_port(&content.arguments, &content.config)))
 }
 
 /// What a blueprint says that works, and hides its servers from players.
@@ -220,11 +226,8 @@ pub(super) fn tv_port(connection: &Connection, id: BlueprintId) -> Result<Option
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn notices(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
-    match content(connection, id) {
-        Ok(content) => Ok(notices::of(&content.arguments, &content.config)),
-        Err(error) if error.exit == Exit::Unavailable => Err(error),
-        Err(_) => Ok(Vec::new()),
-    }
+    let content = startable(connection, id)?;
+    Ok(content.map_or_else(Vec::new, |content| notices::of(&content.arguments, &content.config)))
 }
 
 /// The blueprints that no server can be started with, and why.

@@ -18,6 +18,20 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// How long the exchange waits for another program's transaction.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// The name of the copy that a restore makes beside the database.
+#[must_use]
+pub fn staged(database: &Path) -> PathBuf {
+    file::beside(database, ".restoring")
+}
+
+/// The name under which the former database is kept; `None` after a hundred restores within a second.
+#[must_use]
+pub fn kept(database: &Path, stamp: &str) -> Option<PathBuf> {
+    let names = std::iter::once(stamp.to_owned()).chain((2..100).map(|number| format!("{stamp}-{number}")));
+    let mut places = names.map(|name| file::beside(database, &format!("{KEPT}{name}")));
+    places.find(|place| place.symlink_metadata().is_err())
+}
+
 /// Checks a copy that no other program uses, and makes it ready: of this program's schema, and one
 /// file without a log beside it.
 ///
@@ -148,7 +162,7 @@ pub fn clean(staged: &Path, path: &Path) -> Result<()> {
 }
 
 /// What the name of a database says that was replaced.
-pub const KEPT: &str = ".db.before-restore-";
+const KEPT: &str = ".before-restore-";
 
 fn same(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt as _;

@@ -1,7 +1,7 @@
 //! What the game needs: steamcmd, 32-bit libraries, the installation, room on the disk.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::statvfs::statvfs;
 
@@ -9,7 +9,7 @@ use super::files::told;
 use super::{Finding, quoted, srcds_run};
 use crate::base::plain;
 use crate::base::users::STEAM;
-use crate::domain::steam::{APP, HOMES, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
+use crate::domain::steam::{HOMES, MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
 
 /// Where Debian, multiarch or not, has 32-bit libraries.
 const LIBRARY_DIRS: [&str; 5] = ["/lib/i386-linux-gnu", "/usr/lib/i386-linux-gnu", "/lib32", "/usr/lib32", "/usr/lib"];
@@ -81,8 +81,7 @@ fn libraries() -> Finding {
 
 fn installation(root: &Path) -> Finding {
     let dir = root.join("installation");
-    let manifest_name = format!("appmanifest_{APP}.acf");
-    let (program, manifest) = (dir.join("srcds_linux"), dir.join("steamapps").join(&manifest_name));
+    let (program, manifest) = (dir.join("srcds_linux"), dir.join(MANIFEST.iter().collect::<PathBuf>()));
     let advice = "run `left4me-job enqueue install --follow`";
     if dir.join(UNFINISHED).symlink_metadata().is_ok() {
         let found = format!("{} holds Windows files of an update that was not finished", dir.display());
@@ -95,7 +94,7 @@ fn installation(root: &Path) -> Finding {
         Some(mode) if mode & 0o111 == 0 => {
             return Finding::fail("installation", format!("{} cannot be executed", program.display()), advice);
         }
-        Some(_) => match whole(&dir, &manifest_name) {
+        Some(_) => match whole(&dir) {
             Ok(build) => return Finding::ok("installation", format!("build {build} in {}", dir.display())),
             Err(None) => &manifest,
             Err(Some(why)) => {
@@ -107,8 +106,9 @@ fn installation(root: &Path) -> Finding {
 }
 
 /// The build that is installed; without words when there is no manifest.
-fn whole(dir: &Path, manifest: &str) -> Result<u64, Option<String>> {
-    let bytes = plain::read(dir, &["steamapps", manifest], MANIFEST_LIMIT.saturating_add(1));
+fn whole(dir: &Path) -> Result<u64, Option<String>> {
+    let [_, manifest] = MANIFEST;
+    let bytes = plain::read(dir, &MANIFEST, MANIFEST_LIMIT.saturating_add(1));
     let bytes = bytes.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => None,
         _ => Some(format!("{manifest}: {error}")),

@@ -56,9 +56,7 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
             let (mend, accept) = drift.kind.remedies();
             let id = server.id;
             let advice = match drift.kind {
-                Drift::Crashing => format!(
-                    "`left4me server history {id} --journal` has the output before each crash; `left4me-job enqueue {accept} --server {id}` ends it"
-                ),
+                Drift::Crashing => Drift::crash_advice(id),
                 _ => format!(
                     "`left4me-job enqueue {mend} --server {id}` makes it so, `left4me-job enqueue {accept} --server {id}` takes it as it is"
                 ),

@@ -1,13 +1,10 @@
 //! Units, as systemd tells them: one question for all.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use nix::sys::signal::Signal;
+use std::path::Path;
 
 use super::Finding;
 use crate::base::Result;
-use crate::process::{Pass, Peer, Spec, Stage, Terminal};
+use crate::process::systemctl;
 
 /// Units that have to be active, and those of them that have to be enabled.
 const ACTIVE: [&str; 6] = [
@@ -45,24 +42,9 @@ pub(super) fn check() -> Vec<Finding> {
 
 /// `systemctl show` of all units: a paragraph each.
 fn ask() -> Result<String> {
-    let mut argv: Vec<_> = ["/usr/bin/systemctl", "show", "--no-pager"].map(Into::into).to_vec();
-    argv.push("--property=Id,LoadState,ActiveState,Result,UnitFileState".into());
-    argv.extend(ACTIVE.iter().chain(&NOT_FAILED).map(Into::into));
-    let spec = Spec {
-        argv,
-        env: vec![("LANG".into(), "C.UTF-8".into())],
-        cwd: PathBuf::from("/"),
-        terminal: Terminal::Pipes,
-        first_signal: Signal::SIGTERM,
-        line_limit: crate::wire::LINE_LIMIT,
-    };
-    let mut text = String::new();
-    Stage::new(Peer::person("left4me"), Duration::from_secs(5))?.run(&spec, &mut |_, line| {
-        text.push_str(line);
-        text.push('\n');
-        Pass::Keep
-    })?;
-    Ok(text)
+    let show = ["show", "--property=Id,LoadState,ActiveState,Result,UnitFileState"];
+    let units = ACTIVE.iter().chain(&NOT_FAILED).copied();
+    systemctl("left4me", show.into_iter().chain(units)).map(|(_, text)| text)
 }
 
 fn parse(text: &str) -> Vec<Unit> {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::base::names::ServerId;
 use crate::domain::server::{ActualState, DesiredState};
 
 /// In which way a server is not what it shall be.
@@ -120,6 +121,14 @@ impl Drift {
             Drift::Crashing => ("restart", "stop"),
         }
     }
+
+    /// What to look at and to do about a server that keeps crashing: no operation of left4me mends it.
+    #[must_use]
+    pub fn crash_advice(id: ServerId) -> String {
+        format!(
+            "`left4me server history {id} --journal` has the output before each crash; `left4me-job enqueue stop --server {id}` ends it"
+        )
+    }
 }
 
 impl fmt::Display for Drift {
@@ -128,7 +137,7 @@ impl fmt::Display for Drift {
     }
 }
 
-/// Compares what a server shall be with what it is. `enabled` none: systemd does not say, which is no drift. `crashing`:
+/// Compares a server's desired state with its actual one. `enabled` none: systemd does not say, which is no drift. `crashing`:
 /// its crashes keep coming; that counts while it runs and while it waits for its restart, which is most of such a loop.
 #[must_use]
 pub fn judge(desired: DesiredState, actual: ActualState, enabled: Option<bool>, crashing: bool) -> Judgement {

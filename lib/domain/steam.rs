@@ -19,6 +19,9 @@ pub use verdict::{Failure, Heard, Success, Verdict, after};
 /// Left 4 Dead 2's dedicated server.
 pub const APP: u32 = 222_860;
 
+/// Where its manifest is, below the installation: a directory, and the file in it.
+pub const MANIFEST: [&str; 2] = ["steamapps", "appmanifest_222860.acf"];
+
 /// How often an installation is tried before it is given up.
 pub const ATTEMPTS: u32 = 5;
 
@@ -101,7 +104,7 @@ impl Pass {
 /// The name of a Steam account, as a setting may have it.
 ///
 /// # Errors
-/// One line that does not repeat the value: somebody may have put a password there.
+/// One line that does not repeat the value: it may be a password.
 pub fn account(setting: &str) -> Result<Option<&str>, String> {
     let name = setting.trim();
     if name.is_empty() || name == "anonymous" {
@@ -156,6 +159,11 @@ mod tests {
     fn words(pass: Pass, account: Option<&str>) -> String {
         let words = pass.arguments(Path::new("/srv/l4d2"), account);
         words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_manifest_is_named_after_the_app() {
+        assert_eq!(MANIFEST[1], format!("appmanifest_{APP}.acf"));
     }
 
     #[test]

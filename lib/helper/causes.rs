@@ -6,8 +6,8 @@ use super::commands::{journalctl_json, overlay_unit, server_unit};
 use super::journal::{LONGEST, entry};
 use crate::base::Result;
 use crate::base::names::InstanceName;
-use crate::process::{Pass, Stage};
-use crate::wire::{Entry, Stream};
+use crate::process::{Outcome, Pass, Stage};
+use crate::wire::{EndedBy, Entry, Stream};
 
 /// So many entries of the journal are read: a crash's own output, and what systemd says about it.
 const ENTRIES: &str = "60";
@@ -37,12 +37,21 @@ const EMPTY_PHRASES: [&str; 15] = [
     "Triggering OnFailure",
 ];
 
-/// Tells the peer, as the last error line, what the server's unit or the overlay's said last since `began` (unix ms).
-/// Nothing when they said nothing.
+/// After a command for the server that began at `began` (unix ms): when it failed by itself, tells the peer why. Gives
+/// the command's outcome.
 ///
 /// # Errors
 /// When journalctl cannot be started.
-pub(super) fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
+pub(super) fn of(stage: &mut Stage, server: &InstanceName, began: i64, outcome: Outcome) -> Result<Outcome> {
+    if outcome.ended_by == EndedBy::Exit && !outcome.succeeded() {
+        tell(stage, server, began)?;
+    }
+    Ok(outcome)
+}
+
+/// Tells the peer, as the last error line, what the server's unit or the overlay's said last since `began`. Nothing when
+/// they said nothing.
+fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
     let (unit, overlay) = (server_unit(server), overlay_unit(server));
     let arguments = [
         "--quiet",

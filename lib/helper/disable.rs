@@ -17,18 +17,12 @@ pub(super) fn run(stage: &mut Stage, name: &InstanceName) -> Result<Outcome> {
     let began = clock::now_ms();
     let disabled = systemctl(stage, &["disable", "--now", &server])?;
     if !disabled.succeeded() {
-        if disabled.ended_by == EndedBy::Exit {
-            causes::tell(stage, name, began)?;
-        }
-        return Ok(disabled);
+        return causes::of(stage, name, began, disabled);
     }
     // The overlay's unit outlives the server's by a moment when systemd stops it; whoever called shall find it gone.
     let unmounted = systemctl(stage, &["stop", &overlay])?;
     if !unmounted.succeeded() {
-        if unmounted.ended_by == EndedBy::Exit {
-            causes::tell(stage, name, began)?;
-        }
-        return Ok(unmounted);
+        return causes::of(stage, name, began, unmounted);
     }
     // Fails for a unit that is not loaded: then there is no failure to forget.
     let forgotten = systemctl_with(stage, &["reset-failed", &server, &overlay], &mut |_, _| Pass::Keep)?;

@@ -37,8 +37,5 @@ fn enable(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
     }
     let began = clock::now_ms();
     let enabled = systemctl(stage, &["enable", "--now", &unit])?;
-    if enabled.ended_by == EndedBy::Exit && !enabled.succeeded() {
-        causes::tell(stage, server, began)?;
-    }
-    Ok(enabled)
+    causes::of(stage, server, began, enabled)
 }

@@ -199,6 +199,7 @@ impl Mirror {
         found.st_mode >> shift & rights == rights
     }
 }
+
 /// The directory `name` in `parent`, made for `owner` when nothing has that name; none when something else has.
 fn ensure(parent: &OwnedFd, name: &CString, owner: (Uid, Gid)) -> Result<Option<OwnedFd>, Errno> {
     match mkdirat(parent, name.as_c_str(), Mode::S_IRWXU) {

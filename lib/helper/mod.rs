@@ -199,16 +199,12 @@ fn dispatch(stage: &mut Stage, root: &Path, request: &HelperRequest) -> Result<O
     match request {
         HelperRequest::Enable { server, observe } => {
             let outcome = enable::run(stage, root, server);
-            if *observe {
-                show::observe(stage, server);
-            }
+            show::observe(stage, server, *observe);
             outcome
         }
         HelperRequest::Disable { server, observe } => {
             let outcome = disable::run(stage, server);
-            if *observe {
-                show::observe(stage, server);
-            }
+            show::observe(stage, server, *observe);
             outcome
         }
         HelperRequest::Show { server } => show::run(stage, server),

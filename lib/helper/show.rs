@@ -20,8 +20,11 @@ pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
 }
 
 /// Gives the peer the properties as one answer, after a verb that may have changed them. A client that gets none asks
-/// for them itself, and is told why then.
-pub(super) fn observe(stage: &mut Stage, server: &InstanceName) {
+/// for them itself, and is told why then. Nothing, unless the request `wants` it.
+pub(super) fn observe(stage: &mut Stage, server: &InstanceName, wants: bool) {
+    if !wants {
+        return;
+    }
     let at = Moment::now();
     let mut properties = Vec::new();
 

@@ -126,6 +126,7 @@ fn clear(path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
 fn refused(target: &Path, errno: Errno) -> Error {
     let words = format!("the overlay cannot be mounted on {}: {}", target.display(), errno.desc());
     let hint = match errno {

@@ -6,6 +6,7 @@
 //! pure and take the time as a parameter. Imports base and wire only.
 
 mod again;
+mod ask;
 pub mod cgroup;
 pub mod door;
 pub mod ladder;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 
 pub use again::{again_as, again_reading};
+pub use ask::systemctl;
 pub use peer::Peer;
 pub use silence::Silence;
 pub use stage::{Pass, Stage};

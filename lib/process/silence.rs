@@ -47,8 +47,8 @@ impl<'a> Watch<'a> {
         if self.over {
             return true;
         }
-        // Whoever was stopped for a while, as the whole host in its sleep, has not heard what there
-        // was to hear.
+        // A process that was stopped for a while, as with the whole host in its sleep, has not read what
+        // there was to read.
         let pause = self.silence.limit / LOOKS;
         let was_away = now.saturating_duration_since(self.asked) > 2 * pause + Duration::from_secs(1);
         self.asked = now;

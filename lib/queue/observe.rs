@@ -8,7 +8,7 @@ use crate::base::{Result, clock};
 use crate::db::crashes;
 use crate::db::events::{self, NewEvent, OUTSIDE};
 use crate::db::observations::{self, Seen, Watched};
-use crate::domain::drift::{Drift, Judgement, judge};
+use crate::domain::drift::{Crashes, Drift, Judgement, judge};
 use crate::domain::history::{Change, Start, changes};
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
@@ -78,10 +78,7 @@ impl News {
 fn advice(kind: Drift, id: ServerId) -> String {
     let (mend, accept) = kind.remedies();
     match kind {
-        Drift::Crashing => format!(
-            "`left4me server history {id} --journal` has the output before each crash; `left4me-job enqueue {accept} \
-             --server {id}` ends it"
-        ),
+        Drift::Crashing => Drift::crash_advice(id),
         _ => format!(
             "left4me does nothing about it: `left4me-job enqueue {mend} --server {id}` does; `{accept}` takes it as it is"
         ),
@@ -190,13 +187,12 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
     let found = match judge(watched.desired, watched.known.actual, watched.known.enabled, crashing) {
         Judgement::Open => return Ok(Vec::new()),
         Judgement::InOrder => None,
-        Judgement::Drifted(Drift::Crashing) => {
-            let last = watched.last_end.as_ref().map_or_else(String::new, |end| format!(", last by {end}"));
-            Some((Drift::Crashing, format!("{crashes}{last}")))
-        }
         Judgement::Drifted(kind) => {
-            let mut reason = why(kind, watched, cause);
-            if let Some(job) = observations::job_under_way(tx, id, now)? {
+            let mut reason = why(kind, watched, cause, crashes);
+            // A job that hangs has no part in crashes.
+            if kind != Drift::Crashing
+                && let Some(job) = observations::job_under_way(tx, id, now)?
+            {
                 reason = format!("{reason}; {}", slow(&job, now));
             }
             Some((kind, reason))
@@ -241,7 +237,7 @@ fn slow(job: &observations::LiveJob, now: i64) -> String {
 
 /// Why, as far as anybody knows. A job that failed has a part in it when it is the one that ends here, or when nothing
 /// else is known.
-fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>) -> String {
+fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> String {
     let failed_job = watched.last_error.as_ref().map(|error| match error.starts_with("job ") {
         true => error.clone(),
         false => format!("the last job failed: {error}"),
@@ -262,7 +258,10 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>) -> String {
         Drift::Up => by_job.unwrap_or_else(|| "it was started from outside".to_owned()),
         Drift::Enabled => by_job.unwrap_or_else(|| "its unit was enabled from outside".to_owned()),
         Drift::Disabled => "its unit was disabled from outside".to_owned(),
-        Drift::Crashing => watched.last_end.clone().unwrap_or_default(),
+        Drift::Crashing => {
+            let last = watched.last_end.as_ref().map_or_else(String::new, |end| format!(", last by {end}"));
+            format!("{crashes}{last}")
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::base::{Result, plain};
-use crate::domain::steam::{APP, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
+use crate::domain::steam::{MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
 
 /// How many files are looked at for a change; the game has some thousands.
 const WALK_LIMIT: u32 = 100_000;
@@ -26,7 +26,7 @@ pub(super) struct Stamp(Option<(u64, u64, i64, i64, i64, i64)>);
 
 impl Game {
     pub(super) fn manifest(&self) -> PathBuf {
-        self.directory.join("steamapps").join(manifest_name())
+        self.directory.join(MANIFEST.iter().collect::<PathBuf>())
     }
 
     /// Whether steamcmd has begun to install here: only the first installation needs the windows
@@ -120,16 +120,12 @@ impl Game {
     }
 }
 
-fn manifest_name() -> String {
-    format!("appmanifest_{APP}.acf")
-}
-
 fn is_program(path: &Path) -> bool {
     path.metadata().is_ok_and(|found| found.is_file() && found.len() > 0)
 }
 
 fn read_manifest(installation: &Path) -> Result<String, String> {
-    let read = plain::read(installation, &["steamapps", &manifest_name()], MANIFEST_LIMIT.saturating_add(1));
+    let read = plain::read(installation, &MANIFEST, MANIFEST_LIMIT.saturating_add(1));
     let bytes = read.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "it does not exist".to_owned(),
         _ => error.to_string(),

@@ -48,7 +48,7 @@ struct Settings {
           help_heading = "Settings")]
     steam_silence_seconds: u32,
     /// The Steam account to log in with, by its cached credentials; the anonymous one without
-    // Any text is taken here: a refusal by clap would repeat it, and somebody may have put a password there.
+    // Any text is taken here: a refusal by clap would repeat it, and it may be a password.
     #[arg(
         long,
         env = "LEFT4ME_STEAM_ACCOUNT",

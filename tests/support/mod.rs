@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -88,6 +88,22 @@ impl Root {
     /// A path below it.
     pub fn join(&self, below: impl AsRef<Path>) -> PathBuf {
         self.path().join(below)
+    }
+
+    /// Runs a program with this directory as its environment, and nothing else in it; `input` is its standard input.
+    pub fn fed(&self, program: &str, args: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(program)
+            .args(args)
+            .env_clear()
+            .envs(self.envs())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        // Who refuses early does not read.
+        child.stdin.take().expect("a pipe").write_all(input).ok();
+        child.wait_with_output().expect("it ends")
     }
 
     /// Writes a file below it, with its directories.

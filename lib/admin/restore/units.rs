@@ -1,12 +1,8 @@
 //! The units that have the database open, or start what does: stopped, and what ran started again.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use nix::sys::signal::Signal;
+use std::path::Path;
 
 use crate::base::{Error, Result};
-use crate::process::{Pass, Peer, Spec, Stage, Terminal};
 
 /// What can start a service comes before the services.
 const UNITS: [&str; 12] = [
@@ -78,23 +74,7 @@ fn one_line(text: &str) -> String {
     text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
-/// Runs systemctl. Gives its exit code and what it printed.
+/// systemctl's exit code and what it printed.
 fn systemctl(verb: &str, units: &[&str]) -> Result<(i32, String)> {
-    let mut argv: Vec<_> = ["/usr/bin/systemctl", "--no-pager", verb].map(Into::into).to_vec();
-    argv.extend(units.iter().map(Into::into));
-    let spec = Spec {
-        argv,
-        env: vec![("LANG".into(), "C.UTF-8".into())],
-        cwd: PathBuf::from("/"),
-        terminal: Terminal::Pipes,
-        first_signal: Signal::SIGTERM,
-        line_limit: crate::wire::LINE_LIMIT,
-    };
-    let mut text = String::new();
-    let ended = Stage::new(Peer::person("left4me"), Duration::from_secs(5))?.run(&spec, &mut |_, line| {
-        text.push_str(line);
-        text.push('\n');
-        Pass::Keep
-    })?;
-    Ok((ended.code, text))
+    crate::process::systemctl("left4me", [verb].into_iter().chain(units.iter().copied()))
 }

@@ -54,7 +54,7 @@ pub enum Cause {
 /// What another try needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It cannot help: somebody has to change something first.
+    /// It cannot help: something has to be changed first.
     Never,
     /// A short wait, always the same.
     Soon,

@@ -9,7 +9,7 @@ const QUOTE_LIMIT: usize = 120;
 /// How a run said that it went well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Success {
-    /// `Success! App '222860' fully installed.`: the manifest has to be written anew.
+    /// `Success! App '222860' fully installed.`: this run has to have written the manifest.
     Installed,
     /// `Success! App '222860' already up to date.`: the manifest may be the one of before.
     UpToDate,

@@ -10,7 +10,7 @@ use super::super::asked::Sent;
 use crate::base::names::RequestKey;
 use crate::base::{clock, plain};
 use crate::domain::operation::Operation;
-use crate::domain::steam::{self, APP, MANIFEST_LIMIT};
+use crate::domain::steam::{self, MANIFEST, MANIFEST_LIMIT};
 use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
 use crate::web::app::App;
 use crate::web::failure::Failure;
@@ -18,12 +18,11 @@ use crate::web::viewer::Viewer;
 
 /// The build that is installed, or why there is none. Reads a file of some kilobytes.
 pub fn build(root: &Path) -> Result<u64, String> {
-    let name = format!("appmanifest_{APP}.acf");
-    let bytes = plain::read(&root.join("installation"), &["steamapps", &name], MANIFEST_LIMIT + 1);
+    let bytes = plain::read(&root.join("installation"), &MANIFEST, MANIFEST_LIMIT + 1);
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
     let text = text.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "not installed".to_owned(),
-        _ => format!("installation/steamapps/{name}: {error}"),
+        _ => format!("installation/{}: {error}", MANIFEST.join("/")),
     })?;
     steam::prove(&text).map_err(|why| format!("not whole: {why}"))
 }
