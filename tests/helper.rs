@@ -234,7 +234,7 @@ fn show_and_journal_ask_for_what_the_contract_says() {
         place.calls(),
         [
             "systemctl --no-ask-password show --property=LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,\
-             ExecMainCode,ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,ExecMainExitTimestampMonotonic,MainPID,ControlGroup,MemoryCurrent,CPUUsageNSec,UnitFileState left4me-server@7.service",
+             ExecMainCode,ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,ExecMainStartTimestampMonotonic,ExecMainExitTimestampMonotonic,MainPID,ControlGroup,MemoryCurrent,CPUUsageNSec,UnitFileState left4me-server@7.service",
             "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service -n 100 -o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID",
             "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service -n 5 -o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID -f",
             "journalctl --no-pager --quiet --merge -u left4me-server@7.service -u left4me-overlay@7.service -n 9 -o json --all --output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID",

@@ -35,6 +35,8 @@ pub struct Unit {
     pub active_enter_us: u64,
     /// ActiveExitTimestampMonotonic
     pub active_exit_us: u64,
+    /// ExecMainStartTimestampMonotonic
+    pub start_us: u64,
     /// ExecMainExitTimestampMonotonic
     pub exit_us: u64,
     /// MemoryCurrent, bytes; none when it is not accounted for.
@@ -121,6 +123,7 @@ impl Unit {
                 "ExecMainStatus" => status = value.parse().unwrap_or(0),
                 "ActiveEnterTimestampMonotonic" => unit.active_enter_us = number(),
                 "ActiveExitTimestampMonotonic" => unit.active_exit_us = number(),
+                "ExecMainStartTimestampMonotonic" => unit.start_us = number(),
                 "ExecMainExitTimestampMonotonic" => unit.exit_us = number(),
                 "MemoryCurrent" => unit.memory_bytes = value.parse().ok().and_then(accounted),
                 "CPUUsageNSec" => unit.cpu_ns = value.parse().ok().and_then(accounted),
@@ -176,8 +179,7 @@ impl Unit {
             "start-limit-hit" => Some(End::StartLimit(self.exit.and_then(End::by).map(Box::new))),
             // Its main process has not ended.
             SUCCESS if self.exit_us == 0 => None,
-            // Told to stop, a unit leaves `active` before its process ends; when the process ends first, nobody told it.
-            SUCCESS if self.active_exit_us != 0 && self.active_exit_us < self.exit_us => Some(End::Told),
+            SUCCESS if self.was_told_to_stop() => Some(End::Told),
             // To systemd the signals that end a service are a good end, no matter who sent them
             // (is_clean_exit in its src/shared/exit-status.c), and so is 130 for our unit. Without
             // a stop it is a crash.
@@ -191,11 +193,17 @@ impl Unit {
         }
     }
 
+    /// Told to stop, a unit leaves `active` before its process ends; when the process ends first, nobody told it. A game
+    /// that crashes at once may never have been `active`: the time is then of an earlier run, before this one's start.
+    fn was_told_to_stop(&self) -> bool {
+        self.active_exit_us != 0 && self.active_exit_us >= self.start_us && self.active_exit_us < self.exit_us
+    }
+
     /// When an automatic restart would have been one too many, the result stays that of the last run (252 and 257). But
     /// then a unit has failed by itself that systemd has restarted before: it gave up.
     fn last_of_many(&self, end: End) -> End {
         // Out of memory, the kernel may have ended a child, and systemd the rest.
-        let by_itself = end == End::OutOfMemory || self.exit_us != 0 && self.active_exit_us >= self.exit_us;
+        let by_itself = end == End::OutOfMemory || self.exit_us != 0 && !self.was_told_to_stop();
         let gave_up = self.active == "failed" && self.sub == "failed" && self.restarts > 0 && by_itself;
         if gave_up { End::StartLimit(Some(Box::new(end))) } else { end }
     }
@@ -428,7 +436,7 @@ mod tests {
     /// As measured on systemd 252 and 257, at the end of a crash loop and after a stop that took too long.
     #[test]
     fn the_last_of_many_crashes_is_the_start_limit_whatever_the_result_says() {
-        let failed = |result: &str, restarts: u32, active_exit: u64, exit: u64| {
+        let started = |result: &str, restarts: u32, start: u64, active_exit: u64, exit: u64| {
             unit(&[
                 "ActiveState=failed",
                 "SubState=failed",
@@ -436,17 +444,21 @@ mod tests {
                 &format!("NRestarts={restarts}"),
                 "ExecMainCode=2",
                 "ExecMainStatus=11",
+                &format!("ExecMainStartTimestampMonotonic={start}"),
                 &format!("ActiveExitTimestampMonotonic={active_exit}"),
                 &format!("ExecMainExitTimestampMonotonic={exit}"),
             ])
             .end()
         };
+        let failed = |result: &str, restarts, active_exit, exit| started(result, restarts, 1, active_exit, exit);
         let last = |end| Some(End::StartLimit(Some(Box::new(end))));
         assert_eq!(failed("signal", 6, 3_562_697_815, 3_562_697_602), last(End::Signal(11)));
         assert_eq!(failed("oom-kill", 4, 3_562_697_815, 3_562_697_602), last(End::OutOfMemory));
         assert_eq!(failed("signal", 0, 61, 60), Some(End::Signal(11)), "systemd does not restart it at all");
         assert_eq!(failed("signal", 2, 50, 60), Some(End::Signal(11)), "it was told to stop");
         assert_eq!(failed("timeout", 2, 3_565_506_171, 3_566_580_398), Some(End::Timeout));
+        assert_eq!(started("signal", 2, 45, 50, 60), Some(End::Signal(11)), "it was told to stop");
+        assert_eq!(started("signal", 2, 55, 50, 60), last(End::Signal(11)), "the last run was never active");
         let words = last(End::Signal(11)).unwrap().to_string();
         assert!(words.starts_with("start limit") && words.ends_with("signal 11 (SEGV)"), "{words}");
     }

@@ -8,8 +8,8 @@ use crate::process::{Outcome, Pass, Stage};
 use crate::wire::{Observation, Stream};
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,ExecMainCode,\
-    ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,ExecMainExitTimestampMonotonic,\
-    MainPID,ControlGroup,MemoryCurrent,CPUUsageNSec,UnitFileState";
+    ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,ExecMainStartTimestampMonotonic,\
+    ExecMainExitTimestampMonotonic,MainPID,ControlGroup,MemoryCurrent,CPUUsageNSec,UnitFileState";
 
 /// Prints the properties. An unknown server has them too: LoadState says so.
 ///

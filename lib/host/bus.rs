@@ -206,6 +206,7 @@ fn wanted(listed: &Listed) -> impl Iterator<Item = (&'static str, &'static str)>
         (SERVICE, "Result"),
         (SERVICE, "ExecMainCode"),
         (SERVICE, "ExecMainStatus"),
+        (SERVICE, "ExecMainStartTimestampMonotonic"),
         (SERVICE, "ExecMainExitTimestampMonotonic"),
         (UNIT, "ActiveExitTimestampMonotonic"),
     ];
