@@ -18,6 +18,7 @@ mod cascade;
 mod crashes;
 mod demo;
 mod field_content;
+mod field_install;
 mod field_servers;
 mod field_service;
 mod field_steam;
@@ -51,11 +52,17 @@ macro_rules! stories {
             #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
                 super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Bookworm));
             }
+            #[test] fn the_package_comes_onto_another_host_over_ssh() {
+                super::field_install::the_package_comes_onto_another_host_over_ssh(super::Suite::Bookworm);
+            }
         }
         mod trixie {
             $(#[test] fn $story() { super::$file::$story(&super::Lab::up(super::Suite::Trixie)); })*
             #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
                 super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Trixie));
+            }
+            #[test] fn the_package_comes_onto_another_host_over_ssh() {
+                super::field_install::the_package_comes_onto_another_host_over_ssh(super::Suite::Trixie);
             }
         }
     };
