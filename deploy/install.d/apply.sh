@@ -76,8 +76,23 @@ has_lists() {
     return 1
 }
 
-# printed PATTERN: in what apt has printed since the last try.
-printed() { tail -n +"$from" "$work/log" | grep -Eq "$1"; }
+# since: what apt has printed since the last try.
+since() { tail -n +"$from" "$work/log"; }
+
+# printed PATTERN: whether it is among that.
+printed() { since | grep -Eq "$1"; }
+
+# cause: one line. apt's own says only that dpkg failed, or that something is broken.
+cause() {
+    last=$(since | sed -En 's/^(E|Error): //p' | tail -n 1) own=
+    if printed 'dpkg returned an error'; then
+        own=$(since | sed -n 's/^left4me: //p' | tail -n 1)
+        [ "$own" ] || own=$(since | sed -n '/^dpkg: error processing/{n;s/^ *//;p;q;}')
+    elif printed '(unmet|Unsatisfied) dependencies'; then
+        own=$(since | sed -n 's/^.* : Depends: /it depends on /p' | head -n 1)
+    fi
+    echo "${own:-${last:-see above}}"
+}
 
 try() {
     from=$(($(wc -l <"$work/log") + 1))
@@ -88,8 +103,7 @@ install_package() {
     # A fresh host may know no packages at all: then what is recommended would be left out.
     has_lists || get update || true
     try && return
-    if printed 'Failed to fetch|Unable to fetch|unmet dependencies|not installable|Unable to locate'
-    then
+    if printed 'to fetch|(unmet|Unsatisfied) dependencies|not installable|Unable to locate'; then
         echo "The lists of packages may be too old."
         get update && try && return
     fi
@@ -99,8 +113,7 @@ install_package() {
     elif printed 'No space left on device|enough free space'; then
         fail 41 "apt ran out of disk space: make some room and run this again"
     fi
-    error=$(sed -n 's/^E: //p' "$work/log" | tail -n 1)
-    fail 42 "apt-get failed: ${error:-see above}"
+    fail 42 "apt-get failed: $(cause)"
 }
 
 # address: where the web front can be opened on this machine; nothing when its socket is off.

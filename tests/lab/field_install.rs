@@ -223,8 +223,32 @@ fn an_upgrade_by_root_keeps_servers_and_settings(lab: &Lab) {
         assert_eq!((lab.main_pid(1), lab.sh(&format!("cat {settings}"))), before);
     }
     nothing_is_left(lab);
+    a_package_that_refuses_is_named(lab);
     let older = install(lab, &format!("--host root@gamehost --deb {PACKAGE}")).ends_with(4);
     older.complains_of(&["root@gamehost", "+next is installed, newer"]);
+}
+
+/// apt itself says only that dpkg failed, or that something is broken.
+fn a_package_that_refuses_is_named(lab: &Lab) {
+    for (edit, cause) in [
+        (
+            "printf '#!/bin/sh\necho left4me: no room for it >&2; exit 1\n' >preinst; chmod 755 preinst",
+            "no room for it",
+        ),
+        ("printf '#!/bin/sh\nexit 3\n' >preinst; chmod 755 preinst", "error exit status 3"),
+        ("sed -i 's/^Depends: /&not-there (>= 7), /' control", "it depends on not-there (>= 7)"),
+    ] {
+        lab.sh(&format!(
+            "dpkg-deb -R /opt/left4me/next.deb /root/bad; cd /root/bad/DEBIAN; {edit}; cd /root
+             dpkg-deb -Znone --root-owner-group -b /root/bad /opt/left4me/bad.deb; rm -r /root/bad"
+        ));
+        let failed = install(lab, "--host root@gamehost --deb /opt/left4me/bad.deb").ends_with(1);
+        let message = failed.stderr.lines().last().unwrap_or_default();
+        assert!(message.starts_with("install: root@gamehost: apt-get failed: "), "{failed}");
+        assert!(message.contains(cause), "{cause}\n{failed}");
+        nothing_is_left(lab);
+    }
+    assert_eq!(lab.ok(&["dpkg-query", "--show", "--showformat", "${db:Status-Status}", "left4me"]), "installed");
 }
 
 fn a_connection_that_is_lost_loses_nothing(lab: &Lab) {
