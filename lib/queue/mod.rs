@@ -16,3 +16,4 @@ pub mod run;
 pub mod settling;
 mod stay_up;
 pub mod turn;
+pub mod work;
