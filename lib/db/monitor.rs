@@ -196,7 +196,8 @@ pub fn queued(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
     job_rows(connection, select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"), [limit])
 }
 
-/// Jobs that have ended, the last one first. It looks among the `among` newest jobs, and the `among` newest of those that
+/// Jobs that have ended, the last one first by the event of its end: a clock that is set back does not hide the latest.
+/// It looks among the `among` newest jobs, and the `among` newest of those that
 /// are older than any live one: behind a long queue there may be more, in a long history there are.
 ///
 /// # Errors
@@ -212,7 +213,10 @@ pub fn ended(connection: &Connection, limit: u32, among: u32) -> Result<Vec<JobR
                            UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', 'cancelling')))
                        ORDER BY id DESC LIMIT ?2)) near
              CROSS JOIN jobs j ON j.id = near.id
-             WHERE j.finished_at IS NOT NULL ORDER BY j.finished_at DESC, j.id DESC LIMIT ?1"
+             WHERE j.finished_at IS NOT NULL
+             ORDER BY (SELECT max(e.id) FROM events e WHERE e.job_id = j.id
+                           AND e.kind IN ('job.succeeded', 'job.failed', 'job.cancelled')) DESC,
+                 j.finished_at DESC, j.id DESC LIMIT ?1"
         ),
         params![limit, among],
     )

@@ -107,13 +107,18 @@ pub fn record(tx: &Connection, server: ServerId, observed: &Observed, cause: &Ca
     }
 }
 
+/// So much later, in ms, a look may be recorded at most.
+const LATE: i64 = 60_000;
+
 /// Writes down what somebody saw of a server without a job, and judges it; nothing when somebody has looked later.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn look(tx: &Connection, server: ServerId, observed: &Observed) -> Result<Vec<News>> {
     let Some(watched) = observations::get(tx, server)? else { return Ok(Vec::new()) };
-    if watched.known.looked_at.is_some_and(|at| at > observed.at.now) {
+    // One that lies further ahead is from before the clock was set back, and older than this.
+    let latest = observed.at.now.saturating_add(LATE);
+    if watched.known.looked_at.is_some_and(|at| at > observed.at.now && at <= latest) {
         return Ok(Vec::new());
     }
     let mut news = Vec::from_iter(record(tx, server, observed, &Cause::Outside)?);
