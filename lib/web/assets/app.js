@@ -31,8 +31,19 @@
         return ms < now ? `${words} ago` : `in ${words}`;
     }
 
+    // Exact times are the host's. Where the reader's clock shows another one, that follows, with its zone's name.
+    function addHere(time) {
+        const at = new Date(time.dateTime);
+        if (time.title.includes("; here ") || Number.isNaN(at.getTime())) return;
+        const here = new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19).replace("T", " ");
+        if (time.title.includes(here)) return;
+        const parts = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" }).formatToParts(at);
+        time.title += `; here ${here} ${parts.find((part) => part.type === "timeZoneName").value}`;
+    }
+
     function refreshTimes() {
         if (document.hidden) return;
+        document.querySelectorAll("time[title]").forEach(addHere);
         for (const time of document.querySelectorAll("time[data-ago]")) {
             const words = ago(Date.parse(time.dateTime), Date.now());
             if (words && time.textContent !== words) time.textContent = words;
@@ -136,7 +147,7 @@
         const plain = (element) => {
             const copy = element.cloneNode(true);
             for (const input of copy.querySelectorAll("input")) if (isSecret(input)) input.removeAttribute("value");
-            for (const time of copy.querySelectorAll("time[data-ago], time[data-since]")) time.textContent = "";
+            for (const time of copy.querySelectorAll("time[data-ago], time[data-since]")) time.textContent = time.title = "";
             for (const details of copy.querySelectorAll("details")) details.removeAttribute("open");
             return copy.outerHTML;
         };
