@@ -28,12 +28,16 @@ pub struct Session {
     pub is_stale: bool,
 }
 
-/// Begins a session, and forgets those that ended long ago. `text` is what the cookie holds.
+/// Begins a session, and forgets some of those that ended long ago: not all at once, or a sign-in while the clock is years
+/// ahead would end everyone's. `text` is what the cookie holds.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn begin(tx: &Connection, user: UserId, text: &str, now: i64, expires_at: i64) -> Result<SessionId> {
-    tx.prepare_cached("DELETE FROM sessions WHERE expires_at < ?1")?.execute([now - KEPT])?;
+    tx.prepare_cached(
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY id LIMIT 20)",
+    )?
+    .execute([now - KEPT])?;
     tx.prepare_cached(
         "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, ?2, ?3, ?3, ?4)",
     )?

@@ -9,7 +9,7 @@ use crate::db::crashes;
 use crate::db::events::{self, NewEvent, OUTSIDE};
 use crate::db::observations::{self, Seen, Watched};
 use crate::domain::drift::{Crashes, Drift, Judgement, judge};
-use crate::domain::history::{Change, Start, changes};
+use crate::domain::history::{Change, Start, booted_at, changes};
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
 
@@ -132,7 +132,7 @@ pub fn look(tx: &Connection, server: ServerId, observed: &Observed) -> Result<Ve
 /// 69 when the database cannot be written.
 pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, cause: &Cause<'_>) -> Result<Written> {
     let Observed { unit, at } = observed;
-    let happened = changes(&watched.known, unit, at.booted_at);
+    let happened = changes(&watched.known, unit, booted_at(&watched.known, unit, at));
     let known = watched.known.after(unit, at.now);
     let end = happened.iter().rfind(|change| !matches!(change, Change::Started(_))).map(Change::words);
     let since = match known.actual {
