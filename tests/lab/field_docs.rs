@@ -82,7 +82,7 @@ fn set_up(lab: &Lab) {
          left4me-job resume
          left4me-job cancellations --json | grep -q '\"id\":3'
          left4me-job show 8 --json | grep -q cancelled");
-    lab.write("/root/editor", "#!/bin/sh\ncat /root/edit >\"$1\"\n");
+    lab.write("/root/editor", "#!/bin/sh\nfor file; do :; done\ncat /root/edit >\"$file\"\n");
     lab.sh("chmod 755 /root/editor");
 }
 

@@ -19,6 +19,13 @@
 
     // ---- times ----
 
+    // The reader's clock may be wrong: ages go by the host's, which each page tells.
+    let skew = 0;
+    function learnClock(page) {
+        if (page?.dataset.now) skew = Number(page.dataset.now) - Date.now();
+    }
+    learnClock(main);
+
     const units = [[60000, 1000, "s"], [3600000, 60000, "min"], [172800000, 3600000, "h"], [5184000000, 86400000, "d"]];
 
     // The same words as pages/parts.rs.
@@ -45,7 +52,7 @@
         if (document.hidden) return;
         document.querySelectorAll("time[title]").forEach(addHere);
         for (const time of document.querySelectorAll("time[data-ago]")) {
-            const words = ago(Date.parse(time.dateTime), Date.now());
+            const words = ago(Date.parse(time.dateTime), Date.now() + skew);
             if (words && time.textContent !== words) time.textContent = words;
         }
     }
@@ -63,7 +70,7 @@
     function count() {
         if (document.hidden) return;
         for (const time of document.querySelectorAll("time[data-since]")) {
-            const words = span(Date.now() - Date.parse(time.dateTime));
+            const words = span(Date.now() + skew - Date.parse(time.dateTime));
             if (time.textContent !== words) time.textContent = words;
         }
     }
@@ -283,7 +290,11 @@
                 keep();
                 location.reload();
             }
-            else if (answer.ok) renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
+            else if (answer.ok) {
+                const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+                learnClock(page.getElementById("main"));
+                renew(page);
+            }
         } catch {
             due = true; // the stream tells that the connection is lost
         }
