@@ -25,5 +25,6 @@ pub mod text;
 pub mod undumpable;
 pub mod users;
 pub mod visible;
+pub mod walk;
 
 pub use error::{Error, Exit, Result};

@@ -5,8 +5,8 @@ use rusqlite::{Connection, Row, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
+use crate::db::drift::{Drifted, drifted};
 use crate::db::jobs::parse_state;
-use crate::db::servers::{Drifted, drifted};
 use crate::db::{text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};

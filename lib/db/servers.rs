@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::base::config::PortRange;
 use crate::base::names::{BlueprintId, ServerId, ServerName, ServerRef, UserId, server_unit};
 use crate::base::{Error, Result};
+use crate::db::drift::{Drifted, drifted};
 use crate::db::events::{self, NewEvent};
 use crate::db::{blueprints, error, observations, ports};
 use crate::domain::blueprint::Spec;
@@ -58,17 +59,6 @@ pub struct Server {
     /// Its blueprint.
     #[serde(skip)]
     pub blueprint_id: BlueprintId,
-}
-
-/// That a server is not what it shall be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Drifted {
-    /// In which way.
-    pub kind: Drift,
-    /// Since when, unix ms.
-    pub since: i64,
-    /// Why, as far as systemd and the queue know.
-    pub why: String,
 }
 
 /// A server to be made.
@@ -418,13 +408,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         drift: drifted(row, 16)?,
         version: row.get(19)?,
     })
-}
-
-/// The three columns of a drift, from `first` on.
-pub(super) fn drifted(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Drifted>> {
-    let Some(kind) = row.get(first)? else { return Ok(None) };
-    let why: Option<String> = row.get(first + 2)?;
-    Ok(Some(Drifted { kind, since: row.get(first + 1)?, why: why.unwrap_or_default() }))
 }
 
 impl FromSql for DesiredState {

@@ -18,3 +18,4 @@ pub mod settling;
 mod stay_up;
 pub mod steps;
 pub mod turn;
+pub mod work;

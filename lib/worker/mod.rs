@@ -26,10 +26,11 @@ use crate::queue::journal::Started;
 use crate::queue::log::{self, Writer};
 use crate::queue::observe::{self, News};
 use crate::queue::recover::{self, wait_for_the_dead};
-use crate::queue::run::{self, Ended};
+use crate::queue::run;
 use crate::queue::settling::Settling;
 use crate::queue::steps::Steps;
 use crate::queue::turn::Engine;
+use crate::queue::work::{Ended, Work};
 use crate::wire::{Cancel, Stream};
 use wake::{Bell, Event, Wake};
 
@@ -377,7 +378,7 @@ impl Worker {
         jobs::any_queued(connection).unwrap_or(true) && !queue::pause(connection).is_ok_and(|pause| pause.is_some())
     }
 
-    fn begin(&self, work: run::Work) {
+    fn begin(&self, work: Work) {
         let hands = self.hands.clone();
         let (job, task) = (work.job, work.task);
         let thread = std::thread::Builder::new().name(format!("task-{task}")).stack_size(512 * 1024);

@@ -9,10 +9,10 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::asked::Asked;
+use super::extract::Asked;
+use super::frame::{Frame, page};
 use super::parts::JobLine;
 use super::power::{self, LiveJob, Power};
-use super::{Frame, page};
 use crate::base::names::ServerId;
 use crate::base::{Result, secret};
 use crate::db::poll::{self, Poll};

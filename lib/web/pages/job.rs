@@ -5,9 +5,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::asked::{Again, id};
+use super::extract::{Again, id};
+use super::frame::{Frame, page};
 use super::parts::{self, Took, took};
-use super::{Frame, page};
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId, TaskId};
 use crate::base::{Result, secret};

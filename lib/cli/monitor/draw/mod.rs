@@ -228,10 +228,10 @@ mod tests {
     use crate::cli::monitor::keys::Key;
     use crate::cli::monitor::log::Log;
     use crate::cli::monitor::snapshot::Progress;
+    use crate::db::drift::Drifted;
     use crate::db::logs;
     use crate::db::monitor::{JobRow, ServerRow, Tasks};
     use crate::db::queue::Pause;
-    use crate::db::servers::Drifted;
     use crate::domain::drift::Drift;
     use crate::domain::job::JobState;
     use crate::domain::server::{ActualState, DesiredState};

@@ -1,6 +1,7 @@
 //! Every request passes here before its handler: is it meant for us, who asks, may they, and did our own page send it.
 
 pub mod asker;
+pub mod back;
 pub mod origin;
 pub mod session;
 pub mod throttle;
@@ -13,12 +14,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use self::asker::{Asker, Locality};
+use self::back::came_from;
 use crate::base::clock;
 use crate::db::{tokens, users};
+use crate::web::access::Who;
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::pages::login::came_from;
-use crate::web::routes::Who;
 use crate::web::viewer::{Credential, Viewer};
 
 /// The longest body, bytes: a server.cfg is a few of them.
