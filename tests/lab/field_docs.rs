@@ -86,8 +86,21 @@ fn set_up(lab: &Lab) {
     lab.sh("chmod 755 /root/editor");
 }
 
+/// A name in braces that the table does not have stands for a service, or a part of its name.
 fn filled_in(command: &str) -> String {
-    VALUES.iter().fold(command.to_owned(), |text, (name, value)| text.replace(name, value))
+    let mut text = VALUES.iter().fold(command.to_owned(), |text, (name, value)| text.replace(name, value));
+    while let Some(from) = text.find('{')
+        && let Some(length) = text[from..].find('}')
+    {
+        let value = match (text[..from].chars().last(), text[from + length + 1..].chars().next()) {
+            (Some('-'), _) => "web",
+            (Some('@'), _) => "1",
+            (_, Some('.')) => "left4me-web",
+            _ => "left4me-web.service",
+        };
+        text.replace_range(from..=from + length, value);
+    }
+    text
 }
 
 /// What a command that systemctl is told to do is run from, and what holds afterwards.
@@ -113,7 +126,14 @@ fn systemctl(lab: &Lab, documented: &Documented, told: &str) {
             lab.sh("systemctl stop left4me.target");
             run(&command);
         }
-        "restart" | "try-restart" | "reload-or-restart" | "daemon-reload" => run(&command),
+        "restart" | "try-restart" | "reload-or-restart" | "daemon-reload" | "preset" | "revert" => run(&command),
+        "mask" => {
+            run(&command);
+            for unit in units {
+                assert_eq!(lab.unit(unit, "LoadState"), "masked", "{unit} after {told}");
+            }
+            lab.sh(&format!("systemctl unmask {list}"));
+        }
         "reset-failed" => {
             lab.sh("systemctl restart left4me.target");
             run(&command);
@@ -164,7 +184,7 @@ fn systemctl(lab: &Lab, documented: &Documented, told: &str) {
 /// It only looks: the units that it names are there.
 #[track_caller]
 fn looks(lab: &Lab, command: &str, told: &str) {
-    let shown = lab.run(&["bash", "-c", &format!("{command} --no-pager")]);
+    let shown = lab.run(&["bash", "-c", command]);
     // 3: it looked, and the unit does not run.
     let is_fine = shown.code == 0 || command.contains(" status ") && shown.code == 3;
     assert!(is_fine && shown.stderr.is_empty() && !shown.stdout.contains("not-found"), "{told}\n{shown}");
@@ -212,7 +232,7 @@ fn journalctl(lab: &Lab, documented: &Documented, told: &str) {
             .status();
         assert!(source.is_ok_and(|status| status.success()), "{told}: nothing writes {field}");
     }
-    let shown = lab.run(&["bash", "-c", &format!("timeout 3 {command} --no-pager")]);
+    let shown = lab.run(&["bash", "-c", &format!("timeout 3 {command}")]);
     // 124: it follows until it is ended.
     let is_fine = shown.code == 0 || shown.code == 124 && command.contains("-f");
     assert!(is_fine && shown.stderr.is_empty(), "{told}\n{shown}");
