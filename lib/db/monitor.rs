@@ -295,6 +295,17 @@ mod tests {
     }
 
     #[test]
+    fn the_job_that_ended_last_is_the_one_that_says_so_last_whatever_the_clock_said() {
+        let db = busy_database();
+        db.execute_batch(
+            "INSERT INTO events (at, kind, actor, job_id) VALUES
+                 (30, 'job.succeeded', 'x', 1), (40, 'job.cancelled', 'x', 7), (20, 'job.failed', 'x', 2)",
+        )
+        .unwrap();
+        assert_eq!(ids(&ended(&db, 9, 9).unwrap()), [2, 7, 1, 3]);
+    }
+
+    #[test]
     fn a_server_is_busy_with_what_runs_and_with_what_waits_first() {
         let busy = busy(&busy_database()).unwrap();
         let told: Vec<_> = busy.iter().map(|busy| (busy.server.0, busy.job.0)).collect();

@@ -324,6 +324,14 @@ mod tests {
     }
 
     #[test]
+    fn a_look_after_the_clock_was_set_back_counts_and_one_that_is_late_does_not() {
+        let (db, now, hour) = (with_servers(1), 7_200_000, 3_600_000);
+        see(&db, &running(now, true), &Cause::Outside);
+        assert!(look(&db, SERVER, &killed(now - 100, "failed")).unwrap().is_empty(), "what was seen since is newer");
+        assert!(!look(&db, SERVER, &killed(now - hour, "failed")).unwrap().is_empty());
+    }
+
+    #[test]
     fn a_drift_is_told_when_it_begins_and_when_it_ends_and_not_in_between() {
         let db = with_servers(1);
         servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
