@@ -33,7 +33,7 @@ const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
 
 /// Everything is up, a page is served and a job is carried out.
 #[track_caller]
-fn all_is_well(lab: &Lab, after: &str) {
+pub fn all_is_well(lab: &Lab, after: &str) {
     for unit in SOCKETS {
         assert_eq!(lab.unit(unit, "ActiveState"), "active", "{unit} after {after}");
     }
@@ -43,7 +43,8 @@ fn all_is_well(lab: &Lab, after: &str) {
     assert!(job.code == 0, "a job after {after}\n{job}");
 }
 
-fn prepare(lab: &Lab) {
+/// Adds a server, and a program that makes requests.
+pub fn prepare(lab: &Lab) {
     lab.write("/usr/local/bin/ask", ASK);
     lab.sh("chmod 755 /usr/local/bin/ask");
     lab.sh("left4me user add anna --admin --password-stdin <<<'correct horse 7'; left4me blueprint create plain --user anna; \

@@ -17,11 +17,14 @@ mod cancel;
 mod cascade;
 mod crashes;
 mod demo;
+mod documented;
 mod field_content;
+mod field_docs;
 mod field_install;
 mod field_servers;
 mod field_service;
 mod field_steam;
+mod field_time;
 mod field_web;
 mod lab;
 mod package;
@@ -97,6 +100,8 @@ stories! {
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
     field_service::a_service_and_its_socket_are_one_thing,
     field_service::a_restored_database_is_noticed_by_all_who_read_it,
+    field_time::times_name_their_zone_and_a_cancelled_update_is_mended_from_its_page,
+    field_docs::every_documented_command_does_what_it_says,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
 

@@ -74,9 +74,8 @@ fn screen(
         Constraint::Fill(1),
     ])
     .areas(middle);
-    let today = clock::local(now);
-    let today = today.split(' ').next().unwrap_or("");
-    let look = panes::Look { theme, headings, now, today };
+    let (today, zone) = (clock::day(now), clock::zone_name(now));
+    let look = panes::Look { theme, headings, now, today: &today, zone: &zone };
     panes::servers(frame, servers, seen, state, &look);
     panes::jobs(frame, jobs, seen, state, &look);
     panes::queue(frame, queue, seen, state, &look);
