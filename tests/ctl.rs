@@ -192,7 +192,7 @@ fn a_bad_spec_file_is_a_usage_error_that_tells_nothing_of_its_content() {
         said.refused(2, words);
         assert!(said.err.contains("bad.yaml") && !said.err.contains("hunter2"), "{said:?}");
         assert_eq!(
-            said.err.trim_end().lines().filter(|line| !line.contains("going on as root")).count(),
+            said.err.trim_end().lines().filter(|line| !line.contains("continuing as root")).count(),
             1,
             "{said:?}"
         );

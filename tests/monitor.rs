@@ -245,9 +245,9 @@ fn keys_move_pause_cancel_and_start() {
     assert_eq!(queue::pause(house.db().connection()).unwrap(), None);
 
     terminal.press(&["?"]);
-    terminal.sees("quit; jobs go on");
+    terminal.sees("quit; jobs continue");
     terminal.press(&["x"]);
-    terminal.misses("quit; jobs go on");
+    terminal.misses("quit; jobs continue");
 
     // A wrong turn is left with Escape.
     terminal.press(&["C"]);
@@ -389,7 +389,7 @@ fn a_lost_worker_is_told_and_so_is_its_successor() {
     stop(&worker, Signal::SIGKILL);
     ended(&mut worker);
     let screen = terminal.sees("worker LOST");
-    assert!(screen.contains("worker lost: a job counts as running"), "{screen}");
+    assert!(screen.contains("worker lost: a job is marked as running"), "{screen}");
     assert!(screen.contains("left4me-worker.socket") && screen.contains("install    running"), "{screen}");
     assert_eq!(house.state(id), JobState::Running);
     house.drain();
@@ -479,9 +479,9 @@ fn it_stops_and_goes_on_as_other_programs_do() {
         terminal.type_line("fg");
         terminal.sees("Servers: 1");
         terminal.press(&["?"]);
-        terminal.sees("quit; jobs go on");
+        terminal.sees("quit; jobs continue");
         terminal.press(&["x"]);
-        terminal.misses("quit; jobs go on");
+        terminal.misses("quit; jobs continue");
     }
     terminal.press(&["q"]);
     terminal.is_given_back();

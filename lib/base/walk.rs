@@ -1,4 +1,4 @@
-//! Ways to a directory that follow no link, for programs that still have root's rights.
+//! Opens directories without following links, for programs that run as root.
 
 use std::fs::File;
 use std::io::{Error as IoError, ErrorKind, Result as IoResult};
@@ -14,17 +14,17 @@ use nix::unistd::geteuid;
 /// A directory that was reached without following a link.
 #[derive(Debug)]
 pub struct Walked {
-    /// The directory, to open names in; it can be neither read nor synced itself.
+    /// The directory (O_PATH): names can be opened in it, but it can be neither read nor synced.
     pub fd: OwnedFd,
-    /// Whether root alone can change what this path leads to, and what is in the directory.
+    /// Whether only root can change where the path leads, and what is in the directory.
     pub is_roots: bool,
 }
 
-/// Opens a directory, one name of its path after the other. Who owns a directory on the way may put a link into it, so
-/// a program that still has root's rights opens no path otherwise.
+/// Opens a directory one path component after the other. The owner of a directory on the path could
+/// put a link into it, so a program that runs as root must open paths in no other way.
 ///
 /// # Errors
-/// The operating system's; [`ErrorKind::InvalidInput`] for a link.
+/// The operating system's error; [`ErrorKind::InvalidInput`] for a link.
 pub fn walk(path: &Path) -> IoResult<Walked> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let path = std::path::absolute(path)?;
@@ -41,8 +41,8 @@ pub fn walk(path: &Path) -> IoResult<Walked> {
         fd = match openat(&fd, name, flags, Mode::empty()) {
             Ok(next) => next,
             Err(Errno::ENOTDIR | Errno::ELOOP) if is_link(&fd, name) => {
-                let words = format!("'{}' on the way is a link", name.to_string_lossy());
-                return Err(IoError::new(ErrorKind::InvalidInput, words));
+                let message = format!("'{}' on the path is a link", name.to_string_lossy());
+                return Err(IoError::new(ErrorKind::InvalidInput, message));
             }
             Err(errno) => return Err(errno.into()),
         };
@@ -51,10 +51,11 @@ pub fn walk(path: &Path) -> IoResult<Walked> {
     Ok(Walked { is_roots: is_safe && is_roots(&last, false), fd })
 }
 
-/// A file that root has named and that root alone can exchange, opened with root's rights. Nothing when this is not
-/// root, or it is another kind of file: that is opened later, with the rights of whom root becomes.
+/// Opens, with root's rights, a file that root named and that only root can change. None if this is
+/// not root, or for any other file: such a file is opened later, with the rights of the user that
+/// root becomes.
 #[must_use]
-pub fn open_roots(path: &Path) -> Option<File> {
+pub fn open_root_owned(path: &Path) -> Option<File> {
     if !geteuid().is_root() {
         return None;
     }
@@ -66,7 +67,8 @@ pub fn open_roots(path: &Path) -> Option<File> {
     (found.is_file() && found.uid() == 0).then_some(file)
 }
 
-/// Whether root alone can change a directory; with `sticky`, whether root alone can exchange what is root's in it.
+/// Whether only root can change a directory. With `sticky`, whether only root can replace root's
+/// files in it.
 fn is_roots(found: &FileStat, sticky: bool) -> bool {
     let mode = Mode::from_bits_truncate(found.st_mode);
     let others = if found.st_gid == 0 { Mode::S_IWOTH } else { Mode::S_IWGRP | Mode::S_IWOTH };
@@ -84,7 +86,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_walk_follows_no_link_on_the_way_nor_at_the_end() {
+    fn a_walk_follows_no_link_on_the_path_or_at_its_end() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         std::fs::create_dir_all(dir.join("a/b")).unwrap();
@@ -99,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_roots_only_when_no_one_else_can_exchange_a_part_of_its_path() {
+    fn a_directory_is_roots_if_only_root_can_change_its_path() {
         let found = |uid: u32, gid: u32, mode: u32| {
             let mut found = fstat(std::io::stdin()).unwrap();
             (found.st_uid, found.st_gid, found.st_mode) = (uid, gid, mode);

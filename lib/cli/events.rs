@@ -1,4 +1,4 @@
-//! `left4me-job events`: what happened, and who did it.
+//! `left4me-job events`: the event log, with who caused each event.
 
 use std::process::ExitCode;
 
@@ -10,28 +10,28 @@ use crate::db::events::{self, Event};
 use crate::db::jobs;
 use crate::db::watch::Watch;
 
-/// At most so many are read at once.
+/// Rows per query.
 const PAGE: u32 = 1000;
 
-/// Show what happened and who did it, the oldest first
+/// Show what happened and who did it, oldest first
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   left4me-job events                     the last 50
   left4me-job events --job 7
-  left4me-job events --follow            and what happens from now on; Ctrl-C ends the watching
+  left4me-job events --follow            the last 50, then new ones until Ctrl-C
   left4me-job events --json              one JSON document per line")]
 pub struct Args {
-    /// Only what is about this job
+    /// Only events of this job
     #[arg(long, value_name = "ID")]
     job: Option<JobId>,
-    /// Go on with what happens from now on
+    /// Keep printing new events until Ctrl-C
     #[arg(long, short)]
     follow: bool,
-    /// The last so many; all of a job's unless given
+    /// Maximum number of events [default: 50; with --job, all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: Option<u32>,
-    /// One JSON document per line
+    /// Print one JSON document per line
     #[arg(long)]
     json: bool,
 }
@@ -40,7 +40,7 @@ pub struct Args {
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let connection = context.db.connection();
     args.job.map(|id| jobs::state(connection, id)).transpose()?;
-    // Before the first look: what is committed in between is not missed.
+    // Start watching before the first query, so that no commit in between is missed.
     let mut watch = if args.follow { Some(Watch::new(context.db.path())?) } else { None };
     let limit = args.limit.unwrap_or(if args.job.is_some() { 100_000 } else { 50 });
     let first = events::last(connection, args.job, limit)?;
@@ -67,7 +67,7 @@ fn print(events: &[Event], args: &Args) -> Result<()> {
     if args.json {
         return events.iter().try_for_each(output::json);
     }
-    // Headings once would be lost among lines that come later: following has none.
+    // Headings would scroll away while following.
     if args.follow {
         return events.iter().try_for_each(|event| output::line(&output::printable(&cells(event).join("  "))));
     }

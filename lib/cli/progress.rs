@@ -1,4 +1,4 @@
-//! An install's percentage on a terminal: one bar instead of hundreds of lines. Elsewhere the lines stay lines.
+//! A progress bar for an installation on a terminal, in place of hundreds of progress lines.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::domain::steam;
 
 /// A bar that appears with the first progress line.
 pub struct Progress {
-    wanted: bool,
+    enabled: bool,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// With `wanted` false it takes no line at all.
+    /// If not `enabled`, no line is consumed.
     #[must_use]
-    pub fn new(wanted: bool) -> Self {
-        Self { wanted, bar: None }
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled, bar: None }
     }
 
-    /// Whether `line` was progress and is shown by the bar.
-    pub fn takes(&mut self, line: &str) -> bool {
-        if !self.wanted {
+    /// Shows `line` in the bar if it is a progress line; returns whether it was.
+    pub fn consume(&mut self, line: &str) -> bool {
+        if !self.enabled {
             return false;
         }
         let Some(progress) = steam::progress(line) else { return false };
@@ -38,15 +38,15 @@ impl Progress {
         true
     }
 
-    /// Prints something beside the bar.
-    pub fn aside(&self, print: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Runs `print` with the bar hidden.
+    pub fn suspend(&self, print: impl FnOnce() -> Result<()>) -> Result<()> {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,10 +1,10 @@
-//! The units that have the database open, or start what does: stopped, and what ran started again.
+//! Stops the units that use the database, and the units that start them; starts them again later.
 
 use std::path::Path;
 
 use crate::base::{Error, Result};
 
-/// What can start a service comes before the services.
+/// The units in stop order: sockets and timers before the services they start.
 const UNITS: [&str; 12] = [
     "left4me.target",
     "left4me-web.socket",
@@ -20,14 +20,14 @@ const UNITS: [&str; 12] = [
     "left4me-backup.service",
 ];
 
-/// What was active before, and has to be again.
+/// The units to start again.
 pub(super) struct Units(Vec<&'static str>);
 
 impl Units {
-    /// Stops all. Without systemd there is none.
+    /// Stops all units. Does nothing without systemd.
     ///
     /// # Errors
-    /// 69 when one does not stop.
+    /// Fails if a unit does not stop; then those that were active are started again.
     pub(super) fn stop() -> Result<Self> {
         if !Path::new("/run/systemd/system").is_dir() {
             return Ok(Self(Vec::new()));
@@ -46,10 +46,10 @@ impl Units {
         }
     }
 
-    /// Starts what was active.
+    /// Starts the units that were active.
     ///
     /// # Errors
-    /// 69 with the command that starts it.
+    /// Fails with the command to start them.
     pub(super) fn start(&self) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
@@ -65,7 +65,8 @@ impl Units {
     }
 }
 
-/// A service comes back by its socket or timer; the worker besides by the target.
+/// Whether to start the unit again. Services return by their socket or timer, except the worker,
+/// which the target also starts.
 fn comes_back(unit: &str) -> bool {
     !unit.ends_with(".service") || unit == "left4me-worker.service"
 }
