@@ -1,4 +1,5 @@
-//! `l4d2ctl` as a program, with a helper and a runner that only answer: what it asks for, what it writes, how it ends.
+//! `l4d2ctl` as a program, with a helper and a runner that only answer: what it asks for, what it
+//! writes, how it ends.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -63,23 +64,28 @@ impl House {
         let house = Self { root: Root::new(), asked: Arc::default() };
         house.root.write("overlays/maps/x", "");
         house.root.write("spec.yaml", SPEC);
+
         if !answers.is_empty() {
             let listener = UnixListener::bind(house.root.join("hands.sock")).unwrap();
             let asked = Arc::clone(&house.asked);
+
             // Ends with the test program.
             std::thread::spawn(move || {
                 for connection in listener.incoming() {
                     let mut connection = connection.unwrap();
                     let mut line = String::new();
                     BufReader::new(connection.try_clone().unwrap()).read_line(&mut line).unwrap();
+
                     let request: Value = serde_json::from_str(&line).unwrap();
                     let verb = request["verb"].as_str().unwrap().to_owned();
                     asked.lock().unwrap().push(request);
+
                     let answer = answers.iter().find(|(known, _)| *known == verb).map_or("", |(_, answer)| answer);
                     connection.write_all(answer.as_bytes()).ok();
                 }
             });
         }
+
         house.give_to_left4me(&house.root.path());
         house
     }
@@ -90,6 +96,7 @@ impl House {
         if !geteuid().is_root() {
             return;
         }
+
         chown(path, Some(user.uid), Some(user.gid)).unwrap();
         if path.is_dir() {
             for entry in std::fs::read_dir(path).unwrap() {
@@ -109,6 +116,7 @@ impl House {
             .current_dir(self.root.path())
             .output()
             .unwrap();
+
         Said {
             code: output.status.code().unwrap(),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -125,7 +133,8 @@ impl House {
     }
 }
 
-/// Where another user than left4me or root runs these tests on a host that has left4me, there is one thing to see.
+/// Where another user than left4me or root runs these tests on a host that has left4me, there is
+/// one thing to see.
 fn may_run() -> bool {
     match User::from_name("left4me") {
         Ok(Some(user)) if !geteuid().is_root() && geteuid() != user.uid => {
@@ -149,11 +158,14 @@ fn initialize_writes_settings_and_layer_and_only_when_they_differ() {
     needs_rights!();
     let house = House::new(&[]);
     assert!(house.run(&["initialize", "test", "-f", "spec.yaml"]).done().contains("written"));
+
     let env = std::fs::read_to_string(house.root.join("instances/test/instance.env")).unwrap();
     assert!(env.starts_with("L4D2_PORT=27015\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\$x\\\"\"\n"), "{env}");
+
     let lower = format!("{0}/instances/test/layer:{0}/overlays/maps:{0}/installation\"", house.root.path().display());
     assert!(env.contains(&lower), "{env}");
     assert!(house.run(&["initialize", "test", "-f", "spec.yaml"]).done().contains("up to date"));
+
     house.root.write("spec.yaml", SPEC.replace("27015", "27016"));
     assert!(house.run(&["initialize", "test", "--file", "spec.yaml"]).done().contains("written"));
 }
@@ -163,9 +175,11 @@ fn modes_do_not_depend_on_the_callers_umask() {
     needs_rights!();
     let house = House::new(&[]);
     std::fs::set_permissions(house.root.join("instances"), PermissionsExt::from_mode(0o711)).unwrap();
+
     let script = "umask 077; exec \"$0\" \"$@\"";
     house.command("sh", &["-c", script, L4D2CTL, "initialize", "7", "-f", "spec.yaml"]).done();
     let mode = |path: &str| house.root.join("instances/7").join(path).metadata().unwrap().permissions().mode() & 0o7777;
+
     // To pass through, for the helper; the layer is for left4me and the group of its server.
     assert_eq!([mode("."), mode("layer"), mode("layer/left4dead2/cfg")], [0o711, 0o750, 0o750]);
     assert_eq!([mode("instance.env"), mode("layer/left4dead2/cfg/server.cfg")], [0o640; 2]);
@@ -197,17 +211,21 @@ fn a_bad_spec_file_is_a_usage_error_that_tells_nothing_of_its_content() {
             "{said:?}"
         );
     }
+
     house.root.write("large.yaml", "#".repeat(1024 * 1024 + 1));
     house.run(&["initialize", "7", "-f", "large.yaml"]).refused(2, &["too large"]);
+
     house.root.write("binary.yaml", b"port: \xff\n");
     house.run(&["initialize", "7", "-f", "binary.yaml"]).refused(2, &["UTF-8"]);
     house.run(&["initialize", "7", "-f", "missing.yaml"]).refused(2, &["missing.yaml"]);
     house.run(&["initialize", "7", "-f", "overlays"]).refused(2, &["directory"]);
     house.run(&["initialize", "7"]).refused(2, &["--file"]);
+
     if !geteuid().is_root() {
         std::fs::set_permissions(house.root.join("spec.yaml"), PermissionsExt::from_mode(0o000)).unwrap();
         house.run(&["initialize", "7", "-f", "spec.yaml"]).refused(77, &["spec.yaml"]);
     }
+
     assert!(!house.root.join("instances/7").exists());
 }
 
@@ -220,6 +238,7 @@ fn an_overlay_that_leads_outside_is_named_and_nothing_is_written() {
     symlink("etc", house.root.join("overlays/chain")).unwrap();
     std::fs::create_dir(house.root.join("overlays/a:b")).unwrap();
     symlink("a:b", house.root.join("overlays/colon")).unwrap();
+
     for (overlay, word) in [
         ("etc", "/etc"),
         ("up", "outside"),
@@ -234,6 +253,7 @@ fn an_overlay_that_leads_outside_is_named_and_nothing_is_written() {
         );
         house.run(&["initialize", "7", "-f", "spec.yaml"]).refused(1, &[overlay, word]);
     }
+
     assert!(!house.root.join("instances/7").exists());
 }
 
@@ -254,6 +274,7 @@ fn start_enables_and_tells_the_state() {
     let house = House::new(&[("enable", DONE), ("show", RUNNING)]);
     house.run(&["start", "7"]).refused(3, &["initialize 7"]);
     assert_eq!(house.verbs(), [""; 0], "nothing was asked for");
+
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     assert!(house.run(&["start", "7"]).done().contains("running"));
     assert_eq!(house.verbs(), ["enable", "show"]);
@@ -301,6 +322,7 @@ fn a_failing_commands_own_code_and_words_are_passed_on() {
         ("journal", "{\"exit\":300}\n"),
         ("install", "{\"stdout\":\"Update state (0x61)\"}\n{\"exit\":8,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n"),
     ]);
+
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     let start = house.run(&["start", "7"]);
     assert_eq!((start.code, start.out.as_str()), (5, "one\n"), "{start:?}");
@@ -308,6 +330,7 @@ fn a_failing_commands_own_code_and_words_are_passed_on() {
     house.run(&["stop", "7"]).refused(64, &["not for you"]);
     house.run(&["status", "7"]).refused(1, &["hands.sock"]);
     house.run(&["logs", "7"]).refused(1, &["hands.sock", "is no answer"]);
+
     let install = house.run(&["install"]);
     assert_eq!((install.code, install.out.as_str()), (8, "Update state (0x61)\n"), "{install:?}");
 }
@@ -328,6 +351,7 @@ fn delete_disables_removes_and_purges_and_a_missing_instance_is_a_success() {
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     house.run(&["delete", "7"]).done();
     assert!(!house.root.join("instances/7").exists());
+
     house.run(&["delete", "7"]).done();
     assert_eq!(house.verbs(), ["disable", "purge", "disable", "purge"]);
     assert!(house.root.join("overlays/maps/x").exists());
@@ -345,8 +369,10 @@ fn status_tells_what_systemd_says_and_a_missing_instance_is_3() {
             "sub_state": "running", "result": "success", "enabled": true, "initialized": false, "mounted": false,
         })
     );
+
     let house = House::new(&[("show", DEAD)]);
     house.run(&["status", "7"]).refused(3, &["7"]);
+
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     assert!(house.run(&["status", "7"]).done().contains("stopped"));
 }
@@ -356,9 +382,11 @@ fn logs_asks_for_so_many_lines_and_follows_only_when_told() {
     needs_rights!();
     let house = House::new(&[("journal", "{\"stdout\":\"a line\"}\n{\"exit\":0}\n")]);
     assert_eq!(house.run(&["logs", "7"]).done(), "a line\n");
+
     for rest in [&["--lines", "5", "--follow"][..], &["--follow", "--no-follow"]] {
         house.run(&[&["logs", "7"], rest].concat()).done();
     }
+
     assert_eq!(
         *house.asked.lock().unwrap(),
         [
@@ -367,6 +395,7 @@ fn logs_asks_for_so_many_lines_and_follows_only_when_told() {
             json!({"verb": "journal", "server": "7", "lines": 100, "follow": false}),
         ]
     );
+
     for bad in ["-1", "x", "1000000", ""] {
         house.run(&["logs", "7", &format!("--lines={bad}")]).refused(2, &["--lines"]);
     }
@@ -381,19 +410,23 @@ fn while_its_overlay_is_mounted_nothing_of_an_instance_changes() {
         let who: &[&str] = if support::is_real_root() { &[] } else { &["--user", "--map-root-user"] };
         house.command("unshare", &[who, &["--mount", "sh", "-c", &script, L4D2CTL]].concat())
     };
+
     std::fs::create_dir_all(house.root.join("runtime/7/merged")).unwrap();
     if !support::is_real_root() && matches!(User::from_name("left4me"), Ok(Some(_))) {
         eprintln!("skipped: a namespace's root cannot become left4me");
         return;
     }
+
     house.give_to_left4me(&house.root.path());
     if in_mount_namespace("true").code != 0 {
         eprintln!("skipped: no mount namespace can be had here");
         return;
     }
+
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     let same = in_mount_namespace("exec \"$0\" initialize 7 -f spec.yaml");
     assert!(same.done().contains("up to date"));
+
     let before = std::fs::read_to_string(house.root.join("instances/7/instance.env")).unwrap();
     house.root.write("spec.yaml", SPEC.replace("27015", "27016"));
     in_mount_namespace("exec \"$0\" initialize 7 -f spec.yaml").refused(4, &["stop 7"]);

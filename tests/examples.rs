@@ -43,12 +43,14 @@ fn a_script_cancels_a_job_and_one_watches_it() {
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
     let id = house.enqueue(&["install"]).to_string();
     let mut worker = house.worker(60);
+
     until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
     let watching = example(&house, "watch-cancellation", &[&id]).stdout(Stdio::piped()).spawn().unwrap();
     let (code, out, err) = run(&house, "cancel-job", &[&id, "match tonight"]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains(": match tonight") && out.contains("(install-runtime): running -> cancelled"), "{out}");
     assert!(out.contains("install ended by terminate"), "{out}");
+
     let seen = watching.wait_with_output().unwrap();
     let seen = String::from_utf8(seen.stdout).unwrap();
     for words in
@@ -56,9 +58,11 @@ fn a_script_cancels_a_job_and_one_watches_it() {
     {
         assert!(seen.contains(words), "{words}: {seen}");
     }
+
     let (code, out, err) = run(&house, "cancel-job", &[&id]);
     assert_eq!((code, out.starts_with("already finished")), (0, true), "{out}{err}");
     assert_eq!(run(&house, "cancel-job", &["999"]).0, 3);
+
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
 }
@@ -69,6 +73,7 @@ fn a_script_cancels_one_task_of_an_update_with_and_without_what_depends_on_it() 
     let _helper = house.helper(HELPER);
     let _runner = house.runner("#!/bin/sh\nexit 5\n");
     house.db().connection().execute_batch("UPDATE servers SET desired_state = 'running'").unwrap();
+
     let mut worker = house.worker(60);
     let cases = [
         (
@@ -92,6 +97,7 @@ fn a_script_cancels_one_task_of_an_update_with_and_without_what_depends_on_it() 
             ],
         ),
     ];
+
     for (option, states) in cases {
         let id = house.enqueue(&["update"]);
         until("the stop of server 1 runs", || {
@@ -100,12 +106,15 @@ fn a_script_cancels_one_task_of_an_update_with_and_without_what_depends_on_it() 
                 job["runners"].as_array().unwrap().iter().any(|one| one["verb"] == "disable" && one["pid"].is_i64());
             asked.then_some(())
         });
+
         let id = id.to_string();
         let (code, out, err) = run(&house, "cancel-task", &[option, &[id.as_str(), "stop", "1"]].concat());
         assert_eq!(code, 0, "{out}{err}");
+
         let told: Vec<&str> = out.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect();
         assert_eq!(told, states, "{out}{err}");
     }
+
     assert_eq!(run(&house, "cancel-task", &["1", "format-disk"]).0, 3);
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);

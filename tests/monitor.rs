@@ -42,8 +42,10 @@ impl Terminal {
             .env("LC_ALL", "C.UTF-8")
             .env("PS1", "$ ")
             .env("TERM", "xterm");
+
         let started = command.envs(more.iter().copied()).stdin(Stdio::null()).status().expect("tmux is there");
         assert!(started.success());
+
         terminal
     }
 
@@ -104,6 +106,7 @@ impl Terminal {
                 is_there(&last).then(|| last.clone())
             })
         }));
+
         seen.unwrap_or_else(|_| panic!("{what}; the screen is\n{last}"))
     }
 
@@ -131,21 +134,25 @@ impl Terminal {
         })
     }
 
-    /// The shell has the terminal back: what is typed is shown, lines are lines, it is the screen from before, with a
-    /// cursor. The exit code of the last program.
+    /// The shell has the terminal back: what is typed is shown, lines are lines, it is the screen
+    /// from before, with a cursor. The exit code of the last program.
     fn is_given_back(&self) -> i32 {
         // Before that, the keys would be the other program's.
         until("the shell's turn", || {
             (self.tmux(&["display-message", "-p", "#{pane_current_command}"]).trim() == "bash").then_some(())
         });
+
         // The words on the screen are not those that were typed.
         self.type_line(
             "echo code-$?-; stty -a | grep -ow '[-]*echo\\|[-]*icanon\\|[-]*isig' | tr '\\n' ' '; echo e''nd",
         );
+
         let screen = self.sees("end\n");
         assert!(screen.contains("isig icanon echo end"), "{screen}");
+
         let state = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
         assert_eq!(state.trim(), "0 1", "the alternate screen, the cursor");
+
         let code = screen.rsplit("code-").find_map(|rest| rest.split('-').next()?.parse().ok());
         code.unwrap_or_else(|| panic!("no exit code on\n{screen}"))
     }
@@ -182,14 +189,17 @@ fn what_others_do_shows_without_a_key() {
     let terminal = Terminal::with_monitor(&house);
     terminal.sees("Servers: 2");
     house.enqueue(&["start", "--server", "S2"]);
+
     let screen = terminal.sees("#1");
     assert!(row(&screen, "S2  ").contains("running"), "what it shall be\n{screen}");
     assert!(row(&screen, "#1").contains("start") && screen.contains("job 1 start queued"), "{screen}");
+
     house.enqueue(&["stop", "--server", "S1"]);
     assert!(row(&terminal.sees("#2"), "#2").contains("stop"));
     assert_eq!(house.job(&["pause", "--reason", "match tonight"]).0, 0);
     assert!(row(&terminal.sees("queue paused by"), "queue paused by").contains("match tonight"));
     assert_eq!(house.job(&["resume"]).0, 0);
+
     terminal.misses("queue paused by");
 }
 
@@ -198,6 +208,7 @@ fn with_nothing_to_do_it_does_nothing() {
     let house = House::with_servers(1);
     let terminal = Terminal::with_monitor(&house);
     terminal.sees("Servers: 1");
+
     let monitor = terminal.child();
     let switches = || {
         let status = std::fs::read_to_string(format!("/proc/{monitor}/status")).unwrap();
@@ -208,9 +219,11 @@ fn with_nothing_to_do_it_does_nothing() {
         std::thread::sleep(Duration::from_millis(300));
         (switches() == before).then_some(before)
     });
+
     // Longer than any clock of its would take.
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(switches(), settled, "it woke");
+
     house.enqueue(&["stop", "--server", "S1"]);
     terminal.sees("#1");
 }
@@ -221,6 +234,7 @@ fn keys_move_pause_cancel_and_start() {
     for server in ["1", "2", "3"] {
         house.enqueue(&["initialize", "--server", server]);
     }
+
     let terminal = Terminal::with_monitor(&house);
     terminal.sees("Log of job 1");
 
@@ -232,6 +246,7 @@ fn keys_move_pause_cancel_and_start() {
     terminal.press(&["K"]);
     terminal.sees("Log of job 2");
     terminal.press(&["Up"]);
+
     terminal.sees("Log of job 1");
     terminal.press(&["J"]);
     terminal.sees("Log of job 2");
@@ -240,6 +255,7 @@ fn keys_move_pause_cancel_and_start() {
     terminal.sees("queue paused by");
     let pause = queue::pause(house.db().connection()).unwrap().expect("a pause");
     assert_eq!(pause.reason.as_deref(), Some("from the monitor"));
+
     terminal.press(&["p"]);
     terminal.misses("queue paused by");
     assert_eq!(queue::pause(house.db().connection()).unwrap(), None);
@@ -257,6 +273,7 @@ fn keys_move_pause_cancel_and_start() {
     terminal.press(&["c", "y"]);
     terminal.sees("Why?");
     terminal.type_text("not q this");
+
     terminal.press(&["BSpace", "BSpace", "BSpace", "BSpace"]);
     terminal.type_text("now");
     terminal.sees("not q now");
@@ -264,6 +281,7 @@ fn keys_move_pause_cancel_and_start() {
     terminal.until("job 2 among those that ended", |screen| {
         screen.lines().any(|line| line.contains("2      initialize cancelled"))
     });
+
     assert_eq!(house.state(JobId(2)), JobState::Cancelled);
     let record = cancellations::of_job(house.db().connection(), JobId(2)).unwrap().pop().expect("a record");
     assert_eq!((record.reason.as_str(), record.force), ("not q now", false));
@@ -274,11 +292,13 @@ fn keys_move_pause_cancel_and_start() {
     terminal.sees("Start server 2 (S2)?");
     terminal.press(&["n"]);
     terminal.misses("Start server 2");
+
     assert_eq!(desired(2), DesiredState::Stopped);
     terminal.press(&["s", "y"]);
     terminal.sees("job 4: start of server 2 is queued");
     assert_eq!(desired(2), DesiredState::Running);
     assert_eq!(house.show(JobId(4))["requested_by"], house.show(JobId(1))["requested_by"]);
+
     terminal.press(&["s"]);
     terminal.sees("Stop server 2 (S2)?");
     terminal.press(&["y"]);
@@ -295,9 +315,11 @@ fn a_job_that_runs_shows_its_percent_its_time_and_its_lines_and_is_forced_to_end
     let terminal = Terminal::with_monitor(&house);
     let (_runner, worker, id) = installing(&house);
     let screen = terminal.sees("45 %");
+
     assert!(row(&screen, "45 %").contains("install    running") && row(&screen, "45 %").contains("[==="), "{screen}");
     assert!(screen.contains("worker working") && screen.contains("line 200 of the log"), "{screen}");
     assert!(screen.contains("evil"), "no sequence of a log reached the terminal\n{screen}");
+
     // Nothing is committed any more: its time goes on all the same.
     terminal.until("its time goes on", |screen| {
         let took = screen.lines().find(|line| line.contains("45 %")).and_then(|line| line.split_whitespace().nth(5));
@@ -306,13 +328,16 @@ fn a_job_that_runs_shows_its_percent_its_time_and_its_lines_and_is_forced_to_end
     terminal.press(&["C"]);
     terminal.sees("Cancel job 1 (install, running)?");
     terminal.press(&["F"]);
+
     terminal.sees("Why?");
     terminal.type_line("too slow");
     let screen = terminal.sees("install    cancelled");
     assert!(row(&screen, "install    cancelled").contains("> 1"), "it stays selected\n{screen}");
     assert_eq!(house.state(id), JobState::Cancelled);
+
     let record = cancellations::of_job(house.db().connection(), id).unwrap().pop().expect("a record");
     assert_eq!((record.reason.as_str(), record.force), ("too slow", true));
+
     terminal.press(&["c"]);
     terminal.sees("job 1 has been cancelled already");
     leave(worker);
@@ -326,21 +351,25 @@ fn the_whole_log_is_searched_and_followed() {
     terminal.sees("Log of job 1");
     terminal.press(&["L"]);
     terminal.sees("following");
+
     let lines = house.lines(id);
     assert_eq!(lines.len(), 202, "{lines:?}");
 
     terminal.press(&["g"]);
     let screen = terminal.sees("lines 1-21 of 202");
     assert!(screen.contains("line 1 of the log") && !screen.contains("following"), "{screen}");
+
     terminal.press(&["/"]);
     terminal.type_text("LINE 15");
     terminal.sees("/LINE 15");
     terminal.press(&["Enter"]);
     terminal.sees("'LINE 15' in line 15\n");
     terminal.press(&["n"]);
+
     let screen = terminal.sees("'LINE 15' in line 150");
     assert!(screen.contains("line 149 of the log"), "with lines before it\n{screen}");
     assert!(terminal.painted().contains("\u{1b}[1;7mline 15\u{1b}[0m"), "{}", terminal.painted());
+
     terminal.press(&["N"]);
     terminal.sees("'LINE 15' in line 15\n");
     terminal.press(&["N"]);
@@ -349,6 +378,7 @@ fn the_whole_log_is_searched_and_followed() {
     terminal.sees("from column 9");
     terminal.press(&["Left", "F"]);
     terminal.sees("following");
+
     terminal.press(&["Escape"]);
     terminal.sees("Jobs: 1 running");
     leave(worker);
@@ -361,21 +391,27 @@ fn a_screen_of_any_size_is_used_and_a_small_one_says_so() {
     let terminal = Terminal::with_monitor(&house);
     let screen = terminal.sees("Servers: 30");
     let servers = |screen: &str| screen.lines().filter(|line| line.contains("stopped unknown")).count();
+
     assert!(
         servers(&screen) >= 3 && ["Jobs:", "Queue:", "Q quit"].iter().all(|words| screen.contains(words)),
         "{screen}"
     );
+
     terminal.resize(120, 40);
     let larger = terminal.until("120 columns", |screen| {
         screen.lines().any(|line| line.contains("Servers:") && line.chars().count() == 120)
     });
+
     assert!(servers(&larger) > servers(&screen), "{larger}");
     assert!(larger.trim_end().lines().count() == 40, "{larger}");
+
     terminal.resize(40, 10);
     terminal.sees("terminal too small");
     terminal.resize(60, 15);
+
     let least = terminal.sees("Q quit");
     assert!(["Servers:", "Jobs:", "Queue:", "Log"].iter().all(|words| least.contains(words)), "{least}");
+
     terminal.resize(80, 24);
     terminal.until("the screen as before", |now| *now == screen);
 }
@@ -388,10 +424,12 @@ fn a_lost_worker_is_told_and_so_is_its_successor() {
     terminal.sees("worker working");
     stop(&worker, Signal::SIGKILL);
     ended(&mut worker);
+
     let screen = terminal.sees("worker LOST");
     assert!(screen.contains("worker lost: a job is marked as running"), "{screen}");
     assert!(screen.contains("left4me-worker.socket") && screen.contains("install    running"), "{screen}");
     assert_eq!(house.state(id), JobState::Running);
+
     house.drain();
     let screen = terminal.sees("install    failed");
     assert!(screen.contains("worker idle") && screen.contains("worker that ran this job died"), "{screen}");
@@ -402,18 +440,22 @@ fn colours_are_left_out_where_no_color_is_set() {
     let house = House::with_servers(1);
     house.enqueue(&["stop", "--server", "1"]);
     house.job(&["pause"]);
+
     // tmux tells a colour in either way; 39 and 49 are the terminal's own ones.
     let coloured = |painted: &str| {
         let plain = ('0'..='7').any(|n| ["3", "4"].iter().any(|kind| painted.contains(&format!("\u{1b}[{kind}{n}m"))));
         plain || painted.contains("38;5;") || painted.contains("48;5;")
     };
     let terminal = Terminal::with_monitor(&house);
+
     terminal.sees("queue paused by");
     let painted = terminal.painted();
     assert!(coloured(&painted), "{painted:?}");
+
     let terminal = Terminal::new(&house, &[("NO_COLOR", "1")]);
     terminal.start();
     terminal.sees("queue paused by");
+
     let painted = terminal.painted();
     assert!(!coloured(&painted), "{painted:?}");
     assert!(painted.contains("\u{1b}[1m") && painted.contains("\u{1b}[7m"), "bold and reverse stay\n{painted:?}");
@@ -432,12 +474,14 @@ fn the_terminal_is_given_back_however_it_ends() {
         assert_eq!(terminal.is_given_back(), code, "{end}");
         terminal.press(&["C-l"]);
     }
+
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
         terminal.start();
         kill(terminal.child(), signal).unwrap();
         assert_eq!(terminal.is_given_back(), 128 + signal as i32, "{signal}");
         terminal.press(&["C-l"]);
     }
+
     terminal.start();
     terminal.type_text("!");
     let screen = terminal.sees("the test asked for this panic");
@@ -469,6 +513,7 @@ fn it_stops_and_goes_on_as_other_programs_do() {
             "SIGTSTP" => kill(monitor, Signal::SIGTSTP).unwrap(),
             _ => kill(monitor, Signal::SIGSTOP).unwrap(),
         }
+
         until(how, || {
             let stat = std::fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap();
             stat.rsplit(')').next().unwrap().trim_start().starts_with('T').then_some(())
@@ -476,6 +521,7 @@ fn it_stops_and_goes_on_as_other_programs_do() {
         if how != "SIGSTOP" {
             assert_eq!(terminal.is_given_back() & 128, 128, "{how}: 128 and the signal");
         }
+
         terminal.type_line("fg");
         terminal.sees("Servers: 1");
         terminal.press(&["?"]);
@@ -483,6 +529,7 @@ fn it_stops_and_goes_on_as_other_programs_do() {
         terminal.press(&["x"]);
         terminal.misses("quit; jobs continue");
     }
+
     terminal.press(&["q"]);
     terminal.is_given_back();
 }
@@ -491,9 +538,11 @@ fn it_stops_and_goes_on_as_other_programs_do() {
 fn without_a_terminal_it_says_so() {
     let house = House::new();
     assert_eq!(house.job(&["monitor", "--db", "/nonexistent/x.db"]).0, 2, "whatever else is missing");
+
     let (code, out, err) = house.job(&["monitor"]);
     assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{err}");
     assert!(err.starts_with("left4me-job: monitor needs a terminal"), "{err}");
+
     let terminal = Terminal::new(&house, &[]);
     terminal.type_line(&format!("{JOB} monitor | cat; echo code-${{PIPESTATUS[0]}}-"));
     terminal.sees("code-2-");

@@ -53,6 +53,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     if args.to_output {
         return to_output(context, &source);
     }
+
     let (destination, size) = match &args.file {
         Some(file) => {
             let destination = Destination::named(file)?;
@@ -61,6 +62,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         }
         None => save_numbered(context, &source)?,
     };
+
     report(&destination, size)?;
     match args.keep {
         Some(keep) => destination.prune(keep),
@@ -86,6 +88,7 @@ pub(super) fn as_root(context: &Context, file: &Path, owner: (Uid, Gid)) -> Resu
         0 => {}
         failed => return Ok(ExitCode::from(failed)),
     }
+
     report(&destination, partial.publish()?)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -96,6 +99,7 @@ fn to_output(context: &Context, source: &Path) -> Result<()> {
     if std::io::stdout().is_terminal() {
         return Err(Error::usage("standard output is a terminal: the copy is binary"));
     }
+
     let destination = backups(context)?.unused(".root-", context.now)?;
     let mut partial = destination.create()?;
     upkeep::copy(source, &partial.path())?;
@@ -106,6 +110,7 @@ fn to_output(context: &Context, source: &Path) -> Result<()> {
     let mut out = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     std::io::copy(&mut copy, &mut out)?;
     partial.discard();
+
     Ok(())
 }
 
@@ -159,6 +164,7 @@ fn unusable(directory: &Path, error: std::io::Error) -> Error {
         }
         _ => error,
     };
+
     Error::from(error).within(directory.display())
 }
 

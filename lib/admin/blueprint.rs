@@ -156,9 +156,11 @@ fn create(context: &Context, args: CreateArgs) -> Result<()> {
         let user = owner(tx, args.user.as_ref(), &context.actor)?;
         blueprints::create(tx, context.now, &context.actor, user.id, &args.name, &content)
     })?;
+
     if args.json {
         return output::json(&FullBlueprint { blueprint, stored: content.into() });
     }
+
     output::line(&format!("blueprint {} '{}' of '{}' created", blueprint.id, blueprint.name, blueprint.user))
 }
 
@@ -170,9 +172,11 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         let stored = blueprints::stored(tx, blueprint.id)?;
         Ok(FullBlueprint { blueprint, stored })
     })?;
+
     if args.json {
         return output::json(&full);
     }
+
     let FullBlueprint { blueprint, stored } = full;
     facts(&[
         ("id", blueprint.id.to_string()),
@@ -184,15 +188,19 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         ("created", when(Some(blueprint.created_at))),
         ("edited", when(Some(blueprint.updated_at))),
     ])?;
+
     for line in &stored.config {
         output::line(&format!("config  {}", output::printable(line)))?;
     }
+
     for notice in blueprints::notices(db.connection(), blueprint.id)? {
         hint(&notice);
     }
+
     for why in &stored.refused {
         hint(&format!("no server can start with this blueprint: {why}"));
     }
+
     Ok(())
 }
 
@@ -202,6 +210,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         Some(user) => blueprints::of_user(db.connection(), user)?,
         None => blueprints::all(db.connection())?,
     };
+
     if args.json {
         return output::json(&blueprints);
     }
@@ -209,6 +218,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         hint("no blueprints yet: create one with `left4me blueprint create NAME`");
         return Ok(());
     }
+
     let mut table = Table::new(["ID", "NAME", "USER", "OVERLAYS", "EDITED", "SERVERS"]);
     for blueprint in blueprints {
         let servers = servers(&blueprint);
@@ -221,6 +231,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             servers,
         ]);
     }
+
     table.print()
 }
 
@@ -231,6 +242,7 @@ fn edit(context: &Context, args: EditArgs) -> Result<()> {
             "nothing to change: pass --overlay, --arg, --config-file, --rename, --no-overlays, --no-args or --no-config",
         ));
     }
+
     let mut db = context.db()?;
     let user = user_id(&db, args.one.user.as_ref())?;
     let blueprint = db.write(|tx| {
@@ -242,6 +254,7 @@ fn edit(context: &Context, args: EditArgs) -> Result<()> {
     } else {
         format!("; it takes effect at the next start of server {}", servers(&blueprint))
     };
+
     output::line(&format!("blueprint {} '{}' edited{effect}", blueprint.id, blueprint.name))
 }
 
@@ -286,5 +299,6 @@ fn config_lines(context: &Context, path: &Path) -> Result<Vec<ConfigLine>> {
             .parse::<ConfigLine>()
             .map_err(|bad| Error::from(bad).within(format!("{} line {}", path.display(), index + 1)))
     });
+
     parsed.collect()
 }

@@ -37,6 +37,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         let history = events::of_server(tx, server.id, args.limit)?;
         Ok((server, history))
     })?;
+
     if args.json {
         return output::json(&history);
     }
@@ -47,6 +48,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     if args.journal {
         return history.iter().try_for_each(story);
     }
+
     let mut table = Table::new(["AT", "WHAT", "CAUSE", "BY", "DETAIL"]);
     for event in history {
         let plain = |text: String| (text, Tone::Plain);
@@ -59,6 +61,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
             plain(event.detail),
         ]);
     }
+
     table.print()
 }
 

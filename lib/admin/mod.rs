@@ -129,6 +129,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         actor: caller::caller(),
         now: clock::now_ms(),
     };
+
     // Some verbs need root, and open nothing that another user can replace. For all others, root
     // becomes left4me.
     let root_findings = match &cli.family {
@@ -139,6 +140,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Family::Doctor(_) => doctor::for_root(),
         _ => Vec::new(),
     };
+
     let database = context.paths.database();
     users::drop_root(&database)?;
 
@@ -154,6 +156,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Family::Prune(args) => prune::run(&context, &args),
         Family::Doctor(args) => return doctor::run(&context, &args, root_findings),
     };
+
     done.map(|()| ExitCode::SUCCESS)
 }
 

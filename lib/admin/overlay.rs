@@ -62,9 +62,11 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
         Some(reference) => reference.clone(),
         None => args.name.as_str().parse()?,
     };
+
     must_be_free(&db, &args.name)?;
     let Added { path, made } = catalog::add(&context.paths.root, &reference)?;
     db.write(|tx| overlays::create(tx, context.now, &context.actor, &args.name, &reference))?;
+
     let state = if made { "created empty: put files into it" } else { "which was there already" };
     output::line(&format!("overlay '{}' added; its directory is {}, {state}", args.name, path.display()))?;
     hint_content(context, &db, reference)
@@ -100,6 +102,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         hint("no overlays yet: add one with `left4me overlay add NAME`");
         return Ok(());
     }
+
     let mut table = Table::new(["ID", "NAME", "DIRECTORY", "CREATED", "USED BY BLUEPRINT"]);
     for overlay in overlays {
         let directory = format!("overlays/{}", overlay.reference);
@@ -111,6 +114,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             overlay.blueprints.join(", "),
         ]);
     }
+
     table.print()
 }
 

@@ -17,6 +17,7 @@ pub(super) fn owner(connection: &Connection, named: Option<&UserName>, caller: &
     if let Some(user) = users::by_name(connection, caller)? {
         return Ok(user);
     }
+
     let mut all = users::all(connection)?;
     match all.len() {
         0 => Err(Error::usage("there is no user yet: add one with `left4me user add NAME`")),

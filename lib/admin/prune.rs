@@ -38,9 +38,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let depth = if args.logs_only { Depth::Logs } else { Depth::Everything };
     let pruned =
         if args.dry_run { upkeep::count(&mut db, before, depth)? } else { upkeep::prune(&mut db, before, depth)? };
+
     if args.json {
         return output::json(&pruned);
     }
+
     let Pruned { jobs, log_lines, sessions } = pruned;
     let verb = if args.dry_run { "would be removed" } else { "removed" };
     let what = if args.logs_only {
@@ -48,5 +50,6 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     } else {
         format!("{jobs} jobs with {log_lines} log lines, and {sessions} sessions")
     };
+
     output::line(&format!("{what} from before {} {verb}", clock::local(before)))
 }

@@ -1,6 +1,6 @@
-//! `left4me restore`: replaces the database with a backup. Root opens the file, and stops and starts
-//! the units. This program, run again as the database's owner, does all that reads or writes a
-//! database.
+//! `left4me restore`: replaces the database with a backup. Root opens the file, and stops and
+//! starts the units. This program, run again as the database's owner, does all that reads or writes
+//! a database.
 
 mod holders;
 mod units;
@@ -65,12 +65,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         do_part(part, &database, context.now, None)?;
         return Ok(ExitCode::SUCCESS);
     }
+
     let Some(file) = &args.file else {
         return Err(Error::usage("name the backup to restore: see `left4me restore --help`"));
     };
     if !geteuid().is_root() {
         return Err(Error::not_permitted("only root can stop and start left4me: use `sudo left4me restore FILE`"));
     }
+
     let input = open(file)?;
     let owner = users::unprivileged_user(database.parent().unwrap_or(&database));
     let run = |part, input| as_owner(context, owner, part, input);
@@ -79,14 +81,17 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         0 => {}
         failed => return Ok(ExitCode::from(failed)),
     }
+
     let units = Units::stop()?;
     let done = holders::end(&database).and_then(|()| run(Phase::Exchange, None));
+
     // Even after a failure there is a complete database, so start the units again.
     let started = units.start();
     match done? {
         0 => started?,
         failed => return Ok(ExitCode::from(failed)),
     }
+
     output::line("left4me runs with it; check it with `left4me doctor`")?;
     Ok(ExitCode::SUCCESS)
 }
@@ -102,11 +107,13 @@ fn open(file: &Path) -> Result<File> {
         let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
         Error::new(exit, format!("{}: {error}; name the real path of a backup", path.display()))
     };
+
     let walked = walk::walk(directory).map_err(failed)?;
     let flags = nix::fcntl::OFlag::O_RDONLY | files::NO_FOLLOW;
     let opened = openat(&walked.fd, name, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
     let opened = File::from(opened);
     let found = opened.metadata()?;
+
     if found.is_file() {
         Ok(opened)
     } else {
@@ -140,17 +147,21 @@ fn stage(database: &Path, staged: &Path, input: Option<File>) -> Result<()> {
         Some(input) => input,
         None => File::from(std::io::stdin().as_fd().try_clone_to_owned()?),
     };
+
     input.rewind()?;
     // The mode of the database, independent of the umask.
     let mut copy: File = fs_err::OpenOptions::new().write(true).create_new(true).open(staged)?.into();
     copy.set_permissions(std::fs::Permissions::from_mode(0o660))?;
+
     let done = std::io::copy(&mut input, &mut copy).and_then(|_| copy.sync_all());
     drop(copy);
     let done = done.map_err(Error::from).and_then(|()| restore::prepare(staged));
+
     if done.is_err() {
         // Report the first error; the next restore removes a leftover file.
         restore::clean(staged, database).ok();
     }
+
     done
 }
 

@@ -110,9 +110,11 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
         let new = NewServer { user, name: &args.name, blueprint, port: args.port };
         servers::create(tx, context.now, &context.actor, &new, context.port_range)
     })?;
+
     if args.json {
         return output::json(&server);
     }
+
     let Server { id, name, port, user, .. } = &server;
     output::line(&format!(
         "server {id} '{name}' of '{user}' created on port {port}; start it with `left4me-job enqueue start --server {id}`"
@@ -134,20 +136,25 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         Some(name) => servers::of_user(db.connection(), users::find(db.connection(), name)?.id)?,
         None => servers::all(db.connection())?,
     };
+
     if args.json {
         return output::json(&servers);
     }
+
     if servers.is_empty() {
         hint("no servers yet: create one with `left4me server create NAME --blueprint B`");
     } else {
         table(servers, context.now).print()?;
     }
+
     if let Some(error) = poll::last(db.connection())?.error {
         hint(&format!("the actual states are unknown: {error}"));
     }
+
     for orphan in poll::orphans(db.connection())? {
         hint(&orphan.words());
     }
+
     Ok(())
 }
 
@@ -159,6 +166,7 @@ fn table(servers: Vec<Server>, now: i64) -> Table {
         let drift = server.drift.as_ref().map_or_else(String::new, |drift| {
             format!("{} for {}: {}", drift.kind, clock::span(now - drift.since), drift.why)
         });
+
         table.toned([
             plain(server.id.to_string()),
             plain(server.name),
@@ -171,6 +179,7 @@ fn table(servers: Vec<Server>, now: i64) -> Table {
             plain(server.last_error.unwrap_or_default()),
         ]);
     }
+
     table
 }
 
@@ -191,9 +200,11 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         Err(error) if error.exit == Exit::NotFound => return Err(or_orphan(&db, &args.server, error)),
         found => found?,
     };
+
     if args.json {
         return output::json(&server);
     }
+
     let refused = blueprints::refusals(db.connection(), server.blueprint_id)?;
     let notices = blueprints::notices(db.connection(), server.blueprint_id)?;
     let at_boot = match server.enabled {
@@ -202,12 +213,14 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         None => "unknown",
     };
     let sub = server.actual_sub_state.map_or_else(String::new, |sub| format!(" ({sub})"));
+
     let since = server.actual_since.map_or_else(String::new, |at| format!(", since {}", when(Some(at))));
     let drift = server.drift.map_or_else(String::new, |drift| {
         let words = drift.kind.words(server.actual_state);
         let (mend, accept) = drift.kind.remedies();
         format!("{words}, since {}: {}; `{mend}` it, or `{accept}` it", when(Some(drift.since)), drift.why)
     });
+
     facts(&[
         ("id", server.id.to_string()),
         ("name", server.name),
@@ -224,12 +237,15 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         ("last exit", server.last_end.unwrap_or_default()),
         ("last error", server.last_error.unwrap_or_default()),
     ])?;
+
     for notice in notices {
         hint(&notice);
     }
+
     for why in refused {
         hint(&format!("the server cannot be started with this blueprint: {why}"));
     }
+
     Ok(())
 }
 
@@ -248,6 +264,7 @@ fn assign(context: &Context, args: &AssignArgs) -> Result<()> {
         let blueprint = blueprint_of(tx, &args.blueprint, server.user_id)?;
         servers::assign(tx, context.now, &context.actor, server.id, blueprint)
     })?;
+
     output::line(&format!(
         "server {} '{}' uses blueprint '{}' from its next start",
         server.id, server.name, server.blueprint
@@ -271,7 +288,9 @@ fn remove(context: &Context, server: &ServerRef) -> Result<()> {
                 )));
             }
         }
+
         servers::remove(tx, context.now, &context.actor, server.id)
     })?;
+
     output::line(&format!("server {} '{}' removed; port {} is free", server.id, server.name, server.port))
 }

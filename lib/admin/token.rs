@@ -73,9 +73,11 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
         let user = users::find(tx, &args.user)?;
         tokens::create(tx, context.now, &context.actor, user.id, &args.name)
     })?;
+
     if args.json {
         return output::json(&NewToken { row, token });
     }
+
     // On standard error, so that the token alone is the output.
     hint(&format!("token {} of '{}'; it cannot be shown again", row.id, row.user));
     output::line(&token)
@@ -90,6 +92,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         hint("no tokens yet: create one with `left4me token create USER --name TEXT`");
         return Ok(());
     }
+
     let mut table = Table::new(["ID", "USER", "NAME", "CREATED", "LAST USED", "REVOKED"]);
     for token in tokens {
         let created = when(Some(token.created_at));
@@ -102,6 +105,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             when(token.revoked_at),
         ]);
     }
+
     table.print()
 }
 

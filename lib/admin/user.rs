@@ -82,10 +82,12 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
             args.name
         )));
     }
+
     // Hashing is slow on purpose, so it happens before the transaction.
     let hash = password::hash(&ask(args.password_stdin)?)?;
     let role = if args.admin { Role::Admin } else { Role::User };
     let user = db.write(|tx| users::create(tx, context.now, &context.actor, &args.name, role, &hash))?;
+
     output::line(&format!("{} '{}' added", if user.is_admin { "admin" } else { "user" }, user.name))
 }
 
@@ -98,6 +100,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         hint("no users yet: add one with `left4me user add NAME --admin`");
         return Ok(());
     }
+
     let mut table = Table::new(["ID", "NAME", "ROLE", "CREATED", "DISABLED"]);
     for user in users {
         let role = if user.is_admin { "admin" } else { "user" };
@@ -109,6 +112,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             when(user.disabled_at),
         ]);
     }
+
     table.print()
 }
 
@@ -151,6 +155,7 @@ fn ask(from_stdin: bool) -> Result<String> {
     } else {
         return Err(Error::usage("no terminal to ask for the password: pass it with --password-stdin"));
     };
+
     password::check(&password)?;
     Ok(password)
 }
@@ -163,6 +168,7 @@ fn first_line() -> Result<String> {
     let most = password::MAX_BYTES as u64 + 2;
     let mut line = Vec::new();
     std::io::stdin().lock().take(most).read_until(b'\n', &mut line)?;
+
     let line = line.strip_suffix(b"\n").map_or(&line[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
     match std::str::from_utf8(line) {
         Ok("") => Err(Error::usage("no password on standard input: its first line is empty")),

@@ -128,6 +128,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ControlGroup>(), Err(why), "{text}");
         }
+
         assert!(format!("/{}", "x/".repeat(1000)).parse::<ControlGroup>().is_err());
     }
 

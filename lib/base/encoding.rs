@@ -16,6 +16,7 @@ pub fn decode(bytes: Vec<u8>) -> Result<String, BadName> {
     if let Some((name, code)) = wide(&bytes) {
         return Err(foreign(format!("line 1 on is {name}"), code));
     }
+
     match String::from_utf8(bytes) {
         Ok(text) => Ok(plain(&text)),
         Err(error) => {
@@ -66,6 +67,7 @@ fn narrow(bytes: &[u8]) -> (&'static str, &'static str) {
         if *byte < 0x80 {
             continue;
         }
+
         match tail {
             [second, behind @ ..] if *byte > 0x80 && *byte < 0xff && matches!(second, 0x40..=0x7e | 0x80..=0xfe) => {
                 pairs += 1;
@@ -76,6 +78,7 @@ fn narrow(bytes: &[u8]) -> (&'static str, &'static str) {
             _ => singles += 1,
         }
     }
+
     if singles == 0 && usual * 10 >= pairs * 8 {
         return ("GBK", "GBK");
     }
@@ -87,6 +90,7 @@ fn narrow(bytes: &[u8]) -> (&'static str, &'static str) {
         runs += usize::from(is_high && !before);
         before = is_high;
     }
+
     match () {
         // Long runs: whole words outside ASCII.
         () if letters >= 3 * runs => ("Windows-1251 (Cyrillic)", "WINDOWS-1251"),

@@ -64,6 +64,7 @@ impl Error {
             message
         };
         let message = if message.is_ascii() { message } else { visible(&message).into_owned() };
+
         Self { exit, message }
     }
     /// Exit 1.
@@ -143,6 +144,7 @@ fn describe(error: &dyn std::error::Error) -> String {
         }
         cause = next.source();
     }
+
     text
 }
 

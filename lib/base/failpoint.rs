@@ -1,5 +1,5 @@
-//! Points where a test can kill a program with SIGKILL: LEFT4ME_FAILPOINT names one. Only debug builds
-//! have them; the package does not.
+//! Points where a test can kill a program with SIGKILL: LEFT4ME_FAILPOINT names one. Only debug
+//! builds have them; the package does not.
 
 /// Kills the process if LEFT4ME_FAILPOINT is `name`.
 #[cfg(debug_assertions)]

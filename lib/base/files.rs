@@ -19,7 +19,8 @@ pub const NO_FOLLOW: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OF
 /// Opens a file for reading and writing; creates it with mode 0660, whatever the umask.
 ///
 /// # Errors
-/// The operating system's error with the path; [`ErrorKind::InvalidInput`] if [`refusal`] refuses the file.
+/// The operating system's error with the path; [`ErrorKind::InvalidInput`] if [`refusal`] refuses
+/// the file.
 pub fn open_shared(path: &Path) -> IoResult<File> {
     let mut options = fs_err::OpenOptions::new();
     options.read(true).write(true).custom_flags(NO_FOLLOW.bits());
@@ -28,6 +29,7 @@ pub fn open_shared(path: &Path) -> IoResult<File> {
         Err(error) => return Err(explain(path, error)),
         Ok(file) => file,
     };
+
     match refusal(&file.metadata()?) {
         None => Ok(file.into()),
         Some(why) => Err(IoError::new(ErrorKind::InvalidInput, why)),
@@ -49,7 +51,8 @@ fn create(options: &mut fs_err::OpenOptions, path: &Path) -> IoResult<fs_err::Fi
 /// Opens a regular file for reading in a directory that another user can write.
 ///
 /// # Errors
-/// The operating system's error with the path; [`ErrorKind::InvalidInput`] for anything but a regular file.
+/// The operating system's error with the path; [`ErrorKind::InvalidInput`] for anything but a
+/// regular file.
 pub fn open_to_read(path: &Path) -> IoResult<File> {
     let mut options = fs_err::OpenOptions::new();
     let refused = |found: &Metadata| IoError::new(ErrorKind::InvalidInput, not_regular(found));
@@ -79,17 +82,19 @@ fn explain(path: &Path, error: IoError) -> IoError {
     }
 }
 
-/// Why a file, whose metadata was read without following a link, is refused. None if it is a regular
-/// file that belongs to user left4me or to the current user.
+/// Why a file, whose metadata was read without following a link, is refused. None if it is a
+/// regular file that belongs to user left4me or to the current user.
 #[must_use]
 pub fn refusal(found: &Metadata) -> Option<String> {
     if !found.is_file() {
         return Some(not_regular(found));
     }
+
     let owner = Uid::from_raw(found.uid());
     if owner == geteuid() || Some(owner) == users::uid(users::LEFT4ME) {
         return None;
     }
+
     Some(format!("it belongs to {}, not to {}", user_name(owner), users::LEFT4ME))
 }
 
@@ -124,6 +129,7 @@ mod tests {
         symlink(at("nothing"), at("dangling")).unwrap();
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::fs::create_dir(at("directory")).unwrap();
+
         for (name, words) in
             [("link", "a link"), ("dangling", "a link"), ("fifo", "a FIFO"), ("directory", "a directory")]
         {
@@ -132,6 +138,7 @@ mod tests {
             let error = open_to_read(&at(name)).unwrap_err();
             assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(words), "{name}: {error}");
         }
+
         assert!(open_to_read(&at("target")).is_ok());
         assert!(!at("nothing").exists(), "no file is created through a link");
         assert_eq!(std::fs::read_to_string(at("target")).unwrap(), "kept");

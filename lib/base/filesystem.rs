@@ -46,10 +46,12 @@ mod tests {
             let found = UNFIT.iter().find(|(unfit, _)| is(FsType(magic), *unfit)).map(|(_, name)| *name);
             assert!(found.is_some_and(|found| found.starts_with(name)), "{found:?}");
         }
+
         // ext4, xfs, btrfs, tmpfs.
         for magic in [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994] {
             assert!(!UNFIT.iter().any(|(unfit, _)| is(FsType(magic), *unfit)), "{magic:x}");
         }
+
         assert_eq!(unfit(Path::new("/proc/no/such/directory")), None);
     }
 }

@@ -4,16 +4,17 @@ use unicode_normalization::UnicodeNormalization as _;
 
 use super::visible::visible;
 
-/// The normal form in which a name is stored and looked up: Unicode NFC, without surrounding spaces.
-/// The same letters can be encoded in several ways, and names that look the same must be equal.
+/// The normal form in which a name is stored and looked up: Unicode NFC, without surrounding
+/// spaces. The same letters can be encoded in several ways, and names that look the same must be
+/// equal.
 #[must_use]
 pub fn normal(text: &str) -> String {
     text.trim().nfc().collect()
 }
 
 /// Whether `text` is a valid name: 1 to 64 characters, without control and invisible characters.
-/// Joiners are allowed where a script or an emoji needs them. Text that looks like an option or like
-/// a path with `..` is refused as a probable mistake.
+/// Joiners are allowed where a script or an emoji needs them. Text that looks like an option or
+/// like a path with `..` is refused as a probable mistake.
 pub(super) fn is_free_text(text: &str) -> bool {
     let name = normal(text);
     (1..=64).contains(&name.chars().count())
@@ -47,11 +48,13 @@ mod tests {
             "O'Neill",
             &long,
         ];
+
         for name in names {
             assert_eq!(name.parse::<ServerName>().unwrap().as_str(), name);
             assert_eq!(name.parse::<UserName>().unwrap().as_str(), name);
             assert_eq!(name.parse::<BlueprintName>().unwrap().as_str(), name);
         }
+
         let longer = "漢".repeat(65);
         for bad in [
             "",

@@ -37,9 +37,11 @@ pub fn start(level: LevelFilter) {
                     std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr()),
                 )
                 .without_time();
+
             registry.with(lines).try_init()
         }
     };
+
     drop(started);
 }
 
@@ -112,12 +114,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
                 fields.pairs.extend(outer.pairs.iter().cloned());
             }
         }
+
         // `journalctl -u` shows only the message, not the fields, so the error is added to it.
         let error = fields.pairs.iter().find(|(key, _)| key == "LEFT4ME_ERROR").map(|(_, text)| text.clone());
         let message = match error {
             Some(text) => format!("{}: {text}", fields.message),
             None => std::mem::take(&mut fields.message),
         };
+
         // journalctl prints deceptive characters unchanged. The fields keep the original text for
         // programs.
         let message = visible(&message);
@@ -127,6 +131,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
             std::io::stderr().lock().write_all(prefixed(*metadata.level(), &message, &fields.pairs).as_bytes()).ok();
             return;
         };
+
         journal.log(
             &log::Record::builder()
                 .level(level(*metadata.level()))
@@ -141,8 +146,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
     }
 }
 
-/// One line for journald: the level prefix of sd-daemon(3), the message, and the fields that are not
-/// in the message.
+/// One line for journald: the level prefix of sd-daemon(3), the message, and the fields that are
+/// not in the message.
 fn prefixed(level: Level, message: &str, pairs: &[(String, String)]) -> String {
     let number = match level {
         Level::ERROR => 3,
@@ -150,15 +155,18 @@ fn prefixed(level: Level, message: &str, pairs: &[(String, String)]) -> String {
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
     };
+
     let mut line = format!("<{number}>{}", printable(message));
     let fields: Vec<String> = pairs
         .iter()
         .filter(|(key, _)| key != "LEFT4ME_ERROR")
         .map(|(key, value)| format!("{key}={}", printable(value)))
         .collect();
+
     if !fields.is_empty() {
         line.push_str(&format!(" ({})", fields.join(" ")));
     }
+
     line.push('\n');
     line
 }

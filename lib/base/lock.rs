@@ -36,6 +36,7 @@ pub fn wait(path: &Path, role: &str, timeout: Duration) -> Result<Lock> {
     let lock_path = file_of(path, role);
     let mut file = files::open_shared(&lock_path).map_err(|error| unusable(&lock_path, role, error))?;
     let deadline = Instant::now() + timeout;
+
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(Lock { _file: with_pid(lock) }),
@@ -45,6 +46,7 @@ pub fn wait(path: &Path, role: &str, timeout: Duration) -> Result<Lock> {
                 return Err(Error::from(std::io::Error::from(error)).within(format!("the {role}'s lock")));
             }
         }
+
         std::thread::park_timeout(RETRY_INTERVAL);
     }
 }
@@ -77,7 +79,7 @@ pub fn is_held(path: &Path, role: &str) -> Option<bool> {
     Some(locks.lines().any(|line| is_flock_on(line, inode)))
 }
 
-/// A line is `3: FLOCK  ADVISORY  WRITE 1234 08:02:10044015 0 EOF`, or `3: -> FLOCK …` for a waiter.
+/// A line is `3: FLOCK ADVISORY WRITE 1234 08:02:10044015 0 EOF`, or `3: -> FLOCK …` for a waiter.
 /// The device is not compared: on btrfs and overlayfs it differs from stat's.
 fn is_flock_on(line: &str, inode: u64) -> bool {
     let mut words = line.split_whitespace().skip(1);
@@ -112,9 +114,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.db");
         assert_eq!(is_held(&path, "worker"), Some(false), "there is no lock file yet");
+
         let lock = take(&path, "worker").unwrap();
         assert_eq!(is_held(&path, "worker"), Some(true));
         assert_eq!(is_held(&path, "poller"), Some(false));
+
         drop(lock);
         assert_eq!(is_held(&path, "worker"), Some(false));
         assert!(take(&path, "worker").is_ok());
@@ -126,6 +130,7 @@ mod tests {
         let path = dir.path().join("x.db");
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("x.db-worker.lock")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("x.db-poller.lock"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+
         for role in ["worker", "poller"] {
             let error = take(&path, role).err().expect("refused");
             assert_eq!(error.exit.code(), 69);

@@ -1,4 +1,5 @@
-//! Basics for all programs: errors, settings, names, logging, files. Imports nothing of the library.
+//! Basics for all programs: errors, settings, names, logging, files. Imports nothing of the
+//! library.
 
 pub mod caller;
 pub mod clock;

@@ -50,9 +50,11 @@ pub fn shown(text: &str) -> String {
             out.push(c);
         }
     }
+
     if text.chars().nth(40).is_some() {
         out.push('…');
     }
+
     out
 }
 
@@ -229,7 +231,8 @@ checked_name!(
     Cursor, "journal cursor", "s=, i=, b=, m=, t= and x= with hexadecimal digits, as the journal gives it",
     cursor);
 
-/// A reference to a server, `ID|NAME`. Digits are an id, so no display name consists only of digits.
+/// A reference to a server, `ID|NAME`. Digits are an id, so no display name consists only of
+/// digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerRef {
     /// By `servers.id`.
@@ -298,8 +301,8 @@ pub fn server_instance(unit: &str) -> Option<&str> {
     unit.strip_prefix("left4me-server@")?.strip_suffix(".service").filter(|instance| !instance.is_empty())
 }
 
-/// Whether `text` has 1 to `most` bytes, the first of which passes `first`, and the others pass it or
-/// are in `also`.
+/// Whether `text` has 1 to `most` bytes, the first of which passes `first`, and the others pass it
+/// or are in `also`.
 fn slug(text: &str, most: usize, first: fn(u8) -> bool, also: &[u8]) -> bool {
     let bytes = text.as_bytes();
     !bytes.is_empty() && bytes.len() <= most && first(bytes[0]) && bytes.iter().all(|&b| first(b) || also.contains(&b))
@@ -317,6 +320,7 @@ fn cursor(text: &str) -> bool {
     let mut parts = text.split(';');
     let mut fields =
         [("s=", 32..=32), ("i=", 1..=16), ("b=", 32..=32), ("m=", 1..=16), ("t=", 1..=16), ("x=", 1..=16)].into_iter();
+
     fields.all(|(name, lengths)| {
         let digits = parts.next().and_then(|part| part.strip_prefix(name));
         digits.is_some_and(|digits| lengths.contains(&digits.len()) && hex(digits))
@@ -419,6 +423,7 @@ mod tests {
             let ([s, b], [i, m, t, x]) = (ids, numbers);
             let text = format!("s={s:032x};i={i:x};b={b:032x};m={m:x};t={t:x};x={x:x}");
             prop_assert_eq!(text.parse::<Cursor>().unwrap().to_string(), text.clone());
+
             let at = at % text.len();
             if text.as_bytes()[at] != other.as_bytes()[0] {
                 let broken = format!("{}{other}{}", &text[..at], &text[at + 1..]);

@@ -55,5 +55,6 @@ pub fn passed_sockets() -> Vec<OwnedFd> {
             OwnedFd::from_raw_fd(fd)
         }
     };
+
     fds.map(own).collect()
 }

@@ -39,6 +39,7 @@ fn escaped(json: &str) -> Cow<'_, str> {
     if json.is_ascii() {
         return json.into();
     }
+
     let mut out = String::with_capacity(json.len());
     let (mut before, mut rest) = (None, json.chars().peekable());
     while let Some(c) = rest.next() {
@@ -49,6 +50,7 @@ fn escaped(json: &str) -> Cow<'_, str> {
         }
         before = Some(c);
     }
+
     out.into()
 }
 

@@ -26,6 +26,7 @@ pub fn check(password: &str) -> Result<()> {
     if password.contains(char::is_control) {
         return Err(Error::usage("the password has a control character or a line break"));
     }
+
     Ok(())
 }
 

@@ -1,5 +1,5 @@
-//! Secrets that left4me issues: 256 random bits as text. Only their SHA-256 is stored. A fast hash is
-//! enough, because no dictionary contains random bits.
+//! Secrets that left4me issues: 256 random bits as text. Only their SHA-256 is stored. A fast hash
+//! is enough, because no dictionary contains random bits.
 
 use sha2::{Digest as _, Sha256};
 

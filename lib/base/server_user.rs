@@ -1,18 +1,18 @@
 //! The Unix user of one server. `left4me-server@.service` and `left4me-purge@.service` name it as
 //! `left4me_%i`; `left4me-helper mount` creates it before the server's first start.
 //!
-//! The units use a name, because systemd looks up every `User=` and refuses a number without an entry
-//! in the user database (status 217, systemd 252 and 257). The separator is an underscore, so that no
-//! instance's user can be `left4me-steam` or `left4me-game`.
+//! The units use a name, because systemd looks up every `User=` and refuses a number without an
+//! entry in the user database (status 217, systemd 252 and 257). The separator is an underscore, so
+//! that no instance's user can be `left4me-steam` or `left4me-game`.
 
 use nix::unistd::{Uid, User};
 use sha2::{Digest as _, Sha256};
 
 use super::names::InstanceName;
 
-/// The first user id of servers whose instance is a number. The range does not overlap systemd's own
-/// ranges (its UIDS-GIDS document), Debian's subordinate ids, and those of SSSD and FreeIPA (up to
-/// 2,000,200,000). It is below 2^31, which NFS and old tools need.
+/// The first user id of servers whose instance is a number. The range does not overlap systemd's
+/// own ranges (its UIDS-GIDS document), Debian's subordinate ids, and those of SSSD and FreeIPA (up
+/// to 2,000,200,000). It is below 2^31, which NFS and old tools need.
 const NUMBERED: u32 = 2_100_000_000;
 
 /// The first user id of instances that were named with `l4d2ctl`.
@@ -40,9 +40,9 @@ pub struct ServerUser {
 }
 
 impl ServerUser {
-    /// The user of an instance, the same on every host. If the instance's name is too long to be part
-    /// of a user name, the name has a hash after a second underscore, which sets it apart from all
-    /// others; the generator system-generators/left4me writes it into the units.
+    /// The user of an instance, the same on every host. If the instance's name is too long to be
+    /// part of a user name, the name has a hash after a second underscore, which sets it apart from
+    /// all others; the generator system-generators/left4me writes it into the units.
     #[must_use]
     pub fn of(server: &InstanceName) -> Self {
         let mut name = format!("{PREFIX}{server}");
@@ -92,12 +92,15 @@ mod tests {
         let of = |instance: &str| ServerUser::of(&instance.parse().unwrap());
         assert_eq!(of("7"), ServerUser { name: "left4me_7".to_owned(), id: 2_100_000_007 });
         assert_eq!(of("19999999").id, 2_119_999_999);
+
         for hashed in ["20000000", "007", "test", "steam", "4294967303"] {
             assert!((NAMED..NAMED + EACH).contains(&of(hashed).id), "{hashed}");
         }
+
         // An id must never change: files on disk have it.
         assert_eq!(of("test").id, 2_125_842_533);
         assert_eq!(of(&"x".repeat(23)).name.len(), 31);
+
         let long = of(&"x".repeat(64)).name;
         assert!(long.len() <= 31 && long.starts_with("left4me__") && long != of(&"x".repeat(63)).name, "{long}");
     }
@@ -123,6 +126,7 @@ mod tests {
         for bad in [&"x".repeat(23), "7", "_", &"B".repeat(30), &format!("{};x", "x".repeat(30)), &"y".repeat(65)] {
             std::fs::create_dir_all(dir.path().join("runtime").join(bad)).unwrap();
         }
+
         std::fs::create_dir_all(dir.path().join("runtime").join(long[0].as_str())).unwrap();
         let wanted = format!("multi-user.target.wants/left4me-server@{}.service", long[1]);
         std::os::unix::fs::symlink("/nonexistent", dir.path().join(wanted)).unwrap();
@@ -135,8 +139,10 @@ mod tests {
             .env("LEFT4ME_UNITS", dir.path())
             .env("LEFT4ME_ROOT", dir.path())
             .status();
+
         assert!(status.unwrap().success());
         assert_eq!(std::fs::read_dir(dir.path().join("out")).unwrap().count(), 4);
+
         for name in long {
             let user = ServerUser::of(&name).name;
             for unit in ["server", "purge"] {

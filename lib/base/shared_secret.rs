@@ -1,4 +1,5 @@
-//! Reads a secret from a file that root writes, so that it is in no process list and no settings file.
+//! Reads a secret from a file that root writes, so that it is in no process list and no settings
+//! file.
 
 use std::fmt;
 use std::io::Read as _;
@@ -33,10 +34,12 @@ impl Secret {
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |what: &str| Error::usage(format!("{}: {what}", path.display()));
         let mut options = fs_err::OpenOptions::new();
+
         // Do not block on a FIFO.
         let file = options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
         let file = file.map_err(|error| Error::unavailable(error.to_string()))?;
         let found = file.metadata().map_err(|error| Error::unavailable(error.to_string()))?;
+
         if !found.is_file() {
             return Err(wrong("not a regular file"));
         }
@@ -47,12 +50,14 @@ impl Secret {
         let mut text = String::new();
         let read = file.take(MAX_LENGTH + 2).read_to_string(&mut text);
         read.map_err(|_| wrong("the secret is not text"))?;
+
         let text = text.strip_suffix('\n').unwrap_or(&text);
         let is_good =
             (MIN_LENGTH..=MAX_LENGTH as usize).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         if !is_good {
             return Err(wrong("the secret has to be one line of 32 to 512 letters and digits: `openssl rand -hex 32`"));
         }
+
         Ok(Self::of(text.as_bytes()))
     }
 
@@ -82,6 +87,7 @@ mod tests {
             Secret::read(&path)
         };
         let good = "0123456789abcdef0123456789abcdef";
+
         let secret = read(&format!("{good}\n"), 0o640).unwrap();
         assert!(secret.is(good.as_bytes()) && !secret.is(b"") && !secret.is(&good.as_bytes()[1..]));
         assert_eq!(read(good, 0o600).unwrap(), secret);
@@ -99,6 +105,7 @@ mod tests {
             let error = read(text, mode).unwrap_err();
             assert!(error.exit.code() == 2 && !error.to_string().contains("89abcdef"), "{error}");
         }
+
         assert_eq!(Secret::read(dir.path()).unwrap_err().exit.code(), 2);
         assert_eq!(Secret::read(&dir.path().join("none")).unwrap_err().exit.code(), 69);
     }

@@ -1,5 +1,5 @@
-//! Aligned tables for people. Control characters become visible. There is colour only on a terminal,
-//! and not with NO_COLOR.
+//! Aligned tables for people. Control characters become visible. There is colour only on a
+//! terminal, and not with NO_COLOR.
 
 use std::io::IsTerminal as _;
 
@@ -99,6 +99,7 @@ fn aligned(row: &[(String, Tone)], widths: &[usize], colours: bool) -> String {
             text.extend(std::iter::repeat_n(' ', width.saturating_sub(cells(cell)) + 2));
         }
     }
+
     text.truncate(text.trim_end_matches(' ').len());
     text
 }

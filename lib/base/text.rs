@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::{Error, Result, encoding};
 
-/// Reads a text file of at most `limit` bytes; removes the byte order mark and carriage returns. `-`
-/// is standard input.
+/// Reads a text file of at most `limit` bytes; removes the byte order mark and carriage returns.
+/// `-` is standard input.
 ///
 /// # Errors
 /// Fails if the file does not exist, may not be read, is too large or is not UTF-8. The error
@@ -66,9 +66,11 @@ mod tests {
         let path = dir.path().join("f");
         assert_eq!(read(&path, 4).unwrap_err().exit.code(), 2);
         assert_eq!(read(dir.path(), 4).unwrap_err().exit.code(), 2);
+
         std::fs::write(&path, "four").unwrap();
         assert_eq!(read(&path, 4).unwrap(), "four");
         assert_eq!(read(&path, 3).unwrap_err().exit.code(), 2);
+
         std::fs::write(&path, b"\xff").unwrap();
         assert_eq!(read(&path, 4).unwrap_err().exit.code(), 2);
     }

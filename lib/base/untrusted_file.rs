@@ -9,8 +9,8 @@ use nix::sys::stat::Mode;
 
 use super::files::{self, NO_FOLLOW};
 
-/// Reads at most `limit` bytes of the file `below` in `top`. `top` itself may be a link, because its
-/// owner made it. Below it, no link is followed, and only a regular file is read.
+/// Reads at most `limit` bytes of the file `below` in `top`. `top` itself may be a link, because
+/// its owner made it. Below it, no link is followed, and only a regular file is read.
 ///
 /// # Errors
 /// The operating system's error; `InvalidInput` if it is not a regular file.
@@ -20,6 +20,7 @@ pub fn read(top: &Path, below: &[&str], limit: usize) -> Result<Vec<u8>> {
     for folder in folders {
         dir = openat(&dir, *folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY | NO_FOLLOW, Mode::empty())?;
     }
+
     let file = require_regular(openat(&dir, *name, OFlag::O_RDONLY | NO_FOLLOW, Mode::empty())?.into())?;
     let mut bytes = Vec::new();
     file.take(limit as u64).read_to_end(&mut bytes)?;

@@ -11,8 +11,8 @@ use super::{Error, Result, caller, walk};
 pub const LEFT4ME: &str = "left4me";
 /// Runs steamcmd; owns installation, steam and workshop_cache.
 pub const STEAM: &str = "left4me-steam";
-/// The additional group of every server. It was the user of all servers before each had its own (see
-/// server_user.rs).
+/// The additional group of every server. It was the user of all servers before each had its own
+/// (see server_user.rs).
 pub const GAME: &str = "left4me-game";
 
 /// The ids of a user that must exist.
@@ -44,18 +44,19 @@ pub fn become_user(uid: Uid, gid: Gid) -> Result<()> {
         .map_err(|errno| Error::not_permitted(format!("cannot become user id {uid}: {}", errno.desc())))
 }
 
-/// The user that a program started by root has to become before it works in `directory`. This is the
-/// one rule for all programs. None if it does not change its user.
+/// The user that a program started by root has to become before it works in `directory`. This is
+/// the one rule for all programs. None if it does not change its user.
 ///
-/// It becomes the owner of the directory, which is left4me on an installed host. So new files belong
-/// to the same user as the others, and a link placed there by another member of the group leads no
-/// further than left4me's permissions. Root stays root in a directory that only root can change,
-/// and where there is no user left4me, as on a developer's machine.
+/// It becomes the owner of the directory, which is left4me on an installed host. So new files
+/// belong to the same user as the others, and a link placed there by another member of the group
+/// leads no further than left4me's permissions. Root stays root in a directory that only root can
+/// change, and where there is no user left4me, as on a developer's machine.
 #[must_use]
 pub fn unprivileged_user(directory: &Path) -> Option<(Uid, Gid)> {
     if !geteuid().is_root() {
         return None;
     }
+
     match fs_err::metadata(directory) {
         Ok(owner) if owner.uid() != 0 => Some((Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))),
         Ok(_) if walk::walk(directory).is_ok_and(|walked| walked.is_roots) => None,

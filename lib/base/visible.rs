@@ -23,8 +23,8 @@ pub fn is_deceptive(before: Option<char>, c: char, after: Option<char>) -> bool 
     }
 }
 
-/// Whether `c` is a bidirectional control, a separator, a zero-width or deprecated format character,
-/// a tag or a filler.
+/// Whether `c` is a bidirectional control, a separator, a zero-width or deprecated format
+/// character, a tag or a filler.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
     matches!(c,
@@ -51,6 +51,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return text.into();
     }
+
     let mut out = String::with_capacity(text.len());
     let (mut before, mut rest) = (None, text.chars().peekable());
     while let Some(c) = rest.next() {
@@ -60,6 +61,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         }
         before = Some(c);
     }
+
     if out == text { text.into() } else { out.into() }
 }
 

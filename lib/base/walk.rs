@@ -31,12 +31,14 @@ pub fn walk(path: &Path) -> IoResult<Walked> {
     let mut fd = nix::fcntl::open("/", flags, Mode::empty())?;
     let mut is_safe = true;
     let mut last = fstat(&fd)?;
+
     for part in path.components() {
         let name = match part {
             Component::Normal(name) => name,
             Component::ParentDir => "..".as_ref(),
             _ => continue,
         };
+
         is_safe &= is_roots(&last, true);
         fd = match openat(&fd, name, flags, Mode::empty()) {
             Ok(next) => next,
@@ -46,8 +48,10 @@ pub fn walk(path: &Path) -> IoResult<Walked> {
             }
             Err(errno) => return Err(errno.into()),
         };
+
         last = fstat(&fd)?;
     }
+
     Ok(Walked { is_roots: is_safe && is_roots(&last, false), fd })
 }
 
@@ -59,11 +63,13 @@ pub fn open_root_owned(path: &Path) -> Option<File> {
     if !geteuid().is_root() {
         return None;
     }
+
     let path = std::path::absolute(path).ok()?;
     let walked = walk(path.parent()?).ok().filter(|walked| walked.is_roots)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = File::from(openat(&walked.fd, path.file_name()?, flags, Mode::empty()).ok()?);
     let found = file.metadata().ok()?;
+
     (found.is_file() && found.uid() == 0).then_some(file)
 }
 
@@ -92,11 +98,13 @@ mod tests {
         std::fs::create_dir_all(dir.join("a/b")).unwrap();
         symlink("a", dir.join("link")).unwrap();
         symlink("b", dir.join("a/end")).unwrap();
+
         assert!(walk(&dir.join("a/b")).is_ok() && walk(&dir.join("a/b/../b")).is_ok());
         for (through, name) in [("link/b", "'link'"), ("a/end", "'end'"), ("link", "'link'")] {
             let error = walk(&dir.join(through)).unwrap_err();
             assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(name), "{error}");
         }
+
         assert_eq!(walk(&dir.join("missing")).unwrap_err().kind(), ErrorKind::NotFound);
     }
 
@@ -107,9 +115,11 @@ mod tests {
             (found.st_uid, found.st_gid, found.st_mode) = (uid, gid, mode);
             found
         };
+
         for (gid, mode) in [(0, 0o755), (0, 0o1777), (0, 0o2770), (7, 0o751)] {
             assert!(is_roots(&found(0, gid, mode), true), "{gid} {mode:o}");
         }
+
         for (uid, gid, mode, sticky) in
             [(0, 0, 0o1777, false), (0, 7, 0o775, true), (0, 0, 0o757, true), (7, 0, 0o700, true)]
         {

@@ -70,6 +70,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         reason: &reason.unwrap_or_default(),
         requested_by: &by,
     };
+
     let asked = cancel::request(&mut context.db, &wish, clock::now_ms())?;
     let (Some(id), false) = (asked.cancellation_id, asked.is_over()) else {
         // A queued job is cancelled already; wake the worker for the jobs behind it.
@@ -78,20 +79,24 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         }
         return report(&asked, args.json);
     };
+
     let unheard = match poke(&context.worker_socket) {
         Poke::Sent => None,
         Poke::Unheard(error) => Some(error),
     };
+
     if args.no_wait {
         if let Some(error) = unheard {
             eprintln!("{PROGRAM}: warning: the cancellation waits for a worker: {error}");
         }
         return report(&asked, args.json);
     }
+
     follow::exit_on_interrupt(format!(
         "stopped watching; the cancellation continues: see `left4me-job cancel-status {}`",
         args.id
     ));
+
     let over = watch(context, id, unheard, &mut Steps::new(args.json))?;
     report(&over, args.json)
 }
@@ -101,6 +106,7 @@ fn report(result: &CancelResult, json: bool) -> Result<ExitCode> {
     if json {
         output::json(result)?;
     }
+
     if result.success {
         if !json {
             output::line(&output::printable(&result.message))?;
@@ -108,10 +114,12 @@ fn report(result: &CancelResult, json: bool) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+
     let errors = result.errors.join("; ");
     if !json {
         print_affected(result)?;
     }
+
     if result.errors.is_empty() {
         Err(Error::conflict(result.message.clone()))
     } else {
@@ -134,6 +142,7 @@ fn runner_line(runner: &Terminated) -> String {
         Some("lost") => "did not say how it ended",
         _ => "has not ended",
     };
+
     let left =
         if runner.tree.as_deref() == Some("left") { ", and one of its processes could not be killed" } else { "" };
     format!("  {unit} ({} of task {}{pid}): {end}{left}", runner.verb, runner.task_id)
@@ -153,6 +162,7 @@ fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &
     let mut watch = Watch::new(context.db.path())?;
     let mut steps_started = 0;
     let mut deadline = Instant::now() + WORKER_TIMEOUT;
+
     loop {
         let result = result::of(context.db.connection(), id)?;
         steps.show(&result.steps)?;
@@ -160,6 +170,7 @@ fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &
             steps.end();
             return Ok(result);
         }
+
         // Each step that starts shows that a worker is at it.
         let started = result.steps.iter().filter(|step| step.started_at.is_some()).count();
         if started != steps_started {
@@ -194,6 +205,7 @@ impl Steps {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
+
         Self { quiet, bar, printed: 0 }
     }
 
@@ -208,10 +220,12 @@ impl Steps {
                 }
             }
         }
+
         self.printed = over.len();
         if let (Some(bar), Some(step)) = (&self.bar, steps.iter().find(|step| step.state == StepState::Running)) {
             bar.set_message(step.step.to_string());
         }
+
         Ok(())
     }
 
@@ -235,6 +249,7 @@ pub fn line(step: &StepRow) -> String {
         StepState::Succeeded => "",
         StepState::Failed => "FAILED: ",
     };
+
     format!("{:<10} {time:>8}  {mark}{}", step.step, step.detail.as_deref().unwrap_or(""))
 }
 

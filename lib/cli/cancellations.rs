@@ -57,35 +57,43 @@ pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
         };
         Ok((result::of(tx, newest.id)?, all.len() - 1))
     })?;
+
     if args.json {
         output::json(&result)?;
         return Ok(ExitCode::SUCCESS);
     }
+
     let what = result.task.map_or_else(|| "job".to_owned(), |task| format!("task {task} of job"));
     let mut facts = vec![
         ("what", format!("{what} {} ({} -> {})", result.job_id, result.previous_state, result.state)),
         ("requested by", result.requested_by.clone().unwrap_or_default()),
     ];
+
     if !result.reason.is_empty() {
         facts.push(("reason", result.reason.clone()));
     }
+
     facts.push(("force", force(&result)));
     facts.extend(result.cancellation_state.map(|state| ("record", state.to_string())));
     facts.push(("progress", result.message.clone()));
     for (name, value) in facts {
         output::line(&format!("{name:<12} {}", output::printable(&value)))?;
     }
+
     output::line("")?;
     for step in &result.steps {
         output::line(&output::printable(&cancel::line(step)))?;
     }
+
     if !result.tasks_affected.is_empty() || !result.runners_terminated.is_empty() {
         output::line("")?;
     }
+
     cancel::print_affected(&result)?;
     if earlier > 0 {
         eprintln!("{earlier} earlier cancellations: see `left4me-job cancellations --job {}`", args.id);
     }
+
     Ok(ExitCode::SUCCESS)
 }
 
@@ -106,6 +114,7 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         args.job.map(|id| jobs::state(tx, id)).transpose()?;
         cancellations::list(tx, &filter)
     })?;
+
     if args.json {
         output::json(&all)?;
         return Ok(ExitCode::SUCCESS);
@@ -114,6 +123,7 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         eprintln!("no cancellations");
         return Ok(ExitCode::SUCCESS);
     }
+
     let mut table = Table::new(["ID", "JOB", "TASK", "STATE", "BY", "REQUESTED", "DURATION", "REASON"]);
     let dash = || "-".to_owned();
     for one in &all {
@@ -132,8 +142,10 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
             (one.finished_at.map_or_else(dash, |at| cancel::duration(at - one.created_at)), Tone::Plain),
             (one.reason.clone(), Tone::Plain),
         ];
+
         table.toned(cells);
     }
+
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }

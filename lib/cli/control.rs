@@ -39,6 +39,7 @@ pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
     } else {
         output::line(&accepted.job_id.to_string())?
     }
+
     Ok(ExitCode::SUCCESS)
 }
 
@@ -49,11 +50,13 @@ pub fn pause(context: &mut Context, args: &PauseArgs) -> Result<ExitCode> {
         let done = queue::set_paused(tx, clock::now_ms(), &by, reason.as_deref())?;
         Ok((done, jobs::counts(tx)?.1))
     })?;
+
     if !paused {
         let who =
             queue::pause(context.db.connection())?.map_or_else(String::new, |pause| format!(" by {}", pause.paused_by));
         return Err(Error::conflict(format!("the queue is paused already{who}; resume it with `left4me-job resume`")));
     }
+
     let rest = if running > 0 { format!("; running jobs continue: {running}") } else { String::new() };
     output::line(&format!("the queue is paused{rest}"))?;
     Ok(ExitCode::SUCCESS)
@@ -67,6 +70,7 @@ pub fn resume(context: &mut Context, _: &ResumeArgs) -> Result<ExitCode> {
     if !resumed {
         return Err(Error::conflict("the queue is not paused"));
     }
+
     context.poke();
     output::line(&format!("the queue is resumed; {queued} queued"))?;
     Ok(ExitCode::SUCCESS)

@@ -50,6 +50,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let requested_by = caller::caller();
     let wish = Wish { operation: args.operation, targets, unique: args.unique, asker: Asker::here(&requested_by) };
     let accepted = enqueue(&mut context.db, &wish, clock::now_ms())?;
+
     context.poke();
     if args.json {
         output::json(&accepted)?;
@@ -59,6 +60,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     } else {
         output::line(&accepted.job_id.to_string())?;
     }
+
     if args.follow {
         // With --json, standard output holds the one document; log lines go to standard error.
         follow::follow(

@@ -40,13 +40,16 @@ pub struct Args {
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let connection = context.db.connection();
     args.job.map(|id| jobs::state(connection, id)).transpose()?;
+
     // Start watching before the first query, so that no commit in between is missed.
     let mut watch = if args.follow { Some(Watch::new(context.db.path())?) } else { None };
     let limit = args.limit.unwrap_or(if args.job.is_some() { 100_000 } else { 50 });
     let first = events::last(connection, args.job, limit)?;
+
     if first.is_empty() && !args.follow {
         eprintln!("nothing has happened yet");
     }
+
     let mut after = first.last().map_or(0, |event| event.id);
     print(&first, args)?;
     while let Some(watch) = &mut watch {
@@ -60,6 +63,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
             }
         }
     }
+
     Ok(ExitCode::SUCCESS)
 }
 
@@ -67,6 +71,7 @@ fn print(events: &[Event], args: &Args) -> Result<()> {
     if args.json {
         return events.iter().try_for_each(output::json);
     }
+
     // Headings would scroll away while following.
     if args.follow {
         return events.iter().try_for_each(|event| output::line(&output::printable(&cells(event).join("  "))));
@@ -74,6 +79,7 @@ fn print(events: &[Event], args: &Args) -> Result<()> {
     if events.is_empty() {
         return Ok(());
     }
+
     let mut table = Table::new(["AT", "WHAT", "BY", "ABOUT", "DETAIL"]);
     events.iter().for_each(|event| table.row(cells(event)));
     table.print()
@@ -87,6 +93,7 @@ fn cells(event: &Event) -> [String; 5] {
     ];
     let about: Vec<String> = about.into_iter().flatten().collect();
     let why = if event.reason.is_empty() { String::new() } else { format!(" ({})", event.reason) };
+
     [
         clock::local(event.at),
         event.kind.clone(),

@@ -47,6 +47,7 @@ pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCo
         options.style == Style::Lines && std::io::stderr().is_terminal() && std::io::stdout().is_terminal(),
     );
     let mut after = options.after;
+
     loop {
         // Read the state before the lines: when it is terminal, all lines are in the database.
         let (state, _) = jobs::state(connection, job)?;
@@ -56,14 +57,17 @@ pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCo
                 print(line, options.style, &mut progress)?;
                 after = line.seq;
             }
+
             if lines.len() < PAGE as usize {
                 break;
             }
         }
+
         if state.is_terminal() {
             progress.end();
             return report_end(context, job, state);
         }
+
         watch.wait(None)?;
     }
 }
@@ -73,6 +77,7 @@ pub fn print(line: &Line, style: Style, progress: &mut Progress) -> Result<()> {
     if progress.consume(&line.line) {
         return Ok(());
     }
+
     match (style, line.stream) {
         (Style::Json, _) => output::json(line),
         (Style::Lines, Stream::Stdout) => progress.suspend(|| output::line(&output::printable(&line.line))),
@@ -109,6 +114,7 @@ pub fn exit_on_interrupt(message: String) {
     if mask.thread_block().is_err() {
         return;
     }
+
     let wait = move || {
         if mask.wait().is_ok() {
             eprintln!("\nleft4me-job: {message}");
@@ -116,6 +122,7 @@ pub fn exit_on_interrupt(message: String) {
             std::process::exit(130);
         }
     };
+
     // Without the thread, Ctrl-C does nothing; SIGTERM still ends the program.
     std::thread::Builder::new().spawn(wait).ok();
 }

@@ -40,25 +40,31 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         let filter = Filter { server, states: args.states.clone(), limit: args.limit, offset: 0 };
         Ok((jobs::list(tx, &filter)?, queue::pause(tx)?, recover::undying(tx)?, recover::nonsense(tx)?))
     })?;
+
     if args.json {
         output::json(&jobs)?;
         return Ok(ExitCode::SUCCESS);
     }
+
     if let Some(pause) = pause {
         let why = pause.reason.map_or_else(String::new, |reason| format!(": {reason}"));
         let words = format!("the queue is paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
         eprintln!("{}", output::printable(&words));
     }
+
     for runner in undying {
         eprintln!("{}: jobs for the same servers wait until it is gone", runner.undying());
     }
+
     for row in nonsense {
         eprintln!("{}", output::printable(&row));
     }
+
     if jobs.is_empty() {
         eprintln!("no jobs; start with `left4me-job enqueue install`");
         return Ok(ExitCode::SUCCESS);
     }
+
     let now = clock::now_ms();
     let mut table = Table::new(["ID", "OPERATION", "SERVERS", "STATE", "BY", "QUEUED", "DURATION"]);
     for job in &jobs {
@@ -72,6 +78,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
             duration(job, now),
         ]);
     }
+
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }
@@ -84,6 +91,7 @@ pub fn servers_of(job: &Job) -> String {
         .zip(&job.server_names)
         .map(|(id, name)| name.clone().unwrap_or_else(|| format!("#{id}")))
         .collect();
+
     match names.len() {
         0 => "-".to_owned(),
         1..=3 => names.join(", "),

@@ -39,6 +39,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     if args.follow {
         return follow::follow(context, args.id, &Options { after: args.after, style });
     }
+
     let mut after = args.after;
     loop {
         let lines = logs::after(connection, args.id, after, PAGE)?;
@@ -46,6 +47,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
             follow::print(line, style, &mut Progress::new(false))?;
             after = line.seq;
         }
+
         if lines.len() < PAGE as usize {
             return Ok(ExitCode::SUCCESS);
         }

@@ -108,9 +108,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
     if matches!(cli.verb, Verb::Monitor(_)) {
         monitor::require_terminal()?;
     }
+
     let database = cli.paths.database();
     // Drop root before opening anything that another user can replace.
     users::drop_root(&database)?;
+
     let mut context = Context { db: Db::open(&database)?, worker_socket: cli.worker.worker_socket };
     let done = match cli.verb {
         Verb::Enqueue(args) => enqueue::run(&mut context, &args),
@@ -127,6 +129,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Resume(args) => control::resume(&mut context, &args),
         Verb::Monitor(args) => monitor::run(&mut context, &args),
     };
+
     // Skip SQLite's teardown: it takes a tenth of the whole time of an enqueue, and the kernel
     // closes the files anyway. Nothing is left to write (see NO_CKPT_ON_CLOSE in db/).
     std::mem::forget(context);

@@ -25,6 +25,7 @@ impl Progress {
         if !self.enabled {
             return false;
         }
+
         let Some(progress) = steam::progress(line) else { return false };
         let bar = self.bar.get_or_insert_with(|| {
             let template = "{msg:24} [{bar:40}] {percent:>3} %  {elapsed}";
@@ -33,6 +34,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
+
         bar.set_message(progress.phase.to_string());
         bar.set_position((progress.percent.clamp(0.0, 100.0) * 100.0) as u64);
         true

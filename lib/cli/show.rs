@@ -43,11 +43,13 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
             cancellations: cancellations::of_job(tx, args.id)?,
         })
     })?;
+
     if args.json {
         output::json(&full)?;
     } else {
         print(&full)?;
     }
+
     Ok(ExitCode::SUCCESS)
 }
 
@@ -63,6 +65,7 @@ fn print(full: &FullJob) -> Result<()> {
         ("requested by", job.requested_by.clone()),
         ("queued", clock::local(job.created_at)),
     ];
+
     facts.extend(job.retry_of.map(|id| ("retry of", format!("job {id}"))));
     facts.extend(job.started_at.map(|at| ("started", clock::local(at))));
     facts
@@ -72,27 +75,33 @@ fn print(full: &FullJob) -> Result<()> {
     for (name, value) in facts {
         output::line(&format!("{name:<12} {}", output::printable(&value)))?;
     }
+
     output::line("")?;
     let mut table = Table::new(["TASK", "KIND", "SERVER", "STATE", "AFTER", "DURATION", "ERROR"]);
     for task in &job.tasks {
         table.row(task_row(task, now));
     }
+
     table.print()?;
     for line in outcomes(job) {
         output::line(&output::printable(&line))?;
     }
+
     if !cancellations.is_empty() {
         output::line("")?;
     }
+
     for one in cancellations {
         let what = one.task_id.map_or_else(String::new, |id| format!(" of task {id}"));
         let message = one.message.as_deref().unwrap_or("in progress");
         let text = format!("cancellation {}{what} by {}: {}, {message}", one.id, one.requested_by, one.state);
         output::line(&output::printable(&text))?;
     }
+
     if runners.is_empty() {
         return Ok(());
     }
+
     output::line("")?;
     let mut table = Table::new(["TASK", "RAN", "UNIT", "PID", "EXIT", "ENDED BY", "TREE"]);
     for runner in runners {
@@ -106,6 +115,7 @@ fn print(full: &FullJob) -> Result<()> {
             runner.tree.clone().unwrap_or_else(dash),
         ]);
     }
+
     table.print()
 }
 
@@ -114,6 +124,7 @@ fn outcomes(job: &Job) -> Vec<String> {
     if job.server_outcomes.iter().all(|one| one.outcome == Outcome::Succeeded) {
         return Vec::new();
     }
+
     let mut lines = vec![String::new()];
     for one in &job.server_outcomes {
         let at = job.servers.iter().position(|&id| id == one.server);
@@ -122,11 +133,13 @@ fn outcomes(job: &Job) -> Vec<String> {
         let why = one.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
         lines.push(format!("server {}{name} {}{why}", one.server, one.outcome.words()));
     }
+
     let left = job.server_outcomes.iter().filter(|one| one.outcome == Outcome::LeftStopped);
     let left: String = left.map(|one| format!(" --server {}", one.server)).collect();
     if !left.is_empty() && job.state.is_terminal() {
         lines.push(format!("to start the servers it stopped: left4me-job enqueue start{left}"));
     }
+
     lines
 }
 

@@ -36,9 +36,11 @@ pub fn wait(context: &Context, ids: &[JobId], timeout: Option<Duration>) -> Resu
     for &id in ids {
         jobs::state(connection, id)?;
     }
+
     follow::leave_running_on_interrupt(ids);
     let mut watch = Watch::new(context.db.path())?;
     let mut failed: Vec<Error> = Vec::new();
+
     for &id in ids {
         loop {
             let (state, _) = jobs::state(connection, id)?;
@@ -51,9 +53,11 @@ pub fn wait(context: &Context, ids: &[JobId], timeout: Option<Duration>) -> Resu
             }
         }
     }
+
     let Some(last) = failed.pop() else { return Ok(ExitCode::SUCCESS) };
     for error in failed {
         let _ = error.report(super::PROGRAM);
     }
+
     Err(last)
 }

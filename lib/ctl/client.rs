@@ -51,6 +51,7 @@ pub(super) fn send(
             return finish(code, refused, what);
         }
     }
+
     Err(Error::failed(format!("{what}: the connection ended before the result")))
 }
 

@@ -29,9 +29,11 @@ pub(super) fn become_left4me() -> Result<()> {
     if !geteuid().is_root() {
         return Ok(());
     }
+
     let Ok(Some(user)) = User::from_name(LEFT4ME) else {
         print_stderr(&format!("{PROGRAM}: there is no user {LEFT4ME}: continuing as root"));
         return Ok(());
     };
+
     users::become_user(user.uid, user.gid)
 }

@@ -115,6 +115,7 @@ pub fn main() -> ExitCode {
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     umask(Mode::from_bits_truncate(instance::UMASK));
+
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(PROGRAM),
@@ -128,6 +129,7 @@ fn run(cli: Cli) -> Result<()> {
         Verb::Initialize { file, .. } => Some(spec::read(file)?),
         _ => None,
     };
+
     identity::become_left4me()?;
     let ctl = verbs::Control { root: cli.paths.root, hands: cli.hands };
     match (cli.verb, spec) {

@@ -41,15 +41,18 @@ fn parse(text: &str) -> Result<Spec, String> {
         merge_keys: serde_saphyr::options::MergeKeyPolicy::Error,
     };
     let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|error| describe(&error))?;
+
     if file.port.value < 1024 {
         return Err(format!("line {}: port: 1024 to 65535 is needed", file.port.defined.line()));
     }
+
     let spec = Spec {
         port: file.port.value,
         overlays: list("overlays", "folders below overlays/, separated by '/'", file.overlays)?,
         arguments: arguments(file.arguments)?,
         config: list("config", "at most 1024 bytes, one line, without control characters", file.config)?,
     };
+
     check(&spec.overlays, &spec.arguments, &spec.config).map_err(|bad| bad.to_string())?;
     Ok(spec)
 }
@@ -93,6 +96,7 @@ fn describe(error: &YamlError) -> String {
         }
         _ => "this is not the YAML of a spec file".to_owned(),
     };
+
     match error.location().map(|location| location.line()) {
         Some(line) if line > 0 => format!("line {line}: {what}"),
         _ => what,
@@ -111,6 +115,7 @@ mod tests {
             "port: 27015\noverlays: [b, a/c]\narguments:\n  - +map\n  - c1m1_hotel\n  - 8\nconfig:\n  - 'hostname \"x: y\"'\n  - 'sv_cheats 0'\n",
         )
         .unwrap();
+
         assert_eq!(spec.port, 27015);
         assert_eq!(spec.overlays.iter().map(|overlay| overlay.as_str()).collect::<Vec<_>>(), ["b", "a/c"]);
         assert_eq!(spec.arguments.iter().map(Argument::as_str).collect::<Vec<_>>(), ["+map", "c1m1_hotel", "8"]);
@@ -118,6 +123,7 @@ mod tests {
             spec.config.iter().map(ConfigLine::as_str).collect::<Vec<_>>(),
             ["hostname \"x: y\"", "sv_cheats 0"]
         );
+
         let least = parse("port: 27015\noverlays:\n").unwrap();
         assert!(least.overlays.is_empty() && least.arguments.is_empty() && least.config.is_empty());
     }
@@ -143,6 +149,7 @@ mod tests {
             assert!(error.starts_with(&format!("line {line}:")) && error.contains(word), "{text:?}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+
         for text in [
             "",
             "hunter2",

@@ -37,7 +37,8 @@ struct Status<'a> {
 }
 
 impl Control {
-    /// overlayfs does not define what happens when a lower layer changes, so no overlay may be mounted.
+    /// overlayfs does not define what happens when a lower layer changes, so no overlay may be
+    /// mounted.
     pub(super) fn install(&self) -> Result<()> {
         let mounted = mounts::overlays_mounted(&self.root)?;
         if !mounted.is_empty() {
@@ -47,6 +48,7 @@ impl Control {
                 names.join(", ")
             )));
         }
+
         print(&self.hands.runner_socket, &RunnerRequest::Install {}, "install")?;
         line("the game is installed")
     }
@@ -65,9 +67,11 @@ impl Control {
         if !instance::is_initialized(&self.root, name) {
             return Err(self.missing(name));
         }
+
         installation::refuse_unfinished(&self.root).map_err(|error| error.within(format!("instance {name}")))?;
         let enabled =
             self.helper(&HelperRequest::Enable { server: name.clone(), observe: false }, &format!("start {name}"));
+
         // systemctl reports that the start failed; the unit's properties say why.
         if let Err(error) = enabled {
             let why = units::why_failed(|| self.observe(name));
@@ -76,6 +80,7 @@ impl Control {
                 None => error,
             });
         }
+
         let unit = self.observe(name)?;
         if !unit.is_up() {
             return Err(Error::failed(format!(
@@ -83,6 +88,7 @@ impl Control {
                 unit.why_not_up()
             )));
         }
+
         line(&format!("instance {name} is {} ({})", unit.actual(), unit.words()))
     }
 
@@ -108,6 +114,7 @@ impl Control {
         if !initialized && is_down && unit.enabled != Some(true) {
             return Err(self.missing(name));
         }
+
         let status = Status {
             name,
             unit: server_unit(name),
@@ -119,6 +126,7 @@ impl Control {
             initialized,
             mounted: mounts::overlays_mounted(&self.root)?.contains(name),
         };
+
         if as_json { json(&status) } else { status.print() }
     }
 
@@ -141,6 +149,7 @@ impl Control {
             }
             Ok(())
         })?;
+
         Ok(Unit::from_properties(properties.iter().map(String::as_str)))
     }
 
@@ -169,6 +178,7 @@ impl Status<'_> {
                 line(&format!("{name:<15}  {}", crate::base::output::printable(value)))?;
             }
         }
+
         Ok(())
     }
 }

@@ -1,5 +1,5 @@
-//! Many followers of a stream of events over real HTTP, by one thread: plain sockets, and a reader that checks every id
-//! of every follower without taking the data apart.
+//! Many followers of a stream of events over real HTTP, by one thread: plain sockets, and a reader
+//! that checks every id of every follower without taking the data apart.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -87,6 +87,7 @@ impl Follower {
             }
             return;
         }
+
         while let Some(&first) = bytes.first() {
             match self.body {
                 Body::Data(left) => {
@@ -105,8 +106,10 @@ impl Follower {
                 Body::Break | Body::Head => {}
                 Body::Waste => return,
             }
+
             bytes = &bytes[1..];
         }
+
         self.events(heard);
     }
 
@@ -125,8 +128,10 @@ impl Follower {
                 Heard::Event(name) => self.ended |= name == b"end",
                 Heard::Status(_) | Heard::Closed => {}
             }
+
             heard(self, event);
         }
+
         let told = text.len() - rest.len();
         text.drain(..told);
         self.text = text;
@@ -139,15 +144,18 @@ fn one(text: &[u8]) -> Option<(Heard<'_>, &[u8])> {
     if first == b":" {
         return line(rest).map(|(_, rest)| (Heard::Event(b":"), rest));
     }
+
     let mut seq = None;
     let mut name = first;
     if let Some(digits) = first.strip_prefix(b"id: ") {
         seq = Some(digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')));
         (name, rest) = line(rest)?;
     }
+
     let (data, rest) = line(rest)?;
     let (empty, rest) = line(rest)?;
     assert!(empty.is_empty(), "{:?}", String::from_utf8_lossy(text));
+
     let (name, data) = (name.strip_prefix(b"event: ")?, data.strip_prefix(b"data: ")?);
     Some((seq.map_or(Heard::Event(name), |seq| Heard::Line(seq, data)), rest))
 }
@@ -186,13 +194,16 @@ impl Crowd {
         let mut stream = TcpStream::connect(self.addr).expect("a connection");
         let (path, addr, cookie) = (&self.path, self.addr, &follower.cookie);
         let mut head = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nCookie: {cookie}\r\n");
+
         if follower.last > 0 {
             head.push_str(&format!("Last-Event-ID: {}\r\n", follower.last));
         }
+
         head.push_str("\r\n");
         // A server that is full answers and closes before it has read this.
         stream.write_all(head.as_bytes()).ok();
         stream.set_nonblocking(true).expect("a flag");
+
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, which as u64);
         self.epoll.add(&stream, event).expect("watched");
         (follower.body, follower.status, follower.hung_up) = (Body::Head, 0, false);
@@ -208,10 +219,12 @@ impl Crowd {
             Err(nix::errno::Errno::EINTR) => 0,
             count => count.expect("epoll"),
         };
+
         for event in &events[..count] {
             let which = usize::try_from(event.data()).expect("ours");
             let follower = &mut self.followers[which];
             let Some(stream) = &mut follower.stream else { continue };
+
             match stream.read(&mut self.scratch) {
                 Ok(0) => {
                     follower.stream = None;
@@ -227,6 +240,7 @@ impl Crowd {
                 }
             }
         }
+
         count > 0
     }
 

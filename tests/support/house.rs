@@ -41,6 +41,7 @@ impl House {
                 let user = users::create(tx, 1, "test", &"alice".parse()?, users::Role::User, "-")?;
                 let name: BlueprintName = "plain".parse()?;
                 let blueprint = blueprints::create(tx, 1, "test", user.id, &name, &blueprints::Content::default())?;
+
                 for number in 0..count {
                     let name = format!("S{}", number + 1).parse()?;
                     let new = servers::NewServer {
@@ -49,11 +50,14 @@ impl House {
                         blueprint: blueprint.id,
                         port: Some(27000 + number),
                     };
+
                     servers::create(tx, 1, "test", &new, PortRange { first: 27000, last: 27999 })?;
                 }
+
                 Ok(())
             })
             .unwrap();
+
         house
     }
 
@@ -121,8 +125,8 @@ impl House {
         accept(&self.root.join("runner.sock"), &[RUNNER], &envs)
     }
 
-    /// Serves helper.sock with a shell script that finds the connection at descriptor 3: what systemd would say is the
-    /// script's.
+    /// Serves helper.sock with a shell script that finds the connection at descriptor 3: what
+    /// systemd would say is the script's.
     pub fn helper(&self, script: &str) -> Guard {
         let script = self.root.script("helper.sh", script);
         accept(&self.root.join("helper.sock"), &["/bin/bash", &script.to_string_lossy()], &self.root.envs())

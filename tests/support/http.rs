@@ -33,6 +33,7 @@ impl Web {
         let mut command = house.command(WEB, &[&["--listen", "127.0.0.1:0", "--idle-seconds", "0"], args].concat());
         // As its unit has it: what memory it takes depends on it.
         command.envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144")]);
+
         let mut child = command.stderr(Stdio::piped()).spawn().expect("left4me-web starts");
         let mut lines = BufReader::new(child.stderr.take().expect("its standard error"));
         let mut said = String::new();
@@ -44,6 +45,7 @@ impl Web {
                 break at.trim().parse().expect("an address");
             }
         };
+
         // It must never wait for somebody to read its words.
         std::thread::spawn(move || lines.lines().map_while(Result::ok).for_each(|line| eprintln!("web: {line}")));
         Self { child, addr }
@@ -147,7 +149,8 @@ impl Answer {
     }
 }
 
-/// A browser: it keeps cookies, and the form token of the last page that had one. It follows no redirects.
+/// A browser: it keeps cookies, and the form token of the last page that had one. It follows no
+/// redirects.
 pub struct Client {
     addr: SocketAddr,
     /// By name.
@@ -174,19 +177,22 @@ impl Client {
         self.send("GET", path, &[], "")
     }
 
-    /// POST of a form, as our own page would send it: the form token is added when the fields have none.
+    /// POST of a form, as our own page would send it: the form token is added when the fields have
+    /// none.
     pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let csrf = self.csrf.clone();
         let mut all = fields.to_vec();
         if !csrf.is_empty() && !fields.iter().any(|(name, _)| *name == "csrf") {
             all.push(("csrf", &csrf));
         }
+
         let body = serde_urlencoded::to_string(&all).expect("a form");
         let headers = [("Sec-Fetch-Site", "same-origin"), ("Content-Type", "application/x-www-form-urlencoded")];
         self.send("POST", path, &headers, &body)
     }
 
-    /// Any request. Host and the cookies are added; a header `Host` of one's own takes the place of ours.
+    /// Any request. Host and the cookies are added; a header `Host` of one's own takes the place of
+    /// ours.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut stream = TcpStream::connect(self.addr).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -194,16 +200,20 @@ impl Client {
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head.push_str(&format!("Host: {}\r\n", self.addr));
         }
+
         if !self.cookies.is_empty() {
             let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             head.push_str(&format!("Cookie: {}\r\n", pairs.join("; ")));
         }
+
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
+
         stream.write_all(format!("{head}\r\n{body}").as_bytes()).expect("sent");
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("an answer");
+
         let answer = parse(&bytes);
         self.remember(&answer);
         answer
@@ -219,6 +229,7 @@ impl Client {
                 self.cookies.insert(name.to_owned(), text.to_owned());
             }
         }
+
         if let Some(token) = answer.input("csrf") {
             self.csrf = token.to_owned();
         }
@@ -234,6 +245,7 @@ fn parse(bytes: &[u8]) -> Answer {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
+
     let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let rest = &bytes[end + 4..];
     let body = if chunked { unchunked(rest) } else { rest.to_vec() };
@@ -251,6 +263,7 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
         body.extend_from_slice(&rest[line + 2..line + 2 + size]);
         rest = &rest[line + 2 + size + 2..];
     }
+
     panic!("the body broke off");
 }
 
@@ -265,6 +278,7 @@ pub fn all(stream: &mut TcpStream) -> String {
             Err(error) => panic!("nothing came for {PATIENCE:?}: {error}; before: {}", String::from_utf8_lossy(&bytes)),
         }
     }
+
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

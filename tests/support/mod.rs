@@ -1,5 +1,5 @@
-//! What the tests of the programs share: a data directory of its own, programs started as systemd starts them,
-//! conversations over the line protocol, and waiting for conditions.
+//! What the tests of the programs share: a data directory of its own, programs started as systemd
+//! starts them, conversations over the line protocol, and waiting for conditions.
 //!
 //! Nothing here sleeps and hopes: each wait names what it waits for and fails after a deadline.
 #![allow(dead_code, reason = "each test program uses its share")]
@@ -58,7 +58,8 @@ pub fn alive(marker: &str) -> Vec<i32> {
     .collect()
 }
 
-/// Whether this is root in the machine's own user namespace: only then can a test be somebody else, mount for real, …
+/// Whether this is root in the machine's own user namespace: only then can a test be somebody else,
+/// mount for real, …
 pub fn is_real_root() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     nix::unistd::Uid::effective().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
@@ -90,7 +91,8 @@ impl Root {
         self.path().join(below)
     }
 
-    /// Runs a program with this directory as its environment, and nothing else in it; `input` is its standard input.
+    /// Runs a program with this directory as its environment, and nothing else in it; `input` is
+    /// its standard input.
     pub fn fed(&self, program: &str, args: &[&str], input: &[u8]) -> Output {
         let mut child = Command::new(program)
             .args(args)
@@ -101,6 +103,7 @@ impl Root {
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");
+
         // Who refuses early does not read.
         child.stdin.take().expect("a pipe").write_all(input).ok();
         child.wait_with_output().expect("it ends")
@@ -114,7 +117,8 @@ impl Root {
         path
     }
 
-    /// Writes an executable below it. Through a rename, so that no other thread's fork holds it open for writing.
+    /// Writes an executable below it. Through a rename, so that no other thread's fork holds it
+    /// open for writing.
     pub fn script(&self, below: &str, text: &str) -> PathBuf {
         let fresh = self.write(format!("{below}.new"), text);
         std::fs::set_permissions(&fresh, PermissionsExt::from_mode(0o755)).expect("mode");
@@ -123,7 +127,8 @@ impl Root {
         self.join(below)
     }
 
-    /// The environment every program needs to work in it: no settings file, short grace, no wait between attempts.
+    /// The environment every program needs to work in it: no settings file, short grace, no wait
+    /// between attempts.
     pub fn envs(&self) -> Envs {
         let root = self.path().display().to_string();
         [
@@ -161,7 +166,8 @@ pub fn ended(child: &mut Child) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// Plays a socket unit with Accept=yes at `path`: one instance of `argv` for each connection. Ends with the guard.
+/// Plays a socket unit with Accept=yes at `path`: one instance of `argv` for each connection. Ends
+/// with the guard.
 pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
     let listener = UnixListener::bind(path).expect("a socket");
     let stop = Arc::new(AtomicBool::new(false));
@@ -178,6 +184,7 @@ pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
             started.lock().expect("no panic").push(child);
         }
     });
+
     Guard { path: path.to_owned(), stop, children, thread: Some(thread) }
 }
 
@@ -210,6 +217,7 @@ impl Drop for Guard {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+
         let Ok(mut children) = self.children.lock() else { return };
         // SIGTERM, not SIGKILL: each instance shall end what it started.
         for child in children.iter_mut() {
@@ -288,6 +296,7 @@ impl Talk {
             {
                 list.extend(answer[key].as_str().map(str::to_owned));
             }
+
             let properties = answer["observed"]["properties"].as_array().into_iter().flatten();
             heard.observed.extend(properties.filter_map(|line| line.as_str().map(str::to_owned)));
             heard.started += usize::from(self.is_start(&answer));
@@ -295,6 +304,7 @@ impl Talk {
                 heard.last = Some(answer);
             }
         }
+
         heard
     }
 

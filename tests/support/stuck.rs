@@ -1,7 +1,9 @@
-//! A file system on which a reader is stuck in the kernel: even SIGKILL ends it only when its request is answered.
+//! A file system on which a reader is stuck in the kernel: even SIGKILL ends it only when its
+//! request is answered.
 //!
-//! It speaks FUSE (linux/fuse.h, version 7.31) just enough to be mounted, looked at and waited for. The kernel lets
-//! nobody go whose request a server has taken and not answered. The root directory holds, without listing them:
+//! It speaks FUSE (linux/fuse.h, version 7.31) just enough to be mounted, looked at and waited for.
+//! The kernel lets nobody go whose request a server has taken and not answered. The root directory
+//! holds, without listing them:
 //!
 //! | file | who opens it |
 //! |---|---|
@@ -68,10 +70,12 @@ impl Stuck {
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("stuck"), directory, Some("fuse.stuck"), flags, Some(options.as_str()))?;
+
         let readers = Arc::new(AtomicUsize::new(0));
         let mut server = Server { device, waiting: HashMap::new(), readers: Arc::clone(&readers) };
         let mut mounted = Self { directory: directory.to_owned(), readers, stop: None, server: None };
         let (stopped, stop) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+
         mounted.stop = Some(stop);
         mounted.server = Some(std::thread::spawn(move || server.serve(&stopped)));
         Ok(mounted)
@@ -108,8 +112,8 @@ struct Server {
 }
 
 impl Server {
-    /// Serves until the other end of `stopped` is closed, or the kernel has no use for us. When the device is closed, the
-    /// kernel lets go all that wait.
+    /// Serves until the other end of `stopped` is closed, or the kernel has no use for us. When the
+    /// device is closed, the kernel lets go all that wait.
     fn serve(&mut self, stopped: &OwnedFd) {
         let mut request = vec![0; LONGEST];
         loop {
@@ -120,13 +124,16 @@ impl Server {
             });
             let mut fds =
                 [PollFd::new(self.device.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
+
             match poll(&mut fds, time) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => return,
             }
+
             if fds[1].any().unwrap_or(true) {
                 return;
             }
+
             match self.device.read(&mut request) {
                 Ok(length) if length >= HEADER => self.answer(&request[..length]),
                 Ok(_) => return,
@@ -134,6 +141,7 @@ impl Server {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENOENT)) => {}
                 Err(_) => return,
             }
+
             self.let_go();
         }
     }
@@ -164,6 +172,7 @@ impl Server {
             READDIR | RELEASEDIR => Ok(Vec::new()),
             _ => Err(libc::ENOSYS),
         };
+
         self.send(unique, answer);
     }
 

@@ -48,14 +48,17 @@ impl Backups {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unusable(&path, error)),
             _ => {}
         }
+
         // Root may link the directory to another disk, where only root can change the link.
         let follow = if is_roots_link(root, &path) { OFlag::empty() } else { OFlag::O_NOFOLLOW };
         let directory = open(&path, DIRECTORY | follow, Mode::empty());
         let directory = directory.map_err(|errno| unusable(&path, errno.into()))?;
+
         Ok(Self { directory, path })
     }
 
-    /// A name with the date, and with the next number, which keeps the order if the clock is set back.
+    /// A name with the date, and with the next number, which keeps the order if the clock is set
+    /// back.
     pub(super) fn unused(self, prefix: &str, now: i64) -> Result<Destination> {
         let failed = |errno: Errno| unusable(&self.path, errno.into());
         let newest = saved(&self.directory).map_err(failed)?.into_iter().map(|(number, _)| number).max();
@@ -117,6 +120,7 @@ impl Destination {
         let file = openat(&self.directory, name.as_os_str(), flags, Mode::from_bits_truncate(0o640));
         let file = File::from(file.map_err(|errno| self.failed(errno))?);
         let partial = PartialFile { destination: self, file, name: Some(name) };
+
         partial.file.set_permissions(std::fs::Permissions::from_mode(0o640))?;
         Ok(partial)
     }
@@ -125,6 +129,7 @@ impl Destination {
     pub(super) fn prune(&self, keep: u32) -> Result<()> {
         let mut others = saved(&self.directory).map_err(|errno| self.failed(errno))?;
         others.retain(|(_, name)| name.as_bytes() != self.name.as_bytes());
+
         // By number. Backups from before there were numbers come first, by date.
         others.sort_unstable();
         let keep_others = usize::try_from(keep).unwrap_or(usize::MAX).saturating_sub(1);
@@ -136,6 +141,7 @@ impl Destination {
             let path = self.path.with_file_name(OsStr::from_bytes(name.as_bytes()));
             output::line(&format!("{} removed", path.display()))?;
         }
+
         Ok(())
     }
 
@@ -175,6 +181,7 @@ impl PartialFile<'_> {
         if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (own.dev(), own.ino())) {
             return Ok(());
         }
+
         let directory = self.destination.path.parent().unwrap_or(&self.destination.path);
         Err(Error::failed(format!(
             "another process replaced the backup file in {} during the backup: save to a directory that only you can write",
@@ -205,6 +212,7 @@ impl PartialFile<'_> {
                 .and_then(|()| unlinkat(directory, from, UnlinkatFlags::NoRemoveDir)),
             named => named,
         };
+
         named.map_err(
             |errno| if errno == Errno::EEXIST { self.destination.exists() } else { self.destination.failed(errno) },
         )
@@ -234,6 +242,7 @@ fn saved(directory: &OwnedFd) -> nix::Result<Vec<(u64, CString)>> {
     let again = openat(directory, ".", DIRECTORY, Mode::empty())?;
     let mut listing = nix::dir::Dir::from_fd(again)?;
     let mut saved = Vec::new();
+
     for entry in listing.iter() {
         let name = entry?.file_name().to_owned();
         let is_regular = look(directory, OsStr::from_bytes(name.as_bytes())).is_ok_and(|found| is_file(&found));
@@ -241,6 +250,7 @@ fn saved(directory: &OwnedFd) -> nix::Result<Vec<(u64, CString)>> {
             saved.push((number, name));
         }
     }
+
     Ok(saved)
 }
 
@@ -254,9 +264,11 @@ fn number(name: &str) -> Option<u64> {
     let (stamp, number) = rest.split_at_checked(15)?;
     let is_stamp =
         stamp.bytes().enumerate().all(|(at, byte)| if at == 8 { byte == b'-' } else { byte.is_ascii_digit() });
+
     if !is_stamp {
         return None;
     }
+
     match number.strip_prefix('-') {
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
         None if number.is_empty() => Some(0),
@@ -273,6 +285,7 @@ mod tests {
     fn only_names_that_backup_gives_count_as_numbered_backups() {
         assert_eq!(number("left4me-20261120-214407.db"), Some(0));
         assert_eq!(number("left4me-20261120-214407-12.db"), Some(12));
+
         for other in [
             "left4me-precious.db",
             "left4me-20261120-214407.db.gz",
@@ -299,6 +312,7 @@ mod tests {
         for name in ["left4me-20030101-000000.db", "left4me-20040101-000000.db"] {
             std::fs::write(at(name), "x").unwrap();
         }
+
         destination.prune(2).unwrap();
         let mut left: Vec<_> = std::fs::read_dir(at("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
@@ -314,11 +328,13 @@ mod tests {
             std::fs::write(destination.path(), "x").unwrap();
             destination
         };
+
         // In 2033, then, the clock set right, twice in one second of 2001.
         let names = [2_000_000_000_000, 1_000_000_000_000, 1_000_000_000_000].map(|now| made(now).name);
         let newest = made(999_999_999_000);
         newest.prune(2).unwrap();
         assert!(newest.path().exists(), "the backup of this run is never removed");
+
         let is_there = |name: &OsString| root.path().join("backups").join(name).exists();
         assert_eq!(names.each_ref().map(is_there), [false, false, true], "{names:?}: in the order of their creation");
     }
@@ -329,6 +345,7 @@ mod tests {
         let file = dir.path().canonicalize().unwrap().join("saved.db");
         let destination = Destination::walked(&file).unwrap();
         let partial = destination.create().unwrap();
+
         std::fs::remove_file(partial.path()).unwrap();
         std::fs::write(partial.path(), "another's").unwrap();
         assert!(partial.publish().unwrap_err().to_string().contains("replaced"));
@@ -342,6 +359,7 @@ mod tests {
         std::fs::create_dir(dir.join("real")).unwrap();
         symlink("real", dir.join("link")).unwrap();
         symlink(dir.join("elsewhere"), dir.join("real/saved.db")).unwrap();
+
         let error = Destination::walked(&dir.join("link/x.db")).err().expect("refused").to_string();
         assert!(error.contains("name the real path"), "{error}");
         assert_eq!(Destination::walked(&dir.join("real/saved.db")).unwrap().must_be_free().unwrap_err().exit.code(), 4);

@@ -1,5 +1,5 @@
-//! Finds processes that have the database open. left4me's own programs are ended, because they would
-//! show old data. Any other program is an error: the admin has to end it.
+//! Finds processes that have the database open. left4me's own programs are ended, because they
+//! would show old data. Any other program is an error: the admin has to end it.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -46,6 +46,7 @@ pub(super) fn end(database: &Path) -> Result<()> {
     let file = (found.dev(), found.ino());
     let begun = Instant::now();
     let mut signalled = Vec::new();
+
     loop {
         let holders = holders(file);
         let Some(first) = holders.first() else { return Ok(()) };
@@ -55,6 +56,7 @@ pub(super) fn end(database: &Path) -> Result<()> {
         if begun.elapsed() > EXIT_TIMEOUT {
             return Err(in_the_way(first));
         }
+
         for holder in &holders {
             if !signalled.contains(&holder.pid) {
                 output::line(&format!("{holder} has the database open: ending it"))?;
@@ -63,6 +65,7 @@ pub(super) fn end(database: &Path) -> Result<()> {
                 signalled.push(holder.pid);
             }
         }
+
         std::thread::sleep(CHECK_INTERVAL);
     }
 }

@@ -32,10 +32,12 @@ impl Units {
         if !Path::new("/run/systemd/system").is_dir() {
             return Ok(Self(Vec::new()));
         }
+
         let (_, states) = systemctl("is-active", &UNITS)?;
         let states = states.lines().chain(std::iter::repeat("unknown"));
         let active = UNITS.into_iter().zip(states).filter(|(name, state)| *state == "active" && comes_back(name));
         let units = Self(active.map(|(name, _)| name).collect());
+
         match systemctl("stop", &UNITS)? {
             (0, _) => Ok(units),
             (_, text) => {
@@ -54,6 +56,7 @@ impl Units {
         if self.0.is_empty() {
             return Ok(());
         }
+
         match systemctl("start", &self.0)? {
             (0, _) => Ok(()),
             (_, text) => Err(Error::unavailable(format!(

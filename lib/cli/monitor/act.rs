@@ -25,6 +25,7 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
                 unique: true,
                 asker: Asker::here(&caller),
             };
+
             enqueue(&mut context.db, &wish, now).map(|accepted| {
                 let (job, server) = (accepted.job_id, server);
                 let message = match accepted.added {
@@ -43,11 +44,13 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
                 reason,
                 requested_by: &caller::caller(),
             };
+
             cancel::request(&mut context.db, &wish, now)
                 .map(|done| (if done.success { Tone::Good } else { Tone::Warning }, done.message))
         }
         Action::Draw | Action::Reload | Action::Quit | Action::Suspend | Action::Repaint => return None,
     };
+
     Some(match done {
         Ok((tone, message)) => wake_worker(context, action, tone, message),
         Err(error) => (Tone::Bad, error.to_string()),

@@ -51,14 +51,19 @@ mod tests {
         let mut cursor = Cursor::default();
         cursor.move_by(1, &[10, 20, 30]);
         assert_eq!(cursor.index(&[10, 20, 30]), Some(1));
+
         cursor.refresh(&[5, 10, 20, 30]);
         assert_eq!(cursor.index(&[5, 10, 20, 30]), Some(2));
+
         cursor.refresh(&[5, 10, 30]);
         assert_eq!(cursor.index(&[5, 10, 30]), Some(2), "30 has that position now");
+
         cursor.refresh(&[5, 10, 15, 30]);
         assert_eq!(cursor.index(&[5, 10, 15, 30]), Some(3), "and is selected from then on");
+
         cursor.refresh(&[5]);
         assert_eq!(cursor.index(&[5]), Some(0));
+
         cursor.refresh(&[]);
         assert_eq!(cursor.index(&[]), None);
     }
@@ -69,8 +74,10 @@ mod tests {
         cursor.refresh(&[1, 2]);
         cursor.refresh(&[7, 1, 2]);
         assert_eq!(cursor.index(&[7, 1, 2]), Some(0));
+
         cursor.move_by(9, &[7, 1, 2]);
         assert_eq!(cursor.index(&[7, 1, 2]), Some(2), "stops at the end");
+
         cursor.move_by(-9, &[7, 1, 2]);
         cursor.refresh(&[8, 7, 1, 2]);
         assert_eq!(cursor.index(&[8, 7, 1, 2]), Some(0));

@@ -62,10 +62,12 @@ impl Reader {
                 Next::Incomplete => break,
             }
         }
+
         self.bytes.drain(..at);
         if self.bytes.len() > LIMIT {
             self.bytes.clear();
         }
+
         keys
     }
 
@@ -106,6 +108,7 @@ fn character(bytes: &[u8]) -> Next {
         Err(error) if error.valid_up_to() > 0 => std::str::from_utf8(&window[..error.valid_up_to()]).unwrap_or(""),
         Err(error) => return error.error_len().map_or(Next::Incomplete, |length| Next::Complete(None, length)),
     };
+
     match valid.chars().next() {
         Some(c) if c.is_control() => Next::Complete(None, c.len_utf8()),
         Some(c) => Next::Complete(Some(Key::Char(c)), c.len_utf8()),
@@ -145,6 +148,7 @@ fn control_sequence(bytes: &[u8]) -> Next {
     if !(0x40..=0x7e).contains(&last) {
         return Next::Complete(None, length - 1);
     }
+
     let first = parameters.split(|byte| *byte == b';').next().unwrap_or_default();
     let key = match (last, first) {
         (b'~', b"1" | b"7") => Some(Key::Home),
@@ -154,6 +158,7 @@ fn control_sequence(bytes: &[u8]) -> Next {
         (b'Z', _) => Some(Key::BackTab),
         _ => cursor_key(last),
     };
+
     Next::Complete(key, length)
 }
 
@@ -201,6 +206,7 @@ mod tests {
         assert_eq!(reader.feed(b"B\xc3"), [Key::Down]);
         assert_eq!(reader.feed(b"\xbc"), [Key::Char('ü')]);
         assert!(!reader.is_waiting());
+
         reader.feed(b"\x1b");
         assert_eq!(reader.flush(), Some(Key::Escape));
         assert!(!reader.is_waiting());

@@ -103,6 +103,7 @@ impl Log {
             self.edit_term(key);
             return Reply::Load;
         }
+
         let page = self.page.saturating_sub(1).max(1);
         match key {
             Key::Escape if matches!(self.search, Search::Running(..)) => self.search = Search::None,
@@ -122,6 +123,7 @@ impl Log {
             Key::Char('N') => self.search_next(Way::Up),
             _ => return Reply::Unhandled,
         }
+
         Reply::Load
     }
 
@@ -186,14 +188,17 @@ impl Log {
             Some(Move::Last) => self.follow = true,
             None => {}
         }
+
         if !self.follow {
             self.lines = logs::after(connection, self.job, self.top - 1, self.page)?;
         }
+
         // The last page is always full.
         if self.follow || self.lines.len() < self.page as usize {
             self.lines = logs::before(connection, self.job, i64::MAX, self.page)?;
             self.top = self.lines.first().map_or(1, |line| line.seq);
         }
+
         Ok(())
     }
 
@@ -217,6 +222,7 @@ impl Log {
             Found::NotYet(seq) => Search::Running(way, seq),
             Found::Nowhere => Search::NotFound(way),
         };
+
         Ok(())
     }
 }
@@ -239,6 +245,7 @@ mod tests {
             let job =
                 "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('install', 'x', 1, 1)";
             db.execute(job, []).unwrap();
+
             let mut reader = Self { db, log: Log::open(JobId(1), "install", JobState::Running) };
             (0..lines).for_each(|_| reader.grow());
             reader.read();
@@ -281,14 +288,17 @@ mod tests {
     fn it_opens_at_the_end_and_follows_until_the_user_scrolls_up() {
         let mut reader = Reader::new(50);
         assert_eq!(reader.shown(), (41, 50));
+
         reader.grow();
         reader.read();
         assert_eq!(reader.shown(), (42, 51));
         assert_eq!(reader.press(&[Key::Up]), (41, 50));
+
         reader.grow();
         reader.read();
         assert_eq!(reader.shown(), (41, 50), "it does not move while not following");
         assert_eq!(reader.press(&[Key::Char('F')]), (43, 52));
+
         reader.grow();
         reader.read();
         assert_eq!(reader.shown(), (44, 53));
@@ -304,6 +314,7 @@ mod tests {
         assert_eq!(reader.press(&[Key::End]), (41, 50));
         assert_eq!(reader.press(&[Key::Char('j'), Key::PageDown]), (41, 50), "stops at the end");
         assert_eq!(Reader::new(3).press(&[Key::PageDown, Key::Home]), (1, 3));
+
         assert_eq!(Reader::new(0).press(&[Key::PageDown, Key::Home, Key::Up]), (0, 0));
     }
 
@@ -315,12 +326,16 @@ mod tests {
         assert_eq!(reader.log.search, Search::At(2));
         assert_eq!(reader.press(&[Key::Char('n')]), (17, 26), "line 20, with some lines before it");
         assert_eq!(reader.log.search, Search::At(20));
+
         reader.press(&[Key::Char('n')]);
         assert_eq!(reader.log.search, Search::At(21));
+
         reader.press(&[Key::Char('N'), Key::Char('N')]);
         assert_eq!(reader.log.search, Search::At(2));
+
         reader.press(&[Key::Char('N')]);
         assert_eq!(reader.log.search, Search::NotFound(Way::Up));
+
         let before = reader.shown();
         assert_eq!(reader.search("nothing of the kind"), before);
         assert_eq!(reader.log.search, Search::NotFound(Way::Down));
@@ -345,6 +360,7 @@ mod tests {
         reader.press(&[Key::Home, Key::Char('/'), Key::Char('y')]);
         reader.log.key(&Key::Enter);
         reader.log.read(&reader.db, 10).unwrap();
+
         assert_eq!(reader.log.search, Search::Running(Way::Down, 20_000));
         assert_eq!(reader.log.key(&Key::Escape), Reply::Load);
         assert!(!reader.log.is_searching());

@@ -82,6 +82,7 @@ pub fn run(context: &mut Context, _: &Args) -> Result<ExitCode> {
     let mut screen = Screen::enter()?;
     let mut monitor = Monitor::new();
     let theme = Theme::of_environment();
+
     loop {
         if monitor.reload_at.is_some_and(|due| due <= Instant::now()) {
             monitor.reload(&mut context.db, screen.rows())?;
@@ -126,8 +127,10 @@ impl Monitor {
             if let Some(log) = &mut state.log {
                 snapshot::read_log(tx, log, draw::log_rows(rows))?;
             }
+
             Ok(snapshot)
         })?;
+
         let is_missing = was_running == Some(false) && is_worker_running(db.path()) == Some(false);
         self.worker = match (self.snapshot.live, is_missing) {
             (0, true) if self.snapshot.queued > 0 && self.snapshot.pause.is_none() => Worker::Absent,
@@ -136,6 +139,7 @@ impl Monitor {
             (_, false) => Worker::Working,
         };
         self.loaded_at = Instant::now();
+
         self.is_stale = true;
         // A search continues at once, after the pending keys.
         self.reload_at = self.state.log.as_ref().is_some_and(log::Log::is_searching).then_some(self.loaded_at);
@@ -163,6 +167,7 @@ impl Monitor {
         if events.hung_up {
             return Ok(Some(killed_by(Signal::SIGHUP)));
         }
+
         self.is_stale |= !events.signals.is_empty() || !events.keys.is_empty();
         for signal in events.signals {
             match signal {
@@ -172,9 +177,11 @@ impl Monitor {
                 other => return Ok(Some(killed_by(other))),
             }
         }
+
         if events.committed {
             self.reload_at = Some(self.loaded_at + RELOAD_INTERVAL);
         }
+
         for key in events.keys {
             #[cfg(debug_assertions)]
             panic_for_test(&key);
@@ -189,14 +196,17 @@ impl Monitor {
                     self.reload_now();
                 }
             }
+
             // The next key may refer to what this one brings to the screen.
             if self.reload_at.is_some_and(|due| due <= Instant::now()) {
                 self.reload(&mut context.db, screen.rows())?;
             }
         }
+
         if self.ticked_at.elapsed() >= TICK {
             self.tick(context.db.path());
         }
+
         Ok(None)
     }
 

@@ -72,11 +72,13 @@ impl Snapshot {
         for job in &running {
             progress.insert(job.id, progress_of(connection, job)?);
         }
+
         running.extend(monitor::ended(connection, ENDED, ENDED_AMONG)?);
         let mut busy = HashMap::new();
         for job in monitor::busy(connection)? {
             busy.entry(job.server).or_insert(job);
         }
+
         Ok(Self {
             pause: queue::pause(connection)?,
             queued,
@@ -146,6 +148,7 @@ fn progress_of(connection: &Connection, job: &JobRow) -> Result<Progress> {
         let found = last.iter().rev().find_map(|line| steam::progress(&line.line));
         progress.steam = found.map(|found| (found.percent, found.phase.to_owned()));
     }
+
     if job.state == JobState::Cancelling {
         // The cancellation of the job, not of one of its tasks.
         let all = cancellations::of_job(connection, job.id)?;
@@ -155,6 +158,7 @@ fn progress_of(connection: &Connection, job: &JobRow) -> Result<Progress> {
             why => format!("{}: {why}", cancellation.requested_by),
         });
     }
+
     Ok(progress)
 }
 

@@ -139,9 +139,11 @@ impl State {
             Key::Ctrl('l') => return Action::Repaint,
             _ => {}
         }
+
         if let Some(dialog) = self.dialog.take() {
             return self.answer(dialog, key);
         }
+
         if let Some(log) = &mut self.log {
             match log.key(key) {
                 Reply::Load => return Action::Reload,
@@ -152,6 +154,7 @@ impl State {
                 Reply::Unhandled => {}
             }
         }
+
         match key {
             Key::Char('q' | 'Q') => Action::Quit,
             Key::Char('?' | 'h' | 'H') => self.ask(Dialog::Help),
@@ -176,11 +179,13 @@ impl State {
             Key::Home | Key::Char('g') => isize::MIN,
             _ => return Action::Draw,
         };
+
         match self.pane {
             Pane::Servers => self.servers.move_by(by, &snapshot.server_ids()),
             Pane::Jobs => self.jobs.move_by(by, &snapshot.job_ids()),
             Pane::Queue => self.queue.move_by(by, &snapshot.queue_ids()),
         }
+
         Action::Reload
     }
 
@@ -223,6 +228,7 @@ impl State {
             DesiredState::Stopped => Operation::Start,
         };
         let is_down = server.drift.as_ref().is_some_and(|drift| drift.kind == Drift::Down);
+
         self.ask(Dialog::Server { id: server.id, name: server.name.clone(), operation, is_down })
     }
 
@@ -294,8 +300,8 @@ mod tests {
         ServerRow { id: ServerId(id), name, desired, actual, since: None, drift: None, last_error: None }
     }
 
-    /// Server 1 should be stopped; server 2 should run and has job 4. Jobs 3 and 4 run, 1 has ended,
-    /// 5 is queued.
+    /// Server 1 should be stopped; server 2 should run and has job 4. Jobs 3 and 4 run, 1 has
+    /// ended, 5 is queued.
     fn sample() -> Snapshot {
         let mut snapshot = Snapshot {
             servers: vec![server(1, DesiredState::Stopped), server(2, DesiredState::Running)],
@@ -303,6 +309,7 @@ mod tests {
             queue: vec![job(5, JobState::Queued)],
             ..Snapshot::default()
         };
+
         let busy = Busy { server: ServerId(2), job: JobId(4), operation: "start".to_owned(), state: JobState::Running };
         snapshot.busy.insert(ServerId(2), busy);
         snapshot
@@ -332,8 +339,10 @@ mod tests {
         for (lower, upper) in [("q", "Q"), ("p", "P"), ("jcy\n", "JCY\n"), ("sy", "SY"), ("cf\n", "CF\n"), ("l", "L")] {
             assert_eq!(after(lower), after(upper), "{lower}");
         }
+
         assert_eq!(after("q"), Action::Quit);
         assert_eq!(after("p"), Action::Pause(true));
+
         let mut paused = sample();
         paused.pause = Some(Pause { paused_at: 1, paused_by: "x".to_owned(), reason: None });
         assert_eq!(press(&mut State::default(), &paused, "p"), Action::Pause(false));
@@ -343,11 +352,13 @@ mod tests {
     fn a_cancel_asks_for_a_reason_and_escape_closes_it() {
         assert_eq!(after("cywrong server q\n"), cancel(3, false, "wrong server q"));
         assert_eq!(after("jcF\n"), cancel(4, true, ""));
+
         for leaves in ["c\u{1b}", "cn", "cy\u{1b}", "cfq\u{1b}"] {
             let mut state = State::default();
             assert_eq!(press(&mut state, &sample(), leaves), Action::Draw, "{leaves:?}");
             assert_eq!(state.dialog, None);
         }
+
         let mut state = State::default();
         press(&mut state, &sample(), "cx7P");
         assert!(state.dialog.is_some(), "other keys leave the question open");
@@ -377,14 +388,19 @@ mod tests {
     fn the_selected_job_comes_from_the_list_with_the_cursor() {
         let mut state = State::default();
         assert_eq!(state.selected_job(&sample()), Some(JobId(3)));
+
         press(&mut state, &sample(), "\t");
         assert_eq!((state.pane, state.selected_job(&sample())), (Pane::Queue, Some(JobId(5))));
+
         press(&mut state, &sample(), "\t");
         assert_eq!((state.pane, state.selected_job(&sample())), (Pane::Servers, Some(JobId(3))), "server 1 has none");
+
         press(&mut state, &sample(), "j");
         assert_eq!(state.selected_job(&sample()), Some(JobId(4)), "server 2 has one");
+
         press(&mut state, &sample(), "\t");
         assert_eq!(state.pane, Pane::Jobs);
+
         state.key(&Key::BackTab, &sample());
         assert_eq!(state.pane, Pane::Servers);
     }
@@ -405,10 +421,13 @@ mod tests {
         press(&mut state, &sample(), "jl");
         assert_eq!(state.log.as_ref().map(|log| log.job), Some(JobId(4)));
         assert_eq!(press(&mut state, &sample(), "p"), Action::Draw);
+
         press(&mut state, &sample(), "/qq");
         assert_eq!(press(&mut state, &sample(), "\u{1b}q"), Action::Quit);
+
         press(&mut state, &sample(), "?");
         assert_eq!(state.dialog, Some(Dialog::Help));
+
         press(&mut state, &sample(), "x\u{1b}");
         assert!(state.log.is_none() && state.dialog.is_none());
         assert_eq!(state.key(&Key::Ctrl('c'), &sample()), Action::Quit);

@@ -28,11 +28,13 @@ pub fn require_terminal() -> Result<()> {
             "monitor needs a terminal for input and output (with ssh: `ssh -t`); `left4me-job list` does not",
         ));
     }
+
     if std::env::var_os("TERM").is_none_or(|kind| kind.is_empty() || kind == "dumb") {
         return Err(Error::usage(
             "monitor cannot draw on a terminal with this TERM; `left4me-job list` does not need one",
         ));
     }
+
     Ok(())
 }
 
@@ -88,6 +90,7 @@ impl Screen {
         // SIGTSTP, not SIGSTOP: the kernel ignores it if there is no shell that could resume us.
         let mut stop = SigSet::empty();
         stop.add(Signal::SIGTSTP);
+
         let stopped = stop.thread_unblock().and_then(|()| raise(Signal::SIGTSTP));
         let blocked_again = blocked.thread_block();
         stopped.and(blocked_again).map_err(|errno| Error::from(std::io::Error::from(errno)))?;
@@ -118,6 +121,7 @@ fn acquire() -> Result<()> {
     let result = enable_raw_mode()
         .and_then(|()| queue!(out, EnterAlternateScreen, EnableBracketedPaste))
         .and_then(|()| out.flush());
+
     result.map_err(|error| {
         restore();
         lost(error)

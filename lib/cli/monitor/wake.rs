@@ -67,6 +67,7 @@ impl Wake {
         ] {
             mask.add(signal);
         }
+
         mask.thread_block().map_err(io)?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(io)?;
         Ok(Self {
@@ -94,17 +95,20 @@ impl Wake {
         let watched = self.watch.descriptor().filter(|_| commits == Commits::Watch);
         let mut fds =
             vec![PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+
         fds.extend(watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut fds, poll_timeout(self.remaining(deadline, commits))) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(io(error)),
         }
+
         let has =
             |fd: Option<&PollFd<'_>>, what| fd.and_then(PollFd::revents).is_some_and(|events| events.intersects(what));
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
         let (readable, hung_up) = (has(fds.first(), PollFlags::POLLIN), has(fds.first(), gone));
         let written = has(fds.get(2), PollFlags::POLLIN);
         let mut events = Events { hung_up, ..Events::default() };
+
         if readable && !hung_up {
             match read(stdin.as_fd(), &mut self.reader) {
                 Some(keys) => events.keys = keys,
@@ -113,23 +117,28 @@ impl Wake {
         } else if self.reader.is_waiting() {
             events.keys.extend(self.reader.flush());
         }
+
         while let Some(signal) = self.signals.read_signal().map_err(io)? {
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
             events.signals.extend(Signal::try_from(number));
         }
+
         events.committed = commits == Commits::Watch && self.check(written)?;
         Ok(events)
     }
 
-    /// Checks the watch after a write or when a check is due; returns whether something was committed.
+    /// Checks the watch after a write or when a check is due; returns whether something was
+    /// committed.
     fn check(&mut self, written: bool) -> Result<bool> {
         let now = Instant::now();
         if written {
             self.written_at = Some(now);
         }
+
         if !written && self.check_due().is_none_or(|due| due > now) {
             return Ok(false);
         }
+
         self.checked_at = now;
         self.watch.look()
     }

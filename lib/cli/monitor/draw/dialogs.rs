@@ -43,11 +43,13 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
             if *is_down {
                 lines.push(Line::raw("It should run, but does not."));
             }
+
             lines.push(Line::raw(""));
             lines.push(answers(theme, &[("y", operation.as_str()), ("n", "close")]));
             if *is_down {
                 lines.push(answers(theme, &[("s", "start it again")]));
             }
+
             boxed(frame, area, "Server", lines, theme);
         }
         Dialog::Cancel { job, operation, state } => {
@@ -67,6 +69,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
                 Line::raw(""),
                 answers(theme, &[("Enter", "confirm"), ("Esc", "close")]),
             ];
+
             let inner = boxed(frame, area, "Reason", lines, theme);
             typed(frame, Rect { y: inner.y + 1, height: 1, ..inner }, input, theme);
         }
@@ -84,6 +87,7 @@ fn boxed(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>, t
         .border_set(theme.border())
         .padding(Padding::horizontal(1))
         .title(Span::styled(format!(" {title} "), theme.strong(Tone::Plain)));
+
     let inner = block.inner(area);
     frame.render_widget(Clear, area);
     frame.render_widget(Paragraph::new(lines).block(block), area);

@@ -29,9 +29,11 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1), Constraint::Length(1)])
             .areas(area);
     let words = format!(" Log of job {} ({}, {})", log.job, clean(&log.operation), log.state);
+
     frame.render_widget(Paragraph::new(words).style(theme.strong(Tone::Plain).add_modifier(Modifier::REVERSED)), title);
     let lines: Vec<Line<'_>> = log.lines.iter().map(|line| highlighted(log, line, theme)).collect();
     frame.render_widget(Paragraph::new(lines).scroll((0, log.left)), page);
+
     if let Some(typed) = &log.typing {
         // Keep the end of the typed text visible.
         let line = format!("/{}", typed.text());
@@ -42,6 +44,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     } else {
         frame.render_widget(Paragraph::new(status_text(log)).style(theme.strong(Tone::Plain)), status);
     }
+
     let help = [
         ("Esc", "back"),
         ("j/k", "move"),
@@ -51,6 +54,7 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
         ("F", "follow"),
         ("Q", "quit"),
     ];
+
     keys(frame, foot, &help, theme);
 }
 
@@ -61,12 +65,15 @@ fn status_text(log: &Log) -> String {
         true => " no output yet".to_owned(),
         false => format!(" lines {first}-{last} of {}", log.last),
     };
+
     if log.follow {
         status_text.push_str(", following");
     }
+
     if log.left > 0 {
         status_text.push_str(&format!(", from column {}", log.left + 1));
     }
+
     let term = clean(&log.words);
     match log.search {
         Search::None => {}
@@ -75,6 +82,7 @@ fn status_text(log: &Log) -> String {
         Search::NotFound(Way::Down) => status_text.push_str(&format!("; no '{term}' below; N searches above")),
         Search::NotFound(Way::Up) => status_text.push_str(&format!("; no '{term}' above; n searches below")),
     }
+
     status_text
 }
 
@@ -86,18 +94,22 @@ fn highlighted(log: &Log, line: &crate::db::logs::Line, theme: &Theme) -> Line<'
     if words.is_empty() || log.search == Search::None {
         return whole;
     }
+
     let mut mark = Style::new().add_modifier(Modifier::REVERSED);
     if log.search == Search::At(line.seq) {
         mark = mark.add_modifier(Modifier::BOLD);
     }
+
     // ASCII folding keeps all byte positions.
     let folded = text.to_ascii_lowercase();
     let (mut spans, mut from) = (Vec::new(), 0);
+
     for (at, found) in folded.match_indices(&words) {
         spans.push(Span::raw(text[from..at].to_owned()));
         from = at + found.len();
         spans.push(Span::styled(text[at..from].to_owned(), mark));
     }
+
     spans.push(Span::raw(text[from..].to_owned()));
     Line::from(spans).style(whole.style)
 }

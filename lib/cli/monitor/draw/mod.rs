@@ -40,11 +40,13 @@ pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, state: &mut State, worke
         frame.render_widget(Paragraph::new(words), area);
         return;
     }
+
     if state.log.is_some() {
         log::draw(frame, area, state, theme);
     } else {
         screen(frame, area, snapshot, state, worker, theme, now);
     }
+
     if let Some(dialog) = &state.dialog {
         dialogs::draw(frame, area, dialog, theme);
     }
@@ -64,6 +66,7 @@ fn screen(
     let [head, middle, foot] =
         Layout::vertical([Constraint::Length(top), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
     let mut lines = vec![summary(snapshot, worker, theme)];
+
     lines.extend(alerts);
     frame.render_widget(Paragraph::new(lines), head);
 
@@ -76,6 +79,7 @@ fn screen(
         Constraint::Fill(1),
     ])
     .areas(middle);
+
     let today = clock::local(now);
     let today = today.split(' ').next().unwrap_or("");
     let style = panes::ListStyle { theme, headings, now, today };
@@ -83,6 +87,7 @@ fn screen(
     panes::jobs(frame, jobs, snapshot, state, &style);
     panes::queue(frame, queue, snapshot, state, &style);
     panes::tail(frame, tail, snapshot, theme);
+
     footer(frame, foot, snapshot, state, theme);
 }
 
@@ -118,10 +123,12 @@ fn summary(snapshot: &Snapshot, worker: Worker, theme: &Theme) -> Line<'static> 
         Worker::Lost => ("worker LOST", Tone::Bad),
         Worker::Absent => ("no worker", Tone::Warning),
     };
+
     let drifted = match snapshot.drifted() {
         0 => Span::raw(""),
         count => Span::styled(format!(", {count} drifted"), theme.strong(Tone::Warning)),
     };
+
     Line::from(vec![
         Span::styled(format!(" left4me {}", clean(&host)), theme.strong(Tone::Plain)),
         Span::raw("  "),
@@ -147,15 +154,18 @@ fn alerts(snapshot: &Snapshot, worker: Worker, theme: &Theme, width: u16) -> Vec
         );
         alerts.extend(wrapped(&words, width, theme.strong(Tone::Bad)));
     }
+
     if worker == Worker::Absent {
         let words = "queued jobs wait because no worker runs: `systemctl start left4me-worker.service`";
         alerts.extend(wrapped(words, width, theme.tone(Tone::Warning)));
     }
+
     if let Some(pause) = &snapshot.pause {
         let why = pause.reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         let words = format!("queue paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
         alerts.extend(wrapped(&clean(&words), width, theme.strong(Tone::Warning)));
     }
+
     alerts
 }
 
@@ -175,6 +185,7 @@ fn wrapped(words: &str, width: u16, style: Style) -> Vec<Line<'static>> {
             line.push_str(word);
         }
     }
+
     lines.into_iter().map(|line| Line::styled(format!(" {line}"), style)).collect()
 }
 
@@ -183,6 +194,7 @@ fn footer(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &State,
         frame.render_widget(Paragraph::new(format!(" {}", clean(words))).style(theme.strong(*tone)), area);
         return;
     }
+
     let pause = if snapshot.pause.is_some() { "resume" } else { "pause" };
     keys(
         frame,
@@ -257,8 +269,8 @@ mod tests {
         }
     }
 
-    /// A drifted server with a wide name, a job at 45 %, a failed one, a queued one in a paused queue,
-    /// and a log with control characters.
+    /// A drifted server with a wide name, a job at 45 %, a failed one, a queued one in a paused
+    /// queue, and a log with control characters.
     fn sample() -> Snapshot {
         let mut snapshot = Snapshot {
             pause: Some(Pause {
@@ -282,6 +294,7 @@ mod tests {
             selected: Some(job(7, JobState::Running)),
             ..Snapshot::default()
         };
+
         let tasks = Tasks { done: 0, all: 1, doing: vec!["install-runtime".to_owned()] };
         let steam = Some((45.3, "downloading".to_owned()));
         snapshot.progress.insert(JobId(7), Progress { tasks, steam, cancelled: None });
@@ -299,6 +312,7 @@ mod tests {
         terminal.draw(|frame| draw(frame, snapshot, state, worker, &PLAIN, 66_000)).unwrap();
         let buffer = terminal.backend().buffer().clone();
         let plain = buffer.content.iter().all(|cell| cell.fg == ratatui::style::Color::Reset);
+
         assert!(plain && buffer.content.iter().all(|cell| !cell.symbol().contains(char::is_control)));
         buffer
             .content
@@ -353,13 +367,16 @@ mod tests {
                 let mut state = State::default();
                 state.key(key, &sample());
                 assert!(state.dialog.is_some());
+
                 let shown = picture(width, height, &sample(), &mut state, Worker::Lost);
                 let is_small = width < 60 || height < 15;
                 assert!(width < 18 || shown.contains("terminal too small") == is_small, "{width}x{height}\n{shown}");
+
                 state.key(&Key::Char('y'), &sample());
                 state.key(&Key::Paste("ü".repeat(1000)), &sample());
                 picture(width, height, &sample(), &mut state, Worker::Lost);
             }
+
             let mut state = State { message: Some((Tone::Bad, "x".repeat(500))), ..State::default() };
             picture(width, height, &Snapshot::default(), &mut state, Worker::Idle);
             let mut log = Log::open(JobId(7), "install", JobState::Running);
@@ -376,9 +393,11 @@ mod tests {
         let mut other = snapshot.servers[0].clone();
         other.name = "plain".to_owned();
         snapshot.servers.push(other);
+
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
         let mut state = State::default();
         terminal.draw(|frame| draw(frame, &snapshot, &mut state, Worker::Idle, &PLAIN, 66_000)).unwrap();
+
         let buffer = terminal.backend().buffer();
         let row = |y| (20..79).map(|x| buffer[(x, y)].symbol()).collect::<String>();
         let first = (0..24).find(|y| (0..80).any(|x| buffer[(x, *y)].symbol() == "日")).unwrap();

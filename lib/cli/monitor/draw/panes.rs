@@ -52,15 +52,18 @@ impl List<'_> {
             frame.render_widget(Paragraph::new(format!("  {}", self.empty)).block(block), area);
             return 0;
         }
+
         let highlight = if self.has_focus { Modifier::REVERSED } else { Modifier::BOLD };
         let mut table = Table::new(self.rows, self.widths)
             .block(block)
             .row_highlight_style(Style::new().add_modifier(highlight))
             .highlight_symbol("> ")
             .highlight_spacing(HighlightSpacing::Always);
+
         if style.headings {
             table = table.header(Row::new(self.headings).style(Style::new().add_modifier(Modifier::BOLD)));
         }
+
         let mut position = TableState::new().with_offset(offset).with_selected(selected);
         frame.render_stateful_widget(table, area, &mut position);
         position.offset()
@@ -95,6 +98,7 @@ pub fn servers(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &m
         empty: "none; create one with `left4me server create`",
         has_focus: state.pane == Pane::Servers,
     };
+
     let selected = state.servers.index(&snapshot.server_ids());
     state.servers.offset = list.draw(frame, area, style, selected, state.servers.offset);
 }
@@ -107,6 +111,7 @@ fn server_row(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) ->
         _ if server.drift.is_some() => Tone::Warning,
         _ => Tone::Plain,
     };
+
     let drift = server.drift.as_ref().map_or_else(|| "-".to_owned(), |drift| drift.kind.to_string());
     let drift_style = if server.drift.is_some() { style.theme.strong(Tone::Bad) } else { Style::new() };
     Row::new([
@@ -126,11 +131,13 @@ fn note(server: &ServerRow, snapshot: &Snapshot, today: &str) -> String {
     if let Some(busy) = snapshot.busy.get(&server.id) {
         notes.push(format!("job {} {} {}", busy.job, busy.operation, busy.state));
     }
+
     match (&server.drift, &server.last_error) {
         (Some(drift), _) => notes.push(format!("since {}: {}", moment(drift.since, today), drift.why)),
         (None, Some(error)) => notes.push(error.clone()),
         (None, None) => {}
     }
+
     notes.join("; ")
 }
 
@@ -152,6 +159,7 @@ pub fn jobs(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut 
         empty: "none yet; start with `left4me-job enqueue install`",
         has_focus: state.pane == Pane::Jobs,
     };
+
     let selected = state.jobs.index(&snapshot.job_ids());
     state.jobs.offset = list.draw(frame, area, style, selected, state.jobs.offset);
 }
@@ -191,9 +199,11 @@ fn progress_text(progress: &Progress, bar: usize) -> String {
             format!("{} {}/{} {doing}", drawn_bar(share, bar), tasks.done, tasks.all)
         }
     };
+
     if let Some(who) = &progress.cancelled {
         text = format!("by {who} {text}");
     }
+
     text
 }
 
@@ -221,6 +231,7 @@ pub fn queue(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut
             Cell::new(moment(job.created_at, style.today)),
         ])
     });
+
     let list = List {
         title: format!("Queue: {}{shown}{paused}", snapshot.waiting()),
         headings: vec!["POS", "ID", "OPERATION", "SERVERS", "BY", "QUEUED"],
@@ -236,6 +247,7 @@ pub fn queue(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut
         empty: "empty",
         has_focus: state.pane == Pane::Queue,
     };
+
     let selected = state.queue.index(&snapshot.queue_ids());
     state.queue.offset = list.draw(frame, area, style, selected, state.queue.offset);
 }
@@ -250,10 +262,12 @@ pub fn tail(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, theme: &Them
     let rows = usize::from(block.inner(area).height);
     let first = snapshot.tail.len().saturating_sub(rows);
     let mut lines: Vec<Line<'_>> = snapshot.tail[first..].iter().map(|line| log_line(line, theme)).collect();
+
     if lines.is_empty() {
         let text = if job.state == JobState::Queued { "the job is queued" } else { "no output yet" };
         lines.push(Line::raw(format!("  {text}")));
     }
+
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
@@ -305,6 +319,7 @@ mod tests {
         let progress = |kind, cancelled| Progress { tasks: doing(kind), steam: steam.clone(), cancelled };
         assert_eq!(progress_text(&progress("install-runtime", None), 10), "[====>     ]  45 % downloading");
         assert_eq!(progress_text(&progress("start-if-ran", None), 10), "[==>       ] 1/4 start-if-ran");
+
         let by = Some("anna: match".to_owned());
         assert_eq!(progress_text(&progress("stop", by), 10), "by anna: match [==>       ] 1/4 stop");
         assert_eq!([drawn_bar(0.0, 3), drawn_bar(0.99, 3), drawn_bar(1.0, 3)], ["[>  ]", "[==>]", "[===]"]);

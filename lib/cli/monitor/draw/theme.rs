@@ -47,6 +47,7 @@ impl Theme {
         if self.utf8 {
             return border::PLAIN;
         }
+
         border::Set {
             top_left: "+",
             top_right: "+",
