@@ -1,6 +1,5 @@
-//! What the queue costs: accepting a job, claiming from a long queue, writing log lines down,
-//! waking a watcher; and what a poll writes. `cargo bench --bench queue`. Figures are in
-//! docs/benchmarks.md.
+//! Benchmarks of the queue: enqueue a job, claim from a long queue, write log lines, wake a
+//! watcher; and record a poll. Run `cargo bench --bench queue`. Figures are in docs/benchmarks.md.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -50,7 +49,7 @@ fn claiming(c: &mut Criterion) {
     let (_dir, mut db) = queue(1_000_000, 100_000);
     c.bench_function("claim 4 of 100,000 queued beside 1,000,000 finished", |b| {
         b.iter(|| {
-            // Rolled back, so that each round finds the same queue.
+            // Roll back, so that each round finds the same queue.
             let round = db.write::<()>(|tx| {
                 black_box(claim(tx, "w", 4, &[], 5)?);
                 Err(left4me::base::Error::failed("rolled back"))
@@ -69,7 +68,7 @@ fn claiming(c: &mut Criterion) {
     });
 }
 
-/// What a scrape reads and prints.
+/// Reads and renders the metrics of a scrape.
 fn scraping(c: &mut Criterion) {
     for (finished, queued) in [(1_000_000, 0), (1_000_000, 100_000)] {
         let (_dir, mut db) = queue(finished, queued);
@@ -83,14 +82,14 @@ fn scraping(c: &mut Criterion) {
     }
 }
 
-/// What a poll writes: each server's row and, of those that run, a sample. Nothing has changed, as
+/// Records a poll: each server's row, and a sample of each running server. Nothing has changed, as
 /// in most polls.
-fn looking(c: &mut Criterion) {
+fn polling(c: &mut Criterion) {
     for (name, finished, queued) in
         [("", 0, 0), (", beside 1,000,000 jobs that ended and 100,000 that wait", 1_000_000, 100_000)]
     {
         let (_dir, mut db) = queue(finished, queued);
-        // The jobs are all for the last hundred, which are down.
+        // All jobs are for the last hundred servers, which are down.
         db.connection().execute_batch("UPDATE job_targets SET server_id = 201 + server_id % 100").expect("rows");
 
         let mut now = 1_800_000_000_000;
@@ -181,7 +180,7 @@ fn waking(c: &mut Criterion) {
     let (dir, mut db) = queue(0, 0);
     let path = dir.path().join("left4me.db");
 
-    // Never the same twice: SQLite does not write what is there already, and nobody would wake.
+    // A new value each time: SQLite does not write an unchanged value, and the watcher would sleep.
     let mut value = 0_u64;
     c.bench_function("commit to a watcher's wake-up", |b| {
         b.iter_custom(|rounds| {
@@ -214,5 +213,5 @@ fn waking(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, claiming, scraping, looking, accepting, logging, waking);
+criterion_group!(benches, claiming, scraping, polling, accepting, logging, waking);
 criterion_main!(benches);

@@ -1,5 +1,5 @@
-//! The web front under load, as whole programs on data of their own: a thousand followers of a log,
-//! ten thousand that find no room, the dashboard at a steady pace. Figures are in
+//! left4me-web under load, with the real programs on temporary data: a thousand subscribers of a
+//! log, ten thousand connections over the limit, and the dashboard at a steady rate. Figures are in
 //! docs/benchmarks.md.
 //!
 //!     cargo bench --bench web                          all
@@ -46,7 +46,7 @@ fn now_us() -> u64 {
     time.as_micros().try_into().expect("not yet")
 }
 
-/// Times in classes of a tenth of a millisecond.
+/// A histogram of times in steps of 0.1 ms.
 struct Times(Vec<u32>);
 
 impl Times {
@@ -75,7 +75,7 @@ impl Times {
     }
 }
 
-/// Seconds of CPU that a process has used.
+/// The CPU time of a process in seconds.
 fn cpu(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
@@ -83,7 +83,7 @@ fn cpu(pid: u32) -> f64 {
     ticks / 100.0
 }
 
-/// A user of the bench, signed in over HTTP; the session's cookie.
+/// Signs a new user in over HTTP; returns the session's cookie.
 fn sign_in(house: &House, web: &Web, role: Role) -> String {
     house.user("bench", role);
     let mut client = web.client();
@@ -92,7 +92,7 @@ fn sign_in(house: &House, web: &Web, role: Role) -> String {
     cookies.join("; ")
 }
 
-/// What the followed job runs: so many lines at an even pace, each with the time it was printed at.
+/// The command of the job: prints `count` lines at an even rate, each with its time.
 fn print(go: &str, count: u32, pace: u32) {
     println!("ready");
     support::until("it may begin", || std::path::Path::new(go).exists().then_some(()));
@@ -106,7 +106,7 @@ fn print(go: &str, count: u32, pace: u32) {
     }
 }
 
-/// Followers of a job that prints: the real worker, runner and web front.
+/// Subscribers of a job that prints lines, with the real worker, runner and left4me-web.
 fn followers(count: u32, pace: u32, seconds: u32) {
     let lines = pace * seconds;
     println!("== {count} followers of a job that prints {pace} lines a second for {seconds} s");
@@ -116,7 +116,7 @@ fn followers(count: u32, pace: u32, seconds: u32) {
     let program = std::env::current_exe().expect("this program");
     let go = house.root.join("go");
 
-    // steamcmd is called first to update itself, and again after a failure.
+    // steamcmd is called once to update itself, and again after a failure.
     let _runner = house.runner(&format!(
         "#!/bin/sh\n[ \"$3\" = +quit ] && exit 0\nmkdir {0}.once || exit 5\nexec {1} print {0} {lines} {pace}\n",
         go.display(),
@@ -145,7 +145,7 @@ fn followers(count: u32, pace: u32, seconds: u32) {
     let (mut times, mut closed, mut taken_apart) = (Times::new(), 0, 0_u64);
 
     while crowd.followers.iter().any(|follower| !follower.ended && follower.is_open()) {
-        // The clock is read once for what one read brought.
+        // Read the clock once per read.
         let (mut now, mut before) = (0, usize::MAX);
         let heard = |which: usize, _: &mut _, heard: Heard<'_>| match heard {
             Heard::Line(seq, data) => {
@@ -154,8 +154,7 @@ fn followers(count: u32, pace: u32, seconds: u32) {
                     printed.resize(place + 1, 0);
                 }
 
-                // Of a few followers every line is taken apart; of the others, which get the same
-                // bytes, none.
+                // Parse the lines of a few subscribers only; the others get the same bytes.
                 if printed[place] == 0 || which.is_multiple_of(200) {
                     let data: serde_json::Value = serde_json::from_slice(data).expect("JSON");
                     assert_eq!(data["seq"], seq);
@@ -180,7 +179,7 @@ fn followers(count: u32, pace: u32, seconds: u32) {
     }
 
     let (took, used) = (begun.elapsed().as_secs_f64(), cpu(web.pid()) - cpu_before);
-    told(&crowd, taken_apart);
+    print_received(&crowd, taken_apart);
     println!("from print to arrival: {}", times.words());
     println!("web: {} KiB, at most {} KiB; {:.0} % of a CPU", web.resident(), web.peak(), used / took * 100.0);
 
@@ -192,8 +191,8 @@ fn followers(count: u32, pace: u32, seconds: u32) {
     support::ended(&mut worker);
 }
 
-/// What came of all that was printed.
-fn told(crowd: &Crowd, taken_apart: u64) {
+/// Prints how many lines arrived.
+fn print_received(crowd: &Crowd, taken_apart: u64) {
     let all = &crowd.followers;
     let sum = |of: fn(&support::follow::Follower) -> i64| all.iter().map(of).sum::<i64>();
     println!(
@@ -205,7 +204,7 @@ fn told(crowd: &Crowd, taken_apart: u64) {
     );
 }
 
-/// More followers than there is room for, of a job at which nothing happens.
+/// More subscribers than the limit allows, of a job without output.
 fn idle(count: u32) {
     println!("== {count} idle followers, the usual limits");
     let files = many_files();
@@ -241,7 +240,7 @@ fn idle(count: u32) {
     println!("web: {} KiB, at most {} KiB", web.resident(), web.peak());
 }
 
-/// The dashboard, asked for at an even pace whether the answers come or not.
+/// Requests the dashboard at an even rate, whether or not the responses arrive.
 fn dashboard(pace: u32, seconds: u32) {
     println!("== the dashboard with 100 servers, {pace} requests a second for {seconds} s");
     let house = House::with_servers(100);
@@ -270,8 +269,7 @@ fn dashboard(pace: u32, seconds: u32) {
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 stream.write_all(request.as_bytes()).expect("sent");
                 length = answer(&mut stream, &mut page);
-                // From when it was due: a request that had to wait for the one before it has
-                // waited.
+                // Measure from when the request was due, so that waiting for a previous one counts.
                 times.push(due.elapsed().as_micros().try_into().expect("short"));
             }
 
@@ -291,7 +289,7 @@ fn dashboard(pace: u32, seconds: u32) {
     println!("web: {} KiB, at most {} KiB; {fresh} KiB after signing in", web.resident(), web.peak());
 }
 
-/// Reads one answer; its body's length.
+/// Reads one response; returns the length of its body.
 fn answer(stream: &mut TcpStream, page: &mut [u8]) -> usize {
     let mut have = 0;
     let mut whole = None;
@@ -314,7 +312,7 @@ fn answer(stream: &mut TcpStream, page: &mut [u8]) -> usize {
     have
 }
 
-/// Servers in all states, some of them not as wanted, some with jobs; a history.
+/// Creates servers in all states, some with drift, some with jobs, and a history.
 fn furnish(house: &House) {
     let db = house.db();
     let now = now_us() / 1000;

@@ -17,7 +17,7 @@ use support::Root;
 const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
 const LONG_AGO: i64 = 1_000_000_000_000;
 
-/// What a program said, and how it ended.
+/// The result of a program.
 #[derive(Debug)]
 struct Said {
     code: i32,
@@ -26,7 +26,7 @@ struct Said {
 }
 
 impl Said {
-    /// It ended with `code`, and said why in one line on standard error that has all of `words`.
+    /// Checks that it failed with `code` and one line on standard error that contains `words`.
     #[track_caller]
     fn refused(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
@@ -64,7 +64,7 @@ impl House {
         Self { root: Root::new() }
     }
 
-    /// With users anna and bert, who has the blueprint plain each.
+    /// With users anna and bert, each with a blueprint `plain`.
     fn with_users() -> Self {
         let house = Self::new();
         for name in ["anna", "bert"] {
@@ -103,7 +103,7 @@ impl House {
 }
 
 #[test]
-fn a_user_is_added_listed_and_shut_out() {
+fn a_user_is_added_listed_disabled_and_enabled() {
     let house = House::new();
     let empty = house.run(&["user", "list"]);
     assert!(empty.err.contains("left4me user add"), "{empty:?}");
@@ -134,7 +134,7 @@ fn a_user_is_added_listed_and_shut_out() {
 }
 
 #[test]
-fn another_password_ends_all_sessions() {
+fn a_new_password_ends_all_sessions() {
     let house = House::with_users();
     house.sql(
         "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, zeroblob(32), 1, 1, 9)",
@@ -149,7 +149,7 @@ fn another_password_ends_all_sessions() {
 }
 
 #[test]
-fn a_password_is_refused_when_short_empty_or_without_anybody_to_ask() {
+fn a_bad_password_and_a_missing_terminal_are_refused() {
     let house = House::new();
     for (input, word) in
         [("short\n", "10 characters"), ("", "empty"), ("\n", "empty"), ("tab\tin the middle\n", "control")]
@@ -162,10 +162,10 @@ fn a_password_is_refused_when_short_empty_or_without_anybody_to_ask() {
 }
 
 #[test]
-fn a_token_is_told_once_and_only_its_hash_is_kept() {
+fn a_token_is_shown_once_and_only_its_hash_is_stored() {
     let house = House::with_users();
     let created = house.run(&["token", "create", "anna", "--name", "match bot"]);
-    assert!(created.err.contains("nobody can see it again"), "{created:?}");
+    assert!(created.err.contains("it cannot be shown again"), "{created:?}");
 
     let text = created.done().trim_end().to_owned();
     assert!(text.len() == 68 && text.starts_with("l4m_"), "{text}");
@@ -211,7 +211,7 @@ fn an_overlay_gets_a_directory_that_the_group_can_fill() {
 }
 
 #[test]
-fn an_overlay_that_leads_outside_is_not_added_and_nothing_is_made_there() {
+fn an_overlay_outside_its_root_is_not_added_and_not_created() {
     let house = House::new();
     let outside = house.root.join("outside");
     std::fs::create_dir(&outside).unwrap();
@@ -232,7 +232,7 @@ fn an_overlay_that_leads_outside_is_not_added_and_nothing_is_made_there() {
 }
 
 #[test]
-fn a_blueprint_says_what_it_was_told_and_edits_replace_lists() {
+fn a_blueprint_keeps_its_content_and_edits_replace_lists() {
     let house = House::with_users();
     for overlay in ["one", "two"] {
         house.run(&["overlay", "add", overlay]).done();
@@ -263,7 +263,7 @@ fn a_blueprint_says_what_it_was_told_and_edits_replace_lists() {
 }
 
 #[test]
-fn a_blueprint_refuses_what_makes_no_sense() {
+fn a_blueprint_refuses_invalid_content() {
     let house = House::with_users();
     house.run(&["overlay", "add", "one"]).done();
     let create = |rest: &[&str]| house.run(&[&["blueprint", "create", "x", "--user", "anna"][..], rest].concat());
@@ -290,7 +290,7 @@ fn a_blueprint_refuses_what_makes_no_sense() {
 }
 
 #[test]
-fn what_is_in_use_is_not_removed_and_its_users_are_named() {
+fn an_overlay_or_blueprint_in_use_is_not_removed() {
     let house = House::with_users();
     house.run(&["overlay", "add", "one"]).done();
     house.run(&["blueprint", "edit", "plain", "--user", "anna", "--overlay", "one"]).done();
@@ -301,7 +301,7 @@ fn what_is_in_use_is_not_removed_and_its_users_are_named() {
 }
 
 #[test]
-fn a_row_edited_by_hand_is_shown_and_named_wherever_people_look() {
+fn a_damaged_row_is_reported_wherever_it_is_shown() {
     let house = House::with_users();
     house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "1"]).done();
     for (column, value, word) in [
@@ -314,7 +314,7 @@ fn a_row_edited_by_hand_is_shown_and_named_wherever_people_look() {
     ] {
         house.sql(&format!("UPDATE blueprints SET {column} = '{value}' WHERE id = 1"));
         let shown = house.run(&["blueprint", "show", "1"]);
-        assert!(shown.err.contains("no server starts with this blueprint") && shown.err.contains(word), "{shown:?}");
+        assert!(shown.err.contains("no server can start with this blueprint") && shown.err.contains(word), "{shown:?}");
 
         shown.done();
         let shown = house.run(&["blueprint", "show", "1", "--json"]).json();
@@ -339,7 +339,7 @@ fn a_row_edited_by_hand_is_shown_and_named_wherever_people_look() {
 }
 
 #[test]
-fn a_server_has_the_contracts_json() {
+fn a_server_has_the_json_of_the_contract() {
     let house = House::with_users();
     assert_eq!(house.run(&["server", "list", "--json"]).json(), json!([]));
 
@@ -348,7 +348,7 @@ fn a_server_has_the_contracts_json() {
         "id": 1, "name": "Friday", "user": "anna", "port": 27000, "blueprint": "plain",
         "unit": "left4me-server@1.service", "desired_state": "stopped", "actual_state": "unknown",
         "actual_sub_state": null, "actual_state_updated_at": null, "last_error": null, "enabled": null,
-        // Beyond the contract: how it came to be so.
+        // Not in the contract.
         "actual_since": null, "restarts": 0, "last_end": null, "drift": null, "version": 1,
     });
 
@@ -362,7 +362,7 @@ fn a_server_has_the_contracts_json() {
 }
 
 #[test]
-fn a_drift_is_shown_with_its_cause_and_with_what_ends_it() {
+fn a_drift_is_shown_with_its_cause_and_remedy() {
     let house = House::with_users();
     house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
     house.sql(
@@ -381,7 +381,7 @@ fn a_drift_is_shown_with_its_cause_and_with_what_ends_it() {
 }
 
 #[test]
-fn a_poller_that_sees_nothing_is_told_beside_the_states() {
+fn a_failed_poll_is_reported_with_the_states() {
     let house = House::with_users();
     house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
     assert_eq!(house.run(&["server", "list"]).err, "");
@@ -391,7 +391,7 @@ fn a_poller_that_sees_nothing_is_told_beside_the_states() {
 }
 
 #[test]
-fn a_unit_without_a_server_is_told_with_what_ends_it() {
+fn a_unit_without_a_server_is_reported_with_its_remedy() {
     let house = House::with_users();
     house.sql("INSERT INTO orphans VALUES ('77', 1, 'running', 5)");
     let listed = house.run(&["server", "list"]);
@@ -401,7 +401,7 @@ fn a_unit_without_a_server_is_told_with_what_ends_it() {
 }
 
 #[test]
-fn history_tells_the_newest_first_with_its_cause_and_the_last_words() {
+fn history_is_newest_first_with_cause_and_last_output() {
     let house = House::with_users();
     house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
     house.sql(
@@ -433,7 +433,7 @@ fn history_tells_the_newest_first_with_its_cause_and_the_last_words() {
 }
 
 #[test]
-fn a_port_is_the_lowest_free_one_or_the_one_that_was_asked_for() {
+fn a_port_is_the_requested_or_the_lowest_free_one() {
     let house = House::with_users();
     let create = |name: &str, rest: &[&str]| {
         let first = ["server", "create", name, "--user", "anna", "--blueprint", "plain", "--port-range", "27010-27012"];
@@ -470,7 +470,7 @@ fn a_port_is_the_lowest_free_one_or_the_one_that_was_asked_for() {
 }
 
 #[test]
-fn a_name_that_two_users_gave_is_ambiguous_and_an_id_is_not() {
+fn a_name_used_by_two_users_is_ambiguous_and_an_id_is_not() {
     let house = House::with_users();
     for user in ["anna", "bert"] {
         house.run(&["server", "create", "Friday", "--user", user, "--blueprint", "plain"]).done();
@@ -488,7 +488,7 @@ fn a_name_that_two_users_gave_is_ambiguous_and_an_id_is_not() {
 }
 
 #[test]
-fn a_server_takes_only_a_blueprint_of_its_own_user() {
+fn a_server_uses_only_blueprints_of_its_own_user() {
     let house = House::with_users();
     house.run(&["blueprint", "create", "berts", "--user", "bert"]).done();
     let create = ["server", "create", "Friday", "--user", "anna", "--blueprint"];
@@ -548,7 +548,7 @@ fn a_server_is_removed_only_after_its_delete() {
 }
 
 #[test]
-fn without_a_name_it_is_the_callers_or_the_only_users() {
+fn the_default_owner_is_the_caller_or_the_only_user() {
     let house = House::new();
     house.run(&["blueprint", "create", "x"]).refused(2, &["left4me user add"]);
 
@@ -567,7 +567,7 @@ fn without_a_name_it_is_the_callers_or_the_only_users() {
 }
 
 #[test]
-fn bad_names_and_numbers_are_refused_at_the_door() {
+fn bad_names_and_numbers_are_usage_errors() {
     let house = House::new();
     for bad in ["", "..", "../x", "a/../b", "a\nb", "-rf", "\u{1b}[31m", " ", &"x".repeat(10_240)] {
         for command in [
@@ -636,7 +636,7 @@ fn every_change_leaves_an_event_with_who_did_it() {
 }
 
 #[test]
-fn a_database_that_cannot_be_used_is_69_and_is_left_as_it_is() {
+fn an_unusable_database_is_exit_69_and_unchanged() {
     let house = House::new();
     house.run(&["server", "list", "--db", "/nonexistent/left4me.db"]).refused(69, &["/nonexistent/left4me.db"]);
 
@@ -655,7 +655,7 @@ fn a_database_that_cannot_be_used_is_69_and_is_left_as_it_is() {
 #[test]
 fn a_backup_is_a_checked_copy_that_overwrites_nothing() {
     let house = House::with_users();
-    // Somebody writes meanwhile, and has not committed.
+    // A concurrent writer has not committed.
     let writer = house.database();
     writer.execute_batch("BEGIN IMMEDIATE; UPDATE users SET name = 'carl' WHERE id = 1").unwrap();
 
@@ -678,7 +678,7 @@ fn a_backup_is_a_checked_copy_that_overwrites_nothing() {
 }
 
 #[test]
-fn backups_without_a_name_are_kept_as_many_as_asked_and_nothing_else_is_removed() {
+fn keep_removes_only_old_numbered_backups() {
     let house = House::with_users();
     let backups = house.root.join("backups");
     for _ in 0..2 {
@@ -701,7 +701,7 @@ fn backups_without_a_name_are_kept_as_many_as_asked_and_nothing_else_is_removed(
 }
 
 #[test]
-fn local_time_is_that_of_the_zone_that_tz_names() {
+fn local_time_is_in_the_zone_of_tz() {
     let house = House::with_users();
     // Fourteen hours ahead and ten behind: a day apart.
     let dates = ["Pacific/Kiritimati", "Pacific/Honolulu"].map(|zone| {
@@ -749,7 +749,7 @@ fn with_jobs() -> House {
 }
 
 #[test]
-fn pruning_removes_what_ended_long_ago_and_nothing_that_lives() {
+fn pruning_removes_only_jobs_that_ended_long_ago() {
     let house = with_jobs();
     let dry = house.run(&["prune", "--older-than", "30", "--dry-run", "--json"]).json();
     assert_eq!(dry, json!({"jobs": 1, "log_lines": 2500, "sessions": 1}));
@@ -771,7 +771,7 @@ fn pruning_removes_what_ended_long_ago_and_nothing_that_lives() {
 }
 
 #[test]
-fn many_small_jobs_and_one_with_many_tasks_are_pruned_whole() {
+fn many_small_jobs_and_one_with_many_tasks_are_pruned() {
     let house = House::with_users();
     house.sql(&format!(
         "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, finished_at, exit_code, worker_id)
@@ -814,7 +814,7 @@ fn pruning_logs_keeps_the_jobs() {
 }
 
 #[test]
-fn the_doctor_changes_nothing_and_says_what_to_do() {
+fn the_doctor_changes_nothing_and_gives_advice() {
     let house = House::new();
     let said = house.run(&["doctor"]);
     assert_eq!(said.code, 1, "{said:?}");
@@ -841,7 +841,7 @@ fn the_doctor_changes_nothing_and_says_what_to_do() {
 }
 
 #[test]
-fn every_family_has_help_with_examples() {
+fn every_command_family_has_help_with_examples() {
     let house = House::new();
     for family in [
         &["user", "add"][..],

@@ -1,5 +1,4 @@
-//! `l4d2ctl` as a program, with a helper and a runner that only answer: what it asks for, what it
-//! writes, how it ends.
+//! `l4d2ctl` with a scripted helper and runner: its requests, the files it writes, its exit codes.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -53,7 +52,7 @@ impl Said {
     }
 }
 
-/// A data directory, and a socket whose server answers each verb with what it was told.
+/// A data directory, and a socket that replies to each verb with a scripted answer.
 struct House {
     root: Root,
     asked: Arc<Mutex<Vec<Value>>>,
@@ -90,7 +89,7 @@ impl House {
         house
     }
 
-    /// Root's l4d2ctl becomes left4me where there is such a user: all this has to be its own then.
+    /// Run by root, l4d2ctl becomes left4me if that user exists, and must own the files.
     fn give_to_left4me(&self, path: &std::path::Path) {
         let Ok(Some(user)) = User::from_name("left4me") else { return };
         if !geteuid().is_root() {
@@ -133,8 +132,7 @@ impl House {
     }
 }
 
-/// Where another user than left4me or root runs these tests on a host that has left4me, there is
-/// one thing to see.
+/// On a host with user left4me, other users than left4me and root can only test the refusal.
 fn may_run() -> bool {
     match User::from_name("left4me") {
         Ok(Some(user)) if !geteuid().is_root() && geteuid() != user.uid => {
@@ -154,7 +152,7 @@ macro_rules! needs_rights {
 }
 
 #[test]
-fn initialize_writes_settings_and_layer_and_only_when_they_differ() {
+fn initialize_writes_settings_and_layer_only_if_they_differ() {
     needs_rights!();
     let house = House::new(&[]);
     assert!(house.run(&["initialize", "test", "-f", "spec.yaml"]).done().contains("written"));
@@ -180,13 +178,13 @@ fn modes_do_not_depend_on_the_callers_umask() {
     house.command("sh", &["-c", script, L4D2CTL, "initialize", "7", "-f", "spec.yaml"]).done();
     let mode = |path: &str| house.root.join("instances/7").join(path).metadata().unwrap().permissions().mode() & 0o7777;
 
-    // To pass through, for the helper; the layer is for left4me and the group of its server.
+    // The helper needs to traverse the directory; the layer is for left4me and its server's group.
     assert_eq!([mode("."), mode("layer"), mode("layer/left4dead2/cfg")], [0o711, 0o750, 0o750]);
     assert_eq!([mode("instance.env"), mode("layer/left4dead2/cfg/server.cfg")], [0o640; 2]);
 }
 
 #[test]
-fn a_bad_spec_file_is_a_usage_error_that_tells_nothing_of_its_content() {
+fn a_bad_spec_file_is_a_usage_error_without_its_content() {
     needs_rights!();
     let house = House::new(&[]);
     for (text, words) in [
@@ -230,7 +228,7 @@ fn a_bad_spec_file_is_a_usage_error_that_tells_nothing_of_its_content() {
 }
 
 #[test]
-fn an_overlay_that_leads_outside_is_named_and_nothing_is_written() {
+fn an_overlay_outside_its_root_is_refused_and_nothing_written() {
     needs_rights!();
     let house = House::new(&[]);
     symlink("/etc", house.root.join("overlays/etc")).unwrap();
@@ -258,7 +256,7 @@ fn an_overlay_that_leads_outside_is_named_and_nothing_is_written() {
 }
 
 #[test]
-fn an_instance_name_is_checked_at_the_door() {
+fn a_bad_instance_name_is_a_usage_error() {
     let house = House::new(&[]);
     for bad in ["", "..", "../x", "a/b", "A", "a b", "a\nb", "-rf", "a:b", "a,b", "%i", "@x", &"x".repeat(65)] {
         for verb in ["start", "stop", "delete", "status", "logs"] {
@@ -269,11 +267,11 @@ fn an_instance_name_is_checked_at_the_door() {
 }
 
 #[test]
-fn start_enables_and_tells_the_state() {
+fn start_enables_the_unit_and_prints_the_state() {
     needs_rights!();
     let house = House::new(&[("enable", DONE), ("show", RUNNING)]);
     house.run(&["start", "7"]).refused(3, &["initialize 7"]);
-    assert_eq!(house.verbs(), [""; 0], "nothing was asked for");
+    assert_eq!(house.verbs(), [""; 0], "there was no request");
 
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     assert!(house.run(&["start", "7"]).done().contains("running"));
@@ -299,7 +297,7 @@ fn a_server_that_is_stopped_after_its_start_is_a_failure() {
 }
 
 #[test]
-fn a_start_that_fails_names_the_cause_that_the_unit_knows() {
+fn a_failed_start_names_the_cause_from_the_unit() {
     needs_rights!();
     let failed = "{\"stderr\":\"Job failed.\"}\n{\"exit\":1,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n";
     let shown = "{\"stdout\":\"ActiveState=failed\"}\n{\"stdout\":\"SubState=failed\"}\n{\"stdout\":\"Result=exit-code\"}\n\
@@ -310,7 +308,7 @@ fn a_start_that_fails_names_the_cause_that_the_unit_knows() {
 }
 
 #[test]
-fn a_failing_commands_own_code_and_words_are_passed_on() {
+fn the_exit_code_and_output_of_a_command_are_passed_on() {
     needs_rights!();
     let house = House::new(&[
         (
@@ -336,7 +334,7 @@ fn a_failing_commands_own_code_and_words_are_passed_on() {
 }
 
 #[test]
-fn nobody_on_the_socket_is_69() {
+fn a_socket_without_a_server_is_exit_69() {
     needs_rights!();
     let house = House::new(&[]);
     for args in [&["stop", "7"][..], &["delete", "7"], &["status", "7"], &["logs", "7"], &["install"]] {
@@ -345,7 +343,7 @@ fn nobody_on_the_socket_is_69() {
 }
 
 #[test]
-fn delete_disables_removes_and_purges_and_a_missing_instance_is_a_success() {
+fn delete_disables_removes_and_purges_also_a_missing_instance() {
     needs_rights!();
     let house = House::new(&[("disable", DONE), ("purge", DONE)]);
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
@@ -358,7 +356,7 @@ fn delete_disables_removes_and_purges_and_a_missing_instance_is_a_success() {
 }
 
 #[test]
-fn status_tells_what_systemd_says_and_a_missing_instance_is_3() {
+fn status_is_systemds_state_and_a_missing_instance_is_exit_3() {
     needs_rights!();
     let house = House::new(&[("show", RUNNING)]);
     let status: Value = serde_json::from_str(&house.run(&["status", "7", "--json"]).done()).unwrap();
@@ -378,7 +376,7 @@ fn status_tells_what_systemd_says_and_a_missing_instance_is_3() {
 }
 
 #[test]
-fn logs_asks_for_so_many_lines_and_follows_only_when_told() {
+fn logs_requests_the_lines_and_follows_only_on_request() {
     needs_rights!();
     let house = House::new(&[("journal", "{\"stdout\":\"a line\"}\n{\"exit\":0}\n")]);
     assert_eq!(house.run(&["logs", "7"]).done(), "a line\n");
@@ -402,7 +400,7 @@ fn logs_asks_for_so_many_lines_and_follows_only_when_told() {
 }
 
 #[test]
-fn while_its_overlay_is_mounted_nothing_of_an_instance_changes() {
+fn an_instance_with_a_mounted_overlay_is_not_changed() {
     needs_rights!();
     let house = House::new(&[("install", DONE)]);
     let in_mount_namespace = |script: &str| {
@@ -432,6 +430,6 @@ fn while_its_overlay_is_mounted_nothing_of_an_instance_changes() {
     in_mount_namespace("exec \"$0\" initialize 7 -f spec.yaml").refused(4, &["stop 7"]);
     assert_eq!(before, std::fs::read_to_string(house.root.join("instances/7/instance.env")).unwrap());
     in_mount_namespace("exec \"$0\" install").refused(4, &["7", "mounted"]);
-    assert_eq!(house.verbs(), [""; 0], "nothing was asked for");
+    assert_eq!(house.verbs(), [""; 0], "there was no request");
     assert!(house.run(&["install"]).done().contains("installed"));
 }

@@ -1,4 +1,4 @@
-//! The scripts in examples/, run as an administrator would run them.
+//! The scripts in examples/, run as an administrator runs them.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use support::house::{House, JOB, stop};
 use support::{alive, ended, marker, until};
 
-/// Stopping server 1 takes until it is told to end; all else is done at once.
+/// Stopping server 1 takes until it is cancelled; everything else is done at once.
 const HELPER: &str = r#"#!/bin/bash
 read -r request <&3
 if [[ $request == *disable*'"1"'* ]]; then
@@ -37,7 +37,7 @@ fn run(house: &House, name: &str, args: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn a_script_cancels_a_job_and_one_watches_it() {
+fn cancel_job_and_watch_cancellation_work_together() {
     let house = House::new();
     let marker = marker();
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
@@ -68,7 +68,7 @@ fn a_script_cancels_a_job_and_one_watches_it() {
 }
 
 #[test]
-fn a_script_cancels_one_task_of_an_update_with_and_without_what_depends_on_it() {
+fn cancel_task_works_with_and_without_cascade() {
     let house = House::with_servers(2);
     let _helper = house.helper(HELPER);
     let _runner = house.runner("#!/bin/sh\nexit 5\n");

@@ -1,4 +1,4 @@
-//! The monitor on a real terminal: tmux plays it, presses the keys and tells what is on the screen.
+//! `left4me-job monitor` on a terminal: tmux provides it, sends the keys and captures the screen.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use support::house::{House, JOB, stop};
 use support::{alive, ended, marker, until};
 
-/// A steamcmd that prints a log, is at 45 %, and stays there until somebody ends it.
+/// A steamcmd that prints a log, reaches 45 %, and stays there until it is ended.
 const SLOW: &str = "#!/bin/bash
 for i in $(seq 200); do echo \"line $i of the log\"; done
 printf 'evil \\033]0;title\\007 \\033[2J\\n' >&2
@@ -24,12 +24,11 @@ echo ' Update state (0x61) downloading, progress: 45.32 (1234 / 5678)'
 
 /// A shell in a terminal.
 struct Terminal {
-    /// tmux's socket.
     socket: String,
 }
 
 impl Terminal {
-    /// Of 80 columns and 24 rows, with `house` as the shell's environment, and nothing of ours.
+    /// 80 columns and 24 rows; the shell has only the environment of `house`.
     fn new(house: &House, more: &[(&str, &str)]) -> Self {
         let socket = house.root.join(format!("tmux-{}.sock", marker()));
         let terminal = Self { socket: socket.into_os_string().into_string().unwrap() };
@@ -49,14 +48,14 @@ impl Terminal {
         terminal
     }
 
-    /// With the monitor on it.
+    /// Starts the monitor on a new terminal.
     fn with_monitor(house: &House) -> Self {
         let terminal = Self::new(house, &[]);
         terminal.start();
         terminal
     }
 
-    /// Types the command, and waits for its screen.
+    /// Types the command and waits for its screen.
     fn start(&self) {
         self.type_line(&format!("{JOB} monitor"));
         self.sees("Q quit");
@@ -68,7 +67,7 @@ impl Terminal {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Presses keys by tmux's names of them.
+    /// Presses keys, by tmux's names.
     fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
@@ -83,7 +82,7 @@ impl Terminal {
         self.press(&["Enter"]);
     }
 
-    /// What is on the screen; not half of a picture that is just being drawn.
+    /// The screen, but never a partly drawn frame.
     fn screen(&self) -> String {
         let mut last = self.tmux(&["capture-pane", "-p"]);
         until("a screen that stands still", || {
@@ -93,7 +92,7 @@ impl Terminal {
         })
     }
 
-    /// The screen, with its colours.
+    /// The screen with its colours.
     fn painted(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
@@ -115,7 +114,7 @@ impl Terminal {
         self.until(&format!("'{words}' on the screen"), |screen| screen.contains(words))
     }
 
-    /// Waits until `words` are not on the screen any more.
+    /// Waits until `words` are gone from the screen.
     fn misses(&self, words: &str) -> String {
         self.until(&format!("no '{words}' on the screen"), |screen| !screen.contains(words))
     }
@@ -124,7 +123,7 @@ impl Terminal {
         self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
-    /// The program that the shell runs at the moment.
+    /// The program that the shell runs.
     fn child(&self) -> Pid {
         let shell = self.tmux(&["display-message", "-p", "#{pane_pid}"]);
         let shell = shell.trim().to_owned();
@@ -134,15 +133,15 @@ impl Terminal {
         })
     }
 
-    /// The shell has the terminal back: what is typed is shown, lines are lines, it is the screen
-    /// from before, with a cursor. The exit code of the last program.
-    fn is_given_back(&self) -> i32 {
-        // Before that, the keys would be the other program's.
+    /// Checks that the terminal is restored: echo and line mode, the previous screen, the cursor.
+    /// Returns the exit code of the last program.
+    fn is_restored(&self) -> i32 {
+        // Earlier keys would go to the other program.
         until("the shell's turn", || {
             (self.tmux(&["display-message", "-p", "#{pane_current_command}"]).trim() == "bash").then_some(())
         });
 
-        // The words on the screen are not those that were typed.
+        // Split the words, so that the typed command does not match.
         self.type_line(
             "echo code-$?-; stty -a | grep -ow '[-]*echo\\|[-]*icanon\\|[-]*isig' | tr '\\n' ' '; echo e''nd",
         );
@@ -164,7 +163,7 @@ impl Drop for Terminal {
     }
 }
 
-/// A worker that runs an installation: it has printed its lines and goes on until somebody ends it.
+/// A worker with an installation that has printed its lines and runs until it is ended.
 fn installing(house: &House) -> (support::Guard, Child, JobId) {
     let marker = marker();
     let runner = house.runner(&format!("{SLOW}exec -a {marker} sleep 1000\n"));
@@ -184,14 +183,14 @@ fn row<'a>(screen: &'a str, words: &str) -> &'a str {
 }
 
 #[test]
-fn what_others_do_shows_without_a_key() {
+fn changes_by_others_appear_without_a_key() {
     let house = House::with_servers(2);
     let terminal = Terminal::with_monitor(&house);
     terminal.sees("Servers: 2");
     house.enqueue(&["start", "--server", "S2"]);
 
     let screen = terminal.sees("#1");
-    assert!(row(&screen, "S2  ").contains("running"), "what it shall be\n{screen}");
+    assert!(row(&screen, "S2  ").contains("running"), "the desired state\n{screen}");
     assert!(row(&screen, "#1").contains("start") && screen.contains("job 1 start queued"), "{screen}");
 
     house.enqueue(&["stop", "--server", "S1"]);
@@ -204,7 +203,7 @@ fn what_others_do_shows_without_a_key() {
 }
 
 #[test]
-fn with_nothing_to_do_it_does_nothing() {
+fn an_idle_monitor_does_not_wake_up() {
     let house = House::with_servers(1);
     let terminal = Terminal::with_monitor(&house);
     terminal.sees("Servers: 1");
@@ -220,7 +219,7 @@ fn with_nothing_to_do_it_does_nothing() {
         (switches() == before).then_some(before)
     });
 
-    // Longer than any clock of its would take.
+    // Longer than any timer it has.
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(switches(), settled, "it woke");
 
@@ -238,7 +237,7 @@ fn keys_move_pause_cancel_and_start() {
     let terminal = Terminal::with_monitor(&house);
     terminal.sees("Log of job 1");
 
-    // From the jobs, of which there are none, to the queue, and down and up in it.
+    // From the empty list of jobs to the queue, and down and up in it.
     terminal.press(&["Tab", "j"]);
     terminal.sees("Log of job 2");
     terminal.press(&["Down"]);
@@ -265,7 +264,7 @@ fn keys_move_pause_cancel_and_start() {
     terminal.press(&["x"]);
     terminal.misses("quit; jobs continue");
 
-    // A wrong turn is left with Escape.
+    // Escape closes a dialog.
     terminal.press(&["C"]);
     terminal.sees("Cancel job 2 (initialize, queued)?");
     terminal.press(&["Escape"]);
@@ -306,11 +305,11 @@ fn keys_move_pause_cancel_and_start() {
     assert_eq!((house.state(JobId(5)), desired(2)), (JobState::Queued, DesiredState::Stopped));
 
     terminal.press(&["Q"]);
-    assert_eq!(terminal.is_given_back(), 0);
+    assert_eq!(terminal.is_restored(), 0);
 }
 
 #[test]
-fn a_job_that_runs_shows_its_percent_its_time_and_its_lines_and_is_forced_to_end() {
+fn a_running_job_shows_its_progress_and_log_and_can_be_killed() {
     let house = House::new();
     let terminal = Terminal::with_monitor(&house);
     let (_runner, worker, id) = installing(&house);
@@ -320,8 +319,8 @@ fn a_job_that_runs_shows_its_percent_its_time_and_its_lines_and_is_forced_to_end
     assert!(screen.contains("worker working") && screen.contains("line 200 of the log"), "{screen}");
     assert!(screen.contains("evil"), "no sequence of a log reached the terminal\n{screen}");
 
-    // Nothing is committed any more: its time goes on all the same.
-    terminal.until("its time goes on", |screen| {
+    // Without commits, its duration is still updated.
+    terminal.until("its duration is updated", |screen| {
         let took = screen.lines().find(|line| line.contains("45 %")).and_then(|line| line.split_whitespace().nth(5));
         took.and_then(|seconds| seconds.parse::<u32>().ok()).is_some_and(|seconds| seconds >= 3)
     });
@@ -386,7 +385,7 @@ fn the_whole_log_is_searched_and_followed() {
 }
 
 #[test]
-fn a_screen_of_any_size_is_used_and_a_small_one_says_so() {
+fn any_screen_size_is_used_and_a_small_one_is_reported() {
     let house = House::with_servers(30);
     let terminal = Terminal::with_monitor(&house);
     let screen = terminal.sees("Servers: 30");
@@ -417,7 +416,7 @@ fn a_screen_of_any_size_is_used_and_a_small_one_says_so() {
 }
 
 #[test]
-fn a_lost_worker_is_told_and_so_is_its_successor() {
+fn a_lost_worker_is_shown_and_so_is_its_successor() {
     let house = House::new();
     let terminal = Terminal::with_monitor(&house);
     let (_runner, mut worker, id) = installing(&house);
@@ -436,12 +435,12 @@ fn a_lost_worker_is_told_and_so_is_its_successor() {
 }
 
 #[test]
-fn colours_are_left_out_where_no_color_is_set() {
+fn no_color_turns_colours_off() {
     let house = House::with_servers(1);
     house.enqueue(&["stop", "--server", "1"]);
     house.job(&["pause"]);
 
-    // tmux tells a colour in either way; 39 and 49 are the terminal's own ones.
+    // tmux reports a colour in one of two forms; 39 and 49 are the terminal's defaults.
     let coloured = |painted: &str| {
         let plain = ('0'..='7').any(|n| ["3", "4"].iter().any(|kind| painted.contains(&format!("\u{1b}[{kind}{n}m"))));
         plain || painted.contains("38;5;") || painted.contains("48;5;")
@@ -462,7 +461,7 @@ fn colours_are_left_out_where_no_color_is_set() {
 }
 
 #[test]
-fn the_terminal_is_given_back_however_it_ends() {
+fn the_terminal_is_restored_however_the_monitor_ends() {
     let house = House::with_servers(1);
     let terminal = Terminal::new(&house, &[("LEFT4ME_TEST_PANIC", "1")]);
     for (end, code) in [("q", 0), ("C-c", 0), ("?q", 0)] {
@@ -471,26 +470,26 @@ fn the_terminal_is_given_back_however_it_ends() {
             "C-c" => terminal.press(&[end]),
             letters => terminal.type_text(letters),
         }
-        assert_eq!(terminal.is_given_back(), code, "{end}");
+        assert_eq!(terminal.is_restored(), code, "{end}");
         terminal.press(&["C-l"]);
     }
 
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
         terminal.start();
         kill(terminal.child(), signal).unwrap();
-        assert_eq!(terminal.is_given_back(), 128 + signal as i32, "{signal}");
+        assert_eq!(terminal.is_restored(), 128 + signal as i32, "{signal}");
         terminal.press(&["C-l"]);
     }
 
     terminal.start();
     terminal.type_text("!");
     let screen = terminal.sees("the test asked for this panic");
-    assert!(screen.contains("panicked at"), "its words can be read\n{screen}");
-    assert_eq!(terminal.is_given_back(), 101);
+    assert!(screen.contains("panicked at"), "the message is readable\n{screen}");
+    assert_eq!(terminal.is_restored(), 101);
 }
 
 #[test]
-fn a_terminal_that_goes_away_takes_the_monitor_with_it() {
+fn the_monitor_ends_when_its_terminal_goes_away() {
     let house = House::with_servers(1);
     for before in ["", "trap '' HUP; "] {
         let terminal = Terminal::new(&house, &[]);
@@ -503,7 +502,7 @@ fn a_terminal_that_goes_away_takes_the_monitor_with_it() {
 }
 
 #[test]
-fn it_stops_and_goes_on_as_other_programs_do() {
+fn it_suspends_and_resumes_as_other_programs_do() {
     let house = House::with_servers(1);
     let terminal = Terminal::with_monitor(&house);
     for how in ["C-z", "SIGTSTP", "SIGSTOP"] {
@@ -519,7 +518,7 @@ fn it_stops_and_goes_on_as_other_programs_do() {
             stat.rsplit(')').next().unwrap().trim_start().starts_with('T').then_some(())
         });
         if how != "SIGSTOP" {
-            assert_eq!(terminal.is_given_back() & 128, 128, "{how}: 128 and the signal");
+            assert_eq!(terminal.is_restored() & 128, 128, "{how}: 128 and the signal");
         }
 
         terminal.type_line("fg");
@@ -531,11 +530,11 @@ fn it_stops_and_goes_on_as_other_programs_do() {
     }
 
     terminal.press(&["q"]);
-    terminal.is_given_back();
+    terminal.is_restored();
 }
 
 #[test]
-fn without_a_terminal_it_says_so() {
+fn without_a_terminal_it_is_a_usage_error() {
     let house = House::new();
     assert_eq!(house.job(&["monitor", "--db", "/nonexistent/x.db"]).0, 2, "whatever else is missing");
 

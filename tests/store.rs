@@ -1,4 +1,4 @@
-//! The store's promises: migrations, refusals, waking, claiming, long logs.
+//! The database: migrations, refusals, watching, claiming, long logs.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 use std::path::Path;
@@ -82,7 +82,7 @@ fn every_table_is_strict() {
 }
 
 #[test]
-fn many_programs_that_open_a_new_file_at_once_all_find_it_migrated() {
+fn programs_that_open_a_new_file_at_once_all_find_it_migrated() {
     for _ in 0..10 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("left4me.db");
@@ -96,9 +96,9 @@ fn many_programs_that_open_a_new_file_at_once_all_find_it_migrated() {
     }
 }
 
-/// Each step from the file that the step before it leaves, with rows in it.
+/// Applies each migration to the file of the previous one, with rows in it.
 #[test]
-fn a_file_of_the_previous_schema_keeps_its_rows_and_takes_the_new_ones() {
+fn a_migration_keeps_the_rows_of_the_previous_schema() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("left4me.db");
     let old = rusqlite::Connection::open(&path).unwrap();
@@ -128,9 +128,9 @@ fn a_file_of_the_previous_schema_keeps_its_rows_and_takes_the_new_ones() {
     assert_eq!(broken, 0);
 }
 
-/// A file of the version that gave launch arguments to a shell script.
+/// A file of the version that passed launch arguments to a shell script.
 #[test]
-fn launch_arguments_of_the_previous_version_are_converted_where_that_is_safe() {
+fn old_launch_arguments_are_converted_where_that_is_safe() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("left4me.db");
     let old = rusqlite::Connection::open(&path).unwrap();
@@ -199,7 +199,7 @@ fn a_file_from_a_newer_left4me_is_refused_and_untouched() {
 }
 
 #[test]
-fn a_file_that_is_no_database_or_is_missing_is_one_clear_line_and_exit_69() {
+fn a_missing_or_invalid_database_is_one_line_and_exit_69() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("left4me.db");
     std::fs::write(&path, "this is not a database, but it is long enough to be asked ".repeat(100)).unwrap();
@@ -213,7 +213,7 @@ fn a_file_that_is_no_database_or_is_missing_is_one_clear_line_and_exit_69() {
 }
 
 #[test]
-fn a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost() {
+fn a_locked_database_is_waited_for_and_nothing_is_lost() {
     let (dir, db) = fresh();
     servers(&db, 1);
     db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -227,7 +227,7 @@ fn a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost() {
         .spawn()
         .unwrap();
 
-    // It is at the lock when it has the file open; it must still wait then.
+    // Once it has the file open, it waits for the lock.
     let deadline = Instant::now() + Duration::from_secs(10);
     let fds = format!("/proc/{}/fd", child.id());
     let opened = || {
@@ -248,7 +248,7 @@ fn a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_watcher_wakes_on_anothers_commit_and_sleeps_through_silence() {
+fn a_watcher_wakes_only_on_commits_of_others() {
     let (dir, mut db) = fresh();
     let path = dir.path().join("left4me.db");
     let mut watch = Watch::new(&path).unwrap();
@@ -268,8 +268,8 @@ fn a_watcher_wakes_on_anothers_commit_and_sleeps_through_silence() {
     }
 }
 
-/// A commit writes first and can be seen a moment later: who looks in between must not take the
-/// write for nothing.
+/// A commit writes to the file before it is visible. A watcher that checks in between must not miss
+/// it.
 #[test]
 fn a_watcher_misses_no_commit_of_several_in_a_row() {
     const ROUNDS: i64 = 60;
@@ -301,7 +301,7 @@ fn a_watcher_misses_no_commit_of_several_in_a_row() {
             let begun = Instant::now();
             watch.wait(Some(Instant::now() + Duration::from_secs(20))).unwrap();
 
-            // Only the look that is for the worst case comes after a second.
+            // Only the fallback check comes after a second.
             late += i32::from(begun.elapsed() > Duration::from_millis(900));
         }
     }
@@ -309,12 +309,12 @@ fn a_watcher_misses_no_commit_of_several_in_a_row() {
     drop(go);
     writing.join().unwrap();
 
-    // A machine that is busy may hold up one or the other.
-    assert!(late <= 3, "{late} of {ROUNDS} times only the safety look saw it");
+    // A busy machine may delay some of them.
+    assert!(late <= 3, "{late} of {ROUNDS} times only the fallback check saw it");
 }
 
 #[test]
-fn a_watcher_holds_no_read_transaction_so_the_log_can_be_taken_in() {
+fn a_watcher_holds_no_read_transaction_that_blocks_checkpoints() {
     let (dir, mut db) = fresh();
     let mut watch = Watch::new(&dir.path().join("left4me.db")).unwrap();
     db.write(|tx| Ok(tx.execute("UPDATE queue SET reason = 'x'", [])?)).unwrap();
@@ -344,7 +344,7 @@ fn a_state_and_its_columns_cannot_contradict_each_other() {
 }
 
 #[test]
-fn a_finish_is_fenced_by_the_worker_that_claimed() {
+fn only_the_worker_that_claimed_a_job_can_finish_it() {
     let (_dir, mut db) = fresh();
     let id = queue_one(&db, "install", &[]);
     let finish = |state| jobs::Finish { state, exit_code: 1, error: None };
@@ -364,7 +364,7 @@ fn a_finish_is_fenced_by_the_worker_that_claimed() {
 }
 
 #[test]
-fn what_a_process_that_would_not_die_works_on_is_held_until_it_is_gone() {
+fn targets_of_a_process_that_cannot_be_killed_stay_locked() {
     let (_dir, mut db) = fresh();
     servers(&db, 2);
     let undying = queue_one(&db, "stop", &[1]);
@@ -401,7 +401,7 @@ fn an_event_is_never_changed() {
 }
 
 #[test]
-fn a_free_server_is_found_behind_a_long_queue_of_a_busy_one_and_nobody_overtakes() {
+fn a_free_server_is_claimed_behind_a_busy_one_in_queue_order() {
     let (_dir, mut db) = fresh();
     servers(&db, 4);
     for _ in 0..300 {
@@ -423,7 +423,7 @@ fn a_free_server_is_found_behind_a_long_queue_of_a_busy_one_and_nobody_overtakes
 }
 
 #[test]
-fn created_at_never_goes_back_though_the_clock_does() {
+fn created_at_never_goes_back_when_the_clock_does() {
     let (_dir, mut db) = fresh();
     use left4me::domain::{operation::Operation, plan::plan};
     let new =
@@ -436,7 +436,7 @@ fn created_at_never_goes_back_though_the_clock_does() {
 }
 
 #[test]
-fn a_log_of_more_than_a_million_lines_keeps_head_and_tail_and_says_what_it_left_out() {
+fn a_log_of_over_a_million_lines_keeps_head_and_tail() {
     let (dir, db) = fresh();
     let id = queue_one(&db, "install", &[]);
     let (log, writer) = log::start::<()>(&dir.path().join("left4me.db"), |()| {}).unwrap();
@@ -466,7 +466,7 @@ fn a_log_of_more_than_a_million_lines_keeps_head_and_tail_and_says_what_it_left_
 }
 
 #[test]
-fn the_log_writer_hands_an_end_on_only_behind_its_lines() {
+fn the_log_writer_reports_an_end_only_after_its_lines() {
     let (dir, db) = fresh();
     let id = queue_one(&db, "install", &[]);
     let path = dir.path().join("left4me.db");
@@ -494,14 +494,14 @@ fn the_log_writer_hands_an_end_on_only_behind_its_lines() {
 }
 
 #[test]
-fn a_user_who_may_not_is_told_so_with_exit_77() {
+fn a_user_without_permission_gets_exit_77() {
     let (dir, db) = fresh();
     drop(db);
     let path = dir.path().join("left4me.db");
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 
     let (code, words) = if nix::unistd::geteuid().is_root() {
-        // Root may do what it likes: somebody else asks, with a copy that he can reach.
+        // Root is always permitted, so another user runs a copy that it can reach.
         let copy = dir.path().join("left4me-job");
         std::fs::copy(JOB, &copy).unwrap();
 

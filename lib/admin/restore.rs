@@ -169,7 +169,7 @@ fn exchange(database: &Path, staged: &Path, now: i64) -> Result<()> {
     let kept = restore::kept(database, &clock::stamp(now));
     let kept = kept.ok_or_else(|| Error::failed("a hundred restores within a second"))?;
     if restore::exchange(staged, database, &kept)? {
-        output::line(&format!("the old database is kept as {}", kept.display()))?;
+        output::line(&format!("the former database is kept as {}", kept.display()))?;
     }
     output::line(&format!("{} is restored", database.display()))
 }
