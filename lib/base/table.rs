@@ -1,5 +1,5 @@
-//! Aligned tables for people. Control characters that came from outside become visible; colour only on a terminal
-//! and without NO_COLOR.
+//! Aligned tables for people. Control characters become visible. There is colour only on a
+//! terminal, and not with NO_COLOR.
 
 use std::io::IsTerminal as _;
 
@@ -9,18 +9,18 @@ use super::output::{line, printable};
 /// The colour of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// As the terminal has it.
+    /// The terminal's default.
     Plain,
-    /// All is well.
+    /// Healthy.
     Good,
-    /// To be looked at.
+    /// Needs attention.
     Warning,
     /// Broken.
     Bad,
 }
 
 impl Tone {
-    /// The SGR sequence that begins the colour.
+    /// The SGR sequence that starts the colour.
     fn code(self) -> &'static str {
         match self {
             Tone::Plain => "",
@@ -30,7 +30,7 @@ impl Tone {
         }
     }
 
-    /// `text` in this colour, when there are colours.
+    /// `text` in this colour, if `colours` is set.
     #[must_use]
     pub fn paint(self, text: &str, colours: bool) -> String {
         match self.code() {
@@ -40,7 +40,7 @@ impl Tone {
     }
 }
 
-/// Rows of text under headings.
+/// A table with headings.
 #[derive(Clone, Debug)]
 pub struct Table {
     headings: Vec<String>,
@@ -94,7 +94,7 @@ impl Table {
         }
     }
 
-    /// The lines, headings first; every column but the last is padded to its widest cell.
+    /// The lines of the table. Every column but the last is padded to its widest cell.
     #[must_use]
     pub fn lines(&self, colours: bool) -> Vec<String> {
         let headings = self.headings.iter().map(|heading| (heading.clone(), Tone::Plain)).collect();
@@ -109,7 +109,7 @@ impl Table {
     /// Prints the table on standard output.
     ///
     /// # Errors
-    /// 1 when the output cannot be written.
+    /// Fails if the output cannot be written.
     pub fn print(&self) -> Result<()> {
         self.lines(colours()).iter().try_for_each(|text| line(text))
     }
@@ -123,6 +123,7 @@ fn aligned(row: &[(String, Tone)], widths: &[usize], colours: bool) -> String {
             text.extend(std::iter::repeat_n(' ', width.saturating_sub(cells(cell)) + 2));
         }
     }
+
     text.truncate(text.trim_end_matches(' ').len());
     text
 }
@@ -131,7 +132,7 @@ fn one_line(cell: &str) -> String {
     if cell.is_empty() { "-".to_owned() } else { printable(cell).replace('\t', " ") }
 }
 
-/// How many columns a terminal takes for it; close enough for names: one per character.
+/// The width on a terminal, counted as one column per character, which is close enough for names.
 fn cells(text: &str) -> usize {
     text.chars().count()
 }
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_control_characters_cannot_reach_the_terminal() {
+    fn columns_are_aligned_and_control_characters_are_replaced() {
         let mut table = Table::new(["ID", "NAME"]);
         table.row(["1".to_owned(), "one".to_owned()]);
         table.row(["1000".to_owned(), "t\u{1b}[31mw\no".to_owned()]);

@@ -42,8 +42,9 @@ use crate::wire::{HelperRequest, Tree};
 
 const NAME: &str = "left4me-helper";
 
-/// What needs root: units of servers, their overlays and their journal. A command for repair; the services use
-/// left4me-helper.socket.
+/// Carry out the few operations on servers that need root: units, overlays and journal
+///
+/// As a command, it is for repairs; the services connect to left4me-helper.socket.
 #[derive(Parser, Debug)]
 #[command(name = NAME, version)]
 struct Settings {
@@ -114,7 +115,7 @@ enum Verb {
 /// Serves the connection that was passed to this process, or carries out the verb in its arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     let settings = match settings() {
         Ok(settings) => settings,
         Err(error) => return error.report(NAME),

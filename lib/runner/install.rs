@@ -17,7 +17,7 @@ use nix::unistd::{AccessFlags, access};
 use super::game::Game;
 use super::tries::Tries;
 use super::{Settings, account, client};
-use crate::base::{Error, Exit, Result, files, plain};
+use crate::base::{Error, Exit, Result, files, untrusted_file};
 use crate::domain::steam::{self, Cause, Failure, Heard, Pass, Retry, Success, Verdict, after};
 use crate::process::{self, Outcome, Silence, Spec, Stage, Terminal, mounts};
 use crate::wire::{EndedBy, LINE_LIMIT, Stream, Tree};
@@ -293,9 +293,9 @@ enum Turn {
 fn lock(stage: &mut Stage, root: &Path, patience: Duration) -> Result<Turn> {
     let path = root.join("steam/.left4me-install.lock");
     // steamcmd can exchange it: a FIFO that is waited for would hold this process and the queue.
-    let flags = files::SAFELY.bits();
+    let flags = files::NO_FOLLOW.bits();
     let file = fs::OpenOptions::new().create(true).append(true).custom_flags(flags).open(&path)?.into_parts().0;
-    let mut file = plain::regular(file).map_err(|error| Error::from(error).within(path.display()))?;
+    let mut file = untrusted_file::require_regular(file).map_err(|error| Error::from(error).within(path.display()))?;
     let until = Instant::now() + patience;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -79,9 +79,11 @@ use peers::Peers;
 use serve::{Door, Leaving, Limits};
 use store::Store;
 
-/// Serves pages, live logs and the REST API. Started by left4me-web.socket; by hand it listens itself.
+/// Serve the web pages, live logs and the REST API over HTTP
+///
+/// left4me-web.socket starts it. Run by hand, it listens on --listen.
 #[derive(Parser)]
-#[command(name = "left4me-web", version, about, after_help = EXAMPLES)]
+#[command(name = "left4me-web", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     paths: Paths,
@@ -164,17 +166,17 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
-    journal::ended(run(&cli))
+    journal::exit_code(run(&cli))
 }
 
 /// The story: take the socket, open the database, serve, leave.
 fn run(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_successor(&database)?;
+    users::drop_root(&database)?;
     umask(Mode::from_bits_truncate(instance::UMASK));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -117,7 +117,7 @@ impl Peers {
     }
 
     fn is_foreign(&self, uid: u32) -> bool {
-        self.foreign.contains(&uid) || server_user::is_one(uid)
+        self.foreign.contains(&uid) || server_user::is_server_user(uid)
     }
 
     /// The owner of the socket at the other end: first which one that is, then whose.

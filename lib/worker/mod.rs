@@ -43,9 +43,11 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// How much longer than the grace a stopping worker waits for its commands.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 
-/// Carries out the queue's jobs. Started by left4me-worker.socket; by hand it serves the same queue in the foreground.
+/// Run the jobs of the queue
+///
+/// left4me-worker.socket starts it. Run by hand, it serves the same queue in the foreground.
 #[derive(Parser)]
-#[command(name = "left4me-worker", version, about, after_help = EXAMPLES)]
+#[command(name = "left4me-worker", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     paths: Paths,
@@ -90,10 +92,10 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
-    journal::ended(serve(&cli))
+    journal::exit_code(serve(&cli))
 }
 
 /// The story: take the poke, take the lock, mend, work, leave.
@@ -102,7 +104,7 @@ fn serve(cli: &Cli) -> Result<()> {
     let mut wake = Wake::open(&cli.worker.worker_socket)?;
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_successor(&database)?;
+    users::drop_root(&database)?;
     umask(Mode::from_bits_truncate(instance::UMASK));
     let mut db = Db::open(&database)?;
     let _lock = lock::take(&database, "worker")?;

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 
 use super::super::extract::Sent;
 use crate::base::names::RequestKey;
-use crate::base::{clock, plain};
+use crate::base::{clock, untrusted_file};
 use crate::domain::operation::Operation;
 use crate::domain::steam::{self, MANIFEST, MANIFEST_LIMIT};
 use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
@@ -18,7 +18,7 @@ use crate::web::viewer::Viewer;
 
 /// The build that is installed, or why there is none. Reads a file of some kilobytes.
 pub fn build(root: &Path) -> Result<u64, String> {
-    let bytes = plain::read(&root.join("installation"), &MANIFEST, MANIFEST_LIMIT + 1);
+    let bytes = untrusted_file::read(&root.join("installation"), &MANIFEST, MANIFEST_LIMIT + 1);
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
     let text = text.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "not installed".to_owned(),
