@@ -23,9 +23,11 @@ const LINES: usize = 2000;
 fn with_a_long_log() -> House {
     let house = House::new();
     house.user("anna", Role::User);
+
     let wide = "漢".repeat(4096);
     let job =
         "INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at) VALUES ('stop', 'anna', 1, 1, 1)";
+
     house
         .db()
         .write(|tx| {
@@ -33,6 +35,7 @@ fn with_a_long_log() -> House {
             (0..LINES).try_for_each(|_| logs::append(tx, JobId(1), 1, Stream::Stdout, &wide))
         })
         .unwrap();
+
     house
 }
 
@@ -77,16 +80,20 @@ fn downloads_are_counted_and_who_reads_nothing_of_them_takes_little_memory() {
     let web = Web::start(&house, &["--streams-per-user", "4"]);
     let session = session(&web);
     let before = web.resident();
+
     let mut idle: Vec<TcpStream> = (0..4).map(|_| small_download(&web, &session)).collect();
     for stream in &mut idle {
         assert_eq!(begins(stream), "HTTP/1.1 200");
     }
+
     let refused = all(&mut download(&web, &session));
     assert_eq!(status(&refused), 503, "{refused}");
     assert!(refused.contains("too many live pages or downloads open (4)"), "{refused}");
+
     let after = web.resident();
     assert!(after < before + 12 * 1024, "{before} KiB before, {after} KiB now");
     drop(idle);
+
     let whole = until("there is a place again", || {
         Some(all(&mut download(&web, &session))).filter(|answer| status(answer) == 200)
     });
@@ -100,6 +107,7 @@ fn a_download_breaks_off_when_its_reader_may_not_read_any_more() {
     let mut stream = download(&web, &session(&web));
     assert_eq!(begins(&mut stream), "HTTP/1.1 200");
     house.db().write(|tx| disable(tx, 2, "test", &"anna".parse()?)).unwrap();
+
     let rest = all(&mut stream);
     assert!(!is_whole(&rest) && rest.len() < 12_000_000, "{} bytes", rest.len());
     assert!(!rest.ends_with("\r\n0\r\n\r\n"), "it does not look whole");
@@ -112,6 +120,7 @@ fn who_takes_a_byte_at_a_time_is_dropped_and_who_is_slow_is_not() {
     let session = session(&web);
     let (web, session) = (&web, session.as_str());
     let begun = Instant::now();
+
     std::thread::scope(|scope| {
         let dripping = scope.spawn(move || {
             let mut stream = small_download(web, session);
@@ -124,8 +133,10 @@ fn who_takes_a_byte_at_a_time_is_dropped_and_who_is_slow_is_not() {
                 stream.read_exact(&mut byte).unwrap();
                 std::thread::sleep(Duration::from_millis(20));
             }
+
             panic!("it is still served after {:?}", begun.elapsed());
         });
+
         let slow = scope.spawn(move || {
             let mut stream = small_download(web, session);
             let (mut bytes, mut chunk) = (Vec::new(), [0; 1024]);
@@ -136,8 +147,10 @@ fn who_takes_a_byte_at_a_time_is_dropped_and_who_is_slow_is_not() {
             }
             String::from_utf8_lossy(&bytes).into_owned()
         });
+
         let quick = all(&mut download(web, session));
         assert!(is_whole(&quick), "{} bytes", quick.len());
+
         let dropped = dripping.join().unwrap();
         assert!(dropped > Duration::from_secs(25), "nobody is dropped at once: {dropped:?}");
         assert_eq!(status(&slow.join().unwrap()), 200);

@@ -44,6 +44,7 @@ mod tests {
     #[test]
     fn who_waits_for_a_disk_that_is_silent_is_told_and_the_next_one_is_served_when_it_is_back() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+
         runtime.block_on(async {
             let (free, held) = mpsc::channel::<()>();
             let silent = look_within(Duration::from_millis(20), move || held.recv().is_ok()).await;

@@ -103,6 +103,7 @@ impl From<Error> for Failure {
             Exit::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Exit::Failed | Exit::Foreign(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
+
         Self::new(status, error.to_string())
     }
 }

@@ -56,6 +56,7 @@ where
         tokio::spawn(send(bytes, permit, sender));
         Body::new(Pieces::new(pieces, ()))
     };
+
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
@@ -70,6 +71,7 @@ async fn send(bytes: Vec<u8>, permit: Permit, to: Sender<Result<Bytes>>) {
     };
     let is_late = timeout(TAKE_TIME, all).await.is_err();
     drop((bytes, permit));
+
     if is_late {
         // It must not look whole. Nobody hears it when the reader is gone.
         to.send(Err(Error::unavailable("the answer was not taken in time"))).await.ok();

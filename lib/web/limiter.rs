@@ -130,6 +130,7 @@ mod tests {
     fn a_user_never_has_more_permits_than_one_user_may_have() {
         let limiter = Limiter::new(3, 2);
         let held = [1, 1, 2].map(|user| limiter.try_acquire_for(UserId(user)).expect("a permit"));
+
         assert!(matches!(limiter.try_acquire_for(UserId(1)), Err(Exhausted::User(2))));
         assert!(matches!(limiter.try_acquire_for(UserId(2)), Err(Exhausted::All)));
         assert!(limiter.is_used());

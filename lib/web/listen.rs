@@ -40,6 +40,7 @@ impl Listener {
         let own = getsockname::<SockaddrStorage>(socket.as_raw_fd());
         let family = own.ok().and_then(|own| own.family());
         let is_stream = getsockopt(&socket, sockopt::SockType) == Ok(SockType::Stream);
+
         let failed = |error: io::Error| Error::from(error).within("systemd's socket");
         match family {
             Some(AddressFamily::Inet | AddressFamily::Inet6) if is_stream => {
@@ -96,6 +97,7 @@ impl Listeners {
                     return Poll::Ready(taken);
                 }
             }
+
             Poll::Pending
         })
         .await

@@ -33,13 +33,16 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let method = request.method().clone();
     let signed_in = session::cookie(request.headers(), app.origins.is_https()).is_some();
+
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0);
     if let Some(peer) = &peer {
         let asker = app.proxies.asker(peer, request.headers());
         request.extensions_mut().insert(asker);
     }
+
     // A secret is for us alone: no handler sees it.
     request.headers_mut().remove(SECRET_HEADER);
+
     let begun = Instant::now();
     let mut response = if head_length(&request) > HEAD {
         Failure::new(
@@ -58,6 +61,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
         let words = "this host is not known here: set LEFT4ME_WEB_ORIGIN to the address in the browser";
         Failure::new(StatusCode::MISDIRECTED_REQUEST, words).into_response()
     };
+
     if is_plain_refusal(&response) {
         // The framework's own words, as for a path that is no text.
         let failure = match response.status() {
@@ -66,6 +70,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
         };
         response.extensions_mut().insert(failure);
     }
+
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         let mut failure = failure;
         if failure.status == StatusCode::INTERNAL_SERVER_ERROR {
@@ -76,7 +81,9 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
         let viewer = response.extensions_mut().remove::<Viewer>();
         response = told(&path, &failure, viewer, response.headers());
     }
+
     tracing::debug!(request_id = id, "{method} {path} {}", response.status().as_u16());
+
     let route = route.as_deref().unwrap_or(metrics::NO_ROUTE);
     app.metrics.observe(method.as_str(), route, response.status().as_u16(), begun.elapsed());
     protect(response.headers_mut(), signed_in);
@@ -110,18 +117,22 @@ fn told(path: &str, failure: &Failure, viewer: Option<Viewer>, before: &HeaderMa
             Err(error) => (failure.status, format!("{}\n{error}", failure.message)).into_response(),
         }
     };
+
     for name in [header::WWW_AUTHENTICATE, header::ALLOW] {
         if let Some(value) = before.get(&name) {
             response.headers_mut().insert(name, value.clone());
         }
     }
+
     if let Some(seconds) = failure.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
+
     // Who found no room shall not keep the connection's.
     if failure.status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+
     response
 }
 
@@ -140,6 +151,7 @@ fn protect(headers: &mut HeaderMap, signed_in: bool) {
     set("cross-origin-opener-policy", "same-origin");
     set("cross-origin-resource-policy", "same-origin");
     set("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()");
+
     // What was seen signed in must not be seen again by whoever presses Back after signing out. Assets say for
     // themselves how long they last.
     if signed_in && !headers.contains_key(header::CACHE_CONTROL) {

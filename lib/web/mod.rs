@@ -176,6 +176,7 @@ fn run(cli: &Cli) -> Result<()> {
     // By hand, as root: what is written must belong to whom the data belongs to.
     users::become_successor(&database)?;
     umask(Mode::from_bits_truncate(instance::UMASK));
+
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING)
@@ -183,16 +184,19 @@ fn run(cli: &Cli) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|error| Error::from(error).within("no threads"))?;
+
     let served = runtime.block_on(async {
         let door = door(cli)?;
         let app = app(cli, Store::open(&database)?)?;
         notify::ready("serving");
         tokio::spawn(attend_watchdog());
+
         let limits = Limits {
             connections: count(cli.connections),
             idle: Duration::from_secs(cli.idle_seconds.into()),
             write_time: WRITE_TIME,
         };
+
         let waiting = Arc::clone(&app);
         let busy = move || waiting.throttle.is_needed(waiting.throttle.now());
         let (counting, hub) = (Arc::clone(&app), app.hub.clone());
@@ -201,8 +205,10 @@ fn run(cli: &Cli) -> Result<()> {
             serve::serve(door, router(app), &limits, told(database.clone())?, busy, refused, move || hub.shutdown())
                 .await?;
         tracing::debug!("leaving: {}", if leaving == Leaving::Idle { "idle" } else { "told to" });
+
         Ok(())
     });
+
     // What blocks, as on a disk that hangs, is not waited for without end.
     runtime.shutdown_timeout(LAST_WORK);
     served
@@ -217,6 +223,7 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
     let secret = cli.proxy_secret_file.as_deref().map(Secret::read).transpose();
     let secret = secret.map_err(|error| error.within("LEFT4ME_WEB_PROXY_SECRET_FILE"))?;
     let live = live::Settings::new(cli.paths.database(), cli.hands.helper_socket.clone(), cli.replay_limit);
+
     Ok(Arc::new(Shared {
         store,
         origins: Origins::new(cli.origin.clone()),
@@ -254,6 +261,7 @@ fn door(cli: &Cli) -> Result<Door> {
         none if none.is_empty() => vec![Listener::Tcp(listen(cli)?)],
         passed => passed,
     };
+
     Ok(Door { listeners: Listeners::new(listeners), peers: Peers::new(netlink.into_iter().next()) })
 }
 
@@ -269,6 +277,7 @@ fn listen(cli: &Cli) -> Result<TcpListener> {
         Some(Errno::EAFNOSUPPORT) if notify::watchdog_interval().is_some() => no_listener(),
         _ => Error::unavailable(format!("cannot listen at {}: {error}", cli.listen)),
     })?;
+
     // To port 0: the one that the kernel chose.
     let at = listener.local_addr().unwrap_or(cli.listen);
     tracing::info!("listening at http://{at}");
@@ -310,6 +319,7 @@ async fn replaced(identity: &Identity) {
 fn told(database: PathBuf) -> Result<impl Future<Output = ()>> {
     let identity = Identity::of(&database);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

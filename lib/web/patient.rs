@@ -36,6 +36,7 @@ impl Patient {
             // Else the kernel would keep its part for the peer, and go on trying.
             self.stream.forget_unsent();
         }
+
         written
     }
 }
@@ -67,11 +68,13 @@ impl Patience {
             }
             return Poll::Ready(done);
         }
+
         let left = self.left;
         let (_, deadline) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
         ready!(deadline.as_mut().poll(context));
         self.waiting = None;
         self.left = Duration::ZERO;
+
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader takes next to nothing")))
     }
 }
@@ -138,6 +141,7 @@ mod tests {
             })
             .await?;
         }
+
         Ok(())
     }
 
@@ -193,6 +197,7 @@ mod tests {
                 theirs.read_exact(&mut [0; 64]).await.unwrap();
                 sleep(PATIENCE).await;
             }
+
             assert_eq!(patience.left, PATIENCE);
         });
     }

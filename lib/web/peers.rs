@@ -79,9 +79,11 @@ impl Peers {
             fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
             Ok(Mutex::new((socket, 0)))
         });
+
         if let Err(errno) = &opened {
             tracing::warn!("the users of local connections are not known: no netlink socket: {}", errno.desc());
         }
+
         let foreign = [users::GAME, users::STEAM].iter().filter_map(|name| users::uid(name)).map(|uid| uid.as_raw());
         Self { socket: opened.ok(), foreign: foreign.collect(), has_complained: AtomicBool::new(false) }
     }
@@ -148,6 +150,7 @@ impl Peers {
         let Some(socket) = &self.socket else { return Err(Errno::ENOTCONN) };
         let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.1 = socket.1.wrapping_add(1);
+
         let number = socket.1;
         let fd = socket.0.as_raw_fd();
         sendto(fd, &request(number), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
@@ -177,6 +180,7 @@ fn is_local(peer: SocketAddr, own: SocketAddr) -> bool {
 fn request(number: u32, peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
     let family = if peer.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let mut body = Vec::with_capacity(72);
+
     body.extend_from_slice(&(HEADER as u32 + 56).to_ne_bytes());
     body.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     body.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
@@ -188,6 +192,7 @@ fn request(number: u32, peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
     body.extend_from_slice(&u32::MAX.to_ne_bytes());
     body.extend_from_slice(&peer.port().to_be_bytes());
     body.extend_from_slice(&own.port().to_be_bytes());
+
     for address in [peer.ip(), own.ip()] {
         let mut whole = [0; 16];
         match address {
@@ -196,6 +201,7 @@ fn request(number: u32, peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
         }
         body.extend_from_slice(&whole);
     }
+
     // Any interface; no cookie.
     body.extend_from_slice(&[0; 4]);
     body.extend_from_slice(&[0xff; 8]);
@@ -216,6 +222,7 @@ fn unix_request(number: u32, inode: u32, show: u32) -> Vec<u8> {
     for word in [u32::MAX, inode, show, u32::MAX, u32::MAX] {
         body.extend_from_slice(&word.to_ne_bytes());
     }
+
     body
 }
 
@@ -227,10 +234,12 @@ fn unix_answer(bytes: &[u8], number: u32, inode: u32, attribute: u16) -> Option<
     if word(8)? != number {
         return None;
     }
+
     if short(4)? != SOCK_DIAG_BY_FAMILY {
         let errno = Errno::from_raw(word(HEADER)?.cast_signed().wrapping_neg());
         return Some(if errno == Errno::ENOENT { Ok(None) } else { Err(errno) });
     }
+
     if word(HEADER + 4) != Some(inode) {
         return Some(Err(Errno::EBADMSG));
     }
@@ -245,6 +254,7 @@ fn unix_answer(bytes: &[u8], number: u32, inode: u32, attribute: u16) -> Option<
         // Attributes begin at multiples of 4; one of no length would never end.
         at += usize::from(length.max(4)).next_multiple_of(4);
     }
+
     Some(Ok(None))
 }
 
@@ -255,16 +265,20 @@ fn answer(bytes: &[u8], number: u32, peer: u16, own: u16) -> Option<Result<Optio
     if word(8)? != number {
         return None;
     }
+
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
     if kind != SOCK_DIAG_BY_FAMILY {
         let errno = Errno::from_raw(word(HEADER)?.cast_signed().wrapping_neg());
         return Some(if errno == Errno::ENOENT { Ok(None) } else { Err(errno) });
     }
+
     if bytes.len() < HEADER + ANSWER {
         return Some(Err(Errno::EBADMSG));
     }
+
     let (state, inode) = (bytes[HEADER + 1], word(HEADER + 68)?);
     let is_it = short(HEADER + 4)? == peer && short(HEADER + 6)? == own && state != LISTEN;
+
     // A socket that no process has any more: older kernels call root its owner.
     Some(Ok(if is_it && inode != 0 { Some(word(HEADER + 64)?) } else { None }))
 }
@@ -277,10 +291,12 @@ mod tests {
     #[test]
     fn the_kernel_tells_whose_a_local_connection_is() {
         let peers = Peers::new(None);
+
         let me = nix::unistd::geteuid().as_raw();
         for at in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
             let listener = TcpListener::bind(at).unwrap();
             let port = listener.local_addr().unwrap().port();
+
             let to: Vec<&str> = if at == "[::]:0" { vec!["127.0.0.1", "::1"] } else { vec![&at[..at.len() - 2]] };
             for to in to {
                 let client = TcpStream::connect((to.trim_matches(['[', ']']), port)).unwrap();
@@ -298,6 +314,7 @@ mod tests {
     fn the_kernel_tells_whose_a_connection_to_a_unix_socket_is() {
         use std::os::fd::AsFd as _;
         use std::os::unix::net::{UnixListener, UnixStream};
+
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("web.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -305,8 +322,10 @@ mod tests {
         let (server, _) = listener.accept().unwrap();
         let me = nix::unistd::geteuid().as_raw();
         let peers = Peers::new(None);
+
         assert_eq!(peers.unix_uid(server.as_fd()), Ok(Some(me)), "by sock_diag");
         assert_eq!(peers.unix_owner(server.as_fd()), Owner::User(me));
+
         let mute = Peers { socket: None, foreign: vec![me], has_complained: AtomicBool::new(true) };
         assert_eq!(mute.unix_owner(server.as_fd()), Owner::Foreign(me), "by SO_PEERCRED");
         drop(client);
@@ -333,6 +352,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_cut_or_of_another_request_is_none() {
         assert_eq!(answer(&[], 1, 1, 2), None);
+
         let mut bytes = vec![0; HEADER + ANSWER];
         bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
         bytes[8] = 7;

@@ -139,16 +139,19 @@ pub async fn serve(
         if connected || !using.is_none() || busy() {
             idle_since = Instant::now();
         }
+
         let due = if limits.idle.is_zero() {
             Instant::now() + LOOK
         } else {
             (idle_since + limits.idle).min(Instant::now() + LOOK)
         };
+
         tokio::select! {
             biased;
             () = &mut told => break Leaving::Told,
             taken = listeners.accept() => {
                 idle_since = Instant::now();
+
                 match taken {
                     Ok(stream) => match admit(&stream, &peers, &connections, &foreign) {
                         Some((peer, permits)) => connection(stream, peer, &router, limits, &graceful, &using, permits),
@@ -172,18 +175,22 @@ pub async fn serve(
             }
         }
     };
+
     // What waits in the listener's queue stays there: systemd holds the socket, and starts us again for it.
     drop(listeners);
+
     // systemd does not hear that an idle one stops: a socket cannot be restarted beside a service
     // that is on its way out, and a restart passes such a service over.
     match leaving {
         Leaving::Told => notify::stopping("leaving"),
         Leaving::Idle => notify::status("leaving"),
     }
+
     leave();
     if timeout(LAST_CALL, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests were still under way after {} s: they are broken off", LAST_CALL.as_secs());
     }
+
     Ok(leaving)
 }
 
@@ -210,15 +217,19 @@ fn connection(
 ) {
     stream.set_nodelay();
     setsockopt(&stream, sockopt::SndBuf, &SEND_BUFFER).ok();
+
     let (router, using) = (router.clone(), using.clone());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (router, in_use) = (router.clone(), using.begin());
         async move { Ok::<_, Infallible>(answer(router, request, peer, in_use).await) }
     });
+
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD).half_close(false);
+
     let io = TokioIo::new(Patient::new(stream, limits.write_time));
     let served = graceful.watch(server.serve_connection(io, service));
+
     tokio::spawn(async move {
         if let Err(error) = served.await {
             tracing::debug!(peer = %peer.addr, "a connection ended: {error}");
@@ -231,10 +242,12 @@ fn connection(
 async fn answer(router: Router, request: Request<Incoming>, peer: Peer, in_use: InUse) -> axum::response::Response {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
+
     let mut ready = match router.into_service().ready_oneshot().await {
         Ok(ready) => ready,
         Err(never) => match never {},
     };
+
     match ready.call(request).await {
         Ok(response) => response.map(|body| Body::new(Counted { body, _in_use: in_use })),
         Err(never) => match never {},
@@ -272,11 +285,13 @@ impl http_body::Body for Counted {
 fn refuse(mut stream: Connection, refusals: &Limiter) {
     // They fit into a fresh connection's buffer, so that all are told, however many come at once.
     send(stream.as_raw_fd(), FULL, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
+
     let mut waste = [0; 4096];
     let Some(permit) = refusals.try_acquire() else {
         recv(stream.as_raw_fd(), &mut waste, MsgFlags::MSG_DONTWAIT).ok();
         return;
     };
+
     tokio::spawn(async move {
         let rest = async {
             stream.shutdown().await?;

@@ -50,6 +50,7 @@ impl Store {
     /// As [`Db::open`].
     pub fn open(path: &Path) -> Result<Self> {
         let writer = Db::open(path)?;
+
         writer.stay()?;
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
@@ -76,6 +77,7 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
+
         aside(permit(&self.0.reading).await?, move || {
             let free = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut db = match free.filter(|db| !db.is_replaced()) {
@@ -86,6 +88,7 @@ impl Store {
             };
             let done = db.read(|tx| work(tx));
             inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+
             done
         })
         .await
@@ -125,6 +128,7 @@ impl Store {
     {
         let Some(permit) = self.0.writing.try_acquire() else { return };
         let inner = Arc::clone(&self.0);
+
         tokio::spawn(async move {
             let write = move || inner.writer()?.write(work);
             if let Err(error) = aside(permit, write).await {

@@ -50,6 +50,7 @@ pub fn open(app: &App, user: UserId, kind: &'static str) -> Result<Open, Failure
         };
         Failure::busy(message, 10)
     })?;
+
     Ok(Open { _permit: permit, _counted: app.metrics.stream(kind) })
 }
 
@@ -63,6 +64,7 @@ async fn changes(
 ) -> Result<Response, Failure> {
     let after = last_id(&headers).or(since.get("after")).map(str::to_owned);
     let wanted = since.into_pairs().into_iter().filter(|(name, _)| name == "follow");
+
     let topics = wanted.map(|(_, text)| topic(&text)).collect::<Result<Vec<_>, _>>()?;
     if topics.len() > TOPICS {
         return Err(Failure::unprocessable(format!("one stream follows {TOPICS} logs and consoles at most")));
@@ -97,6 +99,7 @@ fn topic(text: &str) -> Result<Topic, Failure> {
     let bad = || Failure::unprocessable(format!("'{}' is neither job:ID:SEQ nor console:ID:PLACE", shown(text)));
     let (kind, rest) = text.split_once(':').ok_or_else(bad)?;
     let (id, after) = rest.split_once(':').ok_or_else(bad)?;
+
     let after = Some(after).filter(|after| !after.is_empty());
     match kind {
         "job" => Ok(Topic::Job(id.parse()?, after.map(seq).transpose()?)),
@@ -120,11 +123,13 @@ async fn job(
 ) -> Result<Response, Failure> {
     let id: JobId = id.parse().map_err(|_| Failure::no_page())?;
     let reader = admitted(&app, &viewer, "job", move |db, who| who.may_see_job(db, id)).await?;
+
     // A reader that comes back says where it stands itself; its URL says where it stood at first.
     let after = match last_id(&headers).or(since.get("after")) {
         None | Some("") => None,
         Some(text) => Some(seq(text)?),
     };
+
     Ok(stream(Body::new(app.hub.job(id, after, reader))))
 }
 
@@ -143,6 +148,7 @@ async fn console(
         app.metrics.refused("streams");
         Failure::from(error).retry_after(10)
     })?;
+
     Ok(stream(Body::new(console)))
 }
 
@@ -180,6 +186,7 @@ fn reader(
             asked.await.unwrap_or(false)
         })
     };
+
     Ok(Reader { check: Box::new(check), guard: Box::new(open) })
 }
 

@@ -24,6 +24,7 @@ fn crowded() -> Place {
              SELECT id, id - 1, 'success' FROM tasks WHERE position % 2;"
     );
     place.house.db().write(|tx| Ok(tx.execute_batch(&rows)?)).unwrap();
+
     place
 }
 
@@ -35,19 +36,24 @@ fn a_part_ends_early_where_its_jobs_have_many_tasks_and_the_next_begins_there() 
         let answer = place.ask(&place.anna, "GET", &format!("/api/jobs?limit=500&offset={}", seen.len()), None);
         assert_eq!(answer.status, 200, "{}", answer.body);
         assert!(answer.body.len() < 2 * 1024 * 1024, "{} bytes", answer.body.len());
+
         let part = answer.json();
         assert_eq!((&part["total"], &part["limit"], &part["offset"]), (&json!(JOBS), &json!(500), &json!(seen.len())));
+
         let jobs = part["items"].as_array().unwrap();
         assert!(!jobs.is_empty(), "after {}", seen.len());
+
         for job in jobs {
             let tasks = job["tasks"].as_array().unwrap();
             assert_eq!((tasks.len(), job["servers"].as_array().unwrap().len()), (200, 100));
             assert_eq!(tasks[1]["depends_on"], json!([tasks[0]["id"]]));
             assert_eq!(tasks[2]["depends_on"], json!([]));
         }
+
         seen.extend(ids(&part));
         parts += 1;
     }
+
     assert_eq!(seen, (1..=JOBS).rev().collect::<Vec<_>>(), "each once");
     assert!(parts < 20, "{parts} parts");
     assert_eq!(ids(&place.get(&place.anna, &format!("/api/jobs?limit=5&offset={}", JOBS - 3))), [3, 2, 1]);
@@ -65,21 +71,27 @@ fn who_does_not_read_takes_little_memory_and_no_turn_of_the_others() {
         stream.write_all(head.as_bytes()).unwrap();
         nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::RcvBuf, &4096).unwrap();
     }
+
     for stream in &idle {
         stream.set_nonblocking(true).unwrap();
     }
+
     let first = until("one of them is answered", || idle.iter().position(|stream| stream.peek(&mut [0]).is_ok()));
     for stream in &idle {
         stream.set_nonblocking(false).unwrap();
     }
+
     assert!(!ids(&place.get(&place.anna, "/api/jobs?limit=500")).is_empty(), "meanwhile");
+
     for stream in &mut idle {
         let mut head = [0; 12];
         stream.read_exact(&mut head).unwrap();
         assert_eq!(&head, b"HTTP/1.1 200", "each has its turn");
     }
+
     let peak = place.web.peak();
     assert!(peak < 80 * 1024, "{peak} KiB");
+
     // The others had their turn because what the first one did not take was not kept for ever.
     let mut rest = Vec::new();
     idle[first].read_to_end(&mut rest).ok();

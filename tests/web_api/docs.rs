@@ -31,6 +31,7 @@ fn blocks(page: &str) -> Vec<Block> {
             (None, None) => {}
         }
     }
+
     assert!(open.is_none(), "a block that does not end");
     blocks
 }
@@ -65,16 +66,19 @@ fn every_command_of_the_page_works_and_prints_what_it_shows() {
     let place = Place::new();
     let page = page.replace("127.0.0.1:8000", &place.web.addr.to_string());
     let blocks = blocks(&page);
+
     // What fails with ! before it is not noticed by -e.
     let commands: Vec<&str> =
         blocks.iter().filter(|block| block.language == "sh").map(|block| block.text.as_str()).collect();
     let script: String =
         commands.iter().map(|command| format!("{command}[ $? = 0 ] || exit 99\necho; echo '{MARK}'\n")).collect();
+
     assert!(commands.len() >= 9, "{} commands", commands.len());
 
     let programs = Path::new(LEFT4ME).parent().unwrap().display().to_string();
     let mut shell = place.house.command("bash", &["-euo", "pipefail", "-c", &script]);
     shell.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap())).current_dir(place.house.root.path());
+
     let output = shell.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let mut printed = out.split(MARK);

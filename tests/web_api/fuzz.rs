@@ -14,12 +14,14 @@ fn program(name: &str) -> PathBuf {
     let bin = std::env::var_os("LEFT4ME_TEST_SCHEMATHESIS").map(PathBuf::from).or_else(cache).unwrap_or_default();
     let path = bin.join(name);
     let there = Command::new(&path).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
+
     assert!(
         there.is_ok_and(|status| status.success()),
         "{} is missing: tests/run installs it; or: python3 -m venv DIR && DIR/bin/pip install schemathesis openapi-spec-validator, \
          and LEFT4ME_TEST_SCHEMATHESIS=DIR/bin",
         path.display()
     );
+
     path
 }
 
@@ -29,6 +31,7 @@ fn the_document_is_valid_openapi() {
     let place = Place::new();
     let document = place.house.root.write("openapi.json", place.get(&place.anna, "/api/openapi.json").to_string());
     let output = Command::new(validator).args(["--errors", "all"]).arg(document).output().unwrap();
+
     assert!(
         output.status.success(),
         "{}{}",
@@ -45,7 +48,9 @@ fn every_route_answers_as_the_document_says() {
     for _ in 0..3 {
         place.enqueue(&place.anna, &json!({"operation": "restart", "all": true}));
     }
+
     assert_eq!(place.ask(&place.anna, "POST", "/api/jobs/2/cancel", None).status, 200);
+
     let before = place.count("jobs");
     let output = Command::new(schemathesis)
         .current_dir(place.house.root.path())
@@ -60,6 +65,7 @@ fn every_route_answers_as_the_document_says() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
+
     assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
     assert!(place.count("jobs") > before, "it enqueued some: {said}");
     assert!(place.count("cancellations") > 1, "it cancelled some: {said}");

@@ -49,6 +49,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         let text = parts.uri.query().unwrap_or_default();
         let pairs: Vec<(String, String)> =
             serde_urlencoded::from_str(text).map_err(|error| refused("the query", error))?;
+
         let mut fields = Map::new();
         for (name, value) in pairs {
             match fields.entry(name) {
@@ -61,6 +62,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
                 },
             }
         }
+
         read(fields).map(Query)
     }
 }
@@ -80,14 +82,17 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let is_json = is_json(request.headers());
         // The guard has taken it in already, and looked at its length.
         let bytes = Bytes::from_request(request, state).await;
+
         let bytes = bytes.map_err(|_| Failure::new(StatusCode::BAD_REQUEST, "the request broke off"))?;
         if bytes.is_empty() {
             return read(Map::new()).map(Body);
         }
+
         if !is_json {
             let words = "the body is to be JSON: Content-Type: application/json";
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words));
         }
+
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(fields)) => read(fields).map(Body),
             Ok(_) => Err(Failure::unprocessable("the body is to be a JSON object")),

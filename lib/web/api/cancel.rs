@@ -102,8 +102,10 @@ pub async fn job(
     if !how.cascade && how.task.is_none() {
         return Err(Failure::unprocessable("cascade: only with task: a job is cancelled as a whole"));
     }
+
     let asked = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), id)?;
+
         let wish = Wish {
             job: id,
             task: how.task,
@@ -112,8 +114,10 @@ pub async fn job(
             reason: how.reason.as_deref().unwrap_or_default(),
             requested_by: &viewer.actor(),
         };
+
         cancel::request(db, &wish, clock::now_ms())
     });
+
     Ok(answer(&app, asked.await?))
 }
 
@@ -136,8 +140,10 @@ pub async fn task(
     let asked = app.store.with(move |db| {
         let missing = || Error::not_found(format!("there is no task {id}"));
         let job = tasks::job_of(db.connection(), id)?.ok_or_else(missing)?;
+
         // In the same words as for a task that is not there.
         viewer.may_see_job(db.connection(), job).map_err(|_| missing())?;
+
         let wish = Wish {
             job,
             task: Some(id),
@@ -146,8 +152,10 @@ pub async fn task(
             reason: how.reason.as_deref().unwrap_or_default(),
             requested_by: &viewer.actor(),
         };
+
         cancel::request(db, &wish, clock::now_ms())
     });
+
     Ok(answer(&app, asked.await?))
 }
 

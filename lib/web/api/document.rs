@@ -63,6 +63,7 @@ fn document(https: bool) -> utoipa::openapi::OpenApi {
             }
         }
     }
+
     let components = document.components.get_or_insert_default();
     for (name, schema) in &mut components.schemas {
         if let RefOr::T(Schema::Object(shape)) = schema
@@ -72,6 +73,7 @@ fn document(https: bool) -> utoipa::openapi::OpenApi {
             shape.required = shape.properties.keys().cloned().collect();
         }
     }
+
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("l4m_…");
     let bearer = bearer.description(Some("A token: `left4me token create USER --name TEXT`.")).build();
     let session = ApiKeyValue::with_description(session::cookie_name(https), "Who is signed in with a browser.");
@@ -79,12 +81,14 @@ fn document(https: bool) -> utoipa::openapi::OpenApi {
         "X-CSRF-Token",
         "With a session, for what changes something: the value of any form's field `csrf`. The request has to come from our own origin, too.",
     );
+
     let schemes = [
         ("token", SecurityScheme::Http(bearer)),
         ("session", SecurityScheme::ApiKey(ApiKey::Cookie(session))),
         ("csrf", SecurityScheme::ApiKey(ApiKey::Header(csrf))),
     ];
     components.security_schemes.extend(schemes.map(|(name, scheme)| (name.to_owned(), RefOr::T(scheme))));
+
     document
 }
 
@@ -92,32 +96,38 @@ fn document(https: bool) -> utoipa::openapi::OpenApi {
 fn complete(path: &str, changes: bool, operation: &mut Operation) {
     let mut failures =
         vec![(503, "The database does not answer, or it took too long."), (421, "The Host is not ours.")];
+
     if path.starts_with("/api/") {
         failures.extend([
             (401, "Nobody is signed in, or the token is not good."),
             (422, "A parameter or a field of the body is not good: the message names it."),
             (500, "A fault of left4me's: the journal knows it by `request_id`."),
         ]);
+
         let names: &[&str] = if changes { &["session", "csrf"] } else { &["session"] };
         let none: [&str; 0] = [];
         let session = names.iter().fold(SecurityRequirement::default(), |all, name| all.add(*name, none));
         operation.security = Some(vec![SecurityRequirement::new("token", none), session]);
     }
+
     if path.contains('{') {
         failures.push((404, "There is nothing of this id, or it is another user's."));
     }
+
     if changes {
         if let Some(RefOr::T(body)) = &mut operation.request_body
             && path.ends_with("/cancel")
         {
             body.required = Some(Required::False);
         }
+
         failures.extend([
             (403, "Only an admin may do this; or with a session: the request was not sent by a page of ours."),
             (413, "The body is longer than 64 KiB."),
             (415, "The body is no JSON: Content-Type: application/json."),
         ]);
     }
+
     for (status, words) in failures {
         operation.responses.responses.entry(status.to_string()).or_insert_with(|| RefOr::T(failure(words)));
     }
@@ -150,6 +160,7 @@ mod tests {
                 );
             }
         }
+
         all
     }
 
@@ -159,26 +170,33 @@ mod tests {
         let routes = routes::list();
         let api = routes.iter().filter(|route| route.path.starts_with("/api/") || route.path == "/health");
         let listed: BTreeSet<String> = api.clone().map(|route| format!("{} {}", route.method, route.path)).collect();
+
         assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), listed);
         assert!(listed.len() >= 11, "{listed:?}");
+
         for route in api {
             let statuses = &described[&format!("{} {}", route.method, route.path)];
             let mut wanted = vec![503, 421];
             if route.who == Who::Api {
                 wanted.extend([401, 422, 500]);
             }
+
             if route.path.contains('{') {
                 wanted.push(404);
             }
+
             if route.method == Method::POST {
                 wanted.extend([403, 413, 415]);
             }
+
             if route.path.ends_with("/cancel") {
                 wanted.extend([400, 409]);
             }
+
             for status in wanted {
                 assert!(statuses.contains(&status), "{route:?} may answer {status}");
             }
+
             assert!(statuses.iter().any(|status| (200..300).contains(status)), "{route:?}");
         }
     }
@@ -190,6 +208,7 @@ mod tests {
         let required: BTreeSet<&str> =
             job["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
         let fields: BTreeSet<&str> = job["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+
         assert_eq!(required, fields);
         assert!(fields.contains("queue_position"), "{fields:?}");
         assert_eq!(document["components"]["schemas"]["NewJob"]["required"], serde_json::json!(["operation"]));

@@ -75,6 +75,7 @@ pub async fn list(
         operation: which.operation,
         server: which.server,
     };
+
     json::answer(&app, viewer.id, move |db| Ok(List::new(lists::jobs(db, &which, part)?, part))).await
 }
 
@@ -139,6 +140,7 @@ impl<'de> Deserialize<'de> for Target {
                 text.parse().map(Target).map_err(|bad: BadName| E::custom(bad))
             }
         }
+
         from.deserialize_any(Either).map_err(D::Error::custom)
     }
 }
@@ -162,13 +164,16 @@ impl NewJob {
             if !viewer.is_admin {
                 return Err(Failure::forbidden(format!("only an admin may {operation}")));
             }
+
             if self.all || !self.servers.is_empty() {
                 let words =
                     format!("servers: {operation} is for what all servers share, and takes neither servers nor all");
                 return Err(Failure::unprocessable(words));
             }
+
             return Ok(());
         }
+
         match (self.servers.len(), self.all) {
             (0, false) => {
                 Err(Failure::unprocessable(format!("servers: {operation} is for servers: name them, or say all")))
@@ -184,9 +189,11 @@ impl NewJob {
         if self.operation.is_exclusive() {
             return Ok(Targets::None);
         }
+
         if self.all && viewer.is_admin {
             return Ok(Targets::All);
         }
+
         if self.all {
             let own = servers::of_user(connection, viewer.id)?;
             if own.is_empty() {
@@ -194,6 +201,7 @@ impl NewJob {
             }
             return Ok(Targets::Named(own.into_iter().map(|server| ServerRef::Id(server.id)).collect()));
         }
+
         let find = |Target(server): &Target| match server {
             ServerRef::Id(id) => viewer.server(connection, *id).map(|server| server.id),
             ServerRef::Name(_) if viewer.is_admin => servers::find_id(connection, server),
@@ -201,6 +209,7 @@ impl NewJob {
                 .ok_or_else(|| Error::not_found(format!("there is no server '{name}'"))),
         };
         let ids = self.servers.iter().map(|server| find(server).map(ServerRef::Id));
+
         Ok(Targets::Named(ids.collect::<Result<_>>()?))
     }
 }
@@ -227,6 +236,7 @@ pub async fn enqueue(
 ) -> std::result::Result<Response, Failure> {
     let key = ask::key(&headers)?;
     new.check(&viewer)?;
+
     let enqueued = app.store.with(move |db| {
         // Servers never change hands, and an id is never given twice: what is found here stays true.
         let targets = new.targets(db.connection(), &viewer)?;
@@ -235,10 +245,12 @@ pub async fn enqueue(
         let wish = Wish { operation: new.operation, targets, unique: new.unique, asker };
         enqueue::enqueue(db, &wish, clock::now_ms())
     });
+
     let accepted = enqueued.await?;
     if accepted.added {
         app.poke();
     }
+
     let status = if accepted.added { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("/api/jobs/{}", accepted.job_id);
     Ok((status, [(header::LOCATION, location)], Json(accepted)).into_response())

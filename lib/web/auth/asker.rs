@@ -89,6 +89,7 @@ impl Proxies {
         {
             return true;
         }
+
         // An address of this host is shared with game servers: it counts only for who is known not
         // to be one.
         peer.owner != Owner::Unknown && self.addresses.contains(&peer.addr.ip().to_canonical())
@@ -123,6 +124,7 @@ fn locality(peer: &Peer, headers: &HeaderMap) -> Locality {
         && host.is_some_and(|host| is_loopback_name(&host.to_ascii_lowercase()))
         && !is_forwarded(headers)
         && !headers.contains_key(SECRET_HEADER);
+
     match peer.owner {
         Owner::Foreign(_) => Locality::Foreign,
         Owner::User(_) if is_plain => Locality::Local,
@@ -170,9 +172,11 @@ mod tests {
         let sender = |proxies: &Proxies, owner, pairs: &[(&'static str, &str)]| {
             proxies.sender(&peer("127.0.0.1:5", owner), &headers(pairs))
         };
+
         assert_eq!(sender(&by_secret, USER, &shown), address("203.0.113.9"));
         assert_eq!(sender(&by_secret, Owner::Unknown, &shown), address("203.0.113.9"));
         assert_eq!(by_secret.sender(&peer("192.0.2.1:5", Owner::Elsewhere), &headers(&shown)), address("203.0.113.9"));
+
         // Nothing, a wrong one, part of it, or two of them are no secret.
         for bad in [vec![], vec!["x"], vec![&SECRET[1..]], vec![SECRET, SECRET], vec!["x", SECRET]] {
             let mut pairs = vec![forwarded];
@@ -187,6 +191,7 @@ mod tests {
             by_address.sender(&peer("192.0.2.1:5", Owner::Elsewhere), &headers(&[forwarded])),
             address("192.0.2.1")
         );
+
         assert_eq!(sender(&by_address, USER, &[("x-forwarded-for", "nonsense")]), Sender::Unknown);
 
         // Without either, being on this host is no reason to be believed.
@@ -209,6 +214,7 @@ mod tests {
     fn what_came_through_a_proxy_is_not_local() {
         let local = |owner, pairs: &[(&'static str, &str)]| locality(&peer("127.0.0.1:5", owner), &headers(pairs));
         let host = ("host", "localhost:8000");
+
         assert_eq!(local(USER, &[host]), Locality::Local);
         assert_eq!(local(GAME, &[host]), Locality::Foreign);
         assert_eq!(local(Owner::Unknown, &[host]), Locality::Unknown);
@@ -217,6 +223,7 @@ mod tests {
         for name in FORWARDED.into_iter().chain([SECRET_HEADER]) {
             assert_eq!(local(USER, &[host, (name, "203.0.113.9")]), Locality::Elsewhere, "{name}");
         }
+
         let other = peer("192.0.2.1:5", Owner::Elsewhere);
         assert_eq!(locality(&other, &headers(&[("host", "localhost")])), Locality::Elsewhere);
     }

@@ -31,6 +31,7 @@ mod tests {
             headers.insert(header::REFERER, referer.parse().unwrap());
             came_from(&headers)
         };
+
         assert_eq!(from("http://127.0.0.1:8000/blueprints/7/edit?x=1"), "/blueprints/7/edit?x=1");
         assert_eq!(from("http://127.0.0.1:8000//evil.example/"), "/");
         assert_eq!([from("about:blank"), came_from(&HeaderMap::new())], ["/", "/"]);

@@ -82,6 +82,7 @@ impl From<Failure> for Box<Refusal> {
 async fn admit(guarded: &Guarded, request: Request) -> Result<Request, Box<Refusal>> {
     let Guarded { app, who } = guarded;
     let (mut parts, mut body) = request.into_parts();
+
     let viewer = viewer(app, *who, &parts.headers).await?;
     match (&viewer, who) {
         (None, Who::Anyone) => {}
@@ -101,12 +102,14 @@ async fn admit(guarded: &Guarded, request: Request) -> Result<Request, Box<Refus
         }
         (Some(_), _) => {}
     }
+
     if !parts.method.is_safe() {
         let by_token = viewer.as_ref().is_some_and(|viewer| matches!(viewer.by, Credential::Token(_)));
         // A browser sends a cookie along by itself, a token never.
         if !by_token && !app.origins.is_from_us(&parts.method, &parts.headers) {
             return Err(Failure::forbidden("this was not sent by a page of ours: load the page again").into());
         }
+
         let bytes = whole(body).await?;
         // Signing in needs none: a page for it may be older than the session that another one began.
         if let Some(viewer) = viewer.as_ref().filter(|_| !by_token && *who != Who::Anyone)
@@ -114,11 +117,14 @@ async fn admit(guarded: &Guarded, request: Request) -> Result<Request, Box<Refus
         {
             return Err(Failure::forbidden("the form's token is missing or old: load the page again").into());
         }
+
         body = Body::from(bytes);
     }
+
     if let Some(viewer) = viewer {
         parts.extensions.insert(viewer);
     }
+
     Ok(Request::from_parts(parts, body))
 }
 
@@ -144,6 +150,7 @@ async fn viewer(app: &App, who: Who, headers: &HeaderMap) -> Result<Option<Viewe
     {
         return token(app, text.to_owned()).await.map(Some);
     }
+
     match session::cookie(headers, app.origins.is_https()) {
         Some(text) => session::viewer(app, text.to_owned(), headers.contains_key("x-live")).await,
         None => Ok(None),
@@ -163,15 +170,18 @@ async fn token(app: &App, text: String) -> Result<Viewer, Failure> {
         let Some(token) = tokens::authenticate(db, &text)? else { return Ok(None) };
         Ok(users::get(db, token.user_id)?.map(|user| (token, user)))
     });
+
     let Some((token, user)) = found.await? else {
         return Err(Failure::new(
             StatusCode::UNAUTHORIZED,
             "this token is not good: unknown, revoked, or of a disabled user",
         ));
     };
+
     if token.last_used_at.is_none_or(|used| used < now - 60_000) {
         app.store.write_in_passing(move |tx| tokens::touch(tx, token.id, now));
     }
+
     let by = Credential::Token(token.id);
     Ok(Viewer { id: user.id, name: user.name, is_admin: user.is_admin, csrf: String::new(), by })
 }
@@ -192,14 +202,17 @@ fn has_token(headers: &HeaderMap, body: &[u8], token: &str) -> bool {
     if let Some(value) = headers.get(CSRF_HEADER) {
         return same(value.as_bytes(), token.as_bytes());
     }
+
     let is_form = headers
         .get(header::CONTENT_TYPE)
         .is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.starts_with("application/x-www-form-urlencoded")));
+
     let fields = if is_form {
         serde_urlencoded::from_bytes::<Vec<(String, String)>>(body).unwrap_or_default()
     } else {
         Vec::new()
     };
+
     fields.iter().any(|(name, value)| name == "csrf" && same(value.as_bytes(), token.as_bytes()))
 }
 

@@ -26,9 +26,11 @@ impl std::str::FromStr for Origin {
         let uri: axum::http::Uri = text.parse().map_err(|_| wrong())?;
         let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme)).ok_or_else(wrong)?;
         let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
+
         if uri.path().len() > 1 || uri.query().is_some() || text.contains('#') {
             return Err(wrong());
         }
+
         // A browser leaves the scheme's own port out.
         let usual = if scheme == "https" { ":443" } else { ":80" };
         let authority = authority.as_str().to_ascii_lowercase();
@@ -67,15 +69,19 @@ impl Origins {
         if method.is_safe() {
             return true;
         }
+
         if let Some(site) = headers.get("sec-fetch-site") {
             return site == "same-origin" || site == "none";
         }
+
         let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
         let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else { return false };
+
         let Ok(origin) = origin.parse::<Origin>() else { return false };
         if self.own.as_ref() == Some(&origin) {
             return true;
         }
+
         let host = host.to_ascii_lowercase();
         origin.scheme == "http" && origin.authority == host && is_loopback_name(&host)
     }
@@ -98,9 +104,11 @@ pub fn is_loopback_name(host: &str) -> bool {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
     };
+
     if port.is_some_and(|port| port.parse::<u16>().is_err()) {
         return false;
     }
+
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     name == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() && ip.is_ipv6() == (bare != name))
 }
@@ -122,6 +130,7 @@ mod tests {
         for good in ["https://l4d.example.org", "http://10.0.0.1:8080", "https://l4d.example.org/"] {
             assert!(good.parse::<Origin>().is_ok(), "{good}");
         }
+
         for bad in [
             "",
             "l4d.example.org",
@@ -150,6 +159,7 @@ mod tests {
         {
             assert!(ours().is_our_host(&headers(&[("host", good)])), "{good}");
         }
+
         for bad in [
             "",
             "evil.example",
@@ -161,6 +171,7 @@ mod tests {
         ] {
             assert!(!ours().is_our_host(&headers(&[("host", bad)])), "{bad}");
         }
+
         let twice: HeaderMap = HeaderMap::from_iter([]);
         assert!(!ours().is_our_host(&twice), "none at all");
     }
@@ -169,6 +180,7 @@ mod tests {
     fn a_page_of_another_origin_sends_nothing() {
         let post = |pairs: &[(&'static str, &str)]| ours().is_from_us(&Method::POST, &headers(pairs));
         let host = ("host", "l4d.example.org");
+
         assert!(post(&[host, ("sec-fetch-site", "same-origin")]) && post(&[host, ("sec-fetch-site", "none")]));
         assert!(!post(&[host, ("sec-fetch-site", "same-site")]) && !post(&[host, ("sec-fetch-site", "cross-site")]));
         assert!(!post(&[host, ("sec-fetch-site", "cross-site"), ("origin", "https://l4d.example.org")]));
@@ -178,6 +190,7 @@ mod tests {
                 && !post(&[host, ("origin", "null")])
                 && !post(&[host])
         );
+
         assert!(post(&[("host", "localhost:8000"), ("origin", "http://localhost:8000")]));
         assert!(!post(&[("host", "localhost:8000"), ("origin", "http://localhost:9000")]));
         assert!(!post(&[("host", "evil.example"), ("origin", "http://evil.example")]));

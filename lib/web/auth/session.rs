@@ -51,11 +51,13 @@ pub fn csrf(text: &str) -> String {
 pub async fn viewer(app: &App, text: String, by_itself: bool) -> Result<Option<Viewer>, Failure> {
     let now = clock::now_ms();
     let csrf = csrf(&text);
+
     let Some(session) = app.store.read(move |db| sessions::find(db, &text, now)).await? else { return Ok(None) };
     if session.is_stale && !by_itself {
         let id = session.id;
         app.store.write_in_passing(move |tx| sessions::touch(tx, id, now));
     }
+
     let by = Credential::Session(session.id);
     Ok(Some(Viewer { id: session.user, name: session.name, is_admin: session.is_admin, csrf, by }))
 }

@@ -155,6 +155,7 @@ impl Throttle {
                 vec![pair, (Key::Account(account), ACCOUNT), (Key::Sender(sender), SENDER)]
             }
         };
+
         keys.into_iter().map(|(key, rule)| (self.hasher.hash_one(key), rule)).collect()
     }
 }
@@ -170,6 +171,7 @@ impl Attempt<'_> {
     /// sender's.
     pub fn forgive(mut self) {
         self.marks.clear();
+
         let mut table = self.throttle.table();
         let hash = |key: Key<'_>| self.throttle.hasher.hash_one(key);
         table.set(hash(Key::Pair(self.account, self.sender)), None);
@@ -189,6 +191,7 @@ impl Drop for Attempt<'_> {
         if self.marks.is_empty() {
             return;
         }
+
         let mut table = self.throttle.table();
         for Mark { key, before, after } in self.marks.drain(..) {
             match table.entries.get(&key).copied() {
@@ -240,6 +243,7 @@ impl Table {
             None => 0,
         };
         let times = times.saturating_add(1);
+
         // 2^20 seconds are longer than every rule's longest.
         let wait = times.checked_sub(rule.free).map(|over| (1000_u64 << over.min(20)).min(rule.longest));
         let until = wait.map_or(before.map_or(0, |before| before.until), |wait| now + wait);
@@ -298,10 +302,12 @@ mod tests {
     fn after_five_failures_an_account_waits_longer_each_time_and_never_more_than_a_minute() {
         let throttle = Throttle::default();
         let home = address("192.0.2.1");
+
         let mut now = 1_000_000;
         for _ in 0..5 {
             assert_eq!(fail(&throttle, "anna", home, now), None);
         }
+
         let mut waits = Vec::new();
         for _ in 0..9 {
             let wait = fail(&throttle, "anna", home, now).expect("has to wait").as_secs();
@@ -309,6 +315,7 @@ mod tests {
             now += wait * 1000;
             assert_eq!(fail(&throttle, "anna", home, now), None, "the wait is over");
         }
+
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         assert_eq!(fail(&throttle, "berta", home, now), None, "another account");
         assert_eq!(fail(&throttle, "anna", home, now + WINDOW + 1), None, "forgotten");
@@ -330,6 +337,7 @@ mod tests {
         for _ in 0..5 {
             fail(&throttle, "anna", home, 0);
         }
+
         assert!(fail(&throttle, "anna", home, 500).is_some() && throttle.is_needed(500));
         throttle.attempt("anna", home, 1000).ok().unwrap().forgive();
         assert_eq!(fail(&throttle, "anna", home, 1000), None);
@@ -342,12 +350,15 @@ mod tests {
         for number in 0..20 {
             assert_eq!(fail(&throttle, &format!("user{number}"), address("2001:db8::1"), 0), None);
         }
+
         assert!(fail(&throttle, "other", address("2001:db8::ffff"), 0).is_some());
         assert_eq!(fail(&throttle, "other", address("2001:db8:0:1::1"), 0), None);
+
         // The same for a user of this host.
         for number in 0..20 {
             assert_eq!(fail(&throttle, &format!("user{number}"), Sender::Local(1000), 0), None);
         }
+
         assert!(fail(&throttle, "other", Sender::Local(1000), 0).is_some());
         assert_eq!(fail(&throttle, "other", Sender::Local(1001), 0), None);
     }
@@ -358,13 +369,17 @@ mod tests {
         for _ in 0..6 {
             fail(&throttle, "anna", address("192.0.2.1"), 0);
         }
+
         assert!(fail(&throttle, "anna", address("192.0.2.1"), 500).is_some());
         assert_eq!(fail(&throttle, "anna", address("198.51.100.1"), 500), None);
+
         // From many addresses it is the account that waits.
         for number in 0..60 {
             fail(&throttle, "anna", address(&format!("203.0.113.{number}")), 500);
         }
+
         assert!(fail(&throttle, "anna", address("198.51.100.2"), 500).is_some());
+
         // Someone who is signed in may still change the password.
         assert_eq!(fail(&throttle, "anna", Sender::Session(SessionId(1)), 500), None);
     }
@@ -375,10 +390,13 @@ mod tests {
         for number in 0..1000 {
             assert_eq!(fail(&throttle, &format!("user{number}"), Sender::Unknown, 0), None);
         }
+
         for _ in 0..49 {
             assert_eq!(fail(&throttle, "anna", Sender::Unknown, 0), None);
         }
+
         assert_eq!(fail(&throttle, "berta", Sender::Unknown, 0), None);
+
         // The account is guarded all the same.
         fail(&throttle, "anna", Sender::Unknown, 0);
         assert!(fail(&throttle, "anna", Sender::Unknown, 0).is_some_and(|wait| wait <= Duration::from_secs(60)));
@@ -391,12 +409,15 @@ mod tests {
         for _ in 0..1000 {
             drop(throttle.attempt("anna", home, 0).ok().unwrap());
         }
+
         assert!(!throttle.is_needed(0) && throttle.table().order.is_empty());
         for _ in 0..4 {
             fail(&throttle, "anna", home, 0);
         }
+
         // The fifth one makes the others wait while it is under way, and no longer.
         let fifth = throttle.attempt("anna", home, 0).ok().unwrap();
+
         assert!(fail(&throttle, "anna", home, 0).is_some());
         drop(fifth);
         assert_eq!(fail(&throttle, "anna", home, 0), None);
@@ -411,22 +432,29 @@ mod tests {
             fail(&throttle, "anna", home, 0);
             fail(&throttle, "anna", home, 0);
         }
+
         assert!(fail(&throttle, "anna", home, 0).is_some());
+
         // More attempts than the password check lets through in a window.
         let begun = Instant::now();
+
         for number in 0..70_000_u32 {
             let from = Sender::Address(IpAddr::V6((u128::from(number) << 64).into()));
             assert_eq!(fail(&throttle, &format!("user{number}"), from, 10), None, "a newcomer has to wait: {number}");
         }
+
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
         assert!(fail(&throttle, "anna", home, 20).is_some(), "the flood freed the account");
+
         // Nor does it let a name that is new now be guessed without end.
         let mut tries = 0;
         while fail(&throttle, "berta", home, 30).is_none() {
             fail(&throttle, &format!("other{tries}"), Sender::Local(tries), 30);
             tries += 1;
         }
+
         assert!(tries <= 5, "{tries} tries");
+
         let table = throttle.table();
         assert!(table.entries.len() == MOST && table.order.len() == MOST);
     }

@@ -113,10 +113,12 @@ impl Changes {
     /// 69 when the database cannot be read.
     pub fn look(&mut self, connection: &Connection, now: Instant) -> Result<bool> {
         self.looked_at = now;
+
         let Some(before) = self.seen.take() else {
             self.seen = Some(Seen::first(connection, now)?);
             return Ok(true);
         };
+
         match before.compare(connection, now) {
             Ok((change, seen)) => {
                 self.seen = Some(seen);
@@ -156,6 +158,7 @@ impl Seen {
             percents: HashMap::new(),
             percents_at: now,
         };
+
         seen.percents = percents(connection, &seen.jobs, HashMap::new())?;
         Ok(seen)
     }
@@ -165,6 +168,7 @@ impl Seen {
         if events.len() >= EVENTS as usize {
             return Ok((Change { all: true, ..Change::default() }, Self::first(connection, now)?));
         }
+
         let servers: HashMap<_, _> = live::server_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect();
         let jobs: HashMap<_, _> = live::job_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect();
         let pause = queue::pause(connection)?;
@@ -172,20 +176,24 @@ impl Seen {
         let mut changed_jobs: BTreeSet<JobId> = events.iter().filter_map(|event| event.job).collect();
         changed_jobs.extend(jobs.values().filter(|mark| self.jobs.get(&mark.id) != Some(mark)).map(|mark| mark.id));
         changed_jobs.extend(self.jobs.keys().filter(|id| !jobs.contains_key(id)));
+
         if now >= self.percents_at + PROGRESS {
             let percents = percents(connection, &jobs, self.percents.clone())?;
             let moved = percents.iter().filter(|(id, percent)| self.percents.get(id) != Some(percent));
             changed_jobs.extend(moved.map(|(id, _)| *id));
             (self.percents, self.percents_at) = (percents, now);
         }
+
         let mut changed_servers = BTreeSet::new();
         for (one, other) in [(&servers, &self.servers), (&self.servers, &servers)] {
             let different = one.values().filter(|mark| other.get(&mark.id) != Some(mark));
             changed_servers.extend(different.map(|mark| (mark.id, mark.owner)));
         }
+
         // A change of owner is told to both; an event to the one who has it.
         let told = events.iter().filter_map(|event| servers.get(&event.server?));
         changed_servers.extend(told.map(|mark| (mark.id, mark.owner)));
+
         let owned = |id: JobId| live::owners(connection, id).map(|owners| (id, owners));
         let change = Change {
             all: false,
@@ -193,6 +201,7 @@ impl Seen {
             jobs: changed_jobs.into_iter().map(owned).collect::<Result<_>>()?,
             queue: pause != self.pause || events.iter().any(|event| event.kind.starts_with("job.")),
         };
+
         let event = events.last().map_or(self.event, |event| event.id);
         Ok((change, Self { event, servers, jobs, pause, ..self }))
     }
@@ -205,12 +214,14 @@ fn percents(
     mut known: HashMap<JobId, String>,
 ) -> Result<HashMap<JobId, String>> {
     known.retain(|id, _| jobs.contains_key(id));
+
     for job in jobs.values().filter(|job| job.installs) {
         let line = live::last_line(connection, job.id)?;
         if let Some(progress) = line.as_deref().and_then(steam::progress) {
             known.insert(job.id, format!("{} {:.0}", progress.phase, progress.percent));
         }
     }
+
     Ok(known)
 }
 
@@ -232,12 +243,14 @@ impl ChangesSource {
                 Some(_) => None,
             }
         };
+
         Self { feed, viewer, at }
     }
 
     fn event(&self, run: &str, at: u64, changes: Option<&[Arc<Change>]>) -> Option<Bytes> {
         let all = changes.is_none_or(|changes| changes.iter().any(|change| change.all));
         let changes = changes.filter(|_| !all).unwrap_or_default();
+
         let seen = |change: &Arc<Change>| {
             let servers = change.servers.iter().filter(|(_, owner)| self.viewer.sees_server(*owner)).map(|(id, _)| *id);
             let jobs = change.jobs.iter().filter(|(_, owners)| self.viewer.sees_job(*owners)).map(|(id, _)| *id);
@@ -246,14 +259,17 @@ impl ChangesSource {
         let (servers, jobs): (Vec<_>, Vec<_>) = changes.iter().map(seen).unzip();
         let servers: BTreeSet<_> = servers.into_iter().flatten().collect();
         let jobs: BTreeSet<_> = jobs.into_iter().flatten().collect();
+
         let queue = all || changes.iter().any(|change| change.queue);
         if !all && !queue && servers.is_empty() && jobs.is_empty() {
             return None;
         }
+
         let mut data = json!({"servers": servers, "jobs": jobs, "queue": queue});
         if all {
             data["all"] = true.into();
         }
+
         Some(sse::one(Some(&format_args!("{run}-{at}")), "changed", &data))
     }
 }
@@ -271,6 +287,7 @@ impl Source for ChangesSource {
             }
             (changes.run.clone(), changes.last, self.at.and_then(|at| changes.after(at)))
         };
+
         self.at = Some(last);
         self.event(&run, last, changes.as_deref()).map_or(Poll::Pending, |event| Poll::Ready(Some(event)))
     }

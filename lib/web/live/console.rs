@@ -77,7 +77,9 @@ impl Console {
                 self.ring.push(std::mem::take(&mut piece));
             }
         }
+
         self.ring.push(piece);
+
         let kept = self.cursors.partition_point(|(position, _)| *position <= self.ring.base());
         self.cursors.drain(..kept);
     }
@@ -114,18 +116,22 @@ pub fn follow(inner: &Inner, server: ServerId, feed: &Feed<Console>) {
             Ok(()) => Error::failed("the journal has ended"),
             Err(error) => error,
         };
+
         let mut console = feed.state();
         console.hangup = None;
         if console.over || inner.closed.load(Ordering::Acquire) {
             return;
         }
+
         if console.ring.head() > before {
             pause = inner.settings.retry;
         }
+
         tracing::warn!(server = server.0, %error, "a console is interrupted");
         console.say(true, INTERRUPTED);
         drop(console);
         feed.wake();
+
         // Unparked when it is over.
         std::thread::park_timeout(pause);
         pause = (pause * 2).min(LONGEST);
@@ -144,22 +150,27 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
         }
         console.hangup = Some(connection.canceller());
     }
+
     let mut entries = Vec::new();
     while let Some(answer) = connection.next_answer()? {
         let ended = answer.exit.is_some();
         entries.extend(entry::of(&answer)?);
+
         // What is here already goes out together.
         if connection.has_buffered() && entries.len() < pages::LINES as usize {
             continue;
         }
+
         let mut console = feed.state();
         if !ended {
             console.say(false, GOES_ON);
         }
+
         console.push(std::mem::take(&mut entries));
         drop(console);
         feed.wake();
     }
+
     Ok(())
 }
 
@@ -203,6 +214,7 @@ impl ConsoleSource {
         last_event_id: Option<&str>,
     ) -> Self {
         let last = last_event_id.and_then(|id| id.parse().ok()).map(Arc::new);
+
         Self {
             inner: Arc::clone(inner),
             server,
@@ -222,6 +234,7 @@ impl ConsoleSource {
     fn in_ring(&mut self) -> Option<Poll<Option<Bytes>>> {
         let console = self.feed.state();
         let words = console.word.as_ref().map_or(0, |(count, _)| *count);
+
         if let Some((count, word)) = console.word.as_ref().filter(|(count, _)| *count != self.told) {
             // A reader that comes when all is well again need not hear of what was.
             let stale = self.told == 0 && !console.broken;
@@ -231,15 +244,18 @@ impl ConsoleSource {
                 return Some(Poll::Ready(Some(word.clone())));
             }
         }
+
         let (base, head) = (console.ring.base(), console.ring.head());
         if matches!(self.spot, Spot::New) && head > 0 {
             self.spot = Spot::At(base.max(head - i64::from(BACKLOG)));
         }
+
         if let Spot::After(cursor) = &self.spot
             && let Some(position) = console.position(cursor)
         {
             self.spot = Spot::At(position);
         }
+
         if let Spot::At(position) = self.spot {
             match (console.ring.after(position), &self.last) {
                 (Next::Events(bytes, position), _) => {
@@ -254,6 +270,7 @@ impl ConsoleSource {
                 (Next::Behind, None) => self.spot = Spot::New,
             }
         }
+
         match &self.spot {
             Spot::After(cursor) if self.pause.is_none() && self.in_vain != Some((head, words)) => {
                 self.in_vain = Some((head, words));
@@ -276,7 +293,9 @@ impl ConsoleSource {
             self.interrupted |= !told;
             return (!told).then(|| word(INTERRUPTED));
         };
+
         self.next_pause = self.inner.settings.retry;
+
         // An empty one: what is new comes from the follow, or the next page is asked for when that has moved.
         let last = Arc::new(last?);
         (self.spot, self.last, self.in_vain) = (Spot::After(Arc::clone(&last)), Some(last), None);
@@ -303,9 +322,11 @@ impl Source for ConsoleSource {
                     return Poll::Ready(Some(bytes));
                 }
             }
+
             if self.pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready()) {
                 self.pause = None;
             }
+
             if let Some(next) = self.in_ring() {
                 return next;
             }

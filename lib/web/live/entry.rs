@@ -15,9 +15,11 @@ pub fn of(answer: &Answer<'_>) -> Result<Option<Entry>> {
     if let Some(error) = &answer.error {
         return Err(Error::unavailable(error.to_string()));
     }
+
     if let Some(words) = &answer.stderr {
         tracing::warn!(%words, "the helper says about a journal");
     }
+
     let Some(line) = &answer.stdout else { return Ok(None) };
     serde_json::from_str(line).map(Some).map_err(|error| Error::failed(format!("not an entry of the journal: {error}")))
 }

@@ -67,6 +67,7 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
         }
         log.ring.as_ref().map(Ring::head)
     };
+
     let (state, exit_code) = match jobs::state(connection, job) {
         Err(error) if error.exit == Exit::NotFound => {
             feed.state().end = Some(Bytes::new());
@@ -74,6 +75,7 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
         }
         state => state?,
     };
+
     let (mut position, mut news) = match head {
         Some(head) => (head, false),
         None => {
@@ -82,12 +84,14 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
             (last, true)
         }
     };
+
     loop {
         let mut piece = page(connection, job, position)?;
         let Some(last) = piece.last() else { break };
         (position, news) = (last, true);
         feed.state().ring.iter_mut().for_each(|ring| ring.push(std::mem::take(&mut piece)));
     }
+
     let mut log = feed.state();
     if log.state.as_ref().is_none_or(|(known, _)| *known != state) {
         news = true;
@@ -98,6 +102,7 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
             log.state = Some((state, sse::one(None, "state", &json!({"state": state.as_str()}))));
         }
     }
+
     Ok(news)
 }
 
@@ -139,12 +144,14 @@ impl JobSource {
         let Some(ring) = &log.ring else {
             return if log.end.is_some() { Poll::Ready(None) } else { Poll::Pending };
         };
+
         if let Some((state, event)) =
             log.state.as_ref().filter(|(state, _)| Some(*state) != self.told && log.end.is_none())
         {
             self.told = Some(*state);
             return Poll::Ready(Some(event.clone()));
         }
+
         match (ring.after(self.at), &log.end) {
             (Next::Events(bytes, at), _) => {
                 self.at = at;

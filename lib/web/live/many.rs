@@ -64,6 +64,7 @@ impl ManySource {
                 }
             });
         }
+
         let source = Self { changes, feeds, refused, topic: None, held: None, next: 0 };
         Stream::new(inner, source, reader)
     }
@@ -94,6 +95,7 @@ impl Source for ManySource {
         if let Some(held) = self.held.take() {
             return Poll::Ready(Some(held));
         }
+
         if let Some((number, why)) = self.refused.pop_front() {
             return self.of(Some(number), over(Some(&why)));
         }
@@ -106,6 +108,7 @@ impl Source for ManySource {
 
         for step in 0..self.feeds.len() {
             let number = (self.next + step) % self.feeds.len();
+
             let Some(feed) = &mut self.feeds[number] else { continue };
             match feed.poll(cx) {
                 Poll::Ready(Some(events)) => {
@@ -119,6 +122,7 @@ impl Source for ManySource {
                 Poll::Pending => {}
             }
         }
+
         Poll::Pending
     }
 }

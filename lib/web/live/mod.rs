@@ -175,8 +175,10 @@ impl Hub {
         });
         let pump = pump::Pump::new(&inner)?;
         let hub = Self { closer: Arc::new(Closer(inner)) };
+
         spawn("live-pump", move || pump.run())?;
         spawn("live-pages", move || receiver.iter().for_each(|work| work(&mut reader)))?;
+
         Ok(hub)
     }
 
@@ -219,6 +221,7 @@ impl Hub {
         let opened = topics.into_iter().map(open).collect();
         let stream = ManySource::stream(inner, changes, opened, reader);
         inner.followed(fresh);
+
         stream
     }
 
@@ -273,6 +276,7 @@ impl Inner {
         let fresh = rooms.changes.is_none();
         let run = format!("{:x}.{}", clock::now_ms(), rooms.runs);
         rooms.runs += u64::from(fresh);
+
         let feed = rooms.changes.get_or_insert_with(|| Arc::new(Feed::new(Changes::new(run))));
         let follower = Follower::new(self, feed);
         drop(rooms);
@@ -291,8 +295,10 @@ impl Inner {
                     entry.insert((feed, thread))
                 }
             };
+
             Follower::new(self, feed)
         };
+
         Ok(ConsoleSource::new(self, server, feed, last_event_id))
     }
 }
@@ -314,6 +320,7 @@ impl Inner {
             console::follow(&inner, server, &feed);
             drop(permit);
         };
+
         spawn(&format!("console-{server}"), follow).map_err(|error| {
             tracing::warn!(server = server.0, %error, "a console cannot be followed");
             full()
@@ -341,10 +348,12 @@ impl Inner {
 
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
+
         for (feed, thread) in lock(&self.rooms).consoles.values() {
             feed.state().end();
             thread.unpark();
         }
+
         self.wake_all();
         *lock(&self.work) = None;
         self.kick();
@@ -362,9 +371,11 @@ impl Inner {
                 drop(sender.send(work(db)));
             }
         });
+
         if let Some(queue) = &*lock(&self.work) {
             drop(queue.send(work));
         }
+
         receiver
     }
 }

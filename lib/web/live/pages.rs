@@ -87,8 +87,10 @@ impl Inner {
         let line = Arc::new(Mutex::new(Line::default()));
         let asked = Asked { line: Arc::clone(&line), answer };
         let mut queue = lock(&self.console_pages.0);
+
         queue.waiting.retain(|wish| !wish.answer.is_closed());
         queue.waiting.push_back(Wish { server, cursor, line, answer: sender });
+
         if queue.readers < READERS {
             let inner = Arc::clone(self);
             match spawn("console-page", move || inner.read_pages()) {
@@ -102,6 +104,7 @@ impl Inner {
                 }
             }
         }
+
         asked
     }
 
@@ -111,15 +114,18 @@ impl Inner {
             if wish.answer.is_closed() {
                 continue;
             }
+
             // A panic must not cost a reader for good; whoever waits for the page is told that there is none.
             let page = catch_unwind(AssertUnwindSafe(|| read(self, &wish)));
             lock(&wish.line).hangup = None;
+
             let Ok(page) = page else { continue };
             if let Err(error) = &page
                 && !wish.answer.is_closed()
             {
                 tracing::warn!(server = wish.server.0, %error, "a page of a console cannot be read");
             }
+
             drop(wish.answer.send(page));
         }
     }
@@ -141,6 +147,7 @@ fn read(inner: &Inner, wish: &Wish) -> Result<Page> {
     let (server, lines, after) = (wish.server.into(), Some(LINES), Some(wish.cursor.clone()));
     let request = HelperRequest::Journal { server, lines, follow: false, entries: true, after };
     let mut connection = Connection::open(&inner.settings.helper, &request)?;
+
     connection.give_up_at(deadline);
     {
         let mut line = lock(&wish.line);
@@ -150,6 +157,7 @@ fn read(inner: &Inner, wish: &Wish) -> Result<Page> {
             false => line.hangup = Some(connection.canceller()),
         }
     }
+
     let (mut piece, mut last, mut position) = (Piece::default(), None, 0);
     let mut fill = || -> Result<()> {
         while let Some(answer) = connection.next_answer()? {
@@ -161,8 +169,10 @@ fn read(inner: &Inner, wish: &Wish) -> Result<Page> {
                 break;
             }
         }
+
         Ok(())
     };
+
     match (fill(), last) {
         (Err(error), None) => Err(error),
         (_, last) => Ok((piece, last)),

@@ -63,10 +63,12 @@ impl Pump {
     fn serve(&mut self, fresh: bool) -> Option<Duration> {
         let looked = self.watch.look();
         let news = fresh || self.again || !matches!(looked, Ok(false));
+
         self.unseen |= news;
         if !self.unseen {
             return None;
         }
+
         let Self { inner, db, rights, unseen, .. } = self;
         let result = looked.and_then(|_| {
             db.read(|tx| {
@@ -78,6 +80,7 @@ impl Pump {
             })
         });
         self.again = result.is_err();
+
         result.unwrap_or_else(|error| {
             tracing::error!(%error, "live streams stand still; the next try is in a second");
             Some(RETRY)
@@ -90,11 +93,13 @@ impl Pump {
         let time = next.into_iter().chain(due).min();
         let mut fds = vec![PollFd::new(self.inner.kicks.as_fd(), PollFlags::POLLIN)];
         fds.extend(watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+
         // Rounded up, so that a wait never turns into a spin. Woken early by a signal is no harm.
         let timeout = time.map_or(PollTimeout::NONE, |time| {
             let ms = time.as_millis() + u128::from(!time.subsec_nanos().is_multiple_of(1_000_000));
             PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
         });
+
         nix::poll::poll(&mut fds, timeout).ok();
     }
 }
@@ -120,6 +125,7 @@ fn read_jobs(inner: &Inner, connection: &Connection) -> Result<()> {
         }
         read?;
     }
+
     Ok(())
 }
 
@@ -128,15 +134,18 @@ fn read_changes(inner: &Inner, connection: &Connection, unseen: &mut bool) -> Re
         *unseen = false;
         return Ok(None);
     };
+
     let now = Instant::now();
     let early = feed.state().due().and_then(|due| due.checked_duration_since(now)).filter(|wait| !wait.is_zero());
     if early.is_some() {
         return Ok(early);
     }
+
     let changed = feed.state().look(connection, now)?;
     if changed {
         feed.wake();
     }
+
     // The last percentage before a silence is told too.
     *unseen = feed.state().owes_percents();
     Ok(unseen.then_some(changes::PAUSE))
@@ -150,6 +159,7 @@ impl Inner {
         if rooms.changes.as_ref().is_some_and(|feed| feed.is_alone()) {
             rooms.changes = None;
         }
+
         let mut next = None;
         rooms.consoles.retain(|_, (feed, thread)| {
             let mut console = feed.state();
@@ -157,6 +167,7 @@ impl Inner {
                 console.alone_since = None;
                 return true;
             }
+
             let since = *console.alone_since.get_or_insert(now);
             let left = (since + self.settings.linger).saturating_duration_since(now);
             if left.is_zero() {
@@ -164,9 +175,11 @@ impl Inner {
                 thread.unpark();
                 return false;
             }
+
             next = Some(next.map_or(left, |next: Duration| next.min(left)));
             true
         });
+
         next
     }
 }

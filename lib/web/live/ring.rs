@@ -83,6 +83,7 @@ impl Ring {
         self.events += piece.ends.len();
         self.head = last;
         self.kept.push_back(Kept { bytes: piece.bytes.into(), ends: piece.ends, last });
+
         while (self.bytes > self.most_bytes || self.events > self.most_events) && self.kept.len() > 1 {
             let Some(oldest) = self.kept.pop_front() else { return };
             self.bytes -= oldest.bytes.len();
@@ -96,9 +97,11 @@ impl Ring {
         if position < self.base {
             return Next::Behind;
         }
+
         let Some(kept) = self.kept.get(self.kept.partition_point(|kept| kept.last <= position)) else {
             return Next::Nothing;
         };
+
         let before = kept.ends.partition_point(|end| end.0 <= position);
         let begin = before.checked_sub(1).map_or(0, |i| kept.ends[i].1);
         Next::Events(kept.bytes.slice(begin..), kept.last)
@@ -141,8 +144,10 @@ mod tests {
                 }
                 ring.push(piece);
             }
+
             prop_assert!(ring.kept.len() == 1 || (ring.bytes <= most && ring.events <= 40));
             prop_assert_eq!(ring.head(), at);
+
             let mut position = from;
             let mut seen = Vec::new();
             loop {
@@ -158,6 +163,7 @@ mod tests {
                     }
                 }
             }
+
             let all: Vec<i64> = ring.kept.iter().flat_map(|kept| kept.ends.iter().map(|end| end.0)).collect();
             prop_assert_eq!(seen, all.into_iter().filter(|id| *id > from).collect::<Vec<_>>());
         }

@@ -16,12 +16,14 @@ pub const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 /// stays as it is. `name` is one of ours.
 pub fn event(out: &mut Vec<u8>, id: Option<&dyn Display>, name: &str, data: &impl Serialize) {
     use std::io::Write as _;
+
     let begun = out.len();
     let written = id
         .map_or(Ok(()), |id| writeln!(out, "id: {id}"))
         .and_then(|()| write!(out, "event: {name}\ndata: "))
         .and_then(|()| serde_json::to_writer(&mut *out, data).map_err(Into::into))
         .and_then(|()| out.write_all(b"\n\n"));
+
     // A vector takes everything, and ours are plain structs: half an event is what must never be sent.
     if written.is_err() {
         out.truncate(begun);
@@ -52,6 +54,7 @@ mod tests {
         let lines = stream.replace("\r\n", "\n").replace('\r', "\n");
         for line in lines.split('\n') {
             let (field, value) = line.split_once(':').unwrap_or((line, ""));
+
             let value = value.strip_prefix(' ').unwrap_or(value);
             match field {
                 "" if line.is_empty() && !data.is_empty() => {
@@ -64,6 +67,7 @@ mod tests {
                 _ => {}
             }
         }
+
         events
     }
 
@@ -71,11 +75,13 @@ mod tests {
         let mut out = b":\n\n".to_vec();
         event(&mut out, Some(&7), "stdout", &json!({"line": text(line)}));
         event(&mut out, None, "state", &json!({}));
+
         let mut events = parse(std::str::from_utf8(&out).unwrap()).into_iter();
         let (id, name, data) = events.next().unwrap();
         assert_eq!((id.as_deref(), &*name), (Some("7"), "stdout"));
         assert_eq!(events.next().unwrap(), (None, "state".to_owned(), "{}".to_owned()));
         assert_eq!(events.next(), None);
+
         serde_json::from_str::<Value>(&data).unwrap()["line"].as_str().unwrap().to_owned()
     }
 
@@ -91,6 +97,7 @@ mod tests {
             (&wide, &wide),
             ("", ""),
         ];
+
         for (line, shown) in table {
             assert_eq!(round(line), shown);
         }

@@ -60,11 +60,14 @@ impl<S: Source> Stream<S> {
         if self.over || self.inner.closed.load(Ordering::Acquire) {
             return Poll::Ready(None);
         }
+
         self.heartbeat(cx);
+
         let rights = self.inner.rights.load(Ordering::Acquire);
         if std::mem::replace(&mut self.rights, rights) != rights {
             self.checking = Some((self.reader.check)());
         }
+
         if let Some(checking) = &mut self.checking {
             match checking.as_mut().poll(cx) {
                 Poll::Ready(true) => self.checking = None,
@@ -72,9 +75,11 @@ impl<S: Source> Stream<S> {
                 Poll::Pending => return Poll::Pending,
             }
         }
+
         if std::mem::take(&mut self.quiet) {
             return Poll::Ready(Some(sse::COMMENT));
         }
+
         self.source.poll(cx)
     }
 

@@ -50,8 +50,10 @@ impl Metrics {
             "left4me_web_request_duration_seconds",
             "Time from a request's head to its answer's, by route. Streams go on after that.",
         );
+
         let start = IntGauge::new("process_start_time_seconds", "When left4me-web started, in unix seconds.")?;
         start.set(started / 1000);
+
         let metrics = Self {
             requests: IntCounterVec::new(
                 Opts::new("left4me_web_requests_total", "Answered requests by method, route and status."),
@@ -69,6 +71,7 @@ impl Metrics {
             memory: IntGauge::new("process_resident_memory_bytes", "Resident memory of left4me-web.")?,
             registry,
         };
+
         let all: [Box<dyn Collector>; 6] = [
             Box::new(start),
             Box::new(metrics.memory.clone()),
@@ -78,6 +81,7 @@ impl Metrics {
             Box::new(metrics.refusals.clone()),
         ];
         all.into_iter().try_for_each(|one| metrics.registry.register(one))?;
+
         Ok(metrics)
     }
 
@@ -152,6 +156,7 @@ mod tests {
         metrics.observe("GET", "/jobs/{id}", 200, Duration::from_millis(3));
         metrics.observe("GET", "/jobs/{id}", 200, Duration::from_millis(30));
         metrics.observe("BREW", NO_ROUTE, 404, Duration::from_millis(1));
+
         let text = text(&metrics);
         for line in [
             "left4me_web_requests_total{method=\"GET\",route=\"/jobs/{id}\",status=\"200\"} 2",
@@ -163,6 +168,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
         }
+
         let memory = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap();
         assert!(memory.parse::<i64>().unwrap() > 100_000, "{memory}");
     }
@@ -172,9 +178,11 @@ mod tests {
         let metrics = Metrics::new(0).unwrap();
         let open = metrics.stream("job");
         let line = "left4me_web_streams{kind=\"job\"} ";
+
         assert!(text(&metrics).contains(&format!("{line}1\n")));
         drop(open);
         metrics.refused("streams");
+
         let text = text(&metrics);
         assert!(
             text.contains(&format!("{line}0\n")) && text.contains("left4me_web_refusals_total{why=\"streams\"} 1\n")

@@ -20,6 +20,7 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
         metric(&[("operation", operation), ("state", state)], number(n))
     };
     let oldest = tables.oldest_queued.map_or(0.0, |at| seconds_since(at, now));
+
     vec![
         family(
             "left4me_jobs",
@@ -82,6 +83,7 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
         let id = server.id.to_string();
         gauge(&[("server", &id), ("name", &server.name), ("kind", server.kind.as_str())], 1.0)
     });
+
     vec![
         family(
             "left4me_servers",
@@ -191,10 +193,12 @@ fn histogram(labels: &[(&str, &str)], durations: &Durations) -> Metric {
             buckets.push(bucket);
         }
     }
+
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets);
     histogram.set_sample_count(below);
     histogram.set_sample_sum(durations.total_ms / 1000.0);
+
     let mut metric = labelled(labels);
     metric.set_histogram(histogram);
     metric
@@ -247,6 +251,7 @@ mod tests {
         let tables = Snapshot { queue_wait: Durations { counts, total_ms: 12_500.0 }, ..nothing() };
         let text = render(&tables, 0);
         let printed: Vec<&str> = text.lines().filter(|line| line.contains("queue_wait_seconds")).collect();
+
         assert_eq!(
             printed,
             [
@@ -276,6 +281,7 @@ mod tests {
     #[test]
     fn a_job_is_overdue_once_it_runs_for_longer_than_its_kind() {
         const HOUR: i64 = 3_600_000;
+
         let job = |operation, hours| UnderWay { id: JobId(1), operation, started_at: 10 * HOUR - hours * HOUR - 1 };
         let under_way = vec![
             job(Some(Operation::Update), 3),
@@ -284,6 +290,7 @@ mod tests {
             job(Some(Operation::Start), 0),
             job(None, 1),
         ];
+
         let text = render(&Snapshot { under_way, ..nothing() }, 10 * HOUR);
         for (operation, n) in [("update", 1), ("install", 0), ("stop", 1), ("start", 0), ("reset", 0), ("other", 1)] {
             let line = format!("left4me_jobs_overdue{{operation=\"{operation}\"}} {n}");

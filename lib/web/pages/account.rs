@@ -48,6 +48,7 @@ pub async fn show(State(app): State<App>, viewer: Viewer, Asked(asked): Asked) -
         "revoked" => Some("The token is revoked: it is not good for anything any more."),
         _ => None,
     };
+
     render(&app, viewer, News { done, ..News::default() }).await
 }
 
@@ -70,22 +71,27 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
         Credential::Session(id) => Sender::Session(id),
         Credential::Token(_) => Sender::Unknown,
     };
+
     let name = viewer.name.clone();
     let mut attempt = app.throttle.attempt(&name, sender, app.throttle.now()).map_err(|wait| {
         let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
         let words = format!("too many attempts: try again in {seconds} s");
         Failure::new(StatusCode::TOO_MANY_REQUESTS, words).retry_after(seconds)
     })?;
+
     let user = viewer.id;
     let hash = app.store.read(move |db| users::password_hash(db, user)).await?;
+
     attempt.count();
     if !app.passwords.verify(place, form.raw("current").to_owned(), hash.clone()).await? {
         return refuse(&app, viewer, "The current password is wrong.".to_owned()).await;
     }
+
     attempt.forgive();
     if form.raw("new") != form.raw("again") {
         return refuse(&app, viewer, "The new password is not the same in both fields.".to_owned()).await;
     }
+
     let fresh = match app.passwords.hash(form.raw("new").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
@@ -93,6 +99,7 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
         }
         Err(failure) => return Err(failure),
     };
+
     let (text, length) = (secret::random()?, app.settings.session);
     let (name, actor, cookie) = (viewer.name.parse::<UserName>()?, viewer.actor(), text.clone());
     let changed = app.store.write(move |tx| {
@@ -104,6 +111,7 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
         sessions::begin(tx, user, &text, now, now + length)
     });
     changed.await?;
+
     let mut response = Redirect::to("/account?done=password").into_response();
     let cookie = session::set_cookie(&cookie, app.origins.is_https(), length / 1000)?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -116,6 +124,7 @@ pub async fn create_token(State(app): State<App>, viewer: Viewer, Sent(form): Se
         Ok(name) => name,
         Err(failure) => return refuse(&app, viewer, failure.message).await,
     };
+
     let (user, actor) = (viewer.id, viewer.actor());
     let made = app.store.write(move |tx| tokens::create(tx, clock::now_ms(), &actor, user, &name));
     let (_, text) = match made.await {
@@ -126,6 +135,7 @@ pub async fn create_token(State(app): State<App>, viewer: Viewer, Sent(form): Se
         }
         made => made?,
     };
+
     render(&app, viewer, News { fresh: Some(text), ..News::default() }).await
 }
 
@@ -143,6 +153,7 @@ pub async fn revoke_token(
         tokens::revoke(tx, clock::now_ms(), &viewer.actor(), token)
     });
     revoked.await?;
+
     Ok(Redirect::to("/account?done=revoked").into_response())
 }
 

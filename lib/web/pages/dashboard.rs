@@ -73,11 +73,13 @@ impl Filter {
             || server.name.to_lowercase().contains(&text)
             || server.user.to_lowercase().contains(&text)
             || server.port.to_string().contains(&text);
+
         let by_state = match self.state.as_str() {
             "" => true,
             "drift" => server.drift.is_some(),
             state => server.actual_state.as_str() == state,
         };
+
         by_text && by_state
     }
 
@@ -103,6 +105,7 @@ pub(super) fn live_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<Serv
     for busy in monitor::busy(db)? {
         found.entry(busy.server).or_insert_with(|| LiveJob::from(&busy));
     }
+
     if !viewer.is_admin {
         let own: Vec<ServerId> = servers::ids_of_user(db, viewer.id)?;
         found.retain(|server, _| own.contains(server));
@@ -110,11 +113,13 @@ pub(super) fn live_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<Serv
             job.open = access::job(db, job.id, Some(viewer.id))?;
         }
     }
+
     Ok(found)
 }
 
 fn load(db: &Connection, viewer: &Viewer) -> Result<Loaded> {
     let only = viewer.all_or_own();
+
     Ok(Loaded {
         servers: match only {
             Some(user) => servers::of_user(db, user)?,
@@ -145,9 +150,12 @@ pub async fn show(
         let only = Filter { state: state.to_owned(), ..Filter::default() };
         (state, loaded.servers.iter().filter(|server| only.takes(server)).count(), word)
     });
+
     loaded.servers.retain(|server| filter.takes(server));
+
     // What is wrong comes first, each part in its order.
     loaded.servers.sort_by_key(|server| server.drift.is_none() && server.actual_state != ActualState::Failed);
+
     let rows: Vec<Row> = loaded
         .servers
         .into_iter()
@@ -161,9 +169,11 @@ pub async fn show(
                 offers: power::switches(state),
                 key: key.clone(),
             };
+
             Row { server, power }
         })
         .collect();
+
     let words = ActualState::ALL.into_iter().map(ActualState::as_str).chain(["drift"]);
     page(&Page {
         states: words.map(|word| (word, word == filter.state)).collect(),

@@ -99,10 +99,12 @@ pub fn say_percent(value: f64) -> String {
 pub fn draw(frame: &Frame, points: &[Point]) -> Option<Graph> {
     let columns = columns(frame, points);
     let known = || columns.iter().flatten().copied();
+
     let highest = known().fold(f64::NAN, f64::max);
     if highest.is_nan() {
         return None;
     }
+
     let lowest = known().fold(f64::INFINITY, f64::min);
     let top = round_up(highest.max(frame.at_least));
     let last = points.iter().rev().find(|point| (frame.since..=frame.until).contains(&point.at));
@@ -111,6 +113,7 @@ pub fn draw(frame: &Frame, points: &[Point]) -> Option<Graph> {
     let (curve, area) = paths(&columns, top);
     let say = frame.say;
     let now = last.as_deref().map_or_else(|| "none now".to_owned(), |last| format!("{last} now"));
+
     Some(Graph {
         title: frame.title,
         description: format!("{}: between {} and {}, {now}", frame.title, say(lowest), say(highest)),
@@ -135,6 +138,7 @@ fn columns(frame: &Frame, points: &[Point]) -> Vec<Option<f64>> {
         *sum += point.value;
         *count += 1.0;
     }
+
     sums.into_iter().map(|(sum, count)| (count > 0.0).then(|| sum / count)).collect()
 }
 
@@ -148,6 +152,7 @@ fn paths(columns: &[Option<f64>], top: f64) -> (String, String) {
             at += 1;
             continue;
         }
+
         // A String takes everything. A run of one column is as wide as the column.
         for (index, value) in run.iter().enumerate() {
             let y = HEIGHT - (value / top).clamp(0.0, 1.0) * HEIGHT;
@@ -157,14 +162,17 @@ fn paths(columns: &[Option<f64>], top: f64) -> (String, String) {
                 write!(curve, "M{left:.1} {y:.1}").ok();
                 write!(area, "M{left:.1} {HEIGHT:.0}V{y:.1}").ok();
             }
+
             write!(curve, "L{x:.1} {y:.1}").ok();
             write!(area, "L{x:.1} {y:.1}").ok();
         }
+
         let end = at + run.len();
         write!(curve, "H{end}").ok();
         write!(area, "H{end}V{HEIGHT:.0}Z").ok();
         at = end;
     }
+
     (curve, area)
 }
 
@@ -231,6 +239,7 @@ mod tests {
             sample(120_000, Some(6)),
             sample(9_000_000, Some(7)),
         ];
+
         assert_eq!(cpu(&samples), [Point { at: 30_000, value: 50.0 }, Point { at: 90_000, value: 100.0 }]);
         assert!(memory(&samples).iter().all(|point| point.value == 0.0));
     }

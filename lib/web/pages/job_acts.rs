@@ -44,6 +44,7 @@ pub async fn cancel(
     let reason = form.get("reason").map(cancellation::reason).transpose()?.unwrap_or_default();
     let task: Option<TaskId> = form.optional("task")?;
     let (force, cascade) = (form.is_set("force"), form.is_set("cascade"));
+
     // A table's button is for a job that waits: what it became meanwhile is not ended by one click.
     let from_table = form.is_set("queued");
     let asked = app.store.with(move |db| {
@@ -55,14 +56,17 @@ pub async fn cancel(
         let wish = Wish { job, task, force, cascade, reason: &reason, requested_by: &actor };
         request(db, &wish, clock::now_ms())
     });
+
     let result = asked.await?;
     if result.cancellation_id.is_none() {
         return Err(Failure::new(StatusCode::BAD_REQUEST, result.message));
     }
+
     app.poke();
     if from_table {
         return Ok(Redirect::to(&back::came_from(&headers)).into_response());
     }
+
     Ok(Redirect::to(&format!("/jobs/{job}#cancellations")).into_response())
 }
 
@@ -78,19 +82,23 @@ pub async fn retry(
     let key: Option<RequestKey> = form.optional("key")?;
     let accepted = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), job)?;
+
         let before = jobs::get(db.connection(), job)?;
         if !viewer.is_admin && before.operation.parse::<Operation>().is_ok_and(Operation::is_exclusive) {
             return Err(Error::not_permitted(format!("only an admin may {}", before.operation)));
         }
+
         for &server in &before.servers {
             viewer.server(db.connection(), server)?;
         }
+
         let actor = viewer.actor();
         let asker = Asker { name: &actor, user: Some(viewer.id), key: key.as_ref() };
         repeat(db, job, &asker, clock::now_ms())
     });
     let job = accepted.await?.job_id;
     app.poke();
+
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
 
@@ -116,12 +124,14 @@ pub async fn lines(
         viewer.may_see_job(db, job)?;
         logs::page(db, job, after, LINES, 8 * BYTES)
     });
+
     let shown = |line: Line| Shown {
         seq: line.seq,
         at: line.at,
         stream: line.stream.as_str(),
         line: console::shown(&line.line).into_owned(),
     };
+
     Ok(Json(found.await?.into_iter().map(shown).collect()))
 }
 
@@ -138,10 +148,12 @@ pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<S
     let open = streams::open(&app, viewer.id, "download")?;
     let (pages, body) = channel(1);
     tokio::spawn(read(app, viewer, job, last, pages));
+
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"left4me-job-{job}.log\"")),
     ];
+
     Ok((headers, Body::new(Pieces::new(body, open))).into_response())
 }
 
@@ -161,6 +173,7 @@ async fn read(app: App, viewer: Viewer, job: JobId, last: i64, pages: Sender<Res
             let text: String = lines.iter().flat_map(|line| [line.line.as_str(), "\n"]).collect();
             Ok((Bytes::from(text), lines.last().map_or(last, |line| line.seq)))
         });
+
         match page.await {
             Ok((text, seq)) => {
                 after = seq;

@@ -64,12 +64,14 @@ pub async fn sign_in(
     // A 503, of the password check or the database, counts for nothing: the attempt is dropped with
     // it.
     let place = app.passwords.place()?;
+
     // However it is written: each way of writing a name must not have tries of its own.
     let account = normal(&form.name);
     let mut attempt = match app.throttle.attempt(&account, asker.sender, app.throttle.now()) {
         Ok(attempt) => attempt,
         Err(wait) => return too_many(&form, wait),
     };
+
     let name = account.clone();
     let found = app.store.read(move |db| {
         let user = name.parse::<UserName>().ok().map(|name| users::by_name(db, name.as_str())).transpose()?.flatten();
@@ -79,12 +81,14 @@ pub async fn sign_in(
     });
     let (user, hash) = found.await?.unzip();
     attempt.count();
+
     let good = app.passwords.verify(place, form.password.clone(), hash.clone()).await?;
     let Some(user) = user.filter(|_| good) else {
         tracing::info!(from = %asker.sender, "a sign-in failed");
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
     };
     attempt.forgive();
+
     let text = secret::random()?;
     let before = session::cookie(&headers, app.origins.is_https()).map(str::to_owned);
     let (cookie, length) = (text.clone(), app.settings.session);
@@ -96,22 +100,28 @@ pub async fn sign_in(
             if !same || users::get(tx, user.id)?.is_none_or(|user| user.disabled_at.is_some()) {
                 return Ok(false);
             }
+
             if let Some(old) = before.map(|text| sessions::find(tx, &text, now)).transpose()?.flatten() {
                 sessions::end(tx, old.id, now)?;
             }
+
             sessions::begin(tx, user.id, &text, now, now + length)?;
+
             let actor = format!("web:{}", user.name);
             events::add(
                 tx,
                 now,
                 &NewEvent { kind: "user.signed-in", actor: &actor, detail: &user.name, ..NewEvent::default() },
             )?;
+
             Ok(true)
         })
         .await?;
+
     if !begun {
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
     }
+
     let mut response = Redirect::to(inside(&form.next)).into_response();
     let cookie = session::set_cookie(&cookie, app.origins.is_https(), length / 1000)?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);

@@ -42,6 +42,7 @@ pub fn ago(ms: impl Moment, now: impl Moment) -> String {
         away if away < 60 * DAY => format!("{} d", away / DAY),
         _ => return clock::local(ms).chars().take(10).collect(),
     };
+
     if away > 0 { format!("{words} ago") } else { format!("in {words}") }
 }
 
@@ -61,13 +62,16 @@ pub fn exact(ms: impl Moment) -> String {
 #[must_use]
 pub fn bytes(bytes: i64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+
     if bytes < 1024 {
         return format!("{} B", bytes.max(0));
     }
+
     let (mut size, mut unit) = (bytes as f64 / 1024.0, 0);
     while size >= 1023.5 && unit + 1 < UNITS.len() {
         (size, unit) = (size / 1024.0, unit + 1);
     }
+
     let digits = usize::from(size < 9.95);
     format!("{size:.digits$} {}", UNITS[unit])
 }
@@ -264,6 +268,7 @@ mod tests {
         let now = 1_700_000_000_000;
         let told = [0, 4_999, 5_000, 59_999, 60_000, 3_599_999, HOUR, 47 * HOUR, 2 * DAY, 59 * DAY]
             .map(|away| ago(now - away, now));
+
         assert_eq!(
             told,
             [
@@ -279,8 +284,10 @@ mod tests {
                 "59 d ago"
             ]
         );
+
         assert_eq!([ago(now + 4_000, now), ago(now + 2 * HOUR, now)], ["just now", "in 2 h"]);
         assert_eq!(ago(now - 400 * DAY, now).len(), "2022-10-11".len());
+
         // A row that somebody edited by hand.
         for odd in [i64::MIN, i64::MAX, 0, -1] {
             assert!(!ago(odd, now).is_empty());
@@ -301,6 +308,7 @@ mod tests {
         ] {
             assert!(is_loopback(host), "{host}");
         }
+
         for host in ["l4d.example.org", "192.0.2.1", "[2001:db8::1]", "localhost.example.org"] {
             assert!(!is_loopback(host), "{host}");
         }
@@ -319,10 +327,12 @@ mod tests {
         let first = Pager::new("/servers/1/jobs", None, 50).with_total(123);
         assert_eq!((first.words().as_str(), first.newer(), first.offset()), ("1–50 of 123", None, 0));
         assert_eq!(first.older().as_deref(), Some("/servers/1/jobs?page=2"));
+
         let last = Pager::new("/admin/jobs?state=failed", Some(3), 50).with_total(123);
         assert_eq!((last.words().as_str(), last.older()), ("101–123 of 123", None));
         assert_eq!(last.newer().as_deref(), Some("/admin/jobs?state=failed&page=2"));
         assert_eq!(Pager::new("/x", Some(0), 50).with_total(0).words(), "none of 0");
+
         let far = Pager::new("/x", Some(u32::MAX), 5000).with_total(10);
         assert_eq!((far.words().as_str(), far.older()), ("none of 10", None));
     }
@@ -339,6 +349,7 @@ mod tests {
             let Took { words, since } = took(start, end, now);
             (words, since)
         };
+
         assert_eq!(told(None, Some(9), 10), ("–".to_owned(), None));
         assert_eq!(told(Some(0), Some(12_000), 99_000), ("12 s".to_owned(), None));
         assert_eq!(told(Some(0), None, 12_345), ("12 s".to_owned(), Some(0)));

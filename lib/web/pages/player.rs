@@ -21,6 +21,7 @@ pub(super) fn routes(table: Table) -> Table {
         .post(Who::User, "/servers/{id}/initialize", server_acts::initialize)
         .post(Who::User, "/servers/{id}/blueprint", server_acts::assign)
         .post(Who::User, "/servers/{id}/remove", server_acts::remove);
+
     table
         .get(Who::User, "/jobs/{id}", job::show)
         .get(Who::User, "/jobs/{id}/lines", job_acts::lines)

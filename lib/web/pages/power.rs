@@ -83,23 +83,29 @@ pub fn switches(state: State) -> Vec<Offer> {
     if state.busy {
         return Vec::new();
     }
+
     let wanted = state.desired == DesiredState::Running;
     let up = matches!(state.actual, ActualState::Running | ActualState::Starting);
     let start = !(wanted && up) || state.drift == Some(Drift::Disabled);
     let stop = wanted || up || state.drift == Some(Drift::Enabled);
+
     // Of a server that keeps crashing, most looks see the wait for the next start.
     let restart = state.actual == ActualState::Running || state.drift == Some(Drift::Crashing);
     let button = |action, label, primary| Offer { action, label, primary, warning: None };
+
     let mut offers = Vec::new();
     if start {
         offers.push(button("start", "Start", !up));
     }
+
     if stop {
         offers.push(button("stop", "Stop", false));
     }
+
     if restart {
         offers.push(button("restart", "Restart", false));
     }
+
     offers
 }
 
@@ -110,11 +116,13 @@ pub fn repairs(state: State, has_files: bool) -> Vec<Offer> {
     if state.busy {
         return Vec::new();
     }
+
     let down = matches!(state.actual, ActualState::Stopped | ActualState::Failed | ActualState::Unknown);
     let mut offers = Vec::new();
     if down {
         offers.push(Offer { action: "initialize", label: "Write settings", primary: false, warning: None });
     }
+
     if has_files || !down {
         let warning = "Stops the server, throws away everything the game wrote (maps, addons and settings added by hand \
                        included), and writes its settings anew. It runs again afterwards if it ran before.";
@@ -126,6 +134,7 @@ pub fn repairs(state: State, has_files: bool) -> Vec<Offer> {
         let warning = "Removes the server from left4me; its port becomes free. Jobs and events stay.";
         offers.push(Offer { action: "remove", label: "Remove server", primary: false, warning: Some(warning) });
     }
+
     offers
 }
 
@@ -144,6 +153,7 @@ mod tests {
     #[test]
     fn a_button_that_would_change_nothing_is_not_offered() {
         use ActualState::{Failed, Running, Starting, Stopped, Stopping, Unknown};
+
         for (actual, wanted, not_wanted) in [
             (Running, "stop restart", "start stop restart"),
             (Starting, "stop", "start stop"),
@@ -193,8 +203,10 @@ mod tests {
         let stopped = state(DesiredState::Stopped, ActualState::Stopped);
         assert_eq!(words(&repairs(stopped, true)), "initialize reset delete");
         assert_eq!(words(&repairs(stopped, false)), "initialize remove");
+
         let running = state(DesiredState::Running, ActualState::Running);
         assert_eq!(words(&repairs(running, true)), "reset delete");
+
         let down = state(DesiredState::Running, ActualState::Failed);
         assert_eq!(words(&repairs(down, false)), "initialize", "a server that shall run cannot be removed");
         for offer in repairs(stopped, true).iter().chain(&repairs(stopped, false)) {

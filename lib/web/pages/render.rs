@@ -56,6 +56,7 @@ mod tests {
 
     fn power(busy: bool) -> Power {
         let state = State { desired: DesiredState::Stopped, actual: ActualState::Stopped, drift: None, busy };
+
         Power {
             server: ServerId(3),
             name: HOSTILE.to_owned(),
@@ -75,6 +76,7 @@ mod tests {
         let wide = "漢".repeat(4096);
         let servers =
             vec![Target { id: ServerId(3), name: Some(HOSTILE.to_owned()) }, Target { id: ServerId(4), name: None }];
+
         for busy in [true, false] {
             let page = All {
                 jobs: vec![line(servers.clone(), HOSTILE), line(Vec::new(), &wide)],
@@ -86,12 +88,14 @@ mod tests {
                 now: 61_000,
             };
             let html = page.render().unwrap();
+
             must_be_text(&html);
             assert!(html.contains(&wide));
             assert!(
                 html.contains("server 4 (gone)") && html.contains("and 2 more") && html.contains("1 min ago"),
                 "{html}"
             );
+
             assert!(html.contains(r#"<span class="badge is-unknown">unknown</span>"#), "{html}");
             assert_eq!(html.contains("/servers/3/start"), !busy);
             assert_eq!(html.contains(r#"value="k-3-delete""#), !busy);

@@ -63,6 +63,7 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
 pub fn sentence(event: &Event, server_name: Option<&str>) -> Vec<Part> {
     let known = SENTENCES.iter().find(|(kind, _)| *kind == event.kind);
     let pattern = known.map_or("{who}: {kind}{on}{of}{: detail}", |(_, pattern)| *pattern);
+
     let mut parts: Vec<Part> = Vec::new();
     for piece in pattern.split('{') {
         let (name, rest) = piece.split_once('}').unwrap_or(("", piece));
@@ -70,6 +71,7 @@ pub fn sentence(event: &Event, server_name: Option<&str>) -> Vec<Part> {
         parts.extend(filled(name, event, server_name, is_first));
         parts.push(plain(rest));
     }
+
     parts.retain(|part| !part.text.is_empty());
     parts
 }
@@ -78,6 +80,7 @@ fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) 
     let first = |text: &str| if is_first { capital(text) } else { text.to_owned() };
     // Who cancelled it and why, the sentence and its reason say.
     let repeats = event.kind == "task.cancelled" && event.detail.starts_with("cancelled ");
+
     let detail = if repeats { "" } else { event.detail.as_str() };
     match name {
         "who" => vec![plain(&match who(&event.actor) {
@@ -197,25 +200,30 @@ mod tests {
     fn sentences_name_actor_and_objects_and_lead_to_them() {
         let told = event("job.queued", "web:anna", "start");
         assert_eq!(said(&told, Some("Friday")), "anna asked for job 7: start on Friday");
+
         let links: Vec<String> = sentence(&told, Some("Friday")).into_iter().filter_map(|part| part.href).collect();
         assert_eq!(links, ["/jobs/7", "/servers/3"]);
         assert_eq!(
             said(&event("job.failed", "left4me-worker", ""), None),
             "Job 7 on server 3, which the worker asked for, failed"
         );
+
         assert_eq!(said(&event("job.cancelling", "bert", "forced"), None), "bert asked to cancel job 7 (forced)");
         assert_eq!(
             said(&event("task.skipped", "x", "start: no"), Some("F")),
             "Task 9 of job 7 on F was skipped: start: no"
         );
+
         let told = event("task.cancelled", "bert", "cancelled by bert: why");
         assert_eq!(said(&told, None), "Task 9 of job 7 on server 3 was cancelled by bert");
+
         let alone = Event { job_id: None, ..event("server.stopped", OUTSIDE, "clean") };
         assert_eq!(said(&alone, Some("Friday")), "Friday stopped, by itself or from outside: clean");
         assert_eq!(
             said(&event("server.started", "web:anna", "it runs"), None),
             "Server 3 started, by job 7 of anna: it runs"
         );
+
         let orphan = Event { job_id: None, server_id: None, ..event("server.drifted", OUTSIDE, "x.service is up") };
         assert_eq!(said(&orphan, None), "A unit that belongs to no server is not what it shall be: x.service is up");
     }
@@ -251,17 +259,20 @@ mod tests {
                 }
             }
         }
+
         kinds
     }
 
     fn expanded(literal: &str) -> Vec<String> {
         let word =
             |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'));
+
         // Shorter ones are names of tables in SQL.
         let is_family = |family: &str| family.len() > 2 && word(family);
         let Some((family, what)) = literal.split_once('.').filter(|(family, _)| is_family(family)) else {
             return Vec::new();
         };
+
         match (family, what.starts_with('{') && what.ends_with('}')) {
             ("job", true) => JobState::ALL.iter().filter(|s| s.is_terminal()).map(|s| format!("job.{s}")).collect(),
             ("task", true) => TaskState::ALL.iter().filter(|s| s.is_terminal()).map(|s| format!("task.{s}")).collect(),
@@ -278,9 +289,11 @@ mod tests {
             written.len() > 25 && written.contains("task.skipped") && written.contains("server.crashed"),
             "{written:?}"
         );
+
         let known: BTreeSet<String> = kinds().map(str::to_owned).collect();
         let missing: Vec<&String> = written.difference(&known).collect();
         assert!(missing.is_empty(), "no sentence for {missing:?}: give each one in SENTENCES");
+
         let stale: Vec<&String> = known.difference(&written).collect();
         assert!(stale.is_empty(), "nobody writes {stale:?}");
         for kind in written {

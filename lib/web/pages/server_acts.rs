@@ -47,6 +47,7 @@ async fn press(
     let key: Option<RequestKey> = form.optional("key")?;
     let accepted = app.store.with(move |db| {
         viewer.server(db.connection(), server)?;
+
         let actor = viewer.actor();
         let wish = Wish {
             operation,
@@ -54,10 +55,12 @@ async fn press(
             unique: false,
             asker: Asker { name: &actor, user: Some(viewer.id), key: key.as_ref() },
         };
+
         enqueue(db, &wish, clock::now_ms())
     });
     let job = accepted.await?.job_id;
     app.poke();
+
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
 
@@ -72,6 +75,7 @@ pub async fn assign(
     // Before anything is said about the form: of another's server not even that.
     let who = viewer.clone();
     app.store.read(move |db| who.server(db, server)).await?;
+
     let blueprint: BlueprintId = form.required("blueprint")?;
     let assigned = app.store.write(move |tx| {
         viewer.server(tx, server)?;
@@ -83,6 +87,7 @@ pub async fn assign(
         servers::assign(tx, clock::now_ms(), &viewer.actor(), server, blueprint)
     });
     assigned.await?;
+
     Ok(Redirect::to(&format!("/servers/{server}")).into_response())
 }
 

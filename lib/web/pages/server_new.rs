@@ -70,16 +70,19 @@ async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Trouble) -> R
         Some(user) => blueprints::of_user(db, user),
         None => blueprints::all(db),
     });
+
     let chosen: Option<BlueprintId> = fields.maybe("blueprint");
     let label = |blueprint: &Blueprint| match blueprint.user_id == viewer.id {
         true => blueprint.name.clone(),
         false => format!("{} ({})", blueprint.name, blueprint.user),
     };
+
     let choices = found.await?.into_iter().map(|blueprint| Choice {
         id: blueprint.id,
         label: label(&blueprint),
         chosen: chosen == Some(blueprint.id),
     });
+
     page(&Page {
         blueprints: choices.collect(),
         ports: app.settings.ports.to_string(),
@@ -105,6 +108,7 @@ pub async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) 
         }
         Err(failure) => Err(failure),
     };
+
     match made {
         Ok(server) => Ok(Redirect::to(&format!("/servers/{}", server.id)).into_response()),
         Err(failure) if failure.status.is_client_error() => {

@@ -40,6 +40,7 @@ impl Line {
     fn of(entry: Entry) -> Self {
         let parts = sentence(&entry.event, entry.server_name.as_deref());
         let event = entry.event;
+
         Self {
             at: event.at,
             parts,
@@ -88,15 +89,18 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): 
     };
     let (mut entries, servers) = app.store.read(move |db| Ok((activity::page(db, &filter)?, links::all(db)?))).await?;
     let filters = serde_urlencoded::to_string(&wanted).map_err(Failure::internal)?;
+
     // One more than is shown was asked for: so it is known whether there is more.
     let rows = usize::try_from(ROWS).unwrap_or(usize::MAX);
     let has_more = entries.len() > rows;
     entries.truncate(rows);
+
     let last = entries.last().filter(|_| has_more);
     let older = last.map(|entry| format!("/admin/events?{filters}&before={}", entry.event.id));
     let newest = before.map(|_| format!("/admin/events?{filters}"));
     let lines = entries.into_iter().map(Line::of).collect();
     let frame = Frame::of(viewer, "Activity").within("admin");
+
     page(&Page { frame, tab: "events", wanted, lines, newest, older, servers })
 }
 

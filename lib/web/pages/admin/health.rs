@@ -47,8 +47,10 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
         looks: settings.looks.clone(),
     };
     let mut report = disk::look(move || doctor::inside(&places, clock::now_ms())).await?;
+
     // What is wrong comes first.
     report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+
     let number = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
     let (failed, warned) = (number(Severity::Fail), number(Severity::Warn));
     let frame = Frame::of(viewer, "Health").within("admin");

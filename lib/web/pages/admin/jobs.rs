@@ -65,11 +65,13 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): 
     let filters = serde_urlencoded::to_string(&wanted).map_err(Failure::internal)?;
     let turned = fields.get("page").map(extract::id).transpose()?;
     let pager = Pager::new(format!("/admin/jobs?{filters}"), turned, ROWS);
+
     let states = match wanted.state.trim() {
         // What the overview counts as under way.
         "live" => vec![JobState::Running, JobState::Cancelling],
         _ => fields.optional::<JobState>("state")?.into_iter().collect(),
     };
+
     let filter = Filter {
         states,
         operation: fields.optional::<Operation>("operation")?,
@@ -79,6 +81,7 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): 
         offset: pager.offset(),
         ..Filter::default()
     };
+
     let found = app.store.read(move |db| {
         let users = users::all(db)?.into_iter().map(|user| user.name).collect();
         Ok((listing::page(db, &filter)?, links::all(db)?, users))
@@ -86,5 +89,6 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): 
     let ((jobs, total), servers, users) = found.await?;
     let (jobs, pager) = (JobLine::all(jobs, clock::now_ms()), pager.with_total(total));
     let frame = Frame::of(viewer, "Jobs").within("admin");
+
     page(&Page { frame, tab: "jobs", wanted, jobs, pager, servers, users })
 }

@@ -76,6 +76,7 @@ async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: Sta
     let frame = Frame::of(viewer, "Overlays").within("admin");
     let mut response = page(&Page { frame, tab: "overlays", rows, folders, new, trouble })?;
     *response.status_mut() = status;
+
     Ok(response)
 }
 
@@ -91,6 +92,7 @@ async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, St
         };
         references.into_iter().map(place).collect()
     });
+
     found.await.unwrap_or_else(|failure| vec![Err(failure.message); count])
 }
 
@@ -105,6 +107,7 @@ async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
             let usable = |path: &String| path.parse().is_ok_and(|path| overlay::locate(&root, &path).is_ok());
             paths.filter(usable).take(FOLDERS).collect()
         };
+
         let has_game = |path: &str| root.join("overlays").join(path).join("left4dead2").is_dir();
         let mut folders = Vec::new();
         for folder in below("") {
@@ -113,11 +116,13 @@ async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
             folders.extend(inside.into_iter().filter(|path| has_game(path)));
             folders.push(folder);
         }
+
         folders.retain(|folder| !known.contains(folder));
         folders.sort_unstable();
         folders.truncate(FOLDERS);
         folders
     });
+
     found.await.unwrap_or_default()
 }
 
@@ -138,6 +143,7 @@ pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Se
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
+
     let (root, actor) = (app.settings.root.clone(), viewer.actor());
     let (wanted, place) = (name.clone(), reference.clone());
     let free = app.store.read(move |db| match overlays::find(db, &wanted) {
@@ -147,6 +153,7 @@ pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Se
         ))),
         Err(_) => Ok(()),
     });
+
     let done = match free.await {
         Ok(()) => {
             let located = disk::look(move || overlay::locate(&root.canonicalize().unwrap_or(root), &place));
@@ -158,10 +165,12 @@ pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Se
         }
         Err(error) => Err(error),
     };
+
     let done = match done {
         Ok(_) => app.store.write(move |tx| overlays::create(tx, clock::now_ms(), &actor, &name, &reference)).await,
         Err(error) => Err(error),
     };
+
     match done.map_err(Failure::from) {
         Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {
@@ -182,6 +191,7 @@ pub(super) async fn remove(
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
     let name = extract::id::<OverlayName>(&name)?;
+
     let actor = viewer.actor();
     match app.store.write(move |tx| overlays::remove(tx, clock::now_ms(), &actor, &name)).await.map_err(Failure::from) {
         Ok(_) => Ok(back()),

@@ -53,6 +53,7 @@ struct Found {
 pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     let (root, now) = (app.settings.root.clone(), clock::now_ms());
     let steamcmd = app.settings.looks.steamcmd.clone();
+
     let found = app.store.read(move |db| {
         let (waiting, live) = jobs::counts(db)?;
         let shared = match overview::shared_job(db)? {
@@ -62,6 +63,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
             }
             None => None,
         };
+
         Ok(Found {
             servers: overview::servers(db)?,
             waiting,
@@ -75,11 +77,13 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
         })
     });
     let found = found.await?;
+
     // A disk that is silent does not take this page away.
     let looked = disk::look(move || (steam::build(&root), steam::nothing(&root, steamcmd.as_deref())));
     let (build, nothing) = looked.await.unwrap_or_else(|failure| (Err(failure.message), None));
     let install = steam::Offer { nothing, mounted: found.servers.has_mounted() };
     let frame = Frame::of(viewer, "Admin").within("admin");
+
     page(&Page { frame, tab: "overview", key: secret::random()?, found, build, install })
 }
 
@@ -98,6 +102,7 @@ pub(super) async fn pause(State(app): State<App>, viewer: Viewer, Sent(switch): 
         }
         _ => return Err(Failure::unprocessable("action is pause or resume")),
     }
+
     Ok(Redirect::to("/admin").into_response())
 }
 

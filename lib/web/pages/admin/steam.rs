@@ -55,6 +55,7 @@ pub fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
     if !steamcmd.starts_with(root) {
         return None;
     }
+
     let shown = steamcmd.display();
     match steamcmd.metadata() {
         Ok(found) if !found.is_file() => Some(format!("{shown} is not a file: the game cannot be installed")),
@@ -93,6 +94,7 @@ async fn ask(
     });
     let job = accepted.await?.job_id;
     app.poke();
+
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
 
@@ -104,6 +106,7 @@ mod tests {
     fn what_is_bound_to_fail_is_not_offered() {
         let dir = tempfile::tempdir().unwrap();
         let steamcmd = dir.path().join("steam/steamcmd.sh");
+
         assert!(nothing(dir.path(), None).unwrap().contains("steamcmd is missing"));
         std::fs::create_dir(dir.path().join("steam")).unwrap();
         std::fs::write(&steamcmd, "").unwrap();
@@ -123,13 +126,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(build(dir.path()).unwrap_err(), "not installed");
         std::fs::create_dir_all(dir.path().join("installation/steamapps")).unwrap();
+
         let write = |text: &str| {
             std::fs::write(dir.path().join("installation/steamapps/appmanifest_222860.acf"), text).unwrap();
         };
+
         write(
             "\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"4\" \"buildid\" \"8490279\" \
              \"InstalledDepots\" { \"222861\" { } \"222863\" { } } }",
         );
+
         assert_eq!(build(dir.path()), Ok(8_490_279));
         write("\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"6\" \"buildid\" \"8490279\" }");
         assert!(build(dir.path()).unwrap_err().contains("not whole"));

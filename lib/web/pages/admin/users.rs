@@ -71,6 +71,7 @@ pub(super) async fn create(State(app): State<App>, viewer: Viewer, Sent(fields):
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
+
     let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
@@ -79,6 +80,7 @@ pub(super) async fn create(State(app): State<App>, viewer: Viewer, Sent(fields):
         }
         Err(failure) => return Err(failure),
     };
+
     let role = if new.admin { Role::Admin } else { Role::User };
     let actor = viewer.actor();
     match app.store.write(move |tx| users::create(tx, clock::now_ms(), &actor, &name, role, &hash)).await {
@@ -103,6 +105,7 @@ pub(super) async fn password(
     let name: UserName = extract::id(&name)?;
     let wanted = name.clone();
     app.store.read(move |db| users::find(db, &wanted)).await?;
+
     let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
@@ -111,7 +114,9 @@ pub(super) async fn password(
         }
         Err(failure) => return Err(failure),
     };
+
     let actor = viewer.actor();
+
     // One's own sessions end, too: whoever changed it signs in again.
     app.store.write(move |tx| users::set_password(tx, clock::now_ms(), &actor, &name, &hash)).await?;
     Ok(back())
@@ -134,6 +139,7 @@ pub(super) async fn disable(
         }
         users::disable(tx, clock::now_ms(), &actor, &name)
     });
+
     match done.await.map_err(Failure::from) {
         Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {

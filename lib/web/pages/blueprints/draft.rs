@@ -82,6 +82,7 @@ impl Draft {
                 _ => {}
             }
         }
+
         draft
     }
 
@@ -89,6 +90,7 @@ impl Draft {
     #[must_use]
     pub fn of(name: &str, stored: &Stored) -> Self {
         let rows = stored.overlays.iter().enumerate();
+
         Self {
             name: name.to_owned(),
             rows: rows.map(|(at, overlay)| Row { overlay: overlay.clone(), position: (at + 1).to_string() }).collect(),
@@ -106,12 +108,14 @@ impl Draft {
                 self.rows.push(Row { overlay, position: String::new() });
             }
         }
+
         // What is no number stays before the unwanted, where it is seen.
         let place = |row: &Row| match row.position.trim() {
             "" => (2, 0),
             text => text.parse::<i64>().map_or((1, 0), |number| (0, number)),
         };
         self.rows.sort_by_key(place);
+
         self
     }
 
@@ -127,11 +131,13 @@ impl Draft {
             Ok(()) => Ok(arguments),
             Err(bad) => Err(bad.to_string()),
         });
+
         let config = numbered::<ConfigLine>(self.config.lines().enumerate());
         let config = config.and_then(|config| match check::<OverlayName>(&[], &[], &config) {
             Ok(()) => Ok(config),
             Err(bad) => Err(bad.to_string()),
         });
+
         match (name, overlays, arguments, config) {
             (Ok(name), Ok(overlays), Ok(arguments), Ok(config)) => Ok((name, Content { overlays, arguments, config })),
             (name, overlays, arguments, config) => Err(Box::new(Troubles {
@@ -151,15 +157,20 @@ impl Draft {
             if position.is_empty() {
                 continue;
             }
+
             let name = row.overlay.parse::<OverlayName>().map_err(|bad| bad.to_string())?;
             let bad = || format!("the position of '{name}' is not a number from 0 to 9999");
+
             let position = position.parse::<i64>().ok().filter(|number| (0..=9999).contains(number)).ok_or_else(bad)?;
             if let Some((_, other)) = wanted.iter().find(|(taken, _)| *taken == position) {
                 return Err(format!("'{other}' and '{name}' have the same position {position}"));
             }
+
             wanted.push((position, name));
         }
+
         wanted.sort_unstable_by_key(|(position, _)| *position);
+
         let wanted: Vec<OverlayName> = wanted.into_iter().map(|(_, name)| name).collect();
         check(&wanted, &[], &[]).map_err(|bad| bad.to_string())?;
         Ok(wanted)
@@ -204,6 +215,7 @@ mod tests {
         ]);
         let (name, content) = draft.parse().unwrap();
         let texts = |names: &[OverlayName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+
         assert_eq!((name.as_str(), texts(&content.overlays)), ("coop", vec!["c".to_owned(), "a".to_owned()]));
         assert_eq!(content.arguments.iter().map(Argument::as_str).collect::<Vec<_>>(), ["+map", "c1m1_hotel"]);
         assert_eq!(content.config.iter().map(ConfigLine::as_str).collect::<Vec<_>>(), ["hostname \"x\"", "", "// end"]);
@@ -217,6 +229,7 @@ mod tests {
             config: ["", "a", "", ""].map(|line| line.parse().unwrap()).to_vec(),
         };
         let draft = Draft::of("coop", &content.clone().into()).with_catalog(["a", "b", "c"].map(str::to_owned));
+
         assert_eq!(draft.rows.iter().map(|row| row.overlay.as_str()).collect::<Vec<_>>(), ["b", "a", "c"]);
         assert_eq!(draft.parse().unwrap().1, content);
     }
@@ -233,10 +246,12 @@ mod tests {
             ("config", "ok\nbad\u{1b}[0m"),
         ]);
         let troubles = typed.parse().unwrap_err();
+
         assert!(troubles.name.unwrap().contains("42"));
         assert!(troubles.overlays.unwrap().contains("'a' and 'b'"));
         assert!(troubles.arguments.unwrap().starts_with("line 2: argument '+hostport'"));
         assert!(troubles.config.unwrap().starts_with("line 2: "));
+
         let again = typed.clone().with_catalog(["a", "b", "c"].map(str::to_owned));
         assert_eq!((&again.name, &again.arguments, &again.config), (&typed.name, &typed.arguments, &typed.config));
         assert_eq!(again.rows[..2], typed.rows[..]);

@@ -59,14 +59,17 @@ async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
             Some(user) => blueprints::of_user(db, user)?,
             None => blueprints::all(db)?,
         };
+
         let mut listed = Vec::with_capacity(found.len());
         for blueprint in found {
             let servers = linked.extract_if(.., |server| server.blueprint == blueprint.id).collect();
             listed.push(Listed { blueprint, servers });
         }
+
         Ok(listed)
     });
     let (blueprints, whose) = (blueprints.await?, viewer.is_admin);
+
     page(&List { frame: Frame::of(viewer, "Blueprints").within("blueprints"), blueprints, whose })
 }
 
@@ -104,6 +107,7 @@ async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> R
         Ok(parsed) => parsed,
         Err(troubles) => return again(&app, viewer, draft, *troubles, StatusCode::UNPROCESSABLE_ENTITY).await,
     };
+
     let (actor, user) = (viewer.actor(), viewer.id);
     let made = app.store.write(move |tx| blueprints::create(tx, clock::now_ms(), &actor, user, &name, &content));
     match made.await {
@@ -120,14 +124,17 @@ async fn edit(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) ->
         let stored = blueprints::stored(db, id)?;
         let draft = Draft::of(&blueprint.name, &stored);
         let draft = Draft { id: id.to_string(), updated_at: blueprint.updated_at.to_string(), ..draft };
+
         // A row that is refused is in the form as it is, with what is wrong beside it.
         let mut troubles = draft.parse().err().map_or_else(Troubles::default, |troubles| *troubles);
         if !stored.refused.is_empty() {
             troubles.all = Some(format!("No server can be started with this blueprint: {}", stored.refused.join("; ")));
         }
+
         Ok((with_catalog(db, draft)?, troubles))
     });
     let (draft, troubles) = found.await?;
+
     Page::of(viewer, draft, troubles, None).answer(StatusCode::OK)
 }
 
@@ -148,22 +155,26 @@ async fn save(
     let mut draft = Draft { id: id.to_string(), ..Draft::read(fields.into_pairs()) };
     let asker = viewer.clone();
     app.store.read(move |db| find(db, &asker, id)).await?;
+
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
         Err(troubles) => return again(&app, viewer, draft, *troubles, StatusCode::UNPROCESSABLE_ENTITY).await,
     };
+
     let (asker, seen) = (viewer.clone(), draft.updated_at.parse::<i64>().ok());
     let saved = app.store.write(move |tx| {
         let blueprint = find(tx, &asker, id)?;
         if seen != Some(blueprint.updated_at) {
             return Ok(Saved::Changed(blueprint.updated_at));
         }
+
         let Content { overlays, arguments, config } = content;
         let change =
             Change { name: Some(name), overlays: Some(overlays), arguments: Some(arguments), config: Some(config) };
         blueprints::edit(tx, clock::now_ms(), &asker.actor(), id, &change)?;
         Ok(Saved::Done)
     });
+
     match saved.await {
         Ok(Saved::Done) => Ok(Redirect::to(&format!("/blueprints/{id}")).into_response()),
         Ok(Saved::Changed(at)) => {
@@ -188,12 +199,14 @@ async fn preview(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> 
             Some(id) => links::of_blueprint(db, find(db, &asker, id)?.id)?,
             None => Vec::new(),
         };
+
         let plan = match parsed {
             Ok((_, content)) => {
                 Plan::of(db, &settings, &content, &servers).map_err(|error| in_overlays(error.to_string()))
             }
             Err(troubles) => Err(*troubles),
         };
+
         Ok((with_catalog(db, draft)?, plan))
     });
     let (draft, plan) = done.await?;
@@ -205,6 +218,7 @@ async fn preview(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> 
         Err(troubles) => (None, troubles),
     };
     let status = if shown.is_some() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+
     Page::of(viewer, draft, troubles, shown).answer(status)
 }
 
@@ -227,10 +241,12 @@ async fn delete(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) 
         }
         Ok((blueprint, servers))
     });
+
     let (blueprint, servers) = in_use.await?;
     if servers.is_empty() {
         return Ok(Redirect::to("/blueprints").into_response());
     }
+
     let frame = Frame::of(viewer, "This blueprint is in use").within("blueprints");
     let mut response = page(&InUse { frame, blueprint, servers })?;
     *response.status_mut() = StatusCode::CONFLICT;

@@ -62,10 +62,12 @@ impl Plan {
     pub fn of(db: &Connection, settings: &Settings, content: &Content, servers: &[Linked]) -> Result<Self> {
         let server = servers.first().cloned();
         let port = server.as_ref().map_or(settings.ports.first, |server| server.port);
+
         let mut overlays = Vec::with_capacity(content.overlays.len());
         for name in &content.overlays {
             overlays.push(overlays::find(db, name)?.reference.parse()?);
         }
+
         let (arguments, config) = (content.arguments.clone(), content.config.clone());
         let names = content.overlays.iter().map(ToString::to_string).collect();
         Ok(Self { server, names, spec: Spec { port, overlays, arguments, config } })
@@ -86,6 +88,7 @@ impl Plan {
         };
         let preview = rendering::preview(root, &instance, &self.spec)?;
         let mut names = self.names.into_iter();
+
         let mut layers = Vec::with_capacity(preview.layers.len());
         for (at, layer) in preview.layers.iter().enumerate() {
             let name = match (at, &layer.overlay) {
@@ -95,6 +98,7 @@ impl Plan {
             };
             layers.push(Layer { name, path: layer.path.clone(), trouble: layer.trouble.clone() });
         }
+
         Ok(Shown { server: self.server, port: self.spec.port, layers, preview })
     }
 }
@@ -121,6 +125,7 @@ pub(super) async fn show(
     let found = app.store.read(move |db| {
         let blueprint = find(db, &asker, id)?;
         let servers = links::of_blueprint(db, id)?;
+
         // A row that is refused, or a root that is away, is shown on the page.
         let stored = blueprints::stored(db, id)?;
         let plan = if stored.refused.is_empty() {
@@ -128,6 +133,7 @@ pub(super) async fn show(
         } else {
             Err(Error::failed(format!("no server can be started with this blueprint: {}", stored.refused.join("; "))))
         };
+
         Ok((blueprint, servers, stored, plan))
     });
     let (blueprint, servers, stored, plan) = found.await?;
@@ -138,5 +144,6 @@ pub(super) async fn show(
     let trouble = shown.as_ref().err().cloned();
     let (frame, whose) = (Frame::of(viewer.clone(), &blueprint.name), viewer.is_admin);
     let frame = frame.within("blueprints");
+
     page(&Page { frame, blueprint, stored, servers, shown: shown.ok(), trouble, whose })
 }
