@@ -399,7 +399,7 @@ fn all_followers_of_a_job_cost_one_read_of_the_database_for_each_commit() {
 fn checked(may: &Arc<AtomicBool>) -> (Reader, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let (may, counted) = (Arc::clone(may), Arc::clone(&asked));
-    let check = move || -> left4me::web::live::Answer {
+    let check = move || -> left4me::web::live::RightsCheck {
         counted.fetch_add(1, Ordering::SeqCst);
         let may = Arc::clone(&may);
         Box::pin(async move {

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use left4me::base::names::{JobId, TokenName};
 use left4me::db::users::Role;
 use left4me::db::{Db, tokens, users};
-use left4me::web::routes::{self, Route, Who};
+use left4me::web::routes::{self, Access, Route};
 use support::PATIENCE;
 use support::house::House;
 use support::http::{Client, PASSWORD, Web, closes, status};
@@ -64,7 +64,10 @@ impl Town {
             path.replace("{id}", "1")
         };
 
-        assert!(!filled.contains('{') || route.who == Who::Anyone, "say here what stands for the parameters of {path}");
+        assert!(
+            !filled.contains('{') || route.who == Access::Anyone,
+            "say here what stands for the parameters of {path}"
+        );
         filled
     }
 
@@ -156,11 +159,11 @@ fn every_route_answers_each_role_as_the_contract_says() {
             let (status, head) = ask(client, &town.web, route, &path);
             let signed_in = *role != "anonymous";
             let may = match route.who {
-                Who::Anyone => true,
+                Access::Anyone => true,
                 // Asked on this host.
-                Who::Scraper => !signed_in || *role == "admin",
-                Who::User | Who::Api => signed_in,
-                Who::Admin | Who::ApiAdmin => *role == "admin",
+                Access::Scraper => !signed_in || *role == "admin",
+                Access::User | Access::Api => signed_in,
+                Access::Admin | Access::ApiAdmin => *role == "admin",
             };
 
             let right = match (may, route.who.is_api()) {
@@ -206,7 +209,7 @@ fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
 
     for route in posts.iter().filter(|route| route.path != "/login") {
         let path = town.path(route);
-        let client = if matches!(route.who, Who::Admin | Who::ApiAdmin) { &mut admin } else { &mut owner };
+        let client = if matches!(route.who, Access::Admin | Access::ApiAdmin) { &mut admin } else { &mut owner };
         let token = client.csrf.clone();
         let kind = if route.who.is_api() { json } else { form };
         let (good, other) =
@@ -349,7 +352,7 @@ fn streams_have_places_and_who_finds_none_is_told() {
     let town = Town::new();
     let client = town.signed_in("alice");
     let mut open: Vec<TcpStream> = (0..16).map(|_| follow(&town, &client, "/live", None)).collect();
-    let route = Route { method: "GET".parse().unwrap(), path: "/live", who: Who::User };
+    let route = Route { method: "GET".parse().unwrap(), path: "/live", who: Access::User };
     let (status, head) = ask(&client, &town.web, &route, "/live");
 
     assert!(status == 503 && head.contains("retry-after: "), "{head}");

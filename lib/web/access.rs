@@ -2,7 +2,7 @@
 
 /// Who may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum Access {
     /// Everybody.
     Anyone,
     /// Who is signed in. A server, job or blueprint in the path is looked for among those that the viewer may see.
@@ -17,11 +17,11 @@ pub enum Who {
     Scraper,
 }
 
-impl Who {
+impl Access {
     /// Whether refusals are for programs.
     #[must_use]
     pub fn is_api(self) -> bool {
-        matches!(self, Who::Api | Who::ApiAdmin | Who::Scraper)
+        matches!(self, Access::Api | Access::ApiAdmin | Access::Scraper)
     }
 
     /// Whether a token counts.

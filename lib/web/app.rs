@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::base::config::PortRange;
 use crate::doctor::Looks;
 use crate::queue::enqueue::{Poke, poke};
-use crate::web::auth::asker::Proxies;
+use crate::web::auth::client::Proxies;
 use crate::web::auth::origin::Origins;
 use crate::web::auth::throttle::Throttle;
 use crate::web::limiter::Limiter;
@@ -66,7 +66,7 @@ pub struct Settings {
 impl Shared {
     /// Wakes the worker, now that something is committed for it. The row is the truth: a poke that is not heard is told
     /// in the journal, and the poller's repairs it.
-    pub fn poke(&self) {
+    pub fn wake_worker(&self) {
         if let Poke::Unheard(error) = poke(&self.settings.worker_socket) {
             tracing::warn!("{error}");
         }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
 use crate::base::secret;
-use crate::web::access::Who;
+use crate::web::access::Access;
 use crate::web::failure::Failure;
 use crate::web::table::Table;
 
@@ -40,7 +40,7 @@ pub fn url(name: &str) -> String {
 }
 
 pub(super) fn routes(table: Table) -> Table {
-    table.get(Who::Anyone, "/assets/{stamp}/{name}", show).get(Who::Anyone, "/favicon.ico", icon)
+    table.get(Access::Anyone, "/assets/{stamp}/{name}", show).get(Access::Anyone, "/favicon.ico", icon)
 }
 
 async fn show(Path((stamp, name)): Path<(String, String)>) -> Result<Response, Failure> {

@@ -11,26 +11,26 @@ use crate::web::limiter::Limiter;
 static DISK: LazyLock<Limiter> = LazyLock::new(|| Limiter::shared(2));
 
 /// A request waits this long for its permit and the answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `work` beside the threads that serve connections.
 ///
 /// # Errors
 /// 503 when the disk does not answer.
 pub async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    look_within(PATIENCE, work).await
+    look_within(TIMEOUT, work).await
 }
 
 async fn look_within<T: Send + 'static>(
-    patience: Duration,
+    timeout: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
     let silent = || Failure::busy("the disk does not answer: try again", 5);
     let looking = async {
-        let permit = DISK.acquire(patience).await.ok_or_else(silent)?;
+        let permit = DISK.acquire(timeout).await.ok_or_else(silent)?;
         permit.blocking(work).await.map_err(Failure::internal)
     };
-    tokio::time::timeout(patience, looking).await.map_err(|_| silent())?
+    tokio::time::timeout(timeout, looking).await.map_err(|_| silent())?
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub struct Failure {
 /// A failure as the API tells it.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Failure)]
-pub struct Told {
+pub struct FailureBody {
     /// A word for programs, from the status: `not_found`, `conflict`, …
     pub error: String,
     /// One line for people.
@@ -87,8 +87,8 @@ impl Failure {
 
     /// As the API tells it.
     #[must_use]
-    pub fn told(&self) -> Told {
-        Told { error: self.word(), message: self.message.clone(), request_id: self.request_id.clone() }
+    pub fn body(&self) -> FailureBody {
+        FailureBody { error: self.word(), message: self.message.clone(), request_id: self.request_id.clone() }
     }
 }
 

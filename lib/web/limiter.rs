@@ -72,9 +72,9 @@ impl Limiter {
         Ok(Permit { _own: Some(own), _all: all })
     }
 
-    /// The next free permit; none when `patience` ends first.
-    pub async fn acquire(&self, patience: Duration) -> Option<Permit> {
-        let all = timeout(patience, Arc::clone(&self.all).acquire_owned()).await.ok()?.ok()?;
+    /// The next free permit; none when `wait` ends first.
+    pub async fn acquire(&self, wait: Duration) -> Option<Permit> {
+        let all = timeout(wait, Arc::clone(&self.all).acquire_owned()).await.ok()?.ok()?;
         Some(Permit { _own: None, _all: all })
     }
 

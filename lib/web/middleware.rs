@@ -11,17 +11,17 @@ use axum::response::{Html, IntoResponse, Response};
 
 use crate::base::secret;
 use crate::web::app::App;
-use crate::web::auth::asker::SECRET_HEADER;
+use crate::web::auth::client::SECRET_HEADER;
 use crate::web::auth::session;
 use crate::web::failure::Failure;
 use crate::web::metrics;
 use crate::web::pages::frame::Frame;
 use crate::web::peers::Peer;
-use crate::web::serve::HEAD;
+use crate::web::serve::MAX_HEAD;
 use crate::web::viewer::Viewer;
 
 /// A handler may take so long until its answer begins. A stream's body is not counted.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Only our own files and nothing inline: a text that somebody smuggles into a page stays a text.
 const CSP: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
@@ -36,22 +36,22 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
 
     let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0);
     if let Some(peer) = &peer {
-        let asker = app.proxies.asker(peer, request.headers());
-        request.extensions_mut().insert(asker);
+        let client = app.proxies.client(peer, request.headers());
+        request.extensions_mut().insert(client);
     }
 
     // A secret is for us alone: no handler sees it.
     request.headers_mut().remove(SECRET_HEADER);
 
     let begun = Instant::now();
-    let mut response = if head_length(&request) > HEAD {
+    let mut response = if head_length(&request) > MAX_HEAD {
         Failure::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            format!("the request's head is longer than {HEAD} bytes"),
+            format!("the request's head is longer than {MAX_HEAD} bytes"),
         )
         .into_response()
     } else if app.origins.is_our_host(request.headers()) {
-        match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        match tokio::time::timeout(TIMEOUT, next.run(request)).await {
             Ok(response) => response,
             Err(_) => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "this took too long: try again")
                 .retry_after(5)
@@ -79,7 +79,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
             "this is a fault of left4me's: the journal knows more".clone_into(&mut failure.message);
         }
         let viewer = response.extensions_mut().remove::<Viewer>();
-        response = told(&path, &failure, viewer, response.headers());
+        response = failure_response(&path, &failure, viewer, response.headers());
     }
 
     tracing::debug!(request_id = id, "{method} {path} {}", response.status().as_u16());
@@ -104,10 +104,10 @@ fn is_plain_refusal(response: &Response) -> bool {
 }
 
 /// A failure's answer: JSON for programs, a page for people.
-fn told(path: &str, failure: &Failure, viewer: Option<Viewer>, before: &HeaderMap) -> Response {
+fn failure_response(path: &str, failure: &Failure, viewer: Option<Viewer>, before: &HeaderMap) -> Response {
     let is_api = path.starts_with("/api/") || path == "/metrics" || path == "/health";
     let mut response = if is_api {
-        (failure.status, axum::Json(failure.told())).into_response()
+        (failure.status, axum::Json(failure.body())).into_response()
     } else {
         let title = "That did not work";
         let frame = viewer.map_or_else(|| Frame::anonymous(title), |viewer| Frame::of(viewer, title));

@@ -35,7 +35,6 @@ pub mod metrics;
 mod middleware;
 mod pages;
 mod passwords;
-mod patient;
 mod peers;
 mod pieces;
 pub mod routes;
@@ -45,6 +44,7 @@ mod store;
 mod streams;
 mod table;
 mod viewer;
+mod write_limit;
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -69,14 +69,14 @@ use crate::db::identity::Identity;
 use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
-use auth::asker::Proxies;
+use auth::client::Proxies;
 use auth::origin::{Origin, Origins};
 use limiter::Limiter;
 use listen::{Listener, Listeners};
 use live::Hub;
 use metrics::Metrics;
 use peers::Peers;
-use serve::{Door, Leaving, Limits};
+use serve::{Limits, Sockets, StopReason};
 use store::Store;
 
 /// Serves pages, live logs and the REST API. Started by left4me-web.socket; by hand it listens itself.
@@ -88,7 +88,7 @@ struct Cli {
     #[command(flatten)]
     worker: WorkerSocket,
     #[command(flatten)]
-    hands: HandSockets,
+    sockets: HandSockets,
     #[command(flatten)]
     ports: Ports,
     #[command(flatten)]
@@ -147,10 +147,10 @@ const WRITE_TIME: Duration = Duration::from_secs(30);
 const BACKLOG: u32 = 1024;
 
 /// What still blocks when we leave has so long.
-const LAST_WORK: Duration = Duration::from_secs(3);
+const BLOCKING_GRACE: Duration = Duration::from_secs(3);
 
 /// Between two looks at whether the database is the same file.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Threads for what blocks: the database, passwords.
 const BLOCKING: usize = 8;
@@ -186,7 +186,7 @@ fn run(cli: &Cli) -> Result<()> {
         .map_err(|error| Error::from(error).within("no threads"))?;
 
     let served = runtime.block_on(async {
-        let door = door(cli)?;
+        let sockets = sockets(cli)?;
         let app = app(cli, Store::open(&database)?)?;
         notify::ready("serving");
         tokio::spawn(attend_watchdog());
@@ -201,16 +201,18 @@ fn run(cli: &Cli) -> Result<()> {
         let busy = move || waiting.throttle.is_needed(waiting.throttle.now());
         let (counting, hub) = (Arc::clone(&app), app.hub.clone());
         let refused = move || counting.metrics.refused("connections");
-        let leaving =
-            serve::serve(door, router(app), &limits, told(database.clone())?, busy, refused, move || hub.shutdown())
-                .await?;
-        tracing::debug!("leaving: {}", if leaving == Leaving::Idle { "idle" } else { "told to" });
+        let reason =
+            serve::serve(sockets, router(app), &limits, stop_requested(database.clone())?, busy, refused, move || {
+                hub.shutdown()
+            })
+            .await?;
+        tracing::debug!("leaving: {}", if reason == StopReason::Idle { "idle" } else { "told to" });
 
         Ok(())
     });
 
     // What blocks, as on a disk that hangs, is not waited for without end.
-    runtime.shutdown_timeout(LAST_WORK);
+    runtime.shutdown_timeout(BLOCKING_GRACE);
     served
 }
 
@@ -222,7 +224,7 @@ pub fn router(app: App) -> Router {
 fn app(cli: &Cli, store: Store) -> Result<App> {
     let secret = cli.proxy_secret_file.as_deref().map(Secret::read).transpose();
     let secret = secret.map_err(|error| error.within("LEFT4ME_WEB_PROXY_SECRET_FILE"))?;
-    let live = live::Settings::new(cli.paths.database(), cli.hands.helper_socket.clone(), cli.replay_limit);
+    let live = live::Settings::new(cli.paths.database(), cli.sockets.helper_socket.clone(), cli.replay_limit);
 
     Ok(Arc::new(Shared {
         store,
@@ -237,8 +239,8 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
         settings: Settings {
             root: cli.paths.root.clone(),
             worker_socket: cli.worker.worker_socket.clone(),
-            helper_socket: cli.hands.helper_socket.clone(),
-            runner_socket: cli.hands.runner_socket.clone(),
+            helper_socket: cli.sockets.helper_socket.clone(),
+            runner_socket: cli.sockets.runner_socket.clone(),
             looks: cli.looks.clone(),
             ports: cli.ports.port_range,
             session: i64::from(cli.session_hours) * 3_600_000,
@@ -252,7 +254,7 @@ fn count(number: u32) -> usize {
 }
 
 /// systemd's sockets; what it has not passed, we open.
-fn door(cli: &Cli) -> Result<Door> {
+fn sockets(cli: &Cli) -> Result<Sockets> {
     let passed = notify::passed_sockets().into_iter();
     let (netlink, listeners): (Vec<_>, Vec<_>) = passed.partition(is_netlink);
     let listeners = match listeners.into_iter().map(Listener::inherited).collect::<Result<Vec<_>>>()? {
@@ -262,7 +264,7 @@ fn door(cli: &Cli) -> Result<Door> {
         passed => passed,
     };
 
-    Ok(Door { listeners: Listeners::new(listeners), peers: Peers::new(netlink.into_iter().next()) })
+    Ok(Sockets { listeners: Listeners::new(listeners), peers: Peers::new(netlink.into_iter().next()) })
 }
 
 fn is_netlink(socket: &OwnedFd) -> bool {
@@ -310,13 +312,13 @@ async fn attend_watchdog() {
 /// Ready when another file has the database's name.
 async fn replaced(identity: &Identity) {
     while identity.is_current() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
 /// Ready when we are told to leave, or the database is another file: the next request starts a web
 /// front that has all of it from there, its live streams too.
-fn told(database: PathBuf) -> Result<impl Future<Output = ()>> {
+fn stop_requested(database: PathBuf) -> Result<impl Future<Output = ()>> {
     let identity = Identity::of(&database);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
 

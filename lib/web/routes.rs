@@ -9,7 +9,7 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::{api, assets, pages, scrape, streams};
 
-pub use crate::web::access::Who;
+pub use crate::web::access::Access;
 pub use crate::web::table::{Route, Table};
 
 fn table(app: Option<App>) -> Table {

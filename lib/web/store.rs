@@ -16,7 +16,7 @@ const READERS: usize = 3;
 
 /// A request waits this long for its permit. With SQLite's own wait for another process, 15 s, that stays below the time that
 /// a request has: what was answered with "too late" is not done afterwards.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -141,7 +141,7 @@ impl Store {
 /// The next free permit. A client that hangs up while it waits has not begun.
 async fn permit(limiter: &Limiter) -> Result<Permit> {
     let busy = || Error::unavailable("the database is busy: try again in a moment");
-    limiter.acquire(PATIENCE).await.ok_or_else(busy)
+    limiter.acquire(TIMEOUT).await.ok_or_else(busy)
 }
 
 async fn aside<T, F>(permit: Permit, work: F) -> Result<T>

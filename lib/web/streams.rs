@@ -10,29 +10,29 @@ use rusqlite::Connection;
 use crate::base::names::{JobId, ServerId, UserId, shown};
 use crate::base::{Result, clock};
 use crate::db::{sessions, tokens};
-use crate::web::access::Who;
+use crate::web::access::Access;
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::limiter::{Exhausted, Permit};
 use crate::web::live::{self, Reader, Topic};
 use crate::web::metrics::OpenStream;
-use crate::web::pages::extract::Asked;
+use crate::web::pages::extract::QueryFields;
 use crate::web::table::Table;
 use crate::web::viewer::{Credential, Viewer};
 
 /// One stream carries so many logs and consoles. streams.js knows the number.
-const TOPICS: usize = 16;
+const MAX_TOPICS: usize = 16;
 
 pub(super) fn routes(table: Table) -> Table {
-    table.get(Who::User, "/live", changes).get(Who::User, "/jobs/{id}/logs", job).get(
-        Who::User,
+    table.get(Access::User, "/live", changes).get(Access::User, "/jobs/{id}/logs", job).get(
+        Access::User,
         "/servers/{id}/log/stream",
         console,
     )
 }
 
 /// An open stream or download, until it is dropped.
-pub struct Open {
+pub struct StreamGuard {
     _permit: Permit,
     _counted: OpenStream,
 }
@@ -41,7 +41,7 @@ pub struct Open {
 ///
 /// # Errors
 /// 503 when the user, or all users together, have as many as may be open.
-pub fn open(app: &App, user: UserId, kind: &'static str) -> Result<Open, Failure> {
+pub fn open(app: &App, user: UserId, kind: &'static str) -> Result<StreamGuard, Failure> {
     let permit = app.streams.try_acquire_for(user).map_err(|exhausted| {
         app.metrics.refused("streams");
         let message = match exhausted {
@@ -51,7 +51,7 @@ pub fn open(app: &App, user: UserId, kind: &'static str) -> Result<Open, Failure
         Failure::busy(message, 10)
     })?;
 
-    Ok(Open { _permit: permit, _counted: app.metrics.stream(kind) })
+    Ok(StreamGuard { _permit: permit, _counted: app.metrics.stream(kind) })
 }
 
 /// What changes on pages, and the logs and consoles that one browser follows beside it: each
@@ -59,15 +59,15 @@ pub fn open(app: &App, user: UserId, kind: &'static str) -> Result<Open, Failure
 async fn changes(
     State(app): State<App>,
     viewer: Viewer,
-    Asked(since): Asked,
+    QueryFields(since): QueryFields,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let after = last_id(&headers).or(since.get("after")).map(str::to_owned);
     let wanted = since.into_pairs().into_iter().filter(|(name, _)| name == "follow");
 
     let topics = wanted.map(|(_, text)| topic(&text)).collect::<Result<Vec<_>, _>>()?;
-    if topics.len() > TOPICS {
-        return Err(Failure::unprocessable(format!("one stream follows {TOPICS} logs and consoles at most")));
+    if topics.len() > MAX_TOPICS {
+        return Err(Failure::unprocessable(format!("one stream follows {MAX_TOPICS} logs and consoles at most")));
     }
 
     // A topic that the viewer may not see is told as over, and does not take the others away.
@@ -118,7 +118,7 @@ async fn job(
     State(app): State<App>,
     viewer: Viewer,
     Path(id): Path<String>,
-    Asked(since): Asked,
+    QueryFields(since): QueryFields,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id: JobId = id.parse().map_err(|_| Failure::no_page())?;
@@ -138,7 +138,7 @@ async fn console(
     State(app): State<App>,
     viewer: Viewer,
     Path(id): Path<String>,
-    Asked(since): Asked,
+    QueryFields(since): QueryFields,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id: ServerId = id.parse().map_err(|_| Failure::no_page())?;
@@ -177,7 +177,7 @@ fn reader(
 ) -> Result<Reader, Failure> {
     let open = open(app, viewer.id, kind)?;
     let (store, viewer) = (app.store.clone(), viewer.clone());
-    let check = move || -> live::Answer {
+    let check = move || -> live::RightsCheck {
         let (store, viewer, allowed) = (store.clone(), viewer.clone(), allowed.clone());
         Box::pin(async move {
             let asked =

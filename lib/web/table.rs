@@ -6,9 +6,9 @@ use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, on};
 
-use crate::web::access::Who;
+use crate::web::access::Access;
 use crate::web::app::App;
-use crate::web::auth::{self, Guarded};
+use crate::web::auth::{self, RouteAuth};
 
 /// A route, as the tests and the documentation see it.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct Route {
     /// With `{id}` and the like.
     pub path: &'static str,
     /// Who may.
-    pub who: Who,
+    pub who: Access,
 }
 
 /// Collects the routes and builds their router.
@@ -38,24 +38,24 @@ impl Table {
 
     /// Adds a route that shows something.
     #[must_use]
-    pub fn get<H: Handler<T, App>, T: 'static>(self, who: Who, path: &'static str, handler: H) -> Self {
+    pub fn get<H: Handler<T, App>, T: 'static>(self, who: Access, path: &'static str, handler: H) -> Self {
         self.add(Method::GET, MethodFilter::GET, who, path, handler)
     }
 
     /// Adds a route that changes something.
     #[must_use]
-    pub fn post<H: Handler<T, App>, T: 'static>(self, who: Who, path: &'static str, handler: H) -> Self {
+    pub fn post<H: Handler<T, App>, T: 'static>(self, who: Access, path: &'static str, handler: H) -> Self {
         self.add(Method::POST, MethodFilter::POST, who, path, handler)
     }
 
-    fn add<H, T>(mut self, method: Method, filter: MethodFilter, who: Who, path: &'static str, handler: H) -> Self
+    fn add<H, T>(mut self, method: Method, filter: MethodFilter, who: Access, path: &'static str, handler: H) -> Self
     where
         H: Handler<T, App>,
         T: 'static,
     {
         if let Some(app) = self.app.clone() {
-            let guarded = Guarded { app, who };
-            let route = on(filter, handler).layer(from_fn_with_state(guarded, auth::check));
+            let route_auth = RouteAuth { app, who };
+            let route = on(filter, handler).layer(from_fn_with_state(route_auth, auth::check));
             self.router = self.router.route(path, route);
         }
         self.list.push(Route { method, path, who });

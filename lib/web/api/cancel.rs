@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::ask::{self, Body, Id, Limit, Nothing, Offset, Query};
+use super::extract::{self, Body, Id, Limit, Nothing, Offset, Query};
 use super::list::List;
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Error, clock};
@@ -17,7 +17,7 @@ use crate::db::cancellations::{self, Cancellation, Filter};
 use crate::db::{lists, tasks};
 use crate::domain::cancellation::{self, Progress};
 use crate::web::app::App;
-use crate::web::failure::{Failure, Told};
+use crate::web::failure::{Failure, FailureBody};
 use crate::web::json;
 use crate::web::viewer::Viewer;
 
@@ -90,7 +90,7 @@ pub struct Refused {
     request_body(content = CancelJob, description = "Without a body: all of the job, nobody says why."), responses(
     (status = 200, body = CancelResult, description = "How far it is."),
     (status = 400, body = Refused, description = "It had ended before; nothing was done."),
-    (status = 409, body = Told, description = "It changed at this very moment: ask again."),
+    (status = 409, body = FailureBody, description = "It changed at this very moment: ask again."),
 ))]
 pub async fn job(
     State(app): State<App>,
@@ -128,7 +128,7 @@ pub async fn job(
     request_body(content = CancelTask, description = "Without a body: what depends on it goes with it, nobody says why."), responses(
     (status = 200, body = CancelResult, description = "How far it is."),
     (status = 400, body = Refused, description = "It had ended before; nothing was done."),
-    (status = 409, body = Told, description = "It changed at this very moment: ask again."),
+    (status = 409, body = FailureBody, description = "It changed at this very moment: ask again."),
 ))]
 pub async fn task(
     State(app): State<App>,
@@ -164,7 +164,7 @@ fn answer(app: &App, result: CancelResult) -> Response {
         return (StatusCode::BAD_REQUEST, Json(Refused { error: "already_finished", result })).into_response();
     }
     // Also for what had not begun: whoever waits behind it may go now.
-    app.poke();
+    app.wake_worker();
     Json(result).into_response()
 }
 
@@ -173,7 +173,7 @@ fn answer(app: &App, result: CancelResult) -> Response {
 /// Be it of the whole job or of one of its tasks.
 #[utoipa::path(get, path = "/api/jobs/{id}/cancellation-status", operation_id = "cancellationStatus", tag = "cancel", params(("id" = JobId, Path, description = "The job.")), responses(
     (status = 200, body = CancelResult, description = "How far it is."),
-    (status = 404, body = Told, description = "There is no such job, it is another user's, or nobody has cancelled it."),
+    (status = 404, body = FailureBody, description = "There is no such job, it is another user's, or nobody has cancelled it."),
 ))]
 pub async fn status(
     State(app): State<App>,
@@ -196,18 +196,18 @@ pub async fn status(
 #[into_params(parameter_in = Query)]
 pub struct Which {
     /// Only those of this job.
-    #[serde(default, deserialize_with = "ask::word_or_none")]
+    #[serde(default, deserialize_with = "extract::word_or_none")]
     #[param(nullable = false)]
     job: Option<JobId>,
     /// Only those in this state. May come several times.
-    #[serde(default, deserialize_with = "ask::words")]
+    #[serde(default, deserialize_with = "extract::words")]
     state: Vec<Progress>,
     /// At most so many.
-    #[serde(default, deserialize_with = "ask::word")]
+    #[serde(default, deserialize_with = "extract::word")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
     /// Leave out so many first.
-    #[serde(default, deserialize_with = "ask::word")]
+    #[serde(default, deserialize_with = "extract::word")]
     #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
     offset: Offset,
 }
@@ -220,7 +220,7 @@ pub struct Which {
     (status = 200, body = List<Cancellation>, description = "The cancellations."),
 ))]
 pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Which>) -> Result<Response, Failure> {
-    let part = ask::part(which.limit, which.offset);
+    let part = extract::part(which.limit, which.offset);
     let which = lists::Cancellations { viewer: viewer.all_or_own(), job: which.job, states: which.state };
     json::answer(&app, viewer.id, move |db| Ok(List::new(lists::cancellations(db, &which, part)?, part))).await
 }

@@ -13,11 +13,11 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{Ref, RefOr, Required};
 
-use super::ask::Nothing;
+use super::extract::Nothing;
 use super::{cancel, health, jobs, servers};
 use crate::web::app::App;
 use crate::web::auth::session;
-use crate::web::failure::Told;
+use crate::web::failure::FailureBody;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,7 +32,7 @@ use crate::web::failure::Told;
         health::show, show, jobs::list, jobs::enqueue, jobs::show, cancel::job, cancel::status, cancel::task,
         cancel::list, servers::list, servers::show,
     ),
-    components(schemas(Told)),
+    components(schemas(FailureBody)),
     tags(
         (name = "jobs", description = "What shall be done, and what was."),
         (name = "cancel", description = "Ending what waits or runs."),
@@ -49,7 +49,7 @@ const SENT: [&str; 3] = ["NewJob", "CancelJob", "CancelTask"];
 #[utoipa::path(get, path = "/api/openapi.json", operation_id = "describe", tag = "health", responses(
     (status = 200, body = Object, description = "This document."),
 ))]
-pub async fn show(State(app): State<App>, _: super::ask::Query<Nothing>) -> Json<utoipa::openapi::OpenApi> {
+pub async fn show(State(app): State<App>, _: super::extract::Query<Nothing>) -> Json<utoipa::openapi::OpenApi> {
     Json(document(app.origins.is_https()))
 }
 
@@ -146,7 +146,7 @@ mod tests {
     use serde_json::Value;
 
     use super::document;
-    use crate::web::routes::{self, Who};
+    use crate::web::routes::{self, Access};
 
     /// Every operation of the document, with the statuses that it names.
     fn described(document: &Value) -> BTreeMap<String, BTreeSet<u16>> {
@@ -177,7 +177,7 @@ mod tests {
         for route in api {
             let statuses = &described[&format!("{} {}", route.method, route.path)];
             let mut wanted = vec![503, 421];
-            if route.who == Who::Api {
+            if route.who == Access::Api {
                 wanted.extend([401, 422, 500]);
             }
 

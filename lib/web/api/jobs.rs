@@ -13,7 +13,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::ask::{self, Body, Id, Limit, Nothing, Offset, Query};
+use super::extract::{self, Body, Id, Limit, Nothing, Offset, Query};
 use super::list::List;
 use crate::base::names::{BadName, JobId, ServerId, ServerRef};
 use crate::base::{Error, Result, clock};
@@ -23,7 +23,7 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{self, Accepted, Asker, Targets, Wish};
 use crate::web::app::App;
-use crate::web::failure::Failure;
+use crate::web::failure::{Failure, FailureBody};
 use crate::web::json;
 use crate::web::viewer::Viewer;
 
@@ -36,22 +36,22 @@ const MOST_SERVERS: usize = 1000;
 #[into_params(parameter_in = Query)]
 pub struct Which {
     /// Only those in this state. May come several times.
-    #[serde(default, deserialize_with = "ask::words")]
+    #[serde(default, deserialize_with = "extract::words")]
     state: Vec<JobState>,
     /// Only those with this operation.
-    #[serde(default, deserialize_with = "ask::word_or_none")]
+    #[serde(default, deserialize_with = "extract::word_or_none")]
     #[param(nullable = false)]
     operation: Option<Operation>,
     /// Only those for the server with this id, be it among others.
-    #[serde(default, deserialize_with = "ask::word_or_none")]
+    #[serde(default, deserialize_with = "extract::word_or_none")]
     #[param(nullable = false)]
     server: Option<ServerId>,
     /// At most so many.
-    #[serde(default, deserialize_with = "ask::word")]
+    #[serde(default, deserialize_with = "extract::word")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
     /// Leave out so many first.
-    #[serde(default, deserialize_with = "ask::word")]
+    #[serde(default, deserialize_with = "extract::word")]
     #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
     offset: Offset,
 }
@@ -68,7 +68,7 @@ pub async fn list(
     viewer: Viewer,
     Query(which): Query<Which>,
 ) -> std::result::Result<Response, Failure> {
-    let part = ask::part(which.limit, which.offset);
+    let part = extract::part(which.limit, which.offset);
     let which = lists::Jobs {
         viewer: viewer.all_or_own(),
         states: which.state,
@@ -101,7 +101,7 @@ pub async fn show(
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
     /// What to do. `install` and `update` are for what all servers share, and for admins.
-    #[serde(deserialize_with = "ask::word")]
+    #[serde(deserialize_with = "extract::word")]
     operation: Operation,
     /// To which servers.
     #[serde(default)]
@@ -224,8 +224,8 @@ impl NewJob {
     (status = 201, body = Accepted, description = "It is enqueued.", headers(("Location" = String, description = "The job."))),
     (status = 200, body = Accepted, description = "It was there already: `unique`, or the Idempotency-Key found it.",
         headers(("Location" = String, description = "The job."))),
-    (status = 404, body = crate::web::failure::Told, description = "There is no such server, or it is another user's."),
-    (status = 409, body = crate::web::failure::Told, description = "The Idempotency-Key belongs to another wish."),
+    (status = 404, body = FailureBody, description = "There is no such server, or it is another user's."),
+    (status = 409, body = FailureBody, description = "The Idempotency-Key belongs to another wish."),
 ))]
 pub async fn enqueue(
     State(app): State<App>,
@@ -234,7 +234,7 @@ pub async fn enqueue(
     _: Query<Nothing>,
     Body(new): Body<NewJob>,
 ) -> std::result::Result<Response, Failure> {
-    let key = ask::key(&headers)?;
+    let key = extract::key(&headers)?;
     new.check(&viewer)?;
 
     let enqueued = app.store.with(move |db| {
@@ -248,7 +248,7 @@ pub async fn enqueue(
 
     let accepted = enqueued.await?;
     if accepted.added {
-        app.poke();
+        app.wake_worker();
     }
 
     let status = if accepted.added { StatusCode::CREATED } else { StatusCode::OK };

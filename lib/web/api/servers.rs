@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::ask::{self, Id, Limit, Nothing, Offset, Query};
+use super::extract::{self, Id, Limit, Nothing, Offset, Query};
 use super::list::List;
 use crate::base::names::{ServerId, normal};
 use crate::db::lists;
@@ -23,18 +23,18 @@ use crate::web::viewer::Viewer;
 #[into_params(parameter_in = Query)]
 pub struct Which {
     /// Only those that are in this state. May come several times.
-    #[serde(default, deserialize_with = "ask::words")]
+    #[serde(default, deserialize_with = "extract::words")]
     actual_state: Vec<ActualState>,
     /// Only this user's. A text that is no user's name has none.
     #[serde(default)]
     #[param(value_type = Option<String>, nullable = false)]
     user: Option<String>,
     /// At most so many.
-    #[serde(default, deserialize_with = "ask::word")]
+    #[serde(default, deserialize_with = "extract::word")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
     /// Leave out so many first.
-    #[serde(default, deserialize_with = "ask::word")]
+    #[serde(default, deserialize_with = "extract::word")]
     #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
     offset: Offset,
 }
@@ -46,7 +46,7 @@ pub struct Which {
     (status = 200, body = List<Server>, description = "The servers."),
 ))]
 pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Which>) -> Result<Response, Failure> {
-    let part = ask::part(which.limit, which.offset);
+    let part = extract::part(which.limit, which.offset);
     let which = lists::Servers {
         viewer: viewer.all_or_own(),
         owner: which.user.as_deref().map(normal),

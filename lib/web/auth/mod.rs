@@ -1,8 +1,8 @@
 //! Every request passes here before its handler: is it meant for us, who asks, may they, and did our own page send it.
 
-pub mod asker;
-pub mod back;
+pub mod client;
 pub mod origin;
+pub mod redirect;
 pub mod session;
 pub mod throttle;
 
@@ -13,34 +13,34 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use self::asker::{Asker, Locality};
-use self::back::came_from;
+use self::client::{Client, Locality};
+use self::redirect::referer_path;
 use crate::base::clock;
 use crate::db::{tokens, users};
-use crate::web::access::Who;
+use crate::web::access::Access;
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::{Credential, Viewer};
 
 /// The longest body, bytes: a server.cfg is a few of them.
-pub const BODY: usize = 64 * 1024;
+pub const MAX_BODY: usize = 64 * 1024;
 
 /// The header that stands for a form's token.
 const CSRF_HEADER: &str = "x-csrf-token";
 
 /// What [`check`] knows: the shared state, and who may use the route.
 #[derive(Clone)]
-pub struct Guarded {
+pub struct RouteAuth {
     /// The state.
     pub app: App,
     /// Who may.
-    pub who: Who,
+    pub who: Access,
 }
 
 /// Lets a request pass to its handler, with its [`Viewer`] in the extensions, or answers it.
-pub async fn check(State(guarded): State<Guarded>, request: Request, next: Next) -> Response {
-    let who = guarded.who;
-    match admit(&guarded, request).await {
+pub async fn check(State(auth): State<RouteAuth>, request: Request, next: Next) -> Response {
+    let who = auth.who;
+    match authorize(&auth, request).await {
         Ok(request) => {
             let viewer = request.extensions().get::<Viewer>().cloned();
             let mut response = next.run(request).await;
@@ -50,12 +50,12 @@ pub async fn check(State(guarded): State<Guarded>, request: Request, next: Next)
             }
             response
         }
-        Err(refusal) => match *refusal {
+        Err(rejection) => match *rejection {
             // A page is for people: they are sent to where they can sign in.
-            Refusal::Anonymous(back) if !who.is_api() => Redirect::to(&login(back.as_deref())).into_response(),
-            Refusal::Anonymous(_) => challenge(Failure::anonymous()),
-            Refusal::Failure(failure) if failure.status == StatusCode::UNAUTHORIZED => challenge(failure),
-            Refusal::Failure(failure) => failure.into_response(),
+            Rejection::Anonymous(back) if !who.is_api() => Redirect::to(&login_url(back.as_deref())).into_response(),
+            Rejection::Anonymous(_) => challenge(Failure::anonymous()),
+            Rejection::Failure(failure) if failure.status == StatusCode::UNAUTHORIZED => challenge(failure),
+            Rejection::Failure(failure) => failure.into_response(),
         },
     }
 }
@@ -67,37 +67,37 @@ fn challenge(failure: Failure) -> Response {
     response
 }
 
-enum Refusal {
+enum Rejection {
     /// With the page to come back to.
     Anonymous(Option<String>),
     Failure(Failure),
 }
 
-impl From<Failure> for Box<Refusal> {
+impl From<Failure> for Box<Rejection> {
     fn from(failure: Failure) -> Self {
-        Box::new(Refusal::Failure(failure))
+        Box::new(Rejection::Failure(failure))
     }
 }
 
-async fn admit(guarded: &Guarded, request: Request) -> Result<Request, Box<Refusal>> {
-    let Guarded { app, who } = guarded;
+async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<Rejection>> {
+    let RouteAuth { app, who } = auth;
     let (mut parts, mut body) = request.into_parts();
 
     let viewer = viewer(app, *who, &parts.headers).await?;
     match (&viewer, who) {
-        (None, Who::Anyone) => {}
-        (None, Who::Scraper) if is_local(&parts)? => {}
+        (None, Access::Anyone) => {}
+        (None, Access::Scraper) if is_local(&parts)? => {}
         (None, _) => {
             // The answer to a form cannot be asked for again: one comes back to the form.
             let safe = parts.method.is_safe();
             let back = if safe {
                 parts.uri.path_and_query().map(ToString::to_string)
             } else {
-                Some(came_from(&parts.headers))
+                Some(referer_path(&parts.headers))
             };
-            return Err(Box::new(Refusal::Anonymous(back)));
+            return Err(Box::new(Rejection::Anonymous(back)));
         }
-        (Some(viewer), Who::Admin | Who::ApiAdmin | Who::Scraper) if !viewer.is_admin => {
+        (Some(viewer), Access::Admin | Access::ApiAdmin | Access::Scraper) if !viewer.is_admin => {
             return Err(Failure::forbidden("only an admin may do this").into());
         }
         (Some(_), _) => {}
@@ -110,9 +110,9 @@ async fn admit(guarded: &Guarded, request: Request) -> Result<Request, Box<Refus
             return Err(Failure::forbidden("this was not sent by a page of ours: load the page again").into());
         }
 
-        let bytes = whole(body).await?;
+        let bytes = read_body(body).await?;
         // Signing in needs none: a page for it may be older than the session that another one began.
-        if let Some(viewer) = viewer.as_ref().filter(|_| !by_token && *who != Who::Anyone)
+        if let Some(viewer) = viewer.as_ref().filter(|_| !by_token && *who != Access::Anyone)
             && !has_token(&parts.headers, &bytes, &viewer.csrf)
         {
             return Err(Failure::forbidden("the form's token is missing or old: load the page again").into());
@@ -133,7 +133,7 @@ async fn admit(guarded: &Guarded, request: Request) -> Result<Request, Box<Refus
 /// # Errors
 /// 403 for a program on this host that is no user's, or may not be.
 fn is_local(parts: &Parts) -> Result<bool, Failure> {
-    match parts.extensions.get::<Asker>().map(|asker| asker.locality) {
+    match parts.extensions.get::<Client>().map(|client| client.locality) {
         Some(Locality::Local) => Ok(true),
         Some(Locality::Foreign) => Err(Failure::forbidden("a game server needs an admin's token for this")),
         Some(Locality::Unknown) => Err(Failure::forbidden(
@@ -144,7 +144,7 @@ fn is_local(parts: &Parts) -> Result<bool, Failure> {
 }
 
 /// Who asks: by token where the API is asked, else by session.
-async fn viewer(app: &App, who: Who, headers: &HeaderMap) -> Result<Option<Viewer>, Failure> {
+async fn viewer(app: &App, who: Access, headers: &HeaderMap) -> Result<Option<Viewer>, Failure> {
     if who.takes_token()
         && let Some(text) = bearer(headers)
     {
@@ -186,12 +186,12 @@ async fn token(app: &App, text: String) -> Result<Viewer, Failure> {
     Ok(Viewer { id: user.id, name: user.name, is_admin: user.is_admin, csrf: String::new(), by })
 }
 
-async fn whole(body: Body) -> Result<Bytes, Failure> {
-    axum::body::to_bytes(body, BODY).await.map_err(|error| {
+async fn read_body(body: Body) -> Result<Bytes, Failure> {
+    axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| {
         let too_long =
             std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         match too_long {
-            true => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request is longer than {BODY} bytes")),
+            true => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request is longer than {MAX_BODY} bytes")),
             false => Failure::new(StatusCode::BAD_REQUEST, "the request broke off"),
         }
     })
@@ -200,7 +200,7 @@ async fn whole(body: Body) -> Result<Bytes, Failure> {
 /// In the header, or in a form's field.
 fn has_token(headers: &HeaderMap, body: &[u8], token: &str) -> bool {
     if let Some(value) = headers.get(CSRF_HEADER) {
-        return same(value.as_bytes(), token.as_bytes());
+        return constant_time_eq(value.as_bytes(), token.as_bytes());
     }
 
     let is_form = headers
@@ -213,18 +213,18 @@ fn has_token(headers: &HeaderMap, body: &[u8], token: &str) -> bool {
         Vec::new()
     };
 
-    fields.iter().any(|(name, value)| name == "csrf" && same(value.as_bytes(), token.as_bytes()))
+    fields.iter().any(|(name, value)| name == "csrf" && constant_time_eq(value.as_bytes(), token.as_bytes()))
 }
 
 /// Compares all of it, whatever differs: the time tells nothing.
-fn same(one: &[u8], other: &[u8]) -> bool {
+fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
     !other.is_empty()
         && one.len() == other.len()
         && one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
 /// The sign-in page, which leads back to where somebody wanted to go.
-fn login(back: Option<&str>) -> String {
+fn login_url(back: Option<&str>) -> String {
     match back {
         None | Some("/") => "/login".to_owned(),
         Some(path) => serde_urlencoded::to_string([("next", path)])

@@ -4,7 +4,7 @@
 //! What is counted stays bounded, and a flood of other names and addresses does not push out a key
 //! that is under attack: a full table drops the key with the fewest failures, and the new key takes
 //! over its count (the algorithm is known as Space-Saving). So no count is ever too low, and at
-//! most by one [`MOST`]th of all attempts too high. Names that exist and names that do not are
+//! most by one [`MAX_KEYS`]th of all attempts too high. Names that exist and names that do not are
 //! treated alike: a wait does not tell which is which.
 
 use std::collections::{BTreeSet, HashMap};
@@ -21,22 +21,22 @@ const WINDOW: u64 = 15 * 60 * 1000;
 /// The most keys. The password check allows about 70 attempts a second with three keys each: in a
 /// window that is less than three times this number, so the error of a count stays below the free
 /// attempts of every rule.
-const MOST: usize = 65_536;
+const MAX_KEYS: usize = 65_536;
 /// How often forgotten keys are removed, ms.
-const SWEEP: u64 = 10_000;
+const SWEEP_INTERVAL: u64 = 10_000;
 
 /// How often something may fail before it has to wait, and how long at most, ms.
 struct Rule {
     free: u32,
-    longest: u64,
+    max_wait: u64,
 }
 
 /// An account from one sender.
-const PAIR: Rule = Rule { free: 5, longest: 60_000 };
+const PAIR: Rule = Rule { free: 5, max_wait: 60_000 };
 /// An account from anywhere, a minute at most: an attacker elsewhere must not lock the owner out.
-const ACCOUNT: Rule = Rule { free: 50, longest: 60_000 };
+const ACCOUNT: Rule = Rule { free: 50, max_wait: 60_000 };
 /// Many people may share an address.
-const SENDER: Rule = Rule { free: 20, longest: WINDOW };
+const SENDER: Rule = Rule { free: 20, max_wait: WINDOW };
 
 /// Where an attempt comes from, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,7 +72,7 @@ enum Key<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Failed {
+struct Failures {
     times: u32,
     last: u64,
     until: u64,
@@ -106,8 +106,8 @@ pub struct Attempt<'a> {
 /// A key's entry before and after an attempt.
 struct Mark {
     key: u64,
-    before: Option<Failed>,
-    after: Failed,
+    before: Option<Failures>,
+    after: Failures,
 }
 
 impl Throttle {
@@ -122,7 +122,7 @@ impl Throttle {
     /// # Errors
     /// How long it has to wait, if it has to.
     pub fn attempt<'a>(&'a self, account: &'a str, sender: Sender, now: u64) -> Result<Attempt<'a>, Duration> {
-        let sender = whole(sender);
+        let sender = network_of(sender);
         let mut table = self.table();
         table.sweep(now);
 
@@ -180,7 +180,7 @@ impl Attempt<'_> {
         let key = hash(Key::Sender(self.sender));
         if let Some(failed) = table.entries.get(&key).copied() {
             let times = failed.times.saturating_sub(1);
-            table.set(key, (times > 0).then_some(Failed { times, until: 0, ..failed }));
+            table.set(key, (times > 0).then_some(Failures { times, until: 0, ..failed }));
         }
     }
 }
@@ -197,14 +197,14 @@ impl Drop for Attempt<'_> {
             match table.entries.get(&key).copied() {
                 Some(now) if now == after => table.set(key, before),
                 // Another attempt came meanwhile, and its wait stands.
-                Some(now) => table.set(key, Some(Failed { times: now.times.saturating_sub(1), ..now })),
+                Some(now) => table.set(key, Some(Failures { times: now.times.saturating_sub(1), ..now })),
                 None => {}
             }
         }
     }
 }
 
-impl Failed {
+impl Failures {
     fn is_forgotten(&self, now: u64) -> bool {
         self.last + WINDOW <= now
     }
@@ -213,18 +213,18 @@ impl Failed {
 /// Keys by their hash, and in the order in which a full table drops them.
 #[derive(Default)]
 struct Table {
-    entries: HashMap<u64, Failed>,
+    entries: HashMap<u64, Failures>,
     /// Fewest failures first, then the oldest.
     order: BTreeSet<(u32, u64, u64)>,
     swept: u64,
 }
 
 impl Table {
-    fn fresh(&self, key: u64, now: u64) -> Option<Failed> {
+    fn fresh(&self, key: u64, now: u64) -> Option<Failures> {
         self.entries.get(&key).copied().filter(|failed| !failed.is_forgotten(now))
     }
 
-    fn set(&mut self, key: u64, to: Option<Failed>) {
+    fn set(&mut self, key: u64, to: Option<Failures>) {
         if let Some(old) = self.entries.remove(&key) {
             self.order.remove(&(old.times, old.last, key));
         }
@@ -239,29 +239,29 @@ impl Table {
         let before = self.fresh(key, now);
         let times = match before {
             Some(before) => before.times,
-            None if self.entries.len() >= MOST && !self.entries.contains_key(&key) => self.make_room(),
+            None if self.entries.len() >= MAX_KEYS && !self.entries.contains_key(&key) => self.evict(),
             None => 0,
         };
         let times = times.saturating_add(1);
 
-        // 2^20 seconds are longer than every rule's longest.
-        let wait = times.checked_sub(rule.free).map(|over| (1000_u64 << over.min(20)).min(rule.longest));
+        // 2^20 seconds are longer than every rule's max_wait.
+        let wait = times.checked_sub(rule.free).map(|over| (1000_u64 << over.min(20)).min(rule.max_wait));
         let until = wait.map_or(before.map_or(0, |before| before.until), |wait| now + wait);
 
-        let after = Failed { times, last: now, until };
+        let after = Failures { times, last: now, until };
         self.set(key, Some(after));
         Mark { key, before, after }
     }
 
     /// Drops the key with the fewest failures, and gives their number.
-    fn make_room(&mut self) -> u32 {
+    fn evict(&mut self) -> u32 {
         let Some((times, _, key)) = self.order.first().copied() else { return 0 };
         self.set(key, None);
         times
     }
 
     fn sweep(&mut self, now: u64) {
-        if now < self.swept + SWEEP {
+        if now < self.swept + SWEEP_INTERVAL {
             return;
         }
         self.swept = now;
@@ -272,7 +272,7 @@ impl Table {
 }
 
 /// Who has one IPv6 address has a network of them: its /64 counts as one.
-fn whole(sender: Sender) -> Sender {
+fn network_of(sender: Sender) -> Sender {
     match sender {
         Sender::Address(IpAddr::V6(v6)) => Sender::Address(IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into())),
         other => other,
@@ -325,8 +325,8 @@ mod tests {
     fn a_wait_is_at_its_longest_after_any_number_of_failures() {
         let mut table = Table::default();
         for times in [24, 70, 83, 84, 90, 1000, u32::MAX] {
-            table.set(7, Some(Failed { times, last: 0, until: 0 }));
-            assert_eq!(table.fail(7, &PAIR, 0).after.until, PAIR.longest, "{times}");
+            table.set(7, Some(Failures { times, last: 0, until: 0 }));
+            assert_eq!(table.fail(7, &PAIR, 0).after.until, PAIR.max_wait, "{times}");
         }
     }
 
@@ -397,7 +397,7 @@ mod tests {
 
         assert_eq!(fail(&throttle, "berta", Sender::Unknown, 0), None);
 
-        // The account is guarded all the same.
+        // The account is auth all the same.
         fail(&throttle, "anna", Sender::Unknown, 0);
         assert!(fail(&throttle, "anna", Sender::Unknown, 0).is_some_and(|wait| wait <= Duration::from_secs(60)));
     }
@@ -456,6 +456,6 @@ mod tests {
         assert!(tries <= 5, "{tries} tries");
 
         let table = throttle.table();
-        assert!(table.entries.len() == MOST && table.order.len() == MOST);
+        assert!(table.entries.len() == MAX_KEYS && table.order.len() == MAX_KEYS);
     }
 }

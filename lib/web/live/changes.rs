@@ -1,4 +1,4 @@
-//! Which servers and jobs have changed: read once for all who watch, at most four times a second; each reader is told of
+//! Which servers and jobs have changed: read once for all who watch, at most four times a second; each reader is by_event of
 //! what it may see.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::feed::Follower;
+use super::feed::Subscriber;
 use super::sse;
 use super::stream::Source;
 use crate::base::Result;
@@ -20,13 +20,13 @@ use crate::db::queue;
 use crate::domain::steam;
 
 /// At most so often the tables are looked at.
-pub const PAUSE: Duration = Duration::from_millis(250);
+pub const MIN_INTERVAL: Duration = Duration::from_millis(250);
 /// At most so often an install's percentage counts as a change.
-const PROGRESS: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// More events than these since the last look, and all counts as changed.
-const EVENTS: u32 = 500;
+const MAX_EVENTS: u32 = 500;
 /// So many changes are kept for readers that are slow or come back.
-const KEPT: usize = 64;
+const MAX_KEPT: usize = 64;
 
 /// Who looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Change {
 }
 
 /// What the last look saw.
-struct Seen {
+struct Snapshot {
     event: i64,
     servers: HashMap<ServerId, ServerMark>,
     jobs: HashMap<JobId, JobMark>,
@@ -83,8 +83,8 @@ struct Seen {
 pub struct Changes {
     /// Names this run of looks: positions of another one mean nothing here.
     run: String,
-    seen: Option<Seen>,
-    looked_at: Instant,
+    snapshot: Option<Snapshot>,
+    checked_at: Instant,
     /// The position of the last change.
     last: u64,
     kept: VecDeque<Arc<Change>>,
@@ -93,35 +93,37 @@ pub struct Changes {
 impl Changes {
     /// Before the first look.
     pub fn new(run: String) -> Self {
-        Self { run, seen: None, looked_at: Instant::now(), last: 0, kept: VecDeque::new() }
+        Self { run, snapshot: None, checked_at: Instant::now(), last: 0, kept: VecDeque::new() }
     }
 
     /// When it may be looked again.
     pub fn due(&self) -> Option<Instant> {
-        self.seen.as_ref().map(|_| self.looked_at + PAUSE)
+        self.snapshot.as_ref().map(|_| self.checked_at + MIN_INTERVAL)
     }
 
     /// Whether the percentages were left for a later look.
-    pub fn owes_percents(&self) -> bool {
-        let owes = |seen: &Seen| seen.percents_at < self.looked_at && seen.jobs.values().any(|job| job.installs);
-        self.seen.as_ref().is_some_and(owes)
+    pub fn has_pending_progress(&self) -> bool {
+        let is_pending = |snapshot: &Snapshot| {
+            snapshot.percents_at < self.checked_at && snapshot.jobs.values().any(|job| job.installs)
+        };
+        self.snapshot.as_ref().is_some_and(is_pending)
     }
 
     /// Looks. Whether anything has changed since the last time; the first time says so too.
     ///
     /// # Errors
     /// 69 when the database cannot be read.
-    pub fn look(&mut self, connection: &Connection, now: Instant) -> Result<bool> {
-        self.looked_at = now;
+    pub fn check(&mut self, connection: &Connection, now: Instant) -> Result<bool> {
+        self.checked_at = now;
 
-        let Some(before) = self.seen.take() else {
-            self.seen = Some(Seen::first(connection, now)?);
+        let Some(before) = self.snapshot.take() else {
+            self.snapshot = Some(Snapshot::first(connection, now)?);
             return Ok(true);
         };
 
         match before.compare(connection, now) {
-            Ok((change, seen)) => {
-                self.seen = Some(seen);
+            Ok((change, snapshot)) => {
+                self.snapshot = Some(snapshot);
                 Ok(!change.is_empty() && self.keep(change))
             }
             Err(error) => {
@@ -135,7 +137,7 @@ impl Changes {
     fn keep(&mut self, change: Change) -> bool {
         self.last += 1;
         self.kept.push_back(Arc::new(change));
-        if self.kept.len() > KEPT {
+        if self.kept.len() > MAX_KEPT {
             self.kept.pop_front();
         }
         true
@@ -148,9 +150,9 @@ impl Changes {
     }
 }
 
-impl Seen {
+impl Snapshot {
     fn first(connection: &Connection, now: Instant) -> Result<Self> {
-        let mut seen = Self {
+        let mut snapshot = Self {
             event: live::last_event(connection)?,
             servers: live::server_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect(),
             jobs: live::job_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect(),
@@ -159,13 +161,13 @@ impl Seen {
             percents_at: now,
         };
 
-        seen.percents = percents(connection, &seen.jobs, HashMap::new())?;
-        Ok(seen)
+        snapshot.percents = percents(connection, &snapshot.jobs, HashMap::new())?;
+        Ok(snapshot)
     }
 
     fn compare(mut self, connection: &Connection, now: Instant) -> Result<(Change, Self)> {
-        let events = live::events_after(connection, self.event, EVENTS)?;
-        if events.len() >= EVENTS as usize {
+        let events = live::events_after(connection, self.event, MAX_EVENTS)?;
+        if events.len() >= MAX_EVENTS as usize {
             return Ok((Change { all: true, ..Change::default() }, Self::first(connection, now)?));
         }
 
@@ -177,7 +179,7 @@ impl Seen {
         changed_jobs.extend(jobs.values().filter(|mark| self.jobs.get(&mark.id) != Some(mark)).map(|mark| mark.id));
         changed_jobs.extend(self.jobs.keys().filter(|id| !jobs.contains_key(id)));
 
-        if now >= self.percents_at + PROGRESS {
+        if now >= self.percents_at + PROGRESS_INTERVAL {
             let percents = percents(connection, &jobs, self.percents.clone())?;
             let moved = percents.iter().filter(|(id, percent)| self.percents.get(id) != Some(percent));
             changed_jobs.extend(moved.map(|(id, _)| *id));
@@ -190,9 +192,9 @@ impl Seen {
             changed_servers.extend(different.map(|mark| (mark.id, mark.owner)));
         }
 
-        // A change of owner is told to both; an event to the one who has it.
-        let told = events.iter().filter_map(|event| servers.get(&event.server?));
-        changed_servers.extend(told.map(|mark| (mark.id, mark.owner)));
+        // A change of owner is by_event to both; an event to the one who has it.
+        let by_event = events.iter().filter_map(|event| servers.get(&event.server?));
+        changed_servers.extend(by_event.map(|mark| (mark.id, mark.owner)));
 
         let owned = |id: JobId| live::owners(connection, id).map(|owners| (id, owners));
         let change = Change {
@@ -227,14 +229,14 @@ fn percents(
 
 /// Where a reader stands among the changes.
 pub struct ChangesSource {
-    feed: Follower<Changes>,
+    feed: Subscriber<Changes>,
     viewer: Viewer,
     /// None: all is to be read again first.
     at: Option<u64>,
 }
 
 impl ChangesSource {
-    pub(super) fn new(feed: Follower<Changes>, viewer: Viewer, last_event_id: Option<&str>) -> Self {
+    pub(super) fn new(feed: Subscriber<Changes>, viewer: Viewer, last_event_id: Option<&str>) -> Self {
         let at = {
             let changes = feed.state();
             match last_event_id.map(|id| id.split_once('-')) {
@@ -251,12 +253,12 @@ impl ChangesSource {
         let all = changes.is_none_or(|changes| changes.iter().any(|change| change.all));
         let changes = changes.filter(|_| !all).unwrap_or_default();
 
-        let seen = |change: &Arc<Change>| {
+        let visible = |change: &Arc<Change>| {
             let servers = change.servers.iter().filter(|(_, owner)| self.viewer.sees_server(*owner)).map(|(id, _)| *id);
             let jobs = change.jobs.iter().filter(|(_, owners)| self.viewer.sees_job(*owners)).map(|(id, _)| *id);
             (servers.collect::<Vec<_>>(), jobs.collect::<Vec<_>>())
         };
-        let (servers, jobs): (Vec<_>, Vec<_>) = changes.iter().map(seen).unzip();
+        let (servers, jobs): (Vec<_>, Vec<_>) = changes.iter().map(visible).unzip();
         let servers: BTreeSet<_> = servers.into_iter().flatten().collect();
         let jobs: BTreeSet<_> = jobs.into_iter().flatten().collect();
 
@@ -282,7 +284,7 @@ impl Source for ChangesSource {
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let (run, last, changes) = {
             let changes = self.feed.state();
-            if changes.seen.is_none() || self.at == Some(changes.last) {
+            if changes.snapshot.is_none() || self.at == Some(changes.last) {
                 return Poll::Pending;
             }
             (changes.run.clone(), changes.last, self.at.and_then(|at| changes.after(at)))

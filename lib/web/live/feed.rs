@@ -1,4 +1,4 @@
-//! What many follow: one state, and who is to be woken when it changes. Each follower keeps its own place in it and takes
+//! What many follow: one state, and who is to be woken when it changes. Each subscriber keeps its own place in it and takes
 //! what it needs when its peer has room, so that a slow one costs no memory and holds up nobody.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ pub struct Feed<T> {
     state: Mutex<T>,
     wakers: Mutex<HashMap<u64, Waker>>,
     next: AtomicU64,
-    followers: AtomicUsize,
+    subscribers: AtomicUsize,
 }
 
 impl<T> Feed<T> {
@@ -28,7 +28,7 @@ impl<T> Feed<T> {
             state: Mutex::new(state),
             wakers: Mutex::default(),
             next: AtomicU64::new(0),
-            followers: AtomicUsize::new(0),
+            subscribers: AtomicUsize::new(0),
         }
     }
 
@@ -38,8 +38,8 @@ impl<T> Feed<T> {
     }
 
     /// Whether nobody follows.
-    pub fn is_alone(&self) -> bool {
-        self.followers.load(Ordering::Acquire) == 0
+    pub fn is_unused(&self) -> bool {
+        self.subscribers.load(Ordering::Acquire) == 0
     }
 
     /// Wakes all who wait.
@@ -50,16 +50,16 @@ impl<T> Feed<T> {
 }
 
 /// One who follows. Only made under the hub's lock, so that a feed that nobody follows can be let go there.
-pub struct Follower<T> {
+pub struct Subscriber<T> {
     feed: Arc<Feed<T>>,
     inner: Arc<Inner>,
     key: u64,
 }
 
-impl<T> Follower<T> {
+impl<T> Subscriber<T> {
     /// One more.
     pub fn new(inner: &Arc<Inner>, feed: &Arc<Feed<T>>) -> Self {
-        feed.followers.fetch_add(1, Ordering::AcqRel);
+        feed.subscribers.fetch_add(1, Ordering::AcqRel);
         let key = feed.next.fetch_add(1, Ordering::Relaxed);
         Self { feed: Arc::clone(feed), inner: Arc::clone(inner), key }
     }
@@ -78,11 +78,11 @@ impl<T> Follower<T> {
     }
 }
 
-impl<T> Drop for Follower<T> {
+impl<T> Drop for Subscriber<T> {
     fn drop(&mut self) {
         lock(&self.feed.wakers).remove(&self.key);
-        if self.feed.followers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.inner.kick();
+        if self.feed.subscribers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.inner.wake_pump();
         }
     }
 }

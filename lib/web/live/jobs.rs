@@ -1,4 +1,4 @@
-//! Job logs: the pump reads what is new of each job once; followers take it from the ring, or in pages from the database
+//! Job logs: the pump reads what is new of each job once; subscribers take it from the ring, or in pages from the database
 //! when the ring does not reach back that far.
 
 use std::future::Future as _;
@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::feed::{Feed, Follower};
-use super::ring::{Next, PIECE, Piece, Ring};
+use super::feed::{Feed, Subscriber};
+use super::ring::{PIECE, Piece, Ring, RingRead};
 use super::stream::{Source, Stream};
 use super::{Inner, sse};
 use crate::base::names::{JobId, TaskId};
@@ -95,9 +95,9 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
     let mut log = feed.state();
     if log.state.as_ref().is_none_or(|(known, _)| *known != state) {
         news = true;
-        let word = json!({"state": state.as_str(), "exit_code": exit_code});
+        let data = json!({"state": state.as_str(), "exit_code": exit_code});
         if state.is_terminal() {
-            log.end = Some(sse::one(None, "end", &word));
+            log.end = Some(sse::one(None, "end", &data));
         } else {
             log.state = Some((state, sse::one(None, "state", &json!({"state": state.as_str()}))));
         }
@@ -106,24 +106,24 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
     Ok(news)
 }
 
-/// Where a follower stands in a job's log.
+/// Where a subscriber stands in a job's log.
 pub struct JobSource {
     inner: Arc<Inner>,
     job: JobId,
-    feed: Follower<Log>,
+    feed: Subscriber<Log>,
     /// It has the lines up to this seq.
     at: i64,
-    told: Option<JobState>,
-    step: Step,
+    state_sent: Option<JobState>,
+    step: Reading,
 }
 
-enum Step {
+enum Reading {
     /// The database is asked where to begin.
     Opening(oneshot::Receiver<Result<live::Replay>>),
     /// From the ring.
-    Live,
+    Ring,
     /// A page is on its way; behind it the ring's base was here.
-    Paging(oneshot::Receiver<Result<Piece>>, i64),
+    Page(oneshot::Receiver<Result<Piece>>, i64),
     /// The last event was sent.
     Ended,
 }
@@ -132,40 +132,40 @@ enum Step {
 pub type JobStream = Stream<JobSource>;
 
 impl JobSource {
-    pub(super) fn new(inner: &Arc<Inner>, job: JobId, feed: Follower<Log>, after: Option<i64>) -> Self {
+    pub(super) fn new(inner: &Arc<Inner>, job: JobId, feed: Subscriber<Log>, after: Option<i64>) -> Self {
         let (after, most) = (after.unwrap_or(0), inner.settings.replay_limit);
         let opening = inner.ask(move |db| live::replay(db.connection(), job, after, most));
-        Self { inner: Arc::clone(inner), job, feed, at: 0, told: None, step: Step::Opening(opening) }
+        Self { inner: Arc::clone(inner), job, feed, at: 0, state_sent: None, step: Reading::Opening(opening) }
     }
 
     /// What the ring has, or what is to be done.
-    fn in_ring(&mut self) -> Poll<Option<Bytes>> {
+    fn next_from_ring(&mut self) -> Poll<Option<Bytes>> {
         let log = self.feed.state();
         let Some(ring) = &log.ring else {
             return if log.end.is_some() { Poll::Ready(None) } else { Poll::Pending };
         };
 
         if let Some((state, event)) =
-            log.state.as_ref().filter(|(state, _)| Some(*state) != self.told && log.end.is_none())
+            log.state.as_ref().filter(|(state, _)| Some(*state) != self.state_sent && log.end.is_none())
         {
-            self.told = Some(*state);
+            self.state_sent = Some(*state);
             return Poll::Ready(Some(event.clone()));
         }
 
         match (ring.after(self.at), &log.end) {
-            (Next::Events(bytes, at), _) => {
+            (RingRead::Events(bytes, at), _) => {
                 self.at = at;
                 Poll::Ready(Some(bytes))
             }
-            (Next::Behind, _) => {
+            (RingRead::Behind, _) => {
                 let (job, at, base) = (self.job, self.at, ring.base());
                 self.inner.pages.fetch_add(1, Ordering::Relaxed);
-                self.step = Step::Paging(self.inner.ask(move |db| page(db.connection(), job, at)), base);
+                self.step = Reading::Page(self.inner.ask(move |db| page(db.connection(), job, at)), base);
                 Poll::Pending
             }
-            (Next::Nothing, None) => Poll::Pending,
-            (Next::Nothing, Some(end)) => {
-                self.step = Step::Ended;
+            (RingRead::UpToDate, None) => Poll::Pending,
+            (RingRead::UpToDate, Some(end)) => {
+                self.step = Reading::Ended;
                 Poll::Ready(Some(end.clone()).filter(|end| !end.is_empty()))
             }
         }
@@ -181,31 +181,31 @@ impl Source for JobSource {
         loop {
             // A stream that cannot read the database ends: its reader comes back by itself and goes on where it was.
             match &mut self.step {
-                Step::Opening(begin) => {
+                Reading::Opening(begin) => {
                     let Ok(Ok(replay)) = ready!(Pin::new(begin).poll(cx)) else { return Poll::Ready(None) };
                     self.at = replay.after;
-                    self.step = Step::Live;
+                    self.step = Reading::Ring;
                     if replay.dropped > 0 {
                         return Poll::Ready(Some(left_out(replay)));
                     }
                 }
-                Step::Paging(page, base) => {
+                Reading::Page(page, base) => {
                     let base = *base;
                     let Ok(Ok(piece)) = ready!(Pin::new(page).poll(cx)) else { return Poll::Ready(None) };
-                    self.step = Step::Live;
+                    self.step = Reading::Ring;
                     // Without rows up to the ring's base there is nothing to wait for: they were pruned.
                     self.at = piece.last().unwrap_or(base);
                     if piece.last().is_some() {
                         return Poll::Ready(Some(piece.into_bytes()));
                     }
                 }
-                Step::Live => {
-                    let next = self.in_ring();
-                    if !matches!(self.step, Step::Paging(..)) {
+                Reading::Ring => {
+                    let next = self.next_from_ring();
+                    if !matches!(self.step, Reading::Page(..)) {
                         return next;
                     }
                 }
-                Step::Ended => return Poll::Ready(None),
+                Reading::Ended => return Poll::Ready(None),
             }
         }
     }

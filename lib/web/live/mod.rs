@@ -14,17 +14,17 @@
 //! it has. A comment comes at each heartbeat.
 //!
 //! One thread (`pump`) watches the database. After a commit it reads what is new of each feed once, encodes it once, puts it
-//! into a bounded ring and wakes the followers. These pull: each takes shared bytes behind its own place when its peer has
+//! into a bounded ring and wakes the subscribers. These pull: each takes shared bytes behind its own place when its peer has
 //! room. One that is further behind than the ring gets pages: of a job from the database (a second thread), of a console
 //! from the helper (a few threads). So memory is bounded whatever readers do, and no line is lost or comes twice for one that keeps reading.
 
 mod changes;
 mod console;
+mod console_pages;
 mod entry;
 mod feed;
 mod jobs;
 mod many;
-mod pages;
 mod pump;
 mod ring;
 mod sse;
@@ -45,14 +45,14 @@ pub use changes::Viewer;
 pub use console::ConsoleStream;
 pub use jobs::JobStream;
 pub use many::{ManyStream, Topic};
-pub use stream::{Answer, Reader, Stream};
+pub use stream::{Reader, RightsCheck, Stream};
 
 use self::changes::{Changes, ChangesSource};
 use self::console::{Console, ConsoleSource};
-use self::feed::{Feed, Follower, lock};
+use self::console_pages::ConsolePages;
+use self::feed::{Feed, Subscriber, lock};
 use self::jobs::{JobSource, Log};
 use self::many::ManySource;
-use self::pages::Pages;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Error, Result, clock};
 use crate::db::Db;
@@ -98,9 +98,9 @@ impl Settings {
 pub struct Counts {
     /// Streams that are open.
     pub streams: usize,
-    /// Reads of a followed job's new lines, each for all of its followers.
+    /// Reads of a followed job's new lines, each for all of its subscribers.
     pub reads: u64,
-    /// Pages that single followers of jobs were read.
+    /// Pages that single subscribers of jobs were read.
     pub pages: u64,
 }
 
@@ -123,9 +123,9 @@ type Work = Box<dyn FnOnce(&mut Db) + Send>;
 /// What hub, streams and threads share.
 struct Inner {
     settings: Settings,
-    rooms: Mutex<Rooms>,
+    feeds: Mutex<Feeds>,
     /// Wakes the pump.
-    kicks: EventFd,
+    wakeups: EventFd,
     /// A feed is there that was never read.
     fresh: AtomicBool,
     closed: AtomicBool,
@@ -135,14 +135,14 @@ struct Inner {
     streams: AtomicUsize,
     reads: AtomicU64,
     pages: AtomicU64,
-    console_pages: Pages,
+    console_pages: ConsolePages,
     /// Consoles' threads.
-    following: Limiter,
+    console_threads: Limiter,
 }
 
 /// What is followed.
 #[derive(Default)]
-struct Rooms {
+struct Feeds {
     jobs: HashMap<JobId, Arc<Feed<Log>>>,
     changes: Option<Arc<Feed<Changes>>>,
     runs: u64,
@@ -155,14 +155,14 @@ impl Hub {
     /// # Errors
     /// 69 or 77 when the database cannot be used; 1 when the system gives no thread.
     pub fn start(settings: Settings) -> Result<Self> {
-        let kicks = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+        let wakeups = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| Error::failed(format!("no event descriptor: {}", errno.desc())))?;
         let mut reader = Db::open_existing(&settings.database)?;
         let (sender, receiver) = mpsc::channel::<Work>();
         let inner = Arc::new(Inner {
             settings,
-            rooms: Mutex::default(),
-            kicks,
+            feeds: Mutex::default(),
+            wakeups,
             fresh: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             rights: AtomicU64::new(0),
@@ -170,8 +170,8 @@ impl Hub {
             streams: AtomicUsize::new(0),
             reads: AtomicU64::new(0),
             pages: AtomicU64::new(0),
-            console_pages: Pages::default(),
-            following: Limiter::shared(CONSOLES),
+            console_pages: ConsolePages::default(),
+            console_threads: Limiter::shared(CONSOLES),
         });
         let pump = pump::Pump::new(&inner)?;
         let hub = Self { closer: Arc::new(Closer(inner)) };
@@ -262,32 +262,32 @@ impl Inner {
     /// A job's log, and whether it was never read.
     fn job(self: &Arc<Self>, job: JobId, after: Option<i64>) -> (JobSource, bool) {
         let (feed, fresh) = {
-            let mut rooms = lock(&self.rooms);
-            let fresh = !rooms.jobs.contains_key(&job);
-            let feed = rooms.jobs.entry(job).or_insert_with(|| Arc::new(Feed::new(Log::default())));
-            (Follower::new(self, feed), fresh)
+            let mut feeds = lock(&self.feeds);
+            let fresh = !feeds.jobs.contains_key(&job);
+            let feed = feeds.jobs.entry(job).or_insert_with(|| Arc::new(Feed::new(Log::default())));
+            (Subscriber::new(self, feed), fresh)
         };
         (JobSource::new(self, job, feed, after), fresh)
     }
 
     /// What changes, and whether it was never read.
     fn changes(self: &Arc<Self>, viewer: Viewer, last_event_id: Option<&str>) -> (ChangesSource, bool) {
-        let mut rooms = lock(&self.rooms);
-        let fresh = rooms.changes.is_none();
-        let run = format!("{:x}.{}", clock::now_ms(), rooms.runs);
-        rooms.runs += u64::from(fresh);
+        let mut feeds = lock(&self.feeds);
+        let fresh = feeds.changes.is_none();
+        let run = format!("{:x}.{}", clock::now_ms(), feeds.runs);
+        feeds.runs += u64::from(fresh);
 
-        let feed = rooms.changes.get_or_insert_with(|| Arc::new(Feed::new(Changes::new(run))));
-        let follower = Follower::new(self, feed);
-        drop(rooms);
-        (ChangesSource::new(follower, viewer, last_event_id), fresh)
+        let feed = feeds.changes.get_or_insert_with(|| Arc::new(Feed::new(Changes::new(run))));
+        let subscriber = Subscriber::new(self, feed);
+        drop(feeds);
+        (ChangesSource::new(subscriber, viewer, last_event_id), fresh)
     }
 
     /// A server's console.
     fn console(self: &Arc<Self>, server: ServerId, last_event_id: Option<&str>) -> Result<ConsoleSource> {
         let feed = {
-            let mut rooms = lock(&self.rooms);
-            let (feed, _) = match rooms.consoles.entry(server) {
+            let mut feeds = lock(&self.feeds);
+            let (feed, _) = match feeds.consoles.entry(server) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
                     let feed = Arc::new(Feed::new(Console::new()));
@@ -296,7 +296,7 @@ impl Inner {
                 }
             };
 
-            Follower::new(self, feed)
+            Subscriber::new(self, feed)
         };
 
         Ok(ConsoleSource::new(self, server, feed, last_event_id))
@@ -307,14 +307,14 @@ impl Inner {
     /// There is one more stream.
     fn followed(&self, fresh: bool) {
         self.fresh.fetch_or(fresh, Ordering::AcqRel);
-        self.kick();
+        self.wake_pump();
     }
 
     /// Follows a console in a thread of its own. Called under the hub's lock. Threads are counted, not consoles: one that
     /// is let go may take a moment to end.
     fn follow(self: &Arc<Self>, server: ServerId, feed: &Arc<Feed<Console>>) -> Result<Thread> {
         let full = || Error::unavailable("too many consoles are watched at once: load the page again in a moment");
-        let permit = self.following.try_acquire().ok_or_else(full)?;
+        let permit = self.console_threads.try_acquire().ok_or_else(full)?;
         let (inner, feed) = (Arc::clone(self), Arc::clone(feed));
         let follow = move || {
             console::follow(&inner, server, &feed);
@@ -328,35 +328,35 @@ impl Inner {
     }
 
     /// Wakes the pump.
-    fn kick(&self) {
+    fn wake_pump(&self) {
         // Full is as good as kicked.
-        self.kicks.write(1).ok();
+        self.wakeups.write(1).ok();
     }
 
     /// Whether there is a feed that was never read.
-    fn take_kick(&self) -> bool {
-        self.kicks.read().ok();
+    fn take_wakeup(&self) -> bool {
+        self.wakeups.read().ok();
         self.fresh.swap(false, Ordering::AcqRel)
     }
 
     fn wake_all(&self) {
-        let rooms = lock(&self.rooms);
-        rooms.jobs.values().for_each(|feed| feed.wake());
-        rooms.changes.iter().for_each(|feed| feed.wake());
-        rooms.consoles.values().for_each(|(feed, _)| feed.wake());
+        let feeds = lock(&self.feeds);
+        feeds.jobs.values().for_each(|feed| feed.wake());
+        feeds.changes.iter().for_each(|feed| feed.wake());
+        feeds.consoles.values().for_each(|(feed, _)| feed.wake());
     }
 
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
 
-        for (feed, thread) in lock(&self.rooms).consoles.values() {
+        for (feed, thread) in lock(&self.feeds).consoles.values() {
             feed.state().end();
             thread.unpark();
         }
 
         self.wake_all();
         *lock(&self.work) = None;
-        self.kick();
+        self.wake_pump();
     }
 
     /// Has the pages thread do something; the receiver errs when the hub is closed.

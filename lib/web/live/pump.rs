@@ -1,5 +1,5 @@
 //! The one thread that watches the database for all streams: after each commit it reads what is new of everything that is
-//! followed, once, and wakes the followers. It sleeps while nobody follows anything.
+//! followed, once, and wakes the subscribers. It sleeps while nobody follows anything.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub struct Pump {
     db: Db,
     rights: Rights,
     /// Something was committed that the changes feed has not looked at.
-    unseen: bool,
+    unchecked: bool,
     /// Something could not be read.
     again: bool,
 }
@@ -42,13 +42,13 @@ impl Pump {
         db.stay()?;
         let watch = Watch::new(path)?;
         let rights = live::rights_lost(db.connection(), Rights::default())?.1;
-        Ok(Self { inner: Arc::clone(inner), watch, db, rights, unseen: false, again: false })
+        Ok(Self { inner: Arc::clone(inner), watch, db, rights, unchecked: false, again: false })
     }
 
     /// Until the hub is closed.
     pub fn run(mut self) {
         loop {
-            let fresh = self.inner.take_kick();
+            let fresh = self.inner.take_wakeup();
             if self.inner.closed.load(Ordering::Acquire) {
                 return;
             }
@@ -64,19 +64,19 @@ impl Pump {
         let looked = self.watch.look();
         let news = fresh || self.again || !matches!(looked, Ok(false));
 
-        self.unseen |= news;
-        if !self.unseen {
+        self.unchecked |= news;
+        if !self.unchecked {
             return None;
         }
 
-        let Self { inner, db, rights, unseen, .. } = self;
+        let Self { inner, db, rights, unchecked, .. } = self;
         let result = looked.and_then(|_| {
             db.read(|tx| {
                 if news {
                     read_rights(inner, tx, rights)?;
                     read_jobs(inner, tx)?;
                 }
-                read_changes(inner, tx, unseen)
+                read_changes(inner, tx, unchecked)
             })
         });
         self.again = result.is_err();
@@ -91,7 +91,7 @@ impl Pump {
         let watched = self.watch.descriptor().filter(|_| followed);
         let due = followed.then(|| self.watch.due());
         let time = next.into_iter().chain(due).min();
-        let mut fds = vec![PollFd::new(self.inner.kicks.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(self.inner.wakeups.as_fd(), PollFlags::POLLIN)];
         fds.extend(watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
 
         // Rounded up, so that a wait never turns into a spin. Woken early by a signal is no harm.
@@ -115,7 +115,7 @@ fn read_rights(inner: &Inner, connection: &Connection, known: &mut Rights) -> Re
 }
 
 fn read_jobs(inner: &Inner, connection: &Connection) -> Result<()> {
-    let feeds: Vec<_> = lock(&inner.rooms).jobs.iter().map(|(job, feed)| (*job, Arc::clone(feed))).collect();
+    let feeds: Vec<_> = lock(&inner.feeds).jobs.iter().map(|(job, feed)| (*job, Arc::clone(feed))).collect();
     for (job, feed) in feeds {
         inner.reads.fetch_add(1, Ordering::Relaxed);
         let read = jobs::read(connection, job, &feed, inner.settings.ring_bytes);
@@ -129,9 +129,9 @@ fn read_jobs(inner: &Inner, connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-fn read_changes(inner: &Inner, connection: &Connection, unseen: &mut bool) -> Result<Option<Duration>> {
-    let Some(feed) = lock(&inner.rooms).changes.clone() else {
-        *unseen = false;
+fn read_changes(inner: &Inner, connection: &Connection, unchecked: &mut bool) -> Result<Option<Duration>> {
+    let Some(feed) = lock(&inner.feeds).changes.clone() else {
+        *unchecked = false;
         return Ok(None);
     };
 
@@ -141,34 +141,34 @@ fn read_changes(inner: &Inner, connection: &Connection, unseen: &mut bool) -> Re
         return Ok(early);
     }
 
-    let changed = feed.state().look(connection, now)?;
+    let changed = feed.state().check(connection, now)?;
     if changed {
         feed.wake();
     }
 
     // The last percentage before a silence is told too.
-    *unseen = feed.state().owes_percents();
-    Ok(unseen.then_some(changes::PAUSE))
+    *unchecked = feed.state().has_pending_progress();
+    Ok(unchecked.then_some(changes::MIN_INTERVAL))
 }
 
 impl Inner {
     /// Lets go what nobody follows. How long until a console's time is over.
     fn sweep(&self, now: Instant) -> Option<Duration> {
-        let mut rooms = lock(&self.rooms);
-        rooms.jobs.retain(|_, feed| !feed.is_alone());
-        if rooms.changes.as_ref().is_some_and(|feed| feed.is_alone()) {
-            rooms.changes = None;
+        let mut feeds = lock(&self.feeds);
+        feeds.jobs.retain(|_, feed| !feed.is_unused());
+        if feeds.changes.as_ref().is_some_and(|feed| feed.is_unused()) {
+            feeds.changes = None;
         }
 
         let mut next = None;
-        rooms.consoles.retain(|_, (feed, thread)| {
+        feeds.consoles.retain(|_, (feed, thread)| {
             let mut console = feed.state();
-            if !feed.is_alone() {
-                console.alone_since = None;
+            if !feed.is_unused() {
+                console.unused_since = None;
                 return true;
             }
 
-            let since = *console.alone_since.get_or_insert(now);
+            let since = *console.unused_since.get_or_insert(now);
             let left = (since + self.settings.linger).saturating_duration_since(now);
             if left.is_zero() {
                 console.end();

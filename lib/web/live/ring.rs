@@ -41,25 +41,25 @@ impl Piece {
     }
 }
 
-struct Kept {
+struct StoredPiece {
     bytes: Bytes,
     ends: Vec<(i64, usize)>,
     last: i64,
 }
 
 /// What a ring has for somebody.
-pub enum Next {
+pub enum RingRead {
     /// Events, and the position behind them.
     Events(Bytes, i64),
     /// Nothing yet.
-    Nothing,
+    UpToDate,
     /// It does not reach back that far.
     Behind,
 }
 
 /// The last events.
 pub struct Ring {
-    kept: VecDeque<Kept>,
+    kept: VecDeque<StoredPiece>,
     /// Everything after this position is here, up to `head`.
     base: i64,
     head: i64,
@@ -82,7 +82,7 @@ impl Ring {
         self.bytes += piece.bytes.len();
         self.events += piece.ends.len();
         self.head = last;
-        self.kept.push_back(Kept { bytes: piece.bytes.into(), ends: piece.ends, last });
+        self.kept.push_back(StoredPiece { bytes: piece.bytes.into(), ends: piece.ends, last });
 
         while (self.bytes > self.most_bytes || self.events > self.most_events) && self.kept.len() > 1 {
             let Some(oldest) = self.kept.pop_front() else { return };
@@ -93,18 +93,18 @@ impl Ring {
     }
 
     /// What follows `position`.
-    pub fn after(&self, position: i64) -> Next {
+    pub fn after(&self, position: i64) -> RingRead {
         if position < self.base {
-            return Next::Behind;
+            return RingRead::Behind;
         }
 
         let Some(kept) = self.kept.get(self.kept.partition_point(|kept| kept.last <= position)) else {
-            return Next::Nothing;
+            return RingRead::UpToDate;
         };
 
         let before = kept.ends.partition_point(|end| end.0 <= position);
         let begin = before.checked_sub(1).map_or(0, |i| kept.ends[i].1);
-        Next::Events(kept.bytes.slice(begin..), kept.last)
+        RingRead::Events(kept.bytes.slice(begin..), kept.last)
     }
 
     /// The position behind which it has everything.
@@ -152,12 +152,12 @@ mod tests {
             let mut seen = Vec::new();
             loop {
                 match ring.after(position) {
-                    Next::Events(bytes, last) => {
+                    RingRead::Events(bytes, last) => {
                         seen.extend(ids(&bytes));
                         position = last;
                     }
-                    Next::Nothing => break,
-                    Next::Behind => {
+                    RingRead::UpToDate => break,
+                    RingRead::Behind => {
                         prop_assert!(from < ring.base());
                         return Ok(());
                     }

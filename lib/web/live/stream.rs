@@ -15,12 +15,12 @@ use tokio::time::{Instant, Sleep};
 use super::{Inner, sse};
 
 /// An answer that takes its time.
-pub type Answer = Pin<Box<dyn Future<Output = bool> + Send>>;
+pub type RightsCheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
 /// Who reads a stream.
 pub struct Reader {
     /// Whether it still may. Asked at each heartbeat, and each time somebody lost a right; nothing is sent meanwhile.
-    pub check: Box<dyn Fn() -> Answer + Send>,
+    pub check: Box<dyn Fn() -> RightsCheck + Send>,
     /// Dropped with the stream.
     pub guard: Box<dyn Send>,
 }
@@ -39,7 +39,7 @@ pub struct Stream<S> {
     source: S,
     inner: Arc<Inner>,
     reader: Reader,
-    checking: Option<Answer>,
+    checking: Option<RightsCheck>,
     rights: u64,
     beat: Option<Pin<Box<Sleep>>>,
     /// A heartbeat whose comment was not sent yet.

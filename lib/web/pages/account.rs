@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::extract::{Asked, Sent, id};
+use super::extract::{FormFields, QueryFields, id};
 use super::frame::{Frame, page};
 use crate::base::names::{TokenId, TokenName, UserName};
 use crate::base::password::MIN_LENGTH;
@@ -40,7 +40,11 @@ struct News {
 }
 
 /// The page.
-pub async fn show(State(app): State<App>, viewer: Viewer, Asked(asked): Asked) -> Result<Response, Failure> {
+pub async fn show(
+    State(app): State<App>,
+    viewer: Viewer,
+    QueryFields(asked): QueryFields,
+) -> Result<Response, Failure> {
     let done = match asked.raw("done") {
         "password" => {
             Some("Your password is changed. Everywhere else you are signed out, and your tokens are revoked.")
@@ -63,10 +67,14 @@ async fn render(app: &App, viewer: Viewer, news: News) -> Result<Response, Failu
 
 /// Changes the password, for who knows the one that is good now. That ends all sessions and tokens;
 /// this browser gets a new session.
-pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Sent) -> Result<Response, Failure> {
+pub async fn set_password(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(form): FormFields,
+) -> Result<Response, Failure> {
     let now = clock::now_ms();
     // Who sits at somebody else's open browser shall not find out the password by trying.
-    let place = app.passwords.place()?;
+    let slot = app.passwords.slot()?;
     let sender = match viewer.by {
         Credential::Session(id) => Sender::Session(id),
         Credential::Token(_) => Sender::Unknown,
@@ -83,7 +91,7 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
     let hash = app.store.read(move |db| users::password_hash(db, user)).await?;
 
     attempt.count();
-    if !app.passwords.verify(place, form.raw("current").to_owned(), hash.clone()).await? {
+    if !app.passwords.verify(slot, form.raw("current").to_owned(), hash.clone()).await? {
         return refuse(&app, viewer, "The current password is wrong.".to_owned()).await;
     }
 
@@ -119,7 +127,11 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
 }
 
 /// Makes a token and shows its text, this once: only its hash is kept.
-pub async fn create_token(State(app): State<App>, viewer: Viewer, Sent(form): Sent) -> Result<Response, Failure> {
+pub async fn create_token(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(form): FormFields,
+) -> Result<Response, Failure> {
     let name: TokenName = match form.required("name") {
         Ok(name) => name,
         Err(failure) => return refuse(&app, viewer, failure.message).await,

@@ -22,14 +22,14 @@ use crate::web::viewer::Viewer;
 /// Lines of the console's page.
 const LINES: u32 = 200;
 /// The page waits so long for them.
-const PATIENCE: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(4);
 
 /// So many pages ask the helper at once: it must not take all the threads that the database needs too.
 static CONSOLES: LazyLock<Limiter> = LazyLock::new(|| Limiter::shared(3));
 
 /// What the console said, or why nobody knows.
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
+pub struct LastLines {
     /// The last lines, the oldest first.
     pub lines: Vec<String>,
     /// Why there are none.
@@ -43,16 +43,16 @@ pub fn shown(line: &str) -> Cow<'_, str> {
 }
 
 /// Asks the helper for the last lines. What goes wrong with that is told on the page, which shows all the rest.
-pub async fn last_lines(app: &App, server: ServerId, most: u32, patience: Duration) -> Heard {
-    let trouble = |why: String| Heard { lines: Vec::new(), trouble: Some(why) };
-    let Some(permit) = CONSOLES.acquire(patience).await else {
+pub async fn last_lines(app: &App, server: ServerId, most: u32, timeout: Duration) -> LastLines {
+    let trouble = |why: String| LastLines { lines: Vec::new(), trouble: Some(why) };
+    let Some(permit) = CONSOLES.acquire(timeout).await else {
         return trouble("Too many consoles are being read: load the page again in a moment.".to_owned());
     };
 
     let (socket, name) = (app.settings.helper_socket.clone(), InstanceName::from(server));
-    let asked = permit.blocking(move || units::last_lines(&socket, &name, most, patience));
+    let asked = permit.blocking(move || units::last_lines(&socket, &name, most, timeout));
     match asked.await {
-        Ok(Ok(lines)) => Heard { lines, trouble: None },
+        Ok(Ok(lines)) => LastLines { lines, trouble: None },
         Ok(Err(error)) => {
             tracing::warn!("the console of server {server} cannot be read: {error}");
             trouble("The journal cannot be read just now. An admin finds out why with left4me doctor.".to_owned())
@@ -66,7 +66,7 @@ pub async fn last_lines(app: &App, server: ServerId, most: u32, patience: Durati
 struct Page {
     frame: Frame,
     server: Server,
-    console: Heard,
+    console: LastLines,
 }
 
 /// The page.
@@ -74,7 +74,7 @@ pub async fn show(State(app): State<App>, viewer: Viewer, Path(path): Path<Strin
     let id = id::<ServerId>(&path)?;
     let who = viewer.clone();
     let server = app.store.read(move |db| who.server(db, id)).await?;
-    let console = last_lines(&app, id, LINES, PATIENCE).await;
+    let console = last_lines(&app, id, LINES, TIMEOUT).await;
     let frame = Frame::of(viewer, format!("Console of {}", server.name)).within("servers");
     page(&Page { frame, server, console })
 }

@@ -9,10 +9,10 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::extract::Asked;
+use super::extract::QueryFields;
 use super::frame::{Frame, page};
 use super::parts::JobLine;
-use super::power::{self, LiveJob, Power};
+use super::power::{self, Power, UnfinishedJob};
 use crate::base::names::ServerId;
 use crate::base::{Result, secret};
 use crate::db::poll::{self, Poll};
@@ -91,7 +91,7 @@ impl Filter {
 /// What the database says.
 struct Loaded {
     servers: Vec<Server>,
-    busy: HashMap<ServerId, LiveJob>,
+    busy: HashMap<ServerId, UnfinishedJob>,
     pause: Option<Pause>,
     counts: (i64, i64),
     poll: Poll,
@@ -100,10 +100,10 @@ struct Loaded {
 
 /// The servers' jobs that have not ended, the one that runs before those that wait. A job that the viewer may not look at
 /// is told, but not where it is.
-pub(super) fn live_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<ServerId, LiveJob>> {
+pub(super) fn unfinished_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<ServerId, UnfinishedJob>> {
     let mut found = HashMap::new();
     for busy in monitor::busy(db)? {
-        found.entry(busy.server).or_insert_with(|| LiveJob::from(&busy));
+        found.entry(busy.server).or_insert_with(|| UnfinishedJob::from(&busy));
     }
 
     if !viewer.is_admin {
@@ -125,7 +125,7 @@ fn load(db: &Connection, viewer: &Viewer) -> Result<Loaded> {
             Some(user) => servers::of_user(db, user)?,
             None => servers::all(db)?,
         },
-        busy: live_jobs(db, viewer)?,
+        busy: unfinished_jobs(db, viewer)?,
         pause: queue::pause(db)?,
         counts: monitor::counts(db, MANY)?,
         poll: poll::last(db)?,
@@ -138,7 +138,7 @@ pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
     headers: HeaderMap,
-    Asked(asked): Asked,
+    QueryFields(asked): QueryFields,
 ) -> Result<Response, Failure> {
     let who = viewer.clone();
     let mut loaded = app.store.read(move |db| load(db, &who)).await?;

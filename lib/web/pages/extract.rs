@@ -71,9 +71,9 @@ impl Fields {
 }
 
 /// The query.
-pub struct Asked(pub Fields);
+pub struct QueryFields(pub Fields);
 
-impl<S: Sync> FromRequestParts<S> for Asked {
+impl<S: Sync> FromRequestParts<S> for QueryFields {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
@@ -83,9 +83,9 @@ impl<S: Sync> FromRequestParts<S> for Asked {
 }
 
 /// A form.
-pub struct Sent(pub Fields);
+pub struct FormFields(pub Fields);
 
-impl<S: Send + Sync> FromRequest<S> for Sent {
+impl<S: Send + Sync> FromRequest<S> for FormFields {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
@@ -96,9 +96,9 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
 }
 
 /// Whether app.js asks for the page again, to see what has changed in it: what is costly and does not move is left out.
-pub struct Again(pub bool);
+pub struct IsRefresh(pub bool);
 
-impl<S: Sync> FromRequestParts<S> for Again {
+impl<S: Sync> FromRequestParts<S> for IsRefresh {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {

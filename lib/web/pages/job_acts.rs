@@ -10,7 +10,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::console;
-use super::extract::{Asked, Sent, id};
+use super::extract::{FormFields, QueryFields, id};
 use crate::base::names::{JobId, RequestKey, TaskId};
 use crate::base::{Error, clock};
 use crate::cancel::request::{Wish, request};
@@ -21,7 +21,7 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{Asker, retry as repeat};
 use crate::web::app::App;
-use crate::web::auth::back;
+use crate::web::auth::redirect;
 use crate::web::failure::Failure;
 use crate::web::pieces::Pieces;
 use crate::web::streams::{self, is_good};
@@ -38,7 +38,7 @@ pub async fn cancel(
     viewer: Viewer,
     Path(path): Path<String>,
     headers: HeaderMap,
-    Sent(form): Sent,
+    FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
     let reason = form.get("reason").map(cancellation::reason).transpose()?.unwrap_or_default();
@@ -62,9 +62,9 @@ pub async fn cancel(
         return Err(Failure::new(StatusCode::BAD_REQUEST, result.message));
     }
 
-    app.poke();
+    app.wake_worker();
     if from_table {
-        return Ok(Redirect::to(&back::came_from(&headers)).into_response());
+        return Ok(Redirect::to(&redirect::referer_path(&headers)).into_response());
     }
 
     Ok(Redirect::to(&format!("/jobs/{job}#cancellations")).into_response())
@@ -76,7 +76,7 @@ pub async fn retry(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Sent(form): Sent,
+    FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
     let key: Option<RequestKey> = form.optional("key")?;
@@ -97,14 +97,14 @@ pub async fn retry(
         repeat(db, job, &asker, clock::now_ms())
     });
     let job = accepted.await?.job_id;
-    app.poke();
+    app.wake_worker();
 
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
 
 /// A line, as the page shows it.
 #[derive(Serialize)]
-struct Shown {
+struct LogLine {
     seq: i64,
     at: i64,
     stream: &'static str,
@@ -116,7 +116,7 @@ pub async fn lines(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Asked(since): Asked,
+    QueryFields(since): QueryFields,
 ) -> Result<Json<Vec<impl Serialize>>, Failure> {
     let job = id::<JobId>(&path)?;
     let after = since.maybe::<i64>("after").unwrap_or(0);
@@ -125,7 +125,7 @@ pub async fn lines(
         logs::page(db, job, after, LINES, 8 * BYTES)
     });
 
-    let shown = |line: Line| Shown {
+    let shown = |line: Line| LogLine {
         seq: line.seq,
         at: line.at,
         stream: line.stream.as_str(),

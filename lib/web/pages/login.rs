@@ -9,15 +9,15 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, Form};
 use serde::Deserialize;
 
-use super::extract::Asked;
+use super::extract::QueryFields;
 use super::frame::{Frame, page};
 use crate::base::names::{UserName, normal};
 use crate::base::{clock, secret};
 use crate::db::events::{self, NewEvent};
 use crate::db::{sessions, users};
 use crate::web::app::App;
-use crate::web::auth::asker::Asker;
-use crate::web::auth::back::inside;
+use crate::web::auth::client::Client;
+use crate::web::auth::redirect::local_path;
 use crate::web::auth::session;
 use crate::web::failure::Failure;
 use crate::web::viewer::{Credential, Viewer};
@@ -46,28 +46,28 @@ pub struct Credentials {
 }
 
 /// The form; who is signed in already goes on.
-pub async fn show(Asked(wanted): Asked, viewer: Option<Extension<Viewer>>) -> Result<Response, Failure> {
+pub async fn show(QueryFields(wanted): QueryFields, viewer: Option<Extension<Viewer>>) -> Result<Response, Failure> {
     if viewer.is_some() {
-        return Ok(Redirect::to(inside(wanted.raw("next"))).into_response());
+        return Ok(Redirect::to(local_path(wanted.raw("next"))).into_response());
     }
-    page(&Page { frame: Frame::anonymous("Sign in"), name: "", next: inside(wanted.raw("next")), trouble: None })
+    page(&Page { frame: Frame::anonymous("Sign in"), name: "", next: local_path(wanted.raw("next")), trouble: None })
 }
 
 /// Begins a session, a new one each time: one that was there before is ended.
 pub async fn sign_in(
     State(app): State<App>,
-    Extension(asker): Extension<Asker>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     Form(form): Form<Credentials>,
 ) -> Result<Response, Failure> {
     let now = clock::now_ms();
     // A 503, of the password check or the database, counts for nothing: the attempt is dropped with
     // it.
-    let place = app.passwords.place()?;
+    let slot = app.passwords.slot()?;
 
     // However it is written: each way of writing a name must not have tries of its own.
     let account = normal(&form.name);
-    let mut attempt = match app.throttle.attempt(&account, asker.sender, app.throttle.now()) {
+    let mut attempt = match app.throttle.attempt(&account, client.sender, app.throttle.now()) {
         Ok(attempt) => attempt,
         Err(wait) => return too_many(&form, wait),
     };
@@ -82,9 +82,9 @@ pub async fn sign_in(
     let (user, hash) = found.await?.unzip();
     attempt.count();
 
-    let good = app.passwords.verify(place, form.password.clone(), hash.clone()).await?;
+    let good = app.passwords.verify(slot, form.password.clone(), hash.clone()).await?;
     let Some(user) = user.filter(|_| good) else {
-        tracing::info!(from = %asker.sender, "a sign-in failed");
+        tracing::info!(from = %client.sender, "a sign-in failed");
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
     };
     attempt.forgive();
@@ -122,7 +122,7 @@ pub async fn sign_in(
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
     }
 
-    let mut response = Redirect::to(inside(&form.next)).into_response();
+    let mut response = Redirect::to(local_path(&form.next)).into_response();
     let cookie = session::set_cookie(&cookie, app.origins.is_https(), length / 1000)?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);
     Ok(response)
@@ -148,7 +148,7 @@ pub async fn sign_out(State(app): State<App>, viewer: Viewer) -> Result<Response
 
 fn again(form: &Credentials, trouble: &str, status: StatusCode) -> Result<Response, Failure> {
     let frame = Frame::anonymous("Sign in");
-    let mut response = page(&Page { frame, name: &form.name, next: inside(&form.next), trouble: Some(trouble) })?;
+    let mut response = page(&Page { frame, name: &form.name, next: local_path(&form.next), trouble: Some(trouble) })?;
     *response.status_mut() = status;
     Ok(response)
 }

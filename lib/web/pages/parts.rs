@@ -102,7 +102,7 @@ pub struct JobLine {
     /// Unix ms.
     pub created_at: i64,
     /// How long it took, or takes already.
-    pub took: Took,
+    pub took: Elapsed,
     /// The first line of why it failed.
     pub error: Option<String>,
     /// Whether the viewer may look at it.
@@ -142,7 +142,7 @@ impl JobLine {
 
 /// How long something took, or takes already.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Took {
+pub struct Elapsed {
     /// The length; a dash while it has not begun.
     pub words: String,
     /// Since when it goes on, unix ms: the page counts on from there. None once it has ended.
@@ -151,11 +151,11 @@ pub struct Took {
 
 /// How long something took, or takes already.
 #[must_use]
-pub fn took(started_at: Option<i64>, finished_at: Option<i64>, now: i64) -> Took {
+pub fn took(started_at: Option<i64>, finished_at: Option<i64>, now: i64) -> Elapsed {
     match (started_at, finished_at) {
-        (Some(start), Some(end)) => Took { words: clock::span(end - start), since: None },
-        (Some(start), None) => Took { words: so_far(start, now), since: Some(start) },
-        (None, _) => Took { words: "–".to_owned(), since: None },
+        (Some(start), Some(end)) => Elapsed { words: clock::span(end - start), since: None },
+        (Some(start), None) => Elapsed { words: so_far(start, now), since: Some(start) },
+        (None, _) => Elapsed { words: "–".to_owned(), since: None },
     }
 }
 
@@ -346,7 +346,7 @@ mod tests {
     #[test]
     fn a_job_tells_how_long_it_takes_from_its_start() {
         let told = |start, end, now| {
-            let Took { words, since } = took(start, end, now);
+            let Elapsed { words, since } = took(start, end, now);
             (words, since)
         };
 

@@ -10,7 +10,7 @@ use crate::domain::server::{ActualState, DesiredState};
 
 /// A button.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
+pub struct Button {
     /// The last part of the form's path: an operation's word, or `remove`.
     pub action: &'static str,
     /// What stands on it.
@@ -29,16 +29,16 @@ pub struct Power {
     /// Its display name: a button in a long list says which server it is for.
     pub name: String,
     /// The job that works on it, or will.
-    pub job: Option<LiveJob>,
+    pub job: Option<UnfinishedJob>,
     /// The buttons.
-    pub offers: Vec<Offer>,
+    pub offers: Vec<Button>,
     /// Makes a double click one job. New at each rendering.
     pub key: String,
 }
 
 /// A job that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveJob {
+pub struct UnfinishedJob {
     /// The row.
     pub id: JobId,
     /// The operation's word.
@@ -49,7 +49,7 @@ pub struct LiveJob {
     pub open: bool,
 }
 
-impl From<&Busy> for LiveJob {
+impl From<&Busy> for UnfinishedJob {
     fn from(busy: &Busy) -> Self {
         Self { id: busy.job, operation: busy.operation.clone(), state: busy.state, open: true }
     }
@@ -79,7 +79,7 @@ impl State {
 
 /// Start, stop and restart, as far as they would change something.
 #[must_use]
-pub fn switches(state: State) -> Vec<Offer> {
+pub fn switches(state: State) -> Vec<Button> {
     if state.busy {
         return Vec::new();
     }
@@ -91,19 +91,19 @@ pub fn switches(state: State) -> Vec<Offer> {
 
     // Of a server that keeps crashing, most looks see the wait for the next start.
     let restart = state.actual == ActualState::Running || state.drift == Some(Drift::Crashing);
-    let button = |action, label, primary| Offer { action, label, primary, warning: None };
+    let plain = |action, label, primary| Button { action, label, primary, warning: None };
 
     let mut offers = Vec::new();
     if start {
-        offers.push(button("start", "Start", !up));
+        offers.push(plain("start", "Start", !up));
     }
 
     if stop {
-        offers.push(button("stop", "Stop", false));
+        offers.push(plain("stop", "Stop", false));
     }
 
     if restart {
-        offers.push(button("restart", "Restart", false));
+        offers.push(plain("restart", "Restart", false));
     }
 
     offers
@@ -112,7 +112,7 @@ pub fn switches(state: State) -> Vec<Offer> {
 /// What is done rarely: writing the settings anew, throwing away what the game wrote, removing everything. `has_files`:
 /// whether there is anything to remove.
 #[must_use]
-pub fn repairs(state: State, has_files: bool) -> Vec<Offer> {
+pub fn repairs(state: State, has_files: bool) -> Vec<Button> {
     if state.busy {
         return Vec::new();
     }
@@ -120,19 +120,19 @@ pub fn repairs(state: State, has_files: bool) -> Vec<Offer> {
     let down = matches!(state.actual, ActualState::Stopped | ActualState::Failed | ActualState::Unknown);
     let mut offers = Vec::new();
     if down {
-        offers.push(Offer { action: "initialize", label: "Write settings", primary: false, warning: None });
+        offers.push(Button { action: "initialize", label: "Write settings", primary: false, warning: None });
     }
 
     if has_files || !down {
         let warning = "Stops the server, throws away everything the game wrote (maps, addons and settings added by hand \
                        included), and writes its settings anew. It runs again afterwards if it ran before.";
-        offers.push(Offer { action: "reset", label: "Reset", primary: false, warning: Some(warning) });
+        offers.push(Button { action: "reset", label: "Reset", primary: false, warning: Some(warning) });
         let warning = "Stops the server and removes all of its files. Its entry here stays, and can be started anew or \
                        removed for good.";
-        offers.push(Offer { action: "delete", label: "Delete files", primary: false, warning: Some(warning) });
+        offers.push(Button { action: "delete", label: "Delete files", primary: false, warning: Some(warning) });
     } else if state.desired == DesiredState::Stopped {
         let warning = "Removes the server from left4me; its port becomes free. Jobs and events stay.";
-        offers.push(Offer { action: "remove", label: "Remove server", primary: false, warning: Some(warning) });
+        offers.push(Button { action: "remove", label: "Remove server", primary: false, warning: Some(warning) });
     }
 
     offers
@@ -142,7 +142,7 @@ pub fn repairs(state: State, has_files: bool) -> Vec<Offer> {
 mod tests {
     use super::*;
 
-    fn words(offers: &[Offer]) -> String {
+    fn words(offers: &[Button]) -> String {
         offers.iter().map(|offer| offer.action).collect::<Vec<_>>().join(" ")
     }
 

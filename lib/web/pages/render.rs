@@ -21,8 +21,8 @@ mod tests {
     use crate::db::listing::Target;
     use crate::domain::job::JobState;
     use crate::domain::server::{ActualState, DesiredState};
-    use crate::web::pages::parts::{JobLine, Pager, Took};
-    use crate::web::pages::power::{LiveJob, Power, State, repairs, switches};
+    use crate::web::pages::parts::{Elapsed, JobLine, Pager};
+    use crate::web::pages::power::{Power, State, UnfinishedJob, repairs, switches};
 
     #[derive(Template)]
     #[template(
@@ -48,7 +48,7 @@ mod tests {
             state: JobState::Failed,
             by: HOSTILE.to_owned(),
             created_at: 1_000,
-            took: Took { words: "12 s".to_owned(), since: Some(1_000) },
+            took: Elapsed { words: "12 s".to_owned(), since: Some(1_000) },
             error: Some(error.to_owned()),
             open: true,
         }
@@ -60,7 +60,7 @@ mod tests {
         Power {
             server: ServerId(3),
             name: HOSTILE.to_owned(),
-            job: busy.then(|| LiveJob {
+            job: busy.then(|| UnfinishedJob {
                 id: JobId(9),
                 operation: HOSTILE.to_owned(),
                 state: JobState::Queued,

@@ -5,7 +5,7 @@ use crate::db::events::{Event, OUTSIDE};
 
 /// A piece of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct Fragment {
     /// What it says.
     pub text: String,
     /// Where it leads.
@@ -60,11 +60,11 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
 
 /// The event as a sentence without its full stop.
 #[must_use]
-pub fn sentence(event: &Event, server_name: Option<&str>) -> Vec<Part> {
+pub fn sentence(event: &Event, server_name: Option<&str>) -> Vec<Fragment> {
     let known = SENTENCES.iter().find(|(kind, _)| *kind == event.kind);
     let pattern = known.map_or("{who}: {kind}{on}{of}{: detail}", |(_, pattern)| *pattern);
 
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<Fragment> = Vec::new();
     for piece in pattern.split('{') {
         let (name, rest) = piece.split_once('}').unwrap_or(("", piece));
         let is_first = parts.iter().all(|part| part.text.is_empty());
@@ -76,16 +76,16 @@ pub fn sentence(event: &Event, server_name: Option<&str>) -> Vec<Part> {
     parts
 }
 
-fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) -> Vec<Part> {
+fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) -> Vec<Fragment> {
     let first = |text: &str| if is_first { capital(text) } else { text.to_owned() };
-    // Who cancelled it and why, the sentence and its reason say.
+    // ActorName cancelled it and why, the sentence and its reason say.
     let repeats = event.kind == "task.cancelled" && event.detail.starts_with("cancelled ");
 
     let detail = if repeats { "" } else { event.detail.as_str() };
     match name {
         "who" => vec![plain(&match who(&event.actor) {
-            Who::Named(name) => name.to_owned(),
-            Who::Words(words) => first(words),
+            ActorName::Named(name) => name.to_owned(),
+            ActorName::Words(words) => first(words),
         })],
         "kind" => vec![plain(&event.kind)],
         "job" => vec![event.job_id.map_or_else(|| plain(&first("a job")), |id| job(id, is_first))],
@@ -108,41 +108,41 @@ fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) 
     }
 }
 
-fn plain(text: &str) -> Part {
-    Part { text: text.to_owned(), href: None }
+fn plain(text: &str) -> Fragment {
+    Fragment { text: text.to_owned(), href: None }
 }
 
-fn job(id: JobId, is_first: bool) -> Part {
-    Part { text: format!("{} {id}", if is_first { "Job" } else { "job" }), href: Some(format!("/jobs/{id}")) }
+fn job(id: JobId, is_first: bool) -> Fragment {
+    Fragment { text: format!("{} {id}", if is_first { "Job" } else { "job" }), href: Some(format!("/jobs/{id}")) }
 }
 
 /// By its name, which leads to it; by its number when its row is gone.
-fn server(id: ServerId, name: Option<&str>, is_first: bool) -> Part {
+fn server(id: ServerId, name: Option<&str>, is_first: bool) -> Fragment {
     match name {
-        Some(name) => Part { text: name.to_owned(), href: Some(format!("/servers/{id}")) },
+        Some(name) => Fragment { text: name.to_owned(), href: Some(format!("/servers/{id}")) },
         None => plain(&format!("{} {id}", if is_first { "Server" } else { "server" })),
     }
 }
 
-enum Who<'a> {
+enum ActorName<'a> {
     Named(&'a str),
     Words(&'static str),
 }
 
-fn who(actor: &str) -> Who<'_> {
+fn who(actor: &str) -> ActorName<'_> {
     match actor {
-        OUTSIDE => Who::Words("somebody outside of left4me"),
-        "" => Who::Words("somebody"),
-        "left4me-worker" => Who::Words("the worker"),
-        "left4me-poller" => Who::Words("the poller"),
-        named => Who::Named(account(named)),
+        OUTSIDE => ActorName::Words("somebody outside of left4me"),
+        "" => ActorName::Words("somebody"),
+        "left4me-worker" => ActorName::Words("the worker"),
+        "left4me-poller" => ActorName::Words("the poller"),
+        named => ActorName::Named(account(named)),
     }
 }
 
 fn name_of(actor: &str) -> &str {
     match who(actor) {
-        Who::Named(name) => name,
-        Who::Words(words) => words,
+        ActorName::Named(name) => name,
+        ActorName::Words(words) => words,
     }
 }
 
@@ -198,10 +198,10 @@ mod tests {
 
     #[test]
     fn sentences_name_actor_and_objects_and_lead_to_them() {
-        let told = event("job.queued", "web:anna", "start");
-        assert_eq!(said(&told, Some("Friday")), "anna asked for job 7: start on Friday");
+        let queued = event("job.queued", "web:anna", "start");
+        assert_eq!(said(&queued, Some("Friday")), "anna asked for job 7: start on Friday");
 
-        let links: Vec<String> = sentence(&told, Some("Friday")).into_iter().filter_map(|part| part.href).collect();
+        let links: Vec<String> = sentence(&queued, Some("Friday")).into_iter().filter_map(|part| part.href).collect();
         assert_eq!(links, ["/jobs/7", "/servers/3"]);
         assert_eq!(
             said(&event("job.failed", "left4me-worker", ""), None),
@@ -214,8 +214,8 @@ mod tests {
             "Task 9 of job 7 on F was skipped: start: no"
         );
 
-        let told = event("task.cancelled", "bert", "cancelled by bert: why");
-        assert_eq!(said(&told, None), "Task 9 of job 7 on server 3 was cancelled by bert");
+        let queued = event("task.cancelled", "bert", "cancelled by bert: why");
+        assert_eq!(said(&queued, None), "Task 9 of job 7 on server 3 was cancelled by bert");
 
         let alone = Event { job_id: None, ..event("server.stopped", OUTSIDE, "clean") };
         assert_eq!(said(&alone, Some("Friday")), "Friday stopped, by itself or from outside: clean");

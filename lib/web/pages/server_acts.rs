@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::extract::{Sent, id};
+use super::extract::{FormFields, id};
 use crate::base::names::{BlueprintId, RequestKey, ServerId, ServerRef};
 use crate::base::{Error, clock};
 use crate::db::{blueprints, servers};
@@ -21,7 +21,7 @@ macro_rules! button {
             app: State<App>,
             viewer: Viewer,
             path: Path<String>,
-            form: Sent,
+            form: FormFields,
         ) -> Result<Response, Failure> {
             press(app, viewer, path, form, Operation::$operation).await
         }
@@ -40,7 +40,7 @@ async fn press(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Sent(form): Sent,
+    FormFields(form): FormFields,
     operation: Operation,
 ) -> Result<Response, Failure> {
     let server = id::<ServerId>(&path)?;
@@ -59,7 +59,7 @@ async fn press(
         enqueue(db, &wish, clock::now_ms())
     });
     let job = accepted.await?.job_id;
-    app.poke();
+    app.wake_worker();
 
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
@@ -69,7 +69,7 @@ pub async fn assign(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Sent(form): Sent,
+    FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let server = id::<ServerId>(&path)?;
     // Before anything is said about the form: of another's server not even that.

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::extract::{Asked, Fields, Sent};
+use super::extract::{Fields, FormFields, QueryFields};
 use super::frame::{Frame, page};
 use crate::base::names::{BadName, BlueprintId, ServerName};
 use crate::base::{Error, clock};
@@ -60,7 +60,11 @@ struct Choice {
 }
 
 /// The form. `?blueprint=ID` chooses one.
-pub async fn show(State(app): State<App>, viewer: Viewer, Asked(asked): Asked) -> Result<Response, Failure> {
+pub async fn show(
+    State(app): State<App>,
+    viewer: Viewer,
+    QueryFields(asked): QueryFields,
+) -> Result<Response, Failure> {
     form(&app, viewer, &asked, Trouble::default()).await
 }
 
@@ -94,7 +98,11 @@ async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Trouble) -> R
 }
 
 /// Makes a server of the blueprint's owner, and leads to its page. What is wrong with the form is told at its field.
-pub async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+pub async fn create(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(fields): FormFields,
+) -> Result<Response, Failure> {
     let made = match wanted(&fields) {
         Ok((name, blueprint, port)) => {
             let (who, ports) = (viewer.clone(), app.settings.ports);

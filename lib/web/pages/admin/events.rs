@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::super::extract::{self, Asked};
+use super::super::extract::{self, QueryFields};
 use super::super::frame::{Frame, page};
-use super::super::sentence::{self, Part, sentence};
+use super::super::sentence::{self, Fragment, sentence};
 use crate::base::names::{ServerId, shown};
 use crate::db::activity::{self, Entry, Filter};
 use crate::db::links::{self, Linked};
@@ -21,7 +21,7 @@ const LONGEST: usize = 200;
 
 /// The filters, as they were sent.
 #[derive(Serialize)]
-pub struct Wanted {
+pub struct SentFilters {
     actor: String,
     server: String,
     kind: String,
@@ -30,7 +30,7 @@ pub struct Wanted {
 struct Line {
     at: i64,
     kind: String,
-    parts: Vec<Part>,
+    parts: Vec<Fragment>,
     reason: String,
     actor: String,
     way: &'static str,
@@ -57,7 +57,7 @@ impl Line {
 struct Page {
     frame: Frame,
     tab: &'static str,
-    wanted: Wanted,
+    wanted: SentFilters,
     lines: Vec<Line>,
     newest: Option<String>,
     older: Option<String>,
@@ -76,9 +76,13 @@ impl Page {
     }
 }
 
-pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): Asked) -> Result<Response, Failure> {
+pub(super) async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    QueryFields(fields): QueryFields,
+) -> Result<Response, Failure> {
     let field = |name| fields.raw(name).to_owned();
-    let wanted = Wanted { actor: field("actor"), server: field("server"), kind: field("kind") };
+    let wanted = SentFilters { actor: field("actor"), server: field("server"), kind: field("kind") };
     let before = fields.get("before").map(extract::id::<i64>).transpose()?;
     let filter = Filter {
         actor: short(&wanted.actor)?,

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::super::extract::{self, Asked};
+use super::super::extract::{self, QueryFields};
 use super::super::frame::{Frame, page};
 use super::super::parts::{JobLine, Pager};
 use crate::base::clock;
@@ -23,7 +23,7 @@ const ROWS: u32 = 50;
 
 /// The filters, as they were sent.
 #[derive(Serialize)]
-pub struct Wanted {
+pub struct SentFilters {
     state: String,
     operation: String,
     server: String,
@@ -35,7 +35,7 @@ pub struct Wanted {
 struct Page {
     frame: Frame,
     tab: &'static str,
-    wanted: Wanted,
+    wanted: SentFilters,
     jobs: Vec<JobLine>,
     pager: Pager,
     servers: Vec<Linked>,
@@ -58,10 +58,18 @@ impl Page {
     }
 }
 
-pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): Asked) -> Result<Response, Failure> {
+pub(super) async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    QueryFields(fields): QueryFields,
+) -> Result<Response, Failure> {
     let field = |name| fields.raw(name).to_owned();
-    let wanted =
-        Wanted { state: field("state"), operation: field("operation"), server: field("server"), user: field("user") };
+    let wanted = SentFilters {
+        state: field("state"),
+        operation: field("operation"),
+        server: field("server"),
+        user: field("user"),
+    };
     let filters = serde_urlencoded::to_string(&wanted).map_err(Failure::internal)?;
     let turned = fields.get("page").map(extract::id).transpose()?;
     let pager = Pager::new(format!("/admin/jobs?{filters}"), turned, ROWS);

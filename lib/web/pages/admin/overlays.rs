@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::extract::{self, Sent};
+use super::super::extract::{self, FormFields};
 use super::super::frame::{Frame, page};
 use crate::base::names::{BadName, OverlayName, OverlayRef};
 use crate::base::{Error, clock};
@@ -126,7 +126,11 @@ async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
     found.await.unwrap_or_default()
 }
 
-pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+pub(super) async fn add(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(fields): FormFields,
+) -> Result<Response, Failure> {
     let new = New { name: fields.raw("name").to_owned(), path: fields.raw("path").to_owned() };
     let last = new.path.trim().rsplit('/').next().unwrap_or_default();
     let name = if new.name.trim().is_empty() { last } else { new.name.trim() }.parse::<OverlayName>();

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::extract::Sent;
+use super::super::extract::FormFields;
 use super::super::frame::{Frame, page};
 use super::super::job;
 use super::super::parts::JobLine;
@@ -33,12 +33,12 @@ struct Page {
     frame: Frame,
     tab: &'static str,
     key: String,
-    found: Found,
+    found: Overview,
     build: Result<u64, String>,
-    install: steam::Offer,
+    install: steam::InstallOptions,
 }
 
-struct Found {
+struct Overview {
     servers: Servers,
     waiting: i64,
     live: i64,
@@ -64,7 +64,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
             None => None,
         };
 
-        Ok(Found {
+        Ok(Overview {
             servers: overview::servers(db)?,
             waiting,
             live,
@@ -81,14 +81,18 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
     // A disk that is silent does not take this page away.
     let looked = disk::look(move || (steam::build(&root), steam::nothing(&root, steamcmd.as_deref())));
     let (build, nothing) = looked.await.unwrap_or_else(|failure| (Err(failure.message), None));
-    let install = steam::Offer { nothing, mounted: found.servers.has_mounted() };
+    let install = steam::InstallOptions { nothing, mounted: found.servers.has_mounted() };
     let frame = Frame::of(viewer, "Admin").within("admin");
 
     page(&Page { frame, tab: "overview", key: secret::random()?, found, build, install })
 }
 
 /// Pauses the queue, or lets it go on.
-pub(super) async fn pause(State(app): State<App>, viewer: Viewer, Sent(switch): Sent) -> Result<Response, Failure> {
+pub(super) async fn pause(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(switch): FormFields,
+) -> Result<Response, Failure> {
     let (actor, reason) = (viewer.actor(), tidy(switch.raw("reason")));
     let now = clock::now_ms();
     match switch.raw("action") {
@@ -98,7 +102,7 @@ pub(super) async fn pause(State(app): State<App>, viewer: Viewer, Sent(switch): 
         }
         "resume" => {
             app.store.write(move |tx| queue::set_resumed(tx, now, &actor)).await?;
-            app.poke();
+            app.wake_worker();
         }
         _ => return Err(Failure::unprocessable("action is pause or resume")),
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::extract::Sent;
+use super::super::extract::FormFields;
 use crate::base::names::RequestKey;
 use crate::base::{clock, plain};
 use crate::domain::operation::Operation;
@@ -28,14 +28,14 @@ pub fn build(root: &Path) -> Result<u64, String> {
 }
 
 /// What may be asked for: an operation that is bound to fail is not offered.
-pub struct Offer {
+pub struct InstallOptions {
     /// Why neither an install nor an update can work.
     pub nothing: Option<String>,
     /// Whether a server has the game's files mounted: an install would be refused, an update stops it first.
     pub mounted: bool,
 }
 
-impl Offer {
+impl InstallOptions {
     /// Whether an install can work.
     #[must_use]
     pub fn can_install(&self) -> bool {
@@ -72,18 +72,18 @@ pub fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
     }
 }
 
-pub(super) async fn install(app: State<App>, viewer: Viewer, form: Sent) -> Result<Response, Failure> {
-    ask(app, viewer, form, Operation::Install).await
+pub(super) async fn install(app: State<App>, viewer: Viewer, form: FormFields) -> Result<Response, Failure> {
+    enqueue_install(app, viewer, form, Operation::Install).await
 }
 
-pub(super) async fn update(app: State<App>, viewer: Viewer, form: Sent) -> Result<Response, Failure> {
-    ask(app, viewer, form, Operation::Update).await
+pub(super) async fn update(app: State<App>, viewer: Viewer, form: FormFields) -> Result<Response, Failure> {
+    enqueue_install(app, viewer, form, Operation::Update).await
 }
 
-async fn ask(
+async fn enqueue_install(
     State(app): State<App>,
     viewer: Viewer,
-    Sent(fields): Sent,
+    FormFields(fields): FormFields,
     operation: Operation,
 ) -> Result<Response, Failure> {
     let key = fields.optional::<RequestKey>("key")?;
@@ -93,7 +93,7 @@ async fn ask(
         enqueue(db, &Wish { operation, targets: Targets::None, unique: true, asker }, clock::now_ms())
     });
     let job = accepted.await?.job_id;
-    app.poke();
+    app.wake_worker();
 
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(nothing(dir.path(), None), None);
         assert_eq!(nothing(dir.path(), Some(Path::new("/usr/games/steamcmd"))), None, "not seen from here");
 
-        let offer = |nothing: Option<&str>, mounted| Offer { nothing: nothing.map(str::to_owned), mounted };
+        let offer = |nothing: Option<&str>, mounted| InstallOptions { nothing: nothing.map(str::to_owned), mounted };
         assert!(offer(None, false).can_install() && !offer(None, false).can_update(false));
         assert!(!offer(None, true).can_install() && offer(None, true).can_update(false));
         assert!(!offer(Some("x"), false).can_install() && !offer(Some("x"), true).can_update(true));

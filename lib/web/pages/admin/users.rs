@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::extract::{self, Sent};
+use super::super::extract::{self, FormFields};
 use super::super::frame::{Frame, page};
 use crate::base::names::{TokenId, UserName};
 use crate::base::{Error, clock};
@@ -61,7 +61,11 @@ fn back() -> Response {
     Redirect::to(HERE).into_response()
 }
 
-pub(super) async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+pub(super) async fn create(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(fields): FormFields,
+) -> Result<Response, Failure> {
     // The password is not sent back.
     let new = New { name: fields.raw("name").to_owned(), admin: fields.is_set("admin") };
     let name = match new.name.trim().parse::<UserName>() {
@@ -100,7 +104,7 @@ pub(super) async fn password(
     State(app): State<App>,
     viewer: Viewer,
     Path(name): Path<String>,
-    Sent(fields): Sent,
+    FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
     let name: UserName = extract::id(&name)?;
     let wanted = name.clone();
@@ -110,7 +114,7 @@ pub(super) async fn password(
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
             let words = format!("The password of {name} was not changed: {}.", failure.message);
-            return told(&app, viewer, words, failure.status).await;
+            return show_trouble(&app, viewer, words, failure.status).await;
         }
         Err(failure) => return Err(failure),
     };
@@ -143,7 +147,7 @@ pub(super) async fn disable(
     match done.await.map_err(Failure::from) {
         Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {
-            told(&app, viewer, failure.message, failure.status).await
+            show_trouble(&app, viewer, failure.message, failure.status).await
         }
         Err(failure) => Err(failure),
     }
@@ -169,6 +173,6 @@ pub(super) async fn revoke(
     Ok(Redirect::to("/admin/users#tokens").into_response())
 }
 
-async fn told(app: &App, viewer: Viewer, words: String, status: StatusCode) -> Result<Response, Failure> {
+async fn show_trouble(app: &App, viewer: Viewer, words: String, status: StatusCode) -> Result<Response, Failure> {
     show(app, viewer, New::default(), Trouble { all: Some(words), ..Trouble::default() }, status).await
 }

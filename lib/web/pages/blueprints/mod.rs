@@ -10,15 +10,15 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use rusqlite::Connection;
 
 use self::draft::{Draft, Troubles};
-use self::show::{Plan, Shown};
-use super::extract::{self, Sent};
+use self::show::{Plan, RenderedPreview};
+use super::extract::{self, FormFields};
 use super::frame::{Frame, page};
 use crate::base::names::BlueprintId;
 use crate::base::{Error, Exit, Result, clock};
 use crate::db::blueprints::{self, Blueprint, Change, Content};
 use crate::db::links::{self, Linked};
 use crate::db::overlays;
-use crate::web::access::Who;
+use crate::web::access::Access;
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::table::Table;
@@ -26,27 +26,27 @@ use crate::web::viewer::Viewer;
 
 pub(super) fn routes(table: Table) -> Table {
     table
-        .get(Who::User, "/blueprints", list)
-        .post(Who::User, "/blueprints", create)
-        .get(Who::User, "/blueprints/new", new)
+        .get(Access::User, "/blueprints", list)
+        .post(Access::User, "/blueprints", create)
+        .get(Access::User, "/blueprints/new", new)
         // Where somebody comes back to who signed in again.
-        .get(Who::User, "/blueprints/preview", new)
-        .post(Who::User, "/blueprints/preview", preview)
-        .get(Who::User, "/blueprints/{id}", show::show)
-        .post(Who::User, "/blueprints/{id}", save)
-        .get(Who::User, "/blueprints/{id}/edit", edit)
-        .post(Who::User, "/blueprints/{id}/delete", delete)
+        .get(Access::User, "/blueprints/preview", new)
+        .post(Access::User, "/blueprints/preview", preview)
+        .get(Access::User, "/blueprints/{id}", show::show)
+        .post(Access::User, "/blueprints/{id}", save)
+        .get(Access::User, "/blueprints/{id}/edit", edit)
+        .post(Access::User, "/blueprints/{id}/delete", delete)
 }
 
 #[derive(Template)]
 #[template(path = "blueprints/list.html")]
 struct List {
     frame: Frame,
-    blueprints: Vec<Listed>,
+    blueprints: Vec<BlueprintRow>,
     whose: bool,
 }
 
-struct Listed {
+struct BlueprintRow {
     blueprint: Blueprint,
     servers: Vec<Linked>,
 }
@@ -63,7 +63,7 @@ async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
         let mut listed = Vec::with_capacity(found.len());
         for blueprint in found {
             let servers = linked.extract_if(.., |server| server.blueprint == blueprint.id).collect();
-            listed.push(Listed { blueprint, servers });
+            listed.push(BlueprintRow { blueprint, servers });
         }
 
         Ok(listed)
@@ -79,12 +79,12 @@ struct Page {
     frame: Frame,
     draft: Draft,
     troubles: Troubles,
-    shown: Option<Shown>,
+    shown: Option<RenderedPreview>,
 }
 
 impl Page {
     /// The form around what was typed; where the blueprint is named, under its name.
-    fn of(viewer: Viewer, draft: Draft, troubles: Troubles, shown: Option<Shown>) -> Self {
+    fn of(viewer: Viewer, draft: Draft, troubles: Troubles, shown: Option<RenderedPreview>) -> Self {
         let title = if draft.id.is_empty() { "New blueprint" } else { "Edit blueprint" };
         Self { frame: Frame::of(viewer, title).within("blueprints"), draft, troubles, shown }
     }
@@ -101,7 +101,7 @@ async fn new(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure
     Page::of(viewer, draft, Troubles::default(), None).answer(StatusCode::OK)
 }
 
-async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+async fn create(State(app): State<App>, viewer: Viewer, FormFields(fields): FormFields) -> Result<Response, Failure> {
     let draft = Draft { id: String::new(), ..Draft::read(fields.into_pairs()) };
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
@@ -149,7 +149,7 @@ async fn save(
     State(app): State<App>,
     viewer: Viewer,
     Path(id): Path<String>,
-    Sent(fields): Sent,
+    FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;
     let mut draft = Draft { id: id.to_string(), ..Draft::read(fields.into_pairs()) };
@@ -189,7 +189,7 @@ async fn save(
 }
 
 /// Shows what initializing a server would write, if the form were saved as it is.
-async fn preview(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+async fn preview(State(app): State<App>, viewer: Viewer, FormFields(fields): FormFields) -> Result<Response, Failure> {
     let draft = Draft::read(fields.into_pairs());
     let id = if draft.id.is_empty() { None } else { Some(extract::id::<BlueprintId>(&draft.id)?) };
     let parsed = draft.parse();
@@ -211,7 +211,7 @@ async fn preview(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> 
     });
     let (draft, plan) = done.await?;
     let (shown, troubles) = match plan {
-        Ok(plan) => match plan.look(app.settings.root.clone()).await {
+        Ok(plan) => match plan.render(app.settings.root.clone()).await {
             Ok(shown) => (Some(shown), Troubles::default()),
             Err(failure) => (None, in_overlays(failure.message)),
         },

@@ -23,10 +23,10 @@ use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
 /// The instance in the preview of a blueprint that no server is linked to.
-const NOBODY: &str = "id";
+const PLACEHOLDER_INSTANCE: &str = "id";
 
 /// What initializing would write, and for whom.
-pub struct Shown {
+pub struct RenderedPreview {
     /// The server that it is shown for; none for one that does not exist.
     pub server: Option<Linked>,
     /// The port in it.
@@ -77,14 +77,14 @@ impl Plan {
     ///
     /// # Errors
     /// 1 when `root` cannot be used; 503 when the disk does not answer.
-    pub async fn look(self, root: PathBuf) -> Result<Shown, Failure> {
+    pub async fn render(self, root: PathBuf) -> Result<RenderedPreview, Failure> {
         disk::look(move || self.shown(&root)).await?.map_err(Failure::from)
     }
 
-    fn shown(self, root: &Path) -> Result<Shown> {
+    fn shown(self, root: &Path) -> Result<RenderedPreview> {
         let instance = match &self.server {
             Some(server) => InstanceName::from(server.id),
-            None => NOBODY.parse()?,
+            None => PLACEHOLDER_INSTANCE.parse()?,
         };
         let preview = rendering::preview(root, &instance, &self.spec)?;
         let mut names = self.names.into_iter();
@@ -99,7 +99,7 @@ impl Plan {
             layers.push(Layer { name, path: layer.path.clone(), trouble: layer.trouble.clone() });
         }
 
-        Ok(Shown { server: self.server, port: self.spec.port, layers, preview })
+        Ok(RenderedPreview { server: self.server, port: self.spec.port, layers, preview })
     }
 }
 
@@ -110,7 +110,7 @@ struct Page {
     blueprint: Blueprint,
     stored: Stored,
     servers: Vec<Linked>,
-    shown: Option<Shown>,
+    shown: Option<RenderedPreview>,
     trouble: Option<String>,
     whose: bool,
 }
@@ -138,7 +138,7 @@ pub(super) async fn show(
     });
     let (blueprint, servers, stored, plan) = found.await?;
     let shown = match plan {
-        Ok(plan) => plan.look(app.settings.root.clone()).await.map_err(|failure| failure.message),
+        Ok(plan) => plan.render(app.settings.root.clone()).await.map_err(|failure| failure.message),
         Err(error) => Err(error.to_string()),
     };
     let trouble = shown.as_ref().err().cloned();

@@ -22,7 +22,7 @@ use crate::wire::client::{Canceller, Connection};
 
 /// So many pages are read at once, in all.
 const READERS: usize = 3;
-/// So many lines the helper is asked for at a time.
+/// So many lines the helper is page for at a time.
 pub const LINES: u32 = 500;
 
 /// Lines, and the place of the last one; none when there are no lines.
@@ -30,37 +30,37 @@ pub type Page = (Piece, Option<Cursor>);
 
 /// The pages that are to be read.
 #[derive(Default)]
-pub struct Pages(Mutex<Queue>);
+pub struct ConsolePages(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Wish>,
+    waiting: VecDeque<PageRequest>,
     /// Threads that read.
     readers: usize,
 }
 
 /// What one stream wants.
-struct Wish {
+struct PageRequest {
     server: ServerId,
     cursor: Cursor,
-    line: Arc<Mutex<Line>>,
+    link: Arc<Mutex<Link>>,
     answer: oneshot::Sender<Result<Page>>,
 }
 
 /// Between a stream and the thread that reads for it.
 #[derive(Default)]
-struct Line {
+struct Link {
     gone: bool,
     hangup: Option<Canceller>,
 }
 
 /// A page that is to come. Dropping it ends its reading.
-pub struct Asked {
-    line: Arc<Mutex<Line>>,
+pub struct PageFuture {
+    link: Arc<Mutex<Link>>,
     answer: oneshot::Receiver<Result<Page>>,
 }
 
-impl Future for Asked {
+impl Future for PageFuture {
     type Output = Result<Page>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Page>> {
@@ -69,12 +69,12 @@ impl Future for Asked {
     }
 }
 
-impl Drop for Asked {
+impl Drop for PageFuture {
     fn drop(&mut self) {
         self.answer.close();
-        let mut line = lock(&self.line);
-        line.gone = true;
-        if let Some(hangup) = line.hangup.take() {
+        let mut link = lock(&self.link);
+        link.gone = true;
+        if let Some(hangup) = link.hangup.take() {
             hangup.leave();
         }
     }
@@ -82,14 +82,14 @@ impl Drop for Asked {
 
 impl Inner {
     /// Asks for what follows `cursor` in a server's journal.
-    pub fn page(self: &Arc<Self>, server: ServerId, cursor: Cursor) -> Asked {
+    pub fn page(self: &Arc<Self>, server: ServerId, cursor: Cursor) -> PageFuture {
         let (sender, answer) = oneshot::channel();
-        let line = Arc::new(Mutex::new(Line::default()));
-        let asked = Asked { line: Arc::clone(&line), answer };
+        let link = Arc::new(Mutex::new(Link::default()));
+        let page = PageFuture { link: Arc::clone(&link), answer };
         let mut queue = lock(&self.console_pages.0);
 
-        queue.waiting.retain(|wish| !wish.answer.is_closed());
-        queue.waiting.push_back(Wish { server, cursor, line, answer: sender });
+        queue.waiting.retain(|request| !request.answer.is_closed());
+        queue.waiting.push_back(PageRequest { server, cursor, link, answer: sender });
 
         if queue.readers < READERS {
             let inner = Arc::clone(self);
@@ -105,56 +105,56 @@ impl Inner {
             }
         }
 
-        asked
+        page
     }
 
     /// Until none is wanted.
     fn read_pages(&self) {
-        while let Some(wish) = self.next_wish() {
-            if wish.answer.is_closed() {
+        while let Some(request) = self.next_request() {
+            if request.answer.is_closed() {
                 continue;
             }
 
             // A panic must not cost a reader for good; whoever waits for the page is told that there is none.
-            let page = catch_unwind(AssertUnwindSafe(|| read(self, &wish)));
-            lock(&wish.line).hangup = None;
+            let page = catch_unwind(AssertUnwindSafe(|| read(self, &request)));
+            lock(&request.link).hangup = None;
 
             let Ok(page) = page else { continue };
             if let Err(error) = &page
-                && !wish.answer.is_closed()
+                && !request.answer.is_closed()
             {
-                tracing::warn!(server = wish.server.0, %error, "a page of a console cannot be read");
+                tracing::warn!(server = request.server.0, %error, "a page of a console cannot be read");
             }
 
-            drop(wish.answer.send(page));
+            drop(request.answer.send(page));
         }
     }
 
-    fn next_wish(&self) -> Option<Wish> {
+    fn next_request(&self) -> Option<PageRequest> {
         let mut queue = lock(&self.console_pages.0);
-        let wish = queue.waiting.pop_front().filter(|_| !self.closed.load(Ordering::Acquire));
-        if wish.is_none() {
+        let request = queue.waiting.pop_front().filter(|_| !self.closed.load(Ordering::Acquire));
+        if request.is_none() {
             queue.readers -= 1;
             queue.waiting.clear();
         }
-        wish
+        request
     }
 }
 
 /// One page. What came before something broke, or before the time was over, is a page too.
-fn read(inner: &Inner, wish: &Wish) -> Result<Page> {
+fn read(inner: &Inner, request: &PageRequest) -> Result<Page> {
     let deadline = Instant::now() + inner.settings.page_time;
-    let (server, lines, after) = (wish.server.into(), Some(LINES), Some(wish.cursor.clone()));
-    let request = HelperRequest::Journal { server, lines, follow: false, entries: true, after };
-    let mut connection = Connection::open(&inner.settings.helper, &request)?;
+    let (server, lines, after) = (request.server.into(), Some(LINES), Some(request.cursor.clone()));
+    let journal = HelperRequest::Journal { server, lines, follow: false, entries: true, after };
+    let mut connection = Connection::open(&inner.settings.helper, &journal)?;
 
     connection.give_up_at(deadline);
     {
-        let mut line = lock(&wish.line);
+        let mut link = lock(&request.link);
         // From here on the turn is over when the helper's side has ended, not before: its units are few, too.
-        match line.gone {
+        match link.gone {
             true => connection.canceller().leave(),
-            false => line.hangup = Some(connection.canceller()),
+            false => link.hangup = Some(connection.canceller()),
         }
     }
 

@@ -5,16 +5,16 @@ use axum::http::{HeaderMap, Uri, header};
 /// The page that a form was sent from, as its browser says: the path of its Referer. We ask browsers for it
 /// (`Referrer-Policy: same-origin`), and only a form of our own is taken. The dashboard, when it does not say.
 #[must_use]
-pub fn came_from(headers: &HeaderMap) -> String {
+pub fn referer_path(headers: &HeaderMap) -> String {
     let referer = headers.get(header::REFERER).and_then(|value| value.to_str().ok());
     let uri = referer.and_then(|referer| referer.parse::<Uri>().ok());
     let path = uri.as_ref().and_then(Uri::path_and_query).map_or("/", |path| path.as_str());
-    inside(path).to_owned()
+    local_path(path).to_owned()
 }
 
 /// A path of ours, or the dashboard: nobody is led away. A browser reads `\` as `/`, and `//host` as another host.
 #[must_use]
-pub fn inside(next: &str) -> &str {
+pub fn local_path(next: &str) -> &str {
     let ours =
         next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && !next.contains(char::is_control);
     if ours && next.len() <= 1000 { next } else { "/" }
@@ -29,19 +29,19 @@ mod tests {
         let from = |referer: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::REFERER, referer.parse().unwrap());
-            came_from(&headers)
+            referer_path(&headers)
         };
 
         assert_eq!(from("http://127.0.0.1:8000/blueprints/7/edit?x=1"), "/blueprints/7/edit?x=1");
         assert_eq!(from("http://127.0.0.1:8000//evil.example/"), "/");
-        assert_eq!([from("about:blank"), came_from(&HeaderMap::new())], ["/", "/"]);
+        assert_eq!([from("about:blank"), referer_path(&HeaderMap::new())], ["/", "/"]);
     }
 
     #[test]
     fn after_signing_in_nobody_is_led_away() {
-        assert_eq!(inside("/jobs/7?x=1"), "/jobs/7?x=1");
+        assert_eq!(local_path("/jobs/7?x=1"), "/jobs/7?x=1");
         for bad in ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb"] {
-            assert_eq!(inside(bad), "/", "{bad}");
+            assert_eq!(local_path(bad), "/", "{bad}");
         }
     }
 }

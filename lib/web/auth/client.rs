@@ -20,7 +20,7 @@ const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host"
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
+pub struct Client {
     /// What failed sign-ins are counted by.
     pub sender: Sender,
     /// Whether it was asked on this host itself.
@@ -61,8 +61,8 @@ impl Proxies {
 
     /// Where a request comes from.
     #[must_use]
-    pub fn asker(&self, peer: &Peer, headers: &HeaderMap) -> Asker {
-        Asker { sender: self.sender(peer, headers), locality: locality(peer, headers) }
+    pub fn client(&self, peer: &Peer, headers: &HeaderMap) -> Client {
+        Client { sender: self.sender(peer, headers), locality: locality(peer, headers) }
     }
 
     fn sender(&self, peer: &Peer, headers: &HeaderMap) -> Sender {
@@ -205,8 +205,8 @@ mod tests {
     fn a_game_server_is_itself_whatever_it_sends() {
         let local = Proxies::new(vec!["127.0.0.1".parse().unwrap()], Some(secret()), true);
         for pairs in [vec![], vec![("x-forwarded-for", "203.0.113.9")], vec![(SECRET_HEADER, SECRET)]] {
-            let asker = local.asker(&peer("127.0.0.1:5", GAME), &headers(&pairs));
-            assert_eq!(asker, Asker { sender: Sender::Local(2_100_000_007), locality: Locality::Foreign });
+            let client = local.client(&peer("127.0.0.1:5", GAME), &headers(&pairs));
+            assert_eq!(client, Client { sender: Sender::Local(2_100_000_007), locality: Locality::Foreign });
         }
     }
 

@@ -13,23 +13,23 @@ use super::listen::Connection;
 
 /// Bytes that a peer has to take each time that we have waited for it as long as we do. Who takes fewer could keep what
 /// waits for it for ever.
-const LEAST: usize = 16 * 1024;
+const MIN_BYTES: usize = 16 * 1024;
 
 /// A stream with a time limit on writing.
-pub struct Patient {
+pub struct WriteLimited {
     stream: Connection,
-    patience: Patience,
+    budget: WaitBudget,
 }
 
-impl Patient {
-    /// Drops the peer when it takes less than 16 KiB while we wait for it for `patience`.
+impl WriteLimited {
+    /// Drops the peer when it takes less than 16 KiB while we wait for it for `budget`.
     #[must_use]
-    pub fn new(stream: Connection, patience: Duration) -> Self {
-        Self { stream, patience: Patience::new(patience) }
+    pub fn new(stream: Connection, budget: Duration) -> Self {
+        Self { stream, budget: WaitBudget::new(budget) }
     }
 
-    fn patiently(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let written = self.patience.judge(context, written);
+    fn check(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let written = self.budget.account(context, written);
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == io::ErrorKind::TimedOut
         {
@@ -41,30 +41,30 @@ impl Patient {
     }
 }
 
-/// The time that we have spent waiting for a peer, since it took [`LEAST`] for the last time. Only time counts in which
+/// The time that we have spent waiting for a peer, since it took [`MIN_BYTES`] for the last time. Only time counts in which
 /// something waits to be written: a stream without events is nobody's fault.
-struct Patience {
-    all: Duration,
+struct WaitBudget {
+    limit: Duration,
     left: Duration,
     taken: usize,
     /// Set while a write waits: since when, and until when it may.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Patience {
-    fn new(all: Duration) -> Self {
-        Self { all, left: all, taken: 0, waiting: None }
+impl WaitBudget {
+    fn new(limit: Duration) -> Self {
+        Self { limit, left: limit, taken: 0, waiting: None }
     }
 
     /// Passes a finished write on; counts the time of one that has to wait.
-    fn judge(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn account(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(done) = written {
             if let Some((since, _)) = self.waiting.take() {
                 self.left = self.left.saturating_sub(since.elapsed());
             }
             self.taken = self.taken.saturating_add(done.as_ref().copied().unwrap_or(0));
-            if self.taken >= LEAST {
-                (self.left, self.taken) = (self.all, 0);
+            if self.taken >= MIN_BYTES {
+                (self.left, self.taken) = (self.limit, 0);
             }
             return Poll::Ready(done);
         }
@@ -79,7 +79,7 @@ impl Patience {
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for WriteLimited {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -89,10 +89,10 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for WriteLimited {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.patiently(context, written)
+        self.check(context, written)
     }
 
     fn poll_write_vectored(
@@ -101,7 +101,7 @@ impl AsyncWrite for Patient {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.patiently(context, written)
+        self.check(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -126,18 +126,18 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_millis(400);
+    const LIMIT: Duration = Duration::from_millis(400);
     /// Nothing here takes so long, unless it is for ever.
     const LONG: Duration = Duration::from_secs(20);
 
     /// Writes until it is dropped or has written `bytes`.
     async fn write(to: &mut DuplexStream, bytes: usize) -> io::Result<()> {
-        let (mut patience, mut written) = (Patience::new(PATIENCE), 0);
+        let (mut budget, mut written) = (WaitBudget::new(LIMIT), 0);
         while written < bytes {
             let part = [0; 8192];
             written += poll_fn(|context| {
                 let done = Pin::new(&mut *to).poll_write(context, &part);
-                patience.judge(context, done)
+                budget.account(context, done)
             })
             .await?;
         }
@@ -166,7 +166,7 @@ mod tests {
             let begun = Instant::now();
             let error = write(&mut ours, usize::MAX).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-            assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
+            assert!(begun.elapsed() >= LIMIT, "{:?}", begun.elapsed());
             reader.abort();
         });
     }
@@ -175,10 +175,10 @@ mod tests {
     fn who_takes_enough_each_time_is_not_however_long_it_takes() {
         run(async {
             let (mut ours, theirs) = duplex(64);
-            tokio::spawn(read(theirs, LEAST, PATIENCE / 4));
+            tokio::spawn(read(theirs, MIN_BYTES, LIMIT / 4));
             let begun = Instant::now();
-            write(&mut ours, 12 * LEAST).await.unwrap();
-            assert!(begun.elapsed() > PATIENCE * 2, "it took long: {:?}", begun.elapsed());
+            write(&mut ours, 12 * MIN_BYTES).await.unwrap();
+            assert!(begun.elapsed() > LIMIT * 2, "it took long: {:?}", begun.elapsed());
         });
     }
 
@@ -186,19 +186,19 @@ mod tests {
     fn a_stream_that_has_nothing_to_write_costs_no_patience() {
         run(async {
             let (mut ours, mut theirs) = duplex(64);
-            let mut patience = Patience::new(PATIENCE);
+            let mut budget = WaitBudget::new(LIMIT);
             for _ in 0..3 {
                 let event = [0; 64];
                 let done = poll_fn(|context| {
                     let done = Pin::new(&mut ours).poll_write(context, &event);
-                    patience.judge(context, done)
+                    budget.account(context, done)
                 });
                 assert_eq!(done.await.unwrap(), 64);
                 theirs.read_exact(&mut [0; 64]).await.unwrap();
-                sleep(PATIENCE).await;
+                sleep(LIMIT).await;
             }
 
-            assert_eq!(patience.left, PATIENCE);
+            assert_eq!(budget.left, LIMIT);
         });
     }
 }
