@@ -738,7 +738,7 @@ fn a_console_that_breaks_says_so_and_goes_on_without_gap_or_repetition() {
     until("it is tried again", || (requests(&site).len() > tries + 1).then_some(()));
     write(&site, 4..=1500);
     std::fs::remove_file(site.house.root.join("down")).unwrap();
-    assert_eq!(heard.next().unwrap().line(), "The console goes on.");
+    assert_eq!(heard.next().unwrap().line(), "The console is back.");
     assert_eq!(heard.lines(1497), texts(4..=1500));
     assert!(requests(&site).last().unwrap().contains("\"after\""));
 }
@@ -752,7 +752,7 @@ fn a_console_without_a_helper_says_so_in_words_for_players() {
     assert!(!words.line().contains(".sock") && !words.line().contains("journalctl"), "{words:?}");
 
     let _helper = journal(&site, 2);
-    assert_eq!(heard.next().unwrap().line(), "The console goes on.");
+    assert_eq!(heard.next().unwrap().line(), "The console is back.");
     assert_eq!(heard.lines(2), texts(1..=2));
 }
 
@@ -861,7 +861,7 @@ fn a_page_that_does_not_come_in_time_is_an_interruption_and_is_asked_for_again()
     });
 
     std::fs::remove_file(site.house.root.join("silent")).unwrap();
-    assert_eq!(heard.next().unwrap().line(), "The console goes on.");
+    assert_eq!(heard.next().unwrap().line(), "The console is back.");
     assert_eq!(heard.lines(395), texts(6..=400));
 }
 
@@ -873,7 +873,7 @@ fn so_many_consoles_are_followed_and_no_more_until_one_is_let_go() {
     let error = watch(33).err().expect("one too many");
 
     assert_eq!(error.exit.code(), 69);
-    assert!(error.to_string().contains("too many consoles are watched at once"), "{error}");
+    assert!(error.to_string().contains("too many consoles are open"), "{error}");
     open.push(watch(32).expect("one that is followed already"));
     open.remove(0);
 

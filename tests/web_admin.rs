@@ -424,7 +424,7 @@ fn accounts_are_made_shut_out_and_let_in_again() {
         &["password of bert was not changed"],
     );
 
-    says(&anna.post("/admin/users/anna/disable", &[]), 409, &["nobody can disable their own account"]);
+    says(&anna.post("/admin/users/anna/disable", &[]), 409, &["you cannot disable your own account"]);
     for gone in ["/admin/users/nobody/disable", "/admin/users/nobody/password", "/admin/users/N%20o/enable"] {
         assert_eq!(anna.post(gone, &[("password", PASSWORD)]).status, 404, "{gone}");
     }
@@ -549,7 +549,7 @@ fn what_happened_is_told_in_sentences() {
 
     let only = anna.get("/admin/events?actor=bert&server=1&kind=job");
     says(&only, 200, &[told]);
-    assert!(!only.body.contains("signed in.") && !only.body.contains("asked for <a"), "{}", only.body);
+    assert!(!only.body.contains("signed in.") && !only.body.contains("requested <a"), "{}", only.body);
     says(&anna.get("/admin/events?kind=moon.landed"), 200, &["softly"]);
     says(&anna.get("/admin/events?kind=x%27%20OR%201"), 200, &["Nothing of that kind"]);
     assert_eq!(anna.get(&format!("/admin/events?actor={}", "x".repeat(300))).status, 422);

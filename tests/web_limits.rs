@@ -136,7 +136,7 @@ fn of_many_consoles_so_many_are_followed_and_who_finds_no_room_is_told_when_to_c
 
     let answer = client.get("/servers/33/log/stream");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("10")), "{}", answer.body);
-    assert!(answer.body.contains("oo many consoles are watched at once"), "{}", answer.body);
+    assert!(answer.body.contains("oo many consoles are open"), "{}", answer.body);
     assert!(watch(32).1.starts_with("http/1.1 200 "), "one that is followed already");
 
     let threads = std::fs::read_dir(format!("/proc/{}/task", web.pid())).unwrap().count();

@@ -276,7 +276,7 @@ fn a_new_password_takes_the_old_one_and_ends_all_other_sessions() {
 
     for (current, new, again, words) in [
         ("wrong password", new, new, "current password is wrong"),
-        (PASSWORD, new, "something else", "not the same"),
+        (PASSWORD, new, "something else", "do not match"),
         (PASSWORD, "short", "short", "too short"),
     ] {
         let answer = change(&mut here, current, new, again);

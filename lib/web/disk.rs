@@ -1,5 +1,6 @@
-//! Looking at files other than the database. A disk that does not answer holds whoever asks it for ever, and no signal
-//! ends that: so only a few may ask at once, and none of those who read the database.
+//! Access to files other than the database. A disk that does not answer blocks its reader without
+//! limit, and no signal ends that. So only a few threads may wait for a disk, and none of those
+//! that read the database.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -7,16 +8,16 @@ use std::time::Duration;
 use crate::web::failure::Failure;
 use crate::web::limiter::Limiter;
 
-/// As many threads are lost at most.
+/// The most threads that can be lost.
 static DISK: LazyLock<Limiter> = LazyLock::new(|| Limiter::shared(2));
 
-/// A request waits this long for its permit and the answer.
+/// The limit for the permit and the answer together.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs `work` beside the threads that serve connections.
+/// Runs `work` on a blocking thread.
 ///
 /// # Errors
-/// 503 when the disk does not answer.
+/// 503 if the disk does not answer.
 pub async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
     look_within(TIMEOUT, work).await
 }

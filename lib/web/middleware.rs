@@ -1,5 +1,5 @@
-//! Around every request: is the Host ours, how long may it take, under what name does the journal find it; and around
-//! every answer: the headers that protect it, and a body for a failure.
+//! The outermost middleware. It checks the request's Host, limits its time and gives it an id for
+//! the journal; it adds security headers to the response, and a body to a failure.
 
 use std::time::{Duration, Instant};
 
@@ -20,10 +20,10 @@ use crate::web::peers::Peer;
 use crate::web::serve::MAX_HEAD;
 use crate::web::viewer::Viewer;
 
-/// A handler may take so long until its answer begins. A stream's body is not counted.
+/// The limit until a response starts. A stream's body is not counted.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Only our own files and nothing inline: a text that somebody smuggles into a page stays a text.
+/// Only our own files and nothing inline, so that injected text stays text.
 const CSP: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
 
 /// The outermost layer.
@@ -40,7 +40,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
         request.extensions_mut().insert(client);
     }
 
-    // A secret is for us alone: no handler sees it.
+    // Handlers must not see the secret.
     request.headers_mut().remove(SECRET_HEADER);
 
     let begun = Instant::now();
@@ -63,7 +63,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
     };
 
     if is_plain_refusal(&response) {
-        // The framework's own words, as for a path that is no text.
+        // The framework's own message, for instance on a path that is not UTF-8.
         let failure = match response.status() {
             StatusCode::BAD_REQUEST => Failure::no_page(),
             status => Failure::new(status, "the request cannot be read"),
@@ -76,7 +76,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
         if failure.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(request_id = id, peer = ?peer.map(|peer| peer.addr), "{method} {path}: {}", failure.message);
             failure.request_id = Some(id.clone());
-            "this is a fault of left4me's: the journal knows more".clone_into(&mut failure.message);
+            "internal error: see left4me-web's journal".clone_into(&mut failure.message);
         }
         let viewer = response.extensions_mut().remove::<Viewer>();
         response = failure_response(&path, &failure, viewer, response.headers());
@@ -90,7 +90,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
     response
 }
 
-/// hyper gives up on a head that does not end within its buffer; one that came at once can be longer than that.
+/// hyper limits a head that is incomplete in its buffer; one that arrives at once can be longer.
 fn head_length(request: &Request) -> usize {
     let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
     request.uri().path_and_query().map_or(0, |path| path.as_str().len()) + fields.sum::<usize>()
@@ -103,7 +103,7 @@ fn is_plain_refusal(response: &Response) -> bool {
         && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"))
 }
 
-/// A failure's answer: JSON for programs, a page for people.
+/// The response to a failure: JSON for programs, a page for people.
 fn failure_response(path: &str, failure: &Failure, viewer: Option<Viewer>, before: &HeaderMap) -> Response {
     let is_api = path.starts_with("/api/") || path == "/metrics" || path == "/health";
     let mut response = if is_api {
@@ -128,7 +128,7 @@ fn failure_response(path: &str, failure: &Failure, viewer: Option<Viewer>, befor
         response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
 
-    // Who found no room shall not keep the connection's.
+    // Close the connection after a 503, so that it does not hold a permit.
     if failure.status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -152,8 +152,8 @@ fn protect(headers: &mut HeaderMap, signed_in: bool) {
     set("cross-origin-resource-policy", "same-origin");
     set("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()");
 
-    // What was seen signed in must not be seen again by whoever presses Back after signing out. Assets say for
-    // themselves how long they last.
+    // Pages seen while signed in must not come back with the Back button after signing out. Assets
+    // have their own Cache-Control.
     if signed_in && !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

@@ -1,21 +1,22 @@
-//! left4me-web: pages, live logs, the REST API and metrics. It reads the database, writes wishes into it, and pokes the
-//! worker; it spawns nothing and calls nobody but the helper, for a server's console.
+//! left4me-web: pages, live logs, the REST API and metrics. It reads the database, writes requests
+//! into it and wakes the worker. It starts no process, and calls only the helper, for consoles.
 //!
 //! | file | what |
 //! |---|---|
-//! | `serve` | taking connections in, leaving |
+//! | `serve` | accepts connections, exits when idle |
 //! | `listen` | listeners and connections, TCP and unix |
-//! | `middleware` | around every request: its Host, its time limit, protective headers, a failure's body |
-//! | `routes`, `table`, `access` | the one table of routes: what may be asked, by whom |
+//! | `write_limit` | disconnects clients that read too slowly |
+//! | `middleware` | the outermost layer: Host, time limit, security headers, error bodies |
+//! | `routes`, `table`, `access` | the table of routes, and who may use each |
 //! | `auth/` | sessions, tokens, form tokens, origins, the sign-in throttle |
 //! | `peers` | which user of this host opened a connection |
-//! | `pages/`, `templates/`, `assets/` | what people see |
-//! | `api/` | what programs see |
-//! | `app`, `store` | the state that all requests share; the database |
-//! | `limiter` | permits for all that many requests could exhaust |
+//! | `pages/`, `templates/`, `assets/` | pages for people |
+//! | `api/` | the REST API for programs |
+//! | `app`, `store` | the shared state; the database |
+//! | `limiter` | permits for whatever many requests could exhaust |
 //! | `disk` | files other than the database, on a disk that may not answer |
-//! | `streams`, `live/` | SSE streams: who may open one, what they carry |
-//! | `json`, `pieces` | long answers, which are sent bit by bit |
+//! | `streams`, `live/` | SSE streams: who may open one, and their content |
+//! | `json`, `pieces` | long answers, sent in pieces |
 //!
 //! Routes, `pages/` and `api/` import the rest, which never imports them.
 
@@ -79,7 +80,8 @@ use peers::Peers;
 use serve::{Limits, Sockets, StopReason};
 use store::Store;
 
-/// Serves pages, live logs and the REST API. Started by left4me-web.socket; by hand it listens itself.
+/// Serves pages, live logs and the REST API. Started by left4me-web.socket; in the foreground it
+/// opens its own listener.
 #[derive(Parser)]
 #[command(name = "left4me-web", version, about, after_help = EXAMPLES)]
 struct Cli {
@@ -95,18 +97,18 @@ struct Cli {
     logging: Logging,
     #[command(flatten)]
     looks: Looks,
-    /// Where to listen, without systemd's socket
+    /// Address to listen at, if systemd passes no socket
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// Seconds without a request or stream after which it leaves; 0: never
+    /// Exit after so many seconds without a request or stream; 0 = never
     #[arg(long, env = "LEFT4ME_WEB_IDLE_SECONDS", value_name = "LEFT4ME_WEB_IDLE_SECONDS", default_value = "60",
           value_parser = clap::value_parser!(u32).range(0..=86_400), hide_env_values = true)]
     idle_seconds: u32,
-    /// The address in people's browsers, https://HOST; without one only this host itself is served
+    /// Address in browsers, https://HOST; without it only this host is served
     #[arg(long, env = "LEFT4ME_WEB_ORIGIN", value_name = "LEFT4ME_WEB_ORIGIN", hide_env_values = true)]
     origin: Option<Origin>,
-    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas. One of this
-    /// host's own lets every local user pass for the proxy: there, a secret is better
+    /// Addresses of proxies whose X-Forwarded-For is trusted, separated by commas. With an address
+    /// of this host, every local user can pose as the proxy: use a secret instead
     #[arg(
         long,
         env = "LEFT4ME_WEB_PROXIES",
@@ -115,24 +117,24 @@ struct Cli {
         hide_env_values = true
     )]
     proxies: Vec<IpAddr>,
-    /// A file with the secret that a trusted proxy sends in the header X-Left4me-Proxy;
-    /// root:left4me 0640
+    /// File with the secret that a trusted proxy sends in the header X-Left4me-Proxy; root:left4me
+    /// 0640
     #[arg(long, env = "LEFT4ME_WEB_PROXY_SECRET_FILE", value_name = "LEFT4ME_WEB_PROXY_SECRET_FILE",
           value_parser = absolute, hide_env_values = true)]
     proxy_secret_file: Option<PathBuf>,
-    /// Hours after which somebody has to sign in again, whatever they do
+    /// Hours until a session ends and the user has to sign in again
     #[arg(long, env = "LEFT4ME_SESSION_HOURS", value_name = "LEFT4ME_SESSION_HOURS", default_value = "168",
           value_parser = clap::value_parser!(u32).range(1..=8760), hide_env_values = true)]
     session_hours: u32,
-    /// The most lines of a job's log that a page or stream begins with
+    /// Most lines of a job's log that a page or stream starts with
     #[arg(long, env = "LEFT4ME_JOB_LOG_REPLAY_LIMIT", value_name = "LEFT4ME_JOB_LOG_REPLAY_LIMIT", default_value = "5000",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000), hide_env_values = true)]
     replay_limit: u32,
-    /// The most connections at once; three quarters of them may be streams
+    /// Most connections at once; three quarters of them may be streams
     #[arg(long, env = "LEFT4ME_WEB_CONNECTIONS", value_name = "LEFT4ME_WEB_CONNECTIONS", default_value = "512",
           value_parser = clap::value_parser!(u32).range(8..=60_000), hide_env_values = true)]
     connections: u32,
-    /// The most streams of one user
+    /// Most streams of one user
     #[arg(long, env = "LEFT4ME_WEB_STREAMS_PER_USER", value_name = "LEFT4ME_WEB_STREAMS_PER_USER", default_value = "16",
           value_parser = clap::value_parser!(u32).range(1..=60_000), hide_env_values = true)]
     streams_per_user: u32,
@@ -140,28 +142,28 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:\n  systemctl start left4me-web.socket            the usual way: the first request starts it\n  left4me-web --listen 127.0.0.1:8080            in the foreground";
 
-/// A reader that takes next to nothing for so long is dropped.
+/// A client that reads next to nothing for this long is disconnected.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 
-/// So many connections may wait to be taken in; left4me-web.socket says the same.
+/// Connections that may wait to be accepted. left4me-web.socket has the same value.
 const BACKLOG: u32 = 1024;
 
-/// What still blocks when we leave has so long.
+/// How long blocking work may take at exit.
 const BLOCKING_GRACE: Duration = Duration::from_secs(3);
 
-/// Between two looks at whether the database is the same file.
+/// The time between two checks whether the database was replaced.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Threads for what blocks: the database, passwords.
+/// Threads for blocking work: the database, passwords.
 const BLOCKING: usize = 8;
 
-/// The program's command line, for its manual page.
+/// The command line, for the manual page.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The program.
+/// Runs left4me-web.
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::be();
@@ -170,10 +172,10 @@ pub fn main() -> ExitCode {
     journal::ended(run(&cli))
 }
 
-/// The story: take the socket, open the database, serve, leave.
+/// Takes the sockets, opens the database, serves, and exits.
 fn run(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
-    // By hand, as root: what is written must belong to whom the data belongs to.
+    // As root in the foreground: files must belong to the owner of the data.
     users::become_successor(&database)?;
     umask(Mode::from_bits_truncate(instance::UMASK));
 
@@ -183,7 +185,7 @@ fn run(cli: &Cli) -> Result<()> {
         .thread_stack_size(1024 * 1024)
         .enable_all()
         .build()
-        .map_err(|error| Error::from(error).within("no threads"))?;
+        .map_err(|error| Error::from(error).within("cannot start threads"))?;
 
     let served = runtime.block_on(async {
         let sockets = sockets(cli)?;
@@ -206,17 +208,17 @@ fn run(cli: &Cli) -> Result<()> {
                 hub.shutdown()
             })
             .await?;
-        tracing::debug!("leaving: {}", if reason == StopReason::Idle { "idle" } else { "told to" });
+        tracing::debug!("exiting: {}", if reason == StopReason::Idle { "idle" } else { "stop requested" });
 
         Ok(())
     });
 
-    // What blocks, as on a disk that hangs, is not waited for without end.
+    // Work that blocks, for instance on a hung disk, is not waited for without limit.
     runtime.shutdown_timeout(BLOCKING_GRACE);
     served
 }
 
-/// All routes with what is around them.
+/// All routes with their middleware.
 pub fn router(app: App) -> Router {
     routes::router(Arc::clone(&app)).layer(from_fn_with_state(app, middleware::finish))
 }
@@ -253,7 +255,7 @@ fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// systemd's sockets; what it has not passed, we open.
+/// The sockets that systemd passed. What is missing is opened here.
 fn sockets(cli: &Cli) -> Result<Sockets> {
     let passed = notify::passed_sockets().into_iter();
     let (netlink, listeners): (Vec<_>, Vec<_>) = passed.partition(is_netlink);
@@ -275,12 +277,12 @@ fn is_netlink(socket: &OwnedFd) -> bool {
 fn listen(cli: &Cli) -> Result<TcpListener> {
     let listener = open(cli.listen);
     let listener = listener.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-        // The unit's sandbox: only systemd opens its listeners.
+        // The unit's sandbox forbids it: only systemd can open the listeners.
         Some(Errno::EAFNOSUPPORT) if notify::watchdog_interval().is_some() => no_listener(),
         _ => Error::unavailable(format!("cannot listen at {}: {error}", cli.listen)),
     })?;
 
-    // To port 0: the one that the kernel chose.
+    // For port 0, this is the port that the kernel chose.
     let at = listener.local_addr().unwrap_or(cli.listen);
     tracing::info!("listening at http://{at}");
     Ok(listener)
@@ -300,7 +302,7 @@ fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A task of its own: however busy the door is, systemd hears from us; and when the threads that serve hang, it does not.
+/// A task of its own: a busy listener does not delay the watchdog, but hanging threads stop it.
 async fn attend_watchdog() {
     let mut beat = tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3600)));
     loop {
@@ -309,15 +311,15 @@ async fn attend_watchdog() {
     }
 }
 
-/// Ready when another file has the database's name.
+/// Completes when the database's path is another file.
 async fn replaced(identity: &Identity) {
     while identity.is_current() {
         tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
-/// Ready when we are told to leave, or the database is another file: the next request starts a web
-/// front that has all of it from there, its live streams too.
+/// Completes when the program should exit: on a signal, or because the database was replaced. The
+/// next request then starts a new process, with all state from the new file.
 fn stop_requested(database: PathBuf) -> Result<impl Future<Output = ()>> {
     let identity = Identity::of(&database);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

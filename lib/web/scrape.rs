@@ -1,4 +1,4 @@
-//! What Prometheus asks: `/metrics`.
+//! `/metrics`, for Prometheus.
 
 use axum::extract::State;
 use axum::http::header;

@@ -1,4 +1,4 @@
-//! The listener's side: taking connections in, as many as there is room for; reason when nobody needs us, and when stop.
+//! Accepts connections up to the limit, and stops on request or when idle.
 
 use std::convert::Infallible;
 use std::os::fd::AsRawFd as _;
@@ -27,26 +27,27 @@ use crate::web::listen::{Connection, Listeners};
 use crate::web::peers::{Owner, Peer, Peers};
 use crate::web::write_limit::WriteLimited;
 
-/// A request's head has to be there within this time, a connection that is kept open included. A
-/// proxy must let go of its connections before: see keepalive in deploy/nginx and deploy/caddy.
+/// The limit for a request's head, also on a connection that is kept open. A proxy has to close its
+/// idle connections earlier: see keepalive in deploy/nginx and deploy/caddy.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest head, bytes.
 pub const MAX_HEAD: usize = 32 * 1024;
-/// Requests that run, and streams that end, have so long when we close_streams.
+/// How long running requests and ending streams may take at exit.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
-/// So many connections that were stop that there is no room are listened to for a moment; more are closed at once.
+/// Refused connections that are drained for a moment. More are closed at once.
 const MAX_REFUSALS: usize = 128;
 /// The most connections of game servers and steamcmd together.
 const MAX_FOREIGN: usize = 16;
-/// What the kernel keeps for a reader that is slow: by itself it would keep megabytes for each, and count them as ours.
+/// The kernel's send buffer for one client, bytes. By default it grows to megabytes per slow
+/// client, which count as our memory.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Between two looks at whether anybody still needs us.
+/// The time between two checks whether we are idle.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Said without reading the request: whoever sends it slowly must not keep us.
+/// Sent without reading the request: a client that sends slowly must not hold us.
 const FULL_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 42\r\nRetry-After: 5\r\nConnection: close\r\n\r\nleft4me-web is full: try again in a moment";
 
-/// Counts what is under way: requests, and streams until their last byte.
+/// Counts requests and streams until their last byte.
 #[derive(Clone, Default)]
 pub struct InFlight(Arc<Counter>);
 
@@ -56,11 +57,11 @@ struct Counter {
     changed: Notify,
 }
 
-/// One of those that are counted.
+/// Counts as one request until it is dropped.
 pub struct InFlightGuard(InFlight);
 
 impl InFlight {
-    /// Counts one more, until it is dropped.
+    /// Counts one more, until the guard is dropped.
     #[must_use]
     pub fn begin(&self) -> InFlightGuard {
         self.0.now.fetch_add(1, Ordering::SeqCst);
@@ -79,17 +80,17 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// How connections are served.
+/// Limits for connections.
 pub struct Limits {
     /// The most connections at once.
     pub connections: usize,
-    /// Leave when nothing was asked for so long.
+    /// Exit after this time without a request; zero means never.
     pub idle: Duration,
-    /// A reader that takes next to nothing for so long is dropped.
+    /// A client that reads next to nothing for this long is disconnected.
     pub write_time: Duration,
 }
 
-/// Where connections come in.
+/// Where connections come from.
 pub struct Sockets {
     /// systemd's sockets, or our own.
     pub listeners: Listeners,
@@ -100,21 +101,20 @@ pub struct Sockets {
 /// A connection's permit, and one of the few for foreign code.
 type Permits = (Permit, Option<Permit>);
 
-/// Why [`serve`] came back.
+/// Why [`serve`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// Nobody asked anything for long.
+    /// There was no request for the idle time.
     Idle,
-    /// SIGTERM or SIGINT.
+    /// SIGTERM or SIGINT, or the database was replaced.
     Requested,
 }
 
-/// Serves until nobody needs us or `stop` is ready. `busy` says whether something else keeps us; `refused` is called for each
-/// connection that found no room, `close_streams` when
-/// the sockets is closed, so that streams end.
+/// Serves until idle or until `stop` completes. `busy` keeps the process from being idle. `refused`
+/// is called for each refused connection, and `close_streams` once the listeners are closed.
 ///
 /// # Errors
-/// Never at present: a connection that fails is its own affair.
+/// None at present: a failed connection affects only itself.
 pub async fn serve(
     sockets: Sockets,
     router: Router,
@@ -133,8 +133,8 @@ pub async fn serve(
     let mut stop = pin!(stop);
     let mut idle_since = Instant::now();
     let reason = loop {
-        // Who has a connection open may send on it at any moment, and a proxy does: a request that meets
-        // our end on the way is lost (502). Silent ones are closed after HEAD_TIMEOUT, so none keeps us.
+        // An open connection counts as use. A proxy may send on it at any moment, and a request
+        // that crosses our exit is lost (502). Silent connections are closed after HEAD_TIMEOUT.
         let connected = connections.is_used();
         if connected || !in_flight.is_none() || busy() {
             idle_since = Instant::now();
@@ -160,9 +160,9 @@ pub async fn serve(
                             refuse(stream, &refusals);
                         }
                     },
-                    // Out of descriptors, most likely: some will be closed soon.
+                    // Probably out of descriptors: some will be closed soon.
                     Err(error) => {
-                        tracing::warn!("no connection could be taken: {error}");
+                        tracing::warn!("cannot accept a connection: {error}");
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 }
@@ -176,26 +176,26 @@ pub async fn serve(
         }
     };
 
-    // What waits in the listener's queue stays there: systemd holds the socket, and starts us again for it.
+    // Connections in the listener's queue stay there: systemd holds the socket and starts us again.
     drop(listeners);
 
-    // systemd does not hear that an idle one stops: a socket cannot be restarted beside a service
-    // that is on its way out, and a restart passes such a service over.
+    // An idle exit is not reported to systemd as stopping: a socket cannot be restarted while its
+    // service stops, and a restart would skip the service.
     match reason {
-        StopReason::Requested => notify::stopping("leaving"),
-        StopReason::Idle => notify::status("leaving"),
+        StopReason::Requested => notify::stopping("exiting"),
+        StopReason::Idle => notify::status("exiting"),
     }
 
     close_streams();
     if timeout(DRAIN_TIME, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests were still under way after {} s: they are broken off", DRAIN_TIME.as_secs());
+        tracing::warn!("requests still running after {} s are aborted", DRAIN_TIME.as_secs());
     }
 
     Ok(reason)
 }
 
-/// Who opened the connection, and its permits. Game servers have few: a plugin that opens as many as it can takes none
-/// of people's.
+/// The peer of a connection, and its permits. Game servers have few, so that a plugin that opens
+/// many takes none from users.
 fn admit(stream: &Connection, peers: &Peers, connections: &Limiter, foreign: &Limiter) -> Option<(Peer, Permits)> {
     let permit = connections.try_acquire()?;
     let peer = stream.peer(peers);
@@ -238,7 +238,7 @@ fn serve_connection(
     });
 }
 
-/// The router's answer; it counts as under way until its last byte.
+/// The router's response. It counts as in flight until its last byte.
 async fn answer(
     router: Router,
     request: Request<Incoming>,
@@ -259,7 +259,7 @@ async fn answer(
     }
 }
 
-/// A body that is counted.
+/// A body that counts as in flight.
 struct Counted {
     body: Body,
     _in_use: InFlightGuard,
@@ -285,10 +285,10 @@ impl http_body::Body for Counted {
     }
 }
 
-/// Tells a connection that there is no room. What it sends is thrown away for a moment: closing over unread bytes could
-/// take our words back.
+/// Sends a 503. Then reads and drops input for a moment, because closing with unread bytes could
+/// discard the response.
 fn refuse(mut stream: Connection, refusals: &Limiter) {
-    // They fit into a fresh connection's buffer, so that all are stop, however many come at once.
+    // It fits into a new connection's buffer, so every client gets it, however many come at once.
     send(stream.as_raw_fd(), FULL_RESPONSE, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
 
     let mut waste = [0; 4096];

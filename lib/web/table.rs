@@ -1,4 +1,4 @@
-//! Routes are collected in a table: each with who may use it, so that none is without a check.
+//! Collects the routes. Each is added with who may use it, so that none is without a check.
 
 use axum::Router;
 use axum::handler::Handler;
@@ -10,27 +10,27 @@ use crate::web::access::Access;
 use crate::web::app::App;
 use crate::web::auth::{self, RouteAuth};
 
-/// A route, as the tests and the documentation see it.
+/// A route, for tests and documentation.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// GET or POST.
     pub method: Method,
-    /// With `{id}` and the like.
+    /// The path, with parameters like `{id}`.
     pub path: &'static str,
-    /// Who may.
+    /// Who may use it.
     pub who: Access,
 }
 
 /// Collects the routes and builds their router.
 pub struct Table {
-    /// None when only the list is wanted.
+    /// None if only the list is needed.
     app: Option<App>,
     router: Router<App>,
     list: Vec<Route>,
 }
 
 impl Table {
-    /// An empty one. Without an app it only collects the list.
+    /// Without an app it only collects the list.
     #[must_use]
     pub fn new(app: Option<App>) -> Self {
         Self { app, router: Router::new(), list: Vec::new() }

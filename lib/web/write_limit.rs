@@ -1,5 +1,5 @@
-//! A connection whose peer has to take what we write: one that takes next to nothing for a while is dropped, so that
-//! what waits for it does not stay in memory.
+//! A connection with a limit on slow readers: a peer that reads next to nothing for a while is
+//! disconnected, so that pending data does not stay in memory.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,18 +11,18 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::listen::Connection;
 
-/// Bytes that a peer has to take each time that we have waited for it as long as we do. Who takes fewer could keep what
-/// waits for it for ever.
+/// Bytes that a peer has to read within each time limit. One that reads fewer could hold its
+/// pending data without end.
 const MIN_BYTES: usize = 16 * 1024;
 
-/// A stream with a time limit on writing.
+/// A connection with a time limit on writing.
 pub struct WriteLimited {
     stream: Connection,
     budget: WaitBudget,
 }
 
 impl WriteLimited {
-    /// Drops the peer when it takes less than 16 KiB while we wait for it for `budget`.
+    /// Disconnects the peer if it reads less than 16 KiB in `budget` of waiting.
     #[must_use]
     pub fn new(stream: Connection, budget: Duration) -> Self {
         Self { stream, budget: WaitBudget::new(budget) }
@@ -33,7 +33,7 @@ impl WriteLimited {
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == io::ErrorKind::TimedOut
         {
-            // Else the kernel would keep its part for the peer, and go on trying.
+            // Otherwise the kernel would keep its part and retry.
             self.stream.forget_unsent();
         }
 
@@ -41,13 +41,13 @@ impl WriteLimited {
     }
 }
 
-/// The time that we have spent waiting for a peer, since it took [`MIN_BYTES`] for the last time. Only time counts in which
-/// something waits to be written: a stream without events is nobody's fault.
+/// The time spent waiting since the peer last took [`MIN_BYTES`]. Only time with pending data
+/// counts: a stream without events is not the peer's fault.
 struct WaitBudget {
     limit: Duration,
     left: Duration,
     taken: usize,
-    /// Set while a write waits: since when, and until when it may.
+    /// While a write waits: since when, and the deadline.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
@@ -56,7 +56,7 @@ impl WaitBudget {
         Self { limit, left: limit, taken: 0, waiting: None }
     }
 
-    /// Passes a finished write on; counts the time of one that has to wait.
+    /// Passes a finished write on; counts the time of a pending one.
     fn account(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(done) = written {
             if let Some((since, _)) = self.waiting.take() {
@@ -75,7 +75,7 @@ impl WaitBudget {
         self.waiting = None;
         self.left = Duration::ZERO;
 
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader takes next to nothing")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
     }
 }
 
@@ -127,10 +127,10 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_millis(400);
-    /// Nothing here takes so long, unless it is for ever.
+    /// Long enough to mean never.
     const LONG: Duration = Duration::from_secs(20);
 
-    /// Writes until it is dropped or has written `bytes`.
+    /// Writes until it is disconnected or has written `bytes`.
     async fn write(to: &mut DuplexStream, bytes: usize) -> io::Result<()> {
         let (mut budget, mut written) = (WaitBudget::new(LIMIT), 0);
         while written < bytes {
@@ -145,7 +145,7 @@ mod tests {
         Ok(())
     }
 
-    /// Takes `at_once` bytes each time, and rests.
+    /// Reads `at_once` bytes at a time, with a rest between.
     async fn read(mut from: DuplexStream, at_once: usize, rest: Duration) {
         let mut part = vec![0; at_once];
         while from.read_exact(&mut part).await.is_ok() {

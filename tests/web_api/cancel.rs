@@ -24,7 +24,11 @@ fn states(place: &Place) -> Vec<String> {
 fn what_waits_is_cancelled_at_once_and_only_once() {
     let (place, _) = restart();
     let cancel = |body: Option<&Value>| place.ask(&place.anna, "POST", "/api/jobs/1/cancel", body);
-    refused(&place.ask(&place.anna, "GET", "/api/jobs/1/cancellation-status", None), 404, &["nobody"]);
+    refused(
+        &place.ask(&place.anna, "GET", "/api/jobs/1/cancellation-status", None),
+        404,
+        &["no cancellation was requested"],
+    );
 
     let answer = cancel(Some(&json!({"reason": "wrong <server>", "force": true})));
     assert_eq!(answer.status, 200, "{}", answer.body);

@@ -1,11 +1,12 @@
-//! The REST API: what `left4me-job` and `left4me` tell with `--json`, in the same shapes, and the same wishes.
+//! The REST API. It has the same requests as `left4me-job` and `left4me`, and the output of their
+//! `--json`.
 //!
 //! | file | what |
 //! |---|---|
-//! | `extract` | what a program sends: ids, queries, JSON bodies |
+//! | `extract` | extractors: ids, queries, JSON bodies |
 //! | `jobs`, `cancel`, `servers` | the routes |
-//! | `health` | whether we are well |
-//! | `document` | the OpenAPI document, made from all of them |
+//! | `health` | the health check |
+//! | `document` | the OpenAPI document, generated from them |
 
 mod cancel;
 mod document;

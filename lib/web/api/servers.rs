@@ -1,4 +1,4 @@
-//! Servers.
+//! Listing and showing servers.
 
 use axum::Json;
 use axum::extract::State;
@@ -17,23 +17,23 @@ use crate::web::failure::Failure;
 use crate::web::json;
 use crate::web::viewer::Viewer;
 
-/// Which servers.
+/// Filters for servers.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Which {
-    /// Only those that are in this state. May come several times.
+    /// Only servers in this state. May be repeated.
     #[serde(default, deserialize_with = "extract::words")]
     actual_state: Vec<ActualState>,
-    /// Only this user's. A text that is no user's name has none.
+    /// Only servers of this user. Empty for a name that no user has.
     #[serde(default)]
     #[param(value_type = Option<String>, nullable = false)]
     user: Option<String>,
-    /// At most so many.
+    /// The most items to return.
     #[serde(default, deserialize_with = "extract::word")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
-    /// Leave out so many first.
+    /// The number of items to skip.
     #[serde(default, deserialize_with = "extract::word")]
     #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
     offset: Offset,
@@ -41,7 +41,7 @@ pub struct Which {
 
 /// List servers by id
 ///
-/// A user's own; all of them for an admin.
+/// A user gets their own; an admin gets all.
 #[utoipa::path(get, path = "/api/servers", operation_id = "listServers", tag = "servers", params(Which), responses(
     (status = 200, body = List<Server>, description = "The servers."),
 ))]

@@ -1,6 +1,6 @@
-//! Where a request comes from. A proxy is trusted by a secret that it sends, or by an address that
-//! is configured; never because it is on this host, where game servers and every local user are as
-//! well.
+//! Where a request comes from. A proxy is trusted because of a secret that it sends, or because its
+//! address is configured. Being on this host is no reason for trust: game servers and all local
+//! users are on it too.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,54 +12,51 @@ use super::throttle::Sender;
 use crate::base::shared_secret::Secret;
 use crate::web::peers::{Owner, Peer};
 
-/// What a proxy shows its secret in. Taken out before a handler sees the request.
+/// The header with a proxy's secret. Removed before a handler sees the request.
 pub const SECRET_HEADER: &str = "x-left4me-proxy";
 
-/// What a proxy adds to a request.
+/// The headers that a proxy adds.
 const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// What failed sign-ins are counted by.
+    /// The key that failed sign-ins are counted by.
     pub sender: Sender,
-    /// Whether it was asked on this host itself.
     pub locality: Locality,
 }
 
-/// Whether a request was asked on this host itself, and not through a proxy on it.
+/// Whether a request was made on this host, without a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locality {
-    /// Yes, by one of its users.
+    /// Yes, by a user of this host.
     Local,
-    /// Yes, by a game server or steamcmd: what they run is foreign code.
+    /// Yes, by a game server or steamcmd, which run foreign code.
     Foreign,
-    /// By loopback, but the kernel does not say by which user.
+    /// Over loopback, but the kernel does not know the user.
     Unknown,
     /// No.
     Elsewhere,
 }
 
-/// Whose forwarded headers are believed.
+/// The proxies whose forwarded headers are trusted.
 #[derive(Debug, Default)]
 pub struct Proxies {
     addresses: Vec<IpAddr>,
     secret: Option<Secret>,
-    /// With an origin there is a proxy, and on a host that does not say which one, a forwarded
-    /// header is most likely the proxy's: then its visitors must not share one address' limit.
+    /// An origin is configured, but neither an address nor a secret. There is a proxy then, and a
+    /// forwarded header is most likely the proxy's: its visitors must not share one sender's limit.
     is_open: bool,
     has_complained: AtomicBool,
 }
 
 impl Proxies {
-    /// With the settings' values.
     #[must_use]
     pub fn new(addresses: Vec<IpAddr>, secret: Option<Secret>, has_origin: bool) -> Self {
         let is_open = has_origin && addresses.is_empty() && secret.is_none();
         Self { addresses, secret, is_open, has_complained: AtomicBool::new(false) }
     }
 
-    /// Where a request comes from.
     #[must_use]
     pub fn client(&self, peer: &Peer, headers: &HeaderMap) -> Client {
         Client { sender: self.sender(peer, headers), locality: locality(peer, headers) }
@@ -68,7 +65,7 @@ impl Proxies {
     fn sender(&self, peer: &Peer, headers: &HeaderMap) -> Sender {
         let address = peer.addr.ip().to_canonical();
         match peer.owner {
-            // Whatever it sends and wherever it listens, it is no proxy.
+            // Foreign code is never a proxy, whatever it sends and wherever it listens.
             Owner::Foreign(uid) => Sender::Local(uid),
             _ if self.is_trusted(peer, headers) => named(headers).map_or(Sender::Unknown, Sender::Address),
             Owner::Elsewhere => Sender::Address(address),
@@ -90,8 +87,8 @@ impl Proxies {
             return true;
         }
 
-        // An address of this host is shared with game servers: it counts only for who is known not
-        // to be one.
+        // Game servers share the addresses of this host, so an address counts only if the peer is
+        // known not to be one.
         peer.owner != Owner::Unknown && self.addresses.contains(&peer.addr.ip().to_canonical())
     }
 
@@ -100,7 +97,7 @@ impl Proxies {
         if has_proxy && is_forwarded(headers) && !self.has_complained.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "a proxy on this host is not trusted: it sends no secret, or a wrong one, in X-Left4me-Proxy; until it \
-                 does, all who sign in through it count as one: set LEFT4ME_WEB_PROXY_SECRET_FILE, and the proxy's header"
+                 does, all clients behind it count as one sender: set LEFT4ME_WEB_PROXY_SECRET_FILE and the proxy's header"
             );
         }
     }
@@ -110,8 +107,8 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
     FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
-/// Whom a proxy names. The last one is what our proxy saw; what stands before it, anybody can
-/// write.
+/// The client that a proxy names. Only the last entry is from our proxy; anyone can write the ones
+/// before it.
 fn named(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?;
     let named = last.to_str().ok()?.rsplit(',').next()?.trim().parse::<IpAddr>().ok()?;
@@ -177,7 +174,7 @@ mod tests {
         assert_eq!(sender(&by_secret, Owner::Unknown, &shown), address("203.0.113.9"));
         assert_eq!(by_secret.sender(&peer("192.0.2.1:5", Owner::Elsewhere), &headers(&shown)), address("203.0.113.9"));
 
-        // Nothing, a wrong one, part of it, or two of them are no secret.
+        // A missing, wrong, partial or repeated secret is not trusted.
         for bad in [vec![], vec!["x"], vec![&SECRET[1..]], vec![SECRET, SECRET], vec!["x", SECRET]] {
             let mut pairs = vec![forwarded];
             pairs.extend(bad.iter().map(|text| (SECRET_HEADER, *text)));
@@ -194,7 +191,7 @@ mod tests {
 
         assert_eq!(sender(&by_address, USER, &[("x-forwarded-for", "nonsense")]), Sender::Unknown);
 
-        // Without either, being on this host is no reason to be believed.
+        // Without secret and address, being on this host is no reason for trust.
         let none = Proxies::new(Vec::new(), None, true);
         assert_eq!(sender(&none, USER, &[forwarded]), Sender::Unknown);
         assert_eq!(sender(&none, USER, &[]), Sender::Local(33));

@@ -1,4 +1,5 @@
-//! Every request passes here before its handler: is it meant for us, who asks, may they, and did our own page send it.
+//! Authentication and authorization. Each request passes here before its handler: who sent it, may
+//! they, and did one of our own pages send it.
 
 pub mod client;
 pub mod origin;
@@ -22,36 +23,35 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::{Credential, Viewer};
 
-/// The longest body, bytes: a server.cfg is a few of them.
+/// The longest body, bytes. A server.cfg fits many times.
 pub const MAX_BODY: usize = 64 * 1024;
 
-/// The header that stands for a form's token.
+/// The header that replaces a form's token.
 const CSRF_HEADER: &str = "x-csrf-token";
 
-/// What [`check`] knows: the shared state, and who may use the route.
+/// The state of [`check`] for one route.
 #[derive(Clone)]
 pub struct RouteAuth {
-    /// The state.
     pub app: App,
-    /// Who may.
+    /// Who may use the route.
     pub who: Access,
 }
 
-/// Lets a request pass to its handler, with its [`Viewer`] in the extensions, or answers it.
+/// Passes a request to its handler, with its [`Viewer`] in the extensions, or answers it.
 pub async fn check(State(auth): State<RouteAuth>, request: Request, next: Next) -> Response {
     let who = auth.who;
     match authorize(&auth, request).await {
         Ok(request) => {
             let viewer = request.extensions().get::<Viewer>().cloned();
             let mut response = next.run(request).await;
-            // A failure's page has the same frame as the others.
+            // An error page has the same frame as other pages.
             if let Some(viewer) = viewer {
                 response.extensions_mut().insert(viewer);
             }
             response
         }
         Err(rejection) => match *rejection {
-            // A page is for people: they are sent to where they can sign in.
+            // Browsers are sent to the sign-in page.
             Rejection::Anonymous(back) if !who.is_api() => Redirect::to(&login_url(back.as_deref())).into_response(),
             Rejection::Anonymous(_) => challenge(Failure::anonymous()),
             Rejection::Failure(failure) if failure.status == StatusCode::UNAUTHORIZED => challenge(failure),
@@ -60,7 +60,7 @@ pub async fn check(State(auth): State<RouteAuth>, request: Request, next: Next) 
     }
 }
 
-/// 401 says how to do better.
+/// A 401 names the scheme that would work.
 fn challenge(failure: Failure) -> Response {
     let mut response = failure.into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
@@ -68,7 +68,7 @@ fn challenge(failure: Failure) -> Response {
 }
 
 enum Rejection {
-    /// With the page to come back to.
+    /// With the page to return to.
     Anonymous(Option<String>),
     Failure(Failure),
 }
@@ -88,7 +88,7 @@ async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<Re
         (None, Access::Anyone) => {}
         (None, Access::Scraper) if is_local(&parts)? => {}
         (None, _) => {
-            // The answer to a form cannot be asked for again: one comes back to the form.
+            // A form's result cannot be requested again, so the browser returns to the form.
             let safe = parts.method.is_safe();
             let back = if safe {
                 parts.uri.path_and_query().map(ToString::to_string)
@@ -105,17 +105,17 @@ async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<Re
 
     if !parts.method.is_safe() {
         let by_token = viewer.as_ref().is_some_and(|viewer| matches!(viewer.by, Credential::Token(_)));
-        // A browser sends a cookie along by itself, a token never.
+        // A browser sends cookies by itself, but never a token.
         if !by_token && !app.origins.is_from_us(&parts.method, &parts.headers) {
-            return Err(Failure::forbidden("this was not sent by a page of ours: load the page again").into());
+            return Err(Failure::forbidden("this request was not sent by a page of left4me: reload the page").into());
         }
 
         let bytes = read_body(body).await?;
-        // Signing in needs none: a page for it may be older than the session that another one began.
+        // Signing in needs no token: the page may be older than a session begun in another tab.
         if let Some(viewer) = viewer.as_ref().filter(|_| !by_token && *who != Access::Anyone)
             && !has_token(&parts.headers, &bytes, &viewer.csrf)
         {
-            return Err(Failure::forbidden("the form's token is missing or old: load the page again").into());
+            return Err(Failure::forbidden("the form's token is missing or expired: reload the page").into());
         }
 
         body = Body::from(bytes);
@@ -128,22 +128,22 @@ async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<Re
     Ok(Request::from_parts(parts, body))
 }
 
-/// Whether a user of this host asks.
+/// Whether a user of this host sent the request.
 ///
 /// # Errors
-/// 403 for a program on this host that is no user's, or may not be.
+/// 403 for a program on this host that is foreign code, or may be.
 fn is_local(parts: &Parts) -> Result<bool, Failure> {
     match parts.extensions.get::<Client>().map(|client| client.locality) {
         Some(Locality::Local) => Ok(true),
         Some(Locality::Foreign) => Err(Failure::forbidden("a game server needs an admin's token for this")),
         Some(Locality::Unknown) => Err(Failure::forbidden(
-            "the kernel does not say which user of this host asks: use an admin's token (Authorization: Bearer l4m_…)",
+            "the kernel does not know which user of this host sent this: use an admin's token (Authorization: Bearer l4m_…)",
         )),
         Some(Locality::Elsewhere) | None => Ok(false),
     }
 }
 
-/// Who asks: by token where the API is asked, else by session.
+/// The viewer: by token on API routes, else by session.
 async fn viewer(app: &App, who: Access, headers: &HeaderMap) -> Result<Option<Viewer>, Failure> {
     if who.takes_token()
         && let Some(text) = bearer(headers)
@@ -163,7 +163,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(text.trim())
 }
 
-/// A token that is not good is told, not taken for nobody's.
+/// A bad token is an error; the request is not treated as anonymous.
 async fn token(app: &App, text: String) -> Result<Viewer, Failure> {
     let now = clock::now_ms();
     let found = app.store.read(move |db| {
@@ -172,10 +172,7 @@ async fn token(app: &App, text: String) -> Result<Viewer, Failure> {
     });
 
     let Some((token, user)) = found.await? else {
-        return Err(Failure::new(
-            StatusCode::UNAUTHORIZED,
-            "this token is not good: unknown, revoked, or of a disabled user",
-        ));
+        return Err(Failure::new(StatusCode::UNAUTHORIZED, "invalid token: unknown, revoked, or of a disabled user"));
     };
 
     if token.last_used_at.is_none_or(|used| used < now - 60_000) {
@@ -192,12 +189,12 @@ async fn read_body(body: Body) -> Result<Bytes, Failure> {
             std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         match too_long {
             true => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request is longer than {MAX_BODY} bytes")),
-            false => Failure::new(StatusCode::BAD_REQUEST, "the request broke off"),
+            false => Failure::new(StatusCode::BAD_REQUEST, "the request is incomplete"),
         }
     })
 }
 
-/// In the header, or in a form's field.
+/// The token may be in the header or in a form's field.
 fn has_token(headers: &HeaderMap, body: &[u8], token: &str) -> bool {
     if let Some(value) = headers.get(CSRF_HEADER) {
         return constant_time_eq(value.as_bytes(), token.as_bytes());
@@ -216,14 +213,14 @@ fn has_token(headers: &HeaderMap, body: &[u8], token: &str) -> bool {
     fields.iter().any(|(name, value)| name == "csrf" && constant_time_eq(value.as_bytes(), token.as_bytes()))
 }
 
-/// Compares all of it, whatever differs: the time tells nothing.
+/// Compares all bytes in any case, so that the time reveals nothing.
 fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
     !other.is_empty()
         && one.len() == other.len()
         && one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
-/// The sign-in page, which leads back to where somebody wanted to go.
+/// The URL of the sign-in page, which returns to `back`.
 fn login_url(back: Option<&str>) -> String {
     match back {
         None | Some("/") => "/login".to_owned(),

@@ -1,9 +1,10 @@
-//! Where a browser goes on after it has signed in, or after a form that was refused: only to pages of ours.
+//! Where a browser goes after signing in, or after a refused form: only to our own pages.
 
 use axum::http::{HeaderMap, Uri, header};
 
-/// The page that a form was sent from, as its browser says: the path of its Referer. We ask browsers for it
-/// (`Referrer-Policy: same-origin`), and only a form of our own is taken. The dashboard, when it does not say.
+/// The page that a form was sent from: the path of its Referer, which we ask browsers for
+/// (`Referrer-Policy: same-origin`). Only our own forms get here. The dashboard if there is no
+/// Referer.
 #[must_use]
 pub fn referer_path(headers: &HeaderMap) -> String {
     let referer = headers.get(header::REFERER).and_then(|value| value.to_str().ok());
@@ -12,7 +13,8 @@ pub fn referer_path(headers: &HeaderMap) -> String {
     local_path(path).to_owned()
 }
 
-/// A path of ours, or the dashboard: nobody is led away. A browser reads `\` as `/`, and `//host` as another host.
+/// `next` if it is a path of ours, else the dashboard: prevents open redirects. Browsers read `\`
+/// as `/`, and `//host` as another host.
 #[must_use]
 pub fn local_path(next: &str) -> &str {
     let ours =

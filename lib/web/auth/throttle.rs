@@ -1,11 +1,11 @@
-//! Guessing passwords is slow: each account, and each sender, may fail a few times, then has to
+//! Slows down password guessing. Each account and each sender may fail a few times, then has to
 //! wait, longer each time.
 //!
-//! What is counted stays bounded, and a flood of other names and addresses does not push out a key
-//! that is under attack: a full table drops the key with the fewest failures, and the new key takes
-//! over its count (the algorithm is known as Space-Saving). So no count is ever too low, and at
-//! most by one [`MAX_KEYS`]th of all attempts too high. Names that exist and names that do not are
-//! treated alike: a wait does not tell which is which.
+//! The table is bounded, and a flood of other names and addresses does not evict a key that is
+//! under attack: a full table drops the key with the fewest failures, and the new key inherits its
+//! count (the Space-Saving algorithm). So no count is too low, and each is too high by at most one
+//! [`MAX_KEYS`]th of all attempts. Names that exist and names that do not are treated alike, so a
+//! wait reveals nothing.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -18,37 +18,37 @@ use crate::base::names::SessionId;
 
 /// Failures are forgotten after this time, ms.
 const WINDOW: u64 = 15 * 60 * 1000;
-/// The most keys. The password check allows about 70 attempts a second with three keys each: in a
-/// window that is less than three times this number, so the error of a count stays below the free
-/// attempts of every rule.
+/// The most keys. The password check allows about 70 attempts per second with three keys each. In
+/// one window that is less than three times this number, so the error of a count stays below the
+/// free attempts of every rule.
 const MAX_KEYS: usize = 65_536;
-/// How often forgotten keys are removed, ms.
+/// The time between two removals of forgotten keys, ms.
 const SWEEP_INTERVAL: u64 = 10_000;
 
-/// How often something may fail before it has to wait, and how long at most, ms.
+/// Free attempts, and the longest wait after them, ms.
 struct Rule {
     free: u32,
     max_wait: u64,
 }
 
-/// An account from one sender.
+/// One account from one sender.
 const PAIR: Rule = Rule { free: 5, max_wait: 60_000 };
-/// An account from anywhere, a minute at most: an attacker elsewhere must not lock the owner out.
+/// One account from anywhere. The wait is short: an attacker must not lock the owner out.
 const ACCOUNT: Rule = Rule { free: 50, max_wait: 60_000 };
-/// Many people may share an address.
+/// Any account from one sender. Many people may share an address.
 const SENDER: Rule = Rule { free: 20, max_wait: WINDOW };
 
-/// Where an attempt comes from, as far as it is known.
+/// Where an attempt comes from, as far as known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sender {
-    /// An address: the peer's, or the one that a trusted proxy names.
+    /// The peer's address, or the one that a trusted proxy names.
     Address(IpAddr),
-    /// A program on this host that runs as this user.
+    /// A program on this host, by user id.
     Local(u32),
-    /// Someone who is signed in already and confirms the password.
+    /// A signed-in user who confirms the password.
     Session(SessionId),
-    /// Behind a proxy that is not trusted: everybody there looks the same, so only the account
-    /// counts. A limit for all of them would let one visitor lock the others out.
+    /// Behind a proxy that is not trusted. All clients look the same, so only the account counts:
+    /// with a common limit one visitor could lock out all others.
     Unknown,
 }
 
@@ -58,12 +58,11 @@ impl fmt::Display for Sender {
             Sender::Address(address) => write!(f, "{address}"),
             Sender::Local(uid) => write!(f, "user id {uid} on this host"),
             Sender::Session(id) => write!(f, "session {id}"),
-            Sender::Unknown => write!(f, "behind a proxy that is not trusted"),
+            Sender::Unknown => write!(f, "behind an untrusted proxy"),
         }
     }
 }
 
-/// What is counted.
 #[derive(Hash)]
 enum Key<'a> {
     Pair(&'a str, Sender),
@@ -78,11 +77,10 @@ struct Failures {
     until: u64,
 }
 
-/// Who failed to sign in, and how often. Its clock is monotonic: setting the host's clock ends no
-/// wait.
+/// Counts failed sign-ins. Its clock is monotonic, so changing the host's clock ends no wait.
 pub struct Throttle {
     table: Mutex<Table>,
-    /// With random keys: an attacker cannot find two names that share an entry.
+    /// Randomly keyed, so that an attacker cannot find two names that share an entry.
     hasher: RandomState,
     begun: Instant,
 }
@@ -93,9 +91,8 @@ impl Default for Throttle {
     }
 }
 
-/// An attempt that counts as a failure while its password is checked: of a hundred that are made at
-/// once, no more than the free ones are checked. Dropped before [`Attempt::count`], it leaves no
-/// trace.
+/// An attempt. It counts as a failure while its password is checked, so that of many concurrent
+/// ones only the free ones are checked. Dropped before [`Attempt::count`], it leaves no trace.
 pub struct Attempt<'a> {
     throttle: &'a Throttle,
     account: &'a str,
@@ -117,10 +114,10 @@ impl Throttle {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Begins an attempt.
+    /// Starts an attempt.
     ///
     /// # Errors
-    /// How long it has to wait, if it has to.
+    /// The remaining wait, if there is one.
     pub fn attempt<'a>(&'a self, account: &'a str, sender: Sender, now: u64) -> Result<Attempt<'a>, Duration> {
         let sender = network_of(sender);
         let mut table = self.table();
@@ -136,7 +133,7 @@ impl Throttle {
         Ok(Attempt { throttle: self, account, sender, marks })
     }
 
-    /// Whether a failure is remembered: exiting now would forget it.
+    /// Whether a failure is remembered. Exiting would forget it.
     pub fn is_needed(&self, now: u64) -> bool {
         self.table().entries.values().any(|failed| !failed.is_forgotten(now))
     }
@@ -148,7 +145,7 @@ impl Throttle {
     fn keys(&self, account: &str, sender: Sender) -> Vec<(u64, Rule)> {
         let pair = (Key::Pair(account, sender), PAIR);
         let keys = match sender {
-            // Attempts in one session count for that session only.
+            // Attempts in a session count for that session only.
             Sender::Session(_) => vec![pair],
             Sender::Unknown => vec![(Key::Account(account), ACCOUNT)],
             Sender::Address(_) | Sender::Local(_) => {
@@ -161,14 +158,13 @@ impl Throttle {
 }
 
 impl Attempt<'_> {
-    /// The password is checked from now on: the attempt counts, also when the client goes away
-    /// meanwhile.
+    /// Makes the attempt count, because its password is checked now. It counts even if the client
+    /// disconnects.
     pub fn count(&mut self) {
         self.marks.clear();
     }
 
-    /// The password was right: nothing of the account's counts any more, and one less of the
-    /// sender's.
+    /// The password was right: clears the account's failures, and takes back one of the sender's.
     pub fn forgive(mut self) {
         self.marks.clear();
 
@@ -186,7 +182,7 @@ impl Attempt<'_> {
 }
 
 impl Drop for Attempt<'_> {
-    /// The password was not checked, as after a 503: the attempt does not count.
+    /// The password was not checked, for instance because of a 503: the attempt does not count.
     fn drop(&mut self) {
         if self.marks.is_empty() {
             return;
@@ -196,7 +192,7 @@ impl Drop for Attempt<'_> {
         for Mark { key, before, after } in self.marks.drain(..) {
             match table.entries.get(&key).copied() {
                 Some(now) if now == after => table.set(key, before),
-                // Another attempt came meanwhile, and its wait stands.
+                // Another attempt came meanwhile. Its wait stays.
                 Some(now) => table.set(key, Some(Failures { times: now.times.saturating_sub(1), ..now })),
                 None => {}
             }
@@ -210,7 +206,7 @@ impl Failures {
     }
 }
 
-/// Keys by their hash, and in the order in which a full table drops them.
+/// Entries by hash, and in the order of eviction.
 #[derive(Default)]
 struct Table {
     entries: HashMap<u64, Failures>,
@@ -234,7 +230,7 @@ impl Table {
         }
     }
 
-    /// Counts one failure more.
+    /// Counts one more failure.
     fn fail(&mut self, key: u64, rule: &Rule, now: u64) -> Mark {
         let before = self.fresh(key, now);
         let times = match before {
@@ -244,7 +240,7 @@ impl Table {
         };
         let times = times.saturating_add(1);
 
-        // 2^20 seconds are longer than every rule's max_wait.
+        // 2^20 seconds exceed every rule's max_wait.
         let wait = times.checked_sub(rule.free).map(|over| (1000_u64 << over.min(20)).min(rule.max_wait));
         let until = wait.map_or(before.map_or(0, |before| before.until), |wait| now + wait);
 
@@ -253,7 +249,7 @@ impl Table {
         Mark { key, before, after }
     }
 
-    /// Drops the key with the fewest failures, and gives their number.
+    /// Drops the key with the fewest failures and returns their number.
     fn evict(&mut self) -> u32 {
         let Some((times, _, key)) = self.order.first().copied() else { return 0 };
         self.set(key, None);
@@ -271,7 +267,7 @@ impl Table {
     }
 }
 
-/// Who has one IPv6 address has a network of them: its /64 counts as one.
+/// An IPv6 user has a whole network: its /64 counts as one sender.
 fn network_of(sender: Sender) -> Sender {
     match sender {
         Sender::Address(IpAddr::V6(v6)) => Sender::Address(IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into())),
@@ -373,14 +369,14 @@ mod tests {
         assert!(fail(&throttle, "anna", address("192.0.2.1"), 500).is_some());
         assert_eq!(fail(&throttle, "anna", address("198.51.100.1"), 500), None);
 
-        // From many addresses it is the account that waits.
+        // Attempts from many addresses make the account wait.
         for number in 0..60 {
             fail(&throttle, "anna", address(&format!("203.0.113.{number}")), 500);
         }
 
         assert!(fail(&throttle, "anna", address("198.51.100.2"), 500).is_some());
 
-        // Someone who is signed in may still change the password.
+        // A signed-in user may still change the password.
         assert_eq!(fail(&throttle, "anna", Sender::Session(SessionId(1)), 500), None);
     }
 
@@ -397,7 +393,7 @@ mod tests {
 
         assert_eq!(fail(&throttle, "berta", Sender::Unknown, 0), None);
 
-        // The account is auth all the same.
+        // The account itself is still protected.
         fail(&throttle, "anna", Sender::Unknown, 0);
         assert!(fail(&throttle, "anna", Sender::Unknown, 0).is_some_and(|wait| wait <= Duration::from_secs(60)));
     }
@@ -415,7 +411,7 @@ mod tests {
             fail(&throttle, "anna", home, 0);
         }
 
-        // The fifth one makes the others wait while it is under way, and no longer.
+        // While the fifth attempt is under way, the next one has to wait.
         let fifth = throttle.attempt("anna", home, 0).ok().unwrap();
 
         assert!(fail(&throttle, "anna", home, 0).is_some());
@@ -435,7 +431,7 @@ mod tests {
 
         assert!(fail(&throttle, "anna", home, 0).is_some());
 
-        // More attempts than the password check lets through in a window.
+        // More attempts than the password check allows in one window.
         let begun = Instant::now();
 
         for number in 0..70_000_u32 {
@@ -446,7 +442,7 @@ mod tests {
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
         assert!(fail(&throttle, "anna", home, 20).is_some(), "the flood freed the account");
 
-        // Nor does it let a name that is new now be guessed without end.
+        // A new name cannot be guessed without limit either.
         let mut tries = 0;
         while fail(&throttle, "berta", home, 30).is_none() {
             fail(&throttle, &format!("other{tries}"), Sender::Local(tries), 30);

@@ -1,5 +1,5 @@
-//! Which servers and jobs have changed: read once for all who watch, at most four times a second; each reader is by_event of
-//! what it may see.
+//! The change feed: which servers and jobs changed. The tables are read once for all subscribers,
+//! at most four times a second; each subscriber gets only what it may see.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,32 +19,32 @@ use crate::db::live::{self, JobMark, Owners, ServerMark};
 use crate::db::queue;
 use crate::domain::steam;
 
-/// At most so often the tables are looked at.
+/// The shortest time between two reads of the tables.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(250);
-/// At most so often an install's percentage counts as a change.
+/// The shortest time in which an install's percentage counts as a change.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
-/// More events than these since the last look, and all counts as changed.
+/// If more events than these came since the last read, everything counts as changed.
 const MAX_EVENTS: u32 = 500;
-/// So many changes are kept for readers that are slow or come back.
+/// Changes kept for subscribers that are slow or come back.
 const MAX_KEPT: usize = 64;
 
-/// Who looks.
+/// Whose rights decide what a subscriber gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Viewer {
     /// Sees everything.
     Admin,
-    /// Sees what is the user's own.
+    /// Sees this user's own servers and jobs.
     User(UserId),
 }
 
 impl Viewer {
-    /// Whether it sees a server of `owner`.
+    /// Whether it may see a server of `owner`.
     #[must_use]
     pub fn sees_server(self, owner: UserId) -> bool {
         self == Viewer::Admin || self == Viewer::User(owner)
     }
 
-    /// Whether it sees a job of `owners`: all of its servers are the viewer's, or the viewer asked for it.
+    /// A user sees a job if all its servers are the user's, or the user requested it.
     #[must_use]
     pub fn sees_job(self, owners: Owners) -> bool {
         match self {
@@ -54,7 +54,7 @@ impl Viewer {
     }
 }
 
-/// What one look found.
+/// What changed between two reads of the tables.
 #[derive(Default)]
 struct Change {
     all: bool,
@@ -69,7 +69,7 @@ impl Change {
     }
 }
 
-/// What the last look saw.
+/// The tables as of the last read.
 struct Snapshot {
     event: i64,
     servers: HashMap<ServerId, ServerMark>,
@@ -79,9 +79,9 @@ struct Snapshot {
     percents_at: Instant,
 }
 
-/// What is known of changes.
+/// The state of the change feed.
 pub struct Changes {
-    /// Names this run of looks: positions of another one mean nothing here.
+    /// Identifies this feed. A position of an earlier feed means nothing in this one.
     run: String,
     snapshot: Option<Snapshot>,
     checked_at: Instant,
@@ -91,17 +91,16 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Before the first look.
     pub fn new(run: String) -> Self {
         Self { run, snapshot: None, checked_at: Instant::now(), last: 0, kept: VecDeque::new() }
     }
 
-    /// When it may be looked again.
+    /// The earliest time of the next read; none before the first one.
     pub fn due(&self) -> Option<Instant> {
         self.snapshot.as_ref().map(|_| self.checked_at + MIN_INTERVAL)
     }
 
-    /// Whether the percentages were left for a later look.
+    /// Whether the last read left out the percentages.
     pub fn has_pending_progress(&self) -> bool {
         let is_pending = |snapshot: &Snapshot| {
             snapshot.percents_at < self.checked_at && snapshot.jobs.values().any(|job| job.installs)
@@ -109,10 +108,10 @@ impl Changes {
         self.snapshot.as_ref().is_some_and(is_pending)
     }
 
-    /// Looks. Whether anything has changed since the last time; the first time says so too.
+    /// Reads the tables and returns whether anything changed. The first read counts as a change.
     ///
     /// # Errors
-    /// 69 when the database cannot be read.
+    /// If the database cannot be read.
     pub fn check(&mut self, connection: &Connection, now: Instant) -> Result<bool> {
         self.checked_at = now;
 
@@ -127,7 +126,8 @@ impl Changes {
                 Ok(!change.is_empty() && self.keep(change))
             }
             Err(error) => {
-                // What changes until it can be read again would be missed.
+                // Changes made until the next successful read cannot be told apart: report all as
+                // changed.
                 self.keep(Change { all: true, ..Change::default() });
                 Err(error)
             }
@@ -143,7 +143,7 @@ impl Changes {
         true
     }
 
-    /// The changes after `position`; none when they are not all here.
+    /// The changes after `position`; none if some of them are no longer kept.
     fn after(&self, position: u64) -> Option<Vec<Arc<Change>>> {
         let missing = usize::try_from(self.last.checked_sub(position)?).ok()?;
         Some(self.kept.range(self.kept.len().checked_sub(missing)?..).cloned().collect())
@@ -192,7 +192,7 @@ impl Snapshot {
             changed_servers.extend(different.map(|mark| (mark.id, mark.owner)));
         }
 
-        // A change of owner is by_event to both; an event to the one who has it.
+        // A server that changed its owner concerns both owners; an event concerns the current one.
         let by_event = events.iter().filter_map(|event| servers.get(&event.server?));
         changed_servers.extend(by_event.map(|mark| (mark.id, mark.owner)));
 
@@ -209,7 +209,7 @@ impl Snapshot {
     }
 }
 
-/// How far the installs are that run, in whole percents.
+/// The progress of running installs, in whole percents.
 fn percents(
     connection: &Connection,
     jobs: &HashMap<JobId, JobMark>,
@@ -227,11 +227,11 @@ fn percents(
     Ok(known)
 }
 
-/// Where a reader stands among the changes.
+/// One subscriber's position in the change feed.
 pub struct ChangesSource {
     feed: Subscriber<Changes>,
     viewer: Viewer,
-    /// None: all is to be read again first.
+    /// None: the subscriber has to fetch everything first.
     at: Option<u64>,
 }
 

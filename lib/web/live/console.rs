@@ -1,6 +1,7 @@
-//! Consoles: one follow of a server's journal, closed helper.sock and in a thread of its own, serves all who watch that
-//! server. Each line's id is its place in the journal, so a reader goes on where it was, also after a restart of the web:
-//! from the ring, or with pages that the helper reads from that place on until they meet the ring.
+//! The console feed. One thread per server follows its journal over helper.sock and serves all
+//! subscribers of that console. Each line's id is its cursor in the journal, so a subscriber can
+//! resume, also after left4me-web restarts: from the ring, or from pages that the helper reads from
+//! that cursor until they reach the ring.
 
 use std::collections::VecDeque;
 use std::future::Future as _;
@@ -24,36 +25,35 @@ use crate::base::{Error, Result, clock};
 use crate::wire::client::{Canceller, Connection};
 use crate::wire::{Entry, HelperRequest};
 
-/// So many of the last lines a new reader gets, and a new follow begins with.
+/// Lines that a new subscriber gets, and that a new follow starts with.
 const BACKLOG: u32 = 200;
-/// So many lines and bytes are kept for readers that come back.
+/// Lines and bytes kept for subscribers that resume.
 const RING_LINES: usize = 1000;
 const RING_BYTES: usize = 256 * 1024;
-/// The longest pause before a broken follow, or a page, is tried again.
+/// The longest pause before a failed follow or page is retried.
 const MAX_RETRY: Duration = Duration::from_secs(30);
-/// After the last reader has gone, the follow goes on for so long: a page that is loaded anew finds it.
+/// How long a follow outlives its last subscriber, so that a page reload finds it.
 pub const LINGER: Duration = Duration::from_secs(5);
 
-/// What readers are told. They may be anybody's players: the details are in the journal, for admins.
-const INTERRUPTED: &str = "The console is interrupted. Trying again; an admin finds out why with left4me doctor.";
-const RESUMED: &str = "The console goes on.";
+/// Subscribers may be players, so these messages have no details: those are in the journal.
+const INTERRUPTED: &str = "The console is interrupted and will be retried. Admins: run left4me doctor for the cause.";
+const RESUMED: &str = "The console is back.";
 
-/// What is known of a console. Positions count the lines of this follow.
+/// The state of one console. Positions count the lines of this follow.
 pub struct Console {
     ring: Ring,
-    /// The places of the lines in the ring.
+    /// The cursors of the lines in the ring.
     cursors: VecDeque<(i64, Arc<Cursor>)>,
-    /// The last word about the follow itself, counted.
+    /// The last message about the follow itself, with its number.
     notice: Option<(u64, Bytes)>,
     broken: bool,
     hangup: Option<Canceller>,
-    /// Since when nobody reads.
+    /// Since when the console has no subscriber.
     pub unused_since: Option<Instant>,
     closed: bool,
 }
 
 impl Console {
-    /// Before the first line.
     pub fn new() -> Self {
         let ring = Ring::new(0, RING_BYTES, RING_LINES);
         Self {
@@ -92,7 +92,7 @@ impl Console {
         self.cursors.drain(..kept);
     }
 
-    /// Tells that the follow broke or goes on, when that is new.
+    /// Records whether the follow is broken, and queues `line` if that is new.
     fn set_broken(&mut self, broken: bool, line: &str) {
         if std::mem::replace(&mut self.broken, broken) == broken {
             return;
@@ -115,7 +115,7 @@ fn notice(line: &str) -> Bytes {
     sse::one(None, "stderr", &json!({"at": clock::now_ms(), "from": "left4me", "line": line}))
 }
 
-/// Follows a server's journal until the console is closed; after each break again.
+/// Follows a server's journal until the console is closed. Retries when the follow breaks.
 pub fn follow(inner: &Inner, server: ServerId, feed: &Feed<Console>) {
     let mut pause = inner.settings.retry;
     while !feed.state().closed && !inner.closed.load(Ordering::Acquire) {
@@ -140,7 +140,7 @@ pub fn follow(inner: &Inner, server: ServerId, feed: &Feed<Console>) {
         drop(console);
         feed.wake();
 
-        // Unparked when it is over.
+        // Unparked when the console is closed.
         std::thread::park_timeout(pause);
         pause = (pause * 2).min(MAX_RETRY);
     }
@@ -164,7 +164,7 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
         let ended = answer.exit.is_some();
         entries.extend(entry::of(&answer)?);
 
-        // What is here already goes out together.
+        // Send everything that has already arrived in one piece.
         if connection.has_buffered() && entries.len() < console_pages::LINES as usize {
             continue;
         }
@@ -182,32 +182,34 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
     Ok(())
 }
 
-/// Where a reader stands in a console.
+/// Where a subscriber continues.
 enum ReadPosition {
     /// It is new and gets the last lines.
     New,
-    /// Behind this position.
+    /// After this position in the ring.
     At(i64),
-    /// Behind this place, which is not known to be in the ring.
+    /// After this cursor, which may not be in the ring.
     After(Arc<Cursor>),
 }
 
-/// Where a reader stands in a console.
+/// One subscriber's position in a console.
 pub struct ConsoleSource {
     inner: Arc<Inner>,
     server: ServerId,
     feed: Subscriber<Console>,
     at: ReadPosition,
-    /// The place of the last line it got.
+    /// The cursor of the last line that was sent.
     last: Option<Arc<Cursor>>,
     notices_sent: u64,
     paging: Option<PageFuture>,
-    /// After a page that could not be read: no other one is asked for before its end, and the next such one is longer.
+    /// Runs after a page that could not be read. No page is requested before it ends; the next
+    /// pause is longer.
     pause: Option<Pin<Box<Sleep>>>,
     next_pause: Duration,
-    /// It was told that its pages do not come.
+    /// The subscriber was informed that its pages fail.
     interrupted: bool,
-    /// What the last page was asked for, when it had nothing: not asked again before the ring or the follow moves.
+    /// The ring's head and the notice count when an empty page was requested. The page is not
+    /// requested again before one of them changes.
     empty_page_at: Option<(i64, u64)>,
 }
 
@@ -238,13 +240,13 @@ impl ConsoleSource {
         }
     }
 
-    /// What the ring has for it. None when a page was asked for.
+    /// What the ring has for this subscriber. None if a page was requested instead.
     fn next_from_ring(&mut self) -> Option<Poll<Option<Bytes>>> {
         let console = self.feed.state();
         let notices = console.notice.as_ref().map_or(0, |(count, _)| *count);
 
         if let Some((count, notice)) = console.notice.as_ref().filter(|(count, _)| *count != self.notices_sent) {
-            // A reader that comes when all is well again need not hear of what was.
+            // A subscriber that connects after a recovery does not need the old message.
             let stale = self.notices_sent == 0 && !console.broken;
             self.notices_sent = *count;
             self.pause = None;
@@ -274,7 +276,7 @@ impl ConsoleSource {
                 }
                 (RingRead::UpToDate, _) => return Some(Poll::Pending),
                 (RingRead::Behind, Some(last)) => self.at = ReadPosition::After(Arc::clone(last)),
-                // It got nothing yet, so nothing is missing.
+                // Nothing was sent yet, so nothing is missing.
                 (RingRead::Behind, None) => self.at = ReadPosition::New,
             }
         }
@@ -290,13 +292,13 @@ impl ConsoleSource {
         }
     }
 
-    /// What a page that came has for the reader.
+    /// Handles a page, and returns what is to be sent.
     fn page_arrived(&mut self, page: Result<Page>) -> Option<Bytes> {
         let Ok((piece, last)) = page else {
             self.empty_page_at = None;
             self.pause = Some(Box::pin(tokio::time::sleep(self.next_pause)));
             self.next_pause = (self.next_pause * 2).min(MAX_RETRY);
-            // That the follow is broken is told by itself.
+            // A broken follow has its own message.
             let is_known = self.interrupted || self.feed.state().broken;
             self.interrupted |= !is_known;
             return (!is_known).then(|| notice(INTERRUPTED));
@@ -304,14 +306,15 @@ impl ConsoleSource {
 
         self.next_pause = self.inner.settings.retry;
 
-        // An empty one: what is new comes from the follow, or the next page is asked for when that has moved.
+        // An empty page: new lines come from the follow, or the next page is requested once that
+        // moved.
         let last = Arc::new(last?);
         (self.at, self.last, self.empty_page_at) = (ReadPosition::After(Arc::clone(&last)), Some(last), None);
         Some(after_gap(std::mem::take(&mut self.interrupted), piece.into_bytes()))
     }
 }
 
-/// `bytes`, after a word when something was `missed` before.
+/// `bytes`, after a message if lines were `missed` before.
 fn after_gap(missed: bool, bytes: Bytes) -> Bytes {
     if missed { [notice(RESUMED), bytes].concat().into() } else { bytes }
 }

@@ -1,5 +1,6 @@
-//! Pages of consoles, read by a few threads however many streams ask: each is a connection to the helper, and there a unit.
-//! Who waits for its turn costs neither. A page has its time; when its stream goes, the helper is told to end it.
+//! Pages of consoles. Each page needs a connection to the helper and a unit there, so a few threads
+//! read the pages of all streams; requests wait in a queue. A page has a time limit, and is
+//! cancelled when its stream closes.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -20,26 +21,26 @@ use crate::base::{Error, Result};
 use crate::wire::HelperRequest;
 use crate::wire::client::{Canceller, Connection};
 
-/// So many pages are read at once, in all.
+/// Pages that are read at once.
 const READERS: usize = 3;
-/// So many lines the helper is page for at a time.
+/// Lines in one request to the helper.
 pub const LINES: u32 = 500;
 
-/// Lines, and the place of the last one; none when there are no lines.
+/// Lines, and the cursor of the last one; none if there are no lines.
 pub type Page = (Piece, Option<Cursor>);
 
-/// The pages that are to be read.
+/// Requests for pages, and the threads that serve them.
 #[derive(Default)]
 pub struct ConsolePages(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<PageRequest>,
-    /// Threads that read.
+    /// Running threads.
     readers: usize,
 }
 
-/// What one stream wants.
+/// One stream's request.
 struct PageRequest {
     server: ServerId,
     cursor: Cursor,
@@ -47,14 +48,14 @@ struct PageRequest {
     answer: oneshot::Sender<Result<Page>>,
 }
 
-/// Between a stream and the thread that reads for it.
+/// Shared by a stream and the thread that reads its page.
 #[derive(Default)]
 struct Link {
     gone: bool,
     hangup: Option<Canceller>,
 }
 
-/// A page that is to come. Dropping it ends its reading.
+/// A requested page. Dropping it cancels the request.
 pub struct PageFuture {
     link: Arc<Mutex<Link>>,
     answer: oneshot::Receiver<Result<Page>>,
@@ -81,7 +82,7 @@ impl Drop for PageFuture {
 }
 
 impl Inner {
-    /// Asks for what follows `cursor` in a server's journal.
+    /// Requests the lines after `cursor` in a server's journal.
     pub fn page(self: &Arc<Self>, server: ServerId, cursor: Cursor) -> PageFuture {
         let (sender, answer) = oneshot::channel();
         let link = Arc::new(Mutex::new(Link::default()));
@@ -96,9 +97,9 @@ impl Inner {
             match spawn("console-page", move || inner.read_pages()) {
                 Ok(_) => queue.readers += 1,
                 Err(error) => {
-                    tracing::warn!(%error, "pages of consoles have to wait");
+                    tracing::warn!(%error, "cannot start a thread for console pages; they have to wait");
                     if queue.readers == 0 {
-                        // Nobody would ever come to them: they ask again.
+                        // No thread would ever serve them: the streams ask again.
                         queue.waiting.clear();
                     }
                 }
@@ -108,14 +109,14 @@ impl Inner {
         page
     }
 
-    /// Until none is wanted.
+    /// Serves requests until the queue is empty.
     fn read_pages(&self) {
         while let Some(request) = self.next_request() {
             if request.answer.is_closed() {
                 continue;
             }
 
-            // A panic must not cost a reader for good; whoever waits for the page is told that there is none.
+            // A panic must not cost a thread; the stream then gets an error.
             let page = catch_unwind(AssertUnwindSafe(|| read(self, &request)));
             lock(&request.link).hangup = None;
 
@@ -123,7 +124,7 @@ impl Inner {
             if let Err(error) = &page
                 && !request.answer.is_closed()
             {
-                tracing::warn!(server = request.server.0, %error, "a page of a console cannot be read");
+                tracing::warn!(server = request.server.0, %error, "cannot read a page of a console");
             }
 
             drop(request.answer.send(page));
@@ -141,7 +142,7 @@ impl Inner {
     }
 }
 
-/// One page. What came before something broke, or before the time was over, is a page too.
+/// Reads one page. Lines that arrived before an error or the deadline are a page too.
 fn read(inner: &Inner, request: &PageRequest) -> Result<Page> {
     let deadline = Instant::now() + inner.settings.page_time;
     let (server, lines, after) = (request.server.into(), Some(LINES), Some(request.cursor.clone()));
@@ -151,7 +152,8 @@ fn read(inner: &Inner, request: &PageRequest) -> Result<Page> {
     connection.give_up_at(deadline);
     {
         let mut link = lock(&request.link);
-        // From here on the turn is over when the helper's side has ended, not before: its units are few, too.
+        // From here on the thread is held until the helper's side has ended: its units are few,
+        // too.
         match link.gone {
             true => connection.canceller().leave(),
             false => link.hangup = Some(connection.canceller()),

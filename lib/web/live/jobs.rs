@@ -1,5 +1,5 @@
-//! Job logs: the pump reads what is new of each job once; subscribers take it from the ring, or in pages from the database
-//! when the ring does not reach back that far.
+//! The job log feed. The pump reads the new lines of each job once; subscribers take them from the
+//! ring, or from pages of the database if the ring does not reach back far enough.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -22,21 +22,21 @@ use crate::base::{Exit, Result, clock};
 use crate::db::{jobs, live, logs};
 use crate::domain::job::JobState;
 
-/// Rows that are read at a time, when they are short.
+/// Rows in one read, if they are short.
 const ROWS: u32 = 256;
 
-/// What is known of a job.
+/// The state of one job's log.
 #[derive(Default)]
 pub struct Log {
-    /// None before the first look.
+    /// None before the first read.
     ring: Option<Ring>,
-    /// Its state, with the event that tells it; none when it has ended.
+    /// The job's state and the event that reports it; none once it has ended.
     state: Option<(JobState, Bytes)>,
-    /// The last event, once every line is in the ring. Empty when the job's row is gone.
+    /// The last event, set once every line is in the ring. Empty if the job's row is gone.
     end: Option<Bytes>,
 }
 
-/// One line as the page gets it.
+/// One line, as the page gets it.
 #[derive(Serialize)]
 struct Line<'a> {
     seq: i64,
@@ -45,7 +45,7 @@ struct Line<'a> {
     line: &'a str,
 }
 
-/// What follows the line `after`, about as long as one piece.
+/// The lines after `after`, about as much as one piece.
 fn page(connection: &Connection, job: JobId, after: i64) -> Result<Piece> {
     let mut piece = Piece::default();
     for line in logs::page(connection, job, after, ROWS, PIECE)? {
@@ -55,10 +55,10 @@ fn page(connection: &Connection, job: JobId, after: i64) -> Result<Piece> {
     Ok(piece)
 }
 
-/// Reads what is new of a job, once for all who follow it. Whether there was anything.
+/// Reads a job's new lines, once for all subscribers. Returns whether there were any.
 ///
 /// # Errors
-/// 69 when the database cannot be read.
+/// If the database cannot be read.
 pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: usize) -> Result<bool> {
     let head = {
         let log = feed.state();
@@ -106,23 +106,23 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
     Ok(news)
 }
 
-/// Where a subscriber stands in a job's log.
+/// One subscriber's position in a job's log.
 pub struct JobSource {
     inner: Arc<Inner>,
     job: JobId,
     feed: Subscriber<Log>,
-    /// It has the lines up to this seq.
+    /// The seq of the last line that was sent.
     at: i64,
     state_sent: Option<JobState>,
     step: Reading,
 }
 
 enum Reading {
-    /// The database is asked where to begin.
+    /// Waits for the database: where the replay starts.
     Opening(oneshot::Receiver<Result<live::Replay>>),
-    /// From the ring.
+    /// Reads from the ring.
     Ring,
-    /// A page is on its way; behind it the ring's base was here.
+    /// Waits for a page. The number is the ring's base at the time of the request.
     Page(oneshot::Receiver<Result<Piece>>, i64),
     /// The last event was sent.
     Ended,
@@ -138,7 +138,7 @@ impl JobSource {
         Self { inner: Arc::clone(inner), job, feed, at: 0, state_sent: None, step: Reading::Opening(opening) }
     }
 
-    /// What the ring has, or what is to be done.
+    /// What the ring has, or the next thing to do.
     fn next_from_ring(&mut self) -> Poll<Option<Bytes>> {
         let log = self.feed.state();
         let Some(ring) = &log.ring else {
@@ -179,7 +179,7 @@ impl Source for JobSource {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            // A stream that cannot read the database ends: its reader comes back by itself and goes on where it was.
+            // A stream that cannot read the database ends: its client reconnects and resumes.
             match &mut self.step {
                 Reading::Opening(begin) => {
                     let Ok(Ok(replay)) = ready!(Pin::new(begin).poll(cx)) else { return Poll::Ready(None) };
@@ -193,7 +193,8 @@ impl Source for JobSource {
                     let base = *base;
                     let Ok(Ok(piece)) = ready!(Pin::new(page).poll(cx)) else { return Poll::Ready(None) };
                     self.step = Reading::Ring;
-                    // Without rows up to the ring's base there is nothing to wait for: they were pruned.
+                    // Without rows up to the ring's base there is nothing to wait for: they were
+                    // pruned.
                     self.at = piece.last().unwrap_or(base);
                     if piece.last().is_some() {
                         return Poll::Ready(Some(piece.into_bytes()));
@@ -211,7 +212,8 @@ impl Source for JobSource {
     }
 }
 
-/// Says what a replay leaves out, in the place of the last line of it. Without an id, so that nothing is taken for read.
+/// The line that stands for those a replay leaves out. It has no id, so that a client does not take
+/// the missing lines for read.
 fn left_out(replay: live::Replay) -> Bytes {
     let line = format!("[… {} earlier lines are not shown …]", replay.dropped);
     let data =

@@ -1,5 +1,5 @@
-//! The one thread that watches the database for all streams: after each commit it reads what is new of everything that is
-//! followed, once, and wakes the subscribers. It sleeps while nobody follows anything.
+//! The thread that watches the database for all streams. After each commit it reads the news of all
+//! feeds once, and wakes their subscribers. It sleeps while there are none.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -16,26 +16,25 @@ use crate::db::Db;
 use crate::db::live::{self, Rights};
 use crate::db::watch::Watch;
 
-/// After a failed read, the next try.
+/// The pause after a failed read.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The thread's own.
 pub struct Pump {
     inner: Arc<Inner>,
     watch: Watch,
     db: Db,
     rights: Rights,
-    /// Something was committed that the changes feed has not looked at.
+    /// A commit was seen that the change feed has not read yet.
     unchecked: bool,
-    /// Something could not be read.
+    /// The last read failed.
     again: bool,
 }
 
 impl Pump {
-    /// Opens what it needs.
+    /// Opens the database.
     ///
     /// # Errors
-    /// 69 or 77 when the database cannot be used.
+    /// If the database cannot be used.
     pub fn new(inner: &Arc<Inner>) -> Result<Self> {
         let path = &inner.settings.database;
         let db = Db::open_existing(path)?;
@@ -45,7 +44,7 @@ impl Pump {
         Ok(Self { inner: Arc::clone(inner), watch, db, rights, unchecked: false, again: false })
     }
 
-    /// Until the hub is closed.
+    /// Runs until the hub is closed.
     pub fn run(mut self) {
         loop {
             let fresh = self.inner.take_wakeup();
@@ -59,10 +58,10 @@ impl Pump {
         }
     }
 
-    /// Takes in what was committed. When it wants to be called again at the latest.
+    /// Reads what was committed. Returns the longest time until the next call.
     fn serve(&mut self, fresh: bool) -> Option<Duration> {
-        let looked = self.watch.look();
-        let news = fresh || self.again || !matches!(looked, Ok(false));
+        let checked = self.watch.look();
+        let news = fresh || self.again || !matches!(checked, Ok(false));
 
         self.unchecked |= news;
         if !self.unchecked {
@@ -70,7 +69,7 @@ impl Pump {
         }
 
         let Self { inner, db, rights, unchecked, .. } = self;
-        let result = looked.and_then(|_| {
+        let result = checked.and_then(|_| {
             db.read(|tx| {
                 if news {
                     read_rights(inner, tx, rights)?;
@@ -82,7 +81,7 @@ impl Pump {
         self.again = result.is_err();
 
         result.unwrap_or_else(|error| {
-            tracing::error!(%error, "live streams stand still; the next try is in a second");
+            tracing::error!(%error, "cannot read the database for live streams; retrying in 1 s");
             Some(RETRY)
         })
     }
@@ -94,7 +93,8 @@ impl Pump {
         let mut fds = vec![PollFd::new(self.inner.wakeups.as_fd(), PollFlags::POLLIN)];
         fds.extend(watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
 
-        // Rounded up, so that a wait never turns into a spin. Woken early by a signal is no harm.
+        // Rounded up, so that a wait never turns into a spin. A signal may end it early, which does
+        // no harm.
         let timeout = time.map_or(PollTimeout::NONE, |time| {
             let ms = time.as_millis() + u128::from(!time.subsec_nanos().is_multiple_of(1_000_000));
             PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
@@ -119,7 +119,7 @@ fn read_jobs(inner: &Inner, connection: &Connection) -> Result<()> {
     for (job, feed) in feeds {
         inner.reads.fetch_add(1, Ordering::Relaxed);
         let read = jobs::read(connection, job, &feed, inner.settings.ring_bytes);
-        // Before it failed it may have read something.
+        // A failed read may have got some lines.
         if !matches!(read, Ok(false)) {
             feed.wake();
         }
@@ -146,13 +146,13 @@ fn read_changes(inner: &Inner, connection: &Connection, unchecked: &mut bool) ->
         feed.wake();
     }
 
-    // The last percentage before a silence is told too.
+    // The last percentage before a quiet time is reported too.
     *unchecked = feed.state().has_pending_progress();
     Ok(unchecked.then_some(changes::MIN_INTERVAL))
 }
 
 impl Inner {
-    /// Lets go what nobody follows. How long until a console's time is over.
+    /// Drops feeds without subscribers. Returns the time until the next console is due.
     fn sweep(&self, now: Instant) -> Option<Duration> {
         let mut feeds = lock(&self.feeds);
         feeds.jobs.retain(|_, feed| !feed.is_unused());

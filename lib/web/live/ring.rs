@@ -1,4 +1,5 @@
-//! The last events of a feed, encoded once, for all who follow it. Bounded; who is too slow for it looks elsewhere.
+//! The last events of a feed, encoded once for all subscribers. It is bounded: a subscriber that
+//! falls behind reads from elsewhere.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -8,10 +9,10 @@ use serde::Serialize;
 
 use super::sse;
 
-/// A piece ends when it has so many bytes: what a reader holds while it is being sent, whatever it is behind.
+/// The size at which a piece ends, bytes. A client holds at most one while it is sent.
 pub const PIECE: usize = 32 * 1024;
 
-/// Events in a row, with the position of each.
+/// Consecutive events, with the position of each.
 #[derive(Default)]
 pub struct Piece {
     bytes: Vec<u8>,
@@ -19,23 +20,22 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// Adds an event at `position`, which is beyond the last one's.
+    /// Appends an event. `position` is higher than that of the last one.
     pub fn push(&mut self, position: i64, id: &dyn Display, name: &str, data: &impl Serialize) {
         sse::event(&mut self.bytes, Some(id), name, data);
         self.ends.push((position, self.bytes.len()));
     }
 
-    /// Whether it is long enough to be sent.
+    /// Whether it should be sent.
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= PIECE
     }
 
-    /// The last event's position.
+    /// The position of the last event.
     pub fn last(&self) -> Option<i64> {
         self.ends.last().map(|end| end.0)
     }
 
-    /// All its events as they are sent.
     pub fn into_bytes(self) -> Bytes {
         self.bytes.into()
     }
@@ -47,20 +47,20 @@ struct StoredPiece {
     last: i64,
 }
 
-/// What a ring has for somebody.
+/// What a ring has after a position.
 pub enum RingRead {
-    /// Events, and the position behind them.
+    /// Events, and the position of the last one.
     Events(Bytes, i64),
     /// Nothing yet.
     UpToDate,
-    /// It does not reach back that far.
+    /// The position is older than the ring.
     Behind,
 }
 
 /// The last events.
 pub struct Ring {
     kept: VecDeque<StoredPiece>,
-    /// Everything after this position is here, up to `head`.
+    /// The ring has everything after this position, up to `head`.
     base: i64,
     head: i64,
     bytes: usize,
@@ -70,13 +70,13 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Empty, behind `position`. When it has more than `most_bytes` or `most_events`, its oldest piece goes, but never the
-    /// newest.
+    /// An empty ring after `position`. Above `most_bytes` or `most_events` it drops its oldest
+    /// piece, but never the newest.
     pub fn new(position: i64, most_bytes: usize, most_events: usize) -> Self {
         Self { kept: VecDeque::new(), base: position, head: position, bytes: 0, events: 0, most_bytes, most_events }
     }
 
-    /// Adds what comes next.
+    /// Appends a piece.
     pub fn push(&mut self, piece: Piece) {
         let Some(last) = piece.last() else { return };
         self.bytes += piece.bytes.len();
@@ -92,7 +92,7 @@ impl Ring {
         }
     }
 
-    /// What follows `position`.
+    /// The events after `position`.
     pub fn after(&self, position: i64) -> RingRead {
         if position < self.base {
             return RingRead::Behind;
@@ -107,12 +107,12 @@ impl Ring {
         RingRead::Events(kept.bytes.slice(begin..), kept.last)
     }
 
-    /// The position behind which it has everything.
+    /// The position after which it has everything.
     pub fn base(&self) -> i64 {
         self.base
     }
 
-    /// The last event's position.
+    /// The position of the last event.
     pub fn head(&self) -> i64 {
         self.head
     }
@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn from_any_position_the_rest_comes_once_and_in_order_or_it_says_that_it_is_behind(
+        fn from_any_position_the_rest_comes_once_and_in_order_or_is_behind(
             pieces in prop::collection::vec(1_usize..6, 1..20), start in 0_i64..50, from in 0_i64..200, most in 1_usize..400,
         ) {
             let mut ring = Ring::new(start, most, 40);

@@ -1,5 +1,5 @@
-//! The body of one stream: what its source has, a comment at each heartbeat, and an end when its reader may not read any
-//! more.
+//! The body of one stream: the events of its source and a comment at each heartbeat. It ends when
+//! the client loses the right to read it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,12 +14,13 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Inner, sse};
 
-/// An answer that takes its time.
+/// The result of a rights check, once it is known.
 pub type RightsCheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// Who reads a stream.
+/// The client of a stream.
 pub struct Reader {
-    /// Whether it still may. Asked at each heartbeat, and each time somebody lost a right; nothing is sent meanwhile.
+    /// Whether it may still read. Checked at each heartbeat, and each time a user loses a right;
+    /// nothing is sent before the result.
     pub check: Box<dyn Fn() -> RightsCheck + Send>,
     /// Dropped with the stream.
     pub guard: Box<dyn Send>,
@@ -27,14 +28,14 @@ pub struct Reader {
 
 /// Where a stream's events come from.
 pub trait Source: Send + Unpin {
-    /// Wants to be woken when there is more. Said before each look.
+    /// Registers to be woken when there is more. Called before each poll.
     fn watch(&self, waker: &Waker);
 
     /// The next events; none at the end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
 }
 
-/// A body that lives as long as its reader stays, may stay, and there is something to come.
+/// A body that lives until the client leaves, loses its rights, or the source ends.
 pub struct Stream<S> {
     source: S,
     inner: Arc<Inner>,
@@ -42,7 +43,7 @@ pub struct Stream<S> {
     checking: Option<RightsCheck>,
     rights: u64,
     beat: Option<Pin<Box<Sleep>>>,
-    /// A heartbeat whose comment was not sent yet.
+    /// A heartbeat is due whose comment was not sent yet.
     quiet: bool,
     over: bool,
 }
@@ -83,7 +84,7 @@ impl<S: Source> Stream<S> {
         self.source.poll(cx)
     }
 
-    /// Each time it is due, by its own clock, however busy the source is.
+    /// Checks the clock, however busy the source is.
     fn heartbeat(&mut self, cx: &mut Context<'_>) {
         let time = self.inner.settings.heartbeat;
         let beat = self.beat.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));

@@ -1,16 +1,16 @@
-//! A snapshot of the tables as Prometheus' metric families. Pure.
+//! Converts a snapshot of the tables into Prometheus' metric families. Pure.
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::db::metrics::{Durations, OTHER, Snapshot};
 use crate::domain::operation::Operation;
 
-/// All families of the tables, without those that have no series.
+/// All families that have series.
 pub fn families(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
     let mut all = queue(tables, now);
     all.extend(servers(tables, now));
     all.extend(cancellations(tables));
-    // The encoder takes a family without series for a mistake.
+    // The encoder fails on a family without series.
     all.retain(|family| !family.get_metric().is_empty());
     all
 }
@@ -54,7 +54,7 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_jobs_overdue",
-            "Jobs that have run for longer than their kind does, by operation.",
+            "Jobs that run longer than expected, by operation.",
             MetricType::GAUGE,
             overdue(tables, now).map(|(operation, n)| gauge(&[("operation", operation)], n)),
         ),
@@ -67,7 +67,7 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
     ]
 }
 
-/// Each operation with the number of its jobs that are overdue.
+/// The number of overdue jobs of each operation.
 fn overdue(tables: &Snapshot, now: i64) -> impl Iterator<Item = (&'static str, f64)> {
     let words = Operation::ALL.into_iter().map(Some).chain([None]);
     words.filter_map(move |operation| {
@@ -87,13 +87,13 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
     vec![
         family(
             "left4me_servers",
-            "Servers by what systemd last said they are.",
+            "Servers by actual state, as systemd last reported it.",
             MetricType::GAUGE,
             tables.servers.iter().map(|(state, &n)| gauge(&[("actual_state", state)], number(n))),
         ),
         family(
             "left4me_server_drift",
-            "1 for each server that is not what it shall be; no series for the others.",
+            "1 for each server that needs attention (desired and actual state differ); no series for the others.",
             MetricType::GAUGE,
             drifted,
         ),
@@ -130,7 +130,7 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_cancellation_failures_total",
-            "Cancellations that could not do all they should.",
+            "Cancellations that could not be completed.",
             MetricType::COUNTER,
             [counter(&[], number(tables.cancellation_failures))],
         ),
@@ -148,7 +148,7 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_runners_terminated_total",
-            "Commands that cancellations ended, by what it took; lost: the connection broke before that was told.",
+            "Commands ended by cancellations, by the signal it took; lost: the connection broke before that was known.",
             MetricType::COUNTER,
             tables.runners_terminated.iter().map(|(signal, &n)| counter(&[("signal", signal)], number(n))),
         ),
@@ -224,7 +224,7 @@ fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
 }
 
-/// A clock that went back is no negative age.
+/// An age is never negative, also if the clock was set back.
 fn seconds_since(at: i64, now: i64) -> f64 {
     seconds(now.saturating_sub(at).max(0))
 }

@@ -1,4 +1,4 @@
-//! The own account: its password, and tokens for the REST API.
+//! The viewer's account: password and API tokens.
 
 use askama::Template;
 use axum::extract::{Path, State};
@@ -23,15 +23,15 @@ use crate::web::viewer::{Credential, Viewer};
 struct Page {
     frame: Frame,
     tokens: Vec<Token>,
-    /// What was done just now.
+    /// The message after an action.
     done: Option<&'static str>,
     trouble: Option<String>,
-    /// A token's text, shown this once.
+    /// A new token's text, shown only once.
     fresh: Option<String>,
     shortest: usize,
 }
 
-/// What there is to tell above the page.
+/// Messages above the page.
 #[derive(Default)]
 struct News {
     done: Option<&'static str>,
@@ -39,7 +39,6 @@ struct News {
     fresh: Option<String>,
 }
 
-/// The page.
 pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
@@ -47,9 +46,9 @@ pub async fn show(
 ) -> Result<Response, Failure> {
     let done = match asked.raw("done") {
         "password" => {
-            Some("Your password is changed. Everywhere else you are signed out, and your tokens are revoked.")
+            Some("Your password was changed. Your other sessions are signed out, and your tokens are revoked.")
         }
-        "revoked" => Some("The token is revoked: it is not good for anything any more."),
+        "revoked" => Some("The token was revoked and no longer works."),
         _ => None,
     };
 
@@ -59,21 +58,21 @@ pub async fn show(
 async fn render(app: &App, viewer: Viewer, news: News) -> Result<Response, Failure> {
     let user = viewer.id;
     let mut tokens = app.store.read(move |db| tokens::of_user(db, user)).await?;
-    // The good ones first, the newest of them on top.
+    // Valid tokens first, newest on top.
     tokens.sort_by_key(|token| (token.revoked_at.is_some(), std::cmp::Reverse(token.id)));
     let frame = Frame::of(viewer, "Your account").within("account");
     page(&Page { frame, tokens, done: news.done, trouble: news.trouble, fresh: news.fresh, shortest: MIN_LENGTH })
 }
 
-/// Changes the password, for who knows the one that is good now. That ends all sessions and tokens;
-/// this browser gets a new session.
+/// Changes the password, if the current one is right. That ends all sessions and tokens; this
+/// browser gets a new session.
 pub async fn set_password(
     State(app): State<App>,
     viewer: Viewer,
     FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let now = clock::now_ms();
-    // Who sits at somebody else's open browser shall not find out the password by trying.
+    // Someone at another user's open browser must not find the password by guessing.
     let slot = app.passwords.slot()?;
     let sender = match viewer.by {
         Credential::Session(id) => Sender::Session(id),
@@ -97,7 +96,7 @@ pub async fn set_password(
 
     attempt.forgive();
     if form.raw("new") != form.raw("again") {
-        return refuse(&app, viewer, "The new password is not the same in both fields.".to_owned()).await;
+        return refuse(&app, viewer, "The new passwords do not match.".to_owned()).await;
     }
 
     let fresh = match app.passwords.hash(form.raw("new").to_owned()).await {
@@ -111,7 +110,7 @@ pub async fn set_password(
     let (text, length) = (secret::random()?, app.settings.session);
     let (name, actor, cookie) = (viewer.name.parse::<UserName>()?, viewer.actor(), text.clone());
     let changed = app.store.write(move |tx| {
-        // Somebody may have changed it meanwhile: an admin who shuts a thief out, for one.
+        // It may have changed meanwhile, for instance because an admin locked out a thief.
         if users::password_hash(tx, user)? != hash {
             return Err(Error::conflict("the password was changed meanwhile: sign in again"));
         }
@@ -126,7 +125,7 @@ pub async fn set_password(
     Ok(response)
 }
 
-/// Makes a token and shows its text, this once: only its hash is kept.
+/// Creates a token and shows its text, only once: only its hash is stored.
 pub async fn create_token(
     State(app): State<App>,
     viewer: Viewer,
@@ -151,7 +150,7 @@ pub async fn create_token(
     render(&app, viewer, News { fresh: Some(text), ..News::default() }).await
 }
 
-/// Ends one of the viewer's tokens.
+/// Revokes one of the viewer's tokens.
 pub async fn revoke_token(
     State(app): State<App>,
     viewer: Viewer,

@@ -1,5 +1,5 @@
-//! The dashboard: the viewer's servers, an admin's all; what the queue does; the last jobs. A handful of queries, however
-//! many servers there are.
+//! The dashboard: the viewer's servers (for an admin, all), the queue and recent jobs. It needs a
+//! few queries, however many servers there are.
 
 use std::collections::HashMap;
 
@@ -24,11 +24,11 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
-/// So many of the last jobs are shown.
+/// The number of recent jobs.
 const JOBS: u32 = 10;
-/// Jobs that wait are counted up to here.
+/// Queued jobs are counted up to here.
 const MANY: u32 = 1000;
-/// A poller that saw nothing for so long is told, ms.
+/// The page warns if the last poll is older than this, ms.
 const SILENT: i64 = 5 * 60 * 1000;
 
 #[derive(Template)]
@@ -36,7 +36,7 @@ const SILENT: i64 = 5 * 60 * 1000;
 struct Page {
     frame: Frame,
     rows: Vec<Row>,
-    /// How many servers there are without the filter.
+    /// The number of servers without the filter.
     all: usize,
     filter: Filter,
     pause: Option<Pause>,
@@ -48,7 +48,7 @@ struct Page {
     host: String,
     watched: String,
     states: Vec<(&'static str, bool)>,
-    /// How many are failed, not as wanted, running: the filter's word, how many, the word for it.
+    /// Counts for the filter: its value, the number of servers, and the label.
     counts: [(&'static str, usize, &'static str); 3],
 }
 
@@ -58,10 +58,10 @@ struct Row {
     power: Power,
 }
 
-/// What an admin looks for.
+/// An admin's filter.
 #[derive(Default)]
 struct Filter {
-    /// Part of a name, an owner, a port.
+    /// Part of a name, an owner or a port.
     text: String,
     state: String,
 }
@@ -88,7 +88,7 @@ impl Filter {
     }
 }
 
-/// What the database says.
+/// The page's data from the database.
 struct Loaded {
     servers: Vec<Server>,
     busy: HashMap<ServerId, UnfinishedJob>,
@@ -98,8 +98,8 @@ struct Loaded {
     jobs: Vec<listing::Listed>,
 }
 
-/// The servers' jobs that have not ended, the one that runs before those that wait. A job that the viewer may not look at
-/// is told, but not where it is.
+/// The unfinished job of each server; a running one before queued ones. A job that the viewer may
+/// not see is shown without a link.
 pub(super) fn unfinished_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<ServerId, UnfinishedJob>> {
     let mut found = HashMap::new();
     for busy in monitor::busy(db)? {
@@ -133,7 +133,6 @@ fn load(db: &Connection, viewer: &Viewer) -> Result<Loaded> {
     })
 }
 
-/// The page.
 pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
@@ -153,7 +152,7 @@ pub async fn show(
 
     loaded.servers.retain(|server| filter.takes(server));
 
-    // What is wrong comes first, each part in its order.
+    // Servers that need attention first, both groups in their order.
     loaded.servers.sort_by_key(|server| server.drift.is_none() && server.actual_state != ActualState::Failed);
 
     let rows: Vec<Row> = loaded
@@ -177,7 +176,7 @@ pub async fn show(
     let words = ActualState::ALL.into_iter().map(ActualState::as_str).chain(["drift"]);
     page(&Page {
         states: words.map(|word| (word, word == filter.state)).collect(),
-        // A server that is made later belongs here too.
+        // The page also concerns servers that are created later.
         watched: "*".to_owned(),
         rows,
         all,

@@ -1,7 +1,7 @@
-//! Small graphs of how a server fares, drawn here as SVG: numbers in, paths out. Pure.
+//! Small graphs of a server's resources, drawn as SVG paths. Pure.
 //!
-//! Time is cut into as many columns as fit side by side; each has the mean of its samples. A column without samples is a
-//! gap: the server did not run, or nobody looked.
+//! Time is divided into columns; each shows the mean of its samples. A column without samples is a
+//! gap: the server did not run, or was not polled.
 
 use std::fmt::Write as _;
 
@@ -10,9 +10,9 @@ use crate::web::pages::parts;
 
 /// Columns of a graph.
 const COLUMNS: usize = 240;
-/// The height of the drawing, in its own units; one unit of its width is a column.
+/// The height in SVG units. One unit of the width is a column.
 const HEIGHT: f64 = 60.0;
-/// Two samples that lie further apart say nothing about the CPU in between, ms.
+/// The longest time between two samples for which CPU use is computed, ms.
 const FAR: i64 = 30 * 60 * 1000;
 
 /// A value at a time.
@@ -27,50 +27,48 @@ pub struct Point {
 /// A drawn graph.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    /// What it shows.
     pub title: &'static str,
-    /// The same for who cannot see it: range and last value in words.
+    /// The same in words, for screen readers: range and last value.
     pub description: String,
     /// `d` of the curve.
     pub curve: String,
     /// `d` of the area below it.
     pub area: String,
-    /// The drawing's width and height in its own units.
+    /// Width and height in SVG units.
     pub size: (usize, usize),
-    /// What the upper edge stands for.
+    /// The value at the upper edge.
     pub top: String,
-    /// The beginning of the time axis, in words.
+    /// The start of the time axis, in words.
     pub from: &'static str,
-    /// The last value; none when there is none.
+    /// The last value, if there is one.
     pub last: Option<String>,
 }
 
-/// What is drawn, and of which time.
+/// A graph's time range, scale and labels.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
-    /// What it shows.
     pub title: &'static str,
-    /// The beginning, unix ms.
+    /// The start, unix ms.
     pub since: i64,
     /// The end, unix ms.
     pub until: i64,
-    /// The beginning in words.
+    /// The start in words.
     pub from: &'static str,
-    /// The upper edge is at least this.
+    /// The least value of the upper edge.
     pub at_least: f64,
-    /// Says a value.
+    /// Formats a value.
     pub say: fn(f64) -> String,
 }
 
-/// Memory, of those samples that have it.
+/// The memory use of the samples that have it.
 #[must_use]
 pub fn memory(samples: &[Sample]) -> Vec<Point> {
     let known = samples.iter().filter_map(|sample| Some((sample.at, sample.memory_bytes?)));
     known.map(|(at, bytes)| Point { at, value: bytes.max(0) as f64 }).collect()
 }
 
-/// How much of one CPU was used between two samples, percent. The count begins anew when the unit is started: such a
-/// pair says nothing.
+/// CPU use between two samples, in percent of one CPU. The counter starts at 0 when the unit
+/// starts; such a pair is skipped.
 #[must_use]
 pub fn cpu(samples: &[Sample]) -> Vec<Point> {
     let known: Vec<(i64, i64)> = samples.iter().filter_map(|sample| Some((sample.at, sample.cpu_ns?))).collect();
@@ -82,19 +80,19 @@ pub fn cpu(samples: &[Sample]) -> Vec<Point> {
     pairs.collect()
 }
 
-/// Bytes in words.
+/// Formats bytes.
 #[must_use]
 pub fn say_bytes(value: f64) -> String {
     parts::bytes(value as i64)
 }
 
-/// Percent in words.
+/// Formats percent.
 #[must_use]
 pub fn say_percent(value: f64) -> String {
     if value < 10.0 { format!("{value:.1} %") } else { format!("{value:.0} %") }
 }
 
-/// Draws; none without a point in the frame's time.
+/// Draws the graph; none without a point in its time range.
 #[must_use]
 pub fn draw(frame: &Frame, points: &[Point]) -> Option<Graph> {
     let columns = columns(frame, points);
@@ -153,7 +151,7 @@ fn paths(columns: &[Option<f64>], top: f64) -> (String, String) {
             continue;
         }
 
-        // A String takes everything. A run of one column is as wide as the column.
+        // Writing to a String does not fail. A run of one column is as wide as the column.
         for (index, value) in run.iter().enumerate() {
             let y = HEIGHT - (value / top).clamp(0.0, 1.0) * HEIGHT;
             let x = (at + index) as f64 + 0.5;
@@ -176,7 +174,8 @@ fn paths(columns: &[Option<f64>], top: f64) -> (String, String) {
     (curve, area)
 }
 
-/// The next number that is 1, 1.5, 2, 3, 5 or 7.5 times a power of two (of 1024 for large ones, so that bytes are round).
+/// Rounds up to a round number. For large values it is a multiple of a power of 1024, so that bytes
+/// are round too.
 fn round_up(value: f64) -> f64 {
     let mut unit = 1.0;
     while value / unit > 1024.0 {

@@ -1,4 +1,4 @@
-//! What a job's buttons do, and its log as a file.
+//! The actions of a job's page, and downloads of its log.
 
 use axum::Json;
 use axum::body::Body;
@@ -27,12 +27,12 @@ use crate::web::pieces::Pieces;
 use crate::web::streams::{self, is_good};
 use crate::web::viewer::Viewer;
 
-/// Lines that are read at once for a download.
+/// The most lines in one read of a download.
 const LINES: u32 = 1024;
-/// And no more once they have so many bytes: two such pages wait for a reader at most.
+/// The most bytes in one read. At most two reads are buffered for a client.
 const BYTES: usize = 32 * 1024;
 
-/// Cancels the job, or one of its tasks. What has ended already is told, with 400.
+/// Cancels the job, or one of its tasks. 400 if it has ended already.
 pub async fn cancel(
     State(app): State<App>,
     viewer: Viewer,
@@ -45,7 +45,7 @@ pub async fn cancel(
     let task: Option<TaskId> = form.optional("task")?;
     let (force, cascade) = (form.is_set("force"), form.is_set("cascade"));
 
-    // A table's button is for a job that waits: what it became meanwhile is not ended by one click.
+    // The button in a table is for a queued job; it must not cancel one that has started meanwhile.
     let from_table = form.is_set("queued");
     let asked = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), job)?;
@@ -70,8 +70,8 @@ pub async fn cancel(
     Ok(Redirect::to(&format!("/jobs/{job}#cancellations")).into_response())
 }
 
-/// Enqueues a fresh job that does the same. Only what the viewer could ask for anew: who asked for a job may see it for
-/// ever, but its servers may be another's by now.
+/// Enqueues a new job that does the same, if the viewer may request it. A requester can always see
+/// a job, but its servers may belong to another user by now.
 pub async fn retry(
     State(app): State<App>,
     viewer: Viewer,
@@ -111,7 +111,7 @@ struct LogLine {
     line: String,
 }
 
-/// Some lines behind `after`, or from line 1 on: what the page does not have of a long log.
+/// Lines after `after`, or from the start: the part of a long log that the page left out.
 pub async fn lines(
     State(app): State<App>,
     viewer: Viewer,
@@ -135,8 +135,8 @@ pub async fn lines(
     Ok(Json(found.await?.into_iter().map(shown).collect()))
 }
 
-/// All lines so far, as they were printed. Read page by page as the reader takes them, so that memory stays bounded; it
-/// counts as an open stream.
+/// All lines so far, as printed. They are read as the client reads, so memory is bounded. The
+/// download counts as an open stream.
 pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<String>) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
     let who = viewer.clone();
@@ -157,8 +157,8 @@ pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<S
     Ok((headers, Body::new(Pieces::new(body, open))).into_response())
 }
 
-/// Reads up to `last`, the end that the log has now, or until nobody takes it any more. Each page only once there is room
-/// for it, and while the viewer may still read; a reader who may not sees the download break off.
+/// Reads up to `last`, the log's current end, until the client leaves. Each part is read once the
+/// client can take it, and only while the viewer may read it; otherwise the download breaks off.
 async fn read(app: App, viewer: Viewer, job: JobId, last: i64, pages: Sender<Result<Bytes, Error>>) {
     let mut after = 0;
     while after < last {

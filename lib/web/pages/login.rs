@@ -22,7 +22,8 @@ use crate::web::auth::session;
 use crate::web::failure::Failure;
 use crate::web::viewer::{Credential, Viewer};
 
-/// One for an unknown user, a wrong password and a disabled account: it does not tell which.
+/// The same for an unknown user, a wrong password and a disabled account, so that it reveals
+/// nothing.
 const WRONG: &str = "User name or password is wrong.";
 
 #[derive(Template)]
@@ -34,7 +35,7 @@ struct Page<'a> {
     trouble: Option<&'a str>,
 }
 
-/// What the form sends.
+/// The form's fields.
 #[derive(Deserialize)]
 pub struct Credentials {
     #[serde(default)]
@@ -45,7 +46,7 @@ pub struct Credentials {
     next: String,
 }
 
-/// The form; who is signed in already goes on.
+/// The form. A signed-in user is redirected.
 pub async fn show(QueryFields(wanted): QueryFields, viewer: Option<Extension<Viewer>>) -> Result<Response, Failure> {
     if viewer.is_some() {
         return Ok(Redirect::to(local_path(wanted.raw("next"))).into_response());
@@ -53,7 +54,7 @@ pub async fn show(QueryFields(wanted): QueryFields, viewer: Option<Extension<Vie
     page(&Page { frame: Frame::anonymous("Sign in"), name: "", next: local_path(wanted.raw("next")), trouble: None })
 }
 
-/// Begins a session, a new one each time: one that was there before is ended.
+/// Starts a new session, and ends the browser's previous one.
 pub async fn sign_in(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -61,11 +62,10 @@ pub async fn sign_in(
     Form(form): Form<Credentials>,
 ) -> Result<Response, Failure> {
     let now = clock::now_ms();
-    // A 503, of the password check or the database, counts for nothing: the attempt is dropped with
-    // it.
+    // A 503 of the password check or the database does not count: the attempt is dropped with it.
     let slot = app.passwords.slot()?;
 
-    // However it is written: each way of writing a name must not have tries of its own.
+    // Normalized, so that different spellings of a name share one count.
     let account = normal(&form.name);
     let mut attempt = match app.throttle.attempt(&account, client.sender, app.throttle.now()) {
         Ok(attempt) => attempt,
@@ -95,7 +95,8 @@ pub async fn sign_in(
     let begun = app
         .store
         .write(move |tx| {
-            // Meanwhile it may have been changed, or the account shut: then this session would outlive that.
+            // If the password changed or the account was disabled meanwhile, this session must not
+            // start.
             let same = users::password_hash(tx, user.id)? == hash;
             if !same || users::get(tx, user.id)?.is_none_or(|user| user.disabled_at.is_some()) {
                 return Ok(false);

@@ -1,4 +1,4 @@
-//! The pages: each file loads what one page shows and takes what its forms send.
+//! The pages. Each file loads one page's data and handles its forms.
 
 mod account;
 mod admin;

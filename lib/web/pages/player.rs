@@ -1,4 +1,4 @@
-//! The routes of what a player sees: servers, jobs, the own account.
+//! The routes of players' pages: servers, jobs, the own account.
 
 use super::{account, console, dashboard, job, job_acts, server, server_acts, server_new};
 use crate::web::access::Access;

@@ -1,5 +1,5 @@
-//! Which buttons a server's state allows. One that it forbids is not offered; while a job works on the server, that job
-//! stands in their place. Pure.
+//! The buttons that a server's state allows. While a job works on the server, that job is shown
+//! instead. Pure.
 
 use crate::base::names::{JobId, ServerId};
 use crate::db::monitor::Busy;
@@ -8,44 +8,39 @@ use crate::domain::drift::Drift;
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
 
-/// A button.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Button {
-    /// The last part of the form's path: an operation's word, or `remove`.
+    /// The last part of the form's path: an operation, or `remove`.
     pub action: &'static str,
-    /// What stands on it.
     pub label: &'static str,
-    /// Whether it is what one most likely came for.
+    /// Whether it is the most likely action.
     pub primary: bool,
-    /// What is asked before: it cannot be taken back.
+    /// The warning before an action that cannot be undone.
     pub warning: Option<&'static str>,
 }
 
 /// A server's buttons.
 #[derive(Clone, Debug)]
 pub struct Power {
-    /// The server.
     pub server: ServerId,
-    /// Its display name: a button in a long list says which server it is for.
+    /// The server's name, so that a button in a long list says which server it is for.
     pub name: String,
-    /// The job that works on it, or will.
+    /// The server's unfinished job.
     pub job: Option<UnfinishedJob>,
     /// The buttons.
     pub offers: Vec<Button>,
-    /// Makes a double click one job. New at each rendering.
+    /// The request key, new at each rendering: a double click makes one job.
     pub key: String,
 }
 
 /// A job that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnfinishedJob {
-    /// The row.
     pub id: JobId,
-    /// The operation's word.
     pub operation: String,
     /// queued, running or cancelling.
     pub state: JobState,
-    /// Whether the viewer may look at it.
+    /// Whether the viewer may see it.
     pub open: bool,
 }
 
@@ -55,21 +50,18 @@ impl From<&Busy> for UnfinishedJob {
     }
 }
 
-/// What the buttons depend on.
+/// The state that decides the buttons.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
-    /// What it shall be.
     pub desired: DesiredState,
-    /// What it is.
     pub actual: ActualState,
-    /// In which way that differs.
+    /// How they differ.
     pub drift: Option<Drift>,
-    /// Whether a job works on it, or will: any other would wait behind it.
+    /// Whether a job works on it, or will: another one would wait.
     pub busy: bool,
 }
 
 impl State {
-    /// Of a server.
     #[must_use]
     pub fn of(server: &Server, busy: bool) -> Self {
         let drift = server.drift.as_ref().map(|drifted| drifted.kind);
@@ -77,7 +69,7 @@ impl State {
     }
 }
 
-/// Start, stop and restart, as far as they would change something.
+/// Start, stop and restart, if they would change something.
 #[must_use]
 pub fn switches(state: State) -> Vec<Button> {
     if state.busy {
@@ -89,7 +81,7 @@ pub fn switches(state: State) -> Vec<Button> {
     let start = !(wanted && up) || state.drift == Some(Drift::Disabled);
     let stop = wanted || up || state.drift == Some(Drift::Enabled);
 
-    // Of a server that keeps crashing, most looks see the wait for the next start.
+    // Most polls see a crashing server while it waits for its restart.
     let restart = state.actual == ActualState::Running || state.drift == Some(Drift::Crashing);
     let plain = |action, label, primary| Button { action, label, primary, warning: None };
 
@@ -109,8 +101,8 @@ pub fn switches(state: State) -> Vec<Button> {
     offers
 }
 
-/// What is done rarely: writing the settings anew, throwing away what the game wrote, removing everything. `has_files`:
-/// whether there is anything to remove.
+/// Rare actions: writing settings, resetting, removing. `has_files`: whether there are files to
+/// remove.
 #[must_use]
 pub fn repairs(state: State, has_files: bool) -> Vec<Button> {
     if state.busy {
@@ -124,11 +116,10 @@ pub fn repairs(state: State, has_files: bool) -> Vec<Button> {
     }
 
     if has_files || !down {
-        let warning = "Stops the server, throws away everything the game wrote (maps, addons and settings added by hand \
-                       included), and writes its settings anew. It runs again afterwards if it ran before.";
+        let warning = "Stops the server, deletes everything the game wrote (including maps, addons and settings \
+                       added by hand), and rewrites its settings. It is started again if it was running.";
         offers.push(Button { action: "reset", label: "Reset", primary: false, warning: Some(warning) });
-        let warning = "Stops the server and removes all of its files. Its entry here stays, and can be started anew or \
-                       removed for good.";
+        let warning = "Stops the server and deletes its files. Its entry stays: you can start it again or remove it.";
         offers.push(Button { action: "delete", label: "Delete files", primary: false, warning: Some(warning) });
     } else if state.desired == DesiredState::Stopped {
         let warning = "Removes the server from left4me; its port becomes free. Jobs and events stay.";
@@ -208,7 +199,7 @@ mod tests {
         assert_eq!(words(&repairs(running, true)), "reset delete");
 
         let down = state(DesiredState::Running, ActualState::Failed);
-        assert_eq!(words(&repairs(down, false)), "initialize", "a server that shall run cannot be removed");
+        assert_eq!(words(&repairs(down, false)), "initialize", "a server that should run cannot be removed");
         for offer in repairs(stopped, true).iter().chain(&repairs(stopped, false)) {
             assert_eq!(offer.warning.is_some(), offer.action != "initialize", "{}", offer.label);
         }

@@ -1,10 +1,10 @@
-//! Only for tests: what pages share is rendered with text from outside that tries to be more than text.
+//! Only for tests: renders shared parts of pages with hostile text.
 #![cfg(test)]
 
-/// Text that must stay text wherever it stands.
+/// Text that must stay text wherever it is shown.
 pub const HOSTILE: &str = "</pre><script>alert(1)</script>\"' onload='x' &lt; \u{202e}\u{1b}[31m";
 
-/// Fails when hostile text has become markup.
+/// Fails if hostile text became markup.
 pub fn must_be_text(html: &str) {
     for bad in ["<script>alert", "' onload", "\" onload", "\"'"] {
         assert!(!html.contains(bad), "{bad} in {html}");

@@ -1,4 +1,4 @@
-//! A new server: the form, and what it sends.
+//! The form for a new server.
 
 use askama::Template;
 use axum::extract::State;
@@ -25,7 +25,7 @@ struct Page<'a> {
     trouble: Trouble,
 }
 
-/// What is wrong with the form, and where.
+/// Errors, by field.
 #[derive(Default)]
 struct Trouble {
     name: Option<String>,
@@ -34,7 +34,8 @@ struct Trouble {
 }
 
 impl Trouble {
-    /// The refusal says which field it is about; what it advises for the command line is put in words for the form.
+    /// Finds the field that an error is about, and adapts its advice from the command line to the
+    /// form.
     fn of(words: String) -> Self {
         let (port, name) = (words.starts_with("port ") || words.starts_with("a port "), words.contains("server name"));
         if port {
@@ -54,12 +55,12 @@ impl Trouble {
 /// A blueprint to choose.
 struct Choice {
     id: BlueprintId,
-    /// With its owner, where that is not the viewer.
+    /// With its owner if that is not the viewer.
     label: String,
     chosen: bool,
 }
 
-/// The form. `?blueprint=ID` chooses one.
+/// The form. `?blueprint=ID` preselects one.
 pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
@@ -97,7 +98,8 @@ async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Trouble) -> R
     })
 }
 
-/// Makes a server of the blueprint's owner, and leads to its page. What is wrong with the form is told at its field.
+/// Creates a server for the blueprint's owner and redirects to its page. Errors are shown at their
+/// fields.
 pub async fn create(
     State(app): State<App>,
     viewer: Viewer,

@@ -1,4 +1,4 @@
-//! What happened, in sentences.
+//! The list of events, as sentences.
 
 use askama::Template;
 use axum::extract::State;
@@ -16,7 +16,7 @@ use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
 const ROWS: u32 = 50;
-/// No actor and no kind is longer, in bytes.
+/// The longest actor or kind, bytes.
 const LONGEST: usize = 200;
 
 /// The filters, as they were sent.
@@ -65,7 +65,7 @@ struct Page {
 }
 
 impl Page {
-    /// Whether a server is looked for that has no row any more.
+    /// Whether the filter names a server that no longer exists.
     fn is_gone(&self) -> bool {
         let wanted = self.wanted.server.trim();
         !wanted.is_empty() && !self.servers.iter().any(|server| server.id.to_string() == wanted)
@@ -94,7 +94,7 @@ pub(super) async fn list(
     let (mut entries, servers) = app.store.read(move |db| Ok((activity::page(db, &filter)?, links::all(db)?))).await?;
     let filters = serde_urlencoded::to_string(&wanted).map_err(Failure::internal)?;
 
-    // One more than is shown was asked for: so it is known whether there is more.
+    // One more row than is shown, to know whether there are more.
     let rows = usize::try_from(ROWS).unwrap_or(usize::MAX);
     let has_more = entries.len() > rows;
     entries.truncate(rows);

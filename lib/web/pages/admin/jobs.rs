@@ -1,4 +1,4 @@
-//! All jobs, by state, operation, server and user.
+//! All jobs, filtered by state, operation, server and user.
 
 use askama::Template;
 use axum::extract::State;
@@ -43,7 +43,7 @@ struct Page {
 }
 
 impl Page {
-    /// Whether a server is looked for that has no row any more.
+    /// Whether the filter names a server that no longer exists.
     fn is_gone(&self) -> bool {
         let wanted = self.wanted.server.trim();
         !wanted.is_empty() && !self.servers.iter().any(|server| server.id.to_string() == wanted)
@@ -75,7 +75,7 @@ pub(super) async fn list(
     let pager = Pager::new(format!("/admin/jobs?{filters}"), turned, ROWS);
 
     let states = match wanted.state.trim() {
-        // What the overview counts as under way.
+        // The overview's link to active jobs.
         "live" => vec![JobState::Running, JobState::Cancelling],
         _ => fields.optional::<JobState>("state")?.into_iter().collect(),
     };

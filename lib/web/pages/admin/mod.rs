@@ -1,4 +1,4 @@
-//! What only admins see and do.
+//! Pages for admins.
 
 mod events;
 mod health;

@@ -18,17 +18,17 @@ use crate::web::disk;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
-/// So many folders are offered at most.
+/// The most folders to offer.
 const FOLDERS: usize = 200;
 
-/// The form of a new one.
+/// The form for a new overlay.
 #[derive(Debug, Default)]
 struct New {
     name: String,
     path: String,
 }
 
-/// What went wrong, and where.
+/// Errors, by field.
 #[derive(Debug, Default)]
 struct Trouble {
     all: Option<String>,
@@ -38,7 +38,7 @@ struct Trouble {
 
 struct Row {
     overlay: Overlay,
-    /// Where it really is.
+    /// The real path, or why it cannot be determined.
     place: Result<String, String>,
 }
 
@@ -55,7 +55,7 @@ struct Page {
 }
 
 impl Page {
-    /// Whether the form names a folder that is not among those that are offered.
+    /// Whether the form names a folder that is not offered.
     fn is_other(&self) -> bool {
         let path = self.new.path.trim();
         !path.is_empty() && !self.folders.iter().any(|folder| folder == path)
@@ -80,7 +80,7 @@ async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: Sta
     Ok(response)
 }
 
-/// Where each really is, or why nobody knows.
+/// The real path of each overlay, or why it cannot be determined.
 async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, String>> {
     let count = references.len();
     let found = disk::look(move || {
@@ -96,7 +96,8 @@ async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, St
     found.await.unwrap_or_else(|failure| vec![Err(failure.message); count])
 }
 
-/// The folders below overlays/ that can be added. The web front cannot make one, by design: who fills a folder makes it.
+/// The folders below overlays/ that can be added. The web front cannot create one by design:
+/// whoever fills a folder creates it.
 async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
     let found = disk::look(move || {
         let root = root.canonicalize().unwrap_or(root);
@@ -111,7 +112,7 @@ async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
         let has_game = |path: &str| root.join("overlays").join(path).join("left4dead2").is_dir();
         let mut folders = Vec::new();
         for folder in below("") {
-            // A folder of folders, as `maps/hotel`.
+            // A folder of folders, like `maps/hotel`.
             let inside = if has_game(&folder) { Vec::new() } else { below(&folder) };
             folders.extend(inside.into_iter().filter(|path| has_game(path)));
             folders.push(folder);
@@ -163,7 +164,7 @@ pub(super) async fn add(
             let located = disk::look(move || overlay::locate(&root.canonicalize().unwrap_or(root), &place));
             located.await?.map_err(|error| {
                 let words =
-                    "This page makes no folders: `sudo left4me overlay add NAME` on the host makes one and adds it";
+                    "This page cannot create folders: `sudo left4me overlay add NAME` on the host creates and adds one";
                 Error::usage(format!("{error}. {words}"))
             })
         }

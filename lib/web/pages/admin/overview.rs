@@ -1,4 +1,4 @@
-//! The first page of an admin: how all is, and the switches for all.
+//! The admin's start page: the state of everything, and the switches for it.
 
 use askama::Template;
 use axum::extract::State;
@@ -22,9 +22,9 @@ use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
 const DAY: i64 = 86_400_000;
-/// So many of the last jobs are shown.
+/// The number of recent jobs.
 const RECENT: u32 = 10;
-/// A reason has so many characters at most.
+/// The longest reason, characters.
 const REASON: usize = 500;
 
 #[derive(Template)]
@@ -78,7 +78,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
     });
     let found = found.await?;
 
-    // A disk that is silent does not take this page away.
+    // The page works without the disk.
     let looked = disk::look(move || (steam::build(&root), steam::nothing(&root, steamcmd.as_deref())));
     let (build, nothing) = looked.await.unwrap_or_else(|failure| (Err(failure.message), None));
     let install = steam::InstallOptions { nothing, mounted: found.servers.has_mounted() };
@@ -87,7 +87,7 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
     page(&Page { frame, tab: "overview", key: secret::random()?, found, build, install })
 }
 
-/// Pauses the queue, or lets it go on.
+/// Pauses or resumes the queue.
 pub(super) async fn pause(
     State(app): State<App>,
     viewer: Viewer,
@@ -110,7 +110,7 @@ pub(super) async fn pause(
     Ok(Redirect::to("/admin").into_response())
 }
 
-/// One line of bounded length.
+/// Makes one line of bounded length.
 fn tidy(text: &str) -> String {
     let line: String = visible(text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect();
     line.trim().to_owned()

@@ -1,4 +1,4 @@
-//! The game's installation: which build it is, and asking for one.
+//! The game's installation: its build, and installs and updates.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
-/// The build that is installed, or why there is none. Reads a file of some kilobytes.
+/// The installed build, or why there is none. Reads a file of a few kilobytes.
 pub fn build(root: &Path) -> Result<u64, String> {
     let bytes = plain::read(&root.join("installation"), &MANIFEST, MANIFEST_LIMIT + 1);
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
@@ -27,11 +27,12 @@ pub fn build(root: &Path) -> Result<u64, String> {
     steam::prove(&text).map_err(|why| format!("not whole: {why}"))
 }
 
-/// What may be asked for: an operation that is bound to fail is not offered.
+/// Which installs are offered. One that must fail is not.
 pub struct InstallOptions {
     /// Why neither an install nor an update can work.
     pub nothing: Option<String>,
-    /// Whether a server has the game's files mounted: an install would be refused, an update stops it first.
+    /// Whether a server has the game files mounted. An install would be refused; an update stops
+    /// the server first.
     pub mounted: bool,
 }
 
@@ -42,14 +43,15 @@ impl InstallOptions {
         self.nothing.is_none() && !self.mounted
     }
 
-    /// Whether an update can work, and is something else than an install.
+    /// Whether an update can work, and differs from an install.
     #[must_use]
     pub fn can_update(&self, installed: bool) -> bool {
         self.nothing.is_none() && (installed || self.mounted)
     }
 }
 
-/// Why nothing can be installed. Only of a steamcmd below `root`: this sandbox does not show the rest of the host.
+/// Why nothing can be installed. Checks only a steamcmd below `root`: the sandbox hides the rest of
+/// the host.
 pub fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
     let steamcmd = steamcmd.map_or_else(|| root.join("steam/steamcmd.sh"), Path::to_owned);
     if !steamcmd.starts_with(root) {
@@ -59,15 +61,15 @@ pub fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
     let shown = steamcmd.display();
     match steamcmd.metadata() {
         Ok(found) if !found.is_file() => Some(format!("{shown} is not a file: the game cannot be installed")),
-        Ok(found) if found.permissions().mode() & 0o111 == 0 => Some(format!(
-            "{shown} is not executable: the game cannot be installed. `sudo left4me doctor` says what to do"
-        )),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            Some(format!("{shown} is not executable: the game cannot be installed. Run `sudo left4me doctor`"))
+        }
         Ok(_) => None,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(format!(
-            "steamcmd is missing: the game cannot be installed. Unpack steamcmd_linux.tar.gz of Valve as user \
-             left4me-steam, so that {shown} is there (README, Install), then load this page again"
+            "steamcmd is missing: the game cannot be installed. Unpack Valve's steamcmd_linux.tar.gz as user \
+             left4me-steam so that {shown} exists (README, Install), then reload this page"
         )),
-        // What this sandbox may not look at is the doctor's to judge.
+        // The sandbox may hide it; the doctor checks it on the host.
         Err(_) => None,
     }
 }

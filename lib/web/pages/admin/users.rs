@@ -17,14 +17,14 @@ use crate::web::viewer::Viewer;
 
 const HERE: &str = "/admin/users";
 
-/// The form of a new account.
+/// The form for a new account.
 #[derive(Debug, Default)]
 struct New {
     name: String,
     admin: bool,
 }
 
-/// What went wrong, and where.
+/// Errors, by field.
 #[derive(Debug, Default)]
 struct Trouble {
     all: Option<String>,
@@ -121,7 +121,7 @@ pub(super) async fn password(
 
     let actor = viewer.actor();
 
-    // One's own sessions end, too: whoever changed it signs in again.
+    // This also ends the user's own sessions.
     app.store.write(move |tx| users::set_password(tx, clock::now_ms(), &actor, &name, &hash)).await?;
     Ok(back())
 }
@@ -136,10 +136,10 @@ pub(super) async fn disable(
     let done = app.store.write(move |tx| {
         let user = users::find(tx, &name)?;
         if user.id == myself {
-            return Err(Error::conflict("nobody can disable their own account: another admin has to do it"));
+            return Err(Error::conflict("you cannot disable your own account: another admin has to do it"));
         }
         if users::is_last_admin(tx, user.id)? {
-            return Err(Error::conflict(format!("{name} is the last admin who can sign in, and stays")));
+            return Err(Error::conflict(format!("{name} is the last admin who can sign in and cannot be disabled")));
         }
         users::disable(tx, clock::now_ms(), &actor, &name)
     });

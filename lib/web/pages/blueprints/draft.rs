@@ -1,4 +1,4 @@
-//! A blueprint as somebody types it into the form: kept word for word until it is right.
+//! A blueprint as typed into the form: kept verbatim until it is valid.
 
 use std::fmt::Display;
 
@@ -6,49 +6,43 @@ use crate::base::names::{BlueprintName, OverlayName};
 use crate::db::blueprints::{Content, Stored};
 use crate::domain::blueprint::{ConfigLine, check};
 
-/// What the form says.
+/// The form's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Draft {
-    /// The blueprint that is edited; empty for a new one.
+    /// The edited blueprint; empty for a new one.
     pub id: String,
-    /// What it was when the form was made: [`crate::db::blueprints::Blueprint::updated_at`].
+    /// When the form was loaded: [`crate::db::blueprints::Blueprint::updated_at`] as of then.
     pub updated_at: String,
-    /// Its name.
     pub name: String,
-    /// The overlays of the catalog, and where each is wanted.
+    /// The overlays of the catalog, and their positions.
     pub rows: Vec<Row>,
-    /// Launch arguments, one a line.
+    /// Launch arguments, one per line.
     pub arguments: String,
-    /// Lines of server.cfg.
+    /// The lines of server.cfg.
     pub config: String,
 }
 
 /// An overlay in the form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// Its name.
     pub overlay: String,
-    /// Its place, 1 for the topmost; empty when it is not wanted.
+    /// Its position, 1 for the topmost; empty if it is not used.
     pub position: String,
 }
 
-/// What is wrong, field by field.
+/// Errors, by field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Troubles {
-    /// With all of it.
+    /// About the whole form.
     pub all: Option<String>,
-    /// With the name.
     pub name: Option<String>,
-    /// With the overlays.
     pub overlays: Option<String>,
-    /// With the arguments.
     pub arguments: Option<String>,
-    /// With the lines of server.cfg.
     pub config: Option<String>,
 }
 
 impl Troubles {
-    /// The first field that is wrong, as the form has them; empty when none is.
+    /// The first field with an error, in the form's order; empty if there is none.
     #[must_use]
     pub fn first(&self) -> &'static str {
         let fields = [
@@ -62,7 +56,7 @@ impl Troubles {
 }
 
 impl Draft {
-    /// From the form's fields. `overlay` and `position` come in pairs.
+    /// Reads the form's fields. `overlay` and `position` come in pairs.
     #[must_use]
     pub fn read(fields: Vec<(String, String)>) -> Self {
         let mut draft = Draft::default();
@@ -86,7 +80,7 @@ impl Draft {
         draft
     }
 
-    /// The form of a blueprint whose row holds this.
+    /// The form of a stored blueprint.
     #[must_use]
     pub fn of(name: &str, stored: &Stored) -> Self {
         let rows = stored.overlays.iter().enumerate();
@@ -100,7 +94,7 @@ impl Draft {
         }
     }
 
-    /// Puts the rows in order, and those of `catalog` that are missing behind them.
+    /// Sorts the rows, and appends those of `catalog` that are missing.
     #[must_use]
     pub fn with_catalog(mut self, catalog: impl IntoIterator<Item = String>) -> Self {
         for overlay in catalog {
@@ -109,7 +103,7 @@ impl Draft {
             }
         }
 
-        // What is no number stays before the unwanted, where it is seen.
+        // A bad number sorts before the unused rows, where it is visible.
         let place = |row: &Row| match row.position.trim() {
             "" => (2, 0),
             text => text.parse::<i64>().map_or((1, 0), |number| (0, number)),
@@ -119,10 +113,10 @@ impl Draft {
         self
     }
 
-    /// What it means.
+    /// Validates the form.
     ///
     /// # Errors
-    /// What is wrong with each field.
+    /// Those of each field.
     pub fn parse(&self) -> Result<(BlueprintName, Content), Box<Troubles>> {
         let name = self.name.trim().parse::<BlueprintName>();
         let overlays = self.overlays();
@@ -178,11 +172,11 @@ impl Draft {
 }
 
 fn lines(lines: &[String]) -> String {
-    // Each has its end, so that blank ones at the end are not lost.
+    // Each line has a newline, so that blank ones at the end are kept.
     lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Each line parsed; the first that is refused is told by its number.
+/// Parses each line. An error names the line's number.
 fn numbered<'a, T>(lines: impl Iterator<Item = (usize, &'a str)>) -> Result<Vec<T>, String>
 where
     T: std::str::FromStr<Err: Display>,

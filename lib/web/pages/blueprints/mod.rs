@@ -1,4 +1,4 @@
-//! Blueprints: what servers are made of. Their user's own; an admin sees all.
+//! Blueprints, from which servers are made. Users see their own, admins all.
 
 mod draft;
 mod show;
@@ -29,7 +29,7 @@ pub(super) fn routes(table: Table) -> Table {
         .get(Access::User, "/blueprints", list)
         .post(Access::User, "/blueprints", create)
         .get(Access::User, "/blueprints/new", new)
-        // Where somebody comes back to who signed in again.
+        // Where a browser returns after signing in again.
         .get(Access::User, "/blueprints/preview", new)
         .post(Access::User, "/blueprints/preview", preview)
         .get(Access::User, "/blueprints/{id}", show::show)
@@ -83,7 +83,7 @@ struct Page {
 }
 
 impl Page {
-    /// The form around what was typed; where the blueprint is named, under its name.
+    /// The form with what was typed.
     fn of(viewer: Viewer, draft: Draft, troubles: Troubles, shown: Option<RenderedPreview>) -> Self {
         let title = if draft.id.is_empty() { "New blueprint" } else { "Edit blueprint" };
         Self { frame: Frame::of(viewer, title).within("blueprints"), draft, troubles, shown }
@@ -125,7 +125,7 @@ async fn edit(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) ->
         let draft = Draft::of(&blueprint.name, &stored);
         let draft = Draft { id: id.to_string(), updated_at: blueprint.updated_at.to_string(), ..draft };
 
-        // A row that is refused is in the form as it is, with what is wrong beside it.
+        // An invalid row is shown unchanged, with its errors.
         let mut troubles = draft.parse().err().map_or_else(Troubles::default, |troubles| *troubles);
         if !stored.refused.is_empty() {
             troubles.all = Some(format!("No server can be started with this blueprint: {}", stored.refused.join("; ")));
@@ -138,10 +138,10 @@ async fn edit(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) ->
     Page::of(viewer, draft, troubles, None).answer(StatusCode::OK)
 }
 
-/// What saving came to.
+/// The result of saving.
 enum Saved {
     Done,
-    /// Somebody was faster; since when it is another one.
+    /// Someone else saved first; the new `updated_at`.
     Changed(i64),
 }
 
@@ -188,7 +188,7 @@ async fn save(
     }
 }
 
-/// Shows what initializing a server would write, if the form were saved as it is.
+/// Shows what initializing a server would write if the form were saved.
 async fn preview(State(app): State<App>, viewer: Viewer, FormFields(fields): FormFields) -> Result<Response, Failure> {
     let draft = Draft::read(fields.into_pairs());
     let id = if draft.id.is_empty() { None } else { Some(extract::id::<BlueprintId>(&draft.id)?) };
@@ -253,7 +253,7 @@ async fn delete(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) 
     Ok(response)
 }
 
-/// The blueprint, when the viewer may see it. To anybody else it does not exist.
+/// The blueprint, if the viewer may see it. Otherwise it does not exist.
 fn find(db: &Connection, viewer: &Viewer, id: BlueprintId) -> Result<Blueprint> {
     let found = blueprints::get(db, id)?.filter(|found| viewer.is_admin || found.user_id == viewer.id);
     found.ok_or_else(|| Error::not_found(format!("there is no blueprint {id}")))
@@ -267,7 +267,7 @@ fn in_overlays(words: String) -> Troubles {
     Troubles { overlays: Some(words), ..Troubles::default() }
 }
 
-/// The form again, as it was typed.
+/// The form again, as typed.
 async fn again(
     app: &App,
     viewer: Viewer,
@@ -279,14 +279,14 @@ async fn again(
     Page::of(viewer, draft, troubles, None).answer(status)
 }
 
-/// The form again where the database refused what it says; other errors are no matter of the form.
+/// The form again if the database refused its content; other errors do not concern the form.
 async fn refused(app: &App, viewer: Viewer, draft: Draft, error: Error) -> Result<Response, Failure> {
     match error.exit {
         Exit::Conflict => {
             let troubles = Troubles { name: Some(error.to_string()), ..Troubles::default() };
             again(app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
-        // An overlay that went meanwhile; the blueprint itself was found a moment ago.
+        // An overlay that was removed meanwhile: the blueprint itself was found before.
         Exit::NotFound | Exit::Usage => {
             again(app, viewer, draft, in_overlays(error.to_string()), StatusCode::UNPROCESSABLE_ENTITY).await
         }

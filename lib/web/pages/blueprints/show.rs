@@ -1,4 +1,4 @@
-//! One blueprint, and what initializing a server makes of it.
+//! One blueprint, and a preview of the instance that it makes.
 
 use std::path::{Path, PathBuf};
 
@@ -22,32 +22,29 @@ use crate::web::disk;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
-/// The instance in the preview of a blueprint that no server is linked to.
+/// The instance in the preview of a blueprint without servers.
 const PLACEHOLDER_INSTANCE: &str = "id";
 
-/// What initializing would write, and for whom.
+/// A preview of what initializing would write.
 pub struct RenderedPreview {
-    /// The server that it is shown for; none for one that does not exist.
+    /// The server that it is for; none for one that does not exist.
     pub server: Option<Linked>,
-    /// The port in it.
     pub port: u16,
     /// The layers with the overlays' names, the topmost first.
     pub layers: Vec<Layer>,
-    /// The rest.
     pub preview: Preview,
 }
 
 /// A lower layer.
 pub struct Layer {
-    /// The overlay's name, or what else it is.
+    /// The overlay's name, or what the layer is.
     pub name: String,
-    /// Where it is.
     pub path: String,
     /// Why it cannot be used.
     pub trouble: Option<String>,
 }
 
-/// What a preview is made of, once the database has been read.
+/// The input of a preview, from the database.
 pub struct Plan {
     server: Option<Linked>,
     names: Vec<String>,
@@ -55,10 +52,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// For the first of `servers`, or for one that does not exist yet.
+    /// For the first of `servers`, or for a new one.
     ///
     /// # Errors
-    /// 3 for an overlay that is not in the catalog; 2 when its row cannot be used.
+    /// If an overlay is not in the catalog, or its row is invalid.
     pub fn of(db: &Connection, settings: &Settings, content: &Content, servers: &[Linked]) -> Result<Self> {
         let server = servers.first().cloned();
         let port = server.as_ref().map_or(settings.ports.first, |server| server.port);
@@ -73,10 +70,10 @@ impl Plan {
         Ok(Self { server, names, spec: Spec { port, overlays, arguments, config } })
     }
 
-    /// What initializing would write.
+    /// Renders the preview.
     ///
     /// # Errors
-    /// 1 when `root` cannot be used; 503 when the disk does not answer.
+    /// If `root` cannot be used; 503 if the disk does not answer.
     pub async fn render(self, root: PathBuf) -> Result<RenderedPreview, Failure> {
         disk::look(move || self.shown(&root)).await?.map_err(Failure::from)
     }
@@ -126,7 +123,7 @@ pub(super) async fn show(
         let blueprint = find(db, &asker, id)?;
         let servers = links::of_blueprint(db, id)?;
 
-        // A row that is refused, or a root that is away, is shown on the page.
+        // The page shows an invalid row, or a missing root, as an error.
         let stored = blueprints::stored(db, id)?;
         let plan = if stored.refused.is_empty() {
             blueprints::content(db, id).and_then(|content| Plan::of(db, &settings, &content, &servers))
