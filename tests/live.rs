@@ -1,4 +1,4 @@
-//! The live feeds on a real database, with a scripted helper: what readers get, whatever happens between.
+//! The live feeds on a real database with a scripted helper: what clients get in every situation.
 
 mod support;
 
@@ -25,7 +25,7 @@ use support::house::House;
 use support::{Guard, PATIENCE, until};
 use tokio::runtime::Runtime;
 
-/// A house, its hub, and a runtime for the streams.
+/// A test installation, its hub, and a runtime for the streams.
 struct Site {
     house: House,
     hub: Hub,
@@ -56,7 +56,7 @@ impl Site {
         enqueue(&mut self.house.db(), &wish, 1).unwrap().job_id
     }
 
-    /// A job that runs.
+    /// A running job.
     fn running(&self) -> Job {
         let id = self.enqueue(Operation::Start, &[1]);
         let mut db = self.house.db();
@@ -82,12 +82,12 @@ impl Site {
     }
 }
 
-/// One who may always read.
+/// A client with all rights.
 fn reader() -> Reader {
     Reader { check: Box::new(|| Box::pin(std::future::ready(true))), guard: Box::new(()) }
 }
 
-/// A job that a test carries out.
+/// A job that a test runs.
 struct Job {
     id: JobId,
     db: Db,
@@ -129,7 +129,7 @@ impl Event {
     }
 }
 
-/// A stream, as its reader gets it.
+/// A stream, as its client sees it.
 struct Heard {
     body: UnsyncBoxBody<Bytes, std::convert::Infallible>,
     events: VecDeque<Event>,
@@ -178,7 +178,7 @@ impl Heard {
         }
     }
 
-    /// The next `count` lines' texts; other events are passed over.
+    /// The texts of the next `count` lines. Skips other events.
     fn lines(&mut self, count: usize) -> Vec<String> {
         let events = std::iter::from_fn(|| self.next()).filter(|event| event.id.is_some());
         events.take(count).map(|event| event.line().to_owned()).collect()
@@ -194,13 +194,13 @@ impl Heard {
         std::iter::from_fn(|| self.next()).collect()
     }
 
-    /// Looks once, as a connection with room does.
+    /// Polls once, like a connection that can take more.
     fn look(&mut self) {
         let Self { runtime, body, .. } = self;
         assert!(runtime.block_on(async { tokio::time::timeout(Duration::ZERO, body.frame()).await }).is_err());
     }
 
-    /// Waits a moment for what shall not come.
+    /// Waits a moment to prove that nothing comes.
     fn is_quiet(&mut self) -> bool {
         let Self { runtime, body, .. } = self;
         let frame = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(100), body.frame()).await });
@@ -242,7 +242,7 @@ fn a_log_is_replayed_then_live_and_ends_after_the_last_line() {
 }
 
 #[test]
-fn each_state_is_told_once_and_before_the_end() {
+fn each_state_is_sent_once_and_before_the_end() {
     let site = Site::new();
     let id = site.enqueue(Operation::Start, &[1]);
     let mut heard = site.follow(id, None);
@@ -265,8 +265,8 @@ fn each_state_is_told_once_and_before_the_end() {
 }
 
 #[test]
-fn a_reader_that_comes_back_at_any_point_misses_nothing_and_gets_nothing_twice() {
-    // Rings so short that they overflow all the time, and one that never does.
+fn a_client_that_reconnects_gets_each_line_once() {
+    // Rings so short that they overflow constantly, and one that never does.
     for ring_bytes in [1, 3000, 1 << 20] {
         let site = Site::with(|settings| settings.ring_bytes = ring_bytes);
         let mut job = site.running();
@@ -330,7 +330,7 @@ fn a_slow_reader_gets_every_line_though_the_ring_has_long_forgotten_them() {
 }
 
 #[test]
-fn a_replay_that_is_too_long_says_what_it_leaves_out_and_resuming_is_not_moved_by_it() {
+fn a_cut_replay_says_so_and_does_not_change_the_resume_point() {
     let site = Site::with(|settings| settings.replay_limit = 10);
     let mut job = site.running();
     job.print(50);
@@ -345,7 +345,7 @@ fn a_replay_that_is_too_long_says_what_it_leaves_out_and_resuming_is_not_moved_b
     assert_eq!(site.follow(job.id, Some(40)).seqs(10), (41..=50).collect::<Vec<_>>());
     assert_eq!(site.follow(job.id, Some(30)).next().unwrap().data["dropped"], 10);
 
-    // What comes while it reads is no replay.
+    // Lines that arrive while it reads are not part of the replay.
     job.print(30);
     assert_eq!(heard.seqs(30), (51..=80).collect::<Vec<_>>());
 }
@@ -395,7 +395,7 @@ fn all_followers_of_a_job_cost_one_read_of_the_database_for_each_commit() {
 
 // ---- who may read ---------------------------------------------------------------------------------
 
-/// A reader that may read while the flag says so, and how often that was asked.
+/// A client whose rights the flag decides, and the number of checks.
 fn checked(may: &Arc<AtomicBool>) -> (Reader, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let (may, counted) = (Arc::clone(may), Arc::clone(&asked));
@@ -483,7 +483,7 @@ fn a_guard_goes_with_its_stream_and_a_shutdown_ends_them_all() {
 // ---- changes --------------------------------------------------------------------------------------
 
 #[test]
-fn a_change_is_told_to_those_who_may_see_it() {
+fn a_change_is_sent_to_those_who_may_see_it() {
     let site = Site::new();
     let mut db = site.house.db();
     db.write(|tx| users::create(tx, 1, "test", &"ben".parse()?, users::Role::User, "-")).unwrap();
@@ -496,24 +496,24 @@ fn a_change_is_told_to_those_who_may_see_it() {
         assert_eq!((first.name.as_str(), &first.data["all"]), ("changed", &json!(true)));
     }
 
-    let mut told = || heard.each_mut().map(|heard| heard.next().unwrap().data);
+    let mut next_data = || heard.each_mut().map(|heard| heard.next().unwrap().data);
     let job = site.enqueue(Operation::Start, &[1]);
 
-    // It shall run now: the server has changed too.
+    // It should run now, so the server has changed too.
     let mine = json!({"servers": [1], "jobs": [job], "queue": true});
     let none = json!({"servers": [], "jobs": [], "queue": true});
 
-    assert_eq!(told(), [mine.clone(), mine, none.clone()]);
+    assert_eq!(next_data(), [mine.clone(), mine, none.clone()]);
     db.write(|tx| queue::set_paused(tx, 5, "test", None)).unwrap();
-    assert_eq!(told(), [none.clone(), none.clone(), none]);
+    assert_eq!(next_data(), [none.clone(), none.clone(), none]);
 
-    // Of a job for the servers of two, each user knows nothing; all that changes within a moment is one event.
+    // A user sees no job for servers of two owners. All changes within a moment are one event.
     let job = site.enqueue(Operation::Stop, &[2, 3]);
     db.write(|tx| Ok(tx.execute("UPDATE servers SET version = version + 1 WHERE id IN (2, 3)", [])?)).unwrap();
 
     let mut seen = [(vec![], vec![]), (vec![], vec![]), (vec![], vec![])];
     while seen[0].0.len() < 2 || seen[0].1.is_empty() || seen[1].0.is_empty() || seen[2].0.is_empty() {
-        for (seen, data) in seen.iter_mut().zip(told()) {
+        for (seen, data) in seen.iter_mut().zip(next_data()) {
             let ids =
                 |name: &str| data[name].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect::<Vec<_>>();
             seen.0.extend(ids("servers"));
@@ -529,7 +529,7 @@ fn a_change_is_told_to_those_who_may_see_it() {
 }
 
 #[test]
-fn a_reader_of_changes_that_comes_back_gets_what_it_missed_or_is_told_to_fetch_all() {
+fn a_client_that_reconnects_gets_missed_changes_or_all() {
     let site = Site::new();
     let mut admin = site.changes(Viewer::Admin, None);
     let mut other = site.changes(Viewer::Admin, Some("other-1"));
@@ -546,7 +546,7 @@ fn a_reader_of_changes_that_comes_back_gets_what_it_missed_or_is_told_to_fetch_a
     let mut back = site.changes(Viewer::Admin, id.as_deref());
     assert_eq!(back.next().unwrap().data, json!({"servers": [2], "jobs": [second], "queue": true}));
 
-    // Once nobody watched, nobody knows what was missed.
+    // Without subscribers the hub does not know what was missed.
     drop((back, other));
 
     until("the feed is let go", || {
@@ -556,7 +556,7 @@ fn a_reader_of_changes_that_comes_back_gets_what_it_missed_or_is_told_to_fetch_a
 }
 
 #[test]
-fn an_installs_percentage_is_a_change_of_its_job_and_other_lines_are_none() {
+fn an_installs_percentage_is_a_change_but_its_other_lines_are_not() {
     let site = Site::new();
     let id = site.enqueue(Operation::Install, &[]);
     let mut db = site.house.db();
@@ -573,13 +573,13 @@ fn an_installs_percentage_is_a_change_of_its_job_and_other_lines_are_none() {
 
     db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, "something else")).unwrap();
 
-    // What is told next is the next thing that changes, and nothing else with it.
+    // The next event is the next change, and contains nothing else.
     let next = site.enqueue(Operation::Start, &[1]);
     assert_eq!(heard.next().unwrap().data["jobs"], json!([next]));
 }
 
 #[test]
-fn with_a_hundred_thousand_queued_jobs_only_what_is_new_is_told() {
+fn with_a_hundred_thousand_queued_jobs_only_news_is_sent() {
     let site = Site::new();
     let mut db = site.house.db();
     let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
@@ -592,7 +592,7 @@ fn with_a_hundred_thousand_queued_jobs_only_what_is_new_is_told() {
     let job = site.enqueue(Operation::Start, &[1]);
     assert_eq!(heard.next().unwrap().data["jobs"], json!([job]));
 
-    // More at once than anybody wants to be told one by one.
+    // More at once than can be listed.
     let many = "INSERT INTO events (at, kind, actor, job_id) SELECT 1, 'job.queued', 'x', id FROM jobs LIMIT 2000";
     db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
     assert_eq!(heard.next().unwrap().data, json!({"all": true, "servers": [], "jobs": [], "queue": true}));
@@ -600,8 +600,8 @@ fn with_a_hundred_thousand_queued_jobs_only_what_is_new_is_told() {
 
 // ---- consoles -------------------------------------------------------------------------------------
 
-/// A helper whose journal is the file `journal`, a line an entry; it breaks down while there is a file `down`, and says
-/// nothing to who wants a page while there is a file `silent`.
+/// A helper whose journal is the file `journal`, one entry per line. It fails while a file `down`
+/// exists, and does not answer requests for pages while a file `silent` exists.
 const JOURNAL: &str = r#"
 read -r request <&3
 echo "$request" >> "$LEFT4ME_ROOT/requests"
@@ -688,11 +688,11 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
 
     let id = heard.last.clone();
 
-    // From the ring, while another one reads.
+    // From the ring, while another client reads.
     assert_eq!(site.console(id.as_deref()).lines(5), texts(6..=10));
     drop(heard);
 
-    // Far more than a ring holds, while nobody follows, for a hub that knows nothing.
+    // More lines than a ring holds, without subscribers, on a new hub.
     write(&site, 11..=2500);
 
     let settings = Settings::new(site.house.database(), site.house.root.join("helper.sock"), 10);
@@ -703,7 +703,7 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
     write(&site, 2501..=2510);
     assert_eq!(heard.lines(10), texts(2501..=2510));
 
-    // The newest one of all: nothing comes before something new does.
+    // The newest entry: nothing comes before a new line does.
     let mut same = site.hear(hub.console(ServerId(1), heard.last.as_deref(), reader()).unwrap());
     assert!(same.is_quiet());
     write(&site, 2511..=2511);
@@ -732,7 +732,7 @@ fn a_console_that_breaks_says_so_and_goes_on_without_gap_or_repetition() {
     let broken = heard.next().unwrap();
     assert_eq!((broken.id.clone(), broken.name.as_str(), &broken.data["from"]), (None, "stderr", &json!("left4me")));
     assert!(broken.line().contains("interrupted"), "{broken:?}");
-    assert!(site.console(None).next().unwrap().line().contains("interrupted"), "one who comes now hears of it too");
+    assert!(site.console(None).next().unwrap().line().contains("interrupted"), "a new client is informed too");
 
     let tries = requests(&site).len();
     until("it is tried again", || (requests(&site).len() > tries + 1).then_some(()));
@@ -772,14 +772,14 @@ fn a_slow_reader_of_a_console_is_brought_up_with_pages() {
     assert!(requests(&site).iter().any(|request| request.contains("\"follow\":false")));
 }
 
-/// A helper that takes requests and says nothing.
+/// A helper that accepts requests and never answers.
 struct Silent {
-    /// Requests for a page so far, those of now, and the most at once.
+    /// Requests for a page so far, those running now, and the most at once.
     pages: Arc<Mutex<(usize, usize, usize)>>,
 }
 
 impl Silent {
-    /// It goes when its client does; one that is `deaf` only when the client has closed both ways.
+    /// It ends with its client; one that is `deaf` only when the client has closed both directions.
     fn serve(site: &Site, deaf: bool) -> Self {
         let listener = UnixListener::bind(site.house.root.join("helper.sock")).unwrap();
         let pages = Arc::new(Mutex::new((0, 0, 0)));
@@ -813,7 +813,7 @@ impl Silent {
     }
 }
 
-/// The place of an entry.
+/// The cursor of an entry.
 fn place(number: usize) -> String {
     format!("s={:032x};i={number:x};b={:032x};m=1;t=1;x=1", 0, 0)
 }
@@ -839,13 +839,13 @@ fn few_pages_are_read_at_once_however_many_streams_are_opened_and_closed() {
         assert!(threads < 60, "{threads} threads");
         until("pages are read", || (helper.pages().1 > 0).then_some(()));
         drop(open);
-        until("none is read for nobody", || (helper.pages().1 == 0).then_some(()));
+        until("no page is read without a client", || (helper.pages().1 == 0).then_some(()));
         assert!(helper.pages().2 <= 3, "{:?}", helper.pages());
     }
 }
 
 #[test]
-fn a_page_that_does_not_come_in_time_is_an_interruption_and_is_asked_for_again() {
+fn a_late_page_is_an_interruption_and_is_retried() {
     let site = Site::with(|settings| settings.page_time = Duration::from_millis(100));
     let _helper = journal(&site, 400);
     site.house.root.write("silent", "");

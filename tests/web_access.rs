@@ -1,5 +1,5 @@
-//! Who may do what: every route of the router's own table, asked by everybody; and what a request has to have besides, so
-//! that it changes something.
+//! Authorization: each route of the router's table is requested by each kind of client; and what
+//! else a request needs in order to change something.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -16,7 +16,8 @@ use support::PATIENCE;
 use support::house::House;
 use support::http::{Client, PASSWORD, Web, closes, status};
 
-/// A house in which alice owns server 1 and blueprint 1, and a job of hers is queued; with a stranger and an admin.
+/// An installation where alice owns server 1, blueprint 1 and a queued job; with another user and
+/// an admin.
 struct Town {
     house: House,
     web: Web,
@@ -48,7 +49,7 @@ impl Town {
         client
     }
 
-    /// A route's path with what stands for its parameters.
+    /// A route's path with its parameters filled in.
     fn path(&self, route: &Route) -> String {
         let path = route.path;
         let (job, task) = (self.job.to_string(), "1");
@@ -71,7 +72,7 @@ impl Town {
         filled
     }
 
-    /// All that is kept, but for when somebody was last seen.
+    /// Everything stored, except when a user was last seen.
     fn content(&self) -> Vec<String> {
         let db: Db = self.house.db();
         let connection = db.connection();
@@ -93,19 +94,19 @@ impl Town {
     }
 }
 
-/// What is wrong, the headers, the body, and the status that answers it.
+/// What is wrong, the headers, the body, and the expected status.
 type Try<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, u16);
-/// How a session ends.
+/// A way to end a session.
 type End<'a> = (&'a str, &'a dyn Fn(&mut Client));
 
-/// Whether the path names something that is somebody's.
+/// Whether the path names an object with an owner.
 fn is_owned(route: &Route) -> bool {
     route.path.contains("{id}")
         && route.path.trim_start_matches("/api").starts_with(['/'])
         && !route.path.starts_with("/admin")
 }
 
-/// Sends a request of a client and reads the head of the answer: a stream has no end.
+/// Sends a client's request and reads the head of the response: a stream has no end.
 fn ask(client: &Client, web: &Web, route: &Route, path: &str) -> (u16, String) {
     let mut stream = web.connect();
     let cookies: Vec<String> = client.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -147,7 +148,8 @@ fn every_route_answers_each_role_as_the_contract_says() {
 
     let mut wrong = Vec::new();
 
-    // What only shows comes first, then what changes something; and what ends a session or a thing comes last.
+    // Routes that only show something first, then those that change something; those that end a
+    // session or remove something last.
     let rank = |route: &Route| (route.method != "GET", route.path == "/logout", route.path.contains("delete"));
     let mut ordered = all.clone();
     ordered.sort_by_key(rank);
@@ -160,7 +162,7 @@ fn every_route_answers_each_role_as_the_contract_says() {
             let signed_in = *role != "anonymous";
             let may = match route.who {
                 Access::Anyone => true,
-                // Asked on this host.
+                // A request on this host.
                 Access::Scraper => !signed_in || *role == "admin",
                 Access::User | Access::Api => signed_in,
                 Access::Admin | Access::ApiAdmin => *role == "admin",
@@ -174,7 +176,7 @@ fn every_route_answers_each_role_as_the_contract_says() {
                 (true, _) if route.path.contains("{stamp}") => status == 404,
                 (true, _) if route.path == "/login" && route.method == "GET" && signed_in => status == 303,
                 (true, _) if route.method == "GET" => status == 200 || (status == 404 && may_be_missing(route, role)),
-                // An empty form: it is told what is missing, or it is done.
+                // An empty form: it is refused with the missing field, or it succeeds.
                 (true, _) => {
                     ![401, 403, 405].contains(&status) && status < 500 && (status != 404 || may_be_missing(route, role))
                 }
@@ -189,7 +191,7 @@ fn every_route_answers_each_role_as_the_contract_says() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// What is only its owner's, or is not there in this town.
+/// Only for its owner, or missing in this test.
 fn may_be_missing(route: &Route, role: &str) -> bool {
     route.path.contains("tokens/{id}")
         || route.path.ends_with("/cancellation-status")
@@ -241,7 +243,7 @@ fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
         assert_eq!(status, 421, "{} {}", route.method, route.path);
     }
 
-    // The trial is fair: with all of it, it works.
+    // The test is fair: the complete request works.
     assert_eq!(admin.post("/admin/pause", &[("action", "pause"), ("reason", "a trial")]).status, 303);
     assert_ne!(town.content(), before);
 }
@@ -254,7 +256,7 @@ fn ask_host(town: &Town, route: &Route) -> (u16, String) {
     head(&mut stream)
 }
 
-/// A stream that is open.
+/// An open stream.
 fn follow(town: &Town, client: &Client, path: &str, token: Option<&str>) -> TcpStream {
     let mut stream = town.web.connect();
     let cookies: Vec<String> = client.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -316,7 +318,7 @@ fn a_session_ends_with_its_streams_however_it_ends() {
 
     assert_eq!(town.web.client().post("/login", &[("name", "alice"), ("password", PASSWORD)]).status, 422, "disabled");
 
-    // What came meanwhile are heartbeats and changes; behind them there is more to come, and not the end.
+    // Heartbeats and changes may have come meanwhile. After them the stream continues.
     untouched.set_nonblocking(true).unwrap();
 
     let end = loop {
@@ -348,7 +350,7 @@ fn a_token_is_good_until_it_is_revoked() {
 }
 
 #[test]
-fn streams_have_places_and_who_finds_none_is_told() {
+fn the_number_of_streams_is_limited_and_refusals_say_so() {
     let town = Town::new();
     let client = town.signed_in("alice");
     let mut open: Vec<TcpStream> = (0..16).map(|_| follow(&town, &client, "/live", None)).collect();

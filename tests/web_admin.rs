@@ -1,4 +1,5 @@
-//! Blueprints and the admin's pages, as a browser without JavaScript meets them: the real program, a real database.
+//! Blueprints and the admin's pages, as a browser without JavaScript gets them: the real program on
+//! a real database.
 
 mod support;
 
@@ -17,7 +18,8 @@ use support::http::{Answer, Client, Web};
 const PASSWORD: &str = "correct horse";
 const HOSTILE: &str = "</pre><script>alert(1)</script>\"'";
 
-/// anna is an admin; bert and cora are users; alice, of the house, owns its servers and cannot sign in.
+/// anna is an admin; bert and cora are users; alice owns the installation's servers and cannot sign
+/// in.
 fn started(servers: u16) -> (House, Web) {
     let house = House::with_servers(servers);
     let hash = password::hash(PASSWORD).unwrap();
@@ -116,7 +118,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
     leads(&bert.post(&at, &changed), &at);
     assert_eq!((content().overlays.len(), content().arguments.len()), (1, 0));
 
-    // The same form again, from before.
+    // The same form again, loaded before the change.
     let late = bert.post(&at, &[("updated_at", &seen), ("name", "Sunday"), ("config", "typed")]);
     says(&late, 409, &["was changed since", "value=\"Sunday\"", ">\ntyped</textarea>"]);
     assert_eq!(blueprints::get(house.db().connection(), id).unwrap().unwrap().name, "Saturday");
@@ -129,7 +131,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
 }
 
 #[test]
-fn what_is_wrong_is_told_at_its_field_and_nothing_typed_is_lost() {
+fn errors_are_shown_at_their_field_and_no_input_is_lost() {
     let (house, web) = started(0);
     overlays(&house, &["maps", "mods"]);
 
@@ -146,10 +148,10 @@ fn what_is_wrong_is_told_at_its_field_and_nothing_typed_is_lost() {
 
     let typed = ["value=\"42\"", "+map\n+hostport</textarea>", "&#60;/pre&#62;"];
     for path in ["/blueprints", "/blueprints/preview"] {
-        let told = bert.post(path, &wrong);
-        says(&told, 422, &typed);
-        says(&told, 422, &["id=\"name-trouble\"", "have the same position 1", "line 2: argument", "aria-invalid"]);
-        assert_eq!(told.body.matches(" autofocus").count(), 1, "the first of them has the focus");
+        let answer = bert.post(path, &wrong);
+        says(&answer, 422, &typed);
+        says(&answer, 422, &["id=\"name-trouble\"", "have the same position 1", "line 2: argument", "aria-invalid"]);
+        assert_eq!(answer.body.matches(" autofocus").count(), 1, "the first of them has the focus");
     }
 
     leads(&bert.post("/blueprints", &[("name", "one")]), "/blueprints/2");
@@ -158,20 +160,20 @@ fn what_is_wrong_is_told_at_its_field_and_nothing_typed_is_lost() {
     let gone = bert.post("/blueprints", &[("name", "two"), ("overlay", "gone"), ("position", "1"), ("config", "kept")]);
     says(&gone, 422, &["no overlay is named", "kept"]);
 
-    // A folder that is missing is told in the preview, and the rest is shown.
+    // The preview reports a missing folder, and shows the rest.
     std::fs::remove_dir(house.root.join("overlays/mods")).unwrap();
 
-    let told =
+    let answer =
         bert.post("/blueprints/preview", &[("name", "x"), ("overlay", "mods"), ("position", "1"), ("config", "a b")]);
 
-    says(&told, 200, &["it does not exist", "cannot be made of this", "a b\n</pre>"]);
+    says(&answer, 200, &["it does not exist", "cannot be made of this", "a b\n</pre>"]);
     for bad in ["/blueprints/0", "/blueprints/x", "/blueprints/99", "/blueprints/99/edit"] {
         assert_eq!(bert.get(bad).status, 404, "{bad}");
     }
 }
 
 #[test]
-fn what_is_shown_for_a_server_is_what_initializing_writes() {
+fn the_preview_is_what_initializing_writes() {
     let (house, web) = started(1);
     overlays(&house, &["maps"]);
 
@@ -219,7 +221,7 @@ fn another_users_blueprint_does_not_exist_and_an_admin_sees_all() {
 }
 
 #[test]
-fn a_damaged_row_is_told_and_can_be_mended() {
+fn a_damaged_row_is_reported_and_can_be_fixed() {
     let (house, web) = started(1);
     let damage = "UPDATE blueprints SET arguments = '[\"+hostport\"]' WHERE id = 1";
     house.db().connection().execute_batch(damage).unwrap();
@@ -239,12 +241,12 @@ fn a_damaged_row_is_told_and_can_be_mended() {
 #[test]
 fn only_an_admin_sees_the_admins_pages() {
     let (house, web) = started(1);
-    let (mut bert, mut nobody) = (signed_in(&web, "bert"), web.client());
+    let (mut bert, mut anonymous) = (signed_in(&web, "bert"), web.client());
 
     let pages = ["", "/jobs", "/users", "/overlays", "/events", "/health"].map(|page| format!("/admin{page}"));
     for page in &pages {
         assert_eq!(bert.get(page).status, 403, "{page}");
-        assert!(nobody.get(page).location().starts_with("/login"), "{page}");
+        assert!(anonymous.get(page).location().starts_with("/login"), "{page}");
         says(&signed_in(&web, "anna").get(page), 200, &["aria-current=\"page\""]);
     }
 
@@ -283,7 +285,7 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
     let page = anna.get("/admin");
     assert!(!page.body.contains("/admin/update"), "there is nothing to update");
 
-    // A server that is up has the game's files mounted: an install is refused, an update stops it first.
+    // A running server has the game files mounted: an install is refused, an update stops it first.
     house.db().connection().execute_batch("UPDATE servers SET actual_state = 'running'").unwrap();
 
     let up = anna.get("/admin");
@@ -322,7 +324,7 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
     assert!(!page.body.contains("/admin/install") && !page.body.contains("/admin/update"), "one is under way");
     says(&anna.get("/admin/jobs?state=live"), 200, &["1–1 of 1", "<option value=\"live\" selected>"]);
 
-    // The bar stays while other lines come, also when the page is looked at again.
+    // The progress bar stays while other lines come, also when the page is reloaded.
     let more = |tx: &rusqlite::Transaction<'_>| {
         for _ in 0..600 {
             left4me::db::logs::append(tx, JobId(1), 9, left4me::wire::Stream::Stdout, "something else")?;
@@ -380,7 +382,7 @@ fn jobs_are_listed_by_state_operation_server_and_user_page_by_page() {
     says(&anna.get("/admin/jobs?user=anna"), 200, &["1–1 of 1"]);
     says(&anna.get("/admin/jobs?user=cora"), 200, &["none of 0", "No such job"]);
 
-    // A name is free text: it means nothing to SQL.
+    // A name is free text and has no meaning in SQL.
     for name in ["%27%20OR%201=1%20--", "%27%29%20OR%20%28%271%27=%271"] {
         says(&anna.get(&format!("/admin/jobs?user={name}")), 200, &["none of 0"]);
     }
@@ -425,7 +427,7 @@ fn accounts_are_made_shut_out_and_let_in_again() {
     );
 
     says(&anna.post("/admin/users/anna/disable", &[]), 409, &["you cannot disable your own account"]);
-    for gone in ["/admin/users/nobody/disable", "/admin/users/nobody/password", "/admin/users/N%20o/enable"] {
+    for gone in ["/admin/users/missing/disable", "/admin/users/missing/password", "/admin/users/N%20o/enable"] {
         assert_eq!(anna.post(gone, &[("password", PASSWORD)]).status, 404, "{gone}");
     }
 
@@ -461,7 +463,7 @@ fn overlays_come_and_go_unless_a_blueprint_needs_them() {
     let (house, web) = started(0);
     let mut anna = signed_in(&web, "anna");
 
-    // The web front cannot make a folder where it runs: so it offers the folders that are there, and no others.
+    // The web front cannot create folders, so it offers the existing ones only.
     let none = anna.get("/admin/overlays");
     assert!(!none.body.contains("name=\"path\"") && none.body.contains("left4me overlay add"), "{}", none.body);
 
@@ -516,7 +518,7 @@ fn overlays_come_and_go_unless_a_blueprint_needs_them() {
 }
 
 #[test]
-fn what_happened_is_told_in_sentences() {
+fn events_are_shown_as_sentences() {
     let (house, web) = started(1);
     let id = house.enqueue(&["start", "--server", "S1"]);
     let reason = format!("why {HOSTILE}");
@@ -543,12 +545,12 @@ fn what_happened_is_told_in_sentences() {
         .unwrap();
 
     let mut anna = signed_in(&web, "anna");
-    let told = "<a href=\"/jobs/1\">Job 1</a> on <a href=\"/servers/1\">S1</a> was cancelled by bert.";
+    let answer = "<a href=\"/jobs/1\">Job 1</a> on <a href=\"/servers/1\">S1</a> was cancelled by bert.";
     let all = anna.get("/admin/events");
-    says(&all, 200, &[told, "why &#60;/pre&#62;", "moon.landed: softly", "anna signed in."]);
+    says(&all, 200, &[answer, "why &#60;/pre&#62;", "moon.landed: softly", "anna signed in."]);
 
     let only = anna.get("/admin/events?actor=bert&server=1&kind=job");
-    says(&only, 200, &[told]);
+    says(&only, 200, &[answer]);
     assert!(!only.body.contains("signed in.") && !only.body.contains("requested <a"), "{}", only.body);
     says(&anna.get("/admin/events?kind=moon.landed"), 200, &["softly"]);
     says(&anna.get("/admin/events?kind=x%27%20OR%201"), 200, &["Nothing of that kind"]);
@@ -601,7 +603,7 @@ fn the_activity_is_turned_back_page_by_page_without_gap() {
 }
 
 #[test]
-fn the_doctor_says_what_it_can_see_and_what_it_cannot() {
+fn the_doctor_says_which_checks_it_can_make() {
     let (house, web) = started(1);
     let job = house.enqueue(&["start", "--server", "S1"]);
     assert_eq!(house.state(job), JobState::Queued);

@@ -1,5 +1,5 @@
-//! Crowds of followers over real HTTP: no line is lost or comes twice, whatever happens between; who does not read, and who
-//! finds no room, harms nobody.
+//! Many streams over real HTTP: each client gets each line once, whatever happens. Clients that do
+//! not read, or are refused, affect no others.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -19,7 +19,7 @@ use support::house::{House, stop};
 use support::http::{WEB, Web, status};
 use support::{ended, start, until};
 
-/// Users who are signed in; the cookie of each.
+/// Signed-in users; the cookie of each.
 fn signed_in(house: &House, count: usize) -> Vec<String> {
     let (now, mut db) = (clock::now_ms(), house.db());
     let cookie = |number: usize| {
@@ -35,7 +35,7 @@ fn signed_in(house: &House, count: usize) -> Vec<String> {
     (0..count).map(cookie).collect()
 }
 
-/// Serves the runner's socket: the job that asks prints what `lines` prints, and fails.
+/// Serves the runner's socket: a job that connects prints the output of `lines` and fails.
 fn printing(house: &House, lines: &str) -> support::Guard {
     let once = house.root.join("once");
     // steamcmd is called first to update itself, and again after a failure.
@@ -56,7 +56,7 @@ fn serve(house: &House, listener: &TcpListener) -> Child {
 }
 
 #[test]
-fn two_hundred_who_come_and_go_while_the_front_is_stopped_and_killed_get_every_line_once() {
+fn two_hundred_clients_get_each_line_once_across_restarts() {
     const LINES: i64 = 4000;
 
     let house = House::new();
@@ -69,7 +69,7 @@ fn two_hundred_who_come_and_go_while_the_front_is_stopped_and_killed_get_every_l
     let job = house.enqueue(&["install"]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
 
-    // While nobody serves, all of them wait in its queue.
+    // While no process serves, all of them wait in its queue.
     listen(&listener, Backlog::new(1024).unwrap()).unwrap();
 
     let mut web = serve(&house, &listener);
@@ -129,11 +129,11 @@ fn two_hundred_who_come_and_go_while_the_front_is_stopped_and_killed_get_every_l
 }
 
 #[test]
-fn who_stops_reading_is_dropped_and_costs_no_memory_and_the_others_go_on() {
+fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
     let house = House::new();
     let cookie = signed_in(&house, 1).remove(0);
 
-    // Twenty million bytes: what the kernel keeps for a connection is far less.
+    // Twenty million bytes: far more than the kernel buffers for a connection.
     let _runner = printing(
         &house,
         "printf -v long '%04000d' 0; for ((i = 1; i <= 5000; i++)); do echo \"$i $long\"; ((i % 200)) || sleep 0.1; done",
@@ -178,7 +178,7 @@ fn who_stops_reading_is_dropped_and_costs_no_memory_and_the_others_go_on() {
         assert_eq!((follower.lost, follower.repeated, follower.last), (0, 0, count));
     }
 
-    // Half a minute after it took something.
+    // Half a minute after it last read something.
     let deadline = Instant::now() + support::PATIENCE * 2;
     while open() > 0 {
         assert!(Instant::now() < deadline, "who takes nothing is dropped");
@@ -190,7 +190,7 @@ fn who_stops_reading_is_dropped_and_costs_no_memory_and_the_others_go_on() {
         assert!(!follower.ended && follower.last < count && follower.lost + follower.repeated == 0);
     }
 
-    // It comes back, as a browser does, and has missed nothing.
+    // It reconnects, as a browser does, and has missed nothing.
     deaf.open(0);
     deaf.until("the rest", |_, _, _| {}, |all| all[0].ended);
 
@@ -200,7 +200,7 @@ fn who_stops_reading_is_dropped_and_costs_no_memory_and_the_others_go_on() {
 }
 
 #[test]
-fn of_ten_thousand_idle_followers_those_beyond_the_limit_are_told_so_and_pages_still_answer() {
+fn of_ten_thousand_streams_those_beyond_the_limit_get_503() {
     let count = many_files().saturating_sub(500).min(10_000);
     let house = House::new();
     let cookies = signed_in(&house, 40);
@@ -225,15 +225,15 @@ fn of_ten_thousand_idle_followers_those_beyond_the_limit_are_told_so_and_pages_s
 
     // Three quarters of the connections may be streams.
     assert!((300..=384).contains(&with(200)), "{} live", with(200));
-    assert_eq!(with(503) + with(200), crowd.followers.len(), "each is told, none is closed without a word");
+    assert_eq!(with(503) + with(200), crowd.followers.len(), "each gets a response, none is just closed");
     assert!(web.peak() < 100 * 1024, "{} KiB", web.peak());
 
-    // Who is refused keeps no connection from others.
+    // A refused client takes no connection from others.
     let head = format!("GET /jobs/{job}/logs HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\n\r\n", web.addr, cookies[0]);
     let answer = web.raw(&head).to_ascii_lowercase();
     assert!(status(&answer) == 503 && answer.contains("\r\nconnection: close\r\n"), "{answer}");
 
-    // Those who found room are served: the job is cancelled while it waits.
+    // The accepted ones are served: the job is cancelled while it is queued.
     let (code, _, err) = house.job(&["cancel", &job.to_string()]);
     assert_eq!(code, 0, "{err}");
 
@@ -256,10 +256,10 @@ fn ids_are_checked_however_the_bytes_are_cut() {
     let all = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}");
     for cut in 1..all.len() {
         let mut follower = Follower::default();
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         for part in all.as_bytes().chunks(cut) {
             follower.take(part, &mut |_: &mut Follower, heard: Heard<'_>| {
-                told.push(match heard {
+                events.push(match heard {
                     Heard::Line(seq, _) => seq.to_string(),
                     other => format!("{other:?}"),
                 });
@@ -267,6 +267,6 @@ fn ids_are_checked_however_the_bytes_are_cut() {
         }
 
         assert_eq!((follower.lines, follower.lost, follower.repeated, follower.ended), (4, 2, 1, true), "{cut}");
-        assert_eq!(told.len(), 8, "{told:?}");
+        assert_eq!(events.len(), 8, "{events:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The web front's limits, by clients that behave badly: slow, long, many; and how it comes and goes.
+//! The web front's limits with badly behaved clients (slow, long, many), and its start and exit.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -18,7 +18,7 @@ fn request(web: &Web, head: &str, body: &str) -> String {
 }
 
 #[test]
-fn who_sends_slowly_or_nothing_is_dropped_and_the_others_are_served() {
+fn slow_and_silent_clients_are_dropped_and_others_served() {
     let house = House::new();
     let web = Web::start(&house, &[]);
     let begun = Instant::now();
@@ -27,7 +27,7 @@ fn who_sends_slowly_or_nothing_is_dropped_and_the_others_are_served() {
 
     slow.write_all(b"GET /login HTTP/1.1\r\nHost: lo").unwrap();
 
-    // A page, then nothing: a connection that is kept open counts like a new one.
+    // One page, then nothing: a kept-alive connection is treated like a new one.
     let mut kept = web.connect();
     kept.write_all(format!("GET /login HTTP/1.1\r\nHost: {}\r\n\r\n", web.addr).as_bytes()).unwrap();
 
@@ -42,7 +42,7 @@ fn who_sends_slowly_or_nothing_is_dropped_and_the_others_are_served() {
         assert!(closes(stream, PATIENCE), "{what} is still there after {:?}", begun.elapsed());
     }
 
-    assert!(begun.elapsed() >= Duration::from_secs(8), "nobody is dropped at once: {:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(8), "no client is dropped at once: {:?}", begun.elapsed());
     half.set_read_timeout(Some(PATIENCE * 2)).unwrap();
 
     let answer = all(&mut half);
@@ -80,11 +80,12 @@ fn what_is_too_long_is_refused_with_its_own_status() {
 }
 
 #[test]
-fn of_two_thousand_connections_some_are_told_that_there_is_no_room_and_then_there_is_again() {
+fn of_two_thousand_connections_some_get_503_until_others_close() {
     let house = House::new();
     let web = Web::start(&house, &[]);
 
-    // All at once: one that the kernel has no room for tries again after a second, and the first are dropped after ten.
+    // All at once: a client that the kernel refuses retries after a second, and the first ones are
+    // dropped after ten.
     let web = &web;
     let crowd: Vec<TcpStream> = std::thread::scope(|scope| {
         let threads: Vec<_> =
@@ -96,20 +97,20 @@ fn of_two_thousand_connections_some_are_told_that_there_is_no_room_and_then_ther
     assert!(answer.contains("Retry-After: 5") && answer.contains("try again"), "{answer}");
     assert!(web.resident() < 100 * 1024, "{} KiB", web.resident());
 
-    let told = crowd.iter().filter(|stream| {
+    let refused = crowd.iter().filter(|stream| {
         let (mut stream, mut words) = (*stream, [0; 13]);
         stream.set_nonblocking(true).unwrap();
         stream.read(&mut words).is_ok_and(|read| words[..read] == *b"HTTP/1.1 503 ")
     });
 
-    assert!(told.count() > 50, "the others were told so, or closed");
+    assert!(refused.count() > 50, "the others got a 503 or were closed");
     drop(crowd);
 
     until("there is room again", || (status(&web.get("/login")) == 200).then_some(()));
 }
 
 #[test]
-fn of_many_consoles_so_many_are_followed_and_who_finds_no_room_is_told_when_to_come_back() {
+fn the_number_of_consoles_is_limited_with_retry_after() {
     let house = House::with_servers(33);
     house.user("anna", left4me::db::users::Role::Admin);
 
@@ -146,7 +147,7 @@ fn of_many_consoles_so_many_are_followed_and_who_finds_no_room_is_told_when_to_c
 }
 
 #[test]
-fn a_listener_from_systemd_is_served_until_nobody_asks_for_a_while() {
+fn a_listener_from_systemd_is_served_until_idle() {
     let house = House::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -162,10 +163,11 @@ fn a_listener_from_systemd_is_served_until_nobody_asks_for_a_while() {
     stream.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");
 
-    // The connection is still open, but nothing is asked: that keeps nobody.
+    // The connection is still open but unused: that does not keep the process.
     assert_eq!(ended(&mut child), 0);
 
-    // Who comes while nobody serves waits in the listener's queue for the next one.
+    // A client that connects while no process serves waits in the listener's queue for the next
+    // one.
     let mut late = TcpStream::connect(address).unwrap();
     late.set_read_timeout(Some(PATIENCE)).unwrap();
     late.write_all(format!("GET /login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
@@ -176,7 +178,7 @@ fn a_listener_from_systemd_is_served_until_nobody_asks_for_a_while() {
 }
 
 #[test]
-fn who_is_told_to_leave_answers_what_was_asked() {
+fn running_requests_are_answered_before_exit() {
     let house = House::new();
     house.user("anna", left4me::db::users::Role::User);
 
@@ -193,13 +195,13 @@ fn who_is_told_to_leave_answers_what_was_asked() {
 
     stream.write_all(head.as_bytes()).unwrap();
 
-    // It asks for the body: from here on the request is under way.
+    // It asks for the body, so the request is running from here on.
     let mut go_on = [0; 25];
     stream.read_exact(&mut go_on).unwrap();
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
 
     let leaving = std::thread::spawn(move || web.stop());
-    until("nobody is taken in any more", || TcpStream::connect(address).is_err().then_some(()));
+    until("the listener is closed", || TcpStream::connect(address).is_err().then_some(()));
     stream.write_all(body.as_bytes()).unwrap();
     assert_eq!(status(&all(&mut stream)), 303);
     assert_eq!(leaving.join().unwrap(), 0);
@@ -240,7 +242,7 @@ fn systemd_hears_from_it_however_busy_it_is() {
     child.wait().unwrap();
 }
 
-/// A request that writes, on its way; its answer is not waited for.
+/// A request that writes, sent without waiting for the response.
 fn begin_to_write(web: &Web, client: &support::http::Client) -> TcpStream {
     let mut stream = web.connect();
     let (cookie, body) = (client.cookies.iter().next().unwrap(), format!("csrf={}", client.csrf));
@@ -258,7 +260,7 @@ fn begin_to_write(web: &Web, client: &support::http::Client) -> TcpStream {
 }
 
 #[test]
-fn while_another_program_writes_for_long_pages_are_read_and_leaving_does_not_hang() {
+fn a_long_write_elsewhere_blocks_neither_reads_nor_exit() {
     let house = House::new();
     house.user("anna", left4me::db::users::Role::User);
 
@@ -288,16 +290,16 @@ fn while_another_program_writes_for_long_pages_are_read_and_leaving_does_not_han
         assert!(waits, "the page came only when a writer had given up");
     }
 
-    assert_eq!(web.stop(), 0, "told to leave while they wait");
+    assert_eq!(web.stop(), 0, "asked to stop while they wait");
     db.connection().execute_batch("ROLLBACK").unwrap();
 }
 
 #[test]
-fn who_hangs_up_while_a_password_is_checked_makes_no_room_for_more() {
+fn clients_that_disconnect_start_no_more_password_checks() {
     let house = House::new();
     let web = Web::start(&house, &[]);
     for number in 0..300 {
-        // Gone as soon as it is sent.
+        // Disconnects right after sending.
         let mut stream = web.connect();
         let body = format!("name=user{number}&password=wrong+wrong+wrong");
         let head = format!(

@@ -1,4 +1,4 @@
-//! The pages of a player, over HTTP: the real left4me-web on a real database.
+//! The pages of a player over HTTP: the real left4me-web on a real database.
 #![forbid(unsafe_code)]
 
 mod support;
@@ -16,7 +16,7 @@ const PASSWORD: &str = "correct horse battery";
 /// Text that must stay text wherever it is shown.
 const HOSTILE: &str = "</pre><script>alert(1)</script>\u{1b}[31m \" onload='x'\r\nevent: end";
 
-/// With an admin `root`, and users anna and berta who have a blueprint `plain` each.
+/// An admin `root`, and users anna and berta with a blueprint `plain` each.
 fn house() -> House {
     let house = House::new();
     let hash = password::hash(PASSWORD).unwrap();
@@ -42,7 +42,7 @@ fn signed_in(web: &Web, name: &str) -> Client {
     client
 }
 
-/// Makes a server by the form; its page.
+/// Creates a server with the form and returns its page.
 fn server(client: &mut Client, name: &str) -> String {
     let form = client.get("/servers/new");
     assert_eq!(form.status, 200);
@@ -57,7 +57,7 @@ fn id(path: &str) -> i64 {
     path.rsplit('/').next().and_then(|id| id.split('#').next()).and_then(|id| id.parse().ok()).expect("an id")
 }
 
-/// The key of the button that does `action`.
+/// The key of the button for `action`.
 fn key(page: &str, action: &str) -> String {
     let at = page.find(&format!("/{action}\"")).unwrap_or_else(|| panic!("no button for {action}: {page}"));
     let rest = &page[at..];
@@ -155,11 +155,11 @@ fn nothing_of_a_player_is_there_for_another_and_an_admin_sees_all() {
     assert!(root.get("/?q=FRI&state=unknown").body.contains("id=\"server-1\""));
     assert_eq!(house.state(JobId(id(&job))), JobState::Queued);
 
-    // A server of a blueprint that is not one's own.
+    // A server of another user's blueprint.
     let answer = berta.post("/servers", &[("name", "X"), ("blueprint", "1")]);
     assert_eq!(answer.status, 422, "{}", answer.body);
 
-    // An admin's job for everybody tells nobody about the others.
+    // An admin's job for all servers reveals nothing about the others.
     server(&mut berta, "Saturday");
 
     let (code, _, words) = house.job(&["enqueue", "stop", "--all"]);
@@ -174,7 +174,7 @@ fn nothing_of_a_player_is_there_for_another_and_an_admin_sees_all() {
 }
 
 #[test]
-fn what_is_wrong_with_a_form_is_told_above_it_and_what_was_typed_stays() {
+fn a_forms_errors_are_shown_and_input_is_kept() {
     let house = house();
     let web = Web::start(&house, &[]);
     let mut anna = signed_in(&web, "anna");
@@ -243,7 +243,7 @@ fn a_token_is_shown_once_and_revoked_by_its_owner_only() {
 
     assert!(tokens::authenticate(house.db().connection(), &text).unwrap().is_some());
 
-    // The page with the text, loaded again.
+    // The page with the text, reloaded.
     let again = anna.post("/account/tokens", &[("name", "backup script")]);
 
     assert!(
@@ -340,7 +340,7 @@ fn a_hundred_servers_are_one_page_without_trouble() {
     assert!(place(70) < place(80) && place(80) < place(1) && place(1) < place(2), "what is wrong comes first");
     assert_eq!(anna.get("/?state=drift").body.matches("id=\"server-").count(), 2);
 
-    // A server that may go: nothing was ever started.
+    // A server that can be removed: nothing was ever started.
     assert_eq!(anna.post("/servers/100/remove", &[]).status, 303);
     assert!(servers::get(house.db().connection(), ServerId(100)).unwrap().is_none());
     assert_eq!(anna.get("/servers/100").status, 404);
@@ -353,7 +353,7 @@ fn a_hundred_servers_are_one_page_without_trouble() {
     );
 }
 
-/// The tags of a page with one of the names, in a region that moves.
+/// The tags with one of these names in a region that is updated.
 fn in_regions<'a>(page: &'a str, wanted: &[&str]) -> Vec<&'a str> {
     const VOID: [&str; 9] = ["meta", "link", "input", "br", "img", "hr", "wbr", "col", "!doctype"];
 
@@ -373,7 +373,7 @@ fn in_regions<'a>(page: &'a str, wanted: &[&str]) -> Vec<&'a str> {
     found
 }
 
-/// What app.js relies on: of two buttons none ever becomes the other under somebody's hand.
+/// app.js relies on this: an update never turns one button into another under the pointer.
 #[test]
 fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
     let house = house();
@@ -437,10 +437,10 @@ fn what_acts_in_a_region_that_moves_has_an_id_of_its_own() {
     }
 }
 
-/// A connection of ours that loses its locks does not keep another program from taking the write-ahead log away: from
-/// then on the front would show, and write, what nobody else sees.
+/// If a connection of ours lost its locks, another program could remove the write-ahead log, and
+/// the front would from then on read and write a file that no one else sees.
 #[test]
-fn what_another_program_commits_is_seen_however_often_the_file_was_opened() {
+fn commits_of_other_programs_are_seen_after_many_opens() {
     let house = house();
     let web = Web::start(&house, &[]);
     let mut anna = signed_in(&web, "anna");

@@ -43,14 +43,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_for_a_disk_that_is_silent_is_told_and_the_next_one_is_served_when_it_is_back() {
+    fn a_silent_disk_is_reported_and_the_next_request_is_served() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
 
         runtime.block_on(async {
             let (free, held) = mpsc::channel::<()>();
             let silent = look_within(Duration::from_millis(20), move || held.recv().is_ok()).await;
             assert_eq!(silent.unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
-            assert_eq!(look(|| 7).await.unwrap(), 7, "there is another turn");
+            assert_eq!(look(|| 7).await.unwrap(), 7, "another permit is free");
             free.send(()).unwrap();
         });
     }

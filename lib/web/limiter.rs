@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_is_held_until_the_work_is_done_although_its_client_has_gone() {
+    fn a_permit_is_held_until_the_work_is_done() {
         run(async {
             let limiter = Limiter::shared(1);
             let (finish, held) = std::sync::mpsc::channel::<()>();

@@ -288,7 +288,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     #[test]
-    fn the_kernel_tells_whose_a_local_connection_is() {
+    fn the_kernel_knows_the_owner_of_a_local_connection() {
         let peers = Peers::new(None);
 
         let me = nix::unistd::geteuid().as_raw();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_whose_a_connection_to_a_unix_socket_is() {
+    fn the_kernel_knows_the_owner_of_a_unix_connection() {
         use std::os::fd::AsFd as _;
         use std::os::unix::net::{UnixListener, UnixStream};
 

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_a_byte_at_a_time_is_dropped() {
+    fn a_client_that_reads_byte_by_byte_is_disconnected() {
         run(async {
             let (mut ours, theirs) = duplex(64);
             let reader = tokio::spawn(read(theirs, 1, Duration::from_millis(5)));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_enough_each_time_is_not_however_long_it_takes() {
+    fn a_slow_client_that_reads_enough_stays_connected() {
         run(async {
             let (mut ours, theirs) = duplex(64);
             tokio::spawn(read(theirs, MIN_BYTES, LIMIT / 4));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_has_nothing_to_write_costs_no_patience() {
+    fn time_without_pending_data_does_not_count() {
         run(async {
             let (mut ours, mut theirs) = duplex(64);
             let mut budget = WaitBudget::new(LIMIT);

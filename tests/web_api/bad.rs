@@ -1,4 +1,5 @@
-//! What is not understood is refused with one line that names it, and changes nothing; nothing is ever our own fault.
+//! Bad requests are refused with one line that names the cause, and change nothing. None is an
+//! internal error.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -35,7 +36,7 @@ fn a_parameter_that_is_not_good_is_named() {
         refused(&place.ask(&place.boss, "GET", path, None), 422, &[word]);
     }
 
-    // A user's name is free text: one that is no user's has no servers, and it means nothing to SQL.
+    // A user's name is free text: an unknown one has no servers, and it has no meaning in SQL.
     for path in ["/api/servers?user=%F0%9F%92%A9", "/api/servers?user=a'b", "/api/servers?user='%20OR%201--"] {
         let answer = place.ask(&place.boss, "GET", path, None);
         assert_eq!((answer.status, answer.json()["total"].as_i64()), (200, Some(0)), "{path}: {}", answer.body);

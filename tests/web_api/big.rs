@@ -1,4 +1,4 @@
-//! Answers stay small, whatever is stored and whoever does not read them.
+//! Responses stay small, however much is stored, also if clients do not read them.
 
 use std::io::{Read as _, Write as _};
 
@@ -7,10 +7,10 @@ use serde_json::json;
 use super::support::until;
 use super::{Place, ids};
 
-/// So many jobs are there, each of 100 servers.
+/// The number of jobs, each for 100 servers.
 const JOBS: i64 = 300;
 
-/// Restarts of 100 servers, all of them asked for by anna.
+/// Restarts of 100 servers, all requested by anna.
 fn crowded() -> Place {
     let place = Place::new();
     let numbers = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 999)";
@@ -29,7 +29,7 @@ fn crowded() -> Place {
 }
 
 #[test]
-fn a_part_ends_early_where_its_jobs_have_many_tasks_and_the_next_begins_there() {
+fn a_page_of_large_jobs_ends_early_and_the_next_continues() {
     let place = crowded();
     let (mut seen, mut parts) = (Vec::new(), 0);
     while seen.len() < usize::try_from(JOBS).unwrap() {
@@ -60,7 +60,7 @@ fn a_part_ends_early_where_its_jobs_have_many_tasks_and_the_next_begins_there() 
 }
 
 #[test]
-fn who_does_not_read_takes_little_memory_and_no_turn_of_the_others() {
+fn clients_that_do_not_read_cost_little_and_block_no_other() {
     let place = crowded();
     let mut idle: Vec<_> = (0..4).map(|_| place.web.connect()).collect();
     for stream in &mut idle {
@@ -92,7 +92,7 @@ fn who_does_not_read_takes_little_memory_and_no_turn_of_the_others() {
     let peak = place.web.peak();
     assert!(peak < 80 * 1024, "{peak} KiB");
 
-    // The others had their turn because what the first one did not take was not kept for ever.
+    // The others were served because unread data of the first one was not kept.
     let mut rest = Vec::new();
     idle[first].read_to_end(&mut rest).ok();
     assert!(!rest.ends_with(b"\r\n0\r\n\r\n") && rest.len() < 1024 * 1024, "{} bytes", rest.len());

@@ -1,4 +1,4 @@
-//! Cancelling over the API: what waits, what runs, what has ended, one task.
+//! Cancelling over the API: queued, running and finished jobs, and single tasks.
 
 use left4me::base::names::JobId;
 use left4me::db::jobs;
@@ -43,14 +43,14 @@ fn what_waits_is_cancelled_at_once_and_only_once() {
     let again = cancel(None);
     refused(&again, 400, &["already finished", "job 1", "cancelled"]);
 
-    let told = again.json();
+    let body = again.json();
     assert_eq!(
-        (&told["success"], &told["error"], &told["cancellation_id"]),
+        (&body["success"], &body["error"], &body["cancellation_id"]),
         (&json!(false), &json!("already_finished"), &json!(null))
     );
 
     for key in result.as_object().unwrap().keys() {
-        assert!(told.get(key).is_some(), "{key} is missing: {told}");
+        assert!(body.get(key).is_some(), "{key} is missing: {body}");
     }
 
     assert_eq!(place.count("cancellations"), 1);
@@ -65,26 +65,26 @@ fn what_runs_is_on_its_way_and_force_can_be_added() {
     let first = cancel(json!({}));
     assert_eq!(first.status, 200, "{}", first.body);
 
-    let told = first.json();
+    let body = first.json();
     assert_eq!(
-        (&told["success"], &told["state"], &told["cancellation_state"]),
+        (&body["success"], &body["state"], &body["cancellation_state"]),
         (&json!(true), &json!("cancelling"), &json!("requested"))
     );
 
-    assert_eq!(told["force_used"], false);
+    assert_eq!(body["force_used"], false);
 
     let forced = cancel(json!({"force": true, "reason": "now"})).json();
-    assert_eq!((&forced["force_used"], &forced["cancellation_id"]), (&json!(true), &told["cancellation_id"]));
+    assert_eq!((&forced["force_used"], &forced["cancellation_id"]), (&json!(true), &body["cancellation_id"]));
 
-    // Its tasks go with it.
+    // Its tasks are cancelled too.
     let task = place.ask(&place.anna, "POST", &format!("/api/tasks/{}/cancel", tasks[0]), None);
-    assert_eq!((task.status, &task.json()["cancellation_id"]), (200, &told["cancellation_id"]));
+    assert_eq!((task.status, &task.json()["cancellation_id"]), (200, &body["cancellation_id"]));
     assert_eq!(place.count("cancellations"), 1);
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "cancelling");
 }
 
 #[test]
-fn one_task_goes_with_what_depends_on_it_or_alone() {
+fn a_task_is_cancelled_with_its_dependents_or_alone() {
     let (place, tasks) = restart();
     assert_eq!(tasks.len(), 6, "stop, initialize and start of two servers");
 

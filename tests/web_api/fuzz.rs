@@ -1,5 +1,5 @@
-//! schemathesis reads the OpenAPI document from the running front, makes requests of all kinds out of it, good and bad,
-//! and compares each answer with what the document says. tests/run installs it.
+//! schemathesis reads the OpenAPI document of the running front, generates good and bad requests
+//! from it, and compares each response with the document. tests/run installs it.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Place;
 
-/// Where the programs of the virtual environment are: as tests/run says, else where it puts them.
+/// The programs of the virtual environment: as set by tests/run, or its default place.
 fn program(name: &str) -> PathBuf {
     let cache = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/left4me/api-tools/bin"));
     let bin = std::env::var_os("LEFT4ME_TEST_SCHEMATHESIS").map(PathBuf::from).or_else(cache).unwrap_or_default();
@@ -44,7 +44,7 @@ fn the_document_is_valid_openapi() {
 fn every_route_answers_as_the_document_says() {
     let schemathesis = program("schemathesis");
     let place = Place::new();
-    // Something of everything, so that good ids are met.
+    // One object of each kind, so that valid ids occur.
     for _ in 0..3 {
         place.enqueue(&place.anna, &json!({"operation": "restart", "all": true}));
     }
@@ -57,7 +57,8 @@ fn every_route_answers_as_the_document_says() {
         .arg("run")
         .arg(format!("http://{}/api/openapi.json", place.web.addr))
         .args(["--header", &format!("Authorization: Bearer {}", place.boss)])
-        // Good data may be refused for its state (what has ended), or because fields do not go together.
+        // Valid requests may be refused because of the state (already ended), or because fields
+        // conflict.
         .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance"])
         .args(["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "40"])
         .args(["--seed", "4", "--generation-deterministic"])

@@ -1,5 +1,5 @@
-//! The REST API of the real left4me-web on a real database: what it shows to whom, what it takes, and what it answers to
-//! what it does not take.
+//! The REST API of the real left4me-web on a real database: what each user sees, what it accepts,
+//! and its errors.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod bad;
@@ -38,7 +38,7 @@ impl Place {
         Self { web: Web::start(&house, &[]), house, anna, bert, boss }
     }
 
-    /// A request with a token, and a body when there is one.
+    /// A request with a token, and with a body if there is one.
     fn ask(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let bearer = format!("Bearer {token}");
         let mut headers = vec![("Authorization", bearer.as_str())];
@@ -56,7 +56,7 @@ impl Place {
         answer.json()
     }
 
-    /// Enqueues; the job's id.
+    /// Enqueues a job and returns its id.
     #[track_caller]
     fn enqueue(&self, token: &str, body: &Value) -> i64 {
         let answer = self.ask(token, "POST", "/api/jobs", Some(body));
@@ -64,9 +64,9 @@ impl Place {
         answer.json()["job_id"].as_i64().unwrap()
     }
 
-    /// What a program for people prints with --json.
+    /// The output of a command line program with --json.
     #[track_caller]
-    fn told(&self, program: &str, args: &[&str]) -> Value {
+    fn json_output(&self, program: &str, args: &[&str]) -> Value {
         let output = self.house.command(program, args).output().unwrap();
         let out = String::from_utf8(output.stdout).unwrap();
         serde_json::from_str(&out)
@@ -104,16 +104,16 @@ fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> 
     Ok(texts.try_into().expect("three"))
 }
 
-/// The answer is an error as the API tells it, and its message has all of `words`.
+/// The response is an API error whose message contains all of `words`.
 #[track_caller]
 fn refused(answer: &Answer, status: u16, words: &[&str]) {
     assert_eq!(answer.status, status, "{}", answer.body);
     assert_eq!(answer.header("content-type"), Some("application/json"), "{}", answer.body);
 
-    let told = answer.json();
-    let message = told["message"].as_str().unwrap_or_else(|| panic!("no message: {told}"));
+    let body = answer.json();
+    let message = body["message"].as_str().unwrap_or_else(|| panic!("no message: {body}"));
 
-    assert!(told["error"].as_str().is_some_and(|word| !word.is_empty()), "{told}");
+    assert!(body["error"].as_str().is_some_and(|word| !word.is_empty()), "{body}");
     assert!(!message.is_empty() && !message.contains('\n') && message.chars().count() <= 400, "{message}");
     for word in words {
         assert!(message.contains(word), "'{word}' is missing: {message}");
@@ -132,18 +132,27 @@ fn it_tells_the_same_as_the_command_line() {
 
     let answer = place.ask(&place.anna, "POST", &format!("/api/jobs/{first}/cancel"), Some(&json!({"reason": "no"})));
     assert_eq!(answer.status, 200, "{}", answer.body);
-    assert_eq!(answer.json(), place.told(JOB, &["cancel-status", "1", "--json"]));
+    assert_eq!(answer.json(), place.json_output(JOB, &["cancel-status", "1", "--json"]));
     assert_eq!(place.get(&place.anna, "/api/jobs/1/cancellation-status"), answer.json());
 
-    // The one at the command line adds what has routes of its own here.
-    let mut shown = place.told(JOB, &["show", "1", "--json"]);
+    // The command line adds fields that have their own routes in the API.
+    let mut shown = place.json_output(JOB, &["show", "1", "--json"]);
 
     shown.as_object_mut().unwrap().retain(|name, _| name != "runners" && name != "cancellations");
     assert_eq!(place.get(&place.anna, "/api/jobs/1"), shown);
-    assert_eq!(place.get(&place.boss, "/api/jobs")["items"], place.told(JOB, &["list", "--json"]));
-    assert_eq!(place.get(&place.boss, "/api/cancellations")["items"], place.told(JOB, &["cancellations", "--json"]));
-    assert_eq!(place.get(&place.anna, "/api/servers/2"), place.told(LEFT4ME, &["server", "show", "2", "--json"]));
-    assert_eq!(place.get(&place.boss, "/api/servers")["items"], place.told(LEFT4ME, &["server", "list", "--json"]));
+    assert_eq!(place.get(&place.boss, "/api/jobs")["items"], place.json_output(JOB, &["list", "--json"]));
+    assert_eq!(
+        place.get(&place.boss, "/api/cancellations")["items"],
+        place.json_output(JOB, &["cancellations", "--json"])
+    );
+    assert_eq!(
+        place.get(&place.anna, "/api/servers/2"),
+        place.json_output(LEFT4ME, &["server", "show", "2", "--json"])
+    );
+    assert_eq!(
+        place.get(&place.boss, "/api/servers")["items"],
+        place.json_output(LEFT4ME, &["server", "list", "--json"])
+    );
 }
 
 #[test]
@@ -205,7 +214,7 @@ fn what_is_anothers_does_not_exist() {
 
     for (path, missing) in [
         ("/api/jobs/1".to_owned(), "/api/jobs/99".to_owned()),
-        // Its servers are not all bert's.
+        // Not all of its servers are bert's.
         ("/api/jobs/2".to_owned(), "/api/jobs/99".to_owned()),
         ("/api/jobs/1/cancellation-status".to_owned(), "/api/jobs/99/cancellation-status".to_owned()),
         ("/api/servers/1".to_owned(), "/api/servers/99".to_owned()),
@@ -238,7 +247,7 @@ fn what_is_anothers_does_not_exist() {
     assert_eq!(place.count("jobs"), 2);
     assert_eq!(place.count("cancellations"), 1);
 
-    // All of theirs, and no others.
+    // All of the user's servers, and no others.
     let all = place.enqueue(&place.bert, &json!({"operation": "stop", "all": true}));
     assert_eq!(place.get(&place.bert, &format!("/api/jobs/{all}"))["servers"], json!([3]));
 
@@ -366,7 +375,8 @@ fn health_is_the_databases_and_tells_nothing_else() {
     let answer = place.web.client().get("/health");
     assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})));
 
-    // A fresh front, so that nothing of the file is in a cache: it serves, but nobody has made it read.
+    // A new process, so that no part of the file is cached: it serves, but has not read anything
+    // yet.
     let web = Web::start(&place.house, &[]);
 
     assert_eq!(web.client().get("/login").status, 200);
@@ -380,7 +390,7 @@ fn health_is_the_databases_and_tells_nothing_else() {
 }
 
 #[test]
-fn what_is_not_there_is_told_as_json() {
+fn a_missing_route_is_an_error_in_json() {
     let place = Place::new();
     for path in ["/api/", "/api/nothing", "/api/jobs/", "/api/jobs/1/nothing", "/api/tasks/1"] {
         refused(&place.ask(&place.boss, "GET", path, None), 404, &[]);

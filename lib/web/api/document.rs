@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_answer_always_has_all_its_fields() {
+    fn our_schemas_require_all_their_fields() {
         let document = serde_json::to_value(document(false)).unwrap();
         let job = &document["components"]["schemas"]["Job"];
         let required: BTreeSet<&str> =

@@ -162,7 +162,7 @@ mod tests {
     const GAME: Owner = Owner::Foreign(2_100_000_007);
 
     #[test]
-    fn only_a_trusted_proxy_is_believed_and_only_its_own_word() {
+    fn only_a_trusted_proxys_own_header_entry_counts() {
         let forwarded = ("x-forwarded-for", "198.51.100.7, 203.0.113.9");
         let shown = [forwarded, (SECRET_HEADER, SECRET)];
         let by_secret = Proxies::new(Vec::new(), Some(secret()), true);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_through_a_proxy_is_not_local() {
+    fn a_request_through_a_proxy_is_not_local() {
         let local = |owner, pairs: &[(&'static str, &str)]| locality(&peer("127.0.0.1:5", owner), &headers(pairs));
         let host = ("host", "localhost:8000");
 

@@ -40,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn after_signing_in_nobody_is_led_away() {
+    fn after_signing_in_a_browser_stays_on_our_pages() {
         assert_eq!(local_path("/jobs/7?x=1"), "/jobs/7?x=1");
         for bad in ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb"] {
             assert_eq!(local_path(bad), "/", "{bad}");

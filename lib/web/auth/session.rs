@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_token_does_not_tell_the_session() {
+    fn the_form_token_does_not_reveal_the_session() {
         let text = secret::random().unwrap();
         assert_eq!(csrf(&text).len(), 32);
         assert!(!text.contains(&csrf(&text)) && csrf(&text) != csrf(&secret::random().unwrap()));

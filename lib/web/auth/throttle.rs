@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn after_five_failures_an_account_waits_longer_each_time_and_never_more_than_a_minute() {
+    fn after_five_failures_each_wait_is_longer_up_to_a_minute() {
         let throttle = Throttle::default();
         let home = address("192.0.2.1");
 
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_proxy_that_is_not_trusted_nobody_locks_the_others_out() {
+    fn behind_an_untrusted_proxy_no_client_locks_the_others_out() {
         let throttle = Throttle::default();
         for number in 0..1000 {
             assert_eq!(fail(&throttle, &format!("user{number}"), Sender::Unknown, 0), None);
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_other_names_and_addresses_does_not_free_what_is_under_attack() {
+    fn a_flood_of_other_keys_does_not_evict_one_under_attack() {
         let throttle = Throttle::default();
         let home = address("192.0.2.1");
         for _ in 0..12 {

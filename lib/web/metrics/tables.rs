@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_as_of_the_scrape_and_what_never_happened_is_very_old() {
+    fn ages_are_as_of_the_scrape_and_counted_from_1970_if_unknown() {
         let text = render(&nothing(), 5_000);
         assert!(text.contains("left4me_poll_age_seconds 5\n") && text.contains("left4me_queue_oldest_seconds 0\n"));
         let tables = Snapshot { polled_at: Some(1_500), oldest_queued: Some(9_000), paused: true, ..nothing() };

@@ -114,7 +114,7 @@ mod tests {
     use crate::base::names::ServerId;
 
     #[test]
-    fn a_bad_filter_is_none_and_a_bad_value_of_a_form_is_told() {
+    fn a_bad_filter_is_ignored_and_a_bad_form_value_refused() {
         let fields = Fields(vec![("a".into(), " 7 ".into()), ("a".into(), "8".into()), ("b".into(), "x".into())]);
         assert_eq!(fields.maybe::<ServerId>("a"), Some(ServerId(7)));
         assert_eq!(fields.maybe::<ServerId>("b"), None);

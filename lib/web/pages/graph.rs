@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_has_the_mean_of_its_samples_and_what_lies_outside_is_left_out() {
+    fn a_column_has_the_mean_of_its_samples_within_the_range() {
         let points = [point(-5, 900.0), point(239, 10.0), Point { at: 240 * HOUR, value: 30.0 }, point(300, 900.0)];
         let graph = draw(&frame(), &points).unwrap();
         assert_eq!((graph.curve.as_str(), graph.top.as_str()), ("M239.0 0.0L239.5 0.0H240", "20 %"));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_show_is_no_graph_and_odd_numbers_are_no_harm() {
+    fn no_points_make_no_graph_and_odd_numbers_do_no_harm() {
         assert!(draw(&frame(), &[]).is_none());
         assert!(draw(&frame(), &[point(1, f64::NAN), point(2, f64::INFINITY)]).is_none());
         assert!(draw(&Frame { until: 0, ..frame() }, &[Point { at: 0, value: 0.0 }]).is_some());
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_is_what_was_used_between_two_samples_and_a_restart_is_no_use() {
+    fn cpu_use_is_between_two_samples_and_skips_restarts() {
         let sample = |at, cpu_ns| Sample { at, memory_bytes: Some(-1), cpu_ns, restarts: 0 };
         let samples = [
             sample(0, Some(0)),

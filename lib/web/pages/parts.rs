@@ -259,13 +259,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_told_in_its_largest_unit_before_and_after() {
+    fn a_relative_time_uses_its_largest_unit() {
         let now = 1_700_000_000_000;
-        let told = [0, 4_999, 5_000, 59_999, 60_000, 3_599_999, HOUR, 47 * HOUR, 2 * DAY, 59 * DAY]
+        let texts = [0, 4_999, 5_000, 59_999, 60_000, 3_599_999, HOUR, 47 * HOUR, 2 * DAY, 59 * DAY]
             .map(|away| ago(now - away, now));
 
         assert_eq!(
-            told,
+            texts,
             [
                 "just now",
                 "just now",
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_means_whoever_says_it_is_loopback() {
+    fn host_names_of_the_client_itself_are_loopback() {
         for host in [
             "localhost",
             "LOCALHOST",
@@ -339,15 +339,15 @@ mod tests {
     }
 
     #[test]
-    fn a_job_tells_how_long_it_takes_from_its_start() {
-        let told = |start, end, now| {
+    fn a_duration_counts_from_the_start() {
+        let texts = |start, end, now| {
             let Elapsed { words, since } = took(start, end, now);
             (words, since)
         };
 
-        assert_eq!(told(None, Some(9), 10), ("–".to_owned(), None));
-        assert_eq!(told(Some(0), Some(12_000), 99_000), ("12 s".to_owned(), None));
-        assert_eq!(told(Some(0), None, 12_345), ("12 s".to_owned(), Some(0)));
-        assert_eq!(told(Some(50), None, 0), ("0 s".to_owned(), Some(50)), "a clock that was set back");
+        assert_eq!(texts(None, Some(9), 10), ("–".to_owned(), None));
+        assert_eq!(texts(Some(0), Some(12_000), 99_000), ("12 s".to_owned(), None));
+        assert_eq!(texts(Some(0), None, 12_345), ("12 s".to_owned(), Some(0)));
+        assert_eq!(texts(Some(50), None, 0), ("0 s".to_owned(), Some(50)), "a clock that was set back");
     }
 }

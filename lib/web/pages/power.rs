@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_happen_at_boot_can_be_put_right() {
+    fn drift_that_shows_only_at_boot_can_be_fixed() {
         let with = |desired, actual, drift| words(&switches(State { drift: Some(drift), ..state(desired, actual) }));
         assert_eq!(with(DesiredState::Running, ActualState::Running, Drift::Disabled), "start stop restart");
         assert_eq!(with(DesiredState::Stopped, ActualState::Stopped, Drift::Enabled), "start stop");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn while_a_job_works_on_it_there_is_nothing_to_press() {
+    fn a_server_with_an_unfinished_job_has_no_buttons() {
         for actual in ActualState::ALL {
             let busy = State { busy: true, ..state(DesiredState::Running, actual) };
             assert!(switches(busy).is_empty() && repairs(busy, true).is_empty());
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_taken_back_is_asked_for_twice_and_only_where_there_is_something_to_lose() {
+    fn actions_that_cannot_be_undone_have_a_warning() {
         let stopped = state(DesiredState::Stopped, ActualState::Stopped);
         assert_eq!(words(&repairs(stopped, true)), "initialize reset delete");
         assert_eq!(words(&repairs(stopped, false)), "initialize remove");

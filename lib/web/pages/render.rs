@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_pages_share_shows_text_from_outside_as_text() {
+    fn shared_parts_show_hostile_text_as_text() {
         let wide = "漢".repeat(4096);
         let servers =
             vec![Target { id: ServerId(3), name: Some(HOSTILE.to_owned()) }, Target { id: ServerId(4), name: None }];

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_in_what_others_wrote_mean_nothing() {
+    fn braces_in_an_events_text_are_not_placeholders() {
         assert_eq!(said(&event("queue.paused", "{job}", "{who} {"), None), "{job} paused the queue: {who} {");
     }
 

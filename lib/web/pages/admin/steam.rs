@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_bound_to_fail_is_not_offered() {
+    fn an_install_that_must_fail_is_not_offered() {
         let dir = tempfile::tempdir().unwrap();
         let steamcmd = dir.path().join("steam/steamcmd.sh");
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_is_told_by_its_manifest_alone() {
+    fn the_build_comes_from_the_manifest_alone() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(build(dir.path()).unwrap_err(), "not installed");
         std::fs::create_dir_all(dir.path().join("installation/steamapps")).unwrap();

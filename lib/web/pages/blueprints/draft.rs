@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_made_of_a_blueprint_means_that_blueprint() {
+    fn a_stored_blueprint_survives_the_form_unchanged() {
         let content = Content {
             overlays: vec!["b".parse().unwrap(), "a".parse().unwrap()],
             arguments: vec!["+x".parse().unwrap()],
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn each_field_tells_its_own_trouble_and_nothing_that_was_typed_is_lost() {
+    fn each_field_has_its_own_error_and_no_input_is_lost() {
         let typed = draft(&[
             ("name", "42"),
             ("overlay", "a"),
