@@ -223,7 +223,7 @@ fn what_is_anothers_does_not_exist() {
             (place.ask(&place.bert, "GET", &path, None), place.ask(&place.bert, "GET", &missing, None));
         refused(&theirs, 404, &["there is no"]);
         let number = path.split('/').nth(3).unwrap();
-        assert_eq!(theirs.body.replace(&format!(" {number}"), " 99"), none.body, "it does not tell that it exists");
+        assert_eq!(theirs.body.replace(&format!(" {number}"), " 99"), none.body, "it does not reveal that it exists");
         assert_eq!(place.ask(&place.boss, "GET", &path, None).status, if path.contains("/2/") { 404 } else { 200 });
     }
 

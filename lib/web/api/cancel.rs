@@ -187,8 +187,8 @@ pub async fn status(
     json::answer(&app, viewer.id, move |db| {
         viewer.may_see_job(db, id)?;
         let newest = cancellations::list(db, &Filter { job: Some(id), limit: 1, ..Filter::default() })?;
-        let nobody = || Error::not_found(format!("no cancellation was requested for job {id} or its tasks"));
-        result::of(db, newest.first().ok_or_else(nobody)?.id)
+        let missing = || Error::not_found(format!("no cancellation was requested for job {id} or its tasks"));
+        result::of(db, newest.first().ok_or_else(missing)?.id)
     })
     .await
 }

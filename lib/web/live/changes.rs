@@ -126,7 +126,7 @@ impl Changes {
                 Ok(!change.is_empty() && self.keep(change))
             }
             Err(error) => {
-                // Changes made until the next successful read cannot be told apart: report all as
+                // Changes until the next successful read are lost: report everything as
                 // changed.
                 self.keep(Change { all: true, ..Change::default() });
                 Err(error)
