@@ -80,7 +80,7 @@ impl Failure {
 
     /// The status as a word for programs.
     #[must_use]
-    pub fn word(&self) -> String {
+    pub fn code(&self) -> String {
         let reason = self.status.canonical_reason().unwrap_or("error");
         reason.to_ascii_lowercase().replace([' ', '-', '\''], "_")
     }
@@ -88,7 +88,7 @@ impl Failure {
     /// The error, as the API sends it.
     #[must_use]
     pub fn body(&self) -> FailureBody {
-        FailureBody { error: self.word(), message: self.message.clone(), request_id: self.request_id.clone() }
+        FailureBody { error: self.code(), message: self.message.clone(), request_id: self.request_id.clone() }
     }
 }
 

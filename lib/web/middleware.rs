@@ -43,6 +43,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
     // Handlers must not see the secret.
     request.headers_mut().remove(SECRET_HEADER);
 
+    // Run the handler, unless the request is not for us.
     let begun = Instant::now();
     let mut response = if head_length(&request) > MAX_HEAD {
         Failure::new(
@@ -58,8 +59,8 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
                 .into_response(),
         }
     } else {
-        let words = "this host is not known here: set LEFT4ME_WEB_ORIGIN to the address in the browser";
-        Failure::new(StatusCode::MISDIRECTED_REQUEST, words).into_response()
+        let message = "this host is not known here: set LEFT4ME_WEB_ORIGIN to the address in the browser";
+        Failure::new(StatusCode::MISDIRECTED_REQUEST, message).into_response()
     };
 
     if is_plain_refusal(&response) {
@@ -71,8 +72,8 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
         response.extensions_mut().insert(failure);
     }
 
-    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        let mut failure = failure;
+    // Render a failure. The details of an internal one go only into the journal.
+    if let Some(mut failure) = response.extensions_mut().remove::<Failure>() {
         if failure.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(request_id = id, peer = ?peer.map(|peer| peer.addr), "{method} {path}: {}", failure.message);
             failure.request_id = Some(id.clone());
@@ -86,7 +87,8 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
 
     let route = route.as_deref().unwrap_or(metrics::NO_ROUTE);
     app.metrics.observe(method.as_str(), route, response.status().as_u16(), begun.elapsed());
-    protect(response.headers_mut(), signed_in);
+
+    add_security_headers(response.headers_mut(), signed_in);
     response
 }
 
@@ -143,7 +145,7 @@ struct FailurePage<'a> {
     failure: &'a Failure,
 }
 
-fn protect(headers: &mut HeaderMap, signed_in: bool) {
+fn add_security_headers(headers: &mut HeaderMap, signed_in: bool) {
     let mut set = |name: &'static str, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
     set("content-security-policy", CSP);
     set("x-content-type-options", "nosniff");

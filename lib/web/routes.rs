@@ -39,6 +39,6 @@ async fn no_page() -> Response {
 }
 
 async fn no_method(request: Request) -> Response {
-    let words = format!("{} is not allowed here", request.method());
-    Failure::new(StatusCode::METHOD_NOT_ALLOWED, words).into_response()
+    let message = format!("{} is not allowed here", request.method());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, message).into_response()
 }

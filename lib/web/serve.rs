@@ -132,6 +132,7 @@ pub async fn serve(
     let Sockets { mut listeners, peers } = sockets;
     let mut stop = pin!(stop);
     let mut idle_since = Instant::now();
+
     let reason = loop {
         // An open connection counts as use. A proxy may send on it at any moment, and a request
         // that crosses our exit is lost (502). Silent connections are closed after HEAD_TIMEOUT.

@@ -199,18 +199,18 @@ pub async fn status(
 #[into_params(parameter_in = Query)]
 pub struct Which {
     /// Only cancellations of this job.
-    #[serde(default, deserialize_with = "extract::word_or_none")]
+    #[serde(default, deserialize_with = "extract::parsed_or_none")]
     #[param(nullable = false)]
     job: Option<JobId>,
     /// Only cancellations in this state. May be repeated.
-    #[serde(default, deserialize_with = "extract::words")]
+    #[serde(default, deserialize_with = "extract::parsed_list")]
     state: Vec<Progress>,
     /// The most items to return.
-    #[serde(default, deserialize_with = "extract::word")]
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
     /// The number of items to skip.
-    #[serde(default, deserialize_with = "extract::word")]
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
     offset: Offset,
 }

@@ -127,14 +127,14 @@ fn complete(path: &str, changes: bool, operation: &mut Operation) {
         ]);
     }
 
-    for (status, words) in failures {
-        operation.responses.responses.entry(status.to_string()).or_insert_with(|| RefOr::T(failure(words)));
+    for (status, description) in failures {
+        operation.responses.responses.entry(status.to_string()).or_insert_with(|| RefOr::T(failure(description)));
     }
 }
 
-fn failure(words: &str) -> Response {
+fn failure(description: &str) -> Response {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Failure"))).build();
-    ResponseBuilder::new().description(words).content("application/json", content).build()
+    ResponseBuilder::new().description(description).content("application/json", content).build()
 }
 
 #[cfg(test)]

@@ -89,8 +89,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         }
 
         if !is_json {
-            let words = "the body must be JSON: Content-Type: application/json";
-            return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words));
+            let message = "the body must be JSON: Content-Type: application/json";
+            return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
 
         match serde_json::from_slice(&bytes) {
@@ -137,17 +137,17 @@ pub fn key(headers: &HeaderMap) -> Result<Option<RequestKey>, Failure> {
 }
 
 /// Parses a field from its text.
-pub fn word<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<T, D::Error> {
+pub fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<T, D::Error> {
     String::deserialize(from)?.parse().map_err(D::Error::custom)
 }
 
 /// The same for an optional field.
-pub fn word_or_none<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<Option<T>, D::Error> {
-    word(from).map(Some)
+pub fn parsed_or_none<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<Option<T>, D::Error> {
+    parsed(from).map(Some)
 }
 
 /// A parameter that may be repeated.
-pub fn words<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<Vec<T>, D::Error> {
+pub fn parsed_list<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<Vec<T>, D::Error> {
     let texts = match Value::deserialize(from)? {
         Value::Array(all) => all,
         one => vec![one],

@@ -36,22 +36,22 @@ const MOST_SERVERS: usize = 1000;
 #[into_params(parameter_in = Query)]
 pub struct Which {
     /// Only jobs in this state. May be repeated.
-    #[serde(default, deserialize_with = "extract::words")]
+    #[serde(default, deserialize_with = "extract::parsed_list")]
     state: Vec<JobState>,
     /// Only jobs with this operation.
-    #[serde(default, deserialize_with = "extract::word_or_none")]
+    #[serde(default, deserialize_with = "extract::parsed_or_none")]
     #[param(nullable = false)]
     operation: Option<Operation>,
     /// Only jobs for this server, alone or among others.
-    #[serde(default, deserialize_with = "extract::word_or_none")]
+    #[serde(default, deserialize_with = "extract::parsed_or_none")]
     #[param(nullable = false)]
     server: Option<ServerId>,
     /// The most items to return.
-    #[serde(default, deserialize_with = "extract::word")]
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
     /// The number of items to skip.
-    #[serde(default, deserialize_with = "extract::word")]
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
     offset: Offset,
 }
@@ -103,7 +103,7 @@ pub async fn show(
 pub struct NewJob {
     /// The operation. `install` and `update` concern the game files of all servers, and are for
     /// admins only.
-    #[serde(deserialize_with = "extract::word")]
+    #[serde(deserialize_with = "extract::parsed")]
     operation: Operation,
     /// The servers it is for.
     #[serde(default)]
@@ -168,10 +168,10 @@ impl NewJob {
             }
 
             if self.all || !self.servers.is_empty() {
-                let words = format!(
+                let message = format!(
                     "servers: {operation} concerns the game files of all servers, and takes neither servers nor all"
                 );
-                return Err(Failure::unprocessable(words));
+                return Err(Failure::unprocessable(message));
             }
 
             return Ok(());

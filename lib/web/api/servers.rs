@@ -23,18 +23,18 @@ use crate::web::viewer::Viewer;
 #[into_params(parameter_in = Query)]
 pub struct Which {
     /// Only servers in this state. May be repeated.
-    #[serde(default, deserialize_with = "extract::words")]
+    #[serde(default, deserialize_with = "extract::parsed_list")]
     actual_state: Vec<ActualState>,
     /// Only servers of this user. Empty for a name that no user has.
     #[serde(default)]
     #[param(value_type = Option<String>, nullable = false)]
     user: Option<String>,
     /// The most items to return.
-    #[serde(default, deserialize_with = "extract::word")]
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
     /// The number of items to skip.
-    #[serde(default, deserialize_with = "extract::word")]
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
     offset: Offset,
 }

@@ -16,8 +16,8 @@ pub fn of(answer: &Answer<'_>) -> Result<Option<Entry>> {
         return Err(Error::unavailable(error.to_string()));
     }
 
-    if let Some(words) = &answer.stderr {
-        tracing::warn!(%words, "message of the helper on a journal");
+    if let Some(message) = &answer.stderr {
+        tracing::warn!(words = %message, "message of the helper on a journal");
     }
 
     let Some(line) = &answer.stdout else { return Ok(None) };

@@ -82,8 +82,8 @@ pub async fn set_password(
     let name = viewer.name.clone();
     let mut attempt = app.throttle.attempt(&name, sender, app.throttle.now()).map_err(|wait| {
         let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
-        let words = format!("too many attempts: try again in {seconds} s");
-        Failure::new(StatusCode::TOO_MANY_REQUESTS, words).retry_after(seconds)
+        let message = format!("too many attempts: try again in {seconds} s");
+        Failure::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(seconds)
     })?;
 
     let user = viewer.id;

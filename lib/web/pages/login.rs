@@ -131,8 +131,8 @@ pub async fn sign_in(
 
 fn too_many(form: &Credentials, wait: Duration) -> Result<Response, Failure> {
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
-    let words = format!("Too many attempts: try again in {seconds} s.");
-    let mut response = again(form, &words, StatusCode::TOO_MANY_REQUESTS)?;
+    let message = format!("Too many attempts: try again in {seconds} s.");
+    let mut response = again(form, &message, StatusCode::TOO_MANY_REQUESTS)?;
     response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     Ok(response)
 }

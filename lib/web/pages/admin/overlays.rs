@@ -143,8 +143,8 @@ pub(super) async fn add(
             (name, reference)
         }
         (name, path) => {
-            let words = |bad: BadName| bad.to_string();
-            let trouble = Trouble { all: None, name: name.err().map(words), path: path.err().map(words) };
+            let message = |bad: BadName| bad.to_string();
+            let trouble = Trouble { all: None, name: name.err().map(message), path: path.err().map(message) };
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
@@ -163,9 +163,9 @@ pub(super) async fn add(
         Ok(()) => {
             let located = disk::look(move || overlay::locate(&root.canonicalize().unwrap_or(root), &place));
             located.await?.map_err(|error| {
-                let words =
+                let message =
                     "This page cannot create folders: `sudo left4me overlay add NAME` on the host creates and adds one";
-                Error::usage(format!("{error}. {words}"))
+                Error::usage(format!("{error}. {message}"))
             })
         }
         Err(error) => Err(error),

@@ -113,8 +113,8 @@ pub(super) async fn password(
     let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let words = format!("The password of {name} was not changed: {}.", failure.message);
-            return show_trouble(&app, viewer, words, failure.status).await;
+            let message = format!("The password of {name} was not changed: {}.", failure.message);
+            return show_trouble(&app, viewer, message, failure.status).await;
         }
         Err(failure) => return Err(failure),
     };
@@ -173,6 +173,6 @@ pub(super) async fn revoke(
     Ok(Redirect::to("/admin/users#tokens").into_response())
 }
 
-async fn show_trouble(app: &App, viewer: Viewer, words: String, status: StatusCode) -> Result<Response, Failure> {
-    show(app, viewer, New::default(), Trouble { all: Some(words), ..Trouble::default() }, status).await
+async fn show_trouble(app: &App, viewer: Viewer, message: String, status: StatusCode) -> Result<Response, Failure> {
+    show(app, viewer, New::default(), Trouble { all: Some(message), ..Trouble::default() }, status).await
 }

@@ -179,9 +179,9 @@ async fn save(
         Ok(Saved::Done) => Ok(Redirect::to(&format!("/blueprints/{id}")).into_response()),
         Ok(Saved::Changed(at)) => {
             draft.updated_at = at.to_string();
-            let words = "This blueprint was changed since you opened it. Nothing is saved yet; what you typed is below. \
+            let message = "This blueprint was changed since you opened it. Nothing is saved yet; what you typed is below. \
                          Saving now replaces the other change.";
-            let troubles = Troubles { all: Some(words.to_owned()), ..Troubles::default() };
+            let troubles = Troubles { all: Some(message.to_owned()), ..Troubles::default() };
             again(&app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
         Err(error) => refused(&app, viewer, draft, error).await,
@@ -263,8 +263,8 @@ fn with_catalog(db: &Connection, draft: Draft) -> Result<Draft> {
     Ok(draft.with_catalog(overlays::all(db)?.into_iter().map(|overlay| overlay.name)))
 }
 
-fn in_overlays(words: String) -> Troubles {
-    Troubles { overlays: Some(words), ..Troubles::default() }
+fn in_overlays(message: String) -> Troubles {
+    Troubles { overlays: Some(message), ..Troubles::default() }
 }
 
 /// The form again, as typed.
