@@ -197,7 +197,7 @@ pub async fn status(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Which {
+pub struct CancellationFilters {
     /// Only cancellations of this job.
     #[serde(default, deserialize_with = "extract::parsed_or_none")]
     #[param(nullable = false)]
@@ -219,10 +219,14 @@ pub struct Which {
 ///
 /// A user gets those of jobs that they may see. A page may end early at about 1 MiB; the next one
 /// starts at `offset` plus the number of its `items`.
-#[utoipa::path(get, path = "/api/cancellations", operation_id = "listCancellations", tag = "cancel", params(Which), responses(
+#[utoipa::path(get, path = "/api/cancellations", operation_id = "listCancellations", tag = "cancel", params(CancellationFilters), responses(
     (status = 200, body = List<Cancellation>, description = "The cancellations."),
 ))]
-pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Which>) -> Result<Response, Failure> {
+pub async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    Query(which): Query<CancellationFilters>,
+) -> Result<Response, Failure> {
     let part = extract::part(which.limit, which.offset);
     let which = lists::Cancellations { viewer: viewer.all_or_own(), job: which.job, states: which.state };
     json::answer(&app, viewer.id, move |db| Ok(List::new(lists::cancellations(db, &which, part)?, part))).await

@@ -34,7 +34,7 @@ const MOST_SERVERS: usize = 1000;
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Which {
+pub struct JobFilters {
     /// Only jobs in this state. May be repeated.
     #[serde(default, deserialize_with = "extract::parsed_list")]
     state: Vec<JobState>,
@@ -61,13 +61,13 @@ pub struct Which {
 /// A user gets jobs that they requested, and jobs for only their servers; an admin gets all. A page
 /// may end early at about 1 MiB, but has at least one job; the next one starts at `offset` plus the
 /// number of its `items`.
-#[utoipa::path(get, path = "/api/jobs", operation_id = "listJobs", tag = "jobs", params(Which), responses(
+#[utoipa::path(get, path = "/api/jobs", operation_id = "listJobs", tag = "jobs", params(JobFilters), responses(
     (status = 200, body = List<Job>, description = "The jobs."),
 ))]
 pub async fn list(
     State(app): State<App>,
     viewer: Viewer,
-    Query(which): Query<Which>,
+    Query(which): Query<JobFilters>,
 ) -> std::result::Result<Response, Failure> {
     let part = extract::part(which.limit, which.offset);
     let which = lists::Jobs {

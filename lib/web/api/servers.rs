@@ -21,7 +21,7 @@ use crate::web::viewer::Viewer;
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Which {
+pub struct ServerFilters {
     /// Only servers in this state. May be repeated.
     #[serde(default, deserialize_with = "extract::parsed_list")]
     actual_state: Vec<ActualState>,
@@ -42,10 +42,14 @@ pub struct Which {
 /// List servers by id
 ///
 /// A user gets their own; an admin gets all.
-#[utoipa::path(get, path = "/api/servers", operation_id = "listServers", tag = "servers", params(Which), responses(
+#[utoipa::path(get, path = "/api/servers", operation_id = "listServers", tag = "servers", params(ServerFilters), responses(
     (status = 200, body = List<Server>, description = "The servers."),
 ))]
-pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Which>) -> Result<Response, Failure> {
+pub async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    Query(which): Query<ServerFilters>,
+) -> Result<Response, Failure> {
     let part = extract::part(which.limit, which.offset);
     let which = lists::Servers {
         viewer: viewer.all_or_own(),

@@ -50,12 +50,12 @@ pub async fn check(State(auth): State<RouteAuth>, request: Request, next: Next) 
             }
             response
         }
-        Err(rejection) => match *rejection {
+        Err(denial) => match *denial {
             // Browsers are sent to the sign-in page.
-            Rejection::Anonymous(back) if !who.is_api() => Redirect::to(&login_url(back.as_deref())).into_response(),
-            Rejection::Anonymous(_) => challenge(Failure::anonymous()),
-            Rejection::Failure(failure) if failure.status == StatusCode::UNAUTHORIZED => challenge(failure),
-            Rejection::Failure(failure) => failure.into_response(),
+            Denial::Anonymous(back) if !who.is_api() => Redirect::to(&login_url(back.as_deref())).into_response(),
+            Denial::Anonymous(_) => challenge(Failure::anonymous()),
+            Denial::Failure(failure) if failure.status == StatusCode::UNAUTHORIZED => challenge(failure),
+            Denial::Failure(failure) => failure.into_response(),
         },
     }
 }
@@ -67,19 +67,19 @@ fn challenge(failure: Failure) -> Response {
     response
 }
 
-enum Rejection {
+enum Denial {
     /// With the page to return to.
     Anonymous(Option<String>),
     Failure(Failure),
 }
 
-impl From<Failure> for Box<Rejection> {
+impl From<Failure> for Box<Denial> {
     fn from(failure: Failure) -> Self {
-        Box::new(Rejection::Failure(failure))
+        Box::new(Denial::Failure(failure))
     }
 }
 
-async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<Rejection>> {
+async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<Denial>> {
     let RouteAuth { app, who } = auth;
     let (mut parts, mut body) = request.into_parts();
 
@@ -95,7 +95,7 @@ async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<Re
             } else {
                 Some(referer_path(&parts.headers))
             };
-            return Err(Box::new(Rejection::Anonymous(back)));
+            return Err(Box::new(Denial::Anonymous(back)));
         }
         (Some(viewer), Access::Admin | Access::ApiAdmin | Access::Scraper) if !viewer.is_admin => {
             return Err(Failure::forbidden("only an admin may do this").into());
@@ -103,6 +103,7 @@ async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<Re
         (Some(_), _) => {}
     }
 
+    // A request that changes something must come from one of our pages.
     if !parts.method.is_safe() {
         let by_token = viewer.as_ref().is_some_and(|viewer| matches!(viewer.by, Credential::Token(_)));
         // A browser sends cookies by itself, but never a token.

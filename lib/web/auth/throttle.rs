@@ -79,7 +79,7 @@ struct Failures {
 
 /// Counts failed sign-ins. Its clock is monotonic, so changing the host's clock ends no wait.
 pub struct Throttle {
-    table: Mutex<Table>,
+    table: Mutex<FailureTable>,
     /// Randomly keyed, so that an attacker cannot find two names that share an entry.
     hasher: RandomState,
     begun: Instant,
@@ -138,7 +138,7 @@ impl Throttle {
         self.table().entries.values().any(|failed| !failed.is_forgotten(now))
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, FailureTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -208,14 +208,14 @@ impl Failures {
 
 /// Entries by hash, and in the order of eviction.
 #[derive(Default)]
-struct Table {
+struct FailureTable {
     entries: HashMap<u64, Failures>,
     /// Fewest failures first, then the oldest.
     order: BTreeSet<(u32, u64, u64)>,
     swept: u64,
 }
 
-impl Table {
+impl FailureTable {
     fn fresh(&self, key: u64, now: u64) -> Option<Failures> {
         self.entries.get(&key).copied().filter(|failed| !failed.is_forgotten(now))
     }
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_at_its_longest_after_any_number_of_failures() {
-        let mut table = Table::default();
+        let mut table = FailureTable::default();
         for times in [24, 70, 83, 84, 90, 1000, u32::MAX] {
             table.set(7, Some(Failures { times, last: 0, until: 0 }));
             assert_eq!(table.fail(7, &PAIR, 0).after.until, PAIR.max_wait, "{times}");

@@ -56,21 +56,21 @@ impl Viewer {
 
 /// What changed between two reads of the tables.
 #[derive(Default)]
-struct Change {
+struct ChangeSet {
     all: bool,
     servers: Vec<(ServerId, UserId)>,
     jobs: Vec<(JobId, Owners)>,
     queue: bool,
 }
 
-impl Change {
+impl ChangeSet {
     fn is_empty(&self) -> bool {
         !self.all && !self.queue && self.servers.is_empty() && self.jobs.is_empty()
     }
 }
 
 /// The tables as of the last read.
-struct Snapshot {
+struct TableMarks {
     event: i64,
     servers: HashMap<ServerId, ServerMark>,
     jobs: HashMap<JobId, JobMark>,
@@ -83,11 +83,11 @@ struct Snapshot {
 pub struct Changes {
     /// Identifies this feed. A position of an earlier feed means nothing in this one.
     run: String,
-    snapshot: Option<Snapshot>,
+    snapshot: Option<TableMarks>,
     checked_at: Instant,
     /// The position of the last change.
     last: u64,
-    kept: VecDeque<Arc<Change>>,
+    kept: VecDeque<Arc<ChangeSet>>,
 }
 
 impl Changes {
@@ -102,7 +102,7 @@ impl Changes {
 
     /// Whether the last read left out the percentages.
     pub fn has_pending_progress(&self) -> bool {
-        let is_pending = |snapshot: &Snapshot| {
+        let is_pending = |snapshot: &TableMarks| {
             snapshot.percents_at < self.checked_at && snapshot.jobs.values().any(|job| job.installs)
         };
         self.snapshot.as_ref().is_some_and(is_pending)
@@ -116,7 +116,7 @@ impl Changes {
         self.checked_at = now;
 
         let Some(before) = self.snapshot.take() else {
-            self.snapshot = Some(Snapshot::first(connection, now)?);
+            self.snapshot = Some(TableMarks::first(connection, now)?);
             return Ok(true);
         };
 
@@ -128,13 +128,13 @@ impl Changes {
             Err(error) => {
                 // Changes until the next successful read are lost: report everything as
                 // changed.
-                self.keep(Change { all: true, ..Change::default() });
+                self.keep(ChangeSet { all: true, ..ChangeSet::default() });
                 Err(error)
             }
         }
     }
 
-    fn keep(&mut self, change: Change) -> bool {
+    fn keep(&mut self, change: ChangeSet) -> bool {
         self.last += 1;
         self.kept.push_back(Arc::new(change));
         if self.kept.len() > MAX_KEPT {
@@ -144,13 +144,13 @@ impl Changes {
     }
 
     /// The changes after `position`; none if some of them are no longer kept.
-    fn after(&self, position: u64) -> Option<Vec<Arc<Change>>> {
+    fn after(&self, position: u64) -> Option<Vec<Arc<ChangeSet>>> {
         let missing = usize::try_from(self.last.checked_sub(position)?).ok()?;
         Some(self.kept.range(self.kept.len().checked_sub(missing)?..).cloned().collect())
     }
 }
 
-impl Snapshot {
+impl TableMarks {
     fn first(connection: &Connection, now: Instant) -> Result<Self> {
         let mut snapshot = Self {
             event: live::last_event(connection)?,
@@ -165,16 +165,17 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    fn compare(mut self, connection: &Connection, now: Instant) -> Result<(Change, Self)> {
+    fn compare(mut self, connection: &Connection, now: Instant) -> Result<(ChangeSet, Self)> {
         let events = live::events_after(connection, self.event, MAX_EVENTS)?;
         if events.len() >= MAX_EVENTS as usize {
-            return Ok((Change { all: true, ..Change::default() }, Self::first(connection, now)?));
+            return Ok((ChangeSet { all: true, ..ChangeSet::default() }, Self::first(connection, now)?));
         }
 
         let servers: HashMap<_, _> = live::server_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect();
         let jobs: HashMap<_, _> = live::job_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect();
         let pause = queue::pause(connection)?;
 
+        // Jobs with an event, with another row, or whose row is gone.
         let mut changed_jobs: BTreeSet<JobId> = events.iter().filter_map(|event| event.job).collect();
         changed_jobs.extend(jobs.values().filter(|mark| self.jobs.get(&mark.id) != Some(mark)).map(|mark| mark.id));
         changed_jobs.extend(self.jobs.keys().filter(|id| !jobs.contains_key(id)));
@@ -186,6 +187,7 @@ impl Snapshot {
             (self.percents, self.percents_at) = (percents, now);
         }
 
+        // Servers with another row, or whose row is new or gone.
         let mut changed_servers = BTreeSet::new();
         for (one, other) in [(&servers, &self.servers), (&self.servers, &servers)] {
             let different = one.values().filter(|mark| other.get(&mark.id) != Some(mark));
@@ -197,7 +199,7 @@ impl Snapshot {
         changed_servers.extend(by_event.map(|mark| (mark.id, mark.owner)));
 
         let owned = |id: JobId| live::owners(connection, id).map(|owners| (id, owners));
-        let change = Change {
+        let change = ChangeSet {
             all: false,
             servers: changed_servers.into_iter().collect(),
             jobs: changed_jobs.into_iter().map(owned).collect::<Result<_>>()?,
@@ -249,11 +251,11 @@ impl ChangesSource {
         Self { feed, viewer, at }
     }
 
-    fn event(&self, run: &str, at: u64, changes: Option<&[Arc<Change>]>) -> Option<Bytes> {
+    fn event(&self, run: &str, at: u64, changes: Option<&[Arc<ChangeSet>]>) -> Option<Bytes> {
         let all = changes.is_none_or(|changes| changes.iter().any(|change| change.all));
         let changes = changes.filter(|_| !all).unwrap_or_default();
 
-        let visible = |change: &Arc<Change>| {
+        let visible = |change: &Arc<ChangeSet>| {
             let servers = change.servers.iter().filter(|(_, owner)| self.viewer.sees_server(*owner)).map(|(id, _)| *id);
             let jobs = change.jobs.iter().filter(|(_, owners)| self.viewer.sees_job(*owners)).map(|(id, _)| *id);
             (servers.collect::<Vec<_>>(), jobs.collect::<Vec<_>>())

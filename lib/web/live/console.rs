@@ -47,7 +47,7 @@ pub struct Console {
     /// The last message about the follow itself, with its number.
     notice: Option<(u64, Bytes)>,
     broken: bool,
-    hangup: Option<Canceller>,
+    canceller: Option<Canceller>,
     /// Since when the console has no subscriber.
     pub unused_since: Option<Instant>,
     closed: bool,
@@ -61,7 +61,7 @@ impl Console {
             cursors: VecDeque::new(),
             notice: None,
             broken: false,
-            hangup: None,
+            canceller: None,
             unused_since: None,
             closed: false,
         }
@@ -70,8 +70,8 @@ impl Console {
     /// Ends the follow.
     pub fn end(&mut self) {
         self.closed = true;
-        if let Some(hangup) = self.hangup.take() {
-            hangup.close();
+        if let Some(canceller) = self.canceller.take() {
+            canceller.close();
         }
     }
 
@@ -126,7 +126,7 @@ pub fn follow(inner: &Inner, server: ServerId, feed: &Feed<Console>) {
         };
 
         let mut console = feed.state();
-        console.hangup = None;
+        console.canceller = None;
         if console.closed || inner.closed.load(Ordering::Acquire) {
             return;
         }
@@ -156,7 +156,7 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
         if console.closed || inner.closed.load(Ordering::Acquire) {
             return Ok(());
         }
-        console.hangup = Some(connection.canceller());
+        console.canceller = Some(connection.canceller());
     }
 
     let mut entries = Vec::new();
@@ -255,6 +255,7 @@ impl ConsoleSource {
             }
         }
 
+        // Find the position in the ring, if it is there.
         let (base, head) = (console.ring.base(), console.ring.head());
         if matches!(self.at, ReadPosition::New) && head > 0 {
             self.at = ReadPosition::At(base.max(head - i64::from(BACKLOG)));
@@ -281,6 +282,7 @@ impl ConsoleSource {
             }
         }
 
+        // The ring does not reach back to the cursor: request a page.
         match &self.at {
             ReadPosition::After(cursor) if self.pause.is_none() && self.empty_page_at != Some((head, notices)) => {
                 self.empty_page_at = Some((head, notices));

@@ -52,7 +52,7 @@ struct PageRequest {
 #[derive(Default)]
 struct Link {
     gone: bool,
-    hangup: Option<Canceller>,
+    canceller: Option<Canceller>,
 }
 
 /// A requested page. Dropping it cancels the request.
@@ -75,8 +75,8 @@ impl Drop for PageFuture {
         self.answer.close();
         let mut link = lock(&self.link);
         link.gone = true;
-        if let Some(hangup) = link.hangup.take() {
-            hangup.leave();
+        if let Some(canceller) = link.canceller.take() {
+            canceller.leave();
         }
     }
 }
@@ -118,7 +118,7 @@ impl Inner {
 
             // A panic must not cost a thread; the stream then gets an error.
             let page = catch_unwind(AssertUnwindSafe(|| read(self, &request)));
-            lock(&request.link).hangup = None;
+            lock(&request.link).canceller = None;
 
             let Ok(page) = page else { continue };
             if let Err(error) = &page
@@ -156,7 +156,7 @@ fn read(inner: &Inner, request: &PageRequest) -> Result<Page> {
         // too.
         match link.gone {
             true => connection.canceller().leave(),
-            false => link.hangup = Some(connection.canceller()),
+            false => link.canceller = Some(connection.canceller()),
         }
     }
 

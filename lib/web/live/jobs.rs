@@ -27,7 +27,7 @@ const ROWS: u32 = 256;
 
 /// The state of one job's log.
 #[derive(Default)]
-pub struct Log {
+pub struct JobLog {
     /// None before the first read.
     ring: Option<Ring>,
     /// The job's state and the event that reports it; none once it has ended.
@@ -59,7 +59,7 @@ fn page(connection: &Connection, job: JobId, after: i64) -> Result<Piece> {
 ///
 /// # Errors
 /// If the database cannot be read.
-pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: usize) -> Result<bool> {
+pub fn read(connection: &Connection, job: JobId, feed: &Feed<JobLog>, ring_bytes: usize) -> Result<bool> {
     let head = {
         let log = feed.state();
         if log.end.is_some() {
@@ -76,6 +76,7 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
         state => state?,
     };
 
+    // The first read starts the ring at the log's current end.
     let (mut position, mut news) = match head {
         Some(head) => (head, false),
         None => {
@@ -92,6 +93,7 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
         feed.state().ring.iter_mut().for_each(|ring| ring.push(std::mem::take(&mut piece)));
     }
 
+    // The state was read before the lines, so the end comes after the last line.
     let mut log = feed.state();
     if log.state.as_ref().is_none_or(|(known, _)| *known != state) {
         news = true;
@@ -110,7 +112,7 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
 pub struct JobSource {
     inner: Arc<Inner>,
     job: JobId,
-    feed: Subscriber<Log>,
+    feed: Subscriber<JobLog>,
     /// The seq of the last line that was sent.
     at: i64,
     state_sent: Option<JobState>,
@@ -132,7 +134,7 @@ enum Reading {
 pub type JobStream = Stream<JobSource>;
 
 impl JobSource {
-    pub(super) fn new(inner: &Arc<Inner>, job: JobId, feed: Subscriber<Log>, after: Option<i64>) -> Self {
+    pub(super) fn new(inner: &Arc<Inner>, job: JobId, feed: Subscriber<JobLog>, after: Option<i64>) -> Self {
         let (after, most) = (after.unwrap_or(0), inner.settings.replay_limit);
         let opening = inner.ask(move |db| live::replay(db.connection(), job, after, most));
         Self { inner: Arc::clone(inner), job, feed, at: 0, state_sent: None, step: Reading::Opening(opening) }

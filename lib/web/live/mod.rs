@@ -53,7 +53,7 @@ use self::changes::{Changes, ChangesSource};
 use self::console::{Console, ConsoleSource};
 use self::console_pages::ConsolePages;
 use self::feed::{Feed, Subscriber, lock};
-use self::jobs::{JobSource, Log};
+use self::jobs::{JobLog, JobSource};
 use self::many::ManySource;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Error, Result, clock};
@@ -145,7 +145,7 @@ struct Inner {
 /// Everything that has subscribers.
 #[derive(Default)]
 struct Feeds {
-    jobs: HashMap<JobId, Arc<Feed<Log>>>,
+    jobs: HashMap<JobId, Arc<Feed<JobLog>>>,
     changes: Option<Arc<Feed<Changes>>>,
     runs: u64,
     consoles: HashMap<ServerId, (Arc<Feed<Console>>, Thread)>,
@@ -267,7 +267,7 @@ impl Inner {
         let (feed, fresh) = {
             let mut feeds = lock(&self.feeds);
             let fresh = !feeds.jobs.contains_key(&job);
-            let feed = feeds.jobs.entry(job).or_insert_with(|| Arc::new(Feed::new(Log::default())));
+            let feed = feeds.jobs.entry(job).or_insert_with(|| Arc::new(Feed::new(JobLog::default())));
             (Subscriber::new(self, feed), fresh)
         };
         (JobSource::new(self, job, feed, after), fresh)

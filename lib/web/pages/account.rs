@@ -42,9 +42,9 @@ struct News {
 pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
-    QueryFields(asked): QueryFields,
+    QueryFields(query): QueryFields,
 ) -> Result<Response, Failure> {
-    let done = match asked.raw("done") {
+    let done = match query.raw("done") {
         "password" => {
             Some("Your password was changed. Your other sessions are signed out, and your tokens are revoked.")
         }
@@ -72,6 +72,7 @@ pub async fn set_password(
     FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let now = clock::now_ms();
+
     // Someone at another user's open browser must not find the password by guessing.
     let slot = app.passwords.slot()?;
     let sender = match viewer.by {
@@ -86,15 +87,16 @@ pub async fn set_password(
         Failure::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(seconds)
     })?;
 
+    // Check the current password.
     let user = viewer.id;
     let hash = app.store.read(move |db| users::password_hash(db, user)).await?;
-
     attempt.count();
     if !app.passwords.verify(slot, form.raw("current").to_owned(), hash.clone()).await? {
         return refuse(&app, viewer, "The current password is wrong.".to_owned()).await;
     }
 
     attempt.forgive();
+
     if form.raw("new") != form.raw("again") {
         return refuse(&app, viewer, "The new passwords do not match.".to_owned()).await;
     }
@@ -107,6 +109,7 @@ pub async fn set_password(
         Err(failure) => return Err(failure),
     };
 
+    // Store the new one, and start a session in the same transaction.
     let (text, length) = (secret::random()?, app.settings.session);
     let (name, actor, cookie) = (viewer.name.parse::<UserName>()?, viewer.actor(), text.clone());
     let changed = app.store.write(move |tx| {

@@ -38,7 +38,7 @@ struct Page {
     rows: Vec<Row>,
     /// The number of servers without the filter.
     all: usize,
-    filter: Filter,
+    filter: DashboardFilter,
     pause: Option<Pause>,
     queued: i64,
     running: i64,
@@ -60,13 +60,13 @@ struct Row {
 
 /// An admin's filter.
 #[derive(Default)]
-struct Filter {
+struct DashboardFilter {
     /// Part of a name, an owner or a port.
     text: String,
     state: String,
 }
 
-impl Filter {
+impl DashboardFilter {
     fn takes(&self, server: &Server) -> bool {
         let text = self.text.trim().to_lowercase();
         let by_text = text.is_empty()
@@ -89,7 +89,7 @@ impl Filter {
 }
 
 /// The page's data from the database.
-struct Loaded {
+struct DashboardData {
     servers: Vec<Server>,
     busy: HashMap<ServerId, UnfinishedJob>,
     pause: Option<Pause>,
@@ -117,10 +117,10 @@ pub(super) fn unfinished_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMa
     Ok(found)
 }
 
-fn load(db: &Connection, viewer: &Viewer) -> Result<Loaded> {
+fn load(db: &Connection, viewer: &Viewer) -> Result<DashboardData> {
     let only = viewer.all_or_own();
 
-    Ok(Loaded {
+    Ok(DashboardData {
         servers: match only {
             Some(user) => servers::of_user(db, user)?,
             None => servers::all(db)?,
@@ -137,16 +137,20 @@ pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
     headers: HeaderMap,
-    QueryFields(asked): QueryFields,
+    QueryFields(query): QueryFields,
 ) -> Result<Response, Failure> {
     let who = viewer.clone();
     let mut loaded = app.store.read(move |db| load(db, &who)).await?;
-    let filter = Filter { text: asked.raw("q").chars().take(100).collect(), state: asked.raw("state").to_owned() };
+    let filter =
+        DashboardFilter { text: query.raw("q").chars().take(100).collect(), state: query.raw("state").to_owned() };
+
     let key = secret::random()?;
     let frame = Frame::of(viewer, "Servers").within("servers");
     let (now, all) = (frame.now, loaded.servers.len());
+
+    // Counts are of all servers, also if the list is filtered.
     let counts = [("failed", "failed"), ("drift", "drifted"), ("running", "running")].map(|(state, word)| {
-        let only = Filter { state: state.to_owned(), ..Filter::default() };
+        let only = DashboardFilter { state: state.to_owned(), ..DashboardFilter::default() };
         (state, loaded.servers.iter().filter(|server| only.takes(server)).count(), word)
     });
 
@@ -201,7 +205,7 @@ mod tests {
     fn a_filter_looks_at_name_owner_port_and_state() {
         let db = crate::db::with_servers(2);
         let server = servers::get(&db, ServerId(2)).unwrap().unwrap();
-        let takes = |text: &str, state: &str| Filter { text: text.into(), state: state.into() }.takes(&server);
+        let takes = |text: &str, state: &str| DashboardFilter { text: text.into(), state: state.into() }.takes(&server);
         assert!(takes("", "") && takes(" s1 ", "") && takes("ANNA", "") && takes("27001", "unknown"));
         assert!(!takes("s2", "") && !takes("", "running") && !takes("", "drift") && !takes("", "<b>"));
     }

@@ -105,9 +105,12 @@ pub fn draw(frame: &Frame, points: &[Point]) -> Option<Graph> {
 
     let lowest = known().fold(f64::INFINITY, f64::min);
     let top = round_up(highest.max(frame.at_least));
+
+    // The last value counts as current only if the last columns have samples.
     let last = points.iter().rev().find(|point| (frame.since..=frame.until).contains(&point.at));
     let recent = columns.iter().rev().take(2).any(Option::is_some);
     let last = last.filter(|_| recent).map(|point| (frame.say)(point.value));
+
     let (curve, area) = paths(&columns, top);
     let say = frame.say;
     let now = last.as_deref().map_or_else(|| "none now".to_owned(), |last| format!("{last} now"));

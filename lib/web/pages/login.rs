@@ -62,6 +62,7 @@ pub async fn sign_in(
     Form(form): Form<Credentials>,
 ) -> Result<Response, Failure> {
     let now = clock::now_ms();
+
     // A 503 of the password check or the database does not count: the attempt is dropped with it.
     let slot = app.passwords.slot()?;
 
@@ -89,6 +90,7 @@ pub async fn sign_in(
     };
     attempt.forgive();
 
+    // Start the session, and end the previous one in the same transaction.
     let text = secret::random()?;
     let before = session::cookie(&headers, app.origins.is_https()).map(str::to_owned);
     let (cookie, length) = (text.clone(), app.settings.session);

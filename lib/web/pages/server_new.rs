@@ -22,18 +22,18 @@ struct Page<'a> {
     ports: String,
     name: &'a str,
     port: &'a str,
-    trouble: Trouble,
+    trouble: ServerErrors,
 }
 
 /// Errors, by field.
 #[derive(Default)]
-struct Trouble {
+struct ServerErrors {
     name: Option<String>,
     port: Option<String>,
     all: Option<String>,
 }
 
-impl Trouble {
+impl ServerErrors {
     /// Finds the field that an error is about, and adapts its advice from the command line to the
     /// form.
     fn of(words: String) -> Self {
@@ -64,12 +64,12 @@ struct Choice {
 pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
-    QueryFields(asked): QueryFields,
+    QueryFields(query): QueryFields,
 ) -> Result<Response, Failure> {
-    form(&app, viewer, &asked, Trouble::default()).await
+    form(&app, viewer, &query, ServerErrors::default()).await
 }
 
-async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Trouble) -> Result<Response, Failure> {
+async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: ServerErrors) -> Result<Response, Failure> {
     let only = viewer.all_or_own();
     let found = app.store.read(move |db| match only {
         Some(user) => blueprints::of_user(db, user),
@@ -122,7 +122,7 @@ pub async fn create(
     match made {
         Ok(server) => Ok(Redirect::to(&format!("/servers/{}", server.id)).into_response()),
         Err(failure) if failure.status.is_client_error() => {
-            let mut response = form(&app, viewer, &fields, Trouble::of(failure.message)).await?;
+            let mut response = form(&app, viewer, &fields, ServerErrors::of(failure.message)).await?;
             *response.status_mut() = failure.status;
             Ok(response)
         }

@@ -27,7 +27,7 @@ pub struct SentFilters {
     kind: String,
 }
 
-struct Line {
+struct EventLine {
     at: i64,
     kind: String,
     parts: Vec<Fragment>,
@@ -36,7 +36,7 @@ struct Line {
     way: &'static str,
 }
 
-impl Line {
+impl EventLine {
     fn of(entry: Entry) -> Self {
         let parts = sentence(&entry.event, entry.server_name.as_deref());
         let event = entry.event;
@@ -58,7 +58,7 @@ struct Page {
     frame: Frame,
     tab: &'static str,
     wanted: SentFilters,
-    lines: Vec<Line>,
+    lines: Vec<EventLine>,
     newest: Option<String>,
     older: Option<String>,
     servers: Vec<Linked>,
@@ -84,6 +84,7 @@ pub(super) async fn list(
     let field = |name| fields.raw(name).to_owned();
     let wanted = SentFilters { actor: field("actor"), server: field("server"), kind: field("kind") };
     let before = fields.get("before").map(extract::id::<i64>).transpose()?;
+
     let filter = Filter {
         actor: short(&wanted.actor)?,
         server: fields.optional::<ServerId>("server")?,
@@ -102,7 +103,7 @@ pub(super) async fn list(
     let last = entries.last().filter(|_| has_more);
     let older = last.map(|entry| format!("/admin/events?{filters}&before={}", entry.event.id));
     let newest = before.map(|_| format!("/admin/events?{filters}"));
-    let lines = entries.into_iter().map(Line::of).collect();
+    let lines = entries.into_iter().map(EventLine::of).collect();
     let frame = Frame::of(viewer, "Activity").within("admin");
 
     page(&Page { frame, tab: "events", wanted, lines, newest, older, servers })

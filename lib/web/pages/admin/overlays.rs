@@ -23,14 +23,14 @@ const FOLDERS: usize = 200;
 
 /// The form for a new overlay.
 #[derive(Debug, Default)]
-struct New {
+struct NewOverlay {
     name: String,
     path: String,
 }
 
 /// Errors, by field.
 #[derive(Debug, Default)]
-struct Trouble {
+struct OverlayErrors {
     all: Option<String>,
     name: Option<String>,
     path: Option<String>,
@@ -50,8 +50,8 @@ struct Page {
     rows: Vec<Row>,
     /// Folders that are not in the catalog yet.
     folders: Vec<String>,
-    new: New,
-    trouble: Trouble,
+    new: NewOverlay,
+    trouble: OverlayErrors,
 }
 
 impl Page {
@@ -63,10 +63,16 @@ impl Page {
 }
 
 pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    show(&app, viewer, New::default(), Trouble::default(), StatusCode::OK).await
+    show(&app, viewer, NewOverlay::default(), OverlayErrors::default(), StatusCode::OK).await
 }
 
-async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: StatusCode) -> Result<Response, Failure> {
+async fn show(
+    app: &App,
+    viewer: Viewer,
+    new: NewOverlay,
+    trouble: OverlayErrors,
+    status: StatusCode,
+) -> Result<Response, Failure> {
     let root = app.settings.root.clone();
     let overlays = app.store.read(overlays::all).await?;
     let references: Vec<_> = overlays.iter().map(|overlay| overlay.reference.clone()).collect();
@@ -132,10 +138,12 @@ pub(super) async fn add(
     viewer: Viewer,
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
-    let new = New { name: fields.raw("name").to_owned(), path: fields.raw("path").to_owned() };
+    let new = NewOverlay { name: fields.raw("name").to_owned(), path: fields.raw("path").to_owned() };
     let last = new.path.trim().rsplit('/').next().unwrap_or_default();
+    // Without a name the folder's name is used, and without a folder the name.
     let name = if new.name.trim().is_empty() { last } else { new.name.trim() }.parse::<OverlayName>();
     let path = fields.get("path").map(|path| path.trim().parse::<OverlayRef>()).transpose();
+
     let (name, reference) = match (name, path) {
         (Ok(name), Ok(Some(reference))) => (name, reference),
         (Ok(name), Ok(None)) => {
@@ -144,11 +152,12 @@ pub(super) async fn add(
         }
         (name, path) => {
             let message = |bad: BadName| bad.to_string();
-            let trouble = Trouble { all: None, name: name.err().map(message), path: path.err().map(message) };
+            let trouble = OverlayErrors { all: None, name: name.err().map(message), path: path.err().map(message) };
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
 
+    // The name must be free, and the folder must exist.
     let (root, actor) = (app.settings.root.clone(), viewer.actor());
     let (wanted, place) = (name.clone(), reference.clone());
     let free = app.store.read(move |db| match overlays::find(db, &wanted) {
@@ -179,11 +188,11 @@ pub(super) async fn add(
     match done.map_err(Failure::from) {
         Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {
-            let trouble = Trouble { name: Some(failure.message), ..Trouble::default() };
+            let trouble = OverlayErrors { name: Some(failure.message), ..OverlayErrors::default() };
             show(&app, viewer, new, trouble, failure.status).await
         }
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let trouble = Trouble { path: Some(failure.message), ..Trouble::default() };
+            let trouble = OverlayErrors { path: Some(failure.message), ..OverlayErrors::default() };
             show(&app, viewer, new, trouble, failure.status).await
         }
         Err(failure) => Err(failure),
@@ -201,8 +210,8 @@ pub(super) async fn remove(
     match app.store.write(move |tx| overlays::remove(tx, clock::now_ms(), &actor, &name)).await.map_err(Failure::from) {
         Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {
-            let trouble = Trouble { all: Some(failure.message), ..Trouble::default() };
-            show(&app, viewer, New::default(), trouble, failure.status).await
+            let trouble = OverlayErrors { all: Some(failure.message), ..OverlayErrors::default() };
+            show(&app, viewer, NewOverlay::default(), trouble, failure.status).await
         }
         Err(failure) => Err(failure),
     }

@@ -93,7 +93,7 @@ pub(super) async fn pause(
     viewer: Viewer,
     FormFields(switch): FormFields,
 ) -> Result<Response, Failure> {
-    let (actor, reason) = (viewer.actor(), tidy(switch.raw("reason")));
+    let (actor, reason) = (viewer.actor(), one_line(switch.raw("reason")));
     let now = clock::now_ms();
     match switch.raw("action") {
         "pause" => {
@@ -111,18 +111,18 @@ pub(super) async fn pause(
 }
 
 /// Makes one line of bounded length.
-fn tidy(text: &str) -> String {
+fn one_line(text: &str) -> String {
     let line: String = visible(text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect();
     line.trim().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::tidy;
+    use super::one_line;
 
     #[test]
     fn a_reason_is_one_line_of_bounded_length() {
-        assert_eq!(tidy(" disk\r\nfull\u{1b} "), "disk  full");
-        assert_eq!(tidy(&"ä".repeat(9000)).chars().count(), 500);
+        assert_eq!(one_line(" disk\r\nfull\u{1b} "), "disk  full");
+        assert_eq!(one_line(&"ä".repeat(9000)).chars().count(), 500);
     }
 }

@@ -19,14 +19,14 @@ const HERE: &str = "/admin/users";
 
 /// The form for a new account.
 #[derive(Debug, Default)]
-struct New {
+struct NewUser {
     name: String,
     admin: bool,
 }
 
 /// Errors, by field.
 #[derive(Debug, Default)]
-struct Trouble {
+struct UserErrors {
     all: Option<String>,
     name: Option<String>,
     password: Option<String>,
@@ -40,15 +40,21 @@ struct Page {
     myself: String,
     users: Vec<User>,
     tokens: Vec<Token>,
-    new: New,
-    trouble: Trouble,
+    new: NewUser,
+    trouble: UserErrors,
 }
 
 pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    show(&app, viewer, New::default(), Trouble::default(), StatusCode::OK).await
+    show(&app, viewer, NewUser::default(), UserErrors::default(), StatusCode::OK).await
 }
 
-async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: StatusCode) -> Result<Response, Failure> {
+async fn show(
+    app: &App,
+    viewer: Viewer,
+    new: NewUser,
+    trouble: UserErrors,
+    status: StatusCode,
+) -> Result<Response, Failure> {
     let (users, tokens) = app.store.read(|db| Ok((users::all(db)?, tokens::all(db)?))).await?;
     let myself = viewer.name.clone();
     let frame = Frame::of(viewer, "Users").within("admin");
@@ -67,11 +73,11 @@ pub(super) async fn create(
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
     // The password is not sent back.
-    let new = New { name: fields.raw("name").to_owned(), admin: fields.is_set("admin") };
+    let new = NewUser { name: fields.raw("name").to_owned(), admin: fields.is_set("admin") };
     let name = match new.name.trim().parse::<UserName>() {
         Ok(name) => name,
         Err(bad) => {
-            let trouble = Trouble { name: Some(bad.to_string()), ..Trouble::default() };
+            let trouble = UserErrors { name: Some(bad.to_string()), ..UserErrors::default() };
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
@@ -79,7 +85,7 @@ pub(super) async fn create(
     let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let trouble = Trouble { password: Some(failure.message), ..Trouble::default() };
+            let trouble = UserErrors { password: Some(failure.message), ..UserErrors::default() };
             return show(&app, viewer, new, trouble, failure.status).await;
         }
         Err(failure) => return Err(failure),
@@ -94,7 +100,7 @@ pub(super) async fn create(
             if failure.status != StatusCode::CONFLICT {
                 return Err(failure);
             }
-            let trouble = Trouble { name: Some(failure.message), ..Trouble::default() };
+            let trouble = UserErrors { name: Some(failure.message), ..UserErrors::default() };
             show(&app, viewer, new, trouble, failure.status).await
         }
     }
@@ -174,5 +180,5 @@ pub(super) async fn revoke(
 }
 
 async fn show_trouble(app: &App, viewer: Viewer, message: String, status: StatusCode) -> Result<Response, Failure> {
-    show(app, viewer, New::default(), Trouble { all: Some(message), ..Trouble::default() }, status).await
+    show(app, viewer, NewUser::default(), UserErrors { all: Some(message), ..UserErrors::default() }, status).await
 }

@@ -32,7 +32,7 @@ pub struct Row {
 
 /// Errors, by field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Troubles {
+pub struct DraftErrors {
     /// About the whole form.
     pub all: Option<String>,
     pub name: Option<String>,
@@ -41,7 +41,7 @@ pub struct Troubles {
     pub config: Option<String>,
 }
 
-impl Troubles {
+impl DraftErrors {
     /// The first field with an error, in the form's order; empty if there is none.
     #[must_use]
     pub fn first(&self) -> &'static str {
@@ -117,7 +117,7 @@ impl Draft {
     ///
     /// # Errors
     /// Those of each field.
-    pub fn parse(&self) -> Result<(BlueprintName, Content), Box<Troubles>> {
+    pub fn parse(&self) -> Result<(BlueprintName, Content), Box<DraftErrors>> {
         let name = self.name.trim().parse::<BlueprintName>();
         let overlays = self.overlays();
         let arguments = numbered(self.arguments.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()));
@@ -134,7 +134,7 @@ impl Draft {
 
         match (name, overlays, arguments, config) {
             (Ok(name), Ok(overlays), Ok(arguments), Ok(config)) => Ok((name, Content { overlays, arguments, config })),
-            (name, overlays, arguments, config) => Err(Box::new(Troubles {
+            (name, overlays, arguments, config) => Err(Box::new(DraftErrors {
                 all: None,
                 name: name.err().map(|bad| bad.to_string()),
                 overlays: overlays.err(),

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use rusqlite::Connection;
 
-use self::draft::{Draft, Troubles};
+use self::draft::{Draft, DraftErrors};
 use self::show::{Plan, RenderedPreview};
 use super::extract::{self, FormFields};
 use super::frame::{Frame, page};
@@ -40,7 +40,7 @@ pub(super) fn routes(table: Table) -> Table {
 
 #[derive(Template)]
 #[template(path = "blueprints/list.html")]
-struct List {
+struct ListPage {
     frame: Frame,
     blueprints: Vec<BlueprintRow>,
     whose: bool,
@@ -70,7 +70,7 @@ async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
     });
     let (blueprints, whose) = (blueprints.await?, viewer.is_admin);
 
-    page(&List { frame: Frame::of(viewer, "Blueprints").within("blueprints"), blueprints, whose })
+    page(&ListPage { frame: Frame::of(viewer, "Blueprints").within("blueprints"), blueprints, whose })
 }
 
 #[derive(Template)]
@@ -78,13 +78,13 @@ async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
 struct Page {
     frame: Frame,
     draft: Draft,
-    troubles: Troubles,
+    troubles: DraftErrors,
     shown: Option<RenderedPreview>,
 }
 
 impl Page {
     /// The form with what was typed.
-    fn of(viewer: Viewer, draft: Draft, troubles: Troubles, shown: Option<RenderedPreview>) -> Self {
+    fn of(viewer: Viewer, draft: Draft, troubles: DraftErrors, shown: Option<RenderedPreview>) -> Self {
         let title = if draft.id.is_empty() { "New blueprint" } else { "Edit blueprint" };
         Self { frame: Frame::of(viewer, title).within("blueprints"), draft, troubles, shown }
     }
@@ -98,7 +98,7 @@ impl Page {
 
 async fn new(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     let draft = app.store.read(|db| with_catalog(db, Draft::default())).await?;
-    Page::of(viewer, draft, Troubles::default(), None).answer(StatusCode::OK)
+    Page::of(viewer, draft, DraftErrors::default(), None).answer(StatusCode::OK)
 }
 
 async fn create(State(app): State<App>, viewer: Viewer, FormFields(fields): FormFields) -> Result<Response, Failure> {
@@ -118,15 +118,15 @@ async fn create(State(app): State<App>, viewer: Viewer, FormFields(fields): Form
 
 async fn edit(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;
-    let asker = viewer.clone();
+    let who = viewer.clone();
     let found = app.store.read(move |db| {
-        let blueprint = find(db, &asker, id)?;
+        let blueprint = find(db, &who, id)?;
         let stored = blueprints::stored(db, id)?;
         let draft = Draft::of(&blueprint.name, &stored);
         let draft = Draft { id: id.to_string(), updated_at: blueprint.updated_at.to_string(), ..draft };
 
         // An invalid row is shown unchanged, with its errors.
-        let mut troubles = draft.parse().err().map_or_else(Troubles::default, |troubles| *troubles);
+        let mut troubles = draft.parse().err().map_or_else(DraftErrors::default, |troubles| *troubles);
         if !stored.refused.is_empty() {
             troubles.all = Some(format!("No server can be started with this blueprint: {}", stored.refused.join("; ")));
         }
@@ -153,17 +153,18 @@ async fn save(
 ) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;
     let mut draft = Draft { id: id.to_string(), ..Draft::read(fields.into_pairs()) };
-    let asker = viewer.clone();
-    app.store.read(move |db| find(db, &asker, id)).await?;
+    let who = viewer.clone();
+    app.store.read(move |db| find(db, &who, id)).await?;
 
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
         Err(troubles) => return again(&app, viewer, draft, *troubles, StatusCode::UNPROCESSABLE_ENTITY).await,
     };
 
-    let (asker, seen) = (viewer.clone(), draft.updated_at.parse::<i64>().ok());
+    // Refuse to overwrite a version that the user has not seen.
+    let (who, seen) = (viewer.clone(), draft.updated_at.parse::<i64>().ok());
     let saved = app.store.write(move |tx| {
-        let blueprint = find(tx, &asker, id)?;
+        let blueprint = find(tx, &who, id)?;
         if seen != Some(blueprint.updated_at) {
             return Ok(Saved::Changed(blueprint.updated_at));
         }
@@ -171,7 +172,7 @@ async fn save(
         let Content { overlays, arguments, config } = content;
         let change =
             Change { name: Some(name), overlays: Some(overlays), arguments: Some(arguments), config: Some(config) };
-        blueprints::edit(tx, clock::now_ms(), &asker.actor(), id, &change)?;
+        blueprints::edit(tx, clock::now_ms(), &who.actor(), id, &change)?;
         Ok(Saved::Done)
     });
 
@@ -181,7 +182,7 @@ async fn save(
             draft.updated_at = at.to_string();
             let message = "This blueprint was changed since you opened it. Nothing is saved yet; what you typed is below. \
                          Saving now replaces the other change.";
-            let troubles = Troubles { all: Some(message.to_owned()), ..Troubles::default() };
+            let troubles = DraftErrors { all: Some(message.to_owned()), ..DraftErrors::default() };
             again(&app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
         Err(error) => refused(&app, viewer, draft, error).await,
@@ -193,10 +194,11 @@ async fn preview(State(app): State<App>, viewer: Viewer, FormFields(fields): For
     let draft = Draft::read(fields.into_pairs());
     let id = if draft.id.is_empty() { None } else { Some(extract::id::<BlueprintId>(&draft.id)?) };
     let parsed = draft.parse();
-    let (asker, settings) = (viewer.clone(), app.settings.clone());
+
+    let (who, settings) = (viewer.clone(), app.settings.clone());
     let done = app.store.read(move |db| {
         let servers = match id {
-            Some(id) => links::of_blueprint(db, find(db, &asker, id)?.id)?,
+            Some(id) => links::of_blueprint(db, find(db, &who, id)?.id)?,
             None => Vec::new(),
         };
 
@@ -210,9 +212,10 @@ async fn preview(State(app): State<App>, viewer: Viewer, FormFields(fields): For
         Ok((with_catalog(db, draft)?, plan))
     });
     let (draft, plan) = done.await?;
+
     let (shown, troubles) = match plan {
         Ok(plan) => match plan.render(app.settings.root.clone()).await {
-            Ok(shown) => (Some(shown), Troubles::default()),
+            Ok(shown) => (Some(shown), DraftErrors::default()),
             Err(failure) => (None, in_overlays(failure.message)),
         },
         Err(troubles) => (None, troubles),
@@ -232,12 +235,12 @@ struct InUse {
 
 async fn delete(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;
-    let asker = viewer.clone();
+    let who = viewer.clone();
     let in_use = app.store.write(move |tx| {
-        let blueprint = find(tx, &asker, id)?;
+        let blueprint = find(tx, &who, id)?;
         let servers = links::of_blueprint(tx, id)?;
         if servers.is_empty() {
-            blueprints::delete(tx, clock::now_ms(), &asker.actor(), id)?;
+            blueprints::delete(tx, clock::now_ms(), &who.actor(), id)?;
         }
         Ok((blueprint, servers))
     });
@@ -263,8 +266,8 @@ fn with_catalog(db: &Connection, draft: Draft) -> Result<Draft> {
     Ok(draft.with_catalog(overlays::all(db)?.into_iter().map(|overlay| overlay.name)))
 }
 
-fn in_overlays(message: String) -> Troubles {
-    Troubles { overlays: Some(message), ..Troubles::default() }
+fn in_overlays(message: String) -> DraftErrors {
+    DraftErrors { overlays: Some(message), ..DraftErrors::default() }
 }
 
 /// The form again, as typed.
@@ -272,7 +275,7 @@ async fn again(
     app: &App,
     viewer: Viewer,
     draft: Draft,
-    troubles: Troubles,
+    troubles: DraftErrors,
     status: StatusCode,
 ) -> Result<Response, Failure> {
     let draft = app.store.read(move |db| with_catalog(db, draft)).await?;
@@ -283,7 +286,7 @@ async fn again(
 async fn refused(app: &App, viewer: Viewer, draft: Draft, error: Error) -> Result<Response, Failure> {
     match error.exit {
         Exit::Conflict => {
-            let troubles = Troubles { name: Some(error.to_string()), ..Troubles::default() };
+            let troubles = DraftErrors { name: Some(error.to_string()), ..DraftErrors::default() };
             again(app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
         // An overlay that was removed meanwhile: the blueprint itself was found before.
