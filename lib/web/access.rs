@@ -1,30 +1,31 @@
 //! Who may use a route.
 
-/// Who may.
+/// Who may use a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// Everybody.
+pub enum Access {
+    /// Everyone.
     Anyone,
-    /// Who is signed in. A server, job or blueprint in the path is looked for among those that the viewer may see.
+    /// Signed-in users. A server, job or blueprint in the path is looked up among those that the
+    /// viewer may see.
     User,
-    /// An admin who is signed in.
+    /// Signed-in admins.
     Admin,
-    /// A token, or a session with the header that stands for a form's token.
+    /// A token, or a session with the CSRF header.
     Api,
-    /// The same, of an admin.
+    /// As `Api`, but only admins.
     ApiAdmin,
-    /// This host itself, or an admin's token.
+    /// Programs on this host, or an admin's token.
     Scraper,
 }
 
-impl Who {
-    /// Whether refusals are for programs.
+impl Access {
+    /// Whether errors are sent as JSON.
     #[must_use]
     pub fn is_api(self) -> bool {
-        matches!(self, Who::Api | Who::ApiAdmin | Who::Scraper)
+        matches!(self, Access::Api | Access::ApiAdmin | Access::Scraper)
     }
 
-    /// Whether a token counts.
+    /// Whether a token is accepted.
     #[must_use]
     pub fn takes_token(self) -> bool {
         self.is_api()

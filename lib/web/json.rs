@@ -1,4 +1,5 @@
-//! The API's answers can be long, and a reader slow: a few are made and sent at once, the others wait.
+//! JSON answers of the API. They can be long and their readers slow, so only a few are made and
+//! sent at once.
 
 use std::time::Duration;
 
@@ -22,23 +23,23 @@ use crate::web::pieces::Pieces;
 const AT_ONCE: usize = 4;
 /// Answers at once for one user.
 const PER_USER: usize = 2;
-/// A shorter answer needs its permit only until it is made, bytes.
+/// A shorter answer holds its permit only until it is made, bytes.
 const SHORT: usize = 64 * 1024;
-/// A piece of a longer one, bytes.
+/// The size of a piece of a longer answer, bytes.
 const PIECE: usize = 16 * 1024;
-/// A longer one has to be taken within this time: whoever is slow can ask for a smaller part.
+/// The time limit for sending a longer answer. A slow client can request a smaller part.
 const TAKE_TIME: Duration = Duration::from_secs(15);
 
-/// The permits that [`answer`] takes.
+/// The permits of [`answer`].
 #[must_use]
 pub fn limiter() -> Limiter {
     Limiter::new(AT_ONCE, PER_USER)
 }
 
-/// What `work` finds, as JSON, as soon as the user has a permit.
+/// Sends the result of `work` as JSON, once the user has a permit.
 ///
 /// # Errors
-/// What `work` says.
+/// Those of `work`.
 pub async fn answer<T, F>(app: &App, user: UserId, work: F) -> Result<Response, Failure>
 where
     T: Serialize,
@@ -56,10 +57,11 @@ where
         tokio::spawn(send(bytes, permit, sender));
         Body::new(Pieces::new(pieces, ()))
     };
+
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// Hands out copies, so that what a reader did not take in time can go.
+/// Sends copies, so that the rest can be freed when a client is too slow.
 async fn send(bytes: Vec<u8>, permit: Permit, to: Sender<Result<Bytes>>) {
     let all = async {
         for piece in bytes.chunks(PIECE) {
@@ -70,8 +72,9 @@ async fn send(bytes: Vec<u8>, permit: Permit, to: Sender<Result<Bytes>>) {
     };
     let is_late = timeout(TAKE_TIME, all).await.is_err();
     drop((bytes, permit));
+
     if is_late {
-        // It must not look whole. Nobody hears it when the reader is gone.
-        to.send(Err(Error::unavailable("the answer was not taken in time"))).await.ok();
+        // The answer must not look complete. If the client is gone, there is no receiver.
+        to.send(Err(Error::unavailable("the client read the answer too slowly"))).await.ok();
     }
 }

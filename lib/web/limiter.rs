@@ -1,5 +1,5 @@
-//! The one admission control of the web front: whatever many requests could exhaust needs a permit, of a number in all
-//! and, where one user could take them all, of a number for each user.
+//! The admission control of the web front. Whatever many requests could exhaust needs a permit.
+//! There is a limit in all, and one per user where a single user could take them all.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,7 +11,6 @@ use tokio::time::timeout;
 
 use crate::base::names::UserId;
 
-/// Hands out permits.
 pub struct Limiter {
     all: Arc<Semaphore>,
     permits: usize,
@@ -19,37 +18,38 @@ pub struct Limiter {
     users: Mutex<HashMap<UserId, Weak<Semaphore>>>,
 }
 
-/// The right to go on, until it is dropped.
+/// A permit, held until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    // A user's own is returned first: a request of another user that waits finds both free.
+    // The user's own permit is returned first, so that a waiting request of another user finds both
+    // free.
     _own: Option<OwnedSemaphorePermit>,
     _all: OwnedSemaphorePermit,
 }
 
-/// Why [`Limiter::try_acquire_for`] has no permit.
+/// Why [`Limiter::try_acquire_for`] failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exhausted {
-    /// The user has as many as one user may have.
+    /// The user has as many permits as a user may have.
     User(usize),
-    /// All are taken.
+    /// All permits are in use.
     All,
 }
 
 impl Limiter {
-    /// So many permits in all, and for each user.
+    /// A limiter with `permits` in all, and `per_user` for each user.
     #[must_use]
     pub fn new(permits: usize, per_user: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(permits)), permits, per_user, users: Mutex::default() }
     }
 
-    /// So many permits, whoever asks.
+    /// A limiter without a limit per user.
     #[must_use]
     pub fn shared(permits: usize) -> Self {
         Self::new(permits, permits)
     }
 
-    /// Whether a permit is out.
+    /// Whether a permit is in use.
     #[must_use]
     pub fn is_used(&self) -> bool {
         self.all.available_permits() < self.permits
@@ -65,27 +65,28 @@ impl Limiter {
     /// A user's permit, if one is free now.
     ///
     /// # Errors
-    /// Whose are exhausted.
+    /// Which limit is exhausted.
     pub fn try_acquire_for(&self, user: UserId) -> Result<Permit, Exhausted> {
         let own = self.own(user).try_acquire_owned().map_err(|_| Exhausted::User(self.per_user))?;
         let all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Exhausted::All)?;
         Ok(Permit { _own: Some(own), _all: all })
     }
 
-    /// The next free permit; none when `patience` ends first.
-    pub async fn acquire(&self, patience: Duration) -> Option<Permit> {
-        let all = timeout(patience, Arc::clone(&self.all).acquire_owned()).await.ok()?.ok()?;
+    /// The next free permit; none if `wait` ends first.
+    pub async fn acquire(&self, wait: Duration) -> Option<Permit> {
+        let all = timeout(wait, Arc::clone(&self.all).acquire_owned()).await.ok()?.ok()?;
         Some(Permit { _own: None, _all: all })
     }
 
-    /// A user's next free permit. A user who asks for many waits for their own first, and so keeps nobody else waiting.
+    /// A user's next free permit. It waits for the user's own limit first, so that a user with many
+    /// requests blocks no other.
     pub async fn acquire_for(&self, user: UserId) -> Option<Permit> {
         let own = self.own(user).acquire_owned().await.ok()?;
         let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
         Some(Permit { _own: Some(own), _all: all })
     }
 
-    /// The user's own permits, which are forgotten with the last one in use.
+    /// The user's own permits. They are dropped with the last one in use.
     fn own(&self, user: UserId) -> Arc<Semaphore> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         users.retain(|_, own| own.strong_count() > 0);
@@ -100,11 +101,12 @@ impl Limiter {
 }
 
 impl Permit {
-    /// Runs what blocks beside the threads that serve connections. The permit is held until the work is done, also when
-    /// the client has gone: clients that hang up could otherwise have any number of threads at work.
+    /// Runs blocking `work` on a blocking thread. The permit is held until the work is done, also
+    /// if the client disconnects: otherwise clients that disconnect could start any number of
+    /// threads.
     ///
     /// # Errors
-    /// When the work panics, or the program exits.
+    /// If the work panics, or the program exits.
     pub async fn blocking<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
         let work = move || {
             let done = work();
@@ -130,6 +132,7 @@ mod tests {
     fn a_user_never_has_more_permits_than_one_user_may_have() {
         let limiter = Limiter::new(3, 2);
         let held = [1, 1, 2].map(|user| limiter.try_acquire_for(UserId(user)).expect("a permit"));
+
         assert!(matches!(limiter.try_acquire_for(UserId(1)), Err(Exhausted::User(2))));
         assert!(matches!(limiter.try_acquire_for(UserId(2)), Err(Exhausted::All)));
         assert!(limiter.is_used());
@@ -139,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_permit_is_held_until_the_work_is_done_although_its_client_has_gone() {
+    fn a_permit_is_held_until_the_work_is_done() {
         run(async {
             let limiter = Limiter::shared(1);
             let (finish, held) = std::sync::mpsc::channel::<()>();

@@ -1,4 +1,4 @@
-//! The one table of routes: what may be asked, who may ask it. The router is built from it, and the tests read it.
+//! The table of routes and who may use each. The router is built from it, and tests read it.
 
 use axum::Router;
 use axum::extract::Request;
@@ -9,7 +9,7 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::{api, assets, pages, scrape, streams};
 
-pub use crate::web::access::Who;
+pub use crate::web::access::Access;
 pub use crate::web::table::{Route, Table};
 
 fn table(app: Option<App>) -> Table {
@@ -21,7 +21,7 @@ fn table(app: Option<App>) -> Table {
     api::routes(table)
 }
 
-/// The router of everything.
+/// The router of all routes.
 pub fn router(app: App) -> Router {
     let table = table(Some(app.clone()));
     let router = table.into_router().fallback(no_page).method_not_allowed_fallback(no_method);
@@ -39,6 +39,6 @@ async fn no_page() -> Response {
 }
 
 async fn no_method(request: Request) -> Response {
-    let words = format!("{} is not possible here", request.method());
-    Failure::new(StatusCode::METHOD_NOT_ALLOWED, words).into_response()
+    let message = format!("{} is not allowed here", request.method());
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, message).into_response()
 }

@@ -1,4 +1,4 @@
-//! Routes are collected in a table: each with who may use it, so that none is without a check.
+//! Collects the routes. Each is added with who may use it, so that none is without a check.
 
 use axum::Router;
 use axum::handler::Handler;
@@ -6,31 +6,31 @@ use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodFilter, on};
 
-use crate::web::access::Who;
+use crate::web::access::Access;
 use crate::web::app::App;
-use crate::web::auth::{self, Guarded};
+use crate::web::auth::{self, RouteAuth};
 
-/// A route, as the tests and the documentation see it.
+/// A route, for tests and documentation.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// GET or POST.
     pub method: Method,
-    /// With `{id}` and the like.
+    /// The path, with parameters like `{id}`.
     pub path: &'static str,
-    /// Who may.
-    pub who: Who,
+    /// Who may use it.
+    pub who: Access,
 }
 
 /// Collects the routes and builds their router.
 pub struct Table {
-    /// None when only the list is wanted.
+    /// None if only the list is needed.
     app: Option<App>,
     router: Router<App>,
     list: Vec<Route>,
 }
 
 impl Table {
-    /// An empty one. Without an app it only collects the list.
+    /// Without an app it only collects the list.
     #[must_use]
     pub fn new(app: Option<App>) -> Self {
         Self { app, router: Router::new(), list: Vec::new() }
@@ -38,24 +38,24 @@ impl Table {
 
     /// Adds a route that shows something.
     #[must_use]
-    pub fn get<H: Handler<T, App>, T: 'static>(self, who: Who, path: &'static str, handler: H) -> Self {
+    pub fn get<H: Handler<T, App>, T: 'static>(self, who: Access, path: &'static str, handler: H) -> Self {
         self.add(Method::GET, MethodFilter::GET, who, path, handler)
     }
 
     /// Adds a route that changes something.
     #[must_use]
-    pub fn post<H: Handler<T, App>, T: 'static>(self, who: Who, path: &'static str, handler: H) -> Self {
+    pub fn post<H: Handler<T, App>, T: 'static>(self, who: Access, path: &'static str, handler: H) -> Self {
         self.add(Method::POST, MethodFilter::POST, who, path, handler)
     }
 
-    fn add<H, T>(mut self, method: Method, filter: MethodFilter, who: Who, path: &'static str, handler: H) -> Self
+    fn add<H, T>(mut self, method: Method, filter: MethodFilter, who: Access, path: &'static str, handler: H) -> Self
     where
         H: Handler<T, App>,
         T: 'static,
     {
         if let Some(app) = self.app.clone() {
-            let guarded = Guarded { app, who };
-            let route = on(filter, handler).layer(from_fn_with_state(guarded, auth::check));
+            let route_auth = RouteAuth { app, who };
+            let route = on(filter, handler).layer(from_fn_with_state(route_auth, auth::check));
             self.router = self.router.route(path, route);
         }
         self.list.push(Route { method, path, who });

@@ -1,26 +1,25 @@
-//! A list as the API answers it: a part, and where it is in the whole.
+//! A page of a list in the API.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::db::lists::{Listed, Part};
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Serialize, ToSchema)]
 pub struct List<T> {
-    /// What is in this part.
+    /// The items of this page.
     items: Vec<T>,
-    /// How many there are in all parts.
+    /// The number of items on all pages.
     total: i64,
-    /// At most so many are in a part. It has fewer when it would be longer than about 1 MiB: the next one begins at
-    /// `offset` and the number of `items`.
+    /// The most items on a page. A page has fewer if it would exceed about 1 MiB; the next one
+    /// starts at `offset` plus the number of `items`.
     limit: u32,
-    /// So many come before this part.
+    /// The number of items before this page.
     offset: u32,
 }
 
 impl<T> List<T> {
-    /// A part, and how many there are in all.
     #[must_use]
     pub fn new((items, total): Listed<T>, part: Part) -> Self {
         Self { items, total, limit: part.limit, offset: part.offset }

@@ -1,4 +1,4 @@
-//! One entry of a server's journal: from the helper's answer to the event that a console's subscribers get.
+//! One journal entry: from the helper's answer to the event that console subscribers get.
 
 use serde_json::json;
 
@@ -10,21 +10,23 @@ use crate::wire::{Answer, Entry};
 /// The entry in an answer.
 ///
 /// # Errors
-/// What the helper complains about.
+/// The helper's error.
 pub fn of(answer: &Answer<'_>) -> Result<Option<Entry>> {
     if let Some(error) = &answer.error {
         return Err(Error::unavailable(error.to_string()));
     }
-    if let Some(words) = &answer.stderr {
-        tracing::warn!(%words, "the helper says about a journal");
+
+    if let Some(message) = &answer.stderr {
+        tracing::warn!(words = %message, "message of the helper on a journal");
     }
+
     let Some(line) = &answer.stdout else { return Ok(None) };
-    serde_json::from_str(line).map(Some).map_err(|error| Error::failed(format!("not an entry of the journal: {error}")))
+    serde_json::from_str(line).map(Some).map_err(|error| Error::failed(format!("not a journal entry: {error}")))
 }
 
-/// Adds an entry as it is sent.
+/// Appends an entry as an event.
 pub fn push(piece: &mut Piece, position: i64, entry: &Entry) {
-    // What is not the game's own: systemd on its unit, journald on lines that it left out.
+    // Not the game's own output: systemd's messages on the unit, journald's on dropped lines.
     let name = if entry.from.starts_with("systemd") { "stderr" } else { "stdout" };
     let data = json!({"at": entry.at, "from": sse::text(&entry.from), "line": sse::text(&entry.line)});
     piece.push(position, &entry.cursor, name, &data);

@@ -1,4 +1,4 @@
-//! What every page has around it, and a template as an answer.
+//! The frame of every page, and rendering of templates.
 
 use askama::Template;
 use axum::response::{Html, IntoResponse as _, Response};
@@ -8,61 +8,59 @@ use crate::web::assets;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
-/// What every page has around it.
+/// The data of the frame.
 pub struct Frame {
-    /// Who is signed in.
+    /// The signed-in user.
     pub viewer: Option<Viewer>,
-    /// The title, and the heading.
+    /// The title and heading.
     pub title: String,
-    /// Which part of the main navigation it belongs to: `servers`, `blueprints`, `admin`, `account`; or none.
+    /// The section of the main navigation: `servers`, `blueprints`, `admin`, `account`, or empty.
     pub section: &'static str,
-    /// When it was made, unix ms: relative times count from here.
+    /// When the page was made, unix ms. Relative times count from here.
     pub now: i64,
 }
 
 impl Frame {
-    /// For somebody who is signed in.
+    /// For a signed-in user.
     #[must_use]
     pub fn of(viewer: Viewer, title: impl Into<String>) -> Self {
         Self { viewer: Some(viewer), title: title.into(), section: "", now: clock::now_ms() }
     }
 
-    /// The same, within a part of the main navigation.
+    /// Sets the section of the main navigation.
     #[must_use]
     pub fn within(mut self, section: &'static str) -> Self {
         self.section = section;
         self
     }
 
-    /// For anybody.
+    /// For everyone.
     #[must_use]
     pub fn anonymous(title: impl Into<String>) -> Self {
         Self { viewer: None, title: title.into(), section: "", now: clock::now_ms() }
     }
 
-    /// The URL of an asset.
     #[must_use]
     pub fn asset(&self, name: &str) -> String {
         assets::url(name)
     }
 
-    /// What forms carry; empty for nobody.
+    /// The CSRF token for forms; empty if no user is signed in.
     #[must_use]
     pub fn csrf(&self) -> &str {
         self.viewer.as_ref().map_or("", |viewer| &viewer.csrf)
     }
 
-    /// Whether an admin looks.
     #[must_use]
     pub fn is_admin(&self) -> bool {
         self.viewer.as_ref().is_some_and(|viewer| viewer.is_admin)
     }
 }
 
-/// A template as an answer.
+/// Renders a template as a response.
 ///
 /// # Errors
-/// 500 when it cannot be rendered.
+/// 500 if it cannot be rendered.
 pub fn page(template: &impl Template) -> Result<Response, Failure> {
     Ok(Html(template.render().map_err(Failure::internal)?).into_response())
 }

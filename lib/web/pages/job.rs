@@ -5,9 +5,9 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::extract::{Again, id};
+use super::extract::{IsRefresh, id};
 use super::frame::{Frame, page};
-use super::parts::{self, Took, took};
+use super::parts::{self, Elapsed, took};
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId, TaskId};
 use crate::base::{Result, secret};
@@ -39,7 +39,7 @@ const MOST: usize = 50;
 struct Page {
     frame: Frame,
     job: Job,
-    took: Took,
+    took: Elapsed,
     servers: Vec<(ServerId, Option<String>)>,
     tasks: Vec<TaskLine>,
     outcomes: Vec<OutcomeLine>,
@@ -65,7 +65,7 @@ struct TaskLine {
     server: Option<(ServerId, String)>,
     state: TaskState,
     after: String,
-    took: Took,
+    took: Elapsed,
     error: Option<String>,
     exit_code: Option<i64>,
 }
@@ -105,7 +105,7 @@ struct Cancelled {
     at: i64,
     scope: String,
     /// State, step, how long, what else.
-    steps: Vec<(&'static str, String, Took, Option<String>)>,
+    steps: Vec<(&'static str, String, Elapsed, Option<String>)>,
     told: CancelResult,
 }
 
@@ -189,7 +189,7 @@ pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Again(again): Again,
+    IsRefresh(again): IsRefresh,
 ) -> Result<Response, Failure> {
     let id = id::<JobId>(&path)?;
     let (who, now) = (viewer.clone(), clock::now_ms());

@@ -1,4 +1,4 @@
-//! The pages: each file loads what one page shows and takes what its forms send.
+//! The pages. Each file loads one page's data and handles its forms.
 
 mod account;
 mod admin;
@@ -20,12 +20,12 @@ mod server;
 mod server_acts;
 mod server_new;
 
-use crate::web::access::Who;
+use crate::web::access::Access;
 use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
-    let table = table.get(Who::Anyone, "/login", login::show).post(Who::Anyone, "/login", login::sign_in).post(
-        Who::User,
+    let table = table.get(Access::Anyone, "/login", login::show).post(Access::Anyone, "/login", login::sign_in).post(
+        Access::User,
         "/logout",
         login::sign_out,
     );

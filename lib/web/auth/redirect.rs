@@ -1,20 +1,22 @@
-//! Where a browser goes on after it has signed in, or after a form that was refused: only to pages of ours.
+//! Where a browser goes after signing in, or after a refused form: only to our own pages.
 
 use axum::http::{HeaderMap, Uri, header};
 
-/// The page that a form was sent from, as its browser says: the path of its Referer. We ask browsers for it
-/// (`Referrer-Policy: same-origin`), and only a form of our own is taken. The dashboard, when it does not say.
+/// The page that a form was sent from: the path of its Referer, which we ask browsers for
+/// (`Referrer-Policy: same-origin`). Only our own forms get here. The dashboard if there is no
+/// Referer.
 #[must_use]
-pub fn came_from(headers: &HeaderMap) -> String {
+pub fn referer_path(headers: &HeaderMap) -> String {
     let referer = headers.get(header::REFERER).and_then(|value| value.to_str().ok());
     let uri = referer.and_then(|referer| referer.parse::<Uri>().ok());
     let path = uri.as_ref().and_then(Uri::path_and_query).map_or("/", |path| path.as_str());
-    inside(path).to_owned()
+    local_path(path).to_owned()
 }
 
-/// A path of ours, or the dashboard: nobody is led away. A browser reads `\` as `/`, and `//host` as another host.
+/// `next` if it is a path of ours, else the dashboard: prevents open redirects. Browsers read `\`
+/// as `/`, and `//host` as another host.
 #[must_use]
-pub fn inside(next: &str) -> &str {
+pub fn local_path(next: &str) -> &str {
     let ours =
         next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && !next.contains(char::is_control);
     if ours && next.len() <= 1000 { next } else { "/" }
@@ -29,18 +31,19 @@ mod tests {
         let from = |referer: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::REFERER, referer.parse().unwrap());
-            came_from(&headers)
+            referer_path(&headers)
         };
+
         assert_eq!(from("http://127.0.0.1:8000/blueprints/7/edit?x=1"), "/blueprints/7/edit?x=1");
         assert_eq!(from("http://127.0.0.1:8000//evil.example/"), "/");
-        assert_eq!([from("about:blank"), came_from(&HeaderMap::new())], ["/", "/"]);
+        assert_eq!([from("about:blank"), referer_path(&HeaderMap::new())], ["/", "/"]);
     }
 
     #[test]
-    fn after_signing_in_nobody_is_led_away() {
-        assert_eq!(inside("/jobs/7?x=1"), "/jobs/7?x=1");
+    fn after_signing_in_a_browser_stays_on_our_pages() {
+        assert_eq!(local_path("/jobs/7?x=1"), "/jobs/7?x=1");
         for bad in ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb"] {
-            assert_eq!(inside(bad), "/", "{bad}");
+            assert_eq!(local_path(bad), "/", "{bad}");
         }
     }
 }
