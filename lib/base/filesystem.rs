@@ -1,6 +1,6 @@
-//! Which file systems cannot hold what servers write: overlayfs wants of its upper layer what these do not have
+//! Which file systems cannot hold what servers write: overlayfs needs of its upper layer what these do not have
 //! (extended attributes of root's, RENAME_WHITEOUT, file types in directories). mount(2) says EINVAL then, and the reason
-//! is only in the kernel's log.
+//! is only in the kernel's log. The type is a guess, for where no trial (overlay_check.rs) can be made.
 
 use std::path::Path;
 
@@ -21,7 +21,9 @@ const UNFIT: [(i64, &str); 10] = [
 ];
 
 /// What to do about it.
-pub const ADVICE: &str = "put LEFT4ME_ROOT on ext4, xfs or btrfs (in a container: a volume)";
+pub const ADVICE: &str = "mount one that can (ext4, xfs, btrfs; in a container: a volume) in its place; as root: \
+    `systemctl stop left4me.target 'left4me-server@*'`, `cp -a /var/lib/left4me/. /mnt/` with it on /mnt, then mount \
+    it on /var/lib/left4me (and so in /etc/fstab), `systemctl start left4me.target`, then the servers";
 
 /// The name of the file system that `path` is on, or its nearest ancestor that exists, when no overlay can have its upper
 /// layer there. None when it can, or is not known.

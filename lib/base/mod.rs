@@ -15,6 +15,7 @@ pub mod lock;
 pub mod names;
 pub mod notify;
 pub mod output;
+pub mod overlay_check;
 pub mod password;
 pub mod plain;
 pub mod secret;

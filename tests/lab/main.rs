@@ -18,6 +18,7 @@ mod cascade;
 mod crashes;
 mod demo;
 mod field_content;
+mod field_overlay;
 mod field_servers;
 mod field_service;
 mod field_steam;
@@ -88,6 +89,7 @@ stories! {
     walls_uids::servers_of_two_owners_cannot_touch_each_other,
     field_content::the_game_writes_what_it_writes_in_place,
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
+    field_overlay::a_mount_that_fails_is_found_before_it_matters_and_told_with_its_cause,
     field_service::a_service_and_its_socket_are_one_thing,
     field_service::a_restored_database_is_noticed_by_all_who_read_it,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
