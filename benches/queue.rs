@@ -1,6 +1,6 @@
 //! What the queue costs: accepting a job, claiming from a long queue, writing log lines down, waking a watcher; and what
 //! a poll writes.
-//! `cargo bench --bench queue`. Figures are in docs/benchmarks.md.
+//! `cargo bench --features benches --bench queue`. Figures are in docs/benchmarks.md.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -51,6 +51,8 @@ fn a_script_cancels_a_job_and_one_watches_it() {
     assert!(out.contains("install ended by terminate"), "{out}");
     let seen = watching.wait_with_output().unwrap();
     let seen = String::from_utf8(seen.stdout).unwrap();
+    // Time and zone.
+    assert_eq!(seen.split_whitespace().nth(2), Some("job.queued"), "{seen}");
     for words in
         ["job.queued by", "job.cancelling by", "job.cancelled by", ": match tonight", "terminate\t", "finish\t"]
     {

@@ -83,7 +83,7 @@ fn downloads_are_counted_and_who_reads_nothing_of_them_takes_little_memory() {
     }
     let refused = all(&mut download(&web, &session));
     assert_eq!(status(&refused), 503, "{refused}");
-    assert!(refused.contains("4 pages of yours"), "{refused}");
+    assert!(refused.contains("too many live pages or downloads open (4)"), "{refused}");
     let after = web.resident();
     assert!(after < before + 12 * 1024, "{before} KiB before, {after} KiB now");
     drop(idle);

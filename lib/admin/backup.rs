@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid};
 
 use self::place::Place;
 use super::Context;
-use crate::base::{Error, Exit, Result, clock, files, output, users};
+use crate::base::{Error, Exit, Result, clock, output, users, walk};
 use crate::db::{error::opening, upkeep};
 use crate::process::again_as;
 
@@ -163,5 +163,5 @@ fn unusable(directory: &Path, error: std::io::Error) -> Error {
 
 /// A directory that root has reached.
 fn walk(directory: &Path) -> Result<std::os::fd::OwnedFd> {
-    files::walk(directory).map(|walked| walked.fd).map_err(|error| unusable(directory, error))
+    walk::walk(directory).map(|walked| walked.fd).map_err(|error| unusable(directory, error))
 }

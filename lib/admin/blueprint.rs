@@ -222,6 +222,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             servers,
         ]);
     }
+    table.times(&["EDITED"]);
     table.print()
 }
 

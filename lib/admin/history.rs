@@ -59,6 +59,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
             plain(event.detail),
         ]);
     }
+    table.times(&["AT"]);
     table.print()
 }
 

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse};
-use crate::base::{Result, caller, clock, files, journal, output, undumpable, users};
+use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
 use crate::db::{Db, migrate};
 
 const PROGRAM: &str = "left4me";
@@ -122,7 +122,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         worker_socket: cli.worker.worker_socket,
         hands: cli.hands,
         opened: match &cli.family {
-            Family::Blueprint(verb) => verb.config_file().and_then(files::open_roots),
+            Family::Blueprint(verb) => verb.config_file().and_then(walk::open_roots),
             _ => None,
         },
         actor: caller::caller(),

@@ -112,6 +112,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             overlay.blueprints.join(", "),
         ]);
     }
+    table.times(&["CREATED"]);
     table.print()
 }
 

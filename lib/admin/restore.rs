@@ -19,7 +19,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, geteuid};
 
 use super::Context;
-use crate::base::{Error, Exit, Result, clock, files, lock, output, users};
+use crate::base::{Error, Exit, Result, clock, files, lock, output, users, walk};
 use crate::db::restore;
 use crate::process::again_reading;
 use units::Units;
@@ -99,7 +99,7 @@ fn open(file: &Path) -> Result<File> {
         let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
         Error::new(exit, format!("{}: {error}; name the real path of a backup", path.display()))
     };
-    let walked = files::walk(directory).map_err(failed)?;
+    let walked = walk::walk(directory).map_err(failed)?;
     let flags = nix::fcntl::OFlag::O_RDONLY | files::SAFELY;
     let opened = openat(&walked.fd, name, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
     let opened = File::from(opened);

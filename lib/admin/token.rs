@@ -103,6 +103,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             when(token.revoked_at),
         ]);
     }
+    table.times(&["CREATED", "LAST USED", "REVOKED"]);
     table.print()
 }
 

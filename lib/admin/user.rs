@@ -110,6 +110,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             when(user.disabled_at),
         ]);
     }
+    table.times(&["CREATED", "DISABLED"]);
     table.print()
 }
 

@@ -26,5 +26,6 @@ pub mod text;
 pub mod undumpable;
 pub mod users;
 pub mod visible;
+pub mod walk;
 
 pub use error::{Error, Exit, Result};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::unistd::{Gid, Uid, User, geteuid, setgid, setgroups, setuid};
 
-use super::{Error, Result, caller, files};
+use super::{Error, Result, caller, walk};
 
 /// Runs the worker; owns the database and instances/.
 pub const LEFT4ME: &str = "left4me";
@@ -57,7 +57,7 @@ pub fn successor(directory: &Path) -> Option<(Uid, Gid)> {
     }
     match fs_err::metadata(directory) {
         Ok(owner) if owner.uid() != 0 => Some((Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))),
-        Ok(_) if files::walk(directory).is_ok_and(|walked| walked.is_roots) => None,
+        Ok(_) if walk::walk(directory).is_ok_and(|walked| walked.is_roots) => None,
         // One that is missing is told later, by the program that needs it.
         _ => ids(LEFT4ME).ok(),
     }

@@ -238,5 +238,7 @@ pub fn line(step: &StepRow) -> String {
 
 /// Milliseconds for people: `12 ms`, `10.2 s`.
 pub fn took(ms: i64) -> String {
+    // The clock may have been set back in between.
+    let ms = ms.max(0);
     if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
 }

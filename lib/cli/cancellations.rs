@@ -134,6 +134,7 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         ];
         table.toned(cells);
     }
+    table.times(&["ASKED"]);
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -72,6 +72,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
             took(job, now),
         ]);
     }
+    table.times(&["QUEUED"]);
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }

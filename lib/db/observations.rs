@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::base::Result;
 use crate::base::names::ServerId;
-use crate::db::servers::{Drifted, drifted};
+use crate::db::drift::{Drifted, drifted};
 use crate::domain::drift::Drift;
 use crate::domain::history::Known;
 use crate::domain::server::DesiredState;

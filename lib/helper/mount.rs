@@ -28,7 +28,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     unfinished::refuse([&directory.path, root], &layers)?;
     let owner = user::loaded(server)?;
     let source = source(server, &layers);
-    let merged = umount::merged(&directory, server);
+    let merged = runtime::merged(&directory, server);
     match mounts::at(&merged)?.last() {
         None => {}
         Some(mount)

@@ -1,6 +1,8 @@
 //! runtime/ID: a directory of root's, in which `upper` alone belongs to the server's user. The game can exchange none of
 //! the four that a mount is made of, and no other local user can pass to what the game wrote.
 
+use std::path::PathBuf;
+
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
@@ -76,4 +78,9 @@ pub(super) fn upper_owner(root: &Directory, server: &InstanceName) -> Result<Opt
 
 fn mode(bits: u32) -> Mode {
     Mode::from_bits_truncate(bits)
+}
+
+/// Where the overlay of `server` is mounted, as the kernel calls it.
+pub(super) fn merged(root: &Directory, server: &InstanceName) -> PathBuf {
+    root.path.join("runtime").join(server.as_str()).join("merged")
 }

@@ -3,21 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::http::StatusCode;
-
 use crate::base::config::PortRange;
 use crate::doctor::Looks;
 use crate::queue::enqueue::{Poke, poke};
-use crate::web::failure::Failure;
-use crate::web::guard::asker::Proxies;
-use crate::web::guard::origin::Origins;
-use crate::web::guard::throttle::Throttle;
+use crate::web::auth::asker::Proxies;
+use crate::web::auth::origin::Origins;
+use crate::web::auth::throttle::Throttle;
+use crate::web::limiter::Limiter;
 use crate::web::live::Hub;
 use crate::web::metrics::Metrics;
 use crate::web::passwords::Passwords;
 use crate::web::store::Store;
-use crate::web::streams::Places;
-use crate::web::turns::Turns;
 
 /// The web front's state. Cheap to clone.
 pub type App = Arc<Shared>;
@@ -36,10 +32,10 @@ pub struct Shared {
     pub passwords: Passwords,
     /// What streams are fed from.
     pub hub: Hub,
-    /// How many streams and downloads are open.
-    pub places: Places,
-    /// Whose long answers are made and sent.
-    pub turns: Turns,
+    /// Open streams and downloads.
+    pub streams: Limiter,
+    /// The API's answers, which can be long.
+    pub answers: Limiter,
     /// What is counted of requests and streams.
     pub metrics: Metrics,
     /// What was asked at the command line and in the settings.
@@ -75,9 +71,4 @@ impl Shared {
             tracing::warn!("{error}");
         }
     }
-}
-
-/// For what cannot happen: told as a fault of ours.
-pub fn fault(error: impl std::fmt::Display) -> Failure {
-    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }

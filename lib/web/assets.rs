@@ -8,8 +8,9 @@ use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
 use crate::base::secret;
+use crate::web::access::Who;
 use crate::web::failure::Failure;
-use crate::web::routes::{Table, Who};
+use crate::web::table::Table;
 
 struct Asset {
     name: &'static str,

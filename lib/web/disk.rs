@@ -1,18 +1,16 @@
 //! Looking at files other than the database. A disk that does not answer holds whoever asks it for ever, and no signal
 //! ends that: so only a few may ask at once, and none of those who read the database.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use axum::http::StatusCode;
-use tokio::sync::Semaphore;
-
-use crate::web::app::fault;
 use crate::web::failure::Failure;
+use crate::web::limiter::Limiter;
 
-/// So many look at once; as many threads are lost at most.
-static TURNS: Semaphore = Semaphore::const_new(2);
+/// As many threads are lost at most.
+static DISK: LazyLock<Limiter> = LazyLock::new(|| Limiter::shared(2));
 
-/// So long somebody waits for a turn, and for an answer.
+/// A request waits this long for its permit and the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs `work` beside the threads that serve connections.
@@ -27,24 +25,19 @@ async fn look_within<T: Send + 'static>(
     patience: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
+    let silent = || Failure::busy("the disk does not answer: try again", 5);
     let looking = async {
-        let turn = TURNS.acquire().await.map_err(fault)?;
-        let done = tokio::task::spawn_blocking(move || {
-            let found = work();
-            // Not before: who asked may have gone, but the thread is still held.
-            drop(turn);
-            found
-        });
-        done.await.map_err(fault)
+        let permit = DISK.acquire(patience).await.ok_or_else(silent)?;
+        permit.blocking(work).await.map_err(Failure::internal)
     };
-    let silent =
-        |_| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the disk does not answer: try again").retry_after(5);
-    tokio::time::timeout(patience, looking).await.map_err(silent)?
+    tokio::time::timeout(patience, looking).await.map_err(|_| silent())?
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+
+    use axum::http::StatusCode;
 
     use super::*;
 

@@ -61,6 +61,16 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     }
 
+    /// 500, for what cannot happen. People see a request id instead of the message, which goes into the journal.
+    pub fn internal(error: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+
+    /// 503 for what has no free permit now, to be tried again after so many seconds.
+    pub fn busy(message: impl Into<String>, seconds: u32) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(seconds)
+    }
+
     /// The same, to be tried again after so many seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
@@ -103,7 +113,7 @@ impl From<crate::base::names::BadName> for Failure {
     }
 }
 
-/// Leaves the failure in the answer's extensions; [`crate::web::answer`] gives it its body.
+/// Leaves the failure in the answer's extensions; [`crate::web::middleware`] gives it its body.
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();

@@ -5,27 +5,34 @@
 //! |---|---|
 //! | `serve` | taking connections in, leaving |
 //! | `listen` | listeners and connections, TCP and unix |
-//! | `answer` | around every request: its Host, its time, the headers that protect it, a failure's body |
-//! | `routes` | the one table: what may be asked, by whom |
-//! | `guard/` | who asks, and whether our own page sent it |
+//! | `middleware` | around every request: its Host, its time limit, protective headers, a failure's body |
+//! | `routes`, `table`, `access` | the one table of routes: what may be asked, by whom |
+//! | `auth/` | sessions, tokens, form tokens, origins, the sign-in throttle |
 //! | `peers` | which user of this host opened a connection |
 //! | `pages/`, `templates/`, `assets/` | what people see |
 //! | `api/` | what programs see |
+//! | `app`, `store` | the state that all requests share; the database |
+//! | `limiter` | permits for all that many requests could exhaust |
 //! | `disk` | files other than the database, on a disk that may not answer |
-//! | `live/` | streams |
-//! | `turns`, `pieces` | long answers: whose turn it is, and what is sent bit by bit |
+//! | `streams`, `live/` | SSE streams: who may open one, what they carry |
+//! | `json`, `pieces` | long answers, which are sent bit by bit |
+//!
+//! Routes, `pages/` and `api/` import the rest, which never imports them.
 
-mod answer;
+mod access;
 mod api;
 pub mod app;
 mod assets;
+mod auth;
 mod disk;
 pub mod escape;
 mod failure;
-mod guard;
+mod json;
+mod limiter;
 mod listen;
 pub mod live;
 pub mod metrics;
+mod middleware;
 mod pages;
 mod passwords;
 mod patient;
@@ -36,7 +43,7 @@ mod scrape;
 mod serve;
 mod store;
 mod streams;
-mod turns;
+mod table;
 mod viewer;
 
 use std::net::{IpAddr, SocketAddr};
@@ -62,15 +69,15 @@ use crate::db::identity::Identity;
 use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
-use guard::asker::Proxies;
-use guard::origin::{Origin, Origins};
+use auth::asker::Proxies;
+use auth::origin::{Origin, Origins};
+use limiter::Limiter;
 use listen::{Listener, Listeners};
 use live::Hub;
 use metrics::Metrics;
 use peers::Peers;
 use serve::{Door, Leaving, Limits};
 use store::Store;
-use streams::Places;
 
 /// Serves pages, live logs and the REST API. Started by left4me-web.socket; by hand it listens itself.
 #[derive(Parser)]
@@ -203,7 +210,7 @@ fn run(cli: &Cli) -> Result<()> {
 
 /// All routes with what is around them.
 pub fn router(app: App) -> Router {
-    routes::router(Arc::clone(&app)).layer(from_fn_with_state(app, answer::finish))
+    routes::router(Arc::clone(&app)).layer(from_fn_with_state(app, middleware::finish))
 }
 
 fn app(cli: &Cli, store: Store) -> Result<App> {
@@ -214,11 +221,11 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
         store,
         origins: Origins::new(cli.origin.clone()),
         proxies: Proxies::new(cli.proxies.clone(), secret, cli.origin.is_some()),
-        throttle: guard::throttle::Throttle::default(),
+        throttle: auth::throttle::Throttle::default(),
         passwords: passwords::Passwords::default(),
         hub: Hub::start(live)?,
-        places: Places::new(count(cli.streams_per_user), count(cli.connections) * 3 / 4),
-        turns: turns::Turns::default(),
+        streams: Limiter::new(count(cli.connections) * 3 / 4, count(cli.streams_per_user)),
+        answers: json::limiter(),
         metrics: Metrics::new(clock::now_ms())?,
         settings: Settings {
             root: cli.paths.root.clone(),

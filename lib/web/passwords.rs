@@ -1,55 +1,47 @@
 //! Checking passwords costs 19 MiB and 30 ms each on purpose: two at a time, and no more than a few that wait.
 
-use std::sync::Arc;
-
-use axum::http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::Duration;
 
 use crate::base::password;
-use crate::web::app::fault;
 use crate::web::failure::Failure;
+use crate::web::limiter::{Limiter, Permit};
 
-/// So many at once.
+/// Checks at once.
 const AT_ONCE: usize = 2;
-/// So many may wait for their turn, each for 50 ms or so.
+/// Checks that may wait, each for 50 ms or so.
 const WAITING: usize = 30;
+/// The whole queue takes two seconds; a host that needs this long is out of order.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A hash of nothing that anybody knows: an unknown user costs the same time as a wrong password.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bGVmdDRtZSBub2JvZHk$wTfRm6fOIEwUSRk0mM4j2Nx9vZjz0rJIkXl5MGQm3fY";
 
-/// The pool.
+/// Checks and hashes passwords.
 pub struct Passwords {
-    turns: Arc<Semaphore>,
-    room: Arc<Semaphore>,
+    checks: Limiter,
+    queue: Limiter,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), room: Arc::new(Semaphore::new(AT_ONCE + WAITING)) }
+        Self { checks: Limiter::shared(AT_ONCE), queue: Limiter::shared(AT_ONCE + WAITING) }
     }
 }
-
-/// A place in the queue, until it is dropped.
-pub struct Place(OwnedSemaphorePermit);
 
 impl Passwords {
     /// A place in the queue. Taken before an attempt is counted: a 503 then counts for nothing.
     ///
     /// # Errors
     /// 503 when too many wait already.
-    pub fn place(&self) -> Result<Place, Failure> {
-        let busy = |_| {
-            let words = "too many people sign in at once: try again in a moment";
-            Failure::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(5)
-        };
-        Arc::clone(&self.room).try_acquire_owned().map(Place).map_err(busy)
+    pub fn place(&self) -> Result<Permit, Failure> {
+        self.queue.try_acquire().ok_or_else(busy)
     }
 
     /// Whether the password belongs to the hash; without a hash never, after the same time.
     ///
     /// # Errors
     /// 500 when the check itself breaks off.
-    pub async fn verify(&self, place: Place, password: String, hash: Option<String>) -> Result<bool, Failure> {
+    pub async fn verify(&self, place: Permit, password: String, hash: Option<String>) -> Result<bool, Failure> {
         let check = move || {
             let good = password::verify(&password, hash.as_deref().unwrap_or(NOBODY));
             good && hash.is_some()
@@ -69,17 +61,21 @@ impl Passwords {
 
     async fn work<T: Send + 'static>(
         &self,
-        place: Place,
+        place: Permit,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(fault)?;
+        let check = self.checks.acquire(PATIENCE).await.ok_or_else(busy)?;
         let work = move || {
-            // Held until it is done: whoever hangs up makes no room for another one beside it.
-            let _held = (place.0, turn);
-            work()
+            let done = work();
+            drop(place);
+            done
         };
-        tokio::task::spawn_blocking(work).await.map_err(fault)
+        check.blocking(work).await.map_err(Failure::internal)
     }
+}
+
+fn busy() -> Failure {
+    Failure::busy("too many people sign in at once: try again in a moment", 5)
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::base::clock;
 use crate::db;
+use crate::web::access::Who;
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::metrics::CONTENT_TYPE;
-use crate::web::routes::{Table, Who};
+use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
     table.get(Who::Scraper, "/metrics", show)

@@ -17,11 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tower::{Service as _, ServiceExt as _};
 
 use crate::base::{Result, notify};
+use crate::web::limiter::{Limiter, Permit};
 use crate::web::listen::{Connection, Listeners};
 use crate::web::patient::Patient;
 use crate::web::peers::{Owner, Peer, Peers};
@@ -96,8 +97,8 @@ pub struct Door {
     pub peers: Peers,
 }
 
-/// A connection's place among all, and among those of foreign code.
-type Room = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+/// A connection's permit, and one of the few for foreign code.
+type Permits = (Permit, Option<Permit>);
 
 /// Why [`serve`] came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,9 +124,9 @@ pub async fn serve(
     refused: impl Fn(),
     leave: impl FnOnce(),
 ) -> Result<Leaving> {
-    let room = Arc::new(Semaphore::new(limits.connections));
-    let refusals = Arc::new(Semaphore::new(REFUSALS));
-    let foreign = Arc::new(Semaphore::new(FOREIGN));
+    let connections = Limiter::shared(limits.connections);
+    let refusals = Limiter::shared(REFUSALS);
+    let foreign = Limiter::shared(FOREIGN);
     let graceful = GracefulShutdown::new();
     let using = Use::default();
     let Door { mut listeners, peers } = door;
@@ -134,7 +135,7 @@ pub async fn serve(
     let leaving = loop {
         // Who has a connection open may send on it at any moment, and a proxy does: a request that meets
         // our end on the way is lost (502). Silent ones are closed after HEAD_TIME, so none keeps us.
-        let connected = room.available_permits() < limits.connections;
+        let connected = connections.is_used();
         if connected || !using.is_none() || busy() {
             idle_since = Instant::now();
         }
@@ -149,17 +150,9 @@ pub async fn serve(
             taken = listeners.accept() => {
                 idle_since = Instant::now();
                 match taken {
-                    Ok(stream) => match Arc::clone(&room).try_acquire_owned() {
-                        Ok(permit) => {
-                            let peer = stream.peer(&peers);
-                            let Some(room) = room_of(&peer, permit, &foreign) else {
-                                refused();
-                                refuse(stream, &refusals);
-                                continue;
-                            };
-                            connection(stream, peer, &router, limits, &graceful, &using, room);
-                        }
-                        Err(_) => {
+                    Ok(stream) => match admit(&stream, &peers, &connections, &foreign) {
+                        Some((peer, permits)) => connection(stream, peer, &router, limits, &graceful, &using, permits),
+                        None => {
                             refused();
                             refuse(stream, &refusals);
                         }
@@ -194,14 +187,16 @@ pub async fn serve(
     Ok(leaving)
 }
 
-/// Game servers have few of the connections: a plugin that opens as many as it can takes none of
-/// people's.
-fn room_of(peer: &Peer, permit: OwnedSemaphorePermit, foreign: &Arc<Semaphore>) -> Option<Room> {
+/// Who opened the connection, and its permits. Game servers have few: a plugin that opens as many as it can takes none
+/// of people's.
+fn admit(stream: &Connection, peers: &Peers, connections: &Limiter, foreign: &Limiter) -> Option<(Peer, Permits)> {
+    let permit = connections.try_acquire()?;
+    let peer = stream.peer(peers);
     let few = match peer.owner {
-        Owner::Foreign(_) => Some(Arc::clone(foreign).try_acquire_owned().ok()?),
+        Owner::Foreign(_) => Some(foreign.try_acquire()?),
         _ => None,
     };
-    Some((permit, few))
+    Some((peer, (permit, few)))
 }
 
 fn connection(
@@ -211,7 +206,7 @@ fn connection(
     limits: &Limits,
     graceful: &GracefulShutdown,
     using: &Use,
-    room: Room,
+    permits: Permits,
 ) {
     stream.set_nodelay();
     setsockopt(&stream, sockopt::SndBuf, &SEND_BUFFER).ok();
@@ -228,7 +223,7 @@ fn connection(
         if let Err(error) = served.await {
             tracing::debug!(peer = %peer.addr, "a connection ended: {error}");
         }
-        drop(room);
+        drop(permits);
     });
 }
 
@@ -274,11 +269,11 @@ impl http_body::Body for Counted {
 
 /// Tells a connection that there is no room. What it sends is thrown away for a moment: closing over unread bytes could
 /// take our words back.
-fn refuse(mut stream: Connection, refusals: &Arc<Semaphore>) {
+fn refuse(mut stream: Connection, refusals: &Limiter) {
     // They fit into a fresh connection's buffer, so that all are told, however many come at once.
     send(stream.as_raw_fd(), FULL, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
     let mut waste = [0; 4096];
-    let Ok(turn) = Arc::clone(refusals).try_acquire_owned() else {
+    let Some(permit) = refusals.try_acquire() else {
         recv(stream.as_raw_fd(), &mut waste, MsgFlags::MSG_DONTWAIT).ok();
         return;
     };
@@ -289,6 +284,6 @@ fn refuse(mut stream: Connection, refusals: &Arc<Semaphore>) {
             Ok::<_, std::io::Error>(())
         };
         timeout(Duration::from_secs(1), rest).await.ok();
-        drop(turn);
+        drop(permit);
     });
 }

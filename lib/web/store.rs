@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::{Error, Result};
 use crate::db::Db;
+use crate::web::limiter::{Limiter, Permit};
 
-/// So many requests read at once; the others wait their turn.
+/// Requests that read at once; the others wait.
 const READERS: usize = 3;
 
-/// So long a request waits for its turn. With SQLite's own wait for another process, 15 s, that stays below the time that
+/// A request waits this long for its permit. With SQLite's own wait for another process, 15 s, that stays below the time that
 /// a request has: what was answered with "too late" is not done afterwards.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -25,10 +25,10 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     readers: Mutex<Vec<Db>>,
-    reading: Arc<Semaphore>,
+    reading: Limiter,
     writer: Mutex<Db>,
     /// One: who waits for the writer takes no thread from those who read.
-    writing: Arc<Semaphore>,
+    writing: Limiter,
 }
 
 impl Inner {
@@ -54,9 +54,9 @@ impl Store {
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
             readers: Mutex::default(),
-            reading: Arc::new(Semaphore::new(READERS)),
+            reading: Limiter::shared(READERS),
             writer: Mutex::new(writer),
-            writing: Arc::new(Semaphore::new(1)),
+            writing: Limiter::shared(1),
         })))
     }
 
@@ -76,7 +76,7 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
-        aside(turn(&self.0.reading).await?, move || {
+        aside(permit(&self.0.reading).await?, move || {
             let free = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let mut db = match free.filter(|db| !db.is_replaced()) {
                 Some(db) => db,
@@ -113,8 +113,8 @@ impl Store {
         F: FnOnce(&mut Db) -> Result<T> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
-        let turn = turn(&self.0.writing).await?;
-        aside(turn, move || work(&mut *inner.writer()?)).await
+        let permit = permit(&self.0.writing).await?;
+        aside(permit, move || work(&mut *inner.writer()?)).await
     }
 
     /// Writes something that nobody waits for, and that is as well written the next time: not now, when somebody else
@@ -123,38 +123,29 @@ impl Store {
     where
         F: FnOnce(&Transaction<'_>) -> Result<()> + Send + 'static,
     {
-        let Ok(turn) = Arc::clone(&self.0.writing).try_acquire_owned() else { return };
+        let Some(permit) = self.0.writing.try_acquire() else { return };
         let inner = Arc::clone(&self.0);
         tokio::spawn(async move {
             let write = move || inner.writer()?.write(work);
-            if let Err(error) = aside(turn, write).await {
+            if let Err(error) = aside(permit, write).await {
                 tracing::warn!("{error}");
             }
         });
     }
 }
 
-/// A turn, as soon as there is one. Whoever hangs up while waiting has not begun.
-async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
-    match tokio::time::timeout(PATIENCE, Arc::clone(turns).acquire_owned()).await {
-        Ok(turn) => turn.map_err(gone),
-        Err(_) => Err(Error::unavailable("the database is busy: try again in a moment")),
-    }
+/// The next free permit. A client that hangs up while it waits has not begun.
+async fn permit(limiter: &Limiter) -> Result<Permit> {
+    let busy = || Error::unavailable("the database is busy: try again in a moment");
+    limiter.acquire(PATIENCE).await.ok_or_else(busy)
 }
 
-/// Runs what blocks beside the threads that serve connections. The turn is held until it is done, also when nobody waits
-/// for it any more: else those who hang up would have any number of threads at work.
-async fn aside<T, F>(turn: OwnedSemaphorePermit, work: F) -> Result<T>
+async fn aside<T, F>(permit: Permit, work: F) -> Result<T>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T> + Send + 'static,
 {
-    let done = tokio::task::spawn_blocking(move || {
-        let done = work();
-        drop(turn);
-        done
-    });
-    done.await.map_err(gone)?
+    permit.blocking(work).await.map_err(gone)?
 }
 
 /// The work panicked, or the program is leaving.

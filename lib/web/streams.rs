@@ -1,24 +1,23 @@
 //! The streams of events: who may open one, how many, and that who may not read any more is cut off. What they carry is
 //! [`live`](crate::web::live)'s. Downloads that are read bit by bit are counted with them.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use rusqlite::Connection;
 
 use crate::base::names::{JobId, ServerId, UserId, shown};
 use crate::base::{Result, clock};
 use crate::db::{sessions, tokens};
+use crate::web::access::Who;
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::limiter::{Exhausted, Permit};
 use crate::web::live::{self, Reader, Topic};
 use crate::web::metrics::OpenStream;
-use crate::web::pages::asked::Asked;
-use crate::web::routes::{Table, Who};
+use crate::web::pages::extract::Asked;
+use crate::web::table::Table;
 use crate::web::viewer::{Credential, Viewer};
 
 /// One stream carries so many logs and consoles. streams.js knows the number.
@@ -32,64 +31,26 @@ pub(super) fn routes(table: Table) -> Table {
     )
 }
 
-/// How many streams and downloads are open.
-#[derive(Clone)]
-pub struct Places(Arc<Taken>);
-
-struct Taken {
-    per_user: usize,
-    in_all: usize,
-    by: Mutex<HashMap<UserId, usize>>,
-}
-
-/// A place that is taken, until it is dropped.
-pub struct Place {
-    places: Places,
-    user: UserId,
+/// An open stream or download, until it is dropped.
+pub struct Open {
+    _permit: Permit,
     _counted: OpenStream,
 }
 
-impl Places {
-    /// So many for each user, and so many in all: the rest of the connections is for pages.
-    #[must_use]
-    pub fn new(per_user: usize, in_all: usize) -> Self {
-        Self(Arc::new(Taken { per_user, in_all, by: Mutex::default() }))
-    }
-
-    /// Takes one for `kind`, as the metrics call it.
-    ///
-    /// # Errors
-    /// 503 when the user has all of theirs, or everybody has all there are.
-    pub fn take(&self, app: &App, user: UserId, kind: &'static str) -> Result<Place, Failure> {
-        let refused = |words: String| {
-            app.metrics.refused("streams");
-            Failure::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(10)
+/// Opens one for `kind`, as the metrics call it.
+///
+/// # Errors
+/// 503 when the user, or all users together, have as many as may be open.
+pub fn open(app: &App, user: UserId, kind: &'static str) -> Result<Open, Failure> {
+    let permit = app.streams.try_acquire_for(user).map_err(|exhausted| {
+        app.metrics.refused("streams");
+        let message = match exhausted {
+            Exhausted::User(most) => format!("you have too many live pages or downloads open ({most}): close one"),
+            Exhausted::All => "too many live pages are open: load this one again in a moment".to_owned(),
         };
-        let mut by = self.0.by.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = by.get(&user).copied().unwrap_or(0);
-        if own >= self.0.per_user {
-            return Err(refused(format!(
-                "{own} pages of yours are live, or downloads, already: close one, or load this one again by hand"
-            )));
-        }
-        if by.values().sum::<usize>() >= self.0.in_all {
-            return Err(refused("too many pages are live at once: load this one again by hand".to_owned()));
-        }
-        by.insert(user, own + 1);
-        Ok(Place { places: self.clone(), user, _counted: app.metrics.stream(kind) })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut by = self.places.0.by.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = by.get_mut(&self.user) {
-            *own -= 1;
-            if *own == 0 {
-                by.remove(&self.user);
-            }
-        }
-    }
+        Failure::busy(message, 10)
+    })?;
+    Ok(Open { _permit: permit, _counted: app.metrics.stream(kind) })
 }
 
 /// What changes on pages, and the logs and consoles that one browser follows beside it: each
@@ -208,7 +169,7 @@ fn reader(
     kind: &'static str,
     allowed: impl Fn(&Connection, &Viewer) -> Result<()> + Clone + Send + 'static,
 ) -> Result<Reader, Failure> {
-    let place = app.places.take(app, viewer.id, kind)?;
+    let open = open(app, viewer.id, kind)?;
     let (store, viewer) = (app.store.clone(), viewer.clone());
     let check = move || -> live::Answer {
         let (store, viewer, allowed) = (store.clone(), viewer.clone(), allowed.clone());
@@ -219,7 +180,7 @@ fn reader(
             asked.await.unwrap_or(false)
         })
     };
-    Ok(Reader { check: Box::new(check), guard: Box::new(place) })
+    Ok(Reader { check: Box::new(check), guard: Box::new(open) })
 }
 
 /// Whether the viewer is still signed in, or the token still good.

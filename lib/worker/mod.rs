@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
+use crate::base::clock::Moment;
 use crate::base::config::{CleanRetry, Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::names::ServerId;
 use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, undumpable, users};
@@ -25,9 +26,11 @@ use crate::queue::journal::Started;
 use crate::queue::log::{self, Writer};
 use crate::queue::observe::{self, News};
 use crate::queue::recover::{self, wait_for_the_dead};
-use crate::queue::run::{self, Ended};
+use crate::queue::run;
 use crate::queue::settling::Settling;
+use crate::queue::steps::Steps;
 use crate::queue::turn::Engine;
+use crate::queue::work::{Ended, Work};
 use crate::wire::{Cancel, Stream};
 use wake::{Bell, Event, Wake};
 
@@ -161,6 +164,7 @@ struct Worker {
     seen: Vec<Looked>,
     looking: usize,
     bell: Bell,
+    steps: Steps,
     idle: Duration,
     grace: Duration,
     told: Option<Instant>,
@@ -202,6 +206,7 @@ impl Worker {
             seen: Vec::new(),
             looking: 0,
             bell: wake.bell(),
+            steps: Steps::new(Moment::now()),
             idle: Duration::from_secs(cli.idle_seconds.into()),
             grace: cli.grace.duration(),
             told: None,
@@ -277,7 +282,8 @@ impl Worker {
         while let Ok(report) = self.reports.1.try_recv() {
             self.tracker.note(report);
         }
-        let result = self.write_looked().and_then(|()| self.tell_of_queued()).and_then(|()| {
+        let clock = self.steps.attend(&mut self.db, Moment::now());
+        let result = clock.and_then(|()| self.write_looked()).and_then(|()| self.tell_of_queued()).and_then(|()| {
             if self.held {
                 self.held = recover::release(&mut self.db)?;
             }
@@ -372,7 +378,7 @@ impl Worker {
         jobs::any_queued(connection).unwrap_or(true) && !queue::pause(connection).is_ok_and(|pause| pause.is_some())
     }
 
-    fn begin(&self, work: run::Work) {
+    fn begin(&self, work: Work) {
         let hands = self.hands.clone();
         let (job, task) = (work.job, work.task);
         let thread = std::thread::Builder::new().name(format!("task-{task}")).stack_size(512 * 1024);

@@ -290,9 +290,9 @@ fn past(state: JobState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::db::drift::Drifted;
     use crate::db::monitor::{Busy, JobRow, ServerRow};
     use crate::db::queue::Pause;
-    use crate::db::servers::Drifted;
     use crate::domain::server::ActualState;
 
     fn job(id: i64, state: JobState) -> JobRow {

@@ -8,8 +8,8 @@ use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::List;
 use super::ask::{self, Body, Id, Limit, Nothing, Offset, Query};
+use super::list::List;
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Error, clock};
 use crate::cancel::{self, CancelResult, Wish, result};
@@ -18,7 +18,7 @@ use crate::db::{lists, tasks};
 use crate::domain::cancellation::{self, Progress};
 use crate::web::app::App;
 use crate::web::failure::{Failure, Told};
-use crate::web::turns;
+use crate::web::json;
 use crate::web::viewer::Viewer;
 
 /// How to cancel a job.
@@ -173,7 +173,7 @@ pub async fn status(
     Id(id): Id<JobId>,
     _: Query<Nothing>,
 ) -> Result<Response, Failure> {
-    turns::json(&app, viewer.id, move |db| {
+    json::answer(&app, viewer.id, move |db| {
         viewer.may_see_job(db, id)?;
         let newest = cancellations::list(db, &Filter { job: Some(id), limit: 1, ..Filter::default() })?;
         let nobody = || Error::not_found(format!("nobody has cancelled job {id} or one of its tasks"));
@@ -214,5 +214,5 @@ pub struct Which {
 pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Which>) -> Result<Response, Failure> {
     let part = ask::part(which.limit, which.offset);
     let which = lists::Cancellations { viewer: viewer.all_or_own(), job: which.job, states: which.state };
-    turns::json(&app, viewer.id, move |db| Ok(List::new(lists::cancellations(db, &which, part)?, part))).await
+    json::answer(&app, viewer.id, move |db| Ok(List::new(lists::cancellations(db, &which, part)?, part))).await
 }

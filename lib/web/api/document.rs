@@ -16,8 +16,8 @@ use utoipa::openapi::{Ref, RefOr, Required};
 use super::ask::Nothing;
 use super::{cancel, health, jobs, servers};
 use crate::web::app::App;
+use crate::web::auth::session;
 use crate::web::failure::Told;
-use crate::web::guard::session;
 
 #[derive(OpenApi)]
 #[openapi(

@@ -13,8 +13,8 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::List;
 use super::ask::{self, Body, Id, Limit, Nothing, Offset, Query};
+use super::list::List;
 use crate::base::names::{BadName, JobId, ServerId, ServerRef};
 use crate::base::{Error, Result, clock};
 use crate::db::jobs::{self, Job};
@@ -24,7 +24,7 @@ use crate::domain::operation::Operation;
 use crate::queue::enqueue::{self, Accepted, Asker, Targets, Wish};
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::turns;
+use crate::web::json;
 use crate::web::viewer::Viewer;
 
 /// No host has more servers: each has a port of its own, of a range.
@@ -75,7 +75,7 @@ pub async fn list(
         operation: which.operation,
         server: which.server,
     };
-    turns::json(&app, viewer.id, move |db| Ok(List::new(lists::jobs(db, &which, part)?, part))).await
+    json::answer(&app, viewer.id, move |db| Ok(List::new(lists::jobs(db, &which, part)?, part))).await
 }
 
 /// Show a job with its tasks
@@ -88,7 +88,7 @@ pub async fn show(
     Id(id): Id<JobId>,
     _: Query<Nothing>,
 ) -> std::result::Result<Response, Failure> {
-    turns::json(&app, viewer.id, move |db| {
+    json::answer(&app, viewer.id, move |db| {
         viewer.may_see_job(db, id)?;
         jobs::get(db, id)
     })

@@ -12,33 +12,11 @@ mod cancel;
 mod document;
 mod health;
 mod jobs;
+mod list;
 mod servers;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
-use crate::db::lists::{Listed, Part};
-use crate::web::routes::{Table, Who};
-
-/// A part of a list.
-#[derive(Serialize, ToSchema)]
-pub struct List<T> {
-    /// What is in this part.
-    items: Vec<T>,
-    /// How many there are in all parts.
-    total: i64,
-    /// At most so many are in a part. It has fewer when it would be longer than about 1 MiB: the next one begins at
-    /// `offset` and the number of `items`.
-    limit: u32,
-    /// So many come before this part.
-    offset: u32,
-}
-
-impl<T> List<T> {
-    fn new((items, total): Listed<T>, part: Part) -> Self {
-        Self { items, total, limit: part.limit, offset: part.offset }
-    }
-}
+use crate::web::access::Who;
+use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
     table

@@ -6,15 +6,15 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::List;
 use super::ask::{self, Id, Limit, Nothing, Offset, Query};
+use super::list::List;
 use crate::base::names::{ServerId, normal};
 use crate::db::lists;
 use crate::db::servers::Server;
 use crate::domain::server::ActualState;
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::turns;
+use crate::web::json;
 use crate::web::viewer::Viewer;
 
 /// Which servers.
@@ -52,7 +52,7 @@ pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Wh
         owner: which.user.as_deref().map(normal),
         states: which.actual_state,
     };
-    turns::json(&app, viewer.id, move |db| Ok(List::new(lists::servers(db, &which, part)?, part))).await
+    json::answer(&app, viewer.id, move |db| Ok(List::new(lists::servers(db, &which, part)?, part))).await
 }
 
 /// Show a server

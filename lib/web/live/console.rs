@@ -18,11 +18,11 @@ use super::feed::{Feed, Follower};
 use super::pages::{self, Asked, Page};
 use super::ring::{Next, Piece, Ring};
 use super::stream::{Source, Stream};
-use super::{Inner, sse};
+use super::{Inner, entry, sse};
 use crate::base::names::{Cursor, ServerId};
 use crate::base::{Error, Result, clock};
 use crate::wire::client::{Canceller, Connection};
-use crate::wire::{Answer, Entry, HelperRequest};
+use crate::wire::{Entry, HelperRequest};
 
 /// So many of the last lines a new reader gets, and a new follow begins with.
 const BACKLOG: u32 = 200;
@@ -71,7 +71,7 @@ impl Console {
         let mut piece = Piece::default();
         for entry in entries {
             let position = self.cursors.back().map_or(self.ring.head(), |(position, _)| *position) + 1;
-            push(&mut piece, position, &entry);
+            entry::push(&mut piece, position, &entry);
             self.cursors.push_back((position, Arc::new(entry.cursor)));
             if piece.is_full() {
                 self.ring.push(std::mem::take(&mut piece));
@@ -103,14 +103,6 @@ impl Console {
 
 fn word(line: &str) -> Bytes {
     sse::one(None, "stderr", &json!({"at": clock::now_ms(), "from": "left4me", "line": line}))
-}
-
-/// Adds an entry as it is sent.
-pub fn push(piece: &mut Piece, position: i64, entry: &Entry) {
-    // What is not the game's own: systemd on its unit, journald on lines that it left out.
-    let name = if entry.from.starts_with("systemd") { "stderr" } else { "stdout" };
-    let data = json!({"at": entry.at, "from": sse::text(&entry.from), "line": sse::text(&entry.line)});
-    piece.push(position, &entry.cursor, name, &data);
 }
 
 /// Follows a server's journal until the console is over; after each break again.
@@ -155,7 +147,7 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
     let mut entries = Vec::new();
     while let Some(answer) = connection.next_answer()? {
         let ended = answer.exit.is_some();
-        entries.extend(entry(&answer)?);
+        entries.extend(entry::of(&answer)?);
         // What is here already goes out together.
         if connection.has_buffered() && entries.len() < pages::LINES as usize {
             continue;
@@ -169,21 +161,6 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
         feed.wake();
     }
     Ok(())
-}
-
-/// The entry in an answer.
-///
-/// # Errors
-/// What the helper complains about.
-pub fn entry(answer: &Answer<'_>) -> Result<Option<Entry>> {
-    if let Some(error) = &answer.error {
-        return Err(Error::unavailable(error.to_string()));
-    }
-    if let Some(words) = &answer.stderr {
-        tracing::warn!(%words, "the helper says about a journal");
-    }
-    let Some(line) = &answer.stdout else { return Ok(None) };
-    serde_json::from_str(line).map(Some).map_err(|error| Error::failed(format!("not an entry of the journal: {error}")))
 }
 
 /// Where a reader stands in a console.

@@ -20,6 +20,7 @@
 
 mod changes;
 mod console;
+mod entry;
 mod feed;
 mod jobs;
 mod many;
@@ -55,6 +56,7 @@ use self::pages::Pages;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Error, Result, clock};
 use crate::db::Db;
+use crate::web::limiter::Limiter;
 
 /// So many servers' consoles are followed at once: each is a thread here, a connection and a unit of the helper. What
 /// TasksMax= in left4me-web.service allows goes with it.
@@ -135,16 +137,7 @@ struct Inner {
     pages: AtomicU64,
     console_pages: Pages,
     /// Consoles' threads.
-    following: AtomicUsize,
-}
-
-/// One of the consoles' threads.
-struct Following(Arc<Inner>);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.following.fetch_sub(1, Ordering::AcqRel);
-    }
+    following: Limiter,
 }
 
 /// What is followed.
@@ -178,7 +171,7 @@ impl Hub {
             reads: AtomicU64::new(0),
             pages: AtomicU64::new(0),
             console_pages: Pages::default(),
-            following: AtomicUsize::new(0),
+            following: Limiter::shared(CONSOLES),
         });
         let pump = pump::Pump::new(&inner)?;
         let hub = Self { closer: Arc::new(Closer(inner)) };
@@ -315,12 +308,13 @@ impl Inner {
     /// is let go may take a moment to end.
     fn follow(self: &Arc<Self>, server: ServerId, feed: &Arc<Feed<Console>>) -> Result<Thread> {
         let full = || Error::unavailable("too many consoles are watched at once: load the page again in a moment");
-        if self.following.load(Ordering::Acquire) >= CONSOLES {
-            return Err(full());
-        }
-        self.following.fetch_add(1, Ordering::AcqRel);
-        let (own, feed) = (Following(Arc::clone(self)), Arc::clone(feed));
-        spawn(&format!("console-{server}"), move || console::follow(&own.0, server, &feed)).map_err(|error| {
+        let permit = self.following.try_acquire().ok_or_else(full)?;
+        let (inner, feed) = (Arc::clone(self), Arc::clone(feed));
+        let follow = move || {
+            console::follow(&inner, server, &feed);
+            drop(permit);
+        };
+        spawn(&format!("console-{server}"), follow).map_err(|error| {
             tracing::warn!(server = server.0, %error, "a console cannot be followed");
             full()
         })

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::feed::lock;
 use super::ring::Piece;
-use super::{Inner, console, spawn};
+use super::{Inner, entry, spawn};
 use crate::base::names::{Cursor, ServerId};
 use crate::base::{Error, Result};
 use crate::wire::HelperRequest;
@@ -153,9 +153,9 @@ fn read(inner: &Inner, wish: &Wish) -> Result<Page> {
     let (mut piece, mut last, mut position) = (Piece::default(), None, 0);
     let mut fill = || -> Result<()> {
         while let Some(answer) = connection.next_answer()? {
-            let Some(entry) = console::entry(&answer)? else { continue };
+            let Some(entry) = entry::of(&answer)? else { continue };
             position += 1;
-            console::push(&mut piece, position, &entry);
+            entry::push(&mut piece, position, &entry);
             last = Some(entry.cursor);
             if piece.is_full() {
                 break;

@@ -5,17 +5,17 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::asked::{Asked, Sent, id};
-use super::{Frame, page};
+use super::extract::{Asked, Sent, id};
+use super::frame::{Frame, page};
 use crate::base::names::{TokenId, TokenName, UserName};
 use crate::base::password::MIN_LENGTH;
 use crate::base::{Error, Exit, clock, secret};
 use crate::db::tokens::Token;
 use crate::db::{sessions, tokens, users};
 use crate::web::app::App;
+use crate::web::auth::session;
+use crate::web::auth::throttle::Sender;
 use crate::web::failure::Failure;
-use crate::web::guard::session;
-use crate::web::guard::throttle::Sender;
 use crate::web::viewer::{Credential, Viewer};
 
 #[derive(Template)]

@@ -1,21 +1,22 @@
 //! A server's console: what its unit wrote into the journal. The page shows the last lines; log.js goes on from there.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use tokio::sync::Semaphore;
 
-use super::asked::id;
-use super::{Frame, page};
+use super::extract::id;
+use super::frame::{Frame, page};
 use crate::base::names::{InstanceName, ServerId};
 use crate::db::servers::Server;
 use crate::host::units;
 use crate::process::lines;
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::limiter::Limiter;
 use crate::web::viewer::Viewer;
 
 /// Lines of the console's page.
@@ -24,7 +25,7 @@ const LINES: u32 = 200;
 const PATIENCE: Duration = Duration::from_secs(4);
 
 /// So many pages ask the helper at once: it must not take all the threads that the database needs too.
-static TURNS: Semaphore = Semaphore::const_new(3);
+static CONSOLES: LazyLock<Limiter> = LazyLock::new(|| Limiter::shared(3));
 
 /// What the console said, or why nobody knows.
 #[derive(Clone, Debug, Default)]
@@ -44,16 +45,12 @@ pub fn shown(line: &str) -> Cow<'_, str> {
 /// Asks the helper for the last lines. What goes wrong with that is told on the page, which shows all the rest.
 pub async fn last_lines(app: &App, server: ServerId, most: u32, patience: Duration) -> Heard {
     let trouble = |why: String| Heard { lines: Vec::new(), trouble: Some(why) };
-    let Ok(Ok(turn)) = tokio::time::timeout(patience, TURNS.acquire()).await else {
+    let Some(permit) = CONSOLES.acquire(patience).await else {
         return trouble("Too many consoles are being read: load the page again in a moment.".to_owned());
     };
+
     let (socket, name) = (app.settings.helper_socket.clone(), InstanceName::from(server));
-    let asked = tokio::task::spawn_blocking(move || {
-        let asked = units::last_lines(&socket, &name, most, patience);
-        // Not before: whoever hangs up makes no room for another one beside it.
-        drop(turn);
-        asked
-    });
+    let asked = permit.blocking(move || units::last_lines(&socket, &name, most, patience));
     match asked.await {
         Ok(Ok(lines)) => Heard { lines, trouble: None },
         Ok(Err(error)) => {

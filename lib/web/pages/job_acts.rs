@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc::{Sender, channel};
 
-use super::asked::{Asked, Sent, id};
-use super::{console, login};
+use super::console;
+use super::extract::{Asked, Sent, id};
 use crate::base::names::{JobId, RequestKey, TaskId};
 use crate::base::{Error, clock};
 use crate::cancel::request::{Wish, request};
@@ -21,9 +21,10 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{Asker, retry as repeat};
 use crate::web::app::App;
+use crate::web::auth::back;
 use crate::web::failure::Failure;
 use crate::web::pieces::Pieces;
-use crate::web::streams::is_good;
+use crate::web::streams::{self, is_good};
 use crate::web::viewer::Viewer;
 
 /// Lines that are read at once for a download.
@@ -60,7 +61,7 @@ pub async fn cancel(
     }
     app.poke();
     if from_table {
-        return Ok(Redirect::to(&login::came_from(&headers)).into_response());
+        return Ok(Redirect::to(&back::came_from(&headers)).into_response());
     }
     Ok(Redirect::to(&format!("/jobs/{job}#cancellations")).into_response())
 }
@@ -125,7 +126,7 @@ pub async fn lines(
 }
 
 /// All lines so far, as they were printed. Read page by page as the reader takes them, so that memory stays bounded; it
-/// has one of the places that streams have.
+/// counts as an open stream.
 pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<String>) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
     let who = viewer.clone();
@@ -134,14 +135,14 @@ pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<S
         logs::last_seq(db, job)
     });
     let last = last.await?;
-    let place = app.places.take(&app, viewer.id, "download")?;
+    let open = streams::open(&app, viewer.id, "download")?;
     let (pages, body) = channel(1);
     tokio::spawn(read(app, viewer, job, last, pages));
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"left4me-job-{job}.log\"")),
     ];
-    Ok((headers, Body::new(Pieces::new(body, place))).into_response())
+    Ok((headers, Body::new(Pieces::new(body, open))).into_response())
 }
 
 /// Reads up to `last`, the end that the log has now, or until nobody takes it any more. Each page only once there is room

@@ -4,21 +4,22 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, Form};
 use serde::Deserialize;
 
-use super::asked::Asked;
-use super::{Frame, page};
+use super::extract::Asked;
+use super::frame::{Frame, page};
 use crate::base::names::{UserName, normal};
 use crate::base::{clock, secret};
 use crate::db::events::{self, NewEvent};
 use crate::db::{sessions, users};
 use crate::web::app::App;
+use crate::web::auth::asker::Asker;
+use crate::web::auth::back::inside;
+use crate::web::auth::session;
 use crate::web::failure::Failure;
-use crate::web::guard::asker::Asker;
-use crate::web::guard::session;
 use crate::web::viewer::{Credential, Viewer};
 
 /// One for an unknown user, a wrong password and a disabled account: it does not tell which.
@@ -140,46 +141,4 @@ fn again(form: &Credentials, trouble: &str, status: StatusCode) -> Result<Respon
     let mut response = page(&Page { frame, name: &form.name, next: inside(&form.next), trouble: Some(trouble) })?;
     *response.status_mut() = status;
     Ok(response)
-}
-
-/// The page that a form was sent from, as its browser says: the path of its Referer. We ask browsers for it
-/// (`Referrer-Policy: same-origin`), and only a form of our own is taken. The dashboard, when it does not say.
-#[must_use]
-pub fn came_from(headers: &HeaderMap) -> String {
-    let referer = headers.get(header::REFERER).and_then(|value| value.to_str().ok());
-    let uri = referer.and_then(|referer| referer.parse::<Uri>().ok());
-    let path = uri.as_ref().and_then(Uri::path_and_query).map_or("/", |path| path.as_str());
-    inside(path).to_owned()
-}
-
-/// A path of ours, or the dashboard: nobody is led away. A browser reads `\` as `/`, and `//host` as another host.
-fn inside(next: &str) -> &str {
-    let ours =
-        next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && !next.contains(char::is_control);
-    if ours && next.len() <= 1000 { next } else { "/" }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::inside;
-
-    #[test]
-    fn a_form_leads_back_to_the_page_that_it_was_sent_from() {
-        let from = |referer: &str| {
-            let mut headers = super::HeaderMap::new();
-            headers.insert(super::header::REFERER, referer.parse().unwrap());
-            super::came_from(&headers)
-        };
-        assert_eq!(from("http://127.0.0.1:8000/blueprints/7/edit?x=1"), "/blueprints/7/edit?x=1");
-        assert_eq!(from("http://127.0.0.1:8000//evil.example/"), "/");
-        assert_eq!([from("about:blank"), super::came_from(&super::HeaderMap::new())], ["/", "/"]);
-    }
-
-    #[test]
-    fn after_signing_in_nobody_is_led_away() {
-        assert_eq!(inside("/jobs/7?x=1"), "/jobs/7?x=1");
-        for bad in ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb"] {
-            assert_eq!(inside(bad), "/", "{bad}");
-        }
-    }
 }

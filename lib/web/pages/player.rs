@@ -1,7 +1,8 @@
 //! The routes of what a player sees: servers, jobs, the own account.
 
 use super::{account, console, dashboard, job, job_acts, server, server_acts, server_new};
-use crate::web::routes::{Table, Who};
+use crate::web::access::Who;
+use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
     let table = table

@@ -8,12 +8,13 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::asked::{Again, Asked, id};
 use super::console::{self, Heard};
+use super::dashboard;
+use super::extract::{Again, Asked, id};
+use super::frame::{Frame, page};
 use super::graph::{self, Graph};
 use super::parts::{self, JobLine, Pager};
 use super::power::{self, Power};
-use super::{Frame, dashboard, page};
 use crate::base::clock;
 use crate::base::names::ServerId;
 use crate::base::{Result, secret};

@@ -4,8 +4,8 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::asked::{Asked, Fields, Sent};
-use super::{Frame, page};
+use super::extract::{Asked, Fields, Sent};
+use super::frame::{Frame, page};
 use crate::base::names::{BadName, BlueprintId, ServerName};
 use crate::base::{Error, clock};
 use crate::db::blueprints::{self, Blueprint};

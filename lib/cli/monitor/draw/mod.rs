@@ -74,9 +74,8 @@ fn screen(
         Constraint::Fill(1),
     ])
     .areas(middle);
-    let today = clock::local(now);
-    let today = today.split(' ').next().unwrap_or("");
-    let look = panes::Look { theme, headings, now, today };
+    let (today, zone) = (clock::day(now), clock::zone_name(now));
+    let look = panes::Look { theme, headings, now, today: &today, zone: &zone };
     panes::servers(frame, servers, seen, state, &look);
     panes::jobs(frame, jobs, seen, state, &look);
     panes::queue(frame, queue, seen, state, &look);
@@ -229,10 +228,10 @@ mod tests {
     use crate::cli::monitor::keys::Key;
     use crate::cli::monitor::log::Log;
     use crate::cli::monitor::snapshot::Progress;
+    use crate::db::drift::Drifted;
     use crate::db::logs;
     use crate::db::monitor::{JobRow, ServerRow, Tasks};
     use crate::db::queue::Pause;
-    use crate::db::servers::Drifted;
     use crate::domain::drift::Drift;
     use crate::domain::job::JobState;
     use crate::domain::server::{ActualState, DesiredState};

@@ -1,5 +1,7 @@
 //! The lists, and the tail of the selected job's log.
 
+use std::borrow::Cow;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::style::{Modifier, Style};
@@ -25,12 +27,35 @@ pub struct Look<'a> {
     pub now: i64,
     /// The day of that.
     pub today: &'a str,
+    /// What the time zone is called then.
+    pub zone: &'a str,
+}
+
+impl Look<'_> {
+    /// The zone for a list's title, where there is no room for headings.
+    fn zone_in_title(&self) -> String {
+        if self.headings { String::new() } else { format!(", times in {}", self.zone) }
+    }
+
+    /// How wide a column of times is, whose heading names the zone.
+    fn time_width(&self, heading: &str) -> u16 {
+        u16::try_from(heading.len() + 1 + self.zone.len()).unwrap_or(0).max(10)
+    }
+}
+
+/// The one of `headings` that is called `times` also names the zone.
+fn headings(headings: &[&'static str], times: &str, look: &Look<'_>) -> Vec<Cow<'static, str>> {
+    let heading = |&heading: &&'static str| match heading == times {
+        true => Cow::Owned(format!("{heading} {}", look.zone)),
+        false => Cow::Borrowed(heading),
+    };
+    headings.iter().map(heading).collect()
 }
 
 /// A list: what stands above it, its rows, and whether it has the cursor keys.
 struct List<'a> {
     title: String,
-    headings: Vec<&'static str>,
+    headings: Vec<Cow<'static, str>>,
     widths: Vec<Constraint>,
     rows: Vec<Row<'a>>,
     /// Said when there is no row.
@@ -72,16 +97,16 @@ pub fn servers(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, state: &mut S
     let drifted = seen.drifted();
     let list = List {
         title: match drifted {
-            0 => format!("Servers: {}", seen.servers.len()),
-            drifted => format!("Servers: {}, {drifted} drifted", seen.servers.len()),
+            0 => format!("Servers: {}{}", seen.servers.len(), look.zone_in_title()),
+            drifted => format!("Servers: {}, {drifted} drifted{}", seen.servers.len(), look.zone_in_title()),
         },
-        headings: vec!["ID", "NAME", "SHALL", "IS", "SINCE", "DRIFT", "NOTE"],
+        headings: headings(&["ID", "NAME", "SHALL", "IS", "SINCE", "DRIFT", "NOTE"], "SINCE", look),
         widths: vec![
             Constraint::Length(4),
             Constraint::Length((area.width / 6).clamp(12, 30)),
             Constraint::Length(7),
             Constraint::Length(8),
-            Constraint::Length(10),
+            Constraint::Length(look.time_width("SINCE")),
             Constraint::Length(8),
             Constraint::Fill(1),
         ],
@@ -108,20 +133,20 @@ fn server_row(server: &ServerRow, seen: &Snapshot, look: &Look<'_>) -> Row<'stat
         Cell::new(clean(&server.name)),
         Cell::new(server.desired.as_str()),
         Cell::new(Span::styled(server.actual.as_str(), look.theme.tone(tone))),
-        Cell::new(server.since.map_or_else(|| "-".to_owned(), |since| moment(since, look.today))),
+        Cell::new(server.since.map_or_else(|| "-".to_owned(), |since| moment(since, look))),
         Cell::new(Span::styled(drift, drift_style)),
-        Cell::new(clean(&note(server, seen, look.today))),
+        Cell::new(clean(&note(server, seen, look))),
     ])
 }
 
 /// The job that the server has, and why it is not what it shall be.
-fn note(server: &ServerRow, seen: &Snapshot, today: &str) -> String {
+fn note(server: &ServerRow, seen: &Snapshot, look: &Look<'_>) -> String {
     let mut notes = Vec::new();
     if let Some(busy) = seen.busy.get(&server.id) {
         notes.push(format!("job {} {} {}", busy.job, busy.operation, busy.state));
     }
     match (&server.drift, &server.last_error) {
-        (Some(drift), _) => notes.push(format!("since {}: {}", moment(drift.since, today), drift.why)),
+        (Some(drift), _) => notes.push(format!("since {}: {}", moment(drift.since, look), drift.why)),
         (None, Some(error)) => notes.push(error.clone()),
         (None, None) => {}
     }
@@ -133,7 +158,7 @@ pub fn jobs(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, state: &mut Stat
     let bar = usize::from(area.width / 10).clamp(8, 30);
     let list = List {
         title: format!("Jobs: {} running", seen.live),
-        headings: vec!["ID", "OPERATION", "STATE", "SERVERS", "TOOK", "PROGRESS"],
+        headings: headings(&["ID", "OPERATION", "STATE", "SERVERS", "TOOK", "PROGRESS"], "", look),
         widths: vec![
             Constraint::Length(6),
             Constraint::Length(10),
@@ -209,19 +234,19 @@ pub fn queue(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, state: &mut Sta
             Cell::new(clean(&job.operation)),
             Cell::new(servers_of(job)),
             Cell::new(clean(&job.requested_by)),
-            Cell::new(moment(job.created_at, look.today)),
+            Cell::new(moment(job.created_at, look)),
         ])
     });
     let list = List {
-        title: format!("Queue: {}{shown}{paused}", seen.waiting()),
-        headings: vec!["POS", "ID", "OPERATION", "SERVERS", "BY", "QUEUED"],
+        title: format!("Queue: {}{shown}{paused}{}", seen.waiting(), look.zone_in_title()),
+        headings: headings(&["POS", "ID", "OPERATION", "SERVERS", "BY", "QUEUED"], "QUEUED", look),
         widths: vec![
             Constraint::Length(5),
             Constraint::Length(6),
             Constraint::Length(10),
             Constraint::Fill(1),
             Constraint::Length((area.width / 6).clamp(10, 20)),
-            Constraint::Length(10),
+            Constraint::Length(look.time_width("QUEUED")),
         ],
         rows: rows.collect(),
         empty: "empty",
@@ -274,14 +299,15 @@ fn took(job: &JobRow, now: i64) -> String {
     }
 }
 
-/// A time of today as that; an older one as its day. It does not go stale as "5 minutes ago" would.
-fn moment(at: i64, today: &str) -> String {
-    let then = clock::local(at);
-    match then.split_once(' ') {
-        Some((day, time)) if day == today => time.to_owned(),
-        Some((day, _)) => day.to_owned(),
-        None => then,
+/// A time of today as that; an older one as its day. It does not go stale as "5 minutes ago" would. A time from before
+/// the clocks changed today names its own zone.
+fn moment(at: i64, look: &Look<'_>) -> String {
+    let day = clock::day(at);
+    if day != look.today {
+        return day;
     }
+    let (time, zone) = (clock::time_of_day(at), clock::zone_name(at));
+    if zone == look.zone { time } else { format!("{} {zone}", &time[..5.min(time.len())]) }
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::super::asked::{self, Asked};
+use super::super::extract::{self, Asked};
+use super::super::frame::{Frame, page};
 use super::super::sentence::{self, Part, sentence};
-use super::super::{Frame, page};
 use crate::base::names::{ServerId, shown};
 use crate::db::activity::{self, Entry, Filter};
 use crate::db::links::{self, Linked};
-use crate::web::app::{App, fault};
+use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
@@ -78,7 +78,7 @@ impl Page {
 pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): Asked) -> Result<Response, Failure> {
     let field = |name| fields.raw(name).to_owned();
     let wanted = Wanted { actor: field("actor"), server: field("server"), kind: field("kind") };
-    let before = fields.get("before").map(asked::id::<i64>).transpose()?;
+    let before = fields.get("before").map(extract::id::<i64>).transpose()?;
     let filter = Filter {
         actor: short(&wanted.actor)?,
         server: fields.optional::<ServerId>("server")?,
@@ -87,7 +87,7 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): 
         limit: ROWS + 1,
     };
     let (mut entries, servers) = app.store.read(move |db| Ok((activity::page(db, &filter)?, links::all(db)?))).await?;
-    let filters = serde_urlencoded::to_string(&wanted).map_err(fault)?;
+    let filters = serde_urlencoded::to_string(&wanted).map_err(Failure::internal)?;
     // One more than is shown was asked for: so it is known whether there is more.
     let rows = usize::try_from(ROWS).unwrap_or(usize::MAX);
     let has_more = entries.len() > rows;

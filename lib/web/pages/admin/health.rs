@@ -4,7 +4,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::super::{Frame, page};
+use super::super::frame::{Frame, page};
 use crate::base::clock;
 use crate::base::config::HandSockets;
 use crate::doctor::{self, Finding, Places, Report, Severity};

@@ -5,9 +5,9 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::super::asked::{self, Asked};
+use super::super::extract::{self, Asked};
+use super::super::frame::{Frame, page};
 use super::super::parts::{JobLine, Pager};
-use super::super::{Frame, page};
 use crate::base::clock;
 use crate::base::names::{ServerId, UserName};
 use crate::db::links::{self, Linked};
@@ -15,7 +15,7 @@ use crate::db::listing::{self, Filter};
 use crate::db::users;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::web::app::{App, fault};
+use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
@@ -62,8 +62,8 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): 
     let field = |name| fields.raw(name).to_owned();
     let wanted =
         Wanted { state: field("state"), operation: field("operation"), server: field("server"), user: field("user") };
-    let filters = serde_urlencoded::to_string(&wanted).map_err(fault)?;
-    let turned = fields.get("page").map(asked::id).transpose()?;
+    let filters = serde_urlencoded::to_string(&wanted).map_err(Failure::internal)?;
+    let turned = fields.get("page").map(extract::id).transpose()?;
     let pager = Pager::new(format!("/admin/jobs?{filters}"), turned, ROWS);
     let states = match wanted.state.trim() {
         // What the overview counts as under way.

@@ -8,7 +8,8 @@ mod overview;
 mod steam;
 mod users;
 
-use crate::web::routes::{Table, Who};
+use crate::web::access::Who;
+use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
     table

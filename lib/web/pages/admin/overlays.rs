@@ -7,8 +7,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::asked::{self, Sent};
-use super::super::{Frame, page};
+use super::super::extract::{self, Sent};
+use super::super::frame::{Frame, page};
 use crate::base::names::{BadName, OverlayName, OverlayRef};
 use crate::base::{Error, clock};
 use crate::db::overlays::{self, Overlay};
@@ -181,7 +181,7 @@ pub(super) async fn remove(
     viewer: Viewer,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let name = asked::id::<OverlayName>(&name)?;
+    let name = extract::id::<OverlayName>(&name)?;
     let actor = viewer.actor();
     match app.store.write(move |tx| overlays::remove(tx, clock::now_ms(), &actor, &name)).await.map_err(Failure::from) {
         Ok(_) => Ok(back()),

@@ -4,10 +4,10 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::asked::Sent;
+use super::super::extract::Sent;
+use super::super::frame::{Frame, page};
 use super::super::job;
 use super::super::parts::JobLine;
-use super::super::{Frame, page};
 use super::steam;
 use crate::base::visible::visible;
 use crate::base::{clock, secret};

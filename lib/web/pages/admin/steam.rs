@@ -6,7 +6,7 @@ use std::path::Path;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::asked::Sent;
+use super::super::extract::Sent;
 use crate::base::names::RequestKey;
 use crate::base::{clock, plain};
 use crate::domain::operation::Operation;

@@ -5,8 +5,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::asked::{self, Sent};
-use super::super::{Frame, page};
+use super::super::extract::{self, Sent};
+use super::super::frame::{Frame, page};
 use crate::base::names::{TokenId, UserName};
 use crate::base::{Error, clock};
 use crate::db::tokens::{self, Token};
@@ -100,7 +100,7 @@ pub(super) async fn password(
     Path(name): Path<String>,
     Sent(fields): Sent,
 ) -> Result<Response, Failure> {
-    let name: UserName = asked::id(&name)?;
+    let name: UserName = extract::id(&name)?;
     let wanted = name.clone();
     app.store.read(move |db| users::find(db, &wanted)).await?;
     let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
@@ -122,7 +122,7 @@ pub(super) async fn disable(
     viewer: Viewer,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let name: UserName = asked::id(&name)?;
+    let name: UserName = extract::id(&name)?;
     let (actor, myself) = (viewer.actor(), viewer.id);
     let done = app.store.write(move |tx| {
         let user = users::find(tx, &name)?;
@@ -148,7 +148,7 @@ pub(super) async fn enable(
     viewer: Viewer,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let name: UserName = asked::id(&name)?;
+    let name: UserName = extract::id(&name)?;
     app.store.write(move |tx| users::enable(tx, clock::now_ms(), &viewer.actor(), &name)).await?;
     Ok(back())
 }
@@ -158,7 +158,7 @@ pub(super) async fn revoke(
     viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    let id = asked::id::<TokenId>(&id)?;
+    let id = extract::id::<TokenId>(&id)?;
     app.store.write(move |tx| tokens::revoke(tx, clock::now_ms(), &viewer.actor(), id)).await?;
     Ok(Redirect::to("/admin/users#tokens").into_response())
 }

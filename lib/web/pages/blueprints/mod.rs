@@ -11,16 +11,17 @@ use rusqlite::Connection;
 
 use self::draft::{Draft, Troubles};
 use self::show::{Plan, Shown};
-use super::asked::{self, Sent};
-use super::{Frame, page};
+use super::extract::{self, Sent};
+use super::frame::{Frame, page};
 use crate::base::names::BlueprintId;
 use crate::base::{Error, Exit, Result, clock};
 use crate::db::blueprints::{self, Blueprint, Change, Content};
 use crate::db::links::{self, Linked};
 use crate::db::overlays;
+use crate::web::access::Who;
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::routes::{Table, Who};
+use crate::web::table::Table;
 use crate::web::viewer::Viewer;
 
 pub(super) fn routes(table: Table) -> Table {
@@ -112,7 +113,7 @@ async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> R
 }
 
 async fn edit(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
-    let id: BlueprintId = asked::id(&id)?;
+    let id: BlueprintId = extract::id(&id)?;
     let asker = viewer.clone();
     let found = app.store.read(move |db| {
         let blueprint = find(db, &asker, id)?;
@@ -143,7 +144,7 @@ async fn save(
     Path(id): Path<String>,
     Sent(fields): Sent,
 ) -> Result<Response, Failure> {
-    let id: BlueprintId = asked::id(&id)?;
+    let id: BlueprintId = extract::id(&id)?;
     let mut draft = Draft { id: id.to_string(), ..Draft::read(fields.into_pairs()) };
     let asker = viewer.clone();
     app.store.read(move |db| find(db, &asker, id)).await?;
@@ -179,7 +180,7 @@ async fn save(
 /// Shows what initializing a server would write, if the form were saved as it is.
 async fn preview(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
     let draft = Draft::read(fields.into_pairs());
-    let id = if draft.id.is_empty() { None } else { Some(asked::id::<BlueprintId>(&draft.id)?) };
+    let id = if draft.id.is_empty() { None } else { Some(extract::id::<BlueprintId>(&draft.id)?) };
     let parsed = draft.parse();
     let (asker, settings) = (viewer.clone(), app.settings.clone());
     let done = app.store.read(move |db| {
@@ -216,7 +217,7 @@ struct InUse {
 }
 
 async fn delete(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
-    let id: BlueprintId = asked::id(&id)?;
+    let id: BlueprintId = extract::id(&id)?;
     let asker = viewer.clone();
     let in_use = app.store.write(move |tx| {
         let blueprint = find(tx, &asker, id)?;

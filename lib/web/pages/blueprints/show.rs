@@ -7,7 +7,8 @@ use axum::extract::{self, State};
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::super::{Frame, asked, page};
+use super::super::extract::id as path_id;
+use super::super::frame::{Frame, page};
 use super::find;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
@@ -115,7 +116,7 @@ pub(super) async fn show(
     viewer: Viewer,
     extract::Path(id): extract::Path<String>,
 ) -> Result<Response, Failure> {
-    let id = asked::id(&id)?;
+    let id = path_id(&id)?;
     let (asker, settings) = (viewer.clone(), app.settings.clone());
     let found = app.store.read(move |db| {
         let blueprint = find(db, &asker, id)?;

@@ -1,6 +1,7 @@
 //! Every request passes here before its handler: is it meant for us, who asks, may they, and did our own page send it.
 
 pub mod asker;
+pub mod back;
 pub mod origin;
 pub mod session;
 pub mod throttle;
@@ -13,12 +14,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
 use self::asker::{Asker, Locality};
+use self::back::came_from;
 use crate::base::clock;
 use crate::db::{tokens, users};
+use crate::web::access::Who;
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::pages::login::came_from;
-use crate::web::routes::Who;
 use crate::web::viewer::{Credential, Viewer};
 
 /// The longest body, bytes: a server.cfg is a few of them.
@@ -168,7 +169,7 @@ async fn token(app: &App, text: String) -> Result<Viewer, Failure> {
             "this token is not good: unknown, revoked, or of a disabled user",
         ));
     };
-    if token.last_used_at.is_none_or(|used| used < now - 60_000) {
+    if token.last_used_at.is_none_or(|used| (used - now).abs() > 60_000) {
         app.store.write_in_passing(move |tx| tokens::touch(tx, token.id, now));
     }
     let by = Credential::Token(token.id);

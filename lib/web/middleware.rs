@@ -11,11 +11,11 @@ use axum::response::{Html, IntoResponse, Response};
 
 use crate::base::secret;
 use crate::web::app::App;
+use crate::web::auth::asker::SECRET_HEADER;
+use crate::web::auth::session;
 use crate::web::failure::Failure;
-use crate::web::guard::asker::SECRET_HEADER;
-use crate::web::guard::session;
 use crate::web::metrics;
-use crate::web::pages::Frame;
+use crate::web::pages::frame::Frame;
 use crate::web::peers::Peer;
 use crate::web::serve::HEAD;
 use crate::web::viewer::Viewer;
