@@ -19,16 +19,16 @@ pub(super) struct Args {
 }
 
 const EXAMPLES: &str = "\
-Run it as root: others cannot look at everything. Root looks at what only root can see, and at all else as user
-left4me. Exit code: 0 when nothing failed, 1 otherwise.
+Run it as root: others cannot look at everything. Root looks at what only root can see, mounts an overlay where the
+data is and removes it again, and looks at all else as user left4me. Exit code: 0 when nothing failed, 1 otherwise.
 
 Examples:
   sudo left4me doctor
   left4me doctor --json | jq '.[] | select(.severity == \"fail\")'";
 
 /// What only root can look at. No user but root can exchange it.
-pub(super) fn for_root() -> Vec<Finding> {
-    if nix::unistd::geteuid().is_root() { doctor::for_root() } else { Vec::new() }
+pub(super) fn for_root(context: &Context) -> Vec<Finding> {
+    if nix::unistd::geteuid().is_root() { doctor::for_root(&context.paths.root) } else { Vec::new() }
 }
 
 /// `seen` is what root has looked at; all else is looked at as left4me.

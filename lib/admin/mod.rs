@@ -137,7 +137,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             return backup::as_root(&context, file, owner);
         }
         Family::Restore(args) => return restore::run(&context, args),
-        Family::Doctor(_) => doctor::for_root(),
+        Family::Doctor(_) => doctor::for_root(&context),
         _ => Vec::new(),
     };
 

@@ -1,6 +1,7 @@
 //! Recognizes file systems that cannot be an upper layer of overlayfs. It needs trusted extended
 //! attributes, RENAME_WHITEOUT and file types in directory entries; without them, mount(2) fails
-//! with EINVAL, and only the kernel log has the reason.
+//! with EINVAL, and only the kernel log has the reason. A type is a guess, for where a trial
+//! ([`super::overlay_check`]) cannot be made.
 
 use std::path::Path;
 
@@ -21,7 +22,9 @@ const UNFIT: [(i64, &str); 10] = [
 ];
 
 /// What to do about an unfit file system.
-pub const ADVICE: &str = "put LEFT4ME_ROOT on ext4, xfs or btrfs (in a container: a volume)";
+pub const ADVICE: &str = "mount one that can (ext4, xfs, btrfs; in a container: a volume) in its place; as root: \
+    `systemctl stop left4me.target 'left4me-server@*'`, `cp -a /var/lib/left4me/. /mnt/` with it on /mnt, then mount \
+    it on /var/lib/left4me (and so in /etc/fstab), `systemctl start left4me.target`, then the servers";
 
 /// The name of the file system of `path`, or of its nearest existing ancestor, if it cannot hold an
 /// upper layer. None if it can, or if it is unknown.

@@ -16,6 +16,7 @@ pub mod lock;
 pub mod names;
 pub mod notify;
 pub mod output;
+pub mod overlay_check;
 pub mod password;
 pub mod secret;
 pub mod server_user;

@@ -295,6 +295,18 @@ pub fn purge_unit(instance: impl fmt::Display) -> String {
     format!("left4me-purge@{instance}.service")
 }
 
+/// The unit that mounts the layers of a server: `left4me-overlay@INSTANCE.service`.
+#[must_use]
+pub fn overlay_unit(instance: impl fmt::Display) -> String {
+    format!("left4me-overlay@{instance}.service")
+}
+
+/// The instance in the name of an overlay's unit.
+#[must_use]
+pub fn overlay_instance(unit: &str) -> Option<&str> {
+    unit.strip_prefix("left4me-overlay@")?.strip_suffix(".service").filter(|instance| !instance.is_empty())
+}
+
 /// The instance in the name of a server's unit. None for other units and for the template.
 #[must_use]
 pub fn server_instance(unit: &str) -> Option<&str> {

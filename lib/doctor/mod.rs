@@ -5,6 +5,7 @@ mod content;
 mod database;
 mod files;
 mod game;
+mod overlay;
 mod proxy;
 mod queue;
 mod servers;
@@ -16,7 +17,6 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::base::config::{HandSockets, PollSeconds, absolute};
-use crate::base::filesystem;
 
 /// The settings that only the doctor needs.
 #[derive(clap::Args, Clone, Debug)]
@@ -120,10 +120,11 @@ impl Finding {
     }
 }
 
-/// What only root can look at: files that no other user can exchange.
+/// What only root can look at: files that no other user can exchange, and whether overlays can be mounted below `root`.
 #[must_use]
-pub fn for_root() -> Vec<Finding> {
-    vec![files::sudoers()]
+pub fn for_root(root: &Path) -> Vec<Finding> {
+    let overlay = if nix::unistd::geteuid().is_root() { overlay::tried(root) } else { overlay::known(root) };
+    overlay.into_iter().chain([files::sudoers()]).collect()
 }
 
 /// Everything else, as a user sees it who is at home on this host. `seen` is what root has looked at before.
@@ -131,10 +132,9 @@ pub fn for_root() -> Vec<Finding> {
 pub fn at_home(places: &Places, now: i64, seen: Vec<Finding>) -> Vec<Finding> {
     let mut findings = files::users();
     findings.extend(files::directories(&places.root));
-    findings.extend(upper_layers(&places.root));
     findings.push(files::settings());
     findings.extend(files::proxy_settings());
-    findings.extend(if seen.is_empty() { for_root() } else { seen });
+    findings.extend(if seen.is_empty() { for_root(&places.root) } else { seen });
     findings.extend(database::check(&places.root, &places.database));
     findings.extend(units::check());
     findings.extend(queue::check(&places.database, now));
@@ -143,13 +143,6 @@ pub fn at_home(places: &Places, now: i64, seen: Vec<Finding>) -> Vec<Finding> {
     findings.extend(files::sockets(&places.worker_socket, &places.hands));
     findings.extend(game::check(&places.root, &places.steamcmd()));
     findings
-}
-
-/// Whether servers' overlays can have their upper layers where the data is.
-fn upper_layers(root: &Path) -> Option<Finding> {
-    let kind = filesystem::unfit(&root.join("runtime"))?;
-    let found = format!("{} is on {kind}: no server's overlay can be mounted there, so none can start", root.display());
-    Some(Finding::fail("file system", found, filesystem::ADVICE))
 }
 
 /// What can be said from inside of a sandbox, and what cannot.
@@ -168,6 +161,7 @@ pub fn inside(places: &Places, now: i64) -> Report {
         "whether the units are active and start at boot",
         "owners and modes of directories, sockets and the database",
         "settings that nobody reads, and sudoers",
+        "whether servers' overlays can be mounted where the data is",
         "the 32-bit libraries that the game needs",
     ];
     let mut findings = queue::check(&places.database, now);
@@ -222,6 +216,6 @@ mod tests {
             || check.starts_with("unit ")
             || check.starts_with("directory ")
             || check.contains("libraries")));
-        assert!(report.unanswered.len() == 4 && report.findings.iter().all(|one| !one.found.is_empty()));
+        assert!(report.unanswered.len() == 5 && report.findings.iter().all(|one| !one.found.is_empty()));
     }
 }

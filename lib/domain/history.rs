@@ -163,6 +163,8 @@ fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32, booted: bool)
         }
         Some(end) if new_exit && end.is_crash() => vec![crashed(end, known, crashes)],
         Some(end) if new_exit => vec![Change::Stopped(end)],
+        // Before it, because a boot, or a start that came to nothing, is no cause.
+        _ if is_newly_unmounted(known, unit) => vec![Change::Failed(Some(End::NotMounted))],
         end if unit.actual() == ActualState::Failed && known.actual != ActualState::Failed => vec![Change::Failed(end)],
         _ if known.was_up() && booted => vec![Change::Stopped(End::Boot)],
         // Disabled since: that was `disable --now`, or as good as that.
@@ -174,6 +176,11 @@ fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32, booted: bool)
         _ if known.actual == ActualState::Starting => vec![Change::Failed(Some(End::NotStarted))],
         _ => Vec::new(),
     }
+}
+
+/// Whether the unit that mounts the server's layers has failed since the last poll.
+fn is_newly_unmounted(known: &Known, unit: &Unit) -> bool {
+    unit.overlay_failed_at.is_some_and(|at| known.looked_at.is_none_or(|looked_at| looked_at < at))
 }
 
 fn crashed(end: End, known: &Known, crashes: u32) -> Change {
@@ -336,6 +343,24 @@ mod tests {
         let (kinds, words) = story(&[running(10, 0), killed(10, 50, 0, "auto-restart"), last.clone(), last]);
         assert_eq!(kinds, ["server.started", "server.crashed", "server.failed"]);
         assert!(words.starts_with("start limit: ") && words.ends_with("signal 9 (KILL)"), "{words}");
+    }
+
+    #[test]
+    fn an_overlay_that_could_not_be_mounted_is_told_once_and_a_boot_is_not_its_cause() {
+        let unmounted = |at| Unit { overlay_failed_at: Some(at), ..Unit::unloaded(true) };
+        let (kinds, words) = story(&[running(10, 0), unmounted(2_001), unmounted(2_001)]);
+        assert_eq!(kinds, ["server.started", "server.failed"]);
+        assert_eq!(words, "its overlay could not be mounted");
+
+        // The next one is told, an old one is not.
+        let (kinds, _) = story(&[unmounted(1), unmounted(2_001), unmounted(2_001), unmounted(2_003)]);
+        assert_eq!(kinds, ["server.failed"; 3]);
+        let (kinds, words) = story(&[running(10, 0), unmounted(1)]);
+        assert_eq!((kinds, words.as_str()), (vec!["server.started", "server.stopped"], &*End::Forgotten.to_string()));
+
+        let booted = Known { actual: ActualState::Running, looked_at: Some(900), ..never() };
+        assert_eq!(changes(&booted, &unmounted(1_100), BOOT), [Change::Failed(Some(End::NotMounted))]);
+        assert_eq!(changes(&booted, &Unit::unloaded(true), BOOT), [Change::Stopped(End::Boot)]);
     }
 
     /// The last crash may be seen together with systemd's giving up.

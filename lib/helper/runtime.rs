@@ -31,7 +31,14 @@ impl Runtime {
     /// # Errors
     /// Exit 4 when something belongs to another user; 1 for a link in the place of a directory.
     pub(super) fn ensure(root: &Directory, server: &InstanceName, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
-        let all = close(root, server, former)?;
+        Self::inside(&close(root, server, former)?, owner, former)
+    }
+
+    /// The four of them in a directory that is root's.
+    ///
+    /// # Errors
+    /// As [`Runtime::ensure`].
+    pub(super) fn inside(all: &Directory, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
         let work = all.ensure("work", Mode::S_IRWXU, ROOT, former)?;
         let merged = all.ensure("merged", mode(0o755), ROOT, former)?;
         let parts = all.ensure("parts", Mode::S_IRWXU, ROOT, &[])?;

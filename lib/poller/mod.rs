@@ -1,6 +1,7 @@
 //! left4me-poller: reads all units in one go, and writes down what servers are. Started by a timer, and whenever the unit
 //! of a server starts or ends. It changes no unit: drift is told, not mended.
 
+mod causes;
 mod last_words;
 mod look;
 mod write;
@@ -82,6 +83,7 @@ fn poll(cli: &Cli) -> Result<()> {
     };
     drop(turn);
     let woken = wake_worker(&db, cli);
+    causes::record(&mut db, &cli.hands.helper_socket)?;
     last_words::keep(&mut db, &cli.hands.helper_socket)?;
     db.checkpoint();
     match (result, woken) {

@@ -4,7 +4,7 @@
 //! it found is handed back as an [`Ended`].
 
 use crate::base::names::{InstanceName, ServerId, shown};
-use crate::base::{Error, Exit, Result, failpoint, filesystem};
+use crate::base::{Error, Exit, Result, failpoint};
 use crate::domain::blueprint::Spec;
 use crate::domain::notices;
 use crate::domain::operation::Operation;
@@ -74,13 +74,6 @@ fn install(hands: &TaskHands<'_>, work: &Work) -> Result<()> {
         let names = mounted.iter().map(told).collect::<Vec<_>>().join(", ");
         return Err(Error::failed(format!(
             "the overlay of server {names} is mounted: stop it first, or enqueue update, which stops, installs and starts again"
-        )));
-    }
-    if let Some(kind) = filesystem::unfit(&hands.root().join("runtime")) {
-        return Err(Error::failed(format!(
-            "nothing was downloaded: {} is on {kind}, where no server's overlay can be mounted; {}",
-            hands.root().display(),
-            filesystem::ADVICE
         )));
     }
     hands.install()

@@ -21,6 +21,7 @@ mod documented;
 mod field_content;
 mod field_docs;
 mod field_install;
+mod field_overlay;
 mod field_servers;
 mod field_service;
 mod field_steam;
@@ -98,6 +99,7 @@ stories! {
     walls_uids::servers_of_two_owners_cannot_touch_each_other,
     field_content::the_game_writes_what_it_writes_in_place,
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
+    field_overlay::a_mount_that_fails_is_found_before_it_matters_and_told_with_its_cause,
     field_service::a_service_and_its_socket_are_one_thing,
     field_service::a_restored_database_is_noticed_by_all_who_read_it,
     field_time::times_name_their_zone_and_a_cancelled_update_is_mended_from_its_page,

@@ -115,6 +115,8 @@ fn a_purge_removes_everything(lab: &Lab) {
         "/run/left4me",
         "/run/left4me-root",
         "/run/left4me-helper-root",
+        "/run/left4me-check-root",
+        "/run/left4me-overlay-check",
         "/usr/libexec/left4me",
     ] {
         assert!(lab.is(&format!("! test -e {gone}")), "{gone} is still there");
