@@ -14,6 +14,7 @@ pub mod journal;
 pub mod lock;
 pub mod names;
 pub mod notify;
+pub mod origin;
 pub mod output;
 pub mod password;
 pub mod plain;

@@ -6,8 +6,9 @@ use super::commands::{journalctl_json, overlay_unit, server_unit};
 use super::journal::{LONGEST, entry};
 use crate::base::Result;
 use crate::base::names::InstanceName;
+use crate::domain::reasons::{bare, is_reason};
 use crate::process::{Outcome, Pass, Stage};
-use crate::wire::{EndedBy, Entry, Stream};
+use crate::wire::{EndedBy, Stream};
 
 /// So many entries of the journal are read: a crash's own output, and what systemd says about it.
 const ENTRIES: &str = "60";
@@ -17,25 +18,6 @@ const LONGEST_REASON: usize = 300;
 
 /// Between two reads.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// What systemd says of every failure, and what says nothing of its cause.
-const EMPTY_PHRASES: [&str; 15] = [
-    "Main process exited",
-    "Control process exited",
-    "Failed with result",
-    "Failed to start",
-    "Scheduled restart job",
-    "Dependency failed",
-    "Bound to unit",
-    "Job left4me",
-    "Consumed ",
-    "Starting ",
-    "Started ",
-    "Stopping ",
-    "Stopped ",
-    "Deactivated successfully",
-    "Triggering OnFailure",
-];
 
 /// After a command for the server that began at `began` (unix ms): when it failed by itself, tells the peer why. Gives
 /// the command's outcome.
@@ -75,7 +57,7 @@ fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
             if stream == Stream::Stdout
                 && let Ok(entry) = entry(line)
                 && entry.at >= began
-                && is_reason(&entry)
+                && is_reason(&entry.from, &entry.line)
             {
                 reason = Some(entry);
             }
@@ -98,44 +80,16 @@ fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
 /// Who speaks in the overlay's unit.
 const HELPER: &str = "left4me-helper";
 
-fn is_reason(entry: &Entry) -> bool {
-    let is_empty = entry.line.trim().is_empty();
-    let says_nothing = entry.from == "systemd" && EMPTY_PHRASES.iter().any(|phrase| entry.line.contains(phrase));
-    !is_empty && !says_nothing
-}
-
 /// `left4me-overlay@7.service: layer … is missing`: systemd's own lines begin with the unit already, and the helper's
 /// with its name.
 fn said(unit: &str, line: &str) -> String {
-    let line = line.strip_prefix(&format!("{unit}: ")).unwrap_or(line);
-    let line = line.strip_prefix("left4me-helper: ").unwrap_or(line);
+    let line = bare(line, &[unit, HELPER]);
     format!("{unit}: {}", line.chars().take(LONGEST_REASON).collect::<String>())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_systemd_says_of_every_failure_is_no_reason() {
-        let any = entry(r#"{"__CURSOR":"s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10","__REALTIME_TIMESTAMP":"1"}"#).unwrap();
-        let said_by = |from: &str, line: &str| Entry { from: from.to_owned(), line: line.to_owned(), ..any.clone() };
-        for line in [
-            "left4me-server@7.service: Main process exited, code=killed, status=11/SEGV",
-            "left4me-server@7.service: Failed with result 'signal'.",
-            "Dependency failed for left4me-server@7.service - Left 4 Dead 2 server 7.",
-            "left4me-server@7.service: Job left4me-server@7.service/start failed with result 'dependency'.",
-        ] {
-            assert!(!is_reason(&said_by("systemd", line)), "{line}");
-        }
-        assert!(is_reason(&said_by(
-            "systemd",
-            "left4me-server@7.service: Failed to load environment files: No such file"
-        )));
-        assert!(is_reason(&said_by("left4me-helper", "left4me-helper: layer /x is missing")));
-        assert!(is_reason(&said_by("srcds", "Starting map c1m1_hotel failed: out of edicts")), "the game's own words");
-        assert!(!is_reason(&said_by("srcds", "  ")));
-    }
 
     #[test]
     fn a_reason_names_its_unit_once() {

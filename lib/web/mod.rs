@@ -39,7 +39,7 @@ mod streams;
 mod turns;
 mod viewer;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,7 +55,7 @@ use nix::sys::stat::{Mode, umask};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, absolute, parse};
+use crate::base::config::{HandSockets, Logging, Paths, Ports, WebSettings, WorkerSocket, parse};
 use crate::base::shared_secret::Secret;
 use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
 use crate::db::identity::Identity;
@@ -63,7 +63,7 @@ use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
 use guard::asker::Proxies;
-use guard::origin::{Origin, Origins};
+use guard::origin::Origins;
 use listen::{Listener, Listeners};
 use live::Hub;
 use metrics::Metrics;
@@ -91,44 +91,8 @@ struct Cli {
     /// Where to listen, without systemd's socket
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// Seconds without a request or stream after which it leaves; 0: never
-    #[arg(long, env = "LEFT4ME_WEB_IDLE_SECONDS", value_name = "LEFT4ME_WEB_IDLE_SECONDS", default_value = "60",
-          value_parser = clap::value_parser!(u32).range(0..=86_400), hide_env_values = true)]
-    idle_seconds: u32,
-    /// The address in people's browsers, https://HOST; without one only this host itself is served
-    #[arg(long, env = "LEFT4ME_WEB_ORIGIN", value_name = "LEFT4ME_WEB_ORIGIN", hide_env_values = true)]
-    origin: Option<Origin>,
-    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas. One of this
-    /// host's own lets every local user pass for the proxy: there, a secret is better
-    #[arg(
-        long,
-        env = "LEFT4ME_WEB_PROXIES",
-        value_name = "LEFT4ME_WEB_PROXIES",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
-    proxies: Vec<IpAddr>,
-    /// A file with the secret that a trusted proxy sends in the header X-Left4me-Proxy;
-    /// root:left4me 0640
-    #[arg(long, env = "LEFT4ME_WEB_PROXY_SECRET_FILE", value_name = "LEFT4ME_WEB_PROXY_SECRET_FILE",
-          value_parser = absolute, hide_env_values = true)]
-    proxy_secret_file: Option<PathBuf>,
-    /// Hours after which somebody has to sign in again, whatever they do
-    #[arg(long, env = "LEFT4ME_SESSION_HOURS", value_name = "LEFT4ME_SESSION_HOURS", default_value = "168",
-          value_parser = clap::value_parser!(u32).range(1..=8760), hide_env_values = true)]
-    session_hours: u32,
-    /// The most lines of a job's log that a page or stream begins with
-    #[arg(long, env = "LEFT4ME_JOB_LOG_REPLAY_LIMIT", value_name = "LEFT4ME_JOB_LOG_REPLAY_LIMIT", default_value = "5000",
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000), hide_env_values = true)]
-    replay_limit: u32,
-    /// The most connections at once; three quarters of them may be streams
-    #[arg(long, env = "LEFT4ME_WEB_CONNECTIONS", value_name = "LEFT4ME_WEB_CONNECTIONS", default_value = "512",
-          value_parser = clap::value_parser!(u32).range(8..=60_000), hide_env_values = true)]
-    connections: u32,
-    /// The most streams of one user
-    #[arg(long, env = "LEFT4ME_WEB_STREAMS_PER_USER", value_name = "LEFT4ME_WEB_STREAMS_PER_USER", default_value = "16",
-          value_parser = clap::value_parser!(u32).range(1..=60_000), hide_env_values = true)]
-    streams_per_user: u32,
+    #[command(flatten)]
+    own: WebSettings,
 }
 
 const EXAMPLES: &str = "Examples:\n  systemctl start left4me-web.socket            the usual way: the first request starts it\n  left4me-web --listen 127.0.0.1:8080            in the foreground";
@@ -182,8 +146,8 @@ fn run(cli: &Cli) -> Result<()> {
         notify::ready("serving");
         tokio::spawn(attend_watchdog());
         let limits = Limits {
-            connections: count(cli.connections),
-            idle: Duration::from_secs(cli.idle_seconds.into()),
+            connections: count(cli.own.connections),
+            idle: Duration::from_secs(cli.own.idle_seconds.into()),
             write_time: WRITE_TIME,
         };
         let waiting = Arc::clone(&app);
@@ -207,17 +171,17 @@ pub fn router(app: App) -> Router {
 }
 
 fn app(cli: &Cli, store: Store) -> Result<App> {
-    let secret = cli.proxy_secret_file.as_deref().map(Secret::read).transpose();
+    let secret = cli.own.proxy_secret_file.as_deref().map(Secret::read).transpose();
     let secret = secret.map_err(|error| error.within("LEFT4ME_WEB_PROXY_SECRET_FILE"))?;
-    let live = live::Settings::new(cli.paths.database(), cli.hands.helper_socket.clone(), cli.replay_limit);
+    let live = live::Settings::new(cli.paths.database(), cli.hands.helper_socket.clone(), cli.own.replay_limit);
     Ok(Arc::new(Shared {
         store,
-        origins: Origins::new(cli.origin.clone()),
-        proxies: Proxies::new(cli.proxies.clone(), secret, cli.origin.is_some()),
+        origins: Origins::new(cli.own.origin.clone()),
+        proxies: Proxies::new(cli.own.proxies.clone(), secret, cli.own.origin.is_some()),
         throttle: guard::throttle::Throttle::default(),
         passwords: passwords::Passwords::default(),
         hub: Hub::start(live)?,
-        places: Places::new(count(cli.streams_per_user), count(cli.connections) * 3 / 4),
+        places: Places::new(count(cli.own.streams_per_user), count(cli.own.connections) * 3 / 4),
         turns: turns::Turns::default(),
         metrics: Metrics::new(clock::now_ms())?,
         settings: Settings {
@@ -227,8 +191,8 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
             runner_socket: cli.hands.runner_socket.clone(),
             looks: cli.looks.clone(),
             ports: cli.ports.port_range,
-            session: i64::from(cli.session_hours) * 3_600_000,
-            replay_limit: cli.replay_limit,
+            session: i64::from(cli.own.session_hours) * 3_600_000,
+            replay_limit: cli.own.replay_limit,
         },
     }))
 }

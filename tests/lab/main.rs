@@ -18,6 +18,7 @@ mod cascade;
 mod crashes;
 mod demo;
 mod field_content;
+mod field_doctor;
 mod field_servers;
 mod field_service;
 mod field_steam;
@@ -90,6 +91,8 @@ stories! {
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
     field_service::a_service_and_its_socket_are_one_thing,
     field_service::a_restored_database_is_noticed_by_all_who_read_it,
+    field_doctor::the_doctor_tries_and_its_advice_heals,
+    field_doctor::the_doctor_finds_what_cannot_be_written_and_whose_the_accounts_are,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
 
