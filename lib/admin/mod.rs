@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::base::config::{HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse};
+use crate::base::config::{HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse_for_judge};
 use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
 use crate::db::{Db, migrate};
 
@@ -111,7 +111,8 @@ pub fn command() -> clap::Command {
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
-    let cli = parse::<Cli>();
+    // What is wrong in the settings file is a finding of the doctor.
+    let cli = parse_for_judge::<Cli>(|cli| matches!(cli.family, Family::Doctor(_)));
     journal::start(cli.logging.log);
     run(cli).unwrap_or_else(|error| error.report(PROGRAM))
 }
@@ -130,17 +131,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
         now: clock::now_ms(),
     };
 
-    // Some verbs need root, and open nothing that another user can replace. For all others, root
-    // becomes left4me.
-    let root_findings = match &cli.family {
+    // What needs root, and opens nothing that another user can exchange; for all else root becomes left4me.
+    match &cli.family {
         Family::Backup(args) if let Some((file, owner)) = backup::owner_besides_root(&context, args) => {
             return backup::as_root(&context, file, owner);
         }
         Family::Restore(args) => return restore::run(&context, args),
-        Family::Doctor(_) => doctor::for_root(&context),
-        _ => Vec::new(),
-    };
-
+        Family::Doctor(args) => return doctor::run(&context, args),
+        _ => {}
+    }
     let database = context.paths.database();
     users::drop_root(&database)?;
 
@@ -154,7 +153,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Family::Backup(args) => backup::run(&context, &args),
         Family::Restore(args) => return restore::run(&context, &args),
         Family::Prune(args) => prune::run(&context, &args),
-        Family::Doctor(args) => return doctor::run(&context, &args, root_findings),
+        Family::Doctor(args) => return doctor::run(&context, &args),
     };
 
     done.map(|()| ExitCode::SUCCESS)

@@ -1,12 +1,22 @@
 //! Settings: a flag wins over the environment, the environment over /etc/left4me/left4me.env, that over the default.
 //! A bad value is a clear error that names the setting, before anything starts.
 
-use std::collections::HashMap;
+mod env_file;
+mod known;
+mod programs;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
 use tracing::level_filters::LevelFilter;
+
+pub use env_file::{Assignment, EnvFile, Fault};
+pub use known::{Known, settings};
+pub use programs::{SteamSettings, Steamcmd, WebSettings, WorkerSettings};
+
+use super::{Error, Exit};
+use programs::whole;
 
 /// The settings of all programs, one LEFT4ME_…=value per line.
 const SETTINGS_FILE: &str = "/etc/left4me/left4me.env";
@@ -96,7 +106,7 @@ pub struct Logging {
 pub struct Grace {
     /// Seconds between asking a command to end and killing it
     #[arg(long, global = true, env = "LEFT4ME_CANCEL_GRACE_SECONDS", value_name = "LEFT4ME_CANCEL_GRACE_SECONDS", default_value = "10",
-          value_parser = clap::value_parser!(u32).range(0..=3600), hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+          value_parser = whole(0..=3600), hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
     pub cancel_grace_seconds: u32,
 }
 
@@ -233,12 +243,33 @@ fn port_range(text: &str) -> Result<PortRange, String> {
     }
 }
 
+/// The settings file of this process.
+#[must_use]
+pub fn settings_file() -> PathBuf {
+    std::env::var_os("LEFT4ME_ENV_FILE").map_or_else(|| PathBuf::from(SETTINGS_FILE), PathBuf::from)
+}
+
 /// Parses this process's arguments, environment and settings file. Ends the process with clap's own message and
 /// exit code 2 when they are bad, 0 for --help and --version.
 #[must_use]
 pub fn parse<C: Parser>() -> C {
-    let file = std::env::var_os("LEFT4ME_ENV_FILE").map_or_else(|| PathBuf::from(SETTINGS_FILE), PathBuf::from);
-    parsed_with(&file, |command| command)
+    parsed_with(&settings_file(), |command| command)
+}
+
+/// As [`parse`]; but a call that `judges` the settings file itself is not stopped by what is wrong in it.
+#[must_use]
+pub fn parse_for_judge<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
+    let path = settings_file();
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let mut file = EnvFile::parse(&text);
+    let bad: Vec<String> =
+        settings().into_iter().filter(|known| refusal(known, &file).is_some()).map(|known| known.name).collect();
+    if bad.is_empty() && file.faults.is_empty() {
+        return parsed_with(&path, |command| command);
+    }
+    file.assignments.retain(|assignment| !bad.contains(&assignment.name));
+    let cli = matched(with_defaults(C::command(), &file), |error| error.exit());
+    if judges(&cli) { cli } else { parse() }
 }
 
 /// As [`parse`], but blind to the environment: for a program that sudo started, whose caller shall not choose where
@@ -249,45 +280,69 @@ pub fn parse_without_environment<C: Parser>() -> C {
     parsed_with(Path::new(SETTINGS_FILE), blind)
 }
 
-fn parsed_with<C: Parser>(file: &Path, change: impl FnOnce(clap::Command) -> clap::Command) -> C {
-    let settings = match read_settings(file) {
-        Ok(settings) => settings,
+fn parsed_with<C: Parser>(path: &Path, change: impl FnOnce(clap::Command) -> clap::Command) -> C {
+    let file = match read_settings(path) {
+        Ok(file) => file,
         Err(message) => C::command().error(clap::error::ErrorKind::InvalidValue, message).exit(),
     };
-    let command = change(with_defaults(C::command(), &settings));
-    let matches = command.clone().get_matches();
+    let command = change(with_defaults(C::command(), &file));
+    let name = command.get_name().to_owned();
+    matched(command, |error| match blamed(&file, &error) {
+        // One line, which is the last one in the journal.
+        Some(what) => {
+            let _ = Error::usage(format!("{} {what}", path.display())).report(&name);
+            std::process::exit(Exit::Usage.code().into())
+        }
+        None => error.exit(),
+    })
+}
+
+fn matched<C: Parser>(command: clap::Command, fail: impl FnOnce(clap::Error) -> clap::ArgMatches) -> C {
+    let matches = command.clone().try_get_matches().unwrap_or_else(fail);
     C::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command.clone()).exit())
 }
 
-/// The `LEFT4ME_…=value` lines of a settings file as systemd's EnvironmentFile= reads the simple ones: comments,
-/// blank lines, optional quotes. A missing or unreadable file is no settings.
-fn read_settings(file: &Path) -> Result<HashMap<String, String>, String> {
-    let Ok(text) = fs_err::read_to_string(file) else { return Ok(HashMap::new()) };
-    let mut settings = HashMap::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with(['#', ';']) {
-            continue;
-        }
-        let Some((key, value)) = line.split_once('=') else {
-            return Err(format!("{} line {}: NAME=value is needed", file.display(), number + 1));
-        };
-        let value = value.trim();
-        let bare =
-            ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote)).unwrap_or(value);
-        settings.insert(key.trim().to_owned(), bare.to_owned());
+/// The line of the settings file that an error comes from.
+fn blamed(file: &EnvFile, error: &clap::Error) -> Option<String> {
+    if error.kind() != clap::error::ErrorKind::ValueValidation {
+        return None;
     }
-    Ok(settings)
+    let text = error.to_string();
+    let known = settings().into_iter().find(|known| text.contains(&format!("<{}>", known.name)))?;
+    let (line, why) = refusal(&known, file)?;
+    let given = std::env::var_os(&known.name);
+    // systemd has put the file's values into a service's environment.
+    let is_files = given.is_none_or(|given| file.get(&known.name).is_some_and(|value| given == value));
+    is_files.then(|| format!("line {line}: {why}"))
+}
+
+/// Why the value in the settings file is refused, and its line.
+#[must_use]
+pub fn refusal(known: &Known, file: &EnvFile) -> Option<(usize, String)> {
+    let assignment = file.last(&known.name)?;
+    let why = known.judge(&assignment.value).err()?;
+    let shown = super::names::shown(&assignment.value);
+    Some((assignment.line, format!("{}={shown} is refused: {why}", known.name)))
+}
+
+/// Reads a settings file. A missing or unreadable file is no settings.
+fn read_settings(path: &Path) -> Result<EnvFile, String> {
+    let Ok(text) = fs_err::read_to_string(path) else { return Ok(EnvFile::default()) };
+    let file = EnvFile::parse(&text);
+    match file.faults.iter().find(|(fault, ..)| *fault == Fault::NoAssignment) {
+        Some((_, line, _)) => Err(format!("{} line {line}: NAME=value is needed", path.display())),
+        None => Ok(file),
+    }
 }
 
 /// The settings file's values become the defaults of the arguments that read those variables.
-fn with_defaults(mut command: clap::Command, settings: &HashMap<String, String>) -> clap::Command {
-    if settings.is_empty() {
+fn with_defaults(mut command: clap::Command, file: &EnvFile) -> clap::Command {
+    if file.assignments.is_empty() {
         return command;
     }
     let known: Vec<(clap::Id, String)> = command
         .get_arguments()
-        .filter_map(|arg| Some((arg.get_id().clone(), settings.get(arg.get_env()?.to_str()?)?.clone())))
+        .filter_map(|arg| Some((arg.get_id().clone(), file.get(arg.get_env()?.to_str()?)?.to_owned())))
         .collect();
     for (id, value) in known {
         command = command.mut_arg(id, |arg| arg.default_value(clap::builder::OsStr::from(value)));
@@ -295,7 +350,7 @@ fn with_defaults(mut command: clap::Command, settings: &HashMap<String, String>)
     // A verb may have settings of its own.
     let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     for verb in verbs {
-        command = command.mut_subcommand(verb, |verb| with_defaults(verb, settings));
+        command = command.mut_subcommand(verb, |verb| with_defaults(verb, file));
     }
     command
 }
@@ -360,7 +415,7 @@ mod tests {
 
     #[test]
     fn the_settings_file_counts_for_a_verbs_own_settings_too() {
-        let settings = HashMap::from([("LEFT4ME_POLL_SECONDS".to_owned(), "7".to_owned())]);
+        let settings = EnvFile::parse("LEFT4ME_POLL_SECONDS=7");
         let seconds = |argv: &[&str]| {
             let command = with_defaults(WithVerbs::command(), &settings);
             let Verbs::Look(poll) = WithVerbs::from_arg_matches(&command.get_matches_from(argv)).unwrap().verb;

@@ -15,6 +15,7 @@ pub mod journal;
 pub mod lock;
 pub mod names;
 pub mod notify;
+pub mod origin;
 pub mod output;
 pub mod overlay_check;
 pub mod password;

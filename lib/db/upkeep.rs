@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 use serde::Serialize;
 
 use crate::base::{Error, Result};
@@ -41,6 +42,43 @@ pub fn look(path: &Path) -> Result<Health> {
         };
         health().map_err(|error| in_file(path, &error))
     })
+}
+
+/// Whether the database's write lock can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// It was taken, and given back.
+    Free,
+    /// Another program has it.
+    Busy,
+    /// No program has the file open: there is no lock, and none is made.
+    Unused,
+}
+
+/// How long a lock is waited for.
+const LOCK_TIME: Duration = Duration::from_millis(300);
+
+/// Takes the write lock and gives it back, without a change. A file that no program has open is not opened either: that
+/// would make files beside it.
+///
+/// # Errors
+/// 69 or 77 when the file cannot be written.
+pub fn take_lock(path: &Path) -> Result<Lock> {
+    if file::beside(path, "-wal").symlink_metadata().is_err() {
+        return Ok(Lock::Unused);
+    }
+    let connection = file::open(path)?;
+    let locked = || -> rusqlite::Result<()> {
+        connection.busy_timeout(LOCK_TIME)?;
+        // Closing must not write the log back.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")
+    };
+    match locked() {
+        Ok(()) => Ok(Lock::Free),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(Lock::Busy),
+        Err(error) => Err(in_file(path, &error)),
+    }
 }
 
 /// Copies the database at `from`, as it is at one moment, into the empty file `to`, and checks the copy. Others go on

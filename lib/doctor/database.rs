@@ -4,8 +4,10 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::Finding;
 use super::files::{TMPFILES, mend, owned, told};
-use super::{Finding, quoted};
+use super::finding::{Advice, quoted};
+use crate::base::Exit;
 use crate::base::config::DATABASE;
 use crate::base::files::kind;
 use crate::base::users::LEFT4ME;
@@ -20,7 +22,8 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
     let found = match path.symlink_metadata() {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let advice = format!("{TMPFILES}; then `left4me migrate` makes the file");
+            let make = Advice::root(format!("{TMPFILES} && left4me migrate"));
+            let advice = restore(root).map_or(make, |restore| restore.after("a new file would be empty"));
             findings.push(Finding::fail(check, format!("{} is missing", path.display()), advice));
             return findings;
         }
@@ -32,14 +35,24 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
     if !found.is_file() {
         let text =
             format!("{} is {}, not a regular file: no program opens it", path.display(), kind(found.file_type()));
-        let advice = format!("see who put it there; as root: rm -d {}, then restore a backup", quoted(path));
+        let advice =
+            Advice::root(format!("rm -d {}", quoted(path))).after("see who put it there, and run doctor again");
         findings.push(Finding::fail(check, text, advice));
         return findings;
     }
     findings.push(owned("database owner", path, &found, LEFT4ME, LEFT4ME, 0o660));
     findings.extend(["-wal", "-shm"].iter().filter_map(|name| beside(path, name, found.uid())));
-    findings.extend(content(path));
+    findings.extend(content(root, path));
     findings
+}
+
+/// The newest of the numbered backups, put back.
+fn restore(root: &Path) -> Option<Advice> {
+    let backups = root.join("backups").read_dir().ok()?.flatten().map(|entry| entry.path());
+    let number = |path: &Path| path.file_stem()?.to_str()?.strip_prefix("left4me-")?.rsplit('-').next()?.parse().ok();
+    let databases = backups.filter(|path| path.extension().is_some_and(|end| end == "db"));
+    let newest = databases.filter_map(|path| Some((number(&path)?, path))).max_by_key(|(number, _): &(u64, _)| *number);
+    newest.map(|(_, path)| Advice::root(format!("left4me restore {}", quoted(path))))
 }
 
 /// What SQLite keeps beside the file belongs to the file's owner.
@@ -51,7 +64,7 @@ fn beside(path: &Path, name: &str, owner: u32) -> Option<Finding> {
     let shown = beside.display();
     if !found.is_file() {
         let text = format!("{shown} is {}, not a regular file: no program opens the database", kind(found.file_type()));
-        return Some(Finding::fail("database", text, format!("as root: rm -d {}", quoted(&beside))));
+        return Some(Finding::fail("database", text, Advice::root(format!("rm -d {}", quoted(&beside)))));
     }
     (found.uid() != owner).then(|| {
         let advice = mend(&beside, LEFT4ME, LEFT4ME, 0o660);
@@ -69,38 +82,42 @@ fn former(root: &Path, path: &Path) -> Option<Finding> {
     let check = "database of an older version";
     Some(if path.symlink_metadata().is_ok() {
         let text = format!("{shown} is still there, and no program of this version reads it");
-        let advice = format!(
-            "see what wrote it, and what is in it; when it holds nothing that {} lacks, as root: rm {}",
-            path.display(),
-            quoted(&former)
-        );
+        let see = format!("see what wrote it, and what is in it; when it holds nothing that {} lacks", path.display());
+        let advice = Advice::root(format!("rm {}", quoted(&former))).after(see);
         Finding::warn(check, text, advice)
     } else {
         let text = format!("{shown} is not moved to {} yet: no program can use it", path.display());
-        Finding::fail(check, text, "as root: left4me-helper upgrade")
+        Finding::fail(check, text, Advice::root("left4me-helper upgrade"))
     })
 }
 
 /// Schema and content alone, for who cannot tell whose the file is; none for a file that takes long to read.
-pub(super) fn whole(path: &Path) -> Option<Vec<Finding>> {
-    path.symlink_metadata().is_ok_and(|found| found.len() <= QUICK).then(|| content(path))
+pub(super) fn whole(root: &Path, path: &Path) -> Option<Vec<Finding>> {
+    path.symlink_metadata().is_ok_and(|found| found.len() <= QUICK).then(|| content(root, path))
 }
 
-fn content(path: &Path) -> Vec<Finding> {
+fn content(root: &Path, path: &Path) -> Vec<Finding> {
     match upkeep::look(path) {
         Ok(health) => vec![
             schema(health.schema),
             match health.complaints.first() {
                 None => Finding::ok("database check", "whole"),
-                Some(first) => Finding::fail(
-                    "database check",
-                    format!("damaged: {first}"),
-                    "restore a backup: see `left4me backup --help`",
-                ),
+                Some(first) => Finding::fail("database check", format!("damaged: {first}"), from_backup(root)),
             },
         ],
-        Err(error) => vec![Finding::fail("database", error.to_string(), "see the message")],
+        Err(error) => {
+            let advice = match error.exit {
+                Exit::NotPermitted => "run this as root; then see the findings about owners".into(),
+                _ if error.to_string().contains("damaged") => from_backup(root),
+                _ => Advice::from("see `journalctl -k` for what the disk says, and the findings about writing"),
+            };
+            vec![Finding::fail("database", error.to_string(), advice)]
+        }
     }
+}
+
+fn from_backup(root: &Path) -> Advice {
+    restore(root).unwrap_or_else(|| "restore a backup: `left4me restore FILE`, as root".into())
 }
 
 fn schema(found: i64) -> Finding {
@@ -111,7 +128,7 @@ fn schema(found: i64) -> Finding {
         _ if found < known => Finding::warn(
             check,
             format!("{found}, this program knows {known}: checks of the queue and the servers may be missing here"),
-            "run `left4me migrate`; any other program migrates it when it starts",
+            Advice::run("left4me migrate").and("any other program migrates it when it starts"),
         ),
         _ => Finding::fail(
             check,

@@ -1,18 +1,17 @@
-//! Users, directories, sockets, settings: what sysusers.d, tmpfiles.d and the package put in place.
+//! Directories and sudoers: what tmpfiles.d and the package put in place.
 
 use std::fs::Metadata;
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, proxy, quoted};
-use crate::base::config::HandSockets;
+use super::Finding;
+use super::finding::{Advice, quoted};
+use super::units::REINSTALL;
 use crate::base::files::kind;
-use crate::base::users::{self, GAME, LEFT4ME, STEAM};
-use crate::domain::steam;
+use crate::base::users::{self, LEFT4ME, STEAM};
 
 /// Directories below the root as tmpfiles.d/left4me.conf has them: name, mode, user, group.
 const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
@@ -33,26 +32,21 @@ const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
 const OWNED_INSIDE: [(&str, u32, &str); 3] =
     [("instances", 5, LEFT4ME), ("installation", 1, STEAM), ("steam", 1, STEAM)];
 
-pub(super) const TMPFILES: &str = "as root: systemd-tmpfiles --create left4me.conf";
+pub(super) const TMPFILES: &str = "systemd-tmpfiles --create left4me.conf";
 
 /// The directory of all data that tmpfiles.d/left4me.conf knows.
 const SHIPPED: &str = "/var/lib/left4me";
 
-/// What systemd reads before it starts a server; without it none starts.
-const ENVIRONMENTS: &str = "/run/left4me-servers";
+/// Directories of root's in /run: what systemd reads before it starts a server, and what poller and web front, and the
+/// helper, have as their root. Without them none of these starts.
+const IN_RUN: [(&str, &str, u32); 3] = [
+    ("servers", "/run/left4me-servers", 0o700),
+    ("web root", "/run/left4me-root", 0o755),
+    ("helper root", "/run/left4me-helper-root", 0o755),
+];
 
 /// The most entries that are looked at in one directory tree.
 const MOST_ENTRIES: usize = 20_000;
-
-pub(super) fn users() -> Vec<Finding> {
-    let missing: Vec<&str> =
-        [LEFT4ME, STEAM, GAME].into_iter().filter(|name| !matches!(User::from_name(name), Ok(Some(_)))).collect();
-    vec![if missing.is_empty() {
-        Finding::ok("users", [LEFT4ME, STEAM, GAME].join(", "))
-    } else {
-        Finding::fail("users", format!("missing: {}", missing.join(", ")), "as root: systemd-sysusers left4me.conf")
-    }]
-}
 
 pub(super) fn directories(root: &Path) -> Vec<Finding> {
     let mut findings: Vec<Finding> = DIRECTORIES
@@ -65,19 +59,26 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
             match if name.is_empty() { path.metadata() } else { path.symlink_metadata() } {
                 Ok(found) if !found.is_dir() => {
                     let what = kind(found.file_type());
-                    let advice = format!("as root: rm {}, then {TMPFILES}", quoted(path));
+                    let advice = Advice::root(format!("rm {} && {}", quoted(path), make(path, user, group, *mode)));
                     Finding::fail(check, format!("{} is {what}, not a directory", path.display()), advice)
                 }
                 Ok(found) => owned(&check, path, &found, user, group, *mode),
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    let advice = Advice::root(make(path, user, group, *mode));
+                    Finding::fail(check, format!("{} is missing", path.display()), advice)
+                }
                 Err(error) => told(&check, path, &error),
             }
         })
         .collect();
     if root == Path::new(SHIPPED) {
-        findings.push(match Path::new(ENVIRONMENTS).symlink_metadata() {
-            Ok(found) => owned("directory servers", Path::new(ENVIRONMENTS), &found, "root", "root", 0o700),
-            Err(error) => told("directory servers", Path::new(ENVIRONMENTS), &error),
-        });
+        findings.extend(IN_RUN.iter().map(|(name, path, mode)| {
+            let (check, path) = (format!("directory {name}"), Path::new(path));
+            match path.symlink_metadata() {
+                Ok(found) => owned(&check, path, &found, "root", "root", *mode),
+                Err(error) => told(&check, path, &error),
+            }
+        }));
     }
     findings.extend(OWNED_INSIDE.iter().filter_map(|(name, depth, user)| foreign_inside(root, name, *depth, user)));
     findings
@@ -106,7 +107,7 @@ fn foreign_inside(root: &Path, name: &str, depth: u32, user: &str) -> Option<Fin
     Some(Finding::fail(
         format!("inside {name}"),
         format!("{foreign} entries do not belong to {user}, as {}", first.display()),
-        format!("as root: chown -hR {user} {}", quoted(root.join(name))),
+        Advice::root(format!("chown -hR {user} {}", quoted(root.join(name)))),
     ))
 }
 
@@ -124,25 +125,45 @@ pub(super) fn owned(check: &str, path: &Path, found: &Metadata, user: &str, grou
 
 /// The command that gives a path its owner and mode. None follows a link that another user puts there meanwhile:
 /// systemd-tmpfiles looks first, and chmod, which would follow one, has no more rights than the owner.
-pub(super) fn mend(path: &Path, user: &str, group: &str, mode: u32) -> String {
-    if path.starts_with(SHIPPED) || path.starts_with(ENVIRONMENTS) {
-        return TMPFILES.to_owned();
+pub(super) fn mend(path: &Path, user: &str, group: &str, mode: u32) -> Advice {
+    if is_shipped(path) {
+        return Advice::root(TMPFILES);
     }
     let path = quoted(path);
-    format!("as root: chown -h {user}:{group} {path} && sudo -u {user} chmod {mode:04o} {path}")
+    Advice::root(format!("chown -h {user}:{group} {path} && sudo -u {user} chmod {mode:04o} {path}"))
+}
+
+/// Whether tmpfiles.d/left4me.conf knows a path.
+fn is_shipped(path: &Path) -> bool {
+    path.starts_with(SHIPPED) || IN_RUN.iter().any(|(_, ours, _)| path.starts_with(ours))
+}
+
+/// The command that makes a directory.
+fn make(path: &Path, user: &str, group: &str, mode: u32) -> String {
+    if is_shipped(path) {
+        return TMPFILES.to_owned();
+    }
+    format!("install -d -o {user} -g {group} -m {mode:04o} {}", quoted(path))
 }
 
 /// What the operating system said instead of letting us look.
 pub(super) fn told(check: &str, path: &Path, error: &std::io::Error) -> Finding {
     match error.kind() {
-        ErrorKind::NotFound => Finding::fail(check, format!("{} is missing", path.display()), TMPFILES),
+        ErrorKind::NotFound => Finding::fail(check, format!("{} is missing", path.display()), Advice::root(TMPFILES)),
         ErrorKind::PermissionDenied => {
             // Root looks as left4me: that one has to be let in.
             let is_left4me = users::uid(LEFT4ME) == Some(nix::unistd::geteuid());
-            let advice = if is_left4me { "let user left4me in" } else { "run this as root" };
-            Finding::warn(check, format!("{} cannot be looked at by this user", path.display()), advice)
+            if !is_left4me {
+                return Finding::skip(check, format!("{} needs root (`sudo left4me doctor`)", path.display()));
+            }
+            let closed = path.ancestors().skip(1).find(|above| above.read_dir().is_ok()).unwrap_or(path);
+            let advice = format!("let user left4me pass through each directory below {}", closed.display());
+            Finding::warn(check, format!("{} cannot be looked at by user left4me", path.display()), advice)
         }
-        _ => Finding::fail(check, format!("{}: {error}", path.display()), "see the message"),
+        _ => {
+            let advice = "see `journalctl -k` for what the disk or its driver says";
+            Finding::fail(check, format!("{}: {error}", path.display()), advice)
+        }
     }
 }
 
@@ -154,76 +175,6 @@ fn group_name(gid: u32) -> String {
     Group::from_gid(Gid::from_raw(gid)).ok().flatten().map_or_else(|| gid.to_string(), |group| group.name)
 }
 
-/// The three sockets: files, owners, modes, and whether somebody listens.
-pub(super) fn sockets(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
-    vec![
-        socket("worker", worker, "root", 0o660),
-        socket("helper", &hands.helper_socket, LEFT4ME, 0o600),
-        socket("runner", &hands.runner_socket, LEFT4ME, 0o600),
-    ]
-}
-
-/// The three sockets' files alone, for who cannot tell whose they are. Nobody is connected to: that would start a unit.
-pub(super) fn socket_files(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
-    [("worker", worker), ("helper", &hands.helper_socket), ("runner", &hands.runner_socket)]
-        .into_iter()
-        .map(|(name, path)| match socket_file(name, path) {
-            Ok(_) => Finding::ok(format!("socket {name}"), format!("{} is there", path.display())),
-            Err(finding) => finding,
-        })
-        .collect()
-}
-
-fn socket_file(name: &str, path: &Path) -> Result<Metadata, Finding> {
-    let check = format!("socket {name}");
-    let start = format!("as root: systemctl restart left4me-{name}.socket");
-    match path.symlink_metadata() {
-        Ok(found) if found.file_type().is_socket() => Ok(found),
-        Ok(_) => Err(Finding::fail(check, format!("{} is no socket", path.display()), start)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(Finding::fail(check, format!("{} is missing", path.display()), start))
-        }
-        Err(error) => Err(told(&check, path, &error)),
-    }
-}
-
-fn socket(name: &str, path: &Path, user: &str, mode: u32) -> Finding {
-    let check = format!("socket {name}");
-    let start = format!("as root: systemctl restart left4me-{name}.socket");
-    let found = match socket_file(name, path) {
-        Ok(found) => found,
-        Err(finding) => return finding,
-    };
-    let finding = owned(&check, path, &found, user, LEFT4ME, mode);
-    if finding.advice.is_some() {
-        return Finding { advice: Some(start), ..finding };
-    }
-    // The worker's takes datagrams: a connection of another kind is refused with EPROTOTYPE when somebody listens. The
-    // other two would start a unit each; that they listen is for the units' check.
-    let nobody =
-        name == "worker" && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-    if nobody { Finding::fail(check, format!("nobody listens on {}", path.display()), start) } else { finding }
-}
-
-/// The settings of this program were parsed before anything else; here are the names that no program reads.
-pub(super) fn settings() -> Finding {
-    let settings = Path::new("/etc/left4me/left4me.env");
-    match std::fs::read_to_string(settings) {
-        Ok(text) => steam_account(&text).unwrap_or_else(|| unknown_settings(&text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Finding::warn(
-            "settings",
-            format!("{} is missing: all defaults", settings.display()),
-            "reinstall the package, or leave it so",
-        ),
-        Err(error) => told("settings", settings, &error),
-    }
-}
-
-/// Whether the web front's proxy is one that it can trust; nothing where no settings name one.
-pub(super) fn proxy_settings() -> Option<Finding> {
-    proxy::check(&std::fs::read_to_string("/etc/left4me/left4me.env").ok()?)
-}
-
 /// Only root may look into its directory.
 pub(super) fn sudoers() -> Finding {
     let sudoers = Path::new("/etc/sudoers.d/left4me");
@@ -232,96 +183,19 @@ pub(super) fn sudoers() -> Finding {
         Err(error) if error.kind() == ErrorKind::NotFound => Finding::fail(
             "sudoers",
             format!("{} is missing: group left4me cannot use l4d2ctl", sudoers.display()),
-            "reinstall the package",
+            Advice::root(REINSTALL).after("in the directory of the package's file"),
         ),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Finding::skip("sudoers", "needs root (`sudo left4me doctor`)")
+        }
         Err(error) => told("sudoers", sudoers, &error),
     }
-}
-
-/// Every setting of every program.
-const SETTINGS: [&str; 26] = [
-    "LEFT4ME_ROOT",
-    "LEFT4ME_DB",
-    "LEFT4ME_STEAMCMD",
-    "LEFT4ME_WORKER_SOCKET",
-    "LEFT4ME_HELPER_SOCKET",
-    "LEFT4ME_RUNNER_SOCKET",
-    "LEFT4ME_WORKER_SLOTS",
-    "LEFT4ME_WORKER_IDLE_SECONDS",
-    "LEFT4ME_CANCEL_GRACE_SECONDS",
-    "LEFT4ME_CLEAN_RETRY_SECONDS",
-    "LEFT4ME_STEAM_RETRY_SECONDS",
-    "LEFT4ME_STEAM_RATE_LIMIT_SECONDS",
-    "LEFT4ME_STEAM_SILENCE_SECONDS",
-    "LEFT4ME_STEAM_ACCOUNT",
-    "LEFT4ME_POLL_SECONDS",
-    "LEFT4ME_PORT_RANGE",
-    "LEFT4ME_WEB_IDLE_SECONDS",
-    "LEFT4ME_WEB_ORIGIN",
-    "LEFT4ME_WEB_PROXIES",
-    "LEFT4ME_WEB_PROXY_SECRET_FILE",
-    "LEFT4ME_WEB_CONNECTIONS",
-    "LEFT4ME_WEB_STREAMS_PER_USER",
-    "LEFT4ME_SESSION_HOURS",
-    "LEFT4ME_JOB_LOG_REPLAY_LIMIT",
-    "LEFT4ME_LOG",
-    "LEFT4ME_ENV_FILE",
-];
-
-/// What is no login name, each installation refuses; it may be a password, and is not repeated.
-fn steam_account(text: &str) -> Option<Finding> {
-    let line = text.lines().rev().find_map(|line| line.trim().strip_prefix("LEFT4ME_STEAM_ACCOUNT="))?;
-    let why = steam::account(line.trim().trim_matches(['"', '\''])).err()?;
-    let advice = "correct the line in /etc/left4me/left4me.env";
-    Some(Finding::fail("settings", why, advice))
-}
-
-fn unknown_settings(text: &str) -> Finding {
-    let names =
-        text.lines().filter(|line| !line.trim_start().starts_with(['#', ';'])).filter_map(|line| line.split_once('='));
-    let names: Vec<&str> = names.map(|(name, _)| name.trim()).collect();
-    let unknown: Vec<&str> =
-        names.iter().filter(|name| name.starts_with("LEFT4ME_") && !SETTINGS.contains(name)).copied().collect();
-    if unknown.is_empty() {
-        return Finding::ok("settings", format!("{} set, all others as by default", names.len()));
-    }
-    Finding::warn(
-        "settings",
-        format!("nobody reads {}", unknown.join(", ")),
-        "correct the name in /etc/left4me/left4me.env",
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::doctor::Severity;
-
-    #[test]
-    fn a_steam_account_is_a_name_and_what_is_none_is_not_repeated() {
-        for good in ["", "LEFT4ME_STEAM_ACCOUNT=", "LEFT4ME_STEAM_ACCOUNT=\"anna_7\"", "#LEFT4ME_STEAM_ACCOUNT=a b"] {
-            assert_eq!(steam_account(good), None, "{good}");
-        }
-        let finding = steam_account("LEFT4ME_STEAM_ACCOUNT=anna hunter2\n").unwrap();
-        assert!(finding.severity == Severity::Fail && !finding.found.contains("hunter2"), "{finding:?}");
-    }
-
-    #[test]
-    fn a_setting_that_nobody_reads_is_named_and_comments_are_not() {
-        assert_eq!(unknown_settings("# LEFT4ME_OLD=1\nLEFT4ME_LOG=info\nTZ=UTC\n").severity, Severity::Ok);
-        let finding = unknown_settings("LEFT4ME_PORTRANGE=1-2\n");
-        assert!(finding.severity == Severity::Warn && finding.found.contains("LEFT4ME_PORTRANGE"));
-    }
-
-    #[test]
-    fn every_setting_that_the_shipped_file_describes_is_known() {
-        // Each stands there commented out, with its default.
-        let described = include_str!("../../deploy/left4me.env").lines().filter(|line| line.starts_with("#LEFT4ME_"));
-        let set: String = described.map(|line| format!("{}\n", &line[1..])).collect();
-        assert!(set.lines().count() >= 18, "{set}");
-        let finding = unknown_settings(&set);
-        assert_eq!(finding.severity, Severity::Ok, "{}", finding.found);
-    }
 
     #[test]
     fn a_setgid_bit_may_be_inherited_but_not_missing() {
@@ -348,6 +222,6 @@ mod tests {
             advice.contains("chown -h nobody") && advice.contains("sudo -u nobody-like-that chmod 2775"),
             "{advice}"
         );
-        assert_eq!(mend(Path::new("/var/lib/left4me/db"), LEFT4ME, LEFT4ME, 0o2770), TMPFILES);
+        assert_eq!(mend(Path::new("/var/lib/left4me/db"), LEFT4ME, LEFT4ME, 0o2770), Advice::root(TMPFILES));
     }
 }

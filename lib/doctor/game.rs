@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::statvfs::statvfs;
 
 use super::files::told;
-use super::{Finding, quoted, srcds_run};
+use super::finding::{Advice, quoted};
+use super::{Finding, srcds_run};
 use crate::base::untrusted_file;
 use crate::base::users::STEAM;
 use crate::domain::steam::{HOMES, MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
@@ -22,8 +23,10 @@ const LIBRARIES: [(&str, &str); 4] = [
     ("libz.so.1", "lib32z1"),
 ];
 
-const APT: &str = "as root: dpkg --add-architecture i386 && apt-get update && \
+const APT: &str = "dpkg --add-architecture i386 && apt-get update && \
                    apt-get install libc6:i386 lib32gcc-s1 lib32stdc++6 lib32z1";
+
+const INSTALL: &str = "left4me-job enqueue install --follow";
 
 /// Below this much room nothing can be installed; below that it becomes tight.
 const LITTLE: u64 = 1 << 30;
@@ -55,7 +58,7 @@ fn executable(steamcmd: &Path) -> Finding {
         Ok(found) if found.is_file() => Finding::fail(
             "steamcmd",
             format!("{shown} cannot be executed"),
-            format!("as root: sudo -u {STEAM} chmod 0755 {}", quoted(steamcmd)),
+            Advice::root(format!("sudo -u {STEAM} chmod 0755 {}", quoted(steamcmd))),
         ),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => told("steamcmd", steamcmd, &error),
         _ => Finding::fail("steamcmd", format!("{shown} is missing"), advice),
@@ -75,14 +78,14 @@ fn libraries() -> Finding {
     if missing.is_empty() {
         Finding::ok("32-bit libraries", "all there")
     } else {
-        Finding::fail("32-bit libraries", format!("missing: {}", missing.join(", ")), APT)
+        Finding::fail("32-bit libraries", format!("missing: {}", missing.join(", ")), Advice::root(APT))
     }
 }
 
 fn installation(root: &Path) -> Finding {
     let dir = root.join("installation");
     let (program, manifest) = (dir.join("srcds_linux"), dir.join(MANIFEST.iter().collect::<PathBuf>()));
-    let advice = "run `left4me-job enqueue install --follow`";
+    let advice = Advice::run(INSTALL);
     if dir.join(UNFINISHED).symlink_metadata().is_ok() {
         let found = format!("{} holds Windows files of an update that was not finished", dir.display());
         return Finding::fail("installation", format!("{found}: no server starts"), advice);
@@ -136,12 +139,12 @@ fn client_library(root: &Path, steamcmd: &Path) -> Finding {
         Some(place) => Finding::warn(
             "steamclient.so",
             format!("{missing}; it is in {}", place.join("linux32").display()),
-            "run `left4me-job enqueue install --follow`, which links it",
+            Advice::run(INSTALL).and("which links it"),
         ),
         None => Finding::warn(
             "steamclient.so",
             format!("{missing}; neither {} nor a home of steamcmd has it", steamcmd.display()),
-            "steamcmd brings it when it updates itself: run `left4me-job enqueue install --follow` and see its first lines",
+            Advice::run(INSTALL).and("steamcmd brings it when it updates itself: see its first lines"),
         ),
     }
 }

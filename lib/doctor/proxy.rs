@@ -4,15 +4,18 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::{Finding, quoted};
+use super::Finding;
+use super::finding::{Advice, quoted};
+use crate::base::config::EnvFile;
 use crate::base::shared_secret::Secret;
 use crate::base::users::{self, LEFT4ME};
 
 /// What the settings file says about proxies. Nothing without an origin: then there is none.
-pub(super) fn check(settings: &str) -> Option<Finding> {
-    value(settings, "LEFT4ME_WEB_ORIGIN")?;
-    let proxies = value(settings, "LEFT4ME_WEB_PROXIES").unwrap_or_default();
-    if let Some(file) = value(settings, "LEFT4ME_WEB_PROXY_SECRET_FILE") {
+pub(super) fn check(settings: &EnvFile) -> Option<Finding> {
+    let value = |name| settings.get(name).filter(|value| !value.is_empty());
+    value("LEFT4ME_WEB_ORIGIN")?;
+    let proxies = value("LEFT4ME_WEB_PROXIES").unwrap_or_default();
+    if let Some(file) = value("LEFT4ME_WEB_PROXY_SECRET_FILE") {
         return Some(secret(Path::new(file)));
     }
     let addresses: Vec<IpAddr> = proxies.split(',').filter_map(|text| text.trim().parse().ok()).collect();
@@ -33,32 +36,38 @@ pub(super) fn check(settings: &str) -> Option<Finding> {
 
 fn secret(file: &Path) -> Finding {
     let name = quoted(file);
-    let mend = format!("as root: test -f {name} -a ! -L {name} && chown -h root:{LEFT4ME} {name} && chmod 0640 {name}");
+    let mend = format!("test -f {name} -a ! -L {name} && chown -h root:{LEFT4ME} {name} && chmod 0640 {name}");
+    let renew = format!("rm -f {name} && openssl rand -hex 32 | install -m 0640 -g {LEFT4ME} /dev/stdin {name}");
+    let renew = Advice::root(renew).and("and give the proxy the same secret: operations.md, \"Behind a proxy\"");
     let found = match Secret::read(file) {
         Ok(_) => std::fs::metadata(file),
-        Err(error) => return Finding::fail("proxy", error.to_string(), mend),
+        // Its owner and mode, or what is in it.
+        Err(error) => {
+            let is_readable = std::fs::File::open(file).is_ok();
+            let is_open = file.symlink_metadata().is_ok_and(|found| found.mode() & 0o007 != 0);
+            let is_there = file.symlink_metadata().is_ok_and(|found| found.is_file());
+            let by_mode = is_there && (is_open || !is_readable);
+            return Finding::fail("proxy", error.to_string(), if by_mode { Advice::root(mend) } else { renew });
+        }
     };
     // A developer's root reads every file; left4me-web does not.
     let group = users::ids(LEFT4ME).map(|(_, gid)| gid.as_raw());
     match (found, group) {
         (Ok(found), Ok(group)) if found.gid() != group || found.mode() & 0o040 == 0 => {
-            Finding::fail("proxy", format!("left4me-web cannot read {}", file.display()), mend)
+            Finding::fail("proxy", format!("left4me-web cannot read {}", file.display()), Advice::root(mend))
         }
         _ => Finding::ok("proxy", "trusted by a secret"),
     }
-}
-
-fn value<'a>(settings: &'a str, name: &str) -> Option<&'a str> {
-    let lines = settings.lines().filter_map(|line| line.trim().split_once('='));
-    let mut values =
-        lines.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().trim_matches(['"', '\'']));
-    values.next_back().filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::doctor::Severity;
+
+    fn check(text: &str) -> Option<Finding> {
+        super::check(&EnvFile::parse(text))
+    }
 
     const ORIGIN: &str = "LEFT4ME_WEB_ORIGIN=https://l4d.example.org\n";
 

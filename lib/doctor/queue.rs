@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Finding;
+use super::finding::Advice;
 use crate::base::names::JobId;
 use crate::base::{Result, clock};
 use crate::db::queue::Pause;
@@ -11,6 +12,9 @@ use crate::db::under_way::{self, UnderWay};
 use crate::db::{Db, jobs, queue};
 use crate::domain::operation::Operation;
 use crate::queue::recover;
+
+/// The worker takes what waits when it starts.
+const SERVE: &str = "systemctl restart left4me-worker.socket && systemctl start left4me-worker.service";
 
 /// A job that could start and has not for so long, ms, has nobody who takes it.
 const PATIENCE: i64 = 120_000;
@@ -57,7 +61,7 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
                 pause.reason.as_deref().filter(|why| !why.is_empty()).map_or(String::new(), |why| format!(": {why}"));
             let since = clock::span(now - pause.paused_at);
             let text = format!("paused by {} {since} ago{why}; {text}", pause.paused_by);
-            Finding::warn(check, text, "`left4me-job resume` goes on")
+            Finding::warn(check, text, Advice::run("left4me-job resume"))
         }
         (None, Some((job, since))) if *live == 0 && found.undying.is_empty() && (now - since).abs() > PATIENCE => {
             let waits = match now > since {
@@ -65,15 +69,17 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
                 false => "was accepted before the clock was set back".to_owned(),
             };
             let text = format!("nobody takes job {job}, which {waits}; {text}");
-            Finding::fail(check, text, "see `systemctl status left4me-worker.socket left4me-worker.service`")
+            let advice = Advice::root(SERVE).after("see the findings about the worker");
+            Finding::fail(check, text, advice)
         }
         _ => Finding::ok(check, text),
     }];
     findings.extend(found.under_way.iter().filter_map(|job| overdue(job, now)));
     findings.extend(found.undying.iter().map(undying));
-    let advice = "no left4me of this version writes such a row: see who can write the database, \
-                  then `systemctl restart left4me-worker`, which settles it";
-    findings.extend(found.nonsense.iter().map(|row| Finding::warn("process", row.clone(), advice)));
+    let advice = Advice::root("systemctl restart left4me-worker.service")
+        .after("no left4me of this version writes such a row: see who can write the database")
+        .and("the worker settles it when it starts");
+    findings.extend(found.nonsense.iter().map(|row| Finding::warn("process", row.clone(), advice.clone())));
     findings
 }
 
@@ -87,9 +93,9 @@ fn overdue(job: &UnderWay, now: i64) -> Option<Finding> {
     };
     let text =
         format!("job {id} ({word}) has run for {}; its kind takes {} at most", clock::span(age), clock::span(limit));
-    let advice = format!(
-        "`left4me-job logs {id} --follow` shows what it waits for; `left4me-job cancel {id} --reason WHY` ends it"
-    );
+    let advice = Advice::run(format!("left4me-job cancel {id} --reason 'it takes too long'"))
+        .after(format!("`left4me-job logs {id} --follow` shows what it waits for"))
+        .and("which ends it");
     Some(Finding::warn("job", text, advice))
 }
 

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Finding, quoted};
+use super::Finding;
+use super::finding::{Advice, quoted};
 use crate::base::config::PollSeconds;
 use crate::base::{Result, clock};
 use crate::db::Db;
@@ -17,13 +18,8 @@ const MISSED: i64 = 3;
 const SILENT: i64 = 90_000;
 
 pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Finding> {
-    let (mut findings, seconds) = match poll_seconds.number() {
-        Ok(seconds) => (Vec::new(), seconds),
-        Err(error) => {
-            let advice = "correct it in /etc/left4me/left4me.env, then systemctl daemon-reload";
-            (vec![Finding::fail("settings", format!("{error}: every 30 s it is"), advice)], 30)
-        }
-    };
+    // A bad value is told by the settings' check; systemd's generator takes 30 then.
+    let (mut findings, seconds) = (Vec::new(), poll_seconds.number().unwrap_or(30));
     // What is wrong with the database, the checks before this one have said.
     if let Ok((last, servers, orphans, refused)) = read(path) {
         findings.extend(judge(&last, &servers, &orphans, seconds, now));
@@ -56,10 +52,9 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
             let (mend, accept) = drift.kind.remedies();
             let id = server.id;
             let advice = match drift.kind {
-                Drift::Crashing => Drift::crash_advice(id),
-                _ => format!(
-                    "`left4me-job enqueue {mend} --server {id}` makes it so, `left4me-job enqueue {accept} --server {id}` takes it as it is"
-                ),
+                Drift::Crashing => Drift::crash_advice(id).into(),
+                _ => Advice::run(format!("left4me-job enqueue {mend} --server {id}"))
+                    .and(format!("or leave it so: `left4me-job enqueue {accept} --server {id}`")),
             };
             findings.push(Finding::warn(
                 format!("server {} ({})", server.id, server.name),
@@ -69,7 +64,7 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
         }
     }
     findings.extend(orphans.iter().map(|orphan| {
-        let advice = format!("as root: left4me-helper disable {}", quoted(&orphan.instance));
+        let advice = Advice::root(format!("left4me-helper disable {}", quoted(&orphan.instance)));
         Finding::warn("orphan", format!("{} belongs to no server and is {}", orphan.unit(), orphan.state), advice)
     }));
     findings
@@ -77,7 +72,8 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
 
 fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
     let check = "poller";
-    let advice = "see `systemctl status left4me-poller.timer left4me-poller.service`";
+    let poller = "left4me-poller.service";
+    let advice = Advice::root(format!("systemctl restart left4me-poller.timer && systemctl start {poller}"));
     if let Some(error) = &last.error {
         return Finding::fail(check, format!("it cannot see the servers: {error}"), advice);
     }
@@ -93,7 +89,7 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
             advice,
         ),
         Some(at) if now - at > SILENT.max(MISSED * i64::from(poll_seconds) * 1000) => {
-            Finding::fail(check, format!("it has not looked for {}", clock::span(now - at)), advice)
+            Finding::fail(check, format!("it has not looked for {}", clock::span(now - at)), advice).told_by(poller)
         }
         Some(at) => Finding::ok(check, format!("it looked {} ago", clock::span(now - at))),
     }

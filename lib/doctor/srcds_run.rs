@@ -5,6 +5,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use super::Finding;
+use super::finding::{Advice, quoted};
 use crate::base::files;
 use crate::base::names::shown;
 
@@ -22,23 +23,49 @@ const KNOWN: [&str; 6] = [
     "ulimit -c unlimited",
 ];
 
+/// What an admin has added to the unit of a server.
+const DROP_INS: &str = "/etc/systemd/system/left4me-server@.service.d";
+
 /// Nothing where there is no script, and nothing to say about one that is as it is known.
 pub(super) fn check(root: &Path) -> Option<Finding> {
     let path = root.join("installation/srcds_run");
-    let advice = "if the game needs it, add it with `systemctl edit left4me-server@.service`, and report it to left4me";
+    let advice = "if the game needs it, add it with `systemctl edit left4me-server@.service` (Environment=, LimitNOFILE=, \
+                  LimitCORE=), and report it to left4me";
     let found = match read(&path) {
-        Ok(script) => unknown(&script),
+        Ok(script) => {
+            let added = drop_ins(Path::new(DROP_INS));
+            let unknown = unknown(&script).into_iter();
+            unknown.filter(|command| !is_added(command, &added)).collect()
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
             let found = format!("{} cannot be read: {error}", path.display());
-            return Some(Finding::warn("srcds_run", found, "run `left4me-job enqueue install --follow`"));
+            let advice = Advice::root(format!("rm -d {} && left4me-job enqueue install --follow", quoted(&path)));
+            return Some(Finding::warn("srcds_run", found, advice));
         }
     };
+    let found: Vec<String> = found;
     if found.is_empty() {
         return Some(Finding::ok("srcds_run", "it sets what the unit of a server sets; left4me does not run it"));
     }
     let shown = found.iter().map(|line| format!("'{}'", shown(line))).collect::<Vec<_>>().join(", ");
     Some(Finding::warn("srcds_run", format!("it sets what the unit of a server does not: {shown}"), advice))
+}
+
+fn drop_ins(directory: &Path) -> String {
+    let files = directory.read_dir().into_iter().flatten().flatten();
+    files.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a drop-in sets what a command of the script does.
+fn is_added(command: &str, drop_ins: &str) -> bool {
+    let has = |begin: &str, name: &str| drop_ins.lines().any(|line| line.starts_with(begin) && line.contains(name));
+    match command.split_once(' ') {
+        Some(("export", set)) => has("Environment=", set.split_inclusive('=').next().unwrap_or(set)),
+        Some(("ulimit", set)) if set.starts_with("-n") => has("LimitNOFILE=", ""),
+        Some(("ulimit", set)) if set.starts_with("-c") => has("LimitCORE=", ""),
+        _ => false,
+    }
 }
 
 /// steamcmd owns the file: it may be a link to another's, or a pipe without a writer.
@@ -107,6 +134,15 @@ mod tests {
             let finding = checked(&format!("{SCRIPT}{line}")).unwrap();
             assert_eq!(finding.severity, Severity::Warn, "{line}");
             assert!(finding.found.contains(named) && !finding.found.contains("NOT"), "{}", finding.found);
+        }
+    }
+
+    #[test]
+    fn what_an_admin_has_added_to_the_unit_is_not_told_again() {
+        let drop_ins = "[Service]\nEnvironment=A=b MALLOC_ARENA_MAX=2\nLimitNOFILE=4096\n";
+        assert!(is_added("export MALLOC_ARENA_MAX=1", drop_ins) && is_added("ulimit -n 2048", drop_ins));
+        for other in ["export MALLOC=1", "ulimit -c 5", "HL=./srcds_linux64"] {
+            assert!(!is_added(other, drop_ins), "{other}");
         }
     }
 

@@ -1,12 +1,13 @@
 //! Units, as systemd tells them: one question for all.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Finding;
+use super::finding::{Advice, quoted};
 use crate::base::Result;
 use crate::process::systemctl;
 
-/// Units that have to be active, and those of them that have to be enabled.
+/// Units that have to be active, and enabled where they can be.
 const ACTIVE: [&str; 6] = [
     "left4me.target",
     "left4me-worker.socket",
@@ -16,35 +17,103 @@ const ACTIVE: [&str; 6] = [
     "left4me-poller.timer",
 ];
 
-/// Services that come and go, and must not have failed.
-const NOT_FAILED: [&str; 3] = ["left4me-worker.service", "left4me-poller.service", "left4me-web.service"];
+/// Services that come and go, and must not have failed; with what starts them.
+const SERVICES: [(&str, &str); 3] = [
+    ("left4me-worker.service", "left4me-worker.socket"),
+    ("left4me-poller.service", "left4me-poller.timer"),
+    ("left4me-web.service", "left4me-web.socket"),
+];
+
+/// What else of the package servers and jobs need.
+const OTHERS: [&str; 10] = [
+    "left4me-web-peers.socket",
+    "left4me-helper@.service",
+    "left4me-runner@.service",
+    "left4me-overlay@.service",
+    "left4me-server@.service",
+    "left4me-purge@.service",
+    "left4me-watch@.timer",
+    "left4me-changed.target",
+    "l4d2-game.slice",
+    "l4d2-build.slice",
+];
+
+/// Where a file hides the package's unit, in systemd's order.
+const OVER: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
+
+/// Where the package has its units.
+const SHIPPED: &str = "/usr/lib/systemd/system";
+
+/// What the package puts in place. A file that was deleted comes back when it is unpacked again, one of
+/// /etc only with this option.
+pub(super) const REINSTALL: &str = "dpkg --force-confmiss --install left4me_*.deb";
 
 /// What systemd says of one unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Unit {
+pub(super) struct Unit {
     name: String,
     load: String,
-    active: String,
+    pub(super) active: String,
+    pub(super) sub: String,
     result: String,
     file: String,
+    /// Drop-ins that an admin wrote.
+    drop_ins: Vec<String>,
+    is_stale: bool,
+    /// What its sockets listen at: address and kind.
+    pub(super) listen: Vec<(String, String)>,
+    /// When it became active last, in microseconds since boot.
+    pub(super) active_since: u64,
 }
 
-pub(super) fn check() -> Vec<Finding> {
+impl Unit {
+    /// Whether it is started, fails, and is started again.
+    pub(super) fn is_looping(&self) -> bool {
+        self.sub == "auto-restart" || self.active == "failed"
+    }
+
+    fn is_masked(&self) -> bool {
+        self.load == "masked"
+    }
+}
+
+/// All units, as systemd has them.
+pub(super) struct Units(pub(super) Vec<Unit>);
+
+impl Units {
+    pub(super) fn get(&self, name: &str) -> Option<&Unit> {
+        self.0.iter().find(|unit| unit.name == name)
+    }
+}
+
+/// Asks systemd about all units.
+///
+/// # Errors
+/// The finding that says why it cannot be asked.
+pub(super) fn look() -> Result<Units, Finding> {
     if !Path::new("/run/systemd/system").is_dir() {
         let advice = "left4me needs a host that systemd booted; see deploy/lab for one to try it in";
-        return vec![Finding::fail("systemd", "it is not this host's PID 1", advice)];
+        return Err(Finding::fail("systemd", "it is not this host's PID 1", advice));
     }
-    match ask() {
-        Ok(text) => judge(&parse(&text)),
-        Err(error) => vec![Finding::fail("systemd", error.to_string(), "see `systemctl status`")],
-    }
+    let names = ACTIVE.into_iter().chain(SERVICES.map(|(name, _)| name));
+    ask(names).map(Units).map_err(|error| Finding::fail("systemd", error.to_string(), "see `systemctl status`"))
 }
 
-/// `systemctl show` of all units: a paragraph each.
-fn ask() -> Result<String> {
-    let show = ["show", "--property=Id,LoadState,ActiveState,Result,UnitFileState"];
-    let units = ACTIVE.iter().chain(&NOT_FAILED).copied();
-    systemctl("left4me", show.into_iter().chain(units)).map(|(_, text)| text)
+/// `systemctl show` of units: a paragraph each.
+///
+/// # Errors
+/// 69 when systemctl cannot be started.
+pub(super) fn ask<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Unit>> {
+    let properties = "--property=Id,LoadState,ActiveState,SubState,Result,UnitFileState,DropInPaths,NeedDaemonReload,\
+                      Listen,ActiveEnterTimestampMonotonic";
+    systemctl("left4me", ["show", properties].into_iter().chain(names)).map(|(_, text)| parse(&text))
+}
+
+pub(super) fn check(units: &Units) -> Vec<Finding> {
+    let mut findings = judge(&units.0);
+    let over = OVER.map(Path::new);
+    findings.extend(hidden(&over, Path::new(SHIPPED)));
+    findings
 }
 
 fn parse(text: &str) -> Vec<Unit> {
@@ -56,8 +125,28 @@ fn parse(text: &str) -> Vec<Unit> {
                 "Id" => &mut unit.name,
                 "LoadState" => &mut unit.load,
                 "ActiveState" => &mut unit.active,
+                "SubState" => &mut unit.sub,
                 "Result" => &mut unit.result,
                 "UnitFileState" => &mut unit.file,
+                "DropInPaths" => {
+                    let all = value.split(' ').filter(|path| OVER.iter().any(|over| path.starts_with(over)));
+                    unit.drop_ins = all.map(str::to_owned).collect();
+                    continue;
+                }
+                "NeedDaemonReload" => {
+                    unit.is_stale = value == "yes";
+                    continue;
+                }
+                "ActiveEnterTimestampMonotonic" => {
+                    unit.active_since = value.parse().unwrap_or_default();
+                    continue;
+                }
+                // `127.0.0.1:8000 (Stream)`, one line for each.
+                "Listen" => {
+                    let pair = value.rsplit_once(" (").map(|(address, kind)| (address, kind.trim_end_matches(')')));
+                    unit.listen.extend(pair.map(|(address, kind)| (address.to_owned(), kind.to_owned())));
+                    continue;
+                }
                 _ => continue,
             };
             value.clone_into(field);
@@ -72,41 +161,126 @@ fn parse(text: &str) -> Vec<Unit> {
 fn judge(units: &[Unit]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for unit in units {
-        let name = unit.name.as_str();
-        if NOT_FAILED.contains(&name) {
-            if unit.active == "failed" {
-                let advice = format!("see `journalctl -u {name}`, then as root: systemctl reset-failed {name}");
-                findings.push(Finding::fail(format!("unit {name}"), format!("failed ({})", unit.result), advice));
-            }
-            continue;
+        match SERVICES.iter().find(|(name, _)| *name == unit.name) {
+            Some((_, starter)) => findings.extend(service(unit, starter)),
+            None => findings.push(one(unit)),
         }
-        findings.push(one(unit));
+        if unit.is_stale {
+            let found = "its file has changed since systemd read it";
+            let advice = Advice::root("systemctl daemon-reload");
+            findings.push(Finding::warn(format!("unit {}", unit.name), found, advice));
+        }
     }
     findings
 }
 
-fn one(unit: &Unit) -> Finding {
-    let Unit { name, load, active, result, file } = unit;
+/// A service that is masked, or fails.
+fn service(unit: &Unit, starter: &str) -> Option<Finding> {
+    let Unit { name, active, result, .. } = unit;
     let check = format!("unit {name}");
-    if load != "loaded" {
-        return Finding::fail(
-            check,
-            format!("not installed ({load})"),
-            "reinstall the package, then as root: systemctl daemon-reload",
-        );
+    if let Some(finding) = unusable(unit, &format!("systemctl start {starter}")) {
+        return Some(finding);
+    }
+    if !unit.is_looping() {
+        return None;
+    }
+    let (found, advice) = if active == "failed" {
+        let again = Advice::root(format!("systemctl start {name}")).after("remove the cause");
+        (format!("failed ({result})"), again)
+    } else {
+        let advice = "remove the cause: it is started again every 2 s";
+        (format!("starts and fails, again and again ({result})"), Advice::from(advice))
+    };
+    Some(Finding::fail(check, format!("{found}{}", changed(unit)), advice).told_by(name))
+}
+
+/// A unit that has to be active.
+fn one(unit: &Unit) -> Finding {
+    let Unit { name, active, result, file, .. } = unit;
+    let check = format!("unit {name}");
+    let is_target = name.ends_with(".target");
+    let starts = match file.as_str() {
+        // Without [Install]: it comes with what wants it.
+        "static" => format!("systemctl restart {name}"),
+        // A restart of the target would end what runs.
+        _ if is_target => format!("systemctl enable --now {name}"),
+        _ => format!("systemctl enable {name} && systemctl restart {name}"),
+    };
+    if let Some(finding) = unusable(unit, &starts) {
+        return finding;
     }
     if active != "active" {
         let why = if result.is_empty() || result == "success" { String::new() } else { format!(" ({result})") };
-        return Finding::fail(check, format!("{active}{why}"), format!("as root: systemctl enable --now {name}"));
+        let finding = Finding::fail(check, format!("{active}{why}{}", changed(unit)), Advice::root(starts));
+        return if active == "failed" { finding.told_by(name) } else { finding };
     }
     if file == "disabled" {
-        return Finding::fail(
-            check,
-            "active, but not after the next boot",
-            format!("as root: systemctl enable {name}"),
-        );
+        let advice = Advice::root(format!("systemctl enable {name}"));
+        return Finding::fail(check, "active, but not after the next boot", advice);
     }
     Finding::ok(check, if file.is_empty() { active.clone() } else { format!("{active}, {file}") })
+}
+
+/// A unit that systemd cannot start at all; `starts` is what starts it afterwards.
+fn unusable(unit: &Unit, starts: &str) -> Option<Finding> {
+    let Unit { name, load, .. } = unit;
+    let check = format!("unit {name}");
+    if unit.is_masked() {
+        let runtime = if unit.file == "masked-runtime" { " --runtime" } else { "" };
+        let advice = Advice::root(format!("systemctl unmask{runtime} {name} && {starts}"));
+        return Some(Finding::fail(check, "masked: systemd does not start it", advice));
+    }
+    if load == "not-found" {
+        let advice = Advice::root(REINSTALL).after("in the directory of the package's file");
+        return Some(Finding::fail(check, "its file is missing", advice));
+    }
+    if load != "loaded" {
+        let found = format!("systemd cannot read it ({load}){}", changed(unit));
+        let advice = Advice::root(format!("systemctl revert {name} && {starts}"))
+            .after("correct what an admin has changed, or take it back");
+        return Some(Finding::fail(check, found, advice).told_by(name));
+    }
+    None
+}
+
+/// The drop-ins that change a unit, for one that does not work.
+fn changed(unit: &Unit) -> String {
+    if unit.drop_ins.is_empty() { String::new() } else { format!("; changed by {}", unit.drop_ins.join(", ")) }
+}
+
+/// Files that stand before the package's own: whole copies, which an upgrade does not change, and masks of what systemd
+/// is not asked about.
+fn hidden(over: &[&Path], shipped: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let all = ACTIVE.into_iter().chain(SERVICES.map(|(name, _)| name)).chain(OTHERS);
+    for name in all {
+        for directory in over {
+            let path = directory.join(name);
+            let Ok(found) = path.symlink_metadata() else { continue };
+            let check = format!("unit {name}");
+            let is_mask = std::fs::read_link(&path).is_ok_and(|target| target == Path::new("/dev/null"));
+            if is_mask && OTHERS.contains(&name) {
+                let runtime = if directory.starts_with("/run") { " --runtime" } else { "" };
+                let advice = Advice::root(format!("systemctl unmask{runtime} {name}"));
+                findings.push(Finding::fail(check, "masked: systemd does not start it", advice));
+            } else if !is_mask && !found.is_dir() {
+                findings.extend(copy(check, &path, &shipped.join(name)));
+            }
+        }
+    }
+    findings
+}
+
+fn copy(check: String, path: &PathBuf, shipped: &Path) -> Option<Finding> {
+    let shown = path.display();
+    let is_same = std::fs::read(path).ok().is_some_and(|own| std::fs::read(shipped).is_ok_and(|other| own == other));
+    let differs = if is_same { "the same for now" } else { "another text" };
+    let found = format!("{shown} stands before the package's unit ({differs}): upgrades do not change it");
+    let name = path.file_name()?.to_string_lossy().into_owned();
+    let aside = quoted(path.with_extension("replaced"));
+    let advice = Advice::root(format!("mv {} {aside} && systemctl daemon-reload", quoted(path)))
+        .after(format!("keep what differs as a drop-in (`systemctl edit {name}`)"));
+    Some(Finding::warn(check, found, advice))
 }
 
 #[cfg(test)]
@@ -114,31 +288,89 @@ mod tests {
     use super::*;
     use crate::doctor::Severity;
 
-    fn judged(text: &str) -> Vec<(Severity, String)> {
-        judge(&parse(text)).into_iter().map(|finding| (finding.severity, finding.check)).collect()
+    fn judged(text: &str) -> Vec<Finding> {
+        judge(&parse(text))
+    }
+
+    fn loaded(name: &str, more: &str) -> String {
+        format!("Id={name}\nLoadState=loaded\n{more}\n\n")
     }
 
     #[test]
     fn a_unit_has_to_be_active_and_enabled() {
-        let text = "Result=success\nId=left4me-worker.socket\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\n\n\
-                    Id=left4me-helper.socket\nLoadState=loaded\nActiveState=failed\nResult=trigger-limit-hit\n\n\
-                    Id=left4me.target\nLoadState=loaded\nActiveState=active\nUnitFileState=disabled\n\n\
-                    Id=left4me-runner.socket\nLoadState=not-found\nActiveState=inactive\n\n\
-                    Id=left4me-worker.service\nLoadState=loaded\nActiveState=inactive\nResult=success\n";
+        let text = [
+            loaded("left4me-worker.socket", "Result=success\nActiveState=active\nUnitFileState=enabled"),
+            loaded("left4me-helper.socket", "ActiveState=failed\nResult=trigger-limit-hit"),
+            loaded("left4me.target", "ActiveState=active\nUnitFileState=disabled"),
+            "Id=left4me-runner.socket\nLoadState=not-found\nActiveState=inactive\n\n".to_owned(),
+            loaded("left4me-worker.service", "ActiveState=inactive\nResult=success"),
+        ];
+        let found = judged(&text.concat());
+        let severities: Vec<Severity> = found.iter().map(|finding| finding.severity).collect();
+        assert_eq!(severities, [Severity::Ok, Severity::Fail, Severity::Fail, Severity::Fail], "{found:?}");
+        assert_eq!(found[1].unit.as_deref(), Some("left4me-helper.socket"), "its journal has the cause");
+        assert_eq!(found[2].command.as_deref(), Some("systemctl enable left4me.target"));
+        assert!(found[3].command.as_ref().unwrap().contains("dpkg"));
+    }
+
+    #[test]
+    fn a_masked_unit_is_unmasked_and_not_installed_again() {
+        let text = "Id=left4me-web.socket\nLoadState=masked\nActiveState=inactive\nUnitFileState=masked\n\n\
+                    Id=left4me-worker.service\nLoadState=masked\nActiveState=inactive\nUnitFileState=masked-runtime\n";
+        let found = judged(text);
+        let command = |at: usize| found[at].command.clone().unwrap();
+        assert!(command(0).starts_with("systemctl unmask left4me-web.socket && "), "{found:?}");
         assert_eq!(
-            judged(text),
-            [
-                (Severity::Ok, "unit left4me-worker.socket".to_owned()),
-                (Severity::Fail, "unit left4me-helper.socket".to_owned()),
-                (Severity::Fail, "unit left4me.target".to_owned()),
-                (Severity::Fail, "unit left4me-runner.socket".to_owned()),
-            ]
+            command(1),
+            "systemctl unmask --runtime left4me-worker.service && systemctl start left4me-worker.socket"
         );
     }
 
     #[test]
-    fn a_service_may_be_idle_but_must_not_have_failed() {
-        let text = "Id=left4me-worker.service\nLoadState=loaded\nActiveState=failed\nResult=exit-code\n";
-        assert_eq!(judged(text), [(Severity::Fail, "unit left4me-worker.service".to_owned())]);
+    fn a_service_may_be_idle_but_must_neither_have_failed_nor_fail_again_and_again() {
+        let failed = judged(&loaded("left4me-poller.service", "ActiveState=failed\nResult=exit-code"));
+        assert!(failed.len() == 1 && failed[0].found == "failed (exit-code)", "{failed:?}");
+        let looping = judged(&loaded(
+            "left4me-worker.service",
+            "ActiveState=activating\nSubState=auto-restart\nResult=exit-code\n\
+             DropInPaths=/etc/systemd/system/left4me-worker.service.d/x.conf /run/systemd/generator/y.conf",
+        ));
+        assert!(
+            looping[0].found.ends_with("changed by /etc/systemd/system/left4me-worker.service.d/x.conf"),
+            "{looping:?}"
+        );
+        assert_eq!(judged(&loaded("left4me-web.service", "ActiveState=inactive\nResult=success")), []);
+        let stale = judged(&loaded("left4me-web.service", "ActiveState=active\nNeedDaemonReload=yes"));
+        assert_eq!(stale[0].command.as_deref(), Some("systemctl daemon-reload"));
+    }
+
+    #[test]
+    fn each_address_of_a_socket_is_read() {
+        let text = "Id=left4me-web.socket\nListen=127.0.0.1:8000 (Stream)\nListen=[::1]:8002 (Stream)\nListen=/a (b) (Stream)\n";
+        let listen = parse(text).swap_remove(0).listen;
+        let stream = |address: &str| (address.to_owned(), "Stream".to_owned());
+        assert_eq!(listen, [stream("127.0.0.1:8000"), stream("[::1]:8002"), stream("/a (b)")]);
+    }
+
+    #[test]
+    fn a_file_that_stands_before_the_packages_unit_is_named_and_every_unit_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd"));
+        std::fs::write(dir.path().join("left4me-web.service"), "[Service]\n").unwrap();
+        std::fs::copy(shipped.join("left4me.target"), dir.path().join("left4me.target")).unwrap();
+        for masked in ["left4me-server@.service", "left4me-worker.socket"] {
+            std::os::unix::fs::symlink("/dev/null", dir.path().join(masked)).unwrap();
+        }
+        std::fs::create_dir(dir.path().join("left4me-web.service.d")).unwrap();
+        let found = hidden(&[dir.path()], shipped);
+        let of =
+            |name: &str| found.iter().find(|finding| finding.check == format!("unit {name}")).map(|one| &one.found);
+        assert!(of("left4me-web.service").unwrap().contains("another text"), "{found:?}");
+        assert!(of("left4me.target").unwrap().contains("the same for now"), "{found:?}");
+        assert!(of("left4me-server@.service").unwrap().contains("masked") && found.len() == 3, "{found:?}");
+
+        let ours = ACTIVE.into_iter().chain(SERVICES.map(|(name, _)| name)).chain(OTHERS);
+        let missing: Vec<&str> = ours.filter(|name| !shipped.join(name).is_file()).collect();
+        assert_eq!(missing, Vec::<&str>::new());
     }
 }

@@ -9,11 +9,14 @@ pub const HELPER: &str = "left4me-helper";
 const LONGEST: usize = 300;
 
 /// What systemd says of every failure, and what says nothing of its cause.
-const EMPTY_PHRASES: [&str; 15] = [
+const EMPTY_PHRASES: [&str; 21] = [
     "Main process exited",
     "Control process exited",
     "Failed with result",
     "Failed to start",
+    "Failed to listen on",
+    "Listening on",
+    "Closed ",
     "Scheduled restart job",
     "Dependency failed",
     "Bound to unit",
@@ -25,6 +28,9 @@ const EMPTY_PHRASES: [&str; 15] = [
     "Stopped ",
     "Deactivated successfully",
     "Triggering OnFailure",
+    "Reloading ",
+    "Finished ",
+    "Unit process ",
 ];
 
 /// Whether a line says why: not an empty one, and none that systemd says of every failure.
@@ -34,12 +40,19 @@ pub fn is_one(from: &str, line: &str) -> bool {
     !line.trim().is_empty() && !says_nothing
 }
 
+/// A line without the names that come before what it says: systemd's own begin with the unit, ours with the program.
+#[must_use]
+pub fn bare<'a>(line: &'a str, names: &[&str]) -> &'a str {
+    let strip =
+        |line: &'a str, name: &&str| line.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(line);
+    names.iter().fold(line, strip)
+}
+
 /// `left4me-overlay@7.service: layer … is missing`: systemd's own lines begin with the unit already, and the helper's
 /// with its name.
 #[must_use]
 pub fn said(unit: &str, line: &str) -> String {
-    let line = line.strip_prefix(&format!("{unit}: ")).unwrap_or(line);
-    let line = line.strip_prefix("left4me-helper: ").unwrap_or(line);
+    let line = bare(line, &[unit, HELPER]);
     format!("{unit}: {}", line.chars().take(LONGEST).collect::<String>())
 }
 
@@ -66,6 +79,7 @@ mod tests {
             "left4me-server@7.service: Failed with result 'signal'.",
             "Dependency failed for left4me-server@7.service - Left 4 Dead 2 server 7.",
             "left4me-server@7.service: Job left4me-server@7.service/start failed with result 'dependency'.",
+            "Failed to listen on left4me-web.socket - left4me: the web front's address.",
         ] {
             assert!(!is_one("systemd", line), "{line}");
         }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::{Pass, Peer, Spec, Stage, Terminal};
 use crate::base::Result;
-use crate::wire::LINE_LIMIT;
+use crate::wire::{LINE_LIMIT, Stream};
 
 /// How long it has between being asked to end and being killed, when this program is interrupted.
 const GRACE: Duration = Duration::from_secs(5);
@@ -17,7 +17,25 @@ const GRACE: Duration = Duration::from_secs(5);
 /// # Errors
 /// Exit 69 when it cannot be started.
 pub fn systemctl<'a>(name: &'static str, arguments: impl IntoIterator<Item = &'a str>) -> Result<(i32, String)> {
-    let mut argv: Vec<_> = ["/usr/bin/systemctl", "--no-pager"].map(Into::into).to_vec();
+    ask(name, &["/usr/bin/systemctl", "--no-pager"], arguments, |_| true)
+}
+
+/// Runs journalctl with `arguments`, for the program `name`. Gives all lines that it printed.
+///
+/// # Errors
+/// Exit 69 when it cannot be started.
+pub fn journalctl<'a>(name: &'static str, arguments: impl IntoIterator<Item = &'a str>) -> Result<String> {
+    let output = |stream| stream == Stream::Stdout;
+    ask(name, &["/usr/bin/journalctl", "--no-pager", "--quiet"], arguments, output).map(|(_, text)| text)
+}
+
+fn ask<'a>(
+    name: &'static str,
+    program: &[&str],
+    arguments: impl IntoIterator<Item = &'a str>,
+    keeps: impl Fn(Stream) -> bool,
+) -> Result<(i32, String)> {
+    let mut argv: Vec<_> = program.iter().map(Into::into).collect();
     argv.extend(arguments.into_iter().map(Into::into));
     let spec = Spec {
         argv,
@@ -29,9 +47,11 @@ pub fn systemctl<'a>(name: &'static str, arguments: impl IntoIterator<Item = &'a
     };
 
     let mut text = String::new();
-    let ended = Stage::new(Peer::person(name), GRACE)?.run(&spec, &mut |_, line| {
-        text.push_str(line);
-        text.push('\n');
+    let ended = Stage::new(Peer::person(name), GRACE)?.run(&spec, &mut |stream, line| {
+        if keeps(stream) {
+            text.push_str(line);
+            text.push('\n');
+        }
         Pass::Keep
     })?;
     Ok((ended.code, text))

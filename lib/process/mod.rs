@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use nix::sys::signal::Signal;
 
 pub use again::{again_as, again_reading};
-pub use ask::systemctl;
+pub use ask::{journalctl, systemctl};
 pub use peer::Peer;
 pub use silence::Silence;
 pub use stage::{Pass, Stage};

@@ -60,8 +60,8 @@ const RESTARTS: u32 = 2;
 /// no attempt succeeded.
 pub(super) fn run(stage: &mut Stage, settings: &Settings) -> Result<Outcome> {
     let root = settings.paths.root.as_path();
-    let named = steam::account(&settings.steam_account).map_err(Error::usage)?.map(str::to_owned);
-    let steamcmd = settings.steamcmd.clone().unwrap_or_else(|| root.join("steam/steamcmd.sh"));
+    let named = steam::account(&settings.steam.steam_account).map_err(Error::usage)?.map(str::to_owned);
+    let steamcmd = settings.place.steamcmd.clone().unwrap_or_else(|| root.join("steam/steamcmd.sh"));
     executable(&steamcmd)?;
     let _lock = match lock(stage, root, settings.grace.duration() + LOCK_MARGIN)? {
         Turn::Mine(lock) => lock,
@@ -71,13 +71,13 @@ pub(super) fn run(stage: &mut Stage, settings: &Settings) -> Result<Outcome> {
     refuse_without_overlays(stage, root)?;
 
     let game = Game { directory: root.join("installation") };
-    let silence = Duration::from_secs(settings.steam_silence_seconds.into());
+    let silence = Duration::from_secs(settings.steam.steam_silence_seconds.into());
     if named.is_some() {
         account::close(&root.join("steam"))?;
     }
     let mut install = Install { stage, root, game, steamcmd, account: named, silence };
-    let base = Duration::from_secs(settings.steam_retry_seconds.into());
-    let limit = Duration::from_secs(settings.steam_rate_limit_seconds.into());
+    let base = Duration::from_secs(settings.steam.steam_retry_seconds.into());
+    let limit = Duration::from_secs(settings.steam.steam_rate_limit_seconds.into());
     let outcome = install.tries(Tries::new(base, limit));
 
     // A windows pass that did nothing has left the Linux server as it was.

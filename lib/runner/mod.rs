@@ -9,7 +9,6 @@ mod game;
 mod install;
 mod tries;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,35 +30,10 @@ struct Settings {
     grace: config::Grace,
     #[command(flatten)]
     logging: config::Logging,
-    /// Path of steamcmd [default: LEFT4ME_ROOT/steam/steamcmd.sh]
-    #[arg(long, env = "LEFT4ME_STEAMCMD", value_name = "LEFT4ME_STEAMCMD", value_parser = config::absolute,
-          hide_env_values = true, help_heading = "Settings")]
-    steamcmd: Option<PathBuf>,
-    /// Seconds before the second attempt of an installation
-    #[arg(long, env = "LEFT4ME_STEAM_RETRY_SECONDS", value_name = "LEFT4ME_STEAM_RETRY_SECONDS", default_value = "15",
-          value_parser = clap::value_parser!(u32).range(0..=3600), hide_env_values = true, help_heading = "Settings")]
-    steam_retry_seconds: u32,
-    /// Seconds before another attempt when Steam limits logins
-    #[arg(long, env = "LEFT4ME_STEAM_RATE_LIMIT_SECONDS", value_name = "LEFT4ME_STEAM_RATE_LIMIT_SECONDS",
-          default_value = "1800", value_parser = clap::value_parser!(u32).range(0..=86400), hide_env_values = true,
-          help_heading = "Settings")]
-    steam_rate_limit_seconds: u32,
-    /// Seconds without output and without a change on disk after which steamcmd counts as hung
-    #[arg(long, env = "LEFT4ME_STEAM_SILENCE_SECONDS", value_name = "LEFT4ME_STEAM_SILENCE_SECONDS",
-          default_value = "600", value_parser = clap::value_parser!(u32).range(1..=86400), hide_env_values = true,
-          help_heading = "Settings")]
-    steam_silence_seconds: u32,
-    /// The Steam account to log in with, by its cached credentials; the anonymous one without
-    // Any text is taken here: a refusal by clap would repeat it, and it may be a password.
-    #[arg(
-        long,
-        env = "LEFT4ME_STEAM_ACCOUNT",
-        value_name = "LEFT4ME_STEAM_ACCOUNT",
-        default_value = "",
-        hide_env_values = true,
-        help_heading = "Settings"
-    )]
-    steam_account: String,
+    #[command(flatten)]
+    place: config::Steamcmd,
+    #[command(flatten)]
+    steam: config::SteamSettings,
 }
 
 /// Serves the connection that was passed to this process. Exits 0 when the request was answered, whatever the answer:

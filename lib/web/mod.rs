@@ -47,7 +47,7 @@ mod table;
 mod viewer;
 mod write_limit;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,7 +63,7 @@ use nix::sys::stat::{Mode, umask};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::base::config::{HandSockets, Logging, Paths, Ports, WorkerSocket, absolute, parse};
+use crate::base::config::{HandSockets, Logging, Paths, Ports, WebSettings, WorkerSocket, parse};
 use crate::base::shared_secret::Secret;
 use crate::base::{Error, Result, clock, journal, notify, undumpable, users};
 use crate::db::identity::Identity;
@@ -71,7 +71,7 @@ use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
 use auth::client::Proxies;
-use auth::origin::{Origin, Origins};
+use auth::origin::Origins;
 use limiter::Limiter;
 use listen::{Listener, Listeners};
 use live::Hub;
@@ -101,44 +101,8 @@ struct Cli {
     /// Address to listen at, if systemd passes no socket
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
-    /// Exit after so many seconds without a request or stream; 0 = never
-    #[arg(long, env = "LEFT4ME_WEB_IDLE_SECONDS", value_name = "LEFT4ME_WEB_IDLE_SECONDS", default_value = "60",
-          value_parser = clap::value_parser!(u32).range(0..=86_400), hide_env_values = true)]
-    idle_seconds: u32,
-    /// Address in browsers, https://HOST; without it only this host is served
-    #[arg(long, env = "LEFT4ME_WEB_ORIGIN", value_name = "LEFT4ME_WEB_ORIGIN", hide_env_values = true)]
-    origin: Option<Origin>,
-    /// Addresses of proxies whose X-Forwarded-For is trusted, separated by commas. With an address
-    /// of this host, every local user can pose as the proxy: use a secret instead
-    #[arg(
-        long,
-        env = "LEFT4ME_WEB_PROXIES",
-        value_name = "LEFT4ME_WEB_PROXIES",
-        value_delimiter = ',',
-        hide_env_values = true
-    )]
-    proxies: Vec<IpAddr>,
-    /// File with the secret that a trusted proxy sends in the header X-Left4me-Proxy; root:left4me
-    /// 0640
-    #[arg(long, env = "LEFT4ME_WEB_PROXY_SECRET_FILE", value_name = "LEFT4ME_WEB_PROXY_SECRET_FILE",
-          value_parser = absolute, hide_env_values = true)]
-    proxy_secret_file: Option<PathBuf>,
-    /// Hours until a session ends and the user has to sign in again
-    #[arg(long, env = "LEFT4ME_SESSION_HOURS", value_name = "LEFT4ME_SESSION_HOURS", default_value = "168",
-          value_parser = clap::value_parser!(u32).range(1..=8760), hide_env_values = true)]
-    session_hours: u32,
-    /// Most lines of a job's log that a page or stream starts with
-    #[arg(long, env = "LEFT4ME_JOB_LOG_REPLAY_LIMIT", value_name = "LEFT4ME_JOB_LOG_REPLAY_LIMIT", default_value = "5000",
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000), hide_env_values = true)]
-    replay_limit: u32,
-    /// Most connections at once; three quarters of them may be streams
-    #[arg(long, env = "LEFT4ME_WEB_CONNECTIONS", value_name = "LEFT4ME_WEB_CONNECTIONS", default_value = "512",
-          value_parser = clap::value_parser!(u32).range(8..=60_000), hide_env_values = true)]
-    connections: u32,
-    /// Most streams of one user
-    #[arg(long, env = "LEFT4ME_WEB_STREAMS_PER_USER", value_name = "LEFT4ME_WEB_STREAMS_PER_USER", default_value = "16",
-          value_parser = clap::value_parser!(u32).range(1..=60_000), hide_env_values = true)]
-    streams_per_user: u32,
+    #[command(flatten)]
+    own: WebSettings,
 }
 
 const EXAMPLES: &str = "Examples:\n  systemctl start left4me-web.socket            the usual way: the first request starts it\n  left4me-web --listen 127.0.0.1:8080            in the foreground";
@@ -195,8 +159,8 @@ fn run(cli: &Cli) -> Result<()> {
         tokio::spawn(attend_watchdog());
 
         let limits = Limits {
-            connections: count(cli.connections),
-            idle: Duration::from_secs(cli.idle_seconds.into()),
+            connections: count(cli.own.connections),
+            idle: Duration::from_secs(cli.own.idle_seconds.into()),
             write_time: WRITE_TIME,
         };
 
@@ -225,18 +189,18 @@ pub fn router(app: App) -> Router {
 }
 
 fn app(cli: &Cli, store: Store) -> Result<App> {
-    let secret = cli.proxy_secret_file.as_deref().map(Secret::read).transpose();
+    let secret = cli.own.proxy_secret_file.as_deref().map(Secret::read).transpose();
     let secret = secret.map_err(|error| error.within("LEFT4ME_WEB_PROXY_SECRET_FILE"))?;
-    let live = live::Settings::new(cli.paths.database(), cli.sockets.helper_socket.clone(), cli.replay_limit);
+    let live = live::Settings::new(cli.paths.database(), cli.sockets.helper_socket.clone(), cli.own.replay_limit);
 
     Ok(Arc::new(Shared {
         store,
-        origins: Origins::new(cli.origin.clone()),
-        proxies: Proxies::new(cli.proxies.clone(), secret, cli.origin.is_some()),
+        origins: Origins::new(cli.own.origin.clone()),
+        proxies: Proxies::new(cli.own.proxies.clone(), secret, cli.own.origin.is_some()),
         throttle: auth::throttle::Throttle::default(),
         passwords: passwords::Passwords::default(),
         hub: Hub::start(live)?,
-        streams: Limiter::new(count(cli.connections) * 3 / 4, count(cli.streams_per_user)),
+        streams: Limiter::new(count(cli.own.connections) * 3 / 4, count(cli.own.streams_per_user)),
         answers: json::limiter(),
         metrics: Metrics::new(clock::now_ms())?,
         settings: Settings {
@@ -246,8 +210,8 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
             runner_socket: cli.sockets.runner_socket.clone(),
             looks: cli.looks.clone(),
             ports: cli.ports.port_range,
-            session: i64::from(cli.session_hours) * 3_600_000,
-            replay_limit: cli.replay_limit,
+            session: i64::from(cli.own.session_hours) * 3_600_000,
+            replay_limit: cli.own.replay_limit,
         },
     }))
 }

@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
 use crate::base::clock::Moment;
-use crate::base::config::{CleanRetry, Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
+use crate::base::config::{CleanRetry, Grace, HandSockets, Logging, Paths, WorkerSettings, WorkerSocket, parse};
 use crate::base::names::ServerId;
 use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, undumpable, users};
 use crate::cancel;
@@ -61,14 +61,8 @@ struct Cli {
     cleaning: CleanRetry,
     #[command(flatten)]
     logging: Logging,
-    /// How many tasks run at once
-    #[arg(long, env = "LEFT4ME_WORKER_SLOTS", value_name = "LEFT4ME_WORKER_SLOTS", default_value = "4",
-          value_parser = clap::value_parser!(u16).range(1..=256), hide_env_values = true)]
-    slots: u16,
-    /// Seconds without work after which the worker leaves; 0: as soon as nothing is left to do
-    #[arg(long, env = "LEFT4ME_WORKER_IDLE_SECONDS", value_name = "LEFT4ME_WORKER_IDLE_SECONDS", default_value = "60",
-          value_parser = clap::value_parser!(u32).range(0..=86_400), hide_env_values = true)]
-    idle_seconds: u32,
+    #[command(flatten)]
+    own: WorkerSettings,
 }
 
 const EXAMPLES: &str = "Examples:\n  systemctl start left4me-worker.socket      the usual way: each enqueue wakes it\n  left4me-worker --idle-seconds 0            in the foreground, until the queue is empty";
@@ -199,7 +193,7 @@ impl Worker {
         hands.settling.wake_by(move || bell.ring());
         let worker = Self {
             db,
-            engine: Engine::new(worker_id(), cli.slots.into(), hands.settling.clone()),
+            engine: Engine::new(worker_id(), cli.own.slots(), hands.settling.clone()),
             tracker: Tracker::new(cli.grace.duration(), cli.cleaning.clean_retry_seconds.clone()),
             hands,
             ended,
@@ -209,7 +203,7 @@ impl Worker {
             looking: 0,
             bell: wake.bell(),
             steps: Steps::new(Moment::now()),
-            idle: Duration::from_secs(cli.idle_seconds.into()),
+            idle: Duration::from_secs(cli.own.idle_seconds.into()),
             grace: cli.grace.duration(),
             told: None,
             // The first turn looks.

@@ -20,6 +20,7 @@ mod demo;
 mod documented;
 mod field_content;
 mod field_docs;
+mod field_doctor;
 mod field_install;
 mod field_overlay;
 mod field_servers;
@@ -104,6 +105,8 @@ stories! {
     field_service::a_restored_database_is_noticed_by_all_who_read_it,
     field_time::times_name_their_zone_and_a_cancelled_update_is_mended_from_its_page,
     field_docs::every_documented_command_does_what_it_says,
+    field_doctor::the_doctor_tries_and_its_advice_heals,
+    field_doctor::the_doctor_finds_what_cannot_be_written_and_whose_the_accounts_are,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
 

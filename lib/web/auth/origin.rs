@@ -4,39 +4,13 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, Method, header};
 
+use crate::base::origin::Origin;
+
 /// The addresses of the web front.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     /// LEFT4ME_WEB_ORIGIN, as `https://l4d.example.org`. None: only loopback is served.
     own: Option<Origin>,
-}
-
-/// `scheme://authority`, both in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    scheme: String,
-    authority: String,
-}
-
-impl std::str::FromStr for Origin {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "expected an origin: https://HOST or http://HOST, with :PORT if it has one".to_owned();
-        let uri: axum::http::Uri = text.parse().map_err(|_| wrong())?;
-        let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme)).ok_or_else(wrong)?;
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
-
-        if uri.path().len() > 1 || uri.query().is_some() || text.contains('#') {
-            return Err(wrong());
-        }
-
-        // A browser omits the scheme's default port.
-        let usual = if scheme == "https" { ":443" } else { ":80" };
-        let authority = authority.as_str().to_ascii_lowercase();
-        let authority = authority.strip_suffix(usual).unwrap_or(&authority).to_owned();
-        Ok(Self { scheme: scheme.to_owned(), authority })
-    }
 }
 
 impl Origins {

@@ -28,6 +28,7 @@ impl Page {
     fn state(finding: &Finding) -> (&'static str, &'static str) {
         match finding.severity {
             Severity::Ok => ("good", "ok"),
+            Severity::Skip => ("queued", "skip"),
             Severity::Warn => ("queued", "look"),
             Severity::Fail => ("failed", "fail"),
         }

@@ -1,0 +1,118 @@
+//! Settings that one program reads, and others judge: the worker's, the runner's, the web front's.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use super::absolute;
+use crate::base::origin::Origin;
+
+/// The worker's own settings.
+#[derive(clap::Args, Clone, Debug)]
+pub struct WorkerSettings {
+    /// How many tasks run at once
+    #[arg(long, env = "LEFT4ME_WORKER_SLOTS", value_name = "LEFT4ME_WORKER_SLOTS", default_value = "4",
+          value_parser = whole(1..=256), hide_env_values = true)]
+    pub slots: u32,
+    /// Seconds without work after which the worker leaves; 0: as soon as nothing is left to do
+    #[arg(long, env = "LEFT4ME_WORKER_IDLE_SECONDS", value_name = "LEFT4ME_WORKER_IDLE_SECONDS", default_value = "60",
+          value_parser = whole(0..=86_400), hide_env_values = true)]
+    pub idle_seconds: u32,
+}
+
+impl WorkerSettings {
+    /// How many tasks run at once, as a count.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        usize::try_from(self.slots).unwrap_or(usize::MAX)
+    }
+}
+
+/// Where steamcmd is.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Steamcmd {
+    /// Path of steamcmd [default: LEFT4ME_ROOT/steam/steamcmd.sh]
+    #[arg(long, env = "LEFT4ME_STEAMCMD", value_name = "LEFT4ME_STEAMCMD", value_parser = absolute,
+          hide_env_values = true, help_heading = "Settings", hide_short_help = true)]
+    pub steamcmd: Option<PathBuf>,
+}
+
+/// How the runner treats Steam.
+#[derive(clap::Args, Clone, Debug)]
+pub struct SteamSettings {
+    /// Seconds before the second attempt of an installation
+    #[arg(long, env = "LEFT4ME_STEAM_RETRY_SECONDS", value_name = "LEFT4ME_STEAM_RETRY_SECONDS", default_value = "15",
+          value_parser = whole(0..=3600), hide_env_values = true, help_heading = "Settings")]
+    pub steam_retry_seconds: u32,
+    /// Seconds before another attempt when Steam limits logins
+    #[arg(long, env = "LEFT4ME_STEAM_RATE_LIMIT_SECONDS", value_name = "LEFT4ME_STEAM_RATE_LIMIT_SECONDS",
+          default_value = "1800", value_parser = whole(0..=86_400), hide_env_values = true, help_heading = "Settings")]
+    pub steam_rate_limit_seconds: u32,
+    /// Seconds without output and without a change on disk after which steamcmd counts as hung
+    #[arg(long, env = "LEFT4ME_STEAM_SILENCE_SECONDS", value_name = "LEFT4ME_STEAM_SILENCE_SECONDS",
+          default_value = "600", value_parser = whole(1..=86_400), hide_env_values = true, help_heading = "Settings")]
+    pub steam_silence_seconds: u32,
+    /// The Steam account to log in with, by its cached credentials; the anonymous one without
+    // Any text is taken here: a refusal by clap would repeat it, and it may be a password.
+    #[arg(
+        long,
+        env = "LEFT4ME_STEAM_ACCOUNT",
+        value_name = "LEFT4ME_STEAM_ACCOUNT",
+        default_value = "",
+        hide_env_values = true,
+        help_heading = "Settings"
+    )]
+    pub steam_account: String,
+}
+
+/// The web front's own settings.
+#[derive(clap::Args, Clone, Debug)]
+pub struct WebSettings {
+    /// Seconds without a request or stream after which it leaves; 0: never
+    #[arg(long, env = "LEFT4ME_WEB_IDLE_SECONDS", value_name = "LEFT4ME_WEB_IDLE_SECONDS", default_value = "60",
+          value_parser = whole(0..=86_400), hide_env_values = true)]
+    pub idle_seconds: u32,
+    /// The address in people's browsers, https://HOST; without one only this host itself is served
+    #[arg(long, env = "LEFT4ME_WEB_ORIGIN", value_name = "LEFT4ME_WEB_ORIGIN", hide_env_values = true)]
+    pub origin: Option<Origin>,
+    /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas. One of this
+    /// host's own lets every local user pass for the proxy: there, a secret is better
+    #[arg(long, env = "LEFT4ME_WEB_PROXIES", value_name = "LEFT4ME_WEB_PROXIES", value_delimiter = ',',
+          value_parser = address, hide_env_values = true)]
+    pub proxies: Vec<IpAddr>,
+    /// A file with the secret that a trusted proxy sends in the header X-Left4me-Proxy;
+    /// root:left4me 0640
+    #[arg(long, env = "LEFT4ME_WEB_PROXY_SECRET_FILE", value_name = "LEFT4ME_WEB_PROXY_SECRET_FILE",
+          value_parser = absolute, hide_env_values = true)]
+    pub proxy_secret_file: Option<PathBuf>,
+    /// Hours after which somebody has to sign in again, whatever they do
+    #[arg(long, env = "LEFT4ME_SESSION_HOURS", value_name = "LEFT4ME_SESSION_HOURS", default_value = "168",
+          value_parser = whole(1..=8760), hide_env_values = true)]
+    pub session_hours: u32,
+    /// The most lines of a job's log that a page or stream begins with
+    #[arg(long, env = "LEFT4ME_JOB_LOG_REPLAY_LIMIT", value_name = "LEFT4ME_JOB_LOG_REPLAY_LIMIT",
+          default_value = "5000", value_parser = whole(1..=1_000_000), hide_env_values = true)]
+    pub replay_limit: u32,
+    /// The most connections at once; three quarters of them may be streams
+    #[arg(long, env = "LEFT4ME_WEB_CONNECTIONS", value_name = "LEFT4ME_WEB_CONNECTIONS", default_value = "512",
+          value_parser = whole(8..=60_000), hide_env_values = true)]
+    pub connections: u32,
+    /// The most streams of one user
+    #[arg(long, env = "LEFT4ME_WEB_STREAMS_PER_USER", value_name = "LEFT4ME_WEB_STREAMS_PER_USER",
+          default_value = "16", value_parser = whole(1..=60_000), hide_env_values = true)]
+    pub streams_per_user: u32,
+}
+
+/// A parser that says what is allowed, whatever was given.
+pub(super) fn whole(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number) && !text.starts_with('+'));
+        number.ok_or_else(|| format!("a whole number from {} to {} is needed", range.start(), range.end()))
+    }
+}
+
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.trim()
+        .parse()
+        .map_err(|_| "IP addresses separated by commas are needed, as in 192.0.2.1,2001:db8::1".to_owned())
+}

@@ -1,0 +1,93 @@
+//! The three sockets: files, owners, modes, and whether a socket unit listens there.
+
+use std::fs::Metadata;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::Finding;
+use super::files::{owned, told};
+use super::finding::{Advice, quoted};
+use super::units::Units;
+use crate::base::config::HandSockets;
+use crate::base::users::LEFT4ME;
+
+pub(super) fn check(worker: &Path, hands: &HandSockets, units: Option<&Units>) -> Vec<Finding> {
+    vec![
+        socket("worker", worker, "root", 0o660, units),
+        socket("helper", &hands.helper_socket, LEFT4ME, 0o600, units),
+        socket("runner", &hands.runner_socket, LEFT4ME, 0o600, units),
+    ]
+}
+
+/// The sockets' files alone, for a caller that cannot tell whose they are. Nobody is connected to: that would start a
+/// unit.
+pub(super) fn files(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
+    [("worker", worker), ("helper", &hands.helper_socket), ("runner", &hands.runner_socket)]
+        .into_iter()
+        .map(|(name, path)| match file(name, path) {
+            Ok(_) => Finding::ok(format!("socket {name}"), format!("{} is there", path.display())),
+            Err(finding) => finding,
+        })
+        .collect()
+}
+
+fn file(name: &str, path: &Path) -> Result<Metadata, Finding> {
+    let check = format!("socket {name}");
+    let start = Advice::root(restart(name));
+    match path.symlink_metadata() {
+        Ok(found) if found.file_type().is_socket() => Ok(found),
+        Ok(found) if found.is_dir() => {
+            let advice = Advice::root(format!("rmdir {} && {}", quoted(path), restart(name)));
+            Err(Finding::fail(check, format!("{} is a directory", path.display()), advice))
+        }
+        Ok(_) => Err(Finding::fail(check, format!("{} is no socket", path.display()), start)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Finding::fail(check, format!("{} is missing", path.display()), start))
+        }
+        Err(error) => Err(told(&check, path, &error)),
+    }
+}
+
+fn restart(name: &str) -> String {
+    format!("systemctl restart left4me-{name}.socket")
+}
+
+fn socket(name: &str, path: &Path, user: &str, mode: u32, units: Option<&Units>) -> Finding {
+    let check = format!("socket {name}");
+    if let Some(finding) = elsewhere(name, path, units) {
+        return finding;
+    }
+    let found = match file(name, path) {
+        Ok(found) => found,
+        Err(finding) => return finding,
+    };
+    let finding = owned(&check, path, &found, user, LEFT4ME, mode);
+    if finding.advice.is_some() {
+        return Finding::fail(check, finding.found, Advice::root(restart(name)));
+    }
+    // The worker's takes datagrams: a connection of another kind is refused with EPROTOTYPE when a program listens. The
+    // other two are asked by the check of the services.
+    let no_listener =
+        name == "worker" && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    if no_listener {
+        return Finding::fail(check, format!("nothing listens on {}", path.display()), Advice::root(restart(name)));
+    }
+    finding
+}
+
+/// The settings name one place, and the socket unit another: what is missing there, no restart brings.
+fn elsewhere(name: &str, path: &Path, units: Option<&Units>) -> Option<Finding> {
+    let unit = format!("left4me-{name}.socket");
+    let listen = &units?.get(&unit)?.listen;
+    if listen.is_empty() || listen.iter().any(|(at, _)| Path::new(at) == path) {
+        return None;
+    }
+    let at = listen.iter().map(|(at, _)| at.as_str()).collect::<Vec<_>>().join(", ");
+    let setting = format!("LEFT4ME_{}_SOCKET", name.to_uppercase());
+    let found = format!("{setting} is {}, and {unit} listens at {at}", path.display());
+    let advice =
+        format!("make them the same: the setting, or `systemctl edit {unit}`, then as root: {}", restart(name));
+    Some(Finding::fail(format!("socket {name}"), found, advice))
+}

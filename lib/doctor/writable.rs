@@ -1,0 +1,198 @@
+//! Whether the services can write: tried with a file that never has a name (O_TMPFILE), and with the database's write
+//! lock, which is taken and given back.
+
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
+use nix::unistd::geteuid;
+
+use super::Finding;
+use super::finding::{Advice, quoted};
+use crate::base::users::{self, LEFT4ME};
+use crate::db::upkeep;
+use crate::process::mounts;
+
+/// Where user left4me writes, in LEFT4ME_ROOT.
+const OURS: [&str; 5] = ["db", "instances", "tmp", "overlays", "backups"];
+
+/// Where other users of the package write: root, and left4me-steam.
+const THEIRS: [&str; 4] = ["runtime", "installation", "steam", "workshop_cache"];
+
+/// What is written: ext4 keeps a few bytes in the inode, and takes no block for them.
+const BYTES: [u8; 8192] = [0x6c; 8192];
+
+/// How a try to write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tried {
+    Written,
+    ReadOnly,
+    NoRoom,
+    NoInodes,
+    Quota,
+    Refused,
+    Failed(Errno),
+    /// It is missing, or no directory: the directories' check says so.
+    Missing,
+}
+
+/// Whether each of the services' directories can be written.
+pub(super) fn check(root: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    // Several directories are on one file system mostly: what is wrong with that is told once.
+    let mut told: Vec<(PathBuf, Tried)> = Vec::new();
+    let is_left4me = geteuid().is_root() || users::uid(LEFT4ME) == Some(geteuid());
+    for (name, tried) in tries(root, is_left4me) {
+        let path = root.join(name);
+        let mount = mount_of(&path);
+        let by_mount = matches!(tried, Tried::ReadOnly | Tried::NoRoom | Tried::NoInodes | Tried::Quota);
+        if by_mount && told.contains(&(mount.clone(), tried)) {
+            continue;
+        }
+        if let Some(finding) = finding(&path, &mount, tried) {
+            told.push((mount, tried));
+            findings.push(finding);
+        }
+    }
+    match (findings.is_empty(), is_left4me) {
+        (true, true) => findings.push(Finding::ok("writing", "each directory of the services can be written")),
+        (_, false) => findings.push(Finding::skip("writing", "needs root (`sudo left4me doctor`)")),
+        _ => {}
+    }
+    findings
+}
+
+/// Directories with how it ended there. Whose rights we do not have is judged by its file system alone.
+fn tries<'a>(root: &'a Path, is_left4me: bool) -> impl Iterator<Item = (&'static str, Tried)> + 'a {
+    let ours = OURS.into_iter().map(move |name| {
+        let path = root.join(name);
+        (name, if is_left4me { try_in(&path) } else { by_file_system(&path) })
+    });
+    ours.chain(THEIRS.into_iter().map(|name| (name, by_file_system(&root.join(name)))))
+}
+
+fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
+    let (shown, on) = (path.display(), mount.display());
+    let fail = |found: String, advice: Advice| Some(Finding::fail("writing", found, advice));
+    match tried {
+        Tried::Written | Tried::Missing => None,
+        Tried::ReadOnly => {
+            let advice = Advice::root(format!("mount -o remount,rw {}", quoted(mount)))
+                .after("see why in `journalctl -k` (after errors of a disk the kernel makes its file systems so)");
+            fail(format!("{on} is mounted read-only: nothing can be written in {shown}"), advice)
+        }
+        Tried::NoRoom => {
+            let advice = format!("make room in {on}: `du -xh --max-depth=2 {} | sort -h | tail`", quoted(mount));
+            fail(format!("the file system at {on} is full: nothing can be written in {shown}"), advice.into())
+        }
+        Tried::NoInodes => {
+            let advice = format!(
+                "delete files in {on}, however small: `du -x --inodes --max-depth=2 {} | sort -n | tail`",
+                quoted(mount)
+            );
+            fail(format!("the file system at {on} has no inodes left: no file can be made in {shown}"), advice.into())
+        }
+        Tried::Quota => {
+            let advice = format!("raise the quota of user {LEFT4ME} at {on}");
+            fail(format!("the disk quota of user {LEFT4ME} at {on} is used up"), advice.into())
+        }
+        Tried::Refused => {
+            let advice = "see the findings about directories; then whether AppArmor or another policy forbids it \
+                          (`journalctl -k`)";
+            fail(format!("user {LEFT4ME} may not write in {shown}"), advice.into())
+        }
+        Tried::Failed(errno) => {
+            let advice = "see `journalctl -k` for what the disk or its driver says";
+            fail(format!("nothing can be written in {shown}: {}", errno.desc()), advice.into())
+        }
+    }
+}
+
+/// Writes a few bytes into a file that never has a name: when this process ends, nothing is left.
+fn try_in(directory: &Path) -> Tried {
+    if !directory.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+        return Tried::Missing;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE);
+    let written = options.open(directory).and_then(|mut file| file.write_all(&BYTES));
+    let Err(error) = written else { return Tried::Written };
+    match error.raw_os_error().map(Errno::from_raw) {
+        // A file system without such files, as NFS is.
+        Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) => by_file_system(directory),
+        Some(Errno::EROFS) => Tried::ReadOnly,
+        Some(Errno::ENOSPC) if statvfs(directory).is_ok_and(|found| is_without_inodes(&found)) => Tried::NoInodes,
+        Some(Errno::ENOSPC) => Tried::NoRoom,
+        Some(Errno::EDQUOT) => Tried::Quota,
+        Some(Errno::EACCES | Errno::EPERM) => Tried::Refused,
+        Some(errno) => Tried::Failed(errno),
+        None if error.kind() == ErrorKind::WriteZero => Tried::NoRoom,
+        None => Tried::Failed(Errno::EIO),
+    }
+}
+
+/// What the file system says of itself.
+fn by_file_system(directory: &Path) -> Tried {
+    match statvfs(directory) {
+        Ok(found) if found.flags().contains(FsFlags::ST_RDONLY) => Tried::ReadOnly,
+        Ok(found) if is_without_inodes(&found) => Tried::NoInodes,
+        Ok(found) if found.blocks() > 0 && found.blocks_available() == 0 => Tried::NoRoom,
+        Ok(_) => Tried::Written,
+        Err(_) => Tried::Missing,
+    }
+}
+
+/// File systems without a fixed number of inodes say that they have none at all.
+fn is_without_inodes(found: &Statvfs) -> bool {
+    found.files() > 0 && found.files_available() == 0
+}
+
+/// Where the file system of a path is mounted.
+fn mount_of(path: &Path) -> PathBuf {
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let points = mounts::all().unwrap_or_default().into_iter().map(|mount| mount.point);
+    points.filter(|point| path.starts_with(point)).max_by_key(|point| point.components().count()).unwrap_or_default()
+}
+
+/// Whether the database can be written: its write lock is taken, and given back. Nothing where another check has said
+/// that its directory cannot be.
+pub(super) fn database(path: &Path) -> Option<Finding> {
+    let check = "database writing";
+    match upkeep::take_lock(path) {
+        Ok(upkeep::Lock::Free) => Some(Finding::ok(check, "its write lock was taken, and given back")),
+        Ok(upkeep::Lock::Busy) => Some(Finding::ok(check, "another program is writing")),
+        Ok(upkeep::Lock::Unused) => None,
+        Err(error) => {
+            let advice = "see the findings about writing and about the database's owner";
+            Some(Finding::fail(check, error.to_string(), advice))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_try_leaves_nothing_and_its_end_has_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(try_in(dir.path()), Tried::Written);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(try_in(&dir.path().join("missing")), Tried::Missing);
+        assert!(dir.path().starts_with(mount_of(dir.path())));
+        assert_eq!(mount_of(Path::new("/proc/self")), Path::new("/proc"));
+    }
+
+    #[test]
+    fn each_end_is_told_as_what_it_is_with_the_mount() {
+        let told = |tried| finding(Path::new("/data/tmp"), Path::new("/data"), tried).unwrap();
+        let found = told(Tried::ReadOnly);
+        assert!(found.found.contains("/data is mounted read-only") && found.command.unwrap().ends_with("rw /data"));
+        assert!(told(Tried::NoRoom).found.contains("/data is full"));
+        assert!(told(Tried::NoInodes).found.contains("no inodes"));
+        assert!(told(Tried::Failed(Errno::EIO)).found.contains("I/O error"));
+        assert_eq!(finding(Path::new("/x"), Path::new("/"), Tried::Written), None);
+    }
+}
