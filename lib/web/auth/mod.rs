@@ -138,7 +138,7 @@ fn is_local(parts: &Parts) -> Result<bool, Failure> {
         Some(Locality::Local) => Ok(true),
         Some(Locality::Foreign) => Err(Failure::forbidden("a game server needs an admin's token for this")),
         Some(Locality::Unknown) => Err(Failure::forbidden(
-            "the kernel does not know which user of this host sent this: use an admin's token (Authorization: Bearer l4m_…)",
+            "the kernel does not say which user of this host sent this: use an admin's token (Authorization: Bearer l4m_…)",
         )),
         Some(Locality::Elsewhere) | None => Ok(false),
     }
