@@ -1,5 +1,6 @@
 //! Benchmarks of the queue: enqueue a job, claim from a long queue, write log lines, wake a
-//! watcher; and record a poll. Run `cargo bench --bench queue`. Figures are in docs/benchmarks.md.
+//! watcher; and record a poll. Run `cargo bench --features benches --bench queue`. Figures are in
+//! docs/benchmarks.md.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use support::Root;
 
 const LEFT4ME: &str = env!("CARGO_BIN_EXE_left4me");
+const LEFT4ME_JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
 const LONG_AGO: i64 = 1_000_000_000_000;
 
 /// The result of a program.
@@ -713,6 +714,58 @@ fn local_time_is_in_the_zone_of_tz() {
     });
 
     assert!(dates[0] > dates[1], "{dates:?}");
+}
+
+/// What `left4me history` and `left4me-job events` print in a zone.
+fn shown_in(house: &House, zone: &str, program: &str, args: &[&str]) -> Vec<String> {
+    let output = Command::new(program).args(args).envs(house.root.envs()).env("TZ", zone).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_local_time_names_its_zone() {
+    let house = House::with_users();
+    // 2026-11-29 00:13:43 UTC.
+    house.sql(
+        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at) VALUES
+             ('install', 'queued', 'x', 1795911223000, 1795911223000);
+         UPDATE queue SET paused_at = 1795911223000, paused_by = 'x' WHERE id = 1",
+    );
+    for (zone, name, time) in [
+        ("Europe/Berlin", "CET", "01:13:43"),
+        (":Europe/Berlin", "CET", "01:13:43"),
+        ("CET-1CEST", "CET", "01:13:43"),
+        ("<+0330>-3:30", "+0330", "03:43:43"),
+        ("Asia/Kathmandu", "+0545", "05:58:43"),
+        ("", "UTC", "00:13:43"),
+        // What cannot be read is UTC, and is shown under that name, not under the one that was meant.
+        ("Mars/Olympus", "UTC", "00:13:43"),
+        (":/etc/passwd", "UTC", "00:13:43"),
+    ] {
+        let list = shown_in(&house, zone, LEFT4ME_JOB, &["list"]);
+        assert!(list[0].contains(&format!("QUEUED ({name})")), "{zone}: {list:?}");
+        assert!(list[1].contains(time) && !list[1].contains(name), "{zone}: {list:?}");
+        let show = shown_in(&house, zone, LEFT4ME_JOB, &["show", "1"]);
+        let queued = show.iter().find(|line| line.starts_with("queued ")).unwrap();
+        assert!(queued.ends_with(&format!("{time} {name}")), "{zone}: {queued}");
+    }
+    let list = shown_in(&house, "Mars/Olympus", LEFT4ME_JOB, &["list", "--json"]);
+    assert!(list.concat().contains("1795911223000"), "JSON has no zone: {list:?}");
+}
+
+/// 2026-10-25: at 03:00 CEST it is 02:00 CET.
+#[test]
+fn in_the_hour_that_comes_twice_each_time_names_its_zone_and_order_is_that_of_events() {
+    let house = House::with_users();
+    let twice = [1_792_888_200_000_i64, 1_792_891_800_000];
+    for at in twice {
+        house.sql(&format!("INSERT INTO events (at, kind, actor) VALUES ({at}, 'queue.paused', 'x')"));
+    }
+    let events = shown_in(&house, "Europe/Berlin", LEFT4ME_JOB, &["events", "--limit", "2"]);
+    assert!(events[0].starts_with("AT "), "{events:?}");
+    assert!(events[1].starts_with("2026-10-25 02:30:00 CEST  "), "{events:?}");
+    assert!(events[2].starts_with("2026-10-25 02:30:00 CET "), "{events:?}");
 }
 
 fn names(dir: &Path) -> Vec<String> {

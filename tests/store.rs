@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use left4me::base::names::{JobId, TaskId};
+use left4me::base::names::{JobId, ServerId, TaskId};
 use left4me::db::watch::Watch;
 use left4me::db::{Db, jobs, logs, migrate};
+use left4me::domain::operation::Operation;
 use left4me::queue::claim::claim;
+use left4me::queue::enqueue::{Asker, Targets, Wish, enqueue};
 use left4me::queue::log;
 use left4me::wire::Stream;
 
@@ -54,6 +56,39 @@ fn list(path: &Path) -> (Option<i32>, String) {
     let output =
         Command::new(JOB).args(["list"]).env("LEFT4ME_DB", path).env("LEFT4ME_ENV_FILE", "/dev/null").output().unwrap();
     (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_job_from_a_clock_that_was_years_ahead_gives_its_date_to_none_that_comes_after_it() {
+    let (_dir, mut db) = fresh();
+    let years = 5_000_000_000_000;
+    let mut ask = |now| {
+        let asker = Asker { name: "x", user: None, key: None };
+        let wish = Wish { operation: Operation::Install, targets: Targets::None, unique: false, asker };
+        let id = enqueue(&mut db, &wish, now).unwrap().job_id;
+        let created = jobs::get(db.connection(), id).unwrap().created_at;
+        if created > years - 1 && now < years {
+            let end = "UPDATE jobs SET state = 'cancelled', finished_at = 9, exit_code = 1";
+            db.connection().execute_batch(end).unwrap();
+        }
+        created
+    };
+    assert_eq!(ask(years), years);
+    assert_eq!(ask(1_000), years, "among jobs that wait, the order by date is that by id");
+    assert_eq!(ask(2_000), 2_000);
+}
+
+#[test]
+fn which_task_was_the_last_one_is_no_question_of_the_clock() {
+    let (_dir, db) = fresh();
+    servers(&db, 1);
+    let sql = "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id)
+             VALUES ('reset', 'x', 1, 1, 'succeeded', 7200, 7300, 0, 'w'), ('start', 'x', 1, 1, 'succeeded', 3600, 3700, 0, 'w');
+         INSERT INTO job_targets VALUES (1, 1), (2, 1);
+         INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at) VALUES
+             (1, 0, 'purge-instance', 1, 'succeeded', 7200, 7300), (2, 0, 'initialize', 1, 'succeeded', 3600, 3700)";
+    db.connection().execute_batch(sql).unwrap();
+    assert!(left4me::db::servers::may_have_files(db.connection(), ServerId(1)).unwrap(), "they were written last");
 }
 
 #[test]

@@ -232,6 +232,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         ]);
     }
 
+    table.times(&["EDITED"]);
     table.print()
 }
 

@@ -62,6 +62,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         ]);
     }
 
+    table.times(&["AT"]);
     table.print()
 }
 

@@ -115,6 +115,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         ]);
     }
 
+    table.times(&["CREATED"]);
     table.print()
 }
 

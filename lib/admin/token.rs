@@ -106,6 +106,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         ]);
     }
 
+    table.times(&["CREATED", "LAST USED", "REVOKED"]);
     table.print()
 }
 

@@ -113,6 +113,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         ]);
     }
 
+    table.times(&["CREATED", "DISABLED"]);
     table.print()
 }
 

@@ -257,5 +257,7 @@ pub fn line(step: &StepRow) -> String {
 
 /// Formats milliseconds: `12 ms`, `10.2 s`.
 pub fn duration(ms: i64) -> String {
+    // The clock may have been set back in between.
+    let ms = ms.max(0);
     if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
 }

@@ -144,6 +144,7 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         table.toned(cells);
     }
 
+    table.times(&["REQUESTED"]);
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -81,6 +81,7 @@ fn print(events: &[Event], args: &Args) -> Result<()> {
 
     let mut table = Table::new(["AT", "WHAT", "BY", "ABOUT", "DETAIL"]);
     events.iter().for_each(|event| table.row(cells(event)));
+    table.times(&["AT"]);
     table.print()
 }
 

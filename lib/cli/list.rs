@@ -78,6 +78,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         ]);
     }
 
+    table.times(&["QUEUED"]);
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -358,7 +358,8 @@ fn usable_port(connection: &Connection, port: u16, range: PortRange, user: UserI
     }
 }
 
-/// Whether a task began to write the server's files after the last one that removed them.
+/// Whether a task began to write the server's files after the last one that removed them. A server's tasks run in the
+/// order of their ids; a clock may go back between two of them.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -368,7 +369,7 @@ pub fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
             "SELECT k.kind FROM job_targets t JOIN tasks k ON k.job_id = t.job_id
              WHERE t.server_id = ?1 AND k.server_id = ?1 AND k.started_at IS NOT NULL
                AND (k.kind = 'initialize' OR (k.kind = 'purge-instance' AND k.state = 'succeeded'))
-             ORDER BY k.started_at DESC, k.id DESC LIMIT 1",
+             ORDER BY k.id DESC LIMIT 1",
         )?
         .query_row([id.0], |row| row.get(0))
         .optional()?;

@@ -3,6 +3,7 @@
 //! systemd keeps one start and one end of a unit; their monotonic times tell which of them were there at the last look
 //! already. What came and went in between is told by the count of restarts.
 
+use crate::base::clock::Moment;
 use crate::domain::server::ActualState;
 use crate::domain::unit::{End, Unit};
 
@@ -97,6 +98,21 @@ impl Known {
         }
         after
     }
+}
+
+/// When the host was booted, unix ms, as far as the last look is concerned. What systemd's monotonic times can tell goes
+/// before the wall clock: a board without a clock of its own boots in 1970, and its first minutes end in this year.
+#[must_use]
+pub fn booted_at(known: &Known, unit: &Unit, at: &Moment) -> i64 {
+    let is_same = |before: u64, now: u64| before != 0 && before == now;
+    if is_same(known.active_enter_us, unit.active_enter_us) || is_same(known.exit_us, unit.exit_us) {
+        return i64::MIN;
+    }
+    // What was known had not happened yet in this boot.
+    if at.monotonic_us < known.active_enter_us.max(known.exit_us) {
+        return i64::MAX;
+    }
+    at.booted_at
 }
 
 /// What happened since the last look. `booted_at` is when the host was booted, unix ms.
@@ -369,6 +385,30 @@ mod tests {
         assert_eq!(changes(&before, &Unit::unloaded(true), BOOT), [Change::Stopped(End::Boot)]);
         // The same microsecond after two boots is no start: nothing tells them apart, and nothing false is told.
         assert_eq!(changes(&before, &running(10, 0), BOOT), []);
+    }
+
+    #[test]
+    fn a_boot_is_known_from_monotonic_times_whatever_the_wall_clock_says() {
+        const DAY: u64 = 86_400_000_000;
+        let now = 1_800_000_000_000;
+        let told = |known: &Known, unit: &Unit, at: Moment| changes(known, unit, booted_at(known, unit, &at));
+
+        // Three days up, then a boot without a clock: it is 1970.
+        let before = never().after(&running(3 * DAY, 2), now);
+        let early = Moment { now: 20_000, monotonic_us: 20_000_000, booted_at: 0 };
+        assert_eq!(told(&before, &running(15_000_000, 0), early), [Change::Started(Start::AtBoot)]);
+        assert_eq!(told(&before, &Unit::unloaded(true), early), [Change::Stopped(End::Boot)]);
+
+        // The clock gets right while the server crashes once: two earlier restarts are not told again.
+        let before = never().after(&running(15_000_000, 2), 20_000);
+        let late = Moment { now, monotonic_us: 60_000_000, booted_at: now - 60_000 };
+        let end = told(&before, &killed(15_000_000, 50_000_000, 2, "auto-restart"), late);
+        assert!(matches!(end[..], [Change::Crashed { more: 0, .. }]), "{end:?}");
+
+        // An hour back, no boot.
+        let back = Moment { now: now - 3_600_000, monotonic_us: 4 * DAY, booted_at: now - 3_600_000 - 345_600_000 };
+        let before = never().after(&running(3 * DAY, 0), now);
+        assert_eq!(told(&before, &running(3 * DAY + 5, 0), back), [Change::Started(Start::Restarted)]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
+use crate::base::clock::Moment;
 use crate::base::config::{CleanRetry, Grace, HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::names::ServerId;
 use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, undumpable, users};
@@ -27,6 +28,7 @@ use crate::queue::observe::{self, News};
 use crate::queue::recover::{self, wait_for_the_dead};
 use crate::queue::run;
 use crate::queue::settling::Settling;
+use crate::queue::steps::Steps;
 use crate::queue::turn::Engine;
 use crate::queue::work::{Ended, Work};
 use crate::wire::{Cancel, Stream};
@@ -164,6 +166,7 @@ struct Worker {
     seen: Vec<Looked>,
     looking: usize,
     bell: Bell,
+    steps: Steps,
     idle: Duration,
     grace: Duration,
     told: Option<Instant>,
@@ -205,6 +208,7 @@ impl Worker {
             seen: Vec::new(),
             looking: 0,
             bell: wake.bell(),
+            steps: Steps::new(Moment::now()),
             idle: Duration::from_secs(cli.idle_seconds.into()),
             grace: cli.grace.duration(),
             told: None,
@@ -280,7 +284,8 @@ impl Worker {
         while let Ok(report) = self.reports.1.try_recv() {
             self.tracker.note(report);
         }
-        let result = self.write_looked().and_then(|()| self.tell_of_queued()).and_then(|()| {
+        let clock = self.steps.attend(&mut self.db, Moment::now());
+        let result = clock.and_then(|()| self.write_looked()).and_then(|()| self.tell_of_queued()).and_then(|()| {
             if self.held {
                 self.held = recover::release(&mut self.db)?;
             }

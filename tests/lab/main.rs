@@ -17,10 +17,14 @@ mod cancel;
 mod cascade;
 mod crashes;
 mod demo;
+mod documented;
 mod field_content;
+mod field_docs;
+mod field_install;
 mod field_servers;
 mod field_service;
 mod field_steam;
+mod field_time;
 mod field_web;
 mod lab;
 mod package;
@@ -51,11 +55,17 @@ macro_rules! stories {
             #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
                 super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Bookworm));
             }
+            #[test] fn the_package_comes_onto_another_host_over_ssh() {
+                super::field_install::the_package_comes_onto_another_host_over_ssh(super::Suite::Bookworm);
+            }
         }
         mod trixie {
             $(#[test] fn $story() { super::$file::$story(&super::Lab::up(super::Suite::Trixie)); })*
             #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
                 super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Trixie));
+            }
+            #[test] fn the_package_comes_onto_another_host_over_ssh() {
+                super::field_install::the_package_comes_onto_another_host_over_ssh(super::Suite::Trixie);
             }
         }
     };
@@ -90,6 +100,8 @@ stories! {
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
     field_service::a_service_and_its_socket_are_one_thing,
     field_service::a_restored_database_is_noticed_by_all_who_read_it,
+    field_time::times_name_their_zone_and_a_cancelled_update_is_mended_from_its_page,
+    field_docs::every_documented_command_does_what_it_says,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,
 }
 

@@ -27,9 +27,15 @@ pub struct Web {
 impl Web {
     /// Starts it on a free port and waits until it listens.
     pub fn start(house: &House, args: &[&str]) -> Self {
+        Self::start_with(house, args, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_with(house: &House, args: &[&str], envs: &[(&str, &str)]) -> Self {
         let mut command = house.command(WEB, &[&["--listen", "127.0.0.1:0", "--idle-seconds", "0"], args].concat());
         // The settings of its unit; the memory tests depend on them.
         command.envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144")]);
+        command.envs(envs.iter().copied());
 
         let mut child = command.stderr(Stdio::piped()).spawn().expect("left4me-web starts");
         let mut lines = BufReader::new(child.stderr.take().expect("its standard error"));

@@ -19,6 +19,13 @@
 
     // ---- times ----
 
+    // The reader's clock may be wrong: ages go by the host's, which each page tells.
+    let skew = 0;
+    function learnClock(page) {
+        if (page?.dataset.now) skew = Number(page.dataset.now) - Date.now();
+    }
+    learnClock(main);
+
     const units = [[60000, 1000, "s"], [3600000, 60000, "min"], [172800000, 3600000, "h"], [5184000000, 86400000, "d"]];
 
     // The same words as pages/parts.rs.
@@ -31,10 +38,21 @@
         return ms < now ? `${words} ago` : `in ${words}`;
     }
 
+    // Exact times are the host's. Where the reader's clock shows another one, that follows, with its zone's name.
+    function addHere(time) {
+        const at = new Date(time.dateTime);
+        if (time.title.includes("; here ") || Number.isNaN(at.getTime())) return;
+        const here = new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19).replace("T", " ");
+        if (time.title.includes(here)) return;
+        const parts = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" }).formatToParts(at);
+        time.title += `; here ${here} ${parts.find((part) => part.type === "timeZoneName").value}`;
+    }
+
     function refreshTimes() {
         if (document.hidden) return;
+        document.querySelectorAll("time[title]").forEach(addHere);
         for (const time of document.querySelectorAll("time[data-ago]")) {
-            const words = ago(Date.parse(time.dateTime), Date.now());
+            const words = ago(Date.parse(time.dateTime), Date.now() + skew);
             if (words && time.textContent !== words) time.textContent = words;
         }
     }
@@ -52,7 +70,7 @@
     function count() {
         if (document.hidden) return;
         for (const time of document.querySelectorAll("time[data-since]")) {
-            const words = span(Date.now() - Date.parse(time.dateTime));
+            const words = span(Date.now() + skew - Date.parse(time.dateTime));
             if (time.textContent !== words) time.textContent = words;
         }
     }
@@ -136,7 +154,7 @@
         const plain = (element) => {
             const copy = element.cloneNode(true);
             for (const input of copy.querySelectorAll("input")) if (isSecret(input)) input.removeAttribute("value");
-            for (const time of copy.querySelectorAll("time[data-ago], time[data-since]")) time.textContent = "";
+            for (const time of copy.querySelectorAll("time[data-ago], time[data-since]")) time.textContent = time.title = "";
             for (const details of copy.querySelectorAll("details")) details.removeAttribute("open");
             return copy.outerHTML;
         };
@@ -272,7 +290,11 @@
                 keep();
                 location.reload();
             }
-            else if (answer.ok) renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
+            else if (answer.ok) {
+                const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+                learnClock(page.getElementById("main"));
+                renew(page);
+            }
         } catch {
             due = true; // the stream tells that the connection is lost
         }

@@ -1,8 +1,8 @@
 // The view of a log: of a job, of a server's console. The page has the last lines; from there on they come by a stream.
 //
 //   <pre id="log" data-log="job:7" data-ended (nothing more will come) data-fresh (the stream begins anew)
-//        data-ahead="minutes that the host's clock is ahead of UTC">
-//     <span class="line stdout|stderr" data-seq="7"><time>21:44:07</time><span class="what">text</span></span>
+//        data-zone="SINCE MINUTES NAME,…: from when on, unix ms, the host is how far ahead of UTC">
+//     <span class="line stdout|stderr" data-seq="7"><time title="2026-11-20 21:44:07 CET">21:44:07</time><span class="what">text</span></span>
 //
 //   data-log: what streams.js follows, job:7 or console:1. data-lines: where a job's lines are had in pages.
 //
@@ -20,11 +20,15 @@
     const [search, count, previous, next, only, followButton, state] = ["search", "count", "previous", "next", "only", "follow", "state"]
         .map((name) => head.querySelector(`[data-log-${name}]`));
     const progress = document.querySelector("[data-log-progress]");
-    const ahead = Number(log.dataset.ahead ?? 0) * 60000;
+    const zones = (log.dataset.zone || "0 0 UTC").split(",").map((one) => one.split(" "));
 
     // ---- lines ----
 
-    const clock = (ms) => new Date(ms + ahead).toISOString().slice(11, 19);
+    // The host's time, also around a change of its clocks.
+    function local(ms) {
+        const [, ahead, name] = zones.findLast(([since]) => ms >= since) ?? zones[0];
+        return `${new Date(ms + ahead * 60000).toISOString().slice(0, 19).replace("T", " ")} ${name}`;
+    }
     let last = Number(log.querySelector("[data-seq]:last-of-type")?.dataset.seq ?? 0);
     let waiting = []; // elements for the next frame
     let left = 0; // lines that were taken out at the top
@@ -42,7 +46,8 @@
         what.textContent = String(line.line ?? "").replace(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
         if (line.at) {
             const time = document.createElement("time");
-            time.textContent = clock(line.at);
+            time.title = local(line.at);
+            time.textContent = time.title.slice(11, 19);
             row.append(time);
         }
         row.append(what, "\n");

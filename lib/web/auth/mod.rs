@@ -169,7 +169,7 @@ async fn token(app: &App, text: String) -> Result<Viewer, Failure> {
             "this token is not good: unknown, revoked, or of a disabled user",
         ));
     };
-    if token.last_used_at.is_none_or(|used| used < now - 60_000) {
+    if token.last_used_at.is_none_or(|used| (used - now).abs() > 60_000) {
         app.store.write_in_passing(move |tx| tokens::touch(tx, token.id, now));
     }
     let by = Credential::Token(token.id);

@@ -107,7 +107,8 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
             "left4me_poll_age_seconds",
             "Time since the poller last saw all units; since 1970 when it never did.",
             MetricType::GAUGE,
-            [gauge(&[], seconds_since(tables.polled_at.unwrap_or(0), now))],
+            // A poll that lies ahead is from before the clock was set back: there has been none since.
+            [gauge(&[], seconds(now.saturating_sub(tables.polled_at.unwrap_or(0)).saturating_abs()))],
         ),
     ]
 }
@@ -300,5 +301,10 @@ mod tests {
         for line in ["left4me_poll_age_seconds 3.5\n", "left4me_queue_oldest_seconds 0\n", "left4me_queue_paused 1\n"] {
             assert!(text.contains(line), "{line}{text}");
         }
+        let tables = Snapshot { polled_at: Some(3_605_000), ..nothing() };
+        assert!(
+            render(&tables, 5_000).contains("left4me_poll_age_seconds 3600\n"),
+            "silent, and the clock was set back"
+        );
     }
 }

@@ -176,7 +176,8 @@ pub async fn show(
         pause: loaded.pause,
         queued: loaded.counts.0,
         running: loaded.counts.1,
-        silent: loaded.poll.polled_at.is_some_and(|at| at < now - SILENT),
+        // One that lies ahead is from before the clock was set back.
+        silent: loaded.poll.polled_at.is_some_and(|at| (at - now).abs() > SILENT),
         poll: loaded.poll,
         jobs: JobLine::all(loaded.jobs, now),
         host: app.origins.game_host(&headers),

@@ -40,7 +40,7 @@ pub fn ago(ms: impl Moment, now: impl Moment) -> String {
         away @ ..HOUR => format!("{} min", away / MINUTE),
         away if away < 2 * DAY => format!("{} h", away / HOUR),
         away if away < 60 * DAY => format!("{} d", away / DAY),
-        _ => return clock::local(ms).chars().take(10).collect(),
+        _ => return clock::day(ms),
     };
     if away > 0 { format!("{words} ago") } else { format!("in {words}") }
 }
@@ -51,7 +51,7 @@ pub fn iso(ms: impl Moment) -> String {
     clock::iso(ms.ms())
 }
 
-/// `ms` in the host's time zone, to the second.
+/// `ms` in the host's time zone, to the second, with the zone's name.
 #[must_use]
 pub fn exact(ms: impl Moment) -> String {
     clock::local(ms.ms())

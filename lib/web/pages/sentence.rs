@@ -36,6 +36,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("server.failed", "{server} failed, by {by}{: detail}"),
     ("server.drifted", "{server} is not what it shall be{: detail}"),
     ("server.drift_ended", "{server} is in order again, by {by}{: detail}"),
+    ("clock.set", "{detail}"),
     ("queue.paused", "{who} paused the queue{: detail}"),
     ("queue.resumed", "{who} let the queue go on"),
     ("user.added", "{who} added the user {detail}"),

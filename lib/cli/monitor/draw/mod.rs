@@ -80,9 +80,8 @@ fn screen(
     ])
     .areas(middle);
 
-    let today = clock::local(now);
-    let today = today.split(' ').next().unwrap_or("");
-    let style = panes::ListStyle { theme, headings, now, today };
+    let (today, zone) = (clock::day(now), clock::zone_name(now));
+    let style = panes::ListStyle { theme, headings, now, today: &today, zone: &zone };
     panes::servers(frame, servers, snapshot, state, &style);
     panes::jobs(frame, jobs, snapshot, state, &style);
     panes::queue(frame, queue, snapshot, state, &style);

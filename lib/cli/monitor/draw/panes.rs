@@ -1,5 +1,7 @@
 //! Draws the lists and the tail of the selected job's log.
 
+use std::borrow::Cow;
+
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
 use ratatui::style::{Modifier, Style};
@@ -24,12 +26,35 @@ pub struct ListStyle<'a> {
     pub now: i64,
     /// The date of `now`.
     pub today: &'a str,
+    /// The name of the time zone at that time.
+    pub zone: &'a str,
+}
+
+impl ListStyle<'_> {
+    /// The zone for a list's title, if there are no headings.
+    fn zone_in_title(&self) -> String {
+        if self.headings { String::new() } else { format!(", times in {}", self.zone) }
+    }
+
+    /// The width of a column of times with the zone in its heading.
+    fn time_width(&self, heading: &str) -> u16 {
+        u16::try_from(heading.len() + 1 + self.zone.len()).unwrap_or(0).max(10)
+    }
+}
+
+/// The headings, with the zone after the one named `times`.
+fn headings(headings: &[&'static str], times: &str, style: &ListStyle<'_>) -> Vec<Cow<'static, str>> {
+    let heading = |&heading: &&'static str| match heading == times {
+        true => Cow::Owned(format!("{heading} {}", style.zone)),
+        false => Cow::Borrowed(heading),
+    };
+    headings.iter().map(heading).collect()
 }
 
 /// One list.
 struct List<'a> {
     title: String,
-    headings: Vec<&'static str>,
+    headings: Vec<Cow<'static, str>>,
     widths: Vec<Constraint>,
     rows: Vec<Row<'a>>,
     /// Shown in place of the rows if there are none.
@@ -81,16 +106,16 @@ pub fn servers(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &m
     let drifted = snapshot.drifted();
     let list = List {
         title: match drifted {
-            0 => format!("Servers: {}", snapshot.servers.len()),
-            drifted => format!("Servers: {}, {drifted} drifted", snapshot.servers.len()),
+            0 => format!("Servers: {}{}", snapshot.servers.len(), style.zone_in_title()),
+            drifted => format!("Servers: {}, {drifted} drifted{}", snapshot.servers.len(), style.zone_in_title()),
         },
-        headings: vec!["ID", "NAME", "DESIRED", "ACTUAL", "SINCE", "DRIFT", "NOTE"],
+        headings: headings(&["ID", "NAME", "DESIRED", "ACTUAL", "SINCE", "DRIFT", "NOTE"], "SINCE", style),
         widths: vec![
             Constraint::Length(4),
             Constraint::Length((area.width / 6).clamp(12, 30)),
             Constraint::Length(7),
             Constraint::Length(8),
-            Constraint::Length(10),
+            Constraint::Length(style.time_width("SINCE")),
             Constraint::Length(8),
             Constraint::Fill(1),
         ],
@@ -119,21 +144,21 @@ fn server_row(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) ->
         Cell::new(clean(&server.name)),
         Cell::new(server.desired.as_str()),
         Cell::new(Span::styled(server.actual.as_str(), style.theme.tone(tone))),
-        Cell::new(server.since.map_or_else(|| "-".to_owned(), |since| moment(since, style.today))),
+        Cell::new(server.since.map_or_else(|| "-".to_owned(), |since| moment(since, style))),
         Cell::new(Span::styled(drift, drift_style)),
-        Cell::new(clean(&note(server, snapshot, style.today))),
+        Cell::new(clean(&note(server, snapshot, style))),
     ])
 }
 
 /// The server's job, and the reason for its drift or its last error.
-fn note(server: &ServerRow, snapshot: &Snapshot, today: &str) -> String {
+fn note(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) -> String {
     let mut notes = Vec::new();
     if let Some(busy) = snapshot.busy.get(&server.id) {
         notes.push(format!("job {} {} {}", busy.job, busy.operation, busy.state));
     }
 
     match (&server.drift, &server.last_error) {
-        (Some(drift), _) => notes.push(format!("since {}: {}", moment(drift.since, today), drift.why)),
+        (Some(drift), _) => notes.push(format!("since {}: {}", moment(drift.since, style), drift.why)),
         (None, Some(error)) => notes.push(error.clone()),
         (None, None) => {}
     }
@@ -146,7 +171,7 @@ pub fn jobs(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut 
     let bar = usize::from(area.width / 10).clamp(8, 30);
     let list = List {
         title: format!("Jobs: {} running", snapshot.live),
-        headings: vec!["ID", "OPERATION", "STATE", "SERVERS", "DURATION", "PROGRESS"],
+        headings: headings(&["ID", "OPERATION", "STATE", "SERVERS", "DURATION", "PROGRESS"], "", style),
         widths: vec![
             Constraint::Length(6),
             Constraint::Length(10),
@@ -228,20 +253,20 @@ pub fn queue(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut
             Cell::new(clean(&job.operation)),
             Cell::new(servers_of(job)),
             Cell::new(clean(&job.requested_by)),
-            Cell::new(moment(job.created_at, style.today)),
+            Cell::new(moment(job.created_at, style)),
         ])
     });
 
     let list = List {
-        title: format!("Queue: {}{shown}{paused}", snapshot.waiting()),
-        headings: vec!["POS", "ID", "OPERATION", "SERVERS", "BY", "QUEUED"],
+        title: format!("Queue: {}{shown}{paused}{}", snapshot.waiting(), style.zone_in_title()),
+        headings: headings(&["POS", "ID", "OPERATION", "SERVERS", "BY", "QUEUED"], "QUEUED", style),
         widths: vec![
             Constraint::Length(5),
             Constraint::Length(6),
             Constraint::Length(10),
             Constraint::Fill(1),
             Constraint::Length((area.width / 6).clamp(10, 20)),
-            Constraint::Length(10),
+            Constraint::Length(style.time_width("QUEUED")),
         ],
         rows: rows.collect(),
         empty: "empty",
@@ -297,14 +322,16 @@ fn duration(job: &JobRow, now: i64) -> String {
     }
 }
 
-/// The time of day if it is today, else the date. Unlike "5 minutes ago", it does not go stale.
-fn moment(at: i64, today: &str) -> String {
-    let then = clock::local(at);
-    match then.split_once(' ') {
-        Some((day, time)) if day == today => time.to_owned(),
-        Some((day, _)) => day.to_owned(),
-        None => then,
+/// The time of day if it is today, else the date. Unlike "5 minutes ago", it does not go stale. A
+/// time from before the clocks changed today names its own zone.
+fn moment(at: i64, style: &ListStyle<'_>) -> String {
+    let day = clock::day(at);
+    if day != style.today {
+        return day;
     }
+
+    let (time, zone) = (clock::time_of_day(at), clock::zone_name(at));
+    if zone == style.zone { time } else { format!("{} {zone}", &time[..5.min(time.len())]) }
 }
 
 #[cfg(test)]
