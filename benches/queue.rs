@@ -189,6 +189,7 @@ fn waking(c: &mut Criterion) {
             let (told, hear) = std::sync::mpsc::channel();
             let (go, gone) = std::sync::mpsc::channel();
             let path = path.clone();
+
             let watcher = std::thread::spawn(move || {
                 let mut watch = Watch::new(&path).expect("a watch");
                 told.send(Instant::now()).expect("heard");

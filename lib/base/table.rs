@@ -161,6 +161,7 @@ mod tests {
             table.times(&["AT", "LEFT"]);
             table.lines(false)
         };
+
         let (first, second) = ("2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CET");
         assert_eq!(
             table([first, "", first])[..3],
