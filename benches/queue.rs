@@ -1,6 +1,6 @@
 //! Benchmarks of the queue: enqueue a job, claim from a long queue, write log lines, wake a
-//! watcher; and record a poll.
-//! Run `cargo bench --features benches --bench queue`. Figures are in docs/benchmarks.md.
+//! watcher; and record a poll. Run `cargo bench --features benches --bench queue`. Figures are in
+//! docs/benchmarks.md.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -189,6 +189,7 @@ fn waking(c: &mut Criterion) {
             let (told, hear) = std::sync::mpsc::channel();
             let (go, gone) = std::sync::mpsc::channel();
             let path = path.clone();
+
             let watcher = std::thread::spawn(move || {
                 let mut watch = Watch::new(&path).expect("a watch");
                 told.send(Instant::now()).expect("heard");

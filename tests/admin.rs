@@ -732,6 +732,7 @@ fn every_local_time_names_its_zone() {
              ('install', 'queued', 'x', 1795911223000, 1795911223000);
          UPDATE queue SET paused_at = 1795911223000, paused_by = 'x' WHERE id = 1",
     );
+
     for (zone, name, time) in [
         ("Europe/Berlin", "CET", "01:13:43"),
         (":Europe/Berlin", "CET", "01:13:43"),
@@ -739,7 +740,8 @@ fn every_local_time_names_its_zone() {
         ("<+0330>-3:30", "+0330", "03:43:43"),
         ("Asia/Kathmandu", "+0545", "05:58:43"),
         ("", "UTC", "00:13:43"),
-        // What cannot be read is UTC, and is shown under that name, not under the one that was meant.
+        // What cannot be read is UTC, and is shown under that name, not under the one that was
+        // meant.
         ("Mars/Olympus", "UTC", "00:13:43"),
         (":/etc/passwd", "UTC", "00:13:43"),
     ] {
@@ -750,18 +752,20 @@ fn every_local_time_names_its_zone() {
         let queued = show.iter().find(|line| line.starts_with("queued ")).unwrap();
         assert!(queued.ends_with(&format!("{time} {name}")), "{zone}: {queued}");
     }
+
     let list = shown_in(&house, "Mars/Olympus", LEFT4ME_JOB, &["list", "--json"]);
     assert!(list.concat().contains("1795911223000"), "JSON has no zone: {list:?}");
 }
 
 /// 2026-10-25: at 03:00 CEST it is 02:00 CET.
 #[test]
-fn in_the_hour_that_comes_twice_each_time_names_its_zone_and_order_is_that_of_events() {
+fn in_a_repeated_hour_times_name_their_zone_and_keep_their_order() {
     let house = House::with_users();
     let twice = [1_792_888_200_000_i64, 1_792_891_800_000];
     for at in twice {
         house.sql(&format!("INSERT INTO events (at, kind, actor) VALUES ({at}, 'queue.paused', 'x')"));
     }
+
     let events = shown_in(&house, "Europe/Berlin", LEFT4ME_JOB, &["events", "--limit", "2"]);
     assert!(events[0].starts_with("AT "), "{events:?}");
     assert!(events[1].starts_with("2026-10-25 02:30:00 CEST  "), "{events:?}");

@@ -53,8 +53,10 @@ fn cancel_job_and_watch_cancellation_work_together() {
 
     let seen = watching.wait_with_output().unwrap();
     let seen = String::from_utf8(seen.stdout).unwrap();
+
     // Time and zone.
     assert_eq!(seen.split_whitespace().nth(2), Some("job.queued"), "{seen}");
+
     for words in
         ["job.queued by", "job.cancelling by", "job.cancelled by", ": match tonight", "terminate\t", "finish\t"]
     {

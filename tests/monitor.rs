@@ -270,7 +270,7 @@ fn keys_move_pause_cancel_and_start() {
     terminal.press(&["Escape"]);
     terminal.misses("Cancel job 2");
     terminal.press(&["c", "y"]);
-    terminal.sees("Why?");
+    terminal.sees("Reason?");
     terminal.type_text("not q this");
 
     terminal.press(&["BSpace", "BSpace", "BSpace", "BSpace"]);
@@ -294,14 +294,14 @@ fn keys_move_pause_cancel_and_start() {
 
     assert_eq!(desired(2), DesiredState::Stopped);
     terminal.press(&["s", "y"]);
-    terminal.sees("job 4: start of server 2 is queued");
+    terminal.sees("job 4 queued: start server 2");
     assert_eq!(desired(2), DesiredState::Running);
     assert_eq!(house.show(JobId(4))["requested_by"], house.show(JobId(1))["requested_by"]);
 
     terminal.press(&["s"]);
     terminal.sees("Stop server 2 (S2)?");
     terminal.press(&["y"]);
-    terminal.sees("job 5: stop of server 2 is queued");
+    terminal.sees("job 5 queued: stop server 2");
     assert_eq!((house.state(JobId(5)), desired(2)), (JobState::Queued, DesiredState::Stopped));
 
     terminal.press(&["Q"]);
@@ -328,7 +328,7 @@ fn a_running_job_shows_its_progress_and_log_and_can_be_killed() {
     terminal.sees("Cancel job 1 (install, running)?");
     terminal.press(&["F"]);
 
-    terminal.sees("Why?");
+    terminal.sees("Reason?");
     terminal.type_line("too slow");
     let screen = terminal.sees("install    cancelled");
     assert!(row(&screen, "install    cancelled").contains("> 1"), "it stays selected\n{screen}");

@@ -59,7 +59,7 @@ fn list(path: &Path) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_job_from_a_clock_that_was_years_ahead_gives_its_date_to_none_that_comes_after_it() {
+fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
     let (_dir, mut db) = fresh();
     let years = 5_000_000_000_000;
     let mut ask = |now| {
@@ -67,19 +67,22 @@ fn a_job_from_a_clock_that_was_years_ahead_gives_its_date_to_none_that_comes_aft
         let wish = Wish { operation: Operation::Install, targets: Targets::None, unique: false, asker };
         let id = enqueue(&mut db, &wish, now).unwrap().job_id;
         let created = jobs::get(db.connection(), id).unwrap().created_at;
+
         if created > years - 1 && now < years {
             let end = "UPDATE jobs SET state = 'cancelled', finished_at = 9, exit_code = 1";
             db.connection().execute_batch(end).unwrap();
         }
+
         created
     };
+
     assert_eq!(ask(years), years);
     assert_eq!(ask(1_000), years, "among jobs that wait, the order by date is that by id");
     assert_eq!(ask(2_000), 2_000);
 }
 
 #[test]
-fn which_task_was_the_last_one_is_no_question_of_the_clock() {
+fn the_last_task_does_not_depend_on_the_clock() {
     let (_dir, db) = fresh();
     servers(&db, 1);
     let sql = "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id)
@@ -87,6 +90,7 @@ fn which_task_was_the_last_one_is_no_question_of_the_clock() {
          INSERT INTO job_targets VALUES (1, 1), (2, 1);
          INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at) VALUES
              (1, 0, 'purge-instance', 1, 'succeeded', 7200, 7300), (2, 0, 'initialize', 1, 'succeeded', 3600, 3700)";
+
     db.connection().execute_batch(sql).unwrap();
     assert!(left4me::db::servers::may_have_files(db.connection(), ServerId(1)).unwrap(), "they were written last");
 }

@@ -52,8 +52,8 @@ Examples:
   left4me-job enqueue start --server Friday --follow
   left4me doctor
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server or token, 4 not possible in this
-state (taken, in use), 69 database or service unavailable, 77 not permitted.";
+Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server or token,
+4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not permitted.";
 
 #[derive(Subcommand)]
 enum Family {

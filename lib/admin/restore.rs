@@ -45,10 +45,10 @@ enum Phase {
 }
 
 const EXAMPLES: &str = "\
-Needs root. The backup is checked first: if it is damaged, or from another program or a newer left4me, nothing changes.
-Running jobs are ended; servers keep running. The old database is kept beside the new one, as
-left4me.db.before-restore-DATE-TIME. If the restore is interrupted, even by a power loss, one complete database remains:
-run it again.
+Needs root. The backup is checked first: if it is damaged, or from another program or a newer
+left4me, nothing changes. Running jobs are ended; servers keep running. The former database is kept
+beside the new one, as left4me.db.before-restore-DATE-TIME. If the restore is interrupted, even by a
+power loss, one complete database remains: run it again.
 
 Examples:
   sudo left4me restore /var/lib/left4me/backups/left4me-20261120-232210-12.db
@@ -73,10 +73,10 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
         return Err(Error::not_permitted("only root can stop and start left4me: use `sudo left4me restore FILE`"));
     }
 
+    // Check the backup before anything is stopped.
     let input = open(file)?;
     let owner = users::unprivileged_user(database.parent().unwrap_or(&database));
     let run = |part, input| as_owner(context, owner, part, input);
-
     match run(Phase::Stage, Some(input))? {
         0 => {}
         failed => return Ok(ExitCode::from(failed)),

@@ -79,8 +79,8 @@ pub fn is_held(path: &Path, role: &str) -> Option<bool> {
     Some(locks.lines().any(|line| is_flock_on(line, inode)))
 }
 
-/// A line is `3: FLOCK ADVISORY WRITE 1234 08:02:10044015 0 EOF`, or `3: -> FLOCK …` for a waiter.
-/// The device is not compared: on btrfs and overlayfs it differs from stat's.
+/// A line is `3: FLOCK  ADVISORY  WRITE 1234 08:02:10044015 0 EOF`, or `3: -> FLOCK …` for a
+/// waiter. The device is not compared: on btrfs and overlayfs it differs from stat's.
 fn is_flock_on(line: &str, inode: u64) -> bool {
     let mut words = line.split_whitespace().skip(1);
     words.next() == Some("FLOCK")

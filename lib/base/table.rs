@@ -70,8 +70,9 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Columns of times by [`clock::local`]: a zone that all times of a column share is named once, in its heading.
-    /// Where the clocks changed in between, each time keeps its own.
+    /// Marks columns of times that [`clock::local`] formatted. If all times of a column have the
+    /// same zone, it moves to the heading; if the clocks changed in between, each time keeps its
+    /// own.
     ///
     /// [`clock::local`]: super::clock::local
     pub fn times(&mut self, columns: &[&str]) {
@@ -79,6 +80,7 @@ impl Table {
             if !columns.contains(&heading.as_str()) {
                 continue;
             }
+
             let times = self.rows.iter().filter_map(|row| row.get(column)).map(|(time, _)| time.as_str());
             let times = times.filter(|time| !time.is_empty());
             let mut zones = times.map(|time| time.splitn(3, ' ').nth(2));
@@ -86,6 +88,7 @@ impl Table {
             if !zones.all(|other| other == Some(zone)) {
                 continue;
             }
+
             let ending = format!(" {zone}");
             *heading = format!("{heading} ({zone})");
             for (time, _) in self.rows.iter_mut().filter_map(|row| row.get_mut(column)) {
@@ -158,6 +161,7 @@ mod tests {
             table.times(&["AT", "LEFT"]);
             table.lines(false)
         };
+
         let (first, second) = ("2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CET");
         assert_eq!(
             table([first, "", first])[..3],

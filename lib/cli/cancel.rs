@@ -29,12 +29,14 @@ const LOCK_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 Examples:
   left4me-job cancel 7 --reason 'wrong server'
   left4me-job cancel 7 --force                    kill at once, without SIGTERM and grace
-  left4me-job cancel 7 --task 31                  one task of `left4me-job show 7`, and its dependents
+  left4me-job cancel 7 --task 31                  one task of job 7, and its dependents
   left4me-job cancel 7 --task 31 --no-cascade     run its dependents as if it had succeeded
 
-A second `cancel` follows the same cancellation; with --force it kills at once. Cancelling does not undo
-what the job has already done.
-Exit codes: 0 cancelled, 1 a process could not be ended, 3 no such job or task, 4 already finished.")]
+`left4me-job show 7` lists the tasks. A second `cancel` follows the same cancellation; with --force
+it kills at once. Cancelling does not undo what the job has already done.
+
+Exit codes: 0 cancelled, 1 a process could not be ended, 3 no such job or task,
+4 already finished.")]
 pub struct Args {
     /// The job's id
     id: JobId,
@@ -58,7 +60,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let by = caller::caller();
     let reason = cli::reason(args.reason.as_deref())?;
@@ -71,15 +72,16 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         requested_by: &by,
     };
 
-    let asked = cancel::request(&mut context.db, &wish, clock::now_ms())?;
-    let (Some(id), false) = (asked.cancellation_id, asked.is_over()) else {
+    let requested = cancel::request(&mut context.db, &wish, clock::now_ms())?;
+    let (Some(id), false) = (requested.cancellation_id, requested.is_over()) else {
         // A queued job is cancelled already; wake the worker for the jobs behind it.
-        if asked.success {
+        if requested.success {
             context.poke();
         }
-        return report(&asked, args.json);
+        return report(&requested, args.json);
     };
 
+    // A running job is cancelled by the worker.
     let unheard = match poke(&context.worker_socket) {
         Poke::Sent => None,
         Poke::Unheard(error) => Some(error),
@@ -89,7 +91,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         if let Some(error) = unheard {
             eprintln!("{PROGRAM}: warning: the cancellation waits for a worker: {error}");
         }
-        return report(&asked, args.json);
+        return report(&requested, args.json);
     }
 
     follow::exit_on_interrupt(format!(

@@ -47,7 +47,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs `cancel-status`.
 pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
     let (result, earlier) = context.db.read(|tx| {
         jobs::state(tx, args.id)?;
@@ -107,7 +106,6 @@ fn force(result: &CancelResult) -> String {
     }
 }
 
-/// Runs `cancellations`.
 pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let filter = Filter { job: args.job, state: args.state, limit: args.limit, offset: args.offset };
     let all = context.db.read(|tx| {
@@ -146,7 +144,7 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         table.toned(cells);
     }
 
-    table.times(&["ASKED"]);
+    table.times(&["REQUESTED"]);
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }

@@ -30,7 +30,6 @@ pub struct PauseArgs {
 #[derive(clap::Args)]
 pub struct ResumeArgs {}
 
-/// Runs `retry`.
 pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
     let accepted = enqueue::retry(&mut context.db, args.id, &enqueue::Asker::here(&caller::caller()), clock::now_ms())?;
     context.poke();
@@ -43,7 +42,6 @@ pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `pause`.
 pub fn pause(context: &mut Context, args: &PauseArgs) -> Result<ExitCode> {
     let (by, reason) = (caller::caller(), cli::reason(args.reason.as_deref())?);
     let (paused, running) = context.db.write(|tx| {
@@ -62,7 +60,6 @@ pub fn pause(context: &mut Context, args: &PauseArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `resume`.
 pub fn resume(context: &mut Context, _: &ResumeArgs) -> Result<ExitCode> {
     let by = caller::caller();
     let (resumed, queued) =

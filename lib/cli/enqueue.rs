@@ -14,7 +14,7 @@ use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
 Examples:
   left4me-job enqueue install --follow
   left4me-job enqueue start --server 1 --server Friday --wait
-  left4me-job enqueue update --unique        for timers: adds no second job while one is queued or running
+  left4me-job enqueue update --unique        for timers: no second job while one is unfinished
 
 Prints the job's id. Ctrl-C stops waiting; the job keeps running.")]
 pub struct Args {
@@ -40,7 +40,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let targets = match (args.all, args.servers.is_empty()) {
         (true, _) => Targets::All,
@@ -50,8 +49,8 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let requested_by = caller::caller();
     let wish = Wish { operation: args.operation, targets, unique: args.unique, asker: Asker::here(&requested_by) };
     let accepted = enqueue(&mut context.db, &wish, clock::now_ms())?;
-
     context.poke();
+
     if args.json {
         output::json(&accepted)?;
     } else if args.follow {

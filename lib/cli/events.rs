@@ -36,7 +36,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let connection = context.db.connection();
     args.job.map(|id| jobs::state(connection, id)).transpose()?;

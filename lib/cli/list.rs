@@ -33,7 +33,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let (jobs, pause, undying, nonsense) = context.db.read(|tx| {
         let server = args.server.as_ref().map(|name| servers::find(tx, name)).transpose()?.map(|server| server.id);
@@ -46,16 +45,16 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
+    // What keeps jobs waiting goes to standard error, before the table.
     if let Some(pause) = pause {
         let why = pause.reason.map_or_else(String::new, |reason| format!(": {reason}"));
-        let words = format!("the queue is paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
-        eprintln!("{}", output::printable(&words));
+        let since = clock::local(pause.paused_at);
+        let message = format!("the queue is paused by {} since {since}{why}", pause.paused_by);
+        eprintln!("{}", output::printable(&message));
     }
-
     for runner in undying {
         eprintln!("{}: jobs for the same servers wait until it is gone", runner.undying());
     }
-
     for row in nonsense {
         eprintln!("{}", output::printable(&row));
     }

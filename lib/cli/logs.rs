@@ -30,7 +30,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     const PAGE: u32 = 1000;
     let style = if args.json { Style::Json } else { Style::Lines };

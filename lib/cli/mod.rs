@@ -52,8 +52,8 @@ Examples:
   left4me-job cancel 7 --reason 'wrong server'
   left4me-job monitor                             servers, jobs and logs, live on one screen
 
-Exit codes: 0 done, 1 failed or cancelled, 2 usage, 3 no such job or server, 4 not possible in this state,
-69 database or service unavailable, 77 not permitted.";
+Exit codes: 0 done, 1 failed or cancelled, 2 usage, 3 no such job or server,
+4 not possible in this state, 69 database or service unavailable, 77 not permitted.";
 
 #[derive(Subcommand)]
 enum Verb {

@@ -34,7 +34,6 @@ struct FullJob {
     cancellations: Vec<Cancellation>,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let full = context.db.read(|tx| {
         Ok(FullJob {
@@ -65,7 +64,6 @@ fn print(full: &FullJob) -> Result<()> {
         ("requested by", job.requested_by.clone()),
         ("queued", clock::local(job.created_at)),
     ];
-
     facts.extend(job.retry_of.map(|id| ("retry of", format!("job {id}"))));
     facts.extend(job.started_at.map(|at| ("started", clock::local(at))));
     facts
@@ -81,8 +79,8 @@ fn print(full: &FullJob) -> Result<()> {
     for task in &job.tasks {
         table.row(task_row(task, now));
     }
-
     table.print()?;
+
     for line in outcomes(job) {
         output::line(&output::printable(&line))?;
     }
@@ -90,7 +88,6 @@ fn print(full: &FullJob) -> Result<()> {
     if !cancellations.is_empty() {
         output::line("")?;
     }
-
     for one in cancellations {
         let what = one.task_id.map_or_else(String::new, |id| format!(" of task {id}"));
         let message = one.message.as_deref().unwrap_or("in progress");
@@ -98,10 +95,10 @@ fn print(full: &FullJob) -> Result<()> {
         output::line(&output::printable(&text))?;
     }
 
+    // The commands that ran for the job.
     if runners.is_empty() {
         return Ok(());
     }
-
     output::line("")?;
     let mut table = Table::new(["TASK", "RAN", "UNIT", "PID", "EXIT", "ENDED BY", "TREE"]);
     for runner in runners {

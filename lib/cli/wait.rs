@@ -24,7 +24,6 @@ pub struct Args {
     timeout: Option<u32>,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     wait(context, &args.ids, args.timeout.map(|seconds| Duration::from_secs(seconds.into())))
 }
@@ -33,6 +32,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
 pub fn wait(context: &Context, ids: &[JobId], timeout: Option<Duration>) -> Result<ExitCode> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let connection = context.db.connection();
+    // Report a missing job before waiting for another one.
     for &id in ids {
         jobs::state(connection, id)?;
     }
@@ -54,6 +54,7 @@ pub fn wait(context: &Context, ids: &[JobId], timeout: Option<Duration>) -> Resu
         }
     }
 
+    // The last error becomes the exit code; report the others here.
     let Some(last) = failed.pop() else { return Ok(ExitCode::SUCCESS) };
     for error in failed {
         let _ = error.report(super::PROGRAM);

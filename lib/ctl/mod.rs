@@ -48,8 +48,9 @@ A spec file:
 
 For everyday use, prefer left4me-job: it orders jobs, keeps their logs, and records who did what.
 
-Exit codes: 0 done, 1 failed, 2 usage or spec file, 3 no such instance, 4 not possible in this state,
-69 service unavailable, 77 not permitted. The exit code of a failing command is passed on.";
+Exit codes: 0 done, 1 failed, 2 usage or spec file, 3 no such instance,
+4 not possible in this state, 69 service unavailable, 77 not permitted. The exit code of a failing
+command is passed on.";
 
 #[derive(Subcommand)]
 enum Verb {

@@ -86,12 +86,13 @@ fn describe(error: &YamlError) -> String {
         YamlError::SerdeMissingField { field, .. } => format!("'{field}' is missing"),
         YamlError::DuplicateMappingKey { .. } => "a key appears twice".to_owned(),
         YamlError::MultipleDocuments { .. } => "the file has more than one document".to_owned(),
-        YamlError::Eof { .. } => "the file has nothing in it: port, overlays, arguments and config are needed".to_owned(),
+        YamlError::Eof { .. } => "there is nothing in it: port, overlays, arguments and config are needed".to_owned(),
         YamlError::InvalidScalar { .. }
         | YamlError::SerdeInvalidType { .. }
         | YamlError::SerdeInvalidValue { .. }
         | YamlError::Unexpected { .. } => {
-            "a value is of the wrong kind: port is a number; overlays, arguments and config are lists of text; put text with ': ' into quotes"
+            "a value is of the wrong kind: port is a number; overlays, arguments and config are lists \
+             of text; put text with ': ' into quotes"
                 .to_owned()
         }
         _ => "this is not the YAML of a spec file".to_owned(),

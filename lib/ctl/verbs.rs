@@ -44,7 +44,8 @@ impl Control {
         if !mounted.is_empty() {
             let names: Vec<&str> = mounted.iter().map(InstanceName::as_str).collect();
             return Err(Error::conflict(format!(
-                "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue update`, which stops and restarts servers",
+                "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue update`, which \
+                 stops and restarts servers",
                 names.join(", ")
             )));
         }
@@ -58,7 +59,8 @@ impl Control {
             Initialized::Written => line(&format!("instance {name}: settings and configuration written")),
             Initialized::Unchanged => line(&format!("instance {name} is up to date")),
             Initialized::InUse => Err(Error::conflict(format!(
-                "the overlay of instance {name} is mounted, so nothing was changed: run `l4d2ctl stop {name}`, initialize again, then `l4d2ctl start {name}`"
+                "the overlay of instance {name} is mounted, so nothing was changed: run `l4d2ctl stop \
+                 {name}`, initialize again, then `l4d2ctl start {name}`"
             ))),
         }
     }

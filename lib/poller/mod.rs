@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Check the state of all servers once and record it in the database
 ///
-/// systemd starts it: left4me-poller.timer, and every start and end of a server. Run by hand, it does
+/// systemd starts it by left4me-poller.timer, and when a server starts or ends. Run by hand, it does
 /// the same.
 #[derive(Parser)]
 #[command(name = "left4me-poller", version, after_help = EXAMPLES)]

@@ -184,7 +184,8 @@ impl PartialFile<'_> {
 
         let directory = self.destination.path.parent().unwrap_or(&self.destination.path);
         Err(Error::failed(format!(
-            "another process replaced the backup file in {} during the backup: save to a directory that only you can write",
+            "another process replaced the backup file in {} during the backup: save to a directory \
+             that only you can write",
             directory.display()
         )))
     }

@@ -64,7 +64,7 @@ impl Snapshot {
     /// Reads everything but the tail of a log; see [`Snapshot::read_tail`].
     ///
     /// # Errors
-    /// 69 when the database cannot be read.
+    /// Fails if the database cannot be read.
     pub fn read(connection: &Connection) -> Result<Self> {
         let (queued, live) = monitor::counts(connection, COUNTED)?;
         let mut running = monitor::live(connection, JOBS)?;
@@ -96,7 +96,7 @@ impl Snapshot {
     /// Reads the last `lines` lines of a job's log.
     ///
     /// # Errors
-    /// 69 when the database cannot be read.
+    /// Fails if the database cannot be read.
     pub fn read_tail(&mut self, connection: &Connection, job: Option<JobId>, lines: u16) -> Result<()> {
         self.selected = job.and_then(|id| self.job(id)).cloned();
         if let Some(job) = &self.selected {
@@ -165,7 +165,7 @@ fn progress_of(connection: &Connection, job: &JobRow) -> Result<Progress> {
 /// Loads the visible page of a job's log.
 ///
 /// # Errors
-/// 69 when the database cannot be read.
+/// Fails if the database cannot be read.
 pub fn read_log(connection: &Connection, log: &mut Log, height: u16) -> Result<()> {
     log.state = jobs::state(connection, log.job)?.0;
     log.read(connection, height)

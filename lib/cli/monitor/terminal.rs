@@ -25,7 +25,8 @@ static ACQUIRED: AtomicBool = AtomicBool::new(false);
 pub fn require_terminal() -> Result<()> {
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         return Err(Error::usage(
-            "monitor needs a terminal for input and output (with ssh: `ssh -t`); `left4me-job list` does not",
+            "monitor needs a terminal for input and output (with ssh: `ssh -t`); \
+             `left4me-job list` does not",
         ));
     }
 
@@ -63,7 +64,7 @@ impl Screen {
     /// Draws a frame; writes only the difference to the last one. Picks up a changed size.
     ///
     /// # Errors
-    /// 1 when the terminal is gone.
+    /// Fails if the terminal is gone.
     pub fn draw(&mut self, render: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
         self.terminal.draw(render).map(|_| ()).map_err(lost)
     }
@@ -71,7 +72,7 @@ impl Screen {
     /// Makes the next frame a full redraw, because others may have written to the screen.
     ///
     /// # Errors
-    /// 1 when the terminal is gone.
+    /// Fails if the terminal is gone.
     pub fn repaint(&mut self) -> Result<()> {
         self.terminal.clear().map_err(lost)
     }
@@ -84,7 +85,7 @@ impl Screen {
     /// `blocked` are the signals that are blocked otherwise.
     ///
     /// # Errors
-    /// 1 when the terminal is gone by then.
+    /// Fails if the terminal is gone by then.
     pub fn suspend(&mut self, blocked: &SigSet) -> Result<()> {
         restore();
         // SIGTSTP, not SIGSTOP: the kernel ignores it if there is no shell that could resume us.
@@ -100,7 +101,7 @@ impl Screen {
     /// Takes over the terminal again after a stop.
     ///
     /// # Errors
-    /// 1 when the terminal is gone by then.
+    /// Fails if the terminal is gone by then.
     pub fn resume(&mut self) -> Result<()> {
         // The shell may have changed the mode meanwhile; start from that one.
         restore();

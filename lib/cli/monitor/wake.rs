@@ -95,8 +95,8 @@ impl Wake {
         let watched = self.watch.descriptor().filter(|_| commits == Commits::Watch);
         let mut fds =
             vec![PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-
         fds.extend(watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+
         match poll(&mut fds, poll_timeout(self.remaining(deadline, commits))) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(io(error)),

@@ -148,7 +148,7 @@ fn alerts(snapshot: &Snapshot, worker: Worker, theme: &Theme, width: u16) -> Vec
     if worker == Worker::Lost {
         let jobs = if snapshot.live == 1 { "a job is".to_owned() } else { format!("{} jobs are", snapshot.live) };
         let words = format!(
-            "worker lost: {jobs} marked as running, but there is no worker: `systemctl start \
+            "worker lost: {jobs} marked as running, but no worker runs: `systemctl start \
              left4me-worker.socket left4me-worker.service`"
         );
         alerts.extend(wrapped(&words, width, theme.strong(Tone::Bad)));

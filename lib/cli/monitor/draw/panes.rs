@@ -26,23 +26,23 @@ pub struct ListStyle<'a> {
     pub now: i64,
     /// The date of `now`.
     pub today: &'a str,
-    /// What the time zone is called then.
+    /// The name of the time zone at that time.
     pub zone: &'a str,
 }
 
 impl ListStyle<'_> {
-    /// The zone for a list's title, where there is no room for headings.
+    /// The zone for a list's title, if there are no headings.
     fn zone_in_title(&self) -> String {
         if self.headings { String::new() } else { format!(", times in {}", self.zone) }
     }
 
-    /// How wide a column of times is, whose heading names the zone.
+    /// The width of a column of times with the zone in its heading.
     fn time_width(&self, heading: &str) -> u16 {
         u16::try_from(heading.len() + 1 + self.zone.len()).unwrap_or(0).max(10)
     }
 }
 
-/// The one of `headings` that is called `times` also names the zone.
+/// The headings, with the zone after the one named `times`.
 fn headings(headings: &[&'static str], times: &str, style: &ListStyle<'_>) -> Vec<Cow<'static, str>> {
     let heading = |&heading: &&'static str| match heading == times {
         true => Cow::Owned(format!("{heading} {}", style.zone)),
@@ -322,13 +322,14 @@ fn duration(job: &JobRow, now: i64) -> String {
     }
 }
 
-/// A time of today as that; an older one as its day. It does not go stale as "5 minutes ago" would. A time from before
-/// the clocks changed today names its own zone.
+/// The time of day if it is today, else the date. Unlike "5 minutes ago", it does not go stale. A
+/// time from before the clocks changed today names its own zone.
 fn moment(at: i64, style: &ListStyle<'_>) -> String {
     let day = clock::day(at);
     if day != style.today {
         return day;
     }
+
     let (time, zone) = (clock::time_of_day(at), clock::zone_name(at));
     if zone == style.zone { time } else { format!("{} {zone}", &time[..5.min(time.len())]) }
 }
