@@ -8,7 +8,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use left4me::base::names::JobId;
-use left4me::cancel::{self, Wish};
+use left4me::cancel::{self, CancelRequest};
 use left4me::db::{Db, cancellations, jobs};
 use left4me::domain::job::JobState;
 use nix::sys::signal::Signal;
@@ -686,8 +686,8 @@ fn of_ten_thousand_races_between_claim_and_cancel_none_is_won_by_both() {
             let mut db = house.db();
             let socket = house.root.join("worker.sock");
             for id in accepted.1 {
-                let wish = Wish { job: id, task: None, force: false, cascade: true, reason: "", requested_by: "racer" };
-                cancel::request(&mut db, &wish, left4me::base::clock::now_ms()).unwrap();
+                let request = CancelRequest::new(id, "racer");
+                cancel::request(&mut db, &request, left4me::base::clock::now_ms()).unwrap();
                 let _ = left4me::queue::enqueue::poke(&socket);
             }
         });
@@ -751,15 +751,9 @@ fn a_finish_and_a_cancel_that_race_have_one_outcome_and_the_record_tells_which()
         until("it has begun", || (jobs::state(db.connection(), id).unwrap().0 != JobState::Queued).then_some(()));
         let moment = Instant::now() + Duration::from_millis(round % 60);
         until("the moment", || (Instant::now() >= moment).then_some(()));
-        let wish = Wish {
-            job: id,
-            task: None,
-            force: round.is_multiple_of(2),
-            cascade: true,
-            reason: "race",
-            requested_by: "racer",
-        };
-        let asked = cancel::request(&mut db, &wish, left4me::base::clock::now_ms()).unwrap();
+        let force = round.is_multiple_of(2);
+        let request = CancelRequest { force, reason: "race", ..CancelRequest::new(id, "racer") };
+        let asked = cancel::request(&mut db, &request, left4me::base::clock::now_ms()).unwrap();
         let _ = left4me::queue::enqueue::poke(&house.root.join("worker.sock"));
         let state = until("it has ended", || Some(house.state(id)).filter(|state| state.is_terminal()));
         let records = cancellations::of_job(db.connection(), id).unwrap();

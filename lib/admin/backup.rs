@@ -17,7 +17,7 @@ use self::place::Place;
 use super::Context;
 use crate::base::{Error, Exit, Result, clock, output, users, walk};
 use crate::db::{error::opening, upkeep};
-use crate::process::again_as;
+use crate::process::reexec_as;
 
 /// Save the database while everything runs: a checked copy of one moment
 #[derive(clap::Args)]
@@ -80,7 +80,7 @@ pub(super) fn as_root(context: &Context, file: &Path, owner: (Uid, Gid)) -> Resu
     }
     let mut arguments: Vec<OsString> = vec!["--root".into(), context.paths.root.clone().into()];
     arguments.extend(["--db".into(), context.paths.database().into(), "backup".into(), "--to-output".into()]);
-    match again_as(owner, &arguments, part.file().try_clone()?)? {
+    match reexec_as(owner, &arguments, part.file().try_clone()?)? {
         0 => {}
         failed => return Ok(ExitCode::from(failed)),
     }

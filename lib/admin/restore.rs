@@ -21,7 +21,7 @@ use nix::unistd::{Gid, Uid, geteuid};
 use super::Context;
 use crate::base::{Error, Exit, Result, clock, files, lock, output, users, walk};
 use crate::db::restore;
-use crate::process::again_reading;
+use crate::process::reexec_with_input;
 use units::Units;
 
 /// Put a backup in the database's place: stops left4me, exchanges the file, starts left4me again
@@ -118,7 +118,7 @@ fn as_owner(context: &Context, owner: Option<(Uid, Gid)>, part: Part, input: Opt
     let part = if part == Part::Stage { "stage" } else { "exchange" };
     let mut arguments: Vec<OsString> = vec!["--root".into(), context.paths.root.clone().into()];
     arguments.extend(["--db".into(), database.into(), "restore".into(), "--part".into(), part.into()]);
-    again_reading(owner, &arguments, input)
+    reexec_with_input(owner, &arguments, input)
 }
 
 fn do_part(part: Part, database: &Path, now: i64, input: Option<File>) -> Result<()> {

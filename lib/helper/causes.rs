@@ -6,8 +6,8 @@ use super::commands::{journalctl_json, overlay_unit, server_unit};
 use super::journal::{LONGEST, entry};
 use crate::base::Result;
 use crate::base::names::InstanceName;
-use crate::process::{Outcome, Pass, Stage};
-use crate::wire::{EndedBy, Entry, Stream};
+use crate::process::{Outcome, Relay, Supervisor};
+use crate::wire::{EndedBy, JournalEntry, Stream};
 
 /// So many entries of the journal are read: a crash's own output, and what systemd says about it.
 const ENTRIES: &str = "60";
@@ -42,16 +42,16 @@ const EMPTY_PHRASES: [&str; 15] = [
 ///
 /// # Errors
 /// When journalctl cannot be started.
-pub(super) fn of(stage: &mut Stage, server: &InstanceName, began: i64, outcome: Outcome) -> Result<Outcome> {
+pub(super) fn of(supervisor: &mut Supervisor, server: &InstanceName, began: i64, outcome: Outcome) -> Result<Outcome> {
     if outcome.ended_by == EndedBy::Exit && !outcome.succeeded() {
-        tell(stage, server, began)?;
+        tell(supervisor, server, began)?;
     }
     Ok(outcome)
 }
 
 /// Tells the peer, as the last error line, what the server's unit or the overlay's said last since `began`. Nothing when
 /// they said nothing.
-fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
+fn tell(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Result<()> {
     let (unit, overlay) = (server_unit(server), overlay_unit(server));
     let arguments = [
         "--quiet",
@@ -71,7 +71,7 @@ fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
     // journald has the entry when its writer has ended, but may still be writing it down: the newest one that gives a
     // reason counts.
     for _ in 0..3 {
-        journalctl_json(stage, &arguments, LONGEST, &mut |stream, line| {
+        journalctl_json(supervisor, &arguments, LONGEST, &mut |stream, line| {
             if stream == Stream::Stdout
                 && let Ok(entry) = entry(line)
                 && entry.at >= began
@@ -79,18 +79,18 @@ fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
             {
                 reason = Some(entry);
             }
-            Pass::Keep
+            Relay::Drop
         })?;
         if reason.is_some() {
             break;
         }
-        if stage.pause(PAUSE).is_some() {
+        if supervisor.pause(PAUSE).is_some() {
             break;
         }
     }
     if let Some(entry) = reason {
         let unit = if entry.from == HELPER { overlay } else { unit };
-        stage.say(Stream::Stderr, &said(&unit, &entry.line));
+        supervisor.say(Stream::Stderr, &said(&unit, &entry.line));
     }
     Ok(())
 }
@@ -98,7 +98,7 @@ fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
 /// Who speaks in the overlay's unit.
 const HELPER: &str = "left4me-helper";
 
-fn is_reason(entry: &Entry) -> bool {
+fn is_reason(entry: &JournalEntry) -> bool {
     let is_empty = entry.line.trim().is_empty();
     let says_nothing = entry.from == "systemd" && EMPTY_PHRASES.iter().any(|phrase| entry.line.contains(phrase));
     !is_empty && !says_nothing
@@ -119,7 +119,8 @@ mod tests {
     #[test]
     fn what_systemd_says_of_every_failure_is_no_reason() {
         let any = entry(r#"{"__CURSOR":"s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10","__REALTIME_TIMESTAMP":"1"}"#).unwrap();
-        let said_by = |from: &str, line: &str| Entry { from: from.to_owned(), line: line.to_owned(), ..any.clone() };
+        let said_by =
+            |from: &str, line: &str| JournalEntry { from: from.to_owned(), line: line.to_owned(), ..any.clone() };
         for line in [
             "left4me-server@7.service: Main process exited, code=killed, status=11/SEGV",
             "left4me-server@7.service: Failed with result 'signal'.",

@@ -77,7 +77,7 @@ pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Resu
             let unit = Unit::from_properties(observation.properties.iter().map(String::as_str));
             sink.observed(Observed { unit, at: observation.at });
         } else if let Some(started) = answer.started {
-            sink.started(&started.unit, connection.server());
+            sink.started(&started.unit, connection.server_pid());
         } else if let Some(error) = answer.error {
             refused = Some(printable(&error).chars().take(LINE_LIMIT).collect::<String>());
         } else if let Some(exit) = answer.exit {

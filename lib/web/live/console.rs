@@ -22,7 +22,7 @@ use super::{Inner, entry, sse};
 use crate::base::names::{Cursor, ServerId};
 use crate::base::{Error, Result, clock};
 use crate::wire::client::{Canceller, Connection};
-use crate::wire::{Entry, HelperRequest};
+use crate::wire::{HelperRequest, JournalEntry};
 
 /// So many of the last lines a new reader gets, and a new follow begins with.
 const BACKLOG: u32 = 200;
@@ -67,7 +67,7 @@ impl Console {
         }
     }
 
-    fn push(&mut self, entries: Vec<Entry>) {
+    fn push(&mut self, entries: Vec<JournalEntry>) {
         let mut piece = Piece::default();
         for entry in entries {
             let position = self.cursors.back().map_or(self.ring.head(), |(position, _)| *position) + 1;

@@ -5,13 +5,13 @@ use serde_json::json;
 use super::ring::Piece;
 use super::sse;
 use crate::base::{Error, Result};
-use crate::wire::{Answer, Entry};
+use crate::wire::{Answer, JournalEntry};
 
 /// The entry in an answer.
 ///
 /// # Errors
 /// What the helper complains about.
-pub fn of(answer: &Answer<'_>) -> Result<Option<Entry>> {
+pub fn of(answer: &Answer<'_>) -> Result<Option<JournalEntry>> {
     if let Some(error) = &answer.error {
         return Err(Error::unavailable(error.to_string()));
     }
@@ -23,7 +23,7 @@ pub fn of(answer: &Answer<'_>) -> Result<Option<Entry>> {
 }
 
 /// Adds an entry as it is sent.
-pub fn push(piece: &mut Piece, position: i64, entry: &Entry) {
+pub fn push(piece: &mut Piece, position: i64, entry: &JournalEntry) {
     // What is not the game's own: systemd on its unit, journald on lines that it left out.
     let name = if entry.from.starts_with("systemd") { "stderr" } else { "stdout" };
     let data = json!({"at": entry.at, "from": sse::text(&entry.from), "line": sse::text(&entry.line)});

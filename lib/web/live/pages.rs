@@ -75,7 +75,7 @@ impl Drop for Asked {
         let mut line = lock(&self.line);
         line.gone = true;
         if let Some(hangup) = line.hangup.take() {
-            hangup.leave();
+            hangup.hang_up();
         }
     }
 }
@@ -141,12 +141,12 @@ fn read(inner: &Inner, wish: &Wish) -> Result<Page> {
     let (server, lines, after) = (wish.server.into(), Some(LINES), Some(wish.cursor.clone()));
     let request = HelperRequest::Journal { server, lines, follow: false, entries: true, after };
     let mut connection = Connection::open(&inner.settings.helper, &request)?;
-    connection.give_up_at(deadline);
+    connection.set_deadline(deadline);
     {
         let mut line = lock(&wish.line);
         // From here on the turn is over when the helper's side has ended, not before: its units are few, too.
         match line.gone {
-            true => connection.canceller().leave(),
+            true => connection.canceller().hang_up(),
             false => line.hangup = Some(connection.canceller()),
         }
     }
