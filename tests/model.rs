@@ -223,15 +223,18 @@ fn count_and_see_it_end(world: &World) -> usize {
         state.hash(&mut hasher);
         hasher.finish()
     };
+
     let steps = |state: &State| {
         let mut actions = Vec::new();
         world.actions(state, &mut actions);
         actions
     };
+
     let first = State::new(world.budget);
     // Whether the run that is being followed has come through the state.
     let mut known = HashMap::from([(print(&first), true)]);
     let mut run = vec![(first, steps(&first))];
+
     while let Some((state, actions)) = run.last_mut() {
         let Some(action) = actions.pop() else {
             known.insert(print(state), false);
@@ -247,6 +250,7 @@ fn count_and_see_it_end(world: &World) -> usize {
             run.push((next, steps(&next)));
         }
     }
+
     known.len()
 }
 
@@ -271,7 +275,7 @@ fn a_second_worker_keeps_all_promises() {
 }
 
 #[test]
-fn what_will_not_die_keeps_all_promises() {
+fn an_unkillable_process_keeps_all_promises() {
     holds("undying", &undying());
 }
 
@@ -282,7 +286,7 @@ fn a_pause_keeps_all_promises() {
 
 /// This look saves a start of systemd's and no more: while the socket keeps what nobody reads, nothing depends on it.
 #[test]
-fn the_look_at_the_socket_before_leaving_is_not_what_the_promises_rest_on() {
+fn the_promises_hold_without_the_check_of_the_socket_before_exit() {
     let rules = Rules { looks_at_the_socket_before_leaving: false, ..Rules::TRUE };
     holds("three jobs, without a look at the socket", &three_jobs().with(rules));
 }
@@ -292,11 +296,13 @@ fn breaks(world: &World, rules: Rules, promise: &'static str) {
     let begin = Instant::now();
     let finish = HasDiscoveries::AllOf([promise].into());
     let checker = world.with(rules).checker().finish_when(finish).spawn_bfs().join();
+
     let Some(path) = checker.discovery(promise) else {
         panic!("it is kept all the same; what is not: {:?}", checker.discoveries().keys());
     };
     let (states, seconds) = (checker.unique_state_count(), begin.elapsed().as_secs_f64());
     println!("{promise}: not any more, after {states} states, {seconds:.1} s");
+
     for (state, action) in path.into_vec() {
         match action {
             Some(Action::Step(at)) => println!("    worker {at}: {:?}", state.workers[at].at),

@@ -20,6 +20,7 @@ pub fn settle(tx: &Connection, record: &Cancellation, now: i64) -> Result<()> {
         }
         None => (format!("job {} {}", job.id, job.state), job.state == JobState::Cancelled),
     };
+
     let message = if is_cancelled { what } else { format!("already finished: {what}") };
 
     for step in [Step::Identify, Step::Finish] {

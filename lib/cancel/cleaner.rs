@@ -68,6 +68,7 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
         let left = wait_for_units(&work.runners);
         (left, checks.into_iter().filter_map(|check| check.join().ok()).collect::<Vec<_>>())
     });
+
     failpoint::hit("cancel.verified");
 
     let mut wrong: Vec<String> = left.iter().map(|runner| runner.undying()).collect();
@@ -113,6 +114,7 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
     let (mut removed, mut tries) = (0, 0);
     let mut left = work.servers.clone();
     let mut pauses = work.pauses.0.iter();
+
     let failure = loop {
         tries += 1;
         let mut failures = Vec::new();
@@ -148,6 +150,7 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
         1 => "1 temporary file removed".to_owned(),
         more => format!("{more} temporary files removed"),
     };
+
     match (failure, tries) {
         (Some(failure), 1) => Err(format!("after 1 try: {failure}")),
         (Some(failure), tries) => Err(format!("after {tries} tries: {failure}")),

@@ -214,6 +214,7 @@ mod tests {
         assert_eq!(of("terminate", empty, gentle()), [("SIGTERM", "ended", 10_200)]);
         assert_eq!(of("kill", empty, gentle()), [("SIGTERM", "ignored", 10_000), ("SIGKILL", "ended", 200)]);
         assert_eq!(of("kill", empty, sent(true, None)), [("SIGKILL", "ended", 10_200)]);
+
         let escalated = sent(true, Some(4000));
         assert_eq!(of("kill", empty, escalated), [("SIGTERM", "ignored", 3000), ("SIGKILL", "ended", 7200)]);
         assert_eq!(of("kill", Some("left"), gentle())[1], ("SIGKILL", "not ended", 200));

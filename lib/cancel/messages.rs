@@ -62,6 +62,7 @@ pub fn ended(runners: &[Runner]) -> String {
         let killed = if killed == 0 { String::new() } else { format!(", {killed} of them killed") };
         return format!("{} of {} commands ended{killed}", known.len(), runners.len());
     }
+
     match (known.len(), killed) {
         (0, _) => "no command had to be ended".to_owned(),
         (1, 0) => "1 command ended".to_owned(),

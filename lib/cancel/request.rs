@@ -188,6 +188,7 @@ fn settle_queued(tx: &Connection, request: &CancelRequest<'_>, id: CancellationI
         Some(task) => format!("task {task} of job {job} cancelled before execution {by}"),
         None => format!("job {job} cancelled before execution {by}"),
     };
+
     cancellations::finish(tx, id, Progress::Completed, &message, now)?;
     cancellations::leave_for_journal(tx, id)
 }

@@ -111,6 +111,7 @@ pub fn of(connection: &Connection, id: CancellationId) -> Result<CancelResult> {
     let record = cancellations::get(connection, id)?;
     let steps = cancellations::steps(connection, id)?;
     let affected = cancellations::affected(connection, id)?;
+
     let state = match record.task_id {
         None => jobs::state(connection, record.job_id)?.0.to_string(),
         Some(task) => state_of(connection, &record, task)?,

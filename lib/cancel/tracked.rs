@@ -11,12 +11,16 @@ use crate::cancel::action::Action;
 use crate::cancel::cleaner::CleanUp;
 use crate::cancel::journal::Sent;
 use crate::cancel::{messages, outcome};
-use crate::db::cancellations::Cancellation;
+use crate::db::cancellations::{self, Cancellation};
 use crate::db::events::{self, NewEvent};
+use crate::db::jobs;
 use crate::db::runners::Runner;
-use crate::domain::cancellation::{Fate, Scope};
+use crate::domain::cancellation::{Fate, Scope, fates};
+use crate::domain::job::JobState;
 use crate::domain::task::TaskState;
+use crate::queue::journal::Finished;
 use crate::queue::live::LiveJob;
+use crate::queue::turn::Outcome;
 use crate::wire::Cancel;
 
 /// A cancellation under way.
@@ -132,12 +136,58 @@ impl Tracked {
         let (cause, task) = (outcome::cause(job, fate), &job.tasks[fate.at]);
         let kind = format!("task.{}", fate.end);
         let what = task.kind.as_ref().map_or_else(Clone::clone, ToString::to_string);
+
         let detail = match cause {
             Some(cause) => format!("{what}: goes with task {cause}"),
             None => what,
         };
+
         events::add(tx, now, &self.event(&kind, Some(task.id), task.server, &detail))
     }
+
+    /// Ends the job when it is cancelled as a whole. Returns the message for the record.
+    pub(super) fn finish_job(
+        &self,
+        tx: &Connection,
+        live: &mut Vec<LiveJob>,
+        outcome: &mut Outcome,
+        now: i64,
+    ) -> Result<String> {
+        let by = messages::by(&self.who, &self.why);
+        let found = live.iter().position(|job| job.id == self.job);
+        if let (None, Some(found)) = (self.task, found) {
+            let job = live.remove(found);
+            if !jobs::cancel(tx, job.id, JobState::Cancelling, &format!("cancelled {by}"), now)? {
+                tracing::warn!(job_id = job.id.0, "job {} was not ours to cancel any more", job.id);
+            }
+            let detail = messages::settled(&self.fates);
+            let event = self.event("job.cancelled", None, job.only_server(), &detail);
+            events::add(tx, now, &event)?;
+            outcome.leave_servers(tx, &job, now)?;
+            outcome.finished.push(Finished::of(&job, JobState::Cancelled, 1, Some(by.clone())));
+            return Ok(format!("job {} cancelled {by}{}", job.id, messages::left_stopped(&job)));
+        }
+
+        if let Some(found) = found {
+            live[found].cancellations = live[found].cancellations.saturating_sub(1);
+        }
+        let task = self.task.map_or_else(String::new, |task| format!("task {task} of "));
+        Ok(format!("{task}job {} cancelled {by}", self.job))
+    }
+}
+
+/// The outcome of each task, with those that a dead worker has settled already.
+pub(super) fn all_fates(tx: &Connection, id: CancellationId, job: &LiveJob, scope: Scope) -> Result<Vec<Fate>> {
+    let mut fates = fates(&job.known(), scope);
+    let is_terminal = |at: &usize| job.tasks[*at].state.is_terminal();
+    for settled in cancellations::affected(tx, id)? {
+        if let Some(at) = job.position(settled.id).filter(is_terminal) {
+            let caused_by = settled.caused_by.and_then(|id| job.position(id));
+            fates.push(Fate { at, end: job.tasks[at].state, caused_by });
+        }
+    }
+
+    Ok(fates)
 }
 
 /// The detail of the step `block`.

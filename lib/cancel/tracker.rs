@@ -10,21 +10,19 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use crate::base::config::Pauses;
-use crate::base::names::{CancellationId, TaskId};
+use crate::base::names::CancellationId;
 use crate::base::{Result, failpoint};
 use crate::cancel::action::{Action, FinishedStep};
 use crate::cancel::cleaner::{self, CleanUpReport};
 use crate::cancel::journal::{self, JournalMessage};
-use crate::cancel::tracked::{Phase, Tracked, blocked};
+use crate::cancel::tracked::{Phase, Tracked, all_fates, blocked};
 use crate::cancel::{already_ended, messages, outcome};
 use crate::db::cancellations::{self, Affected, Cancellation};
 use crate::db::runners::{self, Runner};
-use crate::db::{events, jobs, tasks};
-use crate::domain::cancellation::{Fate, Progress, Scope, Step, fates};
-use crate::domain::job::JobState;
+use crate::db::tasks;
+use crate::domain::cancellation::{Progress, Scope, Step};
 use crate::domain::task::TaskState;
 use crate::process::escalation;
-use crate::queue::journal::Finished;
 use crate::queue::live::LiveJob;
 use crate::queue::observe::{self, Cause};
 use crate::queue::turn::Outcome;
@@ -105,6 +103,7 @@ impl Tracker {
                 None => self.begin(tx, live, &record, now)?,
             }
         }
+
         for at in 0..self.tracked.len() {
             self.settle(tx, live, at, now)?;
         }
@@ -140,6 +139,7 @@ impl Tracker {
             Some(Some(at)) => Scope::Task { at, cascade: record.cascade },
             Some(None) => return already_ended::settle(tx, record, now),
         };
+
         let fates = all_fates(tx, id, job, scope)?;
         if fates.is_empty() && scope != Scope::Job {
             return already_ended::settle(tx, record, now);
@@ -166,6 +166,7 @@ impl Tracker {
                 task.state = TaskState::Cancelling;
             }
         }
+
         let had_begun = |task: &Affected| ["running", "cancelling"].contains(&task.previous_state.as_str());
         let affected = cancellations::affected(tx, id)?;
         tracked.running.extend(affected.iter().filter(|task| had_begun(task)).map(|task| task.id));
@@ -201,9 +202,11 @@ impl Tracker {
         let mut tracked = self.tracked[at].clone();
         let Phase::Terminating { deadline, closed } = tracked.phase else { return Ok(()) };
         let not_ended = tracked.not_ended(live);
+
         if !not_ended.is_empty() && Instant::now() < deadline {
             return Ok(());
         }
+
         if !not_ended.is_empty() && !closed {
             // Runner or helper did not answer. Closing the connection ends at least the task's
             // thread in the worker.
@@ -212,6 +215,7 @@ impl Tracker {
             self.tracked[at].phase = Phase::Terminating { deadline, closed: true };
             return Ok(());
         }
+
         failpoint::hit("cancel.ended");
         let Some(job) = live.iter_mut().find(|job| job.id == tracked.job) else { return Ok(()) };
 
@@ -220,6 +224,7 @@ impl Tracker {
             runners::ended_by(tx, tracked.id, task)?;
             of_tasks.extend(runners::of_task(tx, task)?);
         }
+
         let ended = runners::of_cancellation(tx, tracked.id)?;
         self.log_signals(tx, &tracked, &ended, closed, now)?;
 
@@ -229,6 +234,7 @@ impl Tracker {
             task.abandoned = true;
             wrong.push(format!("task {} did not end in time: what it works on waits until it has", task.id));
         }
+
         let all = std::iter::once(messages::ended(&ended)).chain(wrong.iter().cloned());
         let detail = all.collect::<Vec<_>>().join("; ");
         self.end_step(tx, &mut tracked, Step::Terminate, wrong.is_empty(), detail, now)?;
@@ -237,6 +243,7 @@ impl Tracker {
         for fate in &tracked.fates {
             tracked.settle(tx, job, fate, now)?;
         }
+
         failpoint::hit("cancel.settling");
         let settled = messages::settled(&tracked.fates);
         self.end_step(tx, &mut tracked, Step::Settle, true, settled, now)?;
@@ -271,15 +278,17 @@ impl Tracker {
         self.end_step(tx, &mut tracked, Step::Clean, cleaned, detail, report.cleaned_at)?;
         let (verified, detail) = split(report.verified);
         self.end_step(tx, &mut tracked, Step::Verify, verified, detail, now)?;
+
         for row in report.left {
             runners::set_tree(tx, row, true)?;
         }
+
         let cause = Cause::Job(tracked.job, &tracked.who);
         for (server, observed) in &report.observed {
             outcome.news.extend(observe::record(tx, *server, observed, &cause)?);
         }
 
-        let ended = finish_job(tx, live, outcome, &tracked, now)?;
+        let ended = tracked.finish_job(tx, live, outcome, now)?;
         failpoint::hit("cancel.finishing");
         self.end_step(tx, &mut tracked, Step::Finish, true, ended.clone(), now)?;
         let (state, message) = if tracked.failed {
@@ -287,6 +296,7 @@ impl Tracker {
         } else {
             (Progress::Completed, ended)
         };
+
         cancellations::finish(tx, tracked.id, state, &message, now)?;
         self.tracked.retain(|other| other.id != tracked.id);
         Ok(())
@@ -332,6 +342,7 @@ impl Tracker {
             Cancel::Terminate => "SIGTERM",
             Cancel::Kill => "SIGKILL",
         });
+
         self.actions.push(Action::LogStep(FinishedStep {
             job: tracked.job,
             task: tracked.task,
@@ -373,49 +384,6 @@ impl Tracker {
         let grace = if force { Duration::ZERO } else { self.grace + escalation::LINGER };
         grace + escalation::EMPTY_WAIT + MARGIN
     }
-}
-
-/// The outcome of each task, with those that a dead worker has settled already.
-fn all_fates(tx: &Connection, id: CancellationId, job: &LiveJob, scope: Scope) -> Result<Vec<Fate>> {
-    let mut fates = fates(&job.known(), scope);
-    let is_terminal = |at: &usize| job.tasks[*at].state.is_terminal();
-    for settled in cancellations::affected(tx, id)? {
-        if let Some(at) = job.position(settled.id).filter(is_terminal) {
-            let caused_by = settled.caused_by.and_then(|id: TaskId| job.position(id));
-            fates.push(Fate { at, end: job.tasks[at].state, caused_by });
-        }
-    }
-    Ok(fates)
-}
-
-/// Ends the job when it is cancelled as a whole. Returns the message for the record.
-fn finish_job(
-    tx: &Connection,
-    live: &mut Vec<LiveJob>,
-    outcome: &mut Outcome,
-    tracked: &Tracked,
-    now: i64,
-) -> Result<String> {
-    let by = messages::by(&tracked.who, &tracked.why);
-    let found = live.iter().position(|job| job.id == tracked.job);
-    if let (None, Some(found)) = (tracked.task, found) {
-        let job = live.remove(found);
-        if !jobs::cancel(tx, job.id, JobState::Cancelling, &format!("cancelled {by}"), now)? {
-            tracing::warn!(job_id = job.id.0, "job {} was not ours to cancel any more", job.id);
-        }
-        let detail = messages::settled(&tracked.fates);
-        let event = tracked.event("job.cancelled", None, job.only_server(), &detail);
-        events::add(tx, now, &event)?;
-        outcome.leave_servers(tx, &job, now)?;
-        outcome.finished.push(Finished::of(&job, JobState::Cancelled, 1, Some(by.clone())));
-        return Ok(format!("job {} cancelled {by}{}", job.id, messages::left_stopped(&job)));
-    }
-
-    if let Some(found) = found {
-        live[found].cancellations = live[found].cancellations.saturating_sub(1);
-    }
-    let task = tracked.task.map_or_else(String::new, |task| format!("task {task} of "));
-    Ok(format!("{task}job {} cancelled {by}", tracked.job))
 }
 
 fn split(result: Result<String, String>) -> (bool, String) {

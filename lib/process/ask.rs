@@ -35,5 +35,6 @@ pub fn systemctl<'a>(name: &'static str, arguments: impl IntoIterator<Item = &'a
         text.push('\n');
         Relay::Drop
     })?;
+
     Ok((ended.code, text))
 }

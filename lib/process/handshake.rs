@@ -22,6 +22,7 @@ pub fn read_request<R: DeserializeOwned>(socket: OwnedFd, allowed: &[Uid]) -> Op
             return None;
         }
     };
+
     if !uid.is_root() && !allowed.contains(&uid) {
         refuse(&socket, Some((uid, pid)), &format!("not permitted for user id {uid}"));
         return None;
@@ -32,6 +33,7 @@ pub fn read_request<R: DeserializeOwned>(socket: OwnedFd, allowed: &[Uid]) -> Op
         Ok(line) => parse(line).map_err(|why| format!("not a request: {why}")),
         Err(bad) => Err(format!("not a request: {bad}")),
     };
+
     match parsed {
         Ok(request) => Some((request, Peer::wire(socket, lines))),
         Err(why) => {

@@ -122,6 +122,7 @@ impl Lines {
             self.push(text);
             self.end_line(emit);
         }
+
         rest
     }
 
@@ -204,9 +205,11 @@ fn clean_up_to(bytes: &[u8], cut: bool, limit: usize) -> Cow<'_, str> {
         before = Some(c);
         rest = &rest[c.len_utf8()..];
     }
+
     if cut {
         out.push_str(CUT_MARK);
     }
+
     Cow::Owned(out)
 }
 
@@ -294,6 +297,7 @@ mod tests {
             (wide.as_bytes(), &[&wide]),
             (b"", &[]),
         ];
+
         for (bytes, expected) in table {
             assert_eq!(lines(&[bytes]), *expected, "{:?}", String::from_utf8_lossy(bytes));
         }
@@ -315,6 +319,7 @@ mod tests {
             lines.emit_due(now, &mut emit);
             lines.feed(format!("{ms}\r").as_bytes(), now, &mut emit);
         }
+
         let due = lines.due().expect("one is pending");
         lines.emit_due(due, &mut emit);
         lines.feed(b"\n", due, &mut emit);
@@ -329,7 +334,9 @@ mod tests {
         for _ in 0..1024 {
             lines.feed(&[b'x'; 1024], now, &mut emit);
         }
+
         assert!(lines.line.capacity() <= 2 * WIDEST * LINE_LIMIT);
+
         lines.feed(b"\nnext\n", now, &mut emit);
         assert_eq!(out, [LINE_LIMIT + CUT_MARK.chars().count(), 4]);
     }

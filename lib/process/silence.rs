@@ -54,6 +54,7 @@ impl<'a> SilenceWatch<'a> {
         let since_call = now.saturating_duration_since(self.called);
         let was_suspended = since_call > 2 * pause + Duration::from_secs(1);
         self.called = now;
+
         if alive || was_suspended {
             self.since = now;
         }

@@ -93,6 +93,7 @@ fn prepare(procs: Option<RawFd>) -> io::Result<()> {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
+
     Ok(())
 }
 

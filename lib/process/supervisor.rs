@@ -67,6 +67,7 @@ impl Supervisor {
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
             set.add(signal);
         }
+
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
         let signals = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)
             .and_then(|()| set_child_subreaper(true))
@@ -84,6 +85,7 @@ impl Supervisor {
             buffer: vec![0; SHARE],
         };
         let unit = own_unit();
+
         if !unit.is_empty() {
             let (pid, cgroup) = (std::process::id(), own_group());
             supervisor.peer.started(Started { unit, pid, cgroup });
@@ -167,6 +169,7 @@ impl Supervisor {
             };
             Error::new(exit, format!("cannot start `{spec}`: {error}"))
         })?;
+
         let cgroup = self.cgroup.as_ref().map_or_else(own_group, |cgroup| cgroup.path().to_owned());
         let pid = child.pid.as_raw().unsigned_abs();
         self.peer.started(Started { unit: own_unit(), pid, cgroup });
@@ -284,6 +287,7 @@ impl Supervisor {
                 (PollSource::Output(_) | PollSource::Tree, _) => {}
             }
         }
+
         self.flush();
     }
 
@@ -292,10 +296,12 @@ impl Supervisor {
         let (out, err) = (io::stdout(), io::stderr());
         let mut sources = vec![PollSource::Signals];
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+
         for polled in self.peer.polled(out.as_fd(), err.as_fd()) {
             sources.push(PollSource::Peer(polled.which));
             fds.push(PollFd::new(polled.fd, polled.events));
         }
+
         if let Some(running) = running {
             for (i, output) in running.outputs.iter().enumerate() {
                 if let (Some(fd), false) = (&output.fd, self.peer.is_full()) {
@@ -315,6 +321,7 @@ impl Supervisor {
             // Out of memory, for example: nothing is known to be ready, and the loop must not spin.
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
+
         let flags = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
         sources.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty()).collect()
     }
@@ -337,6 +344,7 @@ impl Supervisor {
                 Cancel::Terminate
             }
         };
+
         self.requested = self.requested.max(Some(cancel));
     }
 

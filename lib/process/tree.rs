@@ -107,6 +107,7 @@ fn descendants() -> Vec<Pid> {
         found.extend(below.iter().copied().map(Pid::from_raw));
         next.extend(below);
     }
+
     found
 }
 

@@ -66,6 +66,7 @@ impl UnitGroup {
                 }
             }
         }
+
         found
     }
 

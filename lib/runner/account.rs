@@ -37,5 +37,6 @@ pub(super) fn make_private(home: &Path) -> Result<()> {
             fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
         }
     }
+
     Ok(())
 }

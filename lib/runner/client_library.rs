@@ -63,6 +63,7 @@ fn set_aside(supervisor: &mut Supervisor, path: &Path) -> Result<()> {
         let (path, aside) = (path.display(), aside.display());
         supervisor.say(Stream::Stderr, &format!("{path} is of another steamcmd: renamed to {aside}"));
     }
+
     Ok(())
 }
 
@@ -77,5 +78,6 @@ fn make_link(supervisor: &mut Supervisor, link: &Path, target: &Path) -> Result<
             return Ok(());
         }
     }
+
     Ok(fs::os::unix::fs::symlink(target, link)?)
 }

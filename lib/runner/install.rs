@@ -78,6 +78,7 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &Settings) -> Result<Ou
     if account.is_some() {
         account::make_private(&root.join("steam"))?;
     }
+
     let account = account.map(str::to_owned);
     let mut install = Install { supervisor, root, installation, steamcmd, account, silence };
     let base = Duration::from_secs(settings.steam_retry_seconds.into());
@@ -94,6 +95,7 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &Settings) -> Result<Ou
             install.supervisor.say(Stream::Stderr, warning);
         }
     }
+
     outcome
 }
 
@@ -182,6 +184,7 @@ impl Install<'_> {
             true => Ok(build),
             false => Err(format!("{} is older than this run", self.installation.manifest().display())),
         });
+
         Ok(match verified {
             Ok(build) => Attempt::Installed(build),
             Err(detail) => {
@@ -213,6 +216,7 @@ impl Install<'_> {
             }
             result = self.steamcmd(pass)?;
         }
+
         Ok(result)
     }
 
@@ -240,10 +244,12 @@ impl Install<'_> {
         let mut heard = Heard::default();
         let installation = &self.installation;
         let silence = Silence { limit: self.silence, activity: &mut || installation.change_sum() };
+
         let result = self.supervisor.run_watched(&spec, silence, &mut |_, line| {
             heard.line(line);
             process::Relay::AsIs
         });
+
         let (mut outcome, hung) =
             result.map_err(|error| Error::unavailable(format!("{error}; set LEFT4ME_STEAMCMD")))?;
 
@@ -266,6 +272,7 @@ impl Install<'_> {
                 format!("{} MiB free", bytes / (1024 * 1024))
             },
         );
+
         format!("{free} in {}", directory.display())
     }
 
@@ -281,6 +288,7 @@ impl Install<'_> {
                 Err(error) => return Err(error.into()),
             }
         }
+
         Ok(())
     }
 }

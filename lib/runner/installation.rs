@@ -78,6 +78,7 @@ impl Installation {
         let text = "A windows pass of steamcmd began, and no linux pass has finished after it: \
                     no server starts.\n";
         let path = self.directory.join(UNFINISHED);
+
         match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(mut file) => {
                 io::Write::write_all(&mut file, text.as_bytes())?;
@@ -122,6 +123,7 @@ impl Installation {
                 }
             }
         }
+
         sum
     }
 }

@@ -75,6 +75,7 @@ pub fn main() -> ExitCode {
         );
         return error.report("left4me-runner");
     };
+
     let allowed = users::uid(users::LEFT4ME).into_iter().chain([Uid::effective()]);
     let allowed: Vec<Uid> = allowed.collect();
     let request = handshake::read_request::<RunnerRequest>(socket, &allowed);
@@ -84,6 +85,7 @@ pub fn main() -> ExitCode {
         Ok(supervisor) => supervisor,
         Err(error) => return error.report("left4me-runner"),
     };
+
     start_watchdog();
     let result = match request {
         RunnerRequest::Install {} => install::run(&mut supervisor, &settings),
@@ -116,6 +118,7 @@ fn start_watchdog() {
             std::thread::sleep(pause);
         }
     };
+
     if let Err(error) = std::thread::Builder::new().name("watchdog".to_owned()).spawn(ping) {
         tracing::warn!(%error, "cannot start the watchdog thread: PID 1 will end this runner");
     }

@@ -37,6 +37,7 @@ impl RetryPolicy {
         if self.failed >= ATTEMPTS {
             return None;
         }
+
         match cause.retry() {
             Retry::Never | Retry::AfterTheLimit => None,
             Retry::Soon => Some(self.base),
@@ -69,6 +70,7 @@ mod tests {
         assert_eq!(waits(Cause::Network, 3600), [3600; 4]);
         assert_eq!(waits(Cause::Incomplete, 15), [15; 4]);
         assert_eq!(waits(Cause::RateLimit, 15), [1800; 2]);
+
         for cause in [Cause::DiskFull, Cause::NoSubscription, Cause::Credentials, Cause::SteamGuard] {
             assert!(waits(cause, 15).is_empty(), "{cause:?}");
         }

@@ -269,6 +269,7 @@ mod tests {
             socket.write_all(answers.as_bytes()).unwrap();
             request
         });
+
         (dir, path, server)
     }
 

@@ -88,6 +88,7 @@ impl LineReader {
             self.scanned -= self.start;
             self.start = 0;
         }
+
         if self.end == self.bytes.len() {
             // Full of one unfinished line; `take` reports it as too long.
             return Ok(Filled::Some);
@@ -180,6 +181,7 @@ impl LineReader {
                 Err(errno) => return Err(BadLine::Broken(errno)),
             }
         };
+
         self.text(line)
     }
 }
@@ -263,6 +265,7 @@ impl Batch {
             self.bytes.drain(..self.sent);
             self.sent = 0;
         }
+
         Ok(())
     }
 }
@@ -336,6 +339,7 @@ mod tests {
             let line = reader.read_line(client.as_fd(), Duration::from_secs(10)).unwrap();
             assert_eq!(line, format!("line number {i}"));
         }
+
         assert_eq!(batch.waiting(), 0);
     }
 }

@@ -370,9 +370,11 @@ mod tests {
         ] {
             assert!(parse::<HelperRequest>(bad).is_err(), "{bad}");
         }
+
         for bad in [r#"{"verb":"install","argv":["sh"]}"#, r#"{"verb":"run"}"#, "{}"] {
             assert!(parse::<RunnerRequest>(bad).is_err(), "{bad}");
         }
+
         assert!(parse::<Control>(r#"{"cancel":"stop"}"#).is_err());
         assert!(parse::<Control>(r#"["kill"]"#).is_err());
     }

@@ -113,10 +113,12 @@ fn recover_from_dead_worker(cli: &Cli, db: &mut Db) -> Result<Vec<ServerId>> {
     let dead = recover::look(db)?;
     let patience = cli.grace.duration() + STOP_MARGIN;
     let left = wait_for_the_dead(&dead, patience, notify::watchdog);
+
     for runner in &left {
         let unit = runner.unit.as_deref().unwrap_or("a command");
         tracing::error!("{unit} still has processes of a dead worker's command: what it works on waits for its end");
     }
+
     recover::lose(db, &dead.runners, &left, clock::now_ms())?;
 
     let mut servers = dead.servers;

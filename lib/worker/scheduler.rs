@@ -101,6 +101,7 @@ impl Scheduler {
             // The first tick finds out.
             held: true,
         };
+
         Ok((scheduler, writer))
     }
 
@@ -109,6 +110,7 @@ impl Scheduler {
         let mut stopping = Stopping::No;
         let mut idle_since: Option<Instant> = None;
         let watchdog = notify::watchdog_interval().unwrap_or(Duration::from_secs(3600));
+
         loop {
             let failed = self.tick(stopping != Stopping::No);
             // When the database file was replaced, this worker exits: its commands end with their
@@ -177,6 +179,7 @@ impl Scheduler {
             self.context.settling.end(ended.task);
             self.engine.note(ended);
         }
+
         while let Ok(report) = self.reports.1.try_recv() {
             self.tracker.add_report(report);
         }
@@ -189,6 +192,7 @@ impl Scheduler {
             tracing::error!("{error}; trying again");
             notify::status(&format!("waiting for the database: {error}"));
         }
+
         result.is_err()
     }
 
@@ -214,10 +218,12 @@ impl Scheduler {
             ended.tell();
             self.context.log.forget(ended.job);
         }
+
         outcome.news.iter().for_each(News::tell);
         for work in outcome.begin {
             self.start_task(work);
         }
+
         self.observe(outcome.look);
 
         // Not earlier: what is committed has to be started, even if this query fails.
@@ -272,6 +278,7 @@ impl Scheduler {
         let id = work.id;
         let (sender, waker) = (self.reports.0.clone(), self.waker.clone());
         let paths = Arc::clone(&self.context.places);
+
         let clean = move || {
             drop(sender.send(cleaner::clean_up(&work, &paths.root, &paths.helper)));
             waker.wake();
@@ -326,12 +333,14 @@ impl Scheduler {
         let count = servers.len();
         let helper = self.context.places.helper.clone();
         let (sender, waker) = (self.observations.0.clone(), self.waker.clone());
+
         let observe = move || {
             for server in servers {
                 drop(sender.send((server, Observed::ask(&helper, &server.into()))));
                 waker.wake();
             }
         };
+
         if std::thread::Builder::new().name("observe".to_owned()).spawn(observe).is_ok() {
             self.observing += count;
         }

@@ -72,6 +72,7 @@ impl Wake {
         if let Some(socket) = &wake.socket {
             socket.set_nonblocking(true).map_err(|error| Error::from(error).within(path.display()))?;
         }
+
         wake.drain();
         Ok(wake)
     }
@@ -105,6 +106,7 @@ impl Wake {
                 tracing::info!("no socket at {path} ({error}): new jobs are found by watching the database");
             }
         }
+
         Ok(())
     }
 
@@ -148,9 +150,11 @@ impl Wake {
         let is_stopped = self.signals.read_signal().map_err(io)?.is_some();
         self.ignores_notifications |= is_stopped;
         self.drain();
+
         if let Some(watch) = &mut self.watch {
             watch.look()?;
         }
+
         Ok(if is_stopped { WakeReason::Stop } else { WakeReason::Work })
     }
 

@@ -56,6 +56,7 @@ impl World {
             when(job.command == Command::Orphan, A::OrphanEnds(at));
             when(job.phase == Phase::Checking, A::Report(at));
         }
+
         for (at, worker) in s.workers.iter().enumerate() {
             match worker.at {
                 At::Down => {}
@@ -65,14 +66,17 @@ impl World {
                 _ => out.push(A::Step(at)),
             }
         }
+
         let unit = &s.workers[UNIT];
         // A restart that would be refused again, every RestartSec=, changes nothing.
         if unit.at == At::Down && (s.poke || unit.restart && s.lock_is_free()) {
             out.push(A::Start);
         }
+
         if s.resume_owed {
             out.push(A::ResumePoke);
         }
+
         // It would mend a lost wake-up, too, a minute late: so here it comes last, and only where nobody else could know.
         // A worker in the foreground needs no poke.
         let waits = s.queued() != 0 && !s.paused || s.jobs.iter().any(Job::is_live);
@@ -89,6 +93,7 @@ impl World {
         if let Some(next) = (0..self.specs.len()).find(|&at| s.jobs[at].client == Client::Absent) {
             when(true, A::Enqueue(next));
         }
+
         for (at, job) in s.jobs.iter().enumerate().take(self.specs.len()) {
             let is_open = job.state.is_some() && !job.is_terminal();
             when(is_open && !job.seen_running && s.left.cancels > 0, A::Cancel(at));
@@ -99,10 +104,12 @@ impl World {
             when(told && job.row == Row::Open && s.left.undying > 0, A::WillNotDie(at));
             when(job.undying, A::DiesAtLast(at));
         }
+
         for (at, worker) in s.workers.iter().enumerate() {
             let is_idle = worker.at == At::Wait && worker.jobs == 0 && !worker.stopping;
             when(is_idle && !worker.idle, A::IdleTime(at));
         }
+
         let unit = &s.workers[UNIT];
         when(unit.at != At::Down && s.left.crashes > 0, A::Kill9);
         when(!matches!(unit.at, At::Down | At::Open) && !unit.signal && s.left.sigterms > 0, A::Sigterm);

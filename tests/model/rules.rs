@@ -100,6 +100,7 @@ impl World {
             exclusive: specs[at].servers.is_empty(),
             servers: specs[at].servers.iter().map(|&id| ServerId(id)).collect(),
         };
+
         let of = |mask: usize| (0..specs.len()).filter(move |at| mask & (1 << at) != 0);
         let mut startable = [[0; 1 << JOBS]; 1 << JOBS];
         for (running, row) in startable.iter_mut().enumerate() {
@@ -109,6 +110,7 @@ impl World {
                 *found = of(queued).filter(|&at| schedule.consider(&candidate(at))).map(|at| 1 << at).sum();
             }
         }
+
         Self { rules: Rules::TRUE, specs, slots, budget, witnesses, startable }
     }
 

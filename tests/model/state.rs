@@ -218,6 +218,7 @@ impl State {
             owed: 0,
             seen_running: false,
         };
+
         Self {
             jobs: [job; JOBS],
             workers: [Worker::DOWN; 2],

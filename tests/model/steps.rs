@@ -134,6 +134,7 @@ impl World {
             };
             job.phase = Phase::None;
         }
+
         s.workers[UNIT] = Worker { restart: self.rules.restarts_on_failure, ..Worker::DOWN };
     }
 
@@ -146,6 +147,7 @@ impl World {
         job.begun |= bit;
         let told = stopping || job.phase != Phase::None && self.rules.late_connections_are_told;
         job.command = if told { Command::Ending } else { Command::Running };
+
         if self.rules.commands_leave_a_trace_first {
             job.row = Row::Open;
         }
@@ -158,6 +160,7 @@ impl World {
         if at == UNIT && !deaf && self.rules.drains_before_it_looks {
             s.poke = false;
         }
+
         let worker = &mut s.workers[at];
         (worker.bell, worker.watch, worker.at) = (false, false, At::Turn);
         if std::mem::take(&mut worker.signal) {
@@ -220,6 +223,7 @@ impl World {
             }
             At::Down | At::Wait => return,
         };
+
         s.workers[at].at = next;
     }
 
@@ -270,30 +274,36 @@ impl World {
         let has_room = busy(s, jobs) < self.slots;
         let something = live_record && (self.rules.looks_for_cancellations_without_room || has_room)
             || if stopping { jobs != 0 } else { has_news || has_room && s.queued() != 0 };
+
         if !something {
             return None;
         }
+
         for job in &mut s.jobs {
             // release(): what held its target has died.
             if job.row == Row::Held && !job.undying {
                 job.row = Row::None;
             }
         }
+
         for job in each(jobs) {
             let job = &mut s.jobs[job];
             if let Command::News { ok } = job.command {
                 (job.ended, job.failed, job.command) = (job.ended + 1, job.failed || !ok, Command::None);
             }
         }
+
         each(jobs).for_each(|job| self.attend(s, at, job));
         each(jobs).for_each(|job| self.finish(s, at, job));
         if stopping {
             return None;
         }
+
         let picked = self.pick(s, at);
         if !self.rules.claim_is_guarded_by_queued && picked != 0 {
             return Some(picked);
         }
+
         self.claim(s, at, picked);
         None
     }
@@ -303,10 +313,12 @@ impl World {
         if s.jobs[id].record != Record::Live {
             return;
         }
+
         if s.jobs[id].phase == Phase::None {
             s.jobs[id].phase = Phase::Terminating;
             tell(s, id);
         }
+
         let is_over = s.jobs[id].command == Command::None || !self.rules.cancel_waits_for_the_ends;
         if s.jobs[id].phase == Phase::Terminating && is_over {
             s.jobs[id].phase = Phase::Checking;
@@ -321,9 +333,11 @@ impl World {
         let ours = job.is(Running) || job.is(Cancelling) && !self.rules.finish_is_guarded_by_running;
         let done = job.failed || job.ended == self.specs[id].tasks;
         let cannot_go_on = s.workers[at].stopping && job.command == Command::None;
+
         if ours && (done || cannot_go_on) {
             s.set(id, if done && !job.failed { Succeeded } else { Failed });
         }
+
         if s.jobs[id].is_terminal() {
             s.workers[at].jobs &= !(1 << id);
         }
@@ -348,6 +362,7 @@ impl World {
             s.set(job, Running);
             s.workers[at].jobs |= 1 << job;
         }
+
         let jobs = s.workers[at].jobs;
         for job in each(jobs) {
             if self.is_ready(s, job) && busy(s, jobs) < self.slots {
