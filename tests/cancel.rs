@@ -281,22 +281,28 @@ fn a_cancelled_task_takes_its_dependents_along_only_with_cascade() {
             let asked = job["runners"].as_array().unwrap().iter().any(|runner| runner["verb"] == "disable");
             asked.then(|| job["tasks"][0]["id"].to_string())
         });
+
         if !cascade {
             // From here on the helper answers at once.
             house.root.script("helper.sh", QUICK_HELPER);
         }
+
         let mut args = vec!["cancel", "--task", &stop_task];
         let id_text = id.to_string();
         args.push(&id_text);
+
         if !cascade {
             args.push("--no-cascade");
         }
+
         let (code, result) = json(&house, &args);
         assert_eq!((code, &result["state"]), (0, &json!("cancelled")), "{result}");
+
         until("the job has ended", || house.state(id).is_terminal().then_some(()));
         let job = house.show(id);
         let states: Vec<&str> =
             job["tasks"].as_array().unwrap().iter().map(|task| task["state"].as_str().unwrap()).collect();
+
         if cascade {
             assert_eq!(states, ["cancelled", "skipped", "skipped"], "{job}");
             assert_eq!(job["state"], "cancelled");
@@ -410,10 +416,12 @@ fn a_worker_finishes_a_cancellation_whose_worker_died_at_any_step() {
         let id = house.enqueue(&["install"]);
         let mut worker =
             house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", point).spawn().unwrap();
+
         until("the command runs", || (!alive(&marker).is_empty() && has_runner(&house, id, "install")).then_some(()));
         let (code, _, err) = house.job(&["cancel", &id.to_string(), "--no-wait", "--reason", point]);
         assert_eq!(code, 0, "{err}");
         assert_eq!(ended(&mut worker), 137, "it died at {point}");
+
         recovered(&house, id, point, &marker);
     }
 }
@@ -430,9 +438,11 @@ fn a_worker_finishes_a_recovery_whose_worker_died() {
         // No worker runs, but the request is recorded.
         let (code, _, err) = house.job(&["cancel", &id.to_string(), "--no-wait", "--reason", point]);
         assert_eq!((code, err.contains("the cancellation waits")), (0, true), "{err}");
+
         let mut second =
             house.command(WORKER, &["--idle-seconds", "0"]).env("LEFT4ME_FAILPOINT", point).spawn().unwrap();
         assert_eq!(ended(&mut second), 137, "it died at {point}");
+
         recovered(&house, id, point, &marker);
     }
 }
@@ -505,8 +515,8 @@ fn has_runner(house: &House, id: JobId, verb: &str) -> bool {
     house.show(id)["runners"].as_array().unwrap().iter().any(|runner| runner["verb"] == verb && runner["pid"].is_i64())
 }
 
-/// A task's thread can also wait without a connection that could be closed: here for the files of its
-/// server.
+/// A task's thread can also wait without a connection that could be closed: here for the files of
+/// its server.
 #[test]
 fn a_task_that_outlives_its_cancellation_only_holds_its_server() {
     use nix::fcntl::{Flock, FlockArg};
@@ -753,6 +763,7 @@ fn no_race_of_claim_and_cancel_is_won_by_both() {
                 sender.send(id).unwrap();
             }
         });
+
         scope.spawn(move || {
             let mut db = house.db();
             let socket = house.root.join("worker.sock");
@@ -822,9 +833,11 @@ fn a_race_of_finish_and_cancel_has_one_outcome_that_the_record_shows() {
     // Until both outcomes occurred ten times. Each round cancels at another moment of the job.
     while outcomes[0] < 10 || outcomes[1] < 10 {
         assert!(round < 1000, "{outcomes:?}");
+
         round += 1;
         let id = house.enqueue(&["install"]);
         let mut db = house.db();
+
         until("it has begun", || (jobs::state(db.connection(), id).unwrap().0 != JobState::Queued).then_some(()));
         let moment = Instant::now() + Duration::from_millis(round % 60);
         until("the moment", || (Instant::now() >= moment).then_some(()));
@@ -834,6 +847,7 @@ fn a_race_of_finish_and_cancel_has_one_outcome_that_the_record_shows() {
         let _ = left4me::queue::enqueue::poke(&house.root.join("worker.sock"));
         let state = until("it has ended", || Some(house.state(id)).filter(|state| state.is_terminal()));
         let records = cancellations::of_job(db.connection(), id).unwrap();
+
         match state {
             JobState::Cancelled => {
                 assert!(asked.success && records.len() == 1, "{asked:?}");

@@ -1,5 +1,5 @@
-//! The records of a cancellation with the real programs: the journal's lines, the steps and signals,
-//! what could not be cleaned or verified, and what stays unchanged.
+//! The records of a cancellation with the real programs: the journal's lines, the steps and
+//! signals, what could not be cleaned or verified, and what stays unchanged.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;

@@ -63,6 +63,7 @@ fn temporary_states_are_retried_from_the_failed_pass() {
         let heard = install(&root);
         assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
         assert_eq!(calls(&root), ["prime", "windows", "linux", "linux"], "{state}");
+
         let cleared = !root.join("installation/steamapps/downloading").exists();
         assert_eq!(cleared, state == "0x6A6", "{state}");
         assert_eq!(!root.join("installation/steamapps/temp").exists(), cleared);
@@ -172,12 +173,15 @@ fn an_invalid_request_exits_64_and_is_logged_with_its_sender() {
         if words == "closed" {
             talk.stream.shutdown(std::net::Shutdown::Write).unwrap();
         }
+
         let heard = talk.rest();
         assert_eq!(heard.exit(), 64, "{heard:?}");
         assert_eq!((heard.errors.len(), heard.started), (1, 0), "{heard:?}");
         assert!(heard.complains(words), "{words}: {heard:?}");
+
         let (code, log) = talk.end();
         assert_eq!(code, 0);
+
         let who = format!("peer uid Some({}), pid Some({})", nix::unistd::getuid(), std::process::id());
         assert!(log.contains("refused") && log.contains(&who), "{log}");
     }
@@ -226,8 +230,8 @@ fn other_users_are_refused() {
     assert!(talk.end().1.contains("peer uid Some(65534)"));
 }
 
-/// A socket pair of user 65534: the kernel keeps its creator's credentials. Only this thread changes
-/// its user.
+/// A socket pair of user 65534: the kernel keeps its creator's credentials. Only this thread
+/// changes its user.
 fn pair_of_another_user() -> (UnixStream, UnixStream) {
     let as_user = |id: u32| {
         // SAFETY: the raw system call changes only this thread's effective user and touches no
@@ -259,7 +263,8 @@ fn a_command_that_ends_on_sigterm_ended_by_terminate() {
     assert_eq!(calls(&root), ["prime"], "nothing is started after a cancel");
 }
 
-/// A command that ignores all signals it can, with a child in a session of its own that does so too.
+/// A command that ignores all signals it can, with a child in a session of its own that does so
+/// too.
 fn stubborn(root: &Root, mark: &str) {
     let text = format!(
         "trap '' TERM INT HUP; setsid sh -c 'trap \"\" TERM INT HUP; (sleep {mark} &) ; sleep {mark}' & \
@@ -332,8 +337,8 @@ fn a_stopped_runner_ends_its_tree_and_says_so() {
     assert!(alive(&mark).is_empty());
 }
 
-/// Two hundred processes, each in a session of its own and ignoring signals. Each one forks a successor
-/// and ends, four times a second.
+/// Two hundred processes, each in a session of its own and ignoring signals. Each one forks a
+/// successor and ends, four times a second.
 fn forking(root: &Root, mark: &str) {
     let text = format!(
         "exec perl -MPOSIX=setsid -e '$SIG{{$_}} = \"IGNORE\" for qw(TERM INT HUP CHLD); $| = 1; \

@@ -1,5 +1,5 @@
-//! How the runner interprets steamcmd's output and what it leaves behind. The outputs are from public
-//! reports.
+//! How the runner interprets steamcmd's output and what it leaves behind. The outputs are from
+//! public reports.
 
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 

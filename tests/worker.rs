@@ -1,5 +1,5 @@
-//! The worker as a program: the real binaries on a real database, with the runner behind a socket as
-//! systemd serves it.
+//! The worker as a program: the real binaries on a real database, with the runner behind a socket
+//! as systemd serves it.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;

@@ -97,7 +97,7 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
 /// The report of a cleanup that did not end in time.
 #[must_use]
 pub fn timed_out(id: CancellationId, now: i64) -> CleanUpReport {
-    let message = "nobody answered in time; see `systemctl status` and the journal".to_owned();
+    let message = "the cleanup did not finish in time; see `systemctl status` and the journal".to_owned();
     CleanUpReport {
         id,
         cleaned: Err(message.clone()),

@@ -52,6 +52,7 @@ pub fn recover(
         if !cancellations::any_live(db.connection())? {
             break;
         }
+
         db.write(|tx| tracker.advance(tx, &mut live, &mut outcome, clock::now_ms()))?;
         for action in tracker.take_actions() {
             meanwhile();

@@ -177,6 +177,7 @@ fn settle_queued(tx: &Connection, request: &CancelRequest<'_>, id: CancellationI
             Step::Finish => "the job stays queued".to_owned(),
             Step::Terminate | Step::Clean | Step::Verify => "nothing had begun".to_owned(),
         };
+
         cancellations::end_step(tx, id, step, true, &detail, now)?;
     }
 

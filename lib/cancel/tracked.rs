@@ -160,6 +160,7 @@ impl Tracked {
             if !jobs::cancel(tx, job.id, JobState::Cancelling, &format!("cancelled {by}"), now)? {
                 tracing::warn!(job_id = job.id.0, "job {} was not ours to cancel any more", job.id);
             }
+
             let detail = messages::settled(&self.fates);
             let event = self.event("job.cancelled", None, job.only_server(), &detail);
             events::add(tx, now, &event)?;

@@ -1,6 +1,6 @@
-//! The worker's side of cancellation: tracks every cancellation under way and decides its next step.
-//! It runs within the worker's tick, in its transaction, and returns [`Action`]s for what happens
-//! outside of it.
+//! The worker's side of cancellation: tracks every cancellation under way and decides its next
+//! step. It runs within the worker's tick, in its transaction, and returns [`Action`]s for what
+//! happens outside of it.
 //!
 //! Like the worker's memory of its jobs, the tracker is a copy that replaces the former one only
 //! after the commit.

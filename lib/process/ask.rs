@@ -12,8 +12,8 @@ use crate::wire::LINE_LIMIT;
 /// The time between SIGTERM and SIGKILL when this program is interrupted.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs systemctl with `arguments`, for the program `name`. Returns its exit code and all lines that
-/// it printed.
+/// Runs systemctl with `arguments`, for the program `name`. Returns its exit code and all lines
+/// that it printed.
 ///
 /// # Errors
 /// When it cannot be started.

@@ -1,5 +1,6 @@
 //! The control group of the command: a sub-group of the one that systemd delegated to this unit
-//! (Delegate=yes). Without delegation there is none, and [`super::tree`] finds the processes itself.
+//! (Delegate=yes). Without delegation there is none, and [`super::tree`] finds the processes
+//! itself.
 
 use std::fs::File;
 use std::io;

@@ -1,8 +1,8 @@
 //! The kill escalation that ends a command's process tree. Pure: the caller passes the state of the
 //! tree and the time, and gets the next step.
 //!
-//! first signal to the group -> grace -> SIGKILL to the group and cgroup.kill -> wait until the tree
-//! is empty.
+//! first signal to the group -> grace -> SIGKILL to the group and cgroup.kill -> wait until the
+//! tree is empty.
 //!
 //! The grace is for the command and its group. What is left after them (a child in a session of its
 //! own, or one that holds our pipe) gets [`LINGER`], but no longer than the grace, and is then

@@ -20,7 +20,7 @@ enum CarriageReturn {
     /// It was not.
     None,
     /// It was; the next byte decides whether a line or an update ended.
-    Seen,
+    Pending,
     /// It was, and its text was emitted as an update, because nothing followed in time.
     Emitted,
 }
@@ -57,11 +57,11 @@ impl Lines {
             match (self.last, first) {
                 (CarriageReturn::None, _) => bytes = self.text(bytes, emit),
                 (_, b'\r') => bytes = &bytes[1..],
-                (CarriageReturn::Seen, b'\n') => {
+                (CarriageReturn::Pending, b'\n') => {
                     self.end_line(emit);
                     bytes = &bytes[1..];
                 }
-                (CarriageReturn::Seen, _) => {
+                (CarriageReturn::Pending, _) => {
                     self.end_update(now);
                     self.last = CarriageReturn::None;
                 }
@@ -73,7 +73,7 @@ impl Lines {
             }
         }
 
-        if self.last == CarriageReturn::Seen && !self.line.is_empty() {
+        if self.last == CarriageReturn::Pending && !self.line.is_empty() {
             self.due = self.due.or(Some(now + UPDATE_WINDOW));
         }
     }
@@ -87,7 +87,7 @@ impl Lines {
     /// Emits an update whose window is over.
     pub fn emit_due(&mut self, now: Instant, emit: &mut impl FnMut(&str)) {
         if self.due.is_some_and(|due| now >= due) {
-            if self.last == CarriageReturn::Seen && !self.line.is_empty() {
+            if self.last == CarriageReturn::Pending && !self.line.is_empty() {
                 self.end_update(now);
                 self.last = CarriageReturn::Emitted;
             }
@@ -99,7 +99,7 @@ impl Lines {
     pub fn finish(&mut self, emit: &mut impl FnMut(&str)) {
         if !self.line.is_empty() {
             // A last update replaces the one before it; a last line without a line break does not.
-            self.pending &= self.last != CarriageReturn::Seen;
+            self.pending &= self.last != CarriageReturn::Pending;
             self.end_line(emit);
         }
         self.emit_update(emit);
@@ -115,7 +115,7 @@ impl Lines {
 
         if bytes[end] == b'\r' {
             self.push(text);
-            self.last = CarriageReturn::Seen;
+            self.last = CarriageReturn::Pending;
         } else if self.line.is_empty() && !self.pending && text.len() <= self.limit {
             emit(&clean_up_to(text, false, self.limit));
         } else {

@@ -69,6 +69,7 @@ impl<'a> SilenceWatch<'a> {
                     self.since = now;
                 }
             }
+
             self.next_check = now + pause;
         }
 

@@ -25,7 +25,8 @@ pub struct Child {
     pub outputs: Vec<(Stream, OwnedFd)>,
 }
 
-/// Starts `spec`. The new process enters the control group behind `procs` before its program starts.
+/// Starts `spec`. The new process enters the control group behind `procs` before its program
+/// starts.
 ///
 /// # Errors
 /// When it cannot be started, for example because the program is not found or not executable.
@@ -65,8 +66,8 @@ pub fn spawn(spec: &Spec, procs: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     Ok(Child { pid: Pid::from_raw(pid), outputs })
 }
 
-/// Runs in the new process: enters control group and session, resets the signal mask, and closes all
-/// other descriptors at exec.
+/// Runs in the new process: enters control group and session, resets the signal mask, and closes
+/// all other descriptors at exec.
 #[expect(unsafe_code, reason = "system calls without a safe wrapper that is async-signal-safe by contract")]
 fn prepare(procs: Option<RawFd>) -> io::Result<()> {
     let check = |result: libc::c_int| match result {
@@ -75,14 +76,15 @@ fn prepare(procs: Option<RawFd>) -> io::Result<()> {
     };
 
     if let Some(procs) = procs {
-        // SAFETY: writes one byte of a constant to a descriptor that the parent keeps open during the fork.
+        // SAFETY: writes one byte of a constant to a descriptor that the parent keeps open during
+        // the fork.
         let written = unsafe { libc::write(procs, c"0".as_ptr().cast(), 1) };
         check(libc::c_int::from(written == 1) - 1)?;
     }
 
-    // SAFETY: setsid, sigemptyset, sigprocmask, prctl and close_range are plain system calls; `mask`
-    // is a local that sigemptyset initialises. Descriptors above 2 are only marked to be closed by
-    // exec, none is closed here.
+    // SAFETY: setsid, sigemptyset, sigprocmask, prctl and close_range are plain system calls;
+    // `mask` is a local that sigemptyset initialises. Descriptors above 2 are only marked to be
+    // closed by exec, none is closed here.
     unsafe {
         check(libc::setsid())?;
         let mut mask: libc::sigset_t = std::mem::zeroed();
@@ -98,8 +100,8 @@ fn prepare(procs: Option<RawFd>) -> io::Result<()> {
 }
 
 /// Opens a terminal: our end, which does not block, and the command's. It is not the controlling
-/// terminal: the kernel hangs that up when the session leader ends, and output of its children would
-/// be lost.
+/// terminal: the kernel hangs that up when the session leader ends, and output of its children
+/// would be lost.
 fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let ours = posix_openpt(flags | OFlag::O_NONBLOCK)?;

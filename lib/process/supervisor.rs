@@ -1,5 +1,5 @@
-//! Supervises commands in one poll loop: their output, control lines and hangup of the peer, signals
-//! to this process, deadlines.
+//! Supervises commands in one poll loop: their output, control lines and hangup of the peer,
+//! signals to this process, deadlines.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -55,10 +55,10 @@ enum PollSource {
 }
 
 impl Supervisor {
-    /// Takes SIGTERM, SIGINT, SIGHUP and SIGCHLD of this process, becomes the reaper of everything it
-    /// starts, and makes the command's control group where one is delegated. Tells the peer which
-    /// unit serves it, so that it knows even when this process hangs before it starts a command.
-    /// `grace` is the time between the first signal and SIGKILL.
+    /// Takes SIGTERM, SIGINT, SIGHUP and SIGCHLD of this process, becomes the reaper of everything
+    /// it starts, and makes the command's control group where one is delegated. Tells the peer
+    /// which unit serves it, so that it knows even when this process hangs before it starts a
+    /// command. `grace` is the time between the first signal and SIGKILL.
     ///
     /// # Errors
     /// When the system refuses one of these.
@@ -309,6 +309,7 @@ impl Supervisor {
                     fds.push(PollFd::new(fd.as_fd(), PollFlags::POLLIN));
                 }
             }
+
             if let (Some(cgroup), Some(_)) = (&self.cgroup, running.tree.code) {
                 sources.push(PollSource::Tree);
                 fds.push(PollFd::new(cgroup.events(), PollFlags::POLLPRI));

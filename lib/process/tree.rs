@@ -1,7 +1,7 @@
 //! All processes of a command, and how they are killed. Two ways find them, used together: the
 //! command's control group where there is one, and the descendants of this process. This process
-//! reaps everything below it (PR_SET_CHILD_SUBREAPER), so that no double fork, no setsid and no move
-//! to another control group hides a process.
+//! reaps everything below it (PR_SET_CHILD_SUBREAPER), so that no double fork, no setsid and no
+//! move to another control group hides a process.
 
 use std::collections::HashMap;
 use std::rc::Rc;

@@ -1,8 +1,8 @@
 //! The control groups of the units that served connections, read by another process.
 //!
 //! Their paths come from rows of the database, which another program may have written. So each read
-//! walks down from the root of the hierarchy by descriptors, follows no link, waits for no FIFO, and
-//! reads only the kernel's own files.
+//! walks down from the root of the hierarchy by descriptors, follows no link, waits for no FIFO,
+//! and reads only the kernel's own files.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};

@@ -18,8 +18,8 @@ const DIRECTORIES: [&str; 6] = [
     ".steam/steamcmd/config",
 ];
 
-/// Makes these directories private: steamcmd makes them readable for all, and every user of the host
-/// may enter its home.
+/// Makes these directories private: steamcmd makes them readable for all, and every user of the
+/// host may enter its home.
 ///
 /// # Errors
 /// When the mode of one cannot be set; it may be another user's.

@@ -1,6 +1,6 @@
-//! Links Steam's client library to where servers look for it. A server's own `.steam/sdk32` points to
-//! steam/linux32; where steamcmd keeps its files elsewhere, as Debian's package does, that is a link
-//! to there.
+//! Links Steam's client library to where servers look for it. A server's own `.steam/sdk32` points
+//! to steam/linux32; where steamcmd keeps its files elsewhere, as Debian's package does, that is a
+//! link to there.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -52,7 +52,8 @@ pub(super) fn link(supervisor: &mut Supervisor, home: &Path, steamcmd: &Path) ->
     Ok(())
 }
 
-/// Renames a directory that another steamcmd left behind: servers would silently use its old library.
+/// Renames a directory that another steamcmd left behind: servers would silently use its old
+/// library.
 fn set_aside(supervisor: &mut Supervisor, path: &Path) -> Result<()> {
     if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
         let aside = path.with_extension("unused");

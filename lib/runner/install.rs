@@ -1,6 +1,6 @@
-//! The verb `install`: runs steamcmd on a terminal, the first time with a windows pass before the linux
-//! pass. It retries where that may help, and succeeds only when steamcmd reports success and the
-//! manifest confirms it.
+//! The verb `install`: runs steamcmd on a terminal, the first time with a windows pass before the
+//! linux pass. It retries where that may help, and succeeds only when steamcmd reports success and
+//! the manifest confirms it.
 
 use std::fs::File;
 use std::io;
@@ -49,8 +49,8 @@ const LOCK_MARGIN: Duration = Duration::from_secs(6);
 /// The pause between two attempts to take the lock.
 const LOCK_PAUSE: Duration = Duration::from_millis(200);
 
-/// steamcmd's exit code when it has updated itself and has to be started again. Its script does that;
-/// the program alone does not.
+/// steamcmd's exit code when it has updated itself and has to be started again. Its script does
+/// that; the program alone does not.
 const RESTART: i32 = 42;
 
 /// How many such restarts one pass makes.

@@ -1,7 +1,7 @@
 //! `left4me-runner`: runs one foreign command for one connection, in the unit's own control group.
 //!
-//! systemd accepts on /run/left4me/runner.sock and starts an instance per connection (Accept=yes). The
-//! request is one of a closed list of verbs, a file each; no verb takes a command line.
+//! systemd accepts on /run/left4me/runner.sock and starts an instance per connection (Accept=yes).
+//! The request is one of a closed list of verbs, a file each; no verb takes a command line.
 
 mod account;
 mod client_library;
@@ -19,7 +19,8 @@ use crate::base::{Error, Exit, config, journal, notify, undumpable, users};
 use crate::process::{Outcome, Supervisor, handshake};
 use crate::wire::{RunnerRequest, Stream, Tree};
 
-/// Runs steamcmd for one connection of left4me-runner.socket. systemd starts it; `l4d2ctl install` talks to it.
+/// Runs steamcmd for one connection of left4me-runner.socket. systemd starts it; `l4d2ctl install`
+/// talks to it.
 #[derive(Parser, Debug)]
 #[command(name = "left4me-runner", version)]
 struct Settings {
@@ -60,8 +61,9 @@ struct Settings {
     steam_account: String,
 }
 
-/// Serves the connection that was passed to this process. Exits with 0 when the request was answered,
-/// even with a failure: the client has the answer, and a failed command is no failure of this unit.
+/// Serves the connection that was passed to this process. Exits with 0 when the request was
+/// answered, even with a failure: the client has the answer, and a failed command is no failure of
+/// this unit.
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::be();

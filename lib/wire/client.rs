@@ -52,8 +52,8 @@ impl Connection {
     /// Connects to the runner's or helper's socket at `path` and sends `request`.
     ///
     /// # Errors
-    /// When no service listens there, or this user may not connect. The message names the socket and
-    /// says what to do.
+    /// When no service listens there, or this user may not connect. The message names the socket
+    /// and says what to do.
     pub fn open(path: &Path, request: &impl Serialize) -> Result<Self> {
         let socket = UnixStream::connect(path).map_err(|error| refused(path, &error))?;
         let mut line = serde_json::to_vec(request)
@@ -100,8 +100,8 @@ impl Connection {
     /// connection's buffer.
     ///
     /// # Errors
-    /// When the other side closes the connection before `exit`, sends an invalid answer, or does not
-    /// answer in time.
+    /// When the other side closes the connection before `exit`, sends an invalid answer, or does
+    /// not answer in time.
     pub fn next_answer(&mut self) -> Result<Option<Answer<'_>>> {
         if self.over {
             return Ok(None);
@@ -154,6 +154,7 @@ impl Connection {
             if left.is_zero() {
                 return Err(self.broken(&"it did not answer in time"));
             }
+
             let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, timeout(left)) {
                 Ok(0) | Err(Errno::EINTR) => {}
@@ -192,8 +193,8 @@ impl Canceller {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Closes the connection: the other side ends the command's whole tree, and `next_answer` returns
-    /// an error now.
+    /// Closes the connection: the other side ends the command's whole tree, and `next_answer`
+    /// returns an error now.
     pub fn close(&self) {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
@@ -243,7 +244,7 @@ fn refused(path: &Path, error: &io::Error) -> Error {
             Error::unavailable(format!("{shown} does not exist: see `systemctl status {unit}.socket`"))
         }
         io::ErrorKind::ConnectionRefused => {
-            Error::unavailable(format!("nobody listens on {shown}: see `systemctl status {unit}.socket`"))
+            Error::unavailable(format!("no service listens on {shown}: see `systemctl status {unit}.socket`"))
         }
         _ => Error::unavailable(format!("{shown} cannot be used: {error}; see `systemctl status {unit}.socket`")),
     }
@@ -377,7 +378,7 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         let error = Connection::open(&path, &RunnerRequest::Install {}).err().expect("no listener");
         assert_eq!(error.exit.code(), 69);
-        assert!(error.to_string().contains("nobody listens"), "{error}");
+        assert!(error.to_string().contains("no service listens"), "{error}");
     }
 
     #[test]

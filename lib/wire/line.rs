@@ -1,5 +1,5 @@
-//! Lines over a socket: a bounded reader and a batching writer. Neither holds more than its limit in
-//! memory, whatever the other side sends.
+//! Lines over a socket: a bounded reader and a batching writer. Neither holds more than its limit
+//! in memory, whatever the other side sends.
 
 use std::fmt;
 use std::io;

@@ -1,5 +1,5 @@
-//! The line protocol of runner and helper. On each connection the client sends one request line, and
-//! the server sends answer lines; meanwhile the client may send control lines. Closing the
+//! The line protocol of runner and helper. On each connection the client sends one request line,
+//! and the server sends answer lines; meanwhile the client may send control lines. Closing the
 //! connection ends the command.
 //!
 //! A request is a closed enum that refuses unknown fields, so that no other request is possible.
@@ -19,8 +19,8 @@ use crate::base::names::{Cursor, InstanceName};
 /// The longest request or control line, in bytes without its line break.
 pub const REQUEST_LIMIT: usize = 4096;
 
-/// The longest answer line that a client accepts, in bytes: a full log line in which every character
-/// is escaped, and its frame.
+/// The longest answer line that a client accepts, in bytes: a full log line in which every
+/// character is escaped, and its frame.
 pub const ANSWER_LIMIT: usize = 64 * 1024;
 
 /// The longest line of output, in characters, that is relayed whole; a longer one is cut with
@@ -107,8 +107,8 @@ impl HelperRequest {
         HelperRequest::Journal { server, lines: Some(lines), follow, entries: false, after: None }
     }
 
-    /// The time between SIGTERM and SIGKILL for its commands. `grace` is the setting for commands that
-    /// change something.
+    /// The time between SIGTERM and SIGKILL for its commands. `grace` is the setting for commands
+    /// that change something.
     #[must_use]
     pub fn grace(&self, grace: Duration) -> Duration {
         match self {
@@ -167,7 +167,8 @@ pub enum Tree {
     Left,
 }
 
-/// How many `started` answers one connection may send. An installation with every retry sends twelve.
+/// How many `started` answers one connection may send. An installation with every retry sends
+/// twelve.
 pub const STARTED_LIMIT: usize = 64;
 
 /// What serves a connection, according to the kernel.
@@ -190,8 +191,8 @@ pub struct Started {
     pub unit: String,
     /// The command's process id.
     pub pid: u32,
-    /// Its control group, as in /proc/PID/cgroup: the command's own, or the unit's; empty where there
-    /// is none.
+    /// Its control group, as in /proc/PID/cgroup: the command's own, or the unit's; empty where
+    /// there is none.
     #[serde(default)]
     pub cgroup: String,
 }

@@ -1,5 +1,5 @@
-//! left4me-worker: claims jobs, runs their tasks, records what happens, and exits when idle. It spawns
-//! no process, and talks only to the database, the helper and the runner.
+//! left4me-worker: claims jobs, runs their tasks, records what happens, and exits when idle. It
+//! spawns no process, and talks only to the database, the helper and the runner.
 
 mod scheduler;
 mod wake;
@@ -20,7 +20,8 @@ use crate::queue::recover::{self, wait_for_the_dead};
 use scheduler::{STOP_MARGIN, Scheduler};
 use wake::Wake;
 
-/// Runs the queue's jobs. Started by left4me-worker.socket; by hand it serves the same queue in the foreground.
+/// Runs the queue's jobs. Started by left4me-worker.socket; by hand it serves the same queue in the
+/// foreground.
 #[derive(Parser)]
 #[command(name = "left4me-worker", version, about, after_help = EXAMPLES)]
 struct Cli {

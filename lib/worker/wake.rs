@@ -77,9 +77,9 @@ impl Wake {
         Ok(wake)
     }
 
-    /// In the foreground, without systemd's socket: binds a socket where none is in use, and watches
-    /// the database, so that jobs are found also when another process holds the socket. The caller
-    /// holds the worker's lock.
+    /// In the foreground, without systemd's socket: binds a socket where none is in use, and
+    /// watches the database, so that jobs are found also when another process holds the socket. The
+    /// caller holds the worker's lock.
     ///
     /// # Errors
     /// When the database cannot be watched.
