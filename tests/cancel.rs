@@ -20,10 +20,10 @@ const STEPS: [&str; 7] = ["block", "identify", "terminate", "settle", "clean", "
 
 /// The points at which a test kills the worker (LEFT4ME_FAILPOINT), in order.
 const FAILPOINTS: [&str; 12] = [
-    "cancel.seen",
+    "cancel.found",
     "cancel.blocked",
     "cancel.identified",
-    "cancel.told",
+    "cancel.signalled",
     "cancel.ended",
     "cancel.settling",
     "cancel.settled",
@@ -36,7 +36,7 @@ const FAILPOINTS: [&str; 12] = [
 
 /// The points of a worker that finishes what a dead one left.
 const RECOVERING: [&str; 5] =
-    ["cancel.recovering", "cancel.seen", "cancel.settling", "cancel.finishing", "cancel.recovered"];
+    ["cancel.recovering", "cancel.found", "cancel.settling", "cancel.finishing", "cancel.recovered"];
 
 /// A helper whose `disable` and `enable` run until they are cancelled, and a second longer.
 const SLOW_HELPER: &str = r#"#!/bin/bash
@@ -612,7 +612,7 @@ fn a_cancel_does_not_wait_for_a_worker_that_cannot_be_woken() {
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
     let id = house.enqueue(&["install"]);
     let mut worker =
-        house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", "cancel.told").spawn().unwrap();
+        house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", "cancel.signalled").spawn().unwrap();
 
     until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
     assert_eq!(house.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);

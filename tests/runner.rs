@@ -556,8 +556,8 @@ fn endless_progress_is_sent_four_times_a_second_with_its_last_update() {
     let heard = install(&root);
     assert_eq!(heard.exit(), 0);
 
-    let told = heard.stdout.iter().take_while(|line| *line != "last").count();
-    assert!((2..=13).contains(&told), "{:?}", heard.stdout);
+    let sent = heard.stdout.iter().take_while(|line| *line != "last").count();
+    assert!((2..=13).contains(&sent), "{:?}", heard.stdout);
     assert!(heard.stdout.iter().any(|line| line == "last"));
 }
 

@@ -107,9 +107,9 @@ fn each_cause_has_its_message_advice_and_retry_rule() {
         steamcmd(&root, ":", "laid", &format!("echo \"{words}\"; exit {code}"));
         let heard = install_with(&root, &[("LEFT4ME_STEAM_RATE_LIMIT_SECONDS", "0")]);
         assert_eq!(heard.exit(), i64::from(*code), "{heard:?}");
-        let told = error_of(&heard);
-        assert!(told.contains(meaning) && told.contains(advice), "{words}: {told}");
-        assert!(told.chars().count() < 500, "{told}");
+        let error = error_of(&heard);
+        assert!(error.contains(meaning) && error.contains(advice), "{words}: {error}");
+        assert!(error.chars().count() < 500, "{error}");
         assert_eq!(calls(&root).len(), *runs, "{words}: {heard:?}");
     }
 }
@@ -139,7 +139,7 @@ fn the_rate_limit_is_waited_for_and_a_cancel_ends_the_wait() {
     let waits = |answer: &Value| {
         answer["stderr"].as_str().is_some_and(|line| line.contains("too many logins") && line.contains("in 1800 s"))
     };
-    talk.hear_until("the wait is told", waits);
+    talk.hear_until("the wait is announced", waits);
     talk.say(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (143, "terminate", "empty"));
     assert_eq!(calls(&root), ["prime"]);
@@ -287,7 +287,7 @@ fn an_account_setting_accepts_no_password() {
     talk.say(INSTALL);
     let heard = talk.rest();
     assert!(heard.exit() == 2 && heard.complains("LEFT4ME_STEAM_ACCOUNT is not a login name"), "{heard:?}");
-    assert!(!format!("{heard:?}{}", talk.end().1).contains("hunter2"), "nobody repeats it");
+    assert!(!format!("{heard:?}{}", talk.end().1).contains("hunter2"), "no message repeats it");
 }
 
 /// Debian's package is a script that copies itself below the home of the user who runs it.

@@ -127,7 +127,7 @@ impl Tracker {
 
     /// The steps `block` and `identify`: from here on no further task of it starts.
     fn begin(&mut self, tx: &Connection, live: &mut [LiveJob], record: &Cancellation, now: i64) -> Result<()> {
-        failpoint::hit("cancel.seen");
+        failpoint::hit("cancel.found");
         let id = record.id;
         cancellations::begin(tx, id)?;
 

@@ -256,7 +256,7 @@ impl Scheduler {
                         self.context.log.note(job, task, Stream::Stderr, line);
                     }
                     self.context.connections.end(&tasks, how);
-                    failpoint::hit("cancel.told");
+                    failpoint::hit("cancel.signalled");
                 }
                 Action::CloseConnections(tasks) => self.context.connections.close(&tasks),
                 Action::CleanUp(work) => {
