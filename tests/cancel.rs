@@ -1,5 +1,5 @@
-//! Cancelling, by the real programs: who asked for what, each step, and what is left. The kernel's and systemd's part of
-//! it is tests/lab/cancel.rs's.
+//! Cancellation with the real programs: requester and reason, each step, and what is left.
+//! tests/lab/cancel.rs tests it with the kernel and systemd.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -8,7 +8,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use left4me::base::names::JobId;
-use left4me::cancel::{self, Wish};
+use left4me::cancel::{self, CancelRequest};
 use left4me::db::{Db, cancellations, jobs};
 use left4me::domain::job::JobState;
 use nix::sys::signal::Signal;
@@ -18,12 +18,12 @@ use support::{alive, ended, marker, until};
 
 const STEPS: [&str; 7] = ["block", "identify", "terminate", "settle", "clean", "verify", "finish"];
 
-/// Each place of the worker where a test lets it die (LEFT4ME_FAILPOINT), in the order they come by.
+/// The points at which a test kills the worker (LEFT4ME_FAILPOINT), in order.
 const FAILPOINTS: [&str; 12] = [
-    "cancel.seen",
+    "cancel.found",
     "cancel.blocked",
     "cancel.identified",
-    "cancel.told",
+    "cancel.signalled",
     "cancel.ended",
     "cancel.settling",
     "cancel.settled",
@@ -34,11 +34,11 @@ const FAILPOINTS: [&str; 12] = [
     "cancel.finished",
 ];
 
-/// Those of a worker that finishes what a dead one left.
+/// The points of a worker that finishes what a dead one left.
 const RECOVERING: [&str; 5] =
-    ["cancel.recovering", "cancel.seen", "cancel.settling", "cancel.finishing", "cancel.recovered"];
+    ["cancel.recovering", "cancel.found", "cancel.settling", "cancel.finishing", "cancel.recovered"];
 
-/// A helper whose `disable` and `enable` take until they are told to end, and a little longer.
+/// A helper whose `disable` and `enable` run until they are cancelled, and a second longer.
 const SLOW_HELPER: &str = r#"#!/bin/bash
 read -r request <&3
 case $request in
@@ -53,7 +53,7 @@ case $request in
 esac
 "#;
 
-/// One whose verbs are done at once.
+/// A helper that answers at once.
 const QUICK_HELPER: &str = r#"#!/bin/bash
 read -r request <&3
 printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' '{"exit":0,"ended_by":"exit","tree":"empty"}' >&3
@@ -65,58 +65,67 @@ fn json(house: &House, args: &[&str]) -> (i32, Value) {
     (code, value)
 }
 
-/// A job whose command runs, and the worker that runs it.
+/// Starts a job and its worker, and waits until its command runs.
 fn running_install(house: &House, marker: &str) -> (JobId, Child) {
     let id = house.enqueue(&["install"]);
     let worker = house.worker(60);
-    until("the command runs", || (!alive(marker).is_empty() && is_asked(house, id, "install")).then_some(()));
+    until("the command runs", || (!alive(marker).is_empty() && has_runner(house, id, "install")).then_some(()));
     (id, worker)
 }
 
-fn leave(mut worker: Child) {
+fn stop_worker(mut worker: Child) {
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
 }
 
-/// The record is complete: each step once, in order, with its times; and the job agrees with it.
-fn complete(house: &House, id: JobId) -> Value {
+/// Checks that the record is complete: each step once, in order, with its times, in agreement with
+/// the job.
+fn check_complete(house: &House, id: JobId) -> Value {
     let (code, status) = json(house, &["cancel-status", &id.to_string()]);
     assert_eq!(code, 0);
+
     let steps = status["steps"].as_array().unwrap();
     let names: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
     assert_eq!(names, STEPS, "{status}");
+
     for step in steps {
         assert!(step["finished_at"].as_i64() >= step["started_at"].as_i64(), "{step}");
         assert!(step["ok"].is_boolean() && step["detail"].is_string(), "{step}");
     }
+
     let wrong = steps.iter().filter(|step| step["ok"] == false).count();
     assert_eq!(wrong == 0, status["success"] == true, "{status}");
+
     let job = house.show(id);
     assert_eq!(job["state"], "cancelled", "{job}");
     assert_eq!(job["exit_code"], 1);
+
     for task in job["tasks"].as_array().unwrap() {
         assert!(task["finished_at"].is_i64(), "{task}");
     }
+
     for runner in job["runners"].as_array().unwrap() {
         assert!(runner["ended_at"].is_i64(), "{runner}");
     }
+
     status
 }
 
 #[test]
-fn a_running_job_is_cancelled_step_by_step_and_who_and_why_are_remembered() {
+fn a_running_job_is_cancelled_step_by_step_with_requester_and_reason() {
     let house = House::new();
     let marker = marker();
     let _runner = house.runner(&format!("#!/bin/bash\necho downloading\nexec -a steamcmd sleep {marker}\n"));
     let (id, worker) = running_install(&house, &marker);
     let (code, out, err) = house.job(&["cancel", &id.to_string(), "--reason", "wrong evening"]);
     assert_eq!(code, 0, "{out}{err}");
+
     let first: Vec<&str> = out.lines().take(7).map(|line| line.split_whitespace().next().unwrap()).collect();
     assert_eq!(first, STEPS, "{out}");
     assert!(out.contains(": wrong evening\n") && out.contains("running -> cancelled"), "{out}");
     assert!(alive(&marker).is_empty());
 
-    let status = complete(&house, id);
+    let status = check_complete(&house, id);
     assert_eq!(status["success"], true);
     assert_eq!(status["previous_state"], "running");
     assert_eq!(status["reason"], "wrong evening");
@@ -124,25 +133,30 @@ fn a_running_job_is_cancelled_step_by_step_and_who_and_why_are_remembered() {
     assert_eq!(status["errors"], json!([]));
     assert_eq!(status["tasks_affected"][0]["state"], "cancelled");
     assert_eq!(status["runners_terminated"][0]["ended_by"], "terminate");
+
     let job = house.show(id);
     assert!(job["error"].as_str().unwrap().ends_with(": wrong evening"), "{job}");
     assert!(house.lines(id).iter().any(|line| line.contains("being cancelled by")), "{:?}", house.lines(id));
-    assert!(house.lines(id).contains(&"downloading".to_owned()), "what was printed stays");
+    assert!(house.lines(id).contains(&"downloading".to_owned()), "earlier output stays");
+
     let (_, events, _) = house.job(&["events", "--job", &id.to_string()]);
     for kind in ["job.queued", "job.started", "job.cancelling", "task.cancelled", "job.cancelled"] {
         assert_eq!(events.matches(kind).count(), 1, "{kind}: {events}");
     }
+
     assert!(events.contains("(wrong evening)"), "{events}");
+
     let (_, table, _) = house.job(&["cancellations"]);
     assert!(table.contains("completed") && table.contains("wrong evening"), "{table}");
-    // The queue goes on.
+
+    // The queue continues.
     house.root.script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
     let next = house.enqueue(&["install"]);
     until("the next job has run", || (house.state(next) == JobState::Failed).then_some(()));
-    leave(worker);
+    stop_worker(worker);
 }
 
-/// Deaf, with a child of its own session that is deaf, too.
+/// A script that ignores signals, with a child in a session of its own that ignores them too.
 fn stubborn(marker: &str) -> String {
     format!(
         "#!/bin/bash\ntrap '' TERM INT HUP\nsetsid bash -c 'trap \"\" TERM INT HUP; while :; do sleep 1; done' {marker} &\nwhile :; do sleep 1; done\n"
@@ -150,7 +164,7 @@ fn stubborn(marker: &str) -> String {
 }
 
 #[test]
-fn who_does_not_obey_is_killed_after_the_grace() {
+fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
     let house = House::new();
     let marker = marker();
     let _runner = house.runner(&stubborn(&marker));
@@ -158,15 +172,16 @@ fn who_does_not_obey_is_killed_after_the_grace() {
     let (code, result) = json(&house, &["cancel", &id.to_string()]);
     assert_eq!((code, &result["success"]), (0, &json!(true)), "{result}");
     assert_eq!(result["runners_terminated"][0]["ended_by"], "kill");
-    let terminate = &complete(&house, id)["steps"][2];
+
+    let terminate = &check_complete(&house, id)["steps"][2];
     let took = terminate["finished_at"].as_i64().unwrap() - terminate["started_at"].as_i64().unwrap();
-    assert!(took >= 1000, "the grace of a second was given: {took} ms");
+    assert!(took >= 1000, "the grace is one second: {took} ms");
     assert!(alive(&marker).is_empty());
 
-    leave(worker);
+    stop_worker(worker);
 }
 
-/// A house in which a command has an hour to obey: whoever ends sooner was killed.
+/// A house with a grace of an hour: a command that ends sooner was killed.
 fn with_an_hour_of_grace(marker: &str) -> (House, support::Guard, JobId, Child) {
     let house = House::new();
     let mut runner = house.root.envs();
@@ -177,49 +192,57 @@ fn with_an_hour_of_grace(marker: &str) -> (House, support::Guard, JobId, Child) 
     let runner = support::accept(&house.root.join("runner.sock"), &[support::house::RUNNER], &runner);
     let id = house.enqueue(&["install"]);
     let worker = house.command(WORKER, &["--idle-seconds", "60", "--cancel-grace-seconds", "3600"]).spawn().unwrap();
+
     until("the command runs", || (!alive(marker).is_empty()).then_some(()));
     (house, runner, id, worker)
 }
 
 #[test]
-fn force_gives_no_grace() {
+fn force_kills_without_grace() {
     let marker = marker();
     let (house, _runner, id, worker) = with_an_hour_of_grace(&marker);
     let (code, result) = json(&house, &["cancel", &id.to_string(), "--force"]);
     assert_eq!((code, &result["force_used"]), (0, &json!(true)), "{result}");
     assert_eq!(result["runners_terminated"][0]["ended_by"], "kill");
     assert!(alive(&marker).is_empty());
-    complete(&house, id);
-    leave(worker);
+
+    check_complete(&house, id);
+    stop_worker(worker);
 }
 
 #[test]
-fn asking_again_is_the_same_cancellation_and_force_escalates_it() {
+fn a_repeated_request_is_the_same_record_and_force_escalates_it() {
     let marker = marker();
     let (house, _runner, id, worker) = with_an_hour_of_grace(&marker);
     let task = house.show(id)["tasks"][0]["id"].to_string();
     let (code, first) = json(&house, &["cancel", &id.to_string(), "--no-wait", "--reason", "one"]);
     assert_eq!((code, &first["success"], &first["state"]), (0, &json!(true), &json!("cancelling")));
+
     let (_, second) = json(&house, &["cancel", &id.to_string(), "--no-wait", "--reason", "two"]);
     assert_eq!(second["cancellation_id"], first["cancellation_id"]);
-    assert_eq!(second["reason"], "one", "the first one's words stay");
-    until("it was told to end", || {
+    assert_eq!(second["reason"], "one", "the first reason stays");
+
+    until("SIGTERM was sent", || {
         let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
         (status["steps"][2]["state"] == "running").then_some(())
     });
     assert!(!alive(&marker).is_empty(), "it has its grace");
-    // Who wants one task killed does not get all of the job killed.
+
+    // A forced request for one task does not kill the whole job.
     let (_, other) = json(&house, &["cancel", &id.to_string(), "--task", &task, "--force", "--no-wait"]);
     assert_eq!((&other["cancellation_id"], &other["force_used"]), (&first["cancellation_id"], &json!(false)));
+
     let (code, last) = json(&house, &["cancel", &id.to_string(), "--force"]);
     assert_eq!((code, &last["cancellation_id"]), (0, &first["cancellation_id"]));
     assert_eq!(last["force_used"], true);
     assert!(alive(&marker).is_empty());
-    complete(&house, id);
+
+    check_complete(&house, id);
     let (code, again, err) = house.job(&["cancel", &id.to_string()]);
     assert_eq!((code, again.as_str()), (4, ""), "{err}");
     assert!(err.contains("already finished"), "{err}");
-    leave(worker);
+
+    stop_worker(worker);
 }
 
 #[test]
@@ -229,23 +252,28 @@ fn a_queued_job_ends_at_once_and_never_starts() {
     let (code, out, err) = house.job(&["cancel", &id.to_string(), "--reason", "typo"]);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("cancelled before execution by") && out.contains(": typo"), "{out}");
-    let status = complete(&house, id);
+
+    let status = check_complete(&house, id);
     assert_eq!((&status["previous_state"], &status["success"]), (&json!("queued"), &json!(true)));
+
     let lines = house.lines(id);
     assert!(lines.len() == 1 && lines[0].starts_with("cancelled before execution by "), "{lines:?}");
+
     house.drain();
     let job = house.show(id);
     assert!(job["started_at"].is_null() && job["runners"] == json!([]), "{job}");
+
     let desired =
         house.db().connection().query_row("SELECT desired_state FROM servers", [], |row| row.get::<_, String>(0));
-    assert_eq!(desired.unwrap(), "running", "cancelling does not take a wish back");
+    assert_eq!(desired.unwrap(), "running", "a cancellation does not change the desired state");
 }
 
 #[test]
-fn one_task_of_a_running_job_ends_with_what_depends_on_it_or_without() {
+fn a_cancelled_task_takes_its_dependents_along_only_with_cascade() {
     let house = House::with_servers(1);
     let helper = house.helper(SLOW_HELPER);
     let worker = house.worker(60);
+
     for cascade in [true, false] {
         let id = house.enqueue(&["restart", "--server", "1"]);
         let stop_task = until("the stop runs", || {
@@ -253,22 +281,28 @@ fn one_task_of_a_running_job_ends_with_what_depends_on_it_or_without() {
             let asked = job["runners"].as_array().unwrap().iter().any(|runner| runner["verb"] == "disable");
             asked.then(|| job["tasks"][0]["id"].to_string())
         });
+
         if !cascade {
-            // From here on the helper does what it is asked.
+            // From here on the helper answers at once.
             house.root.script("helper.sh", QUICK_HELPER);
         }
+
         let mut args = vec!["cancel", "--task", &stop_task];
         let id_text = id.to_string();
         args.push(&id_text);
+
         if !cascade {
             args.push("--no-cascade");
         }
+
         let (code, result) = json(&house, &args);
         assert_eq!((code, &result["state"]), (0, &json!("cancelled")), "{result}");
+
         until("the job has ended", || house.state(id).is_terminal().then_some(()));
         let job = house.show(id);
         let states: Vec<&str> =
             job["tasks"].as_array().unwrap().iter().map(|task| task["state"].as_str().unwrap()).collect();
+
         if cascade {
             assert_eq!(states, ["cancelled", "skipped", "skipped"], "{job}");
             assert_eq!(job["state"], "cancelled");
@@ -281,12 +315,13 @@ fn one_task_of_a_running_job_ends_with_what_depends_on_it_or_without() {
             assert_eq!(job["state"], "succeeded");
         }
     }
-    leave(worker);
+
+    stop_worker(worker);
     drop(helper);
 }
 
 #[test]
-fn a_task_of_a_queued_job_is_taken_out_and_the_job_does_the_rest() {
+fn a_queued_job_runs_without_its_cancelled_task() {
     let house = House::with_servers(2);
     house.job(&["pause"]);
     let id = house.enqueue(&["initialize", "--server", "1", "--server", "2"]);
@@ -294,6 +329,7 @@ fn a_task_of_a_queued_job_is_taken_out_and_the_job_does_the_rest() {
     let (code, result) = json(&house, &["cancel", &id.to_string(), "--task", &tasks[0]["id"].to_string()]);
     assert_eq!((code, &result["state"]), (0, &json!("cancelled")), "{result}");
     assert_eq!(house.state(id), JobState::Queued);
+
     house.job(&["resume"]);
     house.drain();
     let job = house.show(id);
@@ -309,7 +345,8 @@ fn a_hundred_commands_take_one_grace() {
     house.db().connection().execute_batch("UPDATE servers SET desired_state = 'running'").unwrap();
     let id = house.enqueue(&["stop", "--all"]);
     let mut worker = house.command(WORKER, &["--idle-seconds", "60", "--slots", "100"]).spawn().unwrap();
-    until("all are asked to stop", || {
+
+    until("all are being stopped", || {
         let running = house.show(id)["runners"]
             .as_array()
             .unwrap()
@@ -318,23 +355,26 @@ fn a_hundred_commands_take_one_grace() {
             .count();
         (running == 100).then_some(())
     });
+
     let begun = Instant::now();
     let (code, result) = json(&house, &["cancel", &id.to_string()]);
     assert_eq!(code, 0, "{result}");
     assert_eq!(result["runners_terminated"].as_array().unwrap().len(), 100);
+
     let terminate = &result["steps"][2];
     let took = terminate["finished_at"].as_i64().unwrap() - terminate["started_at"].as_i64().unwrap();
     assert!((1000..20_000).contains(&took), "one second of grace, not a hundred: {took} ms of {:?}", begun.elapsed());
-    complete(&house, id);
+
+    check_complete(&house, id);
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
 }
 
 #[test]
-fn a_runner_that_does_not_answer_is_told_as_such_and_the_queue_goes_on() {
+fn a_runner_that_does_not_answer_is_reported_and_the_queue_goes_on() {
     let house = House::with_servers(1);
     let marker = marker();
-    // It takes the request, says that it runs, and neither obeys nor ends.
+    // It reads the request, reports that it runs, and then neither answers nor ends.
     let mute = house.root.script(
         "mute.sh",
         &format!(
@@ -344,26 +384,31 @@ fn a_runner_that_does_not_answer_is_told_as_such_and_the_queue_goes_on() {
     let guard =
         support::accept(&house.root.join("runner.sock"), &["/bin/bash", &mute.to_string_lossy()], &house.root.envs());
     let (id, worker) = running_install(&house, &marker);
+
     let (code, out, err) = house.job(&["cancel", &id.to_string(), "--force"]);
     assert_eq!(code, 1, "{out}{err}");
     assert!(err.contains("install of task") && err.contains("did not say how it ended"), "{err}");
-    // Outside systemd it is in no unit, whatever it says: what is written down is its process, from the kernel.
+
+    // Outside systemd it is in no unit, whatever it claims: the row has its pid from the kernel.
     let (job, mute) = (house.show(id), alive(&marker));
     let (unit, pid) = (&job["runners"][0]["unit"], &job["runners"][0]["pid"]);
     assert!(unit.is_null() && mute.iter().any(|&alive| *pid == alive), "{job} {mute:?}");
     assert_eq!(house.state(id), JobState::Cancelled);
+
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
     assert_eq!((&status["success"], &status["cancellation_state"]), (&json!(false), &json!("failed")), "{status}");
+
     let (_, failed) = json(&house, &["cancellations", "--state", "failed"]);
     assert_eq!(failed.as_array().unwrap().len(), 1);
+
     let next = house.enqueue(&["initialize", "--server", "1"]);
     until("the next job has run", || (house.state(next) == JobState::Succeeded).then_some(()));
-    leave(worker);
+    stop_worker(worker);
     drop(guard);
 }
 
 #[test]
-fn a_worker_that_dies_at_any_step_leaves_nothing_that_the_next_one_does_not_finish() {
+fn a_worker_finishes_a_cancellation_whose_worker_died_at_any_step() {
     for point in FAILPOINTS {
         let house = House::new();
         let marker = marker();
@@ -371,16 +416,18 @@ fn a_worker_that_dies_at_any_step_leaves_nothing_that_the_next_one_does_not_fini
         let id = house.enqueue(&["install"]);
         let mut worker =
             house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", point).spawn().unwrap();
-        until("the command runs", || (!alive(&marker).is_empty() && is_asked(&house, id, "install")).then_some(()));
+
+        until("the command runs", || (!alive(&marker).is_empty() && has_runner(&house, id, "install")).then_some(()));
         let (code, _, err) = house.job(&["cancel", &id.to_string(), "--no-wait", "--reason", point]);
         assert_eq!(code, 0, "{err}");
         assert_eq!(ended(&mut worker), 137, "it died at {point}");
+
         recovered(&house, id, point, &marker);
     }
 }
 
 #[test]
-fn a_worker_that_dies_while_it_recovers_leaves_it_to_the_next_one() {
+fn a_worker_finishes_a_recovery_whose_worker_died() {
     for point in RECOVERING {
         let house = House::new();
         let marker = marker();
@@ -388,78 +435,90 @@ fn a_worker_that_dies_while_it_recovers_leaves_it_to_the_next_one() {
         let (id, mut first) = running_install(&house, &marker);
         stop(&first, Signal::SIGKILL);
         ended(&mut first);
-        // Nobody is there to hear it; the wish is written down.
+        // No worker runs, but the request is recorded.
         let (code, _, err) = house.job(&["cancel", &id.to_string(), "--no-wait", "--reason", point]);
         assert_eq!((code, err.contains("the cancellation waits")), (0, true), "{err}");
+
         let mut second =
             house.command(WORKER, &["--idle-seconds", "0"]).env("LEFT4ME_FAILPOINT", point).spawn().unwrap();
         assert_eq!(ended(&mut second), 137, "it died at {point}");
+
         recovered(&house, id, point, &marker);
     }
 }
 
 fn recovered(house: &House, id: JobId, point: &str, marker: &str) {
     house.drain();
-    // A runner outside systemd has no control group that the worker could wait for: tests/lab/cancel.rs sees that.
+    // A runner outside systemd has no control group for the worker to wait for; tests/lab/cancel.rs
+    // tests that.
     until("nothing runs", || alive(marker).is_empty().then_some(()));
-    let status = complete(house, id);
+    let status = check_complete(house, id);
     assert_eq!(status["success"], true, "{point}: {status}");
     assert_eq!(status["reason"], point);
+
     let events = house.job(&["events", "--job", &id.to_string()]).1;
     assert_eq!(events.matches("job.cancelled").count(), 1, "{point}: {events}");
     assert!(!cancellations::any_live(house.db().connection()).unwrap());
 }
 
 #[test]
-fn a_task_that_somebody_wanted_ended_is_cancelled_also_when_the_worker_died() {
+fn a_cancelled_task_stays_cancelled_when_the_worker_died() {
     let house = House::with_servers(1);
     let _helper = house.helper(SLOW_HELPER);
     let id = house.enqueue(&["stop", "--server", "1"]);
     let mut worker = house.worker(60);
-    until("the stop runs", || is_asked(&house, id, "disable").then_some(()));
+
+    until("the stop runs", || has_runner(&house, id, "disable").then_some(()));
     let task = house.show(id)["tasks"][0]["id"].to_string();
     stop(&worker, Signal::SIGKILL);
     ended(&mut worker);
     let (code, _, err) = house.job(&["cancel", &id.to_string(), "--task", &task, "--no-wait"]);
     assert_eq!(code, 0, "{err}");
+
     house.drain();
     let job = house.show(id);
     assert_eq!((&job["state"], &job["tasks"][0]["state"]), (&json!("failed"), &json!("cancelled")), "{job}");
+
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
     assert_eq!((&status["success"], &status["steps"].as_array().unwrap().len()), (&json!(true), &7), "{status}");
     assert_eq!(status["tasks_affected"][0]["previous_state"], "running");
     assert!(job["tasks"][0]["error"].as_str().unwrap().starts_with("cancelled by"), "{job}");
+
     let events = house.job(&["events", "--job", &id.to_string()]).1;
     assert_eq!((events.matches("task.cancelled").count(), events.matches("job.failed").count()), (1, 1), "{events}");
 }
 
 #[test]
-fn what_a_dead_worker_had_settled_is_cleaned_and_looked_at_by_the_next_one() {
+fn the_next_worker_cleans_and_verifies_what_a_dead_one_settled() {
     let house = House::with_servers(1);
     let _helper = house.helper(SLOW_HELPER);
     let id = house.enqueue(&["stop", "--server", "1"]);
     let mut worker =
         house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", "cancel.settled").spawn().unwrap();
-    until("the stop runs", || is_asked(&house, id, "disable").then_some(()));
+
+    until("the stop runs", || has_runner(&house, id, "disable").then_some(()));
     house.root.write("instances/1/layer.new/half", "x");
     assert_eq!(house.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);
     assert_eq!(ended(&mut worker), 137);
+
     house.drain();
-    let status = complete(&house, id);
+    let status = check_complete(&house, id);
     assert_eq!(status["steps"][4]["detail"], "1 temporary file removed", "{status}");
     assert!(status["steps"][5]["detail"].as_str().unwrap().contains("server 1 is running"), "{status}");
     assert!(!house.root.join("instances/1/layer.new").exists());
+
     let events = house.job(&["events", "--job", &id.to_string()]).1;
     assert!(events.contains("1 cancelled") && !events.contains("no task was left"), "{events}");
 }
 
-fn is_asked(house: &House, id: JobId, verb: &str) -> bool {
+fn has_runner(house: &House, id: JobId, verb: &str) -> bool {
     house.show(id)["runners"].as_array().unwrap().iter().any(|runner| runner["verb"] == verb && runner["pid"].is_i64())
 }
 
-/// A task's thread can wait in a place where no connection is to be closed: for the files of its server, here.
+/// A task's thread can also wait without a connection that could be closed: here for the files of
+/// its server.
 #[test]
-fn a_task_that_goes_on_after_its_cancellation_does_nothing_and_holds_its_server_until_it_has_ended() {
+fn a_task_that_outlives_its_cancellation_only_holds_its_server() {
     use nix::fcntl::{Flock, FlockArg};
     let house = House::with_servers(1);
     let files = house.root.join("instances/1");
@@ -467,30 +526,34 @@ fn a_task_that_goes_on_after_its_cancellation_does_nothing_and_holds_its_server_
     let lock = Flock::lock(std::fs::File::open(&files).unwrap(), FlockArg::LockExclusive).unwrap();
     let worker = house.worker(60);
     let first = house.enqueue(&["initialize", "--server", "1"]);
+
     until("it has begun", || (house.state(first) == JobState::Running).then_some(()));
     let second = house.enqueue(&["initialize", "--server", "1"]);
     let (code, out, err) = house.job(&["cancel", &first.to_string(), "--force"]);
     assert_eq!(code, 1, "{out}{err}");
     assert!(err.contains("did not end in time"), "{err}");
     assert_eq!(house.state(first), JobState::Cancelled);
+
     let third = house.enqueue(&["install"]);
     let other = house.show(third);
     assert_eq!((house.state(second), other["state"].as_str()), (JobState::Queued, Some("queued")), "they wait");
     assert!(!files.join("instance.env").exists());
+
     drop(lock);
     until("the server is free again", || (house.state(second) == JobState::Succeeded).then_some(()));
     assert_eq!(
         house.lines(second),
         ["left4me: server 1: instance and config layer written"],
-        "the first wrote nothing"
+        "the first job wrote nothing"
     );
     assert_eq!(house.state(first), JobState::Cancelled);
-    until("the install has had its turn", || house.state(third).is_terminal().then_some(()));
-    leave(worker);
+
+    until("the install has run", || house.state(third).is_terminal().then_some(()));
+    stop_worker(worker);
 }
 
 #[test]
-fn a_worker_leaves_though_a_task_goes_on_after_its_cancellation() {
+fn a_worker_stops_although_a_task_outlives_its_cancellation() {
     use nix::fcntl::{Flock, FlockArg};
     let house = House::with_servers(1);
     let files = house.root.join("instances/1");
@@ -498,11 +561,13 @@ fn a_worker_leaves_though_a_task_goes_on_after_its_cancellation() {
     let _lock = Flock::lock(std::fs::File::open(&files).unwrap(), FlockArg::LockExclusive).unwrap();
     let first = house.enqueue(&["initialize", "--server", "1"]);
     let mut worker = house.worker(0);
+
     until("it has begun", || (house.state(first) == JobState::Running).then_some(()));
     assert_eq!(house.job(&["cancel", &first.to_string(), "--force"]).0, 1);
-    assert!(worker.try_wait().unwrap().is_none(), "it stays while a thread of its is at work");
-    // Told again and again it does not wait for it, either.
-    until("it leaves", || {
+    assert!(worker.try_wait().unwrap().is_none(), "it waits for its thread");
+
+    // After repeated signals it does not wait for the thread.
+    until("it has stopped", || {
         stop(&worker, Signal::SIGTERM);
         worker.try_wait().unwrap()
     });
@@ -510,7 +575,7 @@ fn a_worker_leaves_though_a_task_goes_on_after_its_cancellation() {
 }
 
 #[test]
-fn a_cancellation_that_cannot_be_written_down_is_tried_again_once_a_second() {
+fn a_cancellation_that_cannot_be_written_is_retried_once_a_second() {
     let house = House::new();
     let marker = marker();
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
@@ -518,8 +583,9 @@ fn a_cancellation_that_cannot_be_written_down_is_tried_again_once_a_second() {
     let said = house.root.join("worker.log");
     let mut worker =
         house.command(WORKER, &["--idle-seconds", "60"]).stderr(std::fs::File::create(&said).unwrap()).spawn().unwrap();
+
     until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
-    // A full disk, as far as the end of a cancellation goes.
+    // Acts like a full disk when a cancellation ends.
     let db = house.db();
     db.connection()
         .execute_batch(
@@ -527,62 +593,69 @@ fn a_cancellation_that_cannot_be_written_down_is_tried_again_once_a_second() {
         )
         .unwrap();
     assert_eq!(house.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);
+
     let failures = || std::fs::read_to_string(&said).unwrap().matches("trying again").count();
-    until("it was tried three times", || (failures() >= 3).then_some(()));
+    until("it was retried three times", || (failures() >= 3).then_some(()));
     assert!(failures() < 50, "{} times within two seconds", failures());
+
     db.connection().execute_batch("DROP TRIGGER full").unwrap();
     until("it is cancelled", || (house.state(id) == JobState::Cancelled).then_some(()));
-    complete(&house, id);
+    check_complete(&house, id);
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
 }
 
 #[test]
-fn a_cancel_does_not_wait_for_a_worker_that_nobody_can_wake() {
+fn a_cancel_does_not_wait_for_a_worker_that_cannot_be_woken() {
     let house = House::new();
     let marker = marker();
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
     let id = house.enqueue(&["install"]);
     let mut worker =
-        house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", "cancel.told").spawn().unwrap();
+        house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", "cancel.signalled").spawn().unwrap();
+
     until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
     assert_eq!(house.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);
     assert_eq!(ended(&mut worker), 137);
+
     let (code, _, err) = house.job(&["cancel", &id.to_string()]);
     assert_eq!((code, err.contains("is recorded and waits for a worker")), (69, true), "{err}");
 }
 
 #[test]
-fn a_server_that_was_stopped_stays_so_though_the_reset_did_not_look() {
+fn a_reset_without_its_stop_task_starts_no_stopped_server() {
     let house = House::with_servers(1);
     house.job(&["pause"]);
     let _helper = house.helper(QUICK_HELPER);
     let id = house.enqueue(&["reset", "--server", "1"]);
     let task = house.show(id)["tasks"][0]["id"].to_string();
     assert_eq!(house.job(&["cancel", &id.to_string(), "--task", &task, "--no-cascade"]).0, 0);
+
     house.job(&["resume"]);
     house.drain();
     let job = house.show(id);
     assert_eq!(job["state"], "succeeded", "{job}");
+
     let verbs: Vec<&str> =
         job["runners"].as_array().unwrap().iter().map(|runner| runner["verb"].as_str().unwrap()).collect();
     assert_eq!(verbs, ["purge"], "nothing was started");
 }
 
 #[test]
-fn a_worker_that_is_told_to_stop_finishes_what_is_being_cancelled() {
+fn a_worker_finishes_its_cancellations_before_it_stops() {
     let house = House::new();
     let marker = marker();
     let _runner = house.runner(&stubborn(&marker));
     let (id, worker) = running_install(&house, &marker);
     let (code, _) = json(&house, &["cancel", &id.to_string(), "--no-wait"]);
     assert_eq!(code, 0);
-    leave(worker);
+
+    stop_worker(worker);
     assert!(alive(&marker).is_empty());
-    complete(&house, id);
+    check_complete(&house, id);
 }
 
-/// Everything that cancelling may write.
+/// Everything that a cancellation may write.
 fn content(house: &House) -> String {
     let db = house.db();
     let tables =
@@ -595,11 +668,12 @@ fn content(house: &House) -> String {
         });
         format!("{table}: {:?}", rows.unwrap().map(Result::unwrap).collect::<Vec<_>>())
     };
+
     tables.map(dump).join("\n")
 }
 
 #[test]
-fn what_cannot_be_cancelled_is_refused_and_nothing_changes() {
+fn an_impossible_cancel_is_refused_and_changes_nothing() {
     let house = House::with_servers(2);
     let done = house.enqueue(&["initialize", "--server", "1"]);
     house.drain();
@@ -621,11 +695,13 @@ fn what_cannot_be_cancelled_is_refused_and_nothing_changes() {
         (&["cancel-status", &queued], 3, "has no cancellation"),
         (&["cancellations", "--state", "gone"], 2, "not a state"),
     ];
+
     for (args, code, words) in cases {
         let (got, out, err) = house.job(args);
         assert_eq!((got, out.as_str()), (code, ""), "{args:.40?}: {err:.300}");
         assert!(err.contains(words), "{args:.40?}: {err:.300}");
     }
+
     let (code, result) = json(&house, &["cancel", &done]);
     assert_eq!((code, &result["success"], &result["state"]), (4, &json!(false), &json!("succeeded")), "{result}");
     assert!(result["message"].as_str().unwrap().starts_with("already finished"), "{result}");
@@ -638,6 +714,7 @@ fn the_result_has_the_contracts_shape() {
     house.job(&["pause"]);
     let id = house.enqueue(&["start", "--server", "1"]);
     let (_, result) = json(&house, &["cancel", &id.to_string()]);
+
     for key in [
         "success",
         "job_id",
@@ -654,21 +731,25 @@ fn the_result_has_the_contracts_shape() {
     ] {
         assert!(result.get(key).is_some(), "{key} is missing in {result}");
     }
+
     let (_, shown) = json(&house, &["cancel-status", &id.to_string()]);
     assert_eq!(shown, result);
+
     let (_, all) = json(&house, &["cancellations", "--job", &id.to_string(), "--limit", "1", "--offset", "0"]);
     assert_eq!(all[0]["id"], result["cancellation_id"]);
+
     let (_, none) = json(&house, &["cancellations", "--offset", "1"]);
     assert_eq!(none, json!([]));
 }
 
-/// Ten thousand times a job is accepted and somebody wants it cancelled, while a worker claims as fast as it can.
+/// Enqueues and cancels ten thousand jobs while a worker claims them as fast as it can.
 #[test]
-fn of_ten_thousand_races_between_claim_and_cancel_none_is_won_by_both() {
+fn no_race_of_claim_and_cancel_is_won_by_both() {
     const RACES: i64 = 10_000;
     let house = House::with_servers(20);
     let mut worker = house.worker(60);
     let accepted = std::sync::mpsc::channel::<JobId>();
+
     std::thread::scope(|scope| {
         let (sender, house) = (accepted.0, &house);
         scope.spawn(move || {
@@ -677,21 +758,23 @@ fn of_ten_thousand_races_between_claim_and_cancel_none_is_won_by_both() {
             for number in 0..RACES {
                 let server = left4me::base::names::ServerId(number % 20 + 1);
                 let id = enqueue(&mut db, server);
-                // Only a hint, as ever.
+                // A lost notification is no error.
                 let _ = left4me::queue::enqueue::poke(&socket);
                 sender.send(id).unwrap();
             }
         });
+
         scope.spawn(move || {
             let mut db = house.db();
             let socket = house.root.join("worker.sock");
             for id in accepted.1 {
-                let wish = Wish { job: id, task: None, force: false, cascade: true, reason: "", requested_by: "racer" };
-                cancel::request(&mut db, &wish, left4me::base::clock::now_ms()).unwrap();
+                let request = CancelRequest::new(id, "racer");
+                cancel::request(&mut db, &request, left4me::base::clock::now_ms()).unwrap();
                 let _ = left4me::queue::enqueue::poke(&socket);
             }
         });
     });
+
     until("every job has ended", || (jobs::counts(house.db().connection()).unwrap() == (0, 0)).then_some(()));
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
@@ -700,6 +783,7 @@ fn of_ten_thousand_races_between_claim_and_cancel_none_is_won_by_both() {
     let count = |sql: &str| db.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     let never_ran = "j.state = 'cancelled' AND j.started_at IS NULL";
     let cut_short = "j.state = 'cancelled' AND j.started_at IS NOT NULL";
+
     let record = |previous: &str| {
         format!(
             "(SELECT count(*) FROM cancellations c WHERE c.job_id = j.id AND c.previous_state = '{previous}' AND c.state = 'completed') = 1
@@ -707,6 +791,7 @@ fn of_ten_thousand_races_between_claim_and_cancel_none_is_won_by_both() {
              AND (SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.kind = 'job.cancelled') = 1"
         )
     };
+
     let started = "(SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.kind = 'job.started')";
     let task_ran = "EXISTS (SELECT 1 FROM tasks t WHERE t.job_id = j.id AND t.started_at IS NOT NULL)";
     let of = |what: &str| count(&format!("SELECT count(*) FROM jobs j WHERE {what}"));
@@ -715,6 +800,7 @@ fn of_ten_thousand_races_between_claim_and_cancel_none_is_won_by_both() {
     let done = of(&format!(
         "j.state = 'succeeded' AND {started} = 1 AND NOT EXISTS (SELECT 1 FROM cancellations c WHERE c.job_id = j.id)"
     ));
+
     println!("{queued} never ran, {running} were cut short, {done} had ended before");
     assert_eq!(queued + running + done, RACES, "{queued} never ran, {running} were cut short, {done} had ended before");
     assert_eq!((of(never_ran), of(cut_short)), (queued, running));
@@ -732,41 +818,40 @@ fn enqueue(db: &mut Db, server: left4me::base::names::ServerId) -> JobId {
         unique: false,
         asker: Asker::here("racer"),
     };
+
     enqueue(db, &wish, left4me::base::clock::now_ms()).unwrap().job_id
 }
 
 #[test]
-fn a_finish_and_a_cancel_that_race_have_one_outcome_and_the_record_tells_which() {
+fn a_race_of_finish_and_cancel_has_one_outcome_that_the_record_shows() {
     let house = House::new();
     let _runner = house.runner("#!/bin/bash\nexit 5\n");
     let worker = house.worker(60);
     let mut outcomes = [0, 0];
     let mut round = 0_u64;
-    // Until both have been seen often: each time the cancel comes at another moment of the job's life.
+
+    // Until both outcomes occurred ten times. Each round cancels at another moment of the job.
     while outcomes[0] < 10 || outcomes[1] < 10 {
         assert!(round < 1000, "{outcomes:?}");
+
         round += 1;
         let id = house.enqueue(&["install"]);
         let mut db = house.db();
+
         until("it has begun", || (jobs::state(db.connection(), id).unwrap().0 != JobState::Queued).then_some(()));
         let moment = Instant::now() + Duration::from_millis(round % 60);
         until("the moment", || (Instant::now() >= moment).then_some(()));
-        let wish = Wish {
-            job: id,
-            task: None,
-            force: round.is_multiple_of(2),
-            cascade: true,
-            reason: "race",
-            requested_by: "racer",
-        };
-        let asked = cancel::request(&mut db, &wish, left4me::base::clock::now_ms()).unwrap();
+        let force = round.is_multiple_of(2);
+        let request = CancelRequest { force, reason: "race", ..CancelRequest::new(id, "racer") };
+        let asked = cancel::request(&mut db, &request, left4me::base::clock::now_ms()).unwrap();
         let _ = left4me::queue::enqueue::poke(&house.root.join("worker.sock"));
         let state = until("it has ended", || Some(house.state(id)).filter(|state| state.is_terminal()));
         let records = cancellations::of_job(db.connection(), id).unwrap();
+
         match state {
             JobState::Cancelled => {
                 assert!(asked.success && records.len() == 1, "{asked:?}");
-                complete(&house, id);
+                check_complete(&house, id);
                 outcomes[0] += 1;
             }
             _ => {
@@ -778,5 +863,6 @@ fn a_finish_and_a_cancel_that_race_have_one_outcome_and_the_record_tells_which()
             }
         }
     }
-    leave(worker);
+
+    stop_worker(worker);
 }

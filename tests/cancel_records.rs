@@ -1,5 +1,5 @@
-//! What is written down of a cancellation, by the real programs: the journal's lines, the record of its steps and
-//! signals, what it could not clean or see, and what it leaves as it was.
+//! The records of a cancellation with the real programs: the journal's lines, the steps and
+//! signals, what could not be cleaned or verified, and what stays unchanged.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use support::house::{House, WORKER, stop};
 use support::{alive, ended, marker, until};
 
-/// A helper whose `disable` takes until it is told to end.
+/// A helper whose `disable` runs until it is cancelled.
 const SLOW_HELPER: &str = r#"#!/bin/bash
 read -r request <&3
 case $request in
@@ -35,70 +35,77 @@ fn json(house: &House, args: &[&str]) -> (i32, Value) {
     (code, value)
 }
 
-/// A worker, and the file with what it says.
+/// A worker, and the file with its journal.
 fn worker(house: &House, env: &[(&str, &str)]) -> (Child, PathBuf) {
-    let said = house.root.join("worker.log");
+    let log_path = house.root.join("worker.log");
     let mut command = house.command(WORKER, &["--idle-seconds", "60"]);
-    command.envs(env.iter().copied()).stderr(std::fs::File::create(&said).unwrap());
-    (command.spawn().unwrap(), said)
+    command.envs(env.iter().copied()).stderr(std::fs::File::create(&log_path).unwrap());
+    (command.spawn().unwrap(), log_path)
 }
 
-fn leave(mut worker: Child) {
+fn stop_worker(mut worker: Child) {
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
 }
 
-fn is_asked(house: &House, id: JobId, verb: &str) -> bool {
+fn has_runner(house: &House, id: JobId, verb: &str) -> bool {
     let job = house.show(id);
     job["runners"].as_array().unwrap().iter().any(|runner| runner["verb"] == verb && runner["pid"].is_i64())
 }
 
-/// Server 1 is being stopped, and its instance has a file of an initializing that was cut short.
+/// Server 1 is being stopped, and its instance has a file of an unfinished initialize.
 fn stopping(house: &House, env: &[(&str, &str)]) -> (JobId, Child, PathBuf) {
     let id = house.enqueue(&["stop", "--server", "1"]);
-    let (worker, said) = worker(house, env);
-    until("the stop runs", || is_asked(house, id, "disable").then_some(()));
+    let (worker, log_path) = worker(house, env);
+    until("the stop runs", || has_runner(house, id, "disable").then_some(()));
     house.root.write("instances/1/layer.new/half", "x");
-    (id, worker, said)
+    (id, worker, log_path)
 }
 
-fn said(path: &PathBuf) -> String {
+fn journal(path: &PathBuf) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
 #[test]
-fn the_journal_has_a_jobs_start_its_failure_with_the_reason_and_each_signal_of_a_cancellation() {
+fn the_journal_has_starts_failures_and_each_signal_of_a_cancellation() {
     let house = House::with_servers(1);
     let marker = marker();
     let (mut process, log) = worker(&house, &[]);
     let failed = house.enqueue(&["install"]);
+
     until("it has failed", || (house.state(failed) == JobState::Failed).then_some(()));
     let runner = house.runner(&format!("#!/bin/bash\ntrap '' TERM\nwhile :; do sleep 1; done # {marker}\n"));
     let id = house.enqueue(&["install"]);
-    until("the command runs", || is_asked(&house, id, "install").then_some(()));
+
+    until("the command runs", || has_runner(&house, id, "install").then_some(()));
     assert_eq!(house.job(&["cancel", &id.to_string(), "--reason", "wrong evening"]).0, 0);
+
     let queued = {
         house.job(&["pause"]);
         let queued = house.enqueue(&["initialize", "--server", "1"]);
         assert_eq!(house.job(&["cancel", &queued.to_string(), "--reason", "typo"]).0, 0);
         queued
     };
-    until("the worker has told of the queued one", || {
-        said(&log).contains(&format!("job {queued} was cancelled before execution by")).then_some(())
+
+    until("the worker has logged the queued one", || {
+        journal(&log).contains(&format!("job {queued} was cancelled before execution by")).then_some(())
     });
-    let text = said(&log);
+    let text = journal(&log);
     let line = |part: String| {
         let found: Vec<&str> = text.lines().filter(|line| line.contains(&part)).collect();
         assert_eq!(found.len(), 1, "{part}: {text}");
         found[0].to_owned()
     };
     assert!(line(format!("job {failed} started: install, for ")).contains("INFO"));
+
     let failure = line(format!("job {failed} failed: "));
     assert!(failure.contains("WARN") && failure.contains("runner.sock"), "{failure}");
+
     let begun = line(format!("cancelling job {id} by "));
     for part in [": wrong evening", "previous_state=\"running\"", "force=false", "cancellation_id=1"] {
         assert!(begun.contains(part), "{part}: {begun}");
     }
+
     let asked = line("SIGTERM to".to_owned());
     assert!(
         asked.contains("WARN") && asked.contains("outcome=\"ignored\"") && asked.contains("duration_ms=1000"),
@@ -106,35 +113,40 @@ fn the_journal_has_a_jobs_start_its_failure_with_the_reason_and_each_signal_of_a
     );
     assert!(line("SIGKILL to".to_owned()).contains("outcome=\"ended\""));
     assert!(line(format!("job {queued} was cancelled before")).contains(": typo"));
+
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
     assert_eq!(
         (&status["timed_out"], &status["escalated_at"], &status["force_used"]),
         (&json!(true), &json!(null), &json!(false))
     );
+
     stop(&process, Signal::SIGTERM);
     assert_eq!(ended(&mut process), 0);
     drop(runner);
 }
 
 #[test]
-fn a_queued_job_that_was_cancelled_without_a_worker_is_in_the_journal_of_the_next_one_once() {
+fn the_next_worker_logs_a_cancelled_queued_job_once() {
     let house = House::with_servers(1);
     let id = house.enqueue(&["start", "--server", "1"]);
     assert_eq!(house.job(&["cancel", &id.to_string(), "--reason", "typo"]).0, 0);
+
     let (process, log) = worker(&house, &[]);
     let needle = format!("job {id} was cancelled before execution by");
-    until("it is told", || said(&log).contains(&needle).then_some(()));
-    assert!(said(&log).contains("previous_state=\"queued\""), "{}", said(&log));
-    leave(process);
+    until("it is logged", || journal(&log).contains(&needle).then_some(()));
+    assert!(journal(&log).contains("previous_state=\"queued\""), "{}", journal(&log));
+
+    stop_worker(process);
     let (process, log) = worker(&house, &[]);
     let next = house.enqueue(&["initialize", "--server", "1"]);
+
     until("the next worker has worked", || (house.state(next) == JobState::Succeeded).then_some(()));
-    assert!(!said(&log).contains(&needle), "{}", said(&log));
-    leave(process);
+    assert!(!journal(&log).contains(&needle), "{}", journal(&log));
+    stop_worker(process);
 }
 
 #[test]
-fn cleaning_that_fails_tries_again_and_says_how_often_and_what_is_left() {
+fn a_failed_cleanup_reports_its_attempts_and_what_is_left() {
     let house = House::with_servers(1);
     let _helper = house.helper(SLOW_HELPER);
     let (id, process, log) = stopping(&house, &[("LEFT4ME_CLEAN_RETRY_SECONDS", "0.05,0.1")]);
@@ -145,37 +157,43 @@ fn cleaning_that_fails_tries_again_and_says_how_often_and_what_is_left() {
     assert!(err.contains("after 3 tries: ") && err.contains("server 1"), "{err}");
     assert!(out.contains("FAILED: after 3 tries"), "{out}");
     assert!(out.contains("(disable of task") && out.contains("ended by SIGTERM"), "the command, too: {out}");
+
     drop(lock);
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
     assert_eq!((&status["cancellation_state"], &status["steps"][4]["state"]), (&json!("failed"), &json!("failed")));
-    assert_eq!(status["steps"][5]["ok"], true, "what was seen was seen: {status}");
-    assert_eq!(said(&log).matches("cleaning failed, next try in").count(), 2, "{}", said(&log));
+    assert_eq!(status["steps"][5]["ok"], true, "the verification succeeded: {status}");
+    assert_eq!(journal(&log).matches("cleaning failed, next try in").count(), 2, "{}", journal(&log));
     assert!(house.root.join("instances/1/layer.new/half").exists());
-    leave(process);
+
+    stop_worker(process);
 }
 
 #[test]
-fn cleaning_that_succeeds_at_a_later_try_is_a_success_and_says_so() {
+fn a_cleanup_that_succeeds_at_a_later_attempt_says_so() {
     let house = House::with_servers(1);
     let _helper = house.helper(SLOW_HELPER);
     let (id, process, log) = stopping(&house, &[("LEFT4ME_CLEAN_RETRY_SECONDS", "0.05,0.05,4,4")]);
     let files = std::fs::File::open(house.root.join("instances/1")).unwrap();
     let lock = Flock::lock(files, FlockArg::LockExclusive).unwrap();
     assert_eq!(house.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);
-    until("three tries have failed", || (said(&log).matches("cleaning failed").count() == 3).then_some(()));
-    // The record is open: what has not begun is shown, too.
+
+    until("three tries have failed", || (journal(&log).matches("cleaning failed").count() == 3).then_some(()));
+    // While the cancellation runs, it shows also the steps that have not begun.
     let (_, out, _) = house.job(&["cancel-status", &id.to_string()]);
     assert!(out.contains("clean") && out.contains("running"), "{out}");
+
     let pending: Vec<&str> = out.lines().filter(|line| line.ends_with("pending")).collect();
     assert_eq!(
         pending.iter().map(|line| line.split_whitespace().next().unwrap()).collect::<Vec<_>>(),
         ["verify", "finish"]
     );
+
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
     let states: Vec<&str> =
         status["steps"].as_array().unwrap().iter().map(|step| step["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["succeeded", "succeeded", "succeeded", "succeeded", "running", "pending", "pending"]);
     assert!(status["steps"][6]["started_at"].is_null(), "{status}");
+
     drop(lock);
     until("it is cancelled", || (house.state(id) == JobState::Cancelled).then_some(()));
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
@@ -184,7 +202,8 @@ fn cleaning_that_succeeds_at_a_later_try_is_a_success_and_says_so() {
         (&json!(true), &json!("1 temporary file removed, after 4 tries"))
     );
     assert!(!house.root.join("instances/1/layer.new").exists());
-    leave(process);
+
+    stop_worker(process);
 }
 
 #[test]
@@ -195,9 +214,9 @@ fn a_bad_pause_is_an_error_that_names_the_setting() {
     assert_eq!((output.status.code(), err.contains("LEFT4ME_CLEAN_RETRY_SECONDS")), (Some(2), true), "{err}");
 }
 
-/// Two servers are stopped; the command of the second one neither answers nor ends.
+/// Two servers are being stopped; the command of the second one neither answers nor ends.
 #[test]
-fn of_several_commands_one_of_which_is_mute_the_record_says_which_ended_and_which_is_not_known() {
+fn the_record_says_which_commands_ended_and_which_are_unknown() {
     let house = House::with_servers(2);
     let mute = SLOW_HELPER.replace(
         "read -r cancel <&3 || exit 0",
@@ -206,6 +225,7 @@ fn of_several_commands_one_of_which_is_mute_the_record_says_which_ended_and_whic
     let _helper = house.helper(&mute);
     let id = house.enqueue(&["stop", "--server", "1", "--server", "2"]);
     let (process, _) = worker(&house, &[]);
+
     until("both are being stopped", || {
         let job = house.show(id);
         let asked =
@@ -214,6 +234,7 @@ fn of_several_commands_one_of_which_is_mute_the_record_says_which_ended_and_whic
     });
     let (code, out, err) = house.job(&["cancel", &id.to_string(), "--force"]);
     assert_eq!(code, 1, "{out}{err}");
+
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
     let detail = |step: usize| status["steps"][step]["detail"].as_str().unwrap();
     assert!(
@@ -225,28 +246,33 @@ fn of_several_commands_one_of_which_is_mute_the_record_says_which_ended_and_whic
         "{status}"
     );
     assert_eq!(status["steps"][5]["ok"], false);
+
     let ends: Vec<&str> =
         status["runners_terminated"].as_array().unwrap().iter().map(|one| one["ended_by"].as_str().unwrap()).collect();
     assert_eq!((ends.contains(&"terminate"), ends.contains(&"lost")), (true, true), "{status}");
     assert!(out.contains("ended by SIGTERM") && out.contains("): did not say how it ended"), "{out}");
-    leave(process);
+
+    stop_worker(process);
 }
 
 #[test]
-fn a_servers_last_error_is_set_by_a_task_that_fails_and_cleared_by_one_that_succeeds() {
+fn a_failed_task_sets_the_servers_last_error_and_a_success_clears_it() {
     let house = House::with_servers(1);
     let error = || {
         let db = house.db();
         db.connection().query_row("SELECT last_error FROM servers", [], |row| row.get::<_, Option<String>>(0)).unwrap()
     };
+
     // No helper: the stop fails.
     let id = house.enqueue(&["stop", "--server", "1"]);
     house.drain();
     assert_eq!(house.state(id), JobState::Failed);
     assert!(error().is_some_and(|error| error.contains("helper.sock")), "{:?}", error());
+
     let cancelled = house.enqueue(&["initialize", "--server", "1"]);
     assert_eq!(house.job(&["cancel", &cancelled.to_string()]).0, 0);
-    assert!(error().is_some(), "a cancelled job has done nothing");
+    assert!(error().is_some(), "a cancelled job changes nothing");
+
     house.enqueue(&["initialize", "--server", "1"]);
     house.drain();
     assert_eq!(error(), None);
@@ -257,37 +283,42 @@ fn a_task_that_panics_fails_its_job_and_the_queue_goes_on() {
     let house = House::with_servers(1);
     let id = house.enqueue(&["initialize", "--server", "1"]);
     let (process, log) = worker(&house, &[("LEFT4ME_FAILPOINT", "task.panics")]);
+
     until("it has failed", || (house.state(id) == JobState::Failed).then_some(()));
     let job = house.show(id);
     assert!(job["error"].as_str().unwrap().contains("left4me itself failed here"), "{job}");
     assert_eq!(job["exit_code"], 1);
-    assert!(said(&log).contains(&format!("job {id} failed: left4me itself failed here")), "{}", said(&log));
+    assert!(journal(&log).contains(&format!("job {id} failed: left4me itself failed here")), "{}", journal(&log));
+
     let next = house.enqueue(&["initialize", "--server", "1"]);
     until("the same worker takes the next job", || house.state(next).is_terminal().then_some(()));
-    leave(process);
+    stop_worker(process);
     house.enqueue(&["initialize", "--server", "1"]);
     house.drain();
-    assert!(house.root.join("instances/1/instance.env").exists(), "its files are not held");
+    assert!(house.root.join("instances/1/instance.env").exists(), "its files are not locked");
 }
 
 #[test]
-fn a_cancelled_install_leaves_what_was_finished_and_what_steamcmd_has_so_far() {
+fn a_cancelled_install_keeps_finished_files_and_partial_downloads() {
     let house = House::with_servers(1);
     house.enqueue(&["initialize", "--server", "1"]);
     house.drain();
     let kept = ["instances/1/instance.env", "instances/1/layer"].map(|path| house.root.join(path));
     assert!(kept.iter().all(|path| path.exists()));
+
     let before = std::fs::read(&kept[0]).unwrap();
     house.root.write("installation/steamapps/downloading/222860/half.vpk", "half");
     let marker = marker();
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
     let id = house.enqueue(&["install"]);
     let (process, _) = worker(&house, &[]);
+
     until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
     assert_eq!(house.job(&["cancel", &id.to_string()]).0, 0);
     assert_eq!(std::fs::read(&kept[0]).unwrap(), before);
     assert!(kept[1].is_dir());
+
     let half = std::fs::read_to_string(house.root.join("installation/steamapps/downloading/222860/half.vpk"));
     assert_eq!(half.unwrap(), "half");
-    leave(process);
+    stop_worker(process);
 }

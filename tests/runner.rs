@@ -1,4 +1,4 @@
-//! The runner, as systemd starts it: one connection, one command, its lines, its end.
+//! The runner as systemd starts it: one connection, one command, its output, its end.
 
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
@@ -20,7 +20,7 @@ use serde_json::Value;
 use support::{Envs, Root, Talk, alive, marker, until};
 
 #[test]
-fn an_installation_primes_then_takes_the_windows_pass_then_the_linux_pass() {
+fn an_installation_runs_prime_then_windows_then_linux_pass() {
     let root = Root::new();
     steamcmd(&root, "echo $HOME", "tty <&1; stty size <&1; stty -a <&2 | grep -o -- -echo; laid", "whole");
     let heard = install(&root);
@@ -30,19 +30,21 @@ fn an_installation_primes_then_takes_the_windows_pass_then_the_linux_pass() {
     assert_eq!(heard.stdout[0], root.join("steam").display().to_string());
     assert!(heard.stdout[1].starts_with("/dev/pts/"), "{heard:?}");
     assert_eq!(heard.stdout[2..4], ["80 512", "-echo"]);
+
     let first = std::fs::read_to_string(root.join("tmp/calls")).unwrap();
     let expected = format!(
         "+force_install_dir {} +login anonymous +app_update 222860 validate",
         root.join("installation").display()
     );
     assert!(first.contains(&expected), "{first}");
+
     for (name, target) in [("sdk32", "linux32"), ("sdk64", "linux64")] {
         assert_eq!(std::fs::read_link(root.join("steam/.steam").join(name)).unwrap(), root.join("steam").join(target));
     }
 }
 
 #[test]
-fn a_success_that_the_manifest_does_not_prove_is_a_failure_after_five_attempts() {
+fn a_success_without_a_complete_manifest_fails_after_five_attempts() {
     let root = Root::new();
     steamcmd(&root, ":", "laid", "game; manifest 4 5; success");
     let heard = install(&root);
@@ -52,7 +54,7 @@ fn a_success_that_the_manifest_does_not_prove_is_a_failure_after_five_attempts()
 }
 
 #[test]
-fn each_state_that_may_pass_is_tried_again_from_the_pass_that_failed() {
+fn temporary_states_are_retried_from_the_failed_pass() {
     for state in ["0x402", "0x602", "0x606", "0x626", "0x6A6"] {
         let root = Root::new();
         root.write("installation/steamapps/downloading/222860/x", "half");
@@ -61,6 +63,7 @@ fn each_state_that_may_pass_is_tried_again_from_the_pass_that_failed() {
         let heard = install(&root);
         assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
         assert_eq!(calls(&root), ["prime", "windows", "linux", "linux"], "{state}");
+
         let cleared = !root.join("installation/steamapps/downloading").exists();
         assert_eq!(cleared, state == "0x6A6", "{state}");
         assert_eq!(!root.join("installation/steamapps/temp").exists(), cleared);
@@ -96,7 +99,7 @@ fn a_full_disk_stops_at_once_and_says_where_and_how_much_is_free() {
 }
 
 #[test]
-fn a_failure_that_stays_ends_with_steamcmds_own_code_after_five_attempts() {
+fn five_failures_end_with_steamcmds_own_exit_code() {
     let root = Root::new();
     steamcmd(&root, ":", "echo 'FAILED (No Connection)'; exit 5", "whole");
     let heard = install(&root);
@@ -122,6 +125,7 @@ fn a_missing_or_unusable_steamcmd_is_one_clear_line_and_exit_69() {
         assert_eq!((heard.errors.len(), heard.started), (1, 0), "{heard:?}");
         assert!(heard.complains("LEFT4ME_STEAMCMD") && heard.complains("steam/steamcmd.sh"), "{heard:?}");
     }
+
     let root = Root::new();
     root.script("steam/steamcmd.sh", "#!/no/such/interpreter\n");
     let heard = install(&root);
@@ -134,19 +138,21 @@ fn two_installations_never_run_at_once() {
     let root = Root::new();
     steamcmd(&root, "echo here; read -r line < ../tmp/gate", "laid", "whole");
     assert!(Command::new("mkfifo").arg(root.join("tmp/gate")).status().unwrap().success());
+
     let mut first = Talk::start(&[RUNNER], &root.envs());
     first.say(INSTALL);
     first.hear_until("the first run", |answer| answer["stdout"] == "here");
     let heard = install(&root);
     assert_eq!(heard.exit(), 4, "{heard:?}");
     assert!(heard.complains("another installation is under way"), "{heard:?}");
+
     std::fs::write(root.join("tmp/gate"), "go\n").unwrap();
     assert_eq!(first.rest().exit(), 0);
 }
 
-/// The kinds of requests that are none, and what the answer says.
+/// Each kind of invalid request with a part of its error.
 #[test]
-fn what_is_no_request_gets_an_error_and_exit_64_and_is_logged_with_who_sent_it() {
+fn an_invalid_request_exits_64_and_is_logged_with_its_sender() {
     let root = Root::new();
     let long = format!("{{\"verb\":\"{}\"}}\n", "x".repeat(5000));
     let cases: [(&[u8], &str); 9] = [
@@ -160,18 +166,22 @@ fn what_is_no_request_gets_an_error_and_exit_64_and_is_logged_with_who_sent_it()
         (b"\n", "not a request"),
         (b"{\"verb\":\"install\"", "closed"),
     ];
+
     for (bytes, words) in cases {
         let mut talk = Talk::start(&[RUNNER], &root.envs());
         talk.stream.write_all(bytes).unwrap();
         if words == "closed" {
             talk.stream.shutdown(std::net::Shutdown::Write).unwrap();
         }
+
         let heard = talk.rest();
         assert_eq!(heard.exit(), 64, "{heard:?}");
         assert_eq!((heard.errors.len(), heard.started), (1, 0), "{heard:?}");
         assert!(heard.complains(words), "{words}: {heard:?}");
+
         let (code, log) = talk.end();
         assert_eq!(code, 0);
+
         let who = format!("peer uid Some({}), pid Some({})", nix::unistd::getuid(), std::process::id());
         assert!(log.contains("refused") && log.contains(&who), "{log}");
     }
@@ -205,12 +215,13 @@ fn a_bad_setting_is_named_before_anything_starts() {
 }
 
 #[test]
-fn a_user_who_is_neither_root_nor_ours_is_refused() {
+fn other_users_are_refused() {
     if !support::is_real_root() {
-        eprintln!("not root: only root can be somebody else; the helper's tests hold the same rule for other users");
+        eprintln!("not root: only root can change its user; the helper's tests check the same rule for other users");
         return;
     }
-    let (ours, theirs) = somebody_elses_pair();
+
+    let (ours, theirs) = pair_of_another_user();
     let mut talk = Talk::over(ours, support::start(&[RUNNER], &Root::new().envs(), theirs, Stdio::piped()));
     talk.say(INSTALL);
     let heard = talk.rest();
@@ -219,13 +230,16 @@ fn a_user_who_is_neither_root_nor_ours_is_refused() {
     assert!(talk.end().1.contains("peer uid Some(65534)"));
 }
 
-/// A socket pair made by user 65534: the kernel remembers who made it. Only this thread changes its user.
-fn somebody_elses_pair() -> (UnixStream, UnixStream) {
+/// A socket pair of user 65534: the kernel keeps its creator's credentials. Only this thread
+/// changes its user.
+fn pair_of_another_user() -> (UnixStream, UnixStream) {
     let as_user = |id: u32| {
-        // SAFETY: the raw system call changes this thread's effective user only and touches no memory.
+        // SAFETY: the raw system call changes only this thread's effective user and touches no
+        // memory.
         let result = unsafe { nix::libc::syscall(nix::libc::SYS_setresuid, u32::MAX, id, u32::MAX) };
         assert_eq!(result, 0);
     };
+
     std::thread::spawn(move || {
         as_user(65534);
         let pair = UnixStream::pair().unwrap();
@@ -237,7 +251,7 @@ fn somebody_elses_pair() -> (UnixStream, UnixStream) {
 }
 
 #[test]
-fn a_command_that_obeys_ended_by_terminate() {
+fn a_command_that_ends_on_sigterm_ended_by_terminate() {
     let (root, mark) = (Root::new(), marker());
     steamcmd(&root, &format!("echo here; exec sleep {mark}"), "laid", "whole");
     let mut talk = Talk::start(&[RUNNER], &root.envs());
@@ -249,7 +263,8 @@ fn a_command_that_obeys_ended_by_terminate() {
     assert_eq!(calls(&root), ["prime"], "nothing is started after a cancel");
 }
 
-/// A command that ignores what can be ignored, with a child in a session of its own that does so too.
+/// A command that ignores all signals it can, with a child in a session of its own that does so
+/// too.
 fn stubborn(root: &Root, mark: &str) {
     let text = format!(
         "trap '' TERM INT HUP; setsid sh -c 'trap \"\" TERM INT HUP; (sleep {mark} &) ; sleep {mark}' & \
@@ -263,13 +278,14 @@ fn all_alive(mark: &str) -> bool {
 }
 
 #[test]
-fn a_tree_that_ignores_the_request_is_killed_after_the_grace_and_nothing_escapes() {
+fn a_tree_that_ignores_sigterm_is_killed_after_the_grace() {
     let (root, mark) = (Root::new(), marker());
     stubborn(&root, &mark);
     let mut talk = Talk::start(&[RUNNER], &root.envs());
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
     assert!(all_alive(&mark));
+
     let start = Instant::now();
     talk.say(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
@@ -287,6 +303,7 @@ fn a_kill_does_not_wait_for_the_grace() {
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
     assert!(all_alive(&mark));
+
     talk.say(r#"{"cancel":"terminate"}"#);
     talk.say(r#"{"cancel":"kill"}"#);
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
@@ -313,14 +330,15 @@ fn a_stopped_runner_ends_its_tree_and_says_so() {
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
     assert!(all_alive(&mark));
+
     let pid = nix::unistd::Pid::from_raw(talk.child.id().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
     assert!(alive(&mark).is_empty());
 }
 
-/// Two hundred processes, each in a session of its own and deaf to signals, each of which forks another in its place and
-/// ends, four times a second.
+/// Two hundred processes, each in a session of its own and ignoring signals. Each one forks a
+/// successor and ends, four times a second.
 fn forking(root: &Root, mark: &str) {
     let text = format!(
         "exec perl -MPOSIX=setsid -e '$SIG{{$_}} = \"IGNORE\" for qw(TERM INT HUP CHLD); $| = 1; \
@@ -330,54 +348,60 @@ fn forking(root: &Root, mark: &str) {
     steamcmd(root, &text, "laid", "whole");
 }
 
-/// Ends a command that forks, from the first word to the end of its whole tree; the answer's end is checked.
-fn end_what_forks(argv: &[&str], control: &str) -> Duration {
+/// Runs and cancels a forking command. Returns the time from the cancel to the end of its tree.
+fn cancel_forking(argv: &[&str], control: &str) -> Duration {
     let (root, mark) = (Root::new(), marker());
     forking(&root, &mark);
     let mut talk = Talk::start(argv, &root.envs());
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
+
     until("the whole tree", || (alive(&mark).len() >= 200).then_some(()));
     let start = Instant::now();
     talk.say(&format!("{{\"cancel\":\"{control}\"}}"));
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
+
     let time = start.elapsed();
     assert!(alive(&mark).is_empty());
     time
 }
 
 #[test]
-fn two_hundred_processes_that_fork_while_they_die_are_gone_within_half_a_second_of_the_kill() {
-    let time = end_what_forks(&[RUNNER], "kill");
+fn two_hundred_forking_processes_are_gone_half_a_second_after_a_kill() {
+    let time = cancel_forking(&[RUNNER], "kill");
     assert!(time < Duration::from_millis(500), "without a control group {time:?}");
-    let time = end_what_forks(&[RUNNER], "terminate");
+
+    let time = cancel_forking(&[RUNNER], "terminate");
     assert!((1000..1500).contains(&time.as_millis()), "after the grace, without a control group {time:?}");
+
     let Some(group) = DelegatedGroup::new() else { return };
     let enter = format!("echo $$ > {}/cgroup.procs && exec {RUNNER}", group.0.display());
-    let time = end_what_forks(&["sh", "-c", &enter], "kill");
+    let time = cancel_forking(&["sh", "-c", &enter], "kill");
     assert!(time < Duration::from_millis(500), "in a control group {time:?}");
 }
 
-/// A file system where readers get stuck, below `root`; without the right to mount one there is none.
+/// A file system below `root` whose readers get stuck; none without the right to mount one.
 fn disk(root: &Root) -> Option<stuck::Stuck> {
     let directory = root.join("disk");
     std::fs::create_dir(&directory).unwrap();
     let disk = stuck::Stuck::mount(&directory);
+
     if let Err(error) = &disk {
         assert!(!support::is_real_root() || !std::path::Path::new("/dev/fuse").exists(), "{error}");
-        eprintln!("not root, or no /dev/fuse: the tests in a real systemd hold this rule");
+        eprintln!("not root, or no /dev/fuse: the lab tests check this rule");
     }
+
     disk.ok()
 }
 
-/// The state of a process as /proc tells it; nothing when there is none.
+/// The state of a process from /proc, if the process exists.
 fn state(pid: i32) -> Option<char> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat[stat.rfind(')')? + 2..].chars().next()
 }
 
 #[test]
-fn what_is_stuck_in_the_kernel_is_told_as_left_after_a_bounded_wait_and_the_rest_is_ended() {
+fn a_process_stuck_in_the_kernel_is_reported_as_left() {
     let (root, mark) = (Root::new(), marker());
     let Some(disk) = disk(&root) else { return };
     let ever = root.join("disk/ever");
@@ -385,26 +409,30 @@ fn what_is_stuck_in_the_kernel_is_told_as_left_after_a_bounded_wait_and_the_rest
     let mut talk = Talk::start(&[RUNNER], &root.envs());
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
+
     let find = || {
         alive(&mark)
             .into_iter()
             .find(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.ends_with("cat")))
     };
+
     let pid = until("cat", find);
     until("cat in the kernel", || (disk.readers() == 1).then_some(()));
     let start = Instant::now();
     talk.say(r#"{"cancel":"kill"}"#);
+
     until("the others' end", || (alive(&mark) == [pid]).then_some(()));
     assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
     assert_eq!(talk.rest().ending(), (137, "kill", "left"));
     assert!((5.0..6.5).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
     assert_eq!(state(pid), Some('D'), "a SIGKILL that does not end it");
+
     drop(disk);
     until("its end, once it is let go", || alive(&mark).is_empty().then_some(()));
 }
 
 #[test]
-fn what_was_stuck_for_a_while_is_gone_when_its_disk_is_back() {
+fn a_stuck_process_is_gone_when_its_disk_is_back() {
     let (root, mark) = (Root::new(), marker());
     let Some(disk) = disk(&root) else { return };
     let path = root.join("disk/300");
@@ -413,6 +441,7 @@ fn what_was_stuck_for_a_while_is_gone_when_its_disk_is_back() {
     let mut talk = Talk::start(&[RUNNER], &root.envs());
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
+
     until("it in the kernel", || (disk.readers() == 1).then_some(()));
     let start = Instant::now();
     talk.say(r#"{"cancel":"kill"}"#);
@@ -421,7 +450,7 @@ fn what_was_stuck_for_a_while_is_gone_when_its_disk_is_back() {
 }
 
 #[test]
-fn nonsense_on_the_control_line_ends_the_command_with_64() {
+fn an_invalid_control_line_ends_the_command_with_64() {
     let (root, mark) = (Root::new(), marker());
     steamcmd(&root, &format!("echo here; exec sleep {mark}"), "laid", "whole");
     let mut talk = Talk::start(&[RUNNER], &root.envs());
@@ -435,7 +464,7 @@ fn nonsense_on_the_control_line_ends_the_command_with_64() {
 }
 
 #[test]
-fn a_child_that_holds_the_terminal_open_is_waited_for_one_second_and_ended() {
+fn a_child_that_holds_the_terminal_is_killed_after_one_second() {
     let (root, mark) = (Root::new(), marker());
     let hold = format!("echo here; setsid sh -c 'trap \"\" TERM INT HUP; sleep 0.3; echo late; sleep {mark}' & exit 0");
     steamcmd(&root, &hold, "laid", "whole");
@@ -448,11 +477,12 @@ fn a_child_that_holds_the_terminal_open_is_waited_for_one_second_and_ended() {
 }
 
 #[test]
-fn the_wait_between_two_attempts_ends_at_once_when_asked() {
+fn a_cancel_ends_the_wait_between_attempts_at_once() {
     let root = Root::new();
     steamcmd(&root, ":", "fail 0x602", "whole");
     let mut envs = root.envs();
     envs.push(("LEFT4ME_STEAM_RETRY_SECONDS".into(), "3600".into()));
+
     for (control, expected) in [("terminate", (143, "terminate", "empty")), ("kill", (137, "kill", "empty"))] {
         let mut talk = Talk::start(&[RUNNER], &envs);
         talk.say(INSTALL);
@@ -485,21 +515,24 @@ fn a_slow_reader_stops_the_command_not_the_controls() {
         "whole",
     );
     let mut talk = Talk::start(&[RUNNER], &root.envs());
+
     talk.say(INSTALL);
     let size = || std::fs::metadata(root.join("tmp/count")).map_or(0, |found| found.len());
-    // Nobody reads: the command comes to a stop once the buffers between are full.
+    // Nothing reads: the command blocks once the buffers are full.
     let mut last = (0, Instant::now());
+
     let stopped = until("the command's stop", || {
         if size() != last.0 {
             last = (size(), Instant::now());
         }
         (last.0 > 0 && last.1.elapsed() > Duration::from_millis(500)).then_some(last.0)
     });
+
     talk.say(r#"{"cancel":"kill"}"#);
     until("the end of the tree", || alive(&mark).is_empty().then_some(()));
     let heard = talk.rest();
     assert_eq!(heard.ending(), (137, "kill", "empty"));
-    // What it had written before it was killed comes out; the loop may have been between its two echoes.
+    // Its output before the kill is delivered; the loop may have been between its two echoes.
     assert!(heard.stdout.len().abs_diff(usize::try_from(stopped).unwrap()) <= 1, "{} {stopped}", heard.stdout.len());
 }
 
@@ -516,19 +549,20 @@ fn odd_output_becomes_short_text_lines() {
 }
 
 #[test]
-fn endless_progress_is_told_four_times_a_second_and_its_last_word_is_kept() {
+fn endless_progress_is_sent_four_times_a_second_with_its_last_update() {
     let root = Root::new();
     let text = "i=0; end=$(($(date +%s) + 2)); while [ \"$(date +%s)\" -lt $end ]; do i=$((i+1)); printf 'progress %s\\r' $i; done; printf 'last\\r'";
     steamcmd(&root, text, "laid", "whole");
     let heard = install(&root);
     assert_eq!(heard.exit(), 0);
-    let told = heard.stdout.iter().take_while(|line| *line != "last").count();
-    assert!((2..=13).contains(&told), "{:?}", heard.stdout);
+
+    let sent = heard.stdout.iter().take_while(|line| *line != "last").count();
+    assert!((2..=13).contains(&sent), "{:?}", heard.stdout);
     assert!(heard.stdout.iter().any(|line| line == "last"));
 }
 
 #[test]
-fn a_client_that_sends_controls_with_its_request_is_understood() {
+fn a_control_line_may_come_together_with_the_request() {
     let (root, mark) = (Root::new(), marker());
     steamcmd(&root, &format!("exec sleep {mark}"), "laid", "whole");
     let mut talk = Talk::start(&[RUNNER], &root.envs());
@@ -543,6 +577,7 @@ fn a_mounted_overlay_is_named_and_nothing_is_installed() {
     for name in ["upper", "work", "merged"] {
         std::fs::create_dir_all(root.join("runtime/7").join(name)).unwrap();
     }
+
     let runtime = root.join("runtime/7");
     let options = format!(
         "lowerdir={},upperdir={r}/upper,workdir={r}/work",
@@ -555,6 +590,7 @@ fn a_mounted_overlay_is_named_and_nothing_is_installed() {
     } else {
         &["unshare", "--user", "--map-root-user", "--mount"]
     };
+
     let argv = [unshare, &["sh", "-c", &inner]].concat();
     let mut talk = Talk::start(&argv, &root.envs());
     talk.say(INSTALL);
@@ -564,13 +600,14 @@ fn a_mounted_overlay_is_named_and_nothing_is_installed() {
     assert!(calls(&root).is_empty());
 }
 
-/// With a delegated control group the answer names it, and it is empty and removed at the end.
+/// The answer names the delegated control group, which is empty and removed at the end.
 #[test]
-fn in_a_delegated_control_group_the_command_has_its_own() {
+fn the_command_has_its_own_group_in_a_delegated_one() {
     let Some(group) = DelegatedGroup::new() else {
         eprintln!("no control group can be made here: the tests in a real systemd hold this rule");
         return;
     };
+
     let (root, mark) = (Root::new(), marker());
     stubborn(&root, &mark);
     let enter = format!("echo $$ > {}/cgroup.procs && exec {RUNNER}", group.0.display());
@@ -581,9 +618,11 @@ fn in_a_delegated_control_group_the_command_has_its_own() {
     let started = talk.hear_until("the start", is_command);
     let path = started["started"]["cgroup"].as_str().unwrap();
     assert!(path.ends_with("/command"), "{started}");
+
     let pid = started["started"]["pid"].as_u64().unwrap();
     assert!(std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap().contains(&format!("0::{path}\n")));
     assert!(all_alive(&mark));
+
     talk.say(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (137, "kill", "empty"));
     assert_eq!(talk.end().0, 0);
@@ -591,14 +630,15 @@ fn in_a_delegated_control_group_the_command_has_its_own() {
     assert!(!group.0.join("command").exists());
 }
 
-/// Whoever gets stuck before there is a command has told where to look for it.
+/// A runner that gets stuck before its command has named its unit.
 #[test]
-fn in_a_unit_the_runner_says_where_it_is_before_it_does_anything() {
+fn in_a_unit_the_runner_names_it_before_any_work() {
     let name = format!("left4me-test-{}.service", marker());
     let Some(group) = DelegatedGroup::named(&name) else {
         eprintln!("no control group can be made here: the tests in a real systemd hold this rule");
         return;
     };
+
     let enter = format!("echo $$ > {}/cgroup.procs && exec {RUNNER}", group.0.display());
     let mut talk = Talk::start(&["sh", "-c", &enter], &Root::new().envs());
     talk.say(INSTALL);
@@ -612,7 +652,7 @@ fn in_a_unit_the_runner_says_where_it_is_before_it_does_anything() {
     assert_eq!(talk.end().0, 0);
 }
 
-/// A control group marked as systemd marks a delegated one.
+/// A control group with the attribute that systemd sets on a delegated one.
 struct DelegatedGroup(std::path::PathBuf);
 
 impl DelegatedGroup {
@@ -627,9 +667,11 @@ impl DelegatedGroup {
         std::fs::create_dir(&path).ok()?;
         let group = Self(path);
         let directory = std::ffi::CString::new(group.0.to_str()?).ok()?;
-        // SAFETY: three strings that end with NUL or have their length told; all outlive the call.
+        // SAFETY: three strings that end with NUL or are passed with their length; all outlive the
+        // call.
         let marked =
             unsafe { nix::libc::setxattr(directory.as_ptr(), c"user.delegate".as_ptr(), c"1".as_ptr().cast(), 1, 0) };
+
         (marked == 0).then_some(group)
     }
 }
@@ -641,7 +683,7 @@ impl Drop for DelegatedGroup {
     }
 }
 
-/// `accept` is what the worker's tests stand on.
+/// The worker's tests depend on `accept`.
 #[test]
 fn each_connection_to_the_socket_gets_an_instance_of_its_own() {
     use left4me::wire::{RunnerRequest, client::Connection};
@@ -650,6 +692,7 @@ fn each_connection_to_the_socket_gets_an_instance_of_its_own() {
     let envs: Envs = root.envs();
     let path = root.join("runner.sock");
     let guard = support::accept(&path, &[RUNNER], &envs);
+
     for _ in 0..2 {
         let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
         let (mut lines, mut exit) = (Vec::new(), None);
@@ -659,5 +702,6 @@ fn each_connection_to_the_socket_gets_an_instance_of_its_own() {
         }
         assert_eq!((lines[0].as_str(), exit), ("here", Some(0)));
     }
+
     assert_eq!(guard.started(), 2);
 }

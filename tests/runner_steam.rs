@@ -1,5 +1,5 @@
-//! What the runner makes of steamcmd's words and of what it leaves behind, as public reports tell
-//! them.
+//! How the runner interprets steamcmd's output and what it leaves behind. The outputs are from
+//! public reports.
 
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
@@ -17,48 +17,49 @@ use support::{Heard, Root, Talk, alive, marker};
 
 const UNFINISHED: &str = "installation/.left4me-unfinished";
 
-/// What becomes the error of the job.
-fn told(heard: &Heard) -> &str {
+/// The line that becomes the job's error.
+fn error_of(heard: &Heard) -> &str {
     heard.errors.last().or(heard.stderr.last()).expect("an error, or a line on standard error")
 }
 
 #[test]
-fn a_login_that_timed_out_is_no_update_whatever_the_exit_code_and_the_manifest_of_before_say() {
+fn a_login_timeout_fails_whatever_exit_code_and_old_manifest_say() {
     for words in ["FAILED (Timed out)", "FAILED. Timed out."] {
         let root = Root::new();
         installed(&root);
         steamcmd(&root, ":", "laid", &format!("echo 'Waiting for user info...{words}'; echo OK; exit 0"));
         let heard = install(&root);
         assert_eq!(heard.ending(), (1, "exit", "empty"), "{heard:?}");
-        assert!(told(&heard).contains("Steam did not answer in time: check this host's network"), "{heard:?}");
+        assert!(error_of(&heard).contains("Steam did not answer in time: check this host's network"), "{heard:?}");
         assert!(!heard.complains("installed: build"), "{heard:?}");
         assert_eq!(calls(&root), ["linux"; 5]);
     }
 }
 
 #[test]
-fn a_pass_without_a_word_of_success_is_none() {
+fn a_pass_without_a_success_message_fails() {
     let root = Root::new();
     steamcmd(&root, ":", "laid", "game; manifest 4 9");
     let heard = install(&root);
     assert_eq!(heard.exit(), 1, "{heard:?}");
-    assert!(told(&heard).contains("without saying success"), "{heard:?}");
+    assert!(error_of(&heard).contains("without saying success"), "{heard:?}");
 }
 
 #[test]
-fn an_old_manifest_proves_nothing_unless_steamcmd_says_that_it_is_up_to_date() {
+fn an_old_manifest_counts_only_when_steamcmd_says_up_to_date() {
     let root = Root::new();
     installed(&root);
     steamcmd(&root, ":", "laid", "success");
     let heard = install(&root);
     assert_eq!(heard.exit(), 1, "{heard:?}");
-    assert!(told(&heard).contains("older than this run"), "{heard:?}");
+    assert!(error_of(&heard).contains("older than this run"), "{heard:?}");
+
     steamcmd(&root, ":", "laid", "success 'already up to date'");
     assert_eq!(install(&root).exit(), 0);
 }
 
 #[test]
-fn an_installation_without_the_linux_depot_or_a_program_is_none_and_what_is_missing_is_named() {
+fn an_incomplete_installation_fails_and_names_what_is_missing() {
     for (linux, words) in [
         ("game; manifest 4 9 222862; success", "depot 222863 is not among its InstalledDepots"),
         ("whole; rm ../installation/srcds_linux", "srcds_linux is missing"),
@@ -70,11 +71,11 @@ fn an_installation_without_the_linux_depot_or_a_program_is_none_and_what_is_miss
         steamcmd(&root, ":", "laid", linux);
         let heard = install(&root);
         assert_eq!(heard.exit(), 1, "{heard:?}");
-        assert!(told(&heard).contains(words), "{words}: {heard:?}");
+        assert!(error_of(&heard).contains(words), "{words}: {heard:?}");
     }
 }
 
-/// Words, exit code, what the error says, what it advises, how many runs of the pass.
+/// Output, exit code, a part of the error, a part of the advice, the number of runs of the pass.
 const CAUSES: &[(&str, i32, &str, &str, usize)] = &[
     (
         "[----] !!! Fatal Error: Steamcmd needs to be online to update.  Please confirm your network connection.",
@@ -99,22 +100,22 @@ const CAUSES: &[(&str, i32, &str, &str, usize)] = &[
 ];
 
 #[test]
-fn each_cause_becomes_one_sentence_with_what_to_do_and_only_what_can_change_is_tried_again() {
+fn each_cause_has_its_message_advice_and_retry_rule() {
     for (words, code, meaning, advice, runs) in CAUSES {
         let root = Root::new();
         installed(&root);
         steamcmd(&root, ":", "laid", &format!("echo \"{words}\"; exit {code}"));
         let heard = install_with(&root, &[("LEFT4ME_STEAM_RATE_LIMIT_SECONDS", "0")]);
         assert_eq!(heard.exit(), i64::from(*code), "{heard:?}");
-        let told = told(&heard);
-        assert!(told.contains(meaning) && told.contains(advice), "{words}: {told}");
-        assert!(told.chars().count() < 500, "{told}");
+        let error = error_of(&heard);
+        assert!(error.contains(meaning) && error.contains(advice), "{words}: {error}");
+        assert!(error.chars().count() < 500, "{error}");
         assert_eq!(calls(&root).len(), *runs, "{words}: {heard:?}");
     }
 }
 
 #[test]
-fn a_first_run_that_fails_says_why_and_is_not_followed_by_two_more() {
+fn a_failed_prime_pass_says_why_and_stops_the_installation() {
     let root = Root::new();
     steamcmd(
         &root,
@@ -124,27 +125,28 @@ fn a_first_run_that_fails_says_why_and_is_not_followed_by_two_more() {
     );
     let heard = install(&root);
     assert_eq!(heard.ending(), (7, "exit", "empty"), "{heard:?}");
-    assert!(told(&heard).contains("MiB free"), "{heard:?}");
+    assert!(error_of(&heard).contains("MiB free"), "{heard:?}");
     assert_eq!(calls(&root), ["prime"]);
 }
 
 #[test]
-fn steams_limit_is_waited_for_and_told_and_the_wait_ends_when_asked() {
+fn the_rate_limit_is_waited_for_and_a_cancel_ends_the_wait() {
     let root = Root::new();
     steamcmd(&root, "echo 'Logging in...FAILED (Rate Limit Exceeded)'; exit 5", "laid", "whole");
     let mut talk = Talk::start(&[RUNNER], &root.envs());
     talk.say(INSTALL);
+
     let waits = |answer: &Value| {
         answer["stderr"].as_str().is_some_and(|line| line.contains("too many logins") && line.contains("in 1800 s"))
     };
-    talk.hear_until("the wait is told", waits);
+    talk.hear_until("the wait is announced", waits);
     talk.say(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (143, "terminate", "empty"));
     assert_eq!(calls(&root), ["prime"]);
 }
 
 #[test]
-fn a_crash_at_quit_takes_no_success_back() {
+fn a_crash_at_quit_does_not_undo_a_success() {
     let root = Root::new();
     steamcmd(&root, "kill -SEGV $$", "laid; kill -SEGV $$", "whole; kill -SEGV $$");
     let heard = install(&root);
@@ -154,7 +156,7 @@ fn a_crash_at_quit_takes_no_success_back() {
 }
 
 #[test]
-fn a_steamcmd_that_neither_speaks_nor_works_is_ended_and_tried_again() {
+fn a_steamcmd_without_output_and_activity_is_ended_and_retried() {
     let (root, mark) = (Root::new(), marker());
     let hang = format!("trap '' TERM; printf 'Steam>'; sleep {mark} & while :; do sleep {mark}; done");
     steamcmd(&root, ":", "laid", &format!("if first once; then {hang}; fi; whole"));
@@ -167,7 +169,7 @@ fn a_steamcmd_that_neither_speaks_nor_works_is_ended_and_tried_again() {
 }
 
 #[test]
-fn one_that_hangs_each_time_or_repeats_itself_fails_in_the_end() {
+fn a_steamcmd_that_hangs_each_time_or_repeats_itself_fails() {
     for hang in
         ["sleep 1000", "while :; do echo ' Update state (0x61) downloading, progress: 1.00 (1 / 100)'; sleep 0.2; done"]
     {
@@ -177,13 +179,16 @@ fn one_that_hangs_each_time_or_repeats_itself_fails_in_the_end() {
         let start = Instant::now();
         let heard = install_with(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "1")]);
         assert!((5..40).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
-        assert!(heard.exit() != 0 && told(&heard).contains("given up after 5 attempts: steamcmd hung"), "{heard:?}");
+        assert!(
+            heard.exit() != 0 && error_of(&heard).contains("given up after 5 attempts: steamcmd hung"),
+            "{heard:?}"
+        );
         assert_eq!(calls(&root).len(), 5);
     }
 }
 
 #[test]
-fn a_silent_steamcmd_that_writes_is_left_to_its_work() {
+fn a_silent_steamcmd_that_writes_files_is_not_ended() {
     let root = Root::new();
     let work = "d=../installation/steamapps/downloading; mkdir -p $d; \
                 for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo x >> $d/part; sleep 0.25; done; whole";
@@ -194,7 +199,7 @@ fn a_silent_steamcmd_that_writes_is_left_to_its_work() {
 }
 
 #[test]
-fn a_cancel_of_a_silent_steamcmd_is_a_cancel() {
+fn a_cancel_of_a_silent_steamcmd_is_reported_as_a_cancel() {
     let root = Root::new();
     steamcmd(&root, "echo here; exec sleep 1000", "laid", "whole");
     let mut talk = Talk::start(&[RUNNER], &envs(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "3600")]));
@@ -207,7 +212,7 @@ fn a_cancel_of_a_silent_steamcmd_is_a_cancel() {
 }
 
 #[test]
-fn a_prompt_finds_its_input_at_the_end() {
+fn a_prompt_reads_end_of_file() {
     let root = Root::new();
     let prompt = "printf 'Steam>'; while read -r line; do printf 'Steam>'; done; echo; echo end of input";
     steamcmd(&root, prompt, "laid", "whole");
@@ -220,18 +225,18 @@ fn a_prompt_finds_its_input_at_the_end() {
     steamcmd(&root, guard, "laid", "whole");
     let heard = install(&root);
     assert_eq!(heard.exit(), 5, "{heard:?}");
-    assert!(told(&heard).contains("Steam Guard asks for a code"), "{heard:?}");
+    assert!(error_of(&heard).contains("Steam Guard asks for a code"), "{heard:?}");
     assert_eq!(calls(&root), ["prime"]);
 }
 
 #[test]
-fn later_updates_run_the_linux_pass_alone() {
+fn updates_run_only_the_linux_pass() {
     let root = Root::new();
     installed(&root);
     assert_eq!(install(&root).exit(), 0);
     assert_eq!(calls(&root), ["linux"]);
 
-    // Without a configuration steamcmd gets one, and the Linux server stays one.
+    // steamcmd without a configuration makes one; the Linux server stays intact.
     std::fs::remove_file(root.join("tmp/calls")).unwrap();
     steamcmd(&root, ":", "laid", "if first once; then refuse 'Missing configuration'; fi; whole");
     assert_eq!(install(&root).exit(), 0);
@@ -243,18 +248,19 @@ fn windows_files_are_marked_until_a_linux_pass_succeeds() {
     let root = Root::new();
     installed(&root);
     assert!(!root.join(UNFINISHED).exists());
+
     let linux = "refuse 'Invalid platform'";
     steamcmd(&root, ":", "laid", linux);
     let heard = install(&root);
     assert_eq!(heard.exit(), 8, "{heard:?}");
     assert!(root.join(UNFINISHED).exists());
     assert!(heard.complains("no server starts over Windows files"), "{heard:?}");
+
     steamcmd(&root, ":", "laid", "whole");
     assert_eq!(install(&root).exit(), 0);
     assert!(!root.join(UNFINISHED).exists());
 
-    // A windows pass that Steam refused has changed nothing, also where the game was copied by
-    // hand.
+    // A windows pass that Steam refused changes nothing, also where the game was copied by hand.
     for copied in [false, true] {
         if copied {
             std::fs::remove_dir_all(root.join("installation/steamapps")).unwrap();
@@ -266,12 +272,14 @@ fn windows_files_are_marked_until_a_linux_pass_succeeds() {
 }
 
 #[test]
-fn an_account_is_named_and_no_password_can_be() {
+fn an_account_setting_accepts_no_password() {
     let root = Root::new();
     installed(&root);
     assert_eq!(install_with(&root, &[("LEFT4ME_STEAM_ACCOUNT", "anna_7")]).exit(), 0);
+
     let mode = std::fs::metadata(root.join("steam/Steam/config")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700, "what steamcmd remembers of the account");
+
     let call = std::fs::read_to_string(root.join("tmp/calls")).unwrap();
     assert!(call.contains("+@NoPromptForPassword 1 +login anna_7 +app_update 222860"), "{call}");
 
@@ -279,36 +287,39 @@ fn an_account_is_named_and_no_password_can_be() {
     talk.say(INSTALL);
     let heard = talk.rest();
     assert!(heard.exit() == 2 && heard.complains("LEFT4ME_STEAM_ACCOUNT is not a login name"), "{heard:?}");
-    assert!(!format!("{heard:?}{}", talk.end().1).contains("hunter2"), "nobody repeats it");
+    assert!(!format!("{heard:?}{}", talk.end().1).contains("hunter2"), "no message repeats it");
 }
 
-/// Debian's package is a script that copies itself below the home of whoever runs it.
+/// Debian's package is a script that copies itself below the home of the user who runs it.
 #[test]
-fn the_client_library_is_found_where_debians_steamcmd_keeps_it() {
+fn the_client_library_is_linked_from_debians_steamcmd() {
     let root = Root::new();
     steamcmd(&root, ":", "laid", "whole");
-    // What another steamcmd has left behind.
+    // A directory that another steamcmd left behind.
     root.write("steam/linux32/steamclient.so", "old");
     let games = "#!/bin/sh\nd=$HOME/.local/share/Steam/steamcmd/linux32\nmkdir -p $d && echo new > $d/steamclient.so\n\
                  exec \"$HOME/steamcmd.sh\" \"$@\"\n";
     let steamcmd = root.script("games/steamcmd", games).display().to_string();
     let heard = install_with(&root, &[("LEFT4ME_STEAMCMD", &steamcmd)]);
     assert_eq!(heard.exit(), 0, "{heard:?}");
+
     for place in ["steam/.steam/sdk32", "steam/linux32"] {
         let library = root.join(place).join("steamclient.so");
         assert_eq!(std::fs::read_to_string(&library).ok().as_deref(), Some("new\n"), "{}", library.display());
     }
-    // Back to Valve's: its own directory is in the place of the link again.
+
+    // Back to Valve's steamcmd: its own directory replaces the link.
     std::fs::remove_file(root.join("steam/linux32")).unwrap();
     root.write("steam/linux32/steamclient.so", "valve");
     assert_eq!(install(&root).exit(), 0);
+
     for place in ["steam/.steam/sdk32", "steam/linux32"] {
         assert_eq!(std::fs::read_to_string(root.join(place).join("steamclient.so")).unwrap(), "valve");
     }
 }
 
 #[test]
-fn a_steamcmd_without_a_client_library_is_told() {
+fn a_missing_client_library_is_a_warning() {
     let root = Root::new();
     symlink("/nonexistent", root.join("steam/linux32")).unwrap();
     steamcmd(&root, ":", "laid", "whole");
@@ -318,7 +329,7 @@ fn a_steamcmd_without_a_client_library_is_told() {
 }
 
 #[test]
-fn a_steamcmd_that_asks_to_be_started_again_is() {
+fn a_steamcmd_that_updated_itself_is_started_again() {
     let root = Root::new();
     steamcmd(&root, "if first once; then exit 42; fi", "laid", "whole");
     let start = Instant::now();

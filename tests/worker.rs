@@ -1,4 +1,5 @@
-//! The worker as a program: the real binaries on a real database, the runner behind a socket as systemd would serve it.
+//! The worker as a program: the real binaries on a real database, with the runner behind a socket
+//! as systemd serves it.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -11,7 +12,7 @@ use support::house::{House, WORKER, stop};
 use support::{alive, ended, marker, until};
 
 #[test]
-fn eight_processes_enqueue_while_one_of_two_workers_serves_and_no_job_is_lost_or_run_twice() {
+fn no_job_of_eight_clients_is_lost_or_run_twice() {
     let house = House::with_servers(20);
     let mut first = house.worker(5);
     until("the first worker holds the lock", || {
@@ -19,6 +20,7 @@ fn eight_processes_enqueue_while_one_of_two_workers_serves_and_no_job_is_lost_or
     });
     let refused = house.command(WORKER, &[]).output().unwrap();
     assert_eq!(refused.status.code(), Some(4));
+
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(words.contains("another worker") && words.contains(&first.id().to_string()), "{words}");
 
@@ -32,6 +34,7 @@ fn eight_processes_enqueue_while_one_of_two_workers_serves_and_no_job_is_lost_or
             });
         }
     });
+
     until("every job has ended", || (jobs::counts(house.db().connection()).unwrap() == (0, 0)).then_some(()));
     stop(&first, nix::sys::signal::Signal::SIGTERM);
     assert_eq!(ended(&mut first), 0);
@@ -49,7 +52,7 @@ fn eight_processes_enqueue_while_one_of_two_workers_serves_and_no_job_is_lost_or
 }
 
 #[test]
-fn a_kill_of_the_worker_ends_the_whole_tree_fails_the_job_with_a_reason_and_the_next_job_runs() {
+fn a_killed_worker_ends_the_tree_and_its_job_fails_with_a_reason() {
     let house = House::new();
     let marker = marker();
     let _runner = house.runner(&format!(
@@ -57,15 +60,18 @@ fn a_kill_of_the_worker_ends_the_whole_tree_fails_the_job_with_a_reason_and_the_
     ));
     let id = house.enqueue(&["install"]);
     let mut worker = house.worker(60);
+
     until("the stubborn child runs", || (!alive(&marker).is_empty()).then_some(()));
     until("its line is in the log", || house.lines(id).contains(&"downloading".to_owned()).then_some(()));
     stop(&worker, nix::sys::signal::Signal::SIGKILL);
     ended(&mut worker);
+
     until("the whole tree is gone", || alive(&marker).is_empty().then_some(()));
-    assert_eq!(house.state(id), JobState::Running, "nobody has told the database yet");
+    assert_eq!(house.state(id), JobState::Running, "the database does not know yet");
 
     let next = house.enqueue(&["install", "--unique"]);
     assert_eq!(next, id, "the dead worker's job still looks running");
+
     house.root.script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
     let fresh = house.enqueue(&["install"]);
     house.drain();
@@ -77,21 +83,23 @@ fn a_kill_of_the_worker_ends_the_whole_tree_fails_the_job_with_a_reason_and_the_
 }
 
 #[test]
-fn a_stopped_worker_ends_its_commands_and_fails_their_jobs_as_worker_stopped() {
+fn a_stopped_worker_ends_its_commands_and_fails_their_jobs() {
     let house = House::new();
     let marker = marker();
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a {marker} sleep 1000\n"));
     let id = house.enqueue(&["install"]);
     let waiting = house.enqueue(&["update"]);
     let mut worker = house.worker(60);
+
     until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
     stop(&worker, nix::sys::signal::Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
     assert!(alive(&marker).is_empty());
+
     let job = house.show(id);
     assert_eq!(job["state"], "failed");
     assert!(job["error"].as_str().unwrap().starts_with("worker stopped"), "{job}");
-    assert_eq!(house.state(waiting), JobState::Queued, "what had not begun waits for the next worker");
+    assert_eq!(house.state(waiting), JobState::Queued, "a queued job waits for the next worker");
 }
 
 #[test]
@@ -104,13 +112,16 @@ fn a_runner_that_dies_fails_its_job_and_the_worker_goes_on() {
     let child = until("the command runs", || alive(&marker).first().copied());
     let parent = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
     let parent: i32 = parent.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap();
+
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(parent), nix::sys::signal::Signal::SIGKILL).unwrap();
     until("the job has failed", || (house.state(id) == JobState::Failed).then_some(()));
     let error = house.show(id)["error"].as_str().unwrap().to_owned();
     assert!(error.contains("closed the connection before the command's end"), "{error}");
+
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::Signal::SIGKILL).ok();
     house.root.script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
     let next = house.enqueue(&["install"]);
+
     until("the next job has run", || house.state(next).is_terminal().then_some(()));
     stop(&worker, nix::sys::signal::Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
@@ -133,6 +144,7 @@ fn a_row_that_no_program_would_write_fails_that_job_only() {
              INSERT INTO tasks (job_id, position, kind, server_id) VALUES (4, 0, 'format-disk', 1);",
         )
         .unwrap();
+
     let good = house.enqueue(&["initialize", "--server", "1"]);
     house.drain();
     let errors: Vec<String> =
@@ -156,7 +168,7 @@ fn an_unknown_operation_does_nothing_whatever_tasks_it_has() {
 }
 
 #[test]
-fn a_row_with_bytes_that_are_no_text_fails_alone_and_everything_else_can_be_read() {
+fn a_row_that_is_not_utf8_fails_alone() {
     let house = House::with_servers(1);
     let bad = house.enqueue(&["initialize", "--server", "1"]);
     let good = house.enqueue(&["initialize", "--server", "1"]);
@@ -167,15 +179,16 @@ fn a_row_with_bytes_that_are_no_text_fails_alone_and_everything_else_can_be_read
         .unwrap();
     house.drain();
     assert_eq!((house.state(bad), house.state(good)), (JobState::Failed, JobState::Succeeded));
+
     let (code, out, err) = house.job(&["list"]);
     assert!(code == 0 && out.contains("failed"), "{out}{err}");
 }
 
 #[test]
-fn recovery_tells_the_server_what_failed() {
+fn recovery_sets_the_last_error_of_the_server() {
     let house = House::with_servers(1);
     let id = house.enqueue(&["stop", "--server", "1"]);
-    // What a worker leaves that dies in the middle.
+    // The rows that a worker leaves when it dies during a task.
     house
         .db()
         .connection()
@@ -185,7 +198,9 @@ fn recovery_tells_the_server_what_failed() {
         )
         .unwrap();
     house.drain();
+
     assert_eq!(house.state(id), JobState::Failed);
+
     let error = servers::get(house.db().connection(), ServerId(1)).unwrap().unwrap().last_error.unwrap();
     assert!(error.contains("died"), "{error}");
 }
@@ -196,10 +211,12 @@ fn initialize_writes_the_instance_and_its_line() {
     let id = house.enqueue(&["initialize", "--server", "S1"]);
     house.drain();
     assert_eq!(house.state(id), JobState::Succeeded, "{:?}", house.lines(id));
+
     let env = std::fs::read_to_string(house.root.join("instances/1/instance.env")).unwrap();
     assert!(env.contains("L4D2_PORT=27000"), "{env}");
     assert!(house.root.join("instances/1/layer/left4dead2/cfg/server.cfg").is_file());
     assert_eq!(house.lines(id), ["left4me: server 1: instance and config layer written"]);
+
     let again = house.enqueue(&["initialize", "--server", "S1"]);
     house.drain();
     assert_eq!(house.lines(again), ["left4me: server 1: instance is up to date"]);
@@ -209,21 +226,25 @@ fn initialize_writes_the_instance_and_its_line() {
 fn a_paused_queue_claims_nothing_until_it_is_resumed() {
     let house = House::with_servers(1);
     assert_eq!(house.job(&["pause", "--reason", "match tonight"]).0, 0);
+
     let (code, _, err) = house.job(&["pause"]);
     assert_eq!(code, 4, "{err}");
+
     let id = house.enqueue(&["initialize", "--server", "1"]);
     house.drain();
     assert_eq!(house.state(id), JobState::Queued);
+
     let (_, _, err) = house.job(&["list"]);
     assert!(err.contains("paused by") && err.contains("match tonight"), "{err}");
     assert_eq!(house.job(&["resume"]).0, 0);
     assert_eq!(house.job(&["resume"]).0, 4);
+
     house.drain();
     assert_eq!(house.state(id), JobState::Succeeded);
 }
 
 #[test]
-fn unique_answers_with_the_job_that_waits_and_adds_nothing() {
+fn unique_returns_the_waiting_job_and_adds_none() {
     let house = House::with_servers(2);
     let first = house.enqueue(&["stop", "--server", "1", "--server", "2"]);
     assert_eq!(house.enqueue(&["stop", "--server", "S2", "--server", "S1", "--unique"]), first);
@@ -233,13 +254,15 @@ fn unique_answers_with_the_job_that_waits_and_adds_nothing() {
 }
 
 #[test]
-fn wait_and_follow_tell_how_the_job_ended() {
+fn wait_and_follow_report_how_the_job_ended() {
     let house = House::with_servers(1);
     let mut worker = house.worker(20);
     let (code, out, _) = house.job(&["enqueue", "initialize", "--server", "1", "--wait"]);
     assert_eq!((code, out.trim()), (0, "1"));
+
     let (code, out, err) = house.job(&["enqueue", "initialize", "--server", "1", "--follow"]);
     assert_eq!((code, out.as_str()), (0, "left4me: server 1: instance is up to date\n"), "{err}");
+
     // No runner serves the socket here.
     let (code, _, err) = house.job(&["enqueue", "install", "--follow"]);
     assert_eq!(code, 1);
@@ -248,20 +271,23 @@ fn wait_and_follow_tell_how_the_job_ended() {
     assert_eq!(house.job(&["wait", "1", "3"]).0, 1);
     assert_eq!(house.job(&["wait", "77"]).0, 3);
     assert_eq!(house.job(&["pause"]).0, 0);
+
     let waiting = house.enqueue(&["install"]);
     let (code, _, err) = house.job(&["wait", &waiting.to_string(), "--timeout", "1"]);
     assert_eq!(code, 1);
     assert!(err.contains("still queued"), "{err}");
+
     let (code, out, err) = house.job(&["retry", "3"]);
     assert_eq!((code, out.trim()), (0, "5"), "{err}");
     assert_eq!(house.show(JobId(5))["retry_of"], 3);
     assert_eq!(house.job(&["retry", &waiting.to_string()]).0, 4);
+
     stop(&worker, nix::sys::signal::Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
 }
 
 #[test]
-fn enqueue_refuses_what_makes_no_sense_and_adds_nothing() {
+fn an_invalid_enqueue_is_refused_and_adds_nothing() {
     let house = House::with_servers(1);
     for (args, code, words) in [
         (vec!["start"], 2, "--server"),
@@ -277,19 +303,23 @@ fn enqueue_refuses_what_makes_no_sense_and_adds_nothing() {
         assert_eq!(got, code, "{args:?}: {err}");
         assert!(err.contains(words), "{args:?}: {err}");
     }
+
     assert_eq!(jobs::counts(house.db().connection()).unwrap(), (0, 0));
+
     let empty = House::new();
     assert_eq!(empty.job(&["enqueue", "start", "--all"]).0, 3);
 }
 
 #[test]
-fn accepting_a_job_sets_what_the_server_shall_be() {
+fn enqueueing_a_job_sets_the_desired_state() {
     let house = House::with_servers(1);
     let desired = || servers::get(house.db().connection(), ServerId(1)).unwrap().unwrap().desired_state.to_string();
     house.enqueue(&["start", "--server", "1"]);
     assert_eq!(desired(), "running");
+
     house.enqueue(&["reset", "--server", "1"]);
     assert_eq!(desired(), "running");
+
     house.enqueue(&["delete", "--server", "1"]);
     assert_eq!(desired(), "stopped");
 }
@@ -302,6 +332,7 @@ fn json_has_the_contracts_shape() {
         serde_json::from_str::<Value>(&out).unwrap(),
         serde_json::json!({"job_id": 1, "state": "queued", "queue_position": 1})
     );
+
     let job = house.show(JobId(1));
     for key in [
         "id",
@@ -319,13 +350,15 @@ fn json_has_the_contracts_shape() {
     ] {
         assert!(job.get(key).is_some(), "{key} is missing in {job}");
     }
+
     assert_eq!(job["tasks"][1]["depends_on"], serde_json::json!([job["tasks"][0]["id"]]));
+
     let (_, out, _) = house.job(&["list", "--json", "--state", "queued", "--server", "S1", "--limit", "1"]);
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()[0]["id"], 1);
 }
 
 #[test]
-fn every_line_that_steamcmd_printed_is_in_the_log_once_and_in_order() {
+fn every_line_of_steamcmd_is_logged_once_and_in_order() {
     let house = House::new();
     let _runner = house.runner("#!/bin/bash\nfor i in $(seq 20000); do echo \"line $i\"; done\nexit 5\n");
     let id = house.enqueue(&["install"]);
@@ -334,12 +367,13 @@ fn every_line_that_steamcmd_printed_is_in_the_log_once_and_in_order() {
     let once: Vec<String> = (1..=20_000).map(|number| format!("line {number}")).collect();
     let runs = lines.len() / once.len();
     assert!(runs >= 1, "{} lines", lines.len());
+
     let all: Vec<String> = std::iter::repeat_n(once, runs).flatten().collect();
     assert_eq!(lines, all);
 }
 
 #[test]
-fn a_server_that_is_not_up_after_its_start_fails_the_job_with_the_units_words() {
+fn a_start_fails_with_the_units_state_when_the_server_is_not_up() {
     let house = House::with_servers(1);
     let answer = |enable: &str, show: &[&str]| {
         let show: String = show.iter().map(|line| format!("'{{\"stdout\":\"{line}\"}}' ")).collect();
@@ -349,11 +383,13 @@ fn a_server_that_is_not_up_after_its_start_fails_the_job_with_the_units_words() 
              *) printf '%s\\n' {show} '{{\"exit\":0,\"ended_by\":\"exit\",\"tree\":\"empty\"}}' >&3 ;;\nesac\n"
         )
     };
+
     let stopped = ["ActiveState=inactive", "SubState=dead", "Result=success"];
     let missing = ["ActiveState=failed", "SubState=failed", "Result=exit-code", "ExecMainCode=1", "ExecMainStatus=203"];
     let restarted = ["ActiveState=activating", "SubState=auto-restart", "Result=signal", "NRestarts=1"];
     let running = ["ActiveState=active", "SubState=running", "Result=success"];
     let _helper = house.helper(&answer("0", &running));
+
     for (enable, show, words) in [
         ("0", &stopped[..], &["server 1 is not up after its start", "inactive, dead"][..]),
         ("0", &restarted, &["not up", "auto-restart, signal"]),

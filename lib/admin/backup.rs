@@ -17,7 +17,7 @@ use self::destination::{Backups, Destination};
 use super::Context;
 use crate::base::{Error, Exit, Result, clock, output, users, walk};
 use crate::db::{error::opening, upkeep};
-use crate::process::again_as;
+use crate::process::reexec_as;
 
 /// Save a consistent, checked copy of the database; left4me keeps running
 #[derive(clap::Args)]
@@ -84,7 +84,7 @@ pub(super) fn as_root(context: &Context, file: &Path, owner: (Uid, Gid)) -> Resu
 
     let mut arguments: Vec<OsString> = vec!["--root".into(), context.paths.root.clone().into()];
     arguments.extend(["--db".into(), context.paths.database().into(), "backup".into(), "--to-output".into()]);
-    match again_as(owner, &arguments, partial.file().try_clone()?)? {
+    match reexec_as(owner, &arguments, partial.file().try_clone()?)? {
         0 => {}
         failed => return Ok(ExitCode::from(failed)),
     }

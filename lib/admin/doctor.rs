@@ -15,7 +15,7 @@ use super::Context;
 use crate::base::table::{Tone, colours};
 use crate::base::{Error, Result, output, users};
 use crate::doctor::{self, Finding, Looks, Places, Severity};
-use crate::process::again_as;
+use crate::process::reexec_as;
 
 /// Check units, sockets, permissions, the database, Steam and libraries; say what to do
 #[derive(clap::Args)]
@@ -98,7 +98,7 @@ fn as_owner(context: &Context, args: &Args, owner: (Uid, Gid)) -> Result<Result<
             let mut text = String::new();
             reader.read_to_string(&mut text).map(|_| text)
         });
-        let code = again_as(owner, &arguments, writer);
+        let code = reexec_as(owner, &arguments, writer);
         (code, reading.join().unwrap_or_else(|_| Ok(String::new())))
     });
     let (code, text) = (code?, text?);

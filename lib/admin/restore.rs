@@ -21,7 +21,7 @@ use nix::unistd::{Gid, Uid, geteuid};
 use super::Context;
 use crate::base::{Error, Exit, Result, clock, files, lock, output, users, walk};
 use crate::db::restore;
-use crate::process::again_reading;
+use crate::process::reexec_with_input;
 use units::Units;
 
 /// Replace the database with a backup: stops left4me, swaps the files, starts left4me again
@@ -128,7 +128,7 @@ fn as_owner(context: &Context, owner: Option<(Uid, Gid)>, part: Phase, input: Op
     let part = if part == Phase::Stage { "stage" } else { "exchange" };
     let mut arguments: Vec<OsString> = vec!["--root".into(), context.paths.root.clone().into()];
     arguments.extend(["--db".into(), database.into(), "restore".into(), "--part".into(), part.into()]);
-    again_reading(owner, &arguments, input)
+    reexec_with_input(owner, &arguments, input)
 }
 
 fn do_part(part: Phase, database: &Path, now: i64, input: Option<File>) -> Result<()> {

@@ -1,5 +1,5 @@
-//! After the commands have ended: temporary files go, and somebody looks whether it is all true. In a thread of its own,
-//! beside whatever else the worker does; it touches no database and hands back what it found.
+//! Cleans up after the commands of a cancellation ended, and verifies that no process is left. Runs
+//! in a thread of its own, does not touch the database, and returns a report.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,72 +12,79 @@ use crate::host::instance;
 use crate::host::units::Observed;
 use crate::process::unit_group::UnitGroup;
 
-/// Between two looks at a unit that is ending.
+/// The pause between two checks of a unit that is ending.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How long systemd may take to collect a unit whose processes are gone.
 const COLLECT: Duration = Duration::from_secs(3);
 
-/// What is to be cleaned and looked at.
+/// What to clean and verify.
 #[derive(Clone, Debug)]
 pub struct CleanUp {
-    /// For which cancellation.
+    /// The cancellation.
     pub id: CancellationId,
     /// The commands that were ended.
     pub runners: Vec<Runner>,
-    /// The servers that something was being done to.
+    /// The servers whose tasks were running; their temporary files are removed.
     pub servers: Vec<ServerId>,
-    /// Those whose unit may be another thing now.
-    pub look: Vec<ServerId>,
-    /// Between the tries to remove a file.
+    /// The servers whose unit state may have changed.
+    pub observe: Vec<ServerId>,
+    /// The pauses between attempts to remove a file.
     pub pauses: Pauses,
 }
 
-/// What became of it.
+/// The result of a cleanup.
 #[derive(Clone, Debug)]
-pub struct Report {
-    /// For which cancellation.
+pub struct CleanUpReport {
+    /// The cancellation.
     pub id: CancellationId,
-    /// What was removed; or what could not be.
+    /// What was removed, or what could not be.
     pub cleaned: Result<String, String>,
-    /// What was seen; or what was not as it should be.
+    /// What was verified, or what is wrong.
     pub verified: Result<String, String>,
-    /// Commands that still have processes: their rows.
+    /// The rows of the commands that still have processes.
     pub left: Vec<i64>,
-    /// The servers, as systemd has them now.
+    /// What systemd reports of the servers now.
     pub observed: Vec<(ServerId, Observed)>,
-    /// When cleaning ended and looking began, unix ms.
+    /// When cleaning ended and verifying began, unix ms.
     pub cleaned_at: i64,
 }
 
-/// Cleans, then looks.
+/// Cleans, then verifies.
 #[must_use]
-pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> Report {
+pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
     failpoint::hit("cancel.cleaning");
     let cleaned = clean(work, root);
     let cleaned_at = crate::base::clock::now_ms();
     failpoint::hit("cancel.cleaned");
-    // Side by side: each look is a connection, and systemd takes its time.
+
+    // In parallel: each check is a connection to the helper, and systemd may be slow.
     let (left, observed) = std::thread::scope(|scope| {
-        let looks: Vec<_> = work
-            .look
+        let checks: Vec<_> = work
+            .observe
             .iter()
             .map(|&server| scope.spawn(move || (server, Observed::ask(helper, &server.into()))))
             .collect();
         let left = wait_for_units(&work.runners);
-        (left, looks.into_iter().filter_map(|look| look.join().ok()).collect::<Vec<_>>())
+        (left, checks.into_iter().filter_map(|check| check.join().ok()).collect::<Vec<_>>())
     });
+
     failpoint::hit("cancel.verified");
+
     let mut wrong: Vec<String> = left.iter().map(|runner| runner.undying()).collect();
-    wrong.extend(work.runners.iter().filter(|runner| !is_known(runner)).map(|runner| {
+    let unknown = work.runners.iter().filter(|runner| !is_known(runner));
+    wrong.extend(unknown.map(|runner| {
         format!("cannot tell whether a process of {} is left: its control group is not known", runner.words())
     }));
-    let unknown = observed.iter().filter(|(_, seen)| !seen.is_known());
+    let unknown = observed.iter().filter(|(_, observed)| !observed.is_known());
     wrong.extend(unknown.map(|(server, _)| format!("systemd did not say what server {server} is now")));
-    let seen: Vec<String> =
-        observed.iter().map(|(server, seen)| format!("server {server} is {}", seen.unit.actual())).collect();
-    let fine = std::iter::once(nothing_left(&work.runners).to_owned()).chain(seen).collect::<Vec<_>>().join("; ");
-    Report {
+
+    let servers = observed.iter();
+    let servers = servers.map(|(server, observed)| format!("server {server} is {}", observed.unit.actual()));
+    let nothing_left = nothing_left(&work.runners).to_owned();
+    let fine = std::iter::once(nothing_left).chain(servers).collect::<Vec<_>>().join("; ");
+
+    CleanUpReport {
         id: work.id,
         cleaned,
         verified: if wrong.is_empty() { Ok(fine) } else { Err(wrong.join("; ")) },
@@ -87,26 +94,27 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> Report {
     }
 }
 
-/// Nobody answered in time.
+/// The report of a cleanup that did not end in time.
 #[must_use]
-pub fn given_up(id: CancellationId, now: i64) -> Report {
-    let words = "nobody answered in time; see `systemctl status` and the journal".to_owned();
-    Report {
+pub fn timed_out(id: CancellationId, now: i64) -> CleanUpReport {
+    let message = "the cleanup did not finish in time; see `systemctl status` and the journal".to_owned();
+    CleanUpReport {
         id,
-        cleaned: Err(words.clone()),
-        verified: Err(words),
+        cleaned: Err(message.clone()),
+        verified: Err(message),
         left: Vec::new(),
         observed: Vec::new(),
         cleaned_at: now,
     }
 }
 
-/// Temporary files of the instances that were worked on. What was finished stays, and so do logs and what steamcmd has
-/// loaded so far: the next install goes on from there.
+/// Removes the temporary files of the instances. Finished files and logs stay, and so does what
+/// steamcmd has downloaded: the next install resumes from there.
 fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
     let (mut removed, mut tries) = (0, 0);
     let mut left = work.servers.clone();
     let mut pauses = work.pauses.0.iter();
+
     let failure = loop {
         tries += 1;
         let mut failures = Vec::new();
@@ -120,11 +128,13 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
                 true
             }
         });
+
         let (failure, pause) = match (failures.is_empty(), pauses.next()) {
             (true, _) => break None,
             (false, None) => break Some(failures.join("; ")),
             (false, Some(pause)) => (failures.join("; "), *pause),
         };
+
         let (cancellation_id, delay_ms) = (work.id.0, u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
         tracing::warn!(
             cancellation_id,
@@ -134,11 +144,13 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
         );
         std::thread::sleep(pause);
     };
+
     let removed = match removed {
         0 => "no temporary file was there".to_owned(),
         1 => "1 temporary file removed".to_owned(),
         more => format!("{more} temporary files removed"),
     };
+
     match (failure, tries) {
         (Some(failure), 1) => Err(format!("after 1 try: {failure}")),
         (Some(failure), tries) => Err(format!("after {tries} tries: {failure}")),
@@ -147,23 +159,23 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
     }
 }
 
-/// Whether it is known what is left of a command: its control group was looked at, or its
-/// supervisor reported it.
+/// Whether it is known what is left of a command, from its control group or its supervisor.
 fn is_known(runner: &Runner) -> bool {
-    runner.tree.is_some()
-        || runner.group().is_ok_and(|group| group.is_some_and(|group| UnitGroup::above(&group).is_some()))
+    let has_group = || runner.group().is_ok_and(|group| group.is_some_and(|group| UnitGroup::above(&group).is_some()));
+    runner.tree.is_some() || has_group()
 }
 
 fn nothing_left(runners: &[Runner]) -> &'static str {
     if runners.is_empty() { "no command was running" } else { "no process is left" }
 }
 
-/// Waits for the units of commands to be gone, processes first. Gives those that still have a process: these no waiting
-/// helps.
+/// Waits until the units of the commands are gone. Returns the commands that still have processes.
+/// It stops early when only such commands are left that cannot be killed.
 fn wait_for_units(runners: &[Runner]) -> Vec<&Runner> {
     let deadline = Instant::now() + COLLECT;
     let group = |runner: &Runner| UnitGroup::above(&runner.group().ok()??);
     let mut units: Vec<_> = runners.iter().filter_map(|runner| Some((runner, group(runner)?))).collect();
+
     loop {
         units.retain(|(_, unit)| unit.exists());
         let known_left =

@@ -1,24 +1,25 @@
-//! What the journal says of a cancellation besides its steps: its beginning, what each signal led
-//! to, a later --force, and the end of a job that was cancelled before any worker had it.
+//! The journal's lines about a cancellation besides its steps: its beginning, the outcome of each
+//! signal, a later --force, and a job that was cancelled while it was queued.
 
 use std::time::Duration;
 
 use crate::base::names::{CancellationId, JobId, TaskId};
+use crate::cancel::messages;
 use crate::db::cancellations::Cancellation;
 use crate::db::runners::Runner;
 
-/// An entry.
+/// A message for the journal.
 #[derive(Clone, Debug)]
-pub enum Entry {
-    /// The worker takes it up.
+pub enum JournalMessage {
+    /// The worker began with the cancellation.
     Begun(Cancellation),
     /// --force was added while it was under way.
     Escalated(Cancellation),
-    /// What a signal led to.
+    /// A signal and its outcome.
     Signal(Signal),
 }
 
-/// A signal that a command got, and what it led to.
+/// A signal that was sent to a command, and its outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
     job: JobId,
@@ -32,34 +33,36 @@ pub struct Signal {
     duration_ms: i64,
 }
 
-/// When the signals of a cancellation were sent, unix ms.
+/// What is known about the signals that a cancellation sent.
 #[derive(Clone, Debug)]
 pub struct Sent {
     /// The job.
     pub job: JobId,
     /// The cancellation.
     pub cancellation: CancellationId,
-    /// The first signal.
+    /// When the first signal was sent, unix ms.
     pub at: i64,
-    /// Whether the first one was SIGKILL already.
+    /// Whether the first signal was SIGKILL.
     pub is_kill: bool,
-    /// How long a command has to obey.
+    /// The time between SIGTERM and SIGKILL.
     pub grace: Duration,
     /// Whether --force was given, from the start or later.
     pub force: bool,
-    /// When --force was added.
+    /// When --force was added, unix ms.
     pub escalated_at: Option<i64>,
 }
 
 impl Sent {
-    /// When a command that did not obey got SIGKILL: the grace was over, or --force came.
+    /// When a command that ignored SIGTERM got SIGKILL: at the end of the grace, or when --force
+    /// was added.
     fn kill_at(&self) -> i64 {
-        let over = self.at.saturating_add(i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX));
-        self.escalated_at.map_or(over, |at| at.min(over))
+        let grace = i64::try_from(self.grace.as_millis()).unwrap_or(i64::MAX);
+        let grace_end = self.at.saturating_add(grace);
+        self.escalated_at.map_or(grace_end, |at| at.min(grace_end))
     }
 
-    /// Whether a grace was over before its command had ended, and no --force had come until
-    /// then. `closed`: the connections of those that did not answer were closed.
+    /// Whether a command outlived its grace without --force. `closed`: the connections of the
+    /// commands that did not answer were closed.
     #[must_use]
     pub fn has_timed_out(&self, ended: &[Runner], closed: bool, now: i64) -> bool {
         let forced = |at: i64| self.force && self.escalated_at.is_none_or(|since| since <= at);
@@ -71,25 +74,26 @@ impl Sent {
     }
 }
 
-impl Entry {
-    /// Tells the journal.
-    pub fn tell(&self) {
+impl JournalMessage {
+    /// Writes it to the journal.
+    pub fn log(&self) {
         match self {
-            Entry::Begun(record) => {
+            JournalMessage::Begun(record) => {
                 let what = format!("cancelling {} {}", subject(record), by(record));
-                about(record, &format!("{what}; it was {}", record.previous_state));
+                log(record, &format!("{what}; it was {}", record.previous_state));
             }
-            Entry::Escalated(record) => {
-                about(record, &format!("cancelling {}: --force was added, what still runs is killed", subject(record)));
+            JournalMessage::Escalated(record) => {
+                let what = subject(record);
+                log(record, &format!("cancelling {what}: --force was added, what still runs is killed"));
             }
-            Entry::Signal(signal) => signal.tell(),
+            JournalMessage::Signal(signal) => signal.log(),
         }
     }
 }
 
-/// A job, or a task of it, that was cancelled before any worker had it.
-pub fn before_execution(record: &Cancellation) {
-    about(record, &format!("{} was cancelled before execution {}", subject(record), by(record)));
+/// Logs the cancellation of a queued job, or of a task of it.
+pub fn log_queued(record: &Cancellation) {
+    log(record, &format!("{} was cancelled before execution {}", subject(record), by(record)));
 }
 
 fn subject(record: &Cancellation) -> String {
@@ -99,10 +103,10 @@ fn subject(record: &Cancellation) -> String {
 
 fn by(record: &Cancellation) -> String {
     let force = if record.force { ", with --force" } else { "" };
-    format!("{}{force}", super::told::by(&record.requested_by, &record.reason))
+    format!("{}{force}", messages::by(&record.requested_by, &record.reason))
 }
 
-fn about(record: &Cancellation, message: &str) {
+fn log(record: &Cancellation, message: &str) {
     tracing::info!(
         job_id = record.job_id.0,
         task_id = record.task_id.map(|id| id.0),
@@ -116,11 +120,12 @@ fn about(record: &Cancellation, message: &str) {
 }
 
 impl Signal {
-    fn tell(&self) {
+    fn log(&self) {
         let Self { job, task, command, unit, signal, outcome, duration_ms, .. } = self;
         let message = format!("cancelling job {job}: {signal} to {command}: {outcome} after {duration_ms} ms");
         let (job_id, task_id, cancellation_id) = (job.0, task.0, self.cancellation.0);
         let (unit, pid) = (unit.as_deref(), self.pid);
+
         if *outcome == ENDED {
             tracing::info!(job_id, task_id, cancellation_id, unit, pid, signal, outcome, duration_ms, "{message}");
         } else {
@@ -129,10 +134,10 @@ impl Signal {
     }
 }
 
-/// The command ended by it.
+/// The outcome of a signal that ended the command.
 const ENDED: &str = "ended";
 
-/// The signals that a command got which a cancellation ended, in their order.
+/// The signals that a cancelled command got, in order.
 #[must_use]
 pub fn signals(runner: &Runner, sent: &Sent, now: i64) -> Vec<Signal> {
     let ended_at = runner.ended_at.unwrap_or(now).max(sent.at);
@@ -141,6 +146,7 @@ pub fn signals(runner: &Runner, sent: &Sent, now: i64) -> Vec<Signal> {
         (Some("lost"), _) => "no answer",
         _ => ENDED,
     };
+
     let signal = |signal, outcome, from: i64, to: i64| Signal {
         job: sent.job,
         task: runner.task_id,
@@ -152,6 +158,7 @@ pub fn signals(runner: &Runner, sent: &Sent, now: i64) -> Vec<Signal> {
         outcome,
         duration_ms: (to - from).max(0),
     };
+
     let killed = runner.ended_by.as_deref() == Some("kill");
     match (sent.is_kill, killed) {
         (true, _) => vec![signal("SIGKILL", last, sent.at, ended_at)],
@@ -196,25 +203,28 @@ mod tests {
     }
 
     #[test]
-    fn each_signal_has_its_outcome_and_its_duration() {
+    fn each_signal_has_an_outcome_and_a_duration() {
         let of = |ended_by, tree, sent: Sent| {
-            let told = signals(&runner(ended_by, tree), &sent, 20_000).into_iter();
-            told.map(|one| (one.signal, one.outcome, one.duration_ms)).collect::<Vec<_>>()
+            let signals = signals(&runner(ended_by, tree), &sent, 20_000).into_iter();
+            signals.map(|one| (one.signal, one.outcome, one.duration_ms)).collect::<Vec<_>>()
         };
         let empty = Some("empty");
-        let asked = || sent(false, None);
-        assert_eq!(of("terminate", empty, asked()), [("SIGTERM", "ended", 10_200)]);
-        assert_eq!(of("kill", empty, asked()), [("SIGTERM", "ignored", 10_000), ("SIGKILL", "ended", 200)]);
+        let gentle = || sent(false, None);
+
+        assert_eq!(of("terminate", empty, gentle()), [("SIGTERM", "ended", 10_200)]);
+        assert_eq!(of("kill", empty, gentle()), [("SIGTERM", "ignored", 10_000), ("SIGKILL", "ended", 200)]);
         assert_eq!(of("kill", empty, sent(true, None)), [("SIGKILL", "ended", 10_200)]);
+
         let escalated = sent(true, Some(4000));
         assert_eq!(of("kill", empty, escalated), [("SIGTERM", "ignored", 3000), ("SIGKILL", "ended", 7200)]);
-        assert_eq!(of("kill", Some("left"), asked())[1], ("SIGKILL", "not ended", 200));
-        assert_eq!(of("lost", None, asked()), [("SIGTERM", "no answer", 10_200)]);
+        assert_eq!(of("kill", Some("left"), gentle())[1], ("SIGKILL", "not ended", 200));
+        assert_eq!(of("lost", None, gentle()), [("SIGTERM", "no answer", 10_200)]);
     }
 
     #[test]
-    fn a_grace_that_is_over_is_no_force_and_a_force_is_no_grace_that_is_over() {
+    fn a_timeout_is_the_end_of_the_grace_without_force() {
         let killed = [runner("terminate", Some("empty")), runner("kill", Some("empty"))];
+
         assert!(sent(false, None).has_timed_out(&killed, false, 20_000));
         assert!(!sent(true, None).has_timed_out(&killed, false, 20_000));
         assert!(!sent(true, Some(4000)).has_timed_out(&killed, false, 20_000));

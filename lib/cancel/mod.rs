@@ -1,20 +1,24 @@
-//! Cancelling: from somebody's wish to the proof that nothing is left.
+//! Cancellation, from the request to the verified cleanup.
 //!
-//! A wish is a row before anything happens ([`request`]). A queued job ends in that one transaction. What runs is the
-//! worker's: its [`tracker`] takes the steps, each a row with its times; its hands tell the commands to end; the
-//! [`cleaner`] tidies up and looks whether they really have. [`result`] tells how far it is, in one shape for all who ask.
-//! A worker that starts goes on where a dead one was ([`recover`]). [`journal`] and [`told`] have the journal's lines.
-//! docs/cancellation.md has the story for admins.
+//! [`request`] writes a request as a row before anything happens. A queued job ends in that one
+//! transaction. For a running job the worker's [`tracker`] takes the steps, each a row with its
+//! times, and returns what to do outside the transaction as [`action`]s. The [`cleaner`] removes
+//! temporary files and verifies that no process is left. [`result`] reports the progress in one
+//! shape for the command line and the web. A worker that starts finishes what a dead one left
+//! ([`recover`]). [`journal`] writes the journal's lines, [`messages`] builds the texts.
+//! docs/cancellation.md describes it for admins.
 
+pub mod action;
+mod already_ended;
 pub mod cleaner;
-mod fate;
 pub mod journal;
+pub mod messages;
+mod outcome;
 pub mod recover;
 pub mod request;
 pub mod result;
-pub mod told;
-mod too_late;
+mod tracked;
 pub mod tracker;
 
-pub use request::{Wish, request};
+pub use request::{CancelRequest, request};
 pub use result::CancelResult;

@@ -1,29 +1,29 @@
-//! What a worker that starts does with the cancellations that a dead one left: they are finished, before its other jobs
-//! are failed. Nothing of them runs any more (queue/recover.rs has waited for that), so every step that is missing can be
-//! taken at once.
+//! Finishes the cancellations that a dead worker left, before its other jobs are failed. Their
+//! commands have ended (queue/recover.rs waited for that), so every missing step is taken at once.
 
 use std::time::Duration;
 
 use crate::base::config::Pauses;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Result, clock, failpoint};
+use crate::cancel::action::Action;
 use crate::cancel::cleaner::clean_up;
-use crate::cancel::journal::Entry;
-use crate::cancel::tracker::{Act, Tracker};
+use crate::cancel::journal::JournalMessage;
+use crate::cancel::tracker::Tracker;
 use crate::db::{Db, cancellations, jobs, logs};
 use crate::queue::hands::Places;
 use crate::queue::live::LiveJob;
 use crate::queue::turn::Outcome;
 use crate::wire::Stream;
 
-/// How often it is looked for more: somebody may cancel what counts as running while this is at work.
+/// How many times it checks for more: new requests may come in meanwhile.
 const ROUNDS: usize = 5;
 
-/// Finishes them. Gives the jobs that ended by it, and servers to be looked at once more. `meanwhile` is called between
-/// things that take time.
+/// Finishes them. Returns the jobs that ended, and the servers to check again. Calls `meanwhile`
+/// between slow steps.
 ///
 /// # Errors
-/// 69 when the database cannot be written; what is not finished then is finished at the next start.
+/// When the database cannot be written. The next start finishes the rest.
 pub fn recover(
     db: &mut Db,
     places: &Places,
@@ -34,39 +34,45 @@ pub fn recover(
         return Ok((Vec::new(), Vec::new()));
     }
     failpoint::hit("cancel.recovering");
+
     let mut live = Vec::new();
     for job in jobs::live_candidates(db.connection())? {
-        // One whose rows cannot be read is failed by whoever comes after this.
+        // A job whose rows cannot be read is failed later, by queue/recover.rs.
         let Ok(mut job) = LiveJob::load(db.connection(), job.id) else { continue };
         for task in &mut job.tasks {
             task.ended = true;
         }
         live.push(job);
     }
+
     let mut tracker = Tracker::new(Duration::ZERO, pauses.clone());
     let mut outcome = Outcome::default();
-    // First every step up to settling, then, once it was looked at, the end.
+    // The first round takes every step up to the cleanup, the second one finishes.
     for _ in 0..ROUNDS {
         if !cancellations::any_live(db.connection())? {
             break;
         }
-        db.write(|tx| tracker.attend(tx, &mut live, &mut outcome, clock::now_ms()))?;
-        for act in tracker.take_acts() {
+
+        db.write(|tx| tracker.advance(tx, &mut live, &mut outcome, clock::now_ms()))?;
+        for action in tracker.take_actions() {
             meanwhile();
-            match act {
-                Act::CleanUp(work) => tracker.note(clean_up(&work, &places.root, &places.helper)),
-                Act::Tell(told) => told.tell(),
+            match action {
+                Action::CleanUp(work) => {
+                    tracker.add_report(clean_up(&work, &places.root, &places.helper));
+                }
+                Action::LogStep(step) => step.log(),
                 // This worker has sent no signal.
-                Act::Note(Entry::Signal(_)) | Act::Close(_) => {}
-                Act::Note(entry) => entry.tell(),
-                // There is nothing to be told to end any more; but its log tells why it stops.
-                Act::End { job, words, .. } => {
-                    let line = format!("left4me: {words}; the worker that ran it had died");
+                Action::Log(JournalMessage::Signal(_)) | Action::CloseConnections(_) => {}
+                Action::Log(message) => message.log(),
+                // No command is left to end, but the job's log says why it stops.
+                Action::EndCommands { job, message, .. } => {
+                    let line = format!("left4me: {message}; the worker that ran it had died");
                     db.write(|tx| logs::append(tx, job, clock::now_ms(), Stream::Stderr, &line))?;
                 }
             }
         }
     }
+
     failpoint::hit("cancel.recovered");
     outcome.news.iter().for_each(crate::queue::observe::News::tell);
     Ok((outcome.finished.into_iter().map(|ended| ended.job).collect(), outcome.look))

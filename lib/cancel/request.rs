@@ -1,12 +1,12 @@
-//! A wish to cancel: checked and written down in one transaction. What is queued ends right there; what runs is the
-//! worker's, who is to be poked after this.
+//! A request to cancel, checked and written in one transaction. A queued job ends right there.
+//! A running job is cancelled by the worker, which the caller notifies afterwards.
 
 use rusqlite::Connection;
 
 use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::base::{Error, Result};
 use crate::cancel::result::{self, CancelResult};
-use crate::cancel::{fate, told};
+use crate::cancel::{messages, outcome};
 use crate::db::cancellations::{self, Cancellation, New};
 use crate::db::events::{self, NewEvent};
 use crate::db::jobs::{self, Job};
@@ -18,55 +18,69 @@ use crate::queue::live::LiveJob;
 use crate::queue::observe::{self, Cause};
 use crate::wire::Stream;
 
-/// A wish.
+/// What to cancel, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub struct CancelRequest<'a> {
     /// The job.
     pub job: JobId,
     /// Only this task of it.
     pub task: Option<TaskId>,
-    /// Kill at once, without asking first.
+    /// Kill at once, without SIGTERM and grace.
     pub force: bool,
-    /// What depends on the task goes with it.
+    /// Cancel also what depends on the task.
     pub cascade: bool,
-    /// Why; empty when nobody says.
+    /// Why; empty when no reason was given.
     pub reason: &'a str,
-    /// Who asks.
+    /// Who requests it.
     pub requested_by: &'a str,
 }
 
-/// Writes the wish down. Asking again for what is being cancelled is answered with the same record, which `force`
-/// escalates. What has ended already is told by a result without success and without a record: nothing was written.
+impl<'a> CancelRequest<'a> {
+    /// Cancels the whole job, with the grace and without a reason. Callers set what differs:
+    /// `CancelRequest { force: true, ..CancelRequest::new(job, user) }`.
+    #[must_use]
+    pub fn new(job: JobId, requested_by: &'a str) -> Self {
+        Self { job, task: None, force: false, cascade: true, reason: "", requested_by }
+    }
+}
+
+/// Writes the request. A repeated request for the same job or task returns the same record, which
+/// `force` escalates. For what has ended already, nothing is written, and the result has neither
+/// success nor a record.
 ///
 /// # Errors
-/// 3 for an unknown job, or a task that is not one of its; 69 when the database cannot be written.
-pub fn request(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<CancelResult> {
+/// When the job does not exist, or the task is not one of its tasks.
+pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<CancelResult> {
     db.write(|tx| {
-        let job = jobs::get(tx, wish.job)?;
-        let task = wish.task.map(|id| task_state(&job, id)).transpose()?;
-        if let Some(live) = live_for(tx, wish)? {
-            return repeat(tx, wish, &live, now);
+        let job = jobs::get(tx, request.job)?;
+        let task = request.task.map(|id| task_state(&job, id)).transpose()?;
+        if let Some(active) = active_for(tx, request)? {
+            return repeat(tx, request, &active, now);
         }
         if job.state.is_terminal() || task.is_some_and(|(_, state)| state.is_terminal()) {
             return Ok(CancelResult::already_finished(&job, task));
         }
+
         let new = New {
             job: job.id,
-            task: wish.task,
-            requested_by: wish.requested_by,
-            reason: wish.reason,
-            force: wish.force,
-            cascade: wish.cascade,
+            task: request.task,
+            requested_by: request.requested_by,
+            reason: request.reason,
+            force: request.force,
+            cascade: request.cascade,
             previous_state: task.map_or_else(|| job.state.as_str(), |(_, state)| state.as_str()),
         };
         let id = cancellations::insert(tx, &new, now)?;
+
         if job.state == JobState::Queued {
-            settle_queued(tx, wish, id, now)?;
+            settle_queued(tx, request, id, now)?;
         } else {
-            if wish.task.is_none() && job.state == JobState::Running && !jobs::set_cancelling(tx, job.id, now)? {
+            let cancels_job = request.task.is_none() && job.state == JobState::Running;
+            if cancels_job && !jobs::set_cancelling(tx, job.id, now)? {
                 return Err(Error::conflict(format!("job {} is not running any more: ask again", job.id)));
             }
-            tell(tx, wish, being_cancelled(wish), if wish.force { "forced" } else { "" }, now)?;
+            let detail = if request.force { "forced" } else { "" };
+            add_event(tx, request, cancelling_event(request), detail, now)?;
         }
         result::of(tx, id)
     })
@@ -80,88 +94,102 @@ fn task_state(job: &Job, id: TaskId) -> Result<(TaskId, TaskState)> {
 }
 
 /// The cancellation that is under way already: of the whole job, or of the same task.
-fn live_for(tx: &Connection, wish: &Wish<'_>) -> Result<Option<Cancellation>> {
-    match (cancellations::live_of(tx, wish.job, None)?, wish.task) {
-        (None, Some(_)) => cancellations::live_of(tx, wish.job, wish.task),
+fn active_for(tx: &Connection, request: &CancelRequest<'_>) -> Result<Option<Cancellation>> {
+    match (cancellations::live_of(tx, request.job, None)?, request.task) {
+        (None, Some(_)) => cancellations::live_of(tx, request.job, request.task),
         (found, _) => Ok(found),
     }
 }
 
-/// The same wish again: one record. A force that it did not have yet counts from now on.
-fn repeat(tx: &Connection, wish: &Wish<'_>, live: &Cancellation, now: i64) -> Result<CancelResult> {
-    // Who wants one task killed does not want that for all of the job.
-    if wish.force && wish.task == live.task_id && cancellations::escalate(tx, live.id, now)? {
-        tell(tx, wish, being_cancelled(wish), "escalated: what runs is killed", now)?;
+/// Answers a repeated request with the existing record. A new `force` applies from now on.
+fn repeat(tx: &Connection, request: &CancelRequest<'_>, active: &Cancellation, now: i64) -> Result<CancelResult> {
+    // A forced request for one task does not kill the whole job.
+    let same_target = request.task == active.task_id;
+    if request.force && same_target && cancellations::escalate(tx, active.id, now)? {
+        let kind = cancelling_event(request);
+        add_event(tx, request, kind, "escalated: what runs is killed", now)?;
     }
-    result::of(tx, live.id)
+    result::of(tx, active.id)
 }
 
-fn being_cancelled(wish: &Wish<'_>) -> &'static str {
-    if wish.task.is_some() { "task.cancelling" } else { "job.cancelling" }
+fn cancelling_event(request: &CancelRequest<'_>) -> &'static str {
+    if request.task.is_some() { "task.cancelling" } else { "job.cancelling" }
 }
 
-fn tell(tx: &Connection, wish: &Wish<'_>, kind: &str, detail: &str, now: i64) -> Result<()> {
-    events::add(tx, now, &event(wish, kind, detail))
+fn add_event(tx: &Connection, request: &CancelRequest<'_>, kind: &str, detail: &str, now: i64) -> Result<()> {
+    events::add(tx, now, &new_event(request, kind, detail))
 }
 
-fn event<'a>(wish: &'a Wish<'_>, kind: &'a str, detail: &'a str) -> NewEvent<'a> {
+fn new_event<'a>(request: &'a CancelRequest<'_>, kind: &'a str, detail: &'a str) -> NewEvent<'a> {
     NewEvent {
         kind,
-        actor: wish.requested_by,
-        job: Some(wish.job),
-        task: wish.task,
+        actor: request.requested_by,
+        job: Some(request.job),
+        task: request.task,
         server: None,
         detail,
-        reason: wish.reason,
+        reason: request.reason,
     }
 }
 
-/// A job that has not begun: all of it in this transaction. With one task gone the others wait for their turn; when none
-/// is left the job has its end.
-fn settle_queued(tx: &Connection, wish: &Wish<'_>, id: CancellationId, now: i64) -> Result<()> {
-    let by = told::by(wish.requested_by, wish.reason);
-    let mut job = LiveJob::load(tx, wish.job)?;
-    let scope = match wish.task.and_then(|task| job.position(task)) {
-        Some(at) => Scope::Task { at, cascade: wish.cascade },
+/// Cancels a queued job, or one task of it, in this transaction. When a single task is cancelled,
+/// the others stay queued. The job ends when no task is left.
+fn settle_queued(tx: &Connection, request: &CancelRequest<'_>, id: CancellationId, now: i64) -> Result<()> {
+    let by = messages::by(request.requested_by, request.reason);
+    let mut job = LiveJob::load(tx, request.job)?;
+    let scope = match request.task.and_then(|task| job.position(task)) {
+        Some(at) => Scope::Task { at, cascade: request.cascade },
         None => Scope::Job,
     };
+
     let fates: Vec<Fate> = fates(&job.known(), scope);
     for fate in &fates {
-        cancellations::touch(tx, id, job.tasks[fate.at].id, fate::cause(&job, fate))?;
-        fate::settle(tx, &mut job, fate, scope, (wish.requested_by, wish.reason), now)?;
+        cancellations::touch(tx, id, job.tasks[fate.at].id, outcome::cause(&job, fate))?;
+        outcome::settle(tx, &mut job, fate, scope, (request.requested_by, request.reason), now)?;
+
         let task = &job.tasks[fate.at];
-        let (kind, detail) = (format!("task.{}", fate.end), task.error.as_deref().unwrap_or_default());
-        let event = NewEvent { task: Some(task.id), server: task.server, ..event(wish, &kind, detail) };
+        let kind = format!("task.{}", fate.end);
+        let detail = task.error.as_deref().unwrap_or_default();
+        let event = NewEvent { task: Some(task.id), server: task.server, ..new_event(request, &kind, detail) };
         events::add(tx, now, &event)?;
     }
-    let whole = job.tasks.iter().all(|task| task.state.is_terminal());
-    if whole {
+
+    let job_ended = job.tasks.iter().all(|task| task.state.is_terminal());
+    if job_ended {
         let line = format!("cancelled before execution {by}");
-        jobs::cancel(tx, wish.job, JobState::Queued, &line, now)?;
-        logs::append(tx, wish.job, now, Stream::Stderr, &line)?;
-        tell(tx, &Wish { task: None, ..*wish }, "job.cancelled", "before execution", now)?;
+        jobs::cancel(tx, request.job, JobState::Queued, &line, now)?;
+        logs::append(tx, request.job, now, Stream::Stderr, &line)?;
+        let whole = CancelRequest { task: None, ..*request };
+        add_event(tx, &whole, "job.cancelled", "before execution", now)?;
         for server in job.all_servers() {
-            observe::settle(tx, server, &Cause::Job(wish.job, wish.requested_by), now)?;
+            observe::settle(tx, server, &Cause::Job(request.job, request.requested_by), now)?;
         }
     }
+
     for step in Step::ALL {
         cancellations::begin_step(tx, id, step, now)?;
         let detail = match step {
-            Step::Block if whole => "it never starts".to_owned(),
+            Step::Block if job_ended => "it never starts".to_owned(),
             Step::Block => "they never start".to_owned(),
             Step::Identify => format!("0 running, {} pending", fates.len()),
-            Step::Settle => told::settled(&fates),
-            Step::Finish if whole => "job cancelled".to_owned(),
+            Step::Settle => messages::settled(&fates),
+            Step::Finish if job_ended => "job cancelled".to_owned(),
             Step::Finish => "the job stays queued".to_owned(),
             Step::Terminate | Step::Clean | Step::Verify => "nothing had begun".to_owned(),
         };
+
         cancellations::end_step(tx, id, step, true, &detail, now)?;
     }
-    let message = match wish.task {
-        Some(task) if whole => format!("task {task} and with it job {} cancelled before execution {by}", wish.job),
-        Some(task) => format!("task {task} of job {} cancelled before execution {by}", wish.job),
-        None => format!("job {} cancelled before execution {by}", wish.job),
+
+    let job = request.job;
+    let message = match request.task {
+        Some(task) if job_ended => {
+            format!("task {task} and with it job {job} cancelled before execution {by}")
+        }
+        Some(task) => format!("task {task} of job {job} cancelled before execution {by}"),
+        None => format!("job {job} cancelled before execution {by}"),
     };
+
     cancellations::finish(tx, id, Progress::Completed, &message, now)?;
     cancellations::leave_for_journal(tx, id)
 }

@@ -1,4 +1,4 @@
-//! What came of a cancellation, or how far it is: one shape for the command line's `--json` and for the web.
+//! The result or progress of a cancellation: one shape for the command line's `--json` and the web.
 
 use rusqlite::Connection;
 use serde::Serialize;
@@ -16,70 +16,71 @@ use crate::domain::task::TaskState;
 pub struct Terminated {
     /// The unit instance that served it.
     pub unit: Option<String>,
-    /// What it was asked for.
+    /// The request that it carried out.
     pub verb: String,
-    /// The task it served.
+    /// The task that it ran for.
     pub task_id: TaskId,
     /// Its process.
     pub pid: Option<i64>,
     /// terminate, kill, or lost when the connection broke.
     pub ended_by: Option<String>,
-    /// empty, or left when a process would not die.
+    /// empty, or left when a process could not be killed.
     pub tree: Option<String>,
 }
 
-/// The result.
+/// The result or progress of a cancellation.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct CancelResult {
-    /// Whether what was meant is cancelled, or, while it is under way, on its way there.
+    /// Whether the job or task is cancelled, or is being cancelled without a failure so far.
     pub success: bool,
     /// The job.
     pub job_id: JobId,
-    /// The task, when only one was meant.
+    /// The task, when only one is cancelled.
     pub task: Option<TaskId>,
-    /// What it was when the cancellation was asked for.
+    /// The state when the cancellation was requested.
     pub previous_state: String,
-    /// What it is now.
+    /// The state now.
     pub state: String,
-    /// In a sentence.
+    /// One sentence for people.
     pub message: String,
     /// The record; none when there was nothing to cancel.
     pub cancellation_id: Option<CancellationId>,
     /// requested, running, completed, failed; none without a record.
     pub cancellation_state: Option<Progress>,
-    /// Who asked for it.
+    /// Who requested it.
     pub requested_by: Option<String>,
-    /// Why; empty when nobody said.
+    /// Why; empty when no reason was given.
     pub reason: String,
-    /// Each step; while it is under way also those that have not begun.
+    /// Each step; while the cancellation runs, also those that have not begun.
     pub steps: Vec<StepRow>,
-    /// The tasks that it is about.
+    /// The tasks that it affects.
     pub tasks_affected: Vec<Affected>,
     /// The commands that it ended.
     pub runners_terminated: Vec<Terminated>,
-    /// Whether they were to be killed at once.
+    /// Whether the commands were killed at once.
     pub force_used: bool,
-    /// When --force was added to it, unix ms; none when it had it from the start, or never got it.
+    /// When --force was added, unix ms; none when it was set from the start, or never.
     pub escalated_at: Option<i64>,
-    /// Whether a command was still there when its grace was over, without any --force.
+    /// Whether a command outlived its grace without --force.
     pub timed_out: bool,
     /// What could not be done.
     pub errors: Vec<String>,
 }
 
 impl CancelResult {
-    /// Whether nothing more will come.
+    /// Whether the cancellation has ended, or there is none.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.cancellation_state.is_none_or(Progress::is_over)
     }
 
-    /// Nothing was done, because it had ended before.
+    /// The result for a job or task that had ended before the request.
     pub(super) fn already_finished(job: &Job, task: Option<(TaskId, TaskState)>) -> Self {
         let (what, state) = match task {
             Some((id, state)) => (format!("task {id} of job {}", job.id), state.to_string()),
             None => (format!("job {}", job.id), job.state.to_string()),
         };
+
         Self {
             success: false,
             job_id: job.id,
@@ -102,20 +103,25 @@ impl CancelResult {
     }
 }
 
-/// How far a cancellation is.
+/// Reads the result or progress of a cancellation.
 ///
 /// # Errors
-/// 3 when there is none; 69 when the database cannot be read.
+/// When there is no such cancellation.
 pub fn of(connection: &Connection, id: CancellationId) -> Result<CancelResult> {
     let record = cancellations::get(connection, id)?;
     let steps = cancellations::steps(connection, id)?;
     let affected = cancellations::affected(connection, id)?;
+
     let state = match record.task_id {
         None => jobs::state(connection, record.job_id)?.0.to_string(),
         Some(task) => state_of(connection, &record, task)?,
     };
-    let errors = steps.iter().filter(|step| step.ok == Some(false)).filter_map(|step| step.detail.clone()).collect();
-    let terminated = runners::of_cancellation(connection, id)?.into_iter().map(terminated).collect();
+
+    let failed = steps.iter().filter(|step| step.ok == Some(false));
+    let errors = failed.filter_map(|step| step.detail.clone()).collect();
+    let runners = runners::of_cancellation(connection, id)?;
+    let terminated = runners.into_iter().map(terminated).collect();
+
     Ok(CancelResult {
         success: match record.state {
             Progress::Requested | Progress::Running => true,
@@ -141,7 +147,7 @@ pub fn of(connection: &Connection, id: CancellationId) -> Result<CancelResult> {
     })
 }
 
-/// While the record is open, the steps that have not begun follow those that have.
+/// While the cancellation runs, adds the steps that have not begun.
 fn with_pending(steps: Vec<StepRow>, state: Progress) -> Vec<StepRow> {
     if state.is_over() {
         return steps;
@@ -160,7 +166,7 @@ fn message(record: &Cancellation, steps: &[StepRow]) -> String {
     match (&record.message, steps.last()) {
         (Some(message), _) => message.clone(),
         (None, Some(step)) => format!("being cancelled by {}: {}", record.requested_by, step.step),
-        (None, None) => format!("asked for by {}; the worker has not begun", record.requested_by),
+        (None, None) => format!("requested by {}; the worker has not begun", record.requested_by),
     }
 }
 

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::base::{Error, Result, caller, clock, lock, output};
 use crate::cancel::result::Terminated;
-use crate::cancel::{self, CancelResult, Wish, result};
+use crate::cancel::{self, CancelRequest, CancelResult, result};
 use crate::cli::{self, Context, PROGRAM, follow};
 use crate::db::cancellations::StepRow;
 use crate::db::watch::Watch;
@@ -63,16 +63,15 @@ pub struct Args {
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let by = caller::caller();
     let reason = cli::reason(args.reason.as_deref())?;
-    let wish = Wish {
-        job: args.id,
+    let request = CancelRequest {
         task: args.task,
         force: args.force,
         cascade: !args.no_cascade,
         reason: &reason.unwrap_or_default(),
-        requested_by: &by,
+        ..CancelRequest::new(args.id, &by)
     };
 
-    let requested = cancel::request(&mut context.db, &wish, clock::now_ms())?;
+    let requested = cancel::request(&mut context.db, &request, clock::now_ms())?;
     let (Some(id), false) = (requested.cancellation_id, requested.is_over()) else {
         // A queued job is cancelled already; wake the worker for the jobs behind it.
         if requested.success {

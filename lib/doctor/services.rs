@@ -277,7 +277,7 @@ fn runner(socket: &Path) -> Vec<Finding> {
 /// The exit code that ends the answer.
 fn ask(socket: &Path, request: &impl Serialize) -> Result<i32> {
     let mut connection = Connection::open(socket, request)?;
-    connection.give_up_at(Instant::now() + PATIENCE);
+    connection.set_deadline(Instant::now() + PATIENCE);
     let mut code = None;
     while let Some(answer) = connection.next_answer()? {
         code = answer.exit.or(code);

@@ -7,7 +7,7 @@ use super::journal::{LONGEST, entry};
 use crate::base::Result;
 use crate::base::names::InstanceName;
 use crate::domain::reason;
-use crate::process::{Outcome, Pass, Stage};
+use crate::process::{Outcome, Relay, Supervisor};
 use crate::wire::{EndedBy, Stream};
 
 /// So many entries of the journal are read: a crash's own output, and what systemd says about it.
@@ -21,16 +21,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// When journalctl cannot be started.
-pub(super) fn of(stage: &mut Stage, server: &InstanceName, began: i64, outcome: Outcome) -> Result<Outcome> {
+pub(super) fn of(supervisor: &mut Supervisor, server: &InstanceName, began: i64, outcome: Outcome) -> Result<Outcome> {
     if outcome.ended_by == EndedBy::Exit && !outcome.succeeded() {
-        tell(stage, server, began)?;
+        tell(supervisor, server, began)?;
     }
     Ok(outcome)
 }
 
 /// Tells the peer, as the last error line, what the server's unit or the overlay's said last since `began`. Nothing when
 /// they said nothing.
-fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
+fn tell(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Result<()> {
     let (unit, overlay) = (server_unit(server), overlay_unit(server));
     let arguments = [
         "--quiet",
@@ -50,7 +50,7 @@ fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
     // journald has the entry when its writer has ended, but may still be writing it down: the newest one that gives a
     // reason counts.
     for _ in 0..3 {
-        journalctl_json(stage, &arguments, LONGEST, &mut |stream, line| {
+        journalctl_json(supervisor, &arguments, LONGEST, &mut |stream, line| {
             if stream == Stream::Stdout
                 && let Ok(entry) = entry(line)
                 && entry.at >= began
@@ -58,18 +58,18 @@ fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
             {
                 found = Some(entry);
             }
-            Pass::Keep
+            Relay::Drop
         })?;
         if found.is_some() {
             break;
         }
-        if stage.pause(PAUSE).is_some() {
+        if supervisor.pause(PAUSE).is_some() {
             break;
         }
     }
     if let Some(entry) = found {
         let unit = if entry.from == reason::HELPER { overlay } else { unit };
-        stage.say(Stream::Stderr, &reason::said(&unit, &entry.line));
+        supervisor.say(Stream::Stderr, &reason::said(&unit, &entry.line));
     }
     Ok(())
 }

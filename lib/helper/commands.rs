@@ -6,66 +6,66 @@ use nix::sys::signal::Signal;
 
 use crate::base::Result;
 pub(super) use crate::base::names::{overlay_unit, purge_unit, server_unit};
-use crate::process::{Outcome, Pass, Spec, Stage, Terminal};
+use crate::process::{Outcome, Relay, Spec, Supervisor, Terminal};
 use crate::wire::{LINE_LIMIT, Started, Stream};
 
 /// How long stopping a unit that was cut short may take; one that only removes files obeys at once.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs systemctl; its lines go to the peer.
-pub(super) fn systemctl(stage: &mut Stage, arguments: &[&str]) -> Result<Outcome> {
-    systemctl_with(stage, arguments, &mut |_, _| Pass::On)
+pub(super) fn systemctl(supervisor: &mut Supervisor, arguments: &[&str]) -> Result<Outcome> {
+    systemctl_with(supervisor, arguments, &mut |_, _| Relay::AsIs)
 }
 
 /// Runs systemctl; `observe` decides on each line.
 pub(super) fn systemctl_with(
-    stage: &mut Stage,
+    supervisor: &mut Supervisor,
     arguments: &[&str],
-    observe: &mut dyn FnMut(Stream, &str) -> Pass,
+    observe: &mut dyn FnMut(Stream, &str) -> Relay,
 ) -> Result<Outcome> {
-    stage.run(&spec("/usr/bin/systemctl", &[&["--no-ask-password"], arguments].concat()), observe)
+    supervisor.run(&spec("/usr/bin/systemctl", &[&["--no-ask-password"], arguments].concat()), observe)
 }
 
 /// Stops a unit whose start was cut short: systemd would go on with it though nobody waits any more.
-pub(super) fn stop_after_the_end(stage: &mut Stage, unit: &str) -> Result<Outcome> {
+pub(super) fn stop_after_the_end(supervisor: &mut Supervisor, unit: &str) -> Result<Outcome> {
     let spec = spec("/usr/bin/systemctl", &["--no-ask-password", "stop", unit]);
-    stage.run_after_the_end(&spec, STOP_PATIENCE, &mut |_, _| Pass::On)
+    supervisor.run_after_the_end(&spec, STOP_PATIENCE, &mut |_, _| Relay::AsIs)
 }
 
 /// Tells the peer that from now on it is `unit` that works for it: its process and its control group.
-pub(super) fn serve_from(stage: &mut Stage, unit: &str) -> Result<()> {
+pub(super) fn serve_from(supervisor: &mut Supervisor, unit: &str) -> Result<()> {
     let spec = spec("/usr/bin/systemctl", &["--no-ask-password", "show", "-P", "MainPID", "-P", "ControlGroup", unit]);
     let mut values = Vec::new();
-    stage.run_after_the_end(&spec, STOP_PATIENCE, &mut |stream, line| {
+    supervisor.run_after_the_end(&spec, STOP_PATIENCE, &mut |stream, line| {
         if stream == Stream::Stdout {
             values.push(line.to_owned());
         }
-        Pass::Keep
+        Relay::Drop
     })?;
     let pid = values.iter().find_map(|value| value.parse().ok()).unwrap_or(0);
     let cgroup = values.into_iter().find(|value| value.starts_with('/')).unwrap_or_default();
-    stage.served_by(Started { unit: unit.to_owned(), pid, cgroup });
+    supervisor.served_by(Started { unit: unit.to_owned(), pid, cgroup });
     Ok(())
 }
 
 /// Runs journalctl; `observe` decides on each line.
 pub(super) fn journalctl(
-    stage: &mut Stage,
+    supervisor: &mut Supervisor,
     arguments: &[&str],
-    observe: &mut dyn FnMut(Stream, &str) -> Pass,
+    observe: &mut dyn FnMut(Stream, &str) -> Relay,
 ) -> Result<Outcome> {
-    stage.run(&spec("/usr/bin/journalctl", &[&["--no-pager"], arguments].concat()), observe)
+    supervisor.run(&spec("/usr/bin/journalctl", &[&["--no-pager"], arguments].concat()), observe)
 }
 
 /// The same for output whose lines are JSON, up to `line_limit` characters each.
 pub(super) fn journalctl_json(
-    stage: &mut Stage,
+    supervisor: &mut Supervisor,
     arguments: &[&str],
     line_limit: usize,
-    observe: &mut dyn FnMut(Stream, &str) -> Pass,
+    observe: &mut dyn FnMut(Stream, &str) -> Relay,
 ) -> Result<Outcome> {
     let spec = spec("/usr/bin/journalctl", &[&["--no-pager"], arguments].concat());
-    stage.run(&Spec { line_limit, ..spec }, observe)
+    supervisor.run(&Spec { line_limit, ..spec }, observe)
 }
 
 fn spec(program: &str, arguments: &[&str]) -> Spec {

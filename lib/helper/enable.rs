@@ -6,36 +6,36 @@ use super::causes;
 use super::commands::{server_unit, systemctl, systemctl_with};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result, clock};
-use crate::process::{Outcome, Pass, Stage};
+use crate::process::{Outcome, Relay, Supervisor};
 use crate::wire::EndedBy;
 
 /// Enables and starts the server's unit.
 ///
 /// # Errors
 /// Exit 3 when the instance was never initialized: without instance.env the unit could only fail.
-pub(super) fn run(stage: &mut Stage, root: &Path, server: &InstanceName) -> Result<Outcome> {
+pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceName) -> Result<Outcome> {
     let file = root.join("instances").join(server.as_str()).join("instance.env");
     if let Err(error) = fs_err::symlink_metadata(&file) {
         let hint = format!("server {server} was never initialized: {} is missing; initialize it first", file.display());
         return Err(match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::not_found(hint),
             // The unit's sandbox may not let root look; systemd, which can, decides then.
-            std::io::ErrorKind::PermissionDenied => return enable(stage, server),
+            std::io::ErrorKind::PermissionDenied => return enable(supervisor, server),
             _ => error.into(),
         });
     }
-    enable(stage, server)
+    enable(supervisor, server)
 }
 
 /// Whoever starts a server by hand or by a job means it: the start limit is for crashes, and counts anew from here.
-fn enable(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
+fn enable(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> {
     let unit = server_unit(server);
     // Fails for a unit that is not loaded: then there is nothing to forget.
-    let forgotten = systemctl_with(stage, &["reset-failed", &unit], &mut |_, _| Pass::Keep)?;
+    let forgotten = systemctl_with(supervisor, &["reset-failed", &unit], &mut |_, _| Relay::Drop)?;
     if forgotten.ended_by != EndedBy::Exit {
         return Ok(forgotten);
     }
     let began = clock::now_ms();
-    let enabled = systemctl(stage, &["enable", "--now", &unit])?;
-    causes::of(stage, server, began, enabled)
+    let enabled = systemctl(supervisor, &["enable", "--now", &unit])?;
+    causes::of(supervisor, server, began, enabled)
 }

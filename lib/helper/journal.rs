@@ -8,8 +8,8 @@ use super::commands::{journalctl_json, overlay_unit, server_unit};
 use crate::base::names::{Cursor, InstanceName};
 use crate::base::{Error, Exit, Result, clock};
 use crate::process::lines::clean;
-use crate::process::{Outcome, Pass, Stage};
-use crate::wire::{Entry, REFUSED, Stream};
+use crate::process::{Outcome, Relay, Supervisor};
+use crate::wire::{JournalEntry, REFUSED, Stream};
 
 /// So many lines, unless told otherwise.
 pub(super) const DEFAULT: u32 = 100;
@@ -36,34 +36,34 @@ pub(super) struct Ask<'a> {
 ///
 /// # Errors
 /// Exit 64 when more than [`MOST`] lines are asked for.
-pub(super) fn run(stage: &mut Stage, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
-    read(stage, server, ask, |entry| Ok(format!("{} {}: {}", clock::local(entry.at), entry.from, entry.line)))
+pub(super) fn run(supervisor: &mut Supervisor, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
+    read(supervisor, server, ask, |entry| Ok(format!("{} {}: {}", clock::local(entry.at), entry.from, entry.line)))
 }
 
-/// The same, an [`Entry`] a line.
+/// The same, an [`JournalEntry`] a line.
 ///
 /// # Errors
 /// As [`run`].
-pub(super) fn entries(stage: &mut Stage, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
-    read(stage, server, ask, |entry| serde_json::to_string(&entry))
+pub(super) fn entries(supervisor: &mut Supervisor, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
+    read(supervisor, server, ask, |entry| serde_json::to_string(&entry))
 }
 
 /// Both forms come from the same fields: journalctl's own text would show whatever speaker and pid
 /// a program claims.
 fn read(
-    stage: &mut Stage,
+    supervisor: &mut Supervisor,
     server: &InstanceName,
     ask: Ask<'_>,
-    write: impl Fn(Entry) -> serde_json::Result<String>,
+    write: impl Fn(JournalEntry) -> serde_json::Result<String>,
 ) -> Result<Outcome> {
     let arguments = arguments(server, ask)?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    journalctl_json(stage, &arguments, LONGEST, &mut |stream, line| match stream {
+    journalctl_json(supervisor, &arguments, LONGEST, &mut |stream, line| match stream {
         Stream::Stdout => match entry(line).and_then(&write) {
-            Ok(line) => Pass::Instead(Stream::Stdout, line),
-            Err(error) => Pass::Instead(Stream::Stderr, format!("an entry of the journal cannot be read: {error}")),
+            Ok(line) => Relay::Replace(Stream::Stdout, line),
+            Err(error) => Relay::Replace(Stream::Stderr, format!("an entry of the journal cannot be read: {error}")),
         },
-        Stream::Stderr => Pass::On,
+        Stream::Stderr => Relay::AsIs,
     })
 }
 
@@ -106,9 +106,9 @@ struct Raw {
 }
 
 /// One line of journalctl's as one of ours. What a program wrote stays text within it, whatever it wrote.
-pub(super) fn entry(line: &str) -> serde_json::Result<Entry> {
+pub(super) fn entry(line: &str) -> serde_json::Result<JournalEntry> {
     let raw = serde_json::from_str::<Raw>(line)?;
-    Ok(Entry {
+    Ok(JournalEntry {
         from: speaker(&raw),
         at: raw.at_us.parse::<i64>().unwrap_or(0) / 1000,
         line: text(&raw.message),

@@ -39,7 +39,7 @@ use nix::unistd::Uid;
 
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result, config, notify, undumpable, users};
-use crate::process::{Outcome, Peer, Stage, door};
+use crate::process::{Outcome, Peer, Supervisor, handshake};
 use crate::wire::{HelperRequest, Tree};
 
 const NAME: &str = "left4me-helper";
@@ -163,7 +163,9 @@ fn serve(settings: &Settings) -> ExitCode {
         return Error::usage(words).report(NAME);
     };
     let allowed: Vec<Uid> = users::uid(users::LEFT4ME).into_iter().collect();
-    let Some((request, peer)) = door::request::<HelperRequest>(socket, &allowed) else { return ExitCode::SUCCESS };
+    let Some((request, peer)) = handshake::read_request::<HelperRequest>(socket, &allowed) else {
+        return ExitCode::SUCCESS;
+    };
     match carry_out(settings, peer, &request) {
         // The client has the answer; a failed command is no failure of this unit.
         Ok((_, Tree::Empty)) => ExitCode::SUCCESS,
@@ -198,29 +200,29 @@ impl Verb {
 
 /// Carries the request out and tells the peer how it ended; gives the exit code and what is left.
 fn carry_out(settings: &Settings, peer: Peer, request: &HelperRequest) -> Result<(i32, Tree)> {
-    let mut stage = Stage::new(peer, request.grace(settings.grace.duration()))?;
-    let result = dispatch(&mut stage, &settings.paths.root, request);
+    let mut supervisor = Supervisor::new(peer, request.grace(settings.grace.duration()))?;
+    let result = dispatch(&mut supervisor, &settings.paths.root, request);
     let tree = result.as_ref().map_or(Tree::Empty, |outcome| outcome.tree);
-    Ok((stage.end(result), tree))
+    Ok((supervisor.end(result), tree))
 }
 
-fn dispatch(stage: &mut Stage, root: &Path, request: &HelperRequest) -> Result<Outcome> {
+fn dispatch(supervisor: &mut Supervisor, root: &Path, request: &HelperRequest) -> Result<Outcome> {
     match request {
         HelperRequest::Enable { server, observe } => {
-            let outcome = enable::run(stage, root, server);
-            show::observe(stage, server, *observe);
+            let outcome = enable::run(supervisor, root, server);
+            show::observe(supervisor, server, *observe);
             outcome
         }
         HelperRequest::Disable { server, observe } => {
-            let outcome = disable::run(stage, server);
-            show::observe(stage, server, *observe);
+            let outcome = disable::run(supervisor, server);
+            show::observe(supervisor, server, *observe);
             outcome
         }
-        HelperRequest::Show { server } => show::run(stage, server),
+        HelperRequest::Show { server } => show::run(supervisor, server),
         HelperRequest::Journal { server, lines, follow, entries, after } => {
             let ask = journal::Ask { lines: *lines, follow: *follow, after: after.as_ref() };
-            if *entries { journal::entries(stage, server, ask) } else { journal::run(stage, server, ask) }
+            if *entries { journal::entries(supervisor, server, ask) } else { journal::run(supervisor, server, ask) }
         }
-        HelperRequest::Purge { server } => purge::run(stage, root, server),
+        HelperRequest::Purge { server } => purge::run(supervisor, root, server),
     }
 }

@@ -15,7 +15,7 @@ use super::directory::{Directory, Found, unusable};
 use super::empty;
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
-use crate::process::{Outcome, Pass, Stage};
+use crate::process::{Outcome, Relay, Supervisor};
 use crate::wire::{EndedBy, Stream, Tree};
 
 /// Runs left4me-purge@N.service. When it fails, its last words follow as error lines. Then removes runtime/N when
@@ -23,15 +23,15 @@ use crate::wire::{EndedBy, Stream, Tree};
 ///
 /// # Errors
 /// Exit 4 while the server or its overlay is active: files would vanish under a running game.
-pub(super) fn run(stage: &mut Stage, root: &Path, server: &InstanceName) -> Result<Outcome> {
+pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceName) -> Result<Outcome> {
     let units = [server_unit(server), overlay_unit(server)];
     let mut states = Vec::new();
-    let asked = systemctl_with(stage, &["is-active", &units[0], &units[1]], &mut |stream, line| {
+    let asked = systemctl_with(supervisor, &["is-active", &units[0], &units[1]], &mut |stream, line| {
         if stream == Stream::Stdout {
             states.push(line.to_owned());
-            return Pass::Keep;
+            return Relay::Drop;
         }
-        Pass::On
+        Relay::AsIs
     })?;
     if asked.ended_by != EndedBy::Exit {
         return Ok(asked);
@@ -49,7 +49,7 @@ pub(super) fn run(stage: &mut Stage, root: &Path, server: &InstanceName) -> Resu
     let Found::Open(all) = root.find("runtime")? else { return Ok(Outcome::exit(0)) };
     let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(Outcome::exit(0)) };
     let is_there = matches!(runtime.find("upper")?, Found::Open(_));
-    let purged = if is_there { start(stage, server)? } else { Outcome::exit(0) };
+    let purged = if is_there { start(supervisor, server)? } else { Outcome::exit(0) };
     if !purged.succeeded() || !is_gone(&root, server)? {
         return Ok(purged);
     }
@@ -60,23 +60,23 @@ pub(super) fn run(stage: &mut Stage, root: &Path, server: &InstanceName) -> Resu
 }
 
 /// Starts the unit and waits for it.
-fn start(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
+fn start(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> {
     let unit = purge_unit(server);
-    let purged = systemctl(stage, &["start", &unit])?;
+    let purged = systemctl(supervisor, &["start", &unit])?;
     if purged.ended_by != EndedBy::Exit {
         // Nothing shall be removed any more.
-        if stop_after_the_end(stage, &unit).is_ok_and(Outcome::succeeded) {
+        if stop_after_the_end(supervisor, &unit).is_ok_and(Outcome::succeeded) {
             return Ok(purged);
         }
         // It is that unit's process that would not die: whoever waits for its end has to know where.
-        if let Err(error) = serve_from(stage, &unit) {
+        if let Err(error) = serve_from(supervisor, &unit) {
             tracing::error!("{error}");
         }
         return Ok(Outcome { tree: Tree::Left, ..purged });
     }
     if !purged.succeeded() {
-        let _ = journalctl(stage, &["--quiet", "-u", &unit, "-n", "10", "-o", "cat"], &mut |_, _| {
-            Pass::As(Stream::Stderr)
+        let _ = journalctl(supervisor, &["--quiet", "-u", &unit, "-n", "10", "-o", "cat"], &mut |_, _| {
+            Relay::To(Stream::Stderr)
         })?;
     }
     Ok(purged)

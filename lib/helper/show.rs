@@ -4,7 +4,7 @@ use super::commands::{server_unit, systemctl, systemctl_with};
 use crate::base::Result;
 use crate::base::clock::Moment;
 use crate::base::names::InstanceName;
-use crate::process::{Outcome, Pass, Stage};
+use crate::process::{Outcome, Relay, Supervisor};
 use crate::wire::{Observation, Stream};
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,NRestarts,ExecMainStatus,ExecMainCode,\
@@ -15,27 +15,27 @@ const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,NRest
 ///
 /// # Errors
 /// When systemctl cannot be started.
-pub(super) fn run(stage: &mut Stage, server: &InstanceName) -> Result<Outcome> {
-    systemctl(stage, &["show", PROPERTIES, &server_unit(server)])
+pub(super) fn run(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> {
+    systemctl(supervisor, &["show", PROPERTIES, &server_unit(server)])
 }
 
 /// Gives the peer the properties as one answer, after a verb that may have changed them. A client that gets none asks
 /// for them itself, and is told why then. Nothing, unless the request `wants` it.
-pub(super) fn observe(stage: &mut Stage, server: &InstanceName, wants: bool) {
+pub(super) fn observe(supervisor: &mut Supervisor, server: &InstanceName, wants: bool) {
     if !wants {
         return;
     }
     let at = Moment::now();
     let mut properties = Vec::new();
 
-    let shown = systemctl_with(stage, &["show", PROPERTIES, &server_unit(server)], &mut |stream, line| {
+    let shown = systemctl_with(supervisor, &["show", PROPERTIES, &server_unit(server)], &mut |stream, line| {
         if stream == Stream::Stdout {
             properties.push(line.to_owned());
         }
-        Pass::Keep
+        Relay::Drop
     });
 
     if shown.is_ok_and(|outcome| outcome.succeeded()) {
-        stage.observed(Observation { at, properties });
+        supervisor.observed(Observation { at, properties });
     }
 }

@@ -9,7 +9,7 @@ use super::NAME;
 use crate::base::names::InstanceName;
 use crate::base::server_user::{self, ServerUser};
 use crate::base::{Error, Result, users};
-use crate::process::{Pass, Peer, Spec, Stage, Terminal};
+use crate::process::{Peer, Relay, Spec, Supervisor, Terminal};
 use crate::wire::{LINE_LIMIT, Stream};
 
 /// How long systemd-sysusers may take when it was asked to end.
@@ -75,11 +75,11 @@ fn make(user: &ServerUser, server: &InstanceName) -> Result<()> {
         line_limit: LINE_LIMIT,
     };
     let mut last = String::new();
-    let outcome = Stage::new(Peer::person(NAME), GRACE)?.run(&spec, &mut |stream, line| {
+    let outcome = Supervisor::new(Peer::person(NAME), GRACE)?.run(&spec, &mut |stream, line| {
         if stream == Stream::Stderr {
             line.clone_into(&mut last);
         }
-        Pass::Keep
+        Relay::Drop
     })?;
     if outcome.succeeded() {
         return Ok(());

@@ -15,7 +15,7 @@ use crate::db::runners::End;
 use crate::domain::server::ActualState;
 use crate::domain::unit::{self, Unit};
 use crate::wire::client::{Canceller, Connection};
-use crate::wire::{Entry, HelperRequest, LINE_LIMIT, Stream};
+use crate::wire::{HelperRequest, JournalEntry, LINE_LIMIT, Stream};
 
 /// At most so many lines are handed over at once.
 const CHUNK: usize = 256;
@@ -77,7 +77,7 @@ pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Resu
             let unit = Unit::from_properties(observation.properties.iter().map(String::as_str));
             sink.observed(Observed { unit, at: observation.at });
         } else if let Some(started) = answer.started {
-            sink.started(&started.unit, connection.server());
+            sink.started(&started.unit, connection.server_pid());
         } else if let Some(error) = answer.error {
             refused = Some(printable(&error).chars().take(LINE_LIMIT).collect::<String>());
         } else if let Some(exit) = answer.exit {
@@ -191,7 +191,7 @@ fn ask_within(socket: &Path, request: &HelperRequest, patience: Duration) -> (Ve
 ///
 /// # Errors
 /// As [`last_lines`].
-pub fn last_entries(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<Entry>> {
+pub fn last_entries(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<JournalEntry>> {
     let request = HelperRequest::Journal {
         server: server.clone(),
         lines: Some(lines),

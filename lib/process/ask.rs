@@ -1,21 +1,22 @@
-//! A command of the system that a person's program asks something: what it printed, and how it ended.
+//! Runs systemctl for a program that a person started, and returns its output.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Pass, Peer, Spec, Stage, Terminal};
+use super::{Peer, Relay, Spec, Supervisor, Terminal};
 use crate::base::Result;
 use crate::wire::{LINE_LIMIT, Stream};
 
-/// How long it has between being asked to end and being killed, when this program is interrupted.
+/// The time between SIGTERM and SIGKILL when this program is interrupted.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Runs systemctl with `arguments`, for the program `name`. Gives its exit code, and all lines that it printed.
+/// Runs systemctl with `arguments`, for the program `name`. Returns its exit code and all lines
+/// that it printed.
 ///
 /// # Errors
-/// Exit 69 when it cannot be started.
+/// When it cannot be started.
 pub fn systemctl<'a>(name: &'static str, arguments: impl IntoIterator<Item = &'a str>) -> Result<(i32, String)> {
     ask(name, &["/usr/bin/systemctl", "--no-pager"], arguments, |_| true)
 }
@@ -47,12 +48,13 @@ fn ask<'a>(
     };
 
     let mut text = String::new();
-    let ended = Stage::new(Peer::person(name), GRACE)?.run(&spec, &mut |stream, line| {
+    let ended = Supervisor::new(Peer::person(name), GRACE)?.run(&spec, &mut |stream, line| {
         if keeps(stream) {
             text.push_str(line);
             text.push('\n');
         }
-        Pass::Keep
+        Relay::Drop
     })?;
+
     Ok((ended.code, text))
 }

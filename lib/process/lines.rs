@@ -1,5 +1,6 @@
-//! What a line of output is: text without control characters, at most [`LINE_LIMIT`] characters; progress that a
-//! carriage return overwrites is told at most once in 250 ms. Pure: bytes and the time go in, lines come out.
+//! Splits output into lines: text without control characters, at most [`LINE_LIMIT`] characters.
+//! Progress that a carriage return overwrites is emitted at most once in 250 ms. Pure: the caller
+//! passes bytes and the time.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -7,29 +8,29 @@ use std::time::{Duration, Instant};
 use crate::base::visible::{is_deceptive, number};
 use crate::wire::{CUT_MARK, LINE_LIMIT};
 
-/// How long progress updates are collected; the last one of them is told.
+/// How long progress updates are collected; only the last one is emitted.
 pub const UPDATE_WINDOW: Duration = Duration::from_millis(250);
 
-/// So many bytes hold so many characters of any kind.
+/// The longest UTF-8 encoding of a character, in bytes.
 const WIDEST: usize = 4;
 
-/// What the last byte was, as far as it matters.
+/// Whether the last byte was a carriage return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Return {
-    /// Not a carriage return.
+enum CarriageReturn {
+    /// It was not.
     None,
-    /// A carriage return; what follows decides whether a line or an update ended.
-    Seen,
-    /// A carriage return whose text was told as an update, because nothing followed in time.
-    Told,
+    /// It was; the next byte decides whether a line or an update ended.
+    Pending,
+    /// It was, and its text was emitted as an update, because nothing followed in time.
+    Emitted,
 }
 
-/// Splits one stream of output into lines. Holds one line and one update, whatever comes.
+/// Splits one stream of output into lines. It never holds more than one line and one update.
 #[derive(Debug)]
 pub struct Lines {
     line: Vec<u8>,
     cut: bool,
-    last: Return,
+    last: CarriageReturn,
     update: String,
     pending: bool,
     due: Option<Instant>,
@@ -43,82 +44,85 @@ impl Default for Lines {
 }
 
 impl Lines {
-    /// Lines of at most `limit` characters, for output that is no text for people.
+    /// With a limit of its own, for output that is no text for people.
     #[must_use]
     pub fn up_to(limit: usize) -> Self {
         let (line, update) = (Vec::new(), String::new());
-        Self { line, cut: false, last: Return::None, update, pending: false, due: None, limit }
+        Self { line, cut: false, last: CarriageReturn::None, update, pending: false, due: None, limit }
     }
 
-    /// Takes the next bytes and tells each line they end.
-    pub fn feed(&mut self, mut bytes: &[u8], now: Instant, tell: &mut impl FnMut(&str)) {
+    /// Takes the next bytes and emits each line that they end.
+    pub fn feed(&mut self, mut bytes: &[u8], now: Instant, emit: &mut impl FnMut(&str)) {
         while let Some(&first) = bytes.first() {
             match (self.last, first) {
-                (Return::None, _) => bytes = self.text(bytes, tell),
+                (CarriageReturn::None, _) => bytes = self.text(bytes, emit),
                 (_, b'\r') => bytes = &bytes[1..],
-                (Return::Seen, b'\n') => {
-                    self.end_line(tell);
+                (CarriageReturn::Pending, b'\n') => {
+                    self.end_line(emit);
                     bytes = &bytes[1..];
                 }
-                (Return::Seen, _) => {
+                (CarriageReturn::Pending, _) => {
                     self.end_update(now);
-                    self.last = Return::None;
+                    self.last = CarriageReturn::None;
                 }
-                (Return::Told, b'\n') => {
-                    self.last = Return::None;
+                (CarriageReturn::Emitted, b'\n') => {
+                    self.last = CarriageReturn::None;
                     bytes = &bytes[1..];
                 }
-                (Return::Told, _) => self.last = Return::None,
+                (CarriageReturn::Emitted, _) => self.last = CarriageReturn::None,
             }
         }
-        if self.last == Return::Seen && !self.line.is_empty() {
+
+        if self.last == CarriageReturn::Pending && !self.line.is_empty() {
             self.due = self.due.or(Some(now + UPDATE_WINDOW));
         }
     }
 
-    /// When [`Lines::tick`] has something to tell.
+    /// When [`Lines::emit_due`] has something to emit.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Tells an update whose window is over.
-    pub fn tick(&mut self, now: Instant, tell: &mut impl FnMut(&str)) {
+    /// Emits an update whose window is over.
+    pub fn emit_due(&mut self, now: Instant, emit: &mut impl FnMut(&str)) {
         if self.due.is_some_and(|due| now >= due) {
-            if self.last == Return::Seen && !self.line.is_empty() {
+            if self.last == CarriageReturn::Pending && !self.line.is_empty() {
                 self.end_update(now);
-                self.last = Return::Told;
+                self.last = CarriageReturn::Emitted;
             }
-            self.tell_update(tell);
+            self.emit_update(emit);
         }
     }
 
-    /// Tells what is left at the end of the stream.
-    pub fn finish(&mut self, tell: &mut impl FnMut(&str)) {
+    /// Emits what is left at the end of the stream.
+    pub fn finish(&mut self, emit: &mut impl FnMut(&str)) {
         if !self.line.is_empty() {
-            // An update in hand takes the place of the one before it; a rest without line break does not.
-            self.pending &= self.last != Return::Seen;
-            self.end_line(tell);
+            // A last update replaces the one before it; a last line without a line break does not.
+            self.pending &= self.last != CarriageReturn::Pending;
+            self.end_line(emit);
         }
-        self.tell_update(tell);
+        self.emit_update(emit);
     }
 
-    /// Text up to the next line break or carriage return; gives what comes after it.
-    fn text<'b>(&mut self, bytes: &'b [u8], tell: &mut impl FnMut(&str)) -> &'b [u8] {
+    /// Takes the text up to the next line break or carriage return. Returns what comes after it.
+    fn text<'b>(&mut self, bytes: &'b [u8], emit: &mut impl FnMut(&str)) -> &'b [u8] {
         let Some(end) = bytes.iter().position(|&byte| byte == b'\n' || byte == b'\r') else {
             self.push(bytes);
             return &[];
         };
         let (text, rest) = (&bytes[..end], &bytes[end + 1..]);
+
         if bytes[end] == b'\r' {
             self.push(text);
-            self.last = Return::Seen;
+            self.last = CarriageReturn::Pending;
         } else if self.line.is_empty() && !self.pending && text.len() <= self.limit {
-            tell(&clean_up_to(text, false, self.limit));
+            emit(&clean_up_to(text, false, self.limit));
         } else {
             self.push(text);
-            self.end_line(tell);
+            self.end_line(emit);
         }
+
         rest
     }
 
@@ -128,36 +132,38 @@ impl Lines {
         self.cut |= bytes.len() > room;
     }
 
-    fn end_line(&mut self, tell: &mut impl FnMut(&str)) {
-        self.tell_update(tell);
-        tell(&clean_up_to(&self.line, self.cut, self.limit));
+    fn end_line(&mut self, emit: &mut impl FnMut(&str)) {
+        self.emit_update(emit);
+        emit(&clean_up_to(&self.line, self.cut, self.limit));
         self.line.clear();
         self.cut = false;
-        self.last = Return::None;
+        self.last = CarriageReturn::None;
     }
 
     fn end_update(&mut self, now: Instant) {
         if self.line.is_empty() {
             return;
         }
+
         self.update.clear();
         self.update.push_str(&clean_up_to(&self.line, self.cut, self.limit));
         self.pending = true;
         self.due = self.due.or(Some(now + UPDATE_WINDOW));
+
         self.line.clear();
         self.cut = false;
     }
 
-    fn tell_update(&mut self, tell: &mut impl FnMut(&str)) {
+    fn emit_update(&mut self, emit: &mut impl FnMut(&str)) {
         self.due = None;
         if std::mem::take(&mut self.pending) {
-            tell(&self.update);
+            emit(&self.update);
         }
     }
 }
 
-/// The text of one line: bad bytes replaced, terminal sequences removed, other control characters
-/// and what [`is_deceptive`] finds made visible, cut at [`LINE_LIMIT`] characters.
+/// The text of one line, cut at [`LINE_LIMIT`] characters. Invalid bytes are replaced, terminal
+/// sequences removed; other control characters and what [`is_deceptive`] finds are made visible.
 #[must_use]
 pub fn clean(bytes: &[u8], cut: bool) -> Cow<'_, str> {
     clean_up_to(bytes, cut, LINE_LIMIT)
@@ -169,6 +175,7 @@ fn clean_up_to(bytes: &[u8], cut: bool, limit: usize) -> Cow<'_, str> {
     if plain && !cut && text.len() <= limit {
         return text;
     }
+
     let mut out = String::with_capacity(text.len().min(limit * WIDEST) + CUT_MARK.len());
     let (mut rest, mut count, mut cut, mut before) = (&*text, 0, cut, None);
     while let Some(c) = rest.chars().next() {
@@ -176,45 +183,48 @@ fn clean_up_to(bytes: &[u8], cut: bool, limit: usize) -> Cow<'_, str> {
             rest = &rest[length..];
             continue;
         }
+
         let after = rest[c.len_utf8()..].chars().next();
-        // A line with a limit of its own is JSON, in which the number would be no escape: its
-        // reader cleans what is in it.
-        let shown = if limit == LINE_LIMIT && is_deceptive(before, c, after) {
-            Shown::Number(number(c))
+        // A line with a limit of its own is JSON, in which the number would be no valid escape. Its
+        // reader cleans the texts in it.
+        let rendered = if limit == LINE_LIMIT && is_deceptive(before, c, after) {
+            Rendered::Number(number(c))
         } else {
-            Shown::As(visible(c))
+            Rendered::As(visible(c))
         };
-        let length = shown.length();
+        let length = rendered.length();
         if count + length > limit {
             cut = true;
             break;
         }
-        match shown {
-            Shown::As(c) => out.push(c),
-            Shown::Number(number) => out.push_str(&number),
+        match rendered {
+            Rendered::As(c) => out.push(c),
+            Rendered::Number(number) => out.push_str(&number),
         }
         count += length;
         before = Some(c);
         rest = &rest[c.len_utf8()..];
     }
+
     if cut {
         out.push_str(CUT_MARK);
     }
+
     Cow::Owned(out)
 }
 
-/// How a character is shown.
-enum Shown {
+/// How a character is written.
+enum Rendered {
     As(char),
     Number(String),
 }
 
-impl Shown {
-    /// In characters.
+impl Rendered {
+    /// Its length in characters.
     fn length(&self) -> usize {
         match self {
-            Shown::As(_) => 1,
-            Shown::Number(number) => number.len(),
+            Rendered::As(_) => 1,
+            Rendered::Number(number) => number.len(),
         }
     }
 }
@@ -229,8 +239,8 @@ fn visible(c: char) -> char {
     }
 }
 
-/// The length of the terminal sequence that `text` starts with: colours and cursor moves (CSI), titles (OSC), and the
-/// short ones. `None` for all else, also for an escape that begins no whole sequence.
+/// The length of the terminal sequence that `text` starts with: colours and cursor moves (CSI),
+/// titles (OSC), and the short ones. `None` when it starts with no complete sequence.
 fn sequence(text: &str) -> Option<usize> {
     let rest = text.strip_prefix('\u{1b}')?.as_bytes();
     match rest.first()? {
@@ -258,9 +268,9 @@ mod tests {
 
     fn lines(pieces: &[&[u8]]) -> Vec<String> {
         let (now, mut out, mut lines) = (Instant::now(), Vec::new(), Lines::default());
-        let mut tell = |text: &str| out.push(text.to_owned());
-        pieces.iter().for_each(|piece| lines.feed(piece, now, &mut tell));
-        lines.finish(&mut tell);
+        let mut emit = |text: &str| out.push(text.to_owned());
+        pieces.iter().for_each(|piece| lines.feed(piece, now, &mut emit));
+        lines.finish(&mut emit);
         out
     }
 
@@ -287,49 +297,53 @@ mod tests {
             (wide.as_bytes(), &[&wide]),
             (b"", &[]),
         ];
+
         for (bytes, expected) in table {
             assert_eq!(lines(&[bytes]), *expected, "{:?}", String::from_utf8_lossy(bytes));
         }
     }
 
     #[test]
-    fn a_line_break_may_be_cut_anywhere() {
+    fn a_line_break_may_be_split_anywhere() {
         assert_eq!(lines(&[b"a\r", b"\nb\r", b"c\r", b"\r\n"]), ["a", "b", "c"]);
         assert_eq!(lines(&["ж".as_bytes().split_at(1).0, "ж".as_bytes().split_at(1).1, b"\n"]), ["ж"]);
         assert_eq!(lines(&[b"a\n\r", b"\nb\n"]), ["a", "", "b"]);
     }
 
     #[test]
-    fn updates_are_told_once_per_window_and_a_late_line_feed_adds_no_empty_line() {
+    fn updates_come_once_per_window_and_a_late_line_feed_adds_no_line() {
         let (start, mut out, mut lines) = (Instant::now(), Vec::new(), Lines::default());
-        let mut tell = |text: &str| out.push(text.to_owned());
+        let mut emit = |text: &str| out.push(text.to_owned());
         for ms in 0..1000_u64 {
             let now = start + Duration::from_millis(ms);
-            lines.tick(now, &mut tell);
-            lines.feed(format!("{ms}\r").as_bytes(), now, &mut tell);
+            lines.emit_due(now, &mut emit);
+            lines.feed(format!("{ms}\r").as_bytes(), now, &mut emit);
         }
+
         let due = lines.due().expect("one is pending");
-        lines.tick(due, &mut tell);
-        lines.feed(b"\n", due, &mut tell);
-        lines.finish(&mut tell);
+        lines.emit_due(due, &mut emit);
+        lines.feed(b"\n", due, &mut emit);
+        lines.finish(&mut emit);
         assert_eq!(out, ["249", "499", "749", "999"]);
     }
 
     #[test]
-    fn one_megabyte_without_a_line_break_is_one_cut_line_in_bounded_memory() {
+    fn a_megabyte_without_a_line_break_is_one_line_in_bounded_memory() {
         let (now, mut out, mut lines) = (Instant::now(), Vec::new(), Lines::default());
-        let mut tell = |text: &str| out.push(text.chars().count());
+        let mut emit = |text: &str| out.push(text.chars().count());
         for _ in 0..1024 {
-            lines.feed(&[b'x'; 1024], now, &mut tell);
+            lines.feed(&[b'x'; 1024], now, &mut emit);
         }
+
         assert!(lines.line.capacity() <= 2 * WIDEST * LINE_LIMIT);
-        lines.feed(b"\nnext\n", now, &mut tell);
+
+        lines.feed(b"\nnext\n", now, &mut emit);
         assert_eq!(out, [LINE_LIMIT + CUT_MARK.chars().count(), 4]);
     }
 
     proptest! {
         #[test]
-        fn whatever_bytes_come_each_line_is_short_printable_text(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
+        fn each_line_is_short_printable_text(bytes in prop::collection::vec(any::<u8>(), 0..9000)) {
             for line in lines(&[&bytes]) {
                 prop_assert!(line.chars().count() <= LINE_LIMIT + CUT_MARK.chars().count());
                 prop_assert!(!line.contains(|c: char| c.is_control() && c != '\t'));
@@ -338,7 +352,7 @@ mod tests {
         }
 
         #[test]
-        fn lines_do_not_depend_on_where_the_bytes_are_cut(
+        fn lines_do_not_depend_on_where_the_bytes_are_split(
             text in "([a-zж\u{1b}\\[0m]{0,9}(\n|\r\n|\r)){0,20}", at in 0_usize..200,
         ) {
             let bytes = text.as_bytes();

@@ -1,21 +1,23 @@
-//! The only place that spawns: one foreign command at a time, its lines passed on, its whole tree ended.
+//! The only module that spawns processes. It runs one foreign command at a time, relays its lines,
+//! and ends its whole process tree.
 //!
-//! A [`Stage`] belongs to one request, whether it came over a socket or from a person's terminal. Everything that may
-//! happen to a command (output, a control line, a hangup, a signal to us, a deadline) is waited for in its one poll
-//! loop. What is decided, is decided in [`ladder`] (how a tree is ended) and [`lines`] (what a line is): both are
-//! pure and take the time as a parameter. Imports base and wire only.
+//! A [`Supervisor`] serves one request, from a socket or from a terminal. Its poll loop waits for
+//! everything that can happen to a command: output, a control line, a hangup, a signal to this
+//! process, a deadline. The decisions are in [`escalation`] (how a tree is ended) and [`lines`]
+//! (what a line is); both are pure and take the time as a parameter. Imports base and wire only.
 
-mod again;
 mod ask;
 pub mod cgroup;
-pub mod door;
-pub mod ladder;
+pub mod escalation;
+pub mod handshake;
 pub mod lines;
 pub mod mounts;
 mod peer;
+mod reexec;
+mod running;
 mod silence;
 mod spawn;
-mod stage;
+mod supervisor;
 mod tree;
 pub mod unit_group;
 
@@ -25,25 +27,26 @@ use std::path::PathBuf;
 
 use nix::sys::signal::Signal;
 
-pub use again::{again_as, again_reading};
 pub use ask::{journalctl, systemctl};
 pub use peer::Peer;
+pub use reexec::{reexec_as, reexec_with_input};
+pub use running::Relay;
 pub use silence::Silence;
-pub use stage::{Pass, Stage};
+pub use supervisor::Supervisor;
 
 use crate::wire::{EndedBy, Tree};
 
-/// What a command's input and output are.
+/// A command's input and output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// Output on a terminal of its own, 512 columns wide so that nothing wraps, without output processing. All output
-    /// is stdout; standard input is empty, so that a prompt has its answer at once.
+    /// Output on a terminal of its own, 512 columns wide so that nothing wraps, without output
+    /// processing. All output is stdout. Standard input is empty, so that a prompt does not wait.
     Pty,
     /// Two pipes; standard input is empty.
     Pipes,
 }
 
-/// One command: everything it gets is named here, nothing is inherited.
+/// One command. It inherits nothing but what is named here.
 #[derive(Clone, Debug)]
 pub struct Spec {
     /// The program by absolute path, then its arguments.
@@ -54,10 +57,10 @@ pub struct Spec {
     pub cwd: PathBuf,
     /// Its input and output.
     pub terminal: Terminal,
-    /// How it is asked to end: SIGTERM, or SIGINT for a game.
+    /// The signal that ends it before SIGKILL: SIGTERM, or SIGINT for a game.
     pub first_signal: Signal,
-    /// The longest line of its output that is passed on whole, in characters: [`crate::wire::LINE_LIMIT`], unless it is
-    /// no text for people.
+    /// The longest line of its output that is relayed whole, in characters:
+    /// [`crate::wire::LINE_LIMIT`], unless the output is no text for people.
     pub line_limit: usize,
 }
 
@@ -77,20 +80,20 @@ impl fmt::Display for Spec {
 pub struct Outcome {
     /// Its exit code; 128+n when signal n ended it.
     pub code: i32,
-    /// Which rung of the ladder was needed.
+    /// Which step of the kill escalation ended it.
     pub ended_by: EndedBy,
-    /// Whether any process of it is left.
+    /// Whether a process of it is left.
     pub tree: Tree,
 }
 
 impl Outcome {
-    /// An end by itself with nothing left.
+    /// A normal end with nothing left.
     #[must_use]
     pub fn exit(code: i32) -> Self {
         Self { code, ended_by: EndedBy::Exit, tree: Tree::Empty }
     }
 
-    /// Whether the command ended by itself, with code 0, and left nothing.
+    /// Whether the command ended normally, with code 0, and left nothing.
     #[must_use]
     pub fn succeeded(self) -> bool {
         self == Self::exit(0)

@@ -1,4 +1,4 @@
-//! What is mounted, as /proc/self/mountinfo says (proc_pid_mountinfo(5)).
+//! The mounts of this process, from /proc/self/mountinfo (proc_pid_mountinfo(5)).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -9,17 +9,17 @@ use crate::base::Result;
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The directory of the file system that is mounted.
+    /// The directory within the file system that is mounted.
     pub root: PathBuf,
     /// Where it is mounted.
     pub point: PathBuf,
-    /// Its file system, as `overlay` or `cgroup2`.
+    /// Its file system, such as `overlay` or `cgroup2`.
     pub kind: String,
     /// Its source; free text for file systems without a device.
     pub source: String,
 }
 
-/// All mounts this process sees, in the order they were made.
+/// All mounts that this process sees, oldest first.
 ///
 /// # Errors
 /// When /proc cannot be read.
@@ -27,7 +27,7 @@ pub fn all() -> Result<Vec<Mount>> {
     Ok(parse(&fs_err::read("/proc/self/mountinfo")?))
 }
 
-/// Those whose mount point is `point`; the last one is on top.
+/// The mounts at `point`; the last one is on top.
 ///
 /// # Errors
 /// When /proc cannot be read.
@@ -44,7 +44,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     let mut words = line.split(|&byte| byte == b' ');
     let root = path(words.nth(3)?);
     let point = path(words.next()?);
+    // A variable number of optional fields ends with a hyphen.
     words.find(|word| *word == b"-")?;
+
     let kind = String::from_utf8_lossy(words.next()?).into_owned();
     let source = path(words.next()?).to_string_lossy().into_owned();
     Some(Mount { root, point, kind, source })
@@ -55,8 +57,11 @@ fn path(word: &[u8]) -> PathBuf {
     let mut out = Vec::with_capacity(word.len());
     let mut rest = word;
     while let Some((&byte, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|digits| byte == b'\\' && digits.iter().all(|d| matches!(d, b'0'..=b'7')));
-        let value = octal.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok());
+        let is_octal = |digits: &&[u8]| digits.iter().all(|digit| matches!(digit, b'0'..=b'7'));
+        let digits = tail.get(..3).filter(is_octal).filter(|_| byte == b'\\');
+        let value = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+        let value = value.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+
         out.push(value.unwrap_or(byte));
         rest = if value.is_some() { &tail[3..] } else { tail };
     }
@@ -69,10 +74,11 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_line_of_mountinfo_is_read_with_its_escapes() {
+    fn mountinfo_is_read_with_its_escapes() {
         let text = b"36 35 98:0 /mnt1 /a\\040b rw,noatime master:1 shared:2 - overlay left4me-1:ab rw,lowerdir=/x\n\
             37 35 0:25 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         let mounts = parse(text);
+
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].point, Path::new("/a b"));
         assert_eq!((mounts[0].kind.as_str(), mounts[0].source.as_str()), ("overlay", "left4me-1:ab"));

@@ -1,4 +1,5 @@
-//! Who asked for a command and hears about it: a client on a socket, or a person at our own standard output.
+//! The requester of a command, which gets its output: a client on a socket, or a person at this
+//! process's standard output.
 
 use std::io::{stderr, stdout};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -9,10 +10,10 @@ use nix::sys::socket::MsgFlags;
 use crate::wire::line::{Batch, Filled, LineReader};
 use crate::wire::{Answer, Cancel, Control, Observation, Started, Stream, parse};
 
-/// So many bytes may wait for a slow reader; then the command's output is not read until they are fewer.
+/// How many bytes may wait for a slow reader before the command's output is not read any more.
 const FULL: usize = 256 * 1024;
 
-/// The other side of a [`super::Stage`].
+/// The other side of a [`super::Supervisor`].
 #[derive(Debug)]
 pub struct Peer {
     side: Side,
@@ -26,46 +27,46 @@ enum Side {
     Person { name: &'static str, err: Batch },
 }
 
-/// One descriptor of the peer that a poll loop watches.
-pub(super) struct Watched<'a> {
+/// A descriptor of the peer for the poll loop.
+pub(super) struct Polled<'a> {
     pub fd: BorrowedFd<'a>,
     pub events: PollFlags,
-    pub door: Door,
+    pub which: PeerFd,
 }
 
-/// Which of the peer's descriptors it is.
+/// One of the peer's descriptors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
+pub(super) enum PeerFd {
     Socket,
     Out,
     Err,
 }
 
-/// What the peer wants.
+/// What happened on the peer's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
-    Nothing,
+pub(super) enum PeerEvent {
+    None,
     Cancel(Cancel),
     /// It went away.
     Gone,
-    /// It sent what is no control line; it gets no further say.
-    Nonsense,
+    /// It sent a line that is no control line.
+    Malformed,
 }
 
 impl Peer {
-    /// A client whose request has been read through `controls`.
+    /// A client whose request was read with `controls`.
     #[must_use]
     pub fn wire(socket: OwnedFd, controls: LineReader) -> Self {
         Self { side: Side::Wire { socket, controls }, out: Batch::default(), gone: false }
     }
 
-    /// A person who called the program `name`: lines go to our standard output and error as they are.
+    /// A person who ran the program `name`: lines go unchanged to standard output and error.
     #[must_use]
     pub fn person(name: &'static str) -> Self {
         Self { side: Side::Person { name, err: Batch::default() }, out: Batch::default(), gone: false }
     }
 
-    /// Whether nobody is there to hear any more.
+    /// Whether the peer has gone away.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.gone
@@ -86,7 +87,7 @@ impl Peer {
         }
     }
 
-    /// A line of output.
+    /// Adds a line of output.
     pub fn line(&mut self, stream: Stream, text: &str) {
         match (&mut self.side, stream) {
             _ if self.gone => {}
@@ -96,21 +97,21 @@ impl Peer {
         }
     }
 
-    /// A command has started. A person sees that without being told.
+    /// Reports that a command has started, to a client only.
     pub fn started(&mut self, started: Started) {
         if let (Side::Wire { .. }, false) = (&self.side, self.gone) {
             self.out.answer(&Answer::started(started));
         }
     }
 
-    /// What systemd reported of the unit, for a client that asked for it.
+    /// Reports what systemd says of the unit, to a client only.
     pub fn observed(&mut self, observation: Observation) {
         if let (Side::Wire { .. }, false) = (&self.side, self.gone) {
             self.out.answer(&Answer::observed(observation));
         }
     }
 
-    /// Why the request cannot be carried out.
+    /// Reports why the request cannot be carried out.
     pub fn error(&mut self, text: &str) {
         match &mut self.side {
             _ if self.gone => {}
@@ -119,93 +120,99 @@ impl Peer {
         }
     }
 
-    /// The last answer. A person gets it as the exit code.
+    /// Adds the last answer. A person gets it as the exit code.
     pub fn last(&mut self, answer: &Answer<'_>) {
         if let (Side::Wire { .. }, false) = (&self.side, self.gone) {
             self.out.answer(answer);
         }
     }
 
-    /// What to watch now.
-    pub(super) fn watched<'a>(&'a self, out: BorrowedFd<'a>, err: BorrowedFd<'a>) -> Vec<Watched<'a>> {
-        let wanting = |batch: &Batch| if batch.waiting() > 0 { PollFlags::POLLOUT } else { PollFlags::empty() };
+    /// What to poll now.
+    pub(super) fn polled<'a>(&'a self, out: BorrowedFd<'a>, err: BorrowedFd<'a>) -> Vec<Polled<'a>> {
+        let pollout = |batch: &Batch| if batch.waiting() > 0 { PollFlags::POLLOUT } else { PollFlags::empty() };
         match &self.side {
             _ if self.gone => Vec::new(),
             Side::Wire { socket, .. } => {
-                let events = PollFlags::POLLIN | wanting(&self.out);
-                vec![Watched { fd: socket.as_fd(), events, door: Door::Socket }]
+                let events = PollFlags::POLLIN | pollout(&self.out);
+                vec![Polled { fd: socket.as_fd(), events, which: PeerFd::Socket }]
             }
             Side::Person { err: waiting, .. } => vec![
-                Watched { fd: out, events: wanting(&self.out), door: Door::Out },
-                Watched { fd: err, events: wanting(waiting), door: Door::Err },
+                Polled { fd: out, events: pollout(&self.out), which: PeerFd::Out },
+                Polled { fd: err, events: pollout(waiting), which: PeerFd::Err },
             ],
         }
     }
 
-    /// Serves one descriptor that is ready.
-    pub(super) fn serve(&mut self, door: Door, ready: PollFlags) -> Wish {
+    /// Reads or writes one descriptor that is ready.
+    pub(super) fn serve(&mut self, which: PeerFd, ready: PollFlags) -> PeerEvent {
         let failed = ready.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL | PollFlags::POLLHUP);
-        match (door, &mut self.side) {
-            (Door::Socket, Side::Wire { .. }) if ready.contains(PollFlags::POLLIN) || failed => self.listen(),
-            (Door::Out, Side::Person { .. }) if failed => self.leave(),
-            (Door::Out, Side::Person { .. }) if ready.contains(PollFlags::POLLOUT) => {
+        match (which, &mut self.side) {
+            (PeerFd::Socket, Side::Wire { .. }) if ready.contains(PollFlags::POLLIN) || failed => self.read_controls(),
+            (PeerFd::Out, Side::Person { .. }) if failed => self.close(),
+            (PeerFd::Out, Side::Person { .. }) if ready.contains(PollFlags::POLLOUT) => {
                 if self.out.write_some(stdout()).is_err() {
-                    return self.leave();
+                    return self.close();
                 }
-                Wish::Nothing
+                PeerEvent::None
             }
-            (Door::Err, Side::Person { err, .. }) => {
-                // A closed standard error loses words, not the command.
+            (PeerFd::Err, Side::Person { err, .. }) => {
+                // When standard error is closed, its lines are lost, but the command goes on.
                 if failed || err.write_some(stderr()).is_err() {
                     err.clear();
                 }
-                Wish::Nothing
+                PeerEvent::None
             }
-            _ => Wish::Nothing,
+            _ => PeerEvent::None,
         }
     }
 
-    /// Sends what a socket takes now. A person's terminal is written only when poll said that it would not block.
-    pub(super) fn flush(&mut self) -> Wish {
-        let Side::Wire { socket, .. } = &self.side else { return Wish::Nothing };
+    /// Sends what a socket takes now. A terminal is written only when poll says that it does not
+    /// block.
+    pub(super) fn flush(&mut self) -> PeerEvent {
+        let Side::Wire { socket, .. } = &self.side else { return PeerEvent::None };
         if self.gone || self.out.waiting() == 0 || self.out.send(socket.as_fd()).is_ok() {
-            return Wish::Nothing;
+            return PeerEvent::None;
         }
-        self.leave()
+        self.close()
     }
 
-    /// What control lines that have been read say: the strongest of them.
-    pub(super) fn controls(&mut self) -> Wish {
-        let Side::Wire { controls, .. } = &mut self.side else { return Wish::Nothing };
-        let mut wish = None;
+    /// The strongest of the control lines that have been read.
+    pub(super) fn controls(&mut self) -> PeerEvent {
+        let Side::Wire { controls, .. } = &mut self.side else { return PeerEvent::None };
+        let mut strongest = None;
         loop {
             match controls.take() {
-                Ok(None) => return wish.map_or(Wish::Nothing, Wish::Cancel),
-                Ok(Some(line)) => match controls.text(line).map_err(|bad| bad.to_string()).and_then(parse) {
-                    Ok(Control { cancel }) => wish = wish.max(Some(cancel)),
-                    Err(_) => return Wish::Nonsense,
-                },
-                Err(_) => return Wish::Nonsense,
+                Ok(None) => return strongest.map_or(PeerEvent::None, PeerEvent::Cancel),
+                Ok(Some(line)) => {
+                    let text = controls.text(line).map_err(|bad| bad.to_string());
+                    match text.and_then(parse) {
+                        Ok(Control { cancel }) => strongest = strongest.max(Some(cancel)),
+                        Err(_) => return PeerEvent::Malformed,
+                    }
+                }
+                Err(_) => return PeerEvent::Malformed,
             }
         }
     }
 
-    fn listen(&mut self) -> Wish {
-        let Side::Wire { socket, controls } = &mut self.side else { return Wish::Nothing };
-        let filled = controls.fill(socket.as_fd(), MsgFlags::MSG_DONTWAIT).unwrap_or(Filled::Closed);
+    fn read_controls(&mut self) -> PeerEvent {
+        let Side::Wire { socket, controls } = &mut self.side else { return PeerEvent::None };
+        let filled = controls.fill(socket.as_fd(), MsgFlags::MSG_DONTWAIT);
+        let filled = filled.unwrap_or(Filled::Closed);
+
         match (filled, self.controls()) {
-            // A kill that was sent just before the end still counts.
-            (Filled::Closed, wish) => {
-                self.leave();
-                if wish == Wish::Cancel(Cancel::Kill) { wish } else { Wish::Gone }
+            // A kill that was sent just before the hangup still counts.
+            (Filled::Closed, event) => {
+                self.close();
+                if event == PeerEvent::Cancel(Cancel::Kill) { event } else { PeerEvent::Gone }
             }
-            (_, wish) => wish,
+            (_, event) => event,
         }
     }
 
-    fn leave(&mut self) -> Wish {
+    fn close(&mut self) -> PeerEvent {
         self.gone = true;
         self.out.clear();
-        Wish::Gone
+        PeerEvent::Gone
     }
 }

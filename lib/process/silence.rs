@@ -1,19 +1,19 @@
-//! When a command counts as hung: nothing comes from it, and nothing that it works on changes. Pure
-//! but for the look at what it works on, which is the caller's.
+//! Decides when a command has hung: it writes nothing, and nothing that it works on changes. Pure,
+//! except for the caller's function that measures what it works on.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// The disk is looked at so often while a command is silent, as a part of the limit.
-const LOOKS: u32 = 10;
+/// How many times within the limit a silent command's work is measured.
+const CHECKS: u32 = 10;
 
 /// How long a command may be silent.
 pub struct Silence<'a> {
-    /// So long, with no output and no change.
+    /// The longest time without output and without a change.
     pub limit: Duration,
-    /// A number that changes when what the command works on does. It may be called ten times within
-    /// the limit.
-    pub work: &'a mut dyn FnMut() -> u64,
+    /// Returns a number that changes when what the command works on changes. It is called up to ten
+    /// times within the limit.
+    pub activity: &'a mut dyn FnMut() -> u64,
 }
 
 impl fmt::Debug for Silence<'_> {
@@ -22,58 +22,64 @@ impl fmt::Debug for Silence<'_> {
     }
 }
 
-/// One command under watch.
+/// Watches one command.
 #[derive(Debug)]
-pub(super) struct Watch<'a> {
+pub(super) struct SilenceWatch<'a> {
     silence: Silence<'a>,
     /// The last sign of life.
     since: Instant,
-    /// When the disk is looked at next.
-    look: Instant,
-    /// When this was asked last.
-    asked: Instant,
-    seen: Option<u64>,
+    /// When the activity is measured next.
+    next_check: Instant,
+    /// The last call of [`SilenceWatch::is_over`].
+    called: Instant,
+    activity: Option<u64>,
     over: bool,
 }
 
-impl<'a> Watch<'a> {
+impl<'a> SilenceWatch<'a> {
     pub(super) fn new(silence: Silence<'a>, now: Instant) -> Self {
-        let look = now + silence.limit / LOOKS;
-        Self { silence, since: now, look, asked: now, seen: None, over: false }
+        let next_check = now + silence.limit / CHECKS;
+        Self { silence, since: now, next_check, called: now, activity: None, over: false }
     }
 
-    /// Whether the command has hung. `alive`: it gave a sign of life since this was asked last.
+    /// Whether the command has hung. `alive`: it gave a sign of life since the last call.
     pub(super) fn is_over(&mut self, alive: bool, now: Instant) -> bool {
         if self.over {
             return true;
         }
-        // A process that was stopped for a while, as with the whole host in its sleep, has not read what
-        // there was to read.
-        let pause = self.silence.limit / LOOKS;
-        let was_away = now.saturating_duration_since(self.asked) > 2 * pause + Duration::from_secs(1);
-        self.asked = now;
-        if alive || was_away {
+
+        // A process that was suspended for a while, for example with the whole host, has not read
+        // the output of that time.
+        let pause = self.silence.limit / CHECKS;
+        let since_call = now.saturating_duration_since(self.called);
+        let was_suspended = since_call > 2 * pause + Duration::from_secs(1);
+        self.called = now;
+
+        if alive || was_suspended {
             self.since = now;
         }
 
-        if now >= self.look {
-            // What speaks need not be measured; the measure of before the silence is what it is
-            // compared with.
-            if now.saturating_duration_since(self.since) >= pause || self.seen.is_none() {
-                let seen = (self.silence.work)();
-                if self.seen.replace(seen).is_some_and(|before| before != seen) {
+        if now >= self.next_check {
+            // A command that writes need not be measured. The first measurement is compared with
+            // those of a later silence.
+            let is_silent = now.saturating_duration_since(self.since) >= pause;
+            if is_silent || self.activity.is_none() {
+                let activity = (self.silence.activity)();
+                if self.activity.replace(activity).is_some_and(|before| before != activity) {
                     self.since = now;
                 }
             }
-            self.look = now + pause;
+
+            self.next_check = now + pause;
         }
+
         self.over = now.saturating_duration_since(self.since) >= self.silence.limit;
         self.over
     }
 
-    /// When to ask again at the latest.
+    /// When to call [`SilenceWatch::is_over`] again at the latest.
     pub(super) fn due(&self) -> Option<Instant> {
-        (!self.over).then(|| self.look.min(self.since + self.silence.limit))
+        (!self.over).then(|| self.next_check.min(self.since + self.silence.limit))
     }
 }
 
@@ -83,12 +89,13 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(600);
 
-    /// Asks once a second, with what happens in each; gives the second in which it is over.
+    /// Calls it once a second, with the events of each; returns the second in which it is over.
     fn over_at(alive: impl Fn(u64) -> bool, work: impl Fn(u64) -> u64, most: u64) -> Option<u64> {
         let second = std::cell::Cell::new(0);
         let mut measure = || work(second.get());
         let start = Instant::now();
-        let mut watch = Watch::new(Silence { limit: LIMIT, work: &mut measure }, start);
+        let mut watch = SilenceWatch::new(Silence { limit: LIMIT, activity: &mut measure }, start);
+
         (1..=most).find(|&at| {
             second.set(at);
             watch.is_over(alive(at), start + Duration::from_secs(at))
@@ -96,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_neither_speaks_nor_works_is_over_after_the_limit() {
+    fn a_command_without_output_and_activity_has_hung_after_the_limit() {
         let at = over_at(|_| false, |_| 7, 10_000).unwrap();
         assert!((600..=720).contains(&at), "{at}");
         let at = over_at(|second| second == 300, |_| 7, 10_000).unwrap();
@@ -104,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_speaks_or_works_is_not() {
+    fn a_command_with_output_or_activity_has_not_hung() {
         assert_eq!(over_at(|second| second % 599 == 0, |_| 7, 10_000), None);
         assert_eq!(over_at(|_| false, |second| second / 300, 10_000), None);
         let at = over_at(|_| false, |second| second.min(2000), 10_000).unwrap();
@@ -112,10 +119,11 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_slept_hears_first_what_there_was() {
+    fn a_suspended_host_does_not_count_as_silence() {
         let start = Instant::now();
         let mut same = || 7;
-        let mut watch = Watch::new(Silence { limit: LIMIT, work: &mut same }, start);
+        let mut watch = SilenceWatch::new(Silence { limit: LIMIT, activity: &mut same }, start);
+
         assert!(!watch.is_over(false, start + Duration::from_secs(1)));
         assert!(!watch.is_over(false, start + Duration::from_secs(7200)));
         let over = (7200..9000).find(|&at| watch.is_over(false, start + Duration::from_secs(at)));

@@ -1,6 +1,7 @@
-//! All processes of a command, and their end. Two nets, used together: the command's control group where there is
-//! one, and our own descendants. We are the reaper of everything below us (PR_SET_CHILD_SUBREAPER), so that neither
-//! a double fork nor setsid nor a move to another control group leaves our sight.
+//! All processes of a command, and how they are killed. Two ways find them, used together: the
+//! command's control group where there is one, and the descendants of this process. This process
+//! reaps everything below it (PR_SET_CHILD_SUBREAPER), so that no double fork, no setsid and no
+//! move to another control group hides a process.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -12,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::cgroup::Cgroup;
 
-/// What is known of a command's processes.
+/// The processes of a command.
 #[derive(Debug)]
 pub struct ProcessTree {
     cgroup: Option<Rc<Cgroup>>,
@@ -30,12 +31,14 @@ impl ProcessTree {
         Self { cgroup, main, code: None, childless: false, group_gone: false }
     }
 
-    /// Takes note of every child that has ended.
+    /// Reaps every child that has ended.
     pub fn reap(&mut self) {
         loop {
             match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::Exited(pid, code)) if pid == self.main => self.code = Some(code),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.main => self.code = Some(128 + signal as i32),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == self.main => {
+                    self.code = Some(128 + signal as i32);
+                }
                 Ok(WaitStatus::StillAlive) => {
                     self.childless = false;
                     return;
@@ -43,7 +46,8 @@ impl ProcessTree {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => {
                     self.childless = true;
-                    // A child that somebody else reaped cannot be: but no code must not mean no end.
+                    // Nothing else reaps our children; but a missing code must not mean that the
+                    // command never ends.
                     self.code = self.code.or(Some(255));
                     return;
                 }
@@ -51,10 +55,11 @@ impl ProcessTree {
         }
     }
 
-    /// Whether no process of the command's own group is left. Once that is so it is never asked again, because the
-    /// number may come to belong to others.
+    /// Whether no process of the command's own group is left. The answer yes is kept, because the
+    /// kernel may reuse the number.
     pub fn group_empty(&mut self) -> bool {
-        self.group_gone = self.group_gone || (self.code.is_some() && killpg(self.main, None) == Err(Errno::ESRCH));
+        let is_gone = || self.code.is_some() && killpg(self.main, None) == Err(Errno::ESRCH);
+        self.group_gone = self.group_gone || is_gone();
         self.group_gone
     }
 
@@ -83,7 +88,7 @@ impl ProcessTree {
     }
 }
 
-/// Every process below this one, found by the parents that /proc tells.
+/// Every process below this one, found by the parents that /proc shows.
 fn descendants() -> Vec<Pid> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -94,6 +99,7 @@ fn descendants() -> Vec<Pid> {
             children.entry(parent).or_default().push(pid);
         }
     }
+
     let mut found = Vec::new();
     let mut next = vec![Pid::this().as_raw()];
     while let Some(pid) = next.pop() {
@@ -101,10 +107,12 @@ fn descendants() -> Vec<Pid> {
         found.extend(below.iter().copied().map(Pid::from_raw));
         next.extend(below);
     }
+
     found
 }
 
-/// The fourth field of /proc/PID/stat; the second, the program's name in parentheses, may hold anything.
+/// The fourth field of /proc/PID/stat. The second one is the program's name in parentheses, which
+/// may contain any character.
 fn parent_of(pid: i32) -> Option<i32> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let after = stat.iter().rposition(|&byte| byte == b')')?;

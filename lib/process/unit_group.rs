@@ -1,7 +1,8 @@
-//! The control groups of units that served connections, as another process sees them.
+//! The control groups of the units that served connections, read by another process.
 //!
-//! Their paths come from rows of the database, which another program may have written. So each read goes down from the root of the
-//! hierarchy by descriptors, follows no link, waits for no FIFO, and reads nothing but the kernel's own files.
+//! Their paths come from rows of the database, which another program may have written. So each read
+//! walks down from the root of the hierarchy by descriptors, follows no link, waits for no FIFO,
+//! and reads only the kernel's own files.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
@@ -18,10 +19,10 @@ use crate::base::files::NO_FOLLOW;
 use crate::base::untrusted_file::require_regular;
 use crate::wire::Served;
 
-/// More than this is not read of a file, in bytes: cgroup.procs of a unit with thousands of processes.
-const MOST: u64 = 64 * 1024;
+/// The most that is read of a file, in bytes: cgroup.procs of a unit with thousands of processes.
+const READ_LIMIT: u64 = 64 * 1024;
 
-/// The control group of a unit of ours.
+/// The control group of one of left4me's units.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UnitGroup {
     /// Where the hierarchy is mounted.
@@ -31,51 +32,57 @@ pub struct UnitGroup {
 }
 
 impl UnitGroup {
-    /// The unit's group above a command's `group`. None where there is no unified hierarchy.
+    /// The unit's group above a command's `group`. None without a unified hierarchy.
     #[must_use]
     pub fn above(group: &ControlGroup) -> Option<Self> {
         let mount = hierarchy()?;
-        let root = mount.root.to_str()?.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        let root = mount.root.to_str()?.split('/').filter(|part| !part.is_empty());
+        let root = root.collect::<Vec<_>>();
         let parts: Vec<&str> = group.parts_to_unit().collect();
-        // A hierarchy that is not mounted from its root on: the path may begin with what is above the mount.
+
+        // When only a part of the hierarchy is mounted, the path may begin with what is above it.
         let below = parts.strip_prefix(root.as_slice()).unwrap_or(&parts);
-        Some(Self { top: mount.point, parts: below.iter().map(|&part| part.to_owned()).collect() })
+        let parts = below.iter().map(|&part| part.to_owned()).collect();
+        Some(Self { top: mount.point, parts })
     }
 
-    /// The groups of all units of ours whose names begin so, wherever in the slices.
+    /// The groups of all of left4me's units whose names begin with `prefix`, in any slice.
     #[must_use]
-    pub fn all(begin: &str) -> Vec<Self> {
-        let (mut found, Some(top)) = (Vec::new(), hierarchy().map(|mount| mount.point)) else { return Vec::new() };
+    pub fn all(prefix: &str) -> Vec<Self> {
+        let Some(top) = hierarchy().map(|mount| mount.point) else { return Vec::new() };
+
+        let mut found = Vec::new();
         let mut slices = vec![Vec::new()];
         while let Some(slice) = slices.pop() {
             let path = slice.iter().fold(top.clone(), |path, part: &String| path.join(part));
             for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let parts = || slice.iter().cloned().chain([name.clone()]).collect::<Vec<_>>();
-                // Only slices are gone into: below a unit, names are given by who runs in it.
+                // Only slices are searched: the program that runs in a unit names what is below it.
                 if name.ends_with(".slice") && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     slices.push(parts());
-                } else if name.starts_with(begin) && is_ours(&name) {
+                } else if name.starts_with(prefix) && is_ours(&name) {
                     found.push(Self { top: top.clone(), parts: parts() });
                 }
             }
         }
+
         found
     }
 
-    /// Whether a process is in it or below it.
+    /// Whether a process is in the group or below it.
     #[must_use]
     pub fn is_populated(&self) -> bool {
         self.read("cgroup.events").is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
     }
 
-    /// Whether it is there at all: systemd removes it with the unit's end.
+    /// Whether the group exists: systemd removes it when the unit ends.
     #[must_use]
     pub fn exists(&self) -> bool {
         self.open().is_ok()
     }
 
-    /// Whether this process is in it; not below it.
+    /// Whether the process is in the group itself, not below it.
     fn has(&self, pid: u32) -> bool {
         self.read("cgroup.procs").is_ok_and(|text| text.lines().any(|line| line.parse() == Ok(pid)))
     }
@@ -93,6 +100,7 @@ impl UnitGroup {
     fn open(&self) -> io::Result<OwnedFd> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | NO_FOLLOW;
         let top = open(&self.top, flags, Mode::empty())?;
+
         let down = |dir: OwnedFd, part: &String| openat(&dir, part.as_str(), flags, Mode::empty());
         let dir = self.parts.iter().try_fold(top, down)?;
         is_hierarchy(&dir)?;
@@ -102,18 +110,21 @@ impl UnitGroup {
     fn read(&self, file: &str) -> io::Result<String> {
         let file = File::from(openat(&self.open()?, file, OFlag::O_RDONLY | NO_FOLLOW, Mode::empty())?);
         is_hierarchy(&file)?;
+
         let mut text = String::new();
-        require_regular(file)?.take(MOST).read_to_string(&mut text)?;
+        require_regular(file)?.take(READ_LIMIT).read_to_string(&mut text)?;
         Ok(text)
     }
 }
 
-/// Who serves a connection: the process that sent the first answer, as the kernel says, with the unit whose control group
-/// it is in. Nothing of this is what the other side says of itself. A process that has ended since has no unit here.
+/// What serves a connection: `pid`, the process that sent the first answer according to the kernel,
+/// and the unit whose control group contains it. Nothing of this is what the other side claims. A
+/// process that has ended since has no unit here.
 ///
-/// SO_PEERCRED would name PID 1, which listens; /proc/PID/cgroup of another user is out of sight in the worker's sandbox.
-/// The groups' own lists of processes are not. The unit's name, which holds our own pid and uid, adds nothing: only
-/// PID 1 puts a process into the group of a runner's or helper's unit.
+/// SO_PEERCRED would name PID 1, which listens, and the worker's sandbox hides /proc/PID/cgroup of
+/// other users. The groups' own lists of processes are visible. The unit's name, which contains our
+/// own pid and uid, adds nothing: only PID 1 moves a process into the group of a runner's or
+/// helper's unit.
 #[must_use]
 pub fn served_by(pid: Option<u32>) -> Served {
     let Some(pid) = pid else { return Served::default() };
@@ -124,10 +135,11 @@ pub fn served_by(pid: Option<u32>) -> Served {
         .map_or(Served { pid: Some(pid), ..Served::default() }, |group| group.served(Some(pid)))
 }
 
-/// The unit of this name, when it is there; with one of its processes.
+/// The unit of this name with one of its processes, if it exists.
 #[must_use]
 pub fn served_in(unit: &str) -> Option<Served> {
-    let group = UnitGroup::all(unit).into_iter().find(|group| group.parts.last().is_some_and(|last| last == unit))?;
+    let is_unit = |group: &UnitGroup| group.parts.last().is_some_and(|last| last == unit);
+    let group = UnitGroup::all(unit).into_iter().find(is_unit)?;
     Some(group.served(group.first()))
 }
 
@@ -146,11 +158,12 @@ mod tests {
     const UNIT: &str = "left4me-runner@1.service";
 
     #[test]
-    fn nothing_but_the_kernels_own_files_is_read() {
+    fn only_the_kernels_own_files_are_read() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(UNIT)).unwrap();
         mkfifo(&dir.path().join(UNIT).join("cgroup.events"), Mode::S_IRWXU).unwrap();
         std::os::unix::fs::symlink("/sys/fs/cgroup", dir.path().join("away.slice")).unwrap();
+
         for parts in [vec![UNIT], vec!["away.slice", UNIT], vec!["gone.slice", UNIT]] {
             let parts = parts.into_iter().map(str::to_owned).collect();
             let group = UnitGroup { top: dir.path().to_owned(), parts };
@@ -159,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_in_no_unit_of_ours_is_told_by_its_pid_alone() {
+    fn a_process_outside_our_units_has_only_its_pid() {
         let pid = std::process::id();
         assert_eq!(served_by(Some(pid)), Served { pid: Some(pid), ..Served::default() });
         assert_eq!(served_by(None), Served::default());

@@ -1,5 +1,5 @@
-//! Lines over a socket: a bounded reader and a batching writer. Neither holds more than its limit in memory,
-//! whatever the other side does.
+//! Lines over a socket: a bounded reader and a batching writer. Neither holds more than its limit
+//! in memory, whatever the other side sends.
 
 use std::fmt;
 use std::io;
@@ -26,9 +26,9 @@ pub enum BadLine {
     TooLong(usize),
     /// No line break within the time.
     TooSlow(Duration),
-    /// A byte that no JSON line has: NUL, another control byte, or bytes that are not UTF-8.
+    /// A byte that no JSON line has: NUL or another control byte, or bytes that are not UTF-8.
     Binary,
-    /// The other side closed the connection before the line was whole.
+    /// The other side closed the connection before the line was complete.
     Closed,
     /// The socket failed.
     Broken(Errno),
@@ -48,18 +48,18 @@ impl fmt::Display for BadLine {
 
 impl std::error::Error for BadLine {}
 
-/// What one attempt to read from the socket gave.
+/// The result of one read from the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
     /// Bytes came.
     Some,
-    /// Nothing is there now.
+    /// Nothing can be read now.
     Nothing,
-    /// The other side sends nothing more.
+    /// The other side closed the connection.
     Closed,
 }
 
-/// Splits what a socket gives into lines of at most `limit` bytes.
+/// Splits the bytes of a socket into lines of at most `limit` bytes.
 #[derive(Debug)]
 pub struct LineReader {
     bytes: Vec<u8>,
@@ -73,13 +73,14 @@ impl LineReader {
     /// A reader of lines of at most `limit` bytes, without their line break.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { bytes: vec![0; limit + 1 + READ_SIZE.min(limit * 2)], start: 0, scanned: 0, end: 0, limit }
+        let bytes = vec![0; limit + 1 + READ_SIZE.min(limit * 2)];
+        Self { bytes, start: 0, scanned: 0, end: 0, limit }
     }
 
-    /// Reads once. With `MSG_DONTWAIT` in `flags` it does not wait.
+    /// Reads once; without waiting when `flags` has `MSG_DONTWAIT`. Repeats an interrupted call.
     ///
     /// # Errors
-    /// What the socket says; an interrupted call is tried again.
+    /// When the socket fails.
     pub fn fill(&mut self, socket: BorrowedFd<'_>, flags: MsgFlags) -> Result<Filled, Errno> {
         if self.start > 0 && (self.start == self.end || self.end == self.bytes.len()) {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -87,10 +88,12 @@ impl LineReader {
             self.scanned -= self.start;
             self.start = 0;
         }
+
         if self.end == self.bytes.len() {
             // Full of one unfinished line; `take` reports it as too long.
             return Ok(Filled::Some);
         }
+
         loop {
             match recv(socket.as_raw_fd(), &mut self.bytes[self.end..], flags) {
                 Ok(0) | Err(Errno::ECONNRESET) => return Ok(Filled::Closed),
@@ -105,7 +108,7 @@ impl LineReader {
         }
     }
 
-    /// The next whole line that has been read, as a range for [`LineReader::text`]; `None` when there is none yet.
+    /// The next complete line, as a range for [`LineReader::text`]; `None` when there is none yet.
     ///
     /// # Errors
     /// [`BadLine::TooLong`].
@@ -115,22 +118,28 @@ impl LineReader {
                 let line = self.start..self.scanned + at;
                 self.start = line.end + 1;
                 self.scanned = self.start;
-                if line.len() > self.limit { Err(BadLine::TooLong(self.limit)) } else { Ok(Some(line)) }
+                if line.len() > self.limit {
+                    return Err(BadLine::TooLong(self.limit));
+                }
+                Ok(Some(line))
             }
             None => {
                 self.scanned = self.end;
-                if self.end - self.start > self.limit { Err(BadLine::TooLong(self.limit)) } else { Ok(None) }
+                if self.end - self.start > self.limit {
+                    return Err(BadLine::TooLong(self.limit));
+                }
+                Ok(None)
             }
         }
     }
 
-    /// Whether a whole line waits in the buffer, so that `take` would find it without reading.
+    /// Whether the buffer has a complete line, so that `take` finds it without a read.
     #[must_use]
     pub fn has_line(&self) -> bool {
         self.bytes[self.scanned..self.end].contains(&b'\n')
     }
 
-    /// The text of a line that `take` has just found. Valid until the next `fill`.
+    /// The text of the line that `take` found last. Valid until the next `fill`.
     ///
     /// # Errors
     /// [`BadLine::Binary`].
@@ -143,7 +152,7 @@ impl LineReader {
         }
     }
 
-    /// Waits for one whole line, at most `time`.
+    /// Waits for one complete line, at most `time`.
     ///
     /// # Errors
     /// Each of [`BadLine`].
@@ -153,10 +162,11 @@ impl LineReader {
             if let Some(line) = self.take()? {
                 break line;
             }
-            // A NUL is told at once, not after the time is over: who sends one does not speak this protocol.
+            // A NUL is an error at once, not after the time: no client of this protocol sends one.
             if self.bytes[self.start..self.end].contains(&0) {
                 return Err(BadLine::Binary);
             }
+
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(BadLine::TooSlow(time));
@@ -171,11 +181,12 @@ impl LineReader {
                 Err(errno) => return Err(BadLine::Broken(errno)),
             }
         };
+
         self.text(line)
     }
 }
 
-/// `left` as poll takes it: whole milliseconds, rounded up so that a wait does not spin at its end.
+/// `left` for poll: in milliseconds, rounded up so that a wait does not spin at its end.
 #[must_use]
 pub fn timeout(left: Duration) -> PollTimeout {
     let ms = left.as_micros().div_ceil(1000).min(i32::MAX as u128);
@@ -195,7 +206,7 @@ impl Batch {
         let before = self.bytes.len();
         match serde_json::to_writer(&mut self.bytes, answer) {
             Ok(()) => self.bytes.push(b'\n'),
-            // Strings and numbers always serialise into memory; half a line is never left behind all the same.
+            // Strings and numbers always serialise; but no half line may be left behind.
             Err(_) => self.bytes.truncate(before),
         }
     }
@@ -212,7 +223,7 @@ impl Batch {
         self.bytes.len() - self.sent
     }
 
-    /// Forgets what waits: nobody is there to read it.
+    /// Discards what waits.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.sent = 0;
@@ -221,36 +232,40 @@ impl Batch {
     /// Sends as much as the socket takes without waiting.
     ///
     /// # Errors
-    /// What the socket says when the other side is gone.
+    /// When the other side is gone.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        self.pass(usize::MAX, |bytes| send(socket.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL))
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        self.write_with(usize::MAX, |bytes| send(socket.as_raw_fd(), bytes, flags))
     }
 
-    /// Writes at most one pipe's atomic share (4096 bytes). After poll said that `file` is writable this does not
-    /// wait, although the file is not set non-blocking: it may be shared with a person's shell.
+    /// Writes at most 4096 bytes, what a pipe takes atomically. After poll said that `file` is
+    /// writable, this does not wait, although the file is not set non-blocking: it may be shared
+    /// with a person's shell.
     ///
     /// # Errors
-    /// What the file says when the other side is gone.
+    /// When the other side is gone.
     pub fn write_some(&mut self, file: impl AsFd) -> io::Result<()> {
-        self.pass(4096, |bytes| nix::unistd::write(&file, bytes))
+        self.write_with(4096, |bytes| nix::unistd::write(&file, bytes))
     }
 
-    fn pass(&mut self, most: usize, mut put: impl FnMut(&[u8]) -> Result<usize, Errno>) -> io::Result<()> {
-        let stop = self.sent.saturating_add(most).min(self.bytes.len());
+    fn write_with(&mut self, limit: usize, mut write: impl FnMut(&[u8]) -> Result<usize, Errno>) -> io::Result<()> {
+        let stop = self.sent.saturating_add(limit).min(self.bytes.len());
         while self.sent < stop {
-            match put(&self.bytes[self.sent..stop]) {
+            match write(&self.bytes[self.sent..stop]) {
                 Ok(count) => self.sent += count,
                 Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
+
         if self.sent == self.bytes.len() {
             self.clear();
         } else if self.sent > READ_SIZE {
             self.bytes.drain(..self.sent);
             self.sent = 0;
         }
+
         Ok(())
     }
 }
@@ -264,6 +279,7 @@ mod tests {
     fn read(sent: &[u8], close: bool, time: Duration) -> Result<String, BadLine> {
         let (mut client, server) = UnixStream::pair().unwrap();
         client.write_all(sent).unwrap();
+
         let kept = Some(client).filter(|_| !close);
         let mut reader = LineReader::new(64);
         let line = reader.read_line(server.as_fd(), time).map(str::to_owned);
@@ -272,8 +288,9 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_send_a_bad_line_has_its_own_words() {
+    fn each_kind_of_bad_line_has_its_own_error() {
         let (short, long) = (Duration::from_millis(50), Duration::from_secs(10));
+
         assert_eq!(read(b"{\"a\":1}\n", false, long).unwrap(), "{\"a\":1}");
         assert_eq!(read(b"crlf\r\n", false, long).unwrap(), "crlf");
         assert_eq!(read(b"half", false, short), Err(BadLine::TooSlow(short)));
@@ -288,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_out_whole_and_in_order_however_they_are_cut() {
+    fn lines_are_complete_and_in_order_however_they_are_split() {
         let (mut client, server) = UnixStream::pair().unwrap();
         let sender = std::thread::spawn(move || {
             let all: String = (0..5000).map(|i| format!("line {i}\n")).collect();
@@ -296,6 +313,7 @@ mod tests {
                 client.write_all(piece).unwrap();
             }
         });
+
         let mut reader = LineReader::new(64);
         for i in 0..5000 {
             assert_eq!(reader.read_line(server.as_fd(), Duration::from_secs(10)).unwrap(), format!("line {i}"));
@@ -305,19 +323,23 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_keeps_what_the_socket_does_not_take_and_nothing_is_sent_twice() {
+    fn a_batch_keeps_what_the_socket_does_not_take() {
         let (client, server) = UnixStream::pair().unwrap();
         let mut batch = Batch::default();
         for i in 0..20_000 {
             batch.line(&format!("line number {i}"));
         }
+
         batch.send(server.as_fd()).unwrap();
         assert!(batch.waiting() > 0, "a socket's buffer is smaller than that");
+
         let mut reader = LineReader::new(64);
         for i in 0..20_000 {
             batch.send(server.as_fd()).unwrap();
-            assert_eq!(reader.read_line(client.as_fd(), Duration::from_secs(10)).unwrap(), format!("line number {i}"));
+            let line = reader.read_line(client.as_fd(), Duration::from_secs(10)).unwrap();
+            assert_eq!(line, format!("line number {i}"));
         }
+
         assert_eq!(batch.waiting(), 0);
     }
 }

@@ -1,8 +1,8 @@
-//! The one line protocol of runner and helper. A connection carries one request line from the client, then answer
-//! lines from the server; the client may send control lines meanwhile. Closing the connection ends the command.
+//! The line protocol of runner and helper. On each connection the client sends one request line,
+//! and the server sends answer lines; meanwhile the client may send control lines. Closing the
+//! connection ends the command.
 //!
-//! Shapes are part of the contract: a request is a closed enum with unknown fields refused, so that nothing that was
-//! not meant to be asked can be asked.
+//! A request is a closed enum that refuses unknown fields, so that no other request is possible.
 
 pub mod client;
 pub mod line;
@@ -19,19 +19,21 @@ use crate::base::names::{Cursor, InstanceName};
 /// The longest request or control line, in bytes without its line break.
 pub const REQUEST_LIMIT: usize = 4096;
 
-/// The longest answer line a client takes, in bytes: a full log line, JSON-escaped at worst, and its frame.
+/// The longest answer line that a client accepts, in bytes: a full log line in which every
+/// character is escaped, and its frame.
 pub const ANSWER_LIMIT: usize = 64 * 1024;
 
-/// The longest line of output, in characters, that is passed on whole; a longer one is cut with [`CUT_MARK`].
+/// The longest line of output, in characters, that is relayed whole; a longer one is cut with
+/// [`CUT_MARK`].
 pub const LINE_LIMIT: usize = 4096;
 
-/// What stands at the end of a line that was cut.
+/// The end of a line that was cut.
 pub const CUT_MARK: &str = " […]";
 
-/// The exit code that answers a request which was refused (EX_USAGE).
+/// The exit code for a refused request (EX_USAGE).
 pub const REFUSED: i32 = 64;
 
-/// What the helper may be asked over its socket.
+/// The requests that the helper accepts over its socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum HelperRequest {
@@ -39,11 +41,12 @@ pub enum HelperRequest {
     Enable {
         /// The instance.
         server: InstanceName,
-        /// Whether an [`Observation`] of the unit comes before the end.
+        /// Whether an [`Observation`] of the unit is sent before the end.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         observe: bool,
     },
-    /// `systemctl disable --now left4me-server@SERVER`, its overlay unmounted and a failed state forgotten.
+    /// `systemctl disable --now left4me-server@SERVER`; also unmounts its overlay and resets a
+    /// failed state.
     Disable {
         /// The instance.
         server: InstanceName,
@@ -60,40 +63,41 @@ pub enum HelperRequest {
     Journal {
         /// The instance.
         server: InstanceName,
-        /// How many of the last lines; 100 when not given.
+        /// How many of the last lines; 100 by default.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         lines: Option<u32>,
-        /// Whether to go on with new lines until the connection closes.
+        /// Whether to follow with new lines until the connection closes.
         #[serde(default)]
         follow: bool,
-        /// Whether each line of output is an [`Entry`] as JSON, not text for people.
+        /// Whether each line of output is a [`JournalEntry`] as JSON, not text for people.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         entries: bool,
-        /// Only what follows this entry; then `lines` are the first ones after it, all when not given.
+        /// Only what follows this entry. Then `lines` counts from it, and all follow by default.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<Cursor>,
     },
-    /// Runs `left4me-purge@SERVER`: empties the upper layer, and removes runtime/SERVER when instances/SERVER is gone.
+    /// Runs `left4me-purge@SERVER`: empties the upper layer, and removes runtime/SERVER when
+    /// instances/SERVER is gone.
     Purge {
         /// The instance.
         server: InstanceName,
     },
 }
 
-/// One entry of a unit's journal, as the helper gives it when `entries` are asked for.
+/// One entry of a unit's journal, for a request with `entries`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its place: what follows it can be asked for, also after a restart of anybody.
+pub struct JournalEntry {
+    /// Its position: a later request can ask for what follows, also after a restart.
     pub cursor: Cursor,
     /// Unix ms.
     pub at: i64,
-    /// Who says it: `systemd`, or the name of a program of the unit; empty when nobody knows.
+    /// Its source: `systemd`, or the name of a program of the unit; empty when unknown.
     pub from: String,
-    /// What it says: printable, at most [`LINE_LIMIT`] characters.
+    /// Its message: printable, at most [`LINE_LIMIT`] characters.
     pub line: String,
 }
 
-/// The longest grace of a command that only reads: there is nothing that it could bring to a good end.
+/// The longest grace of a command that only reads: it has nothing to finish.
 const READING_GRACE: Duration = Duration::from_secs(1);
 
 impl HelperRequest {
@@ -103,8 +107,8 @@ impl HelperRequest {
         HelperRequest::Journal { server, lines: Some(lines), follow, entries: false, after: None }
     }
 
-    /// How long its commands have between being asked to end and being killed, where `grace` is what admins give one
-    /// that changes something.
+    /// The time between SIGTERM and SIGKILL for its commands. `grace` is the setting for commands
+    /// that change something.
     #[must_use]
     pub fn grace(&self, grace: Duration) -> Duration {
         match self {
@@ -114,11 +118,12 @@ impl HelperRequest {
     }
 }
 
-/// What the runner may be asked over its socket.
+/// The requests that the runner accepts over its socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum RunnerRequest {
-    /// Installs or updates the game with steamcmd, whole: both platform passes, retries, proof from the manifest.
+    /// Installs or updates the game with steamcmd: both platform passes, retries, and the
+    /// verification of the manifest.
     Install {},
 }
 
@@ -126,57 +131,59 @@ pub enum RunnerRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {
-    /// Which rung to climb to.
+    /// How to end the command.
     pub cancel: Cancel,
 }
 
-/// How urgently the command shall end.
+/// How a command is cancelled. The greater value is the stronger one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cancel {
-    /// Ask it to end; kill it after the grace.
+    /// Terminate it; kill it after the grace.
     Terminate,
     /// Kill it now.
     Kill,
 }
 
-/// Which rung of the ladder ended the command.
+/// Which step of the kill escalation ended the command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EndedBy {
     /// It ended by itself.
     Exit,
-    /// It obeyed the request to end.
+    /// It ended after the first signal.
     Terminate,
-    /// It had to be killed.
+    /// It was killed.
     Kill,
 }
 
-/// Whether anything of the command's process tree is left.
+/// Whether a process of the command's tree is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tree {
-    /// No process of it exists any more.
+    /// No process is left.
     Empty,
-    /// At least one process could not be ended within the bounded wait.
+    /// At least one process could not be killed in time.
     Left,
 }
 
-/// How many times one connection may say what runs now: an installation with every retry says it twelve times.
+/// How many `started` answers one connection may send. An installation with every retry sends
+/// twelve.
 pub const STARTED_LIMIT: usize = 64;
 
-/// Who serves a connection, as far as the kernel tells.
+/// What serves a connection, according to the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Served {
     /// The unit instance.
     pub unit: Option<String>,
-    /// A process of it: the one that spoke.
+    /// The process of it that answered.
     pub pid: Option<u32>,
     /// The unit's control group.
     pub group: Option<ControlGroup>,
 }
 
-/// `{"started":{…}}`: what runs now. A client that acts on pid or control group asks the kernel ([`Served`]), not this. Under systemd the first one, which comes before anything is done, is the program
+/// `{"started":{…}}`: what runs now. A client that acts on a pid or control group asks the kernel
+/// ([`Served`]) instead. Under systemd the first one comes before any work and names the program
 /// that serves the connection itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
@@ -184,31 +191,34 @@ pub struct Started {
     pub unit: String,
     /// The command's process id.
     pub pid: u32,
-    /// The control group it is in, as in /proc/PID/cgroup: the command's own, or the unit's; empty where there is none.
+    /// Its control group, as in /proc/PID/cgroup: the command's own, or the unit's; empty where
+    /// there is none.
     #[serde(default)]
     pub cgroup: String,
 }
 
-/// What systemd reported of a unit. It saves the client a request of its own: each costs the helper's whole sandbox.
+/// What systemd reported of a unit. It saves the client a second request, for which systemd would
+/// set up the helper's whole sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
-    /// Just before systemd was asked, on the clocks of this host.
+    /// Just before systemd was asked, on this host's clocks.
     pub at: Moment,
     /// `Name=value`, as `show` prints them.
     pub properties: Vec<String>,
 }
 
-/// One answer line. Exactly one of `started`, `stdout`, `stderr`, `observed`, `error` and `exit` is set; `ended_by` and `tree` go
-/// with `exit`. One struct of options, not an untagged enum: it parses in one pass, at the rate of log lines.
+/// One answer line. Exactly one of `started`, `stdout`, `stderr`, `observed`, `error` and `exit` is
+/// set; `ended_by` and `tree` go with `exit`. It is a struct of options, not an untagged enum, so
+/// that it parses in one pass, at the rate of log lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer<'a> {
-    /// What runs now. May come more than once when a request takes several commands.
+    /// What runs now. It may come more than once, when a request takes several commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Started>,
     /// A line of the command's output.
     #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub stdout: Option<Cow<'a, str>>,
-    /// A line of the command's error output, or the server's own words about it.
+    /// A line of the command's error output, or a message of the server.
     #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
     pub stderr: Option<Cow<'a, str>>,
     /// What systemd reported of the unit; only for a request with `observe`.
@@ -220,10 +230,10 @@ pub struct Answer<'a> {
     /// The end: the command's exit code, 128+n for a signal, 64 for a refused request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<i32>,
-    /// With `exit`: which rung was needed.
+    /// With `exit`: how it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<EndedBy>,
-    /// With `exit`: what is left.
+    /// With `exit`: whether a process is left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tree: Option<Tree>,
 }
@@ -232,14 +242,14 @@ pub struct Answer<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stream {
-    /// Standard output; on a PTY everything.
+    /// Standard output; on a PTY all output.
     Stdout,
-    /// Standard error, and what our own programs say about the command.
+    /// Standard error, and messages of left4me's own programs.
     Stderr,
 }
 
 impl Stream {
-    /// The word in the database and in JSON.
+    /// The name in the database and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -249,10 +259,11 @@ impl Stream {
     }
 }
 
-/// Reads a request or control line: one JSON object. serde alone would also take a list of the fields' values.
+/// Parses a request or control line: one JSON object. serde alone would also accept a list of the
+/// fields' values.
 ///
 /// # Errors
-/// One line that says what is wrong with it.
+/// One line that says what is wrong.
 pub fn parse<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, String> {
     if !line.trim_start().starts_with('{') {
         return Err("a JSON object is needed".to_owned());
@@ -260,10 +271,11 @@ pub fn parse<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, String> {
     serde_json::from_str(line).map_err(|error| error.to_string())
 }
 
-/// `Option<Cow<str>>` by itself is always owned when it is read; this borrows whenever the text has no escapes.
+/// Borrows the text when it has no escapes. serde's own `Option<Cow<str>>` is always owned.
 fn text<'de: 'a, 'a, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Cow<'a, str>>, D::Error> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
     Ok(Option::<Text<'a>>::deserialize(from)?.map(|text| text.0))
 }
 
@@ -276,31 +288,37 @@ impl<'a> Answer<'a> {
             Stream::Stderr => Answer { stderr: Some(text), ..Answer::default() },
         }
     }
+
     /// What runs now.
     #[must_use]
     pub fn started(started: Started) -> Self {
         Answer { started: Some(started), ..Answer::default() }
     }
+
     /// What systemd reported.
     #[must_use]
     pub fn observed(observation: Observation) -> Self {
         Answer { observed: Some(observation), ..Answer::default() }
     }
-    /// Why not.
+
+    /// Why the request is not carried out.
     #[must_use]
     pub fn error(text: impl Into<Cow<'a, str>>) -> Self {
         Answer { error: Some(text.into()), ..Answer::default() }
     }
-    /// Whether it is one answer, and one that can be: not several at once, and no end that no command has.
+
+    /// Whether it is valid: exactly one answer, and an exit code that a command can have.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         let texts = [&self.stdout, &self.stderr, &self.error].into_iter().flatten().count();
         let others = [self.started.is_some(), self.observed.is_some(), self.exit.is_some()];
         let all = texts + others.into_iter().filter(|&is_set| is_set).count();
+
         let ends = self.ended_by.is_some() || self.tree.is_some();
         all == 1 && self.exit.map_or(!ends, |code| (0..=255).contains(&code))
     }
-    /// The last line.
+
+    /// The last answer.
     #[must_use]
     pub fn exit(code: i32, ended_by: Option<EndedBy>, tree: Option<Tree>) -> Self {
         Answer { exit: Some(code), ended_by, tree, ..Answer::default() }
@@ -315,19 +333,25 @@ mod tests {
     fn requests_have_the_contracts_shape() {
         let enable: HelperRequest = serde_json::from_str(r#"{"verb":"enable","server":"1"}"#).unwrap();
         assert_eq!(serde_json::to_string(&enable).unwrap(), r#"{"verb":"enable","server":"1"}"#);
+
         let journal: HelperRequest = serde_json::from_str(r#"{"verb":"journal","server":"1","lines":5}"#).unwrap();
         assert_eq!(journal, HelperRequest::journal("1".parse().unwrap(), 5, false));
         assert_eq!(
             serde_json::to_string(&journal).unwrap(),
             r#"{"verb":"journal","server":"1","lines":5,"follow":false}"#
         );
-        assert_eq!(serde_json::from_str::<RunnerRequest>(r#"{"verb":"install"}"#).unwrap(), RunnerRequest::Install {});
+
+        let install: RunnerRequest = serde_json::from_str(r#"{"verb":"install"}"#).unwrap();
+        assert_eq!(install, RunnerRequest::Install {});
     }
 
     #[test]
-    fn who_only_reads_gets_a_short_grace() {
-        let grace =
-            |line: &str, seconds| parse::<HelperRequest>(line).unwrap().grace(Duration::from_secs(seconds)).as_secs();
+    fn a_reading_request_has_a_short_grace() {
+        let grace = |line: &str, seconds| {
+            let request = parse::<HelperRequest>(line).unwrap();
+            request.grace(Duration::from_secs(seconds)).as_secs()
+        };
+
         assert_eq!(grace(r#"{"verb":"show","server":"1"}"#, 10), 1);
         assert_eq!(grace(r#"{"verb":"show","server":"1"}"#, 0), 0);
         assert_eq!(grace(r#"{"verb":"disable","server":"1"}"#, 10), 10);
@@ -347,9 +371,11 @@ mod tests {
         ] {
             assert!(parse::<HelperRequest>(bad).is_err(), "{bad}");
         }
+
         for bad in [r#"{"verb":"install","argv":["sh"]}"#, r#"{"verb":"run"}"#, "{}"] {
             assert!(parse::<RunnerRequest>(bad).is_err(), "{bad}");
         }
+
         assert!(parse::<Control>(r#"{"cancel":"stop"}"#).is_err());
         assert!(parse::<Control>(r#"["kill"]"#).is_err());
     }
@@ -357,6 +383,7 @@ mod tests {
     #[test]
     fn the_last_answer_has_the_contracts_shape() {
         let last = Answer::exit(143, Some(EndedBy::Terminate), Some(Tree::Empty));
-        assert_eq!(serde_json::to_string(&last).unwrap(), r#"{"exit":143,"ended_by":"terminate","tree":"empty"}"#);
+        let expected = r#"{"exit":143,"ended_by":"terminate","tree":"empty"}"#;
+        assert_eq!(serde_json::to_string(&last).unwrap(), expected);
     }
 }

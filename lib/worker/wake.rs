@@ -1,4 +1,5 @@
-//! What wakes the worker: a poke, the end of a task, a signal; in the foreground also another process's commit.
+//! What wakes the worker: a notification datagram, the end of a task, a signal; in the foreground
+//! also a commit of another process.
 
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileTypeExt as _;
@@ -15,77 +16,85 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::base::{Error, Result, notify};
 use crate::db::watch::Watch;
 
-/// Why [`Wake::wait`] came back.
+/// Why [`Wake::wait`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum WakeReason {
     /// There may be something to do.
     Work,
     /// SIGTERM or SIGINT.
     Stop,
 }
 
-/// All that the worker waits for.
+/// Everything that the worker waits for.
 pub struct Wake {
     socket: Option<UnixDatagram>,
     watch: Option<Watch>,
     signals: SignalFd,
-    bell: Arc<EventFd>,
-    /// Pokes are left in the socket: a worker that was told to stop claims nothing more. systemd, which holds the socket
-    /// too, starts the next one for them.
-    deaf: bool,
-    /// The socket's path, when it is ours to remove.
+    event: Arc<EventFd>,
+    /// Notifications stay in the socket: a worker that was stopped claims no further job. systemd
+    /// holds the socket too, and starts the next worker for them.
+    ignores_notifications: bool,
+    /// The socket's path, when this process has to remove it.
     bound: Option<PathBuf>,
 }
 
 /// Wakes the worker from another thread.
 #[derive(Clone)]
-pub struct Bell(Arc<EventFd>);
+pub struct Waker(Arc<EventFd>);
 
-impl Bell {
+impl Waker {
     /// Wakes the worker.
-    pub fn ring(&self) {
+    pub fn wake(&self) {
         if let Err(error) = self.0.write(1) {
-            tracing::error!(%error, "the worker's bell does not ring");
+            tracing::error!(%error, "cannot wake the worker");
         }
     }
 }
 
 impl Wake {
-    /// Takes systemd's socket, if there is one, and reads what is in it. Signals are taken from here on.
+    /// Takes systemd's socket, if there is one, and reads what is in it. From here on SIGTERM and
+    /// SIGINT are read by [`Wake::wait`].
     ///
     /// # Errors
-    /// 1 when the kernel gives no descriptor.
+    /// When the kernel refuses a descriptor.
     pub fn open(path: &Path) -> Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGTERM);
         mask.add(Signal::SIGINT);
         mask.thread_block().map_err(io)?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(io)?;
-        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(io)?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&mask, flags).map_err(io)?;
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let event = Arc::new(EventFd::from_flags(flags).map_err(io)?);
+
         let socket = notify::passed_socket().map(UnixDatagram::from);
-        let wake = Self { socket, watch: None, signals, bell: Arc::new(bell), deaf: false, bound: None };
+        let wake = Self { socket, watch: None, signals, event, ignores_notifications: false, bound: None };
         if let Some(socket) = &wake.socket {
             socket.set_nonblocking(true).map_err(|error| Error::from(error).within(path.display()))?;
         }
+
         wake.drain();
         Ok(wake)
     }
 
-    /// In the foreground, without systemd's socket: binds one where none is in use, and watches the database, so that
-    /// jobs are seen also when somebody else has the socket. To be called under the worker's lock.
+    /// In the foreground, without systemd's socket: binds a socket where none is in use, and
+    /// watches the database, so that jobs are found also when another process holds the socket. The
+    /// caller holds the worker's lock.
     ///
     /// # Errors
-    /// 69 when the database cannot be watched.
+    /// When the database cannot be watched.
     pub fn listen(&mut self, path: &Path, database: &Path) -> Result<()> {
         if self.socket.is_some() {
             return Ok(());
         }
         self.watch = Some(Watch::new(database)?);
+
         if is_stale(path)
             && let Err(error) = fs_err::remove_file(path)
         {
             tracing::debug!(%error, "the stale socket stays");
         }
+
         match UnixDatagram::bind(path) {
             Ok(socket) => {
                 socket.set_nonblocking(true).map_err(|error| Error::from(error).within(path.display()))?;
@@ -93,19 +102,21 @@ impl Wake {
                 self.bound = Some(path.to_owned());
             }
             Err(error) => {
-                tracing::info!("no socket at {} ({error}): jobs are seen by their commits alone", path.display())
+                let path = path.display();
+                tracing::info!("no socket at {path} ({error}): new jobs are found by watching the database");
             }
         }
+
         Ok(())
     }
 
-    /// A bell for another thread.
+    /// A handle for another thread.
     #[must_use]
-    pub fn bell(&self) -> Bell {
-        Bell(Arc::clone(&self.bell))
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.event))
     }
 
-    /// Whether a poke is in the socket.
+    /// Whether a notification is in the socket.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.socket.as_ref().is_some_and(|socket| {
@@ -114,45 +125,51 @@ impl Wake {
         })
     }
 
-    /// Waits for something, at most `time`.
+    /// Waits for an event, at most `time`.
     ///
     /// # Errors
-    /// 1 when the kernel refuses to wait.
-    pub fn wait(&mut self, time: Duration) -> Result<Event> {
+    /// When the kernel refuses to wait.
+    pub fn wait(&mut self, time: Duration) -> Result<WakeReason> {
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.event.as_fd(), PollFlags::POLLIN),
         ];
-        fds.extend(self.heard().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
-        fds.extend(self.watch.as_ref().and_then(Watch::descriptor).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let socket = self.notifications().map(UnixDatagram::as_fd);
+        let watch = self.watch.as_ref().and_then(Watch::descriptor);
+        fds.extend(socket.into_iter().chain(watch).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+
         // Rounded up, so that the last wait before a deadline does not spin.
-        let watch = self.watch.as_ref().map_or(time, |watch| watch.due().min(time));
-        let ms = watch.as_millis() + 1;
+        let time = self.watch.as_ref().map_or(time, |watch| watch.due().min(time));
+        let ms = time.as_millis() + 1;
         match poll(&mut fds, PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(io(error)),
         }
-        // The signal first: a poke that came with it is for the next worker.
-        let told_to_stop = self.signals.read_signal().map_err(io)?.is_some();
-        self.deaf |= told_to_stop;
+
+        // The signal first: a notification that came with it is for the next worker.
+        let is_stopped = self.signals.read_signal().map_err(io)?.is_some();
+        self.ignores_notifications |= is_stopped;
         self.drain();
+
         if let Some(watch) = &mut self.watch {
             watch.look()?;
         }
-        Ok(if told_to_stop { Event::Stop } else { Event::Work })
+
+        Ok(if is_stopped { WakeReason::Stop } else { WakeReason::Work })
     }
 
-    fn heard(&self) -> Option<&UnixDatagram> {
-        self.socket.as_ref().filter(|_| !self.deaf)
+    fn notifications(&self) -> Option<&UnixDatagram> {
+        self.socket.as_ref().filter(|_| !self.ignores_notifications)
     }
 
     fn drain(&self) {
         let mut byte = [0_u8; 16];
-        if let Some(socket) = self.heard() {
+        if let Some(socket) = self.notifications() {
             while socket.recv(&mut byte).is_ok() {}
         }
-        // An empty bell answers EAGAIN.
-        self.bell.read().ok();
+
+        // Without an event it returns EAGAIN.
+        self.event.read().ok();
     }
 }
 
@@ -164,7 +181,7 @@ impl Drop for Wake {
     }
 }
 
-/// Whether a socket file is there that nobody serves.
+/// Whether a socket file exists that no process serves.
 fn is_stale(path: &Path) -> bool {
     let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
     is_socket

@@ -14,7 +14,7 @@ const GRACE: u64 = 2;
 /// What a cancellation may take besides, in milliseconds; with --force that is all.
 const MARGIN: u64 = 500;
 
-/// How long a command that was killed may take to be gone before it is told as left (process/ladder.rs), in seconds.
+/// How long a command that was killed may take to be gone before it is told as left (process/escalation.rs), in seconds.
 const EMPTY_WAIT: u64 = 5;
 
 const STEPS: [&str; 7] = ["block", "identify", "terminate", "settle", "clean", "verify", "finish"];

@@ -1,108 +1,116 @@
-//! What can happen, and when.
+//! The actions of the model, and when each is possible.
 
 use super::rules::World;
 use super::state::{At, Client, Command, HAND, Job, Phase, Row, State, UNIT, each};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Commit, then poke.
+    /// Commits; `Notify` follows.
     Enqueue(usize),
-    Poke(usize),
+    Notify(usize),
     ClientDies(usize),
-    /// Commit, then poke.
+    /// Commits; `CancelNotify` follows.
     Cancel(usize),
     CancelUnguarded(usize),
-    CancelPoke(usize),
+    CancelNotify(usize),
     RequesterDies(usize),
     Pause,
     Resume,
-    ResumePoke,
+    ResumeNotify,
     /// systemd: the socket is readable, or a restart is due.
     Start,
     StartByHand,
-    PollerPokes,
+    PollerNotifies,
     Sigterm,
     Kill9,
-    /// The next line of a worker's program.
+    /// The next step of a worker.
     Step(usize),
-    /// poll() returns: something is there; or the time is over.
+    /// poll() returns: because of an event, or because the time is over.
     Wake(usize),
     IdleTime(usize),
-    /// A task's thread, its connection, its command.
+    /// A task's thread, connection and command.
     Connect(usize),
     Trace(usize),
     EndsByItself(usize),
-    EndsAsTold(usize),
+    EndsOnSignal(usize),
     OrphanEnds(usize),
-    WillNotDie(usize),
-    DiesAtLast(usize),
+    Survives(usize),
+    DiesLater(usize),
     /// The cleaner's thread reports.
     Report(usize),
 }
 use Action as A;
 
 impl World {
-    /// What will happen if nothing else does: nobody has a choice about it.
+    /// What happens if nothing else does: it cannot be avoided.
     pub fn forced(&self, s: &State, out: &mut Vec<Action>) {
         for (at, job) in s.jobs.iter().enumerate().take(self.specs.len()) {
             let mut when = |is: bool, action: Action| is.then(|| out.push(action));
-            when(job.client == Client::Committed, A::Poke(at));
-            when(job.client == Client::Hasty, A::Enqueue(at));
-            when(job.owed > 0, A::CancelPoke(at));
-            when(job.seen_running, A::CancelUnguarded(at));
+            when(job.client == Client::Committed, A::Notify(at));
+            when(job.client == Client::NotifiedEarly, A::Enqueue(at));
+            when(job.pending_notifies > 0, A::CancelNotify(at));
+            when(job.read_running, A::CancelUnguarded(at));
             when(job.command == Command::Spawned, A::Connect(at));
             when(matches!(job.command, Command::Running | Command::Ending) && job.row == Row::None, A::Trace(at));
-            when(job.command == Command::Ending, A::EndsAsTold(at));
+            when(job.command == Command::Ending, A::EndsOnSignal(at));
             when(job.command == Command::Orphan, A::OrphanEnds(at));
             when(job.phase == Phase::Checking, A::Report(at));
         }
+
         for (at, worker) in s.workers.iter().enumerate() {
             match worker.at {
                 At::Down => {}
-                At::Wait if self.hears(s, at) => out.push(A::Wake(at)),
+                At::Wait if self.is_woken(s, at) => out.push(A::Wake(at)),
                 At::Wait => {}
-                At::Dead(mask) if self.rules.waits_for_the_dead && each(mask).any(|job| s.jobs[job].has_command()) => {}
+                At::WaitForDead(mask)
+                    if self.rules.waits_for_the_dead && each(mask).any(|job| s.jobs[job].has_command()) => {}
                 _ => out.push(A::Step(at)),
             }
         }
+
         let unit = &s.workers[UNIT];
-        // A restart that would be refused again, every RestartSec=, changes nothing.
-        if unit.at == At::Down && (s.poke || unit.restart && s.lock_is_free()) {
+        // A restart that is refused again, every RestartSec=, changes nothing.
+        if unit.at == At::Down && (s.notified || unit.restart && s.lock_is_free()) {
             out.push(A::Start);
         }
-        if s.resume_owed {
-            out.push(A::ResumePoke);
+
+        if s.resume_pending {
+            out.push(A::ResumeNotify);
         }
-        // It would mend a lost wake-up, too, a minute late: so here it comes last, and only where nobody else could know.
-        // A worker in the foreground needs no poke.
+
+        // The poller would also repair a lost wake-up, a minute late. So here it comes last, and
+        // only where nothing else could know. A worker in the foreground needs no notification.
         let waits = s.queued() != 0 && !s.paused || s.jobs.iter().any(Job::is_live);
-        let helps = s.unsaid && waits && !s.poke && s.workers[HAND].at == At::Down;
-        if self.rules.poller_pokes && helps && out.is_empty() {
-            out.push(A::PollerPokes);
+        let helps = s.unnotified && waits && !s.notified && s.workers[HAND].at == At::Down;
+        if self.rules.poller_notifies && helps && out.is_empty() {
+            out.push(A::PollerNotifies);
         }
     }
 
-    /// What may happen or not.
+    /// What may happen, but does not have to.
     pub fn free(&self, s: &State, out: &mut Vec<Action>) {
         let mut when = |is: bool, action: Action| is.then(|| out.push(action));
         // Ids grow in the order of the commits.
         if let Some(next) = (0..self.specs.len()).find(|&at| s.jobs[at].client == Client::Absent) {
             when(true, A::Enqueue(next));
         }
+
         for (at, job) in s.jobs.iter().enumerate().take(self.specs.len()) {
             let is_open = job.state.is_some() && !job.is_terminal();
-            when(is_open && !job.seen_running && s.left.cancels > 0, A::Cancel(at));
+            when(is_open && !job.read_running && s.left.cancels > 0, A::Cancel(at));
             when(job.client == Client::Committed && s.left.deaths > 0, A::ClientDies(at));
-            when(job.owed > 0 && s.left.deaths > 0, A::RequesterDies(at));
+            when(job.pending_notifies > 0 && s.left.deaths > 0, A::RequesterDies(at));
             when(job.command == Command::Running, A::EndsByItself(at));
-            let told = matches!(job.command, Command::Ending | Command::Orphan);
-            when(told && job.row == Row::Open && s.left.undying > 0, A::WillNotDie(at));
-            when(job.undying, A::DiesAtLast(at));
+            let is_ending = matches!(job.command, Command::Ending | Command::Orphan);
+            when(is_ending && job.row == Row::Open && s.left.unkillable > 0, A::Survives(at));
+            when(job.unkillable, A::DiesLater(at));
         }
+
         for (at, worker) in s.workers.iter().enumerate() {
             let is_idle = worker.at == At::Wait && worker.jobs == 0 && !worker.stopping;
             when(is_idle && !worker.idle, A::IdleTime(at));
         }
+
         let unit = &s.workers[UNIT];
         when(unit.at != At::Down && s.left.crashes > 0, A::Kill9);
         when(!matches!(unit.at, At::Down | At::Open) && !unit.signal && s.left.sigterms > 0, A::Sigterm);
@@ -118,11 +126,12 @@ impl World {
     }
 
     /// Whether poll() has a reason to return.
-    fn hears(&self, s: &State, at: usize) -> bool {
+    fn is_woken(&self, s: &State, at: usize) -> bool {
         let worker = &s.workers[at];
-        let poke = at == UNIT && s.poke && !worker.stopping;
-        // Every second, while something holds its target: somebody may wait for it.
-        let tick = !worker.stopping && s.queued() != 0 && s.jobs.iter().any(|job| job.row == Row::Held && !job.undying);
-        poke || worker.bell || worker.signal || worker.watch || tick
+        let notified = at == UNIT && s.notified && !worker.stopping;
+        // Every second, while an unkillable process holds its target: a job may wait for it.
+        let tick =
+            !worker.stopping && s.queued() != 0 && s.jobs.iter().any(|job| job.row == Row::Held && !job.unkillable);
+        notified || worker.woken || worker.signal || worker.watch || tick
     }
 }

@@ -1,95 +1,98 @@
-//! The rules of the real code, each of which can be broken, and the worlds they are tried in.
+//! The rules of the real code, each of which can be broken, and the worlds in which they are
+//! tested.
 
 use left4me::base::names::{JobId, ServerId};
 use left4me::domain::schedule::{Candidate, Schedule};
 
 use super::state::{Budget, JOBS};
 
-/// What the code does. A rule that is false is the fault that the code was written to avoid.
+/// What the code does. A rule that is false is the fault that the code avoids.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     // queue/enqueue.rs, cancel/request.rs, cli/control.rs
-    pub commits_before_it_pokes: bool,
-    pub cancel_of_running_pokes: bool,
-    pub cancel_of_queued_pokes: bool,
+    pub commits_before_it_notifies: bool,
+    pub cancel_of_running_notifies: bool,
+    pub cancel_of_queued_notifies: bool,
     pub cancel_is_guarded_by_running: bool,
-    pub resume_pokes: bool,
+    pub resume_notifies: bool,
     // systemd/left4me-worker.{socket,service}, poller/mod.rs
-    pub socket_keeps_pokes: bool,
+    pub socket_keeps_notifications: bool,
     pub restarts_on_failure: bool,
-    pub poller_pokes: bool,
-    // worker/{mod,wake}.rs
-    pub drains_before_it_looks: bool,
-    pub stopping_leaves_pokes: bool,
+    pub poller_notifies: bool,
+    // worker/{mod,scheduler,wake}.rs
+    pub drains_before_it_checks: bool,
+    pub stopping_keeps_notifications: bool,
     pub takes_the_lock: bool,
-    pub looks_for_cancellations_without_room: bool,
-    pub looks_at_the_socket_before_leaving: bool,
-    pub looks_at_the_queue_before_leaving: bool,
+    pub checks_cancellations_without_free_slots: bool,
+    pub checks_the_socket_before_exit: bool,
+    pub checks_the_queue_before_exit: bool,
     // queue/{claim,turn}.rs
     pub claim_is_guarded_by_queued: bool,
     pub claim_asks_the_schedule: bool,
-    pub the_undying_hold_their_target: bool,
+    pub unkillable_processes_hold_their_target: bool,
     pub finish_is_guarded_by_running: bool,
-    pub cancelled_jobs_begin_nothing: bool,
+    pub cancelled_jobs_start_nothing: bool,
     // cancel/tracker.rs, queue/hands.rs
     pub cancel_waits_for_the_ends: bool,
-    pub late_connections_are_told: bool,
+    pub late_connections_are_cancelled: bool,
     // queue/{recover,log}.rs, cancel/recover.rs
     pub running_becomes_failed: bool,
     pub waits_for_the_dead: bool,
     pub rows_are_lost_after_the_wait: bool,
     pub recovery_finishes_records: bool,
-    pub commands_leave_a_trace_first: bool,
+    pub commands_write_their_row_first: bool,
 }
 
 impl Rules {
     pub const TRUE: Self = Self {
-        commits_before_it_pokes: true,
-        cancel_of_running_pokes: true,
-        cancel_of_queued_pokes: true,
+        commits_before_it_notifies: true,
+        cancel_of_running_notifies: true,
+        cancel_of_queued_notifies: true,
         cancel_is_guarded_by_running: true,
-        resume_pokes: true,
-        socket_keeps_pokes: true,
+        resume_notifies: true,
+        socket_keeps_notifications: true,
         restarts_on_failure: true,
-        poller_pokes: true,
-        drains_before_it_looks: true,
-        stopping_leaves_pokes: true,
+        poller_notifies: true,
+        drains_before_it_checks: true,
+        stopping_keeps_notifications: true,
         takes_the_lock: true,
-        looks_for_cancellations_without_room: true,
-        looks_at_the_socket_before_leaving: true,
-        looks_at_the_queue_before_leaving: true,
+        checks_cancellations_without_free_slots: true,
+        checks_the_socket_before_exit: true,
+        checks_the_queue_before_exit: true,
         claim_is_guarded_by_queued: true,
         claim_asks_the_schedule: true,
-        the_undying_hold_their_target: true,
+        unkillable_processes_hold_their_target: true,
         finish_is_guarded_by_running: true,
-        cancelled_jobs_begin_nothing: true,
+        cancelled_jobs_start_nothing: true,
         cancel_waits_for_the_ends: true,
-        late_connections_are_told: true,
+        late_connections_are_cancelled: true,
         running_becomes_failed: true,
         waits_for_the_dead: true,
         rows_are_lost_after_the_wait: true,
         recovery_finishes_records: true,
-        commands_leave_a_trace_first: true,
+        commands_write_their_row_first: true,
     };
 }
 
-/// A job of a world: its servers (none: it runs alone), and how many tasks it has, one after the other.
+/// A job of a world: its servers (none: it runs alone), and the number of its tasks, which run one
+/// after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     pub servers: &'static [i64],
     pub tasks: u8,
 }
 
-/// What there is, and how often something may go wrong.
+/// A setting to explore: rules, jobs, slots, and how often something may go wrong.
 #[derive(Clone, Debug)]
 pub struct World {
     pub rules: Rules,
     pub specs: &'static [Spec],
     pub slots: u32,
     pub budget: Budget,
-    /// What must be reachable, so that the properties say something.
+    /// What must be reachable, so that the promises are not empty.
     pub witnesses: &'static [&'static str],
-    /// By the jobs that run and those that wait, two masks: which may start, as domain/schedule.rs says.
+    /// Indexed by the masks of running and of waiting jobs: which may start, from
+    /// domain/schedule.rs.
     startable: [[u8; 1 << JOBS]; 1 << JOBS],
 }
 
@@ -100,6 +103,7 @@ impl World {
             exclusive: specs[at].servers.is_empty(),
             servers: specs[at].servers.iter().map(|&id| ServerId(id)).collect(),
         };
+
         let of = |mask: usize| (0..specs.len()).filter(move |at| mask & (1 << at) != 0);
         let mut startable = [[0; 1 << JOBS]; 1 << JOBS];
         for (running, row) in startable.iter_mut().enumerate() {
@@ -109,6 +113,7 @@ impl World {
                 *found = of(queued).filter(|&at| schedule.consider(&candidate(at))).map(|at| 1 << at).sum();
             }
         }
+
         Self { rules: Rules::TRUE, specs, slots, budget, witnesses, startable }
     }
 

@@ -1,37 +1,39 @@
-//! What there is at one moment: the database, the socket, systemd's unit, the workers, the commands.
+//! The state at one moment: the database, the socket, systemd's unit, the workers, the commands.
 
 use left4me::domain::job::JobState;
 
-/// How many jobs a world has at most.
+/// The most jobs that a world has.
 pub const JOBS: usize = 3;
+
 /// The worker that systemd starts.
 pub const UNIT: usize = 0;
-/// The worker that somebody starts by hand.
+
+/// The worker that is started by hand.
 pub const HAND: usize = 1;
 
-/// The client that enqueues a job: its commit and its poke are two steps.
+/// The client that enqueues a job: its commit and its notification are two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Client {
     Absent,
-    /// Only with a broken rule: it has poked and not committed yet.
-    Hasty,
+    /// Only with a broken rule: it has notified, but not committed yet.
+    NotifiedEarly,
     Committed,
     Gone,
 }
 
-/// What serves the task of a job that is under way: a thread of the worker, and the command behind its connection.
+/// What serves a running task: a thread of the worker, and the command behind its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     None,
     /// The task is running in the database; its thread has no connection yet.
     Spawned,
     Running,
-    /// It was told to end, and climbs down the ladder.
+    /// It is being ended by the kill escalation.
     Ending,
-    /// Its worker has died, and so its connection has closed: it is ending, and nobody hears of it.
+    /// Its worker has died, so its connection is closed: it is ending, and no worker gets its end.
     Orphan,
-    /// It has ended; the worker has not written it down yet.
-    News {
+    /// It has ended; the worker has not recorded it yet.
+    Ended {
         ok: bool,
     },
 }
@@ -41,7 +43,7 @@ pub enum Command {
 pub enum Row {
     None,
     Open,
-    /// tree = 'left': processes that would not die.
+    /// tree = 'left': unkillable processes.
     Held,
 }
 
@@ -74,38 +76,38 @@ pub struct Job {
     pub failed: bool,
     pub command: Command,
     pub row: Row,
-    /// A process of it would not die.
-    pub undying: bool,
+    /// A process of it is unkillable.
+    pub unkillable: bool,
     /// Tasks whose command has begun, a bit each.
     pub begun: u8,
     pub record: Record,
     pub phase: Phase,
-    /// Requests to cancel it that are committed and have not poked yet.
-    pub owed: u8,
-    /// Only with a broken rule: a requester has seen it running and has not written yet.
-    pub seen_running: bool,
+    /// Requests to cancel it that are committed, but have not notified yet.
+    pub pending_notifies: u8,
+    /// Only with a broken rule: a requester has read that it runs, and has not written yet.
+    pub read_running: bool,
 }
 
-/// Where a worker is.
+/// The next step of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum At {
     Down,
     Open,
     Lock,
-    Look,
+    FindDead,
     /// Waiting for the commands of these jobs.
-    Dead(u8),
+    WaitForDead(u8),
     Lose(u8),
-    Mend,
-    Fail,
-    Turn,
-    /// Only with a broken rule: candidates are read, and not claimed yet.
+    FinishCancelled,
+    FailJobs,
+    Tick,
+    /// Only with a broken rule: candidates are read, but not claimed yet.
     Claim(u8),
-    /// Only with a broken rule: pokes are read after the look at the queue.
+    /// Only with a broken rule: notifications are read after the check of the queue.
     LateDrain,
     Socket,
     Queue,
-    Leave,
+    Exit,
     Wait,
 }
 
@@ -114,13 +116,13 @@ pub struct Worker {
     pub at: At,
     /// Its jobs, a bit each.
     pub jobs: u8,
-    pub bell: bool,
+    pub woken: bool,
     /// SIGTERM is pending.
     pub signal: bool,
     pub stopping: bool,
-    /// It has been idle for long.
+    /// It has been idle for the whole idle time.
     pub idle: bool,
-    /// By hand: somebody has committed.
+    /// By hand: another process has committed.
     pub watch: bool,
     /// systemd will restart it.
     pub restart: bool,
@@ -130,7 +132,7 @@ impl Worker {
     pub const DOWN: Self = Self {
         at: At::Down,
         jobs: 0,
-        bell: false,
+        woken: false,
         signal: false,
         stopping: false,
         idle: false,
@@ -149,19 +151,19 @@ pub struct Budget {
     pub cancels: u8,
     pub crashes: u8,
     pub sigterms: u8,
-    /// Clients that die between commit and poke.
+    /// Clients that die between commit and notification.
     pub deaths: u8,
-    pub undying: u8,
+    pub unkillable: u8,
     pub pauses: u8,
     pub by_hand: u8,
 }
 
-/// What must never have happened.
+/// What must never happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Wrongs {
+pub struct Violations {
     pub left_a_terminal_state: bool,
     pub ran_twice: bool,
-    pub began_after_its_end: bool,
+    pub started_after_its_end: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,13 +171,14 @@ pub struct State {
     pub jobs: [Job; JOBS],
     pub workers: [Worker; 2],
     /// A datagram is in the socket.
-    pub poke: bool,
+    pub notified: bool,
     pub paused: bool,
-    pub resume_owed: bool,
-    /// Somebody wrote, and nobody was told or will look: only the poller mends that.
-    pub unsaid: bool,
+    pub resume_pending: bool,
+    /// A change was committed, and no worker was notified or will check: only the poller repairs
+    /// it.
+    pub unnotified: bool,
     pub left: Budget,
-    pub wrong: Wrongs,
+    pub violations: Violations,
 }
 
 impl Job {
@@ -191,12 +194,12 @@ impl Job {
         self.state.is_some_and(JobState::is_terminal)
     }
 
-    /// Whether a process of it is there.
+    /// Whether a process of it exists.
     pub fn works(&self) -> bool {
-        self.undying || self.has_command()
+        self.unkillable || self.has_command()
     }
 
-    /// Whether a command of it is there that will be gone in time.
+    /// Whether a command of it exists that will end in time.
     pub fn has_command(&self) -> bool {
         matches!(self.command, Command::Running | Command::Ending | Command::Orphan)
     }
@@ -211,26 +214,27 @@ impl State {
             failed: false,
             command: Command::None,
             row: Row::None,
-            undying: false,
+            unkillable: false,
             begun: 0,
             record: Record::None,
             phase: Phase::None,
-            owed: 0,
-            seen_running: false,
+            pending_notifies: 0,
+            read_running: false,
         };
+
         Self {
             jobs: [job; JOBS],
             workers: [Worker::DOWN; 2],
-            poke: false,
+            notified: false,
             paused: false,
-            resume_owed: false,
-            unsaid: false,
+            resume_pending: false,
+            unnotified: false,
             left: budget,
-            wrong: Wrongs::default(),
+            violations: Violations::default(),
         }
     }
 
-    /// The jobs of which something is true, a bit each.
+    /// The jobs for which `is` holds, a bit each.
     pub fn mask(&self, is: impl Fn(&Job) -> bool) -> u8 {
         (0..JOBS).filter(|&at| is(&self.jobs[at])).map(|at| 1 << at).sum()
     }
@@ -250,7 +254,7 @@ impl State {
     /// Every write of a job's state goes through here.
     pub fn set(&mut self, job: usize, state: JobState) {
         let job = &mut self.jobs[job];
-        self.wrong.left_a_terminal_state |= job.is_terminal() && !job.is(state);
+        self.violations.left_a_terminal_state |= job.is_terminal() && !job.is(state);
         job.state = Some(state);
         if state.is_terminal() {
             job.phase = Phase::None;

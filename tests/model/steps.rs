@@ -1,4 +1,4 @@
-//! What each move does. A transaction is one step: SQLite lets one in at a time.
+//! The effect of each action. A transaction is one step: SQLite allows one writer at a time.
 
 use left4me::domain::job::JobState::{Cancelled, Cancelling, Failed, Queued, Running, Succeeded};
 
@@ -11,38 +11,38 @@ impl World {
     pub fn apply(&self, s: &mut State, action: Action) {
         match action {
             A::Enqueue(job) => {
-                if !self.rules.commits_before_it_pokes && s.jobs[job].client == Client::Absent {
-                    s.poke = true;
-                    s.jobs[job].client = Client::Hasty;
+                if !self.rules.commits_before_it_notifies && s.jobs[job].client == Client::Absent {
+                    s.notified = true;
+                    s.jobs[job].client = Client::NotifiedEarly;
                     return;
                 }
-                let hasty = s.jobs[job].client == Client::Hasty;
-                s.jobs[job].client = if hasty { Client::Gone } else { Client::Committed };
+                let notified_early = s.jobs[job].client == Client::NotifiedEarly;
+                s.jobs[job].client = if notified_early { Client::Gone } else { Client::Committed };
                 s.set(job, Queued);
                 committed(s);
             }
-            A::Poke(job) => {
+            A::Notify(job) => {
                 s.jobs[job].client = Client::Gone;
-                s.poke = true;
+                s.notified = true;
             }
             A::ClientDies(job) => {
                 s.left.deaths -= 1;
                 s.jobs[job].client = Client::Gone;
-                s.unsaid = true;
+                s.unnotified = true;
             }
             A::Cancel(job) => self.cancel(s, job),
             A::CancelUnguarded(job) => {
-                s.jobs[job].seen_running = false;
+                s.jobs[job].read_running = false;
                 self.cancel_running(s, job);
             }
-            A::CancelPoke(job) => {
-                s.jobs[job].owed -= 1;
-                s.poke = true;
+            A::CancelNotify(job) => {
+                s.jobs[job].pending_notifies -= 1;
+                s.notified = true;
             }
             A::RequesterDies(job) => {
                 s.left.deaths -= 1;
-                s.jobs[job].owed -= 1;
-                s.unsaid = true;
+                s.jobs[job].pending_notifies -= 1;
+                s.unnotified = true;
             }
             A::Pause => {
                 s.left.pauses -= 1;
@@ -51,19 +51,19 @@ impl World {
             }
             A::Resume => {
                 s.paused = false;
-                s.resume_owed = self.rules.resume_pokes;
+                s.resume_pending = self.rules.resume_notifies;
                 committed(s);
             }
-            A::ResumePoke => {
-                s.resume_owed = false;
-                s.poke = true;
+            A::ResumeNotify => {
+                s.resume_pending = false;
+                s.notified = true;
             }
             A::Start => s.workers[UNIT] = Worker { at: At::Open, ..Worker::DOWN },
             A::StartByHand => {
                 s.left.by_hand -= 1;
                 s.workers[HAND] = Worker { at: At::Open, ..Worker::DOWN };
             }
-            A::PollerPokes => s.poke = true,
+            A::PollerNotifies => s.notified = true,
             A::Sigterm => {
                 s.left.sigterms -= 1;
                 s.workers[UNIT].signal = true;
@@ -81,50 +81,50 @@ impl World {
             A::Connect(job) => self.connect(s, job),
             A::Trace(job) => s.jobs[job].row = Row::Open,
             A::EndsByItself(job) => ended(s, job, true, Row::None),
-            A::EndsAsTold(job) => ended(s, job, false, Row::None),
+            A::EndsOnSignal(job) => ended(s, job, false, Row::None),
             A::OrphanEnds(job) => s.jobs[job].command = Command::None,
-            A::WillNotDie(job) => {
-                s.left.undying -= 1;
-                s.jobs[job].undying = true;
+            A::Survives(job) => {
+                s.left.unkillable -= 1;
+                s.jobs[job].unkillable = true;
                 match s.jobs[job].command {
                     // The answer says that the tree is left.
                     Command::Ending => ended(s, job, false, Row::Held),
                     _ => s.jobs[job].command = Command::None,
                 }
             }
-            A::DiesAtLast(job) => s.jobs[job].undying = false,
+            A::DiesLater(job) => s.jobs[job].unkillable = false,
             A::Report(job) => {
                 s.jobs[job].phase = Phase::Reported;
-                ring(s, job);
+                wake_owner(s, job);
             }
         }
     }
 
-    /// The request, in one transaction.
+    /// The cancel request, in one transaction.
     fn cancel(&self, s: &mut State, job: usize) {
         s.left.cancels -= 1;
         match s.jobs[job].state {
             Some(Queued) => {
                 s.set(job, Cancelled);
                 s.jobs[job].record = Record::BeforeExecution;
-                s.jobs[job].owed += u8::from(self.rules.cancel_of_queued_pokes);
+                s.jobs[job].pending_notifies += u8::from(self.rules.cancel_of_queued_notifies);
                 committed(s);
             }
             Some(Running) if self.rules.cancel_is_guarded_by_running => self.cancel_running(s, job),
-            Some(Running) => s.jobs[job].seen_running = true,
-            // The same record is the answer.
-            _ => s.jobs[job].owed += 1,
+            Some(Running) => s.jobs[job].read_running = true,
+            // The same record is returned.
+            _ => s.jobs[job].pending_notifies += 1,
         }
     }
 
     fn cancel_running(&self, s: &mut State, job: usize) {
         s.set(job, Cancelling);
         s.jobs[job].record = Record::Live;
-        s.jobs[job].owed += u8::from(self.rules.cancel_of_running_pokes);
+        s.jobs[job].pending_notifies += u8::from(self.rules.cancel_of_running_notifies);
         committed(s);
     }
 
-    /// kill -9: the connections close, and whoever holds a command ends it.
+    /// kill -9: the connections close, and runner and helper end the commands.
     fn die(&self, s: &mut State) {
         for job in each(s.workers[UNIT].jobs) {
             let job = &mut s.jobs[job];
@@ -134,6 +134,7 @@ impl World {
             };
             job.phase = Phase::None;
         }
+
         s.workers[UNIT] = Worker { restart: self.rules.restarts_on_failure, ..Worker::DOWN };
     }
 
@@ -141,31 +142,33 @@ impl World {
         let stopping = s.owner(job).is_some_and(|at| s.workers[at].stopping);
         let job = &mut s.jobs[job];
         let bit = 1 << job.ended;
-        s.wrong.ran_twice |= job.begun & bit != 0;
-        s.wrong.began_after_its_end |= job.is_terminal() || job.record == Record::BeforeExecution;
+        s.violations.ran_twice |= job.begun & bit != 0;
+        s.violations.started_after_its_end |= job.is_terminal() || job.record == Record::BeforeExecution;
         job.begun |= bit;
-        let told = stopping || job.phase != Phase::None && self.rules.late_connections_are_told;
-        job.command = if told { Command::Ending } else { Command::Running };
-        if self.rules.commands_leave_a_trace_first {
+        let is_cancelled = stopping || job.phase != Phase::None && self.rules.late_connections_are_cancelled;
+        job.command = if is_cancelled { Command::Ending } else { Command::Running };
+
+        if self.rules.commands_write_their_row_first {
             job.row = Row::Open;
         }
     }
 
-    /// poll() has returned: pokes and bell are read, then the signal.
+    /// poll() has returned: notifications are read, then the signal.
     fn wake(&self, s: &mut State, at: usize) {
         let queued = s.queued() != 0;
-        let deaf = s.workers[at].stopping && self.rules.stopping_leaves_pokes;
-        if at == UNIT && !deaf && self.rules.drains_before_it_looks {
-            s.poke = false;
+        let ignores = s.workers[at].stopping && self.rules.stopping_keeps_notifications;
+        if at == UNIT && !ignores && self.rules.drains_before_it_checks {
+            s.notified = false;
         }
+
         let worker = &mut s.workers[at];
-        (worker.bell, worker.watch, worker.at) = (false, false, At::Turn);
+        (worker.woken, worker.watch, worker.at) = (false, false, At::Tick);
         if std::mem::take(&mut worker.signal) {
             worker.stopping = true;
-            // What is heard already is not done any more, and not told again.
-            s.unsaid |= queued;
+            // A notification that was read has no effect any more, and is not sent again.
+            s.unnotified |= queued;
             for job in each(worker.jobs) {
-                tell(s, job);
+                end_command(s, job);
             }
         }
     }
@@ -173,7 +176,7 @@ impl World {
     fn step(&self, s: &mut State, at: usize) {
         let next = match s.workers[at].at {
             At::Open => {
-                s.poke &= at != UNIT;
+                s.notified &= at != UNIT;
                 At::Lock
             }
             At::Lock if self.rules.takes_the_lock && !s.lock_is_free() => {
@@ -181,63 +184,64 @@ impl World {
                 s.workers[at] = Worker { restart, ..Worker::DOWN };
                 return;
             }
-            At::Lock => At::Look,
-            At::Look => self.look(s),
-            At::Dead(mask) => At::Lose(mask),
+            At::Lock => At::FindDead,
+            At::FindDead => self.find_dead(s),
+            At::WaitForDead(mask) => At::Lose(mask),
             At::Lose(mask) => {
                 self.lose(s, mask);
-                At::Mend
+                At::FinishCancelled
             }
-            At::Mend => {
-                self.mend(s);
-                At::Fail
+            At::FinishCancelled => {
+                self.finish_cancelled(s);
+                At::FailJobs
             }
-            // Somebody may have cancelled one in between.
-            At::Fail => {
-                self.fail(s);
-                if s.jobs.iter().any(|job| job.is(Cancelling)) { At::Mend } else { At::Turn }
+            // A job may have been cancelled in between.
+            At::FailJobs => {
+                self.fail_jobs(s);
+                if s.jobs.iter().any(|job| job.is(Cancelling)) { At::FinishCancelled } else { At::Tick }
             }
-            At::Turn => match self.turn(s, at) {
+            At::Tick => match self.tick(s, at) {
                 Some(picked) => At::Claim(picked),
-                None => self.after_turn(s, at),
+                None => self.after_tick(s, at),
             },
             At::Claim(picked) => {
                 self.claim(s, at, picked);
-                self.after_turn(s, at)
+                self.after_tick(s, at)
             }
             At::LateDrain => {
-                s.poke &= at != UNIT || s.workers[at].stopping;
+                s.notified &= at != UNIT || s.workers[at].stopping;
                 self.decide(s, at)
             }
-            At::Socket if self.rules.looks_at_the_socket_before_leaving && at == UNIT && s.poke => At::Wait,
+            At::Socket if self.rules.checks_the_socket_before_exit && at == UNIT && s.notified => At::Wait,
             At::Socket => At::Queue,
-            At::Queue if self.rules.looks_at_the_queue_before_leaving && has_claimable(s) => At::Wait,
-            At::Queue => At::Leave,
-            At::Leave => {
-                s.poke &= self.rules.socket_keeps_pokes || at != UNIT;
+            At::Queue if self.rules.checks_the_queue_before_exit && has_claimable(s) => At::Wait,
+            At::Queue => At::Exit,
+            At::Exit => {
+                s.notified &= self.rules.socket_keeps_notifications || at != UNIT;
                 s.workers[at] = Worker::DOWN;
                 return;
             }
             At::Down | At::Wait => return,
         };
+
         s.workers[at].at = next;
     }
 
-    fn look(&self, s: &mut State) -> At {
+    fn find_dead(&self, s: &mut State) -> At {
         let open = s.mask(|job| job.row == Row::Open);
         if !self.rules.rows_are_lost_after_the_wait {
             self.lose(s, open);
         }
-        At::Dead(open)
+        At::WaitForDead(open)
     }
 
     fn lose(&self, s: &mut State, mask: u8) {
         for job in each(mask) {
-            s.jobs[job].row = if s.jobs[job].undying { Row::Held } else { Row::None };
+            s.jobs[job].row = if s.jobs[job].unkillable { Row::Held } else { Row::None };
         }
     }
 
-    fn mend(&self, s: &mut State) {
+    fn finish_cancelled(&self, s: &mut State) {
         for job in 0..JOBS {
             if s.jobs[job].is(Cancelling) {
                 self.conclude(s, job, self.rules.recovery_finishes_records);
@@ -245,10 +249,10 @@ impl World {
         }
     }
 
-    fn fail(&self, s: &mut State) {
+    fn fail_jobs(&self, s: &mut State) {
         for job in 0..JOBS {
             if s.jobs[job].is(Running) {
-                // Broken: it is run again.
+                // With the rule broken it runs again.
                 s.set(job, if self.rules.running_becomes_failed { Failed } else { Queued });
             }
         }
@@ -257,56 +261,65 @@ impl World {
     fn conclude(&self, s: &mut State, job: usize, with_record: bool) {
         s.set(job, Cancelled);
         if with_record {
-            s.jobs[job].record = if s.jobs[job].undying { Record::Failed } else { Record::Completed };
+            s.jobs[job].record = if s.jobs[job].unkillable { Record::Failed } else { Record::Completed };
         }
     }
 
-    /// One turn: one transaction, and what follows its commit. With a broken rule, what it would claim.
-    fn turn(&self, s: &mut State, at: usize) -> Option<u8> {
+    /// One tick: one transaction, and what follows its commit. With a broken rule it returns what
+    /// it would claim.
+    fn tick(&self, s: &mut State, at: usize) -> Option<u8> {
         let Worker { jobs, stopping, .. } = s.workers[at];
-        s.unsaid &= stopping;
-        let has_news = each(jobs).any(|job| matches!(s.jobs[job].command, Command::News { .. }));
+        s.unnotified &= stopping;
+        let has_news = each(jobs).any(|job| matches!(s.jobs[job].command, Command::Ended { .. }));
         let live_record = s.jobs.iter().any(|job| job.record == Record::Live);
         let has_room = busy(s, jobs) < self.slots;
-        let something = live_record && (self.rules.looks_for_cancellations_without_room || has_room)
+        let has_work = live_record && (self.rules.checks_cancellations_without_free_slots || has_room)
             || if stopping { jobs != 0 } else { has_news || has_room && s.queued() != 0 };
-        if !something {
+
+        if !has_work {
             return None;
         }
+
         for job in &mut s.jobs {
-            // release(): what held its target has died.
-            if job.row == Row::Held && !job.undying {
+            // recover::release: the process that held its target has died.
+            if job.row == Row::Held && !job.unkillable {
                 job.row = Row::None;
             }
         }
+
         for job in each(jobs) {
             let job = &mut s.jobs[job];
-            if let Command::News { ok } = job.command {
+            if let Command::Ended { ok } = job.command {
                 (job.ended, job.failed, job.command) = (job.ended + 1, job.failed || !ok, Command::None);
             }
         }
-        each(jobs).for_each(|job| self.attend(s, at, job));
+
+        each(jobs).for_each(|job| self.advance(s, at, job));
         each(jobs).for_each(|job| self.finish(s, at, job));
         if stopping {
             return None;
         }
+
         let picked = self.pick(s, at);
         if !self.rules.claim_is_guarded_by_queued && picked != 0 {
             return Some(picked);
         }
+
         self.claim(s, at, picked);
         None
     }
 
-    /// block, identify, terminate, settle; and, once the cleaner has reported, finish.
-    fn attend(&self, s: &mut State, at: usize, id: usize) {
+    /// The steps block, identify, terminate and settle; after the cleaner's report, finish.
+    fn advance(&self, s: &mut State, at: usize, id: usize) {
         if s.jobs[id].record != Record::Live {
             return;
         }
+
         if s.jobs[id].phase == Phase::None {
             s.jobs[id].phase = Phase::Terminating;
-            tell(s, id);
+            end_command(s, id);
         }
+
         let is_over = s.jobs[id].command == Command::None || !self.rules.cancel_waits_for_the_ends;
         if s.jobs[id].phase == Phase::Terminating && is_over {
             s.jobs[id].phase = Phase::Checking;
@@ -320,10 +333,12 @@ impl World {
         let job = s.jobs[id];
         let ours = job.is(Running) || job.is(Cancelling) && !self.rules.finish_is_guarded_by_running;
         let done = job.failed || job.ended == self.specs[id].tasks;
-        let cannot_go_on = s.workers[at].stopping && job.command == Command::None;
-        if ours && (done || cannot_go_on) {
+        let cannot_continue = s.workers[at].stopping && job.command == Command::None;
+
+        if ours && (done || cannot_continue) {
             s.set(id, if done && !job.failed { Succeeded } else { Failed });
         }
+
         if s.jobs[id].is_terminal() {
             s.workers[at].jobs &= !(1 << id);
         }
@@ -333,11 +348,11 @@ impl World {
         let jobs = s.workers[at].jobs;
         let ready = each(jobs).filter(|&job| self.is_ready(s, job)).count() as u32;
         let free = self.slots.saturating_sub(busy(s, jobs) + ready);
-        let held = s.mask(|job| job.row == Row::Held && self.rules.the_undying_hold_their_target);
+        let held = s.mask(|job| job.row == Row::Held && self.rules.unkillable_processes_hold_their_target);
         if s.paused { 0 } else { each(self.may_start(s, held)).take(free as usize).map(|job| 1 << job).sum() }
     }
 
-    /// What the schedule lets start, with the targets of these jobs held.
+    /// What the schedule lets start while the targets of the jobs `held` are held.
     pub fn may_start(&self, s: &State, held: u8) -> u8 {
         let queued = s.queued();
         if self.rules.claim_asks_the_schedule { self.startable(s.mask(Job::is_live) | held, queued) } else { queued }
@@ -348,6 +363,7 @@ impl World {
             s.set(job, Running);
             s.workers[at].jobs |= 1 << job;
         }
+
         let jobs = s.workers[at].jobs;
         for job in each(jobs) {
             if self.is_ready(s, job) && busy(s, jobs) < self.slots {
@@ -356,30 +372,30 @@ impl World {
         }
     }
 
-    /// Whether the job's next task could begin.
+    /// Whether the job's next task can start.
     fn is_ready(&self, s: &State, id: usize) -> bool {
         let job = &s.jobs[id];
-        let goes_on = job.is(Running) || !self.rules.cancelled_jobs_begin_nothing && job.is(Cancelling);
-        goes_on && job.command == Command::None && !job.failed && job.ended < self.specs[id].tasks
+        let is_running = job.is(Running) || !self.rules.cancelled_jobs_start_nothing && job.is(Cancelling);
+        is_running && job.command == Command::None && !job.failed && job.ended < self.specs[id].tasks
     }
 
-    fn after_turn(&self, s: &mut State, at: usize) -> At {
-        if self.rules.drains_before_it_looks { self.decide(s, at) } else { At::LateDrain }
+    fn after_tick(&self, s: &mut State, at: usize) -> At {
+        if self.rules.drains_before_it_checks { self.decide(s, at) } else { At::LateDrain }
     }
 
-    /// Wait, or leave.
+    /// Decides whether to wait or to exit.
     fn decide(&self, s: &mut State, at: usize) -> At {
         let worker = &mut s.workers[at];
         worker.idle &= worker.jobs == 0;
         match worker {
-            Worker { stopping: true, jobs: 0, .. } => At::Leave,
+            Worker { stopping: true, jobs: 0, .. } => At::Exit,
             Worker { idle: true, .. } => At::Socket,
             _ => At::Wait,
         }
     }
 }
 
-/// Tasks that take a slot.
+/// The number of tasks that take a slot.
 pub fn busy(s: &State, jobs: u8) -> u32 {
     each(jobs).filter(|&job| s.jobs[job].command != Command::None).count() as u32
 }
@@ -388,26 +404,26 @@ fn has_claimable(s: &State) -> bool {
     s.jobs.iter().any(|job| job.record == Record::Live) || s.queued() != 0 && !s.paused
 }
 
-/// A worker in the foreground sees every commit.
+/// A worker in the foreground notices every commit.
 fn committed(s: &mut State) {
     s.workers[HAND].watch |= s.workers[HAND].at != At::Down;
 }
 
-fn tell(s: &mut State, job: usize) {
+fn end_command(s: &mut State, job: usize) {
     if s.jobs[job].command == Command::Running {
         s.jobs[job].command = Command::Ending;
     }
 }
 
-/// The connection has ended: the row is written, then the worker hears of it.
+/// The connection has ended: the row is written, then the worker gets the end.
 fn ended(s: &mut State, job: usize, ok: bool, row: Row) {
-    s.jobs[job].command = Command::News { ok };
+    s.jobs[job].command = Command::Ended { ok };
     s.jobs[job].row = row;
-    ring(s, job);
+    wake_owner(s, job);
 }
 
-fn ring(s: &mut State, job: usize) {
+fn wake_owner(s: &mut State, job: usize) {
     if let Some(at) = s.owner(job) {
-        s.workers[at].bell = true;
+        s.workers[at].woken = true;
     }
 }

@@ -4,7 +4,7 @@ use super::state::Action;
 use crate::base::names::ServerRef;
 use crate::base::table::Tone;
 use crate::base::{Result, caller};
-use crate::cancel;
+use crate::cancel::{self, CancelRequest};
 use crate::cli::Context;
 use crate::db::{jobs, queue};
 use crate::queue::enqueue::{Asker, Poke, Targets, Wish, enqueue, poke};
@@ -36,16 +36,10 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
             })
         }
         Action::Cancel { job, force, reason } => {
-            let wish = cancel::Wish {
-                job: *job,
-                task: None,
-                force: *force,
-                cascade: true,
-                reason,
-                requested_by: &caller::caller(),
-            };
+            let caller = caller::caller();
+            let request = CancelRequest { force: *force, reason, ..CancelRequest::new(*job, &caller) };
 
-            cancel::request(&mut context.db, &wish, now)
+            cancel::request(&mut context.db, &request, now)
                 .map(|done| (if done.success { Tone::Good } else { Tone::Warning }, done.message))
         }
         Action::Draw | Action::Reload | Action::Quit | Action::Suspend | Action::Repaint => return None,

@@ -12,7 +12,7 @@ use super::extract::{self, Body, Id, Limit, Nothing, Offset, Query};
 use super::list::List;
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Error, clock};
-use crate::cancel::{self, CancelResult, Wish, result};
+use crate::cancel::{self, CancelRequest, CancelResult, result};
 use crate::db::cancellations::{self, Cancellation, Filter};
 use crate::db::{lists, tasks};
 use crate::domain::cancellation::{self, Progress};
@@ -109,16 +109,16 @@ pub async fn job(
     let asked = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), id)?;
 
-        let wish = Wish {
-            job: id,
+        let actor = viewer.actor();
+        let request = CancelRequest {
             task: how.task,
             force: how.force,
             cascade: how.cascade,
             reason: how.reason.as_deref().unwrap_or_default(),
-            requested_by: &viewer.actor(),
+            ..CancelRequest::new(id, &actor)
         };
 
-        cancel::request(db, &wish, clock::now_ms())
+        cancel::request(db, &request, clock::now_ms())
     });
 
     Ok(answer(&app, asked.await?))
@@ -147,16 +147,16 @@ pub async fn task(
         // With the same message as for a missing task.
         viewer.may_see_job(db.connection(), job).map_err(|_| missing())?;
 
-        let wish = Wish {
-            job,
+        let actor = viewer.actor();
+        let request = CancelRequest {
             task: Some(id),
             force: how.force,
             cascade: how.cascade,
             reason: how.reason.as_deref().unwrap_or_default(),
-            requested_by: &viewer.actor(),
+            ..CancelRequest::new(job, &actor)
         };
 
-        cancel::request(db, &wish, clock::now_ms())
+        cancel::request(db, &request, clock::now_ms())
     });
 
     Ok(answer(&app, asked.await?))

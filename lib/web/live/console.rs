@@ -23,7 +23,7 @@ use super::{Inner, entry, sse};
 use crate::base::names::{Cursor, ServerId};
 use crate::base::{Error, Result, clock};
 use crate::wire::client::{Canceller, Connection};
-use crate::wire::{Entry, HelperRequest};
+use crate::wire::{HelperRequest, JournalEntry};
 
 /// Lines that a new subscriber gets, and that a new follow starts with.
 const BACKLOG: u32 = 200;
@@ -75,7 +75,7 @@ impl Console {
         }
     }
 
-    fn push(&mut self, entries: Vec<Entry>) {
+    fn push(&mut self, entries: Vec<JournalEntry>) {
         let mut piece = Piece::default();
         for entry in entries {
             let position = self.cursors.back().map_or(self.ring.head(), |(position, _)| *position) + 1;

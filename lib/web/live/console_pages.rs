@@ -76,7 +76,7 @@ impl Drop for PageFuture {
         let mut link = lock(&self.link);
         link.gone = true;
         if let Some(canceller) = link.canceller.take() {
-            canceller.leave();
+            canceller.hang_up();
         }
     }
 }
@@ -149,13 +149,13 @@ fn read(inner: &Inner, request: &PageRequest) -> Result<Page> {
     let journal = HelperRequest::Journal { server, lines, follow: false, entries: true, after };
     let mut connection = Connection::open(&inner.settings.helper, &journal)?;
 
-    connection.give_up_at(deadline);
+    connection.set_deadline(deadline);
     {
         let mut link = lock(&request.link);
         // From here on the thread is held until the helper's side has ended: its units are few,
         // too.
         match link.gone {
-            true => connection.canceller().leave(),
+            true => connection.canceller().hang_up(),
             false => link.canceller = Some(connection.canceller()),
         }
     }

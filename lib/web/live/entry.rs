@@ -5,13 +5,13 @@ use serde_json::json;
 use super::ring::Piece;
 use super::sse;
 use crate::base::{Error, Result};
-use crate::wire::{Answer, Entry};
+use crate::wire::{Answer, JournalEntry};
 
 /// The entry in an answer.
 ///
 /// # Errors
 /// The helper's error.
-pub fn of(answer: &Answer<'_>) -> Result<Option<Entry>> {
+pub fn of(answer: &Answer<'_>) -> Result<Option<JournalEntry>> {
     if let Some(error) = &answer.error {
         return Err(Error::unavailable(error.to_string()));
     }
@@ -25,7 +25,7 @@ pub fn of(answer: &Answer<'_>) -> Result<Option<Entry>> {
 }
 
 /// Appends an entry as an event.
-pub fn push(piece: &mut Piece, position: i64, entry: &Entry) {
+pub fn push(piece: &mut Piece, position: i64, entry: &JournalEntry) {
     // Not the game's own output: systemd's messages on the unit, journald's on dropped lines.
     let name = if entry.from.starts_with("systemd") { "stderr" } else { "stdout" };
     let data = json!({"at": entry.at, "from": sse::text(&entry.from), "line": sse::text(&entry.line)});

@@ -13,7 +13,7 @@ use super::console;
 use super::extract::{FormFields, QueryFields, id};
 use crate::base::names::{JobId, RequestKey, TaskId};
 use crate::base::{Error, clock};
-use crate::cancel::request::{Wish, request};
+use crate::cancel::{self, CancelRequest};
 use crate::db::logs::Line;
 use crate::db::{jobs, logs};
 use crate::domain::cancellation;
@@ -53,8 +53,8 @@ pub async fn cancel(
             return Err(Error::conflict(format!("job {job} does not wait any more: see its page")));
         }
         let actor = viewer.actor();
-        let wish = Wish { job, task, force, cascade, reason: &reason, requested_by: &actor };
-        request(db, &wish, clock::now_ms())
+        let new = CancelRequest::new(job, &actor);
+        cancel::request(db, &CancelRequest { task, force, cascade, reason: &reason, ..new }, clock::now_ms())
     });
 
     let result = asked.await?;

@@ -1,20 +1,20 @@
-//! A task meets its fate: its row, and what is remembered of it. One way for a job that waits and for one that runs.
+//! Settles one cancelled task, in its row and in memory. Queued and running jobs both use it.
 
 use rusqlite::Connection;
 
 use crate::base::Result;
 use crate::base::names::TaskId;
-use crate::cancel::told;
+use crate::cancel::messages;
 use crate::db::tasks;
 use crate::domain::cancellation::{Fate, Scope};
 use crate::queue::live::LiveJob;
 
-/// The task that this one goes with.
+/// The task whose cancellation caused this one's.
 pub fn cause(job: &LiveJob, fate: &Fate) -> Option<TaskId> {
     fate.caused_by.and_then(|at| job.tasks.get(at)).map(|task| task.id)
 }
 
-/// The task gets the state that the cancellation has for it. False when it has an end already.
+/// Gives the task the state that the cancellation decided. False when it has ended already.
 pub fn settle(
     tx: &Connection,
     job: &mut LiveJob,
@@ -23,13 +23,15 @@ pub fn settle(
     (who, why): (&str, &str),
     now: i64,
 ) -> Result<bool> {
-    let error = told::end_of_task(&told::by(who, why), cause(job, fate));
+    let error = messages::end_of_task(&messages::by(who, why), cause(job, fate));
     let task = &mut job.tasks[fate.at];
     let waived = matches!(scope, Scope::Task { at, cascade: false } if at == fate.at);
+
     let end = tasks::Cancelled { state: fate.end, error: &error, waived, was_running: task.was_running };
     if !tasks::cancel(tx, task.id, &end, now)? {
         return Ok(false);
     }
+
     task.state = fate.end;
     task.waived = waived;
     task.error = Some(error);

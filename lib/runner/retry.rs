@@ -1,41 +1,43 @@
-//! Whether an installation is tried again, and after which wait. Pure.
+//! Decides whether an installation is retried, and after which wait. Pure.
 
 use std::time::Duration;
 
 use crate::domain::steam::{ATTEMPTS, Cause, Retry};
 
-/// How often Steam's limit is waited for.
+/// How many times an installation waits for Steam's rate limit.
 const LIMIT_WAITS: u32 = 2;
 
-/// The longest wait that grows.
+/// The longest wait of the exponential backoff.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// The tries of one installation.
+/// The retries of one installation.
 #[derive(Debug)]
-pub(super) struct Tries {
-    /// The wait that the others are made of.
+pub(super) struct RetryPolicy {
+    /// The first wait; the backoff doubles it.
     base: Duration,
-    /// How long Steam's limit is waited for.
+    /// The wait for Steam's rate limit.
     limit: Duration,
     failed: u32,
     limited: u32,
 }
 
-impl Tries {
+impl RetryPolicy {
     pub(super) fn new(base: Duration, limit: Duration) -> Self {
         Self { base, limit, failed: 0, limited: 0 }
     }
 
-    /// One failed. The wait before the next one; `None` when there is none.
+    /// Counts a failed attempt. Returns the wait before the next one; `None` when there is none.
     pub(super) fn failed(&mut self, cause: Cause) -> Option<Duration> {
         if cause.retry() == Retry::AfterTheLimit {
             self.limited += 1;
             return (self.limited <= LIMIT_WAITS).then_some(self.limit);
         }
+
         self.failed += 1;
         if self.failed >= ATTEMPTS {
             return None;
         }
+
         match cause.retry() {
             Retry::Never | Retry::AfterTheLimit => None,
             Retry::Soon => Some(self.base),
@@ -46,7 +48,7 @@ impl Tries {
         }
     }
 
-    /// How many have failed, for people.
+    /// How many attempts have failed, for messages.
     pub(super) fn count(&self) -> u32 {
         self.failed + self.limited
     }
@@ -57,8 +59,8 @@ mod tests {
     use super::*;
 
     fn waits(cause: Cause, base: u64) -> Vec<u64> {
-        let mut tries = Tries::new(Duration::from_secs(base), Duration::from_secs(1800));
-        std::iter::from_fn(|| tries.failed(cause)).map(|wait| wait.as_secs()).collect()
+        let mut policy = RetryPolicy::new(Duration::from_secs(base), Duration::from_secs(1800));
+        std::iter::from_fn(|| policy.failed(cause)).map(|wait| wait.as_secs()).collect()
     }
 
     #[test]
@@ -68,6 +70,7 @@ mod tests {
         assert_eq!(waits(Cause::Network, 3600), [3600; 4]);
         assert_eq!(waits(Cause::Incomplete, 15), [15; 4]);
         assert_eq!(waits(Cause::RateLimit, 15), [1800; 2]);
+
         for cause in [Cause::DiskFull, Cause::NoSubscription, Cause::Credentials, Cause::SteamGuard] {
             assert!(waits(cause, 15).is_empty(), "{cause:?}");
         }

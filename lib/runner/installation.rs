@@ -1,5 +1,5 @@
-//! The installation on disk: what proves that it is whole, what says that it is not, and whether
-//! anything happens to it.
+//! The game's installation on disk: whether it is complete, the mark of an unfinished one, and
+//! whether its files change.
 
 use std::fs::Metadata;
 use std::io;
@@ -11,53 +11,56 @@ use fs_err as fs;
 use crate::base::{Result, untrusted_file};
 use crate::domain::steam::{MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
 
-/// How many files are looked at for a change; the game has some thousands.
+/// How many files are checked for a change at most; the game has some thousands.
 const WALK_LIMIT: u32 = 100_000;
 
 /// ROOT/installation.
 #[derive(Debug)]
-pub(super) struct Game {
+pub(super) struct Installation {
     pub(super) directory: PathBuf,
 }
 
-/// Tells one writing of a file from another: no clock is asked, which may be set meanwhile.
+/// Identifies one version of a file. It does not depend on the clock, which may be set meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp(Option<(u64, u64, i64, i64, i64, i64)>);
 
-impl Game {
+impl Installation {
     pub(super) fn manifest(&self) -> PathBuf {
         self.directory.join(MANIFEST.iter().collect::<PathBuf>())
     }
 
-    /// Whether steamcmd has begun to install here: only the first installation needs the windows
+    /// Whether steamcmd has installed here before: only the first installation needs the windows
     /// pass.
     pub(super) fn is_begun(&self) -> bool {
         self.manifest().symlink_metadata().is_ok()
     }
 
-    /// The manifest as it is now.
+    /// The manifest's current version.
     pub(super) fn stamp(&self) -> Stamp {
         let stamp = |found: Metadata| {
-            (found.dev(), found.ino(), found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec())
+            let (mtime, ctime) = (found.mtime(), found.ctime());
+            (found.dev(), found.ino(), mtime, found.mtime_nsec(), ctime, found.ctime_nsec())
         };
         Stamp(self.manifest().symlink_metadata().ok().map(stamp))
     }
 
-    /// The build that is installed: the manifest says so, and the programs of a Linux server are
-    /// there.
+    /// The installed build, from the manifest. The programs of a Linux server have to exist too.
     ///
     /// # Errors
     /// One line that says what is missing.
-    pub(super) fn prove(&self) -> Result<u64, String> {
+    pub(super) fn verify(&self) -> Result<u64, String> {
         let manifest = self.manifest();
-        let text = read_manifest(&self.directory).map_err(|why| format!("{}: {why}", manifest.display()))?;
-        let build = prove(&text).map_err(|why| format!("{}: {why}", manifest.display()))?;
+        let text = read_manifest(&self.directory);
+        let build = text.and_then(|text| prove(&text).map_err(|why| why.to_string()));
+        let build = build.map_err(|why| format!("{}: {why}", manifest.display()))?;
+
         for group in PROGRAMS {
             if !group.iter().any(|name| is_program(&self.directory.join(name))) {
                 let path = self.directory.join(group[0]);
                 return Err(format!("{} is missing, empty or cannot be read", path.display()));
             }
         }
+
         let server = self.directory.join(PROGRAMS[0][0]);
         let mode = server.metadata().map_or(0, |found| found.permissions().mode());
         if mode & 0o111 == 0 {
@@ -66,18 +69,19 @@ impl Game {
         Ok(build)
     }
 
-    /// From now on Windows files may lie here. Gives whether that is new.
+    /// Marks that Windows files may be here from now on. Returns whether the mark is new.
     ///
     /// # Errors
-    /// 1 when that cannot be written down.
+    /// When the mark cannot be written.
     pub(super) fn mark_unfinished(&self) -> Result<bool> {
         fs::create_dir_all(&self.directory)?;
-        let words =
-            "A windows pass of steamcmd was begun, and no linux pass was finished after it: no server starts.\n";
+        let text = "A windows pass of steamcmd began, and no linux pass has finished after it: \
+                    no server starts.\n";
         let path = self.directory.join(UNFINISHED);
+
         match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
             Ok(mut file) => {
-                io::Write::write_all(&mut file, words.as_bytes())?;
+                io::Write::write_all(&mut file, text.as_bytes())?;
                 file.sync_all()?;
                 Ok(true)
             }
@@ -86,7 +90,7 @@ impl Game {
         }
     }
 
-    /// The installation is that of a Linux server, or still is.
+    /// Removes the mark: the installation is that of a Linux server.
     pub(super) fn mark_finished(&self) -> Result<()> {
         match fs::remove_file(self.directory.join(UNFINISHED)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
@@ -98,24 +102,28 @@ impl Game {
         self.directory.join(UNFINISHED).symlink_metadata().is_ok()
     }
 
-    /// A number that changes when any file here does.
-    pub(super) fn work(&self) -> u64 {
+    /// A number that changes when any file here changes.
+    pub(super) fn change_sum(&self) -> u64 {
         let (mut left, mut sum, mut waiting) = (WALK_LIMIT, 0_u64, vec![self.directory.clone()]);
+
         while let Some(directory) = waiting.pop() {
-            // What disappears meanwhile changes the sum of the directory that it was in.
+            // When an entry disappears meanwhile, its directory's own times change the sum.
             let Ok(entries) = std::fs::read_dir(&directory) else { continue };
             for entry in entries.flatten() {
                 let Ok(found) = entry.metadata() else { continue };
                 let Some(fewer) = left.checked_sub(1) else { return sum };
                 left = fewer;
-                let changed = found.mtime().wrapping_mul(1_000_000_007).wrapping_add(found.mtime_nsec());
+
+                let changed = found.mtime().wrapping_mul(1_000_000_007);
+                let changed = changed.wrapping_add(found.mtime_nsec()).cast_unsigned();
                 let size = found.size().wrapping_add(found.blocks().wrapping_mul(31));
-                sum = sum.wrapping_add(found.ino().rotate_left(17) ^ changed.cast_unsigned().wrapping_add(size));
+                sum = sum.wrapping_add(found.ino().rotate_left(17) ^ changed.wrapping_add(size));
                 if found.is_dir() {
                     waiting.push(entry.path());
                 }
             }
         }
+
         sum
     }
 }
