@@ -1,6 +1,6 @@
-//! What the queue costs: accepting a job, claiming from a long queue, writing log lines down, waking a watcher; and what
-//! a poll writes.
-//! `cargo bench --bench queue`. Figures are in docs/benchmarks.md.
+//! Benchmarks of the queue: enqueue a job, claim from a long queue, write log lines, wake a
+//! watcher; and record a poll. Run `cargo bench --features benches --bench queue`. Figures are in
+//! docs/benchmarks.md.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -42,6 +42,7 @@ fn queue(finished: i64, queued: i64) -> (tempfile::TempDir, Db) {
              COMMIT; ANALYZE;"
         ))
         .expect("rows");
+
     (dir, db)
 }
 
@@ -49,7 +50,7 @@ fn claiming(c: &mut Criterion) {
     let (_dir, mut db) = queue(1_000_000, 100_000);
     c.bench_function("claim 4 of 100,000 queued beside 1,000,000 finished", |b| {
         b.iter(|| {
-            // Rolled back, so that each round finds the same queue.
+            // Roll back, so that each round finds the same queue.
             let round = db.write::<()>(|tx| {
                 black_box(claim(tx, "w", 4, &[], 5)?);
                 Err(left4me::base::Error::failed("rolled back"))
@@ -57,16 +58,18 @@ fn claiming(c: &mut Criterion) {
             assert!(round.is_err());
         });
     });
+
     // The worst case: all of the queue is for one server, and that server is busy.
     db.connection()
         .execute_batch("UPDATE job_targets SET server_id = 1; UPDATE jobs SET state = 'running', started_at = 1, worker_id = 'w' WHERE id = 1000001;")
         .expect("rows");
+
     c.bench_function("claim when all 100,000 queued wait for one busy server", |b| {
         b.iter(|| db.write(|tx| claim(tx, "w", 4, &[], 5)).expect("claims"));
     });
 }
 
-/// What a scrape reads and prints.
+/// Reads and renders the metrics of a scrape.
 fn scraping(c: &mut Criterion) {
     for (finished, queued) in [(1_000_000, 0), (1_000_000, 100_000)] {
         let (_dir, mut db) = queue(finished, queued);
@@ -80,14 +83,16 @@ fn scraping(c: &mut Criterion) {
     }
 }
 
-/// What a poll writes: each server's row and, of those that run, a sample. Nothing has changed, as in most polls.
-fn looking(c: &mut Criterion) {
+/// Records a poll: each server's row, and a sample of each running server. Nothing has changed, as
+/// in most polls.
+fn polling(c: &mut Criterion) {
     for (name, finished, queued) in
         [("", 0, 0), (", beside 1,000,000 jobs that ended and 100,000 that wait", 1_000_000, 100_000)]
     {
         let (_dir, mut db) = queue(finished, queued);
-        // The jobs are all for the last hundred, which are down.
+        // All jobs are for the last hundred servers, which are down.
         db.connection().execute_batch("UPDATE job_targets SET server_id = 201 + server_id % 100").expect("rows");
+
         let mut now = 1_800_000_000_000;
         c.bench_function(&format!("write down 300 servers, 200 of them running{name}"), |b| {
             b.iter(|| {
@@ -113,6 +118,7 @@ fn look(db: &mut Db, now: i64) {
                 samples::add(tx, watched.id, &sample)?;
             }
         }
+
         Ok(())
     })
     .expect("written");
@@ -151,26 +157,31 @@ fn logging(c: &mut Criterion) {
                             .collect()
                     })
                     .collect();
+
                 let start = Instant::now();
                 let (log, writer) = log::start::<()>(&dir.path().join("left4me.db"), |()| {}).expect("a writer");
                 for chunk in chunks {
                     log.lines(JobId(1), TaskId(1), chunk);
                 }
+
                 drop(log);
                 writer.finish(false);
                 took += start.elapsed();
                 drop(db);
             }
+
             took
         });
     });
+
     group.finish();
 }
 
 fn waking(c: &mut Criterion) {
     let (dir, mut db) = queue(0, 0);
     let path = dir.path().join("left4me.db");
-    // Never the same twice: SQLite does not write what is there already, and nobody would wake.
+
+    // A new value each time: SQLite does not write an unchanged value, and the watcher would sleep.
     let mut value = 0_u64;
     c.bench_function("commit to a watcher's wake-up", |b| {
         b.iter_custom(|rounds| {
@@ -178,6 +189,7 @@ fn waking(c: &mut Criterion) {
             let (told, hear) = std::sync::mpsc::channel();
             let (go, gone) = std::sync::mpsc::channel();
             let path = path.clone();
+
             let watcher = std::thread::spawn(move || {
                 let mut watch = Watch::new(&path).expect("a watch");
                 told.send(Instant::now()).expect("heard");
@@ -186,6 +198,7 @@ fn waking(c: &mut Criterion) {
                     told.send(Instant::now()).expect("heard");
                 }
             });
+
             hear.recv().expect("ready");
             for _ in 0..rounds {
                 value += 1;
@@ -194,6 +207,7 @@ fn waking(c: &mut Criterion) {
                 let committed = Instant::now();
                 took += hear.recv().expect("woken").saturating_duration_since(committed);
             }
+
             drop(go);
             watcher.join().expect("the watcher");
             took
@@ -201,5 +215,5 @@ fn waking(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, claiming, scraping, looking, accepting, logging, waking);
+criterion_group!(benches, claiming, scraping, polling, accepting, logging, waking);
 criterion_main!(benches);

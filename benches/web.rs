@@ -1,5 +1,6 @@
-//! The web front under load, as whole programs on data of their own: a thousand followers of a log, ten thousand that
-//! find no room, the dashboard at a steady pace. Figures are in docs/benchmarks.md.
+//! left4me-web under load, with the real programs on temporary data: a thousand subscribers of a
+//! log, ten thousand connections over the limit, and the dashboard at a steady rate. Figures are in
+//! docs/benchmarks.md.
 //!
 //!     cargo bench --bench web                          all
 //!     cargo bench --bench web -- followers [COUNT] [LINES A SECOND] [SECONDS]
@@ -45,7 +46,7 @@ fn now_us() -> u64 {
     time.as_micros().try_into().expect("not yet")
 }
 
-/// Times in classes of a tenth of a millisecond.
+/// A histogram of times in steps of 0.1 ms.
 struct Times(Vec<u32>);
 
 impl Times {
@@ -74,7 +75,7 @@ impl Times {
     }
 }
 
-/// Seconds of CPU that a process has used.
+/// The CPU time of a process in seconds.
 fn cpu(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
@@ -82,7 +83,7 @@ fn cpu(pid: u32) -> f64 {
     ticks / 100.0
 }
 
-/// A user of the bench, signed in over HTTP; the session's cookie.
+/// Signs a new user in over HTTP; returns the session's cookie.
 fn sign_in(house: &House, web: &Web, role: Role) -> String {
     house.user("bench", role);
     let mut client = web.client();
@@ -91,12 +92,13 @@ fn sign_in(house: &House, web: &Web, role: Role) -> String {
     cookies.join("; ")
 }
 
-/// What the followed job runs: so many lines at an even pace, each with the time it was printed at.
+/// The command of the job: prints `count` lines at an even rate, each with its time.
 fn print(go: &str, count: u32, pace: u32) {
     println!("ready");
     support::until("it may begin", || std::path::Path::new(go).exists().then_some(()));
     let begun = Instant::now();
     let mut out = std::io::stdout().lock();
+
     for i in 0..count {
         let due = begun + Duration::from_secs(1) * i / pace;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -104,24 +106,28 @@ fn print(go: &str, count: u32, pace: u32) {
     }
 }
 
-/// Followers of a job that prints: the real worker, runner and web front.
+/// Subscribers of a job that prints lines, with the real worker, runner and left4me-web.
 fn followers(count: u32, pace: u32, seconds: u32) {
     let lines = pace * seconds;
     println!("== {count} followers of a job that prints {pace} lines a second for {seconds} s");
     many_files();
+
     let house = House::new();
     let program = std::env::current_exe().expect("this program");
     let go = house.root.join("go");
-    // steamcmd is called first to update itself, and again after a failure.
+
+    // steamcmd is called once to update itself, and again after a failure.
     let _runner = house.runner(&format!(
         "#!/bin/sh\n[ \"$3\" = +quit ] && exit 0\nmkdir {0}.once || exit 5\nexec {1} print {0} {lines} {pace}\n",
         go.display(),
         program.display()
     ));
+
     let web = Web::start(&house, &["--connections", "4000", "--streams-per-user", "3000"]);
     let cookie = sign_in(&house, &web, Role::Admin);
     let job = house.enqueue(&["install"]);
     let mut worker = house.worker(0);
+
     support::until("it prints", || house.lines(job).contains(&"ready".to_owned()).then_some(()));
 
     let mut crowd = Crowd::new(web.addr, format!("/jobs/{job}/logs"));
@@ -129,6 +135,7 @@ fn followers(count: u32, pace: u32, seconds: u32) {
     for _ in 0..count {
         crowd.join(&cookie);
     }
+
     crowd.until("all follow", |_, _, _| {}, |all| all.iter().all(|follower| follower.last > 0));
     println!("all have the first lines after {:.2} s; web: {} KiB", begun.elapsed().as_secs_f64(), web.resident());
 
@@ -136,8 +143,9 @@ fn followers(count: u32, pace: u32, seconds: u32) {
     std::fs::write(&go, "").expect("told");
     let mut printed: Vec<u64> = Vec::new();
     let (mut times, mut closed, mut taken_apart) = (Times::new(), 0, 0_u64);
+
     while crowd.followers.iter().any(|follower| !follower.ended && follower.is_open()) {
-        // The clock is read once for what one read brought.
+        // Read the clock once per read.
         let (mut now, mut before) = (0, usize::MAX);
         let heard = |which: usize, _: &mut _, heard: Heard<'_>| match heard {
             Heard::Line(seq, data) => {
@@ -145,7 +153,8 @@ fn followers(count: u32, pace: u32, seconds: u32) {
                 if printed.len() <= place {
                     printed.resize(place + 1, 0);
                 }
-                // Of a few followers every line is taken apart; of the others, which get the same bytes, none.
+
+                // Parse the lines of a few subscribers only; the others get the same bytes.
                 if printed[place] == 0 || which.is_multiple_of(200) {
                     let data: serde_json::Value = serde_json::from_slice(data).expect("JSON");
                     assert_eq!(data["seq"], seq);
@@ -153,9 +162,11 @@ fn followers(count: u32, pace: u32, seconds: u32) {
                     printed[place] = stamp.unwrap_or(1);
                     taken_apart += 1;
                 }
+
                 if before != which {
                     (now, before) = (now_us(), which);
                 }
+
                 if printed[place] > 1 {
                     times.add(now.saturating_sub(printed[place]));
                 }
@@ -163,21 +174,25 @@ fn followers(count: u32, pace: u32, seconds: u32) {
             Heard::Closed => closed += 1,
             Heard::Event(_) | Heard::Status(_) => {}
         };
+
         assert!(crowd.turn(support::PATIENCE, heard), "nothing comes any more");
     }
+
     let (took, used) = (begun.elapsed().as_secs_f64(), cpu(web.pid()) - cpu_before);
-    told(&crowd, taken_apart);
+    print_received(&crowd, taken_apart);
     println!("from print to arrival: {}", times.words());
     println!("web: {} KiB, at most {} KiB; {:.0} % of a CPU", web.resident(), web.peak(), used / took * 100.0);
+
     let whole = house.lines(job).len() as i64;
     let all = &crowd.followers;
     assert!(all.iter().all(|one| one.ended && (one.lost, one.repeated, one.last) == (0, 0, whole)), "of {whole}");
     assert!(whole > i64::from(lines) && closed <= count);
+
     support::ended(&mut worker);
 }
 
-/// What came of all that was printed.
-fn told(crowd: &Crowd, taken_apart: u64) {
+/// Prints how many lines arrived.
+fn print_received(crowd: &Crowd, taken_apart: u64) {
     let all = &crowd.followers;
     let sum = |of: fn(&support::follow::Follower) -> i64| all.iter().map(of).sum::<i64>();
     println!(
@@ -189,7 +204,7 @@ fn told(crowd: &Crowd, taken_apart: u64) {
     );
 }
 
-/// More followers than there is room for, of a job at which nothing happens.
+/// More subscribers than the limit allows, of a job without output.
 fn idle(count: u32) {
     println!("== {count} idle followers, the usual limits");
     let files = many_files();
@@ -199,14 +214,17 @@ fn idle(count: u32) {
     let job = house.enqueue(&["install"]);
     let mut crowd = Crowd::new(web.addr, format!("/jobs/{job}/logs"));
     let begun = Instant::now();
+
     for _ in 0..u64::from(count).min(files - 500) {
         crowd.join(&cookie);
         while crowd.turn(Duration::ZERO, |_, _, _| {}) {}
     }
+
     let asked = begun.elapsed();
     let begun = Instant::now();
     let page = web.get("/login");
     let page_took = begun.elapsed();
+
     while crowd.turn(Duration::from_secs(1), |_, _, _| {}) {}
     let with = |status: u16| crowd.followers.iter().filter(|follower| follower.status == status).count();
     let live = crowd.followers.iter().filter(|follower| follower.is_open()).count();
@@ -217,19 +235,22 @@ fn idle(count: u32) {
         with(503),
         with(0)
     );
+
     println!("a page meanwhile: {} after {:.1} ms", status(&page), page_took.as_secs_f64() * 1000.0);
     println!("web: {} KiB, at most {} KiB", web.resident(), web.peak());
 }
 
-/// The dashboard, asked for at an even pace whether the answers come or not.
+/// Requests the dashboard at an even rate, whether or not the responses arrive.
 fn dashboard(pace: u32, seconds: u32) {
     println!("== the dashboard with 100 servers, {pace} requests a second for {seconds} s");
     let house = House::with_servers(100);
     furnish(&house);
+
     let web = Web::start(&house, &[]);
     let cookie = sign_in(&house, &web, Role::Admin);
     let fresh = web.resident();
     let begun = Instant::now() + Duration::from_millis(200);
+
     const CONNECTIONS: u32 = 16;
     let (addr, cookie) = (web.addr, cookie.as_str());
     let cpu_before = cpu(web.pid());
@@ -238,31 +259,37 @@ fn dashboard(pace: u32, seconds: u32) {
             let mut stream = TcpStream::connect(addr).expect("a connection");
             stream.set_nodelay(true).expect("a flag");
             stream.set_read_timeout(Some(support::PATIENCE)).expect("a time limit");
+
             let request = format!("GET / HTTP/1.1\r\nHost: {addr}\r\nCookie: {cookie}\r\n\r\n");
             let (mut times, mut length) = (Vec::new(), 0);
             let mut page = vec![0; 1024 * 1024];
+
             for i in (which..pace * seconds).step_by(CONNECTIONS as usize) {
                 let due = begun + Duration::from_secs(1) * i / pace;
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 stream.write_all(request.as_bytes()).expect("sent");
                 length = answer(&mut stream, &mut page);
-                // From when it was due: a request that had to wait for the one before it has waited.
+                // Measure from when the request was due, so that waiting for a previous one counts.
                 times.push(due.elapsed().as_micros().try_into().expect("short"));
             }
+
             (times, length)
         };
+
         let threads: Vec<_> = (0..CONNECTIONS).map(|which| scope.spawn(move || one(which))).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     });
+
     let used = cpu(web.pid()) - cpu_before;
     let mut times = Times::new();
     results.iter().flat_map(|(one, _)| one).for_each(|us| times.add(*us));
     println!("{} pages of {} bytes: {}", pace * seconds, results[0].1, times.words());
     println!("CPU for a page: {:.2} ms", used * 1000.0 / f64::from(pace * seconds));
+
     println!("web: {} KiB, at most {} KiB; {fresh} KiB after signing in", web.resident(), web.peak());
 }
 
-/// Reads one answer; its body's length.
+/// Reads one response; returns the length of its body.
 fn answer(stream: &mut TcpStream, page: &mut [u8]) -> usize {
     let mut have = 0;
     let mut whole = None;
@@ -270,6 +297,7 @@ fn answer(stream: &mut TcpStream, page: &mut [u8]) -> usize {
         let read = stream.read(&mut page[have..]).expect("an answer");
         assert!(read > 0, "it closed: {}", String::from_utf8_lossy(&page[..have]));
         have += read;
+
         if whole.is_none()
             && let Some(end) = page[..have].windows(4).position(|four| four == b"\r\n\r\n")
         {
@@ -280,10 +308,11 @@ fn answer(stream: &mut TcpStream, page: &mut [u8]) -> usize {
             whole = Some(end + 4 + digits.parse::<usize>().expect("a number"));
         }
     }
+
     have
 }
 
-/// Servers in all states, some of them not as wanted, some with jobs; a history.
+/// Creates servers in all states, some with drift, some with jobs, and a history.
 fn furnish(house: &House) {
     let db = house.db();
     let now = now_us() / 1000;

@@ -1,18 +1,19 @@
-//! left4me: Left 4 Dead 2 servers the systemd way.
+//! left4me runs Left 4 Dead 2 servers with systemd.
 //!
-//! A wish becomes a row in one SQLite file; small sandboxed programs carry it out and write down every line they
-//! saw. The library is built in floors. Imports only point down; `tests/tidy.rs` holds it.
+//! A request becomes a job in one SQLite database. Small sandboxed programs carry the job out and
+//! record every line of output. The library is divided into layers; a module imports only from its
+//! own layer and the layers below, which `tests/tidy.rs` checks.
 //!
-//! | floor | rooms |
+//! | layer | modules |
 //! |---|---|
-//! | 1 ground | [`base`]: names, settings, clock, journal, notify, errors and exit codes |
-//! | 2 domain, pure | [`domain`]: operations, plans, states, the schedule, servers, blueprints, what steamcmd's words mean |
-//! | 3 store | [`db`]: the only SQL |
-//! | 3 hands | [`wire`]: the line protocol of runner and helper; [`process`]: the only place that spawns; [`host`]: units, instances, layers |
-//! | 4 engine | [`queue`]: enqueue, claim, run, finish, recover, the log writer; [`cancel`]: ending what runs, step by step, with proof; [`doctor`]: what is wrong here, as findings |
+//! | 1 basics | [`base`]: names, settings, clock, logging, errors and exit codes |
+//! | 2 domain, pure | [`domain`]: operations, plans, states, the schedule, servers, blueprints, the meaning of steamcmd's output |
+//! | 3 store | [`db`]: all SQL |
+//! | 3 system | [`wire`]: the line protocol of runner and helper; [`process`]: the only module that spawns processes; [`host`]: units, instances, layers |
+//! | 4 engine | [`queue`]: enqueue, claim, run, finish, recover, write logs; [`cancel`]: cancellation, step by step, up to the verified cleanup; [`doctor`]: checks of the installation |
 //! | 5 programs | [`worker`], [`poller`], [`web`], [`runner`], [`helper`], [`cli`] (`left4me-job`), [`admin`] (`left4me`), [`ctl`] (`l4d2ctl`) |
 //!
-//! Programs never import one another: they meet in the database and on three sockets.
+//! Programs never import each other. They communicate through the database and three sockets.
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 

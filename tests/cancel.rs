@@ -549,7 +549,7 @@ fn a_cancel_does_not_wait_for_a_worker_that_nobody_can_wake() {
     assert_eq!(house.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);
     assert_eq!(ended(&mut worker), 137);
     let (code, _, err) = house.job(&["cancel", &id.to_string()]);
-    assert_eq!((code, err.contains("is written down and waits for a worker")), (69, true), "{err}");
+    assert_eq!((code, err.contains("is recorded and waits for a worker")), (69, true), "{err}");
 }
 
 #[test]
@@ -618,7 +618,7 @@ fn what_cannot_be_cancelled_is_refused_and_nothing_changes() {
         (&["cancel", &queued, "--no-cascade"], 2, "--task"),
         (&["cancel", &queued, "--reason", &long], 2, "at most 1000"),
         (&["cancel", &queued, "--reason", "a\u{1b}[2Jb"], 2, "control"),
-        (&["cancel-status", &queued], 3, "nobody has cancelled"),
+        (&["cancel-status", &queued], 3, "has no cancellation"),
         (&["cancellations", "--state", "gone"], 2, "not a state"),
     ];
     for (args, code, words) in cases {

@@ -1,4 +1,4 @@
-//! `l4d2ctl` as a program, with a helper and a runner that only answer: what it asks for, what it writes, how it ends.
+//! `l4d2ctl` with a scripted helper and runner: its requests, the files it writes, its exit codes.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -52,7 +52,7 @@ impl Said {
     }
 }
 
-/// A data directory, and a socket whose server answers each verb with what it was told.
+/// A data directory, and a socket that replies to each verb with a scripted answer.
 struct House {
     root: Root,
     asked: Arc<Mutex<Vec<Value>>>,
@@ -63,33 +63,39 @@ impl House {
         let house = Self { root: Root::new(), asked: Arc::default() };
         house.root.write("overlays/maps/x", "");
         house.root.write("spec.yaml", SPEC);
+
         if !answers.is_empty() {
             let listener = UnixListener::bind(house.root.join("hands.sock")).unwrap();
             let asked = Arc::clone(&house.asked);
+
             // Ends with the test program.
             std::thread::spawn(move || {
                 for connection in listener.incoming() {
                     let mut connection = connection.unwrap();
                     let mut line = String::new();
                     BufReader::new(connection.try_clone().unwrap()).read_line(&mut line).unwrap();
+
                     let request: Value = serde_json::from_str(&line).unwrap();
                     let verb = request["verb"].as_str().unwrap().to_owned();
                     asked.lock().unwrap().push(request);
+
                     let answer = answers.iter().find(|(known, _)| *known == verb).map_or("", |(_, answer)| answer);
                     connection.write_all(answer.as_bytes()).ok();
                 }
             });
         }
+
         house.give_to_left4me(&house.root.path());
         house
     }
 
-    /// Root's l4d2ctl becomes left4me where there is such a user: all this has to be its own then.
+    /// Run by root, l4d2ctl becomes left4me if that user exists, and must own the files.
     fn give_to_left4me(&self, path: &std::path::Path) {
         let Ok(Some(user)) = User::from_name("left4me") else { return };
         if !geteuid().is_root() {
             return;
         }
+
         chown(path, Some(user.uid), Some(user.gid)).unwrap();
         if path.is_dir() {
             for entry in std::fs::read_dir(path).unwrap() {
@@ -109,6 +115,7 @@ impl House {
             .current_dir(self.root.path())
             .output()
             .unwrap();
+
         Said {
             code: output.status.code().unwrap(),
             out: String::from_utf8(output.stdout).unwrap(),
@@ -125,7 +132,7 @@ impl House {
     }
 }
 
-/// Where another user than left4me or root runs these tests on a host that has left4me, there is one thing to see.
+/// On a host with user left4me, other users than left4me and root can only test the refusal.
 fn may_run() -> bool {
     match User::from_name("left4me") {
         Ok(Some(user)) if !geteuid().is_root() && geteuid() != user.uid => {
@@ -145,15 +152,18 @@ macro_rules! needs_rights {
 }
 
 #[test]
-fn initialize_writes_settings_and_layer_and_only_when_they_differ() {
+fn initialize_writes_settings_and_layer_only_if_they_differ() {
     needs_rights!();
     let house = House::new(&[]);
     assert!(house.run(&["initialize", "test", "-f", "spec.yaml"]).done().contains("written"));
+
     let env = std::fs::read_to_string(house.root.join("instances/test/instance.env")).unwrap();
     assert!(env.starts_with("L4D2_PORT=27015\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\$x\\\"\"\n"), "{env}");
+
     let lower = format!("{0}/instances/test/layer:{0}/overlays/maps:{0}/installation\"", house.root.path().display());
     assert!(env.contains(&lower), "{env}");
     assert!(house.run(&["initialize", "test", "-f", "spec.yaml"]).done().contains("up to date"));
+
     house.root.write("spec.yaml", SPEC.replace("27015", "27016"));
     assert!(house.run(&["initialize", "test", "--file", "spec.yaml"]).done().contains("written"));
 }
@@ -163,16 +173,18 @@ fn modes_do_not_depend_on_the_callers_umask() {
     needs_rights!();
     let house = House::new(&[]);
     std::fs::set_permissions(house.root.join("instances"), PermissionsExt::from_mode(0o711)).unwrap();
+
     let script = "umask 077; exec \"$0\" \"$@\"";
     house.command("sh", &["-c", script, L4D2CTL, "initialize", "7", "-f", "spec.yaml"]).done();
     let mode = |path: &str| house.root.join("instances/7").join(path).metadata().unwrap().permissions().mode() & 0o7777;
-    // To pass through, for the helper; the layer is for left4me and the group of its server.
+
+    // The helper needs to traverse the directory; the layer is for left4me and its server's group.
     assert_eq!([mode("."), mode("layer"), mode("layer/left4dead2/cfg")], [0o711, 0o750, 0o750]);
     assert_eq!([mode("instance.env"), mode("layer/left4dead2/cfg/server.cfg")], [0o640; 2]);
 }
 
 #[test]
-fn a_bad_spec_file_is_a_usage_error_that_tells_nothing_of_its_content() {
+fn a_bad_spec_file_is_a_usage_error_without_its_content() {
     needs_rights!();
     let house = House::new(&[]);
     for (text, words) in [
@@ -192,27 +204,31 @@ fn a_bad_spec_file_is_a_usage_error_that_tells_nothing_of_its_content() {
         said.refused(2, words);
         assert!(said.err.contains("bad.yaml") && !said.err.contains("hunter2"), "{said:?}");
         assert_eq!(
-            said.err.trim_end().lines().filter(|line| !line.contains("going on as root")).count(),
+            said.err.trim_end().lines().filter(|line| !line.contains("continuing as root")).count(),
             1,
             "{said:?}"
         );
     }
+
     house.root.write("large.yaml", "#".repeat(1024 * 1024 + 1));
     house.run(&["initialize", "7", "-f", "large.yaml"]).refused(2, &["too large"]);
+
     house.root.write("binary.yaml", b"port: \xff\n");
     house.run(&["initialize", "7", "-f", "binary.yaml"]).refused(2, &["UTF-8"]);
     house.run(&["initialize", "7", "-f", "missing.yaml"]).refused(2, &["missing.yaml"]);
     house.run(&["initialize", "7", "-f", "overlays"]).refused(2, &["directory"]);
     house.run(&["initialize", "7"]).refused(2, &["--file"]);
+
     if !geteuid().is_root() {
         std::fs::set_permissions(house.root.join("spec.yaml"), PermissionsExt::from_mode(0o000)).unwrap();
         house.run(&["initialize", "7", "-f", "spec.yaml"]).refused(77, &["spec.yaml"]);
     }
+
     assert!(!house.root.join("instances/7").exists());
 }
 
 #[test]
-fn an_overlay_that_leads_outside_is_named_and_nothing_is_written() {
+fn an_overlay_outside_its_root_is_refused_and_nothing_written() {
     needs_rights!();
     let house = House::new(&[]);
     symlink("/etc", house.root.join("overlays/etc")).unwrap();
@@ -220,6 +236,7 @@ fn an_overlay_that_leads_outside_is_named_and_nothing_is_written() {
     symlink("etc", house.root.join("overlays/chain")).unwrap();
     std::fs::create_dir(house.root.join("overlays/a:b")).unwrap();
     symlink("a:b", house.root.join("overlays/colon")).unwrap();
+
     for (overlay, word) in [
         ("etc", "/etc"),
         ("up", "outside"),
@@ -234,11 +251,12 @@ fn an_overlay_that_leads_outside_is_named_and_nothing_is_written() {
         );
         house.run(&["initialize", "7", "-f", "spec.yaml"]).refused(1, &[overlay, word]);
     }
+
     assert!(!house.root.join("instances/7").exists());
 }
 
 #[test]
-fn an_instance_name_is_checked_at_the_door() {
+fn a_bad_instance_name_is_a_usage_error() {
     let house = House::new(&[]);
     for bad in ["", "..", "../x", "a/b", "A", "a b", "a\nb", "-rf", "a:b", "a,b", "%i", "@x", &"x".repeat(65)] {
         for verb in ["start", "stop", "delete", "status", "logs"] {
@@ -249,11 +267,12 @@ fn an_instance_name_is_checked_at_the_door() {
 }
 
 #[test]
-fn start_enables_and_tells_the_state() {
+fn start_enables_the_unit_and_prints_the_state() {
     needs_rights!();
     let house = House::new(&[("enable", DONE), ("show", RUNNING)]);
     house.run(&["start", "7"]).refused(3, &["initialize 7"]);
-    assert_eq!(house.verbs(), [""; 0], "nothing was asked for");
+    assert_eq!(house.verbs(), [""; 0], "there was no request");
+
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     assert!(house.run(&["start", "7"]).done().contains("running"));
     assert_eq!(house.verbs(), ["enable", "show"]);
@@ -278,7 +297,7 @@ fn a_server_that_is_stopped_after_its_start_is_a_failure() {
 }
 
 #[test]
-fn a_start_that_fails_names_the_cause_that_the_unit_knows() {
+fn a_failed_start_names_the_cause_from_the_unit() {
     needs_rights!();
     let failed = "{\"stderr\":\"Job failed.\"}\n{\"exit\":1,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n";
     let shown = "{\"stdout\":\"ActiveState=failed\"}\n{\"stdout\":\"SubState=failed\"}\n{\"stdout\":\"Result=exit-code\"}\n\
@@ -289,7 +308,7 @@ fn a_start_that_fails_names_the_cause_that_the_unit_knows() {
 }
 
 #[test]
-fn a_failing_commands_own_code_and_words_are_passed_on() {
+fn the_exit_code_and_output_of_a_command_are_passed_on() {
     needs_rights!();
     let house = House::new(&[
         (
@@ -301,6 +320,7 @@ fn a_failing_commands_own_code_and_words_are_passed_on() {
         ("journal", "{\"exit\":300}\n"),
         ("install", "{\"stdout\":\"Update state (0x61)\"}\n{\"exit\":8,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n"),
     ]);
+
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     let start = house.run(&["start", "7"]);
     assert_eq!((start.code, start.out.as_str()), (5, "one\n"), "{start:?}");
@@ -308,12 +328,13 @@ fn a_failing_commands_own_code_and_words_are_passed_on() {
     house.run(&["stop", "7"]).refused(64, &["not for you"]);
     house.run(&["status", "7"]).refused(1, &["hands.sock"]);
     house.run(&["logs", "7"]).refused(1, &["hands.sock", "is no answer"]);
+
     let install = house.run(&["install"]);
     assert_eq!((install.code, install.out.as_str()), (8, "Update state (0x61)\n"), "{install:?}");
 }
 
 #[test]
-fn nobody_on_the_socket_is_69() {
+fn a_socket_without_a_server_is_exit_69() {
     needs_rights!();
     let house = House::new(&[]);
     for args in [&["stop", "7"][..], &["delete", "7"], &["status", "7"], &["logs", "7"], &["install"]] {
@@ -322,19 +343,20 @@ fn nobody_on_the_socket_is_69() {
 }
 
 #[test]
-fn delete_disables_removes_and_purges_and_a_missing_instance_is_a_success() {
+fn delete_disables_removes_and_purges_also_a_missing_instance() {
     needs_rights!();
     let house = House::new(&[("disable", DONE), ("purge", DONE)]);
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     house.run(&["delete", "7"]).done();
     assert!(!house.root.join("instances/7").exists());
+
     house.run(&["delete", "7"]).done();
     assert_eq!(house.verbs(), ["disable", "purge", "disable", "purge"]);
     assert!(house.root.join("overlays/maps/x").exists());
 }
 
 #[test]
-fn status_tells_what_systemd_says_and_a_missing_instance_is_3() {
+fn status_is_systemds_state_and_a_missing_instance_is_exit_3() {
     needs_rights!();
     let house = House::new(&[("show", RUNNING)]);
     let status: Value = serde_json::from_str(&house.run(&["status", "7", "--json"]).done()).unwrap();
@@ -345,20 +367,24 @@ fn status_tells_what_systemd_says_and_a_missing_instance_is_3() {
             "sub_state": "running", "result": "success", "enabled": true, "initialized": false, "mounted": false,
         })
     );
+
     let house = House::new(&[("show", DEAD)]);
     house.run(&["status", "7"]).refused(3, &["7"]);
+
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     assert!(house.run(&["status", "7"]).done().contains("stopped"));
 }
 
 #[test]
-fn logs_asks_for_so_many_lines_and_follows_only_when_told() {
+fn logs_requests_the_lines_and_follows_only_on_request() {
     needs_rights!();
     let house = House::new(&[("journal", "{\"stdout\":\"a line\"}\n{\"exit\":0}\n")]);
     assert_eq!(house.run(&["logs", "7"]).done(), "a line\n");
+
     for rest in [&["--lines", "5", "--follow"][..], &["--follow", "--no-follow"]] {
         house.run(&[&["logs", "7"], rest].concat()).done();
     }
+
     assert_eq!(
         *house.asked.lock().unwrap(),
         [
@@ -367,13 +393,14 @@ fn logs_asks_for_so_many_lines_and_follows_only_when_told() {
             json!({"verb": "journal", "server": "7", "lines": 100, "follow": false}),
         ]
     );
+
     for bad in ["-1", "x", "1000000", ""] {
         house.run(&["logs", "7", &format!("--lines={bad}")]).refused(2, &["--lines"]);
     }
 }
 
 #[test]
-fn while_its_overlay_is_mounted_nothing_of_an_instance_changes() {
+fn an_instance_with_a_mounted_overlay_is_not_changed() {
     needs_rights!();
     let house = House::new(&[("install", DONE)]);
     let in_mount_namespace = |script: &str| {
@@ -381,24 +408,28 @@ fn while_its_overlay_is_mounted_nothing_of_an_instance_changes() {
         let who: &[&str] = if support::is_real_root() { &[] } else { &["--user", "--map-root-user"] };
         house.command("unshare", &[who, &["--mount", "sh", "-c", &script, L4D2CTL]].concat())
     };
+
     std::fs::create_dir_all(house.root.join("runtime/7/merged")).unwrap();
     if !support::is_real_root() && matches!(User::from_name("left4me"), Ok(Some(_))) {
         eprintln!("skipped: a namespace's root cannot become left4me");
         return;
     }
+
     house.give_to_left4me(&house.root.path());
     if in_mount_namespace("true").code != 0 {
         eprintln!("skipped: no mount namespace can be had here");
         return;
     }
+
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     let same = in_mount_namespace("exec \"$0\" initialize 7 -f spec.yaml");
     assert!(same.done().contains("up to date"));
+
     let before = std::fs::read_to_string(house.root.join("instances/7/instance.env")).unwrap();
     house.root.write("spec.yaml", SPEC.replace("27015", "27016"));
     in_mount_namespace("exec \"$0\" initialize 7 -f spec.yaml").refused(4, &["stop 7"]);
     assert_eq!(before, std::fs::read_to_string(house.root.join("instances/7/instance.env")).unwrap());
     in_mount_namespace("exec \"$0\" install").refused(4, &["7", "mounted"]);
-    assert_eq!(house.verbs(), [""; 0], "nothing was asked for");
+    assert_eq!(house.verbs(), [""; 0], "there was no request");
     assert!(house.run(&["install"]).done().contains("installed"));
 }

@@ -1,4 +1,4 @@
-//! The scripts in examples/, run as an administrator would run them.
+//! The scripts in examples/, run as an administrator runs them.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use support::house::{House, JOB, stop};
 use support::{alive, ended, marker, until};
 
-/// Stopping server 1 takes until it is told to end; all else is done at once.
+/// Stopping server 1 takes until it is cancelled; everything else is done at once.
 const HELPER: &str = r#"#!/bin/bash
 read -r request <&3
 if [[ $request == *disable*'"1"'* ]]; then
@@ -37,38 +37,47 @@ fn run(house: &House, name: &str, args: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn a_script_cancels_a_job_and_one_watches_it() {
+fn cancel_job_and_watch_cancellation_work_together() {
     let house = House::new();
     let marker = marker();
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
     let id = house.enqueue(&["install"]).to_string();
     let mut worker = house.worker(60);
+
     until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
     let watching = example(&house, "watch-cancellation", &[&id]).stdout(Stdio::piped()).spawn().unwrap();
     let (code, out, err) = run(&house, "cancel-job", &[&id, "match tonight"]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains(": match tonight") && out.contains("(install-runtime): running -> cancelled"), "{out}");
     assert!(out.contains("install ended by terminate"), "{out}");
+
     let seen = watching.wait_with_output().unwrap();
     let seen = String::from_utf8(seen.stdout).unwrap();
+
+    // Time and zone.
+    assert_eq!(seen.split_whitespace().nth(2), Some("job.queued"), "{seen}");
+
     for words in
         ["job.queued by", "job.cancelling by", "job.cancelled by", ": match tonight", "terminate\t", "finish\t"]
     {
         assert!(seen.contains(words), "{words}: {seen}");
     }
+
     let (code, out, err) = run(&house, "cancel-job", &[&id]);
     assert_eq!((code, out.starts_with("already finished")), (0, true), "{out}{err}");
     assert_eq!(run(&house, "cancel-job", &["999"]).0, 3);
+
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
 }
 
 #[test]
-fn a_script_cancels_one_task_of_an_update_with_and_without_what_depends_on_it() {
+fn cancel_task_works_with_and_without_cascade() {
     let house = House::with_servers(2);
     let _helper = house.helper(HELPER);
     let _runner = house.runner("#!/bin/sh\nexit 5\n");
     house.db().connection().execute_batch("UPDATE servers SET desired_state = 'running'").unwrap();
+
     let mut worker = house.worker(60);
     let cases = [
         (
@@ -92,6 +101,7 @@ fn a_script_cancels_one_task_of_an_update_with_and_without_what_depends_on_it() 
             ],
         ),
     ];
+
     for (option, states) in cases {
         let id = house.enqueue(&["update"]);
         until("the stop of server 1 runs", || {
@@ -100,12 +110,15 @@ fn a_script_cancels_one_task_of_an_update_with_and_without_what_depends_on_it() 
                 job["runners"].as_array().unwrap().iter().any(|one| one["verb"] == "disable" && one["pid"].is_i64());
             asked.then_some(())
         });
+
         let id = id.to_string();
         let (code, out, err) = run(&house, "cancel-task", &[option, &[id.as_str(), "stop", "1"]].concat());
         assert_eq!(code, 0, "{out}{err}");
+
         let told: Vec<&str> = out.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect();
         assert_eq!(told, states, "{out}{err}");
     }
+
     assert_eq!(run(&house, "cancel-task", &["1", "format-disk"]).0, 3);
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);

@@ -453,6 +453,38 @@ fn through_sudo_nobody_chooses_the_paths() {
 }
 
 #[test]
+fn check_overlay_tries_one_where_the_data_is_says_what_the_kernel_says_and_leaves_nothing() {
+    let place = Place::new();
+    let checked = |before: &str| {
+        let script = format!(
+            "mkdir -p $ROOT/runtime; cd $ROOT; {before}; $HELPER check-overlay; echo $?
+             cat /run/left4me-overlay-check/result; echo; ls -A runtime; grep -c $ROOT/runtime/. /proc/self/mountinfo"
+        );
+        let (_, stdout, stderr) = told(&place.shell(&script));
+        let lines: Vec<String> = stdout.lines().map(str::to_owned).collect();
+        assert_eq!(lines[2..], ["0"], "nothing is left, and nothing mounted\n{stdout}\n{stderr}");
+        (lines[0].clone(), lines[1].clone(), stderr)
+    };
+    // In a user namespace there are no trusted.* attributes, so files of overlays cannot be written in place.
+    let fits = if is_real_root() { r#""verdict":"good""# } else { r#""verdict":{"limited""# };
+    for before in ["true", "mount -t tmpfs -o mode=711 x runtime", "mkdir -p runtime/.overlay-check/merged/left"] {
+        let (code, result, stderr) = checked(before);
+        assert!(code == "0" && result.contains(fits), "{before}: {result}\n{stderr}");
+    }
+
+    let nested = "mkdir l u w; mount -t overlay x -o lowerdir=l,upperdir=u,workdir=w runtime";
+    let (code, result, stderr) = checked(nested);
+    assert_eq!(code, "1", "{result}");
+    for part in [r#""file_system":"overlay""#, r#"{"unfit""#, "Invalid argument", "ext4, xfs, btrfs"] {
+        assert!(result.contains(part), "{part}: {result}");
+    }
+    assert!(stderr.contains("runtime (overlay): no server's overlay can be mounted there"), "{stderr}");
+
+    let (code, result, _) = checked("mount -t tmpfs -o ro,mode=711 x runtime");
+    assert!(code == "1" && result.contains("untried") && result.contains("Read-only file system"), "{result}");
+}
+
+#[test]
 fn mount_lays_the_layers_over_one_another_topmost_first_and_twice_is_once() {
     let place = Place::new();
     place.initialized();

@@ -1,4 +1,4 @@
-//! The live feeds on a real database, with a scripted helper: what readers get, whatever happens between.
+//! The live feeds on a real database with a scripted helper: what clients get in every situation.
 
 mod support;
 
@@ -25,7 +25,7 @@ use support::house::House;
 use support::{Guard, PATIENCE, until};
 use tokio::runtime::Runtime;
 
-/// A house, its hub, and a runtime for the streams.
+/// A test installation, its hub, and a runtime for the streams.
 struct Site {
     house: House,
     hub: Hub,
@@ -43,6 +43,7 @@ impl Site {
         settings.retry = Duration::from_millis(20);
         settings.linger = Duration::from_millis(20);
         change(&mut settings);
+
         let hub = Hub::start(settings).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         Self { house, hub, runtime }
@@ -55,7 +56,7 @@ impl Site {
         enqueue(&mut self.house.db(), &wish, 1).unwrap().job_id
     }
 
-    /// A job that runs.
+    /// A running job.
     fn running(&self) -> Job {
         let id = self.enqueue(Operation::Start, &[1]);
         let mut db = self.house.db();
@@ -81,12 +82,12 @@ impl Site {
     }
 }
 
-/// One who may always read.
+/// A client with all rights.
 fn reader() -> Reader {
     Reader { check: Box::new(|| Box::pin(std::future::ready(true))), guard: Box::new(()) }
 }
 
-/// A job that a test carries out.
+/// A job that a test runs.
 struct Job {
     id: JobId,
     db: Db,
@@ -128,7 +129,7 @@ impl Event {
     }
 }
 
-/// A stream, as its reader gets it.
+/// A stream, as its client sees it.
 struct Heard {
     body: UnsyncBoxBody<Bytes, std::convert::Infallible>,
     events: VecDeque<Event>,
@@ -148,6 +149,7 @@ impl Heard {
             let bytes = frame.expect("an event in time")?.unwrap().into_data().unwrap();
             self.take(std::str::from_utf8(&bytes).unwrap());
         }
+
         let event = self.events.pop_front();
         self.last = event.as_ref().and_then(|event| event.id.clone()).or(self.last.take());
         event
@@ -155,11 +157,13 @@ impl Heard {
 
     fn take(&mut self, text: &str) {
         assert!(text.ends_with("\n\n"), "{text:?}");
+
         for block in text.split_terminator("\n\n") {
             if block == ":" {
                 self.comments += 1;
                 continue;
             }
+
             let lines: Vec<_> = block.lines().map(|line| line.split_once(": ").unwrap()).collect();
             let field = |name| lines.iter().find(|(field, _)| *field == name).map(|(_, value)| (*value).to_owned());
             let event = Event {
@@ -167,12 +171,14 @@ impl Heard {
                 name: field("event").unwrap(),
                 data: serde_json::from_str(&field("data").unwrap()).unwrap(),
             };
+
             assert_eq!(lines.len(), 2 + usize::from(event.id.is_some()), "{block}");
+
             self.events.push_back(event);
         }
     }
 
-    /// The next `count` lines' texts; other events are passed over.
+    /// The texts of the next `count` lines. Skips other events.
     fn lines(&mut self, count: usize) -> Vec<String> {
         let events = std::iter::from_fn(|| self.next()).filter(|event| event.id.is_some());
         events.take(count).map(|event| event.line().to_owned()).collect()
@@ -188,13 +194,13 @@ impl Heard {
         std::iter::from_fn(|| self.next()).collect()
     }
 
-    /// Looks once, as a connection with room does.
+    /// Polls once, like a connection that can take more.
     fn look(&mut self) {
         let Self { runtime, body, .. } = self;
         assert!(runtime.block_on(async { tokio::time::timeout(Duration::ZERO, body.frame()).await }).is_err());
     }
 
-    /// Waits a moment for what shall not come.
+    /// Waits a moment to prove that nothing comes.
     fn is_quiet(&mut self) -> bool {
         let Self { runtime, body, .. } = self;
         let frame = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(100), body.frame()).await });
@@ -213,30 +219,35 @@ fn a_log_is_replayed_then_live_and_ends_after_the_last_line() {
     let site = Site::new();
     let mut job = site.running();
     job.print(2);
+
     let mut heard = site.follow(job.id, None);
     let line =
         |seq| event(Some(seq), "stdout", json!({"seq": seq, "at": 5, "task": null, "line": format!("line {seq}")}));
+
     assert_eq!(heard.next(), Some(event(None, "state", json!({"state": "running"}))));
     assert_eq!([heard.next(), heard.next()], [Some(line(1)), Some(line(2))]);
     job.print(1);
     assert_eq!(heard.next(), Some(line(3)));
     job.print(1);
     job.finish();
+
     let end = event(None, "end", json!({"state": "succeeded", "exit_code": 0}));
     assert_eq!(heard.rest(), [line(4), end.clone()]);
     for after in [4, 999] {
         assert_eq!(site.follow(job.id, Some(after)).rest(), std::slice::from_ref(&end));
     }
+
     assert_eq!(site.follow(job.id, Some(2)).rest(), [line(3), line(4), end]);
     assert_eq!(site.follow(JobId(999), None).rest(), []);
 }
 
 #[test]
-fn each_state_is_told_once_and_before_the_end() {
+fn each_state_is_sent_once_and_before_the_end() {
     let site = Site::new();
     let id = site.enqueue(Operation::Start, &[1]);
     let mut heard = site.follow(id, None);
     let mut db = site.house.db();
+
     assert_eq!(heard.next().unwrap().data["state"], "queued");
     db.write(|tx| jobs::claim(tx, id, "test", 2)).unwrap();
     assert_eq!(heard.next().unwrap().data["state"], "running");
@@ -247,18 +258,20 @@ fn each_state_is_told_once_and_before_the_end() {
         jobs::cancel(tx, id, JobState::Cancelling, "cancelled", 4)
     })
     .unwrap();
+
     let rest = heard.rest();
     assert_eq!((rest[0].name.as_str(), rest[0].line(), rest[0].seq()), ("stderr", "cancelled by me", Some(1)));
     assert_eq!(rest[1..], [event(None, "end", json!({"state": "cancelled", "exit_code": 1}))]);
 }
 
 #[test]
-fn a_reader_that_comes_back_at_any_point_misses_nothing_and_gets_nothing_twice() {
-    // Rings so short that they overflow all the time, and one that never does.
+fn a_client_that_reconnects_gets_each_line_once() {
+    // Rings so short that they overflow constantly, and one that never does.
     for ring_bytes in [1, 3000, 1 << 20] {
         let site = Site::with(|settings| settings.ring_bytes = ring_bytes);
         let mut job = site.running();
         let id = job.id;
+
         let writer = std::thread::spawn(move || {
             for i in 0..300 {
                 job.print(i * 7919 % 11 + 1);
@@ -269,12 +282,14 @@ fn a_reader_that_comes_back_at_any_point_misses_nothing_and_gets_nothing_twice()
             job.finish();
             job.seq
         });
+
         let readers: Vec<_> = (1..5_u64)
             .map(|seed| {
                 let mut random = seed;
                 let (mut seen, mut ended) = (Vec::new(), false);
                 while !ended {
                     random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+
                     let mut heard = site.follow(id, seen.last().copied());
                     for _ in 0..(random >> 33) % 150 {
                         let event = heard.next().expect("no end before the end");
@@ -285,9 +300,11 @@ fn a_reader_that_comes_back_at_any_point_misses_nothing_and_gets_nothing_twice()
                         }
                     }
                 }
+
                 seen
             })
             .collect();
+
         let all: Vec<i64> = (1..=writer.join().unwrap()).collect();
         readers.into_iter().for_each(|seen| assert_eq!(seen, all));
     }
@@ -298,31 +315,37 @@ fn a_slow_reader_gets_every_line_though_the_ring_has_long_forgotten_them() {
     let site = Site::with(|settings| settings.ring_bytes = 1000);
     let mut job = site.running();
     job.print(1);
+
     let (mut slow, mut quick) = (site.follow(job.id, None), site.follow(job.id, None));
     assert_eq!((slow.seqs(1), quick.seqs(1)), (vec![1], vec![1]));
+
     for from in 0..30 {
         job.print(100);
         assert_eq!(quick.seqs(100), (from * 100 + 2..from * 100 + 102).collect::<Vec<_>>());
     }
+
     let before = site.hub.counts().pages;
     assert_eq!(slow.seqs(3000), (2..=3001).collect::<Vec<_>>());
     assert!(site.hub.counts().pages > before);
 }
 
 #[test]
-fn a_replay_that_is_too_long_says_what_it_leaves_out_and_resuming_is_not_moved_by_it() {
+fn a_cut_replay_says_so_and_does_not_change_the_resume_point() {
     let site = Site::with(|settings| settings.replay_limit = 10);
     let mut job = site.running();
     job.print(50);
+
     let mut heard = site.follow(job.id, None);
     let first = heard.next().unwrap();
+
     assert_eq!((first.id.clone(), first.name.as_str()), (None, "stderr"));
     assert_eq!((&first.data["dropped"], &first.data["seq"]), (&json!(40), &json!(40)));
     assert!(first.line().contains("40 earlier lines"));
     assert_eq!(heard.seqs(10), (41..=50).collect::<Vec<_>>());
     assert_eq!(site.follow(job.id, Some(40)).seqs(10), (41..=50).collect::<Vec<_>>());
     assert_eq!(site.follow(job.id, Some(30)).next().unwrap().data["dropped"], 10);
-    // What comes while it reads is no replay.
+
+    // Lines that arrive while it reads are not part of the replay.
     job.print(30);
     assert_eq!(heard.seqs(30), (51..=80).collect::<Vec<_>>());
 }
@@ -334,10 +357,13 @@ fn a_hostile_line_is_one_event_with_text_in_it() {
     let wide = "界".repeat(4096);
     let hostile =
         ["<b>\u{1b}[31mx\u{1b}[0m</b>", "a\r\n\r\nevent: end\ndata: {}\n\n", "data: event: id: 9", &wide, "\0\u{2028}"];
+
     job.db.write(|tx| hostile.iter().try_for_each(|line| logs::append(tx, job.id, 1, Stream::Stdout, line))).unwrap();
     job.finish();
+
     let mut heard = site.follow(job.id, None);
     let lines = heard.lines(5);
+
     assert_eq!(lines[0], "<b>x</b>");
     assert_eq!(lines[1], "a␍␊␍␊event: end␊data: {}␊␊");
     assert_eq!(lines[2..4], [hostile[2], &wide]);
@@ -351,12 +377,15 @@ fn all_followers_of_a_job_cost_one_read_of_the_database_for_each_commit() {
     let mut job = site.running();
     let mut all: Vec<_> = (0..100).map(|_| site.follow(job.id, None)).collect();
     all.iter_mut().for_each(|heard| assert_eq!(heard.next().unwrap().name, "state"));
+
     let before = site.hub.counts();
     assert_eq!(before.streams, 100);
+
     for seq in 1..=20 {
         job.print(1);
         all.iter_mut().for_each(|heard| assert_eq!(heard.seqs(1), [seq]));
     }
+
     let after = site.hub.counts();
     assert!((1..=20).contains(&(after.reads - before.reads)), "{before:?} {after:?}");
     assert_eq!(after.pages, before.pages);
@@ -366,11 +395,11 @@ fn all_followers_of_a_job_cost_one_read_of_the_database_for_each_commit() {
 
 // ---- who may read ---------------------------------------------------------------------------------
 
-/// A reader that may read while the flag says so, and how often that was asked.
+/// A client whose rights the flag decides, and the number of checks.
 fn checked(may: &Arc<AtomicBool>) -> (Reader, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let (may, counted) = (Arc::clone(may), Arc::clone(&asked));
-    let check = move || -> left4me::web::live::Answer {
+    let check = move || -> left4me::web::live::RightsCheck {
         counted.fetch_add(1, Ordering::SeqCst);
         let may = Arc::clone(&may);
         Box::pin(async move {
@@ -378,6 +407,7 @@ fn checked(may: &Arc<AtomicBool>) -> (Reader, Arc<AtomicUsize>) {
             may.load(Ordering::SeqCst)
         })
     };
+
     (Reader { check: Box::new(check), guard: Box::new(()) }, asked)
 }
 
@@ -388,6 +418,7 @@ fn a_heartbeat_is_a_comment_and_asks_again_whether_the_reader_may_read() {
     let may = Arc::new(AtomicBool::new(true));
     let (reader, asked) = checked(&may);
     let mut heard = site.hear(site.hub.job(job.id, None, reader));
+
     assert_eq!(heard.next().unwrap().name, "state");
     until("three heartbeats", || (!heard.is_quiet() && asked.load(Ordering::SeqCst) >= 3).then_some(()));
     job.print(1);
@@ -404,11 +435,13 @@ fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
     let mut db = site.house.db();
     let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, randomblob(32), 1, 1, 9)";
     db.write(|tx| Ok(tx.execute(sql, [])?)).unwrap();
+
     let (may, others) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
     let (reader, asked) = checked(&may);
     let mut heard = site.hear(site.hub.job(job.id, None, reader));
     let mut changes = site.hear(site.hub.changes(Viewer::Admin, None, Vec::new(), checked(&may).0));
     let mut other = site.hear(site.hub.job(job.id, None, checked(&others).0));
+
     assert_eq!((heard.next().unwrap().name, other.next().unwrap().name), ("state".into(), "state".into()));
     job.print(1);
     assert_eq!(heard.seqs(1), [1]);
@@ -433,9 +466,11 @@ fn a_guard_goes_with_its_stream_and_a_shutdown_ends_them_all() {
     let guard = Arc::new(());
     let guarded = || Reader { guard: Box::new(Arc::clone(&guard)), ..reader() };
     let one = site.hear(site.hub.job(job.id, None, guarded()));
+
     assert_eq!(Arc::strong_count(&guard), 2);
     drop(one);
     assert_eq!(Arc::strong_count(&guard), 1);
+
     let mut all = [site.follow(job.id, None), site.changes(Viewer::Admin, None), site.console(None)];
     assert_eq!(all[0].next().unwrap().name, "state");
     assert_eq!(all[2].lines(3).len(), 3);
@@ -448,59 +483,72 @@ fn a_guard_goes_with_its_stream_and_a_shutdown_ends_them_all() {
 // ---- changes --------------------------------------------------------------------------------------
 
 #[test]
-fn a_change_is_told_to_those_who_may_see_it() {
+fn a_change_is_sent_to_those_who_may_see_it() {
     let site = Site::new();
     let mut db = site.house.db();
     db.write(|tx| users::create(tx, 1, "test", &"ben".parse()?, users::Role::User, "-")).unwrap();
     db.write(|tx| Ok(tx.execute("UPDATE servers SET user_id = 2 WHERE id = 3", [])?)).unwrap();
+
     let viewers = [Viewer::Admin, Viewer::User(UserId(1)), Viewer::User(UserId(2))];
     let mut heard = viewers.map(|viewer| site.changes(viewer, Some("x")));
     for heard in &mut heard {
         let first = heard.next().unwrap();
         assert_eq!((first.name.as_str(), &first.data["all"]), ("changed", &json!(true)));
     }
-    let mut told = || heard.each_mut().map(|heard| heard.next().unwrap().data);
+
+    let mut next_data = || heard.each_mut().map(|heard| heard.next().unwrap().data);
     let job = site.enqueue(Operation::Start, &[1]);
-    // It shall run now: the server has changed too.
+
+    // It should run now, so the server has changed too.
     let mine = json!({"servers": [1], "jobs": [job], "queue": true});
     let none = json!({"servers": [], "jobs": [], "queue": true});
-    assert_eq!(told(), [mine.clone(), mine, none.clone()]);
+
+    assert_eq!(next_data(), [mine.clone(), mine, none.clone()]);
     db.write(|tx| queue::set_paused(tx, 5, "test", None)).unwrap();
-    assert_eq!(told(), [none.clone(), none.clone(), none]);
-    // Of a job for the servers of two, each user knows nothing; all that changes within a moment is one event.
+    assert_eq!(next_data(), [none.clone(), none.clone(), none]);
+
+    // A user sees no job for servers of two owners. All changes within a moment are one event.
     let job = site.enqueue(Operation::Stop, &[2, 3]);
     db.write(|tx| Ok(tx.execute("UPDATE servers SET version = version + 1 WHERE id IN (2, 3)", [])?)).unwrap();
+
     let mut seen = [(vec![], vec![]), (vec![], vec![]), (vec![], vec![])];
     while seen[0].0.len() < 2 || seen[0].1.is_empty() || seen[1].0.is_empty() || seen[2].0.is_empty() {
-        for (seen, data) in seen.iter_mut().zip(told()) {
+        for (seen, data) in seen.iter_mut().zip(next_data()) {
             let ids =
                 |name: &str| data[name].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect::<Vec<_>>();
             seen.0.extend(ids("servers"));
             seen.1.extend(ids("jobs"));
         }
+
         if seen[0].0.len() < 2 {
             db.write(|tx| queue::set_resumed(tx, 5, "test")).unwrap();
         }
     }
+
     assert_eq!(seen, [(vec![2, 3], vec![job.0]), (vec![2], vec![]), (vec![3], vec![])]);
 }
 
 #[test]
-fn a_reader_of_changes_that_comes_back_gets_what_it_missed_or_is_told_to_fetch_all() {
+fn a_client_that_reconnects_gets_missed_changes_or_all() {
     let site = Site::new();
     let mut admin = site.changes(Viewer::Admin, None);
     let mut other = site.changes(Viewer::Admin, Some("other-1"));
     assert_eq!(other.next().unwrap().data["all"], true);
+
     let first = site.enqueue(Operation::Start, &[1]);
     assert_eq!(admin.next().unwrap().data["jobs"], json!([first]));
+
     let id = admin.last.clone();
     drop(admin);
+
     let second = site.enqueue(Operation::Start, &[2]);
     while other.next().unwrap().data["jobs"] != json!([second]) {}
     let mut back = site.changes(Viewer::Admin, id.as_deref());
     assert_eq!(back.next().unwrap().data, json!({"servers": [2], "jobs": [second], "queue": true}));
-    // Once nobody watched, nobody knows what was missed.
+
+    // Without subscribers the hub does not know what was missed.
     drop((back, other));
+
     until("the feed is let go", || {
         let event = site.changes(Viewer::Admin, id.as_deref()).next()?;
         (event.data["all"] == true).then_some(())
@@ -508,36 +556,43 @@ fn a_reader_of_changes_that_comes_back_gets_what_it_missed_or_is_told_to_fetch_a
 }
 
 #[test]
-fn an_installs_percentage_is_a_change_of_its_job_and_other_lines_are_none() {
+fn an_installs_percentage_is_a_change_but_its_other_lines_are_not() {
     let site = Site::new();
     let id = site.enqueue(Operation::Install, &[]);
     let mut db = site.house.db();
     db.write(|tx| jobs::claim(tx, id, "test", 2)).unwrap();
+
     let mut heard = site.changes(Viewer::Admin, Some("now"));
     assert_eq!(heard.next().unwrap().data["all"], true);
+
     for percent in [10, 11] {
         let line = format!(" Update state (0x61) downloading, progress: {percent}.20 (1 / 10)");
         db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, &line)).unwrap();
         assert_eq!(heard.next().unwrap().data, json!({"servers": [], "jobs": [id], "queue": false}));
     }
+
     db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, "something else")).unwrap();
-    // What is told next is the next thing that changes, and nothing else with it.
+
+    // The next event is the next change, and contains nothing else.
     let next = site.enqueue(Operation::Start, &[1]);
     assert_eq!(heard.next().unwrap().data["jobs"], json!([next]));
 }
 
 #[test]
-fn with_a_hundred_thousand_queued_jobs_only_what_is_new_is_told() {
+fn with_a_hundred_thousand_queued_jobs_only_news_is_sent() {
     let site = Site::new();
     let mut db = site.house.db();
     let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
                 INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', 'x', 1, 1 FROM n";
     db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
+
     let mut heard = site.changes(Viewer::Admin, Some("now"));
     assert_eq!(heard.next().unwrap().data["all"], true);
+
     let job = site.enqueue(Operation::Start, &[1]);
     assert_eq!(heard.next().unwrap().data["jobs"], json!([job]));
-    // More at once than anybody wants to be told one by one.
+
+    // More at once than can be listed.
     let many = "INSERT INTO events (at, kind, actor, job_id) SELECT 1, 'job.queued', 'x', id FROM jobs LIMIT 2000";
     db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
     assert_eq!(heard.next().unwrap().data, json!({"all": true, "servers": [], "jobs": [], "queue": true}));
@@ -545,8 +600,8 @@ fn with_a_hundred_thousand_queued_jobs_only_what_is_new_is_told() {
 
 // ---- consoles -------------------------------------------------------------------------------------
 
-/// A helper whose journal is the file `journal`, a line an entry; it breaks down while there is a file `down`, and says
-/// nothing to who wants a page while there is a file `silent`.
+/// A helper whose journal is the file `journal`, one entry per line. It fails while a file `down`
+/// exists, and does not answer requests for pages while a file `silent` exists.
 const JOURNAL: &str = r#"
 read -r request <&3
 echo "$request" >> "$LEFT4ME_ROOT/requests"
@@ -608,16 +663,19 @@ fn a_console_begins_with_the_last_lines_and_one_follow_serves_all() {
     let helper = journal(&site, 300);
     let mut first = site.console(None);
     let event = first.next().unwrap();
+
     assert_eq!((event.name.as_str(), &event.data), ("stdout", &json!({"at": 5, "from": "srcds", "line": "entry 101"})));
     assert_eq!(first.lines(199), texts(102..=300));
     write(&site, 301..=302);
     assert_eq!(first.lines(2), texts(301..=302));
+
     let mut second = site.console(None);
     assert_eq!(second.lines(200), texts(103..=302));
     write(&site, 303..=303);
     assert_eq!((first.lines(1), second.lines(1)), (texts(303..=303), texts(303..=303)));
     assert_eq!(helper.started(), 1);
     drop((first, second));
+
     until("the follow ends with its last reader", || (helper.running() == 0).then_some(()));
 }
 
@@ -627,19 +685,25 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
     let _helper = journal(&site, 10);
     let mut heard = site.console(None);
     assert_eq!(heard.lines(5), texts(1..=5));
+
     let id = heard.last.clone();
-    // From the ring, while another one reads.
+
+    // From the ring, while another client reads.
     assert_eq!(site.console(id.as_deref()).lines(5), texts(6..=10));
     drop(heard);
-    // Far more than a ring holds, while nobody follows, for a hub that knows nothing.
+
+    // More lines than a ring holds, without subscribers, on a new hub.
     write(&site, 11..=2500);
+
     let settings = Settings::new(site.house.database(), site.house.root.join("helper.sock"), 10);
     let hub = Hub::start(settings).unwrap();
     let mut heard = site.hear(hub.console(ServerId(1), id.as_deref(), reader()).unwrap());
+
     assert_eq!(heard.lines(2495), texts(6..=2500));
     write(&site, 2501..=2510);
     assert_eq!(heard.lines(10), texts(2501..=2510));
-    // The newest one of all: nothing comes before something new does.
+
+    // The newest entry: nothing comes before a new line does.
     let mut same = site.hear(hub.console(ServerId(1), heard.last.as_deref(), reader()).unwrap());
     assert!(same.is_quiet());
     write(&site, 2511..=2511);
@@ -664,15 +728,17 @@ fn a_console_that_breaks_says_so_and_goes_on_without_gap_or_repetition() {
     let mut heard = site.console(None);
     assert_eq!(heard.lines(3), texts(1..=3));
     site.house.root.write("down", "");
+
     let broken = heard.next().unwrap();
     assert_eq!((broken.id.clone(), broken.name.as_str(), &broken.data["from"]), (None, "stderr", &json!("left4me")));
     assert!(broken.line().contains("interrupted"), "{broken:?}");
-    assert!(site.console(None).next().unwrap().line().contains("interrupted"), "one who comes now hears of it too");
+    assert!(site.console(None).next().unwrap().line().contains("interrupted"), "a new client is informed too");
+
     let tries = requests(&site).len();
     until("it is tried again", || (requests(&site).len() > tries + 1).then_some(()));
     write(&site, 4..=1500);
     std::fs::remove_file(site.house.root.join("down")).unwrap();
-    assert_eq!(heard.next().unwrap().line(), "The console goes on.");
+    assert_eq!(heard.next().unwrap().line(), "The console is back.");
     assert_eq!(heard.lines(1497), texts(4..=1500));
     assert!(requests(&site).last().unwrap().contains("\"after\""));
 }
@@ -684,8 +750,9 @@ fn a_console_without_a_helper_says_so_in_words_for_players() {
     let words = heard.next().unwrap();
     assert!(words.line().contains("interrupted") && words.line().contains("left4me doctor"), "{words:?}");
     assert!(!words.line().contains(".sock") && !words.line().contains("journalctl"), "{words:?}");
+
     let _helper = journal(&site, 2);
-    assert_eq!(heard.next().unwrap().line(), "The console goes on.");
+    assert_eq!(heard.next().unwrap().line(), "The console is back.");
     assert_eq!(heard.lines(2), texts(1..=2));
 }
 
@@ -695,22 +762,24 @@ fn a_slow_reader_of_a_console_is_brought_up_with_pages() {
     let _helper = journal(&site, 1);
     let (mut slow, mut quick) = (site.console(None), site.console(None));
     assert_eq!((slow.lines(1), quick.lines(1)), (texts(1..=1), texts(1..=1)));
+
     for from in (2..4000).step_by(500) {
         write(&site, from..=from + 499);
         assert_eq!(quick.lines(500), texts(from..=from + 499));
     }
+
     assert_eq!(slow.lines(4000), texts(2..=4001));
     assert!(requests(&site).iter().any(|request| request.contains("\"follow\":false")));
 }
 
-/// A helper that takes requests and says nothing.
+/// A helper that accepts requests and never answers.
 struct Silent {
-    /// Requests for a page so far, those of now, and the most at once.
+    /// Requests for a page so far, those running now, and the most at once.
     pages: Arc<Mutex<(usize, usize, usize)>>,
 }
 
 impl Silent {
-    /// It goes when its client does; one that is `deaf` only when the client has closed both ways.
+    /// It ends with its client; one that is `deaf` only when the client has closed both directions.
     fn serve(site: &Site, deaf: bool) -> Self {
         let listener = UnixListener::bind(site.house.root.join("helper.sock")).unwrap();
         let pages = Arc::new(Mutex::new((0, 0, 0)));
@@ -721,16 +790,20 @@ impl Silent {
 
     fn listen(mut socket: UnixStream, deaf: bool, pages: &Arc<Mutex<(usize, usize, usize)>>) {
         let pages = Arc::clone(pages);
+
         std::thread::spawn(move || {
             let mut request = String::new();
             BufReader::new(socket.try_clone().unwrap()).read_line(&mut request).unwrap();
+
             let page = usize::from(request.contains("\"follow\":false"));
             let count = |change: &dyn Fn(&mut (usize, usize, usize))| change(&mut pages.lock().unwrap());
+
             count(&|(all, now, most)| (*all, *now, *most) = (*all + page, *now + page, (*now + page).max(*most)));
             socket.read_to_end(&mut Vec::new()).ok();
             while deaf && socket.write_all(b"{\"stderr\":\"\"}\n").is_ok() {
                 std::thread::sleep(Duration::from_millis(5));
             }
+
             count(&|(_, now, _)| *now -= page);
         });
     }
@@ -740,7 +813,7 @@ impl Silent {
     }
 }
 
-/// The place of an entry.
+/// The cursor of an entry.
 fn place(number: usize) -> String {
     format!("s={:032x};i={number:x};b={:032x};m=1;t=1;x=1", 0, 0)
 }
@@ -753,6 +826,7 @@ fn few_pages_are_read_at_once_however_many_streams_are_opened_and_closed() {
         for number in 1..=100 {
             site.console(Some(&place(number))).look();
         }
+
         let open: Vec<_> = (1..=20)
             .map(|number| {
                 let mut heard = site.console(Some(&place(number)));
@@ -760,30 +834,34 @@ fn few_pages_are_read_at_once_however_many_streams_are_opened_and_closed() {
                 heard
             })
             .collect();
+
         let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
         assert!(threads < 60, "{threads} threads");
         until("pages are read", || (helper.pages().1 > 0).then_some(()));
         drop(open);
-        until("none is read for nobody", || (helper.pages().1 == 0).then_some(()));
+        until("no page is read without a client", || (helper.pages().1 == 0).then_some(()));
         assert!(helper.pages().2 <= 3, "{:?}", helper.pages());
     }
 }
 
 #[test]
-fn a_page_that_does_not_come_in_time_is_an_interruption_and_is_asked_for_again() {
+fn a_late_page_is_an_interruption_and_is_retried() {
     let site = Site::with(|settings| settings.page_time = Duration::from_millis(100));
     let _helper = journal(&site, 400);
     site.house.root.write("silent", "");
+
     let mut heard = site.console(Some(&place(5)));
     let words = heard.next().unwrap();
     assert!(words.id.is_none() && words.line().contains("interrupted"), "{words:?}");
+
     let tries = requests(&site).len();
     until("it is asked for again", || {
         assert!(heard.is_quiet(), "it is said once");
         (requests(&site).len() > tries).then_some(())
     });
+
     std::fs::remove_file(site.house.root.join("silent")).unwrap();
-    assert_eq!(heard.next().unwrap().line(), "The console goes on.");
+    assert_eq!(heard.next().unwrap().line(), "The console is back.");
     assert_eq!(heard.lines(395), texts(6..=400));
 }
 
@@ -793,9 +871,11 @@ fn so_many_consoles_are_followed_and_no_more_until_one_is_let_go() {
     let watch = |server| site.hub.console(ServerId(server), None, reader());
     let mut open: Vec<_> = (1..=32).map(|server| watch(server).unwrap()).collect();
     let error = watch(33).err().expect("one too many");
+
     assert_eq!(error.exit.code(), 69);
-    assert!(error.to_string().contains("too many consoles are watched at once"), "{error}");
+    assert!(error.to_string().contains("too many consoles are open"), "{error}");
     open.push(watch(32).expect("one that is followed already"));
     open.remove(0);
+
     until("there is room again", || watch(33).ok());
 }

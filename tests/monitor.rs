@@ -1,4 +1,4 @@
-//! The monitor on a real terminal: tmux plays it, presses the keys and tells what is on the screen.
+//! `left4me-job monitor` on a terminal: tmux provides it, sends the keys and captures the screen.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use support::house::{House, JOB, stop};
 use support::{alive, ended, marker, until};
 
-/// A steamcmd that prints a log, is at 45 %, and stays there until somebody ends it.
+/// A steamcmd that prints a log, reaches 45 %, and stays there until it is ended.
 const SLOW: &str = "#!/bin/bash
 for i in $(seq 200); do echo \"line $i of the log\"; done
 printf 'evil \\033]0;title\\007 \\033[2J\\n' >&2
@@ -24,12 +24,11 @@ echo ' Update state (0x61) downloading, progress: 45.32 (1234 / 5678)'
 
 /// A shell in a terminal.
 struct Terminal {
-    /// tmux's socket.
     socket: String,
 }
 
 impl Terminal {
-    /// Of 80 columns and 24 rows, with `house` as the shell's environment, and nothing of ours.
+    /// 80 columns and 24 rows; the shell has only the environment of `house`.
     fn new(house: &House, more: &[(&str, &str)]) -> Self {
         let socket = house.root.join(format!("tmux-{}.sock", marker()));
         let terminal = Self { socket: socket.into_os_string().into_string().unwrap() };
@@ -42,19 +41,21 @@ impl Terminal {
             .env("LC_ALL", "C.UTF-8")
             .env("PS1", "$ ")
             .env("TERM", "xterm");
+
         let started = command.envs(more.iter().copied()).stdin(Stdio::null()).status().expect("tmux is there");
         assert!(started.success());
+
         terminal
     }
 
-    /// With the monitor on it.
+    /// Starts the monitor on a new terminal.
     fn with_monitor(house: &House) -> Self {
         let terminal = Self::new(house, &[]);
         terminal.start();
         terminal
     }
 
-    /// Types the command, and waits for its screen.
+    /// Types the command and waits for its screen.
     fn start(&self) {
         self.type_line(&format!("{JOB} monitor"));
         self.sees("Q quit");
@@ -66,7 +67,7 @@ impl Terminal {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Presses keys by tmux's names of them.
+    /// Presses keys, by tmux's names.
     fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
@@ -81,7 +82,7 @@ impl Terminal {
         self.press(&["Enter"]);
     }
 
-    /// What is on the screen; not half of a picture that is just being drawn.
+    /// The screen, but never a partly drawn frame.
     fn screen(&self) -> String {
         let mut last = self.tmux(&["capture-pane", "-p"]);
         until("a screen that stands still", || {
@@ -91,7 +92,7 @@ impl Terminal {
         })
     }
 
-    /// The screen, with its colours.
+    /// The screen with its colours.
     fn painted(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
@@ -104,6 +105,7 @@ impl Terminal {
                 is_there(&last).then(|| last.clone())
             })
         }));
+
         seen.unwrap_or_else(|_| panic!("{what}; the screen is\n{last}"))
     }
 
@@ -112,7 +114,7 @@ impl Terminal {
         self.until(&format!("'{words}' on the screen"), |screen| screen.contains(words))
     }
 
-    /// Waits until `words` are not on the screen any more.
+    /// Waits until `words` are gone from the screen.
     fn misses(&self, words: &str) -> String {
         self.until(&format!("no '{words}' on the screen"), |screen| !screen.contains(words))
     }
@@ -121,7 +123,7 @@ impl Terminal {
         self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
     }
 
-    /// The program that the shell runs at the moment.
+    /// The program that the shell runs.
     fn child(&self) -> Pid {
         let shell = self.tmux(&["display-message", "-p", "#{pane_pid}"]);
         let shell = shell.trim().to_owned();
@@ -131,21 +133,25 @@ impl Terminal {
         })
     }
 
-    /// The shell has the terminal back: what is typed is shown, lines are lines, it is the screen from before, with a
-    /// cursor. The exit code of the last program.
-    fn is_given_back(&self) -> i32 {
-        // Before that, the keys would be the other program's.
+    /// Checks that the terminal is restored: echo and line mode, the previous screen, the cursor.
+    /// Returns the exit code of the last program.
+    fn is_restored(&self) -> i32 {
+        // Earlier keys would go to the other program.
         until("the shell's turn", || {
             (self.tmux(&["display-message", "-p", "#{pane_current_command}"]).trim() == "bash").then_some(())
         });
-        // The words on the screen are not those that were typed.
+
+        // Split the words, so that the typed command does not match.
         self.type_line(
             "echo code-$?-; stty -a | grep -ow '[-]*echo\\|[-]*icanon\\|[-]*isig' | tr '\\n' ' '; echo e''nd",
         );
+
         let screen = self.sees("end\n");
         assert!(screen.contains("isig icanon echo end"), "{screen}");
+
         let state = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
         assert_eq!(state.trim(), "0 1", "the alternate screen, the cursor");
+
         let code = screen.rsplit("code-").find_map(|rest| rest.split('-').next()?.parse().ok());
         code.unwrap_or_else(|| panic!("no exit code on\n{screen}"))
     }
@@ -157,7 +163,7 @@ impl Drop for Terminal {
     }
 }
 
-/// A worker that runs an installation: it has printed its lines and goes on until somebody ends it.
+/// A worker with an installation that has printed its lines and runs until it is ended.
 fn installing(house: &House) -> (support::Guard, Child, JobId) {
     let marker = marker();
     let runner = house.runner(&format!("{SLOW}exec -a {marker} sleep 1000\n"));
@@ -177,27 +183,31 @@ fn row<'a>(screen: &'a str, words: &str) -> &'a str {
 }
 
 #[test]
-fn what_others_do_shows_without_a_key() {
+fn changes_by_others_appear_without_a_key() {
     let house = House::with_servers(2);
     let terminal = Terminal::with_monitor(&house);
     terminal.sees("Servers: 2");
     house.enqueue(&["start", "--server", "S2"]);
+
     let screen = terminal.sees("#1");
-    assert!(row(&screen, "S2  ").contains("running"), "what it shall be\n{screen}");
+    assert!(row(&screen, "S2  ").contains("running"), "the desired state\n{screen}");
     assert!(row(&screen, "#1").contains("start") && screen.contains("job 1 start queued"), "{screen}");
+
     house.enqueue(&["stop", "--server", "S1"]);
     assert!(row(&terminal.sees("#2"), "#2").contains("stop"));
     assert_eq!(house.job(&["pause", "--reason", "match tonight"]).0, 0);
     assert!(row(&terminal.sees("queue paused by"), "queue paused by").contains("match tonight"));
     assert_eq!(house.job(&["resume"]).0, 0);
+
     terminal.misses("queue paused by");
 }
 
 #[test]
-fn with_nothing_to_do_it_does_nothing() {
+fn an_idle_monitor_does_not_wake_up() {
     let house = House::with_servers(1);
     let terminal = Terminal::with_monitor(&house);
     terminal.sees("Servers: 1");
+
     let monitor = terminal.child();
     let switches = || {
         let status = std::fs::read_to_string(format!("/proc/{monitor}/status")).unwrap();
@@ -208,9 +218,11 @@ fn with_nothing_to_do_it_does_nothing() {
         std::thread::sleep(Duration::from_millis(300));
         (switches() == before).then_some(before)
     });
-    // Longer than any clock of its would take.
+
+    // Longer than any timer it has.
     std::thread::sleep(Duration::from_millis(2500));
     assert_eq!(switches(), settled, "it woke");
+
     house.enqueue(&["stop", "--server", "S1"]);
     terminal.sees("#1");
 }
@@ -221,10 +233,11 @@ fn keys_move_pause_cancel_and_start() {
     for server in ["1", "2", "3"] {
         house.enqueue(&["initialize", "--server", server]);
     }
+
     let terminal = Terminal::with_monitor(&house);
     terminal.sees("Log of job 1");
 
-    // From the jobs, of which there are none, to the queue, and down and up in it.
+    // From the empty list of jobs to the queue, and down and up in it.
     terminal.press(&["Tab", "j"]);
     terminal.sees("Log of job 2");
     terminal.press(&["Down"]);
@@ -232,6 +245,7 @@ fn keys_move_pause_cancel_and_start() {
     terminal.press(&["K"]);
     terminal.sees("Log of job 2");
     terminal.press(&["Up"]);
+
     terminal.sees("Log of job 1");
     terminal.press(&["J"]);
     terminal.sees("Log of job 2");
@@ -240,23 +254,25 @@ fn keys_move_pause_cancel_and_start() {
     terminal.sees("queue paused by");
     let pause = queue::pause(house.db().connection()).unwrap().expect("a pause");
     assert_eq!(pause.reason.as_deref(), Some("from the monitor"));
+
     terminal.press(&["p"]);
     terminal.misses("queue paused by");
     assert_eq!(queue::pause(house.db().connection()).unwrap(), None);
 
     terminal.press(&["?"]);
-    terminal.sees("quit; jobs go on");
+    terminal.sees("quit; jobs continue");
     terminal.press(&["x"]);
-    terminal.misses("quit; jobs go on");
+    terminal.misses("quit; jobs continue");
 
-    // A wrong turn is left with Escape.
+    // Escape closes a dialog.
     terminal.press(&["C"]);
     terminal.sees("Cancel job 2 (initialize, queued)?");
     terminal.press(&["Escape"]);
     terminal.misses("Cancel job 2");
     terminal.press(&["c", "y"]);
-    terminal.sees("Why?");
+    terminal.sees("Reason?");
     terminal.type_text("not q this");
+
     terminal.press(&["BSpace", "BSpace", "BSpace", "BSpace"]);
     terminal.type_text("now");
     terminal.sees("not q now");
@@ -264,6 +280,7 @@ fn keys_move_pause_cancel_and_start() {
     terminal.until("job 2 among those that ended", |screen| {
         screen.lines().any(|line| line.contains("2      initialize cancelled"))
     });
+
     assert_eq!(house.state(JobId(2)), JobState::Cancelled);
     let record = cancellations::of_job(house.db().connection(), JobId(2)).unwrap().pop().expect("a record");
     assert_eq!((record.reason.as_str(), record.force), ("not q now", false));
@@ -274,45 +291,52 @@ fn keys_move_pause_cancel_and_start() {
     terminal.sees("Start server 2 (S2)?");
     terminal.press(&["n"]);
     terminal.misses("Start server 2");
+
     assert_eq!(desired(2), DesiredState::Stopped);
     terminal.press(&["s", "y"]);
-    terminal.sees("job 4: start of server 2 is queued");
+    terminal.sees("job 4 queued: start server 2");
     assert_eq!(desired(2), DesiredState::Running);
     assert_eq!(house.show(JobId(4))["requested_by"], house.show(JobId(1))["requested_by"]);
+
     terminal.press(&["s"]);
     terminal.sees("Stop server 2 (S2)?");
     terminal.press(&["y"]);
-    terminal.sees("job 5: stop of server 2 is queued");
+    terminal.sees("job 5 queued: stop server 2");
     assert_eq!((house.state(JobId(5)), desired(2)), (JobState::Queued, DesiredState::Stopped));
 
     terminal.press(&["Q"]);
-    assert_eq!(terminal.is_given_back(), 0);
+    assert_eq!(terminal.is_restored(), 0);
 }
 
 #[test]
-fn a_job_that_runs_shows_its_percent_its_time_and_its_lines_and_is_forced_to_end() {
+fn a_running_job_shows_its_progress_and_log_and_can_be_killed() {
     let house = House::new();
     let terminal = Terminal::with_monitor(&house);
     let (_runner, worker, id) = installing(&house);
     let screen = terminal.sees("45 %");
+
     assert!(row(&screen, "45 %").contains("install    running") && row(&screen, "45 %").contains("[==="), "{screen}");
     assert!(screen.contains("worker working") && screen.contains("line 200 of the log"), "{screen}");
     assert!(screen.contains("evil"), "no sequence of a log reached the terminal\n{screen}");
-    // Nothing is committed any more: its time goes on all the same.
-    terminal.until("its time goes on", |screen| {
+
+    // Without commits, its duration is still updated.
+    terminal.until("its duration is updated", |screen| {
         let took = screen.lines().find(|line| line.contains("45 %")).and_then(|line| line.split_whitespace().nth(5));
         took.and_then(|seconds| seconds.parse::<u32>().ok()).is_some_and(|seconds| seconds >= 3)
     });
     terminal.press(&["C"]);
     terminal.sees("Cancel job 1 (install, running)?");
     terminal.press(&["F"]);
-    terminal.sees("Why?");
+
+    terminal.sees("Reason?");
     terminal.type_line("too slow");
     let screen = terminal.sees("install    cancelled");
     assert!(row(&screen, "install    cancelled").contains("> 1"), "it stays selected\n{screen}");
     assert_eq!(house.state(id), JobState::Cancelled);
+
     let record = cancellations::of_job(house.db().connection(), id).unwrap().pop().expect("a record");
     assert_eq!((record.reason.as_str(), record.force), ("too slow", true));
+
     terminal.press(&["c"]);
     terminal.sees("job 1 has been cancelled already");
     leave(worker);
@@ -326,21 +350,25 @@ fn the_whole_log_is_searched_and_followed() {
     terminal.sees("Log of job 1");
     terminal.press(&["L"]);
     terminal.sees("following");
+
     let lines = house.lines(id);
     assert_eq!(lines.len(), 202, "{lines:?}");
 
     terminal.press(&["g"]);
     let screen = terminal.sees("lines 1-21 of 202");
     assert!(screen.contains("line 1 of the log") && !screen.contains("following"), "{screen}");
+
     terminal.press(&["/"]);
     terminal.type_text("LINE 15");
     terminal.sees("/LINE 15");
     terminal.press(&["Enter"]);
     terminal.sees("'LINE 15' in line 15\n");
     terminal.press(&["n"]);
+
     let screen = terminal.sees("'LINE 15' in line 150");
     assert!(screen.contains("line 149 of the log"), "with lines before it\n{screen}");
     assert!(terminal.painted().contains("\u{1b}[1;7mline 15\u{1b}[0m"), "{}", terminal.painted());
+
     terminal.press(&["N"]);
     terminal.sees("'LINE 15' in line 15\n");
     terminal.press(&["N"]);
@@ -349,6 +377,7 @@ fn the_whole_log_is_searched_and_followed() {
     terminal.sees("from column 9");
     terminal.press(&["Left", "F"]);
     terminal.sees("following");
+
     terminal.press(&["Escape"]);
     terminal.sees("Jobs: 1 running");
     leave(worker);
@@ -356,71 +385,83 @@ fn the_whole_log_is_searched_and_followed() {
 }
 
 #[test]
-fn a_screen_of_any_size_is_used_and_a_small_one_says_so() {
+fn any_screen_size_is_used_and_a_small_one_is_reported() {
     let house = House::with_servers(30);
     let terminal = Terminal::with_monitor(&house);
     let screen = terminal.sees("Servers: 30");
     let servers = |screen: &str| screen.lines().filter(|line| line.contains("stopped unknown")).count();
+
     assert!(
         servers(&screen) >= 3 && ["Jobs:", "Queue:", "Q quit"].iter().all(|words| screen.contains(words)),
         "{screen}"
     );
+
     terminal.resize(120, 40);
     let larger = terminal.until("120 columns", |screen| {
         screen.lines().any(|line| line.contains("Servers:") && line.chars().count() == 120)
     });
+
     assert!(servers(&larger) > servers(&screen), "{larger}");
     assert!(larger.trim_end().lines().count() == 40, "{larger}");
+
     terminal.resize(40, 10);
     terminal.sees("terminal too small");
     terminal.resize(60, 15);
+
     let least = terminal.sees("Q quit");
     assert!(["Servers:", "Jobs:", "Queue:", "Log"].iter().all(|words| least.contains(words)), "{least}");
+
     terminal.resize(80, 24);
     terminal.until("the screen as before", |now| *now == screen);
 }
 
 #[test]
-fn a_lost_worker_is_told_and_so_is_its_successor() {
+fn a_lost_worker_is_shown_and_so_is_its_successor() {
     let house = House::new();
     let terminal = Terminal::with_monitor(&house);
     let (_runner, mut worker, id) = installing(&house);
     terminal.sees("worker working");
     stop(&worker, Signal::SIGKILL);
     ended(&mut worker);
+
     let screen = terminal.sees("worker LOST");
-    assert!(screen.contains("worker lost: a job counts as running"), "{screen}");
+    assert!(screen.contains("worker lost: a job is marked as running"), "{screen}");
     assert!(screen.contains("left4me-worker.socket") && screen.contains("install    running"), "{screen}");
     assert_eq!(house.state(id), JobState::Running);
+
     house.drain();
     let screen = terminal.sees("install    failed");
     assert!(screen.contains("worker idle") && screen.contains("worker that ran this job died"), "{screen}");
 }
 
 #[test]
-fn colours_are_left_out_where_no_color_is_set() {
+fn no_color_turns_colours_off() {
     let house = House::with_servers(1);
     house.enqueue(&["stop", "--server", "1"]);
     house.job(&["pause"]);
-    // tmux tells a colour in either way; 39 and 49 are the terminal's own ones.
+
+    // tmux reports a colour in one of two forms; 39 and 49 are the terminal's defaults.
     let coloured = |painted: &str| {
         let plain = ('0'..='7').any(|n| ["3", "4"].iter().any(|kind| painted.contains(&format!("\u{1b}[{kind}{n}m"))));
         plain || painted.contains("38;5;") || painted.contains("48;5;")
     };
     let terminal = Terminal::with_monitor(&house);
+
     terminal.sees("queue paused by");
     let painted = terminal.painted();
     assert!(coloured(&painted), "{painted:?}");
+
     let terminal = Terminal::new(&house, &[("NO_COLOR", "1")]);
     terminal.start();
     terminal.sees("queue paused by");
+
     let painted = terminal.painted();
     assert!(!coloured(&painted), "{painted:?}");
     assert!(painted.contains("\u{1b}[1m") && painted.contains("\u{1b}[7m"), "bold and reverse stay\n{painted:?}");
 }
 
 #[test]
-fn the_terminal_is_given_back_however_it_ends() {
+fn the_terminal_is_restored_however_the_monitor_ends() {
     let house = House::with_servers(1);
     let terminal = Terminal::new(&house, &[("LEFT4ME_TEST_PANIC", "1")]);
     for (end, code) in [("q", 0), ("C-c", 0), ("?q", 0)] {
@@ -429,24 +470,26 @@ fn the_terminal_is_given_back_however_it_ends() {
             "C-c" => terminal.press(&[end]),
             letters => terminal.type_text(letters),
         }
-        assert_eq!(terminal.is_given_back(), code, "{end}");
+        assert_eq!(terminal.is_restored(), code, "{end}");
         terminal.press(&["C-l"]);
     }
+
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
         terminal.start();
         kill(terminal.child(), signal).unwrap();
-        assert_eq!(terminal.is_given_back(), 128 + signal as i32, "{signal}");
+        assert_eq!(terminal.is_restored(), 128 + signal as i32, "{signal}");
         terminal.press(&["C-l"]);
     }
+
     terminal.start();
     terminal.type_text("!");
     let screen = terminal.sees("the test asked for this panic");
-    assert!(screen.contains("panicked at"), "its words can be read\n{screen}");
-    assert_eq!(terminal.is_given_back(), 101);
+    assert!(screen.contains("panicked at"), "the message is readable\n{screen}");
+    assert_eq!(terminal.is_restored(), 101);
 }
 
 #[test]
-fn a_terminal_that_goes_away_takes_the_monitor_with_it() {
+fn the_monitor_ends_when_its_terminal_goes_away() {
     let house = House::with_servers(1);
     for before in ["", "trap '' HUP; "] {
         let terminal = Terminal::new(&house, &[]);
@@ -459,7 +502,7 @@ fn a_terminal_that_goes_away_takes_the_monitor_with_it() {
 }
 
 #[test]
-fn it_stops_and_goes_on_as_other_programs_do() {
+fn it_suspends_and_resumes_as_other_programs_do() {
     let house = House::with_servers(1);
     let terminal = Terminal::with_monitor(&house);
     for how in ["C-z", "SIGTSTP", "SIGSTOP"] {
@@ -469,31 +512,36 @@ fn it_stops_and_goes_on_as_other_programs_do() {
             "SIGTSTP" => kill(monitor, Signal::SIGTSTP).unwrap(),
             _ => kill(monitor, Signal::SIGSTOP).unwrap(),
         }
+
         until(how, || {
             let stat = std::fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap();
             stat.rsplit(')').next().unwrap().trim_start().starts_with('T').then_some(())
         });
         if how != "SIGSTOP" {
-            assert_eq!(terminal.is_given_back() & 128, 128, "{how}: 128 and the signal");
+            assert_eq!(terminal.is_restored() & 128, 128, "{how}: 128 and the signal");
         }
+
         terminal.type_line("fg");
         terminal.sees("Servers: 1");
         terminal.press(&["?"]);
-        terminal.sees("quit; jobs go on");
+        terminal.sees("quit; jobs continue");
         terminal.press(&["x"]);
-        terminal.misses("quit; jobs go on");
+        terminal.misses("quit; jobs continue");
     }
+
     terminal.press(&["q"]);
-    terminal.is_given_back();
+    terminal.is_restored();
 }
 
 #[test]
-fn without_a_terminal_it_says_so() {
+fn without_a_terminal_it_is_a_usage_error() {
     let house = House::new();
     assert_eq!(house.job(&["monitor", "--db", "/nonexistent/x.db"]).0, 2, "whatever else is missing");
+
     let (code, out, err) = house.job(&["monitor"]);
     assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{err}");
     assert!(err.starts_with("left4me-job: monitor needs a terminal"), "{err}");
+
     let terminal = Terminal::new(&house, &[]);
     terminal.type_line(&format!("{JOB} monitor | cat; echo code-${{PIPESTATUS[0]}}-"));
     terminal.sees("code-2-");

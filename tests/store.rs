@@ -1,14 +1,16 @@
-//! The store's promises: migrations, refusals, waking, claiming, long logs.
+//! The database: migrations, refusals, watching, claiming, long logs.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use left4me::base::names::{JobId, TaskId};
+use left4me::base::names::{JobId, ServerId, TaskId};
 use left4me::db::watch::Watch;
 use left4me::db::{Db, jobs, logs, migrate};
+use left4me::domain::operation::Operation;
 use left4me::queue::claim::claim;
+use left4me::queue::enqueue::{Asker, Targets, Wish, enqueue};
 use left4me::queue::log;
 use left4me::wire::Stream;
 
@@ -41,10 +43,12 @@ fn queue_one(db: &Db, operation: &str, servers: &[i64]) -> JobId {
             [operation],
         )
         .unwrap();
+
     let id = connection.last_insert_rowid();
     for server in servers {
         connection.execute("INSERT INTO job_targets VALUES (?1, ?2)", [id, *server]).unwrap();
     }
+
     JobId(id)
 }
 
@@ -55,13 +59,53 @@ fn list(path: &Path) -> (Option<i32>, String) {
 }
 
 #[test]
+fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
+    let (_dir, mut db) = fresh();
+    let years = 5_000_000_000_000;
+    let mut ask = |now| {
+        let asker = Asker { name: "x", user: None, key: None };
+        let wish = Wish { operation: Operation::Install, targets: Targets::None, unique: false, asker };
+        let id = enqueue(&mut db, &wish, now).unwrap().job_id;
+        let created = jobs::get(db.connection(), id).unwrap().created_at;
+
+        if created > years - 1 && now < years {
+            let end = "UPDATE jobs SET state = 'cancelled', finished_at = 9, exit_code = 1";
+            db.connection().execute_batch(end).unwrap();
+        }
+
+        created
+    };
+
+    assert_eq!(ask(years), years);
+    assert_eq!(ask(1_000), years, "among jobs that wait, the order by date is that by id");
+    assert_eq!(ask(2_000), 2_000);
+}
+
+#[test]
+fn the_last_task_does_not_depend_on_the_clock() {
+    let (_dir, db) = fresh();
+    servers(&db, 1);
+    let sql = "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id)
+             VALUES ('reset', 'x', 1, 1, 'succeeded', 7200, 7300, 0, 'w'), ('start', 'x', 1, 1, 'succeeded', 3600, 3700, 0, 'w');
+         INSERT INTO job_targets VALUES (1, 1), (2, 1);
+         INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at) VALUES
+             (1, 0, 'purge-instance', 1, 'succeeded', 7200, 7300), (2, 0, 'initialize', 1, 'succeeded', 3600, 3700)";
+
+    db.connection().execute_batch(sql).unwrap();
+    assert!(left4me::db::servers::may_have_files(db.connection(), ServerId(1)).unwrap(), "they were written last");
+}
+
+#[test]
 fn a_new_file_has_the_latest_schema_is_0660_and_in_wal_mode() {
     let (dir, db) = fresh();
     assert_eq!(migrate::version(db.connection()).unwrap(), migrate::LATEST);
+
     let mode = std::os::unix::fs::MetadataExt::mode(&dir.path().join("left4me.db").metadata().unwrap());
     assert_eq!(mode & 0o777, 0o660);
+
     let mode: String = db.connection().query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
     assert_eq!(mode, "wal");
+
     let full: i64 = db.connection().query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
     assert_eq!(full, 2, "an accepted job survives power loss");
 }
@@ -77,7 +121,7 @@ fn every_table_is_strict() {
 }
 
 #[test]
-fn many_programs_that_open_a_new_file_at_once_all_find_it_migrated() {
+fn programs_that_open_a_new_file_at_once_all_find_it_migrated() {
     for _ in 0..10 {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("left4me.db");
@@ -91,9 +135,9 @@ fn many_programs_that_open_a_new_file_at_once_all_find_it_migrated() {
     }
 }
 
-/// Each step from the file that the step before it leaves, with rows in it.
+/// Applies each migration to the file of the previous one, with rows in it.
 #[test]
-fn a_file_of_the_previous_schema_keeps_its_rows_and_takes_the_new_ones() {
+fn a_migration_keeps_the_rows_of_the_previous_schema() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("left4me.db");
     let old = rusqlite::Connection::open(&path).unwrap();
@@ -107,21 +151,25 @@ fn a_file_of_the_previous_schema_keeps_its_rows_and_takes_the_new_ones() {
          INSERT INTO events (at, kind, actor, server_id) VALUES (1, 'server.created', 'alice', 1);",
     )
     .unwrap();
+
     drop(old);
     let db = Db::open(&path).unwrap();
     assert_eq!(migrate::version(db.connection()).unwrap(), migrate::LATEST);
+
     let server = left4me::db::servers::get(db.connection(), left4me::base::names::ServerId(1)).unwrap().unwrap();
     assert_eq!((server.name.as_str(), server.enabled, server.version, server.drift), ("Friday", Some(true), 1, None));
+
     let events: i64 = db.connection().query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
     assert_eq!(events, 1);
+
     let broken: i64 =
         db.connection().query_row("SELECT count(*) FROM pragma_foreign_key_check", [], |row| row.get(0)).unwrap();
     assert_eq!(broken, 0);
 }
 
-/// A file of the version that gave launch arguments to a shell script.
+/// A file of the version that passed launch arguments to a shell script.
 #[test]
-fn launch_arguments_of_the_previous_version_are_converted_where_that_is_safe() {
+fn old_launch_arguments_are_converted_where_that_is_safe() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("left4me.db");
     let old = rusqlite::Connection::open(&path).unwrap();
@@ -180,6 +228,7 @@ fn a_file_from_a_newer_left4me_is_refused_and_untouched() {
     let (dir, db) = fresh();
     db.connection().execute_batch("PRAGMA user_version = 99; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(db);
+
     let path = dir.path().join("left4me.db");
     let before = std::fs::read(&path).unwrap();
     let (code, words) = list(&path);
@@ -189,22 +238,25 @@ fn a_file_from_a_newer_left4me_is_refused_and_untouched() {
 }
 
 #[test]
-fn a_file_that_is_no_database_or_is_missing_is_one_clear_line_and_exit_69() {
+fn a_missing_or_invalid_database_is_one_line_and_exit_69() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("left4me.db");
     std::fs::write(&path, "this is not a database, but it is long enough to be asked ".repeat(100)).unwrap();
+
     let (code, words) = list(&path);
     assert_eq!((code, words.lines().count()), (Some(69), 1), "{words}");
     assert!(words.contains("no database"), "{words}");
+
     let (code, words) = list(&dir.path().join("missing/left4me.db"));
     assert_eq!((code, words.lines().count()), (Some(69), 1), "{words}");
 }
 
 #[test]
-fn a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost() {
+fn a_locked_database_is_waited_for_and_nothing_is_lost() {
     let (dir, db) = fresh();
     servers(&db, 1);
     db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();
+
     let mut child = Command::new(JOB)
         .args(["enqueue", "stop", "--server", "1"])
         .env("LEFT4ME_DB", dir.path().join("left4me.db"))
@@ -213,7 +265,8 @@ fn a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    // It is at the lock when it has the file open; it must still wait then.
+
+    // Once it has the file open, it waits for the lock.
     let deadline = Instant::now() + Duration::from_secs(10);
     let fds = format!("/proc/{}/fd", child.id());
     let opened = || {
@@ -221,10 +274,12 @@ fn a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost() {
             all.flatten().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to.ends_with("left4me.db-wal")))
         })
     };
+
     while !opened() {
         assert!(Instant::now() < deadline, "it never opened the file");
         std::thread::yield_now();
     }
+
     assert!(child.try_wait().unwrap().is_none());
     db.connection().execute_batch("COMMIT").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -232,11 +287,12 @@ fn a_database_that_is_locked_for_a_while_is_waited_for_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_watcher_wakes_on_anothers_commit_and_sleeps_through_silence() {
+fn a_watcher_wakes_only_on_commits_of_others() {
     let (dir, mut db) = fresh();
     let path = dir.path().join("left4me.db");
     let mut watch = Watch::new(&path).unwrap();
     assert!(!watch.wait(Some(Instant::now() + Duration::from_millis(200))).unwrap(), "nothing was committed");
+
     for round in 0..50 {
         let (told, hear) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
@@ -251,7 +307,8 @@ fn a_watcher_wakes_on_anothers_commit_and_sleeps_through_silence() {
     }
 }
 
-/// A commit writes first and can be seen a moment later: who looks in between must not take the write for nothing.
+/// A commit writes to the file before it is visible. A watcher that checks in between must not miss
+/// it.
 #[test]
 fn a_watcher_misses_no_commit_of_several_in_a_row() {
     const ROUNDS: i64 = 60;
@@ -268,6 +325,7 @@ fn a_watcher_misses_no_commit_of_several_in_a_row() {
             }
         }
     });
+
     let mut late = 0;
     for round in 0..ROUNDS {
         let last = (round * 10 + 6).to_string();
@@ -278,28 +336,34 @@ fn a_watcher_misses_no_commit_of_several_in_a_row() {
             if seen.as_ref() == Some(&last) {
                 break;
             }
+
             let begun = Instant::now();
             watch.wait(Some(Instant::now() + Duration::from_secs(20))).unwrap();
-            // Only the look that is for the worst case comes after a second.
+
+            // Only the fallback check comes after a second.
             late += i32::from(begun.elapsed() > Duration::from_millis(900));
         }
     }
+
     drop(go);
     writing.join().unwrap();
-    // A machine that is busy may hold up one or the other.
-    assert!(late <= 3, "{late} of {ROUNDS} times only the safety look saw it");
+
+    // A busy machine may delay some of them.
+    assert!(late <= 3, "{late} of {ROUNDS} times only the fallback check saw it");
 }
 
 #[test]
-fn a_watcher_holds_no_read_transaction_so_the_log_can_be_taken_in() {
+fn a_watcher_holds_no_read_transaction_that_blocks_checkpoints() {
     let (dir, mut db) = fresh();
     let mut watch = Watch::new(&dir.path().join("left4me.db")).unwrap();
     db.write(|tx| Ok(tx.execute("UPDATE queue SET reason = 'x'", [])?)).unwrap();
     assert!(watch.wait(Some(Instant::now() + Duration::from_secs(20))).unwrap());
+
     let (busy, log, done): (i64, i64, i64) = db
         .connection()
         .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .unwrap();
+
     assert_eq!((busy, log, done), (0, 0, 0));
 }
 
@@ -319,7 +383,7 @@ fn a_state_and_its_columns_cannot_contradict_each_other() {
 }
 
 #[test]
-fn a_finish_is_fenced_by_the_worker_that_claimed() {
+fn only_the_worker_that_claimed_a_job_can_finish_it() {
     let (_dir, mut db) = fresh();
     let id = queue_one(&db, "install", &[]);
     let finish = |state| jobs::Finish { state, exit_code: 1, error: None };
@@ -334,16 +398,18 @@ fn a_finish_is_fenced_by_the_worker_that_claimed() {
         Ok(())
     })
     .unwrap();
+
     assert_eq!(jobs::state(db.connection(), id).unwrap().0, Failed);
 }
 
 #[test]
-fn what_a_process_that_would_not_die_works_on_is_held_until_it_is_gone() {
+fn targets_of_a_process_that_cannot_be_killed_stay_locked() {
     let (_dir, mut db) = fresh();
     servers(&db, 2);
     let undying = queue_one(&db, "stop", &[1]);
     let (one, two) = (queue_one(&db, "stop", &[1]), queue_one(&db, "stop", &[2]));
     let install = queue_one(&db, "install", &[]);
+
     db.connection()
         .execute_batch(&format!(
             "UPDATE jobs SET state = 'cancelled', exit_code = 1, finished_at = 1 WHERE id = {undying};
@@ -352,11 +418,13 @@ fn what_a_process_that_would_not_die_works_on_is_held_until_it_is_gone() {
                  SELECT max(id), 'disable', 1, 2, 'kill', 'left' FROM tasks;"
         ))
         .unwrap();
+
     assert_eq!(
         db.write(|tx| claim(tx, "w", 9, &[], 5)).unwrap(),
         [two],
         "server 1 is held, and so is all that runs alone"
     );
+
     db.write(|tx| left4me::db::runners::set_tree(tx, 1, false)).unwrap();
     assert_eq!(db.write(|tx| claim(tx, "w", 9, &[], 5)).unwrap(), [one], "{install} waits for both");
 }
@@ -372,26 +440,29 @@ fn an_event_is_never_changed() {
 }
 
 #[test]
-fn a_free_server_is_found_behind_a_long_queue_of_a_busy_one_and_nobody_overtakes() {
+fn a_free_server_is_claimed_behind_a_busy_one_in_queue_order() {
     let (_dir, mut db) = fresh();
     servers(&db, 4);
     for _ in 0..300 {
         queue_one(&db, "stop", &[1]);
     }
+
     let both = queue_one(&db, "stop", &[1, 2]);
     let two = queue_one(&db, "stop", &[2]);
     let three = queue_one(&db, "stop", &[3]);
     let install = queue_one(&db, "install", &[]);
     let four = queue_one(&db, "stop", &[4]);
     let first = db.write(|tx| claim(tx, "w", 4, &[], 5)).unwrap();
+
     assert_eq!(first, [JobId(1), three], "server 2 waits for the older job {both}, {four} for the older install");
     assert!(db.write(|tx| claim(tx, "w", 4, &[], 5)).unwrap().is_empty());
+
     let states = [both, two, install, four].map(|id| jobs::state(db.connection(), id).unwrap().0.to_string());
     assert_eq!(states, ["queued"; 4]);
 }
 
 #[test]
-fn created_at_never_goes_back_though_the_clock_does() {
+fn created_at_never_goes_back_when_the_clock_does() {
     let (_dir, mut db) = fresh();
     use left4me::domain::{operation::Operation, plan::plan};
     let new =
@@ -399,35 +470,42 @@ fn created_at_never_goes_back_though_the_clock_does() {
     let plan = plan(Operation::Install, &[], &[]);
     let ids = [1000, 400, 2000].map(|now| db.write(|tx| jobs::insert(tx, &new, &plan, now)).unwrap());
     let times = ids.map(|id| jobs::get(db.connection(), id).unwrap().created_at);
+
     assert_eq!(times, [1000, 1000, 2000]);
 }
 
 #[test]
-fn a_log_of_more_than_a_million_lines_keeps_head_and_tail_and_says_what_it_left_out() {
+fn a_log_of_over_a_million_lines_keeps_head_and_tail() {
     let (dir, db) = fresh();
     let id = queue_one(&db, "install", &[]);
     let (log, writer) = log::start::<()>(&dir.path().join("left4me.db"), |()| {}).unwrap();
     let total: i64 = 1_015_000;
+
     for chunk in 0..total / 200 {
         let lines = (1..=200).map(|line| (Stream::Stdout, (chunk * 200 + line).to_string())).collect();
         log.lines(id, TaskId(1), lines);
     }
+
     log.forget(id);
     drop(log);
     writer.finish(false);
+
     let head = logs::after(db.connection(), id, logs::KEEP_HEAD - 1, 2).unwrap();
     assert_eq!(head[0].line, logs::KEEP_HEAD.to_string());
     assert!(head[1].line.contains("lines are left out here"), "{}", head[1].line);
+
     let tail = logs::after(db.connection(), id, total - 1, 2).unwrap();
     assert_eq!(tail[0].line, total.to_string());
+
     let rows: i64 = db.connection().query_row("SELECT count(*) FROM job_logs", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, logs::KEEP_HEAD + logs::KEEP_TAIL + 1, "head, mark and tail, once the job has ended");
+
     let left_out: i64 = head[1].line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
     assert_eq!(left_out + rows - 1, total, "every line is there or counted as left out");
 }
 
 #[test]
-fn the_log_writer_hands_an_end_on_only_behind_its_lines() {
+fn the_log_writer_reports_an_end_only_after_its_lines() {
     let (dir, db) = fresh();
     let id = queue_one(&db, "install", &[]);
     let path = dir.path().join("left4me.db");
@@ -439,6 +517,7 @@ fn the_log_writer_hands_an_end_on_only_behind_its_lines() {
         seen.send((expected, last)).unwrap();
     })
     .unwrap();
+
     for round in 1..=20_i64 {
         for _ in 0..7 {
             log.note(id, TaskId(1), Stream::Stderr, "x");
@@ -447,21 +526,24 @@ fn the_log_writer_hands_an_end_on_only_behind_its_lines() {
         let (expected, last) = hear.recv().unwrap();
         assert_eq!(expected, last);
     }
+
     drop(log);
     writer.finish(false);
     drop(db);
 }
 
 #[test]
-fn a_user_who_may_not_is_told_so_with_exit_77() {
+fn a_user_without_permission_gets_exit_77() {
     let (dir, db) = fresh();
     drop(db);
     let path = dir.path().join("left4me.db");
     std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+
     let (code, words) = if nix::unistd::geteuid().is_root() {
-        // Root may do what it likes: somebody else asks, with a copy that he can reach.
+        // Root is always permitted, so another user runs a copy that it can reach.
         let copy = dir.path().join("left4me-job");
         std::fs::copy(JOB, &copy).unwrap();
+
         let output = Command::new("setpriv")
             .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
             .args([&copy, Path::new("list")])
@@ -469,11 +551,13 @@ fn a_user_who_may_not_is_told_so_with_exit_77() {
             .env("LEFT4ME_ENV_FILE", "/dev/null")
             .output()
             .unwrap();
+
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     } else {
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
         list(&path)
     };
+
     assert_eq!((code, words.lines().count()), (Some(77), 1), "{words}");
     assert!(words.contains("group left4me"), "{words}");
 }

@@ -1,29 +1,30 @@
-//! The house rules of the source: which floor may import which, and where SQL, unsafe code and new processes may stand.
+//! The rules of the source: which module may import which, and where SQL, unsafe code and new processes may be.
 //!
-//! It reads the files as text, with comments and strings told apart from code; that is enough for rules this plain. Every
-//! complaint names file, line and rule. Who adds a room to `lib/` gives it a floor in [`FLOORS`].
+//! Every complaint names file, line and rule. A new module of `lib/` needs a line in [`LAYERS`].
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room with the rooms it may import, besides itself. What is not listed here is no room.
-const FLOORS: &[(&str, &[&str])] = &[
-    // 1 ground
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+/// Each module with those that it may import, besides itself.
+const LAYERS: &[(&str, &[&str])] = &[
+    // 1
     ("base", &[]),
-    // 2 domain
+    // 2
     ("domain", &["base"]),
-    // 3 hands and store
+    // 3: processes, database, host
     ("wire", &["base"]),
     ("process", &["base", "wire"]),
     ("db", &["base", "domain", "wire"]),
     ("host", &["base", "domain", "wire", "process", "db"]),
-    // 4 engine
+    // 4: the queue
     ("queue", &["base", "domain", "wire", "process", "db", "host"]),
     ("cancel", &["base", "domain", "wire", "process", "db", "host", "queue"]),
     ("doctor", &["base", "domain", "wire", "process", "db", "host", "queue"]),
-    // 5 programs: they never import one another. Runner and helper are small on purpose.
+    // 5: programs. They never import one another; runner and helper are small on purpose.
     ("runner", &["base", "domain", "wire", "process"]),
     ("helper", &["base", "domain", "wire", "process"]),
     ("worker", &["base", "domain", "wire", "process", "db", "host", "queue", "cancel"]),
@@ -37,73 +38,95 @@ const FLOORS: &[(&str, &[&str])] = &[
 /// The files that may hold `unsafe`, each under an `expect(unsafe_code, reason = "…")`.
 const UNSAFE: &[&str] = &["lib/base/notify.rs", "lib/process/cgroup.rs", "lib/process/spawn.rs"];
 
-const LONGEST_FILE: usize = 500;
-const LONGEST_BINARY: usize = 6;
+const SQL: &[&str] = &[
+    "SELECT ",
+    "INSERT ",
+    "UPDATE ",
+    "DELETE FROM",
+    "WITH ",
+    "CREATE ",
+    "ALTER ",
+    "DROP ",
+    "PRAGMA ",
+    "BEGIN IMMEDIATE",
+];
 
 #[test]
 fn imports_point_down() {
     let mut wrong = Vec::new();
-    for file in library() {
-        let Some((room, allowed)) = file.floor() else {
-            if file.path != "lib/lib.rs" {
-                wrong.push(format!("{}: this room has no floor; give it one in tests/tidy.rs", file.path));
-            }
+    for file in read_all("lib").iter().filter(|file| file.path != "lib/lib.rs") {
+        let own = file.module[0].as_str();
+        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == own) else {
+            wrong.push(format!("{}: add {own}/ to LAYERS in tests/tidy.rs", file.path));
             continue;
         };
-        for (line, used) in file.uses() {
-            if used != room && !allowed.contains(&used.as_str()) {
-                wrong.push(format!("{}:{line}: {room}/ imports {used}/; it may import: {}", file.path, list(allowed)));
+        for (line, path) in file.imports() {
+            let used = path[0].as_str();
+            if used != own && LAYERS.iter().any(|(name, _)| *name == used) && !allowed.contains(&used) {
+                wrong.push(format!("{}:{line}: {own}/ imports {used}/; it may import {allowed:?}", file.path));
             }
         }
     }
-    for file in binaries() {
-        let rooms: BTreeSet<String> = file.uses().into_iter().map(|(_, room)| room).collect();
-        if rooms.len() != 1 {
-            wrong.push(format!("{}: a binary calls into one room of the library, not {}", file.path, rooms.len()));
+    for file in read_all("bin") {
+        let modules: BTreeSet<_> = file.imports().into_iter().map(|(_, path)| path[0].clone()).collect();
+        if modules.len() != 1 {
+            wrong.push(format!("{}: a binary calls one module of the library, not {modules:?}", file.path));
         }
     }
     none(&wrong);
 }
 
+/// A module's own file may use its children, and they what it defines: that is one module. All else is layered.
 #[test]
-fn unsafe_code_stands_only_in_the_files_that_are_listed_here() {
+fn no_files_import_one_another_in_a_circle() {
+    let files = read_all("lib");
+    let by_module: BTreeMap<_, _> = files.iter().map(|file| (&file.module[..], &file.path)).collect();
+    let mut left: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
+    for file in &files {
+        let found = file.imports().into_iter().filter_map(|(_, path)| {
+            let length = (1..=path.len()).rev().find(|length| by_module.contains_key(&path[..*length]))?;
+            (!file.module.starts_with(&path[..length])).then(|| by_module[&path[..length]])
+        });
+        left.insert(&file.path, found.collect());
+    }
+
+    // What imports nothing that is left, or is imported by nothing, is in no circle.
+    let is_end = |left: &BTreeMap<_, BTreeSet<_>>, path: &String| {
+        left[path].is_empty() || !left.values().any(|imports| imports.contains(path))
+    };
+    while let Some(path) = left.keys().copied().find(|path| is_end(&left, path)) {
+        left.remove(path);
+        left.values_mut().for_each(|imports| imports.retain(|other| *other != path));
+    }
+    none(&left.iter().map(|(path, imports)| format!("{path} imports, in a circle, {imports:?}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn unsafe_code_is_only_in_the_files_that_are_listed_here() {
     let mut wrong = Vec::new();
-    let mut holders = BTreeSet::new();
-    for file in library().into_iter().chain(binaries()) {
-        let Some(line) = file.lines_with_word("unsafe").first().copied() else { continue };
-        holders.insert(file.path.clone());
+    let mut found = BTreeSet::new();
+    for file in read_all("lib").into_iter().chain(read_all("bin")) {
+        let Some(line) = file.find(&["unsafe"]).first().copied() else { continue };
+        found.insert(file.path.clone());
         if !UNSAFE.contains(&file.path.as_str()) {
-            wrong.push(format!("{}:{line}: unsafe code; only {} may have some", file.path, list(UNSAFE)));
+            wrong.push(format!("{}:{line}: unsafe code; only {UNSAFE:?} may have some", file.path));
         }
-        if !file.code.contains("expect(unsafe_code") {
+        if file.find(&["expect", "(", "unsafe_code"]).is_empty() {
             wrong.push(format!("{}:{line}: unsafe code without an expect(unsafe_code, reason = \"…\")", file.path));
         }
     }
-    for listed in UNSAFE.iter().filter(|path| !holders.contains(**path)) {
-        wrong.push(format!("{listed}: is listed in tests/tidy.rs, but has no unsafe code"));
-    }
+    wrong.extend(UNSAFE.iter().filter(|path| !found.contains(**path)).map(|path| format!("{path} has no unsafe code")));
     none(&wrong);
 }
 
 #[test]
-fn sql_stands_only_in_db() {
-    let begins = [
-        "SELECT ",
-        "INSERT ",
-        "UPDATE ",
-        "DELETE FROM",
-        "WITH ",
-        "CREATE ",
-        "ALTER ",
-        "DROP ",
-        "PRAGMA ",
-        "BEGIN IMMEDIATE",
-    ];
+fn sql_is_only_in_db() {
     let mut wrong = Vec::new();
-    for file in library().iter().filter(|file| !file.path.starts_with("lib/db/")) {
-        for (line, text) in file.strings_outside_tests() {
-            if begins.iter().any(|word| text.trim_start().starts_with(word)) {
-                wrong.push(format!("{}:{line}: SQL outside lib/db: {:.60}", file.path, text.trim_start()));
+    for file in read_all("lib").iter().filter(|file| file.module.first().is_none_or(|name| name != "db")) {
+        for (line, token) in &file.tokens {
+            let text = token.trim_start_matches(['r', '#', '"']).trim_start();
+            if token.ends_with(['"', '#']) && SQL.iter().any(|word| text.starts_with(word)) {
+                wrong.push(format!("{}:{line}: SQL outside lib/db: {text:.60}", file.path));
             }
         }
     }
@@ -112,354 +135,163 @@ fn sql_stands_only_in_db() {
 
 #[test]
 fn processes_are_spawned_only_in_process() {
-    let mut wrong = Vec::new();
-    for file in library().iter().filter(|file| !file.path.starts_with("lib/process/")) {
-        for what in ["Command::new", "fork(", "execve(", "posix_spawn"] {
-            for line in file.code_lines_with(what) {
-                wrong.push(format!("{}:{line}: {what} outside lib/process", file.path));
-            }
-        }
-    }
-    none(&wrong);
+    let spawning = [&["Command", ":", ":", "new"][..], &["fork", "("], &["execve", "("], &["posix_spawn"]];
+    let files = read_all("lib").into_iter().filter(|file| file.module.first().is_none_or(|name| name != "process"));
+    none(&lines_with(files, &spawning, "only lib/process spawns"));
 }
 
 #[test]
 fn nothing_outside_tests_panics_on_a_result() {
-    let mut wrong = Vec::new();
-    for file in library().into_iter().chain(binaries()) {
-        for what in [".unwrap()", ".expect(", ".unwrap_err()", ".expect_err("] {
-            for line in file.code_lines_with(what) {
-                wrong.push(format!("{}:{line}: {what} outside #[cfg(test)]; give back an error", file.path));
-            }
-        }
-    }
-    none(&wrong);
+    let panicking = ["unwrap", "expect", "unwrap_err", "expect_err"].map(|name| [".", name, "("]);
+    let panicking: Vec<&[&str]> = panicking.iter().map(|tokens| &tokens[..]).collect();
+    let files = read_all("lib").into_iter().chain(read_all("bin"));
+    none(&lines_with(files, &panicking, "return an error instead"));
 }
 
 #[test]
 fn files_are_short_and_say_what_they_are() {
     let mut wrong = Vec::new();
-    for file in library() {
-        let lines = file.text.lines().count();
-        if lines > LONGEST_FILE {
-            wrong.push(format!("{}: {lines} lines; {LONGEST_FILE} are the most", file.path));
+    for file in read_all("lib").into_iter().chain(read_all("bin")) {
+        let (lines, most) = (file.text.lines().count(), if file.path.starts_with("bin") { 6 } else { 500 });
+        if lines > most {
+            wrong.push(format!("{}: {lines} lines; {most} are the most", file.path));
         }
-        if !file.text.starts_with("//! ") {
+        if file.path.starts_with("lib") && !file.text.starts_with("//! ") {
             wrong.push(format!("{}:1: a file opens with //! and says what it is for", file.path));
-        }
-    }
-    for file in binaries() {
-        let lines = file.text.lines().count();
-        if lines > LONGEST_BINARY {
-            wrong.push(format!("{}: {lines} lines; a binary is one call, {LONGEST_BINARY} are the most", file.path));
         }
     }
     none(&wrong);
 }
 
+#[track_caller]
 fn none(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
-fn list(names: &[&str]) -> String {
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+fn lines_with(files: impl Iterator<Item = File>, sequences: &[&[&str]], rule: &str) -> Vec<String> {
+    let found = |file: &File, sequence: &[&str]| -> Vec<String> {
+        file.find(sequence).iter().map(|line| format!("{}:{line}: {}: {rule}", file.path, sequence.concat())).collect()
+    };
+    files.flat_map(|file| sequences.iter().flat_map(|sequence| found(&file, sequence)).collect::<Vec<_>>()).collect()
 }
 
-// ---- files ------------------------------------------------------------------------------------
-
-/// One source file: as it is, and with comments and strings blanked out at their places.
+/// One source file.
 struct File {
     /// From the repository's root.
     path: String,
+    /// The names that lead to it from the library's root.
+    module: Vec<String>,
     text: String,
-    code: String,
-    /// Where each string begins, in bytes, and what it says.
-    strings: Vec<(usize, String)>,
-}
-
-fn library() -> Vec<File> {
-    read_all("lib")
-}
-
-fn binaries() -> Vec<File> {
-    read_all("bin")
+    /// Its tokens without comments and tests, each with its line.
+    tokens: Vec<(usize, String)>,
 }
 
 fn read_all(folder: &str) -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = Vec::new();
-    collect(&root.join(folder), &mut paths);
-    paths.sort();
-    assert!(!paths.is_empty(), "no source in {folder}/");
-    paths.iter().map(|path| File::read(root, path)).collect()
-}
-
-fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder of the source") {
-        let path = entry.expect("an entry of the source").path();
-        if path.is_dir() {
-            collect(&path, paths);
-        } else if path.extension().is_some_and(|end| end == "rs") {
-            paths.push(path);
+    let (mut folders, mut files) = (vec![root.join(folder)], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of the source") {
+            let path = entry.expect("an entry of the source").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                files.push(File::read(root, &path));
+            }
         }
     }
+    files
 }
 
 impl File {
-    fn read(root: &Path, path: &Path) -> Self {
+    fn read(root: &Path, path: &PathBuf) -> Self {
         let text = fs::read_to_string(path).expect("a source file");
         let path = path.strip_prefix(root).expect("a path below the root").to_string_lossy().into_owned();
-        let (code, strings) = blank(&text);
-        Self { path, text, code, strings }
+        let names = path.trim_start_matches("lib/").trim_end_matches(".rs").trim_end_matches("/mod");
+        let module = names.split('/').filter(|name| *name != "lib").map(str::to_owned).collect();
+        let mut tokens = Vec::new();
+        flatten(text.parse().expect("Rust"), &mut tokens);
+        Self { path, module, text, tokens }
     }
 
-    /// The room this file is in, and what that may import; none for lib.rs and for rooms nobody listed.
-    fn floor(&self) -> Option<(&'static str, &'static [&'static str])> {
-        let room = self.path.strip_prefix("lib/")?.split(['/', '.']).next()?;
-        FLOORS.iter().copied().find(|(name, _)| *name == room)
+    /// The lines where these tokens follow one another.
+    fn find(&self, sequence: &[&str]) -> Vec<usize> {
+        let windows = self.tokens.windows(sequence.len());
+        windows.filter(|tokens| tokens.iter().map(|(_, token)| token).eq(sequence)).map(|tokens| tokens[0].0).collect()
     }
 
-    fn line_at(&self, at: usize) -> usize {
-        self.text[..at].matches('\n').count() + 1
-    }
-
-    /// The code without its tests.
-    fn product(&self) -> String {
-        without_tests(&self.code)
-    }
-
-    fn lines_with_word(&self, word: &str) -> Vec<usize> {
-        let is_name = |c: char| c.is_alphanumeric() || c == '_';
-        let whole =
-            |at: usize| !self.code[..at].ends_with(is_name) && !self.code[at + word.len()..].starts_with(is_name);
-        self.code.match_indices(word).filter(|(at, _)| whole(*at)).map(|(at, _)| self.line_at(at)).collect()
-    }
-
-    fn code_lines_with(&self, what: &str) -> Vec<usize> {
-        let is_name = |c: char| c.is_alphanumeric() || c == '_';
-        let product = self.product();
-        let whole = |at: usize| what.starts_with('.') || !product[..at].ends_with(is_name);
-        product.match_indices(what).filter(|(at, _)| whole(*at)).map(|(at, _)| self.line_at(at)).collect()
-    }
-
-    fn strings_outside_tests(&self) -> Vec<(usize, &str)> {
-        let product = self.product();
-        // A string's quote stays in the code; in a test it is blanked with all the rest.
-        let kept = self.strings.iter().filter(|(at, _)| product[*at..].starts_with('"'));
-        kept.map(|(at, text)| (self.line_at(*at), text.as_str())).collect()
-    }
-
-    /// Each room of the library that is named, with its line: after `crate::`, after `left4me::`, or after as many
-    /// `super::` as lead out of the file's own room.
-    fn uses(&self) -> Vec<(usize, String)> {
+    /// Each path into the library, from its root, with its line.
+    fn imports(&self) -> Vec<(usize, Vec<String>)> {
         let mut found = Vec::new();
-        for root in ["crate::", "left4me::"] {
-            for (at, _) in self.code.match_indices(root) {
-                if !self.code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
-                    let rooms = first_names(&self.code[at + root.len()..]);
-                    found.extend(rooms.into_iter().map(|room| (self.line_at(at), room)));
-                }
-            }
+        let text = |at: usize| self.tokens.get(at).map_or("", |(_, token)| token.as_str());
+        for (at, (line, token)) in self.tokens.iter().enumerate() {
+            let begins = at == 0 || text(at - 1) != ":";
+            let base = match token.as_str() {
+                "crate" | "left4me" if begins => Vec::new(),
+                "self" if begins => self.module.clone(),
+                "super" if begins => self.module[..self.module.len().saturating_sub(1)].to_vec(),
+                _ => continue,
+            };
+            self.expand(at + 1, base, &mut |path| found.push((*line, path)));
         }
-        let product = self.product();
-        let mut rest = 0;
-        while let Some(at) = product[rest..].find("super::").map(|at| at + rest) {
-            let path = &product[at..];
-            let after = path.trim_start_matches("super::");
-            if (path.len() - after.len()) / "super::".len() >= self.depth() {
-                found.extend(first_names(after).into_iter().map(|room| (self.line_at(at), room)));
-            }
-            rest = product.len() - after.len();
-        }
-        // What lib.rs itself offers (a macro, a re-export) is no room.
-        found.retain(|(_, name)| name.starts_with(|c: char| c.is_lowercase()));
+        found.retain(|(_, path)| !path.is_empty());
         found
     }
 
-    /// How many modules deep the file is: 1 for lib/db/mod.rs, 2 for lib/db/jobs.rs.
-    fn depth(&self) -> usize {
-        let parts = self.path.matches('/').count();
-        if self.path.ends_with("/mod.rs") { parts - 1 } else { parts }
-    }
-}
-
-/// The first name of a path, or those of a group: `a::b` is a; `{a::b, c}` is a and c.
-fn first_names(path: &str) -> Vec<String> {
-    let name = |text: &str| text.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let Some(group) = path.strip_prefix('{') else { return vec![name(path)] };
-    let mut names = Vec::new();
-    let (mut depth, mut begin) = (0, 0);
-    for (at, c) in group.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth > 0 => depth -= 1,
-            ',' | '}' if depth == 0 => {
-                names.push(name(&group[begin..at]));
-                begin = at + 1;
-                if c == '}' {
-                    break;
-                }
-            }
-            _ => {}
-        }
-    }
-    names.retain(|name| !name.is_empty());
-    names
-}
-
-/// Blanks every item under `#[cfg(test)]`.
-fn without_tests(code: &str) -> String {
-    // A whole file of them.
-    if code.contains("#![cfg(test)]") {
-        return code.chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
-    }
-    let mut out = code.to_owned();
-    let mut from = 0;
-    while let Some(at) = out[from..].find("#[cfg(test)]").map(|at| at + from) {
-        let end = at + item_length(&out[at..]);
-        let blanked: String = out[at..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
-        // Code is ASCII here: blank() has replaced all else.
-        out.replace_range(at..end, &blanked);
-        from = end;
-    }
-    out
-}
-
-/// To the end of the item's braces, or to its `;` when it has none.
-fn item_length(code: &str) -> usize {
-    let mut depth = 0;
-    for (at, c) in code.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => {
-                depth -= 1;
-                if depth == 0 {
+    /// What follows a path's name at `at`: `::name`, `::{a, b::c}`, or no more of it. Gives the place behind it.
+    fn expand(&self, mut at: usize, mut path: Vec<String>, give: &mut impl FnMut(Vec<String>)) -> usize {
+        let text = |at: usize| self.tokens.get(at).map_or("", |(_, token)| token.as_str());
+        while text(at) == ":" && text(at + 1) == ":" {
+            at += 2;
+            match text(at) {
+                "super" => drop(path.pop()),
+                "{" => {
+                    while !["}", ""].contains(&text(at)) {
+                        let name = Some(text(at + 1).to_owned()).filter(|name| name != "self");
+                        at = self.expand(at + 2, path.iter().cloned().chain(name).collect(), give);
+                        while !["}", ",", ""].contains(&text(at)) {
+                            at += 1;
+                        }
+                    }
                     return at + 1;
                 }
+                name => path.push(name.to_owned()),
             }
-            ';' if depth == 0 => return at + 1,
-            _ => {}
-        }
-    }
-    code.len()
-}
-
-/// The text with comments, strings and characters replaced by blanks of the same length in bytes (a string keeps its
-/// first quote), so that places stay; and the strings.
-fn blank(text: &str) -> (String, Vec<(usize, String)>) {
-    let bytes = text.as_bytes();
-    let mut out = vec![b' '; bytes.len()];
-    let mut strings = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let rest = &text.as_bytes()[at..];
-        let length = if rest.starts_with(b"//") {
-            rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
-        } else if rest.starts_with(b"/*") {
-            comment_length(rest)
-        } else if let Some((open, close)) = string_bounds(bytes, at) {
-            out[at + open - 1] = b'"';
-            let end = string_length(&rest[open..], &close);
-            let inside = &rest[open..open + end];
-            strings.push((at + open - 1, String::from_utf8_lossy(inside).into_owned()));
-            (open + end + 1 + close.hashes).min(rest.len())
-        } else if rest[0] == b'\'' {
-            character_length(rest)
-        } else {
-            out[at] = if rest[0].is_ascii() { rest[0] } else { b'?' };
-            1
-        };
-        for (i, byte) in rest[..length].iter().enumerate() {
-            if *byte == b'\n' {
-                out[at + i] = b'\n';
-            }
-        }
-        at += length;
-    }
-    (String::from_utf8(out).expect("ASCII"), strings)
-}
-
-/// A block comment, with the ones inside it.
-fn comment_length(rest: &[u8]) -> usize {
-    let (mut depth, mut at) = (0, 0);
-    while at < rest.len() {
-        if rest[at..].starts_with(b"/*") {
-            depth += 1;
-            at += 2;
-        } else if rest[at..].starts_with(b"*/") {
-            depth -= 1;
-            at += 2;
-            if depth == 0 {
-                break;
-            }
-        } else {
             at += 1;
         }
+        give(path);
+        at
     }
-    at
 }
 
-/// How a string ends.
-struct Close {
-    raw: bool,
-    hashes: usize,
-}
-
-/// When a string begins here: the length of what comes before its first byte (`r#"`), and how it ends.
-fn string_bounds(bytes: &[u8], at: usize) -> Option<(usize, Close)> {
-    let in_name = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
-    let rest = &bytes[at..];
-    if rest[0] == b'"' {
-        return Some((1, Close { raw: false, hashes: 0 }));
-    }
-    if in_name {
-        return None;
-    }
-    let prefix = [&b"br"[..], b"cr", b"r", b"b", b"c"].into_iter().find(|prefix| rest.starts_with(prefix))?;
-    let raw = prefix.ends_with(b"r");
-    let hashes = if raw { rest[prefix.len()..].iter().take_while(|byte| **byte == b'#').count() } else { 0 };
-    let open = prefix.len() + hashes;
-    // `r#type` is a name, not a string.
-    (rest.get(open) == Some(&b'"')).then_some((open + 1, Close { raw, hashes }))
-}
-
-/// The bytes before the closing quote.
-fn string_length(rest: &[u8], close: &Close) -> usize {
-    let mut at = 0;
-    while at < rest.len() {
-        match rest[at] {
-            b'\\' if !close.raw => at += 1,
-            b'"' if rest[at + 1..].iter().take(close.hashes).filter(|byte| **byte == b'#').count() == close.hashes => {
-                return at;
-            }
-            _ => {}
+/// Adds all tokens but comments, which are `doc` attributes here, and items under `#[cfg(test)]`.
+fn flatten(stream: TokenStream, tokens: &mut Vec<(usize, String)>) {
+    let mut stream = stream.into_iter().peekable();
+    while let Some(token) = stream.next() {
+        let line = token.span().start().line;
+        let TokenTree::Group(group) = token else {
+            tokens.push((line, token.to_string()));
+            continue;
+        };
+        let inside = group.stream().to_string().replace(' ', "");
+        let is_attribute =
+            group.delimiter() == Delimiter::Bracket && tokens.iter().rev().take(2).any(|(_, token)| token == "#");
+        if is_attribute && inside == "cfg(test)" {
+            // To the end of the item. Without one it is of the whole file.
+            let ends = |token: &TokenTree| match token {
+                TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+                token => token.to_string() == ";",
+            };
+            stream.by_ref().find(ends);
+        } else if !is_attribute || !inside.starts_with("doc=") {
+            let (open, close) = match group.delimiter() {
+                Delimiter::Parenthesis => ("(", ")"),
+                Delimiter::Brace => ("{", "}"),
+                Delimiter::Bracket => ("[", "]"),
+                Delimiter::None => ("", ""),
+            };
+            tokens.push((line, open.to_owned()));
+            flatten(group.stream(), tokens);
+            tokens.push((line, close.to_owned()));
         }
-        at += 1;
     }
-    rest.len()
-}
-
-/// A character literal; a lifetime is one byte, its quote.
-fn character_length(rest: &[u8]) -> usize {
-    if rest.get(1) == Some(&b'\\') {
-        let end = rest.iter().skip(3).position(|byte| *byte == b'\'');
-        return end.map_or(1, |end| end + 4);
-    }
-    // One character of up to four bytes between quotes.
-    (2..=5)
-        .find(|at| {
-            rest.get(*at) == Some(&b'\'') && std::str::from_utf8(&rest[1..*at]).is_ok_and(|c| c.chars().count() == 1)
-        })
-        .map_or(1, |at| at + 1)
-}
-
-#[test]
-fn strings_comments_and_tests_are_told_apart_from_code() {
-    let (code, strings) =
-        blank("let a = \"x // y\"; // .unwrap()\nlet b = r#\"q\"q\"#; 'c'; '\\''; &'a u8; /* a /* b */ c */ end");
-    assert_eq!(strings.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["x // y", "q\"q"]);
-    assert!(!code.contains("unwrap") && !code.contains(" c ") && code.ends_with("end"), "{code}");
-    let code = "fn a() { x }\n#[cfg(test)]\nmod tests { fn b() { y } }\nfn c() { z }";
-    assert_eq!(without_tests(code).split_whitespace().collect::<String>(), "fna(){x}fnc(){z}");
-    assert_eq!(first_names("{a::{b, c}, d}; use e"), ["a", "d"]);
 }

@@ -1,5 +1,5 @@
-//! Who may do what: every route of the router's own table, asked by everybody; and what a request has to have besides, so
-//! that it changes something.
+//! Authorization: each route of the router's table is requested by each kind of client; and what
+//! else a request needs in order to change something.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -11,12 +11,13 @@ use std::process::Stdio;
 use left4me::base::names::{JobId, TokenName};
 use left4me::db::users::Role;
 use left4me::db::{Db, tokens, users};
-use left4me::web::routes::{self, Route, Who};
+use left4me::web::routes::{self, Access, Route};
 use support::PATIENCE;
 use support::house::House;
 use support::http::{Client, PASSWORD, Web, closes, status};
 
-/// A house in which alice owns server 1 and blueprint 1, and a job of hers is queued; with a stranger and an admin.
+/// An installation where alice owns server 1, blueprint 1 and a queued job; with another user and
+/// an admin.
 struct Town {
     house: House,
     web: Web,
@@ -27,6 +28,7 @@ impl Town {
     fn new() -> Self {
         let house = House::with_servers(1);
         let hash = left4me::base::password::hash(PASSWORD).unwrap();
+
         house.db().write(|tx| users::set_password(tx, 1, "test", &"alice".parse()?, &hash)).unwrap();
         house.user("stranger", Role::User);
         house.user("visitor", Role::User);
@@ -35,6 +37,7 @@ impl Town {
             .db()
             .write(|tx| left4me::db::overlays::create(tx, 1, "test", &"maps".parse()?, &"maps".parse()?))
             .unwrap();
+
         let job = house.enqueue(&["start", "--server", "1"]);
         let web = Web::start(&house, &[]);
         Self { house, web, job }
@@ -46,7 +49,7 @@ impl Town {
         client
     }
 
-    /// A route's path with what stands for its parameters.
+    /// A route's path with its parameters filled in.
     fn path(&self, route: &Route) -> String {
         let path = route.path;
         let (job, task) = (self.job.to_string(), "1");
@@ -61,17 +64,22 @@ impl Town {
         } else {
             path.replace("{id}", "1")
         };
-        assert!(!filled.contains('{') || route.who == Who::Anyone, "say here what stands for the parameters of {path}");
+
+        assert!(
+            !filled.contains('{') || route.who == Access::Anyone,
+            "say here what stands for the parameters of {path}"
+        );
         filled
     }
 
-    /// All that is kept, but for when somebody was last seen.
+    /// Everything stored, except when a user was last seen.
     fn content(&self) -> Vec<String> {
         let db: Db = self.house.db();
         let connection = db.connection();
         let mut names =
             connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").unwrap();
         let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+
         let mut content = Vec::new();
         for name in names.iter().filter(|name| !["sessions", "sqlite_sequence"].contains(&name.as_str())) {
             let mut rows = connection.prepare(&format!("SELECT * FROM \"{name}\"")).unwrap();
@@ -81,28 +89,30 @@ impl Town {
             });
             content.extend(text.unwrap().map(|row| format!("{name}: {}", row.unwrap().join(", "))));
         }
+
         content
     }
 }
 
-/// What is wrong, the headers, the body, and the status that answers it.
+/// What is wrong, the headers, the body, and the expected status.
 type Try<'a> = (&'a str, Vec<(&'a str, &'a str)>, &'a str, u16);
-/// How a session ends.
+/// A way to end a session.
 type End<'a> = (&'a str, &'a dyn Fn(&mut Client));
 
-/// Whether the path names something that is somebody's.
+/// Whether the path names an object with an owner.
 fn is_owned(route: &Route) -> bool {
     route.path.contains("{id}")
         && route.path.trim_start_matches("/api").starts_with(['/'])
         && !route.path.starts_with("/admin")
 }
 
-/// Sends a request of a client and reads the head of the answer: a stream has no end.
+/// Sends a client's request and reads the head of the response: a stream has no end.
 fn ask(client: &Client, web: &Web, route: &Route, path: &str) -> (u16, String) {
     let mut stream = web.connect();
     let cookies: Vec<String> = client.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let body =
         if route.method == "POST" && !route.who.is_api() { format!("csrf={}", client.csrf) } else { String::new() };
+
     let request = format!(
         "{} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nCookie: {}\r\nSec-Fetch-Site: same-origin\r\nX-CSRF-Token: {}\r\n\
          Content-Type: {}\r\nContent-Length: {}\r\n\r\n{body}",
@@ -114,6 +124,7 @@ fn ask(client: &Client, web: &Web, route: &Route, path: &str) -> (u16, String) {
         body.len(),
     );
     stream.write_all(request.as_bytes()).unwrap();
+
     head(&mut stream)
 }
 
@@ -134,11 +145,15 @@ fn every_route_answers_each_role_as_the_contract_says() {
     let clients = roles.map(|role| if role == "anonymous" { town.web.client() } else { town.signed_in(role) });
     let all = routes::list();
     assert!(all.len() > 40, "{} routes", all.len());
+
     let mut wrong = Vec::new();
-    // What only shows comes first, then what changes something; and what ends a session or a thing comes last.
+
+    // Routes that only show something first, then those that change something; those that end a
+    // session or remove something last.
     let rank = |route: &Route| (route.method != "GET", route.path == "/logout", route.path.contains("delete"));
     let mut ordered = all.clone();
     ordered.sort_by_key(rank);
+
     for route in ordered.iter().filter(|route| route.path != "/logout" && !route.path.starts_with("/account/password"))
     {
         let path = town.path(route);
@@ -146,12 +161,13 @@ fn every_route_answers_each_role_as_the_contract_says() {
             let (status, head) = ask(client, &town.web, route, &path);
             let signed_in = *role != "anonymous";
             let may = match route.who {
-                Who::Anyone => true,
-                // Asked on this host.
-                Who::Scraper => !signed_in || *role == "admin",
-                Who::User | Who::Api => signed_in,
-                Who::Admin | Who::ApiAdmin => *role == "admin",
+                Access::Anyone => true,
+                // A request on this host.
+                Access::Scraper => !signed_in || *role == "admin",
+                Access::User | Access::Api => signed_in,
+                Access::Admin | Access::ApiAdmin => *role == "admin",
             };
+
             let right = match (may, route.who.is_api()) {
                 (false, false) if !signed_in => status == 303 && head.contains("location: /login"),
                 (false, true) if !signed_in => status == 401 && head.contains("www-authenticate: Bearer"),
@@ -160,20 +176,22 @@ fn every_route_answers_each_role_as_the_contract_says() {
                 (true, _) if route.path.contains("{stamp}") => status == 404,
                 (true, _) if route.path == "/login" && route.method == "GET" && signed_in => status == 303,
                 (true, _) if route.method == "GET" => status == 200 || (status == 404 && may_be_missing(route, role)),
-                // An empty form: it is told what is missing, or it is done.
+                // An empty form: it is refused with the missing field, or it succeeds.
                 (true, _) => {
                     ![401, 403, 405].contains(&status) && status < 500 && (status != 404 || may_be_missing(route, role))
                 }
             };
+
             if !right {
                 wrong.push(format!("{} {path} ({:?}) by {role}: {status}", route.method, route.who));
             }
         }
     }
+
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// What is only its owner's, or is not there in this town.
+/// Only for its owner, or missing in this test.
 fn may_be_missing(route: &Route, role: &str) -> bool {
     route.path.contains("tokens/{id}")
         || route.path.ends_with("/cancellation-status")
@@ -188,10 +206,12 @@ fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
     let json = ("Content-Type", "application/json");
     let before = town.content();
     let posts: Vec<Route> = routes::list().into_iter().filter(|route| route.method == "POST").collect();
+
     assert!(posts.len() > 15, "{} routes that change something", posts.len());
+
     for route in posts.iter().filter(|route| route.path != "/login") {
         let path = town.path(route);
-        let client = if matches!(route.who, Who::Admin | Who::ApiAdmin) { &mut admin } else { &mut owner };
+        let client = if matches!(route.who, Access::Admin | Access::ApiAdmin) { &mut admin } else { &mut owner };
         let token = client.csrf.clone();
         let kind = if route.who.is_api() { json } else { form };
         let (good, other) =
@@ -209,17 +229,21 @@ fn without_its_token_from_elsewhere_or_to_another_host_nothing_changes() {
             ("no origin", vec![kind, header], body, 403),
             ("another host", vec![kind, header, ("Host", "evil.example"), ("Origin", &address)], body, 421),
         ];
+
         for (what, headers, body, expected) in tries {
             let answer = client.send("POST", &path, &headers, body);
             assert_eq!(answer.status, expected, "{path}, {what}: {}", answer.body);
         }
     }
+
     assert_eq!(town.content(), before, "something was changed");
+
     for route in routes::list() {
         let (status, _) = ask_host(&town, &route);
         assert_eq!(status, 421, "{} {}", route.method, route.path);
     }
-    // The trial is fair: with all of it, it works.
+
+    // The test is fair: the complete request works.
     assert_eq!(admin.post("/admin/pause", &[("action", "pause"), ("reason", "a trial")]).status, 303);
     assert_ne!(town.content(), before);
 }
@@ -232,7 +256,7 @@ fn ask_host(town: &Town, route: &Route) -> (u16, String) {
     head(&mut stream)
 }
 
-/// A stream that is open.
+/// An open stream.
 fn follow(town: &Town, client: &Client, path: &str, token: Option<&str>) -> TcpStream {
     let mut stream = town.web.connect();
     let cookies: Vec<String> = client.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -240,6 +264,7 @@ fn follow(town: &Town, client: &Client, path: &str, token: Option<&str>) -> TcpS
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\n{bearer}\r\n", town.web.addr, cookies.join("; "));
     stream.write_all(request.as_bytes()).unwrap();
+
     let (status, head) = head(&mut stream);
     assert!(status == 200 && head.contains("content-type: text/event-stream"), "{head}");
     stream
@@ -249,14 +274,17 @@ fn follow(town: &Town, client: &Client, path: &str, token: Option<&str>) -> TcpS
 fn a_session_ends_with_its_streams_however_it_ends() {
     let town = Town::new();
     let paths = ["/live".to_owned(), format!("/jobs/{}/logs", town.job), "/servers/1/log/stream".to_owned()];
+
     let left4me = |args: &[&str], input: &str| {
         let mut command = town.house.command(env!("CARGO_BIN_EXE_left4me"), args);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success(), "{args:?}");
     };
+
     let other = town.signed_in("admin");
     let untouched = follow(&town, &other, "/live", None);
+
     let ends: [End<'_>; 4] = [
         ("signed out", &|client| assert_eq!(client.post("/logout", &[]).status, 303)),
         ("another password", &|_| left4me(&["user", "passwd", "alice", "--password-stdin"], &format!("{PASSWORD}\n"))),
@@ -266,15 +294,19 @@ fn a_session_ends_with_its_streams_however_it_ends() {
         }),
         ("disabled", &|_| left4me(&["user", "disable", "alice"], "")),
     ];
+
     for (what, end) in ends {
         let mut client = town.signed_in("alice");
         let kept = client.cookies.clone();
         let mut streams: Vec<TcpStream> = paths.iter().map(|path| follow(&town, &client, path, None)).collect();
+
         end(&mut client);
         for (stream, path) in streams.iter_mut().zip(&paths) {
             assert!(closes(stream, PATIENCE), "{what}: {path} goes on");
         }
+
         client.cookies = kept;
+
         let answer = client.get("/account");
         assert!(
             answer.status == 303 && answer.location().starts_with("/login"),
@@ -283,9 +315,12 @@ fn a_session_ends_with_its_streams_however_it_ends() {
             answer.body
         );
     }
+
     assert_eq!(town.web.client().post("/login", &[("name", "alice"), ("password", PASSWORD)]).status, 422, "disabled");
-    // What came meanwhile are heartbeats and changes; behind them there is more to come, and not the end.
+
+    // Heartbeats and changes may have come meanwhile. After them the stream continues.
     untouched.set_nonblocking(true).unwrap();
+
     let end = loop {
         match (&untouched).read(&mut [0; 64 * 1024]) {
             Ok(0) => break None,
@@ -293,6 +328,7 @@ fn a_session_ends_with_its_streams_however_it_ends() {
             Err(error) => break Some(error.kind()),
         }
     };
+
     assert_eq!(end, Some(std::io::ErrorKind::WouldBlock), "another's stream goes on");
 }
 
@@ -305,6 +341,7 @@ fn a_token_is_good_until_it_is_revoked() {
     let mut client = town.web.client();
     let bearer = format!("Bearer {text}");
     let mut ask = |path: &str| client.send("GET", path, &[("Authorization", &bearer)], "").status;
+
     assert_eq!(ask("/api/servers"), 200);
     assert_eq!(ask("/"), 303, "a token opens no page");
     assert_eq!(ask("/metrics"), 403, "nor what is an admin's");
@@ -313,15 +350,17 @@ fn a_token_is_good_until_it_is_revoked() {
 }
 
 #[test]
-fn streams_have_places_and_who_finds_none_is_told() {
+fn the_number_of_streams_is_limited_and_refusals_say_so() {
     let town = Town::new();
     let client = town.signed_in("alice");
     let mut open: Vec<TcpStream> = (0..16).map(|_| follow(&town, &client, "/live", None)).collect();
-    let route = Route { method: "GET".parse().unwrap(), path: "/live", who: Who::User };
+    let route = Route { method: "GET".parse().unwrap(), path: "/live", who: Access::User };
     let (status, head) = ask(&client, &town.web, &route, "/live");
+
     assert!(status == 503 && head.contains("retry-after: "), "{head}");
     assert_eq!(ask(&town.signed_in("stranger"), &town.web, &route, "/live").0, 200, "another user has places");
     assert_eq!(town.signed_in("alice").get("/").status, 200, "pages are answered");
     drop(open.pop());
+
     support::until("the place is free again", || (ask(&client, &town.web, &route, "/live").0 == 200).then_some(()));
 }

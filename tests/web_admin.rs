@@ -1,4 +1,5 @@
-//! Blueprints and the admin's pages, as a browser without JavaScript meets them: the real program, a real database.
+//! Blueprints and the admin's pages, as a browser without JavaScript gets them: the real program on
+//! a real database.
 
 mod support;
 
@@ -17,11 +18,13 @@ use support::http::{Answer, Client, Web};
 const PASSWORD: &str = "correct horse";
 const HOSTILE: &str = "</pre><script>alert(1)</script>\"'";
 
-/// anna is an admin; bert and cora are users; alice, of the house, owns its servers and cannot sign in.
+/// anna is an admin; bert and cora are users; alice owns the installation's servers and cannot sign
+/// in.
 fn started(servers: u16) -> (House, Web) {
     let house = House::with_servers(servers);
     let hash = password::hash(PASSWORD).unwrap();
     let people = [("anna", Role::Admin), ("bert", Role::User), ("cora", Role::User)];
+
     house
         .db()
         .write(|tx| {
@@ -30,6 +33,7 @@ fn started(servers: u16) -> (House, Web) {
             })
         })
         .unwrap();
+
     let web = Web::start(&house, &[]);
     (house, web)
 }
@@ -70,6 +74,7 @@ fn overlays(house: &House, names: &[&str]) {
 fn a_blueprint_is_made_shown_edited_and_deleted() {
     let (house, web) = started(0);
     overlays(&house, &["maps", "mods", "unused"]);
+
     let mut bert = signed_in(&web, "bert");
     says(&bert.get("/blueprints"), 200, &["No blueprints yet"]);
     says(
@@ -77,6 +82,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
         200,
         &["name=\"position\"", "maps", "unused", "formaction=\"/blueprints/preview#preview\""],
     );
+
     let fields = [
         ("name", "Friday <b>night"),
         ("overlay", "maps"),
@@ -89,6 +95,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
         ("config", "hostname \"x\"\r\n\r\n// </textarea><script>alert(1)</script>"),
     ];
     let shown = bert.post("/blueprints/preview", &fields);
+
     says(&shown, 200, &["overlays/mods", "+hostport 27000", "L4D2_PORT=27000", "What a server gets"]);
     assert!(shown.body.find("overlays/mods").unwrap() < shown.body.find("overlays/maps").unwrap());
     assert_eq!(blueprints::all(house.db().connection()).unwrap().len(), 1, "a preview keeps nothing");
@@ -97,6 +104,7 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
     let at = made.location().to_owned();
     let page = bert.get(&at);
     says(&page, 200, &["Friday &#60;b&#62;night", "hostname &#34;x&#34;", "&#60;/textarea&#62;", "installation"]);
+
     let id = at.rsplit('/').next().unwrap().parse().unwrap();
     let content = || blueprints::content(house.db().connection(), id).unwrap();
     assert_eq!(content().overlays.iter().map(ToString::to_string).collect::<Vec<_>>(), ["mods", "maps"]);
@@ -104,15 +112,17 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
 
     let form = bert.get(&format!("{at}/edit"));
     says(&form, 200, &["value=\"Friday &#60;b", "&#60;/textarea&#62;", "action=\"/blueprints/"]);
+
     let seen = form.input("updated_at").unwrap().to_owned();
     let changed = [("updated_at", seen.as_str()), ("name", "Saturday"), ("overlay", "maps"), ("position", "7")];
     leads(&bert.post(&at, &changed), &at);
     assert_eq!((content().overlays.len(), content().arguments.len()), (1, 0));
 
-    // The same form again, from before.
+    // The same form again, loaded before the change.
     let late = bert.post(&at, &[("updated_at", &seen), ("name", "Sunday"), ("config", "typed")]);
     says(&late, 409, &["was changed since", "value=\"Sunday\"", ">\ntyped</textarea>"]);
     assert_eq!(blueprints::get(house.db().connection(), id).unwrap().unwrap().name, "Saturday");
+
     let fresh = late.input("updated_at").unwrap().to_owned();
     leads(&bert.post(&at, &[("updated_at", &fresh), ("name", "Sunday"), ("config", "typed")]), &at);
 
@@ -121,9 +131,10 @@ fn a_blueprint_is_made_shown_edited_and_deleted() {
 }
 
 #[test]
-fn what_is_wrong_is_told_at_its_field_and_nothing_typed_is_lost() {
+fn errors_are_shown_at_their_field_and_no_input_is_lost() {
     let (house, web) = started(0);
     overlays(&house, &["maps", "mods"]);
+
     let mut bert = signed_in(&web, "bert");
     let wrong = [
         ("name", "42"),
@@ -134,31 +145,38 @@ fn what_is_wrong_is_told_at_its_field_and_nothing_typed_is_lost() {
         ("arguments", "+map\n+hostport"),
         ("config", HOSTILE),
     ];
+
     let typed = ["value=\"42\"", "+map\n+hostport</textarea>", "&#60;/pre&#62;"];
     for path in ["/blueprints", "/blueprints/preview"] {
-        let told = bert.post(path, &wrong);
-        says(&told, 422, &typed);
-        says(&told, 422, &["id=\"name-trouble\"", "have the same position 1", "line 2: argument", "aria-invalid"]);
-        assert_eq!(told.body.matches(" autofocus").count(), 1, "the first of them has the focus");
+        let answer = bert.post(path, &wrong);
+        says(&answer, 422, &typed);
+        says(&answer, 422, &["id=\"name-trouble\"", "have the same position 1", "line 2: argument", "aria-invalid"]);
+        assert_eq!(answer.body.matches(" autofocus").count(), 1, "the first of them has the focus");
     }
+
     leads(&bert.post("/blueprints", &[("name", "one")]), "/blueprints/2");
     says(&bert.post("/blueprints", &[("name", "one"), ("config", "kept")]), 409, &["already", "kept"]);
+
     let gone = bert.post("/blueprints", &[("name", "two"), ("overlay", "gone"), ("position", "1"), ("config", "kept")]);
     says(&gone, 422, &["no overlay is named", "kept"]);
-    // A folder that is missing is told in the preview, and the rest is shown.
+
+    // The preview reports a missing folder, and shows the rest.
     std::fs::remove_dir(house.root.join("overlays/mods")).unwrap();
-    let told =
+
+    let answer =
         bert.post("/blueprints/preview", &[("name", "x"), ("overlay", "mods"), ("position", "1"), ("config", "a b")]);
-    says(&told, 200, &["it does not exist", "cannot be made of this", "a b\n</pre>"]);
+
+    says(&answer, 200, &["it does not exist", "cannot be made of this", "a b\n</pre>"]);
     for bad in ["/blueprints/0", "/blueprints/x", "/blueprints/99", "/blueprints/99/edit"] {
         assert_eq!(bert.get(bad).status, 404, "{bad}");
     }
 }
 
 #[test]
-fn what_is_shown_for_a_server_is_what_initializing_writes() {
+fn the_preview_is_what_initializing_writes() {
     let (house, web) = started(1);
     overlays(&house, &["maps"]);
+
     let id = blueprints::all(house.db().connection()).unwrap()[0].id;
     let change = blueprints::Change {
         overlays: Some(vec!["maps".parse().unwrap()]),
@@ -167,14 +185,17 @@ fn what_is_shown_for_a_server_is_what_initializing_writes() {
         ..blueprints::Change::default()
     };
     house.db().write(|tx| blueprints::edit(tx, 5, "test", id, &change)).unwrap();
+
     let spec = servers::spec(house.db().connection(), ServerId(1)).unwrap();
     initialize(&house.root.path(), &ServerId(1).into(), &spec, || Ok(())).unwrap();
+
     let page = signed_in(&web, "anna").get(&format!("/blueprints/{id}"));
     let text = page.body.replace("&#34;", "\"").replace("&#39;", "'");
     for file in ["instance.env", "layer/left4dead2/cfg/server.cfg"] {
         let written = std::fs::read_to_string(house.root.join("instances/1").join(file)).unwrap();
         assert!(text.contains(&written), "{file}: {written}\nis not in {text}");
     }
+
     says(&page, 200, &["What S1 gets", "href=\"/servers/1\""]);
 }
 
@@ -186,11 +207,13 @@ fn another_users_blueprint_does_not_exist_and_an_admin_sees_all() {
         assert_eq!(bert.get(path).status, 404, "{path}");
         assert_eq!(anna.get(path).status, 200, "{path}");
     }
+
     let seen = anna.get("/blueprints/1/edit").input("updated_at").unwrap().to_owned();
     let fields = [("id", "1"), ("updated_at", seen.as_str()), ("name", "stolen")];
     for path in ["/blueprints/1", "/blueprints/1/delete", "/blueprints/preview"] {
         assert_eq!(bert.post(path, &fields).status, 404, "{path}");
     }
+
     assert!(!bert.get("/blueprints").body.contains(">plain<"));
     says(&anna.get("/blueprints"), 200, &[">plain<", "alice", "S1"]);
     says(&anna.post("/blueprints/1/delete", &[]), 409, &["href=\"/servers/1\"", "S1", "was not deleted"]);
@@ -198,15 +221,18 @@ fn another_users_blueprint_does_not_exist_and_an_admin_sees_all() {
 }
 
 #[test]
-fn a_damaged_row_is_told_and_can_be_mended() {
+fn a_damaged_row_is_reported_and_can_be_fixed() {
     let (house, web) = started(1);
     let damage = "UPDATE blueprints SET arguments = '[\"+hostport\"]' WHERE id = 1";
     house.db().connection().execute_batch(damage).unwrap();
+
     let mut anna = signed_in(&web, "anna");
     says(&anna.get("/blueprints/1"), 200, &["no server can be started", "+hostport", "S1"]);
     says(&anna.get("/servers/1"), 200, &["cannot be started with its blueprint", "+hostport", "/blueprints/1/edit"]);
+
     let form = anna.get("/blueprints/1/edit");
     says(&form, 200, &["No server can be started", "line 1: argument", ">\n+hostport"]);
+
     let seen = form.input("updated_at").unwrap().to_owned();
     leads(&anna.post("/blueprints/1", &[("updated_at", &seen), ("name", "plain")]), "/blueprints/1");
     assert!(!anna.get("/blueprints/1").body.contains("can be started"));
@@ -215,13 +241,15 @@ fn a_damaged_row_is_told_and_can_be_mended() {
 #[test]
 fn only_an_admin_sees_the_admins_pages() {
     let (house, web) = started(1);
-    let (mut bert, mut nobody) = (signed_in(&web, "bert"), web.client());
+    let (mut bert, mut anonymous) = (signed_in(&web, "bert"), web.client());
+
     let pages = ["", "/jobs", "/users", "/overlays", "/events", "/health"].map(|page| format!("/admin{page}"));
     for page in &pages {
         assert_eq!(bert.get(page).status, 403, "{page}");
-        assert!(nobody.get(page).location().starts_with("/login"), "{page}");
+        assert!(anonymous.get(page).location().starts_with("/login"), "{page}");
         says(&signed_in(&web, "anna").get(page), 200, &["aria-current=\"page\""]);
     }
+
     for form in [
         "/admin/install",
         "/admin/update",
@@ -236,6 +264,7 @@ fn only_an_admin_sees_the_admins_pages() {
     ] {
         assert_eq!(bert.post(form, &[("action", "pause"), ("password", "long enough")]).status, 403, "{form}");
     }
+
     assert_eq!(queue::pause(house.db().connection()).unwrap(), None);
     assert!(jobs::list(house.db().connection(), &jobs::Filter { limit: 9, ..Default::default() }).unwrap().is_empty());
 }
@@ -245,25 +274,33 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
     let (house, web) = started(1);
     let mut anna = signed_in(&web, "anna");
     let page = anna.get("/admin");
+
     says(&page, 200, &["not installed", "No job yet", "data-servers=\"*\"", "steamcmd is missing"]);
     assert!(!page.body.contains("/admin/install"), "without steamcmd it would fail");
     house.root.write("steam/steamcmd.sh", "#!/bin/sh\n");
+
     let steamcmd = house.root.join("steam/steamcmd.sh");
     std::fs::set_permissions(&steamcmd, std::fs::Permissions::from_mode(0o755)).unwrap();
+
     let page = anna.get("/admin");
     assert!(!page.body.contains("/admin/update"), "there is nothing to update");
-    // A server that is up has the game's files mounted: an install is refused, an update stops it first.
+
+    // A running server has the game files mounted: an install is refused, an update stops it first.
     house.db().connection().execute_batch("UPDATE servers SET actual_state = 'running'").unwrap();
+
     let up = anna.get("/admin");
     assert!(!up.body.contains("/admin/install") && up.body.contains("/admin/update"), "{}", up.body);
     house.db().connection().execute_batch("UPDATE servers SET actual_state = 'stopped'").unwrap();
+
     let key = page.input("key").unwrap().to_owned();
     let first = anna.post("/admin/install", &[("key", &key)]).location().to_owned();
+
     assert_eq!(first, "/jobs/1");
     leads(&anna.post("/admin/install", &[("key", &key)]), &first);
     leads(&anna.post("/admin/install", &[("key", "another")]), &first);
     leads(&anna.post("/admin/update", &[]), "/jobs/2");
     assert_eq!(anna.post("/admin/install", &[("key", "a b")]).status, 422);
+
     let job = jobs::get(house.db().connection(), JobId(1)).unwrap();
     assert_eq!((job.operation.as_str(), job.requested_by.as_str()), ("install", "web:anna"));
     says(&anna.get("/admin"), 200, &["job 1</a>", "is-queued", "href=\"/jobs/2\""]);
@@ -272,6 +309,7 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
         "\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"4\" \"buildid\" \"8490279\" \
          \"InstalledDepots\" { \"222861\" { } \"222863\" { } } }",
     );
+
     house
         .db()
         .write(|tx| {
@@ -280,11 +318,13 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
             left4me::db::logs::append(tx, JobId(1), 9, left4me::wire::Stream::Stdout, line)
         })
         .unwrap();
+
     let page = anna.get("/admin");
     says(&page, 200, &["build 8490279", "value=\"45.3\"", "downloading", "/admin/jobs?state=live"]);
     assert!(!page.body.contains("/admin/install") && !page.body.contains("/admin/update"), "one is under way");
     says(&anna.get("/admin/jobs?state=live"), 200, &["1–1 of 1", "<option value=\"live\" selected>"]);
-    // The bar stays while other lines come, also when the page is looked at again.
+
+    // The progress bar stays while other lines come, also when the page is reloaded.
     let more = |tx: &rusqlite::Transaction<'_>| {
         for _ in 0..600 {
             left4me::db::logs::append(tx, JobId(1), 9, left4me::wire::Stream::Stdout, "something else")?;
@@ -292,10 +332,12 @@ fn an_install_is_asked_for_once_however_often_one_clicks() {
         Ok(())
     };
     house.db().write(more).unwrap();
+
     for headers in [&[][..], &[("X-Live", "1")]] {
         let bar = "data-log-progress>\n<progress max=\"100\" value=\"45.3\"";
         says(&anna.send("GET", "/jobs/1", headers, ""), 200, &[bar, "downloading, 1 B of 2 B"]);
     }
+
     house.db().connection().execute("DELETE FROM job_logs", []).unwrap();
     says(&anna.get("/jobs/1"), 200, &["data-log-progress>\n<progress"]);
 }
@@ -305,6 +347,7 @@ fn the_queue_is_paused_with_a_reason_and_goes_on() {
     let (house, web) = started(0);
     let mut anna = signed_in(&web, "anna");
     leads(&anna.post("/admin/pause", &[("action", "pause"), ("reason", "disk <full>")]), "/admin");
+
     let pause = queue::pause(house.db().connection()).unwrap().unwrap();
     assert_eq!((pause.paused_by.as_str(), pause.reason.as_deref()), ("web:anna", Some("disk <full>")));
     says(&anna.get("/admin"), 200, &["Paused by", "disk &#60;full&#62;", "value=\"resume\""]);
@@ -322,26 +365,32 @@ fn jobs_are_listed_by_state_operation_server_and_user_page_by_page() {
         let server = if number % 2 == 0 { "S1" } else { "S2" };
         house.enqueue(&["initialize", "--server", server]);
     }
+
     let mut anna = signed_in(&web, "anna");
     anna.post("/admin/install", &[]);
+
     let all = anna.get("/admin/jobs");
     says(
         &all,
         200,
         &["1–50 of 61", "/admin/jobs?state=&#38;operation=&#38;server=&#38;user=&#38;page=2", "href=\"/jobs/61\""],
     );
+
     says(&anna.get("/admin/jobs?page=2"), 200, &["51–61 of 61", "href=\"/jobs/1\""]);
     says(&anna.get("/admin/jobs?operation=install"), 200, &["1–1 of 1", "<option value=\"install\" selected>"]);
     says(&anna.get("/admin/jobs?server=2&state=queued"), 200, &["1–30 of 30", "<option value=\"2\" selected>"]);
     says(&anna.get("/admin/jobs?user=anna"), 200, &["1–1 of 1"]);
     says(&anna.get("/admin/jobs?user=cora"), 200, &["none of 0", "No such job"]);
-    // A name is free text: it means nothing to SQL.
+
+    // A name is free text and has no meaning in SQL.
     for name in ["%27%20OR%201=1%20--", "%27%29%20OR%20%28%271%27=%271"] {
         says(&anna.get(&format!("/admin/jobs?user={name}")), 200, &["none of 0"]);
     }
+
     for bad in ["state=x", "operation=%27", "server=-1", "user=%00"] {
         assert_eq!(anna.get(&format!("/admin/jobs?{bad}")).status, 422, "{bad}");
     }
+
     assert_eq!(anna.get("/admin/jobs?page=x").status, 404);
 }
 
@@ -350,6 +399,7 @@ fn accounts_are_made_shut_out_and_let_in_again() {
     let (house, web) = started(0);
     let mut anna = signed_in(&web, "anna");
     let new = [("name", "dora"), ("password", PASSWORD), ("admin", "yes")];
+
     leads(&anna.post("/admin/users", &new), "/admin/users");
     says(&anna.get("/admin/users"), 200, &["dora", "(you)"]);
     says(&anna.post("/admin/users", &new), 409, &["exists already", "value=\"dora\""]);
@@ -358,6 +408,7 @@ fn accounts_are_made_shut_out_and_let_in_again() {
         422,
         &["value=\"Bad\u{202e}Name\"", "name-trouble", "Bad\\u{202e}Name"],
     );
+
     let short = anna.post("/admin/users", &[("name", "emil"), ("password", "hunter2")]);
     says(&short, 422, &["too short", "value=\"emil\""]);
     assert!(!short.body.contains("hunter2"));
@@ -375,10 +426,11 @@ fn accounts_are_made_shut_out_and_let_in_again() {
         &["password of bert was not changed"],
     );
 
-    says(&anna.post("/admin/users/anna/disable", &[]), 409, &["nobody can disable their own account"]);
-    for gone in ["/admin/users/nobody/disable", "/admin/users/nobody/password", "/admin/users/N%20o/enable"] {
+    says(&anna.post("/admin/users/anna/disable", &[]), 409, &["you cannot disable your own account"]);
+    for gone in ["/admin/users/missing/disable", "/admin/users/missing/password", "/admin/users/N%20o/enable"] {
         assert_eq!(anna.post(gone, &[("password", PASSWORD)]).status, 404, "{gone}");
     }
+
     let db = house.db();
     let anna_row = users::by_name(db.connection(), "anna").unwrap().unwrap();
     assert!(!users::is_last_admin(db.connection(), anna_row.id).unwrap());
@@ -396,6 +448,7 @@ fn tokens_are_listed_with_their_last_use_and_revoked() {
     let (token, text) = made.unwrap();
     let mut anna = signed_in(&web, "anna");
     let page = anna.get("/admin/users");
+
     says(&page, 200, &["match &#60;bot&#62;", "never", "/admin/tokens/1/revoke"]);
     assert!(!page.body.contains(&text));
     leads(&anna.post("/admin/tokens/1/revoke", &[]), "/admin/users#tokens");
@@ -409,28 +462,34 @@ fn tokens_are_listed_with_their_last_use_and_revoked() {
 fn overlays_come_and_go_unless_a_blueprint_needs_them() {
     let (house, web) = started(0);
     let mut anna = signed_in(&web, "anna");
-    // The web front cannot make a folder where it runs: so it offers the folders that are there, and no others.
+
+    // The web front cannot create folders, so it offers the existing ones only.
     let none = anna.get("/admin/overlays");
     assert!(!none.body.contains("name=\"path\"") && none.body.contains("left4me overlay add"), "{}", none.body);
+
     let missing = anna.post("/admin/overlays", &[("name", "hotel"), ("path", "maps/dead-hotel")]);
     says(&missing, 422, &["does not exist", "left4me overlay add", "path-trouble"]);
     assert!(!house.root.join("overlays/maps").exists(), "no folder is made");
     for folder in ["maps/dead-hotel/left4dead2", "mods/left4dead2"] {
         std::fs::create_dir_all(house.root.join("overlays").join(folder)).unwrap();
     }
+
     says(
         &anna.get("/admin/overlays"),
         200,
         &["<option>maps</option>", "<option>maps/dead-hotel</option>", "<option>mods</option>"],
     );
+
     leads(&anna.post("/admin/overlays", &[("path", "mods")]), "/admin/overlays");
     leads(&anna.post("/admin/overlays", &[("name", "hotel"), ("path", "maps/dead-hotel")]), "/admin/overlays");
+
     let rest = anna.get("/admin/overlays");
     assert!(
         rest.body.contains("<option>maps</option>") && !rest.body.contains("<option>mods</option>"),
         "{}",
         rest.body
     );
+
     leads(&anna.post("/admin/overlays/mods/remove", &[]), "/admin/overlays");
     says(&anna.get("/admin/overlays"), 200, &["overlays/maps/dead-hotel", "/admin/overlays/hotel/remove"]);
     says(
@@ -438,12 +497,14 @@ fn overlays_come_and_go_unless_a_blueprint_needs_them() {
         409,
         &["in the catalog already", "<option selected>x</option>"],
     );
+
     assert!(!house.root.join("overlays/x").exists(), "no folder is made for nothing");
     says(
         &anna.post("/admin/overlays", &[("name", "a b"), ("path", "../x")]),
         422,
         &["name-trouble", "path-trouble", "<option selected>../x</option>"],
     );
+
     std::os::unix::fs::symlink("/etc", house.root.join("overlays/etc")).unwrap();
     says(&anna.post("/admin/overlays", &[("name", "etc")]), 422, &["leads outside", "left4me overlay add"]);
 
@@ -457,10 +518,11 @@ fn overlays_come_and_go_unless_a_blueprint_needs_them() {
 }
 
 #[test]
-fn what_happened_is_told_in_sentences() {
+fn events_are_shown_as_sentences() {
     let (house, web) = started(1);
     let id = house.enqueue(&["start", "--server", "S1"]);
     let reason = format!("why {HOSTILE}");
+
     house
         .db()
         .write(|tx| {
@@ -472,6 +534,7 @@ fn what_happened_is_told_in_sentences() {
                 reason: &reason,
                 ..NewEvent::default()
             };
+
             events::add(tx, 9, &event)?;
             events::add(
                 tx,
@@ -480,17 +543,20 @@ fn what_happened_is_told_in_sentences() {
             )
         })
         .unwrap();
+
     let mut anna = signed_in(&web, "anna");
-    let told = "<a href=\"/jobs/1\">Job 1</a> on <a href=\"/servers/1\">S1</a> was cancelled by bert.";
+    let answer = "<a href=\"/jobs/1\">Job 1</a> on <a href=\"/servers/1\">S1</a> was cancelled by bert.";
     let all = anna.get("/admin/events");
-    says(&all, 200, &[told, "why &#60;/pre&#62;", "moon.landed: softly", "anna signed in."]);
+    says(&all, 200, &[answer, "why &#60;/pre&#62;", "moon.landed: softly", "anna signed in."]);
+
     let only = anna.get("/admin/events?actor=bert&server=1&kind=job");
-    says(&only, 200, &[told]);
-    assert!(!only.body.contains("signed in.") && !only.body.contains("asked for <a"), "{}", only.body);
+    says(&only, 200, &[answer]);
+    assert!(!only.body.contains("signed in.") && !only.body.contains("requested <a"), "{}", only.body);
     says(&anna.get("/admin/events?kind=moon.landed"), 200, &["softly"]);
     says(&anna.get("/admin/events?kind=x%27%20OR%201"), 200, &["Nothing of that kind"]);
     assert_eq!(anna.get(&format!("/admin/events?actor={}", "x".repeat(300))).status, 422);
     assert_eq!(anna.get("/admin/events?server=x").status, 422);
+
     says(&anna.get("/admin/events?server=9"), 200, &["server 9 (gone)", "Nothing of that kind"]);
 }
 
@@ -510,13 +576,16 @@ fn the_activity_is_turned_back_page_by_page_without_gap() {
             })
         })
         .unwrap();
+
     let all = activity::page(
         house.db().connection(),
         &activity::Filter { kind: Some("user.added".to_owned()), limit: 999, ..Default::default() },
     );
+
     let wanted: Vec<String> =
         all.unwrap().into_iter().map(|entry| format!("added the user {}.", entry.event.detail)).collect();
     let mut anna = signed_in(&web, "anna");
+
     let (mut path, mut pages) = ("/admin/events?kind=user.added".to_owned(), String::new());
     for _ in 0..9 {
         let page = anna.get(&path);
@@ -528,15 +597,17 @@ fn the_activity_is_turned_back_page_by_page_without_gap() {
         };
         path = rest.split('"').next().unwrap().replace("&#38;", "&");
     }
+
     let seen: Vec<usize> = wanted.iter().map(|words| pages.matches(words.as_str()).count()).collect();
     assert!(wanted.len() > 120 && seen.iter().all(|&times| times == 1), "{seen:?}");
 }
 
 #[test]
-fn the_doctor_says_what_it_can_see_and_what_it_cannot() {
+fn the_doctor_says_which_checks_it_can_make() {
     let (house, web) = started(1);
     let job = house.enqueue(&["start", "--server", "S1"]);
     assert_eq!(house.state(job), JobState::Queued);
+
     let page = signed_in(&web, "anna").get("/admin/health");
     says(
         &page,
@@ -549,5 +620,6 @@ fn the_doctor_says_what_it_can_see_and_what_it_cannot() {
             "helper.sock is missing",
         ],
     );
+
     assert!(!page.body.contains("database owner"), "{}", page.body);
 }

@@ -1,4 +1,4 @@
-//! Downloads of a log, taken in by readers that behave badly: they read nothing, little, or may not read any more.
+//! Downloads of a log by badly behaved clients: they read nothing, or little, or lose their rights.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -16,16 +16,18 @@ use support::house::House;
 use support::http::{PASSWORD, Web, all, status};
 use support::until;
 
-/// Lines of the long log, each as wide as a line can be: 24 MB.
+/// Lines of the long log, each of the greatest width: 24 MB.
 const LINES: usize = 2000;
 
 /// anna, and her job 1 with a long log.
 fn with_a_long_log() -> House {
     let house = House::new();
     house.user("anna", Role::User);
+
     let wide = "漢".repeat(4096);
     let job =
         "INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at) VALUES ('stop', 'anna', 1, 1, 1)";
+
     house
         .db()
         .write(|tx| {
@@ -33,10 +35,11 @@ fn with_a_long_log() -> House {
             (0..LINES).try_for_each(|_| logs::append(tx, JobId(1), 1, Stream::Stdout, &wide))
         })
         .unwrap();
+
     house
 }
 
-/// Asks for the log; nothing of it is read.
+/// Requests the log without reading it.
 fn download(web: &Web, session: &str) -> TcpStream {
     let mut stream = web.connect();
     let head = format!(
@@ -47,7 +50,7 @@ fn download(web: &Web, session: &str) -> TcpStream {
     stream
 }
 
-/// The same; little is taken in before it is read.
+/// The same, with a small receive buffer.
 fn small_download(web: &Web, session: &str) -> TcpStream {
     let stream = download(web, session);
     setsockopt(&stream, sockopt::RcvBuf, &4096).unwrap();
@@ -66,27 +69,31 @@ fn begins(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&first).into_owned()
 }
 
-/// It has all lines, and the end.
+/// It has all lines and the end.
 fn is_whole(answer: &str) -> bool {
     answer.matches('漢').count() == LINES * 4096 && answer.ends_with("0\r\n\r\n")
 }
 
 #[test]
-fn downloads_are_counted_and_who_reads_nothing_of_them_takes_little_memory() {
+fn downloads_are_counted_and_unread_ones_cost_little_memory() {
     let house = with_a_long_log();
     let web = Web::start(&house, &["--streams-per-user", "4"]);
     let session = session(&web);
     let before = web.resident();
+
     let mut idle: Vec<TcpStream> = (0..4).map(|_| small_download(&web, &session)).collect();
     for stream in &mut idle {
         assert_eq!(begins(stream), "HTTP/1.1 200");
     }
+
     let refused = all(&mut download(&web, &session));
     assert_eq!(status(&refused), 503, "{refused}");
-    assert!(refused.contains("4 pages of yours"), "{refused}");
+    assert!(refused.contains("too many live pages or downloads open (4)"), "{refused}");
+
     let after = web.resident();
     assert!(after < before + 12 * 1024, "{before} KiB before, {after} KiB now");
     drop(idle);
+
     let whole = until("there is a place again", || {
         Some(all(&mut download(&web, &session))).filter(|answer| status(answer) == 200)
     });
@@ -100,32 +107,36 @@ fn a_download_breaks_off_when_its_reader_may_not_read_any_more() {
     let mut stream = download(&web, &session(&web));
     assert_eq!(begins(&mut stream), "HTTP/1.1 200");
     house.db().write(|tx| disable(tx, 2, "test", &"anna".parse()?)).unwrap();
+
     let rest = all(&mut stream);
     assert!(!is_whole(&rest) && rest.len() < 12_000_000, "{} bytes", rest.len());
     assert!(!rest.ends_with("\r\n0\r\n\r\n"), "it does not look whole");
 }
 
 #[test]
-fn who_takes_a_byte_at_a_time_is_dropped_and_who_is_slow_is_not() {
+fn a_client_reading_byte_by_byte_is_dropped_but_a_slow_one_is_not() {
     let house = with_a_long_log();
     let web = Web::start(&house, &[]);
     let session = session(&web);
     let (web, session) = (&web, session.as_str());
     let begun = Instant::now();
+
     std::thread::scope(|scope| {
         let dripping = scope.spawn(move || {
             let mut stream = small_download(web, session);
             let mut byte = [0];
             while begun.elapsed() < Duration::from_secs(70) {
-                // What has come already could still be read.
+                // Data that was already sent can still be read.
                 if stream.take_error().unwrap().is_some() {
                     return begun.elapsed();
                 }
                 stream.read_exact(&mut byte).unwrap();
                 std::thread::sleep(Duration::from_millis(20));
             }
+
             panic!("it is still served after {:?}", begun.elapsed());
         });
+
         let slow = scope.spawn(move || {
             let mut stream = small_download(web, session);
             let (mut bytes, mut chunk) = (Vec::new(), [0; 1024]);
@@ -136,10 +147,12 @@ fn who_takes_a_byte_at_a_time_is_dropped_and_who_is_slow_is_not() {
             }
             String::from_utf8_lossy(&bytes).into_owned()
         });
+
         let quick = all(&mut download(web, session));
         assert!(is_whole(&quick), "{} bytes", quick.len());
+
         let dropped = dripping.join().unwrap();
-        assert!(dropped > Duration::from_secs(25), "nobody is dropped at once: {dropped:?}");
+        assert!(dropped > Duration::from_secs(25), "no client is dropped at once: {dropped:?}");
         assert_eq!(status(&slow.join().unwrap()), 200);
     });
 }

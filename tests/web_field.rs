@@ -12,6 +12,7 @@ use left4me::base::names::JobId;
 use left4me::base::password;
 use left4me::db::{blueprints, jobs, logs, tokens, users};
 use left4me::wire::Stream;
+use serde_json::json;
 use support::house::House;
 use support::http::{Client, PASSWORD, Web};
 use support::until;
@@ -273,6 +274,89 @@ fn a_job_that_waits_is_cancelled_from_a_table_and_one_that_began_is_not() {
     let late = root.post(&format!("/jobs/{job}/cancel"), &[("queued", "1")]);
     assert!(late.status == 409 && late.body.contains("does not wait any more"), "{}", late.body);
     assert_eq!(house.show(job)["state"], "running");
+}
+
+/// Servers 1 and 2 ran before the update, server 3 did not.
+#[test]
+fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stopped() {
+    let house = house();
+    let web = Web::start(&house, &[]);
+    let mut anna = signed_in(&web, ANNA[0]);
+    for name in ["один", "два", "три"] {
+        anna.post("/servers", &[("name", name), ("blueprint", "1"), ("port", "")]);
+    }
+    let job = house.enqueue(&["update"]);
+    let sql = format!(
+        "UPDATE servers SET actual_state = 'stopped';
+         UPDATE jobs SET state = 'cancelled', started_at = 5, finished_at = 9, exit_code = 1, worker_id = 'w' WHERE id = {job};
+         DELETE FROM tasks WHERE job_id = {job};
+         INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at, was_running) VALUES
+             ({job}, 0, 'stop', 1, 'succeeded', 5, 6, 1), ({job}, 1, 'stop', 2, 'succeeded', 5, 6, 1),
+             ({job}, 2, 'stop', 3, 'succeeded', 5, 6, 0), ({job}, 3, 'install-runtime', NULL, 'cancelled', 6, 9, NULL),
+             ({job}, 4, 'start-if-ran', 1, 'cancelled', NULL, 9, NULL), ({job}, 5, 'start-if-ran', 2, 'cancelled', NULL, 9, NULL),
+             ({job}, 6, 'start-if-ran', 3, 'cancelled', NULL, 9, NULL)"
+    );
+    house.db().write(|tx| Ok(tx.execute_batch(&sql)?)).unwrap();
+    let mut root = signed_in(&web, "root");
+    let outcomes = root.get(&format!("/api/jobs/{job}")).json()["server_outcomes"].clone();
+    let of = |at: usize, field: &str| outcomes[at][field].as_str().map(str::to_owned);
+    let words = [0, 1, 2].map(|at| of(at, "outcome").unwrap());
+    assert_eq!(words, ["left-stopped", "left-stopped", "cancelled"], "{outcomes:#}");
+    assert!(of(0, "error").unwrap().contains("was not started again"), "{outcomes:#}");
+
+    let path = format!("/jobs/{job}");
+    let page = root.get(&path).body;
+    let each = &page[page.find("Each server").expect("how it ended for each")..];
+    for (name, end) in [("один", "left stopped"), ("два", "left stopped"), ("три", "not done")] {
+        assert!(each.contains(&format!("{name}</a> {end}")), "{name}: {each}");
+    }
+    let offers = |page: &str| [1, 2, 3].map(|id| page.contains(&format!("action=\"/servers/{id}/start\"")));
+    assert_eq!(offers(&page), [true, true, false], "what did not run before is not started");
+    assert!(page.contains(">Start один again</button>"), "{page}");
+
+    // The button starts that server, once however often it is pressed.
+    let key = page.split("id=\"start-1\"").nth(1).and_then(|form| form.split("name=\"key\" value=\"").nth(1)).unwrap();
+    let key = key.split('"').next().unwrap();
+    let to = [(); 2].map(|()| root.post("/servers/1/start", &[("key", key)]).location().to_owned());
+    assert_eq!(to[0], to[1]);
+    let started = house.show(JobId(to[0].rsplit('/').next().unwrap().parse().unwrap()));
+    assert_eq!((&started["operation"], &started["servers"]), (&json!("start"), &json!([1])));
+    house.db().write(|tx| Ok(tx.execute_batch("UPDATE servers SET actual_state = 'running' WHERE id = 1")?)).unwrap();
+    assert_eq!(offers(&root.get(&path).body), [false, true, false], "it is up again");
+}
+
+/// 2026-10-25: at 03:00 CEST it is 02:00 CET.
+#[test]
+fn times_on_pages_name_their_zone_also_in_the_hour_that_comes_twice() {
+    let house = house();
+    let twice = [1_792_888_200_000, 1_792_891_800_000];
+    let job = house.enqueue(&["install"]);
+    let append = |at| house.db().write(|tx| logs::append(tx, job, at, Stream::Stdout, "line")).unwrap();
+    twice.into_iter().for_each(append);
+    let sql = format!("UPDATE jobs SET created_at = {} WHERE id = {job}", twice[0]);
+    house.db().write(|tx| Ok(tx.execute_batch(&sql)?)).unwrap();
+    let web = Web::start_with(&house, &[], &[("TZ", "Europe/Berlin")]);
+    let mut root = signed_in(&web, "root");
+    let page = root.get(&format!("/jobs/{job}")).body;
+    for title in ["2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CET"] {
+        assert!(page.contains(&format!("<time title=\"{title}\">02:30:00</time>")), "{title}: {page}");
+    }
+    let asked = "<time datetime=\"2026-10-25T00:30:00Z\" title=\"2026-10-25 02:30:00 CEST\"";
+    assert!(page.contains(asked) && page.contains("Times in CE"), "{page}");
+    // What log.js goes by for lines that come later: before, between and after two changes of the clocks.
+    let zone = page.split("data-zone=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let entries: Vec<Vec<&str>> = zone.split(',').map(|entry| entry.split(' ').collect()).collect();
+    assert_eq!(entries.len(), 3, "{zone}");
+    assert_eq!(entries[0][0], "0", "{zone}");
+    for entry in &entries {
+        assert!([["60", "CET"], ["120", "CEST"]].contains(&[entry[1], entry[2]]), "{zone}");
+    }
+    assert!(entries[0][2] != entries[1][2] && entries[0][2] == entries[2][2], "{zone}");
+
+    let web = Web::start_with(&house, &[], &[("TZ", "Mars/Olympus")]);
+    let page = signed_in(&web, "root").get(&format!("/jobs/{job}")).body;
+    assert!(page.contains("2026-10-25 00:30:00 UTC") && page.contains("Times in UTC"), "{page}");
+    assert!(page.contains("data-zone=\"0 0 UTC"), "{page}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Crowds of followers over real HTTP: no line is lost or comes twice, whatever happens between; who does not read, and who
-//! finds no room, harms nobody.
+//! Many streams over real HTTP: each client gets each line once, whatever happens. Clients that do
+//! not read, or are refused, affect no others.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -19,7 +19,7 @@ use support::house::{House, stop};
 use support::http::{WEB, Web, status};
 use support::{ended, start, until};
 
-/// Users who are signed in; the cookie of each.
+/// Signed-in users; the cookie of each.
 fn signed_in(house: &House, count: usize) -> Vec<String> {
     let (now, mut db) = (clock::now_ms(), house.db());
     let cookie = |number: usize| {
@@ -31,10 +31,11 @@ fn signed_in(house: &House, count: usize) -> Vec<String> {
         .unwrap();
         format!("left4me={text}")
     };
+
     (0..count).map(cookie).collect()
 }
 
-/// Serves the runner's socket: the job that asks prints what `lines` prints, and fails.
+/// Serves the runner's socket: a job that connects prints the output of `lines` and fails.
 fn printing(house: &House, lines: &str) -> support::Guard {
     let once = house.root.join("once");
     // steamcmd is called first to update itself, and again after a failure.
@@ -55,22 +56,27 @@ fn serve(house: &House, listener: &TcpListener) -> Child {
 }
 
 #[test]
-fn two_hundred_who_come_and_go_while_the_front_is_stopped_and_killed_get_every_line_once() {
+fn two_hundred_clients_get_each_line_once_across_restarts() {
     const LINES: i64 = 4000;
+
     let house = House::new();
     let cookie = signed_in(&house, 1).remove(0);
     let _runner = printing(
         &house,
         &format!("for ((i = 1; i <= {LINES}; i++)); do echo \"line $i\"; ((i % 20)) || sleep 0.02; done"),
     );
+
     let job = house.enqueue(&["install"]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // While nobody serves, all of them wait in its queue.
+
+    // While no process serves, all of them wait in its queue.
     listen(&listener, Backlog::new(1024).unwrap()).unwrap();
+
     let mut web = serve(&house, &listener);
     let mut crowd = Crowd::new(listener.local_addr().unwrap(), format!("/jobs/{job}/logs"));
     (0..200).for_each(|_| crowd.join(&cookie));
     crowd.until("all follow", |_, _, _| {}, |all| all.iter().all(|follower| follower.status == 200));
+
     let mut worker = house.worker(0);
 
     let (mut random, mut stops, mut hung_up) = (1_u64, 0, 0);
@@ -83,19 +89,24 @@ fn two_hundred_who_come_and_go_while_the_front_is_stopped_and_killed_get_every_l
                 assert_eq!(data["seq"], seq);
                 read.push((seq, data["line"].as_str().unwrap().to_owned()));
             }
+
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+
             if (random >> 33).is_multiple_of(400) {
                 hung_up += 1;
                 follower.hang_up();
             }
         });
+
         assert!(something, "nothing comes any more");
+
         if crowd.followers[0].last > LINES / 3 * (stops + 1) && stops < 2 {
             stop(&web, [Signal::SIGTERM, Signal::SIGKILL][usize::try_from(stops).unwrap()]);
             assert_eq!(ended(&mut web), [0, 137][usize::try_from(stops).unwrap()]);
             web = serve(&house, &listener);
             stops += 1;
         }
+
         for which in 0..crowd.followers.len() {
             let follower = &crowd.followers[which];
             if !follower.is_open() && !follower.ended {
@@ -103,41 +114,49 @@ fn two_hundred_who_come_and_go_while_the_front_is_stopped_and_killed_get_every_l
             }
         }
     }
+
     let lines = whole(&house, job);
     let count = i64::try_from(lines.len()).unwrap();
+
     assert!(count > LINES && stops == 2 && hung_up > 500, "{count} lines, {stops} stops, {hung_up} hung up");
     for follower in &crowd.followers {
         assert_eq!((follower.lost, follower.repeated, follower.lines, follower.last), (0, 0, count, count));
     }
+
     read.iter().for_each(|read| assert_eq!(*read, lines));
     stop(&web, Signal::SIGTERM);
     assert_eq!((ended(&mut web), ended(&mut worker)), (0, 0));
 }
 
 #[test]
-fn who_stops_reading_is_dropped_and_costs_no_memory_and_the_others_go_on() {
+fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
     let house = House::new();
     let cookie = signed_in(&house, 1).remove(0);
-    // Twenty million bytes: what the kernel keeps for a connection is far less.
+
+    // Twenty million bytes: far more than the kernel buffers for a connection.
     let _runner = printing(
         &house,
         "printf -v long '%04000d' 0; for ((i = 1; i <= 5000; i++)); do echo \"$i $long\"; ((i % 200)) || sleep 0.1; done",
     );
+
     let job = house.enqueue(&["install"]);
     let web = Web::start(&house, &["--streams-per-user", "64"]);
     let mut crowd = Crowd::new(web.addr, format!("/jobs/{job}/logs"));
     (0..30).for_each(|_| crowd.join(&cookie));
+
     let mut deaf = Crowd::new(web.addr, format!("/jobs/{job}/logs"));
     (0..10).for_each(|_| deaf.join(&cookie));
     for crowd in [&mut crowd, &mut deaf] {
         crowd.until("all follow", |_, _, _| {}, |all| all.iter().all(|follower| follower.status == 200));
     }
+
     let mut worker = house.worker(0);
     let open = || {
         let scrape = web.get("/metrics");
         let line = scrape.lines().find_map(|line| line.strip_prefix("left4me_web_streams{kind=\"job\"} "));
         line.unwrap().parse::<usize>().unwrap()
     };
+
     assert_eq!(open(), 40);
 
     let mut most = 0;
@@ -150,42 +169,50 @@ fn who_stops_reading_is_dropped_and_costs_no_memory_and_the_others_go_on() {
         },
         |all| all.iter().all(|follower| follower.ended),
     );
+
     assert!(most > 0 && most < 100 * 1024, "{most} KiB");
+
     let count = i64::try_from(whole(&house, job).len()).unwrap();
     assert!(count > 5000);
     for follower in &crowd.followers {
         assert_eq!((follower.lost, follower.repeated, follower.last), (0, 0, count));
     }
-    // Half a minute after it took something.
+
+    // Half a minute after it last read something.
     let deadline = Instant::now() + support::PATIENCE * 2;
     while open() > 0 {
         assert!(Instant::now() < deadline, "who takes nothing is dropped");
         std::thread::sleep(Duration::from_millis(100));
     }
+
     deaf.until("what was on its way", |_, _, _| {}, |all| !all.iter().any(Follower::is_open));
     for follower in &deaf.followers {
         assert!(!follower.ended && follower.last < count && follower.lost + follower.repeated == 0);
     }
-    // It comes back, as a browser does, and has missed nothing.
+
+    // It reconnects, as a browser does, and has missed nothing.
     deaf.open(0);
     deaf.until("the rest", |_, _, _| {}, |all| all[0].ended);
+
     let back = &deaf.followers[0];
     assert_eq!((back.lost, back.repeated, back.lines), (0, 0, count));
     assert_eq!(ended(&mut worker), 0);
 }
 
 #[test]
-fn of_ten_thousand_idle_followers_those_beyond_the_limit_are_told_so_and_pages_still_answer() {
+fn of_ten_thousand_streams_those_beyond_the_limit_get_503() {
     let count = many_files().saturating_sub(500).min(10_000);
     let house = House::new();
     let cookies = signed_in(&house, 40);
     let web = Web::start(&house, &[]);
     let job = house.enqueue(&["install"]);
+
     let mut crowd = Crowd::new(web.addr, format!("/jobs/{job}/logs"));
     for number in 0..usize::try_from(count).unwrap() {
         crowd.join(&cookies[number % cookies.len()]);
         while crowd.turn(Duration::ZERO, |_, _, _| {}) {}
     }
+
     let page = until("a page", || Some(web.get("/login")).filter(|answer| status(answer) == 200));
     assert!(page.contains("Sign in"));
     crowd.until(
@@ -193,19 +220,23 @@ fn of_ten_thousand_idle_followers_those_beyond_the_limit_are_told_so_and_pages_s
         |_, _, _| {},
         |all| all.iter().all(|follower| follower.status != 0 || !follower.is_open()),
     );
+
     let with = |status: u16| crowd.followers.iter().filter(|follower| follower.status == status).count();
+
     // Three quarters of the connections may be streams.
     assert!((300..=384).contains(&with(200)), "{} live", with(200));
-    assert_eq!(with(503) + with(200), crowd.followers.len(), "each is told, none is closed without a word");
+    assert_eq!(with(503) + with(200), crowd.followers.len(), "each gets a response, none is just closed");
     assert!(web.peak() < 100 * 1024, "{} KiB", web.peak());
-    // Who is refused keeps no connection from others.
+
+    // A refused client takes no connection from others.
     let head = format!("GET /jobs/{job}/logs HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\n\r\n", web.addr, cookies[0]);
     let answer = web.raw(&head).to_ascii_lowercase();
     assert!(status(&answer) == 503 && answer.contains("\r\nconnection: close\r\n"), "{answer}");
 
-    // Those who found room are served: the job is cancelled while it waits.
+    // The accepted ones are served: the job is cancelled while it is queued.
     let (code, _, err) = house.job(&["cancel", &job.to_string()]);
     assert_eq!(code, 0, "{err}");
+
     let live = |follower: &Follower| follower.status == 200;
     crowd.until("the end", |_, _, _| {}, |all| all.iter().all(|follower| follower.ended == live(follower)));
 }
@@ -221,19 +252,21 @@ fn ids_are_checked_however_the_bytes_are_cut() {
         chunk("event: end\ndata: {}\n\n".to_owned()),
     ]
     .concat();
+
     let all = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{body}");
     for cut in 1..all.len() {
         let mut follower = Follower::default();
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         for part in all.as_bytes().chunks(cut) {
             follower.take(part, &mut |_: &mut Follower, heard: Heard<'_>| {
-                told.push(match heard {
+                events.push(match heard {
                     Heard::Line(seq, _) => seq.to_string(),
                     other => format!("{other:?}"),
                 });
             });
         }
+
         assert_eq!((follower.lines, follower.lost, follower.repeated, follower.ended), (4, 2, 1, true), "{cut}");
-        assert_eq!(told.len(), 8, "{told:?}");
+        assert_eq!(events.len(), 8, "{events:?}");
     }
 }

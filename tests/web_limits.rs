@@ -1,4 +1,4 @@
-//! The web front's limits, by clients that behave badly: slow, long, many; and how it comes and goes.
+//! The web front's limits with badly behaved clients (slow, long, many), and its start and exit.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -18,16 +18,19 @@ fn request(web: &Web, head: &str, body: &str) -> String {
 }
 
 #[test]
-fn who_sends_slowly_or_nothing_is_dropped_and_the_others_are_served() {
+fn slow_and_silent_clients_are_dropped_and_others_served() {
     let house = House::new();
     let web = Web::start(&house, &[]);
     let begun = Instant::now();
     let mut silent = web.connect();
     let mut slow = web.connect();
+
     slow.write_all(b"GET /login HTTP/1.1\r\nHost: lo").unwrap();
-    // A page, then nothing: a connection that is kept open counts like a new one.
+
+    // One page, then nothing: a kept-alive connection is treated like a new one.
     let mut kept = web.connect();
     kept.write_all(format!("GET /login HTTP/1.1\r\nHost: {}\r\n\r\n", web.addr).as_bytes()).unwrap();
+
     // A body that never comes.
     let mut half = web.connect();
     let head =
@@ -38,8 +41,10 @@ fn who_sends_slowly_or_nothing_is_dropped_and_the_others_are_served() {
     for (what, stream) in [("silent", &mut silent), ("slow", &mut slow), ("kept", &mut kept)] {
         assert!(closes(stream, PATIENCE), "{what} is still there after {:?}", begun.elapsed());
     }
-    assert!(begun.elapsed() >= Duration::from_secs(8), "nobody is dropped at once: {:?}", begun.elapsed());
+
+    assert!(begun.elapsed() >= Duration::from_secs(8), "no client is dropped at once: {:?}", begun.elapsed());
     half.set_read_timeout(Some(PATIENCE * 2)).unwrap();
+
     let answer = all(&mut half);
     assert_eq!(status(&answer), 503, "{answer}");
     assert_eq!(status(&web.get("/login")), 200, "afterwards");
@@ -50,19 +55,24 @@ fn what_is_too_long_is_refused_with_its_own_status() {
     let house = House::new();
     let web = Web::start(&house, &[]);
     let post = "POST /login HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+
     assert_eq!(
         status(&request(&web, post, &format!("name=anna&password={}", "x".repeat(60 * 1024)))),
         422,
         "within the limit"
     );
+
     let answer = request(&web, post, &format!("name={}", "x".repeat(70 * 1024)));
     assert_eq!(status(&answer), 413, "{answer}");
     assert!(answer.contains("65536"), "it says how long it may be: {answer}");
+
     let chunked = format!("{post}Transfer-Encoding: chunked\r\nHost: {0}\r\nOrigin: http://{0}\r\n\r\n", web.addr);
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
     assert_eq!(status(&web.raw(&format!("{chunked}{}0\r\n\r\n", chunk.repeat(3)))), 413, "in chunks");
+
     let answer = request(&web, &format!("GET /login HTTP/1.1\r\nX-Long: {}\r\n", "x".repeat(40 * 1024)), "");
     assert_eq!(status(&answer), 431, "{answer}");
+
     let answer = request(&web, &format!("GET /{} HTTP/1.1\r\n", "x".repeat(40 * 1024)), "");
     assert!([414, 431].contains(&status(&answer)), "{answer}");
     assert_eq!(status(&web.raw("NONSENSE\r\n\r\n")), 400);
@@ -70,36 +80,44 @@ fn what_is_too_long_is_refused_with_its_own_status() {
 }
 
 #[test]
-fn of_two_thousand_connections_some_are_told_that_there_is_no_room_and_then_there_is_again() {
+fn of_two_thousand_connections_some_get_503_until_others_close() {
     let house = House::new();
     let web = Web::start(&house, &[]);
-    // All at once: one that the kernel has no room for tries again after a second, and the first are dropped after ten.
+
+    // All at once: a client that the kernel refuses retries after a second, and the first ones are
+    // dropped after ten.
     let web = &web;
     let crowd: Vec<TcpStream> = std::thread::scope(|scope| {
         let threads: Vec<_> =
             (0..40).map(|_| scope.spawn(|| (0..50).map(|_| web.connect()).collect::<Vec<_>>())).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
+
     let answer = until("it is full", || Some(web.get("/login")).filter(|answer| answer.starts_with("HTTP/1.1 503 ")));
     assert!(answer.contains("Retry-After: 5") && answer.contains("try again"), "{answer}");
     assert!(web.resident() < 100 * 1024, "{} KiB", web.resident());
-    let told = crowd.iter().filter(|stream| {
+
+    let refused = crowd.iter().filter(|stream| {
         let (mut stream, mut words) = (*stream, [0; 13]);
         stream.set_nonblocking(true).unwrap();
         stream.read(&mut words).is_ok_and(|read| words[..read] == *b"HTTP/1.1 503 ")
     });
-    assert!(told.count() > 50, "the others were told so, or closed");
+
+    assert!(refused.count() > 50, "the others got a 503 or were closed");
     drop(crowd);
+
     until("there is room again", || (status(&web.get("/login")) == 200).then_some(()));
 }
 
 #[test]
-fn of_many_consoles_so_many_are_followed_and_who_finds_no_room_is_told_when_to_come_back() {
+fn the_number_of_consoles_is_limited_with_retry_after() {
     let house = House::with_servers(33);
     house.user("anna", left4me::db::users::Role::Admin);
+
     let web = Web::start(&house, &["--streams-per-user", "64"]);
     let mut client = web.client();
     client.sign_in("anna", PASSWORD);
+
     let cookies: Vec<String> = client.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let watch = |server: usize| {
         let (mut stream, mut head) = (web.connect(), vec![0; 4096]);
@@ -109,15 +127,19 @@ fn of_many_consoles_so_many_are_followed_and_who_finds_no_room_is_told_when_to_c
             cookies.join("; ")
         );
         stream.write_all(request.as_bytes()).unwrap();
+
         let read = stream.read(&mut head).unwrap();
         (stream, String::from_utf8_lossy(&head[..read]).to_ascii_lowercase())
     };
     let open: Vec<_> = (1..=32).map(watch).collect();
+
     assert!(open.iter().all(|(_, head)| head.starts_with("http/1.1 200 ")), "{open:?}");
+
     let answer = client.get("/servers/33/log/stream");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("10")), "{}", answer.body);
-    assert!(answer.body.contains("oo many consoles are watched at once"), "{}", answer.body);
+    assert!(answer.body.contains("oo many consoles are open"), "{}", answer.body);
     assert!(watch(32).1.starts_with("http/1.1 200 "), "one that is followed already");
+
     let threads = std::fs::read_dir(format!("/proc/{}/task", web.pid())).unwrap().count();
     assert!(threads <= 51, "{threads}: left4me-web.service says how many there may be");
     drop(open);
@@ -125,50 +147,61 @@ fn of_many_consoles_so_many_are_followed_and_who_finds_no_room_is_told_when_to_c
 }
 
 #[test]
-fn a_listener_from_systemd_is_served_until_nobody_asks_for_a_while() {
+fn a_listener_from_systemd_is_served_until_idle() {
     let house = House::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut envs = house.root.envs();
     envs.push(("LEFT4ME_WEB_IDLE_SECONDS".into(), "2".into()));
+
     let mut child = start(&[support::http::WEB], &envs, listener.try_clone().unwrap(), std::process::Stdio::inherit());
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(format!("GET /login HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+
     let mut first = [0; 12];
     stream.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"HTTP/1.1 200");
-    // The connection is still open, but nothing is asked: that keeps nobody.
+
+    // The connection is still open but unused: that does not keep the process.
     assert_eq!(ended(&mut child), 0);
-    // Who comes while nobody serves waits in the listener's queue for the next one.
+
+    // A client that connects while no process serves waits in the listener's queue for the next
+    // one.
     let mut late = TcpStream::connect(address).unwrap();
     late.set_read_timeout(Some(PATIENCE)).unwrap();
     late.write_all(format!("GET /login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+
     let mut next = start(&[support::http::WEB], &envs, listener, std::process::Stdio::inherit());
     assert_eq!(status(&all(&mut late)), 200);
     assert_eq!(ended(&mut next), 0);
 }
 
 #[test]
-fn who_is_told_to_leave_answers_what_was_asked() {
+fn running_requests_are_answered_before_exit() {
     let house = House::new();
     house.user("anna", left4me::db::users::Role::User);
+
     let web = Web::start(&house, &[]);
     let address = web.addr;
     let body = format!("name=anna&password={PASSWORD}").replace(' ', "+");
     let mut stream = web.connect();
+
     let head = format!(
         "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {1}\r\nExpect: 100-continue\r\n\r\n",
         web.addr,
         body.len()
     );
+
     stream.write_all(head.as_bytes()).unwrap();
-    // It asks for the body: from here on the request is under way.
+
+    // It asks for the body, so the request is running from here on.
     let mut go_on = [0; 25];
     stream.read_exact(&mut go_on).unwrap();
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
+
     let leaving = std::thread::spawn(move || web.stop());
-    until("nobody is taken in any more", || TcpStream::connect(address).is_err().then_some(()));
+    until("the listener is closed", || TcpStream::connect(address).is_err().then_some(()));
     stream.write_all(body.as_bytes()).unwrap();
     assert_eq!(status(&all(&mut stream)), 303);
     assert_eq!(leaving.join().unwrap(), 0);
@@ -179,30 +212,37 @@ fn systemd_hears_from_it_however_busy_it_is() {
     let house = House::new();
     let socket = std::os::unix::net::UnixDatagram::bind(house.root.join("notify.sock")).unwrap();
     socket.set_nonblocking(true).unwrap();
+
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut envs = house.root.envs();
     envs.push(("NOTIFY_SOCKET".into(), house.root.join("notify.sock").display().to_string()));
     envs.push(("WATCHDOG_USEC".into(), "1000000".into()));
+
     let mut child = start(&[support::http::WEB], &envs, listener, std::process::Stdio::inherit());
     let mut beats = 0;
+
     until("beats of the watchdog between requests that never pause", || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+
         let request = format!("GET /login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         assert_eq!(status(&all(&mut stream)), 200);
+
         let mut words = [0; 512];
         while let Ok(read) = socket.recv(&mut words) {
             beats += String::from_utf8_lossy(&words[..read]).matches("WATCHDOG=1").count();
         }
+
         (beats >= 4).then_some(())
     });
+
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
-/// A request that writes, on its way; its answer is not waited for.
+/// A request that writes, sent without waiting for the response.
 fn begin_to_write(web: &Web, client: &support::http::Client) -> TcpStream {
     let mut stream = web.connect();
     let (cookie, body) = (client.cookies.iter().next().unwrap(), format!("csrf={}", client.csrf));
@@ -215,13 +255,15 @@ fn begin_to_write(web: &Web, client: &support::http::Client) -> TcpStream {
         body.len()
     );
     stream.write_all(head.as_bytes()).unwrap();
+
     stream
 }
 
 #[test]
-fn while_another_program_writes_for_long_pages_are_read_and_leaving_does_not_hang() {
+fn a_long_write_elsewhere_blocks_neither_reads_nor_exit() {
     let house = House::new();
     house.user("anna", left4me::db::users::Role::User);
+
     let web = Web::start(&house, &[]);
     let clients: Vec<_> = (0..10)
         .map(|_| {
@@ -230,29 +272,34 @@ fn while_another_program_writes_for_long_pages_are_read_and_leaving_does_not_han
             client
         })
         .collect();
+
     let mut reader = web.client();
     reader.sign_in("anna", PASSWORD);
+
     let db = house.db();
     db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();
+
     let writers: Vec<TcpStream> = clients.iter().map(|client| begin_to_write(&web, client)).collect();
     for _ in 0..3 {
         assert_eq!(reader.get("/account").status, 200);
     }
+
     for writer in &writers {
         writer.set_nonblocking(true).unwrap();
         let waits = (&*writer).read(&mut [0; 16]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
         assert!(waits, "the page came only when a writer had given up");
     }
-    assert_eq!(web.stop(), 0, "told to leave while they wait");
+
+    assert_eq!(web.stop(), 0, "asked to stop while they wait");
     db.connection().execute_batch("ROLLBACK").unwrap();
 }
 
 #[test]
-fn who_hangs_up_while_a_password_is_checked_makes_no_room_for_more() {
+fn clients_that_disconnect_start_no_more_password_checks() {
     let house = House::new();
     let web = Web::start(&house, &[]);
     for number in 0..300 {
-        // Gone as soon as it is sent.
+        // Disconnects right after sending.
         let mut stream = web.connect();
         let body = format!("name=user{number}&password=wrong+wrong+wrong");
         let head = format!(
@@ -260,8 +307,10 @@ fn who_hangs_up_while_a_password_is_checked_makes_no_room_for_more() {
             web.addr,
             body.len()
         );
+
         stream.write_all(head.as_bytes()).unwrap();
     }
+
     let peak = web.peak();
     assert!(peak < 120 * 1024, "two passwords at a time take 38 MiB, not {peak} KiB");
     assert_eq!(status(&web.get("/login")), 200);

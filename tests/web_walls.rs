@@ -1,5 +1,5 @@
-//! Attacks on the web front by programs of this host and by accounts, over HTTP: guessing passwords
-//! past the limits, reading what is not theirs, and staying in after a password was changed.
+//! Attacks on the web front over HTTP by local programs and by accounts: guessing passwords past
+//! the limits, reading other users' data, and staying signed in after a password change.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod support;
@@ -24,7 +24,7 @@ const ORIGIN: &str = "https://left4me.example.org";
 /// The user of game server 7.
 const GAME: u32 = 2_100_000_007;
 
-/// A house with an account, and the file of a proxy's secret.
+/// An installation with an account and a proxy's secret file.
 fn house() -> (House, String) {
     let house = House::new();
     house.user("anna", Role::User);
@@ -34,14 +34,14 @@ fn house() -> (House, String) {
     (house, file.to_string_lossy().into_owned())
 }
 
-/// The status of a sign-in that carries these headers besides.
+/// The status of a sign-in with these additional headers.
 fn sign_in(client: &mut Client, name: &str, password: &str, headers: &[(&str, &str)]) -> u16 {
     let form = [("Content-Type", "application/x-www-form-urlencoded"), ("Sec-Fetch-Site", "same-origin")];
     let body = serde_urlencoded::to_string([("name", name), ("password", password)]).unwrap();
     client.send("POST", "/login", &[&form[..], headers].concat(), &body).status
 }
 
-/// Wrong passwords until one has to wait, each with other headers; at most `most`.
+/// Wrong passwords until there is a wait, each with other headers; at most `most`.
 fn tries(client: &mut Client, most: usize, mut one: impl FnMut(&mut Client, usize) -> u16) -> usize {
     (0..most).take_while(|number| one(client, *number) != 429).count()
 }
@@ -55,21 +55,24 @@ fn a_local_program_that_invents_addresses_waits_like_any_other() {
         let address = format!("198.51.100.{number}");
         sign_in(client, "anna", "wrong password", &[("X-Forwarded-For", &address), ("X-Left4me-Proxy", shown)])
     };
+
     assert_eq!(tries(&mut client, 30, |client, number| rotated(client, number, "")), 5);
     assert_eq!(rotated(&mut client, 40, "0123456789abcdef0123456789abcdee"), 429, "a wrong secret");
 
-    // The proxy is believed: each of its visitors has attempts of their own, and the owner gets in.
+    // The proxy is trusted: each of its visitors has attempts of their own, and the owner gets in.
     assert_eq!(rotated(&mut client, 41, SECRET), 422);
+
     let home = [("X-Forwarded-For", "203.0.113.9"), ("X-Left4me-Proxy", SECRET)];
     assert_eq!(sign_in(&mut web.client(), "anna", PASSWORD, &home), 303);
 
-    // The address that is configured is no less, and a name that nobody has is no more.
+    // Only another address is trusted: the header does not count. Unknown names are limited alike.
     let web = Web::start(&house, &["--origin", ORIGIN, "--proxies", "192.0.2.1"]);
     assert_eq!(tries(&mut web.client(), 30, |client, number| rotated(client, number, "")), 5);
-    let nobody = |client: &mut Client, number: usize| {
-        sign_in(client, "nobody", "wrong password", &[("X-Forwarded-For", &format!("198.51.100.{number}"))])
+
+    let unknown = |client: &mut Client, number: usize| {
+        sign_in(client, "unknown", "wrong password", &[("X-Forwarded-For", &format!("198.51.100.{number}"))])
     };
-    assert_eq!(tries(&mut web.client(), 30, nobody), 5);
+    assert_eq!(tries(&mut web.client(), 30, unknown), 5);
 }
 
 #[test]
@@ -84,18 +87,21 @@ fn a_local_program_that_tries_many_names_waits_like_any_other() {
 }
 
 #[test]
-fn behind_a_proxy_that_nobody_configured_visitors_do_not_lock_one_another_out() {
+fn behind_an_unconfigured_proxy_visitors_do_not_lock_out_others() {
     let (house, _) = house();
     let web = Web::start(&house, &["--origin", ORIGIN]);
     let mut client = web.client();
     let visitor = |client: &mut Client, name: &str, password: &str, number: usize| {
         sign_in(client, name, password, &[("X-Forwarded-For", &format!("198.51.100.{number}"))])
     };
+
     for number in 0..30 {
         assert_eq!(visitor(&mut client, &format!("user{number}"), "wrong password", number), 422);
     }
+
     assert_eq!(visitor(&mut web.client(), "anna", PASSWORD, 99), 303);
-    // The account itself is guarded, whatever addresses are named.
+
+    // The account itself is protected, whatever addresses are named.
     assert_eq!(tries(&mut client, 60, |client, number| visitor(client, "anna", "wrong password", number)), 50);
 }
 
@@ -106,10 +112,12 @@ fn a_sign_in_that_found_no_room_counts_for_nothing() {
     let over = AtomicBool::new(false);
     let anna = [("X-Forwarded-For", "203.0.113.9"), ("X-Left4me-Proxy", SECRET)];
     let (mut refused, mut checked) = (0, 0);
+
     std::thread::scope(|scope| {
-        // Many more than may wait, each attempt with a name and an address of its own.
+        // Far more than may wait, each attempt with its own name and address.
         for crowd in 0..120 {
             let (web, over) = (&web, &over);
+
             scope.spawn(move || {
                 for number in (0..0xffff).take_while(|_| !over.load(Ordering::SeqCst)) {
                     let address = format!("2001:db8:{crowd:x}:{number:x}::1");
@@ -119,6 +127,7 @@ fn a_sign_in_that_found_no_room_counts_for_nothing() {
                 }
             });
         }
+
         let begun = Instant::now();
         while refused < 10 && checked < 4 && begun.elapsed() < Duration::from_secs(30) {
             match sign_in(&mut web.client(), "anna", "wrong password", &anna) {
@@ -126,15 +135,18 @@ fn a_sign_in_that_found_no_room_counts_for_nothing() {
                 _ => checked += 1,
             }
         }
+
         over.store(true, Ordering::SeqCst);
     });
+
     assert!(refused >= 5, "{refused} refused, {checked} checked");
-    // Of the free attempts only those are gone whose password was checked.
+
+    // Only attempts whose password was checked are used up.
     assert_eq!(sign_in(&mut web.client(), "anna", PASSWORD, &anna), 303);
 }
 
 #[test]
-fn a_secret_that_others_can_read_or_that_is_short_keeps_the_web_front_from_starting() {
+fn a_readable_or_short_proxy_secret_prevents_the_start() {
     let (house, file) = house();
     for (text, mode, words) in [(SECRET, 0o644, "chmod 0640"), ("short", 0o640, "32 to 512")] {
         std::fs::write(&file, text).unwrap();
@@ -148,7 +160,7 @@ fn a_secret_that_others_can_read_or_that_is_short_keeps_the_web_front_from_start
     }
 }
 
-/// Sends a request as another user of this host; its whole answer.
+/// Sends a request as another user of this host; returns the whole response.
 fn asked_as(uid: u32, web: &Web, request: &str) -> String {
     let script = format!("exec 3<>/dev/tcp/127.0.0.1/{}; printf '%s' \"$1\" >&3; exec cat <&3", web.addr.port());
     let output = Command::new("/bin/bash").args(["-c", &script, "bash", request]).uid(uid).gid(uid).output().unwrap();
@@ -165,21 +177,25 @@ fn a_game_server_on_loopback_is_no_user_of_the_host() {
         eprintln!("skipped: it takes root to be a game server's user; tests/lab/walls_web.rs does the same");
         return;
     }
+
     let (house, file) = house();
     house.user("admin", Role::Admin);
+
     let token = token(&house, "admin");
     let args = ["--origin", ORIGIN, "--proxies", "127.0.0.1", "--proxy-secret-file", &file];
     let web = Web::start(&house, &args);
     let metrics = get(&web, "/metrics", "");
     assert!(asked_as(1000, &web, &metrics).starts_with("HTTP/1.1 200 "), "a user of the host");
+
     let answer = asked_as(GAME, &web, &metrics);
     assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("token"), "{answer}");
     assert!(!answer.contains("left4me_"), "{answer}");
+
     let shown = get(&web, "/metrics", &format!("Authorization: Bearer {token}\r\n"));
     assert!(asked_as(GAME, &web, &shown).starts_with("HTTP/1.1 200 "), "with a token");
     assert!(asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 200 "));
 
-    // It is no proxy, even where one is trusted by this very address, or with the secret.
+    // It is no proxy, even if one is trusted at this address, or with the secret.
     let body = "name=anna&password=wrong+password";
     let sign_in = |number: usize| {
         format!(
@@ -191,6 +207,7 @@ fn a_game_server_on_loopback_is_no_user_of_the_host() {
         )
     };
     let looked_at = (0..30).take_while(|n| !asked_as(GAME, &web, &sign_in(*n)).starts_with("HTTP/1.1 429 ")).count();
+
     assert_eq!(looked_at, 5);
     assert!(asked_as(1000, &web, &sign_in(50)).starts_with("HTTP/1.1 422 "), "the proxy is another user");
 }
@@ -201,27 +218,31 @@ fn a_game_server_that_opens_all_connections_it_can_takes_none_of_peoples() {
         eprintln!("skipped: it takes root to be a game server's user");
         return;
     }
+
     let house = House::new();
     let web = Web::start(&house, &["--connections", "32"]);
     let script = format!(
         "for i in $(seq 40); do exec {{fd}}<>/dev/tcp/127.0.0.1/{} || exit; done; echo open; exec sleep 60",
         web.addr.port()
     );
+
     let mut command = Command::new("/bin/bash");
     let mut game = command.args(["-c", &script]).uid(GAME).gid(GAME).stdout(Stdio::piped()).spawn().unwrap();
     let mut said = [0; 4];
     std::io::Read::read_exact(&mut game.stdout.take().unwrap(), &mut said).unwrap();
+
     let answer = web.get("/health");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 503 "), "it has had its share");
     game.kill().unwrap();
     game.wait().unwrap();
+
     until("its places are free", || {
         asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 200 ").then_some(())
     });
 }
 
-/// A fresh token of a user's.
+/// A new token of a user.
 fn token(house: &House, user: &str) -> String {
     let name: TokenName = format!("script {user} {}", support::marker()).parse().unwrap();
     let id = users::by_name(house.db().connection(), user).unwrap().unwrap().id;
@@ -245,12 +266,14 @@ fn left4me(house: &House, args: &[&str], input: &str) -> String {
 fn another_password_and_disabling_end_every_token() {
     let (house, _) = house();
     house.user("admin", Role::Admin);
+
     let web = Web::start(&house, &[]);
     let others = token(&house, "admin");
 
-    // A thief who signed in once has made a token; its owner changes the password, in each of the
-    // ways there are.
+    // A thief who signed in once has created a token; its owner changes the password in each
+    // possible way.
     type Way<'a> = (&'a str, &'a dyn Fn());
+
     let ways: [Way<'_>; 4] = [
         ("the account's page", &|| {
             let mut client = web.client();
@@ -273,16 +296,18 @@ fn another_password_and_disabling_end_every_token() {
         ("left4me user disable", &|| {
             let said = left4me(&house, &["user", "disable", "anna"], "");
             assert!(said.contains("tokens are revoked"), "{said}");
-            // Enabled again, the user comes back without them.
+            // When the user is enabled again, the tokens stay revoked.
             left4me(&house, &["user", "enable", "anna"], "");
         }),
     ];
+
     for (what, change) in ways {
         let stolen = token(&house, "anna");
         assert_eq!(status_of(&web, &stolen), 200, "{what}: the trial is fair");
         change();
         assert_eq!(status_of(&web, &stolen), 401, "{what}");
     }
+
     assert_eq!(status_of(&web, &others), 200, "another user's token stays");
 
     let kinds = events::last(house.db().connection(), None, 100).unwrap();
@@ -290,16 +315,18 @@ fn another_password_and_disabling_end_every_token() {
 }
 
 #[test]
-fn guessing_at_the_accounts_page_locks_nobody_else_out() {
+fn guessing_on_the_account_page_locks_no_one_else_out() {
     let (house, _) = house();
     let web = Web::start(&house, &[]);
     let (mut owner, mut thief) = (web.client(), web.client());
     owner.sign_in("anna", PASSWORD);
     thief.sign_in("anna", PASSWORD);
+
     let guess = |client: &mut Client, _| {
         client.post("/account/password", &[("current", "wrong password"), ("new", "x"), ("again", "x")]).status
     };
     assert_eq!(tries(&mut thief, 30, guess), 5);
+
     let fields = [("current", PASSWORD), ("new", PASSWORD), ("again", PASSWORD)];
     assert_eq!(owner.post("/account/password", &fields).location(), "/account?done=password");
     assert!(thief.get("/account").location().starts_with("/login"));
@@ -310,6 +337,7 @@ fn a_request_that_was_answered_503_may_come_again_with_its_key() {
     let (house, _) = house();
     let web = Web::start(&house, &[]);
     house.user("admin", Role::Admin);
+
     let token = token(&house, "admin");
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", &*bearer), ("Content-Type", "application/json"), ("Idempotency-Key", "k-1")];
@@ -317,6 +345,7 @@ fn a_request_that_was_answered_503_may_come_again_with_its_key() {
 
     let db = house.db();
     db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();
+
     let answer = ask();
     assert_eq!(answer.status, 503, "{}", answer.body);
     db.connection().execute_batch("ROLLBACK").unwrap();

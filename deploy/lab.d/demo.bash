@@ -33,7 +33,7 @@ lab_demo() {
     check_server "$lab" one
     check_server "$lab" two
     show "$lab" left4me server list
-    [[ ! $keep ]] || farewell "$lab"
+    [[ ! $keep ]] || farewell "$lab" "$password"
 }
 
 # show LAB COMMAND...: prints the command as the admin in the lab would type it, and runs it.
@@ -85,6 +85,10 @@ json_value() {
 
 farewell() {
     cat <<END
+
+The web front: http://127.0.0.1:8000
+  user admin, password $2
+  Click "one" for its console, graph and jobs; "New server" makes a third.
 
 The lab runs until you end it.
   shell       deploy/lab exec $1 -- bash

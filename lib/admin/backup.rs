@@ -1,9 +1,9 @@
-//! `left4me backup`: a copy of the database while everything runs.
+//! `left4me backup`: copies the database while left4me runs.
 //!
-//! A copy is made by the user to whom the database belongs. Root alone can put it where only root may write: then root
-//! opens the place, and runs this program once more as that user for the copy itself; see [`as_root`].
+//! The database's owner makes the copy. If only root can write to the destination, root opens the
+//! destination and runs this program again as the owner for the copy itself; see [`as_root`].
 
-mod place;
+mod destination;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Seek as _};
@@ -13,155 +13,162 @@ use std::process::ExitCode;
 
 use nix::unistd::{Gid, Uid};
 
-use self::place::Place;
+use self::destination::{Backups, Destination};
 use super::Context;
-use crate::base::{Error, Exit, Result, clock, files, output, users};
+use crate::base::{Error, Exit, Result, clock, output, users, walk};
 use crate::db::{error::opening, upkeep};
 use crate::process::again_as;
 
-/// Save the database while everything runs: a checked copy of one moment
+/// Save a consistent, checked copy of the database; left4me keeps running
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// Where to; an existing file is not overwritten [default: backups/left4me-DATE-TIME-N.db in LEFT4ME_ROOT]
+    /// File to write; never overwritten [default: LEFT4ME_ROOT/backups/left4me-DATE-TIME-N.db]
     file: Option<PathBuf>,
-    /// Afterwards keep only the N newest left4me-*.db in backups/
+    /// Afterwards, keep only the N newest left4me-*.db in backups/
     #[arg(long, value_name = "N", conflicts_with = "file", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
-    /// Write the copy to standard output; what root's own backup runs
+    /// Write the copy to standard output; a backup by root uses it
     #[arg(long, hide = true, conflicts_with_all = ["file", "keep"])]
     to_output: bool,
 }
 
-/// How many backups may take a number before this one.
+/// How often another backup may take the number first.
 const TRIES: u32 = 10;
 
 const EXAMPLES: &str = "\
 Examples:
   left4me backup /srv/save/left4me.db
   left4me backup --keep 7
-  systemctl enable --now left4me-backup.timer      every night
+  systemctl enable --now left4me-backup.timer      back up every night
 
-To put one back: sudo left4me restore FILE";
+To restore a backup: sudo left4me restore FILE";
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let source = context.paths.database();
-    // A missing database is the first thing to say.
+    // Report a missing database before any other error.
     if let Err(error) = fs_err::symlink_metadata(&source) {
         return Err(opening(&source, &error));
     }
     if args.to_output {
         return to_output(context, &source);
     }
-    let (place, size) = match &args.file {
+
+    let (destination, size) = match &args.file {
         Some(file) => {
-            let place = Place::named(file)?;
-            let size = save(&source, &place)?;
-            (place, size)
+            let destination = Destination::named(file)?;
+            let size = save(&source, &destination)?;
+            (destination, size)
         }
         None => save_numbered(context, &source)?,
     };
-    tell(&place, size)?;
+
+    report(&destination, size)?;
     match args.keep {
-        Some(keep) => place.prune(keep),
+        Some(keep) => destination.prune(keep),
         None => Ok(()),
     }
 }
 
-/// For root, when the database belongs to `owner`: root only opens the directory, makes an empty file in it and gives
-/// it its name at the end, all by descriptor and through no link. The copy is made and checked as `owner`, and comes
-/// through the one descriptor that it is given.
+/// The backup by root of a database that belongs to `owner`. Root only opens the directory, creates
+/// an empty file in it and renames the file at the end, all by descriptor and without following
+/// links. A child process that runs as `owner` makes and checks the copy, and writes it to the one
+/// descriptor it gets.
 pub(super) fn as_root(context: &Context, file: &Path, owner: (Uid, Gid)) -> Result<ExitCode> {
-    let place = Place::walked(file)?;
-    place.must_be_free()?;
-    let part = place.part()?;
-    if place.belongs_to(owner.0)? {
-        part.give_to(owner)?;
+    let destination = Destination::walked(file)?;
+    destination.must_be_free()?;
+    let partial = destination.create()?;
+    if destination.belongs_to(owner.0)? {
+        partial.give_to(owner)?;
     }
+
     let mut arguments: Vec<OsString> = vec!["--root".into(), context.paths.root.clone().into()];
     arguments.extend(["--db".into(), context.paths.database().into(), "backup".into(), "--to-output".into()]);
-    match again_as(owner, &arguments, part.file().try_clone()?)? {
+    match again_as(owner, &arguments, partial.file().try_clone()?)? {
         0 => {}
         failed => return Ok(ExitCode::from(failed)),
     }
-    tell(&place, part.settle()?)?;
+
+    report(&destination, partial.publish()?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the user does to whom the database belongs: a checked copy in backups/, where no other user can exchange it,
-/// and from there to standard output.
+/// The part of [`as_root`] that runs as the owner: makes a checked copy in backups/, where no other
+/// user can replace it, and writes it to standard output.
 fn to_output(context: &Context, source: &Path) -> Result<()> {
     if std::io::stdout().is_terminal() {
-        return Err(Error::usage("a database is no text for a terminal"));
+        return Err(Error::usage("standard output is a terminal: the copy is binary"));
     }
-    let place = backups(context)?.unused(".root-", context.now)?;
-    let mut part = place.part()?;
-    upkeep::copy(source, &part.path())?;
-    part.must_be_itself()?;
 
-    let mut copy = part.file().try_clone()?;
+    let destination = backups(context)?.unused(".root-", context.now)?;
+    let mut partial = destination.create()?;
+    upkeep::copy(source, &partial.path())?;
+    partial.must_be_unchanged()?;
+
+    let mut copy = partial.file().try_clone()?;
     copy.rewind()?;
     let mut out = std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
     std::io::copy(&mut copy, &mut out)?;
-    part.discard();
+    partial.discard();
+
     Ok(())
 }
 
-/// Copies beside the file's final place, checks, and gives it its name in one step, unless the name is taken. Gives its
-/// size.
-fn save(source: &Path, place: &Place) -> Result<u64> {
-    place.must_be_free()?;
-    let part = place.part()?;
-    upkeep::copy(source, &part.path())?;
-    part.settle()
+/// Copies to a temporary file beside the destination, checks it, and renames it in one step unless
+/// the name is taken. Returns the size.
+fn save(source: &Path, destination: &Destination) -> Result<u64> {
+    destination.must_be_free()?;
+    let partial = destination.create()?;
+    upkeep::copy(source, &partial.path())?;
+    partial.publish()
 }
 
-/// In backups/, under the next number. Another backup that runs at the same time may take it first.
-fn save_numbered(context: &Context, source: &Path) -> Result<(Place, u64)> {
+/// Saves to backups/ with the next number. A concurrent backup may take the number first.
+fn save_numbered(context: &Context, source: &Path) -> Result<(Destination, u64)> {
     let mut tries = 1;
     loop {
-        let place = backups(context)?.unused("", context.now)?;
-        match save(source, &place) {
+        let destination = backups(context)?.unused("", context.now)?;
+        match save(source, &destination) {
             Err(error) if error.exit == Exit::Conflict && tries < TRIES => tries += 1,
-            saved => return saved.map(|size| (place, size)),
+            saved => return saved.map(|size| (destination, size)),
         }
     }
 }
 
-fn tell(place: &Place, size: u64) -> Result<()> {
-    output::line(&format!("{} ({} KiB), checked", place.path().display(), size.div_ceil(1024)))
+fn report(destination: &Destination, size: u64) -> Result<()> {
+    output::line(&format!("{} ({} KiB), checked", destination.path().display(), size.div_ceil(1024)))
 }
 
-/// The directory of backups without a name of their own.
-fn backups(context: &Context) -> Result<place::Backups> {
-    place::Backups::in_root(&context.paths.root)
+fn backups(context: &Context) -> Result<Backups> {
+    Backups::in_root(&context.paths.root)
 }
 
-/// Whether root has to make the file itself: as whom the copy is made then.
+/// The file, and the owner of the database, if root has to create the file itself.
 pub(super) fn owner_besides_root<'a>(context: &Context, args: &'a Args) -> Option<(&'a Path, (Uid, Gid))> {
     let file = args.file.as_deref()?;
     let database = context.paths.database();
-    Some((file, users::successor(database.parent().unwrap_or(&database))?))
+    Some((file, users::unprivileged_user(database.parent().unwrap_or(&database))?))
 }
 
-/// A backup's name: the date is for people, the number says which is newer.
+/// The name of a numbered backup. The date is for people; the number gives the order.
 fn dated(prefix: &str, now: i64, number: u64) -> String {
     format!("{prefix}left4me-{}-{number}.db", clock::stamp(now))
 }
 
-/// In words, what is in the way of a directory that was named.
+/// Describes why a directory cannot be used.
 fn unusable(directory: &Path, error: std::io::Error) -> Error {
     let error = match error.kind() {
         std::io::ErrorKind::InvalidInput => {
-            let words = format!("{error}, and root follows none: name the real path");
-            std::io::Error::new(error.kind(), words)
+            let message = format!("{error}, and root follows no links: name the real path");
+            std::io::Error::new(error.kind(), message)
         }
         _ => error,
     };
+
     Error::from(error).within(directory.display())
 }
 
-/// A directory that root has reached.
+/// Opens a directory as root, without following links.
 fn walk(directory: &Path) -> Result<std::os::fd::OwnedFd> {
-    files::walk(directory).map(|walked| walked.fd).map_err(|error| unusable(directory, error))
+    walk::walk(directory).map(|walked| walked.fd).map_err(|error| unusable(directory, error))
 }

@@ -1,4 +1,4 @@
-//! `left4me blueprint`: what servers are made of.
+//! `left4me blueprint`: blueprints, the configuration that servers are made from.
 
 use std::path::{Path, PathBuf};
 
@@ -23,49 +23,48 @@ Examples:
   left4me blueprint edit versus --config-file server.cfg
   left4me blueprint edit versus --no-overlays --rename plain
 
-The first --overlay is the topmost. --arg takes '=' because arguments begin with '-' or '+'.
-Text with spaces, as a server's name, is no argument: put it into the config file, as in
+The first --overlay is the topmost. Write --arg=VALUE, because arguments begin with '-' or '+'.
+An argument is one word. Put text with spaces, such as a server's name, into the config file:
   hostname \"My server\"";
 
-/// The verbs of blueprints.
 #[derive(Subcommand)]
 pub(super) enum Verb {
-    /// Make a blueprint
+    /// Create a blueprint
     #[command(after_help = EXAMPLES)]
     Create(CreateArgs),
     /// Show a blueprint: overlays, arguments, config
     Show(ShowArgs),
     /// List blueprints
     List(ListArgs),
-    /// Replace parts of a blueprint; linked servers follow on their next start
+    /// Replace parts of a blueprint; its servers use them from their next start
     #[command(after_help = EXAMPLES)]
     Edit(EditArgs),
-    /// Delete a blueprint that no server is linked to
+    /// Delete a blueprint that no server uses
     Delete(OneArgs),
 }
 
 #[derive(Args)]
-pub(super) struct Parts {
-    /// An overlay of the catalog; may be given several times, the topmost first
+pub(super) struct ContentArgs {
+    /// An overlay of the catalog; repeatable, topmost first
     #[arg(long = "overlay", value_name = "O")]
     overlays: Vec<OverlayName>,
-    /// A launch argument, one word; may be given several times, as in --arg=+map --arg=c1m1_hotel
+    /// A launch argument, one word; repeatable, as in --arg=+map --arg=c1m1_hotel
     #[arg(long = "arg", value_name = "A", allow_hyphen_values = true)]
     arguments: Vec<Argument>,
-    /// Lines of server.cfg; '-' reads standard input
+    /// File with the lines of server.cfg; '-' is standard input
     #[arg(long, value_name = "F")]
     config_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
 pub(super) struct CreateArgs {
-    /// Its name, unique for its user
+    /// Name, unique among the user's blueprints
     name: BlueprintName,
-    /// Its owner [default: who runs this, or the only user]
+    /// Owner [default: the left4me user named like the caller, else the only user]
     #[arg(long, value_name = "U")]
     user: Option<UserName>,
     #[command(flatten)]
-    parts: Parts,
+    content: ContentArgs,
     /// Print the blueprint as one JSON document
     #[arg(long)]
     json: bool,
@@ -75,7 +74,7 @@ pub(super) struct CreateArgs {
 pub(super) struct OneArgs {
     /// The blueprint's name or id
     blueprint: BlueprintRef,
-    /// Whose, when several users have one of that name
+    /// Owner; needed if several users have a blueprint with this name
     #[arg(long, value_name = "U")]
     user: Option<UserName>,
 }
@@ -91,7 +90,7 @@ pub(super) struct ShowArgs {
 
 #[derive(Args)]
 pub(super) struct ListArgs {
-    /// Only this user's
+    /// Only blueprints of this user
     #[arg(long, value_name = "U")]
     user: Option<UserName>,
     /// Print one JSON document
@@ -104,24 +103,24 @@ pub(super) struct EditArgs {
     #[command(flatten)]
     one: OneArgs,
     #[command(flatten)]
-    parts: Parts,
-    /// Another name
+    content: ContentArgs,
+    /// New name
     #[arg(long, value_name = "NEW")]
     rename: Option<BlueprintName>,
-    /// Take all overlays out
+    /// Remove all overlays
     #[arg(long, conflicts_with = "overlays")]
     no_overlays: bool,
-    /// Take all arguments out
+    /// Remove all arguments
     #[arg(long, conflicts_with = "arguments")]
     no_args: bool,
-    /// Take all config lines out
+    /// Remove all config lines
     #[arg(long, conflicts_with = "config_file")]
     no_config: bool,
 }
 
-/// A blueprint with what its row holds.
+/// A blueprint with its content.
 #[derive(Serialize)]
-struct Whole {
+struct FullBlueprint {
     #[serde(flatten)]
     blueprint: Blueprint,
     #[serde(flatten)]
@@ -129,11 +128,11 @@ struct Whole {
 }
 
 impl Verb {
-    /// The file of config lines, when one is named.
+    /// The file of `--config-file`.
     pub(super) fn config_file(&self) -> Option<&Path> {
         match self {
-            Verb::Create(args) => args.parts.config_file.as_deref(),
-            Verb::Edit(args) => args.parts.config_file.as_deref(),
+            Verb::Create(args) => args.content.config_file.as_deref(),
+            Verb::Edit(args) => args.content.config_file.as_deref(),
             _ => None,
         }
     }
@@ -151,30 +150,34 @@ pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
 
 fn create(context: &Context, args: CreateArgs) -> Result<()> {
     let read = |path| config_lines(context, path);
-    let config = args.parts.config_file.as_deref().map(read).transpose()?.unwrap_or_default();
-    let content = Content { overlays: args.parts.overlays, arguments: args.parts.arguments, config };
+    let config = args.content.config_file.as_deref().map(read).transpose()?.unwrap_or_default();
+    let content = Content { overlays: args.content.overlays, arguments: args.content.arguments, config };
     let blueprint = context.db()?.write(|tx| {
         let user = owner(tx, args.user.as_ref(), &context.actor)?;
         blueprints::create(tx, context.now, &context.actor, user.id, &args.name, &content)
     })?;
+
     if args.json {
-        return output::json(&Whole { blueprint, stored: content.into() });
+        return output::json(&FullBlueprint { blueprint, stored: content.into() });
     }
+
     output::line(&format!("blueprint {} '{}' of '{}' created", blueprint.id, blueprint.name, blueprint.user))
 }
 
 fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     let mut db = context.db()?;
     let user = user_id(&db, args.one.user.as_ref())?;
-    let whole = db.read(|tx| {
+    let full = db.read(|tx| {
         let blueprint = blueprints::find(tx, &args.one.blueprint, user)?;
         let stored = blueprints::stored(tx, blueprint.id)?;
-        Ok(Whole { blueprint, stored })
+        Ok(FullBlueprint { blueprint, stored })
     })?;
+
     if args.json {
-        return output::json(&whole);
+        return output::json(&full);
     }
-    let Whole { blueprint, stored } = whole;
+
+    let FullBlueprint { blueprint, stored } = full;
     facts(&[
         ("id", blueprint.id.to_string()),
         ("name", blueprint.name.clone()),
@@ -185,15 +188,19 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         ("created", when(Some(blueprint.created_at))),
         ("edited", when(Some(blueprint.updated_at))),
     ])?;
+
     for line in &stored.config {
         output::line(&format!("config  {}", output::printable(line)))?;
     }
+
     for notice in blueprints::notices(db.connection(), blueprint.id)? {
         hint(&notice);
     }
+
     for why in &stored.refused {
-        hint(&format!("no server starts with this blueprint: {why}"));
+        hint(&format!("no server can start with this blueprint: {why}"));
     }
+
     Ok(())
 }
 
@@ -203,13 +210,15 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         Some(user) => blueprints::of_user(db.connection(), user)?,
         None => blueprints::all(db.connection())?,
     };
+
     if args.json {
         return output::json(&blueprints);
     }
     if blueprints.is_empty() {
-        hint("no blueprints yet: make one with `left4me blueprint create NAME`");
+        hint("no blueprints yet: create one with `left4me blueprint create NAME`");
         return Ok(());
     }
+
     let mut table = Table::new(["ID", "NAME", "USER", "OVERLAYS", "EDITED", "SERVERS"]);
     for blueprint in blueprints {
         let servers = servers(&blueprint);
@@ -222,6 +231,8 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             servers,
         ]);
     }
+
+    table.times(&["EDITED"]);
     table.print()
 }
 
@@ -229,31 +240,34 @@ fn edit(context: &Context, args: EditArgs) -> Result<()> {
     let change = change(context, &args)?;
     if change == Change::default() {
         return Err(Error::usage(
-            "nothing to change: pass --overlay, --arg, --config-file, --rename, --no-overlays, --no-args or --no-config",
+            "nothing to change: pass --overlay, --arg, --config-file, --rename, --no-overlays, \
+             --no-args or --no-config",
         ));
     }
+
     let mut db = context.db()?;
     let user = user_id(&db, args.one.user.as_ref())?;
     let blueprint = db.write(|tx| {
         let blueprint = blueprints::find(tx, &args.one.blueprint, user)?;
         blueprints::edit(tx, context.now, &context.actor, blueprint.id, &change)
     })?;
-    let follow = if blueprint.servers.is_empty() {
+    let effect = if blueprint.servers.is_empty() {
         String::new()
     } else {
-        format!("; server {} will have it from the next start", servers(&blueprint))
+        format!("; it takes effect at the next start of server {}", servers(&blueprint))
     };
-    output::line(&format!("blueprint {} '{}' edited{follow}", blueprint.id, blueprint.name))
+
+    output::line(&format!("blueprint {} '{}' edited{effect}", blueprint.id, blueprint.name))
 }
 
 fn change(context: &Context, args: &EditArgs) -> Result<Change> {
     let replaced = |clear: bool, given: bool| clear || given;
-    let parts = &args.parts;
-    let config = parts.config_file.as_deref().map(|path| config_lines(context, path)).transpose()?;
+    let content = &args.content;
+    let config = content.config_file.as_deref().map(|path| config_lines(context, path)).transpose()?;
     Ok(Change {
         name: args.rename.clone(),
-        overlays: replaced(args.no_overlays, !parts.overlays.is_empty()).then(|| parts.overlays.clone()),
-        arguments: replaced(args.no_args, !parts.arguments.is_empty()).then(|| parts.arguments.clone()),
+        overlays: replaced(args.no_overlays, !content.overlays.is_empty()).then(|| content.overlays.clone()),
+        arguments: replaced(args.no_args, !content.arguments.is_empty()).then(|| content.arguments.clone()),
         config: if args.no_config { Some(Vec::new()) } else { config },
     })
 }
@@ -276,7 +290,7 @@ fn servers(blueprint: &Blueprint) -> String {
     blueprint.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// The lines of a file; a refused one is told by its number.
+/// Reads the config lines of a file; an error names the line's number.
 fn config_lines(context: &Context, path: &Path) -> Result<Vec<ConfigLine>> {
     let text = match &context.opened {
         Some(file) => text::read_opened(file, path, CONFIG_LIMIT)?,
@@ -287,5 +301,6 @@ fn config_lines(context: &Context, path: &Path) -> Result<Vec<ConfigLine>> {
             .parse::<ConfigLine>()
             .map_err(|bad| Error::from(bad).within(format!("{} line {}", path.display(), index + 1)))
     });
+
     parsed.collect()
 }

@@ -32,8 +32,9 @@ pub(super) struct Args {
 }
 
 const EXAMPLES: &str = "\
-Run it as root: others cannot look at everything. Root looks at what only root can see, and at all else as user
-left4me. A service that is idle is started by it, and leaves again. Exit code: 0 when nothing failed, 1 otherwise.
+Run it as root: others cannot look at everything. Root looks at what only root can see, mounts an overlay where the
+data is and removes it again, and looks at all else as user left4me. A service that is idle is started by it, and exits
+again. Exit code: 0 when nothing failed, 1 otherwise.
 
 Examples:
   sudo left4me doctor
@@ -41,7 +42,7 @@ Examples:
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let database = context.paths.database();
-    let mut findings = match users::successor(database.parent().unwrap_or(&database)) {
+    let mut findings = match users::unprivileged_user(database.parent().unwrap_or(&database)) {
         None => doctor::at_home(&places(context, args), context.now),
         Some(owner) => match as_owner(context, args, owner)? {
             Ok(findings) => findings,
@@ -50,7 +51,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     };
     // The part that another user ran leaves this to root.
     if !args.part {
-        doctor::complete(&mut findings);
+        doctor::complete(&mut findings, &context.paths.root);
     }
     if args.json {
         output::json(&findings)?;

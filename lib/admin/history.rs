@@ -1,4 +1,4 @@
-//! `left4me server history`: what happened to a server, and who brought it about.
+//! `left4me server history`: what happened to a server, and what caused it.
 
 use super::{Context, hint, when};
 use crate::base::names::ServerRef;
@@ -10,19 +10,19 @@ use crate::db::servers;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   left4me server history Friday
-  left4me server history Friday --journal --limit 3      with what the game said last before it ended badly
+  left4me server history Friday --journal --limit 3      with the output before a crash
   left4me server history Friday --json | jq '.[] | select(.kind == \"server.crashed\")'
 
-CAUSE is the job that brought it about, or `outside`: systemd by itself, or somebody with systemctl.";
+CAUSE is the job that caused it, or `outside`: systemd itself, or a person with systemctl.";
 
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The server's name or id
     server: ServerRef,
-    /// At most so many
+    /// Maximum number of rows
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
-    /// Also the unit's last lines in the journal, which are kept when it ends badly
+    /// Also print the unit's last journal lines, which are kept when it crashes or fails
     #[arg(long)]
     journal: bool,
     /// Print one JSON document
@@ -37,6 +37,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
         let history = events::of_server(tx, server.id, args.limit)?;
         Ok((server, history))
     })?;
+
     if args.json {
         return output::json(&history);
     }
@@ -47,6 +48,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     if args.journal {
         return history.iter().try_for_each(story);
     }
+
     let mut table = Table::new(["AT", "WHAT", "CAUSE", "BY", "DETAIL"]);
     for event in history {
         let plain = |text: String| (text, Tone::Plain);
@@ -59,10 +61,12 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
             plain(event.detail),
         ]);
     }
+
+    table.times(&["AT"]);
     table.print()
 }
 
-/// The kind as people read it: `drift_ended` without its family.
+/// The kind of the event without its prefix `server.`.
 fn what(event: &ServerEvent) -> &str {
     event.kind.strip_prefix("server.").unwrap_or(&event.kind)
 }
@@ -76,7 +80,7 @@ fn tone(event: &ServerEvent) -> Tone {
     }
 }
 
-/// An event on a line, and what the game said last below it.
+/// Prints an event on a line, and the kept journal lines below it.
 fn story(event: &ServerEvent) -> Result<()> {
     let detail = output::printable(&event.detail);
     output::line(&format!("{}  {}, {}: {detail}", when(Some(event.at)), what(event), event.cause))?;

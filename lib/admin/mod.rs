@@ -1,4 +1,5 @@
-//! left4me: users, tokens, overlays, blueprints, servers, and the database itself. One file per family of verbs.
+//! left4me: manages users, tokens, overlays, blueprints, servers and the database. One file per
+//! command family.
 
 mod backup;
 mod blueprint;
@@ -19,14 +20,14 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::base::config::{HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse_for_judge};
-use crate::base::{Result, caller, clock, files, journal, output, undumpable, users};
+use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
 use crate::db::{Db, migrate};
 
 const PROGRAM: &str = "left4me";
 
-/// Manage who and what left4me knows: users, tokens, overlays, blueprints, servers.
+/// Administer left4me: users, API tokens, overlays, blueprints, servers and the database
 #[derive(Parser)]
-#[command(name = PROGRAM, version, about, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = PROGRAM, version, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     paths: Paths,
@@ -51,27 +52,27 @@ Examples:
   left4me-job enqueue start --server Friday --follow
   left4me doctor
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server, token, 4 not possible in this
-state (taken, in use), 69 database or service unavailable, 77 not permitted.";
+Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server or token,
+4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not permitted.";
 
 #[derive(Subcommand)]
 enum Family {
-    /// Local accounts
+    /// Manage local accounts
     #[command(subcommand)]
     User(user::Verb),
-    /// Tokens of the REST API
+    /// Manage tokens of the REST API
     #[command(subcommand)]
     Token(token::Verb),
-    /// The catalog of overlays: directories that are stacked over the game
+    /// Manage the catalog of overlays: directories that are layered over the game files
     #[command(subcommand)]
     Overlay(overlay::Verb),
-    /// Blueprints: what servers are made of
+    /// Manage blueprints: overlays, arguments and config that servers are made from
     #[command(subcommand)]
     Blueprint(blueprint::Verb),
-    /// Servers
+    /// Manage servers
     #[command(subcommand)]
     Server(server::Verb),
-    /// Bring the database to this program's schema
+    /// Upgrade the database to this version's schema
     Migrate,
     Backup(backup::Args),
     Restore(restore::Args),
@@ -85,16 +86,16 @@ struct Context {
     port_range: PortRange,
     worker_socket: PathBuf,
     hands: HandSockets,
-    /// A file that was named, where root alone can read it.
+    /// A file from the command line that only root can read.
     opened: Option<File>,
     /// Who runs this.
     actor: String,
-    /// When, unix ms.
+    /// The time of the call, unix ms.
     now: i64,
 }
 
 impl Context {
-    /// The database, brought up to date.
+    /// Opens the database, and migrates it if necessary.
     fn db(&self) -> Result<Db> {
         Db::open(&self.paths.database())
     }
@@ -109,7 +110,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     // What is wrong in the settings file is a finding of the doctor.
     let cli = parse_for_judge::<Cli>(|cli| matches!(cli.family, Family::Doctor(_)));
     journal::start(cli.logging.log);
@@ -123,12 +124,13 @@ fn run(cli: Cli) -> Result<ExitCode> {
         worker_socket: cli.worker.worker_socket,
         hands: cli.hands,
         opened: match &cli.family {
-            Family::Blueprint(verb) => verb.config_file().and_then(files::open_roots),
+            Family::Blueprint(verb) => verb.config_file().and_then(walk::open_root_owned),
             _ => None,
         },
         actor: caller::caller(),
         now: clock::now_ms(),
     };
+
     // What needs root, and opens nothing that another user can exchange; for all else root becomes left4me.
     match &cli.family {
         Family::Backup(args) if let Some((file, owner)) = backup::owner_besides_root(&context, args) => {
@@ -139,7 +141,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         _ => {}
     }
     let database = context.paths.database();
-    users::become_successor(&database)?;
+    users::drop_root(&database)?;
 
     let done = match cli.family {
         Family::User(verb) => user::run(&context, verb),
@@ -153,27 +155,28 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Family::Prune(args) => prune::run(&context, &args),
         Family::Doctor(args) => return doctor::run(&context, &args),
     };
+
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// Opening migrates; this only tells.
+/// Opening the database migrates it; this only reports the schema.
 fn migrate(context: &Context) -> Result<()> {
     let db = context.db()?;
     output::line(&format!("database {} has schema {}, the latest", db.path().display(), migrate::LATEST))
 }
 
-/// Tells people, not programs, what to do about an empty list.
+/// Prints a hint for people on standard error.
 fn hint(text: &str) {
     use std::io::Write as _;
     writeln!(std::io::stderr(), "{PROGRAM}: {text}").ok();
 }
 
-/// A time for a table, `-` for never.
+/// A time in the local zone; empty for never.
 fn when(at: Option<i64>) -> String {
     at.map_or_else(String::new, clock::local)
 }
 
-/// Prints `name  value` lines, the values aligned and harmless.
+/// Prints `name  value` lines with aligned values, safe for a terminal.
 fn facts(facts: &[(&str, String)]) -> Result<()> {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     facts.iter().try_for_each(|(name, value)| {

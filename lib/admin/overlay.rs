@@ -12,26 +12,25 @@ use crate::host::content;
 
 const EXAMPLES: &str = "\
 Examples:
-  left4me overlay add competitive                  the directory overlays/competitive
+  left4me overlay add competitive                  directory overlays/competitive
   left4me overlay add hotel --path maps/dead-hotel";
 
-/// The verbs of overlays.
 #[derive(Subcommand)]
 pub(super) enum Verb {
-    /// Add an overlay; its directory is made when it is missing
+    /// Add an overlay to the catalog; creates its directory if it is missing
     #[command(after_help = EXAMPLES)]
     Add(AddArgs),
     /// List overlays
     List(ListArgs),
-    /// Take an overlay out of the catalog; its directory stays
+    /// Remove an overlay from the catalog; its directory is kept
     Remove(RemoveArgs),
 }
 
 #[derive(Args)]
 pub(super) struct AddArgs {
-    /// Its name in the catalog
+    /// Name in the catalog
     name: OverlayName,
-    /// Its directory below LEFT4ME_ROOT/overlays [default: NAME]
+    /// Directory below LEFT4ME_ROOT/overlays [default: NAME]
     #[arg(long, value_name = "REF")]
     path: Option<OverlayRef>,
 }
@@ -63,16 +62,18 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
         Some(reference) => reference.clone(),
         None => args.name.as_str().parse()?,
     };
-    free(&db, &args.name)?;
+
+    must_be_free(&db, &args.name)?;
     let Added { path, made } = catalog::add(&context.paths.root, &reference)?;
     db.write(|tx| overlays::create(tx, context.now, &context.actor, &args.name, &reference))?;
-    let made = if made { "made, and empty: put files into it" } else { "which was there" };
-    output::line(&format!("overlay '{}' added; its directory is {}, {made}", args.name, path.display()))?;
-    tell_content(context, &db, reference)
+
+    let state = if made { "created empty: put files into it" } else { "which was there already" };
+    output::line(&format!("overlay '{}' added; its directory is {}, {state}", args.name, path.display()))?;
+    hint_content(context, &db, reference)
 }
 
-/// What the game will not see of it. The overlay is added all the same: its files can be corrected at any time.
-fn tell_content(context: &Context, db: &Db, reference: OverlayRef) -> Result<()> {
+/// Reports files that the game will not find. They are only hints: files can be corrected later.
+fn hint_content(context: &Context, db: &Db, reference: OverlayRef) -> Result<()> {
     let others: Vec<OverlayRef> =
         overlays::all(db.connection())?.iter().filter_map(|overlay| overlay.reference.parse().ok()).collect();
     for line in content::inspect(&context.paths.root, &[reference], &others)?.told() {
@@ -81,8 +82,8 @@ fn tell_content(context: &Context, db: &Db, reference: OverlayRef) -> Result<()>
     Ok(())
 }
 
-/// Said before a directory is made for nothing.
-fn free(db: &Db, name: &OverlayName) -> Result<()> {
+/// Fails if the name is taken, before a directory is created in vain.
+fn must_be_free(db: &Db, name: &OverlayName) -> Result<()> {
     match overlays::find(db.connection(), name) {
         Ok(overlay) => Err(Error::conflict(format!(
             "an overlay named '{name}' is in the catalog already, at overlays/{}",
@@ -101,6 +102,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         hint("no overlays yet: add one with `left4me overlay add NAME`");
         return Ok(());
     }
+
     let mut table = Table::new(["ID", "NAME", "DIRECTORY", "CREATED", "USED BY BLUEPRINT"]);
     for overlay in overlays {
         let directory = format!("overlays/{}", overlay.reference);
@@ -112,10 +114,12 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             overlay.blueprints.join(", "),
         ]);
     }
+
+    table.times(&["CREATED"]);
     table.print()
 }
 
 fn remove(context: &Context, name: &OverlayName) -> Result<()> {
     let overlay = context.db()?.write(|tx| overlays::remove(tx, context.now, &context.actor, name))?;
-    output::line(&format!("overlay '{name}' removed; its directory overlays/{} stays", overlay.reference))
+    output::line(&format!("overlay '{name}' removed; its directory overlays/{} is kept", overlay.reference))
 }

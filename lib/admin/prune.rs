@@ -1,4 +1,4 @@
-//! `left4me prune`: rows are kept for ever, unless somebody asks.
+//! `left4me prune`: removes old jobs. Nothing else removes them.
 
 use super::Context;
 use crate::base::{Result, clock, output};
@@ -7,17 +7,17 @@ use crate::db::upkeep::{self, Depth, Pruned};
 /// Milliseconds of a day.
 const DAY: i64 = 24 * 60 * 60 * 1000;
 
-/// Remove jobs that ended long ago, with their logs; nothing that lives is touched, and events stay
+/// Remove jobs that ended long ago, with their logs; events are kept
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// How many days ago they ended, at least 1
+    /// Remove jobs that ended more than this many days ago
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     older_than: u32,
-    /// Only the lines of their logs; the jobs stay
+    /// Remove only the log lines and keep the jobs
     #[arg(long)]
     logs_only: bool,
-    /// Only say what would be removed
+    /// Only print what would be removed
     #[arg(long)]
     dry_run: bool,
     /// Print one JSON document
@@ -30,7 +30,7 @@ Examples:
   left4me prune --older-than 90 --dry-run
   left4me prune --older-than 30 --logs-only
 
-Others go on reading and writing meanwhile. The file does not shrink: what is free in it is used again.";
+left4me keeps running meanwhile. The file does not shrink; its free space is reused.";
 
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let mut db = context.db()?;
@@ -38,9 +38,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let depth = if args.logs_only { Depth::Logs } else { Depth::Everything };
     let pruned =
         if args.dry_run { upkeep::count(&mut db, before, depth)? } else { upkeep::prune(&mut db, before, depth)? };
+
     if args.json {
         return output::json(&pruned);
     }
+
     let Pruned { jobs, log_lines, sessions } = pruned;
     let verb = if args.dry_run { "would be removed" } else { "removed" };
     let what = if args.logs_only {
@@ -48,5 +50,6 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     } else {
         format!("{jobs} jobs with {log_lines} log lines, and {sessions} sessions")
     };
+
     output::line(&format!("{what} from before {} {verb}", clock::local(before)))
 }

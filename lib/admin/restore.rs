@@ -1,6 +1,6 @@
-//! `left4me restore`: another database in the place of the one that is there. Root opens the file,
-//! stops and starts the units; all that reads or writes a database is done as its owner, by this
-//! program once more.
+//! `left4me restore`: replaces the database with a backup. Root opens the file, and stops and
+//! starts the units. This program, run again as the database's owner, does all that reads or writes
+//! a database.
 
 mod holders;
 mod units;
@@ -19,77 +19,85 @@ use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid, geteuid};
 
 use super::Context;
-use crate::base::{Error, Exit, Result, clock, files, lock, output, users};
+use crate::base::{Error, Exit, Result, clock, files, lock, output, users, walk};
 use crate::db::restore;
 use crate::process::again_reading;
 use units::Units;
 
-/// Put a backup in the database's place: stops left4me, exchanges the file, starts left4me again
+/// Replace the database with a backup: stops left4me, swaps the files, starts left4me again
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// The backup
+    /// The backup to restore
     file: Option<PathBuf>,
-    /// Which part of it to do as the database's owner
+    /// The part that runs as the database's owner
     #[arg(long, hide = true, value_enum, conflicts_with = "file")]
-    part: Option<Part>,
+    part: Option<Phase>,
 }
 
-/// A part that runs as the database's owner.
+/// A phase that runs as the database's owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Part {
-    /// Copies standard input beside the database, checks and migrates it.
+enum Phase {
+    /// Copies standard input to a file beside the database, checks and migrates it.
     Stage,
-    /// Exchanges the two.
+    /// Swaps the two files.
     Exchange,
 }
 
 const EXAMPLES: &str = "\
-Needs root. The file is checked first: a damaged one, one of another program or of a newer left4me changes nothing. Jobs
-that run are ended and servers go on running. The former database stays beside the new one, as
-left4me.db.before-restore-DATE-TIME. Ended at any moment, also by a power loss, it leaves one whole database; run it
-again then.
+Needs root. The backup is checked first: if it is damaged, or from another program or a newer
+left4me, nothing changes. Running jobs are ended; servers keep running. The former database is kept
+beside the new one, as left4me.db.before-restore-DATE-TIME. If the restore is interrupted, even by a
+power loss, one complete database remains: run it again.
 
 Examples:
   sudo left4me restore /var/lib/left4me/backups/left4me-20261120-232210-12.db
-  sudo left4me restore /var/lib/left4me/db/left4me.db.before-restore-20261128-224500     takes it back";
+  sudo left4me restore /var/lib/left4me/db/left4me.db.before-restore-20261128-224500     undo it";
 
-/// Another restore that takes longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for another restore.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The whole of it, as root; or one part, as the database's owner.
+/// Runs the restore as root, or one part of it as the database's owner.
 pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     let database = context.paths.database();
     if let Some(part) = args.part {
-        users::become_successor(&database)?;
+        users::drop_root(&database)?;
         do_part(part, &database, context.now, None)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(file) = &args.file else { return Err(Error::usage("which file? See `left4me restore --help`")) };
+
+    let Some(file) = &args.file else {
+        return Err(Error::usage("name the backup to restore: see `left4me restore --help`"));
+    };
     if !geteuid().is_root() {
         return Err(Error::not_permitted("only root can stop and start left4me: use `sudo left4me restore FILE`"));
     }
-    let input = open(file)?;
-    let owner = users::successor(database.parent().unwrap_or(&database));
-    let run = |part, input| as_owner(context, owner, part, input);
 
-    match run(Part::Stage, Some(input))? {
+    // Check the backup before anything is stopped.
+    let input = open(file)?;
+    let owner = users::unprivileged_user(database.parent().unwrap_or(&database));
+    let run = |part, input| as_owner(context, owner, part, input);
+    match run(Phase::Stage, Some(input))? {
         0 => {}
         failed => return Ok(ExitCode::from(failed)),
     }
+
     let units = Units::stop()?;
-    let done = holders::end(&database).and_then(|()| run(Part::Exchange, None));
-    // Whatever happened, there is a whole database, and what ran before runs again.
+    let done = holders::end(&database).and_then(|()| run(Phase::Exchange, None));
+
+    // Even after a failure there is a complete database, so start the units again.
     let started = units.start();
     match done? {
         0 => started?,
         failed => return Ok(ExitCode::from(failed)),
     }
-    output::line("left4me runs with it; `left4me doctor` says whether all is well")?;
+
+    output::line("left4me runs with it; check it with `left4me doctor`")?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Root opens the file through no link: who owns a directory on the way could lead it elsewhere.
+/// Opens the backup without following links: the owner of a directory on the path could redirect
+/// root.
 fn open(file: &Path) -> Result<File> {
     let path = std::path::absolute(file)?;
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
@@ -99,11 +107,13 @@ fn open(file: &Path) -> Result<File> {
         let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
         Error::new(exit, format!("{}: {error}; name the real path of a backup", path.display()))
     };
-    let walked = files::walk(directory).map_err(failed)?;
-    let flags = nix::fcntl::OFlag::O_RDONLY | files::SAFELY;
+
+    let walked = walk::walk(directory).map_err(failed)?;
+    let flags = nix::fcntl::OFlag::O_RDONLY | files::NO_FOLLOW;
     let opened = openat(&walked.fd, name, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
     let opened = File::from(opened);
     let found = opened.metadata()?;
+
     if found.is_file() {
         Ok(opened)
     } else {
@@ -111,23 +121,23 @@ fn open(file: &Path) -> Result<File> {
     }
 }
 
-/// Gives its exit code; why it failed stands on standard error already.
-fn as_owner(context: &Context, owner: Option<(Uid, Gid)>, part: Part, input: Option<File>) -> Result<u8> {
+/// Runs a part as the database's owner; returns its exit code. The part reports its own error.
+fn as_owner(context: &Context, owner: Option<(Uid, Gid)>, part: Phase, input: Option<File>) -> Result<u8> {
     let database = context.paths.database();
     let Some(owner) = owner else { return do_part(part, &database, context.now, input).map(|()| 0) };
-    let part = if part == Part::Stage { "stage" } else { "exchange" };
+    let part = if part == Phase::Stage { "stage" } else { "exchange" };
     let mut arguments: Vec<OsString> = vec!["--root".into(), context.paths.root.clone().into()];
     arguments.extend(["--db".into(), database.into(), "restore".into(), "--part".into(), part.into()]);
     again_reading(owner, &arguments, input)
 }
 
-fn do_part(part: Part, database: &Path, now: i64, input: Option<File>) -> Result<()> {
-    // Two restores at once would exchange each other's copies.
-    let _lock = lock::wait(database, "restore", PATIENCE)?;
+fn do_part(part: Phase, database: &Path, now: i64, input: Option<File>) -> Result<()> {
+    // Two restores at once would swap each other's copies.
+    let _lock = lock::wait(database, "restore", LOCK_TIMEOUT)?;
     let staged = restore::staged(database);
     match part {
-        Part::Stage => stage(database, &staged, input),
-        Part::Exchange => exchange(database, &staged, now),
+        Phase::Stage => stage(database, &staged, input),
+        Phase::Exchange => exchange(database, &staged, now),
     }
 }
 
@@ -137,17 +147,21 @@ fn stage(database: &Path, staged: &Path, input: Option<File>) -> Result<()> {
         Some(input) => input,
         None => File::from(std::io::stdin().as_fd().try_clone_to_owned()?),
     };
+
     input.rewind()?;
-    // As the database itself, whatever the umask.
+    // The mode of the database, independent of the umask.
     let mut copy: File = fs_err::OpenOptions::new().write(true).create_new(true).open(staged)?.into();
     copy.set_permissions(std::fs::Permissions::from_mode(0o660))?;
+
     let done = std::io::copy(&mut input, &mut copy).and_then(|_| copy.sync_all());
     drop(copy);
     let done = done.map_err(Error::from).and_then(|()| restore::prepare(staged));
+
     if done.is_err() {
-        // The reason counts, not what is left: the next restore removes it.
+        // Report the first error; the next restore removes a leftover file.
         restore::clean(staged, database).ok();
     }
+
     done
 }
 
@@ -155,7 +169,7 @@ fn exchange(database: &Path, staged: &Path, now: i64) -> Result<()> {
     let kept = restore::kept(database, &clock::stamp(now));
     let kept = kept.ok_or_else(|| Error::failed("a hundred restores within a second"))?;
     if restore::exchange(staged, database, &kept)? {
-        output::line(&format!("the former database is {}", kept.display()))?;
+        output::line(&format!("the former database is kept as {}", kept.display()))?;
     }
     output::line(&format!("{} is restored", database.display()))
 }

@@ -1,4 +1,4 @@
-//! `left4me server`: servers.
+//! `left4me server`: creates, lists, shows, assigns and removes servers.
 
 use clap::{Args, Subcommand};
 use rusqlite::Connection;
@@ -14,44 +14,43 @@ use crate::domain::server::{ActualState, DesiredState};
 
 const EXAMPLES: &str = "\
 Examples:
-  left4me server create Friday --blueprint versus              the lowest free port
+  left4me server create Friday --blueprint versus              takes the lowest free port
   left4me server create Sunday --blueprint versus --user anna --port 27015
   left4me server assign Friday --blueprint coop
   left4me-job enqueue start --server Friday --follow
   left4me server history Friday
   left4me-job enqueue delete --server Friday --wait && left4me server remove Friday";
 
-/// The verbs of servers.
 #[derive(Subcommand)]
 pub(super) enum Verb {
-    /// Make a server; nothing is started
+    /// Create a server, without starting it
     #[command(after_help = EXAMPLES)]
     Create(CreateArgs),
     /// List servers
     List(ListArgs),
-    /// Show a server: what it shall be, what it is, and why
+    /// Show a server: desired state, actual state and drift
     Show(ShowArgs),
-    /// Tell what happened to a server, the newest first
+    /// Show what happened to a server, newest first
     #[command(after_help = history::EXAMPLES)]
     History(history::Args),
-    /// Link a server to another blueprint of its user
+    /// Assign another blueprint of its owner to a server
     Assign(AssignArgs),
-    /// Forget a server whose files were deleted
+    /// Remove a server whose files are deleted
     #[command(after_help = EXAMPLES)]
     Remove(RemoveArgs),
 }
 
 #[derive(Args)]
 pub(super) struct CreateArgs {
-    /// Its display name, unique for its user
+    /// Display name, unique among the user's servers
     name: ServerName,
-    /// Name or id of the blueprint it is made of
+    /// Name or id of its blueprint
     #[arg(long, value_name = "B")]
     blueprint: BlueprintRef,
-    /// Its owner [default: who runs this, or the only user]
+    /// Owner [default: the left4me user named like the caller, else the only user]
     #[arg(long, value_name = "U")]
     user: Option<UserName>,
-    /// Its port [default: the lowest free one of LEFT4ME_PORT_RANGE]
+    /// Port [default: the lowest free port of LEFT4ME_PORT_RANGE]
     #[arg(long, value_name = "P")]
     port: Option<u16>,
     /// Print the server as one JSON document
@@ -61,7 +60,7 @@ pub(super) struct CreateArgs {
 
 #[derive(Args)]
 pub(super) struct ListArgs {
-    /// Only this user's
+    /// Only servers of this user
     #[arg(long, value_name = "U")]
     user: Option<UserName>,
     /// Print one JSON document
@@ -111,16 +110,18 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
         let new = NewServer { user, name: &args.name, blueprint, port: args.port };
         servers::create(tx, context.now, &context.actor, &new, context.port_range)
     })?;
+
     if args.json {
         return output::json(&server);
     }
+
     let Server { id, name, port, user, .. } = &server;
     output::line(&format!(
         "server {id} '{name}' of '{user}' created on port {port}; start it with `left4me-job enqueue start --server {id}`"
     ))
 }
 
-/// By its name only the user's own blueprint can be meant; by its id the store checks whose it is.
+/// A name is looked up among the user's own blueprints; for an id, the store checks the owner.
 fn blueprint_of(connection: &Connection, blueprint: &BlueprintRef, user: UserId) -> Result<BlueprintId> {
     let among = match blueprint {
         BlueprintRef::Id(_) => None,
@@ -135,20 +136,25 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         Some(name) => servers::of_user(db.connection(), users::find(db.connection(), name)?.id)?,
         None => servers::all(db.connection())?,
     };
+
     if args.json {
         return output::json(&servers);
     }
+
     if servers.is_empty() {
-        hint("no servers yet: make one with `left4me server create NAME --blueprint B`");
+        hint("no servers yet: create one with `left4me server create NAME --blueprint B`");
     } else {
         table(servers, context.now).print()?;
     }
+
     if let Some(error) = poll::last(db.connection())?.error {
-        hint(&format!("nobody knows what servers are: {error}"));
+        hint(&format!("the actual states are unknown: {error}"));
     }
+
     for orphan in poll::orphans(db.connection())? {
         hint(&orphan.words());
     }
+
     Ok(())
 }
 
@@ -160,6 +166,7 @@ fn table(servers: Vec<Server>, now: i64) -> Table {
         let drift = server.drift.as_ref().map_or_else(String::new, |drift| {
             format!("{} for {}: {}", drift.kind, clock::span(now - drift.since), drift.why)
         });
+
         table.toned([
             plain(server.id.to_string()),
             plain(server.name),
@@ -172,10 +179,11 @@ fn table(servers: Vec<Server>, now: i64) -> Table {
             plain(server.last_error.unwrap_or_default()),
         ]);
     }
+
     table
 }
 
-/// Green: it is what it shall be. Red: it failed. Yellow: it is not what it shall be.
+/// Good: running as desired. Bad: failed. Warning: not in the desired state.
 fn tone(server: &Server) -> Tone {
     match (server.desired_state, server.actual_state) {
         (_, ActualState::Failed) => Tone::Bad,
@@ -192,9 +200,11 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         Err(error) if error.exit == Exit::NotFound => return Err(or_orphan(&db, &args.server, error)),
         found => found?,
     };
+
     if args.json {
         return output::json(&server);
     }
+
     let refused = blueprints::refusals(db.connection(), server.blueprint_id)?;
     let notices = blueprints::notices(db.connection(), server.blueprint_id)?;
     let at_boot = match server.enabled {
@@ -203,12 +213,14 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         None => "unknown",
     };
     let sub = server.actual_sub_state.map_or_else(String::new, |sub| format!(" ({sub})"));
+
     let since = server.actual_since.map_or_else(String::new, |at| format!(", since {}", when(Some(at))));
     let drift = server.drift.map_or_else(String::new, |drift| {
         let words = drift.kind.words(server.actual_state);
         let (mend, accept) = drift.kind.remedies();
         format!("{words}, since {}: {}; `{mend}` it, or `{accept}` it", when(Some(drift.since)), drift.why)
     });
+
     facts(&[
         ("id", server.id.to_string()),
         ("name", server.name),
@@ -218,23 +230,26 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         ("unit", server.unit),
         ("desired", server.desired_state.to_string()),
         ("actual", format!("{}{sub}{since}", server.actual_state)),
-        ("looked at", when(server.actual_state_updated_at)),
+        ("last checked", when(server.actual_state_updated_at)),
         ("drift", drift),
         ("starts at boot", at_boot.to_owned()),
         ("restarts", server.restarts.to_string()),
-        ("last end", server.last_end.unwrap_or_default()),
+        ("last exit", server.last_end.unwrap_or_default()),
         ("last error", server.last_error.unwrap_or_default()),
     ])?;
+
     for notice in notices {
         hint(&notice);
     }
+
     for why in refused {
-        hint(&format!("it cannot be started with this blueprint: {why}"));
+        hint(&format!("the server cannot be started with this blueprint: {why}"));
     }
+
     Ok(())
 }
 
-/// There is no such server, but there may be a unit of that name.
+/// Extends the error if there is a unit of that name without a server.
 fn or_orphan(db: &Db, server: &ServerRef, error: Error) -> Error {
     let orphans = poll::orphans(db.connection()).unwrap_or_default();
     match orphans.iter().find(|orphan| orphan.instance == server.to_string()) {
@@ -249,8 +264,9 @@ fn assign(context: &Context, args: &AssignArgs) -> Result<()> {
         let blueprint = blueprint_of(tx, &args.blueprint, server.user_id)?;
         servers::assign(tx, context.now, &context.actor, server.id, blueprint)
     })?;
+
     output::line(&format!(
-        "server {} '{}' is linked to blueprint '{}' and will have it from the next start",
+        "server {} '{}' uses blueprint '{}' from its next start",
         server.id, server.name, server.blueprint
     ))
 }
@@ -259,7 +275,8 @@ fn remove(context: &Context, server: &ServerRef) -> Result<()> {
     let mut db = context.db()?;
     let server = db.write(|tx| {
         let server = servers::find(tx, server)?;
-        // What the store cannot know: files that were written without the queue. Who may not look, relies on the queue.
+        // The store does not know files that were written without the queue. A caller without
+        // access to the directories relies on the queue.
         for part in ["instances", "runtime"] {
             let path = context.paths.root.join(part).join(server.id.to_string());
             if path.symlink_metadata().is_ok() {
@@ -271,7 +288,9 @@ fn remove(context: &Context, server: &ServerRef) -> Result<()> {
                 )));
             }
         }
+
         servers::remove(tx, context.now, &context.actor, server.id)
     })?;
+
     output::line(&format!("server {} '{}' removed; port {} is free", server.id, server.name, server.port))
 }

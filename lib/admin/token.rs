@@ -1,4 +1,4 @@
-//! `left4me token`: tokens of the REST API.
+//! `left4me token`: creates, lists and revokes tokens of the REST API.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -12,27 +12,26 @@ use crate::db::users;
 
 const EXAMPLES: &str = "\
 Examples:
-  left4me token create anna --name 'match bot'     prints the token, this once
+  left4me token create anna --name 'match bot'     prints the token, only this time
   left4me token list
   left4me token revoke 3";
 
-/// The verbs of tokens.
 #[derive(Subcommand)]
 pub(super) enum Verb {
-    /// Make a token and print it, this once
+    /// Create a token and print it; it cannot be shown again
     #[command(after_help = EXAMPLES)]
     Create(CreateArgs),
-    /// List tokens, without the tokens themselves
+    /// List tokens, without their secrets
     List(ListArgs),
-    /// End a token for good
+    /// Revoke a token for good
     Revoke(RevokeArgs),
 }
 
 #[derive(Args)]
 pub(super) struct CreateArgs {
-    /// The user whose rights it carries
+    /// The user whose rights the token has
     user: UserName,
-    /// What it is for
+    /// What the token is for
     #[arg(long, value_name = "TEXT")]
     name: TokenName,
     /// Print one JSON document
@@ -53,9 +52,9 @@ pub(super) struct RevokeArgs {
     id: TokenId,
 }
 
-/// A token with its text, in the one moment it is told.
+/// A new token with its secret, which is shown only once.
 #[derive(Serialize)]
-struct Told {
+struct NewToken {
     #[serde(flatten)]
     row: Token,
     token: String,
@@ -74,11 +73,13 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
         let user = users::find(tx, &args.user)?;
         tokens::create(tx, context.now, &context.actor, user.id, &args.name)
     })?;
+
     if args.json {
-        return output::json(&Told { row, token });
+        return output::json(&NewToken { row, token });
     }
+
     // On standard error, so that the token alone is the output.
-    hint(&format!("token {} of '{}' follows; nobody can see it again", row.id, row.user));
+    hint(&format!("token {} of '{}'; it cannot be shown again", row.id, row.user));
     output::line(&token)
 }
 
@@ -88,9 +89,10 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         return output::json(&tokens);
     }
     if tokens.is_empty() {
-        hint("no tokens yet: make one with `left4me token create USER --name TEXT`");
+        hint("no tokens yet: create one with `left4me token create USER --name TEXT`");
         return Ok(());
     }
+
     let mut table = Table::new(["ID", "USER", "NAME", "CREATED", "LAST USED", "REVOKED"]);
     for token in tokens {
         let created = when(Some(token.created_at));
@@ -103,10 +105,12 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             when(token.revoked_at),
         ]);
     }
+
+    table.times(&["CREATED", "LAST USED", "REVOKED"]);
     table.print()
 }
 
 fn revoke(context: &Context, args: &RevokeArgs) -> Result<()> {
     let changed = context.db()?.write(|tx| tokens::revoke(tx, context.now, &context.actor, args.id))?;
-    output::line(&format!("token {} {}", args.id, if changed { "is revoked" } else { "was revoked already" }))
+    output::line(&format!("token {} {}", args.id, if changed { "is revoked" } else { "is revoked already" }))
 }

@@ -15,7 +15,6 @@ Examples:
   left4me user add anna --admin                        asks for the password twice
   pwgen -s 24 1 | left4me user add bert --password-stdin";
 
-/// The verbs of users.
 #[derive(Subcommand)]
 pub(super) enum Verb {
     /// Add a user
@@ -23,19 +22,19 @@ pub(super) enum Verb {
     Add(AddArgs),
     /// List users
     List(ListArgs),
-    /// Set another password; the user's sessions end, and tokens are revoked
+    /// Set a new password; ends the user's sessions and revokes their tokens
     Passwd(PasswdArgs),
-    /// Disable a user: sessions end, and tokens are revoked
+    /// Disable a user; ends their sessions and revokes their tokens
     Disable(NameArgs),
-    /// Let a user in again
+    /// Enable a disabled user
     Enable(NameArgs),
 }
 
 #[derive(Args)]
 pub(super) struct AddArgs {
-    /// Login name: lower-case letters, digits, '.', '-' and '_'
+    /// Login name: 1 to 64 visible characters in any script
     name: UserName,
-    /// The user may do everything
+    /// Give the user all rights
     #[arg(long)]
     admin: bool,
     /// Read the password from the first line of standard input
@@ -83,10 +82,12 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
             args.name
         )));
     }
-    // Hashing is slow on purpose: it happens before the transaction.
+
+    // Hashing is slow on purpose, so it happens before the transaction.
     let hash = password::hash(&ask(args.password_stdin)?)?;
     let role = if args.admin { Role::Admin } else { Role::User };
     let user = db.write(|tx| users::create(tx, context.now, &context.actor, &args.name, role, &hash))?;
+
     output::line(&format!("{} '{}' added", if user.is_admin { "admin" } else { "user" }, user.name))
 }
 
@@ -99,6 +100,7 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
         hint("no users yet: add one with `left4me user add NAME --admin`");
         return Ok(());
     }
+
     let mut table = Table::new(["ID", "NAME", "ROLE", "CREATED", "DISABLED"]);
     for user in users {
         let role = if user.is_admin { "admin" } else { "user" };
@@ -110,6 +112,8 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
             when(user.disabled_at),
         ]);
     }
+
+    table.times(&["CREATED", "DISABLED"]);
     table.print()
 }
 
@@ -118,7 +122,7 @@ fn passwd(context: &Context, args: &PasswdArgs) -> Result<()> {
     users::find(db.connection(), &args.name)?;
     let hash = password::hash(&ask(args.password_stdin)?)?;
     db.write(|tx| users::set_password(tx, context.now, &context.actor, &args.name, &hash))?;
-    output::line(&format!("user '{}' has another password; all sessions ended and all tokens are revoked", args.name))
+    output::line(&format!("user '{}' has a new password; all sessions are ended and all tokens revoked", args.name))
 }
 
 fn disable(context: &Context, name: &UserName) -> Result<()> {
@@ -126,32 +130,33 @@ fn disable(context: &Context, name: &UserName) -> Result<()> {
     output::line(&format!(
         "user '{name}' {}",
         if changed {
-            "is disabled: sessions ended and tokens are revoked; servers go on running"
+            "is disabled; all sessions are ended and all tokens revoked; servers keep running"
         } else {
-            "was disabled already"
+            "is disabled already"
         }
     ))
 }
 
 fn enable(context: &Context, name: &UserName) -> Result<()> {
     let changed = context.db()?.write(|tx| users::enable(tx, context.now, &context.actor, name))?;
-    output::line(&format!("user '{name}' {}", if changed { "is enabled" } else { "was enabled already" }))
+    output::line(&format!("user '{name}' {}", if changed { "is enabled" } else { "is enabled already" }))
 }
 
-/// A password that passes the rule: a line of standard input, or asked twice.
+/// Reads a valid password: a line of standard input, or a prompt that asks twice.
 fn ask(from_stdin: bool) -> Result<String> {
     let password = if from_stdin {
         first_line()?
     } else if std::io::stdin().is_terminal() {
         let password = prompt("Password: ")?;
         password::check(&password)?;
-        if prompt("Once more: ")? != password {
-            return Err(Error::usage("the two passwords are not the same"));
+        if prompt("Repeat password: ")? != password {
+            return Err(Error::usage("the two passwords differ"));
         }
         password
     } else {
-        return Err(Error::usage("there is no terminal to ask for the password: pass it with --password-stdin"));
+        return Err(Error::usage("no terminal to ask for the password: pass it with --password-stdin"));
     };
+
     password::check(&password)?;
     Ok(password)
 }
@@ -164,9 +169,10 @@ fn first_line() -> Result<String> {
     let most = password::MAX_BYTES as u64 + 2;
     let mut line = Vec::new();
     std::io::stdin().lock().take(most).read_until(b'\n', &mut line)?;
+
     let line = line.strip_suffix(b"\n").map_or(&line[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
     match std::str::from_utf8(line) {
-        Ok("") => Err(Error::usage("standard input has no password: its first line is empty")),
+        Ok("") => Err(Error::usage("no password on standard input: its first line is empty")),
         Ok(password) => Ok(password.to_owned()),
         Err(_) => Err(Error::usage("the password is not UTF-8 text")),
     }

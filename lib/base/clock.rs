@@ -50,10 +50,22 @@ fn microseconds(clock: ClockId) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// `ms` in the host's time zone as `2026-11-20 21:44:07`, for people.
+/// `ms` in the time zone of the host, or of the user who sets TZ, with its name: `2026-11-20 21:44:07 CET`.
 #[must_use]
 pub fn local(ms: i64) -> String {
-    zoned(ms, "%Y-%m-%d %H:%M:%S")
+    zoned(ms, "%Y-%m-%d %H:%M:%S %Z")
+}
+
+/// Its day alone: `2026-11-20`.
+#[must_use]
+pub fn day(ms: i64) -> String {
+    zoned(ms, "%Y-%m-%d")
+}
+
+/// What the time zone is called at `ms`: `CET`, and `CEST` in summer; `UTC` when there is none to be read.
+#[must_use]
+pub fn zone_name(ms: i64) -> String {
+    zoned(ms, "%Z")
 }
 
 /// `ms` in the host's time zone, compact enough for a file name: `20261120-214407`.
@@ -74,16 +86,47 @@ pub fn iso(ms: i64) -> String {
     jiff::Timestamp::from_second(ms.div_euclid(1000)).map_or_else(|_| "-".to_owned(), |at| at.to_string())
 }
 
-/// How far the host's time zone was ahead of UTC at `ms`, in minutes.
+/// From when on the host's time zone is how far ahead of UTC: `SINCE MINUTES NAME`, separated by commas, SINCE in unix ms.
+/// It begins before the last change of the clocks and ends after the next one, for a program that shows times around
+/// `ms` and knows no time zones.
 #[must_use]
-pub fn ahead_of_utc(ms: i64) -> i32 {
-    let at = jiff::Timestamp::from_millisecond(ms);
-    at.map_or(0, |at| jiff::tz::TimeZone::system().to_offset(at).seconds() / 60)
+pub fn offsets(ms: i64) -> String {
+    let Ok(at) = jiff::Timestamp::from_millisecond(ms) else { return String::new() };
+    let zone = zone();
+    let entry = |since: i64, info: &jiff::tz::TimeZoneOffsetInfo<'_>| {
+        format!("{since} {} {}", info.offset().seconds() / 60, info.abbreviation())
+    };
+    // A change at this very moment has happened.
+    let after = at.checked_add(jiff::SignedDuration::from_millis(1)).unwrap_or(at);
+    let last = zone.preceding(after).next().map_or(jiff::Timestamp::UNIX_EPOCH, |change| change.timestamp());
+    let before = (last.as_millisecond() - 1).max(0);
+    let moments = [
+        Some(before),
+        Some(last.as_millisecond()),
+        zone.following(at).next().map(|change| change.timestamp().as_millisecond()),
+    ];
+    let entries = moments.into_iter().flatten().filter_map(|since| {
+        let at = jiff::Timestamp::from_millisecond(since).ok()?;
+        Some(entry(if since == before { 0 } else { since }, &zone.to_offset_info(at)))
+    });
+    entries.collect::<Vec<_>>().join(",")
+}
+
+/// The zone that TZ names, else the host's. What cannot be read is UTC, and is shown under that name.
+fn zone() -> jiff::tz::TimeZone {
+    jiff::tz::TimeZone::try_system().ok().or_else(without_rule).unwrap_or(jiff::tz::TimeZone::UTC)
+}
+
+/// A zone as `CET-1CEST`: summer time without its dates. The C library takes those of the USA, and so must we, or times
+/// would differ from what `date` and journalctl show.
+fn without_rule() -> Option<jiff::tz::TimeZone> {
+    let name = std::env::var("TZ").ok()?;
+    jiff::tz::TimeZone::posix(&format!("{name},M3.2.0,M11.1.0")).ok()
 }
 
 fn zoned(ms: i64, format: &str) -> String {
     match jiff::Timestamp::from_millisecond(ms) {
-        Ok(at) => at.to_zoned(jiff::tz::TimeZone::system()).strftime(format).to_string(),
+        Ok(at) => at.to_zoned(zone()).strftime(format).to_string(),
         Err(_) => "-".to_owned(),
     }
 }

@@ -1,30 +1,31 @@
-//! Paths of control groups as they come from outside: from a row, or from another program.
+//! Parses control group paths from outside: from the database or from another program.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How the units begin in whose control groups commands of ours run.
+/// The name prefixes of the units that run our commands.
 const UNITS: [&str; 3] = ["left4me-runner@", "left4me-helper@", "left4me-purge@"];
 
-/// The longest path that is read, in bytes.
-const LONGEST: usize = 1024;
+/// Maximum length of a path, in bytes.
+const MAX_PATH: usize = 1024;
 
-/// The longest name of a unit (UNIT_NAME_MAX of systemd), in bytes.
-const LONGEST_UNIT: usize = 255;
+/// Maximum length of a unit name (UNIT_NAME_MAX of systemd), in bytes.
+const MAX_UNIT_NAME: usize = 255;
 
-/// The control group of a unit that runs commands of ours, or one below it, as in /proc/PID/cgroup.
+/// The control group of a unit that runs our commands, or a group below it, as in /proc/PID/cgroup.
 ///
-/// Holds: absolute, normal parts only, and the first part that names a service or a scope is a unit of ours. A person's
-/// own service manager divides its groups as it likes, but only below its own unit.
+/// The path is absolute, has no parts such as `..`, and the first part that names a service or a
+/// scope is one of our units. A user's service manager can create groups of any name, but only
+/// below its own unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlGroup(String);
 
-/// Why a text is no [`ControlGroup`].
+/// Why a text is not a [`ControlGroup`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadGroup {
     /// Not absolute, too long, or with parts such as `..`.
     NoPath,
-    /// Not in a unit of ours.
+    /// Not in one of our units.
     Foreign,
 }
 
@@ -43,7 +44,7 @@ impl FromStr for ControlGroup {
     type Err = BadGroup;
 
     fn from_str(text: &str) -> Result<Self, BadGroup> {
-        let below = text.strip_prefix('/').filter(|_| text.len() <= LONGEST).ok_or(BadGroup::NoPath)?;
+        let below = text.strip_prefix('/').filter(|_| text.len() <= MAX_PATH).ok_or(BadGroup::NoPath)?;
         if !below.split('/').all(is_part) {
             return Err(BadGroup::NoPath);
         }
@@ -79,7 +80,7 @@ pub fn is_ours(name: &str) -> bool {
     let instance =
         UNITS.iter().find_map(|begin| name.strip_prefix(begin)).and_then(|rest| rest.strip_suffix(".service"));
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\".contains(&byte);
-    name.len() <= LONGEST_UNIT && instance.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(allowed))
+    name.len() <= MAX_UNIT_NAME && instance.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(allowed))
 }
 
 fn is_unit(part: &str) -> bool {
@@ -98,7 +99,7 @@ mod tests {
     const RUNNER: &str = "/l4d2.slice/l4d2-build.slice/left4me-runner@3-17-998.service";
 
     #[test]
-    fn groups_of_our_units_are_read_with_what_lies_below_them() {
+    fn groups_of_our_units_and_below_are_accepted() {
         for text in [RUNNER, &format!("{RUNNER}/command"), "/system.slice/left4me-purge@7.service"] {
             let group: ControlGroup = text.parse().unwrap();
             assert!(is_ours(group.unit()), "{text}");
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leads_elsewhere_is_no_group() {
+    fn other_paths_are_refused() {
         let below_a_session = format!("/user.slice/user@1000.service{RUNNER}");
         for (text, why) in [
             ("", BadGroup::NoPath),
@@ -127,6 +128,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<ControlGroup>(), Err(why), "{text}");
         }
+
         assert!(format!("/{}", "x/".repeat(1000)).parse::<ControlGroup>().is_err());
     }
 

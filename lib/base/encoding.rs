@@ -1,19 +1,22 @@
-//! Text that people hand over, as UTF-8 without a byte order mark and with plain line ends; or in which encoding it is
-//! instead, and what converts it. Editors on Windows write all of these; the game knows UTF-8 alone.
+//! Decodes text files from people: UTF-8, without byte order mark and carriage returns. For other
+//! encodings, the error names the likely encoding and the command that converts it. Editors on
+//! Windows write all of these; the game reads only UTF-8.
 
 use super::names::BadName;
 
 /// UTF-8's byte order mark.
 pub const BOM: char = '\u{feff}';
 
-/// The text of `bytes`.
+/// Decodes UTF-8 text.
 ///
 /// # Errors
-/// Which line is no UTF-8, what it looks like, and the command that converts it; never a byte of it.
+/// Names the first line that is not UTF-8, the likely encoding, and the command that converts it.
+/// The error contains no byte of the text.
 pub fn decode(bytes: Vec<u8>) -> Result<String, BadName> {
     if let Some((name, code)) = wide(&bytes) {
         return Err(foreign(format!("line 1 on is {name}"), code));
     }
+
     match String::from_utf8(bytes) {
         Ok(text) => Ok(plain(&text)),
         Err(error) => {
@@ -26,7 +29,7 @@ pub fn decode(bytes: Vec<u8>) -> Result<String, BadName> {
     }
 }
 
-/// Without the mark and without the carriage returns at the ends of lines.
+/// Removes the byte order mark, and the carriage returns at the ends of lines.
 fn plain(text: &str) -> String {
     let text = text.strip_prefix(BOM).unwrap_or(text);
     text.split_inclusive('\n')
@@ -41,7 +44,8 @@ fn foreign(what: String, code: &str) -> BadName {
     BadName::new(format!("not UTF-8 text ({what}); convert it: `iconv -f {code} -t UTF-8 OLD >NEW`"))
 }
 
-/// Two or four bytes a character, by the mark or by the zeros of ASCII text.
+/// Recognizes encodings with two or four bytes per character, by the byte order mark or by the zero
+/// bytes of ASCII text.
 fn wide(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let zeros = |first: usize| bytes.iter().skip(first).step_by(2).take(256).filter(|&&byte| byte == 0).count();
     let half = bytes.len().min(512) / 2;
@@ -54,7 +58,7 @@ fn wide(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     }
 }
 
-/// One byte a character, or two where it is Chinese. A guess from which bytes follow one another.
+/// Guesses an encoding with one byte per character, or GBK with two, from sequences of bytes.
 fn narrow(bytes: &[u8]) -> (&'static str, &'static str) {
     let (mut pairs, mut usual, mut singles) = (0_usize, 0_usize, 0_usize);
     let mut rest = bytes;
@@ -63,16 +67,18 @@ fn narrow(bytes: &[u8]) -> (&'static str, &'static str) {
         if *byte < 0x80 {
             continue;
         }
+
         match tail {
             [second, behind @ ..] if *byte > 0x80 && *byte < 0xff && matches!(second, 0x40..=0x7e | 0x80..=0xfe) => {
                 pairs += 1;
-                // Punctuation, and the 3,755 characters in common use.
+                // Punctuation and the 3,755 most common characters.
                 usual += usize::from(matches!(byte, 0xa1..=0xa3 | 0xb0..=0xd7) && *second >= 0xa1);
                 rest = behind;
             }
             _ => singles += 1,
         }
     }
+
     if singles == 0 && usual * 10 >= pairs * 8 {
         return ("GBK", "GBK");
     }
@@ -84,8 +90,9 @@ fn narrow(bytes: &[u8]) -> (&'static str, &'static str) {
         runs += usize::from(is_high && !before);
         before = is_high;
     }
+
     match () {
-        // Whole words of letters beyond ASCII.
+        // Long runs: whole words outside ASCII.
         () if letters >= 3 * runs => ("Windows-1251 (Cyrillic)", "WINDOWS-1251"),
         () if bytes.iter().any(|byte| matches!(byte, 0x80..=0x9f)) => ("Windows-1252 (Latin-1)", "WINDOWS-1252"),
         () => ("Latin-1", "LATIN1"),
@@ -102,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_and_carriage_returns_are_dropped() {
+    fn a_byte_order_mark_and_carriage_returns_are_removed() {
         assert_eq!(
             decode(b"\xef\xbb\xbfhostname \"x\"\r\nsv_tags a\r\r\n\r\nlast\r".to_vec()).unwrap(),
             "hostname \"x\"\nsv_tags a\n\nlast"
@@ -132,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_text_or_one_line(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn any_bytes_are_text_or_a_one_line_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             match decode(bytes) {
                 Ok(text) => prop_assert!(!text.contains("\r\n")),
                 Err(why) => prop_assert!(!why.to_string().contains('\n')),

@@ -1,29 +1,28 @@
-//! One error for people: a line that says what failed, on what, and what to do; and the exit code it ends with.
+//! The error type: one line that says what failed, on what, and what to do, with an exit code.
 //!
-//! This module imports nothing of the library but how text is shown, so that everything may import
-//! it.
+//! This module imports only `visible`, so that every other module can import it.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use super::visible::visible;
 
-/// How a command-line program ends. The numbers are part of the contract with scripts.
+/// The exit codes of the command-line programs. Scripts rely on the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     /// 1: the job or operation failed, or was cancelled.
     Failed,
-    /// 2: the call itself is wrong (clap uses the same code).
+    /// 2: wrong usage (clap uses the same code).
     Usage,
     /// 3: no such job, server, user, overlay, blueprint, token.
     NotFound,
     /// 4: not possible in this state: already finished, in use, taken.
     Conflict,
-    /// 69 (EX_UNAVAILABLE): the database or a service that is needed cannot be used.
+    /// 69 (EX_UNAVAILABLE): the database or a required service is unavailable.
     Unavailable,
     /// 77 (EX_NOPERM): not permitted.
     NotPermitted,
-    /// A failing subprocess's own code, passed on.
+    /// The exit code of a failing subprocess, passed on.
     Foreign(u8),
 }
 
@@ -43,10 +42,10 @@ impl Exit {
     }
 }
 
-/// What failed, on what, what to do next: one line, and the exit code that belongs to it.
+/// What failed, on what, and what to do: one line and its exit code.
 #[derive(Debug, Clone)]
 pub struct Error {
-    /// The exit code a program ends with when nothing else is done about it.
+    /// The exit code of a program that ends with this error.
     pub exit: Exit,
     message: String,
 }
@@ -55,8 +54,8 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error with a given exit; line breaks and other control characters in `message` become
-    /// spaces, and what [`visible`] knows becomes visible.
+    /// An error with the given exit code. Control characters in `message` become spaces, and
+    /// deceptive characters become visible (see [`visible`]).
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         let message: String = message.into();
         let message = if message.contains(char::is_control) {
@@ -65,6 +64,7 @@ impl Error {
             message
         };
         let message = if message.is_ascii() { message } else { visible(&message).into_owned() };
+
         Self { exit, message }
     }
     /// Exit 1.
@@ -92,19 +92,19 @@ impl Error {
         Self::new(Exit::NotPermitted, message)
     }
 
-    /// The same error with `what` before its message: "`what`: message".
+    /// Prefixes the message: "`what`: message".
     #[must_use]
     pub fn within(self, what: impl fmt::Display) -> Self {
         Self::new(self.exit, format!("{what}: {}", self.message))
     }
 
-    /// The same error with `why` after its message: "message (why)".
+    /// Appends a reason to the message: "message (`why`)".
     #[must_use]
     pub fn because(self, why: impl fmt::Display) -> Self {
         Self::new(self.exit, format!("{} ({why})", self.message))
     }
 
-    /// Prints `PROGRAM: message` on standard error and gives the exit code.
+    /// Prints `PROGRAM: message` on standard error and returns the exit code.
     #[must_use]
     pub fn report(&self, program: &str) -> ExitCode {
         eprintln!("{program}: {}", self.message);
@@ -120,7 +120,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// An I/O error's kind decides the exit: not permitted is 77, all else 1. `fs_err` already names the path.
+/// Permission denied becomes exit code 77, all other kinds 1. `fs_err` already names the path.
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         let exit = match error.kind() {
@@ -131,18 +131,20 @@ impl From<std::io::Error> for Error {
     }
 }
 
-/// The error and its causes on one line. `fs_err` puts the operating system's words in `source()`.
+/// Joins the error and its causes on one line. `fs_err` has the operating system's error in
+/// `source()`.
 fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
-        let words = next.to_string();
-        if !text.contains(&words) {
+        let message = next.to_string();
+        if !text.contains(&message) {
             text.push_str(": ");
-            text.push_str(&words);
+            text.push_str(&message);
         }
         cause = next.source();
     }
+
     text
 }
 
@@ -151,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_is_one_line_whatever_was_put_in() {
+    fn a_message_is_always_one_line() {
         assert_eq!(Error::failed("a\nb\tc\u{1b}[0m").to_string(), "a b c [0m");
     }
 

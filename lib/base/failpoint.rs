@@ -1,7 +1,7 @@
-//! Places where a test lets a program die as by kill -9: LEFT4ME_FAILPOINT names one. Only in debug builds; what is
-//! packaged has none.
+//! Points where a test can kill a program with SIGKILL: LEFT4ME_FAILPOINT names one. Only debug
+//! builds have them; the package does not.
 
-/// Dies here, when this is the place that LEFT4ME_FAILPOINT names.
+/// Kills the process if LEFT4ME_FAILPOINT is `name`.
 #[cfg(debug_assertions)]
 pub fn hit(name: &str) {
     use nix::sys::signal::{Signal, raise};
@@ -10,7 +10,7 @@ pub fn hit(name: &str) {
     }
 }
 
-/// Panics here, when this is the place that LEFT4ME_FAILPOINT names.
+/// Panics if LEFT4ME_FAILPOINT is `name`.
 #[cfg(debug_assertions)]
 pub fn panic_at(name: &str) {
     if std::env::var_os("LEFT4ME_FAILPOINT").is_some_and(|wanted| wanted == name) {
@@ -18,10 +18,10 @@ pub fn panic_at(name: &str) {
     }
 }
 
-/// Nothing, in a release build.
+/// Does nothing in a release build.
 #[cfg(not(debug_assertions))]
 pub fn panic_at(_: &str) {}
 
-/// Nothing, in a release build.
+/// Does nothing in a release build.
 #[cfg(not(debug_assertions))]
 pub fn hit(_: &str) {}

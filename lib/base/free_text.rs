@@ -1,18 +1,20 @@
-//! Names that people choose freely, in whatever script: what is refused, and the one form in which a name is kept.
+//! Rules for names that people choose freely, in any script, and their normal form.
 
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::visible::visible;
 
-/// A name in the one form in which it is kept and looked for (Unicode's NFC, without spaces around it): the same letters
-/// can be written in several ways, and two names that look the same have to be the same.
+/// The normal form in which a name is stored and looked up: Unicode NFC, without surrounding
+/// spaces. The same letters can be encoded in several ways, and names that look the same must be
+/// equal.
 #[must_use]
 pub fn normal(text: &str) -> String {
     text.trim().nfc().collect()
 }
 
-/// Whether `text` is a name: 1 to 64 characters, none of them a control character or invisible. Joiners stay where a
-/// script or an emoji needs them. What begins as an option does, or leads upwards as a path, is a slip, not a name.
+/// Whether `text` is a valid name: 1 to 64 characters, without control and invisible characters.
+/// Joiners are allowed where a script or an emoji needs them. Text that looks like an option or
+/// like a path with `..` is refused as a probable mistake.
 pub(super) fn is_free_text(text: &str) -> bool {
     let name = normal(text);
     (1..=64).contains(&name.chars().count())
@@ -22,7 +24,7 @@ pub(super) fn is_free_text(text: &str) -> bool {
         && !name.split('/').any(|part| matches!(part, "." | ".."))
 }
 
-/// Only digits would be read as an id wherever `ID|NAME` is taken.
+/// A name of digits only would be read as an id wherever `ID|NAME` is accepted.
 pub(super) fn is_no_id(name: &str) -> bool {
     !name.bytes().all(|b| b.is_ascii_digit())
 }
@@ -32,7 +34,7 @@ mod tests {
     use crate::base::names::{BlueprintName, ServerName, ServerRef, UserName};
 
     #[test]
-    fn a_name_is_free_text_in_every_script() {
+    fn a_name_may_be_in_any_script() {
         let long = "漢".repeat(64);
         let names = [
             "Сервер №1",
@@ -46,11 +48,13 @@ mod tests {
             "O'Neill",
             &long,
         ];
+
         for name in names {
             assert_eq!(name.parse::<ServerName>().unwrap().as_str(), name);
             assert_eq!(name.parse::<UserName>().unwrap().as_str(), name);
             assert_eq!(name.parse::<BlueprintName>().unwrap().as_str(), name);
         }
+
         let longer = "漢".repeat(65);
         for bad in [
             "",
@@ -74,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_only_written_in_another_way_are_the_same() {
+    fn different_encodings_of_the_same_letters_are_equal() {
         let hangul = ("\u{1112}\u{1161}\u{11ab}", "\u{d55c}");
         for (one, other) in [("Cafe\u{301}", "Caf\u{e9}"), (" Friday ", "Friday"), hangul] {
             assert_eq!(one.parse::<ServerName>(), other.parse::<ServerName>());

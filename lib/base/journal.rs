@@ -1,7 +1,7 @@
-//! What our programs say about themselves. When standard error is the journal, each event goes there with its
-//! fields (`journalctl LEFT4ME_JOB_ID=7`); where the journal's socket is out of reach, as in the
-//! runner's sandbox, it is a line on standard error with its level before it, which journald reads;
-//! elsewhere it is a readable line.
+//! Logging. If standard error is the journal, each event goes there with its fields
+//! (`journalctl LEFT4ME_JOB_ID=7`). If the journal's socket is out of reach, as in the runner's
+//! sandbox, an event is a line on standard error with a level prefix, which journald reads.
+//! Elsewhere it is a readable line.
 
 use std::fmt;
 use std::io::Write as _;
@@ -37,15 +37,17 @@ pub fn start(level: LevelFilter) {
                     std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr()),
                 )
                 .without_time();
+
             registry.with(lines).try_init()
         }
     };
+
     drop(started);
 }
 
-/// How a service's program ends: what failed is its last word in the journal, and decides the exit code.
+/// The exit code of a service; a failure is logged as an error.
 #[must_use]
-pub fn ended(result: Result<()>) -> ExitCode {
+pub fn exit_code(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -55,13 +57,14 @@ pub fn ended(result: Result<()>) -> ExitCode {
     }
 }
 
-/// Hands each event, with its own and its spans' fields, to the journal. A field `job_id` becomes `LEFT4ME_JOB_ID`.
+/// Sends each event to the journal, with its own fields and those of its spans. A field `job_id`
+/// becomes `LEFT4ME_JOB_ID`.
 struct Journald {
-    /// None when only standard error leads there.
+    /// None if the journal can be reached only through standard error.
     journal: Option<JournalLog>,
 }
 
-/// The fields that a span carries for the events inside it.
+/// The fields of an event, or of a span for the events inside it.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -111,14 +114,16 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
                 fields.pairs.extend(outer.pairs.iter().cloned());
             }
         }
-        // journald keeps fields apart from the message; a reader of `journalctl -u` sees only the message, so an
-        // error's own words are put there too.
-        let error = fields.pairs.iter().find(|(key, _)| key == "LEFT4ME_ERROR").map(|(_, words)| words.clone());
+
+        // `journalctl -u` shows only the message, not the fields, so the error is added to it.
+        let error = fields.pairs.iter().find(|(key, _)| key == "LEFT4ME_ERROR").map(|(_, text)| text.clone());
         let message = match error {
-            Some(words) => format!("{}: {words}", fields.message),
+            Some(text) => format!("{}: {text}", fields.message),
             None => std::mem::take(&mut fields.message),
         };
-        // journalctl shows such characters as they are. The fields keep what programs look for.
+
+        // journalctl prints deceptive characters unchanged. The fields keep the original text for
+        // programs.
         let message = visible(&message);
         let metadata = event.metadata();
         let Some(journal) = &self.journal else {
@@ -126,6 +131,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
             std::io::stderr().lock().write_all(prefixed(*metadata.level(), &message, &fields.pairs).as_bytes()).ok();
             return;
         };
+
         journal.log(
             &log::Record::builder()
                 .level(level(*metadata.level()))
@@ -140,8 +146,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
     }
 }
 
-/// One line for journald: its level as sd-daemon(3) has it, the message, and the fields that are
-/// not in it.
+/// One line for journald: the level prefix of sd-daemon(3), the message, and the fields that are
+/// not in the message.
 fn prefixed(level: Level, message: &str, pairs: &[(String, String)]) -> String {
     let number = match level {
         Level::ERROR => 3,
@@ -149,15 +155,18 @@ fn prefixed(level: Level, message: &str, pairs: &[(String, String)]) -> String {
         Level::INFO => 6,
         Level::DEBUG | Level::TRACE => 7,
     };
+
     let mut line = format!("<{number}>{}", printable(message));
     let fields: Vec<String> = pairs
         .iter()
         .filter(|(key, _)| key != "LEFT4ME_ERROR")
         .map(|(key, value)| format!("{key}={}", printable(value)))
         .collect();
+
     if !fields.is_empty() {
         line.push_str(&format!(" ({})", fields.join(" ")));
     }
+
     line.push('\n');
     line
 }
@@ -177,7 +186,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_for_journald_is_one_line_with_its_own_level() {
+    fn an_event_for_journald_is_one_line_with_a_level() {
         let pairs = [("LEFT4ME_PEER_UID".to_owned(), "997".to_owned()), ("LEFT4ME_ERROR".to_owned(), "x".to_owned())];
         assert_eq!(prefixed(Level::WARN, "refused", &pairs), "<4>refused (LEFT4ME_PEER_UID=997)\n");
         assert_eq!(prefixed(Level::INFO, "a\n<0>b", &[]), "<6>a\u{fffd}<0>b\n");

@@ -1,5 +1,5 @@
-//! One worker, and one poller at a time, per file: a flock beside the database. The kernel lets it go when its holder
-//! dies, however it dies.
+//! A flock beside the database, so that at most one worker and one poller run per database. The
+//! kernel releases it when the holder dies, however it dies.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
@@ -12,10 +12,10 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::base::{Error, Result, files};
 
-/// While another one holds the lock, it is tried this often.
-const LOOK: Duration = Duration::from_millis(5);
+/// Time between two attempts to take a lock that is held.
+const RETRY_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The lock, held until it is dropped.
+/// A lock, held until dropped.
 pub struct Lock {
     _file: Flock<File>,
 }
@@ -23,38 +23,40 @@ pub struct Lock {
 /// Takes the lock of `role` for the database at `path`.
 ///
 /// # Errors
-/// 4 when another one has it, with its pid.
+/// Fails with the holder's pid if the lock is held.
 pub fn take(path: &Path, role: &str) -> Result<Lock> {
     wait(path, role, Duration::ZERO)
 }
 
-/// As [`take`], but waits up to `patience` for another one to be done.
+/// As [`take`], but waits up to `timeout` for the holder.
 ///
 /// # Errors
-/// 4 when another one has it still, with its pid.
-pub fn wait(path: &Path, role: &str, patience: Duration) -> Result<Lock> {
-    let place = file_of(path, role);
-    let mut file = files::open_shared(&place).map_err(|error| unusable(&place, role, error))?;
-    let deadline = Instant::now() + patience;
+/// Fails with the holder's pid if the lock is still held.
+pub fn wait(path: &Path, role: &str, timeout: Duration) -> Result<Lock> {
+    let lock_path = file_of(path, role);
+    let mut file = files::open_shared(&lock_path).map_err(|error| unusable(&lock_path, role, error))?;
+    let deadline = Instant::now() + timeout;
+
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Lock { _file: signed(lock) }),
+            Ok(lock) => return Ok(Lock { _file: with_pid(lock) }),
             Err((taken, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = taken,
             Err((taken, Errno::EWOULDBLOCK)) => return Err(busy(path, role, taken)),
             Err((_, error)) => {
                 return Err(Error::from(std::io::Error::from(error)).within(format!("the {role}'s lock")));
             }
         }
-        std::thread::park_timeout(LOOK);
+
+        std::thread::park_timeout(RETRY_INTERVAL);
     }
 }
 
-/// A file in the lock's place that is none of ours.
-fn unusable(place: &Path, role: &str, error: std::io::Error) -> Error {
+/// Explains that the lock file is not ours.
+fn unusable(lock_path: &Path, role: &str, error: std::io::Error) -> Error {
     if error.kind() != ErrorKind::InvalidInput {
         return error.into();
     }
-    Error::unavailable(format!("the {role}'s lock {} cannot be used: {error}; remove it", place.display()))
+    Error::unavailable(format!("the {role}'s lock {} cannot be used: {error}; remove it", lock_path.display()))
 }
 
 fn file_of(path: &Path, role: &str) -> PathBuf {
@@ -63,8 +65,9 @@ fn file_of(path: &Path, role: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Whether somebody holds the lock of `role`. It is read in /proc/locks and not tried: whoever tries a lock holds it for a
-/// moment, and a worker that comes in that moment would leave. None when nobody can tell.
+/// Whether the lock of `role` is held. It is read from /proc/locks, because an attempt to take the
+/// lock would hold it for a moment, and a worker that starts in that moment would exit. None if it
+/// is unknown.
 #[must_use]
 pub fn is_held(path: &Path, role: &str) -> Option<bool> {
     let inode = match fs_err::symlink_metadata(file_of(path, role)) {
@@ -76,30 +79,30 @@ pub fn is_held(path: &Path, role: &str) -> Option<bool> {
     Some(locks.lines().any(|line| is_flock_on(line, inode)))
 }
 
-/// A line is `3: FLOCK  ADVISORY  WRITE 1234 08:02:10044015 0 EOF`; of one that waits, `3: -> FLOCK …`. The device is not
-/// compared: btrfs and overlayfs tell another one here than stat does.
+/// A line is `3: FLOCK  ADVISORY  WRITE 1234 08:02:10044015 0 EOF`, or `3: -> FLOCK …` for a
+/// waiter. The device is not compared: on btrfs and overlayfs it differs from stat's.
 fn is_flock_on(line: &str, inode: u64) -> bool {
     let mut words = line.split_whitespace().skip(1);
     words.next() == Some("FLOCK")
         && words.nth(3).and_then(|place| place.rsplit(':').next()).and_then(|number| number.parse().ok()) == Some(inode)
 }
 
-/// With our pid in it, for the message of whoever comes second.
-fn signed(mut file: Flock<File>) -> Flock<File> {
+/// Writes our pid into the lock file, for the message of the next process.
+fn with_pid(mut file: Flock<File>) -> Flock<File> {
     let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
     if let Err(error) = written {
-        tracing::debug!(%error, "the lock file does not take our pid");
+        tracing::debug!(%error, "cannot write the pid to the lock file");
     }
     file
 }
 
 fn busy(path: &Path, role: &str, mut file: File) -> Error {
     let mut pid = String::new();
-    let whose = match file.read_to_string(&mut pid) {
+    let holder = match file.read_to_string(&mut pid) {
         Ok(_) if !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()) => format!(" (pid {pid})"),
         _ => String::new(),
     };
-    Error::conflict(format!("another {role}{whose} serves {} already; this one leaves", path.display()))
+    Error::conflict(format!("another {role}{holder} serves {} already; this one exits", path.display()))
 }
 
 #[cfg(test)]
@@ -107,24 +110,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_held_from_take_to_drop_and_looking_does_not_take_it() {
+    fn a_lock_is_held_from_take_to_drop_and_checking_does_not_take_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.db");
         assert_eq!(is_held(&path, "worker"), Some(false), "there is no lock file yet");
+
         let lock = take(&path, "worker").unwrap();
         assert_eq!(is_held(&path, "worker"), Some(true));
         assert_eq!(is_held(&path, "poller"), Some(false));
+
         drop(lock);
         assert_eq!(is_held(&path, "worker"), Some(false));
         assert!(take(&path, "worker").is_ok());
     }
 
     #[test]
-    fn a_link_or_a_fifo_in_its_place_is_refused_with_its_path_and_what_to_do() {
+    fn a_link_or_fifo_as_lock_file_is_refused_with_its_path() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.db");
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("x.db-worker.lock")).unwrap();
         nix::unistd::mkfifo(&dir.path().join("x.db-poller.lock"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+
         for role in ["worker", "poller"] {
             let error = take(&path, role).err().expect("refused");
             assert_eq!(error.exit.code(), 69);
@@ -133,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_flock_that_is_had_counts() {
+    fn only_a_granted_flock_counts() {
         assert!(is_flock_on("1: FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF", 10_044_015));
         assert!(!is_flock_on("1: FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF", 44_015));
         assert!(!is_flock_on("1: -> FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF", 10_044_015));

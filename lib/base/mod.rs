@@ -1,4 +1,5 @@
-//! The ground floor: what every program stands on. Imports nothing of this library.
+//! Basics for all programs: errors, settings, names, logging, files. Imports nothing of the
+//! library.
 
 pub mod caller;
 pub mod clock;
@@ -16,15 +17,17 @@ pub mod names;
 pub mod notify;
 pub mod origin;
 pub mod output;
+pub mod overlay_check;
 pub mod password;
-pub mod plain;
 pub mod secret;
 pub mod server_user;
 pub mod shared_secret;
 pub mod table;
 pub mod text;
 pub mod undumpable;
+pub mod untrusted_file;
 pub mod users;
 pub mod visible;
+pub mod walk;
 
 pub use error::{Error, Exit, Result};

@@ -1,5 +1,5 @@
-//! Names and numbers from outside. Each newtype is the only parser of its text: past the door there is a
-//! `ServerId`, a `JobId`, an `OverlayName`, never a `String` that means one.
+//! Types for names and ids from outside. Each type is the only parser of its text. After parsing,
+//! the code passes a `ServerId`, a `JobId` or an `OverlayName`, never a plain `String`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use super::visible;
 
 pub use super::free_text::normal;
 
-/// Why a text was refused; one line without the program's name.
+/// Why a text was refused: one line, without the program's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadName(String);
 
@@ -24,7 +24,7 @@ impl fmt::Display for BadName {
 impl std::error::Error for BadName {}
 
 impl BadName {
-    /// A refusal in the words of `message`.
+    /// A refusal with this message.
     #[must_use]
     pub fn new(message: String) -> Self {
         Self(message)
@@ -37,8 +37,8 @@ impl From<BadName> for crate::base::Error {
     }
 }
 
-/// A bad text as it may be shown in a message: as it was typed, in whatever script, at most 40 characters. What is
-/// invisible or a control character is shown as its number.
+/// A refused text, safe for an error message: at most 40 characters, with invisible and control
+/// characters escaped.
 #[must_use]
 pub fn shown(text: &str) -> String {
     let begin: String = text.chars().take(40).collect();
@@ -50,9 +50,11 @@ pub fn shown(text: &str) -> String {
             out.push(c);
         }
     }
+
     if text.chars().nth(40).is_some() {
         out.push('…');
     }
+
     out
 }
 
@@ -108,7 +110,7 @@ row_id!(
     /// `tokens.id`.
     TokenId, "token");
 
-/// Text in whatever script, in its [`normal`] form.
+/// Text in any script, in its [`normal`] form.
 macro_rules! free_text {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $also:expr) => {
         name_type!($(#[$doc])* $name);
@@ -128,7 +130,7 @@ macro_rules! free_text {
     };
 }
 
-/// Text that has to pass a check as it is.
+/// Text that is checked but not changed.
 macro_rules! checked_name {
     ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr) => {
         name_type!($(#[$doc])* $name);
@@ -147,7 +149,7 @@ macro_rules! checked_name {
     };
 }
 
-/// What all names have, however they are parsed.
+/// What all name types have in common.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -198,7 +200,7 @@ checked_name!(
     "folders below the overlays directory, separated by '/', without '..', ':' or ',', at most 255 characters",
     overlay_ref);
 free_text!(
-    /// A local account. Free text: a person signs in with it.
+    /// The name of a local account: free text, used to sign in.
     UserName, "user name", "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path",
     |text| !text.bytes().all(|b| b == b'.'));
 free_text!(
@@ -212,38 +214,39 @@ free_text!(
     "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path, not only digits",
     is_no_id);
 free_text!(
-    /// What a token is for, in its owner's words.
+    /// What a token is for: free text of its owner.
     TokenName, "token name",
     "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path",
     |_| true);
 
 checked_name!(
-    /// What makes a repeated request the same one: chosen by whoever asks, for one user.
+    /// Identifies repeated requests as the same request. Chosen by the client, per user.
     RequestKey, "idempotency key", "1 to 200 letters, digits, '.', '-' and '_'",
     |text| slug(text, 200, |b| b.is_ascii_alphanumeric() || b"._-".contains(&b), b""));
 row_id!(
     /// `sessions.id`.
     SessionId, "session");
 checked_name!(
-    /// A place in the journal, as journald writes it: `s=…;i=…;b=…;m=…;t=…;x=…`.
+    /// A position in the journal, as journald writes it: `s=…;i=…;b=…;m=…;t=…;x=…`.
     Cursor, "journal cursor", "s=, i=, b=, m=, t= and x= with hexadecimal digits, as the journal gives it",
     cursor);
 
-/// A server as people name it. `ID|NAME`: only digits are an id, so no display name is only digits.
+/// A reference to a server, `ID|NAME`. Digits are an id, so no display name consists only of
+/// digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerRef {
     /// By `servers.id`.
     Id(ServerId),
-    /// By its display name, which two users may both have given.
+    /// By its display name, which is unique only per user.
     Name(ServerName),
 }
 
-/// A blueprint as people name it. `ID|NAME`, as [`ServerRef`].
+/// A reference to a blueprint, `ID|NAME`, as [`ServerRef`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlueprintRef {
     /// By `blueprints.id`.
     Id(BlueprintId),
-    /// By its display name, which two users may both have given.
+    /// By its display name, which is unique only per user.
     Name(BlueprintName),
 }
 
@@ -292,13 +295,26 @@ pub fn purge_unit(instance: impl fmt::Display) -> String {
     format!("left4me-purge@{instance}.service")
 }
 
-/// The instance in the name of a server's unit; none in another unit's, and in the template's.
+/// The unit that mounts the layers of a server: `left4me-overlay@INSTANCE.service`.
+#[must_use]
+pub fn overlay_unit(instance: impl fmt::Display) -> String {
+    format!("left4me-overlay@{instance}.service")
+}
+
+/// The instance in the name of an overlay's unit.
+#[must_use]
+pub fn overlay_instance(unit: &str) -> Option<&str> {
+    unit.strip_prefix("left4me-overlay@")?.strip_suffix(".service").filter(|instance| !instance.is_empty())
+}
+
+/// The instance in the name of a server's unit. None for other units and for the template.
 #[must_use]
 pub fn server_instance(unit: &str) -> Option<&str> {
     unit.strip_prefix("left4me-server@")?.strip_suffix(".service").filter(|instance| !instance.is_empty())
 }
 
-/// A first byte that passes `first`, then such bytes or those of `also`; 1 to `most` bytes.
+/// Whether `text` has 1 to `most` bytes, the first of which passes `first`, and the others pass it
+/// or are in `also`.
 fn slug(text: &str, most: usize, first: fn(u8) -> bool, also: &[u8]) -> bool {
     let bytes = text.as_bytes();
     !bytes.is_empty() && bytes.len() <= most && first(bytes[0]) && bytes.iter().all(|&b| first(b) || also.contains(&b))
@@ -309,12 +325,14 @@ fn overlay_ref(text: &str) -> bool {
         && text.split('/').all(|part| slug(part, 255, |b| b.is_ascii_alphanumeric(), b"._-+@") && !part.contains(".."))
 }
 
-/// Exactly the six fields in journald's order: two ids of 128 bits, four numbers of 64.
+/// Whether `text` has exactly the six fields in journald's order: two 128-bit ids and four 64-bit
+/// numbers.
 fn cursor(text: &str) -> bool {
     let hex = |digits: &str| digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let mut parts = text.split(';');
     let mut fields =
         [("s=", 32..=32), ("i=", 1..=16), ("b=", 32..=32), ("m=", 1..=16), ("t=", 1..=16), ("x=", 1..=16)].into_iter();
+
     fields.all(|(name, lengths)| {
         let digits = parts.next().and_then(|part| part.strip_prefix(name));
         digits.is_some_and(|digits| lengths.contains(&digits.len()) && hex(digits))
@@ -330,7 +348,7 @@ mod tests {
         ["", "..", "../x", "a/../b", "a\0b", "a\nb", "-rf", "a:b", "a,b", "\u{1b}[31m", " ", "a\u{202e}b"];
 
     #[test]
-    fn no_name_takes_a_path_a_control_byte_or_a_leading_dash() {
+    fn names_refuse_paths_control_bytes_and_leading_dashes() {
         let long = "a".repeat(10_240);
         for bad in BAD.into_iter().chain([long.as_str()]) {
             assert!(bad.parse::<InstanceName>().is_err(), "{bad:?}");
@@ -355,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_shows_the_text_as_it_was_typed() {
+    fn a_refusal_shows_the_text_with_escapes() {
         let said = |text: &str| text.parse::<OverlayName>().unwrap_err().to_string();
         assert!(said("Сервер").starts_with("'Сервер' is not a valid overlay name"), "{}", said("Сервер"));
         assert!(said("a\u{202e}b\n\u{1b}").starts_with("'a\\u{202e}b\\n\\u{1b}' is"), "{}", said("a\u{202e}b\n\u{1b}"));
@@ -365,7 +383,7 @@ mod tests {
                           m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10";
 
     #[test]
-    fn a_cursor_is_the_journals_six_fields_and_nothing_else() {
+    fn a_cursor_has_exactly_the_six_fields_of_journald() {
         assert_eq!(CURSOR.parse::<Cursor>().unwrap().as_str(), CURSOR);
         for bad in [
             CURSOR.replace("m=", "n="),
@@ -392,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn only_digits_are_an_id_and_everything_else_a_name() {
+    fn digits_are_an_id_and_everything_else_is_a_name() {
         assert_eq!("7".parse(), Ok(ServerRef::Id(ServerId(7))));
         assert!(matches!("7b".parse(), Ok(ServerRef::Name(_))));
         assert!(matches!("Friday".parse(), Ok(BlueprintRef::Name(_))));
@@ -403,7 +421,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_accepted_as_an_instance_is_a_safe_path_component(text in ".{0,80}") {
+        fn every_accepted_instance_is_a_safe_path_component(text in ".{0,80}") {
             if let Ok(name) = text.parse::<InstanceName>() {
                 prop_assert!(!name.as_str().contains(['/', '.', '\0', ':', ',', ' ']));
                 prop_assert!(!name.as_str().starts_with('-'));
@@ -411,12 +429,13 @@ mod tests {
         }
 
         #[test]
-        fn whatever_journald_writes_is_a_cursor_and_a_broken_one_is_none(
+        fn journald_cursors_are_accepted_and_broken_ones_refused(
             ids: [u128; 2], numbers: [u64; 4], at in 0_usize..160, other in "[^0-9a-f]",
         ) {
             let ([s, b], [i, m, t, x]) = (ids, numbers);
             let text = format!("s={s:032x};i={i:x};b={b:032x};m={m:x};t={t:x};x={x:x}");
             prop_assert_eq!(text.parse::<Cursor>().unwrap().to_string(), text.clone());
+
             let at = at % text.len();
             if text.as_bytes()[at] != other.as_bytes()[0] {
                 let broken = format!("{}{other}{}", &text[..at], &text[at + 1..]);
@@ -425,7 +444,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_accepted_as_a_cursor_is_one_plain_word(text in "[sibmtx=;0-9a-f \n-]{0,180}") {
+        fn every_accepted_cursor_is_one_plain_word(text in "[sibmtx=;0-9a-f \n-]{0,180}") {
             if let Ok(cursor) = text.parse::<Cursor>() {
                 prop_assert!(cursor.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'=' || b == b';'));
             }

@@ -1,4 +1,4 @@
-//! Standard output for programs that people and pipes read.
+//! Writes standard output, for people and for pipes.
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, Write as _};
@@ -8,11 +8,11 @@ use serde::Serialize;
 use crate::base::visible::{is_deceptive, visible};
 use crate::base::{Error, Result};
 
-/// Writes one line to standard output, without anything in it that turns it around or hides in it: whatever of it came
-/// from outside. When the reader has gone away (`… | head`), the program ends quietly.
+/// Writes one line to standard output, with deceptive characters made visible (see [`visible`]). If
+/// the reader is gone (`… | head`), the program exits quietly.
 ///
 /// # Errors
-/// 1 when the output cannot be written, as on a full disk.
+/// Fails if the output cannot be written, for example to a full disk.
 pub fn line(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(visible(text).as_bytes()).and_then(|()| out.write_all(b"\n")) {
@@ -22,23 +22,24 @@ pub fn line(text: &str) -> Result<()> {
     }
 }
 
-/// Writes `value` as one JSON document, for programs: indented on a terminal's sake never, always one line.
+/// Writes `value` as one JSON document on one line.
 ///
 /// # Errors
 /// As [`line`].
 pub fn json(value: &impl Serialize) -> Result<()> {
     match serde_json::to_string(value) {
         Ok(text) => line(&escaped(&text)),
-        Err(error) => Err(Error::failed(format!("this cannot be shown as JSON: {error}"))),
+        Err(error) => Err(Error::failed(format!("cannot encode this as JSON: {error}"))),
     }
 }
 
-/// A JSON document of the same meaning that a terminal may show: outside of ASCII there is nothing but text in it, and
-/// each deceptive character of that has its escape.
+/// An equivalent JSON document that is safe for a terminal. Characters outside ASCII occur only in
+/// strings, where deceptive ones can be replaced by escapes.
 fn escaped(json: &str) -> Cow<'_, str> {
     if json.is_ascii() {
         return json.into();
     }
+
     let mut out = String::with_capacity(json.len());
     let (mut before, mut rest) = (None, json.chars().peekable());
     while let Some(c) = rest.next() {
@@ -49,11 +50,11 @@ fn escaped(json: &str) -> Cow<'_, str> {
         }
         before = Some(c);
     }
+
     out.into()
 }
 
-/// `text` as a terminal may show it: control characters, also those that were stored from outside,
-/// and what [`visible`] knows become visible.
+/// `text` made safe for a terminal: control and deceptive characters become visible.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     let text = visible(text);
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_keeps_its_meaning_and_shows_nothing_deceptive() {
+    fn json_is_equivalent_and_shows_nothing_deceptive() {
         let text = "a\u{202e}b \u{e0041} \u{9b}31m Größe 漢 \u{1f469}\u{200d}\u{1f467}";
         let plain = serde_json::to_string(&serde_json::json!({"name": text})).unwrap();
         let shown = escaped(&plain);

@@ -1,20 +1,21 @@
-//! Passwords: argon2id with 19 MiB, two passes and one lane, as OWASP's password storage cheat sheet has it.
+//! Password hashing: argon2id with 19 MiB, two passes and one lane, as in OWASP's password storage
+//! cheat sheet.
 
 use argon2::password_hash::PasswordVerifier as _;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 
 use super::{Error, Result};
 
-/// The fewest characters of a password.
+/// Minimum length of a password, in characters.
 pub const MIN_LENGTH: usize = 10;
 
-/// The most bytes of a password: hashing must not become a way to keep us busy.
+/// Maximum length of a password, in bytes: hashing must not become a denial of service.
 pub const MAX_BYTES: usize = 1024;
 
 /// Refuses a password that is too short, too long, or has control characters.
 ///
 /// # Errors
-/// 2 with the rule; the password is not in the message.
+/// Names the broken rule; the message does not contain the password.
 pub fn check(password: &str) -> Result<()> {
     if password.chars().count() < MIN_LENGTH {
         return Err(Error::usage(format!("the password is too short: at least {MIN_LENGTH} characters are needed")));
@@ -25,20 +26,21 @@ pub fn check(password: &str) -> Result<()> {
     if password.contains(char::is_control) {
         return Err(Error::usage("the password has a control character or a line break"));
     }
+
     Ok(())
 }
 
-/// The hash of a password in PHC form, with a salt of its own. Takes about 30 ms and 19 MiB.
+/// The hash of a password in PHC form, with a new salt. Takes about 30 ms and 19 MiB.
 ///
 /// # Errors
-/// 69 when the kernel gives no random bits.
+/// Fails if the kernel gives no random bits.
 pub fn hash(password: &str) -> Result<String> {
     let failed = |error: &dyn std::fmt::Display| Error::unavailable(format!("the password cannot be hashed: {error}"));
     let hashed = hasher().map_err(|error| failed(&error))?.hash_password(password.as_bytes());
     hashed.map(|hash| hash.to_string()).map_err(|error| failed(&error))
 }
 
-/// Whether `password` belongs to `hash`. A hash that is damaged belongs to no password.
+/// Whether `password` matches `hash`. A damaged hash matches no password.
 #[must_use]
 pub fn verify(password: &str, hash: &str) -> bool {
     let parsed = argon2::password_hash::phc::PasswordHash::new(hash);
@@ -55,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_belongs_to_its_hash_and_to_no_other() {
+    fn a_password_matches_only_its_own_hash() {
         let hashed = hash("correct horse").unwrap();
         assert!(hashed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hashed}");
         assert!(verify("correct horse", &hashed));

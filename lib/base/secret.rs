@@ -1,5 +1,5 @@
-//! Secrets that we hand out: 256 random bits as text. Kept is only their SHA-256; a secret is as strong as its bits, so the
-//! fast hash is the right one: there is no dictionary to try.
+//! Secrets that left4me issues: 256 random bits as text. Only their SHA-256 is stored. A fast hash
+//! is enough, because no dictionary contains random bits.
 
 use sha2::{Digest as _, Sha256};
 
@@ -8,7 +8,7 @@ use super::{Error, Result};
 /// 256 bits from the kernel, in hexadecimal: 64 characters.
 ///
 /// # Errors
-/// 69 when the kernel gives none.
+/// Fails if the kernel gives none.
 pub fn random() -> Result<String> {
     let mut bits = [0_u8; 32];
     getrandom::fill(&mut bits)
@@ -16,7 +16,7 @@ pub fn random() -> Result<String> {
     Ok(hex(&bits))
 }
 
-/// What is kept of a secret's text.
+/// The hash of a secret, as it is stored.
 #[must_use]
 pub fn digest(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
@@ -27,7 +27,7 @@ pub fn digest(text: &str) -> [u8; 32] {
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // A String takes everything.
+        // Writing to a String cannot fail.
         write!(text, "{byte:02x}").ok();
         text
     })

@@ -1,52 +1,52 @@
 //! The Unix user of one server. `left4me-server@.service` and `left4me-purge@.service` name it as
-//! `left4me_%i`; `left4me-helper mount` makes it before the server's first start.
+//! `left4me_%i`; `left4me-helper mount` creates it before the server's first start.
 //!
-//! A name and not a bare number, because systemd looks every `User=` up: a number without an entry in
-//! the user database is refused (status 217, systemd 252 and 257). An underscore and not a dash, so that
-//! no instance's user can be `left4me-steam` or `left4me-game`.
+//! The units use a name, because systemd looks up every `User=` and refuses a number without an
+//! entry in the user database (status 217, systemd 252 and 257). The separator is an underscore, so
+//! that no instance's user can be `left4me-steam` or `left4me-game`.
 
 use nix::unistd::{Uid, User};
 use sha2::{Digest as _, Sha256};
 
 use super::names::InstanceName;
 
-/// The first id of servers whose instance is their number. Free of systemd's own ranges (its UIDS-GIDS
-/// document), of Debian's subordinate ids and of those that SSSD and FreeIPA take (up to
-/// 2,000,200,000), and below 2^31, which NFS and old tools need.
+/// The first user id of servers whose instance is a number. The range does not overlap systemd's
+/// own ranges (its UIDS-GIDS document), Debian's subordinate ids, and those of SSSD and FreeIPA (up
+/// to 2,000,200,000). It is below 2^31, which NFS and old tools need.
 const NUMBERED: u32 = 2_100_000_000;
 
-/// The first id of instances that `l4d2ctl` named.
+/// The first user id of instances that were named with `l4d2ctl`.
 const NAMED: u32 = 2_120_000_000;
 
-/// How many ids each of the two has.
+/// How many ids each of the two ranges has.
 const EACH: u32 = 20_000_000;
 
-/// The longest name of a user that sysusers.d takes, in bytes.
-const LONGEST: usize = 31;
+/// Maximum length of a user name in sysusers.d, in bytes.
+const MAX_NAME: usize = 31;
 
-/// What a server's user is called, up to its instance.
+/// The prefix of a server's user name; the instance follows.
 const PREFIX: &str = "left4me_";
 
-/// What the user database says of each of them, up to its instance.
+/// The prefix of the comment in the user database; the instance follows.
 pub const COMMENT: &str = "left4me server";
 
 /// The user that a server should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUser {
-    /// Its name, and its group's.
+    /// The name of the user and of its group.
     pub name: String,
-    /// Its number, and its group's, unless another user has it already.
+    /// The id of the user and of its group, unless another user has it already.
     pub id: u32,
 }
 
 impl ServerUser {
-    /// The user of an instance. The same instance has the same user on every host. An instance whose name is too long
-    /// to be part of a user's has one with a hash, which a second underscore tells from all others; the generator,
-    /// system-generators/left4me, says so to the units.
+    /// The user of an instance, the same on every host. If the instance's name is too long to be
+    /// part of a user name, the name has a hash after a second underscore, which sets it apart from
+    /// all others; the generator system-generators/left4me writes it into the units.
     #[must_use]
     pub fn of(server: &InstanceName) -> Self {
         let mut name = format!("{PREFIX}{server}");
-        if name.len() > LONGEST {
+        if name.len() > MAX_NAME {
             let hash = Sha256::digest(server.as_str());
             let hex: String = hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
             name = format!("{PREFIX}_{hex}");
@@ -55,16 +55,16 @@ impl ServerUser {
     }
 }
 
-/// Whether this is a server's user: by its number, or, where another user had that, by its name.
+/// Whether this is a server's user: by its id, or by its name if another user had the id.
 #[must_use]
-pub fn is_one(uid: u32) -> bool {
+pub fn is_server_user(uid: u32) -> bool {
     has_number(uid)
         || User::from_uid(Uid::from_raw(uid)).ok().flatten().is_some_and(|user| user.name.starts_with(PREFIX))
 }
 
-/// Whether left4me made this user: it has a number of ours, or, where another user had that, our comment.
+/// Whether left4me created this user: by its id, or by its comment if another user had the id.
 #[must_use]
-pub fn is_made(user: &User) -> bool {
+pub fn is_managed(user: &User) -> bool {
     has_number(user.uid.as_raw()) || user.gecos.to_string_lossy().starts_with(COMMENT)
 }
 
@@ -88,16 +88,19 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_server_has_its_number_in_its_uid_and_a_name_is_hashed() {
+    fn the_uid_contains_the_servers_number_or_a_hash_of_the_name() {
         let of = |instance: &str| ServerUser::of(&instance.parse().unwrap());
         assert_eq!(of("7"), ServerUser { name: "left4me_7".to_owned(), id: 2_100_000_007 });
         assert_eq!(of("19999999").id, 2_119_999_999);
+
         for hashed in ["20000000", "007", "test", "steam", "4294967303"] {
             assert!((NAMED..NAMED + EACH).contains(&of(hashed).id), "{hashed}");
         }
-        // Numbers that were given out once stay: trees on disk have them.
+
+        // An id must never change: files on disk have it.
         assert_eq!(of("test").id, 2_125_842_533);
         assert_eq!(of(&"x".repeat(23)).name.len(), 31);
+
         let long = of(&"x".repeat(64)).name;
         assert!(long.len() <= 31 && long.starts_with("left4me__") && long != of(&"x".repeat(63)).name, "{long}");
     }
@@ -114,7 +117,7 @@ mod tests {
         }
     }
 
-    /// As systemd runs it, in a place of its own.
+    /// Runs the generator as systemd does, in a temporary directory.
     #[test]
     fn the_generator_names_the_same_user_for_a_long_name() {
         let dir = tempfile::tempdir().unwrap();
@@ -123,6 +126,7 @@ mod tests {
         for bad in [&"x".repeat(23), "7", "_", &"B".repeat(30), &format!("{};x", "x".repeat(30)), &"y".repeat(65)] {
             std::fs::create_dir_all(dir.path().join("runtime").join(bad)).unwrap();
         }
+
         std::fs::create_dir_all(dir.path().join("runtime").join(long[0].as_str())).unwrap();
         let wanted = format!("multi-user.target.wants/left4me-server@{}.service", long[1]);
         std::os::unix::fs::symlink("/nonexistent", dir.path().join(wanted)).unwrap();
@@ -135,8 +139,10 @@ mod tests {
             .env("LEFT4ME_UNITS", dir.path())
             .env("LEFT4ME_ROOT", dir.path())
             .status();
+
         assert!(status.unwrap().success());
         assert_eq!(std::fs::read_dir(dir.path().join("out")).unwrap().count(), 4);
+
         for name in long {
             let user = ServerUser::of(&name).name;
             for unit in ["server", "purge"] {
@@ -149,7 +155,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_id_is_in_the_range_and_servers_never_share_one(a in 1_u32..EACH, b in 1_u32..EACH, name in "[a-z][a-z0-9_-]{0,22}") {
+        fn ids_are_in_range_and_two_servers_never_share_one(a in 1_u32..EACH, b in 1_u32..EACH, name in "[a-z][a-z0-9_-]{0,22}") {
             prop_assert_eq!(id(&a.to_string()) == id(&b.to_string()), a == b);
             prop_assert!((2_100_000_000..2_140_000_000).contains(&id(&name)));
             prop_assert_ne!(id(&a.to_string()), id(&name));

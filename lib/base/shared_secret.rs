@@ -1,4 +1,4 @@
-//! A secret in a file that root writes: read once, never shown, not in a process list or a settings
+//! Reads a secret from a file that root writes, so that it is in no process list and no settings
 //! file.
 
 use std::fmt;
@@ -11,11 +11,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Error, Result};
 
-/// Shorter ones could be guessed.
-const SHORTEST: usize = 32;
-const LONGEST: u64 = 512;
+/// Minimum length in bytes: a shorter secret could be guessed.
+const MIN_LENGTH: usize = 32;
+const MAX_LENGTH: u64 = 512;
 
-/// The hash of a secret: comparing hashes takes the same time for any text.
+/// The hash of a secret. Comparing hashes takes the same time for any text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; 32]);
 
@@ -26,18 +26,20 @@ impl fmt::Debug for Secret {
 }
 
 impl Secret {
-    /// Reads the file's one line.
+    /// Reads the single line of the file.
     ///
     /// # Errors
-    /// 69 when it cannot be read; 2 when other users can read it, or it is not one line of 32 to
-    /// 512 visible ASCII characters. Never a character of it.
+    /// Fails if the file cannot be read, if other users can read it, or if it is not one line of 32
+    /// to 512 visible ASCII characters. The error contains no character of the secret.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |what: &str| Error::usage(format!("{}: {what}", path.display()));
         let mut options = fs_err::OpenOptions::new();
-        // A FIFO must not make us wait.
+
+        // Do not block on a FIFO.
         let file = options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
         let file = file.map_err(|error| Error::unavailable(error.to_string()))?;
         let found = file.metadata().map_err(|error| Error::unavailable(error.to_string()))?;
+
         if !found.is_file() {
             return Err(wrong("not a regular file"));
         }
@@ -46,17 +48,20 @@ impl Secret {
         }
 
         let mut text = String::new();
-        let read = file.take(LONGEST + 2).read_to_string(&mut text);
+        let read = file.take(MAX_LENGTH + 2).read_to_string(&mut text);
         read.map_err(|_| wrong("the secret is not text"))?;
+
         let text = text.strip_suffix('\n').unwrap_or(&text);
-        let is_good = (SHORTEST..=LONGEST as usize).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        let is_good =
+            (MIN_LENGTH..=MAX_LENGTH as usize).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
         if !is_good {
             return Err(wrong("the secret has to be one line of 32 to 512 letters and digits: `openssl rand -hex 32`"));
         }
+
         Ok(Self::of(text.as_bytes()))
     }
 
-    /// Whether `text` is the secret; the time it takes depends on neither.
+    /// Whether `text` is the secret, in constant time.
     #[must_use]
     pub fn is(&self, text: &[u8]) -> bool {
         let other = Self::of(text);
@@ -82,6 +87,7 @@ mod tests {
             Secret::read(&path)
         };
         let good = "0123456789abcdef0123456789abcdef";
+
         let secret = read(&format!("{good}\n"), 0o640).unwrap();
         assert!(secret.is(good.as_bytes()) && !secret.is(b"") && !secret.is(&good.as_bytes()[1..]));
         assert_eq!(read(good, 0o600).unwrap(), secret);
@@ -99,6 +105,7 @@ mod tests {
             let error = read(text, mode).unwrap_err();
             assert!(error.exit.code() == 2 && !error.to_string().contains("89abcdef"), "{error}");
         }
+
         assert_eq!(Secret::read(dir.path()).unwrap_err().exit.code(), 2);
         assert_eq!(Secret::read(&dir.path().join("none")).unwrap_err().exit.code(), 69);
     }

@@ -1,5 +1,5 @@
-//! Aligned tables for people. Control characters that came from outside become visible; colour only on a terminal
-//! and without NO_COLOR.
+//! Aligned tables for people. Control characters become visible. There is colour only on a
+//! terminal, and not with NO_COLOR.
 
 use std::io::IsTerminal as _;
 
@@ -9,18 +9,18 @@ use super::output::{line, printable};
 /// The colour of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// As the terminal has it.
+    /// The terminal's default.
     Plain,
-    /// All is well.
+    /// Healthy.
     Good,
-    /// To be looked at.
+    /// Needs attention.
     Warning,
     /// Broken.
     Bad,
 }
 
 impl Tone {
-    /// The SGR sequence that begins the colour.
+    /// The SGR sequence that starts the colour.
     fn code(self) -> &'static str {
         match self {
             Tone::Plain => "",
@@ -30,7 +30,7 @@ impl Tone {
         }
     }
 
-    /// `text` in this colour, when there are colours.
+    /// `text` in this colour, if `colours` is set.
     #[must_use]
     pub fn paint(self, text: &str, colours: bool) -> String {
         match self.code() {
@@ -40,10 +40,10 @@ impl Tone {
     }
 }
 
-/// Rows of text under headings.
+/// A table with headings.
 #[derive(Clone, Debug)]
 pub struct Table {
-    headings: Vec<&'static str>,
+    headings: Vec<String>,
     rows: Vec<Vec<(String, Tone)>>,
 }
 
@@ -57,7 +57,7 @@ impl Table {
     /// An empty table.
     #[must_use]
     pub fn new<const N: usize>(headings: [&'static str; N]) -> Self {
-        Self { headings: headings.to_vec(), rows: Vec::new() }
+        Self { headings: headings.map(str::to_owned).to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -70,10 +70,37 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// The lines, headings first; every column but the last is padded to its widest cell.
+    /// Marks columns of times that [`clock::local`] formatted. If all times of a column have the
+    /// same zone, it moves to the heading; if the clocks changed in between, each time keeps its
+    /// own.
+    ///
+    /// [`clock::local`]: super::clock::local
+    pub fn times(&mut self, columns: &[&str]) {
+        for (column, heading) in self.headings.iter_mut().enumerate() {
+            if !columns.contains(&heading.as_str()) {
+                continue;
+            }
+
+            let times = self.rows.iter().filter_map(|row| row.get(column)).map(|(time, _)| time.as_str());
+            let times = times.filter(|time| !time.is_empty());
+            let mut zones = times.map(|time| time.splitn(3, ' ').nth(2));
+            let Some(Some(zone)) = zones.next() else { continue };
+            if !zones.all(|other| other == Some(zone)) {
+                continue;
+            }
+
+            let ending = format!(" {zone}");
+            *heading = format!("{heading} ({zone})");
+            for (time, _) in self.rows.iter_mut().filter_map(|row| row.get_mut(column)) {
+                time.truncate(time.trim_end_matches(&ending).len());
+            }
+        }
+    }
+
+    /// The lines of the table. Every column but the last is padded to its widest cell.
     #[must_use]
     pub fn lines(&self, colours: bool) -> Vec<String> {
-        let headings = self.headings.iter().map(|heading| ((*heading).to_owned(), Tone::Plain)).collect();
+        let headings = self.headings.iter().map(|heading| (heading.clone(), Tone::Plain)).collect();
         let shown: Vec<Vec<(String, Tone)>> = std::iter::once(headings)
             .chain(self.rows.iter().map(|row| row.iter().map(|(cell, tone)| (one_line(cell), *tone)).collect()))
             .collect();
@@ -85,7 +112,7 @@ impl Table {
     /// Prints the table on standard output.
     ///
     /// # Errors
-    /// 1 when the output cannot be written.
+    /// Fails if the output cannot be written.
     pub fn print(&self) -> Result<()> {
         self.lines(colours()).iter().try_for_each(|text| line(text))
     }
@@ -99,6 +126,7 @@ fn aligned(row: &[(String, Tone)], widths: &[usize], colours: bool) -> String {
             text.extend(std::iter::repeat_n(' ', width.saturating_sub(cells(cell)) + 2));
         }
     }
+
     text.truncate(text.trim_end_matches(' ').len());
     text
 }
@@ -107,7 +135,7 @@ fn one_line(cell: &str) -> String {
     if cell.is_empty() { "-".to_owned() } else { printable(cell).replace('\t', " ") }
 }
 
-/// How many columns a terminal takes for it; close enough for names: one per character.
+/// The width on a terminal, counted as one column per character, which is close enough for names.
 fn cells(text: &str) -> usize {
     text.chars().count()
 }
@@ -117,12 +145,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_control_characters_cannot_reach_the_terminal() {
+    fn columns_are_aligned_and_control_characters_are_replaced() {
         let mut table = Table::new(["ID", "NAME"]);
         table.row(["1".to_owned(), "one".to_owned()]);
         table.row(["1000".to_owned(), "t\u{1b}[31mw\no".to_owned()]);
         table.row([String::new(), String::new()]);
         assert_eq!(table.lines(false), ["ID    NAME", "1     one", "1000  t\u{fffd}[31mw\u{fffd}o", "-     -"]);
+    }
+
+    #[test]
+    fn a_zone_that_all_times_share_stands_in_the_heading_and_others_at_their_times() {
+        let table = |times: [&str; 3]| {
+            let mut table = Table::new(["ID", "AT", "LEFT"]);
+            times.iter().for_each(|time| table.row(["1".to_owned(), (*time).to_owned(), String::new()]));
+            table.times(&["AT", "LEFT"]);
+            table.lines(false)
+        };
+
+        let (first, second) = ("2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CET");
+        assert_eq!(
+            table([first, "", first])[..3],
+            ["ID  AT (CEST)            LEFT", "1   2026-10-25 02:30:00  -", "1   -                    -"]
+        );
+        assert_eq!(
+            table([first, second, ""])[..2],
+            ["ID  AT                        LEFT", "1   2026-10-25 02:30:00 CEST  -"]
+        );
     }
 
     #[test]

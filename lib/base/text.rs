@@ -1,4 +1,4 @@
-//! Small text files that people name on a command line.
+//! Reads small text files named on a command line.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -6,10 +6,12 @@ use std::path::Path;
 
 use super::{Error, Result, encoding};
 
-/// Reads a text file of at most `limit` bytes, without a byte order mark and with plain line ends; `-` is standard input.
+/// Reads a text file of at most `limit` bytes; removes the byte order mark and carriage returns.
+/// `-` is standard input.
 ///
 /// # Errors
-/// 2 when it does not exist, is too large or is not UTF-8; 77 when it may not be read; 1 otherwise. Never a byte of it.
+/// Fails if the file does not exist, may not be read, is too large or is not UTF-8. The error
+/// contains no byte of the text.
 pub fn read(path: &Path, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
@@ -20,7 +22,7 @@ pub fn read(path: &Path, limit: u64) -> Result<String> {
     checked(path, limit, bytes, read)
 }
 
-/// As [`read`], of a file that is open already.
+/// As [`read`], for an open file.
 ///
 /// # Errors
 /// As [`read`].
@@ -39,16 +41,16 @@ fn checked(path: &Path, limit: u64, bytes: Vec<u8>, read: std::io::Result<usize>
         Ok(_) => encoding::decode(bytes).map_err(|why| Error::usage(format!("{shown} is {why}"))),
         Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::usage(format!("{shown} does not exist"))),
         Err(error) if error.kind() == ErrorKind::IsADirectory => Err(Error::usage(format!("{shown} is a directory"))),
-        // Root reads as left4me, and may have meant a file of its own.
+        // Root reads as left4me, but the file may be readable only for root.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Error::not_permitted(format!(
-            "{shown} cannot be read by {}: name `-` instead, and hand the text over on standard input",
+            "{shown} cannot be read by {}: use `-` and pass the text on standard input",
             user()
         ))),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The user that this runs as.
+/// The name of the current user.
 fn user() -> String {
     let uid = nix::unistd::geteuid();
     nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("user id {uid}"), |user| user.name)
@@ -59,14 +61,16 @@ mod tests {
     use super::read;
 
     #[test]
-    fn a_file_that_is_too_large_not_text_or_not_there_is_a_usage_error() {
+    fn a_file_too_large_not_text_or_missing_is_a_usage_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         assert_eq!(read(&path, 4).unwrap_err().exit.code(), 2);
         assert_eq!(read(dir.path(), 4).unwrap_err().exit.code(), 2);
+
         std::fs::write(&path, "four").unwrap();
         assert_eq!(read(&path, 4).unwrap(), "four");
         assert_eq!(read(&path, 3).unwrap_err().exit.code(), 2);
+
         std::fs::write(&path, b"\xff").unwrap();
         assert_eq!(read(&path, 4).unwrap_err().exit.code(), 2);
     }

@@ -1,11 +1,11 @@
-//! A process that others of the same user cannot look into.
+//! Protects a process from other processes of the same user.
 
-/// Takes this process's memory, its descriptors and most of its /proc entries from other processes of the same user: a
-/// command that the runner starts, or a web front that was taken over. A program that is executed later is open again.
-/// There are no core dumps then either.
-pub fn be() {
+/// Denies other processes of the same user (a command of the runner, or a compromised web front)
+/// access to this process's memory, descriptors and most of its /proc entries. Also disables core
+/// dumps. execve() resets it.
+pub fn set() {
     if let Err(errno) = nix::sys::prctl::set_dumpable(false) {
-        // The kernel has no reason to refuse it; the work goes on without.
-        eprintln!("left4me: the process stays open to others of its user: {}", errno.desc());
+        // The kernel has no reason to refuse this; continue without it.
+        eprintln!("left4me: cannot protect the process from others of its user: {}", errno.desc());
     }
 }

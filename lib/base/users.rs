@@ -1,23 +1,24 @@
-//! The Unix users of the package, in one place; sysusers.d makes them.
+//! The Unix users of the package, which sysusers.d creates.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use nix::unistd::{Gid, Uid, User, geteuid, setgid, setgroups, setuid};
 
-use super::{Error, Result, caller, files};
+use super::{Error, Result, caller, walk};
 
 /// Runs the worker; owns the database and instances/.
 pub const LEFT4ME: &str = "left4me";
 /// Runs steamcmd; owns installation, steam and workshop_cache.
 pub const STEAM: &str = "left4me-steam";
-/// The group that every server has besides its own; the user of all servers before each had one (server_user.rs).
+/// The additional group of every server. It was the user of all servers before each had its own
+/// (see server_user.rs).
 pub const GAME: &str = "left4me-game";
 
 /// The ids of a user that must exist.
 ///
 /// # Errors
-/// Exit 69 when there is none: the package's sysusers.d was not applied.
+/// Fails if there is none: the package's sysusers.d was not applied.
 pub fn ids(name: &str) -> Result<(Uid, Gid)> {
     match User::from_name(name) {
         Ok(Some(user)) => Ok((user.uid, user.gid)),
@@ -26,16 +27,16 @@ pub fn ids(name: &str) -> Result<(Uid, Gid)> {
     }
 }
 
-/// The user's id, when there is such a user.
+/// The user's id, if the user exists.
 #[must_use]
 pub fn uid(name: &str) -> Option<Uid> {
     User::from_name(name).ok().flatten().map(|user| user.uid)
 }
 
-/// Gives root's rights away for good and goes on as `uid` and `gid`.
+/// Drops root's rights for good and continues as `uid` and `gid`.
 ///
 /// # Errors
-/// Exit 77 when the system does not let us.
+/// Fails if the kernel refuses.
 pub fn become_user(uid: Uid, gid: Gid) -> Result<()> {
     setgroups(&[gid])
         .and_then(|()| setgid(gid))
@@ -43,33 +44,35 @@ pub fn become_user(uid: Uid, gid: Gid) -> Result<()> {
         .map_err(|errno| Error::not_permitted(format!("cannot become user id {uid}: {}", errno.desc())))
 }
 
-/// As whom a program goes on that root has started, and that works on what lies in `directory`: the one rule for all of
-/// them. Nothing when it stays as it is.
+/// The user that a program started by root has to become before it works in `directory`. This is
+/// the one rule for all programs. None if it does not change its user.
 ///
-/// It becomes the owner of the directory, which is left4me where the package is installed: what is written belongs to
-/// the same user as the rest, and a link that another member has put there leads no further than left4me may go. Root
-/// stays root in a directory of root's own that no other user can exchange, and where there is no user left4me, as on a
-/// developer's machine.
+/// It becomes the owner of the directory, which is left4me on an installed host. So new files
+/// belong to the same user as the others, and a link placed there by another member of the group
+/// leads no further than left4me's permissions. Root stays root in a directory that only root can
+/// change, and where there is no user left4me, as on a developer's machine.
 #[must_use]
-pub fn successor(directory: &Path) -> Option<(Uid, Gid)> {
+pub fn unprivileged_user(directory: &Path) -> Option<(Uid, Gid)> {
     if !geteuid().is_root() {
         return None;
     }
+
     match fs_err::metadata(directory) {
         Ok(owner) if owner.uid() != 0 => Some((Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))),
-        Ok(_) if files::walk(directory).is_ok_and(|walked| walked.is_roots) => None,
-        // One that is missing is told later, by the program that needs it.
+        Ok(_) if walk::walk(directory).is_ok_and(|walked| walked.is_roots) => None,
+        // A missing directory is reported later, by the program that needs it.
         _ => ids(LEFT4ME).ok(),
     }
 }
 
-/// Becomes what [`successor`] says of the database's directory, for good. To be called before anything is opened that is not root's.
+/// Becomes the [`unprivileged_user`] of the database's directory, for good. Call it before opening
+/// anything that does not belong to root.
 ///
 /// # Errors
-/// Exit 77 when the system does not let us.
-pub fn become_successor(database: &Path) -> Result<()> {
-    let Some((uid, gid)) = successor(database.parent().unwrap_or(database)) else { return Ok(()) };
-    // Jobs and events name the person who began.
+/// Fails if the kernel refuses.
+pub fn drop_root(database: &Path) -> Result<()> {
+    let Some((uid, gid)) = unprivileged_user(database.parent().unwrap_or(database)) else { return Ok(()) };
+    // Jobs and events name the person who started the program.
     caller::remember();
     become_user(uid, gid)
 }

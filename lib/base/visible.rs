@@ -1,29 +1,30 @@
-//! Text from outside as people may see it: a character that turns a line around, hides in it, or
-//! ends it without being a line break is shown as its number, `\u{202e}`. A player's name could
-//! otherwise make a log say what it does not say.
+//! Makes deceptive characters in text from outside visible. A character that reverses a line, is
+//! invisible, or ends a line without being a line break is shown as its number, `\u{202e}`.
+//! Otherwise a player's name could forge the text of a log.
 //!
-//! Letters stay letters in every script: Arabic and Hebrew are shown from right to left by
-//! themselves, without any of these. The joiners that Persian, Indic scripts and composed emoji
-//! need are kept between characters that can be joined. Flags of England and the like, which are
-//! spelled with invisible tags, come out as a black flag and numbers.
+//! Letters of every script are kept: Arabic and Hebrew are displayed from right to left without any
+//! of these characters. The joiners that Persian, Indic scripts and composed emoji need are kept
+//! between characters that can be joined. Flags such as England's, which are spelled with invisible
+//! tags, become a black flag and numbers.
 
 use std::borrow::Cow;
 
-/// Whether `c` is not shown as it is, between these neighbours.
+/// Whether `c` is deceptive between these neighbours.
 #[must_use]
 pub fn is_deceptive(before: Option<char>, c: char, after: Option<char>) -> bool {
     match c {
-        // ASCII, and what is left of Latin, first: nearly all text.
+        // ASCII and most of Latin-1 first, because nearly all text is in this range.
         '\0'..='\u{ac}' => false,
-        // ZWNJ, ZWJ.
+        // ZWNJ and ZWJ.
         '\u{200c}' | '\u{200d}' => !(before.is_some_and(joins) && after.is_some_and(joins)),
-        // How the character before is drawn: as text or as emoji.
+        // Variation selectors: draw the previous character as text or as emoji.
         '\u{fe00}'..='\u{fe0f}' => !before.is_some_and(|before| joins(before) || before.is_ascii_graphic()),
         _ => is_invisible(c),
     }
 }
 
-/// Bidirectional controls, separators, zero-width and deprecated format characters, tags, fillers.
+/// Whether `c` is a bidirectional control, a separator, a zero-width or deprecated format
+/// character, a tag or a filler.
 #[must_use]
 pub fn is_invisible(c: char) -> bool {
     matches!(c,
@@ -33,23 +34,24 @@ pub fn is_invisible(c: char) -> bool {
         | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Letters outside ASCII, emoji, and the signs that go with them.
+/// Whether `c` is a letter outside ASCII, an emoji, or a sign that combines with them.
 fn joins(c: char) -> bool {
     !c.is_ascii() && !c.is_whitespace() && !c.is_control() && (!is_invisible(c) || matches!(c, '\u{fe00}'..='\u{fe0f}'))
 }
 
-/// How a character is shown that is not shown as it is.
+/// The visible form of a deceptive character.
 #[must_use]
 pub fn number(c: char) -> String {
     format!("\\u{{{:x}}}", u32::from(c))
 }
 
-/// `text` with deceptive characters as their numbers. Control characters are left to the caller.
+/// Replaces deceptive characters by their numbers. Control characters are left to the caller.
 #[must_use]
 pub fn visible(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return text.into();
     }
+
     let mut out = String::with_capacity(text.len());
     let (mut before, mut rest) = (None, text.chars().peekable());
     while let Some(c) = rest.next() {
@@ -59,6 +61,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         }
         before = Some(c);
     }
+
     if out == text { text.into() } else { out.into() }
 }
 
@@ -68,7 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_turns_a_line_around_or_hides_in_it_is_a_number() {
+    fn deceptive_characters_become_numbers() {
         for (text, shown) in [
             ("admin\u{202e}nimda", "admin\\u{202e}nimda"),
             ("a\u{2066}b\u{2069}c\u{200f}\u{61c}", "a\\u{2066}b\\u{2069}c\\u{200f}\\u{61c}"),
@@ -84,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_every_script_stay_as_they_are() {
+    fn names_in_every_script_are_unchanged() {
         for text in [
             "plain ASCII \\u{202e}",
             "Größe №1 – ñandú",
@@ -101,7 +104,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_has_nothing_deceptive_left_and_stays_as_it_is(text in ".{0,40}") {
+        fn the_result_has_nothing_deceptive_and_is_stable(text in ".{0,40}") {
             let shown = visible(&text).into_owned();
             let turned = shown.contains(|c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'));
             prop_assert!(!turned);

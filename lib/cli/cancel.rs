@@ -1,4 +1,4 @@
-//! `left4me-job cancel`: end a job, or one of its tasks, and watch it happen.
+//! `left4me-job cancel`: cancels a job, or one of its tasks, and shows the progress.
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -16,40 +16,43 @@ use crate::db::watch::Watch;
 use crate::domain::cancellation::StepState;
 use crate::queue::enqueue::{Poke, poke};
 
-/// How long a worker that did not hear the poke may take to see the request all the same: one in the foreground looks at
-/// the database.
-const UNHEARD: Duration = Duration::from_secs(2);
+/// How long to wait for a worker that did not get the wake-up. A worker in the foreground has no
+/// socket unit, but watches the database and sees the request anyway.
+const WORKER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How often it is looked then whether one is there.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often to check for a worker after that.
+const LOCK_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Cancel a job, or one of its tasks, and show each step as it happens
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   left4me-job cancel 7 --reason 'wrong server'
-  left4me-job cancel 7 --force                    kill at once, without asking first
-  left4me-job cancel 7 --task 31                  one task (`left4me-job show 7`), and what depends on it
-  left4me-job cancel 7 --task 31 --no-cascade     what depends on it goes on as if it had succeeded
+  left4me-job cancel 7 --force                    kill at once, without SIGTERM and grace
+  left4me-job cancel 7 --task 31                  one task of job 7, and its dependents
+  left4me-job cancel 7 --task 31 --no-cascade     run its dependents as if it had succeeded
 
-Asking again shows the same cancellation; with --force it is killed now. Cancelling is not undoing: what was done stays done.
-Exit codes: 0 cancelled, 1 something could not be ended, 3 no such job or task, 4 it has finished already.")]
+`left4me-job show 7` lists the tasks. A second `cancel` follows the same cancellation; with --force
+it kills at once. Cancelling does not undo what the job has already done.
+
+Exit codes: 0 cancelled, 1 a process could not be ended, 3 no such job or task,
+4 already finished.")]
 pub struct Args {
     /// The job's id
     id: JobId,
-    /// Why, for whoever wonders: one line
+    /// Reason, one line; shown with the job and in its events
     #[arg(long)]
     reason: Option<String>,
-    /// Kill what runs, without asking it to end first
+    /// Send SIGKILL at once, without SIGTERM and grace
     #[arg(long)]
     force: bool,
     /// Only this task
     #[arg(long, value_name = "N")]
     task: Option<TaskId>,
-    /// With --task: what depends on it goes on as if it had succeeded
+    /// With --task: run the tasks that depend on it as if it had succeeded
     #[arg(long, requires = "task")]
     no_cascade: bool,
-    /// Do not wait for its end
+    /// Do not wait until it is cancelled
     #[arg(long)]
     no_wait: bool,
     /// Print one JSON document
@@ -57,7 +60,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let by = caller::caller();
     let reason = cli::reason(args.reason.as_deref())?;
@@ -69,62 +71,71 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         reason: &reason.unwrap_or_default(),
         requested_by: &by,
     };
-    let asked = cancel::request(&mut context.db, &wish, clock::now_ms())?;
-    let (Some(id), false) = (asked.cancellation_id, asked.is_over()) else {
-        // A job that had not begun needs nobody's help to end; who waits behind it is poked.
-        if asked.success {
+
+    let requested = cancel::request(&mut context.db, &wish, clock::now_ms())?;
+    let (Some(id), false) = (requested.cancellation_id, requested.is_over()) else {
+        // A queued job is cancelled already; wake the worker for the jobs behind it.
+        if requested.success {
             context.poke();
         }
-        return conclude(&asked, args.json);
+        return report(&requested, args.json);
     };
+
+    // A running job is cancelled by the worker.
     let unheard = match poke(&context.worker_socket) {
         Poke::Sent => None,
         Poke::Unheard(error) => Some(error),
     };
+
     if args.no_wait {
         if let Some(error) = unheard {
-            eprintln!("{PROGRAM}: warning: the cancellation waits: {error}");
+            eprintln!("{PROGRAM}: warning: the cancellation waits for a worker: {error}");
         }
-        return conclude(&asked, args.json);
+        return report(&requested, args.json);
     }
-    follow::say_on_interrupt(format!(
-        "not watching any more; the cancellation goes on: `left4me-job cancel-status {}` tells how far it is",
+
+    follow::exit_on_interrupt(format!(
+        "stopped watching; the cancellation continues: see `left4me-job cancel-status {}`",
         args.id
     ));
+
     let over = watch(context, id, unheard, &mut Steps::new(args.json))?;
-    conclude(&over, args.json)
+    report(&over, args.json)
 }
 
-/// Prints what came of it; the exit code says it too.
-fn conclude(result: &CancelResult, json: bool) -> Result<ExitCode> {
+/// Prints the result; a failed cancellation is an error.
+fn report(result: &CancelResult, json: bool) -> Result<ExitCode> {
     if json {
         output::json(result)?;
     }
+
     if result.success {
         if !json {
             output::line(&output::printable(&result.message))?;
-            outcome(result)?;
+            print_affected(result)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let went_wrong = result.errors.join("; ");
+
+    let errors = result.errors.join("; ");
     if !json {
-        outcome(result)?;
+        print_affected(result)?;
     }
+
     if result.errors.is_empty() {
         Err(Error::conflict(result.message.clone()))
     } else {
-        Err(Error::failed(format!("{}: {went_wrong}", result.message)))
+        Err(Error::failed(format!("{}: {errors}", result.message)))
     }
 }
 
-/// Prints the tasks and the commands that it ended, one per line.
-pub fn outcome(result: &CancelResult) -> Result<()> {
-    let lines = affected(result).into_iter().chain(result.runners_terminated.iter().map(command));
+/// Prints the tasks and the commands that were ended, one per line.
+pub fn print_affected(result: &CancelResult) -> Result<()> {
+    let lines = affected_tasks(result).into_iter().chain(result.runners_terminated.iter().map(runner_line));
     lines.map(|line| output::printable(&line).into_owned()).try_for_each(|line| output::line(&line))
 }
 
-fn command(runner: &Terminated) -> String {
+fn runner_line(runner: &Terminated) -> String {
     let unit = runner.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("a command");
     let pid = runner.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
     let end = match runner.ended_by.as_deref() {
@@ -133,11 +144,13 @@ fn command(runner: &Terminated) -> String {
         Some("lost") => "did not say how it ended",
         _ => "has not ended",
     };
-    let left = if runner.tree.as_deref() == Some("left") { ", and a process of it would not die" } else { "" };
+
+    let left =
+        if runner.tree.as_deref() == Some("left") { ", and one of its processes could not be killed" } else { "" };
     format!("  {unit} ({} of task {}{pid}): {end}{left}", runner.verb, runner.task_id)
 }
 
-fn affected(result: &CancelResult) -> Vec<String> {
+fn affected_tasks(result: &CancelResult) -> Vec<String> {
     let task = |task: &crate::db::cancellations::Affected| {
         let server = task.server.map_or_else(String::new, |id| format!(" of server {id}"));
         let cause = task.caused_by.map_or_else(String::new, |id| format!(", with task {id}"));
@@ -146,11 +159,12 @@ fn affected(result: &CancelResult) -> Vec<String> {
     result.tasks_affected.iter().map(task).collect()
 }
 
-/// Waits for the end, showing each step.
+/// Waits until the cancellation is over and shows each step.
 fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &mut Steps) -> Result<CancelResult> {
     let mut watch = Watch::new(context.db.path())?;
-    let mut seen = 0;
-    let mut patience = Instant::now() + UNHEARD;
+    let mut steps_started = 0;
+    let mut deadline = Instant::now() + WORKER_TIMEOUT;
+
     loop {
         let result = result::of(context.db.connection(), id)?;
         steps.show(&result.steps)?;
@@ -158,29 +172,30 @@ fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &
             steps.end();
             return Ok(result);
         }
-        let begun = result.steps.iter().filter(|step| step.started_at.is_some()).count();
-        if seen != begun {
-            seen = begun;
-            patience = Instant::now() + UNHEARD;
+
+        // Each step that starts shows that a worker is at it.
+        let started = result.steps.iter().filter(|step| step.started_at.is_some()).count();
+        if started != steps_started {
+            steps_started = started;
+            deadline = Instant::now() + WORKER_TIMEOUT;
         }
-        watch.wait(unheard.is_some().then_some(patience))?;
+
+        watch.wait(unheard.is_some().then_some(deadline))?;
         if let Some(error) = &unheard
-            && Instant::now() >= patience
+            && Instant::now() >= deadline
             && lock::is_held(context.db.path(), "worker") != Some(true)
         {
-            return Err(Error::unavailable(format!(
-                "the cancellation is written down and waits for a worker: {error}"
-            )));
+            return Err(Error::unavailable(format!("the cancellation is recorded and waits for a worker: {error}")));
         }
-        patience = patience.max(Instant::now() + LOOK);
+        deadline = deadline.max(Instant::now() + LOCK_CHECK_INTERVAL);
     }
 }
 
-/// The steps as they happen: on a terminal the one under way with a spinner, elsewhere a line for each that is over.
+/// Prints a line per finished step; on a terminal, the running step has a spinner below.
 struct Steps {
     quiet: bool,
     bar: Option<ProgressBar>,
-    told: usize,
+    printed: usize,
 }
 
 impl Steps {
@@ -192,12 +207,13 @@ impl Steps {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { quiet, bar, told: 0 }
+
+        Self { quiet, bar, printed: 0 }
     }
 
     fn show(&mut self, steps: &[StepRow]) -> Result<()> {
         let over: Vec<&StepRow> = steps.iter().filter(|step| step.finished_at.is_some()).collect();
-        for step in over.iter().skip(self.told) {
+        for step in over.iter().skip(self.printed) {
             if !self.quiet {
                 let text = line(step);
                 match &self.bar {
@@ -206,10 +222,12 @@ impl Steps {
                 }
             }
         }
-        self.told = over.len();
+
+        self.printed = over.len();
         if let (Some(bar), Some(step)) = (&self.bar, steps.iter().find(|step| step.state == StepState::Running)) {
             bar.set_message(step.step.to_string());
         }
+
         Ok(())
     }
 
@@ -220,10 +238,10 @@ impl Steps {
     }
 }
 
-/// `terminate  10.2 s  1 command killed`
+/// A step on one line: `terminate  10.2 s  1 command killed`.
 pub fn line(step: &StepRow) -> String {
-    let took = match (step.started_at, step.finished_at) {
-        (Some(from), Some(to)) => took(to - from),
+    let time = match (step.started_at, step.finished_at) {
+        (Some(from), Some(to)) => duration(to - from),
         (Some(_), None) => "…".to_owned(),
         (None, _) => String::new(),
     };
@@ -233,10 +251,13 @@ pub fn line(step: &StepRow) -> String {
         StepState::Succeeded => "",
         StepState::Failed => "FAILED: ",
     };
-    format!("{:<10} {took:>8}  {mark}{}", step.step, step.detail.as_deref().unwrap_or(""))
+
+    format!("{:<10} {time:>8}  {mark}{}", step.step, step.detail.as_deref().unwrap_or(""))
 }
 
-/// Milliseconds for people: `12 ms`, `10.2 s`.
-pub fn took(ms: i64) -> String {
+/// Formats milliseconds: `12 ms`, `10.2 s`.
+pub fn duration(ms: i64) -> String {
+    // The clock may have been set back in between.
+    let ms = ms.max(0);
     if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
 }

@@ -1,4 +1,4 @@
-//! `left4me-job cancel-status` and `cancellations`: what became of wishes to cancel.
+//! `left4me-job cancel-status` and `cancellations`: how far cancellations are, and how they ended.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::db::cancellations::{self, Filter};
 use crate::db::jobs;
 use crate::domain::cancellation::Progress;
 
-/// Show how far a job's newest cancellation is, step by step
+/// Show the steps of a job's latest cancellation
 #[derive(clap::Args)]
 pub struct StatusArgs {
     /// The job's id
@@ -21,7 +21,7 @@ pub struct StatusArgs {
     json: bool,
 }
 
-/// List cancellations, the newest first
+/// List cancellations, newest first
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -30,16 +30,16 @@ Examples:
   left4me-job cancellations --job 7 --json
   left4me-job cancellations --limit 50 --offset 50")]
 pub struct Args {
-    /// Only those of this job
+    /// Only cancellations of this job
     #[arg(long, value_name = "ID")]
     job: Option<JobId>,
-    /// Only those that are requested, running, completed or failed
+    /// Only cancellations in this state: requested, running, completed or failed
     #[arg(long, value_name = "STATE")]
     state: Option<Progress>,
-    /// At most so many
+    /// Maximum number of rows
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
-    /// Leave out so many first
+    /// Skip this many rows
     #[arg(long, value_name = "N", default_value_t = 0)]
     offset: u32,
     /// Print one JSON document
@@ -47,65 +47,72 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs `cancel-status`.
 pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
     let (result, earlier) = context.db.read(|tx| {
         jobs::state(tx, args.id)?;
         let all = cancellations::of_job(tx, args.id)?;
         let Some(newest) = all.last() else {
-            return Err(Error::not_found(format!("nobody has cancelled job {} or one of its tasks", args.id)));
+            return Err(Error::not_found(format!("job {} has no cancellation, nor has one of its tasks", args.id)));
         };
         Ok((result::of(tx, newest.id)?, all.len() - 1))
     })?;
+
     if args.json {
         output::json(&result)?;
         return Ok(ExitCode::SUCCESS);
     }
+
     let what = result.task.map_or_else(|| "job".to_owned(), |task| format!("task {task} of job"));
     let mut facts = vec![
         ("what", format!("{what} {} ({} -> {})", result.job_id, result.previous_state, result.state)),
-        ("asked by", result.requested_by.clone().unwrap_or_default()),
+        ("requested by", result.requested_by.clone().unwrap_or_default()),
     ];
+
     if !result.reason.is_empty() {
         facts.push(("reason", result.reason.clone()));
     }
+
     facts.push(("force", force(&result)));
     facts.extend(result.cancellation_state.map(|state| ("record", state.to_string())));
-    facts.push(("so far", result.message.clone()));
+    facts.push(("progress", result.message.clone()));
     for (name, value) in facts {
-        output::line(&format!("{name:<10} {}", output::printable(&value)))?;
+        output::line(&format!("{name:<12} {}", output::printable(&value)))?;
     }
+
     output::line("")?;
     for step in &result.steps {
         output::line(&output::printable(&cancel::line(step)))?;
     }
+
     if !result.tasks_affected.is_empty() || !result.runners_terminated.is_empty() {
         output::line("")?;
     }
-    cancel::outcome(&result)?;
+
+    cancel::print_affected(&result)?;
     if earlier > 0 {
-        eprintln!("{earlier} earlier: `left4me-job cancellations --job {}`", args.id);
+        eprintln!("{earlier} earlier cancellations: see `left4me-job cancellations --job {}`", args.id);
     }
+
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether what ran was killed, and since when that was asked for.
+/// Whether running commands were killed, and when that was requested.
 fn force(result: &CancelResult) -> String {
     match (result.force_used, result.escalated_at, result.timed_out) {
         (true, Some(at), _) => format!("since {}", clock::local(at)),
         (true, None, _) => "yes".to_owned(),
-        (false, _, true) => "no; a command was killed when its grace was over".to_owned(),
+        (false, _, true) => "no; a command was killed because it did not end within the grace".to_owned(),
         (false, _, false) => "no".to_owned(),
     }
 }
 
-/// Runs `cancellations`.
 pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let filter = Filter { job: args.job, state: args.state, limit: args.limit, offset: args.offset };
     let all = context.db.read(|tx| {
         args.job.map(|id| jobs::state(tx, id)).transpose()?;
         cancellations::list(tx, &filter)
     })?;
+
     if args.json {
         output::json(&all)?;
         return Ok(ExitCode::SUCCESS);
@@ -114,7 +121,8 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         eprintln!("no cancellations");
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(["ID", "JOB", "TASK", "STATE", "BY", "ASKED", "TOOK", "REASON"]);
+
+    let mut table = Table::new(["ID", "JOB", "TASK", "STATE", "BY", "REQUESTED", "DURATION", "REASON"]);
     let dash = || "-".to_owned();
     for one in &all {
         let tone = match one.state {
@@ -129,11 +137,14 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
             (format!("{}{}", one.state, if one.force { " (force)" } else { "" }), tone),
             (one.requested_by.clone(), Tone::Plain),
             (clock::local(one.created_at), Tone::Plain),
-            (one.finished_at.map_or_else(dash, |at| cancel::took(at - one.created_at)), Tone::Plain),
+            (one.finished_at.map_or_else(dash, |at| cancel::duration(at - one.created_at)), Tone::Plain),
             (one.reason.clone(), Tone::Plain),
         ];
+
         table.toned(cells);
     }
+
+    table.times(&["REQUESTED"]);
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }

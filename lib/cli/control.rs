@@ -1,4 +1,4 @@
-//! `left4me-job retry`, `pause`, `resume`.
+//! `left4me-job retry`, `pause` and `resume`.
 
 use std::process::ExitCode;
 
@@ -8,29 +8,28 @@ use crate::cli::{self, Context};
 use crate::db::{jobs, queue};
 use crate::queue::enqueue;
 
-/// Queue a fresh job that does what an ended one did
+/// Queue a new job with the operation and servers of a finished one
 #[derive(clap::Args)]
 pub struct RetryArgs {
-    /// The job that has ended
+    /// The finished job
     id: JobId,
     /// Print one JSON document
     #[arg(long)]
     json: bool,
 }
 
-/// Stop claiming jobs; those that run go on
+/// Pause the queue: no further job starts; running jobs continue
 #[derive(clap::Args)]
 pub struct PauseArgs {
-    /// Why, for whoever wonders
+    /// Reason, one line; shown while the queue is paused
     #[arg(long)]
     reason: Option<String>,
 }
 
-/// Claim jobs again
+/// Resume a paused queue
 #[derive(clap::Args)]
 pub struct ResumeArgs {}
 
-/// Runs `retry`.
 pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
     let accepted = enqueue::retry(&mut context.db, args.id, &enqueue::Asker::here(&caller::caller()), clock::now_ms())?;
     context.poke();
@@ -39,27 +38,28 @@ pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
     } else {
         output::line(&accepted.job_id.to_string())?
     }
+
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `pause`.
 pub fn pause(context: &mut Context, args: &PauseArgs) -> Result<ExitCode> {
     let (by, reason) = (caller::caller(), cli::reason(args.reason.as_deref())?);
     let (paused, running) = context.db.write(|tx| {
         let done = queue::set_paused(tx, clock::now_ms(), &by, reason.as_deref())?;
         Ok((done, jobs::counts(tx)?.1))
     })?;
+
     if !paused {
         let who =
             queue::pause(context.db.connection())?.map_or_else(String::new, |pause| format!(" by {}", pause.paused_by));
-        return Err(Error::conflict(format!("the queue is paused already{who}; `left4me-job resume` ends that")));
+        return Err(Error::conflict(format!("the queue is paused already{who}; resume it with `left4me-job resume`")));
     }
-    let rest = if running > 0 { format!("; {running} running go on") } else { String::new() };
+
+    let rest = if running > 0 { format!("; running jobs continue: {running}") } else { String::new() };
     output::line(&format!("the queue is paused{rest}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `resume`.
 pub fn resume(context: &mut Context, _: &ResumeArgs) -> Result<ExitCode> {
     let by = caller::caller();
     let (resumed, queued) =
@@ -67,7 +67,8 @@ pub fn resume(context: &mut Context, _: &ResumeArgs) -> Result<ExitCode> {
     if !resumed {
         return Err(Error::conflict("the queue is not paused"));
     }
+
     context.poke();
-    output::line(&format!("the queue goes on; {queued} queued"))?;
+    output::line(&format!("the queue is resumed; {queued} queued"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `left4me-job enqueue`: accept a job, poke the worker, and wait or follow when asked to.
+//! `left4me-job enqueue`: queues a job, wakes the worker, and waits or follows on request.
 
 use std::process::ExitCode;
 
@@ -14,25 +14,25 @@ use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
 Examples:
   left4me-job enqueue install --follow
   left4me-job enqueue start --server 1 --server Friday --wait
-  left4me-job enqueue update --unique        for timers: adds nothing when one is queued or running
+  left4me-job enqueue update --unique        for timers: no second job while one is unfinished
 
-Prints the job's id. Ctrl-C while waiting leaves the job running.")]
+Prints the job's id. Ctrl-C stops waiting; the job keeps running.")]
 pub struct Args {
     /// install and update take no server; the others take --server or --all
     operation: Operation,
-    /// A server's id or name; may be given more than once
+    /// A server's id or name; repeatable
     #[arg(long = "server", short = 's', value_name = "ID|NAME", conflicts_with = "all")]
     servers: Vec<ServerRef>,
     /// All servers
     #[arg(long)]
     all: bool,
-    /// When the same job is queued or running already, answer with that one
+    /// If the same job is queued or running, return that job instead of adding one
     #[arg(long)]
     unique: bool,
-    /// Wait for the job's end; exit 0 when it succeeded, else 1
+    /// Wait until the job ends; exit 0 if it succeeded, else 1
     #[arg(long)]
     wait: bool,
-    /// Print the job's lines as they come, and wait for its end
+    /// Print the job's log until it ends; implies --wait
     #[arg(long)]
     follow: bool,
     /// Print one JSON document
@@ -40,7 +40,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let targets = match (args.all, args.servers.is_empty()) {
         (true, _) => Targets::All,
@@ -51,16 +50,18 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let wish = Wish { operation: args.operation, targets, unique: args.unique, asker: Asker::here(&requested_by) };
     let accepted = enqueue(&mut context.db, &wish, clock::now_ms())?;
     context.poke();
+
     if args.json {
         output::json(&accepted)?;
     } else if args.follow {
-        // The lines are the output; the id is told beside them.
-        eprintln!("job {} {}", accepted.job_id, if accepted.added { "queued" } else { "was there already" });
+        // Standard output is for the log lines, so the id goes to standard error.
+        eprintln!("job {} {}", accepted.job_id, if accepted.added { "queued" } else { "is already queued or running" });
     } else {
         output::line(&accepted.job_id.to_string())?;
     }
+
     if args.follow {
-        // With --json standard output is for the one document: the lines go to standard error.
+        // With --json, standard output holds the one document; log lines go to standard error.
         follow::follow(
             context,
             accepted.job_id,

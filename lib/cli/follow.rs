@@ -1,4 +1,4 @@
-//! Following a job: its lines as they are committed, until its last one. Woken by commits, never by a clock.
+//! Follows a job's log until the job has ended. Commits wake it; it never polls.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -15,17 +15,17 @@ use crate::db::watch::Watch;
 use crate::domain::job::JobState;
 use crate::wire::Stream;
 
-/// At most so many lines are read at once.
+/// Lines per query.
 const PAGE: u32 = 1000;
 
-/// How lines are shown.
+/// Where and how lines are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     /// stdout to stdout, stderr to stderr.
     Lines,
     /// One JSON document per line.
     Json,
-    /// All to standard error, because standard output holds something else.
+    /// All to standard error, because standard output holds another document.
     Aside,
 }
 
@@ -38,7 +38,7 @@ pub struct Options {
     pub style: Style,
 }
 
-/// Prints lines until the job has ended and its last line is out. Exits 0 when it succeeded, else 1.
+/// Prints lines until the job has ended and its last line is printed. Fails unless it succeeded.
 pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCode> {
     leave_running_on_interrupt(&[job]);
     let connection = context.db.connection();
@@ -47,8 +47,9 @@ pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCo
         options.style == Style::Lines && std::io::stderr().is_terminal() && std::io::stdout().is_terminal(),
     );
     let mut after = options.after;
+
     loop {
-        // The state first: when it is terminal, every line is there already.
+        // Read the state before the lines: when it is terminal, all lines are in the database.
         let (state, _) = jobs::state(connection, job)?;
         loop {
             let lines = logs::after(connection, job, after, PAGE)?;
@@ -56,36 +57,40 @@ pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCo
                 print(line, options.style, &mut progress)?;
                 after = line.seq;
             }
+
             if lines.len() < PAGE as usize {
                 break;
             }
         }
+
         if state.is_terminal() {
             progress.end();
-            return conclude(context, job, state);
+            return report_end(context, job, state);
         }
+
         watch.wait(None)?;
     }
 }
 
 /// Prints one line as `style` says.
 pub fn print(line: &Line, style: Style, progress: &mut Progress) -> Result<()> {
-    if progress.takes(&line.line) {
+    if progress.consume(&line.line) {
         return Ok(());
     }
+
     match (style, line.stream) {
         (Style::Json, _) => output::json(line),
-        (Style::Lines, Stream::Stdout) => progress.aside(|| output::line(&output::printable(&line.line))),
-        _ => progress.aside(|| {
-            // Standard error that cannot be written has no place where to say so.
+        (Style::Lines, Stream::Stdout) => progress.suspend(|| output::line(&output::printable(&line.line))),
+        _ => progress.suspend(|| {
+            // A failure to write standard error cannot be reported anywhere.
             writeln!(std::io::stderr().lock(), "{}", output::printable(&line.line)).ok();
             Ok(())
         }),
     }
 }
 
-/// The exit code of a job that has ended; says how it ended unless it succeeded.
-pub fn conclude(context: &Context, job: JobId, state: JobState) -> Result<ExitCode> {
+/// Returns the exit code of a job that succeeded, or an error that says how the job ended.
+pub fn report_end(context: &Context, job: JobId, state: JobState) -> Result<ExitCode> {
     if state == JobState::Succeeded {
         return Ok(ExitCode::SUCCESS);
     }
@@ -94,28 +99,30 @@ pub fn conclude(context: &Context, job: JobId, state: JobState) -> Result<ExitCo
     Err(Error::failed(format!("job {job} ({}) {state}{why}", ended.operation)))
 }
 
-/// Ctrl-C ends the watching, not the job; and says so.
+/// Makes Ctrl-C stop the watching, not the job, and say so.
 pub fn leave_running_on_interrupt(jobs: &[JobId]) {
     let ids = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    say_on_interrupt(format!(
-        "not watching any more; the job goes on: `left4me-job logs {ids} --follow` watches it again"
+    exit_on_interrupt(format!(
+        "stopped watching; the job keeps running: `left4me-job logs {ids} --follow` shows it again"
     ));
 }
 
-/// Ctrl-C ends the program, with these words.
-pub fn say_on_interrupt(words: String) {
+/// Makes Ctrl-C print `message` and exit.
+pub fn exit_on_interrupt(message: String) {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGINT);
     if mask.thread_block().is_err() {
         return;
     }
+
     let wait = move || {
         if mask.wait().is_ok() {
-            eprintln!("\nleft4me-job: {words}");
-            // 128 + SIGINT, as a shell would say.
+            eprintln!("\nleft4me-job: {message}");
+            // 128 + SIGINT, as a shell reports it.
             std::process::exit(130);
         }
     };
-    // Without the thread Ctrl-C does nothing; SIGTERM still ends the program.
+
+    // Without the thread, Ctrl-C does nothing; SIGTERM still ends the program.
     std::thread::Builder::new().spawn(wait).ok();
 }

@@ -1,4 +1,4 @@
-//! `left4me-job list`: jobs, the newest first.
+//! `left4me-job list`: jobs, newest first.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ use crate::db::{queue, servers};
 use crate::domain::job::JobState;
 use crate::queue::recover;
 
-/// List jobs, the newest first
+/// List jobs, newest first
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -22,10 +22,10 @@ pub struct Args {
     /// Only jobs for this server
     #[arg(long, short, value_name = "ID|NAME")]
     server: Option<ServerRef>,
-    /// Only jobs in this state; may be given more than once
+    /// Only jobs in this state; repeatable
     #[arg(long = "state", value_name = "STATE")]
     states: Vec<JobState>,
-    /// At most so many
+    /// Maximum number of rows
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     limit: u32,
     /// Print one JSON document
@@ -33,34 +33,39 @@ pub struct Args {
     json: bool,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let (jobs, pause, undying, nonsense) = context.db.read(|tx| {
         let server = args.server.as_ref().map(|name| servers::find(tx, name)).transpose()?.map(|server| server.id);
         let filter = Filter { server, states: args.states.clone(), limit: args.limit, offset: 0 };
         Ok((jobs::list(tx, &filter)?, queue::pause(tx)?, recover::undying(tx)?, recover::nonsense(tx)?))
     })?;
+
     if args.json {
         output::json(&jobs)?;
         return Ok(ExitCode::SUCCESS);
     }
+
+    // What keeps jobs waiting goes to standard error, before the table.
     if let Some(pause) = pause {
         let why = pause.reason.map_or_else(String::new, |reason| format!(": {reason}"));
-        let words = format!("the queue is paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
-        eprintln!("{}", output::printable(&words));
+        let since = clock::local(pause.paused_at);
+        let message = format!("the queue is paused by {} since {since}{why}", pause.paused_by);
+        eprintln!("{}", output::printable(&message));
     }
     for runner in undying {
-        eprintln!("{}: jobs on the same wait until it is gone", runner.undying());
+        eprintln!("{}: jobs for the same servers wait until it is gone", runner.undying());
     }
     for row in nonsense {
         eprintln!("{}", output::printable(&row));
     }
+
     if jobs.is_empty() {
-        eprintln!("no jobs; `left4me-job enqueue install` queues the first");
+        eprintln!("no jobs; start with `left4me-job enqueue install`");
         return Ok(ExitCode::SUCCESS);
     }
+
     let now = clock::now_ms();
-    let mut table = Table::new(["ID", "OPERATION", "SERVERS", "STATE", "BY", "QUEUED", "TOOK"]);
+    let mut table = Table::new(["ID", "OPERATION", "SERVERS", "STATE", "BY", "QUEUED", "DURATION"]);
     for job in &jobs {
         table.row([
             job.id.to_string(),
@@ -69,14 +74,16 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
             state_of(job),
             job.requested_by.clone(),
             clock::local(job.created_at),
-            took(job, now),
+            duration(job, now),
         ]);
     }
+
+    table.times(&["QUEUED"]);
     table.print()?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The servers' names, as far as a column goes.
+/// The servers' names, shortened to fit a column.
 pub fn servers_of(job: &Job) -> String {
     let names: Vec<_> = job
         .servers
@@ -84,6 +91,7 @@ pub fn servers_of(job: &Job) -> String {
         .zip(&job.server_names)
         .map(|(id, name)| name.clone().unwrap_or_else(|| format!("#{id}")))
         .collect();
+
     match names.len() {
         0 => "-".to_owned(),
         1..=3 => names.join(", "),
@@ -98,8 +106,8 @@ fn state_of(job: &Job) -> String {
     }
 }
 
-/// How long it ran, or has been running.
-pub fn took(job: &Job, now: i64) -> String {
+/// How long the job ran, or has been running.
+pub fn duration(job: &Job, now: i64) -> String {
     match (job.started_at, job.finished_at) {
         (Some(started), Some(finished)) => clock::span(finished - started),
         (Some(started), None) => clock::span(now - started),

@@ -1,4 +1,4 @@
-//! `left4me-job logs`: every line a job's commands printed.
+//! `left4me-job logs`: the output of a job's commands.
 
 use std::process::ExitCode;
 
@@ -9,28 +9,27 @@ use crate::cli::follow::{self, Options, Style};
 use crate::cli::progress::Progress;
 use crate::db::{jobs, logs};
 
-/// Print a job's lines
+/// Print a job's log
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   left4me-job logs 7
-  left4me-job logs 7 --follow                until the job has ended; exits 0 when it succeeded
+  left4me-job logs 7 --follow                until the job ends; exit 0 if it succeeded
   left4me-job logs 7 --after 1200 --json     one JSON document per line: seq, at, stream, task_id, line")]
 pub struct Args {
     /// The job's id
     id: JobId,
-    /// Go on with new lines until the job has ended
+    /// Keep printing new lines until the job ends
     #[arg(long, short)]
     follow: bool,
-    /// Only lines after this one
+    /// Only lines after this sequence number
     #[arg(long, value_name = "SEQ", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     after: i64,
-    /// One JSON document per line
+    /// Print one JSON document per line
     #[arg(long)]
     json: bool,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     const PAGE: u32 = 1000;
     let style = if args.json { Style::Json } else { Style::Lines };
@@ -39,6 +38,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     if args.follow {
         return follow::follow(context, args.id, &Options { after: args.after, style });
     }
+
     let mut after = args.after;
     loop {
         let lines = logs::after(connection, args.id, after, PAGE)?;
@@ -46,6 +46,7 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
             follow::print(line, style, &mut Progress::new(false))?;
             after = line.seq;
         }
+
         if lines.len() < PAGE as usize {
             return Ok(ExitCode::SUCCESS);
         }

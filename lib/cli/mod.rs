@@ -1,4 +1,4 @@
-//! left4me-job: the queue at the command line. One file per verb.
+//! left4me-job: the command line of the job queue. One file per verb.
 
 mod cancel;
 mod cancellations;
@@ -28,9 +28,9 @@ use crate::queue::enqueue::{Poke, poke};
 
 const PROGRAM: &str = "left4me-job";
 
-/// Queue jobs for Left 4 Dead 2 servers, watch them, read what they did.
+/// Queue, watch and cancel jobs that install, start, stop and update Left 4 Dead 2 servers
 #[derive(Parser)]
-#[command(name = PROGRAM, version, about, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = PROGRAM, version, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     paths: Paths,
@@ -44,16 +44,16 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  left4me-job enqueue install --follow            install the game, and watch
+  left4me-job enqueue install --follow            install the game and print the log
   left4me-job enqueue start --server Friday       start one server
-  left4me-job enqueue restart --all --wait        restart all; exit 0 when all went well
+  left4me-job enqueue restart --all --wait        restart all servers; exit 0 if all succeed
   left4me-job list --state queued --state running
   left4me-job logs 7 --follow
   left4me-job cancel 7 --reason 'wrong server'
-  left4me-job monitor                             all of it on one screen
+  left4me-job monitor                             servers, jobs and logs, live on one screen
 
-Exit codes: 0 done, 1 failed or cancelled, 2 usage, 3 no such job or server, 4 not possible in this state,
-69 database or service unavailable, 77 not permitted.";
+Exit codes: 0 done, 1 failed or cancelled, 2 usage, 3 no such job or server,
+4 not possible in this state, 69 database or service unavailable, 77 not permitted.";
 
 #[derive(Subcommand)]
 enum Verb {
@@ -72,17 +72,17 @@ enum Verb {
     Monitor(monitor::Args),
 }
 
-/// What every verb needs: the open database and the way to the worker.
+/// What every verb needs.
 struct Context {
     db: Db,
     worker_socket: PathBuf,
 }
 
 impl Context {
-    /// Wakes the worker; when nobody hears it, says so on standard error. The job is accepted all the same.
+    /// Wakes the worker. A failure is only a warning: the job is in the queue.
     fn poke(&self) {
         if let Poke::Unheard(error) = poke(&self.worker_socket) {
-            eprintln!("{PROGRAM}: warning: the job waits: {error}");
+            eprintln!("{PROGRAM}: warning: the job waits for a worker: {error}");
         }
     }
 }
@@ -96,21 +96,23 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     let cli = parse::<Cli>();
-    // Lines on the terminal would fall into the monitor's picture.
-    let is_drawn_over = matches!(cli.verb, Verb::Monitor(_)) && std::io::stderr().is_terminal();
-    journal::start(if is_drawn_over { LevelFilter::OFF } else { cli.logging.log });
+    // Log lines on the terminal would garble the monitor's screen.
+    let would_garble = matches!(cli.verb, Verb::Monitor(_)) && std::io::stderr().is_terminal();
+    journal::start(if would_garble { LevelFilter::OFF } else { cli.logging.log });
     run(cli).unwrap_or_else(|error| error.report(PROGRAM))
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
     if matches!(cli.verb, Verb::Monitor(_)) {
-        monitor::must_have_terminal()?;
+        monitor::require_terminal()?;
     }
+
     let database = cli.paths.database();
-    // Root goes on as left4me, before anything is opened that another user can exchange.
-    users::become_successor(&database)?;
+    // Drop root before opening anything that another user can replace.
+    users::drop_root(&database)?;
+
     let mut context = Context { db: Db::open(&database)?, worker_socket: cli.worker.worker_socket };
     let done = match cli.verb {
         Verb::Enqueue(args) => enqueue::run(&mut context, &args),
@@ -127,13 +129,14 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Resume(args) => control::resume(&mut context, &args),
         Verb::Monitor(args) => monitor::run(&mut context, &args),
     };
-    // The process ends here, and the kernel closes files faster than SQLite takes its structures apart: a tenth of the
-    // whole time of an enqueue. Nothing is left to be written (see NO_CKPT_ON_CLOSE in db/).
+
+    // Skip SQLite's teardown: it takes a tenth of the whole time of an enqueue, and the kernel
+    // closes the files anyway. Nothing is left to write (see NO_CKPT_ON_CLOSE in db/).
     std::mem::forget(context);
     done
 }
 
-/// The words of a `--reason`. Not clap's to refuse: it would print all of them, whatever they are.
+/// Checks a `--reason`. clap does not parse it, because its error would print the whole text.
 fn reason(text: Option<&str>) -> Result<Option<String>> {
     let checked = text.map(cancellation::reason).transpose();
     checked.map_err(|why| Error::usage(format!("--reason: {why}")))

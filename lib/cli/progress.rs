@@ -1,4 +1,4 @@
-//! An install's percentage on a terminal: one bar instead of hundreds of lines. Elsewhere the lines stay lines.
+//! A progress bar for an installation on a terminal, in place of hundreds of progress lines.
 
 use std::time::Duration;
 
@@ -9,22 +9,23 @@ use crate::domain::steam;
 
 /// A bar that appears with the first progress line.
 pub struct Progress {
-    wanted: bool,
+    enabled: bool,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// With `wanted` false it takes no line at all.
+    /// If not `enabled`, no line is consumed.
     #[must_use]
-    pub fn new(wanted: bool) -> Self {
-        Self { wanted, bar: None }
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled, bar: None }
     }
 
-    /// Whether `line` was progress and is shown by the bar.
-    pub fn takes(&mut self, line: &str) -> bool {
-        if !self.wanted {
+    /// Shows `line` in the bar if it is a progress line; returns whether it was.
+    pub fn consume(&mut self, line: &str) -> bool {
+        if !self.enabled {
             return false;
         }
+
         let Some(progress) = steam::progress(line) else { return false };
         let bar = self.bar.get_or_insert_with(|| {
             let template = "{msg:24} [{bar:40}] {percent:>3} %  {elapsed}";
@@ -33,20 +34,21 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
+
         bar.set_message(progress.phase.to_string());
         bar.set_position((progress.percent.clamp(0.0, 100.0) * 100.0) as u64);
         true
     }
 
-    /// Prints something beside the bar.
-    pub fn aside(&self, print: impl FnOnce() -> Result<()>) -> Result<()> {
+    /// Runs `print` with the bar hidden.
+    pub fn suspend(&self, print: impl FnOnce() -> Result<()>) -> Result<()> {
         match &self.bar {
             Some(bar) => bar.suspend(print),
             None => print(),
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn end(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

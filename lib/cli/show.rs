@@ -1,4 +1,4 @@
-//! `left4me-job show`: one job with its tasks and runners.
+//! `left4me-job show`: one job with its tasks, commands and cancellations.
 
 use std::process::ExitCode;
 
@@ -8,14 +8,14 @@ use crate::base::names::{JobId, TaskId};
 use crate::base::table::Table;
 use crate::base::{Result, clock, output};
 use crate::cli::Context;
-use crate::cli::list::{servers_of, took};
+use crate::cli::list::{duration, servers_of};
 use crate::db::cancellations::{self, Cancellation};
 use crate::db::jobs::{self, Job};
 use crate::db::runners::{self, Runner};
 use crate::db::tasks::Task;
 use crate::domain::outcome::Outcome;
 
-/// Show one job: its tasks with their states, and the commands that were run for it
+/// Show one job: its tasks with their states, and the commands that ran for it
 #[derive(clap::Args)]
 pub struct Args {
     /// The job's id
@@ -25,69 +25,77 @@ pub struct Args {
     json: bool,
 }
 
-/// A job with all that belongs to it.
+/// A job with its related rows.
 #[derive(Serialize)]
-struct Whole {
+struct FullJob {
     #[serde(flatten)]
     job: Job,
     runners: Vec<Runner>,
     cancellations: Vec<Cancellation>,
 }
 
-/// Runs the verb.
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
-    let whole = context.db.read(|tx| {
-        Ok(Whole {
+    let full = context.db.read(|tx| {
+        Ok(FullJob {
             job: jobs::get(tx, args.id)?,
             runners: runners::of_job(tx, args.id)?,
             cancellations: cancellations::of_job(tx, args.id)?,
         })
     })?;
+
     if args.json {
-        output::json(&whole)?;
+        output::json(&full)?;
     } else {
-        print(&whole)?;
+        print(&full)?;
     }
+
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(whole: &Whole) -> Result<()> {
-    let Whole { job, runners, cancellations } = whole;
+fn print(full: &FullJob) -> Result<()> {
+    let FullJob { job, runners, cancellations } = full;
     let now = clock::now_ms();
-    let position = job.queue_position.map_or_else(String::new, |position| format!(", number {position} in the queue"));
+    let position =
+        job.queue_position.map_or_else(String::new, |position| format!(", position {position} in the queue"));
     let mut facts = vec![
         ("job", format!("{} ({})", job.id, job.operation)),
         ("state", format!("{}{position}", job.state)),
         ("servers", servers_of(job)),
-        ("asked by", job.requested_by.clone()),
+        ("requested by", job.requested_by.clone()),
         ("queued", clock::local(job.created_at)),
     ];
     facts.extend(job.retry_of.map(|id| ("retry of", format!("job {id}"))));
     facts.extend(job.started_at.map(|at| ("started", clock::local(at))));
-    facts.extend(job.finished_at.map(|at| ("ended", format!("{} (took {})", clock::local(at), took(job, now)))));
+    facts
+        .extend(job.finished_at.map(|at| ("finished", format!("{} (after {})", clock::local(at), duration(job, now)))));
     facts.extend(job.exit_code.map(|code| ("exit code", code.to_string())));
     facts.extend(job.error.clone().map(|error| ("error", error)));
     for (name, value) in facts {
-        output::line(&format!("{name:<10} {}", output::printable(&value)))?;
+        output::line(&format!("{name:<12} {}", output::printable(&value)))?;
     }
+
     output::line("")?;
-    let mut table = Table::new(["TASK", "DOES", "SERVER", "STATE", "AFTER", "TOOK", "ERROR"]);
+    let mut table = Table::new(["TASK", "KIND", "SERVER", "STATE", "AFTER", "DURATION", "ERROR"]);
     for task in &job.tasks {
         table.row(task_row(task, now));
     }
     table.print()?;
-    for line in unlike(job) {
+
+    for line in outcomes(job) {
         output::line(&output::printable(&line))?;
     }
+
     if !cancellations.is_empty() {
         output::line("")?;
     }
     for one in cancellations {
         let what = one.task_id.map_or_else(String::new, |id| format!(" of task {id}"));
-        let message = one.message.as_deref().unwrap_or("under way");
+        let message = one.message.as_deref().unwrap_or("in progress");
         let text = format!("cancellation {}{what} by {}: {}, {message}", one.id, one.requested_by, one.state);
         output::line(&output::printable(&text))?;
     }
+
+    // The commands that ran for the job.
     if runners.is_empty() {
         return Ok(());
     }
@@ -104,14 +112,16 @@ fn print(whole: &Whole) -> Result<()> {
             runner.tree.clone().unwrap_or_else(dash),
         ]);
     }
+
     table.print()
 }
 
-/// How the job ended for each server: of one that ended well for all of them there is nothing to add.
-fn unlike(job: &Job) -> Vec<String> {
+/// How the job ended for each server; empty if it succeeded for all of them.
+fn outcomes(job: &Job) -> Vec<String> {
     if job.server_outcomes.iter().all(|one| one.outcome == Outcome::Succeeded) {
         return Vec::new();
     }
+
     let mut lines = vec![String::new()];
     for one in &job.server_outcomes {
         let at = job.servers.iter().position(|&id| id == one.server);
@@ -120,23 +130,25 @@ fn unlike(job: &Job) -> Vec<String> {
         let why = one.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
         lines.push(format!("server {}{name} {}{why}", one.server, one.outcome.words()));
     }
+
     let left = job.server_outcomes.iter().filter(|one| one.outcome == Outcome::LeftStopped);
     let left: String = left.map(|one| format!(" --server {}", one.server)).collect();
     if !left.is_empty() && job.state.is_terminal() {
-        lines.push(format!("start again what it stopped: left4me-job enqueue start{left}"));
+        lines.push(format!("to start the servers it stopped: left4me-job enqueue start{left}"));
     }
+
     lines
 }
 
 fn task_row(task: &Task, now: i64) -> [String; 7] {
-    let took = task.started_at.map_or_else(dash, |started| clock::span(task.finished_at.unwrap_or(now) - started));
+    let duration = task.started_at.map_or_else(dash, |started| clock::span(task.finished_at.unwrap_or(now) - started));
     [
         task.id.to_string(),
         task.kind.clone(),
         task.server.map_or_else(dash, |id| id.to_string()),
         task.state.to_string(),
         if task.depends_on.is_empty() { dash() } else { ids(&task.depends_on) },
-        took,
+        duration,
         task.error.clone().unwrap_or_default(),
     ]
 }

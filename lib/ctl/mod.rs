@@ -1,7 +1,7 @@
-//! l4d2ctl: instances without the queue, for repair and for trying things out. It uses the same two sockets as the
-//! worker and writes the same files.
+//! l4d2ctl: controls instances without the queue, for repairs and experiments. It uses the same two
+//! sockets as the worker and writes the same files.
 
-mod hands;
+mod client;
 mod identity;
 mod spec;
 mod verbs;
@@ -19,9 +19,9 @@ use crate::host::instance;
 
 const PROGRAM: &str = "l4d2ctl";
 
-/// Install the game and run single instances of it, without queue and database.
+/// Install the game and run single server instances, without the job queue and the database
 #[derive(Parser)]
-#[command(name = PROGRAM, version, about, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = PROGRAM, version, propagate_version = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     paths: Paths,
@@ -42,42 +42,44 @@ Examples:
 
 A spec file:
   port: 27015
-  overlays: [competitive, maps/dead-hotel]     # the topmost first
+  overlays: [competitive, maps/dead-hotel]     # topmost first
   arguments: [+map, c1m1_hotel]
   config: ['hostname \"test\"', sv_cheats 0]
 
-For every day use left4me-job: it keeps order between servers, logs, and who did what. Exit codes: 0 done, 1 failed,
-2 usage or spec file, 3 no such instance, 4 not possible in this state, 69 service unavailable, 77 not permitted;
-a failing command's own code is passed on.";
+For everyday use, prefer left4me-job: it orders jobs, keeps their logs, and records who did what.
+
+Exit codes: 0 done, 1 failed, 2 usage or spec file, 3 no such instance,
+4 not possible in this state, 69 service unavailable, 77 not permitted. The exit code of a failing
+command is passed on.";
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Install or update the game; nothing may run
+    /// Install or update the game; all instances must be stopped
     Install,
-    /// Write an instance's settings and configuration layer from a spec file
+    /// Write an instance's settings and configuration files from a spec file
     Initialize {
-        /// The instance: a server's id, or a name of your own
+        /// The instance: a server's id, or a name of your choice
         name: InstanceName,
         /// The spec file, YAML: port, overlays, arguments, config
         #[arg(short, long, value_name = "SPEC.yaml")]
         file: PathBuf,
     },
-    /// Start an instance, now and at each boot
+    /// Start an instance now and at every boot
     Start {
         /// The instance
         name: InstanceName,
     },
-    /// Stop an instance, now and at each boot
+    /// Stop an instance and do not start it at boot
     Stop {
         /// The instance
         name: InstanceName,
     },
-    /// Stop an instance and remove all its files; a missing one is a success
+    /// Stop an instance and delete all its files; succeeds if there is none
     Delete {
         /// The instance
         name: InstanceName,
     },
-    /// Show what an instance is
+    /// Show the state of an instance
     Status {
         /// The instance
         name: InstanceName,
@@ -85,17 +87,17 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
-    /// Show an instance's console, as the journal has it
+    /// Print an instance's console output from the journal
     Logs {
         /// The instance
         name: InstanceName,
-        /// How many of the last lines
+        /// Number of lines to print, counted from the end
         #[arg(long, value_name = "N", default_value = "100", value_parser = clap::value_parser!(u32).range(0..=999_999))]
         lines: u32,
-        /// Go on with new lines until Ctrl-C
+        /// Keep printing new lines until Ctrl-C
         #[arg(long, overrides_with = "no_follow")]
         follow: bool,
-        /// End after the last line (the default)
+        /// Exit after the last line (default)
         #[arg(long, overrides_with = "follow")]
         no_follow: bool,
     },
@@ -110,10 +112,11 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     umask(Mode::from_bits_truncate(instance::UMASK));
+
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(PROGRAM),
@@ -122,21 +125,22 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     identity::check()?;
-    // Read with the rights of who named it; all else happens as left4me.
+    // Read the spec file with the caller's rights; everything else happens as left4me.
     let spec = match &cli.verb {
         Verb::Initialize { file, .. } => Some(spec::read(file)?),
         _ => None,
     };
+
     identity::become_left4me()?;
-    let place = verbs::Place { root: cli.paths.root, hands: cli.hands };
+    let ctl = verbs::Control { root: cli.paths.root, hands: cli.hands };
     match (cli.verb, spec) {
-        (Verb::Install, _) => place.install(),
-        (Verb::Initialize { name, .. }, Some(spec)) => place.initialize(&name, &spec),
+        (Verb::Install, _) => ctl.install(),
+        (Verb::Initialize { name, .. }, Some(spec)) => ctl.initialize(&name, &spec),
         (Verb::Initialize { .. }, None) => Ok(()),
-        (Verb::Start { name }, _) => place.start(&name),
-        (Verb::Stop { name }, _) => place.stop(&name),
-        (Verb::Delete { name }, _) => place.delete(&name),
-        (Verb::Status { name, json }, _) => place.status(&name, json),
-        (Verb::Logs { name, lines, follow, .. }, _) => place.logs(&name, lines, follow),
+        (Verb::Start { name }, _) => ctl.start(&name),
+        (Verb::Stop { name }, _) => ctl.stop(&name),
+        (Verb::Delete { name }, _) => ctl.delete(&name),
+        (Verb::Status { name, json }, _) => ctl.status(&name, json),
+        (Verb::Logs { name, lines, follow, .. }, _) => ctl.logs(&name, lines, follow),
     }
 }

@@ -1,7 +1,7 @@
 //! The spec file: YAML with port, overlays, arguments, config.
 //!
-//! The file may have been read with other rights than its reader's: of its content no more than an unknown key is ever
-//! told, and that escaped and cut.
+//! Root may have opened a file that the user who sees the error cannot read. So errors show nothing
+//! of its content but an unknown key, escaped and cut.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ use crate::domain::launch::refusal;
 /// The largest spec file, in bytes.
 const LIMIT: u64 = 1024 * 1024;
 
-/// The file as it is written; a list that is left out is empty.
+/// The file as written; a missing list is empty.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -30,7 +30,7 @@ struct File {
 /// Reads and checks a spec file.
 ///
 /// # Errors
-/// 2 with the line number; 77 when the file may not be read.
+/// Fails with the line number of the error, or if the file may not be read.
 pub(super) fn read(path: &Path) -> Result<Spec> {
     parse(&text::read(path, LIMIT)?).map_err(|why| Error::usage(format!("{}: {why}", path.display())))
 }
@@ -40,16 +40,19 @@ fn parse(text: &str) -> Result<Spec, String> {
         with_snippet: false,
         merge_keys: serde_saphyr::options::MergeKeyPolicy::Error,
     };
-    let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|error| told(&error))?;
+    let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|error| describe(&error))?;
+
     if file.port.value < 1024 {
         return Err(format!("line {}: port: 1024 to 65535 is needed", file.port.defined.line()));
     }
+
     let spec = Spec {
         port: file.port.value,
         overlays: list("overlays", "folders below overlays/, separated by '/'", file.overlays)?,
         arguments: arguments(file.arguments)?,
         config: list("config", "at most 1024 bytes, one line, without control characters", file.config)?,
     };
+
     check(&spec.overlays, &spec.arguments, &spec.config).map_err(|bad| bad.to_string())?;
     Ok(spec)
 }
@@ -64,7 +67,7 @@ fn list<T: FromStr>(key: &str, rule: &str, entries: Option<Vec<Spanned<String>>>
     parsed.collect()
 }
 
-/// A refusal's reason has nothing of the argument in it.
+/// The reason of a refusal contains nothing of the argument.
 fn arguments(entries: Option<Vec<Spanned<String>>>) -> Result<Vec<Argument>, String> {
     for entry in entries.iter().flatten() {
         if let Some(why) = refusal(&entry.value) {
@@ -74,25 +77,27 @@ fn arguments(entries: Option<Vec<Spanned<String>>>) -> Result<Vec<Argument>, Str
     list("arguments", "one word each", entries)
 }
 
-/// The parser's refusal in words that have nothing of the file but a key.
-fn told(error: &YamlError) -> String {
+/// Describes a parser error with nothing of the file but a key.
+fn describe(error: &YamlError) -> String {
     let what = match error.without_snippet() {
         YamlError::SerdeUnknownField { field, .. } => {
-            format!("'{}' is not known: port, overlays, arguments and config are", shown(field))
+            format!("unknown key '{}': the keys are port, overlays, arguments and config", shown(field))
         }
         YamlError::SerdeMissingField { field, .. } => format!("'{field}' is missing"),
-        YamlError::DuplicateMappingKey { .. } => "a key is there twice".to_owned(),
-        YamlError::MultipleDocuments { .. } => "one document is needed".to_owned(),
-        YamlError::Eof { .. } => "port, overlays, arguments, config are needed, and nothing is there".to_owned(),
+        YamlError::DuplicateMappingKey { .. } => "a key appears twice".to_owned(),
+        YamlError::MultipleDocuments { .. } => "the file has more than one document".to_owned(),
+        YamlError::Eof { .. } => "there is nothing in it: port, overlays, arguments and config are needed".to_owned(),
         YamlError::InvalidScalar { .. }
         | YamlError::SerdeInvalidType { .. }
         | YamlError::SerdeInvalidValue { .. }
         | YamlError::Unexpected { .. } => {
-            "a value of another kind is needed: port is a number, overlays, arguments and config are lists of text; text with ': ' in it is put into quotes"
+            "a value is of the wrong kind: port is a number; overlays, arguments and config are lists \
+             of text; put text with ': ' into quotes"
                 .to_owned()
         }
         _ => "this is not the YAML of a spec file".to_owned(),
     };
+
     match error.location().map(|location| location.line()) {
         Some(line) if line > 0 => format!("line {line}: {what}"),
         _ => what,
@@ -106,11 +111,12 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_whole_file_is_read_in_its_order() {
+    fn a_complete_file_is_read_in_order() {
         let spec = parse(
             "port: 27015\noverlays: [b, a/c]\narguments:\n  - +map\n  - c1m1_hotel\n  - 8\nconfig:\n  - 'hostname \"x: y\"'\n  - 'sv_cheats 0'\n",
         )
         .unwrap();
+
         assert_eq!(spec.port, 27015);
         assert_eq!(spec.overlays.iter().map(|overlay| overlay.as_str()).collect::<Vec<_>>(), ["b", "a/c"]);
         assert_eq!(spec.arguments.iter().map(Argument::as_str).collect::<Vec<_>>(), ["+map", "c1m1_hotel", "8"]);
@@ -118,12 +124,13 @@ mod tests {
             spec.config.iter().map(ConfigLine::as_str).collect::<Vec<_>>(),
             ["hostname \"x: y\"", "sv_cheats 0"]
         );
+
         let least = parse("port: 27015\noverlays:\n").unwrap();
         assert!(least.overlays.is_empty() && least.arguments.is_empty() && least.config.is_empty());
     }
 
     #[test]
-    fn a_refusal_names_the_line_and_tells_no_value() {
+    fn an_error_names_the_line_and_shows_no_value() {
         for (text, line, word) in [
             ("port: 27015\nsecret_key: hunter2\n", 2, "secret_key"),
             ("port: hunter2\n", 1, "port"),
@@ -143,6 +150,7 @@ mod tests {
             assert!(error.starts_with(&format!("line {line}:")) && error.contains(word), "{text:?}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+
         for text in [
             "",
             "hunter2",
@@ -159,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlay_twice_and_a_bomb_of_aliases_are_refused() {
+    fn a_repeated_overlay_and_an_alias_bomb_are_refused() {
         assert!(parse("port: 27015\noverlays: [a, a]\n").is_err());
         let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for level in 1..9 {
@@ -171,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_file_holds_the_answer_is_one_line(text in "[ -~\n\t\u{e4}]{0,200}|(port|overlays|config): [ -~\n]{0,80}") {
+        fn every_error_is_one_line(text in "[ -~\n\t\u{e4}]{0,200}|(port|overlays|config): [ -~\n]{0,80}") {
             if let Err(error) = parse(&text) {
                 prop_assert!(!error.contains('\n') && error.len() < 400, "{error}");
             }

@@ -1,10 +1,10 @@
-//! What each verb of l4d2ctl does.
+//! Carries out the verbs of l4d2ctl.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::hands::{aside, ask, run};
+use super::client::{print, print_stderr, send};
 use crate::base::config::HandSockets;
 use crate::base::names::{InstanceName, server_unit};
 use crate::base::output::{json, line};
@@ -16,13 +16,13 @@ use crate::host::instance::{self, Initialized};
 use crate::host::{installation, mounts, units};
 use crate::wire::{HelperRequest, RunnerRequest, Stream};
 
-/// Where everything is.
-pub(super) struct Place {
+/// What the verbs need: the data directory and the two sockets.
+pub(super) struct Control {
     pub(super) root: PathBuf,
     pub(super) hands: HandSockets,
 }
 
-/// What `status` tells.
+/// The output of `status`.
 #[derive(Serialize)]
 struct Status<'a> {
     name: &'a InstanceName,
@@ -36,27 +36,31 @@ struct Status<'a> {
     mounted: bool,
 }
 
-impl Place {
-    /// Changing a lower layer under a mount is undefined in the kernel's own words: so nothing may be mounted.
+impl Control {
+    /// overlayfs does not define what happens when a lower layer changes, so no overlay may be
+    /// mounted.
     pub(super) fn install(&self) -> Result<()> {
         let mounted = mounts::overlays_mounted(&self.root)?;
         if !mounted.is_empty() {
             let names: Vec<&str> = mounted.iter().map(InstanceName::as_str).collect();
             return Err(Error::conflict(format!(
-                "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue update`, which stops and starts",
+                "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue update`, which \
+                 stops and restarts servers",
                 names.join(", ")
             )));
         }
-        run(&self.hands.runner_socket, &RunnerRequest::Install {}, "install")?;
+
+        print(&self.hands.runner_socket, &RunnerRequest::Install {}, "install")?;
         line("the game is installed")
     }
 
     pub(super) fn initialize(&self, name: &InstanceName, spec: &Spec) -> Result<()> {
         match instance::initialize(&self.root, name, spec, || Ok(()))? {
-            Initialized::Written => line(&format!("instance {name}: settings and configuration layer written")),
+            Initialized::Written => line(&format!("instance {name}: settings and configuration written")),
             Initialized::Unchanged => line(&format!("instance {name} is up to date")),
             Initialized::InUse => Err(Error::conflict(format!(
-                "instance {name} has its overlay mounted, and nothing was changed: `l4d2ctl stop {name}`, initialize, `l4d2ctl start {name}`"
+                "the overlay of instance {name} is mounted, so nothing was changed: run `l4d2ctl stop \
+                 {name}`, initialize again, then `l4d2ctl start {name}`"
             ))),
         }
     }
@@ -65,10 +69,12 @@ impl Place {
         if !instance::is_initialized(&self.root, name) {
             return Err(self.missing(name));
         }
+
         installation::refuse_unfinished(&self.root).map_err(|error| error.within(format!("instance {name}")))?;
         let enabled =
             self.helper(&HelperRequest::Enable { server: name.clone(), observe: false }, &format!("start {name}"));
-        // systemctl says that the start failed; the unit says why.
+
+        // systemctl reports that the start failed; the unit's properties say why.
         if let Err(error) = enabled {
             let why = units::why_failed(|| self.observe(name));
             return Err(match why {
@@ -76,6 +82,7 @@ impl Place {
                 None => error,
             });
         }
+
         let unit = self.observe(name)?;
         if !unit.is_up() {
             return Err(Error::failed(format!(
@@ -83,6 +90,7 @@ impl Place {
                 unit.why_not_up()
             )));
         }
+
         line(&format!("instance {name} is {} ({})", unit.actual(), unit.words()))
     }
 
@@ -91,8 +99,8 @@ impl Place {
         line(&format!("instance {name} is stopped"))
     }
 
-    /// First the instance, then the runtime: the purge unit removes the runtime directory only of an instance that is
-    /// gone.
+    /// Removes the instance before the purge, because the purge removes the runtime directory only
+    /// if the instance is gone.
     pub(super) fn delete(&self, name: &InstanceName) -> Result<()> {
         let what = format!("delete {name}");
         self.helper(&HelperRequest::Disable { server: name.clone(), observe: false }, &what)?;
@@ -108,6 +116,7 @@ impl Place {
         if !initialized && is_down && unit.enabled != Some(true) {
             return Err(self.missing(name));
         }
+
         let status = Status {
             name,
             unit: server_unit(name),
@@ -119,6 +128,7 @@ impl Place {
             initialized,
             mounted: mounts::overlays_mounted(&self.root)?.contains(name),
         };
+
         if as_json { json(&status) } else { status.print() }
     }
 
@@ -128,24 +138,27 @@ impl Place {
     }
 
     fn helper(&self, request: &HelperRequest, what: &str) -> Result<()> {
-        run(&self.hands.helper_socket, request, what)
+        print(&self.hands.helper_socket, request, what)
     }
 
     fn observe(&self, name: &InstanceName) -> Result<Unit> {
         let mut properties = Vec::new();
         let request = HelperRequest::Show { server: name.clone() };
-        ask(&self.hands.helper_socket, &request, &format!("status {name}"), &mut |stream, text| {
+        send(&self.hands.helper_socket, &request, &format!("status {name}"), &mut |stream, text| {
             match stream {
                 Stream::Stdout => properties.push(text.to_owned()),
-                Stream::Stderr => aside(text),
+                Stream::Stderr => print_stderr(text),
             }
             Ok(())
         })?;
+
         Ok(Unit::from_properties(properties.iter().map(String::as_str)))
     }
 
     fn missing(&self, name: &InstanceName) -> Error {
-        Error::not_found(format!("there is no instance {name}: make it with `l4d2ctl initialize {name} -f SPEC.yaml`"))
+        Error::not_found(format!(
+            "there is no instance {name}: create it with `l4d2ctl initialize {name} -f SPEC.yaml`"
+        ))
     }
 }
 
@@ -157,7 +170,7 @@ impl Status<'_> {
             ("instance", self.name.as_str()),
             ("unit", &self.unit),
             ("state", self.actual_state.as_str()),
-            ("systemd says", &format!("{} ({})", self.active_state, self.sub_state)),
+            ("systemd state", &format!("{} ({})", self.active_state, self.sub_state)),
             ("result", result),
             ("starts at boot", self.enabled.map_or("unknown", yes_no)),
             ("initialized", yes_no(self.initialized)),
@@ -167,6 +180,7 @@ impl Status<'_> {
                 line(&format!("{name:<15}  {}", crate::base::output::printable(value)))?;
             }
         }
+
         Ok(())
     }
 }

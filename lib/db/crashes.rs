@@ -10,16 +10,16 @@ use crate::domain::drift::{Crashes, DAY, RECENT};
 /// More crashes between two polls are as bad as this many.
 const MOST: u32 = 50;
 
-/// Records crashes; rows that are too old go, and those that a clock that was set back left in the future.
+/// Records crashes; rows that are too old go. Those that a clock that was set back left in the future count as of now:
+/// they happened, and nobody knows when.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()> {
-    tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1 AND (at < ?2 OR at > ?3)")?.execute(params![
-        server.0,
-        now - DAY,
-        now
-    ])?;
+    tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1 AND at < ?2")?
+        .execute(params![server.0, now - DAY])?;
+    tx.prepare_cached("UPDATE server_crashes SET at = ?2 WHERE server_id = ?1 AND at > ?2")?
+        .execute(params![server.0, now])?;
     let mut insert = tx.prepare_cached("INSERT INTO server_crashes (server_id, at) VALUES (?1, ?2)")?;
     for _ in 0..count.min(MOST) {
         insert.execute(params![server.0, now])?;
@@ -45,9 +45,33 @@ pub fn count(connection: &Connection, server: ServerId, now: i64) -> Result<Cras
         .prepare_cached(
             "SELECT count(*) FILTER (WHERE at > ?2), count(*),
                     coalesce(max(at) FILTER (WHERE at > ?2) - min(at) FILTER (WHERE at > ?2), 0) FROM server_crashes
-             WHERE server_id = ?1 AND at > ?3 AND at <= ?4",
+             WHERE server_id = ?1 AND at > ?3",
         )?
-        .query_row(params![server.0, now - RECENT, now - DAY, now], |row| {
+        .query_row(params![server.0, now - RECENT, now - DAY], |row| {
             Ok(Crashes { recent: row.get(0)?, day: row.get(1)?, spread: row.get(2)? })
         })?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::with_servers;
+
+    #[test]
+    fn crashes_are_counted_though_the_clock_is_set_back_and_once_it_is_right_again() {
+        let db = with_servers(1);
+        let (server, hour, now) = (ServerId(1), 3_600_000, 1_800_000_000_000);
+        for second in [0, 20, 40] {
+            add(&db, server, 1, now + second * 1000).unwrap();
+        }
+        let back = now - hour;
+        assert!(count(&db, server, back).unwrap().keep_coming(false), "the three before");
+        add(&db, server, 1, back).unwrap();
+        assert_eq!(count(&db, server, back).unwrap().recent, 4);
+        assert_eq!(count(&db, server, back + DAY + 1).unwrap(), Crashes::default());
+        // The clock was ten years ahead for a moment.
+        add(&db, server, 1, now + 3650 * DAY).unwrap();
+        add(&db, server, 1, now).unwrap();
+        assert_eq!(count(&db, server, now + DAY + 1).unwrap(), Crashes::default(), "none stays for ten years");
+    }
 }

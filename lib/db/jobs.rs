@@ -63,15 +63,16 @@ pub struct NewJob<'a> {
     pub retry_of: Option<JobId>,
 }
 
-/// Inserts a queued job with its targets, tasks and dependencies. Ids grow in the order of acceptance, and created_at
-/// never goes back though a clock may: so the order by created_at, then id, is the order by id.
+/// Inserts a queued job with its targets, tasks and dependencies. Ids grow in the order of acceptance, and among queued
+/// jobs created_at never goes back though a clock may: so their order by created_at, then id, is the order by id. Jobs
+/// that wait no more do not count: one from a clock that was years ahead would give its date to all later ones.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Result<JobId> {
     tx.prepare_cached(
         "INSERT INTO jobs (operation, requested_by, user_id, retry_of, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs ORDER BY id DESC LIMIT 1), 0)), ?5)",
+         VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs WHERE state = 'queued' ORDER BY id DESC LIMIT 1), 0)), ?5)",
     )?
     .execute(params![
         job.operation.as_str(),

@@ -15,6 +15,7 @@ pub mod activity;
 pub mod blueprints;
 pub mod cancellations;
 pub mod crashes;
+pub mod drift;
 pub mod error;
 pub mod events;
 mod file;

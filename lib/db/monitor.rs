@@ -5,8 +5,8 @@ use rusqlite::{Connection, Row, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
+use crate::db::drift::{Drifted, drifted};
 use crate::db::jobs::parse_state;
-use crate::db::servers::{Drifted, drifted};
 use crate::db::{text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
@@ -196,7 +196,8 @@ pub fn queued(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
     job_rows(connection, select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"), [limit])
 }
 
-/// Jobs that have ended, the last one first. It looks among the `among` newest jobs, and the `among` newest of those that
+/// Jobs that have ended, the last one first by the event of its end: a clock that is set back does not hide the latest.
+/// It looks among the `among` newest jobs, and the `among` newest of those that
 /// are older than any live one: behind a long queue there may be more, in a long history there are.
 ///
 /// # Errors
@@ -212,7 +213,10 @@ pub fn ended(connection: &Connection, limit: u32, among: u32) -> Result<Vec<JobR
                            UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', 'cancelling')))
                        ORDER BY id DESC LIMIT ?2)) near
              CROSS JOIN jobs j ON j.id = near.id
-             WHERE j.finished_at IS NOT NULL ORDER BY j.finished_at DESC, j.id DESC LIMIT ?1"
+             WHERE j.finished_at IS NOT NULL
+             ORDER BY (SELECT max(e.id) FROM events e WHERE e.job_id = j.id
+                           AND e.kind IN ('job.succeeded', 'job.failed', 'job.cancelled')) DESC,
+                 j.finished_at DESC, j.id DESC LIMIT ?1"
         ),
         params![limit, among],
     )
@@ -288,6 +292,17 @@ mod tests {
         assert_eq!((counts(&db, 9).unwrap(), counts(&db, 1).unwrap()), ((2, 1), (1, 1)));
         assert_eq!(ids(&ended(&db, 9, 9).unwrap()), [7, 1, 2, 3]);
         assert_eq!(ids(&ended(&db, 2, 1).unwrap()), [7, 3], "the newest of all, and the newest before the live ones");
+    }
+
+    #[test]
+    fn the_job_that_ended_last_is_the_one_that_says_so_last_whatever_the_clock_said() {
+        let db = busy_database();
+        db.execute_batch(
+            "INSERT INTO events (at, kind, actor, job_id) VALUES
+                 (30, 'job.succeeded', 'x', 1), (40, 'job.cancelled', 'x', 7), (20, 'job.failed', 'x', 2)",
+        )
+        .unwrap();
+        assert_eq!(ids(&ended(&db, 9, 9).unwrap()), [2, 7, 1, 3]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::base::Result;
 use crate::base::names::ServerId;
-use crate::db::servers::{Drifted, drifted};
+use crate::db::drift::{Drifted, drifted};
 use crate::domain::drift::Drift;
 use crate::domain::history::Known;
 use crate::domain::server::DesiredState;
@@ -316,6 +316,33 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
     )?
     .execute(params![id.0, kind, since, why])?;
     Ok(())
+}
+
+/// The servers whose last run ended with exactly these words.
+///
+/// # Errors
+/// 69 when the database cannot be read.
+pub fn ended_with(connection: &Connection, end: &str) -> Result<Vec<ServerId>> {
+    let mut statement =
+        connection.prepare_cached("SELECT id FROM servers WHERE last_end = ?1 AND id > 0 ORDER BY id")?;
+    let rows = statement.query_map([end], |row| row.get(0).map(ServerId))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Replaces the words of a server's last end by fuller ones, also in the reason of its drift, and records the last error.
+/// False when it has ended in another way since.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn explain(tx: &Connection, id: ServerId, bare: &str, full: &str, error: &str, now: i64) -> Result<bool> {
+    let replaced = tx
+        .prepare_cached(
+            "UPDATE servers SET version = version + 1, last_end = ?3, drift_why = replace(drift_why, ?2, ?3),
+                 last_error = ?4, updated_at = ?5
+             WHERE id = ?1 AND last_end = ?2",
+        )?
+        .execute(params![id.0, bare, full, error, now])?;
+    Ok(replaced > 0)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! How servers fare: memory, CPU and restarts at each poll. A day of all polls, 30 days of one poll every ten minutes;
-//! what is older goes when a server's next ten minutes begin, so that the file does not grow for ever.
+//! what is older goes when a server's next ten minutes begin, so that the file does not grow for ever. It goes in small
+//! portions: a clock that is years ahead for an hour does not take the history with it.
 
 use rusqlite::{Connection, params};
 use serde::Serialize;
@@ -27,8 +28,12 @@ pub struct Sample {
     pub restarts: u32,
 }
 
-/// Adds a sample; with the first of each ten minutes, what is too old goes, and what a clock that was set back has left
-/// in the future.
+/// Rows that go at once, besides as many as came in the ten minutes before.
+const PORTION: i64 = 20;
+
+/// Adds a sample; with the first of each ten minutes, some of what is too old goes, and of what a wrong clock has left
+/// more than a day ahead. What lies less far ahead will be in the past soon: a clock that is set back by an hour deletes
+/// nothing.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -52,24 +57,29 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
         )?
         .execute(values)?;
     if first > 0 {
-        for (table, age) in [("samples", DAY), ("samples_10min", MONTH)] {
-            tx.prepare_cached(&format!("DELETE FROM {table} WHERE server_id = ?1 AND (at < ?2 OR at > ?3)"))?
-                .execute(params![server.0, sample.at - age, sample.at])?;
-        }
+        drop_old(tx, server, sample.at)?;
     }
     Ok(())
 }
 
-/// Removes what is too old of a server that does not run any more: nobody adds to its samples.
+fn drop_old(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
+    for (table, age) in [("samples", DAY), ("samples_10min", MONTH)] {
+        tx.prepare_cached(&format!(
+            "DELETE FROM {table} WHERE server_id = ?1 AND at IN
+                 (SELECT at FROM {table} WHERE server_id = ?1 AND (at < ?2 OR at > ?3) ORDER BY at LIMIT ?4 + 2 *
+                     (SELECT count(*) FROM {table} WHERE server_id = ?1 AND at > ?5 AND at <= ?6))"
+        ))?
+        .execute(params![server.0, now - age, now + DAY, PORTION, now - COARSE, now])?;
+    }
+    Ok(())
+}
+
+/// Removes some of what is too old of a server that does not run any more: nobody adds to its samples.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn prune_idle(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
-    for (table, age) in [("samples", DAY), ("samples_10min", MONTH)] {
-        tx.prepare_cached(&format!("DELETE FROM {table} WHERE server_id = ?1 AND at < ?2"))?
-            .execute(params![server.0, now - age])?;
-    }
-    Ok(())
+    drop_old(tx, server, now)
 }
 
 /// A server's samples after `since`, the oldest first: of all polls when `since` is within the last day, else of every
@@ -80,9 +90,10 @@ pub fn prune_idle(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
 pub fn since(connection: &Connection, server: ServerId, since: i64, now: i64) -> Result<Vec<Sample>> {
     let table = if since >= now - DAY { "samples" } else { "samples_10min" };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT at, memory_bytes, cpu_ns, restarts FROM {table} WHERE server_id = ?1 AND at > ?2 ORDER BY at"
+        "SELECT at, memory_bytes, cpu_ns, restarts FROM {table}
+         WHERE server_id = ?1 AND at > ?2 AND at <= ?3 ORDER BY at"
     ))?;
-    let rows = statement.query_map(params![server.0, since], |row| {
+    let rows = statement.query_map(params![server.0, since, now], |row| {
         Ok(Sample { at: row.get(0)?, memory_bytes: row.get(1)?, cpu_ns: row.get(2)?, restarts: row.get(3)? })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -114,10 +125,28 @@ mod tests {
         assert_eq!((day.len(), day.last().map(|sample| sample.at)), (144, Some(now)));
         assert_eq!(super::since(&db, server, now - 10 * DAY, now).unwrap().len(), 1440);
 
-        // The clock is set back: what lies in the future then does not stay for ever.
-        add(&db, server, &sample(now - 60 * DAY)).unwrap();
-        assert_eq!((count("samples"), count("samples_10min")), (1, 1));
-        prune_idle(&db, server, now + 31 * DAY).unwrap();
+        // The clock is ten years ahead for an hour, then right again.
+        let before = (count("samples"), count("samples_10min"));
+        for minutes in (0..60).step_by(5) {
+            add(&db, server, &sample(now + 3650 * DAY + minutes * 60_000)).unwrap();
+        }
+        assert!(count("samples") > before.0 - 150 && count("samples_10min") > before.1 - 150);
+        add(&db, server, &sample(now + COARSE)).unwrap();
+        assert!(super::since(&db, server, now - MONTH, now + COARSE).unwrap().len() > 4100, "the history is there");
+        assert_eq!(super::since(&db, server, now, now + COARSE).unwrap().len(), 1, "and nothing from the future");
+
+        // An hour back: nothing goes. 60 days back: what lies ahead does not stay.
+        let before = count("samples");
+        add(&db, server, &sample(now - 3_600_000)).unwrap();
+        assert!(count("samples") >= before, "{before}");
+        for step in 0..400 {
+            add(&db, server, &sample(now - 60 * DAY + step * COARSE)).unwrap();
+        }
+        let ahead = "SELECT count(*) FROM samples_10min WHERE at > (SELECT min(at) FROM samples_10min) + 4 * 86400000";
+        assert_eq!(db.query_row(ahead, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        for _ in 0..50 {
+            prune_idle(&db, server, now + 31 * DAY).unwrap();
+        }
         assert_eq!((count("samples"), count("samples_10min")), (0, 0));
     }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::base::config::PortRange;
 use crate::base::names::{BlueprintId, ServerId, ServerName, ServerRef, UserId, server_unit};
 use crate::base::{Error, Result};
+use crate::db::drift::{Drifted, drifted};
 use crate::db::events::{self, NewEvent};
 use crate::db::{blueprints, error, observations, ports};
 use crate::domain::blueprint::Spec;
@@ -58,17 +59,6 @@ pub struct Server {
     /// Its blueprint.
     #[serde(skip)]
     pub blueprint_id: BlueprintId,
-}
-
-/// That a server is not what it shall be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-pub struct Drifted {
-    /// In which way.
-    pub kind: Drift,
-    /// Since when, unix ms.
-    pub since: i64,
-    /// Why, as far as systemd and the queue know.
-    pub why: String,
 }
 
 /// A server to be made.
@@ -368,7 +358,8 @@ fn usable_port(connection: &Connection, port: u16, range: PortRange, user: UserI
     }
 }
 
-/// Whether a task began to write the server's files after the last one that removed them.
+/// Whether a task began to write the server's files after the last one that removed them. A server's tasks run in the
+/// order of their ids; a clock may go back between two of them.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -378,7 +369,7 @@ pub fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
             "SELECT k.kind FROM job_targets t JOIN tasks k ON k.job_id = t.job_id
              WHERE t.server_id = ?1 AND k.server_id = ?1 AND k.started_at IS NOT NULL
                AND (k.kind = 'initialize' OR (k.kind = 'purge-instance' AND k.state = 'succeeded'))
-             ORDER BY k.started_at DESC, k.id DESC LIMIT 1",
+             ORDER BY k.id DESC LIMIT 1",
         )?
         .query_row([id.0], |row| row.get(0))
         .optional()?;
@@ -417,13 +408,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
         drift: drifted(row, 16)?,
         version: row.get(19)?,
     })
-}
-
-/// The three columns of a drift, from `first` on.
-pub(super) fn drifted(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Drifted>> {
-    let Some(kind) = row.get(first)? else { return Ok(None) };
-    let why: Option<String> = row.get(first + 2)?;
-    Ok(Some(Drifted { kind, since: row.get(first + 1)?, why: why.unwrap_or_default() }))
 }
 
 impl FromSql for DesiredState {

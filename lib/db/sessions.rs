@@ -28,12 +28,16 @@ pub struct Session {
     pub is_stale: bool,
 }
 
-/// Begins a session, and forgets those that ended long ago. `text` is what the cookie holds.
+/// Begins a session, and forgets some of those that ended long ago: not all at once, or a sign-in while the clock is years
+/// ahead would end everyone's. `text` is what the cookie holds.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn begin(tx: &Connection, user: UserId, text: &str, now: i64, expires_at: i64) -> Result<SessionId> {
-    tx.prepare_cached("DELETE FROM sessions WHERE expires_at < ?1")?.execute([now - KEPT])?;
+    tx.prepare_cached(
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY id LIMIT 20)",
+    )?
+    .execute([now - KEPT])?;
     tx.prepare_cached(
         "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, ?2, ?3, ?3, ?4)",
     )?
@@ -42,15 +46,16 @@ pub fn begin(tx: &Connection, user: UserId, text: &str, now: i64, expires_at: i6
 }
 
 /// The session whose cookie somebody shows, if it is good: not ended, not expired, not idle for long, its user not
-/// disabled.
+/// disabled. One that was in use in a far future is over as well: it is from a clock that was wrong, and would be good
+/// until then.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Session>> {
     let mut statement = connection.prepare_cached(
         "SELECT s.id, u.id, u.name, u.is_admin, s.last_seen_at FROM sessions s JOIN users u ON u.id = s.user_id
-         WHERE s.hash = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2 AND s.last_seen_at > ?2 - ?3
-             AND u.disabled_at IS NULL",
+         WHERE s.hash = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
+             AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL",
     )?;
     let found = statement.query_row(params![secret::digest(text), now, IDLE], |row| {
         Ok(Session {
@@ -58,7 +63,7 @@ pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Sess
             user: UserId(row.get(1)?),
             name: super::text(row, 2)?,
             is_admin: row.get(3)?,
-            is_stale: row.get::<_, i64>(4)? < now - SEEN_EVERY,
+            is_stale: (row.get::<_, i64>(4)? - now).abs() > SEEN_EVERY,
         })
     });
     Ok(found.optional()?)
@@ -71,18 +76,18 @@ pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Sess
 pub fn is_good(connection: &Connection, id: SessionId, is_admin: bool, now: i64) -> Result<bool> {
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
-         WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2 AND s.last_seen_at > ?2 - ?3
-             AND u.disabled_at IS NULL AND u.is_admin = ?4",
+         WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
+             AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL AND u.is_admin = ?4",
     )?;
     Ok(statement.exists(params![id.0, now, IDLE, is_admin])?)
 }
 
-/// Writes down that the session is in use.
+/// Writes down that the session is in use; after the clock was set back, too.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn touch(tx: &Connection, id: SessionId, now: i64) -> Result<()> {
-    tx.prepare_cached("UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at < ?2")?
+    tx.prepare_cached("UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at <> ?2")?
         .execute(params![id.0, now])?;
     Ok(())
 }
@@ -96,4 +101,34 @@ pub fn end(tx: &Connection, id: SessionId, now: i64) -> Result<bool> {
         .prepare_cached("UPDATE sessions SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL")?
         .execute(params![id.0, now])?;
     Ok(ended > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::with_servers;
+
+    #[test]
+    fn a_clock_that_was_set_neither_ends_a_session_early_nor_keeps_one_for_years() {
+        let db = with_servers(1);
+        let (user, week, hour, now) = (UserId(1), 7 * IDLE, 3_600_000, 1_800_000_000_000);
+        let id = begin(&db, user, "a", now, now + week).unwrap();
+        let at = |now| find(&db, "a", now).unwrap();
+        assert!(!at(now).unwrap().is_stale);
+
+        // An hour back, an hour forward.
+        for moment in [now - hour, now + hour] {
+            assert!(at(moment).unwrap().is_stale, "its use is written down");
+            assert!(is_good(&db, id, false, moment).unwrap());
+        }
+        touch(&db, id, now - hour).unwrap();
+        assert!(!at(now - hour).unwrap().is_stale);
+
+        // Signed in while the clock was ten years ahead.
+        let years = now + 520 * week;
+        let id = begin(&db, user, "b", years, years + week).unwrap();
+        assert!(find(&db, "b", years).unwrap().is_some());
+        assert_eq!(find(&db, "b", now).unwrap(), None);
+        assert!(!is_good(&db, id, false, now).unwrap());
+    }
 }

@@ -135,8 +135,10 @@ pub fn is_good(connection: &Connection, id: TokenId, is_admin: bool) -> Result<b
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn touch(tx: &Connection, id: TokenId, now: i64) -> Result<()> {
-    tx.prepare_cached("UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND coalesce(last_used_at, 0) < ?2 - 60000")?
-        .execute(params![id.0, now])?;
+    tx.prepare_cached(
+        "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND abs(coalesce(last_used_at, 0) - ?2) > 60000",
+    )?
+    .execute(params![id.0, now])?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Jobs that run, and for how long.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use crate::base::Result;
 use crate::base::names::JobId;
@@ -27,6 +27,49 @@ impl UnderWay {
         let limit = self.operation.unwrap_or(Operation::Start).overdue_after();
         (age > limit).then_some(age)
     }
+}
+
+/// A step of the host's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// By how much, ms; negative for a clock that was set back.
+    pub by: i64,
+    /// What was written after this moment and until `now` is of the new time already, unix ms.
+    pub after: i64,
+    /// Unix ms.
+    pub now: i64,
+}
+
+/// Moves the times of jobs that have not ended, and of what belongs to them, with the clock.
+///
+/// # Errors
+/// 69 when the database cannot be written.
+pub fn shift(tx: &Connection, step: Step) -> Result<()> {
+    const LIVE: &str = "SELECT id FROM jobs WHERE state IN ('running', 'cancelling')";
+    let queued = "state = 'queued'";
+    let (running, tasks) = ("state IN ('running', 'cancelling')", format!("job_id IN ({LIVE})"));
+    let runners = format!("task_id IN (SELECT id FROM tasks WHERE job_id IN ({LIVE}))");
+    let cancellations = "state IN ('requested', 'running')";
+    let steps = format!("cancellation_id IN (SELECT id FROM cancellations WHERE {cancellations})");
+    for (table, column, whose) in [
+        ("jobs", "created_at", queued),
+        ("jobs", "created_at", running),
+        ("jobs", "started_at", running),
+        ("tasks", "started_at", &tasks),
+        ("tasks", "finished_at", &tasks),
+        ("runners", "started_at", &runners),
+        ("runners", "ended_at", &runners),
+        ("cancellation_steps", "started_at", &steps),
+        ("cancellation_steps", "finished_at", &steps),
+        ("cancellations", "escalated_at", cancellations),
+        ("cancellations", "created_at", cancellations),
+    ] {
+        tx.prepare_cached(&format!(
+            "UPDATE {table} SET {column} = {column} + ?1 WHERE {whose} AND NOT ({column} > ?2 AND {column} <= ?3)"
+        ))?
+        .execute(params![step.by, step.after, step.now])?;
+    }
+    Ok(())
 }
 
 /// All of them, in the order of their ids.

@@ -8,7 +8,7 @@ use nix::sys::statvfs::statvfs;
 use super::files::told;
 use super::finding::{Advice, quoted};
 use super::{Finding, srcds_run};
-use crate::base::plain;
+use crate::base::untrusted_file;
 use crate::base::users::STEAM;
 use crate::domain::steam::{HOMES, MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
 
@@ -111,7 +111,7 @@ fn installation(root: &Path) -> Finding {
 /// The build that is installed; without words when there is no manifest.
 fn whole(dir: &Path) -> Result<u64, Option<String>> {
     let [_, manifest] = MANIFEST;
-    let bytes = plain::read(dir, &MANIFEST, MANIFEST_LIMIT.saturating_add(1));
+    let bytes = untrusted_file::read(dir, &MANIFEST, MANIFEST_LIMIT.saturating_add(1));
     let bytes = bytes.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => None,
         _ => Some(format!("{manifest}: {error}")),

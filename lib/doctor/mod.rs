@@ -9,6 +9,7 @@ mod database;
 mod files;
 mod finding;
 mod game;
+mod overlay;
 mod proxy;
 mod queue;
 mod servers;
@@ -24,7 +25,6 @@ use std::path::{Path, PathBuf};
 pub use finding::{Finding, Severity};
 
 use crate::base::config::{HandSockets, PollSeconds, Steamcmd};
-use crate::base::filesystem;
 
 /// The settings that only the doctor needs.
 #[derive(clap::Args, Clone, Debug)]
@@ -64,7 +64,7 @@ impl Places {
 pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
     let mut findings = accounts::check();
     findings.extend(files::directories(&places.root));
-    findings.extend(upper_layers(&places.root));
+    findings.extend(overlay::known(&places.root));
     findings.extend(writable::check(&places.root));
     findings.extend(settings::check());
     findings.push(files::sudoers());
@@ -92,21 +92,18 @@ pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
 
 /// Adds what root alone can look at, which are files that no other user can exchange; and the cause of each failure out
 /// of the journal.
-pub fn complete(findings: &mut Vec<Finding>) {
+pub fn complete(findings: &mut Vec<Finding>, root: &Path) {
     if nix::unistd::geteuid().is_root() {
         findings.extend(accounts::passwords());
         if let Some(sudoers) = findings.iter_mut().find(|finding| finding.check == "sudoers") {
             *sudoers = files::sudoers();
         }
+        if let Some(tried) = overlay::tried(root) {
+            findings.retain(|finding| finding.check != tried.check);
+            findings.push(tried);
+        }
     }
     causes::explain(findings);
-}
-
-/// Whether servers' overlays can have their upper layers where the data is.
-fn upper_layers(root: &Path) -> Option<Finding> {
-    let kind = filesystem::unfit(&root.join("runtime"))?;
-    let found = format!("{} is on {kind}: no server's overlay can be mounted there, so none can start", root.display());
-    Some(Finding::fail("file system", found, filesystem::ADVICE))
 }
 
 /// What can be said from inside of a sandbox, and what cannot.
@@ -125,6 +122,7 @@ pub fn inside(places: &Places, now: i64) -> Report {
         "whether the units are active and start at boot",
         "owners and modes of directories, sockets and the database",
         "settings with values that a program refuses, and sudoers",
+        "whether servers' overlays can be mounted where the data is",
         "the 32-bit libraries that the game needs",
         "whether each service starts, answers and can write",
     ];
@@ -166,6 +164,6 @@ mod tests {
             || check.starts_with("unit ")
             || check.starts_with("directory ")
             || check.contains("libraries")));
-        assert!(report.unanswered.len() == 5 && report.findings.iter().all(|one| !one.found.is_empty()));
+        assert!(report.unanswered.len() == 6 && report.findings.iter().all(|one| !one.found.is_empty()));
     }
 }

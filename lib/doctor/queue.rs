@@ -63,8 +63,12 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
             let text = format!("paused by {} {since} ago{why}; {text}", pause.paused_by);
             Finding::warn(check, text, Advice::run("left4me-job resume"))
         }
-        (None, Some((job, since))) if *live == 0 && found.undying.is_empty() && now - since > PATIENCE => {
-            let text = format!("nobody takes job {job}, which waits for {}; {text}", clock::span(now - since));
+        (None, Some((job, since))) if *live == 0 && found.undying.is_empty() && (now - since).abs() > PATIENCE => {
+            let waits = match now > since {
+                true => format!("waits for {}", clock::span(now - since)),
+                false => "was accepted before the clock was set back".to_owned(),
+            };
+            let text = format!("nobody takes job {job}, which {waits}; {text}");
             let advice = Advice::root(SERVE).after("see the findings about the worker");
             Finding::fail(check, text, advice)
         }
@@ -136,6 +140,8 @@ mod tests {
         assert_eq!(judged(None, 1, 0).severity, Severity::Ok, "it waits for one that is under way");
         let stuck = judged(None, 0, 400_000);
         assert!(stuck.severity == Severity::Fail && stuck.found.contains("job 7"), "{stuck:?}");
+        let back = judged(None, 0, 4_600_000);
+        assert!(back.severity == Severity::Fail && back.found.contains("before the clock was set back"), "{back:?}");
         let pause = Pause { paused_at: 400_000, paused_by: "anna".to_owned(), reason: Some("disk".to_owned()) };
         let paused = judged(Some(pause), 0, 400_000);
         assert!(

@@ -79,6 +79,15 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
     }
     match last.polled_at {
         None => Finding::warn(check, "it has never looked", advice),
+        // It writes its time at each look: one that lies ahead is from before the clock was set back.
+        Some(at) if at - now > SILENT => Finding::fail(
+            check,
+            format!(
+                "its last look lies {} ahead: the clock was set back, and it has not looked since",
+                clock::span(at - now)
+            ),
+            advice,
+        ),
         Some(at) if now - at > SILENT.max(MISSED * i64::from(poll_seconds) * 1000) => {
             Finding::fail(check, format!("it has not looked for {}", clock::span(now - at)), advice).told_by(poller)
         }
@@ -99,6 +108,8 @@ mod tests {
         assert_eq!(look(Some(920_000), None), Severity::Ok);
         assert_eq!(poller(&Poll { polled_at: Some(920_000), error: None }, 1, 1_000_000).severity, Severity::Ok);
         assert_eq!(look(Some(900_000), None), Severity::Fail);
+        assert_eq!(look(Some(1_060_000), None), Severity::Ok, "a clock is corrected by seconds");
+        assert_eq!(look(Some(4_600_000), None), Severity::Fail, "it has died, and the clock was set back by an hour");
         assert_eq!(look(Some(990_000), Some("no bus")), Severity::Fail);
         assert_eq!(look(None, None), Severity::Warn);
     }

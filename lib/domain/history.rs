@@ -3,6 +3,7 @@
 //! systemd keeps one start and one end of a unit; their monotonic times tell which of them were there at the last look
 //! already. What came and went in between is told by the count of restarts.
 
+use crate::base::clock::Moment;
 use crate::domain::server::ActualState;
 use crate::domain::unit::{End, Unit};
 
@@ -99,6 +100,21 @@ impl Known {
     }
 }
 
+/// When the host was booted, unix ms, as far as the last look is concerned. What systemd's monotonic times can tell goes
+/// before the wall clock: a board without a clock of its own boots in 1970, and its first minutes end in this year.
+#[must_use]
+pub fn booted_at(known: &Known, unit: &Unit, at: &Moment) -> i64 {
+    let is_same = |before: u64, now: u64| before != 0 && before == now;
+    if is_same(known.active_enter_us, unit.active_enter_us) || is_same(known.exit_us, unit.exit_us) {
+        return i64::MIN;
+    }
+    // What was known had not happened yet in this boot.
+    if at.monotonic_us < known.active_enter_us.max(known.exit_us) {
+        return i64::MAX;
+    }
+    at.booted_at
+}
+
 /// What happened since the last look. `booted_at` is when the host was booted, unix ms.
 #[must_use]
 pub fn changes(known: &Known, unit: &Unit, booted_at: i64) -> Vec<Change> {
@@ -147,6 +163,8 @@ fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32, booted: bool)
         }
         Some(end) if new_exit && end.is_crash() => vec![crashed(end, known, crashes)],
         Some(end) if new_exit => vec![Change::Stopped(end)],
+        // Before it, because a boot, or a start that came to nothing, is no cause.
+        _ if is_newly_unmounted(known, unit) => vec![Change::Failed(Some(End::NotMounted))],
         end if unit.actual() == ActualState::Failed && known.actual != ActualState::Failed => vec![Change::Failed(end)],
         _ if known.was_up() && booted => vec![Change::Stopped(End::Boot)],
         // Disabled since: that was `disable --now`, or as good as that.
@@ -158,6 +176,11 @@ fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32, booted: bool)
         _ if known.actual == ActualState::Starting => vec![Change::Failed(Some(End::NotStarted))],
         _ => Vec::new(),
     }
+}
+
+/// Whether the unit that mounts the server's layers has failed since the last poll.
+fn is_newly_unmounted(known: &Known, unit: &Unit) -> bool {
+    unit.overlay_failed_at.is_some_and(|at| known.looked_at.is_none_or(|looked_at| looked_at < at))
 }
 
 fn crashed(end: End, known: &Known, crashes: u32) -> Change {
@@ -322,6 +345,24 @@ mod tests {
         assert!(words.starts_with("start limit: ") && words.ends_with("signal 9 (KILL)"), "{words}");
     }
 
+    #[test]
+    fn an_overlay_that_could_not_be_mounted_is_told_once_and_a_boot_is_not_its_cause() {
+        let unmounted = |at| Unit { overlay_failed_at: Some(at), ..Unit::unloaded(true) };
+        let (kinds, words) = story(&[running(10, 0), unmounted(2_001), unmounted(2_001)]);
+        assert_eq!(kinds, ["server.started", "server.failed"]);
+        assert_eq!(words, "its overlay could not be mounted");
+
+        // The next one is told, an old one is not.
+        let (kinds, _) = story(&[unmounted(1), unmounted(2_001), unmounted(2_001), unmounted(2_003)]);
+        assert_eq!(kinds, ["server.failed"; 3]);
+        let (kinds, words) = story(&[running(10, 0), unmounted(1)]);
+        assert_eq!((kinds, words.as_str()), (vec!["server.started", "server.stopped"], &*End::Forgotten.to_string()));
+
+        let booted = Known { actual: ActualState::Running, looked_at: Some(900), ..never() };
+        assert_eq!(changes(&booted, &unmounted(1_100), BOOT), [Change::Failed(Some(End::NotMounted))]);
+        assert_eq!(changes(&booted, &Unit::unloaded(true), BOOT), [Change::Stopped(End::Boot)]);
+    }
+
     /// The last crash may be seen together with systemd's giving up.
     #[test]
     fn a_start_limit_that_comes_with_its_crash_is_both() {
@@ -369,6 +410,30 @@ mod tests {
         assert_eq!(changes(&before, &Unit::unloaded(true), BOOT), [Change::Stopped(End::Boot)]);
         // The same microsecond after two boots is no start: nothing tells them apart, and nothing false is told.
         assert_eq!(changes(&before, &running(10, 0), BOOT), []);
+    }
+
+    #[test]
+    fn a_boot_is_known_from_monotonic_times_whatever_the_wall_clock_says() {
+        const DAY: u64 = 86_400_000_000;
+        let now = 1_800_000_000_000;
+        let told = |known: &Known, unit: &Unit, at: Moment| changes(known, unit, booted_at(known, unit, &at));
+
+        // Three days up, then a boot without a clock: it is 1970.
+        let before = never().after(&running(3 * DAY, 2), now);
+        let early = Moment { now: 20_000, monotonic_us: 20_000_000, booted_at: 0 };
+        assert_eq!(told(&before, &running(15_000_000, 0), early), [Change::Started(Start::AtBoot)]);
+        assert_eq!(told(&before, &Unit::unloaded(true), early), [Change::Stopped(End::Boot)]);
+
+        // The clock gets right while the server crashes once: two earlier restarts are not told again.
+        let before = never().after(&running(15_000_000, 2), 20_000);
+        let late = Moment { now, monotonic_us: 60_000_000, booted_at: now - 60_000 };
+        let end = told(&before, &killed(15_000_000, 50_000_000, 2, "auto-restart"), late);
+        assert!(matches!(end[..], [Change::Crashed { more: 0, .. }]), "{end:?}");
+
+        // An hour back, no boot.
+        let back = Moment { now: now - 3_600_000, monotonic_us: 4 * DAY, booted_at: now - 3_600_000 - 345_600_000 };
+        let before = never().after(&running(3 * DAY, 0), now);
+        assert_eq!(told(&before, &running(3 * DAY + 5, 0), back), [Change::Started(Start::Restarted)]);
     }
 
     #[test]

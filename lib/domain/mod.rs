@@ -13,7 +13,7 @@ pub mod notices;
 pub mod operation;
 pub mod outcome;
 pub mod plan;
-pub mod reasons;
+pub mod reason;
 pub mod schedule;
 pub mod server;
 pub mod steam;

@@ -43,6 +43,8 @@ pub struct Unit {
     pub memory_bytes: Option<u64>,
     /// CPUUsageNSec; none when it is not accounted for.
     pub cpu_ns: Option<u64>,
+    /// When the unit that mounts the server's layers failed, unix ms; none when it has not, or systemd was not asked.
+    pub overlay_failed_at: Option<i64>,
 }
 
 /// How a main process ended: ExecMainCode and ExecMainStatus, which are waitid(2)'s si_code and si_status.
@@ -77,6 +79,8 @@ pub enum End {
     Boot,
     /// Its start came to nothing before the game began: mostly its overlay could not be mounted.
     NotStarted,
+    /// Its overlay's unit failed, so the game was not started.
+    NotMounted,
     /// Another of systemd's words.
     Other(String),
 }
@@ -283,6 +287,7 @@ impl fmt::Display for End {
             End::NotStarted => {
                 f.write_str("its start came to nothing: its overlay could not be mounted, or somebody cancelled it")
             }
+            End::NotMounted => f.write_str("its overlay could not be mounted"),
             End::Timeout => f.write_str("timeout: it did not start or stop in time"),
             End::StartLimit(None) => f.write_str("start limit: it was started too often in too short a time"),
             End::StartLimit(Some(last)) => {

@@ -6,15 +6,12 @@ use super::commands::{journalctl_json, overlay_unit, server_unit};
 use super::journal::{LONGEST, entry};
 use crate::base::Result;
 use crate::base::names::InstanceName;
-use crate::domain::reasons::{bare, is_reason};
+use crate::domain::reason;
 use crate::process::{Outcome, Pass, Stage};
 use crate::wire::{EndedBy, Stream};
 
 /// So many entries of the journal are read: a crash's own output, and what systemd says about it.
 const ENTRIES: &str = "60";
-
-/// A console line may be long; the reason is at its beginning.
-const LONGEST_REASON: usize = 300;
 
 /// Between two reads.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -49,7 +46,7 @@ fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
         "--all",
         "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID",
     ];
-    let mut reason = None;
+    let mut found = None;
     // journald has the entry when its writer has ended, but may still be writing it down: the newest one that gives a
     // reason counts.
     for _ in 0..3 {
@@ -57,45 +54,22 @@ fn tell(stage: &mut Stage, server: &InstanceName, began: i64) -> Result<()> {
             if stream == Stream::Stdout
                 && let Ok(entry) = entry(line)
                 && entry.at >= began
-                && is_reason(&entry.from, &entry.line)
+                && reason::is_one(&entry.from, &entry.line)
             {
-                reason = Some(entry);
+                found = Some(entry);
             }
             Pass::Keep
         })?;
-        if reason.is_some() {
+        if found.is_some() {
             break;
         }
         if stage.pause(PAUSE).is_some() {
             break;
         }
     }
-    if let Some(entry) = reason {
-        let unit = if entry.from == HELPER { overlay } else { unit };
-        stage.say(Stream::Stderr, &said(&unit, &entry.line));
+    if let Some(entry) = found {
+        let unit = if entry.from == reason::HELPER { overlay } else { unit };
+        stage.say(Stream::Stderr, &reason::said(&unit, &entry.line));
     }
     Ok(())
-}
-
-/// Who speaks in the overlay's unit.
-const HELPER: &str = "left4me-helper";
-
-/// `left4me-overlay@7.service: layer … is missing`: systemd's own lines begin with the unit already, and the helper's
-/// with its name.
-fn said(unit: &str, line: &str) -> String {
-    let line = bare(line, &[unit, HELPER]);
-    format!("{unit}: {}", line.chars().take(LONGEST_REASON).collect::<String>())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_names_its_unit_once() {
-        let unit = "left4me-overlay@7.service";
-        assert_eq!(said(unit, "left4me-helper: layer /x is missing"), "left4me-overlay@7.service: layer /x is missing");
-        assert_eq!(said(unit, "left4me-overlay@7.service: no"), "left4me-overlay@7.service: no");
-        assert_eq!(said(unit, &"x".repeat(999)).len(), unit.len() + 2 + 300);
-    }
 }

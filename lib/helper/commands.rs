@@ -5,18 +5,12 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::base::Result;
-use crate::base::names::InstanceName;
-pub(super) use crate::base::names::{purge_unit, server_unit};
+pub(super) use crate::base::names::{overlay_unit, purge_unit, server_unit};
 use crate::process::{Outcome, Pass, Spec, Stage, Terminal};
 use crate::wire::{LINE_LIMIT, Started, Stream};
 
 /// How long stopping a unit that was cut short may take; one that only removes files obeys at once.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
-
-/// The unit that holds a server's overlay.
-pub(super) fn overlay_unit(server: &InstanceName) -> String {
-    format!("left4me-overlay@{server}.service")
-}
 
 /// Runs systemctl; its lines go to the peer.
 pub(super) fn systemctl(stage: &mut Stage, arguments: &[&str]) -> Result<Outcome> {

@@ -13,7 +13,7 @@ use nix::unistd::{fchown, geteuid};
 use super::commands::overlay_unit;
 use super::directory::{Directory, Found, unusable};
 use super::runtime::Runtime;
-use super::{environment, runtime, settings, umount, user};
+use super::{environment, runtime, settings, user};
 use crate::base::names::{InstanceName, server_unit};
 use crate::base::{Error, Result, users};
 use crate::process::mounts;
@@ -78,7 +78,7 @@ fn servers(root: &Directory) -> Result<Vec<InstanceName>> {
 fn prepare(root: &Directory, server: &InstanceName) -> Result<()> {
     let former: Vec<_> = user::former().into_iter().collect();
     runtime::close(root, server, &former)?;
-    if mounts::at(&umount::merged(root, server))?.is_empty() {
+    if mounts::at(&runtime::merged(root, server))?.is_empty() {
         return take_over(root, server);
     }
     if runtime::upper_owner(root, server)?.is_some_and(|owner| former.contains(&owner)) {

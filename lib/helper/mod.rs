@@ -1,10 +1,11 @@
 //! `left4me-helper`: the closed list of what needs root, and nothing else; a verb a file.
 //!
 //! Three ways in. Over a connection of left4me-helper.socket: one JSON request, from root or left4me. As a command,
-//! for root: by hand, through sudo, or from left4me-overlay@.service. And `purge-files`, as the server's user, from
-//! left4me-purge@.service. All of them check the same, and none takes a path: names of instances only.
+//! for root: by hand, through sudo, or from left4me-overlay@.service and left4me-overlay-check.service. And
+//! `purge-files`, as the server's user, from left4me-purge@.service. All of them check the same, and none takes a path: names of instances only.
 
 mod causes;
+mod check_overlay;
 mod commands;
 mod directory;
 mod disable;
@@ -13,6 +14,7 @@ mod enable;
 mod environment;
 mod former;
 mod journal;
+mod kernel_log;
 mod layers;
 mod mirror;
 mod mount;
@@ -42,8 +44,9 @@ use crate::wire::{HelperRequest, Tree};
 
 const NAME: &str = "left4me-helper";
 
-/// What needs root: units of servers, their overlays and their journal. A command for repair; the services use
-/// left4me-helper.socket.
+/// Carry out the few operations on servers that need root: units, overlays and journal
+///
+/// As a command, it is for repairs; the services connect to left4me-helper.socket.
 #[derive(Parser, Debug)]
 #[command(name = NAME, version)]
 struct Settings {
@@ -103,6 +106,9 @@ enum Verb {
     /// Bring the data of an older version to where this one has it
     #[command(hide = true)]
     Upgrade,
+    /// What left4me-overlay-check.service runs: try an overlay where those of servers are
+    #[command(hide = true)]
+    CheckOverlay,
     /// What left4me-purge@.service runs as the server's user
     #[command(hide = true)]
     PurgeFiles {
@@ -114,7 +120,7 @@ enum Verb {
 /// Serves the connection that was passed to this process, or carries out the verb in its arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     let settings = match settings() {
         Ok(settings) => settings,
         Err(error) => return error.report(NAME),
@@ -128,6 +134,7 @@ pub fn main() -> ExitCode {
         }
         Some(Verb::Mount { server }) => mount::run(&settings.paths.root, server),
         Some(Verb::Umount { server }) => umount::run(&settings.paths.root, server),
+        Some(Verb::CheckOverlay) => check_overlay::run(&settings.paths.root),
         Some(Verb::Upgrade) => upgrade::run(&settings.paths),
         Some(verb) => return command(&settings, verb),
     };
@@ -182,7 +189,9 @@ impl Verb {
             Verb::Show { server } => HelperRequest::Show { server: server.clone() },
             Verb::Journal { server, lines, follow } => HelperRequest::journal(server.clone(), *lines, *follow),
             Verb::Purge { server } => HelperRequest::Purge { server: server.clone() },
-            Verb::Mount { .. } | Verb::Umount { .. } | Verb::Upgrade | Verb::PurgeFiles { .. } => return None,
+            Verb::Mount { .. } | Verb::Umount { .. } | Verb::CheckOverlay | Verb::Upgrade | Verb::PurgeFiles { .. } => {
+                return None;
+            }
         })
     }
 }

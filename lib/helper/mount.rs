@@ -28,7 +28,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     unfinished::refuse([&directory.path, root], &layers)?;
     let owner = user::loaded(server)?;
     let source = source(server, &layers);
-    let merged = umount::merged(&directory, server);
+    let merged = runtime::merged(&directory, server);
     match mounts::at(&merged)?.last() {
         None => {}
         Some(mount)
@@ -55,7 +55,8 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     stack::clear_leftovers(&directory, server)?;
     let runtime = Runtime::ensure(&directory, server, owner, &earlier_users(server)?)?;
     environment::write(server, &settings)?;
-    stack::mount(&source, &layers, &runtime, owner)
+    stack::mount(&source, &layers, &runtime, owner)?;
+    Ok(())
 }
 
 /// The users that the tree may have had before: that of all servers, and the server's own where the loaded units do not

@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::unistd::geteuid;
 
 use super::directory::{Directory, Found};
-use super::{empty, umount};
+use super::{empty, runtime};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
@@ -17,7 +17,7 @@ use crate::process::mounts;
 /// Exit 77 for another user than the directory's; 4 while the overlay is mounted.
 pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     let root = Directory::root(root)?;
-    let merged = umount::merged(&root, server);
+    let merged = runtime::merged(&root, server);
     if !mounts::at(&merged)?.is_empty() {
         return Err(Error::conflict(format!("{} is mounted: stop server {server} first", merged.display())));
     }

@@ -1,6 +1,8 @@
 //! runtime/ID: a directory of root's, in which `upper` alone belongs to the server's user. The game can exchange none of
 //! the four that a mount is made of, and no other local user can pass to what the game wrote.
 
+use std::path::PathBuf;
+
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, Uid};
 
@@ -29,7 +31,14 @@ impl Runtime {
     /// # Errors
     /// Exit 4 when something belongs to another user; 1 for a link in the place of a directory.
     pub(super) fn ensure(root: &Directory, server: &InstanceName, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
-        let all = close(root, server, former)?;
+        Self::inside(&close(root, server, former)?, owner, former)
+    }
+
+    /// The four of them in a directory that is root's.
+    ///
+    /// # Errors
+    /// As [`Runtime::ensure`].
+    pub(super) fn inside(all: &Directory, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
         let work = all.ensure("work", Mode::S_IRWXU, ROOT, former)?;
         let merged = all.ensure("merged", mode(0o755), ROOT, former)?;
         let parts = all.ensure("parts", Mode::S_IRWXU, ROOT, &[])?;
@@ -69,4 +78,9 @@ pub(super) fn upper_owner(root: &Directory, server: &InstanceName) -> Result<Opt
 
 fn mode(bits: u32) -> Mode {
     Mode::from_bits_truncate(bits)
+}
+
+/// Where the overlay of `server` is mounted, as the kernel calls it.
+pub(super) fn merged(root: &Directory, server: &InstanceName) -> PathBuf {
+    root.path.join("runtime").join(server.as_str()).join("merged")
 }

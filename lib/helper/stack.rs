@@ -12,7 +12,7 @@
 //! there as soon as the outer one holds them: one mount stays, and it goes as a whole.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::open;
@@ -30,26 +30,62 @@ use crate::process::mounts;
 
 const FLAGS_OF_ALL: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
-/// Mounts `layers`, the topmost first, below the upper layer of `runtime`. Files are `owner`'s to write.
+/// A mount that came about, but without the stand-ins: the game can only read the files of its overlays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WithoutStandIns(pub Errno);
+
+/// Mounts `layers`, the topmost first, below the upper layer of `runtime`. Files are `owner`'s to write, unless the answer
+/// says that they cannot be.
 ///
 /// # Errors
 /// 1 or 77 when the kernel refuses; nothing is mounted then.
-pub(super) fn mount(source: &str, layers: &[Layer], runtime: &Runtime, owner: (Uid, Gid)) -> Result<()> {
+pub(super) fn mount(
+    source: &str,
+    layers: &[Layer],
+    runtime: &Runtime,
+    owner: (Uid, Gid),
+) -> Result<Option<WithoutStandIns>, Refused> {
     let mounted = build(source, layers, runtime, owner);
-    let cleared = clear(&runtime.parts.path);
-    mounted.and(cleared)
+    match clear(&runtime.parts.path) {
+        Ok(()) => mounted,
+        Err(error) => mounted.and(Err(Refused::Other(error))),
+    }
 }
 
-fn build(source: &str, layers: &[Layer], runtime: &Runtime, owner: (Uid, Gid)) -> Result<()> {
+/// Why nothing was mounted.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The kernel did not mount the overlay.
+    Kernel(Errno, PathBuf),
+    /// Something else was in the way.
+    Other(Error),
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Kernel(errno, target) => kernel_refused(&target, errno),
+            Refused::Other(error) => error,
+        }
+    }
+}
+
+fn build(
+    source: &str,
+    layers: &[Layer],
+    runtime: &Runtime,
+    owner: (Uid, Gid),
+) -> Result<Option<WithoutStandIns>, Refused> {
     // In /proc/self/fd each directory has a name of a few digits: 500 layers fit the one page that the kernel takes,
     // and what is mounted is what was checked, whoever moves a path meanwhile.
     let parts = &runtime.parts.path;
-    nix::unistd::chdir("/proc/self/fd").map_err(|errno| refused(&runtime.merged.path, errno))?;
+    let refused = |errno| Refused::Kernel(errno, runtime.merged.path.clone());
+    nix::unistd::chdir("/proc/self/fd").map_err(refused)?;
     let tmpfs = Made { kind: "tmpfs", source, flags: MsFlags::MS_NOEXEC, options: standins::OPTIONS };
-    tmpfs.mount(&runtime.parts.fd).map_err(|errno| refused(parts, errno))?;
-    let files = Directory { fd: reopen(parts)?, path: parts.clone() };
+    tmpfs.mount(&runtime.parts.fd).map_err(|errno| Refused::Kernel(errno, parts.clone()))?;
+    let files = Directory { fd: reopen(parts).map_err(Refused::Other)?, path: parts.clone() };
     let shared = users::ids(users::GAME).ok().map(|ids| ids.1);
-    let made = mirror::mirror(layers, &runtime.upper, &files, owner, shared)?;
+    let made = mirror::mirror(layers, &runtime.upper, &files, owner, shared).map_err(Refused::Other)?;
 
     let (own, others): (Vec<&Layer>, Vec<&Layer>) = layers.iter().partition(|layer| layer.is_own);
     let inner = made.and_then(|()| read_only(source, &files.fd, &others)).and_then(|()| {
@@ -57,16 +93,16 @@ fn build(source: &str, layers: &[Layer], runtime: &Runtime, owner: (Uid, Gid)) -
         let lower = own.iter().map(|layer| layer.fd.as_raw_fd()).chain([top.as_raw_fd()]);
         outer(source, lower, runtime)
     });
-    let Err(errno) = inner else { return Ok(()) };
+    let Err(errno) = inner else { return Ok(None) };
 
     // A host whose data is on an overlay already (the kernel stacks two), or that has no room for the stand-ins.
     let lower = layers.iter().map(|layer| layer.fd.as_raw_fd());
-    outer(source, lower, runtime).map_err(|errno| refused(&runtime.merged.path, errno))?;
+    outer(source, lower, runtime).map_err(refused)?;
     tracing::warn!(
         "the game can only read, not write in place, the files of its overlays: {} (see `dmesg`)",
         errno.desc()
     );
-    Ok(())
+    Ok(Some(WithoutStandIns(errno)))
 }
 
 /// The stand-ins over what they stand for.
@@ -116,7 +152,10 @@ pub(super) fn clear_leftovers(root: &Directory, server: &InstanceName) -> Result
 }
 
 /// Takes away what is mounted on `path`. Detached, because the layer above holds it.
-fn clear(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// When it cannot be unmounted.
+pub(super) fn clear(path: &Path) -> Result<()> {
     for _ in mounts::at(path)? {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
             // Not mounted any more.
@@ -127,14 +166,20 @@ fn clear(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn refused(target: &Path, errno: Errno) -> Error {
+fn kernel_refused(target: &Path, errno: Errno) -> Error {
     let words = format!("the overlay cannot be mounted on {}: {}", target.display(), errno.desc());
     let hint = match errno {
         Errno::EPERM | Errno::EACCES => " (CAP_SYS_ADMIN is needed)",
         Errno::EBUSY => " (upper or work is in use by another mount)",
         Errno::EINVAL => match filesystem::unfit(target) {
-            Some(kind) => return Error::failed(format!("{words}: it is on {kind}; {}", filesystem::ADVICE)),
-            None => " (the file system cannot hold an upper layer, or two layers overlap: `dmesg` says which)",
+            Some(kind) => {
+                let why = format!("{words}: it is on {kind}; `sudo left4me doctor` says what to do");
+                return Error::failed(why);
+            }
+            None => {
+                " (the file system cannot hold an upper layer, or two layers overlap: `sudo left4me doctor` tries the \
+                 first, `dmesg` says which)"
+            }
         },
         Errno::ENODEV => " (the kernel has no overlayfs: `modprobe overlay`)",
         _ => "",

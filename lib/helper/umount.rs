@@ -1,13 +1,13 @@
 //! `umount N`: what `mount N` did is undone; never by force, never lazily.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use super::directory::{Directory, Found};
-use super::{empty, environment, former};
+use super::{empty, environment, former, runtime};
 use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
@@ -29,23 +29,18 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
         Err(_) if matches!(root.try_exists(), Ok(false)) => return Ok(()),
         opened => opened?,
     };
-    let merged = merged(&directory, server);
+    let merged = runtime::merged(&directory, server);
     // One on top of the other; those that come while this runs are not waited for.
     for _ in mounts::at(&merged)? {
         unmount(&merged)?;
     }
     environment::remove(server)?;
-    let Found::Open(runtime) = directory.find("runtime")? else { return Ok(()) };
-    let Found::Open(runtime) = runtime.find(server.as_str())? else { return Ok(()) };
+    let Found::Open(all) = directory.find("runtime")? else { return Ok(()) };
+    let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(()) };
     if let Found::Open(work) = runtime.find("work")? {
         empty::remove(&work, c"work")?;
     }
     former::take_over(&directory, server)
-}
-
-/// Where the overlay of `server` is mounted, as the kernel calls it.
-pub(super) fn merged(root: &Directory, server: &InstanceName) -> PathBuf {
-    root.path.join("runtime").join(server.as_str()).join("merged")
 }
 
 fn unmount(merged: &Path) -> Result<()> {

@@ -54,7 +54,7 @@ pub(super) fn former() -> Option<Uid> {
 fn find(name: &str) -> Result<Option<(Uid, Gid)>> {
     match User::from_name(name) {
         // A person's account that has such a name by chance is not given to a game.
-        Ok(Some(user)) if !server_user::is_made(&user) => Err(Error::conflict(format!(
+        Ok(Some(user)) if !server_user::is_managed(&user) => Err(Error::conflict(format!(
             "the account {name} (uid {}) is not one that left4me made: a server needs that name for its own user",
             user.uid
         ))),

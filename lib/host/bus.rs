@@ -13,7 +13,7 @@ use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant, Variant, fdo};
 use zruntime::SharedRuntime;
 
 use crate::base::clock::Moment;
-use crate::base::names::server_instance;
+use crate::base::names::{overlay_instance, server_instance};
 use crate::base::{Error, Result};
 use crate::domain::server::ActualState;
 use crate::domain::unit::Unit;
@@ -28,6 +28,8 @@ const PATH: &str = "/org/freedesktop/systemd1";
 
 /// The units of servers, and what they are made from.
 const PATTERN: &str = "left4me-server@*.service";
+/// The units that mount their layers.
+const OVERLAYS: &str = "left4me-overlay@*.service";
 const TEMPLATE: &str = "left4me-server@.service";
 
 /// A bus that takes longer is as good as gone.
@@ -44,6 +46,8 @@ const TRIES: usize = 3;
 pub struct Units {
     /// Each loaded unit by the part of its name behind the `@`. `enabled` is none: the symlinks tell.
     pub loaded: BTreeMap<String, Observed>,
+    /// The overlays whose units have failed, and when, unix ms. Those of servers that are not loaded are among them.
+    pub failed_overlays: BTreeMap<String, i64>,
     /// Just before systemd was asked.
     pub at: Moment,
     /// Units of which no consistent picture could be had, because they moved: they are seen by the next look, which
@@ -113,6 +117,7 @@ async fn all() -> zbus::Result<Units> {
     // What is gone from the list is no longer loaded.
     let still: HashSet<&str> = listed.iter().filter_map(|unit| server_instance(&unit.0)).collect();
     units.loaded.retain(|name, _| still.contains(name.as_str()));
+    units.failed_overlays = failed_overlays(&bus, units.at).await?;
     units.moving = moved.iter().filter_map(|unit| server_instance(&unit.0)).map(str::to_owned).collect();
     Ok(units)
 }
@@ -136,6 +141,23 @@ fn from_list(listed: &Listed) -> [(&'static str, String); 2] {
 async fn list(bus: &Connection) -> zbus::Result<Vec<Listed>> {
     let body = (Vec::<&str>::new(), vec![PATTERN]);
     bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "ListUnitsByPatterns", &body).await?.body().deserialize()
+}
+
+/// Mostly none, for one call.
+async fn failed_overlays(bus: &Connection, at: Moment) -> zbus::Result<BTreeMap<String, i64>> {
+    let body = (vec!["failed"], vec![OVERLAYS]);
+    let reply = bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "ListUnitsByPatterns", &body).await?;
+    let mut failed = BTreeMap::new();
+    for unit in reply.body().deserialize::<Vec<Listed>>()? {
+        let Some(instance) = overlay_instance(&unit.0) else { continue };
+        match get(bus, unit.6.clone(), UNIT, "InactiveEnterTimestampMonotonic").await {
+            Ok(since) => drop(failed.insert(instance.to_owned(), at.wall(u64::try_from(&since).unwrap_or(0)))),
+            // Unloaded, or started again, since.
+            Err(error) if is_of_one_unit(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(failed)
 }
 
 /// Whether the template of servers' units is on the disk.

@@ -15,7 +15,7 @@ use crate::db::runners::End;
 use crate::domain::server::ActualState;
 use crate::domain::unit::{self, Unit};
 use crate::wire::client::{Canceller, Connection};
-use crate::wire::{HelperRequest, LINE_LIMIT, Stream};
+use crate::wire::{Entry, HelperRequest, LINE_LIMIT, Stream};
 
 /// At most so many lines are handed over at once.
 const CHUNK: usize = 256;
@@ -187,13 +187,32 @@ fn ask_within(socket: &Path, request: &HelperRequest, patience: Duration) -> (Ve
     (sink.kept.lines, end)
 }
 
+/// The last entries of a server's journal, its overlay's among them, by way of the helper, which has `patience`.
+///
+/// # Errors
+/// As [`last_lines`].
+pub fn last_entries(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<Entry>> {
+    let request = HelperRequest::Journal {
+        server: server.clone(),
+        lines: Some(lines),
+        follow: false,
+        entries: true,
+        after: None,
+    };
+    let lines = answer(socket, server, &request, patience)?;
+    Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
+}
+
 /// The last lines of a server's journal, by way of the helper, which has `patience` to tell them.
 ///
 /// # Errors
 /// As [`ask`]; 1 when the journal could not be read, or not in time.
 pub fn last_lines(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<String>> {
-    let request = HelperRequest::journal(server.clone(), lines, false);
-    let (kept, end) = ask_within(socket, &request, patience);
+    answer(socket, server, &HelperRequest::journal(server.clone(), lines, false), patience)
+}
+
+fn answer(socket: &Path, server: &InstanceName, request: &HelperRequest, patience: Duration) -> Result<Vec<String>> {
+    let (kept, end) = ask_within(socket, request, patience);
     if end?.exit != Some(0) {
         return Err(Error::failed(format!("the journal of server {server} could not be read")));
     }

@@ -36,6 +36,7 @@ pub(super) struct Seen {
     /// When.
     pub(super) at: Moment,
     loaded: BTreeMap<String, Observed>,
+    failed_overlays: BTreeMap<String, i64>,
     moving: BTreeSet<String>,
     enabled: BTreeSet<String>,
     has_template: bool,
@@ -68,6 +69,7 @@ pub(super) fn look() -> Result<Now> {
     Ok(Now::Seen(Seen {
         at: units.at,
         loaded: units.loaded,
+        failed_overlays: units.failed_overlays,
         moving: units.moving,
         enabled,
         has_template: units.has_template,
@@ -83,14 +85,13 @@ impl Seen {
 
     fn instance(&self, instance: &str) -> Observed {
         let enabled = self.enabled.contains(instance);
-        match self.loaded.get(instance) {
-            Some(observed) => {
-                let mut observed = observed.clone();
-                observed.unit.enabled = Some(enabled);
-                observed
-            }
+        let mut observed = match self.loaded.get(instance) {
+            Some(observed) => observed.clone(),
             None => Observed { unit: Unit::unloaded(enabled), at: self.at },
-        }
+        };
+        observed.unit.enabled = Some(enabled);
+        observed.unit.overlay_failed_at = self.failed_overlays.get(instance).copied();
+        observed
     }
 
     /// Units that are enabled or do something, and are none of `ids`.

@@ -1,6 +1,7 @@
 //! left4me-poller: reads all units in one go, and writes down what servers are. Started by a timer, and whenever the unit
 //! of a server starts or ends. It changes no unit: drift is told, not mended.
 
+mod causes;
 mod last_words;
 mod look;
 mod write;
@@ -19,10 +20,12 @@ use look::{Before, Now};
 /// Another poller that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Looks at all servers once: what systemd says of them becomes their rows. Started by left4me-poller.timer, and when a
-/// server starts or ends; by hand it does the same.
+/// Check the state of all servers once and record it in the database
+///
+/// systemd starts it by left4me-poller.timer, and when a server starts or ends. Run by hand, it does
+/// the same.
 #[derive(Parser)]
-#[command(name = "left4me-poller", version, about, after_help = EXAMPLES)]
+#[command(name = "left4me-poller", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     paths: Paths,
@@ -45,7 +48,7 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
     // From here on this run is on its way out, as far as systemd knows, though it has seen nothing yet: whoever asks for
@@ -53,14 +56,14 @@ pub fn main() -> ExitCode {
     // with it what happened after its look. PID 1 reads these words before it answers on the bus.
     notify::ready("looking");
     notify::stopping("looking");
-    journal::ended(poll(&cli))
+    journal::exit_code(poll(&cli))
 }
 
 /// The story: read the rows, read the units, write down what has changed, tell it, wake a worker that was forgotten.
 fn poll(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_successor(&database)?;
+    users::drop_root(&database)?;
     let mut db = Db::open(&database)?;
     // Two at once would each see something of their own; one after the other, the second sees what is true now.
     let turn = lock::wait(&database, "poller", PATIENCE)?;
@@ -80,6 +83,7 @@ fn poll(cli: &Cli) -> Result<()> {
     };
     drop(turn);
     let woken = wake_worker(&db, cli);
+    causes::record(&mut db, &cli.hands.helper_socket)?;
     last_words::keep(&mut db, &cli.hands.helper_socket)?;
     db.checkpoint();
     match (result, woken) {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rusqlite::Connection;
 
-use crate::base::names::ServerId;
+use crate::base::names::{ServerId, overlay_unit};
 use crate::base::{Error, Result};
 use crate::db::Db;
 use crate::db::events::{self, NewEvent, OUTSIDE};
@@ -12,6 +12,7 @@ use crate::db::observations::{self, Watched};
 use crate::db::poll::{self, Orphan};
 use crate::db::samples::{self, Sample};
 use crate::db::servers;
+use crate::domain::history::Change;
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
 use crate::queue::observe::{self, Cause, News, Written};
@@ -72,6 +73,13 @@ fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Befo
         return Ok(None);
     };
     let id = watched.id;
+    // No job clears what the poller itself has recorded.
+    let is_overlays = |error: &String| error.starts_with(&overlay_unit(id));
+    if changes.iter().any(|change| matches!(change, Change::Started(_)))
+        && watched.last_error.as_ref().is_some_and(is_overlays)
+    {
+        servers::set_last_error(tx, id, None, observed.at.now)?;
+    }
     let told = observe::settle_drift(tx, &after, &Cause::Outside, observed.at.now)?;
     let at = observed.at.now;
     let unit = &observed.unit;

@@ -14,8 +14,8 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 use super::cgroup::hierarchy;
 use crate::base::control_group::{ControlGroup, is_ours};
-use crate::base::files::SAFELY;
-use crate::base::plain::regular;
+use crate::base::files::NO_FOLLOW;
+use crate::base::untrusted_file::require_regular;
 use crate::wire::Served;
 
 /// More than this is not read of a file, in bytes: cgroup.procs of a unit with thousands of processes.
@@ -91,7 +91,7 @@ impl UnitGroup {
     }
 
     fn open(&self) -> io::Result<OwnedFd> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | SAFELY;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | NO_FOLLOW;
         let top = open(&self.top, flags, Mode::empty())?;
         let down = |dir: OwnedFd, part: &String| openat(&dir, part.as_str(), flags, Mode::empty());
         let dir = self.parts.iter().try_fold(top, down)?;
@@ -100,10 +100,10 @@ impl UnitGroup {
     }
 
     fn read(&self, file: &str) -> io::Result<String> {
-        let file = File::from(openat(&self.open()?, file, OFlag::O_RDONLY | SAFELY, Mode::empty())?);
+        let file = File::from(openat(&self.open()?, file, OFlag::O_RDONLY | NO_FOLLOW, Mode::empty())?);
         is_hierarchy(&file)?;
         let mut text = String::new();
-        regular(file)?.take(MOST).read_to_string(&mut text)?;
+        require_regular(file)?.take(MOST).read_to_string(&mut text)?;
         Ok(text)
     }
 }

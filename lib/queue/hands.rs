@@ -15,8 +15,8 @@ use crate::domain::unit::Unit;
 use crate::host::units::{self, Kept, Observed, Sink};
 use crate::process::unit_group::{served_by, served_in};
 use crate::queue::log::{Log, RunnerToken};
-use crate::queue::run::Ended;
 use crate::queue::settling::Settling;
+use crate::queue::work::Ended;
 use crate::wire::client::Canceller;
 use crate::wire::{Cancel, EndedBy, HelperRequest, RunnerRequest, Stream, Tree};
 

@@ -2,7 +2,8 @@
 //!
 //! [`enqueue`] accepts and pokes; [`claim`] decides who starts; [`run`] does one task with its [`hands`]; [`turn`] is one step of the
 //! worker's story over its [`live`] jobs: write down what ended, claim, start; [`recover`] mends what a dead worker left; [`log`] writes down
-//! every line. [`observe`] writes down what was seen of a server, whoever looked. [`journal`] tells the journal.
+//! every line. [`observe`] writes down what was seen of a server, whoever looked. [`journal`] tells the journal. [`steps`]
+//! keeps ages true when the host's clock is set.
 
 pub mod claim;
 pub mod enqueue;
@@ -15,4 +16,6 @@ pub mod recover;
 pub mod run;
 pub mod settling;
 mod stay_up;
+pub mod steps;
 pub mod turn;
+pub mod work;

@@ -9,7 +9,7 @@ use crate::db::crashes;
 use crate::db::events::{self, NewEvent, OUTSIDE};
 use crate::db::observations::{self, Seen, Watched};
 use crate::domain::drift::{Crashes, Drift, Judgement, judge};
-use crate::domain::history::{Change, Start, changes};
+use crate::domain::history::{Change, Start, booted_at, changes};
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
 
@@ -107,13 +107,18 @@ pub fn record(tx: &Connection, server: ServerId, observed: &Observed, cause: &Ca
     }
 }
 
+/// So much later, in ms, a look may be recorded at most.
+const LATE: i64 = 60_000;
+
 /// Writes down what somebody saw of a server without a job, and judges it; nothing when somebody has looked later.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn look(tx: &Connection, server: ServerId, observed: &Observed) -> Result<Vec<News>> {
     let Some(watched) = observations::get(tx, server)? else { return Ok(Vec::new()) };
-    if watched.known.looked_at.is_some_and(|at| at > observed.at.now) {
+    // One that lies further ahead is from before the clock was set back, and older than this.
+    let latest = observed.at.now.saturating_add(LATE);
+    if watched.known.looked_at.is_some_and(|at| at > observed.at.now && at <= latest) {
         return Ok(Vec::new());
     }
     let mut news = Vec::from_iter(record(tx, server, observed, &Cause::Outside)?);
@@ -127,7 +132,7 @@ pub fn look(tx: &Connection, server: ServerId, observed: &Observed) -> Result<Ve
 /// 69 when the database cannot be written.
 pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, cause: &Cause<'_>) -> Result<Written> {
     let Observed { unit, at } = observed;
-    let happened = changes(&watched.known, unit, at.booted_at);
+    let happened = changes(&watched.known, unit, booted_at(&watched.known, unit, at));
     let known = watched.known.after(unit, at.now);
     let end = happened.iter().rfind(|change| !matches!(change, Change::Started(_))).map(Change::words);
     let since = match known.actual {
@@ -316,6 +321,14 @@ mod tests {
         let mut statement =
             db.prepare("SELECT kind || ', ' || coalesce('job ' || job_id, actor) FROM events ORDER BY id").unwrap();
         statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_look_after_the_clock_was_set_back_counts_and_one_that_is_late_does_not() {
+        let (db, now, hour) = (with_servers(1), 7_200_000, 3_600_000);
+        see(&db, &running(now, true), &Cause::Outside);
+        assert!(look(&db, SERVER, &killed(now - 100, "failed")).unwrap().is_empty(), "what was seen since is newer");
+        assert!(!look(&db, SERVER, &killed(now - hour, "failed")).unwrap().is_empty());
     }
 
     #[test]

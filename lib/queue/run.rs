@@ -3,8 +3,8 @@
 //! A task runs in a thread of its own. It never touches the database: what it needs was read when it was started, what
 //! it found is handed back as an [`Ended`].
 
-use crate::base::names::{InstanceName, JobId, ServerId, TaskId, shown};
-use crate::base::{Error, Exit, Result, failpoint, filesystem};
+use crate::base::names::{InstanceName, ServerId, shown};
+use crate::base::{Error, Exit, Result, failpoint};
 use crate::domain::blueprint::Spec;
 use crate::domain::notices;
 use crate::domain::operation::Operation;
@@ -12,66 +12,12 @@ use crate::domain::server::ActualState;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::content;
 use crate::host::instance::{self, Initialized};
-use crate::host::units::{self, Observed};
+use crate::host::units::{self};
 use crate::host::{installation, mounts};
 use crate::queue::hands::{Hands, TaskHands};
 use crate::queue::stay_up;
+use crate::queue::work::{Ended, Work};
 use crate::wire::Stream;
-
-/// A task that is about to run, with all it needs to know.
-#[derive(Clone, Debug)]
-pub struct Work {
-    /// Its job.
-    pub job: JobId,
-    /// Its row.
-    pub task: TaskId,
-    /// The job's operation.
-    pub operation: Option<Operation>,
-    /// What to do; the word itself when this program does not know it.
-    pub kind: Result<TaskKind, String>,
-    /// On which server.
-    pub server: Option<ServerId>,
-    /// For `initialize` and `stop`: what the server is made of, read when the task started.
-    pub spec: Option<Result<Spec>>,
-    /// For a `stop` of an update: the server shall run, whatever it does now.
-    pub wanted: bool,
-    /// For `install-runtime`: all servers and their names, to say whose overlay is in the way.
-    pub names: Vec<(ServerId, String)>,
-    /// For `start-if-ran`: what the stop task of the same server found.
-    pub was_running: Option<bool>,
-}
-
-/// How a task ended.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// Its job.
-    pub job: JobId,
-    /// Its row.
-    pub task: TaskId,
-    /// A terminal state.
-    pub state: TaskState,
-    /// 0 on success.
-    pub exit_code: i64,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// What a stop task found.
-    pub was_running: Option<bool>,
-    /// What the server is now, when it was looked at.
-    pub observed: Option<(ServerId, Observed)>,
-}
-
-impl Ended {
-    /// A task that succeeded, so far.
-    fn succeeded(job: JobId, task: TaskId) -> Self {
-        Self { job, task, state: TaskState::Succeeded, exit_code: 0, error: None, was_running: None, observed: None }
-    }
-
-    /// A task that failed before it could begin.
-    #[must_use]
-    pub fn failed(job: JobId, task: TaskId, error: String) -> Self {
-        Self { state: TaskState::Failed, exit_code: 1, error: Some(error), ..Self::succeeded(job, task) }
-    }
-}
 
 /// Runs one task to its end and hands the [`Ended`] on behind its last line. A panic is that task's failure only.
 pub fn run(hands: &Hands, work: &Work) {
@@ -128,13 +74,6 @@ fn install(hands: &TaskHands<'_>, work: &Work) -> Result<()> {
         let names = mounted.iter().map(told).collect::<Vec<_>>().join(", ");
         return Err(Error::failed(format!(
             "the overlay of server {names} is mounted: stop it first, or enqueue update, which stops, installs and starts again"
-        )));
-    }
-    if let Some(kind) = filesystem::unfit(&hands.root().join("runtime")) {
-        return Err(Error::failed(format!(
-            "nothing was downloaded: {} is on {kind}, where no server's overlay can be mounted; {}",
-            hands.root().display(),
-            filesystem::ADVICE
         )));
     }
     hands.install()

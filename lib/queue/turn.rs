@@ -18,8 +18,8 @@ use crate::queue::claim;
 use crate::queue::journal::{Finished, Started};
 use crate::queue::live::{LiveJob, LiveTask};
 use crate::queue::observe::{self, Cause, News};
-use crate::queue::run::{Ended, Work};
 use crate::queue::settling::Settling;
+use crate::queue::work::{Ended, Work};
 
 /// What the worker remembers between turns.
 pub struct Engine {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use crate::base::{Result, plain};
+use crate::base::{Result, untrusted_file};
 use crate::domain::steam::{MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
 
 /// How many files are looked at for a change; the game has some thousands.
@@ -125,7 +125,7 @@ fn is_program(path: &Path) -> bool {
 }
 
 fn read_manifest(installation: &Path) -> Result<String, String> {
-    let read = plain::read(installation, &MANIFEST, MANIFEST_LIMIT.saturating_add(1));
+    let read = untrusted_file::read(installation, &MANIFEST, MANIFEST_LIMIT.saturating_add(1));
     let bytes = read.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => "it does not exist".to_owned(),
         _ => error.to_string(),

@@ -17,7 +17,8 @@ use nix::unistd::{AccessFlags, access};
 use super::game::Game;
 use super::tries::Tries;
 use super::{Settings, account, client};
-use crate::base::{Error, Exit, Result, files, plain};
+use crate::base::overlay_check::Checked;
+use crate::base::{Error, Exit, Result, files, filesystem, untrusted_file};
 use crate::domain::steam::{self, Cause, Failure, Heard, Pass, Retry, Success, Verdict, after};
 use crate::process::{self, Outcome, Silence, Spec, Stage, Terminal, mounts};
 use crate::wire::{EndedBy, LINE_LIMIT, Stream, Tree};
@@ -67,6 +68,7 @@ pub(super) fn run(stage: &mut Stage, settings: &Settings) -> Result<Outcome> {
         Turn::Ended(outcome) => return Ok(outcome),
     };
     refuse_while_mounted(root)?;
+    refuse_without_overlays(stage, root)?;
 
     let game = Game { directory: root.join("installation") };
     let silence = Duration::from_secs(settings.steam.steam_silence_seconds.into());
@@ -89,6 +91,23 @@ pub(super) fn run(stage: &mut Stage, settings: &Settings) -> Result<Outcome> {
         }
     }
     outcome
+}
+
+/// A game that no server could start is not worth some 9 GB. left4me-overlay-check.service ran just before this program;
+/// where it could not, the file system's type has to do.
+fn refuse_without_overlays(stage: &mut Stage, root: &Path) -> Result<()> {
+    let why = match Checked::recent(root) {
+        Some(checked) => {
+            if let Some(words) = checked.limits() {
+                stage.say(Stream::Stderr, &format!("{words}; `sudo left4me doctor` says what to do"));
+            }
+            checked.refusal()
+        }
+        None => filesystem::unfit(&root.join("installation"))
+            .map(|kind| format!("{} is on {kind}, where no server's overlay can be mounted", root.display())),
+    };
+    let refused = |why| Error::failed(format!("nothing was downloaded: {why}; `sudo left4me doctor` says what to do"));
+    why.map_or(Ok(()), |why| Err(refused(why)))
 }
 
 impl Install<'_> {
@@ -293,9 +312,9 @@ enum Turn {
 fn lock(stage: &mut Stage, root: &Path, patience: Duration) -> Result<Turn> {
     let path = root.join("steam/.left4me-install.lock");
     // steamcmd can exchange it: a FIFO that is waited for would hold this process and the queue.
-    let flags = files::SAFELY.bits();
+    let flags = files::NO_FOLLOW.bits();
     let file = fs::OpenOptions::new().create(true).append(true).custom_flags(flags).open(&path)?.into_parts().0;
-    let mut file = plain::regular(file).map_err(|error| Error::from(error).within(path.display()))?;
+    let mut file = untrusted_file::require_regular(file).map_err(|error| Error::from(error).within(path.display()))?;
     let until = Instant::now() + patience;
     loop {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -18,7 +18,9 @@ use crate::base::{Error, Exit, config, journal, notify, undumpable, users};
 use crate::process::{Outcome, Stage, door};
 use crate::wire::{RunnerRequest, Stream, Tree};
 
-/// Runs steamcmd for one connection of left4me-runner.socket. systemd starts it; `l4d2ctl install` talks to it.
+/// Run steamcmd for one connection of left4me-runner.socket
+///
+/// systemd starts it; the worker and `l4d2ctl install` connect to it.
 #[derive(Parser, Debug)]
 #[command(name = "left4me-runner", version)]
 struct Settings {
@@ -38,7 +40,7 @@ struct Settings {
 /// the client has it, and a failed command is no failure of this unit.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     let settings: Settings = config::parse();
     journal::start(settings.logging.log);
     let Some(socket) = notify::passed_socket() else {

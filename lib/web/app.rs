@@ -1,23 +1,19 @@
-//! What all requests share.
+//! The state that all requests share.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::http::StatusCode;
-
 use crate::base::config::PortRange;
 use crate::doctor::Looks;
 use crate::queue::enqueue::{Poke, poke};
-use crate::web::failure::Failure;
-use crate::web::guard::asker::Proxies;
-use crate::web::guard::origin::Origins;
-use crate::web::guard::throttle::Throttle;
+use crate::web::auth::client::Proxies;
+use crate::web::auth::origin::Origins;
+use crate::web::auth::throttle::Throttle;
+use crate::web::limiter::Limiter;
 use crate::web::live::Hub;
 use crate::web::metrics::Metrics;
 use crate::web::passwords::Passwords;
 use crate::web::store::Store;
-use crate::web::streams::Places;
-use crate::web::turns::Turns;
 
 /// The web front's state. Cheap to clone.
 pub type App = Arc<Shared>;
@@ -26,58 +22,53 @@ pub type App = Arc<Shared>;
 pub struct Shared {
     /// The database.
     pub store: Store,
-    /// Where we are reached.
+    /// The addresses of the web front.
     pub origins: Origins,
-    /// Which proxies are believed.
+    /// The trusted proxies.
     pub proxies: Proxies,
-    /// Who tried too often to sign in.
+    /// Limits failed sign-ins.
     pub throttle: Throttle,
     /// Hashes and checks passwords, two at a time.
     pub passwords: Passwords,
-    /// What streams are fed from.
+    /// The live feeds.
     pub hub: Hub,
-    /// How many streams and downloads are open.
-    pub places: Places,
-    /// Whose long answers are made and sent.
-    pub turns: Turns,
-    /// What is counted of requests and streams.
+    /// Limits open streams and downloads.
+    pub streams: Limiter,
+    /// Limits the API's answers, which can be long.
+    pub answers: Limiter,
+    /// Counters of requests and streams.
     pub metrics: Metrics,
-    /// What was asked at the command line and in the settings.
+    /// Settings and command line options.
     pub settings: Settings,
 }
 
 /// The settings that requests need.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Directory of all data.
+    /// The data directory.
     pub root: PathBuf,
     /// The socket that wakes the worker.
     pub worker_socket: PathBuf,
-    /// The socket of the helper.
+    /// The helper's socket.
     pub helper_socket: PathBuf,
-    /// The socket of the runner, which the doctor looks at.
+    /// The runner's socket, for the doctor.
     pub runner_socket: PathBuf,
-    /// What else the doctor looks at.
+    /// Other paths that the doctor checks.
     pub looks: Looks,
-    /// Ports that servers may have.
+    /// The range of servers' ports.
     pub ports: PortRange,
-    /// A session is over after so long, ms, whatever is done in it.
+    /// How long a session lasts at most, ms.
     pub session: i64,
-    /// The most lines of a job's log that a stream begins with.
+    /// The most lines of a job's log that a stream starts with.
     pub replay_limit: u32,
 }
 
 impl Shared {
-    /// Wakes the worker, now that something is committed for it. The row is the truth: a poke that is not heard is told
-    /// in the journal, and the poller's repairs it.
-    pub fn poke(&self) {
+    /// Wakes the worker after a commit. A lost wake-up is logged; the poller's next one makes up
+    /// for it.
+    pub fn wake_worker(&self) {
         if let Poke::Unheard(error) = poke(&self.settings.worker_socket) {
             tracing::warn!("{error}");
         }
     }
-}
-
-/// For what cannot happen: told as a fault of ours.
-pub fn fault(error: impl std::fmt::Display) -> Failure {
-    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }

@@ -1,4 +1,5 @@
-//! Styles, scripts and icons: part of the program, named by what is in them, so that a browser may keep them for ever.
+//! Styles, scripts and icons. They are built into the program, and their URLs have a hash of their
+//! content, so browsers may cache them without limit.
 
 use std::sync::LazyLock;
 
@@ -8,8 +9,9 @@ use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
 use crate::base::secret;
+use crate::web::access::Access;
 use crate::web::failure::Failure;
-use crate::web::routes::{Table, Who};
+use crate::web::table::Table;
 
 struct Asset {
     name: &'static str,
@@ -25,21 +27,20 @@ const ALL: &[Asset] = &[
     Asset { name: "icon.svg", kind: "image/svg+xml", content: include_bytes!("assets/icon.svg") },
 ];
 
-/// Changes with any of the assets.
+/// Changes whenever an asset does.
 static STAMP: LazyLock<String> = LazyLock::new(|| {
     let mut digest = Sha256::new();
     ALL.iter().for_each(|asset| digest.update(asset.content));
     secret::hex(&digest.finalize()[..6])
 });
 
-/// The URL of an asset.
 #[must_use]
 pub fn url(name: &str) -> String {
     format!("/assets/{}/{name}", *STAMP)
 }
 
 pub(super) fn routes(table: Table) -> Table {
-    table.get(Who::Anyone, "/assets/{stamp}/{name}", show).get(Who::Anyone, "/favicon.ico", icon)
+    table.get(Access::Anyone, "/assets/{stamp}/{name}", show).get(Access::Anyone, "/favicon.ico", icon)
 }
 
 async fn show(Path((stamp, name)): Path<(String, String)>) -> Result<Response, Failure> {

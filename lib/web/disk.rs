@@ -1,61 +1,56 @@
-//! Looking at files other than the database. A disk that does not answer holds whoever asks it for ever, and no signal
-//! ends that: so only a few may ask at once, and none of those who read the database.
+//! Access to files other than the database. A disk that does not answer blocks its reader without
+//! limit, and no signal ends that. So only a few threads may wait for a disk, and none of those
+//! that read the database.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use axum::http::StatusCode;
-use tokio::sync::Semaphore;
-
-use crate::web::app::fault;
 use crate::web::failure::Failure;
+use crate::web::limiter::Limiter;
 
-/// So many look at once; as many threads are lost at most.
-static TURNS: Semaphore = Semaphore::const_new(2);
+/// The most threads that can be lost.
+static DISK: LazyLock<Limiter> = LazyLock::new(|| Limiter::shared(2));
 
-/// So long somebody waits for a turn, and for an answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The limit for the permit and the answer together.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs `work` beside the threads that serve connections.
+/// Runs `work` on a blocking thread.
 ///
 /// # Errors
-/// 503 when the disk does not answer.
+/// 503 if the disk does not answer.
 pub async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    look_within(PATIENCE, work).await
+    look_within(TIMEOUT, work).await
 }
 
 async fn look_within<T: Send + 'static>(
-    patience: Duration,
+    timeout: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
+    let silent = || Failure::busy("the disk does not answer: try again", 5);
     let looking = async {
-        let turn = TURNS.acquire().await.map_err(fault)?;
-        let done = tokio::task::spawn_blocking(move || {
-            let found = work();
-            // Not before: who asked may have gone, but the thread is still held.
-            drop(turn);
-            found
-        });
-        done.await.map_err(fault)
+        let permit = DISK.acquire(timeout).await.ok_or_else(silent)?;
+        permit.blocking(work).await.map_err(Failure::internal)
     };
-    let silent =
-        |_| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the disk does not answer: try again").retry_after(5);
-    tokio::time::timeout(patience, looking).await.map_err(silent)?
+    tokio::time::timeout(timeout, looking).await.map_err(|_| silent())?
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 
+    use axum::http::StatusCode;
+
     use super::*;
 
     #[test]
-    fn who_waits_for_a_disk_that_is_silent_is_told_and_the_next_one_is_served_when_it_is_back() {
+    fn a_silent_disk_is_reported_and_the_next_request_is_served() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+
         runtime.block_on(async {
             let (free, held) = mpsc::channel::<()>();
             let silent = look_within(Duration::from_millis(20), move || held.recv().is_ok()).await;
             assert_eq!(silent.unwrap_err().status, StatusCode::SERVICE_UNAVAILABLE);
-            assert_eq!(look(|| 7).await.unwrap(), 7, "there is another turn");
+            assert_eq!(look(|| 7).await.unwrap(), 7, "another permit is free");
             free.send(()).unwrap();
         });
     }

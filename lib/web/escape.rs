@@ -1,6 +1,6 @@
-//! How templates write text: what HTML gives a meaning is escaped, and what turns a line around or
-//! hides in it is shown as its number, wherever the text came from. The values of form fields are
-//! written with `|escape("htm")`, askama's own escaping: they come back as they were sent.
+//! How templates write text. HTML's special characters are escaped, and characters that reverse or
+//! hide text are shown by their number. Values of form fields use `|escape("htm")`, askama's own
+//! escaping, so that they are sent back unchanged.
 
 use std::fmt::{self, Write};
 

@@ -1,5 +1,5 @@
-//! What goes wrong, with the status that belongs to it. A handler only says what; whether it becomes a page or JSON is
-//! decided where the answer leaves.
+//! Errors with their HTTP status. A handler returns one; the middleware renders it as a page or as
+//! JSON.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -7,42 +7,41 @@ use serde::Serialize;
 
 use crate::base::{Error, Exit};
 
-/// A request that was not fulfilled.
+/// An error that a client gets.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The status of the answer.
+    /// The status of the response.
     pub status: StatusCode,
     /// One line for people: what failed, on what, what to do.
     pub message: String,
-    /// Seconds after which it may go better.
+    /// Seconds for Retry-After.
     pub retry_after: Option<u32>,
-    /// Under what journalctl finds a fault of our own.
+    /// The id under which journalctl finds an internal error.
     pub request_id: Option<String>,
 }
 
-/// A failure as the API tells it.
+/// An error, as the API sends it.
 #[derive(Serialize, utoipa::ToSchema)]
 #[schema(as = Failure)]
-pub struct Told {
-    /// A word for programs, from the status: `not_found`, `conflict`, …
+pub struct FailureBody {
+    /// The status as a word for programs: `not_found`, `conflict`, …
     pub error: String,
     /// One line for people.
     pub message: String,
-    /// Only for a fault of ours: `journalctl LEFT4ME_REQUEST_ID=…` finds it.
+    /// Only for internal errors: `journalctl LEFT4ME_REQUEST_ID=…` finds it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
 }
 
 impl Failure {
-    /// A failure with a status and a line.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), retry_after: None, request_id: None }
     }
 
-    /// 401: nobody is signed in.
+    /// 401: the request needs a sign-in or a token.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "sign in, or show a token: Authorization: Bearer l4m_…")
+        Self::new(StatusCode::UNAUTHORIZED, "sign in, or send a token: Authorization: Bearer l4m_…")
     }
 
     /// 403.
@@ -50,7 +49,7 @@ impl Failure {
         Self::new(StatusCode::FORBIDDEN, message)
     }
 
-    /// 404 for what has no page.
+    /// 404: there is no such page.
     #[must_use]
     pub fn no_page() -> Self {
         Self::new(StatusCode::NOT_FOUND, "there is no such page")
@@ -61,28 +60,39 @@ impl Failure {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, message)
     }
 
-    /// The same, to be tried again after so many seconds.
+    /// 500, for what should not happen. The message goes into the journal; the client gets a
+    /// request id.
+    pub fn internal(error: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+    }
+
+    /// 503: no permit is free. The client may retry after `seconds`.
+    pub fn busy(message: impl Into<String>, seconds: u32) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(seconds)
+    }
+
+    /// Sets Retry-After.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
         self
     }
 
-    /// The word for programs.
+    /// The status as a word for programs.
     #[must_use]
-    pub fn word(&self) -> String {
+    pub fn code(&self) -> String {
         let reason = self.status.canonical_reason().unwrap_or("error");
         reason.to_ascii_lowercase().replace([' ', '-', '\''], "_")
     }
 
-    /// As the API tells it.
+    /// The error, as the API sends it.
     #[must_use]
-    pub fn told(&self) -> Told {
-        Told { error: self.word(), message: self.message.clone(), request_id: self.request_id.clone() }
+    pub fn body(&self) -> FailureBody {
+        FailureBody { error: self.code(), message: self.message.clone(), request_id: self.request_id.clone() }
     }
 }
 
-/// The exit code of a command line decides the status.
+/// Each exit code of the command line has its status.
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let status = match error.exit {
@@ -93,6 +103,7 @@ impl From<Error> for Failure {
             Exit::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Exit::Failed | Exit::Foreign(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
+
         Self::new(status, error.to_string())
     }
 }
@@ -103,7 +114,7 @@ impl From<crate::base::names::BadName> for Failure {
     }
 }
 
-/// Leaves the failure in the answer's extensions; [`crate::web::answer`] gives it its body.
+/// Puts the failure into the response's extensions; [`crate::web::middleware`] renders it.
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();

@@ -1,5 +1,5 @@
-//! Listeners and connections, over TCP or a unix socket: systemd passes one listener for each
-//! `ListenStream=` of left4me-web.socket, and each of them is served.
+//! Listeners and connections, over TCP or a unix socket. systemd passes one listener for each
+//! `ListenStream=` of left4me-web.socket; all of them are served.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,15 +15,13 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use super::peers::{Owner, Peer, Peers};
 use crate::base::{Error, Result};
 
-/// What connections come in at.
 pub enum Listener {
-    /// An address and a port.
     Tcp(TcpListener),
-    /// A path, or an abstract name.
+    /// With a path, or an abstract name.
     Unix(UnixListener),
 }
 
-/// A connection that was accepted.
+/// An accepted connection.
 pub enum Connection {
     /// With the peer's address.
     Tcp(TcpStream, SocketAddr),
@@ -35,11 +33,12 @@ impl Listener {
     /// A listener that systemd passed.
     ///
     /// # Errors
-    /// 69 for a socket of a kind that takes no connections.
+    /// If the socket accepts no connections.
     pub fn inherited(socket: OwnedFd) -> Result<Self> {
         let own = getsockname::<SockaddrStorage>(socket.as_raw_fd());
         let family = own.ok().and_then(|own| own.family());
         let is_stream = getsockopt(&socket, sockopt::SockType) == Ok(SockType::Stream);
+
         let failed = |error: io::Error| Error::from(error).within("systemd's socket");
         match family {
             Some(AddressFamily::Inet | AddressFamily::Inet6) if is_stream => {
@@ -68,15 +67,14 @@ impl Listener {
     }
 }
 
-/// All listeners. None of them can keep the others from being served.
+/// All listeners. None can starve the others.
 pub struct Listeners {
     all: Vec<Listener>,
-    /// Which one is asked first.
+    /// The listener that is polled first.
     next: usize,
 }
 
 impl Listeners {
-    /// Of one or more listeners.
     #[must_use]
     pub fn new(all: Vec<Listener>) -> Self {
         Self { all, next: 0 }
@@ -85,7 +83,7 @@ impl Listeners {
     /// The next connection at any of them.
     ///
     /// # Errors
-    /// What accept says.
+    /// Those of accept(2).
     pub async fn accept(&mut self) -> io::Result<Connection> {
         poll_fn(|context| {
             let count = self.all.len();
@@ -96,6 +94,7 @@ impl Listeners {
                     return Poll::Ready(taken);
                 }
             }
+
             Poll::Pending
         })
         .await
@@ -103,7 +102,7 @@ impl Listeners {
 }
 
 impl Connection {
-    /// Who is at the other end. Asked at once: its owner is known for as long as it is open.
+    /// The peer. Call it at once: the owner is known only while the connection is open.
     #[must_use]
     pub fn peer(&self, peers: &Peers) -> Peer {
         match self {
@@ -111,21 +110,22 @@ impl Connection {
                 let owner = stream.local_addr().map_or(Owner::Unknown, |own| peers.owner(*addr, own));
                 Peer { addr: *addr, owner }
             }
-            // A unix socket's peer is on this host, as one on loopback is: one rule for both.
+            // A unix socket's peer is on this host, as one on loopback is, so both get the same
+            // rules.
             Self::Unix(stream) => {
                 Peer { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), owner: peers.unix_owner(stream.as_fd()) }
             }
         }
     }
 
-    /// Small writes leave at once.
+    /// Disables Nagle's algorithm.
     pub fn set_nodelay(&self) {
         if let Self::Tcp(stream, _) = self {
             stream.set_nodelay(true).ok();
         }
     }
 
-    /// When it is dropped, the kernel keeps nothing for the peer.
+    /// Lets the kernel discard unsent data when the connection is closed.
     pub fn forget_unsent(&self) {
         if let Self::Tcp(stream, _) = self {
             stream.set_zero_linger().ok();

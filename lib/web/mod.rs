@@ -1,34 +1,41 @@
-//! left4me-web: pages, live logs, the REST API and metrics. It reads the database, writes wishes into it, and pokes the
-//! worker; it spawns nothing and calls nobody but the helper, for a server's console.
+//! left4me-web: pages, live logs, the REST API and metrics. It reads the database, writes requests
+//! into it and wakes the worker. It starts no process, and calls only the helper, for consoles.
 //!
 //! | file | what |
 //! |---|---|
-//! | `serve` | taking connections in, leaving |
+//! | `serve` | accepts connections, exits when idle |
 //! | `listen` | listeners and connections, TCP and unix |
-//! | `answer` | around every request: its Host, its time, the headers that protect it, a failure's body |
-//! | `routes` | the one table: what may be asked, by whom |
-//! | `guard/` | who asks, and whether our own page sent it |
+//! | `write_limit` | disconnects clients that read too slowly |
+//! | `middleware` | the outermost layer: Host, time limit, security headers, error bodies |
+//! | `routes`, `table`, `access` | the table of routes, and who may use each |
+//! | `auth/` | sessions, tokens, form tokens, origins, the sign-in throttle |
 //! | `peers` | which user of this host opened a connection |
-//! | `pages/`, `templates/`, `assets/` | what people see |
-//! | `api/` | what programs see |
+//! | `pages/`, `templates/`, `assets/` | pages for people |
+//! | `api/` | the REST API for programs |
+//! | `app`, `store` | the shared state; the database |
+//! | `limiter` | permits for whatever many requests could exhaust |
 //! | `disk` | files other than the database, on a disk that may not answer |
-//! | `live/` | streams |
-//! | `turns`, `pieces` | long answers: whose turn it is, and what is sent bit by bit |
+//! | `streams`, `live/` | SSE streams: who may open one, and their content |
+//! | `json`, `pieces` | long answers, sent in pieces |
+//!
+//! Routes, `pages/` and `api/` import the rest, which never imports them.
 
-mod answer;
+mod access;
 mod api;
 pub mod app;
 mod assets;
+mod auth;
 mod disk;
 pub mod escape;
 mod failure;
-mod guard;
+mod json;
+mod limiter;
 mod listen;
 pub mod live;
 pub mod metrics;
+mod middleware;
 mod pages;
 mod passwords;
-mod patient;
 mod peers;
 mod pieces;
 pub mod routes;
@@ -36,8 +43,9 @@ mod scrape;
 mod serve;
 mod store;
 mod streams;
-mod turns;
+mod table;
 mod viewer;
+mod write_limit;
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -62,33 +70,35 @@ use crate::db::identity::Identity;
 use crate::doctor::Looks;
 use crate::host::instance;
 use app::{App, Settings, Shared};
-use guard::asker::Proxies;
-use guard::origin::Origins;
+use auth::client::Proxies;
+use auth::origin::Origins;
+use limiter::Limiter;
 use listen::{Listener, Listeners};
 use live::Hub;
 use metrics::Metrics;
 use peers::Peers;
-use serve::{Door, Leaving, Limits};
+use serve::{Limits, Sockets, StopReason};
 use store::Store;
-use streams::Places;
 
-/// Serves pages, live logs and the REST API. Started by left4me-web.socket; by hand it listens itself.
+/// Serve the web pages, live logs and the REST API over HTTP
+///
+/// left4me-web.socket starts it. Run by hand, it listens on --listen.
 #[derive(Parser)]
-#[command(name = "left4me-web", version, about, after_help = EXAMPLES)]
+#[command(name = "left4me-web", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     paths: Paths,
     #[command(flatten)]
     worker: WorkerSocket,
     #[command(flatten)]
-    hands: HandSockets,
+    sockets: HandSockets,
     #[command(flatten)]
     ports: Ports,
     #[command(flatten)]
     logging: Logging,
     #[command(flatten)]
     looks: Looks,
-    /// Where to listen, without systemd's socket
+    /// Address to listen at, if systemd passes no socket
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
     #[command(flatten)]
@@ -97,98 +107,107 @@ struct Cli {
 
 const EXAMPLES: &str = "Examples:\n  systemctl start left4me-web.socket            the usual way: the first request starts it\n  left4me-web --listen 127.0.0.1:8080            in the foreground";
 
-/// A reader that takes next to nothing for so long is dropped.
+/// A client that reads next to nothing for this long is disconnected.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 
-/// So many connections may wait to be taken in; left4me-web.socket says the same.
+/// Connections that may wait to be accepted. left4me-web.socket has the same value.
 const BACKLOG: u32 = 1024;
 
-/// What still blocks when we leave has so long.
-const LAST_WORK: Duration = Duration::from_secs(3);
+/// How long blocking work may take at exit.
+const BLOCKING_GRACE: Duration = Duration::from_secs(3);
 
-/// Between two looks at whether the database is the same file.
-const LOOK: Duration = Duration::from_secs(1);
+/// The time between two checks whether the database was replaced.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Threads for what blocks: the database, passwords.
+/// Threads for blocking work: the database, passwords.
 const BLOCKING: usize = 8;
 
-/// The program's command line, for its manual page.
+/// The command line, for the manual page.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The program.
+/// Runs left4me-web.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
-    journal::ended(run(&cli))
+    journal::exit_code(run(&cli))
 }
 
-/// The story: take the socket, open the database, serve, leave.
+/// Takes the sockets, opens the database, serves, and exits.
 fn run(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
-    // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_successor(&database)?;
+    // As root in the foreground: files must belong to the owner of the data.
+    users::drop_root(&database)?;
     umask(Mode::from_bits_truncate(instance::UMASK));
+
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .max_blocking_threads(BLOCKING)
         .thread_stack_size(1024 * 1024)
         .enable_all()
         .build()
-        .map_err(|error| Error::from(error).within("no threads"))?;
+        .map_err(|error| Error::from(error).within("cannot start threads"))?;
+
     let served = runtime.block_on(async {
-        let door = door(cli)?;
+        let sockets = sockets(cli)?;
         let app = app(cli, Store::open(&database)?)?;
         notify::ready("serving");
         tokio::spawn(attend_watchdog());
+
         let limits = Limits {
             connections: count(cli.own.connections),
             idle: Duration::from_secs(cli.own.idle_seconds.into()),
             write_time: WRITE_TIME,
         };
+
         let waiting = Arc::clone(&app);
         let busy = move || waiting.throttle.is_needed(waiting.throttle.now());
         let (counting, hub) = (Arc::clone(&app), app.hub.clone());
         let refused = move || counting.metrics.refused("connections");
-        let leaving =
-            serve::serve(door, router(app), &limits, told(database.clone())?, busy, refused, move || hub.shutdown())
-                .await?;
-        tracing::debug!("leaving: {}", if leaving == Leaving::Idle { "idle" } else { "told to" });
+        let reason =
+            serve::serve(sockets, router(app), &limits, stop_requested(database.clone())?, busy, refused, move || {
+                hub.shutdown()
+            })
+            .await?;
+        tracing::debug!("exiting: {}", if reason == StopReason::Idle { "idle" } else { "stop requested" });
+
         Ok(())
     });
-    // What blocks, as on a disk that hangs, is not waited for without end.
-    runtime.shutdown_timeout(LAST_WORK);
+
+    // Work that blocks, for instance on a hung disk, is not waited for without limit.
+    runtime.shutdown_timeout(BLOCKING_GRACE);
     served
 }
 
-/// All routes with what is around them.
+/// All routes with their middleware.
 pub fn router(app: App) -> Router {
-    routes::router(Arc::clone(&app)).layer(from_fn_with_state(app, answer::finish))
+    routes::router(Arc::clone(&app)).layer(from_fn_with_state(app, middleware::finish))
 }
 
 fn app(cli: &Cli, store: Store) -> Result<App> {
     let secret = cli.own.proxy_secret_file.as_deref().map(Secret::read).transpose();
     let secret = secret.map_err(|error| error.within("LEFT4ME_WEB_PROXY_SECRET_FILE"))?;
-    let live = live::Settings::new(cli.paths.database(), cli.hands.helper_socket.clone(), cli.own.replay_limit);
+    let live = live::Settings::new(cli.paths.database(), cli.sockets.helper_socket.clone(), cli.own.replay_limit);
+
     Ok(Arc::new(Shared {
         store,
         origins: Origins::new(cli.own.origin.clone()),
         proxies: Proxies::new(cli.own.proxies.clone(), secret, cli.own.origin.is_some()),
-        throttle: guard::throttle::Throttle::default(),
+        throttle: auth::throttle::Throttle::default(),
         passwords: passwords::Passwords::default(),
         hub: Hub::start(live)?,
-        places: Places::new(count(cli.own.streams_per_user), count(cli.own.connections) * 3 / 4),
-        turns: turns::Turns::default(),
+        streams: Limiter::new(count(cli.own.connections) * 3 / 4, count(cli.own.streams_per_user)),
+        answers: json::limiter(),
         metrics: Metrics::new(clock::now_ms())?,
         settings: Settings {
             root: cli.paths.root.clone(),
             worker_socket: cli.worker.worker_socket.clone(),
-            helper_socket: cli.hands.helper_socket.clone(),
-            runner_socket: cli.hands.runner_socket.clone(),
+            helper_socket: cli.sockets.helper_socket.clone(),
+            runner_socket: cli.sockets.runner_socket.clone(),
             looks: cli.looks.clone(),
             ports: cli.ports.port_range,
             session: i64::from(cli.own.session_hours) * 3_600_000,
@@ -201,8 +220,8 @@ fn count(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// systemd's sockets; what it has not passed, we open.
-fn door(cli: &Cli) -> Result<Door> {
+/// The sockets that systemd passed. What is missing is opened here.
+fn sockets(cli: &Cli) -> Result<Sockets> {
     let passed = notify::passed_sockets().into_iter();
     let (netlink, listeners): (Vec<_>, Vec<_>) = passed.partition(is_netlink);
     let listeners = match listeners.into_iter().map(Listener::inherited).collect::<Result<Vec<_>>>()? {
@@ -211,7 +230,8 @@ fn door(cli: &Cli) -> Result<Door> {
         none if none.is_empty() => vec![Listener::Tcp(listen(cli)?)],
         passed => passed,
     };
-    Ok(Door { listeners: Listeners::new(listeners), peers: Peers::new(netlink.into_iter().next()) })
+
+    Ok(Sockets { listeners: Listeners::new(listeners), peers: Peers::new(netlink.into_iter().next()) })
 }
 
 fn is_netlink(socket: &OwnedFd) -> bool {
@@ -222,11 +242,12 @@ fn is_netlink(socket: &OwnedFd) -> bool {
 fn listen(cli: &Cli) -> Result<TcpListener> {
     let listener = open(cli.listen);
     let listener = listener.map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-        // The unit's sandbox: only systemd opens its listeners.
+        // The unit's sandbox forbids it: only systemd can open the listeners.
         Some(Errno::EAFNOSUPPORT) if notify::watchdog_interval().is_some() => no_listener(),
         _ => Error::unavailable(format!("cannot listen at {}: {error}", cli.listen)),
     })?;
-    // To port 0: the one that the kernel chose.
+
+    // For port 0, this is the port that the kernel chose.
     let at = listener.local_addr().unwrap_or(cli.listen);
     tracing::info!("listening at http://{at}");
     Ok(listener)
@@ -246,7 +267,7 @@ fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// A task of its own: however busy the door is, systemd hears from us; and when the threads that serve hang, it does not.
+/// A task of its own: a busy listener does not delay the watchdog, but hanging threads stop it.
 async fn attend_watchdog() {
     let mut beat = tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3600)));
     loop {
@@ -255,18 +276,19 @@ async fn attend_watchdog() {
     }
 }
 
-/// Ready when another file has the database's name.
+/// Completes when the database's path is another file.
 async fn replaced(identity: &Identity) {
     while identity.is_current() {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 
-/// Ready when we are told to leave, or the database is another file: the next request starts a web
-/// front that has all of it from there, its live streams too.
-fn told(database: PathBuf) -> Result<impl Future<Output = ()>> {
+/// Completes when the program should exit: on a signal, or because the database was replaced. The
+/// next request then starts a new process, with all state from the new file.
+fn stop_requested(database: PathBuf) -> Result<impl Future<Output = ()>> {
     let identity = Identity::of(&database);
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

@@ -1,85 +1,84 @@
-//! Checking passwords costs 19 MiB and 30 ms each on purpose: two at a time, and no more than a few that wait.
+//! Password checks. Each costs 19 MiB and 30 ms on purpose, so two run at a time, and only a few
+//! may wait.
 
-use std::sync::Arc;
-
-use axum::http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::time::Duration;
 
 use crate::base::password;
-use crate::web::app::fault;
 use crate::web::failure::Failure;
+use crate::web::limiter::{Limiter, Permit};
 
-/// So many at once.
+/// Checks at once.
 const AT_ONCE: usize = 2;
-/// So many may wait for their turn, each for 50 ms or so.
+/// Checks that may wait, for about 50 ms each.
 const WAITING: usize = 30;
+/// The whole queue takes two seconds; a longer wait means that the host is broken.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A hash of nothing that anybody knows: an unknown user costs the same time as a wrong password.
-const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$bGVmdDRtZSBub2JvZHk$wTfRm6fOIEwUSRk0mM4j2Nx9vZjz0rJIkXl5MGQm3fY";
+/// A hash with no known password: an unknown user costs the same time as a wrong password.
+const DUMMY_HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$bGVmdDRtZSBub2JvZHk$wTfRm6fOIEwUSRk0mM4j2Nx9vZjz0rJIkXl5MGQm3fY";
 
-/// The pool.
+/// Checks and hashes passwords.
 pub struct Passwords {
-    turns: Arc<Semaphore>,
-    room: Arc<Semaphore>,
+    checks: Limiter,
+    queue: Limiter,
 }
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { turns: Arc::new(Semaphore::new(AT_ONCE)), room: Arc::new(Semaphore::new(AT_ONCE + WAITING)) }
+        Self { checks: Limiter::shared(AT_ONCE), queue: Limiter::shared(AT_ONCE + WAITING) }
     }
 }
 
-/// A place in the queue, until it is dropped.
-pub struct Place(OwnedSemaphorePermit);
-
 impl Passwords {
-    /// A place in the queue. Taken before an attempt is counted: a 503 then counts for nothing.
+    /// Takes a slot in the queue. Do it before an attempt is counted, so that a 503 does not count.
     ///
     /// # Errors
-    /// 503 when too many wait already.
-    pub fn place(&self) -> Result<Place, Failure> {
-        let busy = |_| {
-            let words = "too many people sign in at once: try again in a moment";
-            Failure::new(StatusCode::SERVICE_UNAVAILABLE, words).retry_after(5)
-        };
-        Arc::clone(&self.room).try_acquire_owned().map(Place).map_err(busy)
+    /// 503 if too many wait already.
+    pub fn slot(&self) -> Result<Permit, Failure> {
+        self.queue.try_acquire().ok_or_else(busy)
     }
 
-    /// Whether the password belongs to the hash; without a hash never, after the same time.
+    /// Whether the password matches the hash. Without a hash the result is false, after the same
+    /// time.
     ///
     /// # Errors
-    /// 500 when the check itself breaks off.
-    pub async fn verify(&self, place: Place, password: String, hash: Option<String>) -> Result<bool, Failure> {
+    /// If the check panics.
+    pub async fn verify(&self, slot: Permit, password: String, hash: Option<String>) -> Result<bool, Failure> {
         let check = move || {
-            let good = password::verify(&password, hash.as_deref().unwrap_or(NOBODY));
+            let good = password::verify(&password, hash.as_deref().unwrap_or(DUMMY_HASH));
             good && hash.is_some()
         };
-        self.work(place, check).await
+        self.work(slot, check).await
     }
 
-    /// The hash of a password.
+    /// Hashes a password.
     ///
     /// # Errors
-    /// 422 for one that breaks the rules; 503 when too many wait already.
+    /// 422 if it breaks the rules; 503 if too many wait already.
     pub async fn hash(&self, password: String) -> Result<String, Failure> {
         password::check(&password)?;
-        let place = self.place()?;
-        Ok(self.work(place, move || password::hash(&password)).await??)
+        let slot = self.slot()?;
+        Ok(self.work(slot, move || password::hash(&password)).await??)
     }
 
     async fn work<T: Send + 'static>(
         &self,
-        place: Place,
+        slot: Permit,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Failure> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(fault)?;
+        let check = self.checks.acquire(TIMEOUT).await.ok_or_else(busy)?;
         let work = move || {
-            // Held until it is done: whoever hangs up makes no room for another one beside it.
-            let _held = (place.0, turn);
-            work()
+            let done = work();
+            drop(slot);
+            done
         };
-        tokio::task::spawn_blocking(work).await.map_err(fault)
+        check.blocking(work).await.map_err(Failure::internal)
     }
+}
+
+fn busy() -> Failure {
+    Failure::busy("too many sign-ins at once: try again in a moment", 5)
 }
 
 #[cfg(test)]
@@ -87,12 +86,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobodys_hash_is_one_that_costs_as_much_as_any_other() {
-        // Damaged, it would be refused at once, and the time would tell that there is no such user.
-        assert!(argon2::password_hash::phc::PasswordHash::new(NOBODY).is_ok());
-        let real = password::hash("a password of somebody").unwrap();
+    fn the_dummy_hash_costs_as_much_as_a_real_one() {
+        // A malformed hash would be refused at once, and the time would reveal unknown users.
+        assert!(argon2::password_hash::phc::PasswordHash::new(DUMMY_HASH).is_ok());
+        let real = password::hash("a real password").unwrap();
         let cost = |hash: &str| hash.split('$').nth(3).unwrap().to_owned();
-        assert_eq!(cost(NOBODY), cost(&real));
-        assert_eq!(NOBODY.split('$').nth(5).unwrap().len(), real.split('$').nth(5).unwrap().len());
+        assert_eq!(cost(DUMMY_HASH), cost(&real));
+        assert_eq!(DUMMY_HASH.split('$').nth(5).unwrap().len(), real.split('$').nth(5).unwrap().len());
     }
 }

@@ -1,10 +1,10 @@
-//! Which user of this host has opened a connection. Loopback alone says little: a plugin in a game
-//! server is on loopback, too. The kernel knows the owner of each socket, and tells it to
-//! `sock_diag`, the interface of `ss`.
+//! Which user of this host opened a connection. Loopback alone says little: a plugin in a game
+//! server is on loopback too. The kernel knows the owner of each socket; `sock_diag`, the interface
+//! of `ss`, returns it.
 //!
-//! The web front has a network of its own in its sandbox, in which there is nothing to ask. So
-//! systemd passes it a netlink socket of the host's network (left4me-web-peers.socket); in the
-//! foreground it opens one itself.
+//! The web front's sandbox has its own network, where there is nothing to ask. So systemd passes it
+//! a netlink socket of the host's network (left4me-web-peers.socket); in the foreground it opens
+//! one itself.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
@@ -21,21 +21,22 @@ use nix::sys::stat::fstat;
 
 use crate::base::{server_user, users};
 
-/// Of linux/sock_diag.h and linux/inet_diag.h: the one request, and the length of its answer's
-/// fixed part.
+/// From linux/sock_diag.h and linux/inet_diag.h: the request, and the length of the answer's fixed
+/// part.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
 const HEADER: usize = 16;
 const ANSWER: usize = 72;
-/// Of linux/unix_diag.h: the answer's fixed part, what is asked for, and what has it.
+/// From linux/unix_diag.h: the length of the answer's fixed part, the requested data, and its
+/// attributes.
 const UNIX_ANSWER: usize = 16;
 const UDIAG_SHOW_PEER: u32 = 0x04;
 const UDIAG_SHOW_UID: u32 = 0x40;
 const UNIX_DIAG_PEER: u16 = 2;
 const UNIX_DIAG_UID: u16 = 7;
-/// What the kernel shows for a user that the user namespace does not know.
+/// The kernel's uid for users outside the user namespace.
 const OVERFLOW_UID: u32 = 65_534;
-/// The state of a socket that waits for connections: it is not one that was opened to us.
+/// The state of a listening socket, which is not a client.
 const LISTEN: u8 = 10;
 
 /// Who opened a connection.
@@ -43,45 +44,45 @@ const LISTEN: u8 = 10;
 pub enum Owner {
     /// A program on another host.
     Elsewhere,
-    /// A program on this host that runs as this user.
+    /// A program on this host, by user id.
     User(u32),
     /// A game server or steamcmd on this host: foreign code.
     Foreign(u32),
-    /// A program on this host; the kernel does not say whose.
+    /// A program on this host whose user is unknown.
     Unknown,
 }
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
-    /// Its address.
     pub addr: SocketAddr,
-    /// Whose program it is.
     pub owner: Owner,
 }
 
-/// Asks the kernel.
+/// Asks the kernel for socket owners.
 pub struct Peers {
     socket: Option<Mutex<(OwnedFd, u32)>>,
-    /// Users of foreign code that have names.
+    /// The named users that run foreign code.
     foreign: Vec<u32>,
     has_complained: AtomicBool,
 }
 
 impl Peers {
-    /// With systemd's socket; without one, with a socket of our own.
+    /// Uses systemd's socket, or opens one.
     #[must_use]
     pub fn new(passed: Option<OwnedFd>) -> Self {
         let flags = SockFlag::SOCK_CLOEXEC;
         let open = || socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag);
         let opened = passed.map_or_else(open, Ok).and_then(|socket| {
-            // The kernel answers while it takes the request: nothing here ever waits.
+            // The kernel answers while it handles the request, so no call ever blocks.
             fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
             Ok(Mutex::new((socket, 0)))
         });
+
         if let Err(errno) = &opened {
-            tracing::warn!("the users of local connections are not known: no netlink socket: {}", errno.desc());
+            tracing::warn!("cannot determine the users of local connections: no netlink socket: {}", errno.desc());
         }
+
         let foreign = [users::GAME, users::STEAM].iter().filter_map(|name| users::uid(name)).map(|uid| uid.as_raw());
         Self { socket: opened.ok(), foreign: foreign.collect(), has_complained: AtomicBool::new(false) }
     }
@@ -93,19 +94,19 @@ impl Peers {
             Ok(Some(uid)) if self.is_foreign(uid) => Owner::Foreign(uid),
             Ok(Some(uid)) => Owner::User(uid),
             Ok(None) if !is_local(peer, own) => Owner::Elsewhere,
-            // It closed its end before we asked, and reads no answer.
+            // The peer closed its end already, and reads no answer.
             Ok(None) => Owner::Unknown,
             Err(errno) => {
                 if !self.has_complained.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("the users of local connections are not known: sock_diag: {}", errno.desc());
+                    tracing::warn!("cannot determine the users of local connections: sock_diag: {}", errno.desc());
                 }
                 if is_local(peer, own) { Owner::Unknown } else { Owner::Elsewhere }
             }
         }
     }
 
-    /// Who opened the connection of a unix socket. In a user namespace of its own, as the web
-    /// front's, SO_PEERCRED shows most users as one: sock_diag is asked first.
+    /// Who opened a unix socket's connection. In the web front's user namespace SO_PEERCRED shows
+    /// most users as one, so sock_diag is asked first.
     pub fn unix_owner(&self, connection: BorrowedFd<'_>) -> Owner {
         let shown = getsockopt(&connection, sockopt::PeerCredentials).map(|peer| peer.uid());
         let shown = || shown.ok().filter(|uid| *uid != OVERFLOW_UID);
@@ -117,10 +118,10 @@ impl Peers {
     }
 
     fn is_foreign(&self, uid: u32) -> bool {
-        self.foreign.contains(&uid) || server_user::is_one(uid)
+        self.foreign.contains(&uid) || server_user::is_server_user(uid)
     }
 
-    /// The owner of the socket at the other end: first which one that is, then whose.
+    /// The owner of the socket at the other end: first its inode, then its uid.
     fn unix_uid(&self, connection: BorrowedFd<'_>) -> Result<Option<u32>, Errno> {
         let own = u32::try_from(fstat(connection)?.st_ino).map_err(|_| Errno::EOVERFLOW)?;
         let Some(peer) = self.unix_attribute(own, UDIAG_SHOW_PEER, UNIX_DIAG_PEER)? else { return Ok(None) };
@@ -134,12 +135,12 @@ impl Peers {
         )
     }
 
-    /// The owner of the socket at `peer` that is connected to `own`, when it is one of this host's.
+    /// The owner of the socket at `peer` that is connected to `own`, if it is on this host.
     fn uid(&self, peer: SocketAddr, own: SocketAddr) -> Result<Option<u32>, Errno> {
         self.ask(|number| request(number, peer, own), |bytes, number| answer(bytes, number, peer.port(), own.port()))
     }
 
-    /// Sends a request, and reads until its answer is there.
+    /// Sends a request and reads until its answer arrives.
     fn ask(
         &self,
         request: impl FnOnce(u32) -> Vec<u8>,
@@ -148,6 +149,7 @@ impl Peers {
         let Some(socket) = &self.socket else { return Err(Errno::ENOTCONN) };
         let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.1 = socket.1.wrapping_add(1);
+
         let number = socket.1;
         let fd = socket.0.as_raw_fd();
         sendto(fd, &request(number), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
@@ -155,7 +157,7 @@ impl Peers {
         let mut bytes = [0; 1024];
         loop {
             let (length, from) = recvfrom::<NetlinkAddr>(fd, &mut bytes)?;
-            // Only the kernel may answer; what is left of an earlier request is skipped.
+            // Only the kernel may answer. Skip what is left of an earlier request.
             if from.is_some_and(|from| from.pid() == 0)
                 && let Some(answer) = answer(&bytes[..length], number)
             {
@@ -177,17 +179,19 @@ fn is_local(peer: SocketAddr, own: SocketAddr) -> bool {
 fn request(number: u32, peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
     let family = if peer.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let mut body = Vec::with_capacity(72);
+
     body.extend_from_slice(&(HEADER as u32 + 56).to_ne_bytes());
     body.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     body.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
     body.extend_from_slice(&number.to_ne_bytes());
     body.extend_from_slice(&[0; 4]);
 
-    // TCP, nothing besides, in any state.
+    // TCP, no extensions, in any state.
     body.extend_from_slice(&[family as u8, 6, 0, 0]);
     body.extend_from_slice(&u32::MAX.to_ne_bytes());
     body.extend_from_slice(&peer.port().to_be_bytes());
     body.extend_from_slice(&own.port().to_be_bytes());
+
     for address in [peer.ip(), own.ip()] {
         let mut whole = [0; 16];
         match address {
@@ -196,7 +200,8 @@ fn request(number: u32, peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
         }
         body.extend_from_slice(&whole);
     }
-    // Any interface; no cookie.
+
+    // Any interface, no cookie.
     body.extend_from_slice(&[0; 4]);
     body.extend_from_slice(&[0xff; 8]);
     body
@@ -211,26 +216,29 @@ fn unix_request(number: u32, inode: u32, show: u32) -> Vec<u8> {
     body.extend_from_slice(&number.to_ne_bytes());
     body.extend_from_slice(&[0; 4]);
 
-    // In any state; no cookie.
+    // In any state, no cookie.
     body.extend_from_slice(&[AddressFamily::Unix as u8, 0, 0, 0]);
     for word in [u32::MAX, inode, show, u32::MAX, u32::MAX] {
         body.extend_from_slice(&word.to_ne_bytes());
     }
+
     body
 }
 
-/// An attribute of a unix socket in an answer; none when there is no such socket, or no such
-/// attribute. Nothing when it answers something else.
+/// An attribute of a unix socket in an answer; `Ok(None)` if there is no such socket or attribute,
+/// None if it answers another request.
 fn unix_answer(bytes: &[u8], number: u32, inode: u32, attribute: u16) -> Option<Result<Option<u32>, Errno>> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let short = |at: usize| Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
     if word(8)? != number {
         return None;
     }
+
     if short(4)? != SOCK_DIAG_BY_FAMILY {
         let errno = Errno::from_raw(word(HEADER)?.cast_signed().wrapping_neg());
         return Some(if errno == Errno::ENOENT { Ok(None) } else { Err(errno) });
     }
+
     if word(HEADER + 4) != Some(inode) {
         return Some(Err(Errno::EBADMSG));
     }
@@ -242,30 +250,35 @@ fn unix_answer(bytes: &[u8], number: u32, inode: u32, attribute: u16) -> Option<
             let value = word(at + 4).filter(|value| attribute != UNIX_DIAG_PEER || *value != 0);
             return Some(Ok(value));
         }
-        // Attributes begin at multiples of 4; one of no length would never end.
+        // Attributes are aligned to 4 bytes. One of length 0 would loop.
         at += usize::from(length.max(4)).next_multiple_of(4);
     }
+
     Some(Ok(None))
 }
 
-/// The uid in an answer; none when there is no such socket. Nothing when it answers something else.
+/// The uid in an answer; `Ok(None)` if there is no such socket, None if it answers another request.
 fn answer(bytes: &[u8], number: u32, peer: u16, own: u16) -> Option<Result<Option<u32>, Errno>> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let short = |at: usize| Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
     if word(8)? != number {
         return None;
     }
+
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
     if kind != SOCK_DIAG_BY_FAMILY {
         let errno = Errno::from_raw(word(HEADER)?.cast_signed().wrapping_neg());
         return Some(if errno == Errno::ENOENT { Ok(None) } else { Err(errno) });
     }
+
     if bytes.len() < HEADER + ANSWER {
         return Some(Err(Errno::EBADMSG));
     }
+
     let (state, inode) = (bytes[HEADER + 1], word(HEADER + 68)?);
     let is_it = short(HEADER + 4)? == peer && short(HEADER + 6)? == own && state != LISTEN;
-    // A socket that no process has any more: older kernels call root its owner.
+
+    // A socket without a process: older kernels say that root owns it.
     Some(Ok(if is_it && inode != 0 { Some(word(HEADER + 64)?) } else { None }))
 }
 
@@ -275,12 +288,14 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     #[test]
-    fn the_kernel_tells_whose_a_local_connection_is() {
+    fn the_kernel_knows_the_owner_of_a_local_connection() {
         let peers = Peers::new(None);
+
         let me = nix::unistd::geteuid().as_raw();
         for at in ["127.0.0.1:0", "[::1]:0", "[::]:0"] {
             let listener = TcpListener::bind(at).unwrap();
             let port = listener.local_addr().unwrap().port();
+
             let to: Vec<&str> = if at == "[::]:0" { vec!["127.0.0.1", "::1"] } else { vec![&at[..at.len() - 2]] };
             for to in to {
                 let client = TcpStream::connect((to.trim_matches(['[', ']']), port)).unwrap();
@@ -295,9 +310,10 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_tells_whose_a_connection_to_a_unix_socket_is() {
+    fn the_kernel_knows_the_owner_of_a_unix_connection() {
         use std::os::fd::AsFd as _;
         use std::os::unix::net::{UnixListener, UnixStream};
+
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("web.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -305,8 +321,10 @@ mod tests {
         let (server, _) = listener.accept().unwrap();
         let me = nix::unistd::geteuid().as_raw();
         let peers = Peers::new(None);
+
         assert_eq!(peers.unix_uid(server.as_fd()), Ok(Some(me)), "by sock_diag");
         assert_eq!(peers.unix_owner(server.as_fd()), Owner::User(me));
+
         let mute = Peers { socket: None, foreign: vec![me], has_complained: AtomicBool::new(true) };
         assert_eq!(mute.unix_owner(server.as_fd()), Owner::Foreign(me), "by SO_PEERCRED");
         drop(client);
@@ -333,6 +351,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_cut_or_of_another_request_is_none() {
         assert_eq!(answer(&[], 1, 1, 2), None);
+
         let mut bytes = vec![0; HEADER + ANSWER];
         bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
         bytes[8] = 7;

@@ -1,4 +1,4 @@
-//! A body that is made piece by piece, as its reader takes them.
+//! A body made of pieces, which are produced as the client reads.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::base::{Error, Result};
 
-/// Pieces that come over a channel. After an error it breaks off, and does not look whole.
+/// Pieces from a channel. After an error the body breaks off, so that it does not look complete.
 pub struct Pieces {
     pieces: Receiver<Result<Bytes>>,
     _kept: Box<dyn Send>,

@@ -1,4 +1,4 @@
-//! What Prometheus asks: `/metrics`.
+//! `/metrics`, for Prometheus.
 
 use axum::extract::State;
 use axum::http::header;
@@ -6,13 +6,14 @@ use axum::response::{IntoResponse as _, Response};
 
 use crate::base::clock;
 use crate::db;
+use crate::web::access::Access;
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::metrics::CONTENT_TYPE;
-use crate::web::routes::{Table, Who};
+use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
-    table.get(Who::Scraper, "/metrics", show)
+    table.get(Access::Scraper, "/metrics", show)
 }
 
 async fn show(State(app): State<App>) -> Result<Response, Failure> {

@@ -1,4 +1,4 @@
-//! The listener's side: taking connections in, as many as there is room for; leaving when nobody needs us, and when told.
+//! Accepts connections up to the limit, and stops on request or when idle.
 
 use std::convert::Infallible;
 use std::os::fd::AsRawFd as _;
@@ -17,37 +17,39 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 use tower::{Service as _, ServiceExt as _};
 
 use crate::base::{Result, notify};
+use crate::web::limiter::{Limiter, Permit};
 use crate::web::listen::{Connection, Listeners};
-use crate::web::patient::Patient;
 use crate::web::peers::{Owner, Peer, Peers};
+use crate::web::write_limit::WriteLimited;
 
-/// A request's head has to be there within this time, a connection that is kept open included. A
-/// proxy must let go of its connections before: see keepalive in deploy/nginx and deploy/caddy.
-const HEAD_TIME: Duration = Duration::from_secs(10);
+/// The limit for a request's head, also on a connection that is kept open. A proxy has to close its
+/// idle connections earlier: see keepalive in deploy/nginx and deploy/caddy.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest head, bytes.
-pub const HEAD: usize = 32 * 1024;
-/// Requests that run, and streams that end, have so long when we leave.
-const LAST_CALL: Duration = Duration::from_secs(5);
-/// So many connections that were told that there is no room are listened to for a moment; more are closed at once.
-const REFUSALS: usize = 128;
+pub const MAX_HEAD: usize = 32 * 1024;
+/// How long running requests and ending streams may take at exit.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+/// Refused connections that are drained for a moment. More are closed at once.
+const MAX_REFUSALS: usize = 128;
 /// The most connections of game servers and steamcmd together.
-const FOREIGN: usize = 16;
-/// What the kernel keeps for a reader that is slow: by itself it would keep megabytes for each, and count them as ours.
+const MAX_FOREIGN: usize = 16;
+/// The kernel's send buffer for one client, bytes. By default it grows to megabytes per slow
+/// client, which count as our memory.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Between two looks at whether anybody still needs us.
-const LOOK: Duration = Duration::from_secs(1);
+/// The time between two checks whether we are idle.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Said without reading the request: whoever sends it slowly must not keep us.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 42\r\nRetry-After: 5\r\nConnection: close\r\n\r\nleft4me-web is full: try again in a moment";
+/// Sent without reading the request: a client that sends slowly must not hold us.
+const FULL_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 42\r\nRetry-After: 5\r\nConnection: close\r\n\r\nleft4me-web is full: try again in a moment";
 
-/// Counts what is under way: requests, and streams until their last byte.
+/// Counts requests and streams until their last byte.
 #[derive(Clone, Default)]
-pub struct Use(Arc<Counter>);
+pub struct InFlight(Arc<Counter>);
 
 #[derive(Default)]
 struct Counter {
@@ -55,15 +57,15 @@ struct Counter {
     changed: Notify,
 }
 
-/// One of those that are counted.
-pub struct InUse(Use);
+/// Counts as one request until it is dropped.
+pub struct InFlightGuard(InFlight);
 
-impl Use {
-    /// Counts one more, until it is dropped.
+impl InFlight {
+    /// Counts one more, until the guard is dropped.
     #[must_use]
-    pub fn begin(&self) -> InUse {
+    pub fn begin(&self) -> InFlightGuard {
         self.0.now.fetch_add(1, Ordering::SeqCst);
-        InUse(self.clone())
+        InFlightGuard(self.clone())
     }
 
     fn is_none(&self) -> bool {
@@ -71,185 +73,197 @@ impl Use {
     }
 }
 
-impl Drop for InUse {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.0.0.now.fetch_sub(1, Ordering::SeqCst);
         self.0.0.changed.notify_one();
     }
 }
 
-/// How connections are served.
+/// Limits for connections.
 pub struct Limits {
     /// The most connections at once.
     pub connections: usize,
-    /// Leave when nothing was asked for so long.
+    /// Exit after this time without a request; zero means never.
     pub idle: Duration,
-    /// A reader that takes next to nothing for so long is dropped.
+    /// A client that reads next to nothing for this long is disconnected.
     pub write_time: Duration,
 }
 
-/// Where connections come in.
-pub struct Door {
+/// Where connections come from.
+pub struct Sockets {
     /// systemd's sockets, or our own.
     pub listeners: Listeners,
     /// Knows who opened a connection.
     pub peers: Peers,
 }
 
-/// A connection's place among all, and among those of foreign code.
-type Room = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+/// A connection's permit, and one of the few for foreign code.
+type Permits = (Permit, Option<Permit>);
 
-/// Why [`serve`] came back.
+/// Why [`serve`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leaving {
-    /// Nobody asked anything for long.
+pub enum StopReason {
+    /// There was no request for the idle time.
     Idle,
-    /// SIGTERM or SIGINT.
-    Told,
+    /// SIGTERM or SIGINT, or the database was replaced.
+    Requested,
 }
 
-/// Serves until nobody needs us or `told` is ready. `busy` says whether something else keeps us; `refused` is called for each
-/// connection that found no room, `leave` when
-/// the door is closed, so that streams end.
+/// Serves until idle or until `stop` completes. `busy` keeps the process from being idle. `refused`
+/// is called for each refused connection, and `close_streams` once the listeners are closed.
 ///
 /// # Errors
-/// Never at present: a connection that fails is its own affair.
+/// None at present: a failed connection affects only itself.
 pub async fn serve(
-    door: Door,
+    sockets: Sockets,
     router: Router,
     limits: &Limits,
-    told: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
     mut busy: impl FnMut() -> bool,
     refused: impl Fn(),
-    leave: impl FnOnce(),
-) -> Result<Leaving> {
-    let room = Arc::new(Semaphore::new(limits.connections));
-    let refusals = Arc::new(Semaphore::new(REFUSALS));
-    let foreign = Arc::new(Semaphore::new(FOREIGN));
+    close_streams: impl FnOnce(),
+) -> Result<StopReason> {
+    let connections = Limiter::shared(limits.connections);
+    let refusals = Limiter::shared(MAX_REFUSALS);
+    let foreign = Limiter::shared(MAX_FOREIGN);
     let graceful = GracefulShutdown::new();
-    let using = Use::default();
-    let Door { mut listeners, peers } = door;
-    let mut told = pin!(told);
+    let in_flight = InFlight::default();
+    let Sockets { mut listeners, peers } = sockets;
+    let mut stop = pin!(stop);
     let mut idle_since = Instant::now();
-    let leaving = loop {
-        // Who has a connection open may send on it at any moment, and a proxy does: a request that meets
-        // our end on the way is lost (502). Silent ones are closed after HEAD_TIME, so none keeps us.
-        let connected = room.available_permits() < limits.connections;
-        if connected || !using.is_none() || busy() {
+
+    let reason = loop {
+        // An open connection counts as use. A proxy may send on it at any moment, and a request
+        // that crosses our exit is lost (502). Silent connections are closed after HEAD_TIMEOUT.
+        let connected = connections.is_used();
+        if connected || !in_flight.is_none() || busy() {
             idle_since = Instant::now();
         }
+
         let due = if limits.idle.is_zero() {
-            Instant::now() + LOOK
+            Instant::now() + CHECK_INTERVAL
         } else {
-            (idle_since + limits.idle).min(Instant::now() + LOOK)
+            (idle_since + limits.idle).min(Instant::now() + CHECK_INTERVAL)
         };
+
         tokio::select! {
             biased;
-            () = &mut told => break Leaving::Told,
+            () = &mut stop => break StopReason::Requested,
             taken = listeners.accept() => {
                 idle_since = Instant::now();
+
                 match taken {
-                    Ok(stream) => match Arc::clone(&room).try_acquire_owned() {
-                        Ok(permit) => {
-                            let peer = stream.peer(&peers);
-                            let Some(room) = room_of(&peer, permit, &foreign) else {
-                                refused();
-                                refuse(stream, &refusals);
-                                continue;
-                            };
-                            connection(stream, peer, &router, limits, &graceful, &using, room);
-                        }
-                        Err(_) => {
+                    Ok(stream) => match admit(&stream, &peers, &connections, &foreign) {
+                        Some((peer, permits)) => serve_connection(stream, peer, &router, limits, &graceful, &in_flight, permits),
+                        None => {
                             refused();
                             refuse(stream, &refusals);
                         }
                     },
-                    // Out of descriptors, most likely: some will be closed soon.
+                    // Probably out of descriptors: some will be closed soon.
                     Err(error) => {
-                        tracing::warn!("no connection could be taken: {error}");
+                        tracing::warn!("cannot accept a connection: {error}");
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 }
             }
-            () = using.0.changed.notified() => idle_since = Instant::now(),
+            () = in_flight.0.changed.notified() => idle_since = Instant::now(),
             () = sleep_until(due) => {
-                if !limits.idle.is_zero() && !connected && using.is_none() && !busy() && idle_since.elapsed() >= limits.idle {
-                    break Leaving::Idle;
+                if !limits.idle.is_zero() && !connected && in_flight.is_none() && !busy() && idle_since.elapsed() >= limits.idle {
+                    break StopReason::Idle;
                 }
             }
         }
     };
-    // What waits in the listener's queue stays there: systemd holds the socket, and starts us again for it.
+
+    // Connections in the listener's queue stay there: systemd holds the socket and starts us again.
     drop(listeners);
-    // systemd does not hear that an idle one stops: a socket cannot be restarted beside a service
-    // that is on its way out, and a restart passes such a service over.
-    match leaving {
-        Leaving::Told => notify::stopping("leaving"),
-        Leaving::Idle => notify::status("leaving"),
+
+    // An idle exit is not reported to systemd as stopping: a socket cannot be restarted while its
+    // service stops, and a restart would skip the service.
+    match reason {
+        StopReason::Requested => notify::stopping("exiting"),
+        StopReason::Idle => notify::status("exiting"),
     }
-    leave();
-    if timeout(LAST_CALL, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests were still under way after {} s: they are broken off", LAST_CALL.as_secs());
+
+    close_streams();
+    if timeout(DRAIN_TIME, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests still running after {} s are aborted", DRAIN_TIME.as_secs());
     }
-    Ok(leaving)
+
+    Ok(reason)
 }
 
-/// Game servers have few of the connections: a plugin that opens as many as it can takes none of
-/// people's.
-fn room_of(peer: &Peer, permit: OwnedSemaphorePermit, foreign: &Arc<Semaphore>) -> Option<Room> {
+/// The peer of a connection, and its permits. Game servers have few, so that a plugin that opens
+/// many takes none from users.
+fn admit(stream: &Connection, peers: &Peers, connections: &Limiter, foreign: &Limiter) -> Option<(Peer, Permits)> {
+    let permit = connections.try_acquire()?;
+    let peer = stream.peer(peers);
     let few = match peer.owner {
-        Owner::Foreign(_) => Some(Arc::clone(foreign).try_acquire_owned().ok()?),
+        Owner::Foreign(_) => Some(foreign.try_acquire()?),
         _ => None,
     };
-    Some((permit, few))
+    Some((peer, (permit, few)))
 }
 
-fn connection(
+fn serve_connection(
     stream: Connection,
     peer: Peer,
     router: &Router,
     limits: &Limits,
     graceful: &GracefulShutdown,
-    using: &Use,
-    room: Room,
+    in_flight: &InFlight,
+    permits: Permits,
 ) {
     stream.set_nodelay();
     setsockopt(&stream, sockopt::SndBuf, &SEND_BUFFER).ok();
-    let (router, using) = (router.clone(), using.clone());
+
+    let (router, in_flight) = (router.clone(), in_flight.clone());
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let (router, in_use) = (router.clone(), using.begin());
-        async move { Ok::<_, Infallible>(answer(router, request, peer, in_use).await) }
+        let (router, guard) = (router.clone(), in_flight.begin());
+        async move { Ok::<_, Infallible>(answer(router, request, peer, guard).await) }
     });
+
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD).half_close(false);
-    let io = TokioIo::new(Patient::new(stream, limits.write_time));
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD).half_close(false);
+
+    let io = TokioIo::new(WriteLimited::new(stream, limits.write_time));
     let served = graceful.watch(server.serve_connection(io, service));
+
     tokio::spawn(async move {
         if let Err(error) = served.await {
             tracing::debug!(peer = %peer.addr, "a connection ended: {error}");
         }
-        drop(room);
+        drop(permits);
     });
 }
 
-/// The router's answer; it counts as under way until its last byte.
-async fn answer(router: Router, request: Request<Incoming>, peer: Peer, in_use: InUse) -> axum::response::Response {
+/// The router's response. It counts as in flight until its last byte.
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+    peer: Peer,
+    guard: InFlightGuard,
+) -> axum::response::Response {
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(ConnectInfo(peer));
+
     let mut ready = match router.into_service().ready_oneshot().await {
         Ok(ready) => ready,
         Err(never) => match never {},
     };
+
     match ready.call(request).await {
-        Ok(response) => response.map(|body| Body::new(Counted { body, _in_use: in_use })),
+        Ok(response) => response.map(|body| Body::new(Counted { body, _in_use: guard })),
         Err(never) => match never {},
     }
 }
 
-/// A body that is counted.
+/// A body that counts as in flight.
 struct Counted {
     body: Body,
-    _in_use: InUse,
+    _in_use: InFlightGuard,
 }
 
 impl http_body::Body for Counted {
@@ -272,16 +286,18 @@ impl http_body::Body for Counted {
     }
 }
 
-/// Tells a connection that there is no room. What it sends is thrown away for a moment: closing over unread bytes could
-/// take our words back.
-fn refuse(mut stream: Connection, refusals: &Arc<Semaphore>) {
-    // They fit into a fresh connection's buffer, so that all are told, however many come at once.
-    send(stream.as_raw_fd(), FULL, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
+/// Sends a 503. Then reads and drops input for a moment, because closing with unread bytes could
+/// discard the response.
+fn refuse(mut stream: Connection, refusals: &Limiter) {
+    // It fits into a new connection's buffer, so every client gets it, however many come at once.
+    send(stream.as_raw_fd(), FULL_RESPONSE, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
+
     let mut waste = [0; 4096];
-    let Ok(turn) = Arc::clone(refusals).try_acquire_owned() else {
+    let Some(permit) = refusals.try_acquire() else {
         recv(stream.as_raw_fd(), &mut waste, MsgFlags::MSG_DONTWAIT).ok();
         return;
     };
+
     tokio::spawn(async move {
         let rest = async {
             stream.shutdown().await?;
@@ -289,6 +305,6 @@ fn refuse(mut stream: Connection, refusals: &Arc<Semaphore>) {
             Ok::<_, std::io::Error>(())
         };
         timeout(Duration::from_secs(1), rest).await.ok();
-        drop(turn);
+        drop(permit);
     });
 }

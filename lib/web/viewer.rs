@@ -1,4 +1,4 @@
-//! Who asks: what a session or a token says about it.
+//! The user that a request is made for.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -10,22 +10,18 @@ use crate::db::access;
 use crate::db::servers::{self, Server};
 use crate::web::failure::Failure;
 
-/// A user who is signed in, or whose token was shown.
+/// The user of a session or token.
 #[derive(Clone, Debug)]
 pub struct Viewer {
-    /// The account.
     pub id: UserId,
-    /// Its name.
     pub name: String,
-    /// Whether it may do everything.
     pub is_admin: bool,
-    /// What forms carry so that only our own pages can send them; empty for a token.
+    /// The token in forms, which proves that our own page sent them. Empty for an API token.
     pub csrf: String,
-    /// How we know.
     pub by: Credential,
 }
 
-/// How a viewer is known.
+/// How the viewer was authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// A session's cookie.
@@ -35,8 +31,8 @@ pub enum Credential {
 }
 
 impl Viewer {
-    /// The name that jobs and events remember. An account of the web front is no login name of the host: the prefix
-    /// keeps them apart.
+    /// The name in jobs and events. The prefix tells accounts of the web front from login names of
+    /// the host.
     #[must_use]
     pub fn actor(&self) -> String {
         match self.by {
@@ -45,25 +41,26 @@ impl Viewer {
         }
     }
 
-    /// For lists: none where everything is shown.
+    /// The user for filters of lists; none for an admin, who sees everything.
     #[must_use]
     pub fn all_or_own(&self) -> Option<UserId> {
         (!self.is_admin).then_some(self.id)
     }
 
-    /// The server, when the viewer may see it. To anybody else it does not exist.
+    /// The server, if the viewer may see it.
     ///
     /// # Errors
-    /// 3 when there is none, or it is another's.
+    /// Not found, also for a server of another user.
     pub fn server(&self, connection: &Connection, id: ServerId) -> Result<Server> {
         let found = servers::get(connection, id)?.filter(|server| self.is_admin || server.user_id == self.id);
         found.ok_or_else(|| crate::base::Error::not_found(format!("there is no server {id}")))
     }
 
-    /// Nothing, when the viewer may see the job: an admin; who asked for it; the owner of all servers it is for.
+    /// Succeeds if the viewer may see the job: an admin, who requested it, or the owner of all its
+    /// servers.
     ///
     /// # Errors
-    /// 3 when there is none, or it is not theirs.
+    /// Not found, also for a job that the viewer may not see.
     pub fn may_see_job(&self, connection: &Connection, id: JobId) -> Result<()> {
         if access::job(connection, id, self.all_or_own())? {
             return Ok(());

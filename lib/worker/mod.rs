@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
+use crate::base::clock::Moment;
 use crate::base::config::{CleanRetry, Grace, HandSockets, Logging, Paths, WorkerSettings, WorkerSocket, parse};
 use crate::base::names::ServerId;
 use crate::base::{Error, Result, clock, failpoint, journal, lock, notify, undumpable, users};
@@ -25,9 +26,11 @@ use crate::queue::journal::Started;
 use crate::queue::log::{self, Writer};
 use crate::queue::observe::{self, News};
 use crate::queue::recover::{self, wait_for_the_dead};
-use crate::queue::run::{self, Ended};
+use crate::queue::run;
 use crate::queue::settling::Settling;
+use crate::queue::steps::Steps;
 use crate::queue::turn::Engine;
+use crate::queue::work::{Ended, Work};
 use crate::wire::{Cancel, Stream};
 use wake::{Bell, Event, Wake};
 
@@ -40,9 +43,11 @@ const STATUS_PAUSE: Duration = Duration::from_secs(1);
 /// How much longer than the grace a stopping worker waits for its commands.
 const STOP_MARGIN: Duration = Duration::from_secs(10);
 
-/// Carries out the queue's jobs. Started by left4me-worker.socket; by hand it serves the same queue in the foreground.
+/// Run the jobs of the queue
+///
+/// left4me-worker.socket starts it. Run by hand, it serves the same queue in the foreground.
 #[derive(Parser)]
-#[command(name = "left4me-worker", version, about, after_help = EXAMPLES)]
+#[command(name = "left4me-worker", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     paths: Paths,
@@ -81,10 +86,10 @@ pub fn command() -> clap::Command {
 /// The program.
 #[must_use]
 pub fn main() -> ExitCode {
-    undumpable::be();
+    undumpable::set();
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
-    journal::ended(serve(&cli))
+    journal::exit_code(serve(&cli))
 }
 
 /// The story: take the poke, take the lock, mend, work, leave.
@@ -93,7 +98,7 @@ fn serve(cli: &Cli) -> Result<()> {
     let mut wake = Wake::open(&cli.worker.worker_socket)?;
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
-    users::become_successor(&database)?;
+    users::drop_root(&database)?;
     umask(Mode::from_bits_truncate(instance::UMASK));
     let mut db = Db::open(&database)?;
     let _lock = lock::take(&database, "worker")?;
@@ -155,6 +160,7 @@ struct Worker {
     seen: Vec<Looked>,
     looking: usize,
     bell: Bell,
+    steps: Steps,
     idle: Duration,
     grace: Duration,
     told: Option<Instant>,
@@ -196,6 +202,7 @@ impl Worker {
             seen: Vec::new(),
             looking: 0,
             bell: wake.bell(),
+            steps: Steps::new(Moment::now()),
             idle: Duration::from_secs(cli.own.idle_seconds.into()),
             grace: cli.grace.duration(),
             told: None,
@@ -271,7 +278,8 @@ impl Worker {
         while let Ok(report) = self.reports.1.try_recv() {
             self.tracker.note(report);
         }
-        let result = self.write_looked().and_then(|()| self.tell_of_queued()).and_then(|()| {
+        let clock = self.steps.attend(&mut self.db, Moment::now());
+        let result = clock.and_then(|()| self.write_looked()).and_then(|()| self.tell_of_queued()).and_then(|()| {
             if self.held {
                 self.held = recover::release(&mut self.db)?;
             }
@@ -366,7 +374,7 @@ impl Worker {
         jobs::any_queued(connection).unwrap_or(true) && !queue::pause(connection).is_ok_and(|pause| pause.is_some())
     }
 
-    fn begin(&self, work: run::Work) {
+    fn begin(&self, work: Work) {
         let hands = self.hands.clone();
         let (job, task) = (work.job, work.task);
         let thread = std::thread::Builder::new().name(format!("task-{task}")).stack_size(512 * 1024);

@@ -398,6 +398,16 @@ impl Browser {
         self.picture(&format!("{name}-{width}"));
     }
 
+    /// A browser in this time zone.
+    pub fn in_zone(&self, zone: &str) {
+        self.devtools("Emulation.setTimezoneOverride", &json!({"timezoneId": zone}));
+    }
+
+    /// A script that runs before those of each page from now on.
+    pub fn before_pages(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": script}));
+    }
+
     /// Goes back to the usual size.
     pub fn at_a_desk(&self) {
         self.size(DESKTOP);

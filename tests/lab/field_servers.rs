@@ -10,6 +10,7 @@ pub fn what_servers_do_to_an_admin_is_told_with_its_cause(lab: &Lab) {
     lab.describe(&["one", "two"]);
     lab.job(&["install"]);
     restarts_come_further_apart_where_systemd_can(lab);
+    a_start_that_waits_for_its_server_to_stay_up_takes_no_slot(lab);
     a_start_fails_when_the_server_ends_within_moments(lab);
     a_start_names_why_its_overlay_cannot_be_mounted(lab);
     a_server_that_crashes_every_few_seconds_keeps_crashing(lab);
@@ -23,6 +24,25 @@ fn restarts_come_further_apart_where_systemd_can(lab: &Lab) {
     };
     assert_eq!(lab.unit(&unit(1), "RestartSteps"), steps);
     assert_eq!(lab.sh("journalctl --boot --grep 'Unknown key' --output cat || true"), "");
+}
+
+/// One slot, two starts of three seconds each: they wait side by side, and both still wait.
+fn a_start_that_waits_for_its_server_to_stay_up_takes_no_slot(lab: &Lab) {
+    lab.set("LEFT4ME_WORKER_SLOTS=1");
+    let jobs = [1, 2].map(|id| lab.enqueue(&["start", "--server", &id.to_string()]));
+    let [first, second] = jobs.map(|job| {
+        assert_eq!(lab.ended(job, 30).state, "succeeded");
+        let job = lab.json(&["left4me-job", "show", &job.to_string(), "--json"]);
+        let start = job["tasks"].as_array().into_iter().flatten().find(|task| task["kind"] == "start").cloned();
+        let start = start.unwrap_or_else(|| panic!("no start in {job:#}"));
+        (start["started_at"].as_i64().expect("a beginning"), start["finished_at"].as_i64().expect("an end"))
+    });
+    assert!(second.0 < first.1, "the second start began at {second:?}, during the first one, {first:?}");
+    for (began, ended) in [first, second] {
+        assert!(ended - began >= 2_500, "a start took only {} ms", ended - began);
+    }
+    lab.set("LEFT4ME_WORKER_SLOTS=4");
+    lab.job(&["stop", "--all"]);
 }
 
 fn a_start_fails_when_the_server_ends_within_moments(lab: &Lab) {

@@ -1,7 +1,7 @@
 //! Services, their sockets and the database as an administrator handles them: what the documentation
 //! says to do with systemctl, a restored backup, a host that is set up in an unusual way.
 
-use crate::lab::{Lab, s, wait_for, wait_until};
+use crate::lab::{Lab, deb, s, wait_for, wait_until};
 
 const SOCKETS: [&str; 6] = [
     "left4me-web.socket",
@@ -33,7 +33,7 @@ const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
 
 /// Everything is up, a page is served and a job is carried out.
 #[track_caller]
-fn all_is_well(lab: &Lab, after: &str) {
+pub fn all_is_well(lab: &Lab, after: &str) {
     for unit in SOCKETS {
         assert_eq!(lab.unit(unit, "ActiveState"), "active", "{unit} after {after}");
     }
@@ -43,7 +43,8 @@ fn all_is_well(lab: &Lab, after: &str) {
     assert!(job.code == 0, "a job after {after}\n{job}");
 }
 
-fn prepare(lab: &Lab) {
+/// Adds a server, and a program that makes requests.
+pub fn prepare(lab: &Lab) {
     lab.write("/usr/local/bin/ask", ASK);
     lab.sh("chmod 755 /usr/local/bin/ask");
     lab.sh("left4me user add anna --admin --password-stdin <<<'correct horse 7'; left4me blueprint create plain --user anna; \
@@ -98,15 +99,37 @@ pub fn a_service_and_its_socket_are_one_thing(lab: &Lab) {
     the_first_boot_of_a_clone_changes_nothing(lab);
 }
 
-/// systemd then enables each unit that no preset file disables: as this command does.
+/// systemd then enables each unit that no preset file disables.
 fn the_first_boot_of_a_clone_changes_nothing(lab: &Lab) {
-    let states = || lab.sh("systemctl list-unit-files 'left4me*' --no-legend --plain | awk '{print $1, $2}' | sort");
-    let before = states();
-    for line in ["left4me-update.timer disabled", "left4me-backup.timer disabled", "left4me-web.socket enabled"] {
-        assert!(before.contains(line), "{line}: {before}");
+    for unit in SOCKETS {
+        assert_eq!(lab.unit(unit, "UnitFileState"), "enabled", "{unit} after the installation");
     }
-    lab.sh("systemctl preset-all --preset-mode=enable-only");
-    assert_eq!(states(), before);
+    // An admin has another address, or none; one server should come back after a boot, one should not.
+    lab.sh("systemctl disable --now left4me-web.socket; systemctl stop left4me-web.service");
+    lab.sh("systemctl enable left4me-server@2.service");
+    let links = || lab.sh("find /etc/systemd/system -path '*left4me*' -printf '%p %l\n' | sort");
+    let states = || lab.sh("systemctl list-unit-files 'left4me*' --no-legend --plain | awk '{print $1, $2}' | sort");
+    let before = (links(), states());
+    for line in ["left4me-update.timer disabled", "left4me-backup.timer disabled", "left4me-web.socket disabled"] {
+        assert!(before.1.contains(line), "{line}: {}", before.1);
+    }
+    assert!(before.0.contains("wants/left4me-server@2.service"), "{}", before.0);
+
+    lab.sh("systemctl disable remote-fs.target; echo uninitialized >/etc/machine-id");
+    lab.reboot();
+    assert_eq!(lab.unit("remote-fs.target", "UnitFileState"), "enabled", "a first boot, which applies presets");
+    assert_eq!((links(), states()), before);
+    assert_eq!(lab.unit("left4me-web.socket", "ActiveState"), "inactive");
+    assert_eq!(lab.unit("left4me-update.timer", "ActiveState"), "inactive");
+
+    // The next upgrade does not enable it either; the admin does.
+    let package = format!("/root/{}", deb().file_name().expect("a file").to_string_lossy());
+    lab.sh(&format!("DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet install --reinstall {package}"));
+    assert_eq!((links(), states()), before, "after an upgrade");
+    assert_eq!(lab.unit("left4me-web.socket", "ActiveState"), "inactive");
+    assert!(lab.is("! test -e /run/systemd/system-preset"), "only an installation may enable");
+    lab.sh("systemctl disable left4me-server@2.service; systemctl enable --now left4me-web.socket");
+    all_is_well(lab, "the first boot of a clone");
 }
 
 /// A restart in the moment in which an idle service exits.

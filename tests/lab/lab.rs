@@ -88,23 +88,29 @@ impl Lab {
             return Self { name, suite, reaper: None };
         }
         let (deb, standin) = (deb(), setting("LEFT4ME_TEST_STANDIN"));
-        Self::boot(suite, &["--deb".as_ref(), deb.as_os_str(), "--standin".as_ref(), standin.as_os_str()])
+        Self::boot(suite, &["--deb".as_ref(), deb.as_os_str(), "--standin".as_ref(), standin.as_os_str()], "")
     }
 
     /// Boots `suite` and nothing else: a Debian that has never seen left4me.
     #[track_caller]
     pub fn bare(suite: Suite) -> Self {
-        Self::boot(suite, &[])
+        Self::boot(suite, &[], "")
+    }
+
+    /// [`Lab::bare`], with more packages in its root file system.
+    #[track_caller]
+    pub fn with_packages(suite: Suite, packages: &str) -> Self {
+        Self::boot(suite, &[], packages)
     }
 
     #[track_caller]
-    fn boot(suite: Suite, options: &[&std::ffi::OsStr]) -> Self {
-        let up = command(lab_script())
-            .args(["up", "--suite", suite.as_str()])
-            .args(options)
-            .stdin(Stdio::null())
-            .output()
-            .expect("deploy/lab runs");
+    fn boot(suite: Suite, options: &[&std::ffi::OsStr], packages: &str) -> Self {
+        let mut up = command(lab_script());
+        up.args(["up", "--suite", suite.as_str()]).args(options).stdin(Stdio::null());
+        if !packages.is_empty() {
+            up.env("LEFT4ME_LAB_PACKAGES", packages);
+        }
+        let up = up.output().expect("deploy/lab runs");
         let complaint = String::from_utf8_lossy(&up.stderr);
         assert!(up.status.success(), "deploy/lab up: {}\n{complaint}", up.status);
         let name = String::from_utf8_lossy(&up.stdout).trim().to_owned();

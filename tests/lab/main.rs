@@ -17,11 +17,16 @@ mod cancel;
 mod cascade;
 mod crashes;
 mod demo;
+mod documented;
 mod field_content;
+mod field_docs;
 mod field_doctor;
+mod field_install;
+mod field_overlay;
 mod field_servers;
 mod field_service;
 mod field_steam;
+mod field_time;
 mod field_web;
 mod lab;
 mod package;
@@ -52,11 +57,17 @@ macro_rules! stories {
             #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
                 super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Bookworm));
             }
+            #[test] fn the_package_comes_onto_another_host_over_ssh() {
+                super::field_install::the_package_comes_onto_another_host_over_ssh(super::Suite::Bookworm);
+            }
         }
         mod trixie {
             $(#[test] fn $story() { super::$file::$story(&super::Lab::up(super::Suite::Trixie)); })*
             #[test] fn an_existing_host_keeps_its_servers_and_loses_nothing() {
                 super::upgrade::an_existing_host_keeps_its_servers_and_loses_nothing(&super::Lab::bare(super::Suite::Trixie));
+            }
+            #[test] fn the_package_comes_onto_another_host_over_ssh() {
+                super::field_install::the_package_comes_onto_another_host_over_ssh(super::Suite::Trixie);
             }
         }
     };
@@ -89,8 +100,11 @@ stories! {
     walls_uids::servers_of_two_owners_cannot_touch_each_other,
     field_content::the_game_writes_what_it_writes_in_place,
     walls_uids::systemd_reads_nothing_that_a_service_could_exchange,
+    field_overlay::a_mount_that_fails_is_found_before_it_matters_and_told_with_its_cause,
     field_service::a_service_and_its_socket_are_one_thing,
     field_service::a_restored_database_is_noticed_by_all_who_read_it,
+    field_time::times_name_their_zone_and_a_cancelled_update_is_mended_from_its_page,
+    field_docs::every_documented_command_does_what_it_says,
     field_doctor::the_doctor_tries_and_its_advice_heals,
     field_doctor::the_doctor_finds_what_cannot_be_written_and_whose_the_accounts_are,
     package::an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it,

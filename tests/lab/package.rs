@@ -5,6 +5,16 @@ use crate::lab::{Lab, deb, s, wait_until};
 
 const UNIT: &str = "left4me-server@1.service";
 
+/// What the package enables when it is installed for the first time, and after a purge.
+const ENABLED: [&str; 6] = [
+    "left4me.target",
+    "left4me-worker.socket",
+    "left4me-helper.socket",
+    "left4me-runner.socket",
+    "left4me-web.socket",
+    "left4me-poller.timer",
+];
+
 pub fn an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it(lab: &Lab) {
     lab.describe(&["runs", "rests"]);
     lab.job(&["install"]);
@@ -67,6 +77,7 @@ fn running(lab: &Lab) -> String {
 
 fn a_removal_stops_and_keeps_data(lab: &Lab) {
     let jobs = lab.job_count();
+    lab.sh("systemctl disable --now left4me-web.socket");
     apt(lab, &["remove", "left4me"]);
     assert_eq!(lab.processes_of("left4me_1"), "", "the game's processes");
     assert_eq!(lab.processes_of("left4me"), "", "our processes");
@@ -83,6 +94,10 @@ fn an_installation_brings_back_what_was_enabled(lab: &Lab) {
     apt(lab, &["install", &inside()]);
     wait_until("the enabled server runs again", s(30), || lab.unit(UNIT, "ActiveState") == "active");
     lab.answers("runs");
+    for unit in ENABLED {
+        let expected = if unit == "left4me-web.socket" { "disabled" } else { "enabled" };
+        assert_eq!(lab.unit(unit, "UnitFileState"), expected, "{unit}");
+    }
     lab.is_stopped(2, "rests");
     lab.job(&["restart", "--server", "runs"]);
     lab.runs(1, "runs");
@@ -100,6 +115,8 @@ fn a_purge_removes_everything(lab: &Lab) {
         "/run/left4me",
         "/run/left4me-root",
         "/run/left4me-helper-root",
+        "/run/left4me-check-root",
+        "/run/left4me-overlay-check",
         "/usr/libexec/left4me",
     ] {
         assert!(lab.is(&format!("! test -e {gone}")), "{gone} is still there");
@@ -121,7 +138,9 @@ fn a_purge_removes_everything(lab: &Lab) {
 
 fn it_can_be_installed_anew(lab: &Lab) {
     apt(lab, &["install", &inside()]);
-    assert_eq!(lab.unit("left4me.target", "ActiveState"), "active");
-    assert_eq!(lab.unit("left4me.target", "UnitFileState"), "enabled");
+    for unit in ENABLED {
+        assert_eq!(lab.unit(unit, "ActiveState"), "active", "{unit}");
+        assert_eq!(lab.unit(unit, "UnitFileState"), "enabled", "{unit}");
+    }
     assert_eq!(lab.job_count(), 0, "jobs of before the purge");
 }

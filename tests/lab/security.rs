@@ -14,6 +14,7 @@ const BARS: &[(&str, f64)] = &[
     ("left4me-runner@1.service", 1.8),
     ("left4me-server@1.service", 1.8),
     ("left4me-overlay@1.service", 3.5),
+    ("left4me-overlay-check.service", 2.1),
 ];
 
 const DATABASE: &str = "/var/lib/left4me/db/left4me.db";

@@ -28,9 +28,12 @@ struct Running {
 pub fn an_existing_host_keeps_its_servers_and_loses_nothing(lab: &Lab) {
     lay_down_the_old_state(lab);
     let before = running(lab);
+    lab.sh("systemctl disable left4me-web.socket");
+    let enabled = enabled(lab);
 
     install_the_new_package(lab);
     assert_eq!(running(lab), before, "an upgrade leaves processes and mounts alone");
+    assert_eq!(self::enabled(lab), enabled, "an upgrade keeps what an admin enabled and disabled");
     the_database_has_moved_with_every_row(lab);
     directories_have_the_owners_of_this_version(lab);
     arguments_are_converted_or_named(lab);
@@ -80,6 +83,11 @@ fn answers(lab: &Lab, port: u16) -> bool {
 fn running(lab: &Lab) -> Running {
     let pid = |instance: &str| lab.unit(&format!("left4me-server@{instance}.service"), "MainPID");
     Running { pids: ["1", "2", LONG].map(pid), mounts: lab.mounts() }
+}
+
+/// What comes up by itself at a boot, as links.
+fn enabled(lab: &Lab) -> String {
+    lab.sh("find /etc/systemd/system -name 'left4me*' -type l -printf '%p\n' | sort")
 }
 
 fn install_the_new_package(lab: &Lab) {

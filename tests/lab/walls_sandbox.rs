@@ -114,6 +114,14 @@ const OURS: &[Unit] = &[
         connected: &["/"],
         seen: ALL_DATA,
     },
+    // It mounts, too, but in a tree of its own.
+    Unit {
+        name: "left4me-overlay-check.service",
+        through: &["mount", "umount", "fsopen"],
+        written: &["/dev/pts/", "/run/left4me-overlay-check/", "/var/lib/left4me/runtime/"],
+        connected: &["/run/systemd/journal/io.systemd.journal"],
+        seen: &["installation", "overlays", "runtime", "workshop_cache"],
+    },
 ];
 
 /// What programs of 32 bits and of strangers need; besides, the network is theirs. Files in memory and FIFOs are what any
@@ -249,7 +257,10 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             left4me-poller.timer left4me-poller.service 'left4me-overlay@*.service'");
     for unit in OURS {
         let (plus, shown) = match unit.name {
-            "left4me-web.service" | "left4me-poller.service" | "left4me-helper@walls.service" => ("+", true),
+            "left4me-web.service"
+            | "left4me-poller.service"
+            | "left4me-helper@walls.service"
+            | "left4me-overlay-check.service" => ("+", true),
             _ => ("", false),
         };
         let bind = if shown { format!("BindReadOnlyPaths={INTRUDER}") } else { String::new() };

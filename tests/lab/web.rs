@@ -398,10 +398,10 @@ impl Evening<'_> {
         anna.shoot_all("23-admin-jobs");
         anna.go("/admin/events");
         for words in [
-            "anna asked for job 1: install.",
-            "bob asked for job 3: start on Friday night.",
+            "anna requested job 1: install.",
+            "bob requested job 3: start on Friday night.",
             "anna added the user carol.",
-            "bob made the blueprint 1 'versus'.",
+            "bob created the blueprint 1 'versus'.",
             "wrong <evening>",
         ] {
             anna.sees("main table", words);

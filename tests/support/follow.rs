@@ -1,5 +1,5 @@
-//! Many followers of a stream of events over real HTTP, by one thread: plain sockets, and a reader that checks every id
-//! of every follower without taking the data apart.
+//! Many SSE clients over real HTTP in one thread: plain sockets, and a reader that checks every id
+//! of every client without parsing the data.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,69 +10,68 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::PATIENCE;
 
-/// What one read of one follower brought.
+/// What a client received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard<'a> {
-    /// The answer's status.
+    /// The status of the response.
     Status(u16),
-    /// A line: its seq and its data.
+    /// A log line: its seq and data.
     Line(i64, &'a [u8]),
-    /// The event of this name, which has no id.
+    /// An event without an id, by name.
     Event(&'a [u8]),
-    /// The connection is at its end.
+    /// The connection was closed.
     Closed,
 }
 
-/// One follower, over all of its connections.
+/// One client, across all of its connections.
 #[derive(Default)]
 pub struct Follower {
     stream: Option<TcpStream>,
     cookie: String,
-    /// What came and is no whole event yet, without the framing of its chunks.
+    /// The received part of an incomplete event, without the chunked encoding.
     text: Vec<u8>,
     body: Body,
-    /// The last line's seq.
+    /// The seq of the last line.
     pub last: i64,
-    /// How many lines it got.
+    /// Number of lines received.
     pub lines: i64,
-    /// Lines that did not come between two that did.
+    /// Number of lines missing between two others.
     pub lost: i64,
-    /// Lines that came again.
+    /// Number of lines received twice.
     pub repeated: i64,
-    /// The last event came.
+    /// Whether the `end` event was received.
     pub ended: bool,
-    /// The status of its last answer.
+    /// The status of its last response.
     pub status: u16,
     hung_up: bool,
 }
 
-/// Where in an answer a follower is.
+/// The position in a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Body {
     #[default]
     Head,
-    /// Within a chunk's size, as far as it came.
+    /// In a chunk's size, with the value so far.
     Size(usize),
-    /// So many bytes of a chunk are still to come.
+    /// In a chunk, with the number of bytes left.
     Data(usize),
-    /// The line break behind a chunk.
+    /// In the line break after a chunk.
     Break,
-    /// Of a refusal.
+    /// In the body of an error, which is ignored.
     Waste,
 }
 
 impl Follower {
-    /// Whether it has a connection.
     pub fn is_open(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// Closes its connection. What has come and was not told is as if it had not come.
+    /// Closes the connection and discards events that were not processed yet.
     pub fn hang_up(&mut self) {
         (self.stream, self.hung_up) = (None, true);
     }
 
-    /// Takes what came, however it was cut.
+    /// Processes received bytes, however they were split.
     pub fn take(&mut self, mut bytes: &[u8], heard: &mut impl FnMut(&mut Follower, Heard<'_>)) {
         if self.body == Body::Head {
             self.text.extend_from_slice(bytes);
@@ -87,6 +86,7 @@ impl Follower {
             }
             return;
         }
+
         while let Some(&first) = bytes.first() {
             match self.body {
                 Body::Data(left) => {
@@ -105,8 +105,10 @@ impl Follower {
                 Body::Break | Body::Head => {}
                 Body::Waste => return,
             }
+
             bytes = &bytes[1..];
         }
+
         self.events(heard);
     }
 
@@ -125,29 +127,34 @@ impl Follower {
                 Heard::Event(name) => self.ended |= name == b"end",
                 Heard::Status(_) | Heard::Closed => {}
             }
+
             heard(self, event);
         }
+
         let told = text.len() - rest.len();
         text.drain(..told);
         self.text = text;
     }
 }
 
-/// The first event of `text`, when all of it is there, and what is behind it.
+/// Splits the first complete event off `text`.
 fn one(text: &[u8]) -> Option<(Heard<'_>, &[u8])> {
     let (first, mut rest) = line(text)?;
     if first == b":" {
         return line(rest).map(|(_, rest)| (Heard::Event(b":"), rest));
     }
+
     let mut seq = None;
     let mut name = first;
     if let Some(digits) = first.strip_prefix(b"id: ") {
         seq = Some(digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')));
         (name, rest) = line(rest)?;
     }
+
     let (data, rest) = line(rest)?;
     let (empty, rest) = line(rest)?;
     assert!(empty.is_empty(), "{:?}", String::from_utf8_lossy(text));
+
     let (name, data) = (name.strip_prefix(b"event: ")?, data.strip_prefix(b"data: ")?);
     Some((seq.map_or(Heard::Event(name), |seq| Heard::Line(seq, data)), rest))
 }
@@ -157,42 +164,44 @@ fn line(text: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&text[..end], &text[end + 1..]))
 }
 
-/// Followers of one stream.
+/// The clients of one stream.
 pub struct Crowd {
     addr: SocketAddr,
     path: String,
     epoll: Epoll,
     scratch: Vec<u8>,
-    /// Each of them.
     pub followers: Vec<Follower>,
 }
 
 impl Crowd {
-    /// Of `path` at `addr`; nobody yet.
+    /// No clients yet, for `path` at `addr`.
     pub fn new(addr: SocketAddr, path: impl Into<String>) -> Self {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");
         Self { addr, path: path.into(), epoll, scratch: vec![0; 256 * 1024], followers: Vec::new() }
     }
 
-    /// One more, signed in by `cookie`.
+    /// Adds a client that is signed in by `cookie`.
     pub fn join(&mut self, cookie: &str) {
         self.followers.push(Follower { cookie: cookie.to_owned(), ..Follower::default() });
         self.open(self.followers.len() - 1);
     }
 
-    /// Connects it, again with the last line it has, as a browser does.
+    /// Connects a client. A reconnect sends the id of the last line, as a browser does.
     pub fn open(&mut self, which: usize) {
         let follower = &mut self.followers[which];
         let mut stream = TcpStream::connect(self.addr).expect("a connection");
         let (path, addr, cookie) = (&self.path, self.addr, &follower.cookie);
         let mut head = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nCookie: {cookie}\r\n");
+
         if follower.last > 0 {
             head.push_str(&format!("Last-Event-ID: {}\r\n", follower.last));
         }
+
         head.push_str("\r\n");
-        // A server that is full answers and closes before it has read this.
+        // A server without a free connection answers and closes before it has read this.
         stream.write_all(head.as_bytes()).ok();
         stream.set_nonblocking(true).expect("a flag");
+
         let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP, which as u64);
         self.epoll.add(&stream, event).expect("watched");
         (follower.body, follower.status, follower.hung_up) = (Body::Head, 0, false);
@@ -200,7 +209,8 @@ impl Crowd {
         follower.stream = Some(stream);
     }
 
-    /// Waits for at most `time`, reads what there is and tells it. Whether there was anything.
+    /// Waits for at most `time` and processes what was received. Returns whether there was
+    /// anything.
     pub fn turn(&mut self, time: Duration, mut heard: impl FnMut(usize, &mut Follower, Heard<'_>)) -> bool {
         let mut events = [EpollEvent::empty(); 256];
         let time = EpollTimeout::try_from(time).expect("a short time");
@@ -208,10 +218,12 @@ impl Crowd {
             Err(nix::errno::Errno::EINTR) => 0,
             count => count.expect("epoll"),
         };
+
         for event in &events[..count] {
             let which = usize::try_from(event.data()).expect("ours");
             let follower = &mut self.followers[which];
             let Some(stream) = &mut follower.stream else { continue };
+
             match stream.read(&mut self.scratch) {
                 Ok(0) => {
                     follower.stream = None;
@@ -227,10 +239,11 @@ impl Crowd {
                 }
             }
         }
+
         count > 0
     }
 
-    /// Reads until `done`; panics with `what` when nothing comes for [`PATIENCE`].
+    /// Reads until `done`; panics with `what` if nothing arrives for [`PATIENCE`].
     pub fn until(
         &mut self,
         what: &str,
@@ -243,7 +256,7 @@ impl Crowd {
     }
 }
 
-/// Lets this process, and those it starts, open as many files as it may; how many that is.
+/// Raises the limit of open files to its maximum, also for child processes; returns it.
 pub fn many_files() -> u64 {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("up to what is allowed");

@@ -11,16 +11,12 @@ use serde_json::Value;
 
 use super::{Guard, Root, accept, ended};
 
-/// The program for people.
 pub const JOB: &str = env!("CARGO_BIN_EXE_left4me-job");
-/// The worker.
 pub const WORKER: &str = env!("CARGO_BIN_EXE_left4me-worker");
-/// The runner.
 pub const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
 
 /// A data directory with a database, and the programs that work on it.
 pub struct House {
-    /// The directory.
     pub root: Root,
 }
 
@@ -41,6 +37,7 @@ impl House {
                 let user = users::create(tx, 1, "test", &"alice".parse()?, users::Role::User, "-")?;
                 let name: BlueprintName = "plain".parse()?;
                 let blueprint = blueprints::create(tx, 1, "test", user.id, &name, &blueprints::Content::default())?;
+
                 for number in 0..count {
                     let name = format!("S{}", number + 1).parse()?;
                     let new = servers::NewServer {
@@ -49,25 +46,27 @@ impl House {
                         blueprint: blueprint.id,
                         port: Some(27000 + number),
                     };
+
                     servers::create(tx, 1, "test", &new, PortRange { first: 27000, last: 27999 })?;
                 }
+
                 Ok(())
             })
             .unwrap();
+
         house
     }
 
-    /// The database file.
     pub fn database(&self) -> PathBuf {
         self.root.join("db/left4me.db")
     }
 
-    /// The database, opened once more.
+    /// Opens the database.
     pub fn db(&self) -> Db {
         Db::open(&self.database()).unwrap()
     }
 
-    /// A program with this house as its environment.
+    /// A command with the environment for this data directory.
     pub fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(args).envs(self.root.envs()).stdin(Stdio::null());
@@ -77,38 +76,37 @@ impl House {
         command
     }
 
-    /// Runs `left4me-job`; its exit code, standard output and standard error.
+    /// Runs `left4me-job`; returns its exit code, standard output and standard error.
     pub fn job(&self, args: &[&str]) -> (i32, String, String) {
         let output = self.command(JOB, args).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
-    /// A job's id, as enqueue prints it.
+    /// Queues a job; returns its id.
     pub fn enqueue(&self, args: &[&str]) -> JobId {
         let (code, out, err) = self.job(&[&["enqueue"], args].concat());
         assert_eq!(code, 0, "{err}");
         out.trim().parse().unwrap()
     }
 
-    /// What `show --json` says.
+    /// The output of `show --json`.
     pub fn show(&self, id: JobId) -> Value {
         let (code, out, err) = self.job(&["show", &id.to_string(), "--json"]);
         assert_eq!(code, 0, "{err}");
         serde_json::from_str(&out).unwrap()
     }
 
-    /// A job's state.
     pub fn state(&self, id: JobId) -> JobState {
         jobs::state(self.db().connection(), id).unwrap().0
     }
 
-    /// A worker in the foreground that leaves when the queue is empty, unless `idle` is set.
+    /// Starts a worker in the foreground that exits after `idle` seconds with an empty queue.
     pub fn worker(&self, idle: u32) -> Child {
         self.command(WORKER, &["--idle-seconds", &idle.to_string()]).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// Works until the queue is empty.
+    /// Runs a worker until the queue is empty.
     pub fn drain(&self) {
         assert_eq!(ended(&mut self.worker(0)), 0);
     }
@@ -121,8 +119,8 @@ impl House {
         accept(&self.root.join("runner.sock"), &[RUNNER], &envs)
     }
 
-    /// Serves helper.sock with a shell script that finds the connection at descriptor 3: what systemd would say is the
-    /// script's.
+    /// Serves helper.sock with a shell script that has the connection at descriptor 3 and replies
+    /// in systemd's place.
     pub fn helper(&self, script: &str) -> Guard {
         let script = self.root.script("helper.sh", script);
         accept(&self.root.join("helper.sock"), &["/bin/bash", &script.to_string_lossy()], &self.root.envs())

@@ -1,4 +1,4 @@
-//! A small HTTP client for the tests of the web front, and the front itself as a child process.
+//! A small HTTP client for the web tests, and left4me-web as a child process.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -13,26 +13,30 @@ use serde_json::Value;
 use super::PATIENCE;
 use super::house::House;
 
-/// Everybody's password.
+/// The password of every test user.
 pub const PASSWORD: &str = "correct horse battery";
 
-/// The web front.
 pub const WEB: &str = env!("CARGO_BIN_EXE_left4me-web");
 
-/// A running left4me-web, killed at the end.
+/// A running left4me-web, killed on drop.
 pub struct Web {
-    /// Its process.
     pub child: Child,
-    /// Where it listens.
     pub addr: SocketAddr,
 }
 
 impl Web {
-    /// Starts it on a port that the kernel chooses, and waits until it listens.
+    /// Starts it on a free port and waits until it listens.
     pub fn start(house: &House, args: &[&str]) -> Self {
+        Self::start_with(house, args, &[])
+    }
+
+    /// The same with more in its environment.
+    pub fn start_with(house: &House, args: &[&str], envs: &[(&str, &str)]) -> Self {
         let mut command = house.command(WEB, &[&["--listen", "127.0.0.1:0", "--idle-seconds", "0"], args].concat());
-        // As its unit has it: what memory it takes depends on it.
+        // The settings of its unit; the memory tests depend on them.
         command.envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144")]);
+        command.envs(envs.iter().copied());
+
         let mut child = command.stderr(Stdio::piped()).spawn().expect("left4me-web starts");
         let mut lines = BufReader::new(child.stderr.take().expect("its standard error"));
         let mut said = String::new();
@@ -44,12 +48,13 @@ impl Web {
                 break at.trim().parse().expect("an address");
             }
         };
-        // It must never wait for somebody to read its words.
+
+        // Keep reading, so that it never blocks on a full pipe.
         std::thread::spawn(move || lines.lines().map_while(Result::ok).for_each(|line| eprintln!("web: {line}")));
         Self { child, addr }
     }
 
-    /// A browser without cookies.
+    /// A client without cookies.
     pub fn client(&self) -> Client {
         Client::new(self.addr)
     }
@@ -59,7 +64,7 @@ impl Web {
         self.child.id()
     }
 
-    /// A connection that waits for at most [`PATIENCE`].
+    /// Opens a connection with a timeout of [`PATIENCE`].
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
@@ -67,15 +72,15 @@ impl Web {
         stream
     }
 
-    /// Sends bytes, and gives all that comes back until the server closes.
+    /// Sends a raw request; returns everything until the server closes.
     pub fn raw(&self, request: &str) -> String {
         let mut stream = self.connect();
-        // A refusal may come, and the connection end, before all of it is sent.
+        // The server may refuse and close before all of it is sent.
         stream.write_all(request.as_bytes()).ok();
         all(&mut stream)
     }
 
-    /// Asks for a page on a connection of its own; the whole answer.
+    /// Requests a page on a new connection; returns the raw response.
     pub fn get(&self, path: &str) -> String {
         self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.addr))
     }
@@ -90,7 +95,7 @@ impl Web {
         memory(self.pid(), "VmHWM")
     }
 
-    /// Tells it to leave; its exit code.
+    /// Stops it with SIGTERM; returns its exit code.
     pub fn stop(mut self) -> i32 {
         super::house::stop(&self.child, nix::sys::signal::Signal::SIGTERM);
         super::ended(&mut self.child)
@@ -104,21 +109,20 @@ impl Drop for Web {
     }
 }
 
-/// A size in a process' status, KiB.
+/// A memory figure of /proc/PID/status, KiB.
 pub fn memory(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("the field");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The status.
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
-    /// As text; bytes that are no UTF-8 are replaced.
+    /// As text; invalid UTF-8 is replaced.
     pub body: String,
 }
 
@@ -128,17 +132,16 @@ impl Answer {
         self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// Where a redirect leads.
+    /// The target of a redirect.
     pub fn location(&self) -> &str {
         self.header("location").unwrap_or_else(|| panic!("no redirect: {} {}", self.status, self.body))
     }
 
-    /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 
-    /// The value of the first hidden or other input of this name.
+    /// The value of the first input with this name.
     pub fn input(&self, name: &str) -> Option<&str> {
         let at = self.body.find(&format!("name=\"{name}\""))?;
         let tag = &self.body[at..at + self.body[at..].find('>')?];
@@ -147,46 +150,46 @@ impl Answer {
     }
 }
 
-/// A browser: it keeps cookies, and the form token of the last page that had one. It follows no redirects.
+/// An HTTP client that keeps cookies, and the CSRF token of the last page that had one. It follows
+/// no redirects.
 pub struct Client {
     addr: SocketAddr,
     /// By name.
     pub cookies: BTreeMap<String, String>,
-    /// What forms carry.
+    /// The CSRF token that forms contain.
     pub csrf: String,
 }
 
 impl Client {
-    /// Without cookies.
     pub fn new(addr: SocketAddr) -> Self {
         Self { addr, cookies: BTreeMap::new(), csrf: String::new() }
     }
 
-    /// Signs in, and loads the dashboard for its form token.
+    /// Signs in and loads a page for its CSRF token.
     pub fn sign_in(&mut self, name: &str, password: &str) {
         let answer = self.post("/login", &[("name", name), ("password", password)]);
         assert_eq!(answer.status, 303, "{}", answer.body);
         assert_eq!(self.get("/account").status, 200);
     }
 
-    /// GET.
     pub fn get(&mut self, path: &str) -> Answer {
         self.send("GET", path, &[], "")
     }
 
-    /// POST of a form, as our own page would send it: the form token is added when the fields have none.
+    /// Posts a form as our own pages do. The CSRF token is added unless the fields have one.
     pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let csrf = self.csrf.clone();
         let mut all = fields.to_vec();
         if !csrf.is_empty() && !fields.iter().any(|(name, _)| *name == "csrf") {
             all.push(("csrf", &csrf));
         }
+
         let body = serde_urlencoded::to_string(&all).expect("a form");
         let headers = [("Sec-Fetch-Site", "same-origin"), ("Content-Type", "application/x-www-form-urlencoded")];
         self.send("POST", path, &headers, &body)
     }
 
-    /// Any request. Host and the cookies are added; a header `Host` of one's own takes the place of ours.
+    /// Sends any request. Cookies are added, and Host unless the headers have one.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut stream = TcpStream::connect(self.addr).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -194,16 +197,20 @@ impl Client {
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             head.push_str(&format!("Host: {}\r\n", self.addr));
         }
+
         if !self.cookies.is_empty() {
             let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
             head.push_str(&format!("Cookie: {}\r\n", pairs.join("; ")));
         }
+
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
+
         stream.write_all(format!("{head}\r\n{body}").as_bytes()).expect("sent");
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("an answer");
+
         let answer = parse(&bytes);
         self.remember(&answer);
         answer
@@ -219,6 +226,7 @@ impl Client {
                 self.cookies.insert(name.to_owned(), text.to_owned());
             }
         }
+
         if let Some(token) = answer.input("csrf") {
             self.csrf = token.to_owned();
         }
@@ -234,6 +242,7 @@ fn parse(bytes: &[u8]) -> Answer {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
+
     let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let rest = &bytes[end + 4..];
     let body = if chunked { unchunked(rest) } else { rest.to_vec() };
@@ -251,10 +260,11 @@ fn unchunked(mut rest: &[u8]) -> Vec<u8> {
         body.extend_from_slice(&rest[line + 2..line + 2 + size]);
         rest = &rest[line + 2 + size + 2..];
     }
+
     panic!("the body broke off");
 }
 
-/// All that comes until the end; a connection that is reset ends too.
+/// Reads until the connection is closed or reset.
 pub fn all(stream: &mut TcpStream) -> String {
     let (mut bytes, mut chunk) = (Vec::new(), [0; 16 * 1024]);
     loop {
@@ -265,24 +275,25 @@ pub fn all(stream: &mut TcpStream) -> String {
             Err(error) => panic!("nothing came for {PATIENCE:?}: {error}; before: {}", String::from_utf8_lossy(&bytes)),
         }
     }
+
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The status of an answer.
+/// The status of a raw response.
 pub fn status(answer: &str) -> u16 {
     let word = answer.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: {answer:?}"));
     word.parse().unwrap_or_else(|_| panic!("no status: {answer}"))
 }
 
 impl House {
-    /// A user with [`PASSWORD`].
+    /// Creates a user with [`PASSWORD`].
     pub fn user(&self, name: &str, role: Role) {
         let hash = password::hash(PASSWORD).unwrap();
         self.db().write(|tx| users::create(tx, 1, "test", &name.parse()?, role, &hash)).unwrap();
     }
 }
 
-/// Waits until the peer closes, throwing away what it sends; false when it has not after `time`.
+/// Discards input until the peer closes; false if it does not within `time`.
 pub fn closes(stream: &mut TcpStream, time: Duration) -> bool {
     stream.set_read_timeout(Some(time)).expect("a time limit");
     let mut waste = [0; 4096];

@@ -1,7 +1,7 @@
-//! What the tests of the programs share: a data directory of its own, programs started as systemd starts them,
-//! conversations over the line protocol, and waiting for conditions.
+//! Shared by the tests of the programs: a temporary data directory, programs started as systemd
+//! starts them, the line protocol, and waiting for conditions.
 //!
-//! Nothing here sleeps and hopes: each wait names what it waits for and fails after a deadline.
+//! No test relies on a fixed sleep: each wait names its condition and fails after a deadline.
 #![allow(dead_code, reason = "each test program uses its share")]
 #![allow(clippy::disallowed_methods, reason = "tests start the real programs")]
 
@@ -22,13 +22,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long anything may take before a test calls it stuck.
+/// How long a test waits for anything before it fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Environment variables of a program.
 pub type Envs = Vec<(String, String)>;
 
-/// Waits until `condition` gives something; panics with `what` after [`PATIENCE`].
+/// Waits until `condition` returns a value; panics with `what` after [`PATIENCE`].
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -40,14 +39,14 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A text no other process of this machine has in its arguments: to find the processes of one test.
+/// A unique argument, to find the processes of one test.
 pub fn marker() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // `sleep` takes it as a number of seconds.
+    // A number, so that it can be an argument of `sleep`.
     format!("9{:07}.{:05}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Processes that have `marker` among their arguments and are no zombies.
+/// The processes that have `marker` among their arguments, without zombies.
 pub fn alive(marker: &str) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
@@ -58,19 +57,20 @@ pub fn alive(marker: &str) -> Vec<i32> {
     .collect()
 }
 
-/// Whether this is root in the machine's own user namespace: only then can a test be somebody else, mount for real, …
+/// Whether this is root in the initial user namespace. Only then can a test change its user or
+/// mount file systems.
 pub fn is_real_root() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     nix::unistd::Uid::effective().is_root() && map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// A data directory of its own, removed at the end.
+/// A temporary data directory, removed on drop.
 pub struct Root {
     directory: tempfile::TempDir,
 }
 
 impl Root {
-    /// With the directories that the package makes.
+    /// Creates it with the directories that the package creates.
     pub fn new() -> Self {
         let directory = tempfile::Builder::new().prefix("left4me-test-").tempdir().expect("a directory");
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("mode");
@@ -80,17 +80,16 @@ impl Root {
         Self { directory }
     }
 
-    /// Its path, without symbolic links.
+    /// The path, without symbolic links.
     pub fn path(&self) -> PathBuf {
         self.directory.path().canonicalize().expect("it exists")
     }
 
-    /// A path below it.
     pub fn join(&self, below: impl AsRef<Path>) -> PathBuf {
         self.path().join(below)
     }
 
-    /// Runs a program with this directory as its environment, and nothing else in it; `input` is its standard input.
+    /// Runs a program with only the environment for this directory; `input` is its standard input.
     pub fn fed(&self, program: &str, args: &[&str], input: &[u8]) -> Output {
         let mut child = Command::new(program)
             .args(args)
@@ -101,12 +100,13 @@ impl Root {
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");
-        // Who refuses early does not read.
+
+        // A program that fails early does not read its input.
         child.stdin.take().expect("a pipe").write_all(input).ok();
         child.wait_with_output().expect("it ends")
     }
 
-    /// Writes a file below it, with its directories.
+    /// Writes a file below it; creates the parent directories.
     pub fn write(&self, below: impl AsRef<Path>, text: impl AsRef<[u8]>) -> PathBuf {
         let path = self.join(below);
         std::fs::create_dir_all(path.parent().expect("a parent")).expect("a directory");
@@ -114,7 +114,8 @@ impl Root {
         path
     }
 
-    /// Writes an executable below it. Through a rename, so that no other thread's fork holds it open for writing.
+    /// Writes an executable below it. `mv` copies it, so that no fork of another thread holds it
+    /// open for writing.
     pub fn script(&self, below: &str, text: &str) -> PathBuf {
         let fresh = self.write(format!("{below}.new"), text);
         std::fs::set_permissions(&fresh, PermissionsExt::from_mode(0o755)).expect("mode");
@@ -123,7 +124,8 @@ impl Root {
         self.join(below)
     }
 
-    /// The environment every program needs to work in it: no settings file, short grace, no wait between attempts.
+    /// The environment that every program needs here: no settings file, a short grace, no pause
+    /// between attempts.
     pub fn envs(&self) -> Envs {
         let root = self.path().display().to_string();
         [
@@ -154,14 +156,15 @@ pub fn start(argv: &[&str], envs: &Envs, socket: impl Into<OwnedFd>, stderr: Std
         .expect("sh starts")
 }
 
-/// Waits for a child's end, at most [`PATIENCE`]; its exit code, 128+n for a signal.
+/// Waits for a child to exit, at most [`PATIENCE`]; returns its exit code, 128+n for a signal.
 pub fn ended(child: &mut Child) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
     let status = until("a program's end", || child.try_wait().expect("wait"));
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// Plays a socket unit with Accept=yes at `path`: one instance of `argv` for each connection. Ends with the guard.
+/// Stands in for a socket unit with Accept=yes at `path`: one instance of `argv` per connection,
+/// until the guard is dropped.
 pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
     let listener = UnixListener::bind(path).expect("a socket");
     let stop = Arc::new(AtomicBool::new(false));
@@ -178,10 +181,11 @@ pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
             started.lock().expect("no panic").push(child);
         }
     });
+
     Guard { path: path.to_owned(), stop, children, thread: Some(thread) }
 }
 
-/// What [`accept`] started.
+/// The instances that [`accept`] started; dropping it stops them.
 pub struct Guard {
     path: PathBuf,
     stop: Arc<AtomicBool>,
@@ -190,7 +194,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// How many instances still run.
+    /// How many instances are running.
     pub fn running(&self) -> usize {
         let mut children = self.children.lock().expect("no panic");
         children.iter_mut().filter_map(|child| child.try_wait().expect("wait").is_none().then_some(())).count()
@@ -210,8 +214,9 @@ impl Drop for Guard {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+
         let Ok(mut children) = self.children.lock() else { return };
-        // SIGTERM, not SIGKILL: each instance shall end what it started.
+        // SIGTERM, not SIGKILL, so that each instance can end its children.
         for child in children.iter_mut() {
             let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
             if let Ok(None) = child.try_wait() {
@@ -224,9 +229,7 @@ impl Drop for Guard {
 
 /// A conversation with one instance of a program.
 pub struct Talk {
-    /// The client's side.
     pub stream: UnixStream,
-    /// The program.
     pub child: Child,
     lines: BufReader<UnixStream>,
 }
@@ -238,19 +241,19 @@ impl Talk {
         Self::over(ours, start(argv, envs, theirs, Stdio::piped()))
     }
 
-    /// A conversation over `stream` with `child`, which has the other end.
+    /// Talks over `stream` with `child`, which has the other end.
     pub fn over(stream: UnixStream, child: Child) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let lines = BufReader::with_capacity(256 * 1024, stream.try_clone().expect("a clone"));
         Self { stream, child, lines }
     }
 
-    /// Sends one line. A peer that is gone already is noticed by reading.
+    /// Sends one line. If the peer is gone, reading reports it.
     pub fn say(&mut self, line: &str) {
         let _ = self.stream.write_all(format!("{line}\n").as_bytes());
     }
 
-    /// The next answer; `None` when the program has closed the connection.
+    /// Reads the next answer; `None` if the program has closed the connection.
     pub fn hear(&mut self) -> Option<Value> {
         let mut line = String::new();
         match self.lines.read_line(&mut line) {
@@ -261,7 +264,7 @@ impl Talk {
         }
     }
 
-    /// Answers up to the first that `found` takes.
+    /// Reads answers until `found` accepts one.
     pub fn hear_until(&mut self, what: &str, mut found: impl FnMut(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -273,12 +276,12 @@ impl Talk {
         }
     }
 
-    /// Whether it tells that a command has started; and not, as under systemd, only who serves us.
+    /// Whether it reports the start of a command, not, as under systemd, only the serving instance.
     pub fn is_start(&self, answer: &Value) -> bool {
         answer["started"].is_object() && answer["started"]["pid"] != self.child.id()
     }
 
-    /// Everything up to `exit`, and that the connection ends there.
+    /// Reads all answers up to `exit`, and checks that the connection ends there.
     pub fn rest(&mut self) -> Heard {
         let mut heard = Heard::default();
         while let Some(answer) = self.hear() {
@@ -288,6 +291,7 @@ impl Talk {
             {
                 list.extend(answer[key].as_str().map(str::to_owned));
             }
+
             let properties = answer["observed"]["properties"].as_array().into_iter().flatten();
             heard.observed.extend(properties.filter_map(|line| line.as_str().map(str::to_owned)));
             heard.started += usize::from(self.is_start(&answer));
@@ -295,35 +299,32 @@ impl Talk {
                 heard.last = Some(answer);
             }
         }
+
         heard
     }
 
-    /// Everything the program said about itself, once it has ended; and its exit code.
+    /// Waits for the program to exit; returns its exit code and standard error.
     pub fn end(mut self) -> (i32, String) {
         drop(self.stream);
         drop(self.lines);
-        let mut words = String::new();
+        let mut text = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
-            std::io::Read::read_to_string(&mut stderr, &mut words).expect("text");
+            std::io::Read::read_to_string(&mut stderr, &mut text).expect("text");
         }
-        (ended(&mut self.child), words)
+        (ended(&mut self.child), text)
     }
 }
 
 /// The answers of one conversation.
 #[derive(Debug, Default)]
 pub struct Heard {
-    /// Lines of standard output.
     pub stdout: Vec<String>,
-    /// Lines of standard error.
     pub stderr: Vec<String>,
-    /// Errors.
     pub errors: Vec<String>,
     /// The properties of the unit, for a request with `observe`.
     pub observed: Vec<String>,
-    /// How many commands were started.
+    /// Number of commands that were started.
     pub started: usize,
-    /// The last answer.
     pub last: Option<Value>,
 }
 
@@ -333,7 +334,7 @@ impl Heard {
         self.last.as_ref().and_then(|last| last["exit"].as_i64()).unwrap_or_else(|| panic!("no end: {self:?}"))
     }
 
-    /// How the last answer says that it ended.
+    /// Exit code, `ended_by` and `tree` of the last answer.
     pub fn ending(&self) -> (i64, &str, &str) {
         let last = self.last.as_ref().unwrap_or_else(|| panic!("no end: {self:?}"));
         (self.exit(), last["ended_by"].as_str().unwrap_or("-"), last["tree"].as_str().unwrap_or("-"))

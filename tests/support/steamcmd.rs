@@ -1,4 +1,4 @@
-//! A steamcmd that is a shell script, for the runner as systemd starts it.
+//! A stand-in for steamcmd: a shell script for the real runner.
 
 #![allow(dead_code, reason = "each test file needs a part of it")]
 
@@ -7,8 +7,8 @@ use super::support::{Envs, Heard, Root, Talk};
 pub const RUNNER: &str = env!("CARGO_BIN_EXE_left4me-runner");
 pub const INSTALL: &str = r#"{"verb":"install"}"#;
 
-/// A steamcmd whose three runs are shell text; `laid` is a good windows pass, and `whole` a good
-/// linux pass.
+/// Installs a steamcmd whose three runs are the given shell code. `laid` is a successful Windows
+/// pass, `whole` a successful Linux pass.
 pub fn steamcmd(root: &Root, prime: &str, windows: &str, linux: &str) {
     let text = format!(
         r#"#!/bin/sh
@@ -45,7 +45,7 @@ esac
     root.script("steam/steamcmd.sh", &text);
 }
 
-/// As an installation that steamcmd finished before.
+/// Installs the game once, successfully.
 pub fn installed(root: &Root) {
     steamcmd(root, ":", "laid", "whole");
     assert_eq!(install(root).exit(), 0);
@@ -56,7 +56,7 @@ pub fn install(root: &Root) -> Heard {
     install_with(root, &[])
 }
 
-/// With these settings besides the usual ones.
+/// Installs with additional settings.
 pub fn install_with(root: &Root, settings: &[(&str, &str)]) -> Heard {
     let mut talk = Talk::start(&[RUNNER], &envs(root, settings));
     talk.say(INSTALL);
@@ -65,7 +65,7 @@ pub fn install_with(root: &Root, settings: &[(&str, &str)]) -> Heard {
     heard
 }
 
-/// Which passes there were.
+/// The passes that steamcmd was called for.
 pub fn calls(root: &Root) -> Vec<&'static str> {
     let text = std::fs::read_to_string(root.join("tmp/calls")).unwrap_or_default();
     let word = |line: &str| match line {
@@ -76,7 +76,7 @@ pub fn calls(root: &Root) -> Vec<&'static str> {
     text.lines().map(word).collect()
 }
 
-/// The usual settings, and these in their place.
+/// The usual environment with these settings replaced.
 pub fn envs(root: &Root, settings: &[(&str, &str)]) -> Envs {
     let mut envs = root.envs();
     envs.retain(|(name, _)| !settings.iter().any(|(other, _)| other == name));

@@ -1,14 +1,16 @@
-//! A file system on which a reader is stuck in the kernel: even SIGKILL ends it only when its request is answered.
+//! A file system on which a reader hangs in the kernel: even SIGKILL ends the reader only after its
+//! request is answered.
 //!
-//! It speaks FUSE (linux/fuse.h, version 7.31) just enough to be mounted, looked at and waited for. The kernel lets
-//! nobody go whose request a server has taken and not answered. The root directory holds, without listing them:
+//! It implements the part of FUSE (linux/fuse.h, version 7.31) that is needed to mount it and to
+//! open its files. The kernel does not release a process whose request the server has read but not
+//! answered. The root directory has these files, without listing them:
 //!
-//! | file | who opens it |
+//! | file | a process that opens it |
 //! |---|---|
 //! | `ever` | waits until the file system is released |
 //! | `N` | waits until N ms after it got a signal, then gets EIO: a disk that was away for a while |
 //!
-//! Whatever happens to the process that serves it, the kernel lets all go when that is gone.
+//! When the serving process is gone, however it ends, the kernel releases all waiting processes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -27,7 +29,7 @@ use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// The kernel sends nothing that is longer (FUSE_MIN_READ_BUFFER, and what INIT allows).
+/// The longest request of the kernel (FUSE_MIN_READ_BUFFER, and the limits set by INIT).
 const LONGEST: usize = 64 * 1024;
 
 const HEADER: usize = 40;
@@ -49,7 +51,7 @@ const RELEASEDIR: u32 = 29;
 const INTERRUPT: u32 = 36;
 const BATCH_FORGET: u32 = 42;
 
-/// The mounted file system. Dropped, it lets everybody go and is unmounted.
+/// The mounted file system. Dropping it releases all waiting processes and unmounts it.
 #[derive(Debug)]
 pub struct Stuck {
     directory: PathBuf,
@@ -59,25 +61,27 @@ pub struct Stuck {
 }
 
 impl Stuck {
-    /// Mounts it at `directory`, for everybody; a thread of this process serves it.
+    /// Mounts it at `directory` for all users; a thread of this process serves it.
     ///
     /// # Errors
-    /// When this machine has no /dev/fuse, or this process may not mount.
+    /// Fails if there is no /dev/fuse, or if this process may not mount.
     pub fn mount(directory: &Path) -> io::Result<Self> {
         let device = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/fuse")?;
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
         mount(Some("stuck"), directory, Some("fuse.stuck"), flags, Some(options.as_str()))?;
+
         let readers = Arc::new(AtomicUsize::new(0));
         let mut server = Server { device, waiting: HashMap::new(), readers: Arc::clone(&readers) };
         let mut mounted = Self { directory: directory.to_owned(), readers, stop: None, server: None };
         let (stopped, stop) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+
         mounted.stop = Some(stop);
         mounted.server = Some(std::thread::spawn(move || server.serve(&stopped)));
         Ok(mounted)
     }
 
-    /// How many have opened a file here so far.
+    /// How many opens there have been.
     pub fn readers(&self) -> usize {
         self.readers.load(Ordering::SeqCst)
     }
@@ -93,23 +97,23 @@ impl Drop for Stuck {
     }
 }
 
-/// Who waits for a file that is away for a while.
+/// A process that waits for file `N`.
 struct Waiting {
-    /// How long after a signal.
+    /// How long to wait after a signal.
     time: Duration,
     until: Option<Instant>,
 }
 
 struct Server {
     device: File,
-    /// By the number of their request.
+    /// By request number.
     waiting: HashMap<u64, Waiting>,
     readers: Arc<AtomicUsize>,
 }
 
 impl Server {
-    /// Serves until the other end of `stopped` is closed, or the kernel has no use for us. When the device is closed, the
-    /// kernel lets go all that wait.
+    /// Serves until the other end of `stopped` is closed or the file system is unmounted. Closing
+    /// the device releases all waiting processes.
     fn serve(&mut self, stopped: &OwnedFd) {
         let mut request = vec![0; LONGEST];
         loop {
@@ -120,20 +124,24 @@ impl Server {
             });
             let mut fds =
                 [PollFd::new(self.device.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
+
             match poll(&mut fds, time) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(_) => return,
             }
+
             if fds[1].any().unwrap_or(true) {
                 return;
             }
+
             match self.device.read(&mut request) {
                 Ok(length) if length >= HEADER => self.answer(&request[..length]),
                 Ok(_) => return,
-                // A request that was taken back meanwhile.
+                // The request was withdrawn meanwhile.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENOENT)) => {}
                 Err(_) => return,
             }
+
             self.let_go();
         }
     }
@@ -164,6 +172,7 @@ impl Server {
             READDIR | RELEASEDIR => Ok(Vec::new()),
             _ => Err(libc::ENOSYS),
         };
+
         self.send(unique, answer);
     }
 
@@ -177,7 +186,7 @@ impl Server {
         }
     }
 
-    /// An answer is one write. One that nobody waits for any more is refused, and that is no harm.
+    /// Sends an answer in one write. The kernel refuses it if no process waits for it any more.
     fn send(&mut self, unique: u64, answer: Result<Vec<u8>, i32>) {
         let (error, body) = answer.map_or_else(|errno| (-errno, Vec::new()), |body| (0, body));
         let length = u32::try_from(16 + body.len()).expect("a short answer");
@@ -202,7 +211,7 @@ fn node_of(name: &[u8]) -> Option<u64> {
     }
 }
 
-/// struct fuse_init_out, 64 bytes. Version 7.31, and nothing that is optional.
+/// struct fuse_init_out, 64 bytes. Version 7.31, without optional features.
 fn init(readahead: u32) -> Vec<u8> {
     let words = [7, 31, readahead, 0, 0, u32::try_from(LONGEST / 2).expect("it fits")];
     let mut answer: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
@@ -210,12 +219,12 @@ fn init(readahead: u32) -> Vec<u8> {
     answer
 }
 
-/// struct fuse_entry_out, 128 bytes. What it says is not to be remembered.
+/// struct fuse_entry_out, 128 bytes, not to be cached.
 fn entry(node: u64) -> Vec<u8> {
     [&node.to_ne_bytes()[..], &[0; 32], &attributes(node)].concat()
 }
 
-/// struct fuse_attr, 88 bytes: a directory, or a file that everybody may read and write.
+/// struct fuse_attr, 88 bytes: a directory, or a file with mode 0666.
 fn attributes(node: u64) -> Vec<u8> {
     let (mode, links): (u32, u32) = if node == ROOT { (0o40777, 2) } else { (0o100_666, 1) };
     [&node.to_ne_bytes()[..], &[0; 52], &mode.to_ne_bytes(), &links.to_ne_bytes(), &[0; 20]].concat()

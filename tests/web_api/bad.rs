@@ -1,4 +1,5 @@
-//! What is not understood is refused with one line that names it, and changes nothing; nothing is ever our own fault.
+//! Bad requests are refused with one line that names the cause, and change nothing. None is an
+//! internal error.
 
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -34,11 +35,13 @@ fn a_parameter_that_is_not_good_is_named() {
     ] {
         refused(&place.ask(&place.boss, "GET", path, None), 422, &[word]);
     }
-    // A user's name is free text: one that is no user's has no servers, and it means nothing to SQL.
+
+    // A user's name is free text: an unknown one has no servers, and it has no meaning in SQL.
     for path in ["/api/servers?user=%F0%9F%92%A9", "/api/servers?user=a'b", "/api/servers?user='%20OR%201--"] {
         let answer = place.ask(&place.boss, "GET", path, None);
         assert_eq!((answer.status, answer.json()["total"].as_i64()), (200, Some(0)), "{path}: {}", answer.body);
     }
+
     let long = format!("/api/jobs?operation={}", "%0a%27".repeat(3000));
     refused(&place.ask(&place.boss, "GET", &long, None), 422, &["operation"]);
 }
@@ -74,11 +77,13 @@ fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
 
     let bearer = format!("Bearer {}", place.boss);
     let good = r#"{"operation": "stop", "all": true}"#;
+
     let send = |kind: Option<&str>, body: &str| {
         let mut headers = vec![("Authorization", bearer.as_str())];
         headers.extend(kind.map(|kind| ("Content-Type", kind)));
         place.web.client().send("POST", "/api/jobs", &headers, body)
     };
+
     let json = Some("application/json");
     for bad in [
         "{",
@@ -91,7 +96,9 @@ fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
     ] {
         refused(&send(json, bad), 422, &[]);
     }
+
     refused(&send(json, ""), 422, &["operation"]);
+
     for kind in [
         None,
         Some("text/plain"),
@@ -101,6 +108,7 @@ fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
     ] {
         refused(&send(kind, good), 415, &["application/json"]);
     }
+
     let long = format!(r#"{{"operation": "stop", "servers": ["{}"]}}"#, "x".repeat(64 * 1024));
     refused(&send(json, &long), 413, &["65536"]);
     assert_eq!(place.count("jobs"), 0);
@@ -119,6 +127,7 @@ fn anything() -> impl Strategy<Value = Value> {
         any::<String>().prop_map(Value::from),
         "start|stop|install|Friday|1|queued|\\PC{0,80}".prop_map(Value::from),
     ];
+
     leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
@@ -133,6 +142,7 @@ fn body() -> impl Strategy<Value = String> {
         prop::sample::select(vec!["operation", "servers", "all", "unique", "reason", "force", "task", "cascade", "x"]);
     let object = prop::collection::vec((fields, anything()), 0..5)
         .prop_map(|pairs| Value::Object(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()));
+
     prop_oneof![
         4 => object.prop_map(|value| value.to_string()),
         1 => anything().prop_map(|value| value.to_string()),
@@ -145,22 +155,26 @@ fn body() -> impl Strategy<Value = String> {
 fn no_body_and_no_query_is_our_own_fault() {
     let place = Place::new();
     place.enqueue(&place.anna, &json!({"operation": "restart", "all": true}));
+
     let bearer = format!("Bearer {}", place.boss);
     let routes = prop::sample::select(vec!["/api/jobs", "/api/jobs/1/cancel", "/api/tasks/1/cancel"]);
     let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
     let posts = TestRunner::new(config.clone()).run(&(routes, body()), |(path, body)| {
         let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
         let answer = place.web.client().send("POST", path, &headers, &body);
+
         prop_assert!(
             [200, 201, 400, 404, 422].contains(&answer.status),
             "{path} {body}: {} {}",
             answer.status,
             answer.body
         );
+
         prop_assert!(answer.status < 300 || answer.json()["message"].is_string(), "{}", answer.body);
         Ok(())
     });
     posts.unwrap();
+
     let lists = prop::sample::select(vec!["/api/jobs", "/api/servers", "/api/cancellations"]);
     let name = prop_oneof!["state|actual_state|operation|server|user|job|limit|offset", any::<String>()];
     let query = prop::collection::vec((name, prop_oneof!["queued|stop|1|7|anna|running", any::<String>()]), 0..4);
@@ -170,5 +184,6 @@ fn no_body_and_no_query_is_our_own_fault() {
         prop_assert!([200, 422].contains(&answer.status), "{path}: {} {}", answer.status, answer.body);
         Ok(())
     });
+
     gets.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Cancelling over the API: what waits, what runs, what has ended, one task.
+//! Cancelling over the API: queued, running and finished jobs, and single tasks.
 
 use left4me::base::names::JobId;
 use left4me::db::jobs;
@@ -24,10 +24,15 @@ fn states(place: &Place) -> Vec<String> {
 fn what_waits_is_cancelled_at_once_and_only_once() {
     let (place, _) = restart();
     let cancel = |body: Option<&Value>| place.ask(&place.anna, "POST", "/api/jobs/1/cancel", body);
-    refused(&place.ask(&place.anna, "GET", "/api/jobs/1/cancellation-status", None), 404, &["nobody"]);
+    refused(
+        &place.ask(&place.anna, "GET", "/api/jobs/1/cancellation-status", None),
+        404,
+        &["no cancellation was requested"],
+    );
 
     let answer = cancel(Some(&json!({"reason": "wrong <server>", "force": true})));
     assert_eq!(answer.status, 200, "{}", answer.body);
+
     let result = answer.json();
     assert_eq!(result["success"], true);
     assert_eq!((&result["previous_state"], &result["state"]), (&json!("queued"), &json!("cancelled")));
@@ -37,14 +42,17 @@ fn what_waits_is_cancelled_at_once_and_only_once() {
 
     let again = cancel(None);
     refused(&again, 400, &["already finished", "job 1", "cancelled"]);
-    let told = again.json();
+
+    let body = again.json();
     assert_eq!(
-        (&told["success"], &told["error"], &told["cancellation_id"]),
+        (&body["success"], &body["error"], &body["cancellation_id"]),
         (&json!(false), &json!("already_finished"), &json!(null))
     );
+
     for key in result.as_object().unwrap().keys() {
-        assert!(told.get(key).is_some(), "{key} is missing: {told}");
+        assert!(body.get(key).is_some(), "{key} is missing: {body}");
     }
+
     assert_eq!(place.count("cancellations"), 1);
 }
 
@@ -52,30 +60,37 @@ fn what_waits_is_cancelled_at_once_and_only_once() {
 fn what_runs_is_on_its_way_and_force_can_be_added() {
     let (place, tasks) = restart();
     assert!(place.house.db().write(|tx| jobs::claim(tx, JobId(1), "w1", 5)).unwrap());
+
     let cancel = |body: Value| place.ask(&place.anna, "POST", "/api/jobs/1/cancel", Some(&body));
     let first = cancel(json!({}));
     assert_eq!(first.status, 200, "{}", first.body);
-    let told = first.json();
+
+    let body = first.json();
     assert_eq!(
-        (&told["success"], &told["state"], &told["cancellation_state"]),
+        (&body["success"], &body["state"], &body["cancellation_state"]),
         (&json!(true), &json!("cancelling"), &json!("requested"))
     );
-    assert_eq!(told["force_used"], false);
+
+    assert_eq!(body["force_used"], false);
+
     let forced = cancel(json!({"force": true, "reason": "now"})).json();
-    assert_eq!((&forced["force_used"], &forced["cancellation_id"]), (&json!(true), &told["cancellation_id"]));
-    // Its tasks go with it.
+    assert_eq!((&forced["force_used"], &forced["cancellation_id"]), (&json!(true), &body["cancellation_id"]));
+
+    // Its tasks are cancelled too.
     let task = place.ask(&place.anna, "POST", &format!("/api/tasks/{}/cancel", tasks[0]), None);
-    assert_eq!((task.status, &task.json()["cancellation_id"]), (200, &told["cancellation_id"]));
+    assert_eq!((task.status, &task.json()["cancellation_id"]), (200, &body["cancellation_id"]));
     assert_eq!(place.count("cancellations"), 1);
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "cancelling");
 }
 
 #[test]
-fn one_task_goes_with_what_depends_on_it_or_alone() {
+fn a_task_is_cancelled_with_its_dependents_or_alone() {
     let (place, tasks) = restart();
     assert_eq!(tasks.len(), 6, "stop, initialize and start of two servers");
+
     let task = |id: i64, body: Option<&Value>| place.ask(&place.anna, "POST", &format!("/api/tasks/{id}/cancel"), body);
     let first = task(tasks[0], None);
+
     assert_eq!(first.status, 200, "{}", first.body);
     assert_eq!((&first.json()["task"], &first.json()["state"]), (&json!(tasks[0]), &json!("cancelled")));
     assert_eq!(first.json()["tasks_affected"].as_array().unwrap().len(), 3, "{}", first.body);
@@ -89,8 +104,10 @@ fn one_task_goes_with_what_depends_on_it_or_alone() {
         "/api/jobs/1/cancel",
         Some(&json!({"task": pending, "cascade": false, "reason": "not now"})),
     );
+
     assert_eq!(alone.status, 200, "{}", alone.body);
     assert_eq!(alone.json()["tasks_affected"].as_array().unwrap().len(), 1, "{}", alone.body);
+
     let left = states(&place);
     assert_eq!(left.iter().filter(|state| *state == "pending").count(), 2, "{left:?}");
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "queued");
@@ -118,12 +135,15 @@ fn what_is_not_understood_cancels_nothing() {
     ] {
         refused(&place.ask(&place.anna, "POST", "/api/jobs/1/cancel", Some(&body)), 422, &[words]);
     }
+
     let path = format!("/api/tasks/{}/cancel", tasks[0]);
     refused(&place.ask(&place.anna, "POST", &path, Some(&json!({"task": 1}))), 422, &["task"]);
+
     for missing in [json!({"task": 99}), json!({"task": i64::MAX})] {
         let answer = place.ask(&place.anna, "POST", "/api/jobs/1/cancel", Some(&missing));
         assert!([404, 422].contains(&answer.status), "{}", answer.body);
     }
+
     refused(&place.ask(&place.anna, "POST", "/api/tasks/99/cancel", None), 404, &["there is no task 99"]);
     assert_eq!(place.count("cancellations"), 0);
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "queued");

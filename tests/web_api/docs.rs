@@ -1,5 +1,5 @@
-//! docs/api.md is true: its commands are run, in their order and in one shell, and what they print has the shape that is
-//! shown below them.
+//! docs/api.md is correct: its commands run in order in one shell, and their output has the
+//! documented shape.
 
 use std::path::Path;
 
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::{LEFT4ME, Place};
 
-/// Between what two commands print.
+/// Separates the output of two commands.
 const MARK: &str = "--- what the next one prints ---";
 
-/// A fenced block: its language, and its lines.
+/// A fenced block: its language and lines.
 struct Block {
     language: String,
     text: String,
@@ -31,50 +31,54 @@ fn blocks(page: &str) -> Vec<Block> {
             (None, None) => {}
         }
     }
+
     assert!(open.is_none(), "a block that does not end");
     blocks
 }
 
-/// The same keys all the way down. Of lists the first items; what is null on one side says nothing.
-fn same_shape(shown: &Value, told: &Value, at: &str) {
-    match (shown, told) {
-        (Value::Object(shown), Value::Object(told)) => {
+/// Compares keys recursively. Of lists only the first items; null matches anything.
+fn same_shape(shown: &Value, printed: &Value, at: &str) {
+    match (shown, printed) {
+        (Value::Object(shown), Value::Object(printed)) => {
             let keys = |map: &serde_json::Map<String, Value>| map.keys().cloned().collect::<Vec<_>>();
-            let (mut left, mut right) = (keys(shown), keys(told));
+            let (mut left, mut right) = (keys(shown), keys(printed));
             left.sort();
             right.sort();
-            assert_eq!(left, right, "at {at}: shown and told");
+            assert_eq!(left, right, "at {at}: shown and printed");
             for (key, value) in shown {
-                same_shape(value, &told[key], &format!("{at}.{key}"));
+                same_shape(value, &printed[key], &format!("{at}.{key}"));
             }
         }
-        (Value::Array(shown), Value::Array(told)) => {
-            assert_eq!(shown.is_empty(), told.is_empty(), "at {at}: {told:?}");
-            if let (Some(shown), Some(told)) = (shown.first(), told.first()) {
-                same_shape(shown, told, &format!("{at}[0]"));
+        (Value::Array(shown), Value::Array(printed)) => {
+            assert_eq!(shown.is_empty(), printed.is_empty(), "at {at}: {printed:?}");
+            if let (Some(shown), Some(printed)) = (shown.first(), printed.first()) {
+                same_shape(shown, printed, &format!("{at}[0]"));
             }
         }
         (Value::Null, _) | (_, Value::Null) => {}
-        _ => assert_eq!(std::mem::discriminant(shown), std::mem::discriminant(told), "at {at}: {told}"),
+        _ => assert_eq!(std::mem::discriminant(shown), std::mem::discriminant(printed), "at {at}: {printed}"),
     }
 }
 
 #[test]
-fn every_command_of_the_page_works_and_prints_what_it_shows() {
+fn every_command_of_the_page_works_and_prints_as_shown() {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md")).unwrap();
     let place = Place::new();
     let page = page.replace("127.0.0.1:8000", &place.web.addr.to_string());
     let blocks = blocks(&page);
-    // What fails with ! before it is not noticed by -e.
+
+    // `set -e` ignores failures after `!`.
     let commands: Vec<&str> =
         blocks.iter().filter(|block| block.language == "sh").map(|block| block.text.as_str()).collect();
     let script: String =
         commands.iter().map(|command| format!("{command}[ $? = 0 ] || exit 99\necho; echo '{MARK}'\n")).collect();
+
     assert!(commands.len() >= 9, "{} commands", commands.len());
 
     let programs = Path::new(LEFT4ME).parent().unwrap().display().to_string();
     let mut shell = place.house.command("bash", &["-euo", "pipefail", "-c", &script]);
     shell.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap())).current_dir(place.house.root.path());
+
     let output = shell.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let mut printed = out.split(MARK);

@@ -1,5 +1,5 @@
-//! The REST API of the real left4me-web on a real database: what it shows to whom, what it takes, and what it answers to
-//! what it does not take.
+//! The REST API of the real left4me-web on a real database: what each user sees, what it accepts,
+//! and its errors.
 #![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
 
 mod bad;
@@ -38,7 +38,7 @@ impl Place {
         Self { web: Web::start(&house, &[]), house, anna, bert, boss }
     }
 
-    /// A request with a token, and a body when there is one.
+    /// A request with a token, and with a body if there is one.
     fn ask(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Answer {
         let bearer = format!("Bearer {token}");
         let mut headers = vec![("Authorization", bearer.as_str())];
@@ -56,7 +56,7 @@ impl Place {
         answer.json()
     }
 
-    /// Enqueues; the job's id.
+    /// Enqueues a job and returns its id.
     #[track_caller]
     fn enqueue(&self, token: &str, body: &Value) -> i64 {
         let answer = self.ask(token, "POST", "/api/jobs", Some(body));
@@ -64,9 +64,9 @@ impl Place {
         answer.json()["job_id"].as_i64().unwrap()
     }
 
-    /// What a program for people prints with --json.
+    /// The output of a command line program with --json.
     #[track_caller]
-    fn told(&self, program: &str, args: &[&str]) -> Value {
+    fn json_output(&self, program: &str, args: &[&str]) -> Value {
         let output = self.house.command(program, args).output().unwrap();
         let out = String::from_utf8(output.stdout).unwrap();
         serde_json::from_str(&out)
@@ -82,6 +82,7 @@ impl Place {
 fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> {
     let hash = password::hash(PASSWORD)?;
     let mut port = 27000;
+
     let mut texts = Vec::new();
     for (name, role, theirs) in [
         ("anna", Role::User, &["Friday", "Saturday"][..]),
@@ -99,17 +100,20 @@ fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> 
         }
         texts.push(tokens::create(tx, 1, "test", user.id, &"tests".parse()?)?.1);
     }
+
     Ok(texts.try_into().expect("three"))
 }
 
-/// The answer is an error as the API tells it, and its message has all of `words`.
+/// The response is an API error whose message contains all of `words`.
 #[track_caller]
 fn refused(answer: &Answer, status: u16, words: &[&str]) {
     assert_eq!(answer.status, status, "{}", answer.body);
     assert_eq!(answer.header("content-type"), Some("application/json"), "{}", answer.body);
-    let told = answer.json();
-    let message = told["message"].as_str().unwrap_or_else(|| panic!("no message: {told}"));
-    assert!(told["error"].as_str().is_some_and(|word| !word.is_empty()), "{told}");
+
+    let body = answer.json();
+    let message = body["message"].as_str().unwrap_or_else(|| panic!("no message: {body}"));
+
+    assert!(body["error"].as_str().is_some_and(|word| !word.is_empty()), "{body}");
     assert!(!message.is_empty() && !message.contains('\n') && message.chars().count() <= 400, "{message}");
     for word in words {
         assert!(message.contains(word), "'{word}' is missing: {message}");
@@ -125,18 +129,30 @@ fn it_tells_the_same_as_the_command_line() {
     let place = Place::new();
     let first = place.enqueue(&place.anna, &json!({"operation": "restart", "servers": ["Friday", 2]}));
     place.enqueue(&place.boss, &json!({"operation": "update"}));
+
     let answer = place.ask(&place.anna, "POST", &format!("/api/jobs/{first}/cancel"), Some(&json!({"reason": "no"})));
     assert_eq!(answer.status, 200, "{}", answer.body);
-    assert_eq!(answer.json(), place.told(JOB, &["cancel-status", "1", "--json"]));
+    assert_eq!(answer.json(), place.json_output(JOB, &["cancel-status", "1", "--json"]));
     assert_eq!(place.get(&place.anna, "/api/jobs/1/cancellation-status"), answer.json());
-    // The one at the command line adds what has routes of its own here.
-    let mut shown = place.told(JOB, &["show", "1", "--json"]);
+
+    // The command line adds fields that have their own routes in the API.
+    let mut shown = place.json_output(JOB, &["show", "1", "--json"]);
+
     shown.as_object_mut().unwrap().retain(|name, _| name != "runners" && name != "cancellations");
     assert_eq!(place.get(&place.anna, "/api/jobs/1"), shown);
-    assert_eq!(place.get(&place.boss, "/api/jobs")["items"], place.told(JOB, &["list", "--json"]));
-    assert_eq!(place.get(&place.boss, "/api/cancellations")["items"], place.told(JOB, &["cancellations", "--json"]));
-    assert_eq!(place.get(&place.anna, "/api/servers/2"), place.told(LEFT4ME, &["server", "show", "2", "--json"]));
-    assert_eq!(place.get(&place.boss, "/api/servers")["items"], place.told(LEFT4ME, &["server", "list", "--json"]));
+    assert_eq!(place.get(&place.boss, "/api/jobs")["items"], place.json_output(JOB, &["list", "--json"]));
+    assert_eq!(
+        place.get(&place.boss, "/api/cancellations")["items"],
+        place.json_output(JOB, &["cancellations", "--json"])
+    );
+    assert_eq!(
+        place.get(&place.anna, "/api/servers/2"),
+        place.json_output(LEFT4ME, &["server", "show", "2", "--json"])
+    );
+    assert_eq!(
+        place.get(&place.boss, "/api/servers")["items"],
+        place.json_output(LEFT4ME, &["server", "list", "--json"])
+    );
 }
 
 #[test]
@@ -145,6 +161,7 @@ fn a_list_comes_in_parts_and_can_be_filtered() {
     for operation in ["start", "stop", "start", "reset", "start"] {
         place.enqueue(&place.anna, &json!({"operation": operation, "servers": [1]}));
     }
+
     place.enqueue(&place.anna, &json!({"operation": "stop", "all": true}));
     assert_eq!(place.ask(&place.anna, "POST", "/api/jobs/2/cancel", None).status, 200);
 
@@ -153,12 +170,15 @@ fn a_list_comes_in_parts_and_can_be_filtered() {
         (ids(&all), &all["total"], &all["limit"], &all["offset"]),
         (vec![6, 5, 4, 3, 2, 1], &json!(6), &json!(50), &json!(0))
     );
+
     let part = place.get(&place.anna, "/api/jobs?limit=2&offset=3");
     assert_eq!(
         (ids(&part), &part["total"], &part["limit"], &part["offset"]),
         (vec![3, 2], &json!(6), &json!(2), &json!(3))
     );
+
     assert_eq!(part["items"][0]["queue_position"], 2, "job 2 does not wait any more");
+
     for (query, wanted) in [
         ("offset=4294967295", vec![]),
         ("limit=500&offset=5", vec![1]),
@@ -172,6 +192,7 @@ fn a_list_comes_in_parts_and_can_be_filtered() {
     ] {
         assert_eq!(ids(&place.get(&place.anna, &format!("/api/jobs?{query}"))), wanted, "{query}");
     }
+
     assert_eq!(place.get(&place.anna, "/api/jobs?operation=start&limit=1")["total"], 3);
 
     assert_eq!(ids(&place.get(&place.boss, "/api/servers?user=anna&limit=1&offset=1")), [2]);
@@ -188,11 +209,12 @@ fn what_is_anothers_does_not_exist() {
     place.enqueue(&place.anna, &json!({"operation": "start", "servers": [1]}));
     place.enqueue(&place.boss, &json!({"operation": "stop", "all": true}));
     assert_eq!(place.ask(&place.anna, "POST", "/api/jobs/1/cancel", None).status, 200);
+
     let task = place.get(&place.boss, "/api/jobs/2")["tasks"][0]["id"].as_i64().unwrap();
 
     for (path, missing) in [
         ("/api/jobs/1".to_owned(), "/api/jobs/99".to_owned()),
-        // Its servers are not all bert's.
+        // Not all of its servers are bert's.
         ("/api/jobs/2".to_owned(), "/api/jobs/99".to_owned()),
         ("/api/jobs/1/cancellation-status".to_owned(), "/api/jobs/99/cancellation-status".to_owned()),
         ("/api/servers/1".to_owned(), "/api/servers/99".to_owned()),
@@ -201,31 +223,37 @@ fn what_is_anothers_does_not_exist() {
             (place.ask(&place.bert, "GET", &path, None), place.ask(&place.bert, "GET", &missing, None));
         refused(&theirs, 404, &["there is no"]);
         let number = path.split('/').nth(3).unwrap();
-        assert_eq!(theirs.body.replace(&format!(" {number}"), " 99"), none.body, "it does not tell that it exists");
+        assert_eq!(theirs.body.replace(&format!(" {number}"), " 99"), none.body, "it does not reveal that it exists");
         assert_eq!(place.ask(&place.boss, "GET", &path, None).status, if path.contains("/2/") { 404 } else { 200 });
     }
+
     for path in ["/api/jobs/1/cancel".to_owned(), "/api/jobs/2/cancel".to_owned(), format!("/api/tasks/{task}/cancel")]
     {
         refused(&place.ask(&place.bert, "POST", &path, None), 404, &["there is no"]);
     }
+
     for servers in [json!([1]), json!(["Friday"]), json!([3, "1"]), json!([99]), json!(["Nobody's"])] {
         let answer =
             place.ask(&place.bert, "POST", "/api/jobs", Some(&json!({"operation": "stop", "servers": servers})));
         refused(&answer, 404, &["there is no server"]);
     }
+
     for list in ["/api/jobs", "/api/cancellations", "/api/servers?user=anna"] {
         let list = place.get(&place.bert, list);
         assert_eq!((ids(&list), &list["total"]), (vec![], &json!(0)));
     }
+
     assert_eq!(ids(&place.get(&place.bert, "/api/servers")), [3]);
     assert_eq!(place.count("jobs"), 2);
     assert_eq!(place.count("cancellations"), 1);
 
-    // All of theirs, and no others.
+    // All of the user's servers, and no others.
     let all = place.enqueue(&place.bert, &json!({"operation": "stop", "all": true}));
     assert_eq!(place.get(&place.bert, &format!("/api/jobs/{all}"))["servers"], json!([3]));
+
     let all = place.enqueue(&place.boss, &json!({"operation": "stop", "all": true}));
     assert_eq!(place.get(&place.boss, &format!("/api/jobs/{all}"))["servers"], json!([1, 2, 3]));
+
     for operation in ["install", "update"] {
         let body = json!({"operation": operation});
         refused(&place.ask(&place.anna, "POST", "/api/jobs", Some(&body)), 403, &["admin", operation]);
@@ -244,12 +272,14 @@ fn the_same_key_of_the_same_user_is_the_same_job() {
         place.web.client().send("POST", "/api/jobs", &headers, &body)
     };
     let (first, again, bert) = (ask(&place.anna, "k-1"), ask(&place.anna, "k-1"), ask(&place.bert, "k-1"));
+
     assert_eq!((first.status, again.status, bert.status), (201, 200, 201));
     assert_eq!(first.json(), json!({"job_id": 1, "state": "queued", "queue_position": 1}));
     assert_eq!(
         (first.body, first.headers.iter().any(|pair| *pair == ("location".into(), "/api/jobs/1".into()))),
         (again.body.clone(), true)
     );
+
     assert_eq!(again.location(), "/api/jobs/1");
     assert_eq!(bert.json()["job_id"], 2);
     for bad in ["", "a key", "ä", &"k".repeat(201)] {
@@ -268,6 +298,7 @@ fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
     let client = || place.web.client();
     refused(&client().get("/api/jobs"), 401, &["token"]);
     assert_eq!(client().get("/api/jobs").header("www-authenticate"), Some("Bearer"));
+
     let unknown = format!("l4m_{}", "0".repeat(64));
     for bad in ["", "x", "l4m_", unknown.as_str()] {
         let answer = place.ask(bad, "GET", "/api/jobs", None);
@@ -279,14 +310,18 @@ fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
             &["token"],
         );
     }
+
     place.get(&place.anna, "/api/jobs");
+
     let (code, ..) = run(&place, &["token", "revoke", "1"]);
     assert_eq!(code, 0);
     refused(&place.ask(&place.anna, "GET", "/api/jobs", None), 401, &["revoked"]);
     place.get(&place.bert, "/api/jobs");
+
     let (code, ..) = run(&place, &["user", "disable", "bert"]);
     assert_eq!(code, 0);
     refused(&place.ask(&place.bert, "GET", "/api/jobs", None), 401, &["disabled"]);
+
     let last = place.house.db();
     let used: Option<i64> =
         last.connection().query_row("SELECT last_used_at FROM tokens WHERE id = 2", [], |row| row.get(0)).unwrap();
@@ -314,6 +349,7 @@ fn a_session_needs_the_header_that_stands_for_a_forms_token() {
     let csrf: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
     let json = ("Content-Type", "application/json");
     let body = r#"{"operation": "stop", "servers": [1]}"#;
+
     let (ours, foreign) = (("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site"));
     for headers in [
         vec![json, ours],
@@ -325,7 +361,9 @@ fn a_session_needs_the_header_that_stands_for_a_forms_token() {
     ] {
         refused(&client.send("POST", "/api/jobs", &headers, body), 403, &[]);
     }
+
     assert_eq!(place.count("jobs"), 0);
+
     let answer = client.send("POST", "/api/jobs", &[json, ours, ("X-CSRF-Token", &csrf)], body);
     assert_eq!(answer.status, 201, "{}", answer.body);
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["requested_by"], "web:anna");
@@ -336,23 +374,28 @@ fn health_is_the_databases_and_tells_nothing_else() {
     let place = Place::new();
     let answer = place.web.client().get("/health");
     assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})));
-    // A fresh front, so that nothing of the file is in a cache: it serves, but nobody has made it read.
+
+    // A new process, so that no part of the file is cached: it serves, but has not read anything
+    // yet.
     let web = Web::start(&place.house, &[]);
+
     assert_eq!(web.client().get("/login").status, 200);
     for name in ["db/left4me.db", "db/left4me.db-wal"] {
         std::fs::write(place.house.root.join(name), "this is no database".repeat(1000)).unwrap();
     }
+
     let answer = web.client().get("/health");
     assert_eq!(answer.status, 503, "{}", answer.body);
     assert_eq!(answer.json(), json!({"error": "service_unavailable", "message": "the database does not answer"}));
 }
 
 #[test]
-fn what_is_not_there_is_told_as_json() {
+fn a_missing_route_is_an_error_in_json() {
     let place = Place::new();
     for path in ["/api/", "/api/nothing", "/api/jobs/", "/api/jobs/1/nothing", "/api/tasks/1"] {
         refused(&place.ask(&place.boss, "GET", path, None), 404, &[]);
     }
+
     for path in [
         "/api/jobs/x",
         "/api/jobs/0",
@@ -364,6 +407,7 @@ fn what_is_not_there_is_told_as_json() {
     ] {
         refused(&place.ask(&place.boss, "GET", path, None), 404, &[]);
     }
+
     for (method, path) in
         [("DELETE", "/api/jobs"), ("PUT", "/api/jobs/1"), ("GET", "/api/jobs/1/cancel"), ("POST", "/api/servers")]
     {
@@ -371,6 +415,7 @@ fn what_is_not_there_is_told_as_json() {
         refused(&answer, 405, &[method]);
         assert!(answer.header("allow").is_some(), "{method} {path}");
     }
+
     let host = place.web.client().send("GET", "/api/jobs", &[("Host", "evil.example")], "");
     refused(&host, 421, &["LEFT4ME_WEB_ORIGIN"]);
 }

@@ -1,5 +1,5 @@
-//! Who else has the database open: programs of left4me that a person runs are ended, because they
-//! would show old data; for another program the person decides.
+//! Finds processes that have the database open. left4me's own programs are ended, because they
+//! would show old data. Any other program is an error: the admin has to end it.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,11 @@ use nix::unistd::Pid;
 
 use crate::base::{Error, Result, output};
 
-/// How long a program may take to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a program may take to exit after SIGTERM.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between two looks.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Time between two checks.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 struct Holder {
     pid: i32,
@@ -24,7 +24,7 @@ struct Holder {
 impl Holder {
     fn is_ours(&self) -> bool {
         let name = self.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        // An upgrade removes the file of a program that runs.
+        // After an upgrade, the program's file is deleted.
         let name = name.strip_suffix(" (deleted)").unwrap_or(name);
         let is_there = self.program.starts_with("/usr/bin") || self.program.starts_with("/usr/libexec/left4me");
         is_there && (name == "left4me" || name == "l4d2ctl" || name.starts_with("left4me-"))
@@ -37,33 +37,36 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Ends left4me's programs that have the file open.
+/// Ends left4me's programs that have the database open.
 ///
 /// # Errors
-/// 69 when another program has it open, or one does not end.
+/// Fails if another program has it open, or if a program does not exit.
 pub(super) fn end(database: &Path) -> Result<()> {
     let Ok(found) = database.symlink_metadata() else { return Ok(()) };
     let file = (found.dev(), found.ino());
     let begun = Instant::now();
-    let mut told = Vec::new();
+    let mut signalled = Vec::new();
+
     loop {
         let holders = holders(file);
         let Some(first) = holders.first() else { return Ok(()) };
         if let Some(other) = holders.iter().find(|holder| !holder.is_ours()) {
             return Err(in_the_way(other));
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > EXIT_TIMEOUT {
             return Err(in_the_way(first));
         }
+
         for holder in &holders {
-            if !told.contains(&holder.pid) {
-                output::line(&format!("{holder} has the database open: it is ended"))?;
-                // One that has ended already is as good.
+            if !signalled.contains(&holder.pid) {
+                output::line(&format!("{holder} has the database open: ending it"))?;
+                // It may have exited already.
                 kill(Pid::from_raw(holder.pid), Signal::SIGTERM).ok();
-                told.push(holder.pid);
+                signalled.push(holder.pid);
             }
         }
-        std::thread::sleep(PAUSE);
+
+        std::thread::sleep(CHECK_INTERVAL);
     }
 }
 
@@ -80,7 +83,7 @@ fn holders(file: (u64, u64)) -> Vec<Holder> {
         .collect()
 }
 
-/// A process that ends meanwhile has nothing open.
+/// A process that has exited has nothing open.
 fn has_open(pid: i32, file: (u64, u64)) -> bool {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     descriptors.filter_map(|entry| entry.path().metadata().ok()).any(|found| (found.dev(), found.ino()) == file)
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_a_file_open_is_found() {
+    fn a_process_with_the_file_open_is_found() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let found = file.path().metadata().unwrap();
         let pid = i32::try_from(std::process::id()).unwrap();

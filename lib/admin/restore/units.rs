@@ -1,10 +1,10 @@
-//! The units that have the database open, or start what does: stopped, and what ran started again.
+//! Stops the units that use the database, and the units that start them; starts them again later.
 
 use std::path::Path;
 
 use crate::base::{Error, Result};
 
-/// What can start a service comes before the services.
+/// The units in stop order: sockets and timers before the services they start.
 const UNITS: [&str; 12] = [
     "left4me.target",
     "left4me-web.socket",
@@ -20,22 +20,24 @@ const UNITS: [&str; 12] = [
     "left4me-backup.service",
 ];
 
-/// What was active before, and has to be again.
+/// The units to start again.
 pub(super) struct Units(Vec<&'static str>);
 
 impl Units {
-    /// Stops all. Without systemd there is none.
+    /// Stops all units. Does nothing without systemd.
     ///
     /// # Errors
-    /// 69 when one does not stop.
+    /// Fails if a unit does not stop; then those that were active are started again.
     pub(super) fn stop() -> Result<Self> {
         if !Path::new("/run/systemd/system").is_dir() {
             return Ok(Self(Vec::new()));
         }
+
         let (_, states) = systemctl("is-active", &UNITS)?;
         let states = states.lines().chain(std::iter::repeat("unknown"));
         let active = UNITS.into_iter().zip(states).filter(|(name, state)| *state == "active" && comes_back(name));
         let units = Self(active.map(|(name, _)| name).collect());
+
         match systemctl("stop", &UNITS)? {
             (0, _) => Ok(units),
             (_, text) => {
@@ -46,14 +48,15 @@ impl Units {
         }
     }
 
-    /// Starts what was active.
+    /// Starts the units that were active.
     ///
     /// # Errors
-    /// 69 with the command that starts it.
+    /// Fails with the command to start them.
     pub(super) fn start(&self) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
         }
+
         match systemctl("start", &self.0)? {
             (0, _) => Ok(()),
             (_, text) => Err(Error::unavailable(format!(
@@ -65,7 +68,8 @@ impl Units {
     }
 }
 
-/// A service comes back by its socket or timer; the worker besides by the target.
+/// Whether to start the unit again. Services return by their socket or timer, except the worker,
+/// which the target also starts.
 fn comes_back(unit: &str) -> bool {
     !unit.ends_with(".service") || unit == "left4me-worker.service"
 }

@@ -1,4 +1,4 @@
-//! Carrying out what was decided on the screen, as the other verbs do it. What comes of it is told in one line.
+//! Carries out the monitor's actions, as the other verbs do. The result is one line for the footer.
 
 use super::state::Action;
 use crate::base::names::ServerRef;
@@ -9,10 +9,10 @@ use crate::cli::Context;
 use crate::db::{jobs, queue};
 use crate::queue::enqueue::{Asker, Poke, Targets, Wish, enqueue, poke};
 
-/// Why the queue is paused, for whoever wonders.
+/// The reason recorded with a pause.
 const PAUSE_REASON: &str = "from the monitor";
 
-/// Does it, and says in one line what came of it. An action that does nothing to the database says nothing.
+/// Carries out an action; returns its result as a message. None for actions of the screen alone.
 pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, String)> {
     let done = match action {
         Action::Pause(true) => pause(context, now),
@@ -25,13 +25,14 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
                 unique: true,
                 asker: Asker::here(&caller),
             };
+
             enqueue(&mut context.db, &wish, now).map(|accepted| {
                 let (job, server) = (accepted.job_id, server);
-                let words = match accepted.added {
-                    true => format!("job {job}: {operation} of server {server} is queued"),
-                    false => format!("job {job} is there already: {operation} of server {server}"),
+                let message = match accepted.added {
+                    true => format!("job {job} queued: {operation} server {server}"),
+                    false => format!("already queued or running: job {job}, {operation} server {server}"),
                 };
-                (Tone::Good, words)
+                (Tone::Good, message)
             })
         }
         Action::Cancel { job, force, reason } => {
@@ -43,13 +44,15 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
                 reason,
                 requested_by: &caller::caller(),
             };
+
             cancel::request(&mut context.db, &wish, now)
                 .map(|done| (if done.success { Tone::Good } else { Tone::Warning }, done.message))
         }
-        Action::Draw | Action::Look | Action::Quit | Action::Suspend | Action::Repaint => return None,
+        Action::Draw | Action::Reload | Action::Quit | Action::Suspend | Action::Repaint => return None,
     };
+
     Some(match done {
-        Ok((tone, words)) => heard(context, action, tone, words),
+        Ok((tone, message)) => wake_worker(context, action, tone, message),
         Err(error) => (Tone::Bad, error.to_string()),
     })
 }
@@ -59,9 +62,9 @@ fn pause(context: &mut Context, now: i64) -> Result<(Tone, String)> {
     let (paused, running) =
         context.db.write(|tx| Ok((queue::set_paused(tx, now, &by, Some(PAUSE_REASON))?, jobs::counts(tx)?.1)))?;
     Ok(match (paused, running) {
-        (false, _) => (Tone::Warning, "the queue was paused already".to_owned()),
+        (false, _) => (Tone::Warning, "the queue is paused already".to_owned()),
         (true, 0) => (Tone::Good, "the queue is paused".to_owned()),
-        (true, running) => (Tone::Good, format!("the queue is paused; {running} running go on")),
+        (true, running) => (Tone::Good, format!("the queue is paused; running jobs continue: {running}")),
     })
 }
 
@@ -69,18 +72,18 @@ fn resume(context: &mut Context, now: i64) -> Result<(Tone, String)> {
     let by = caller::caller();
     let resumed = context.db.write(|tx| queue::set_resumed(tx, now, &by))?;
     Ok(match resumed {
-        true => (Tone::Good, "the queue goes on".to_owned()),
-        false => (Tone::Warning, "the queue was not paused".to_owned()),
+        true => (Tone::Good, "the queue is resumed".to_owned()),
+        false => (Tone::Warning, "the queue is not paused".to_owned()),
     })
 }
 
-/// Pokes the worker, and adds why when nobody hears it. What was written stands all the same.
-fn heard(context: &Context, action: &Action, tone: Tone, words: String) -> (Tone, String) {
+/// Wakes the worker. If that fails, adds why to the message: the action is recorded anyway.
+fn wake_worker(context: &Context, action: &Action, tone: Tone, message: String) -> (Tone, String) {
     if matches!(action, Action::Pause(true)) {
-        return (tone, words);
+        return (tone, message);
     }
     match poke(&context.worker_socket) {
-        Poke::Sent => (tone, words),
-        Poke::Unheard(error) => (Tone::Warning, format!("{words}; {error}")),
+        Poke::Sent => (tone, message),
+        Poke::Unheard(error) => (Tone::Warning, format!("{message}; {error}")),
     }
 }

@@ -1,28 +1,27 @@
-//! One line that somebody types: a reason, or words to look for.
+//! A line editor: for a reason, or for a search term.
 
 use super::keys::Key;
 
-/// As many characters as a reason may have.
+/// Maximum length in characters, the same as a reason's.
 const LIMIT: usize = 1000;
 
-/// The line. It has no control characters.
+/// A line without control characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Input {
     text: String,
 }
 
 impl Input {
-    /// What was typed.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Edits the line. What is no key of an editor is no letter either.
+    /// Edits the line; other keys do nothing.
     pub fn key(&mut self, key: &Key) {
         match key {
             Key::Char(c) => self.add(*c),
-            Key::Paste(words) => words.chars().for_each(|c| self.add(if c.is_control() { ' ' } else { c })),
+            Key::Paste(text) => text.chars().for_each(|c| self.add(if c.is_control() { ' ' } else { c })),
             Key::Backspace => {
                 self.text.pop();
             }
@@ -53,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_typed_and_mended() {
+    fn a_line_is_typed_and_edited() {
         let text = |text: &str| text.chars().map(Key::Char).collect::<Vec<_>>();
         assert_eq!(typed(&[text("qäx"), vec![Key::Backspace, Key::Up, Key::Tab]].concat()), "qä");
         assert_eq!(typed(&[text("one two "), vec![Key::Ctrl('w')]].concat()), "one ");

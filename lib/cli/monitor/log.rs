@@ -1,5 +1,5 @@
-//! The whole log of a job: a page of it, with search and follow. A log may have a million lines: a page is read, never more,
-//! and a search goes on bit by bit while keys are still heard.
+//! The log view of a job, with search and follow. A log may have a million lines, so only the
+//! visible page is loaded, and a search runs in batches between which keys are handled.
 
 use rusqlite::Connection;
 
@@ -10,14 +10,14 @@ use crate::base::names::JobId;
 use crate::db::logs::{self, Found, Line, Way};
 use crate::domain::job::JobState;
 
-/// So many lines are searched before keys are looked at again.
-const SEARCH_PAGE: u32 = 20_000;
-/// Columns that the arrows go sideways.
-const SIDEWAYS: u16 = 8;
-/// No line is longer: columns, at most two for each of a line's 4096 characters.
-const WIDEST: u16 = 8192;
+/// Lines searched per batch; keys are handled between batches.
+const SEARCH_BATCH: u32 = 20_000;
+/// Columns that an arrow key scrolls sideways.
+const SCROLL_COLUMNS: u16 = 8;
+/// The widest line in columns: 4096 characters of at most two columns.
+const MAX_COLUMNS: u16 = 8192;
 
-/// A step through the log.
+/// A movement through the log; lines where it has a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Move {
     Down(u32),
@@ -26,61 +26,58 @@ enum Move {
     Last,
 }
 
-/// What a key means for whoever shows the log.
+/// What the monitor has to do after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// The log wants to be read again.
-    Read,
-    /// It is left.
-    Leave,
-    /// It means nothing here.
-    Other,
+    /// Load the log again.
+    Load,
+    /// Close the log.
+    Close,
+    /// The log does not use the key.
+    Unhandled,
 }
 
-/// How a search fares.
+/// The state of a search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Search {
-    /// There is none.
+    /// No search.
     #[default]
     None,
-    /// It is under way: from this line on.
-    Going(Way, i64),
-    /// This line has the words.
+    /// In progress, at this line.
+    Running(Way, i64),
+    /// This line matches.
     At(i64),
-    /// No line that way has them.
-    Nowhere(Way),
+    /// No line in that direction matches.
+    NotFound(Way),
 }
 
-/// A job's log.
+/// The log view of one job.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// The job,
     pub job: JobId,
-    /// and what it does.
     pub operation: String,
-    /// Its state.
     pub state: JobState,
-    /// The lines that are shown.
+    /// The visible lines.
     pub lines: Vec<Line>,
-    /// The log's last line.
+    /// The number of the log's last line.
     pub last: i64,
-    /// Whether new lines are shown as they come.
+    /// Whether new lines are shown as they arrive.
     pub follow: bool,
-    /// Columns that are left out on the left.
+    /// Columns scrolled out of view on the left.
     pub left: u16,
-    /// The words that are typed after `/`.
+    /// The search term while it is typed.
     pub typing: Option<Input>,
-    /// The words that are looked for.
+    /// The search term.
     pub words: String,
-    /// How that fares.
+    /// The state of the search.
     pub search: Search,
     top: i64,
     page: u32,
-    wanted: Option<Move>,
+    pending_move: Option<Move>,
 }
 
 impl Log {
-    /// At the log's end, where new lines come.
+    /// Opens the log at its end, following.
     #[must_use]
     pub fn open(job: JobId, operation: &str, state: JobState) -> Self {
         Self {
@@ -96,39 +93,41 @@ impl Log {
             search: Search::None,
             top: 1,
             page: 1,
-            wanted: None,
+            pending_move: None,
         }
     }
 
-    /// Takes a key.
+    /// Handles a key.
     pub fn key(&mut self, key: &Key) -> Reply {
         if self.typing.is_some() {
-            self.type_words(key);
-            return Reply::Read;
+            self.edit_term(key);
+            return Reply::Load;
         }
+
         let page = self.page.saturating_sub(1).max(1);
         match key {
-            Key::Escape if matches!(self.search, Search::Going(..)) => self.search = Search::None,
-            Key::Escape | Key::Char('l' | 'L') => return Reply::Leave,
-            Key::Char('j' | 'J') | Key::Down | Key::Enter => self.wanted = Some(Move::Down(1)),
-            Key::Char('k' | 'K') | Key::Up => self.wanted = Some(Move::Up(1)),
-            Key::PageDown | Key::Char(' ') => self.wanted = Some(Move::Down(page)),
-            Key::PageUp | Key::Char('b') => self.wanted = Some(Move::Up(page)),
-            Key::Home | Key::Char('g') => self.wanted = Some(Move::First),
-            Key::End | Key::Char('G') => self.wanted = Some(Move::Last),
+            Key::Escape if matches!(self.search, Search::Running(..)) => self.search = Search::None,
+            Key::Escape | Key::Char('l' | 'L') => return Reply::Close,
+            Key::Char('j' | 'J') | Key::Down | Key::Enter => self.pending_move = Some(Move::Down(1)),
+            Key::Char('k' | 'K') | Key::Up => self.pending_move = Some(Move::Up(1)),
+            Key::PageDown | Key::Char(' ') => self.pending_move = Some(Move::Down(page)),
+            Key::PageUp | Key::Char('b') => self.pending_move = Some(Move::Up(page)),
+            Key::Home | Key::Char('g') => self.pending_move = Some(Move::First),
+            Key::End | Key::Char('G') => self.pending_move = Some(Move::Last),
             Key::Char('f' | 'F') if self.follow => self.follow = false,
-            Key::Char('f' | 'F') => self.wanted = Some(Move::Last),
-            Key::Left => self.left = self.left.saturating_sub(SIDEWAYS),
-            Key::Right => self.left = (self.left + SIDEWAYS).min(WIDEST),
+            Key::Char('f' | 'F') => self.pending_move = Some(Move::Last),
+            Key::Left => self.left = self.left.saturating_sub(SCROLL_COLUMNS),
+            Key::Right => self.left = (self.left + SCROLL_COLUMNS).min(MAX_COLUMNS),
             Key::Char('/') => self.typing = Some(Input::default()),
-            Key::Char('n') => self.look_on(Way::Down),
-            Key::Char('N') => self.look_on(Way::Up),
-            _ => return Reply::Other,
+            Key::Char('n') => self.search_next(Way::Down),
+            Key::Char('N') => self.search_next(Way::Up),
+            _ => return Reply::Unhandled,
         }
-        Reply::Read
+
+        Reply::Load
     }
 
-    fn type_words(&mut self, key: &Key) {
+    fn edit_term(&mut self, key: &Key) {
         match (key, &mut self.typing) {
             (Key::Escape, typing) => *typing = None,
             (Key::Enter, typing) => {
@@ -136,46 +135,47 @@ impl Log {
                 if !typed.text().is_empty() {
                     typed.text().clone_into(&mut self.words);
                 }
-                // The first line that is shown may be the one.
+                // The first visible line may match.
                 self.search = Search::None;
-                self.look(Way::Down, self.top - 1);
+                self.start_search(Way::Down, self.top - 1);
             }
             (key, Some(typing)) => typing.key(key),
             (_, None) => {}
         }
     }
 
-    fn look_on(&mut self, way: Way) {
+    fn search_next(&mut self, way: Way) {
         let bottom = self.lines.last().map_or(i64::MAX, |line| line.seq + 1);
         let from = match (self.search, way) {
             (Search::At(seq), _) => seq,
             (_, Way::Down) => self.top - 1,
             (_, Way::Up) => bottom,
         };
-        self.look(way, from);
+        self.start_search(way, from);
     }
 
-    fn look(&mut self, way: Way, from: i64) {
+    fn start_search(&mut self, way: Way, from: i64) {
         if !self.words.is_empty() {
-            self.search = Search::Going(way, from);
+            self.search = Search::Running(way, from);
         }
     }
 
-    /// Whether a search is under way, and [`Log::read`] wants to be called again.
+    /// Whether a search is in progress: [`Log::read`] has to be called again.
     #[must_use]
     pub fn is_searching(&self) -> bool {
-        matches!(self.search, Search::Going(..))
+        matches!(self.search, Search::Running(..))
     }
 
-    /// Goes on with a search, goes where the last key wants to, and reads the page.
+    /// Runs a batch of the search, carries out the pending move, and loads the page.
     ///
     /// # Errors
-    /// 69 when the database cannot be read.
+    /// Fails if the database cannot be read.
     pub fn read(&mut self, connection: &Connection, height: u16) -> Result<()> {
         self.page = height.max(1).into();
         self.last = logs::last_seq(connection, self.job)?;
-        self.search_on(connection)?;
-        match self.wanted.take() {
+
+        self.continue_search(connection)?;
+        match self.pending_move.take() {
             Some(Move::Down(by)) => {
                 if let Some(line) = logs::after(connection, self.job, self.top - 1, by + 1)?.last() {
                     self.go_to(line.seq);
@@ -188,14 +188,17 @@ impl Log {
             Some(Move::Last) => self.follow = true,
             None => {}
         }
+
         if !self.follow {
             self.lines = logs::after(connection, self.job, self.top - 1, self.page)?;
         }
-        // The last page is a whole one.
+
+        // The last page is always full.
         if self.follow || self.lines.len() < self.page as usize {
             self.lines = logs::before(connection, self.job, i64::MAX, self.page)?;
             self.top = self.lines.first().map_or(1, |line| line.seq);
         }
+
         Ok(())
     }
 
@@ -204,21 +207,22 @@ impl Log {
         self.follow = false;
     }
 
-    fn search_on(&mut self, connection: &Connection) -> Result<()> {
-        let Search::Going(way, from) = self.search else { return Ok(()) };
-        self.search = match logs::find(connection, self.job, from, way, &self.words, SEARCH_PAGE)? {
+    fn continue_search(&mut self, connection: &Connection) -> Result<()> {
+        let Search::Running(way, from) = self.search else { return Ok(()) };
+        self.search = match logs::find(connection, self.job, from, way, &self.words, SEARCH_BATCH)? {
             Found::At(seq) => {
                 self.follow = false;
                 if !self.lines.iter().any(|line| line.seq == seq) {
-                    // With some lines before it, so that one sees where it stands.
+                    // Show some lines before the match for context.
                     let before = logs::before(connection, self.job, seq, self.page / 3)?;
                     self.go_to(before.first().map_or(seq, |line| line.seq));
                 }
                 Search::At(seq)
             }
-            Found::NotYet(seq) => Search::Going(way, seq),
-            Found::Nowhere => Search::Nowhere(way),
+            Found::NotYet(seq) => Search::Running(way, seq),
+            Found::Nowhere => Search::NotFound(way),
         };
+
         Ok(())
     }
 }
@@ -235,12 +239,13 @@ mod tests {
     }
 
     impl Reader {
-        /// On a log of so many lines `line 1` …, on a screen of ten.
+        /// A log of `lines` lines (`line 1` and so on), on a screen of ten rows.
         fn new(lines: i64) -> Self {
             let db = with_servers(0);
             let job =
                 "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('install', 'x', 1, 1)";
             db.execute(job, []).unwrap();
+
             let mut reader = Self { db, log: Log::open(JobId(1), "install", JobState::Running) };
             (0..lines).for_each(|_| reader.grow());
             reader.read();
@@ -280,66 +285,74 @@ mod tests {
     }
 
     #[test]
-    fn it_opens_at_the_end_and_follows_until_somebody_goes_up() {
+    fn it_opens_at_the_end_and_follows_until_the_user_scrolls_up() {
         let mut reader = Reader::new(50);
         assert_eq!(reader.shown(), (41, 50));
+
         reader.grow();
         reader.read();
         assert_eq!(reader.shown(), (42, 51));
         assert_eq!(reader.press(&[Key::Up]), (41, 50));
+
         reader.grow();
         reader.read();
-        assert_eq!(reader.shown(), (41, 50), "it stays where somebody reads");
+        assert_eq!(reader.shown(), (41, 50), "it does not move while not following");
         assert_eq!(reader.press(&[Key::Char('F')]), (43, 52));
+
         reader.grow();
         reader.read();
         assert_eq!(reader.shown(), (44, 53));
     }
 
     #[test]
-    fn pages_lines_beginning_and_end() {
+    fn paging_and_scrolling_stop_at_both_ends() {
         let mut reader = Reader::new(50);
         assert_eq!(reader.press(&[Key::Home]), (1, 10));
-        assert_eq!(reader.press(&[Key::PageDown]), (10, 19), "with a line of the page before");
+        assert_eq!(reader.press(&[Key::PageDown]), (10, 19), "pages overlap by one line");
         assert_eq!(reader.press(&[Key::Char('j'), Key::Char('j'), Key::Char('k')]), (11, 20));
         assert_eq!(reader.press(&[Key::PageUp, Key::PageUp, Key::PageUp]), (1, 10));
         assert_eq!(reader.press(&[Key::End]), (41, 50));
-        assert_eq!(reader.press(&[Key::Char('j'), Key::PageDown]), (41, 50), "no further than the end");
+        assert_eq!(reader.press(&[Key::Char('j'), Key::PageDown]), (41, 50), "stops at the end");
         assert_eq!(Reader::new(3).press(&[Key::PageDown, Key::Home]), (1, 3));
+
         assert_eq!(Reader::new(0).press(&[Key::PageDown, Key::Home, Key::Up]), (0, 0));
     }
 
     #[test]
-    fn a_search_goes_to_the_line_and_on_and_back() {
+    fn a_search_finds_next_and_previous_matches() {
         let mut reader = Reader::new(50);
         reader.press(&[Key::Home]);
         assert_eq!(reader.search("LINE 2"), (1, 10));
         assert_eq!(reader.log.search, Search::At(2));
-        assert_eq!(reader.press(&[Key::Char('n')]), (17, 26), "line 20, with some before it");
+        assert_eq!(reader.press(&[Key::Char('n')]), (17, 26), "line 20, with some lines before it");
         assert_eq!(reader.log.search, Search::At(20));
+
         reader.press(&[Key::Char('n')]);
         assert_eq!(reader.log.search, Search::At(21));
+
         reader.press(&[Key::Char('N'), Key::Char('N')]);
         assert_eq!(reader.log.search, Search::At(2));
+
         reader.press(&[Key::Char('N')]);
-        assert_eq!(reader.log.search, Search::Nowhere(Way::Up));
+        assert_eq!(reader.log.search, Search::NotFound(Way::Up));
+
         let before = reader.shown();
         assert_eq!(reader.search("nothing of the kind"), before);
-        assert_eq!(reader.log.search, Search::Nowhere(Way::Down));
+        assert_eq!(reader.log.search, Search::NotFound(Way::Down));
     }
 
     #[test]
-    fn letters_are_words_while_somebody_types() {
+    fn letters_are_text_while_a_search_term_is_typed() {
         let mut reader = Reader::new(5);
         reader.press(&[Key::Char('/'), Key::Char('q'), Key::Char('n'), Key::Backspace]);
         assert_eq!(reader.log.typing.as_ref().map(Input::text), Some("q"));
         reader.press(&[Key::Escape]);
         assert_eq!((reader.log.typing.is_none(), reader.log.words.as_str()), (true, ""));
-        assert_eq!(reader.log.key(&Key::Escape), Reply::Leave);
+        assert_eq!(reader.log.key(&Key::Escape), Reply::Close);
     }
 
     #[test]
-    fn a_long_search_is_done_in_pieces_that_escape_ends() {
+    fn a_long_search_runs_in_batches_and_escape_ends_it() {
         let mut reader = Reader::new(1);
         let more = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
                     INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT 1, i, 1, 'stdout', 'x' FROM n";
@@ -347,8 +360,9 @@ mod tests {
         reader.press(&[Key::Home, Key::Char('/'), Key::Char('y')]);
         reader.log.key(&Key::Enter);
         reader.log.read(&reader.db, 10).unwrap();
-        assert_eq!(reader.log.search, Search::Going(Way::Down, 20_000));
-        assert_eq!(reader.log.key(&Key::Escape), Reply::Read);
+
+        assert_eq!(reader.log.search, Search::Running(Way::Down, 20_000));
+        assert_eq!(reader.log.key(&Key::Escape), Reply::Load);
         assert!(!reader.log.is_searching());
     }
 }

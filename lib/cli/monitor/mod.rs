@@ -1,5 +1,5 @@
-//! `left4me-job monitor`: servers, jobs, the queue and a log on one screen. It is drawn again after each commit of whoever
-//! works on the database, never by a clock; only while a job runs, its time goes on by the second.
+//! `left4me-job monitor`: servers, jobs, the queue and a log on one screen. Commits to the database
+//! trigger a redraw; there is no polling. While a job runs, its duration is redrawn every second.
 
 mod act;
 mod cursor;
@@ -23,76 +23,78 @@ use self::draw::{Theme, draw};
 use self::snapshot::Snapshot;
 use self::state::{Action, State};
 use self::terminal::Screen;
-pub use self::terminal::must_be_there as must_have_terminal;
-use self::wake::{Commits, Wake, Woken};
+pub use self::terminal::require_terminal;
+use self::wake::{Commits, Events, Wake};
 use crate::base::{Result, clock, lock};
 use crate::cli::Context;
 use crate::db::Db;
 
-/// Commits are looked at no more often than this: a busy queue has thousands a second.
-const CALM: Duration = Duration::from_millis(50);
-/// While a job runs, its time goes on this often.
+/// The shortest time between two reloads: a busy queue has thousands of commits a second.
+const RELOAD_INTERVAL: Duration = Duration::from_millis(50);
+/// How often the duration of a running job is redrawn.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Servers, jobs, the queue and a log on one screen, live
+/// Show servers, jobs, the queue and logs on one screen, live
 #[derive(clap::Args)]
 #[command(after_help = "\
 Keys:
-  Tab, arrows, j/k   the next list; up and down in it. The log is that of the selected job
-  P                  pause the queue, or let it go on
-  C                  cancel the selected job; asks, with F for force, and for a reason
-  S                  start the selected server when it shall be stopped, stop it when it shall run; asks
-  L                  the whole log: / searches, n and N go on, F follows, Esc leaves it
+  Tab, arrows, j/k   next list; move in it. The log shown is the selected job's
+  P                  pause or resume the queue
+  C                  cancel the selected job, after a confirmation (F: kill at once) and a reason
+  S                  start or stop the selected server, after a confirmation
+  L                  full log: / searches, n and N repeat, F follows, Esc closes
   ?                  help
-  Q                  quit; jobs go on
+  Q                  quit; jobs continue
 
-It needs a terminal of at least 60x15. NO_COLOR is heeded.")]
+Needs a terminal of at least 60x15. Honours NO_COLOR.")]
 pub struct Args {}
 
-/// What is known about the worker.
+/// The worker's state, from its lock and the jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Worker {
-    /// No job runs.
+    /// No job is running.
     Idle,
-    /// It runs jobs.
+    /// A worker runs jobs.
     Working,
-    /// Jobs count as running, and nobody runs them.
+    /// Jobs are marked as running, but there is no worker.
     Lost,
-    /// Jobs wait, may be claimed, and no worker is there to do it.
+    /// Jobs are ready to run, but there is no worker.
     Absent,
 }
 
-/// The screen and what it shows.
+/// The monitor's model: the last snapshot and the state of the screen.
 struct Monitor {
-    seen: Snapshot,
+    snapshot: Snapshot,
     state: State,
     worker: Worker,
-    /// When the database is to be looked at; none when nothing has changed.
-    due: Option<Instant>,
-    /// Whether the screen shows something else than it should.
+    /// When to load the next snapshot; none if nothing has changed.
+    reload_at: Option<Instant>,
+    /// Whether the screen has to be redrawn.
     is_stale: bool,
-    looked_at: Instant,
+    loaded_at: Instant,
     ticked_at: Instant,
 }
 
-/// Runs the verb, on a terminal.
+/// Runs the verb; the caller has checked that there is a terminal.
 pub fn run(context: &mut Context, _: &Args) -> Result<ExitCode> {
     context.db.stay()?;
     let mut wake = Wake::open(context.db.path())?;
     let mut screen = Screen::enter()?;
     let mut monitor = Monitor::new();
     let theme = Theme::of_environment();
+
     loop {
-        if monitor.due.is_some_and(|due| due <= Instant::now()) {
-            monitor.look(&mut context.db, screen.rows())?;
+        if monitor.reload_at.is_some_and(|due| due <= Instant::now()) {
+            monitor.reload(&mut context.db, screen.rows())?;
         }
         if std::mem::take(&mut monitor.is_stale) {
-            let Monitor { seen, state, worker, .. } = &mut monitor;
-            screen.draw(|frame| draw(frame, seen, state, *worker, &theme, clock::now_ms()))?;
+            let Monitor { snapshot, state, worker, .. } = &mut monitor;
+            screen.draw(|frame| draw(frame, snapshot, state, *worker, &theme, clock::now_ms()))?;
         }
-        let woken = wake.wait(monitor.deadline(), monitor.commits())?;
-        if let Some(end) = monitor.take(woken, context, &mut screen, &wake)? {
-            return Ok(end);
+
+        let events = wake.wait(monitor.deadline(), monitor.commits())?;
+        if let Some(exit) = monitor.handle(events, context, &mut screen, &wake)? {
+            return Ok(exit);
         }
     }
 }
@@ -101,129 +103,140 @@ impl Monitor {
     fn new() -> Self {
         let now = Instant::now();
         Self {
-            seen: Snapshot::default(),
+            snapshot: Snapshot::default(),
             state: State::default(),
             worker: Worker::Idle,
-            due: Some(now),
+            reload_at: Some(now),
             is_stale: true,
-            looked_at: now,
+            loaded_at: now,
             ticked_at: now,
         }
     }
 
-    /// Reads the database. The lock is looked at before and after: a worker that has let it go before has ended its jobs
-    /// before, and one that came meanwhile has it after.
-    fn look(&mut self, db: &mut Db, rows: u16) -> Result<()> {
-        let before = is_worker_there(db.path());
+    /// Loads a snapshot. The worker's lock is checked before and after, because a worker that
+    /// released it before the snapshot has ended its jobs, and one that started meanwhile holds it
+    /// afterwards.
+    fn reload(&mut self, db: &mut Db, rows: u16) -> Result<()> {
+        let was_running = is_worker_running(db.path());
         let state = &mut self.state;
-        self.seen = db.read(|tx| {
-            let mut seen = Snapshot::read(tx)?;
-            state.refresh(&seen);
-            let selected = state.selected_job(&seen);
-            seen.read_tail(tx, selected, rows)?;
+        self.snapshot = db.read(|tx| {
+            let mut snapshot = Snapshot::read(tx)?;
+            state.refresh(&snapshot);
+            let selected = state.selected_job(&snapshot);
+            snapshot.read_tail(tx, selected, rows)?;
             if let Some(log) = &mut state.log {
                 snapshot::read_log(tx, log, draw::log_rows(rows))?;
             }
-            Ok(seen)
+
+            Ok(snapshot)
         })?;
-        let is_missing = before == Some(false) && is_worker_there(db.path()) == Some(false);
-        self.worker = match (self.seen.live, is_missing) {
-            (0, true) if self.seen.queued > 0 && self.seen.pause.is_none() => Worker::Absent,
+
+        let is_missing = was_running == Some(false) && is_worker_running(db.path()) == Some(false);
+        self.worker = match (self.snapshot.live, is_missing) {
+            (0, true) if self.snapshot.queued > 0 && self.snapshot.pause.is_none() => Worker::Absent,
             (0, _) => Worker::Idle,
             (_, true) => Worker::Lost,
             (_, false) => Worker::Working,
         };
-        self.looked_at = Instant::now();
+        self.loaded_at = Instant::now();
+
         self.is_stale = true;
-        // A search goes on at once; keys are looked at in between.
-        self.due = self.state.log.as_ref().is_some_and(log::Log::is_searching).then_some(self.looked_at);
+        // A search continues at once, after the pending keys.
+        self.reload_at = self.state.log.as_ref().is_some_and(log::Log::is_searching).then_some(self.loaded_at);
         Ok(())
     }
 
-    /// When to wake without being woken.
+    /// When to wake up without an event.
     fn deadline(&self) -> Option<Instant> {
-        let tick = (self.seen.live > 0).then_some(self.ticked_at + TICK);
-        [self.due, tick].into_iter().flatten().min()
+        let tick = (self.snapshot.live > 0).then_some(self.ticked_at + TICK);
+        [self.reload_at, tick].into_iter().flatten().min()
     }
 
     fn commits(&self) -> Commits {
-        if self.due.is_some() { Commits::Leave } else { Commits::Heed }
+        if self.reload_at.is_some() { Commits::Ignore } else { Commits::Watch }
     }
 
-    /// Takes in what woke us. The exit code when that was the end.
-    fn take(
+    /// Handles events; returns the exit code when the monitor has to end.
+    fn handle(
         &mut self,
-        woken: Woken,
+        events: Events,
         context: &mut Context,
         screen: &mut Screen,
         wake: &Wake,
     ) -> Result<Option<ExitCode>> {
-        if woken.hung_up {
+        if events.hung_up {
             return Ok(Some(killed_by(Signal::SIGHUP)));
         }
-        self.is_stale |= !woken.signals.is_empty() || !woken.keys.is_empty();
-        for signal in woken.signals {
+
+        self.is_stale |= !events.signals.is_empty() || !events.keys.is_empty();
+        for signal in events.signals {
             match signal {
-                Signal::SIGWINCH => self.look_now(),
+                Signal::SIGWINCH => self.reload_now(),
                 Signal::SIGTSTP => screen.suspend(wake.mask())?,
                 Signal::SIGCONT => screen.resume()?,
                 other => return Ok(Some(killed_by(other))),
             }
         }
-        if woken.committed {
-            self.due = Some(self.looked_at + CALM);
+
+        if events.committed {
+            self.reload_at = Some(self.loaded_at + RELOAD_INTERVAL);
         }
-        for key in woken.keys {
+
+        for key in events.keys {
             #[cfg(debug_assertions)]
-            panic_for_the_test(&key);
-            match self.state.key(&key, &self.seen) {
+            panic_for_test(&key);
+            match self.state.key(&key, &self.snapshot) {
                 Action::Quit => return Ok(Some(ExitCode::SUCCESS)),
                 Action::Suspend => screen.suspend(wake.mask())?,
                 Action::Repaint => screen.repaint()?,
                 Action::Draw => {}
-                Action::Look => self.look_now(),
+                Action::Reload => self.reload_now(),
                 action => {
                     self.state.message = act(context, &action, clock::now_ms());
-                    self.look_now();
+                    self.reload_now();
                 }
             }
-            // The next key may mean what this one brings to the screen.
-            if self.due.is_some_and(|due| due <= Instant::now()) {
-                self.look(&mut context.db, screen.rows())?;
+
+            // The next key may refer to what this one brings to the screen.
+            if self.reload_at.is_some_and(|due| due <= Instant::now()) {
+                self.reload(&mut context.db, screen.rows())?;
             }
         }
+
         if self.ticked_at.elapsed() >= TICK {
             self.tick(context.db.path());
         }
+
         Ok(None)
     }
 
-    fn look_now(&mut self) {
-        self.due = Some(Instant::now());
+    fn reload_now(&mut self) {
+        self.reload_at = Some(Instant::now());
     }
 
-    /// A second has passed. A worker that was killed commits nothing: that it is gone shows here.
+    /// Runs every second. A killed worker commits nothing, so its lock is checked here.
     fn tick(&mut self, database: &Path) {
         self.ticked_at = Instant::now();
-        self.is_stale |= self.seen.live > 0;
-        if self.seen.live > 0 && is_worker_there(database).is_some_and(|there| there == (self.worker == Worker::Lost)) {
-            self.look_now();
+        self.is_stale |= self.snapshot.live > 0;
+        let is_running = is_worker_running(database);
+        if self.snapshot.live > 0 && is_running.is_some_and(|running| running == (self.worker == Worker::Lost)) {
+            self.reload_now();
         }
     }
 }
 
-fn is_worker_there(database: &Path) -> Option<bool> {
+fn is_worker_running(database: &Path) -> Option<bool> {
     lock::is_held(database, "worker")
 }
 
-/// As a shell says it.
+/// The exit code that a shell reports for a signal.
 fn killed_by(signal: Signal) -> ExitCode {
     ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(1))
 }
 
-/// Only a program that was built for tests can be asked to panic.
+/// Panics on request of a test; only in debug builds.
 #[cfg(debug_assertions)]
-fn panic_for_the_test(key: &keys::Key) {
+fn panic_for_test(key: &keys::Key) {
     assert!(
         *key != keys::Key::Char('!') || std::env::var_os("LEFT4ME_TEST_PANIC").is_none(),
         "the test asked for this panic"

@@ -1,4 +1,4 @@
-//! What the screen shows, read in one transaction.
+//! The data on the screen, read in one transaction.
 
 use std::collections::HashMap;
 
@@ -15,25 +15,24 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::steam;
 
-/// So many jobs that run, and so many that wait, are shown; the others are counted.
+/// Maximum number of running jobs, and of queued jobs, on the screen; the others are counted.
 const JOBS: u32 = 100;
-/// Jobs are counted up to this number: counting 100,000 of them takes longer than all else.
+/// Counting stops here: to count 100,000 jobs takes longer than all other queries.
 const COUNTED: u32 = 1000;
-/// So many jobs that have ended are shown,
+/// Maximum number of finished jobs on the screen,
 const ENDED: u32 = 20;
-/// found among so many.
+/// picked from this many of the latest.
 const ENDED_AMONG: u32 = 200;
-/// In so many of the last lines an installation's percentage is looked for.
+/// How many of the last lines are searched for an installation's percentage.
 const PROGRESS_WITHIN: u32 = 50;
 
-/// How far a job that runs is.
+/// The progress of a running job.
 #[derive(Clone, Debug, Default)]
 pub struct Progress {
-    /// Its tasks.
     pub tasks: Tasks,
-    /// What steamcmd says: percent and what it does.
+    /// steamcmd's percentage and phase.
     pub steam: Option<(f64, String)>,
-    /// Who is cancelling it, and why.
+    /// Who cancels it, and why.
     pub cancelled: Option<String>,
 }
 
@@ -42,31 +41,30 @@ pub struct Progress {
 pub struct Snapshot {
     /// Whether the queue is paused, by whom and why.
     pub pause: Option<Pause>,
-    /// How many jobs wait; see [`Snapshot::waiting`].
+    /// Number of queued jobs, at most [`COUNTED`].
     pub queued: i64,
-    /// How many jobs run or are being cancelled.
+    /// Number of jobs that are running or being cancelled.
     pub live: i64,
-    /// All servers.
     pub servers: Vec<ServerRow>,
-    /// The job that a server has.
+    /// The job of each server that has one.
     pub busy: HashMap<ServerId, Busy>,
-    /// The jobs that run, then those that have ended, the last one first.
+    /// The running jobs, then the finished ones, latest first.
     pub jobs: Vec<JobRow>,
-    /// How far those are that run.
+    /// The progress of the running jobs.
     pub progress: HashMap<JobId, Progress>,
     /// The head of the queue.
     pub queue: Vec<JobRow>,
-    /// The job whose log is shown,
+    /// The job whose log is shown.
     pub selected: Option<JobRow>,
-    /// and its last lines.
+    /// The last lines of that log.
     pub tail: Vec<Line>,
 }
 
 impl Snapshot {
-    /// Reads all but the tail of a log: which one is for [`Snapshot::read_tail`].
+    /// Reads everything but the tail of a log; see [`Snapshot::read_tail`].
     ///
     /// # Errors
-    /// 69 when the database cannot be read.
+    /// Fails if the database cannot be read.
     pub fn read(connection: &Connection) -> Result<Self> {
         let (queued, live) = monitor::counts(connection, COUNTED)?;
         let mut running = monitor::live(connection, JOBS)?;
@@ -74,11 +72,13 @@ impl Snapshot {
         for job in &running {
             progress.insert(job.id, progress_of(connection, job)?);
         }
+
         running.extend(monitor::ended(connection, ENDED, ENDED_AMONG)?);
         let mut busy = HashMap::new();
         for job in monitor::busy(connection)? {
             busy.entry(job.server).or_insert(job);
         }
+
         Ok(Self {
             pause: queue::pause(connection)?,
             queued,
@@ -96,7 +96,7 @@ impl Snapshot {
     /// Reads the last `lines` lines of a job's log.
     ///
     /// # Errors
-    /// 69 when the database cannot be read.
+    /// Fails if the database cannot be read.
     pub fn read_tail(&mut self, connection: &Connection, job: Option<JobId>, lines: u16) -> Result<()> {
         self.selected = job.and_then(|id| self.job(id)).cloned();
         if let Some(job) = &self.selected {
@@ -105,38 +105,35 @@ impl Snapshot {
         Ok(())
     }
 
-    /// A job that is shown.
+    /// Finds a job that is on the screen.
     #[must_use]
     pub fn job(&self, id: JobId) -> Option<&JobRow> {
         self.jobs.iter().chain(&self.queue).find(|job| job.id == id)
     }
 
-    /// How many jobs wait, for people.
+    /// The number of queued jobs as text: `12`, or `1000+`.
     #[must_use]
     pub fn waiting(&self) -> String {
         let more = if self.queued >= COUNTED.into() { "+" } else { "" };
         format!("{}{more}", self.queued)
     }
 
-    /// How many servers are not what they shall be.
+    /// How many servers have drifted from their desired state.
     #[must_use]
     pub fn drifted(&self) -> usize {
         self.servers.iter().filter(|server| server.drift.is_some()).count()
     }
 
-    /// The servers' ids, in their order.
     #[must_use]
     pub fn server_ids(&self) -> Vec<ServerId> {
         self.servers.iter().map(|server| server.id).collect()
     }
 
-    /// The ids of the jobs that run or have ended, in their order.
     #[must_use]
     pub fn job_ids(&self) -> Vec<JobId> {
         self.jobs.iter().map(|job| job.id).collect()
     }
 
-    /// The ids of the jobs that wait, in their order.
     #[must_use]
     pub fn queue_ids(&self) -> Vec<JobId> {
         self.queue.iter().map(|job| job.id).collect()
@@ -148,23 +145,27 @@ fn progress_of(connection: &Connection, job: &JobRow) -> Result<Progress> {
     let mut progress = Progress { tasks, ..Progress::default() };
     if job.operation.parse().is_ok_and(Operation::is_exclusive) {
         let last = logs::before(connection, job.id, i64::MAX, PROGRESS_WITHIN)?;
-        let told = last.iter().rev().find_map(|line| steam::progress(&line.line));
-        progress.steam = told.map(|told| (told.percent, told.phase.to_owned()));
+        let found = last.iter().rev().find_map(|line| steam::progress(&line.line));
+        progress.steam = found.map(|found| (found.percent, found.phase.to_owned()));
     }
+
     if job.state == JobState::Cancelling {
-        let asked = cancellations::of_job(connection, job.id)?.into_iter().rfind(|asked| asked.task_id.is_none());
-        progress.cancelled = asked.map(|asked| match asked.reason.as_str() {
-            "" => asked.requested_by,
-            why => format!("{}: {why}", asked.requested_by),
+        // The cancellation of the job, not of one of its tasks.
+        let all = cancellations::of_job(connection, job.id)?;
+        let of_job = all.into_iter().rfind(|cancellation| cancellation.task_id.is_none());
+        progress.cancelled = of_job.map(|cancellation| match cancellation.reason.as_str() {
+            "" => cancellation.requested_by,
+            why => format!("{}: {why}", cancellation.requested_by),
         });
     }
+
     Ok(progress)
 }
 
-/// A job's whole log, one page of it.
+/// Loads the visible page of a job's log.
 ///
 /// # Errors
-/// 69 when the database cannot be read.
+/// Fails if the database cannot be read.
 pub fn read_log(connection: &Connection, log: &mut Log, height: u16) -> Result<()> {
     log.state = jobs::state(connection, log.job)?.0;
     log.read(connection, height)

@@ -1,5 +1,5 @@
-//! The terminal: taken over for the screen, and given back however the program ends: by its end, an error, a panic, a
-//! signal that can be caught.
+//! Takes over the terminal and restores it however the program ends: normally, by an error, by a
+//! panic, or by a signal that can be caught.
 
 use std::io::{BufWriter, IsTerminal as _, Stdout, Write as _};
 use std::sync::Once;
@@ -15,28 +15,31 @@ use ratatui::{Frame, Terminal};
 
 use crate::base::{Error, Result};
 
-/// Whether the terminal is ours at the moment.
-static TAKEN: AtomicBool = AtomicBool::new(false);
+/// Whether the terminal is in our mode at the moment.
+static ACQUIRED: AtomicBool = AtomicBool::new(false);
 
-/// Whether there is a terminal that can be drawn on.
+/// Checks that there is a terminal to draw on.
 ///
 /// # Errors
-/// 2 when there is none.
-pub fn must_be_there() -> Result<()> {
+/// Fails if there is none.
+pub fn require_terminal() -> Result<()> {
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
         return Err(Error::usage(
-            "monitor needs a terminal for input and output (`ssh -t` makes one); `left4me-job list` does without",
+            "monitor needs a terminal for input and output (with ssh: `ssh -t`); \
+             `left4me-job list` does not",
         ));
     }
+
     if std::env::var_os("TERM").is_none_or(|kind| kind.is_empty() || kind == "dumb") {
         return Err(Error::usage(
-            "monitor needs a terminal that can move its cursor, and TERM says that this one cannot; `left4me-job list` does without",
+            "monitor cannot draw on a terminal with this TERM; `left4me-job list` does not need one",
         ));
     }
+
     Ok(())
 }
 
-/// The terminal while it is ours.
+/// The terminal in our mode; dropping it restores the terminal.
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
 }
@@ -45,102 +48,103 @@ impl Screen {
     /// Takes the terminal over.
     ///
     /// # Errors
-    /// 1 when it does not let itself be.
+    /// Fails if the terminal cannot be switched to our mode.
     pub fn enter() -> Result<Self> {
-        give_back_on_panic();
-        take()?;
+        restore_on_panic();
+        acquire()?;
         match Terminal::new(CrosstermBackend::new(BufWriter::new(std::io::stdout()))) {
             Ok(terminal) => Ok(Self { terminal }),
             Err(error) => {
-                give_back();
+                restore();
                 Err(lost(error))
             }
         }
     }
 
-    /// Shows a picture: only what differs from the last one is written. A size that has changed is seen here.
+    /// Draws a frame; writes only the difference to the last one. Picks up a changed size.
     ///
     /// # Errors
-    /// 1 when the terminal is gone.
-    pub fn draw(&mut self, picture: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
-        self.terminal.draw(picture).map(|_| ()).map_err(lost)
+    /// Fails if the terminal is gone.
+    pub fn draw(&mut self, render: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
+        self.terminal.draw(render).map(|_| ()).map_err(lost)
     }
 
-    /// Makes the next picture a whole one: others may have written on the screen.
+    /// Makes the next frame a full redraw, because others may have written to the screen.
     ///
     /// # Errors
-    /// 1 when the terminal is gone.
+    /// Fails if the terminal is gone.
     pub fn repaint(&mut self) -> Result<()> {
         self.terminal.clear().map_err(lost)
     }
 
-    /// Rows of the screen.
     pub fn rows(&self) -> u16 {
         self.terminal.size().map_or(24, |size| size.height)
     }
 
-    /// Gives the terminal back, and stops, as Ctrl-Z does elsewhere; comes back when somebody lets us go on. `blocked` are
-    /// the signals that are blocked otherwise.
+    /// Restores the terminal and stops the process, as Ctrl-Z does. Returns after SIGCONT.
+    /// `blocked` are the signals that are blocked otherwise.
     ///
     /// # Errors
-    /// 1 when the terminal is gone by then.
+    /// Fails if the terminal is gone by then.
     pub fn suspend(&mut self, blocked: &SigSet) -> Result<()> {
-        give_back();
-        // The kernel does not stop us when no shell is there to let us go on: SIGSTOP would.
+        restore();
+        // SIGTSTP, not SIGSTOP: the kernel ignores it if there is no shell that could resume us.
         let mut stop = SigSet::empty();
         stop.add(Signal::SIGTSTP);
+
         let stopped = stop.thread_unblock().and_then(|()| raise(Signal::SIGTSTP));
-        let again = blocked.thread_block();
-        stopped.and(again).map_err(|errno| Error::from(std::io::Error::from(errno)))?;
+        let blocked_again = blocked.thread_block();
+        stopped.and(blocked_again).map_err(|errno| Error::from(std::io::Error::from(errno)))?;
         self.resume()
     }
 
-    /// Takes the terminal over once more, after somebody stopped us and let us go on.
+    /// Takes over the terminal again after a stop.
     ///
     /// # Errors
-    /// 1 when the terminal is gone by then.
+    /// Fails if the terminal is gone by then.
     pub fn resume(&mut self) -> Result<()> {
-        // What a shell made of it meanwhile is not what raw mode was begun from.
-        give_back();
-        take()?;
+        // The shell may have changed the mode meanwhile; start from that one.
+        restore();
+        acquire()?;
         self.repaint()
     }
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        give_back();
+        restore();
     }
 }
 
-fn take() -> Result<()> {
-    TAKEN.store(true, Ordering::SeqCst);
+fn acquire() -> Result<()> {
+    ACQUIRED.store(true, Ordering::SeqCst);
     let mut out = std::io::stdout();
-    let taken = enable_raw_mode()
+    let result = enable_raw_mode()
         .and_then(|()| queue!(out, EnterAlternateScreen, EnableBracketedPaste))
         .and_then(|()| out.flush());
-    taken.map_err(|error| {
-        give_back();
+
+    result.map_err(|error| {
+        restore();
         lost(error)
     })
 }
 
-/// Gives the terminal back, if it is ours. Nothing can be done about a terminal that is gone.
-fn give_back() {
-    if TAKEN.swap(false, Ordering::SeqCst) {
+/// Restores the terminal if it is in our mode. A terminal that is gone needs no restoring.
+fn restore() {
+    if ACQUIRED.swap(false, Ordering::SeqCst) {
         let mut out = std::io::stdout();
         queue!(out, DisableBracketedPaste, LeaveAlternateScreen, Show).and_then(|()| out.flush()).ok();
         disable_raw_mode().ok();
     }
 }
 
-/// A panic's words shall be read: on the screen that stays, in whole lines.
-fn give_back_on_panic() {
+/// Restores the terminal before the message of a panic, which is otherwise lost with the screen.
+fn restore_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            give_back();
+            restore();
             before(panic);
         }));
     });

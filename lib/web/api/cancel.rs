@@ -1,4 +1,4 @@
-//! Cancelling: a job, one of its tasks, and what became of it.
+//! Cancelling a job or one of its tasks, and the progress of cancellations.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,8 +8,8 @@ use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::List;
-use super::ask::{self, Body, Id, Limit, Nothing, Offset, Query};
+use super::extract::{self, Body, Id, Limit, Nothing, Offset, Query};
+use super::list::List;
 use crate::base::names::{JobId, TaskId};
 use crate::base::{Error, clock};
 use crate::cancel::{self, CancelResult, Wish, result};
@@ -17,25 +17,26 @@ use crate::db::cancellations::{self, Cancellation, Filter};
 use crate::db::{lists, tasks};
 use crate::domain::cancellation::{self, Progress};
 use crate::web::app::App;
-use crate::web::failure::{Failure, Told};
-use crate::web::turns;
+use crate::web::failure::{Failure, FailureBody};
+use crate::web::json;
 use crate::web::viewer::Viewer;
 
 /// How to cancel a job.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelJob {
-    /// Why: one line.
+    /// The reason, one line.
     #[serde(default, deserialize_with = "reason")]
     #[schema(min_length = 1, max_length = 1000)]
     reason: Option<String>,
-    /// Kill what runs, without asking it to end first.
+    /// Kill running commands without SIGTERM and grace.
     #[serde(default)]
     force: bool,
-    /// Only this task.
+    /// Cancel only this task.
     #[serde(default, deserialize_with = "positive")]
     task: Option<TaskId>,
-    /// With a task: whether what depends on it goes with it. Without it goes on as if the task had succeeded.
+    /// With a task: whether to cancel the tasks that depend on it. Otherwise they run as if it had
+    /// succeeded.
     #[serde(default = "yes")]
     #[schema(default = true)]
     cascade: bool,
@@ -45,14 +46,14 @@ pub struct CancelJob {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CancelTask {
-    /// Why: one line.
+    /// The reason, one line.
     #[serde(default, deserialize_with = "reason")]
     #[schema(min_length = 1, max_length = 1000)]
     reason: Option<String>,
-    /// Kill it, without asking it to end first.
+    /// Kill running commands without SIGTERM and grace.
     #[serde(default)]
     force: bool,
-    /// Whether what depends on it goes with it. Without it goes on as if the task had succeeded.
+    /// Whether to cancel the tasks that depend on it. Otherwise they run as if it had succeeded.
     #[serde(default = "yes")]
     #[schema(default = true)]
     cascade: bool,
@@ -72,7 +73,8 @@ fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<Option<TaskId>, D::Err
     id.map(|id| id.to_string().parse()).transpose().map_err(D::Error::custom)
 }
 
-/// Why nothing was cancelled: it had ended before. The result, as `left4me-job cancel --json` tells it, and a word.
+/// Nothing was cancelled, because it had ended before. The result of `left4me-job cancel --json`,
+/// and a word.
 #[derive(Serialize, ToSchema)]
 pub struct Refused {
     /// already_finished
@@ -84,13 +86,14 @@ pub struct Refused {
 
 /// Cancel a job
 ///
-/// The answer comes at once; `cancellation-status` tells how far it is. What has not begun is cancelled right away. Asking
-/// again is answered with the same record; with `force` what still runs is killed now.
+/// The answer comes at once; `cancellation-status` has the progress. What has not started is
+/// cancelled immediately. A second request returns the same record; with `force` it kills what
+/// still runs.
 #[utoipa::path(post, path = "/api/jobs/{id}/cancel", operation_id = "cancelJob", tag = "cancel", params(("id" = JobId, Path, description = "The job.")),
-    request_body(content = CancelJob, description = "Without a body: all of the job, nobody says why."), responses(
-    (status = 200, body = CancelResult, description = "How far it is."),
-    (status = 400, body = Refused, description = "It had ended before; nothing was done."),
-    (status = 409, body = Told, description = "It changed at this very moment: ask again."),
+    request_body(content = CancelJob, description = "Optional. Without a body the whole job is cancelled, without a reason."), responses(
+    (status = 200, body = CancelResult, description = "The progress of the cancellation."),
+    (status = 400, body = Refused, description = "It had ended before; nothing was cancelled."),
+    (status = 409, body = FailureBody, description = "It changed at the same moment; retry."),
 ))]
 pub async fn job(
     State(app): State<App>,
@@ -102,8 +105,10 @@ pub async fn job(
     if !how.cascade && how.task.is_none() {
         return Err(Failure::unprocessable("cascade: only with task: a job is cancelled as a whole"));
     }
+
     let asked = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), id)?;
+
         let wish = Wish {
             job: id,
             task: how.task,
@@ -112,19 +117,21 @@ pub async fn job(
             reason: how.reason.as_deref().unwrap_or_default(),
             requested_by: &viewer.actor(),
         };
+
         cancel::request(db, &wish, clock::now_ms())
     });
+
     Ok(answer(&app, asked.await?))
 }
 
 /// Cancel a task
 ///
-/// As cancelling its job with `task`.
+/// The same as cancelling its job with `task`.
 #[utoipa::path(post, path = "/api/tasks/{id}/cancel", operation_id = "cancelTask", tag = "cancel", params(("id" = TaskId, Path, description = "The task.")),
-    request_body(content = CancelTask, description = "Without a body: what depends on it goes with it, nobody says why."), responses(
-    (status = 200, body = CancelResult, description = "How far it is."),
-    (status = 400, body = Refused, description = "It had ended before; nothing was done."),
-    (status = 409, body = Told, description = "It changed at this very moment: ask again."),
+    request_body(content = CancelTask, description = "Optional. Without a body the tasks that depend on it are cancelled too, without a reason."), responses(
+    (status = 200, body = CancelResult, description = "The progress of the cancellation."),
+    (status = 400, body = Refused, description = "It had ended before; nothing was cancelled."),
+    (status = 409, body = FailureBody, description = "It changed at the same moment; retry."),
 ))]
 pub async fn task(
     State(app): State<App>,
@@ -136,8 +143,10 @@ pub async fn task(
     let asked = app.store.with(move |db| {
         let missing = || Error::not_found(format!("there is no task {id}"));
         let job = tasks::job_of(db.connection(), id)?.ok_or_else(missing)?;
-        // In the same words as for a task that is not there.
+
+        // With the same message as for a missing task.
         viewer.may_see_job(db.connection(), job).map_err(|_| missing())?;
+
         let wish = Wish {
             job,
             task: Some(id),
@@ -146,8 +155,10 @@ pub async fn task(
             reason: how.reason.as_deref().unwrap_or_default(),
             requested_by: &viewer.actor(),
         };
+
         cancel::request(db, &wish, clock::now_ms())
     });
+
     Ok(answer(&app, asked.await?))
 }
 
@@ -155,17 +166,17 @@ fn answer(app: &App, result: CancelResult) -> Response {
     if !result.success && result.cancellation_id.is_none() {
         return (StatusCode::BAD_REQUEST, Json(Refused { error: "already_finished", result })).into_response();
     }
-    // Also for what had not begun: whoever waits behind it may go now.
-    app.poke();
+    // Also if it had not started: jobs that wait behind it may start now.
+    app.wake_worker();
     Json(result).into_response()
 }
 
-/// How far a job's newest cancellation is
+/// Show the progress of a job's newest cancellation
 ///
-/// Be it of the whole job or of one of its tasks.
+/// Of the whole job or of one of its tasks.
 #[utoipa::path(get, path = "/api/jobs/{id}/cancellation-status", operation_id = "cancellationStatus", tag = "cancel", params(("id" = JobId, Path, description = "The job.")), responses(
-    (status = 200, body = CancelResult, description = "How far it is."),
-    (status = 404, body = Told, description = "There is no such job, it is another user's, or nobody has cancelled it."),
+    (status = 200, body = CancelResult, description = "The progress of the cancellation."),
+    (status = 404, body = FailureBody, description = "There is no such job, it is another user's, or no cancellation was requested."),
 ))]
 pub async fn status(
     State(app): State<App>,
@@ -173,46 +184,50 @@ pub async fn status(
     Id(id): Id<JobId>,
     _: Query<Nothing>,
 ) -> Result<Response, Failure> {
-    turns::json(&app, viewer.id, move |db| {
+    json::answer(&app, viewer.id, move |db| {
         viewer.may_see_job(db, id)?;
         let newest = cancellations::list(db, &Filter { job: Some(id), limit: 1, ..Filter::default() })?;
-        let nobody = || Error::not_found(format!("nobody has cancelled job {id} or one of its tasks"));
-        result::of(db, newest.first().ok_or_else(nobody)?.id)
+        let missing = || Error::not_found(format!("no cancellation was requested for job {id} or its tasks"));
+        result::of(db, newest.first().ok_or_else(missing)?.id)
     })
     .await
 }
 
-/// Which cancellations.
+/// Filters for cancellations.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Which {
-    /// Only those of this job.
-    #[serde(default, deserialize_with = "ask::word_or_none")]
+pub struct CancellationFilters {
+    /// Only cancellations of this job.
+    #[serde(default, deserialize_with = "extract::parsed_or_none")]
     #[param(nullable = false)]
     job: Option<JobId>,
-    /// Only those in this state. May come several times.
-    #[serde(default, deserialize_with = "ask::words")]
+    /// Only cancellations in this state. May be repeated.
+    #[serde(default, deserialize_with = "extract::parsed_list")]
     state: Vec<Progress>,
-    /// At most so many.
-    #[serde(default, deserialize_with = "ask::word")]
+    /// The most items to return.
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
-    /// Leave out so many first.
-    #[serde(default, deserialize_with = "ask::word")]
+    /// The number of items to skip.
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
     offset: Offset,
 }
 
 /// List cancellations, the newest first
 ///
-/// Of jobs that the user may see. A part ends early when it is about 1 MiB long: the next one begins at `offset` and the
-/// number of its `items`.
-#[utoipa::path(get, path = "/api/cancellations", operation_id = "listCancellations", tag = "cancel", params(Which), responses(
+/// A user gets those of jobs that they may see. A page may end early at about 1 MiB; the next one
+/// starts at `offset` plus the number of its `items`.
+#[utoipa::path(get, path = "/api/cancellations", operation_id = "listCancellations", tag = "cancel", params(CancellationFilters), responses(
     (status = 200, body = List<Cancellation>, description = "The cancellations."),
 ))]
-pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Which>) -> Result<Response, Failure> {
-    let part = ask::part(which.limit, which.offset);
+pub async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    Query(which): Query<CancellationFilters>,
+) -> Result<Response, Failure> {
+    let part = extract::part(which.limit, which.offset);
     let which = lists::Cancellations { viewer: viewer.all_or_own(), job: which.job, states: which.state };
-    turns::json(&app, viewer.id, move |db| Ok(List::new(lists::cancellations(db, &which, part)?, part))).await
+    json::answer(&app, viewer.id, move |db| Ok(List::new(lists::cancellations(db, &which, part)?, part))).await
 }

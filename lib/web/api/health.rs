@@ -1,4 +1,4 @@
-//! Whether we are well, for whoever watches us: anybody may ask, and nothing else is told.
+//! The health check for monitoring. Anyone may call it, so it reveals nothing else.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,16 +10,16 @@ use crate::db::jobs;
 use crate::web::app::App;
 use crate::web::failure::Failure;
 
-/// That the database answers.
+/// The database answers.
 #[derive(Serialize, ToSchema)]
 pub struct Health {
     /// ok
     status: &'static str,
 }
 
-/// Whether left4me-web is well
+/// Check that left4me-web works
 ///
-/// It is when the database answers. Whether a worker, a server or the game is well is not told here.
+/// It works if the database answers. Worker, servers and game are not checked.
 #[utoipa::path(get, path = "/health", operation_id = "health", tag = "health", responses(
     (status = 200, body = Health, description = "The database answers."),
 ))]
@@ -27,7 +27,7 @@ pub async fn show(State(app): State<App>) -> Result<Json<Health>, Failure> {
     match app.store.read(jobs::any_queued).await {
         Ok(_) => Ok(Json(Health { status: "ok" })),
         Err(error) => {
-            tracing::warn!("not well: {error}");
+            tracing::warn!("the health check failed: {error}");
             Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer"))
         }
     }

@@ -1,4 +1,4 @@
-//! Jobs: which there are, and a new one.
+//! Listing, showing and enqueuing jobs.
 
 use std::fmt;
 
@@ -13,8 +13,8 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::List;
-use super::ask::{self, Body, Id, Limit, Nothing, Offset, Query};
+use super::extract::{self, Body, Id, Limit, Nothing, Offset, Query};
+use super::list::List;
 use crate::base::names::{BadName, JobId, ServerId, ServerRef};
 use crate::base::{Error, Result, clock};
 use crate::db::jobs::{self, Job};
@@ -23,59 +23,61 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{self, Accepted, Asker, Targets, Wish};
 use crate::web::app::App;
-use crate::web::failure::Failure;
-use crate::web::turns;
+use crate::web::failure::{Failure, FailureBody};
+use crate::web::json;
 use crate::web::viewer::Viewer;
 
-/// No host has more servers: each has a port of its own, of a range.
+/// More servers than any host has: each needs a port of its own.
 const MOST_SERVERS: usize = 1000;
 
-/// Which jobs.
+/// Filters for jobs.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Which {
-    /// Only those in this state. May come several times.
-    #[serde(default, deserialize_with = "ask::words")]
+pub struct JobFilters {
+    /// Only jobs in this state. May be repeated.
+    #[serde(default, deserialize_with = "extract::parsed_list")]
     state: Vec<JobState>,
-    /// Only those with this operation.
-    #[serde(default, deserialize_with = "ask::word_or_none")]
+    /// Only jobs with this operation.
+    #[serde(default, deserialize_with = "extract::parsed_or_none")]
     #[param(nullable = false)]
     operation: Option<Operation>,
-    /// Only those for the server with this id, be it among others.
-    #[serde(default, deserialize_with = "ask::word_or_none")]
+    /// Only jobs for this server, alone or among others.
+    #[serde(default, deserialize_with = "extract::parsed_or_none")]
     #[param(nullable = false)]
     server: Option<ServerId>,
-    /// At most so many.
-    #[serde(default, deserialize_with = "ask::word")]
+    /// The most items to return.
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
-    /// Leave out so many first.
-    #[serde(default, deserialize_with = "ask::word")]
+    /// The number of items to skip.
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
     offset: Offset,
 }
 
 /// List jobs, the newest first
 ///
-/// Those that a user asked for or that are for the user's servers only; all of them for an admin. A part ends early when
-/// it is about 1 MiB long, but has one job at least: the next one begins at `offset` and the number of its `items`.
-#[utoipa::path(get, path = "/api/jobs", operation_id = "listJobs", tag = "jobs", params(Which), responses(
+/// A user gets jobs that they requested, and jobs for only their servers; an admin gets all. A page
+/// may end early at about 1 MiB, but has at least one job; the next one starts at `offset` plus the
+/// number of its `items`.
+#[utoipa::path(get, path = "/api/jobs", operation_id = "listJobs", tag = "jobs", params(JobFilters), responses(
     (status = 200, body = List<Job>, description = "The jobs."),
 ))]
 pub async fn list(
     State(app): State<App>,
     viewer: Viewer,
-    Query(which): Query<Which>,
+    Query(which): Query<JobFilters>,
 ) -> std::result::Result<Response, Failure> {
-    let part = ask::part(which.limit, which.offset);
+    let part = extract::part(which.limit, which.offset);
     let which = lists::Jobs {
         viewer: viewer.all_or_own(),
         states: which.state,
         operation: which.operation,
         server: which.server,
     };
-    turns::json(&app, viewer.id, move |db| Ok(List::new(lists::jobs(db, &which, part)?, part))).await
+
+    json::answer(&app, viewer.id, move |db| Ok(List::new(lists::jobs(db, &which, part)?, part))).await
 }
 
 /// Show a job with its tasks
@@ -88,33 +90,34 @@ pub async fn show(
     Id(id): Id<JobId>,
     _: Query<Nothing>,
 ) -> std::result::Result<Response, Failure> {
-    turns::json(&app, viewer.id, move |db| {
+    json::answer(&app, viewer.id, move |db| {
         viewer.may_see_job(db, id)?;
         jobs::get(db, id)
     })
     .await
 }
 
-/// A job to be enqueued.
+/// A job to enqueue.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewJob {
-    /// What to do. `install` and `update` are for what all servers share, and for admins.
-    #[serde(deserialize_with = "ask::word")]
+    /// The operation. `install` and `update` concern the game files of all servers, and are for
+    /// admins only.
+    #[serde(deserialize_with = "extract::parsed")]
     operation: Operation,
-    /// To which servers.
+    /// The servers it is for.
     #[serde(default)]
     #[schema(max_items = 1000)]
     servers: Vec<Target>,
-    /// To all servers: a user's own; of an admin all there are.
+    /// All servers: those of the user; for an admin, all there are.
     #[serde(default)]
     all: bool,
-    /// When the same operation on the same servers is queued or runs already, that job is the answer.
+    /// If the same operation on the same servers is queued or running, return that job.
     #[serde(default)]
     unique: bool,
 }
 
-/// A server by its id or its name.
+/// A server by id or name.
 struct Target(ServerRef);
 
 impl<'de> Deserialize<'de> for Target {
@@ -139,6 +142,7 @@ impl<'de> Deserialize<'de> for Target {
                 text.parse().map(Target).map_err(|bad: BadName| E::custom(bad))
             }
         }
+
         from.deserialize_any(Either).map_err(D::Error::custom)
     }
 }
@@ -155,38 +159,42 @@ impl PartialSchema for Target {
 impl ToSchema for Target {}
 
 impl NewJob {
-    /// What can be said without looking into the database.
+    /// Checks that need no database.
     fn check(&self, viewer: &Viewer) -> std::result::Result<(), Failure> {
         let operation = self.operation;
         if operation.is_exclusive() {
             if !viewer.is_admin {
                 return Err(Failure::forbidden(format!("only an admin may {operation}")));
             }
+
             if self.all || !self.servers.is_empty() {
-                let words =
-                    format!("servers: {operation} is for what all servers share, and takes neither servers nor all");
-                return Err(Failure::unprocessable(words));
+                let message = format!(
+                    "servers: {operation} concerns the game files of all servers, and takes neither servers nor all"
+                );
+                return Err(Failure::unprocessable(message));
             }
+
             return Ok(());
         }
+
         match (self.servers.len(), self.all) {
-            (0, false) => {
-                Err(Failure::unprocessable(format!("servers: {operation} is for servers: name them, or say all")))
-            }
+            (0, false) => Err(Failure::unprocessable(format!("servers: {operation} needs servers, or all"))),
             (0, true) | (1..=MOST_SERVERS, false) => Ok(()),
-            (_, true) => Err(Failure::unprocessable("all: servers are named, too: one or the other")),
+            (_, true) => Err(Failure::unprocessable("all: cannot be combined with servers")),
             (_, false) => Err(Failure::unprocessable(format!("servers: at most {MOST_SERVERS}"))),
         }
     }
 
-    /// The servers. Those of others do not exist for a user.
+    /// The servers. Those of other users do not exist for a user.
     fn targets(&self, connection: &Connection, viewer: &Viewer) -> Result<Targets> {
         if self.operation.is_exclusive() {
             return Ok(Targets::None);
         }
+
         if self.all && viewer.is_admin {
             return Ok(Targets::All);
         }
+
         if self.all {
             let own = servers::of_user(connection, viewer.id)?;
             if own.is_empty() {
@@ -194,6 +202,7 @@ impl NewJob {
             }
             return Ok(Targets::Named(own.into_iter().map(|server| ServerRef::Id(server.id)).collect()));
         }
+
         let find = |Target(server): &Target| match server {
             ServerRef::Id(id) => viewer.server(connection, *id).map(|server| server.id),
             ServerRef::Name(_) if viewer.is_admin => servers::find_id(connection, server),
@@ -201,22 +210,24 @@ impl NewJob {
                 .ok_or_else(|| Error::not_found(format!("there is no server '{name}'"))),
         };
         let ids = self.servers.iter().map(|server| find(server).map(ServerRef::Id));
+
         Ok(Targets::Named(ids.collect::<Result<_>>()?))
     }
 }
 
 /// Enqueue a job
 ///
-/// The same Idempotency-Key of the same user within a day is the same job; with another wish it is refused.
+/// A repeated Idempotency-Key of the same user within a day returns the first job; with another
+/// request it is refused.
 #[utoipa::path(post, path = "/api/jobs", operation_id = "enqueueJob", tag = "jobs", request_body = NewJob,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request the same one: 1 to 200 letters, digits, '.', '-' and '_'.",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request return the first job: 1 to 200 letters, digits, '.', '-' and '_'.",
         min_length = 1, max_length = 200, pattern = "^[A-Za-z0-9._-]+$", nullable = false)),
     responses(
-    (status = 201, body = Accepted, description = "It is enqueued.", headers(("Location" = String, description = "The job."))),
-    (status = 200, body = Accepted, description = "It was there already: `unique`, or the Idempotency-Key found it.",
+    (status = 201, body = Accepted, description = "The job was enqueued.", headers(("Location" = String, description = "The job."))),
+    (status = 200, body = Accepted, description = "An existing job, found by `unique` or the Idempotency-Key.",
         headers(("Location" = String, description = "The job."))),
-    (status = 404, body = crate::web::failure::Told, description = "There is no such server, or it is another user's."),
-    (status = 409, body = crate::web::failure::Told, description = "The Idempotency-Key belongs to another wish."),
+    (status = 404, body = FailureBody, description = "There is no such server, or it is another user's."),
+    (status = 409, body = FailureBody, description = "The Idempotency-Key was used for another request."),
 ))]
 pub async fn enqueue(
     State(app): State<App>,
@@ -225,20 +236,23 @@ pub async fn enqueue(
     _: Query<Nothing>,
     Body(new): Body<NewJob>,
 ) -> std::result::Result<Response, Failure> {
-    let key = ask::key(&headers)?;
+    let key = extract::key(&headers)?;
     new.check(&viewer)?;
+
     let enqueued = app.store.with(move |db| {
-        // Servers never change hands, and an id is never given twice: what is found here stays true.
+        // A server keeps its owner, and ids are not reused, so this stays true.
         let targets = new.targets(db.connection(), &viewer)?;
         let name = viewer.actor();
         let asker = Asker { name: &name, user: Some(viewer.id), key: key.as_ref() };
         let wish = Wish { operation: new.operation, targets, unique: new.unique, asker };
         enqueue::enqueue(db, &wish, clock::now_ms())
     });
+
     let accepted = enqueued.await?;
     if accepted.added {
-        app.poke();
+        app.wake_worker();
     }
+
     let status = if accepted.added { StatusCode::CREATED } else { StatusCode::OK };
     let location = format!("/api/jobs/{}", accepted.job_id);
     Ok((status, [(header::LOCATION, location)], Json(accepted)).into_response())

@@ -1,56 +1,35 @@
-//! The REST API: what `left4me-job` and `left4me` tell with `--json`, in the same shapes, and the same wishes.
+//! The REST API. It has the same requests as `left4me-job` and `left4me`, and the output of their
+//! `--json`.
 //!
 //! | file | what |
 //! |---|---|
-//! | `ask` | what a program sends: ids, queries, JSON bodies |
+//! | `extract` | extractors: ids, queries, JSON bodies |
 //! | `jobs`, `cancel`, `servers` | the routes |
-//! | `health` | whether we are well |
-//! | `document` | the OpenAPI document, made from all of them |
+//! | `health` | the health check |
+//! | `document` | the OpenAPI document, generated from them |
 
-mod ask;
 mod cancel;
 mod document;
+mod extract;
 mod health;
 mod jobs;
+mod list;
 mod servers;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
-use crate::db::lists::{Listed, Part};
-use crate::web::routes::{Table, Who};
-
-/// A part of a list.
-#[derive(Serialize, ToSchema)]
-pub struct List<T> {
-    /// What is in this part.
-    items: Vec<T>,
-    /// How many there are in all parts.
-    total: i64,
-    /// At most so many are in a part. It has fewer when it would be longer than about 1 MiB: the next one begins at
-    /// `offset` and the number of `items`.
-    limit: u32,
-    /// So many come before this part.
-    offset: u32,
-}
-
-impl<T> List<T> {
-    fn new((items, total): Listed<T>, part: Part) -> Self {
-        Self { items, total, limit: part.limit, offset: part.offset }
-    }
-}
+use crate::web::access::Access;
+use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
     table
-        .get(Who::Anyone, "/health", health::show)
-        .get(Who::Api, "/api/openapi.json", document::show)
-        .get(Who::Api, "/api/jobs", jobs::list)
-        .post(Who::Api, "/api/jobs", jobs::enqueue)
-        .get(Who::Api, "/api/jobs/{id}", jobs::show)
-        .post(Who::Api, "/api/jobs/{id}/cancel", cancel::job)
-        .get(Who::Api, "/api/jobs/{id}/cancellation-status", cancel::status)
-        .post(Who::Api, "/api/tasks/{id}/cancel", cancel::task)
-        .get(Who::Api, "/api/cancellations", cancel::list)
-        .get(Who::Api, "/api/servers", servers::list)
-        .get(Who::Api, "/api/servers/{id}", servers::show)
+        .get(Access::Anyone, "/health", health::show)
+        .get(Access::Api, "/api/openapi.json", document::show)
+        .get(Access::Api, "/api/jobs", jobs::list)
+        .post(Access::Api, "/api/jobs", jobs::enqueue)
+        .get(Access::Api, "/api/jobs/{id}", jobs::show)
+        .post(Access::Api, "/api/jobs/{id}/cancel", cancel::job)
+        .get(Access::Api, "/api/jobs/{id}/cancellation-status", cancel::status)
+        .post(Access::Api, "/api/tasks/{id}/cancel", cancel::task)
+        .get(Access::Api, "/api/cancellations", cancel::list)
+        .get(Access::Api, "/api/servers", servers::list)
+        .get(Access::Api, "/api/servers/{id}", servers::show)
 }

@@ -1,4 +1,4 @@
-//! Servers.
+//! Listing and showing servers.
 
 use axum::Json;
 use axum::extract::State;
@@ -6,53 +6,57 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::List;
-use super::ask::{self, Id, Limit, Nothing, Offset, Query};
+use super::extract::{self, Id, Limit, Nothing, Offset, Query};
+use super::list::List;
 use crate::base::names::{ServerId, normal};
 use crate::db::lists;
 use crate::db::servers::Server;
 use crate::domain::server::ActualState;
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::turns;
+use crate::web::json;
 use crate::web::viewer::Viewer;
 
-/// Which servers.
+/// Filters for servers.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct Which {
-    /// Only those that are in this state. May come several times.
-    #[serde(default, deserialize_with = "ask::words")]
+pub struct ServerFilters {
+    /// Only servers in this state. May be repeated.
+    #[serde(default, deserialize_with = "extract::parsed_list")]
     actual_state: Vec<ActualState>,
-    /// Only this user's. A text that is no user's name has none.
+    /// Only servers of this user. Empty for a name that no user has.
     #[serde(default)]
     #[param(value_type = Option<String>, nullable = false)]
     user: Option<String>,
-    /// At most so many.
-    #[serde(default, deserialize_with = "ask::word")]
+    /// The most items to return.
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = u32, required = false, minimum = 1, maximum = 500, default = 50)]
     limit: Limit,
-    /// Leave out so many first.
-    #[serde(default, deserialize_with = "ask::word")]
+    /// The number of items to skip.
+    #[serde(default, deserialize_with = "extract::parsed")]
     #[param(value_type = i64, required = false, minimum = 0, maximum = 4_294_967_295_i64, default = 0)]
     offset: Offset,
 }
 
 /// List servers by id
 ///
-/// A user's own; all of them for an admin.
-#[utoipa::path(get, path = "/api/servers", operation_id = "listServers", tag = "servers", params(Which), responses(
+/// A user gets their own; an admin gets all.
+#[utoipa::path(get, path = "/api/servers", operation_id = "listServers", tag = "servers", params(ServerFilters), responses(
     (status = 200, body = List<Server>, description = "The servers."),
 ))]
-pub async fn list(State(app): State<App>, viewer: Viewer, Query(which): Query<Which>) -> Result<Response, Failure> {
-    let part = ask::part(which.limit, which.offset);
+pub async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    Query(which): Query<ServerFilters>,
+) -> Result<Response, Failure> {
+    let part = extract::part(which.limit, which.offset);
     let which = lists::Servers {
         viewer: viewer.all_or_own(),
         owner: which.user.as_deref().map(normal),
         states: which.actual_state,
     };
-    turns::json(&app, viewer.id, move |db| Ok(List::new(lists::servers(db, &which, part)?, part))).await
+    json::answer(&app, viewer.id, move |db| Ok(List::new(lists::servers(db, &which, part)?, part))).await
 }
 
 /// Show a server

@@ -1,15 +1,17 @@
-// What every page does: it follows what changes, keeps its relative times true, and never shows an old form.
+// On every page: applies changes, updates relative times, and avoids stale forms.
 //
-// A region that moves is an element with an id and data-live. <main> says what the page shows: data-servers and
-// data-jobs (ids, or * for all), data-queue. /live tells which servers and jobs have changed; when one of the page's is
-// among them (streams.js), the page's own URL is fetched again and its regions are brought up to date in place: focus, open <details>
-// and what somebody types stay. Without this script the pages work, but do not move.
+// A live region is an element with an id and data-live. <main> says what the page shows:
+// data-servers and data-jobs (ids, or * for all), data-queue. /live (streams.js) reports changed
+// servers and jobs; if the page shows one of them, its URL is fetched again and its regions are
+// updated in place. Focus, open <details> and typed text stay. Without this script the pages work,
+// but do not update.
 //
-// Nothing that acts becomes another act under somebody's hand:
-// - In a region every <form> and <details> has an id that says what it does (power-7-stop). One never turns into another:
-//   it is taken out, and the new one is put in, closed.
-// - A region waits while somebody types in it, presses a button in it, or has a confirmation open that the fresh one does
-//   not have any more: it is brought up to date when they are done. What such an old button asks for, the server judges.
+// An update never turns one action into another under the pointer:
+// - In a region every <form> and <details> has an id that names its action (power-7-stop). One is
+//   never changed into another: the old one is removed, and the new one is inserted, closed.
+// - A region waits while the user types in it, presses a button in it, or has a confirmation open
+//   that the new version does not have. It is updated afterwards. If the user presses such an old
+//   button, the server decides.
 "use strict";
 
 (() => {
@@ -19,9 +21,16 @@
 
     // ---- times ----
 
+    // The reader's clock may be wrong: ages go by the host's, which each page tells.
+    let skew = 0;
+    function learnClock(page) {
+        if (page?.dataset.now) skew = Number(page.dataset.now) - Date.now();
+    }
+    learnClock(main);
+
     const units = [[60000, 1000, "s"], [3600000, 60000, "min"], [172800000, 3600000, "h"], [5184000000, 86400000, "d"]];
 
-    // The same words as pages/parts.rs.
+    // The same texts as in pages/parts.rs.
     function ago(ms, now) {
         const away = Math.abs(now - ms);
         if (away < 5000) return "just now";
@@ -31,16 +40,27 @@
         return ms < now ? `${words} ago` : `in ${words}`;
     }
 
+    // Exact times are the host's. Where the reader's clock shows another one, that follows, with its zone's name.
+    function addHere(time) {
+        const at = new Date(time.dateTime);
+        if (time.title.includes("; here ") || Number.isNaN(at.getTime())) return;
+        const here = new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 19).replace("T", " ");
+        if (time.title.includes(here)) return;
+        const parts = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" }).formatToParts(at);
+        time.title += `; here ${here} ${parts.find((part) => part.type === "timeZoneName").value}`;
+    }
+
     function refreshTimes() {
         if (document.hidden) return;
+        document.querySelectorAll("time[title]").forEach(addHere);
         for (const time of document.querySelectorAll("time[data-ago]")) {
-            const words = ago(Date.parse(time.dateTime), Date.now());
+            const words = ago(Date.parse(time.dateTime), Date.now() + skew);
             if (words && time.textContent !== words) time.textContent = words;
         }
     }
     setInterval(refreshTimes, 15000);
 
-    // The same words as base/clock.rs: how long something goes on already.
+    // The same texts as in base/clock.rs: the duration so far.
     function span(ms) {
         const s = Math.max(0, Math.floor(ms / 1000));
         if (s < 60) return `${s} s`;
@@ -52,7 +72,7 @@
     function count() {
         if (document.hidden) return;
         for (const time of document.querySelectorAll("time[data-since]")) {
-            const words = span(Date.now() - Date.parse(time.dateTime));
+            const words = span(Date.now() + skew - Date.parse(time.dateTime));
             if (time.textContent !== words) time.textContent = words;
         }
     }
@@ -63,14 +83,14 @@
     const isSecret = (node) => node instanceof HTMLInputElement && node.type === "hidden" && ["csrf", "key"].includes(node.name);
     const isTyped = (node) => node instanceof HTMLElement && node.matches("input:not([type=hidden]), textarea, select");
 
-    // What pressing would do: of a form its action, of a <details> that of the forms in it.
+    // The action of a node: of a form its URL, of a <details> those of its forms.
     function meaning(node) {
         if (node.nodeName === "FORM") return node.getAttribute("action");
         if (node.nodeName === "DETAILS") return [...node.querySelectorAll("form")].map(meaning).join(" ");
         return "";
     }
 
-    // Two nodes of the same kind that do the same can become one another; with ids, only those with the same id.
+    // Whether one node can become the other: same kind and action, and the same id if there is one.
     function fits(one, other) {
         return one && one.nodeType === other.nodeType && one.nodeName === other.nodeName
             && (one.id ?? "") === (other.id ?? "") && meaning(one) === meaning(other);
@@ -86,14 +106,15 @@
         }
     }
 
-    // The elements of `fresh`, those that are there already in the order in which they are: no row moves under the hand.
+    // The elements of `fresh`, existing ones in their current order, so that no row moves under the
+    // pointer.
     function inPlace(node, fresh) {
         const places = new Map([...node.children].map((child, place) => [child.id, place]));
         const place = (child) => places.get(child.id) ?? places.size;
         return [...fresh.children].sort((one, other) => place(one) - place(other));
     }
 
-    // Makes `node` what `fresh` is, and touches only what differs.
+    // Makes `node` equal to `fresh`, and touches only what differs.
     function morph(node, fresh) {
         if (node.nodeType !== Node.ELEMENT_NODE) {
             if (node.nodeValue !== fresh.nodeValue) node.nodeValue = fresh.nodeValue;
@@ -107,7 +128,7 @@
         let at = node.firstChild;
         for (const child of children) {
             if (!fits(at, child)) {
-                // Something was put in or taken out: look whether it comes later.
+                // Something was inserted or removed: check whether it comes later.
                 let later = at;
                 while (later && !fits(later, child)) later = later.nextSibling;
                 if (later && child.id) {
@@ -131,22 +152,22 @@
         }
     }
 
-    // Whether two regions differ in more than what every rendering has anew.
+    // Whether two regions differ in more than what each rendering changes.
     function differs(region, fresh) {
         const plain = (element) => {
             const copy = element.cloneNode(true);
             for (const input of copy.querySelectorAll("input")) if (isSecret(input)) input.removeAttribute("value");
-            for (const time of copy.querySelectorAll("time[data-ago], time[data-since]")) time.textContent = "";
+            for (const time of copy.querySelectorAll("time[data-ago], time[data-since]")) time.textContent = time.title = "";
             for (const details of copy.querySelectorAll("details")) details.removeAttribute("open");
             return copy.outerHTML;
         };
         return plain(region) !== plain(fresh);
     }
 
-    let pressed = null; // what the pointer is down on
-    let waiting = null; // the last page that was fetched, while a region waits for it
+    let pressed = null; // the element under a pressed pointer
+    let waiting = null; // the last fetched page, while a region waits for its update
 
-    // Whether somebody is about to do something that the fresh region would take away.
+    // Whether the user is about to use something that the new region would remove.
     function isHeld(region, fresh) {
         if (isTyped(document.activeElement) && region.contains(document.activeElement)) return true;
         if (pressed && region.contains(pressed)) return true;
@@ -174,11 +195,12 @@
         document.dispatchEvent(new Event("left4me:renewed"));
     }
 
-    // What a region waited for may be over: after the event, for the focus comes elsewhere after it was lost.
+    // Check after the event whether a waiting region can be updated: the focus moves only after it
+    // is lost.
     const letGo = () => setTimeout(() => waiting && renew(waiting));
     document.addEventListener("pointerdown", (event) => { pressed = event.target; });
     for (const end of ["pointerup", "pointercancel"]) {
-        // The click comes after this, on a touchscreen some moments later.
+        // The click comes after this, on a touchscreen with a delay.
         document.addEventListener(end, () => setTimeout(() => {
             pressed = null;
             letGo();
@@ -187,9 +209,10 @@
     document.addEventListener("focusout", letGo);
     document.addEventListener("toggle", letGo, true); // does not bubble
 
-    // ---- what was typed when the session ended ----
+    // ---- input that was lost when the session ended ----
 
-    // Kept in this tab alone, never with a password or a secret, and given back to the same user on the same page.
+    // Kept only in this tab, without passwords and secrets, and restored for the same user on the
+    // same page.
     const KEPT = "left4me:typed";
     const user = document.querySelector(".who a")?.textContent ?? "";
     const stays = (field) => field.name && !isSecret(field) && !["password", "submit", "button"].includes(field.type);
@@ -217,7 +240,7 @@
             sessionStorage.removeItem(KEPT);
             if (typed.length > 0) sessionStorage.setItem(KEPT, JSON.stringify({ user, forms: typed }));
         } catch {
-            // No room: nothing is kept, and nothing else is lost.
+            // The storage is full: the input is not kept, but everything else works.
         }
     }
 
@@ -225,7 +248,7 @@
         const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
         if (!kept) return;
         if (user === "") {
-            // The page for signing in: what waits was not sent. It comes back where its form is.
+            // The sign-in page: the input was not sent. It is restored where its form is.
             sessionStorage.setItem(KEPT, JSON.stringify({ ...kept, unsent: true }));
             const next = document.querySelector("form[action='/login'] input[name=next]");
             if (next) next.value = kept.forms[0].home;
@@ -251,14 +274,14 @@
         const note = document.createElement("p");
         note.className = "note";
         note.setAttribute("role", "status");
-        note.textContent = "The session had ended before this was sent. What you typed is here again: look at it, and send it.";
+        note.textContent = "The session ended before this was sent. Your input was restored: check it and send it again.";
         document.querySelector(".title").after(note);
     }
     if (main) giveBack();
 
-    // ---- what changes ----
+    // ---- changes ----
 
-    let due = false; // something has changed since the last fetch began
+    let due = false; // something changed since the last fetch started
     let busy = false;
 
     async function fetchAgain() {
@@ -267,14 +290,19 @@
         due = false;
         try {
             const answer = await fetch(location.href, { headers: { "X-Live": "1" }, cache: "no-store" });
-            // Signed out meanwhile, or the server is gone: the page as a whole tells it better than parts of it.
+            // Signed out meanwhile, or the server was removed: a full reload shows it better than
+            // parts of the page.
             if (answer.redirected || answer.status === 404) {
                 keep();
                 location.reload();
             }
-            else if (answer.ok) renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
+            else if (answer.ok) {
+                const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+                learnClock(page.getElementById("main"));
+                renew(page);
+            }
         } catch {
-            due = true; // the stream tells that the connection is lost
+            due = true; // the stream reports the lost connection
         }
         setTimeout(() => {
             busy = false;
@@ -307,14 +335,15 @@
             open() {
                 clearTimeout(told);
                 if (lost) lost.hidden = true;
-                if (wasLost) changed(); // what happened meanwhile
+                if (wasLost) changed(); // fetch what happened meanwhile
                 wasLost = false;
             },
             lost(refused) {
-                // A server that was restarted is there again in a moment: that need not be said.
+                // A server that was restarted is back in a moment, so wait before showing a
+                // message.
                 if (!wasLost) told = setTimeout(() => { if (lost) lost.hidden = false; }, 5000);
                 wasLost = true;
-                // There is no place for a stream, or the session has ended, which the page tells.
+                // Too many streams are open, or the session has ended; the page shows which.
                 if (refused) changed();
             },
         });
@@ -322,8 +351,8 @@
 
     if (main && document.querySelector("[data-live]")) {
         follow();
-        // The stream tells of what changes, not of what goes on as it was: each look of the poller, each point of a graph.
-        // A hidden page looks once, when it is shown again.
+        // The stream reports changes, but not what continues unchanged, like the time of the last
+        // poll or points of a graph. A hidden page is updated once it is visible again.
         setInterval(changed, 60000);
     }
     document.addEventListener("visibilitychange", () => {
@@ -331,15 +360,16 @@
         if (due) fetchAgain();
     });
 
-    // A browser leaves autofocus alone where the address has a fragment, also when nothing has that id: a preview that failed.
+    // Browsers ignore autofocus if the URL has a fragment, even if no element has that id: a failed
+    // preview.
     if (location.hash && !document.querySelector(":target")) document.querySelector("[autofocus]")?.focus();
 
-    // A page from the back/forward cache has keys that were used: a button on it would do nothing.
+    // A page from the back/forward cache has used keys, so its buttons would do nothing.
     addEventListener("pageshow", (event) => {
         if (event.persisted) location.reload();
     });
 
-    // A second click while the first is under way is no second request.
+    // A second click while the first request is running must not send another one.
     document.addEventListener("submit", (event) => {
         const button = event.submitter;
         const to = event.target.getAttribute("action");

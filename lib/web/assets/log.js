@@ -1,36 +1,46 @@
-// The view of a log: of a job, of a server's console. The page has the last lines; from there on they come by a stream.
+// The log view of a job or a server's console. The page has the last lines; further ones come by a
+// stream.
 //
-//   <pre id="log" data-log="job:7" data-ended (nothing more will come) data-fresh (the stream begins anew)
-//        data-ahead="minutes that the host's clock is ahead of UTC">
-//     <span class="line stdout|stderr" data-seq="7"><time>21:44:07</time><span class="what">text</span></span>
+//   <pre id="log" data-log="job:7" data-ended (nothing more will come)
+//        data-fresh (the stream starts over)
+//        data-zone="SINCE MINUTES NAME,…: since when, unix ms, the host is how far ahead of UTC">
+//     <span class="line stdout|stderr" data-seq="7">
+//       <time title="2026-11-20 21:44:07 CET">21:44:07</time><span class="what">text</span></span>
 //
-//   data-log: what streams.js follows, job:7 or console:1. data-lines: where a job's lines are had in pages.
+// data-log: the topic for streams.js, job:7 or console:1. data-lines: the URL of a job's lines in
+// pages.
 //
-// Lines are put in as text, once per frame, and the oldest go when there are too many. The end stays in sight unless the
-// reader scrolled up. "Earlier lines" puts the beginning of a long log above its end, with a mark for what lies between. Keys: / searches, n and N go to the next and previous match, f follows, g and G go to both ends.
+// Lines are inserted as text, once per frame; the oldest are removed if there are too many. The
+// view stays at the end unless the user scrolled up. "Earlier lines" inserts the start of a long
+// log above its end, with a mark for the gap. Keys: / searches, n and N go to the next and previous
+// match, f follows, g and G go to the start and the end.
 "use strict";
 
 (() => {
     const log = document.getElementById("log");
     if (!log?.dataset.log) return;
-    const MOST = 5000; // lines that stay in the page
-    const SPARE = 500; // so many go at once: not one for each that comes
+    const MOST = 5000; // lines kept in the page
+    const SPARE = 500; // removed at once, instead of one per new line
     const frame = log.parentElement;
     const head = document.querySelector("[data-log-head]");
     const [search, count, previous, next, only, followButton, state] = ["search", "count", "previous", "next", "only", "follow", "state"]
         .map((name) => head.querySelector(`[data-log-${name}]`));
     const progress = document.querySelector("[data-log-progress]");
-    const ahead = Number(log.dataset.ahead ?? 0) * 60000;
+    const zones = (log.dataset.zone || "0 0 UTC").split(",").map((one) => one.split(" "));
 
     // ---- lines ----
 
-    const clock = (ms) => new Date(ms + ahead).toISOString().slice(11, 19);
+    // The host's time, also around a change of its clocks.
+    function local(ms) {
+        const [, ahead, name] = zones.findLast(([since]) => ms >= since) ?? zones[0];
+        return `${new Date(ms + ahead * 60000).toISOString().slice(0, 19).replace("T", " ")} ${name}`;
+    }
     let last = Number(log.querySelector("[data-seq]:last-of-type")?.dataset.seq ?? 0);
     let waiting = []; // elements for the next frame
-    let left = 0; // lines that were taken out at the top
+    let left = 0; // lines removed at the top
     let unseen = 0;
     let following = true;
-    let gap = null; // the mark between the beginning of the log and its end
+    let gap = null; // the mark between the start of the log and its end
 
     function element(kind, line) {
         const row = document.createElement("span");
@@ -38,11 +48,12 @@
         if (line.seq) row.dataset.seq = line.seq;
         const what = document.createElement("span");
         what.className = "what";
-        // The stream has cleaned it already; what is still no text must not turn the line around.
+        // The stream has already cleaned it. Anything left must not reverse the text's direction.
         what.textContent = String(line.line ?? "").replace(/[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
         if (line.at) {
             const time = document.createElement("time");
-            time.textContent = clock(line.at);
+            time.title = local(line.at);
+            time.textContent = time.title.slice(11, 19);
             row.append(time);
         }
         row.append(what, "\n");
@@ -63,7 +74,7 @@
         if (told && progress) showProgress(told[1].trim(), Math.min(100, told[2]).toFixed(1), Number(told[3]), Number(told[4]));
     }
 
-    // The same words as pages/parts.rs.
+    // The same texts as in pages/parts.rs.
     function bytes(count) {
         if (count < 1024) return `${count} B`;
         let size = count / 1024;
@@ -72,7 +83,7 @@
         return `${size.toFixed(size < 9.95 ? 1 : 0)} ${["KiB", "MiB", "GiB", "TiB", "PiB"][unit]}`;
     }
 
-    // The same words as pages/job.rs: the page itself is fetched again now and then.
+    // The same texts as in pages/job.rs, which is fetched again now and then.
     function showProgress(phase, percent, done, total) {
         progress.hidden = false;
         progress.querySelector("progress").setAttribute("value", percent);
@@ -80,7 +91,7 @@
         progress.querySelector("[data-phase]").textContent = total > 0 ? `${phase}, ${bytes(done)} of ${bytes(total)}` : phase;
     }
 
-    // The oldest lines; behind the beginning of the log, when that is shown.
+    // Removes the oldest lines, but not the start of the log if that is shown.
     function takeOut(lines) {
         const oldest = () => (gap ? gap.nextElementSibling : log.firstElementChild);
         for (let n = lines; n > 0 && oldest(); n--) {
@@ -109,7 +120,7 @@
         tellCount();
     }
 
-    // ---- the end in sight ----
+    // ---- following the end ----
 
     const newer = document.createElement("button");
     newer.type = "button";
@@ -138,7 +149,7 @@
     }
     followButton.addEventListener("click", () => setFollow(!following));
     log.addEventListener("scroll", () => {
-        // Our own scrolling ends at the end: only the reader's leads away from it.
+        // Our own scrolling stops at the end; only the user's leads away from it.
         const atEnd = log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
         if (atEnd !== following) setFollow(atEnd);
     }, { passive: true });
@@ -228,7 +239,7 @@
         keys[event.key]();
     });
 
-    // ---- the beginning ----
+    // ---- the start of the log ----
 
     const HEAD = 2500; // lines of it
     const first = Number(log.querySelector("[data-seq]")?.dataset.seq ?? 1);
@@ -241,7 +252,7 @@
             : "[… lines are not shown here: download the log to read them …]";
     }
 
-    // All of the beginning that is not shown already, page by page, and a mark where it does not reach the rest.
+    // Loads the start of the log page by page, and marks the gap if it does not reach the rest.
     async function showBeginning(button) {
         const rows = [];
         let read = 0;
@@ -255,7 +266,7 @@
                 read = lines.at(-1)?.seq ?? read;
             }
         } catch {
-            state.textContent = "the beginning cannot be read, try again";
+            state.textContent = "the start of the log cannot be read, try again";
             button.disabled = false;
             return;
         }
@@ -265,7 +276,7 @@
             gap = mark("");
             rows.push(gap);
         }
-        // What was taken out meanwhile is told by the gap.
+        // The gap also stands for lines that were removed meanwhile.
         if (left > 0) log.firstElementChild?.remove();
         log.prepend(...rows);
         if (gap) tellGap();
@@ -278,7 +289,7 @@
         const button = document.createElement("button");
         button.type = "button";
         button.textContent = "Earlier lines";
-        button.title = "From line 1 on";
+        button.title = "From line 1";
         button.addEventListener("click", () => {
             button.disabled = true;
             showBeginning(button);
@@ -289,11 +300,11 @@
     // ---- the stream ----
 
     let followed = null;
-    let place = last > 0 ? String(last) : ""; // of the last line that came with one
+    let place = last > 0 ? String(last) : ""; // the position of the last line that has one
 
     function open() {
         state.textContent = "connecting …";
-        // Without a place the stream begins with the last lines itself: those of the page are the same.
+        // Without a position the stream starts with the last lines, which the page already has.
         let fresh = "fresh" in log.dataset && place === "";
         followed = window.left4me.follow(log.dataset.log, place, {
             event(name, text, id) {
@@ -313,7 +324,7 @@
                 add(name, line);
             },
             open() { state.textContent = "live"; },
-            lost() { state.textContent = "connection lost, trying again …"; },
+            lost() { state.textContent = "connection lost, retrying …"; },
             over(why) {
                 followed.close();
                 state.textContent = why ?? "connection lost";

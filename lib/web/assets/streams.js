@@ -1,27 +1,31 @@
-// One stream of events for all pages of a browser. Over HTTP/1.1 a browser opens six connections to a host: a stream of
-// each page's own would leave none to load the next page with.
+// One event stream for all pages of a browser. Over HTTP/1.1 a browser opens six connections to a
+// host, so a stream per page would leave none for loading the next page.
 //
-// This file runs twice: as a shared worker, which holds the stream (the hub), and in each page, which asks the hub.
-// Where there is no shared worker (Android), each page has a hub of its own. A hidden page follows nothing; when it is
-// shown again, it goes on behind the last event that it got.
+// This file runs twice: as a shared worker that holds the stream (the hub), and in each page, which
+// talks to the hub. Without shared workers (Android), each page has its own hub. A hidden page
+// subscribes to nothing; when it is visible again, it resumes after its last event.
 //
-//   left4me.follow("changes", "", on), left4me.follow("job:7", "120", on), left4me.follow("console:1", place, on)
-//   on.event(name, data, id); on.open(); on.lost(refused); on.over(why). What it returns has close().
+//   left4me.follow("changes", "", on)
+//   left4me.follow("job:7", "120", on)
+//   left4me.follow("console:1", place, on)
 //
-// A page says to the hub: follow (tag, topic, after), leave (tag), bye, alive. The hub says to a page: event, open,
-// lost, over, here, and again to a page that it does not know.
+// `on` has event(name, data, id), open(), lost(refused) and over(why). follow() returns an object
+// with close().
+//
+// Messages from a page to the hub: follow (tag, topic, after), leave (tag), bye, alive. From the
+// hub to a page: event, open, lost, over, here, and again if the hub does not know the page.
 "use strict";
 
 (() => {
-    const TOPICS = 16; // of one stream, as in streams.rs
-    const BEAT = 20000; // ms between two signs of life of a page
+    const TOPICS = 16; // the most topics of a stream, as in streams.rs
+    const BEAT = 20000; // ms between two "alive" messages of a page
     const NAMES = ["changed", "stdout", "stderr", "state", "end", "over", "topic"];
 
     function hub() {
-        const pages = new Map(); // how to tell a page something: { seen, feeds: Map of tag to feed }
+        const pages = new Map(); // function that sends to a page -> { seen, feeds: Map of tag to feed }
         let source = null;
         let live = false;
-        let place = "page"; // no stream knows it: so the first event is to look at what changed since the page was made
+        let place = "page"; // an unknown position: the first event then reports all as changed since the page was made
         let tries = 0;
         let timer = 0;
 
@@ -57,7 +61,7 @@
             });
             current.addEventListener("error", () => {
                 if (source !== current) return;
-                // Not by itself: it would ask for the places that it began with.
+                // Reconnect here: EventSource would request its original positions.
                 const refused = current.readyState === EventSource.CLOSED;
                 hangUp();
                 for (const tell of pages.keys()) tell({ say: "lost", refused });
@@ -98,12 +102,12 @@
                 later(20);
             } else if (live) {
                 tell({ say: "open" });
-                // What has changed since the page was made, before it could follow.
+                // Changes since the page was made, before it subscribed.
                 if (place !== "page") pass(feed, "changed", { data: '{"all":true}' });
             }
         }
 
-        // A page that goes most often makes room for the next one: so the stream waits a moment before it is made smaller.
+        // Pages often close because the next one opens, so the stream is reduced after a moment.
         function leave(feeds) {
             if (feeds.some((feed) => feed.topic !== "changes" && !feed.over) || all().length === 0) later(1000);
         }
@@ -114,7 +118,7 @@
             }
         }, BEAT);
 
-        // What a page says.
+        // A message from a page.
         function heard(tell, message) {
             const page = pages.get(tell) ?? { feeds: new Map() };
             if (message.say === "alive") tell({ say: pages.has(tell) ? "here" : "again" });
@@ -146,8 +150,8 @@
     // ---- in a page ----
 
     const script = document.currentScript.src;
-    const feeds = new Map(); // tag to what follows it: { topic, after, on }
-    let tell = null; // how to tell the hub something; null while the page is hidden
+    const feeds = new Map(); // tag -> subscription: { topic, after, on }
+    let tell = null; // function that sends to the hub; null while the page is hidden
     let drop = () => {};
     let answered = true;
     let tags = 0;
@@ -167,7 +171,7 @@
 
     const follow = (tag, { topic, after }) => tell?.({ say: "follow", tag, topic, after });
 
-    let heard = null; // by the page's own hub
+    let heard = null; // receives from the page's own hub
     const own = (message) => setTimeout(listen, 0, message);
 
     function ownHub() {
@@ -182,7 +186,7 @@
             ownHub();
         } else {
             const worker = new SharedWorker(script);
-            // As after an upgrade, whose web front does not have this version's file any more.
+            // For instance after an upgrade: the new web front does not have this version's file.
             worker.addEventListener("error", () => {
                 if (!tell) return;
                 ownHub();

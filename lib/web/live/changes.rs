@@ -1,5 +1,5 @@
-//! Which servers and jobs have changed: read once for all who watch, at most four times a second; each reader is told of
-//! what it may see.
+//! The change feed: which servers and jobs changed. The tables are read once for all subscribers,
+//! at most four times a second; each subscriber gets only what it may see.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rusqlite::Connection;
 use serde_json::json;
 
-use super::feed::Follower;
+use super::feed::Subscriber;
 use super::sse;
 use super::stream::Source;
 use crate::base::Result;
@@ -19,32 +19,32 @@ use crate::db::live::{self, JobMark, Owners, ServerMark};
 use crate::db::queue;
 use crate::domain::steam;
 
-/// At most so often the tables are looked at.
-pub const PAUSE: Duration = Duration::from_millis(250);
-/// At most so often an install's percentage counts as a change.
-const PROGRESS: Duration = Duration::from_secs(1);
-/// More events than these since the last look, and all counts as changed.
-const EVENTS: u32 = 500;
-/// So many changes are kept for readers that are slow or come back.
-const KEPT: usize = 64;
+/// The shortest time between two reads of the tables.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(250);
+/// The shortest time in which an install's percentage counts as a change.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// If more events than these came since the last read, everything counts as changed.
+const MAX_EVENTS: u32 = 500;
+/// Changes kept for subscribers that are slow or come back.
+const MAX_KEPT: usize = 64;
 
-/// Who looks.
+/// Whose rights decide what a subscriber gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Viewer {
     /// Sees everything.
     Admin,
-    /// Sees what is the user's own.
+    /// Sees this user's own servers and jobs.
     User(UserId),
 }
 
 impl Viewer {
-    /// Whether it sees a server of `owner`.
+    /// Whether it may see a server of `owner`.
     #[must_use]
     pub fn sees_server(self, owner: UserId) -> bool {
         self == Viewer::Admin || self == Viewer::User(owner)
     }
 
-    /// Whether it sees a job of `owners`: all of its servers are the viewer's, or the viewer asked for it.
+    /// A user sees a job if all its servers are the user's, or the user requested it.
     #[must_use]
     pub fn sees_job(self, owners: Owners) -> bool {
         match self {
@@ -54,23 +54,23 @@ impl Viewer {
     }
 }
 
-/// What one look found.
+/// What changed between two reads of the tables.
 #[derive(Default)]
-struct Change {
+struct ChangeSet {
     all: bool,
     servers: Vec<(ServerId, UserId)>,
     jobs: Vec<(JobId, Owners)>,
     queue: bool,
 }
 
-impl Change {
+impl ChangeSet {
     fn is_empty(&self) -> bool {
         !self.all && !self.queue && self.servers.is_empty() && self.jobs.is_empty()
     }
 }
 
-/// What the last look saw.
-struct Seen {
+/// The tables as of the last read.
+struct TableMarks {
     event: i64,
     servers: HashMap<ServerId, ServerMark>,
     jobs: HashMap<JobId, JobMark>,
@@ -79,76 +79,80 @@ struct Seen {
     percents_at: Instant,
 }
 
-/// What is known of changes.
+/// The state of the change feed.
 pub struct Changes {
-    /// Names this run of looks: positions of another one mean nothing here.
+    /// Identifies this feed. A position of an earlier feed means nothing in this one.
     run: String,
-    seen: Option<Seen>,
-    looked_at: Instant,
+    snapshot: Option<TableMarks>,
+    checked_at: Instant,
     /// The position of the last change.
     last: u64,
-    kept: VecDeque<Arc<Change>>,
+    kept: VecDeque<Arc<ChangeSet>>,
 }
 
 impl Changes {
-    /// Before the first look.
     pub fn new(run: String) -> Self {
-        Self { run, seen: None, looked_at: Instant::now(), last: 0, kept: VecDeque::new() }
+        Self { run, snapshot: None, checked_at: Instant::now(), last: 0, kept: VecDeque::new() }
     }
 
-    /// When it may be looked again.
+    /// The earliest time of the next read; none before the first one.
     pub fn due(&self) -> Option<Instant> {
-        self.seen.as_ref().map(|_| self.looked_at + PAUSE)
+        self.snapshot.as_ref().map(|_| self.checked_at + MIN_INTERVAL)
     }
 
-    /// Whether the percentages were left for a later look.
-    pub fn owes_percents(&self) -> bool {
-        let owes = |seen: &Seen| seen.percents_at < self.looked_at && seen.jobs.values().any(|job| job.installs);
-        self.seen.as_ref().is_some_and(owes)
+    /// Whether the last read left out the percentages.
+    pub fn has_pending_progress(&self) -> bool {
+        let is_pending = |snapshot: &TableMarks| {
+            snapshot.percents_at < self.checked_at && snapshot.jobs.values().any(|job| job.installs)
+        };
+        self.snapshot.as_ref().is_some_and(is_pending)
     }
 
-    /// Looks. Whether anything has changed since the last time; the first time says so too.
+    /// Reads the tables and returns whether anything changed. The first read counts as a change.
     ///
     /// # Errors
-    /// 69 when the database cannot be read.
-    pub fn look(&mut self, connection: &Connection, now: Instant) -> Result<bool> {
-        self.looked_at = now;
-        let Some(before) = self.seen.take() else {
-            self.seen = Some(Seen::first(connection, now)?);
+    /// If the database cannot be read.
+    pub fn check(&mut self, connection: &Connection, now: Instant) -> Result<bool> {
+        self.checked_at = now;
+
+        let Some(before) = self.snapshot.take() else {
+            self.snapshot = Some(TableMarks::first(connection, now)?);
             return Ok(true);
         };
+
         match before.compare(connection, now) {
-            Ok((change, seen)) => {
-                self.seen = Some(seen);
+            Ok((change, snapshot)) => {
+                self.snapshot = Some(snapshot);
                 Ok(!change.is_empty() && self.keep(change))
             }
             Err(error) => {
-                // What changes until it can be read again would be missed.
-                self.keep(Change { all: true, ..Change::default() });
+                // Changes until the next successful read are lost: report everything as
+                // changed.
+                self.keep(ChangeSet { all: true, ..ChangeSet::default() });
                 Err(error)
             }
         }
     }
 
-    fn keep(&mut self, change: Change) -> bool {
+    fn keep(&mut self, change: ChangeSet) -> bool {
         self.last += 1;
         self.kept.push_back(Arc::new(change));
-        if self.kept.len() > KEPT {
+        if self.kept.len() > MAX_KEPT {
             self.kept.pop_front();
         }
         true
     }
 
-    /// The changes after `position`; none when they are not all here.
-    fn after(&self, position: u64) -> Option<Vec<Arc<Change>>> {
+    /// The changes after `position`; none if some of them are no longer kept.
+    fn after(&self, position: u64) -> Option<Vec<Arc<ChangeSet>>> {
         let missing = usize::try_from(self.last.checked_sub(position)?).ok()?;
         Some(self.kept.range(self.kept.len().checked_sub(missing)?..).cloned().collect())
     }
 }
 
-impl Seen {
+impl TableMarks {
     fn first(connection: &Connection, now: Instant) -> Result<Self> {
-        let mut seen = Self {
+        let mut snapshot = Self {
             event: live::last_event(connection)?,
             servers: live::server_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect(),
             jobs: live::job_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect(),
@@ -156,74 +160,85 @@ impl Seen {
             percents: HashMap::new(),
             percents_at: now,
         };
-        seen.percents = percents(connection, &seen.jobs, HashMap::new())?;
-        Ok(seen)
+
+        snapshot.percents = percents(connection, &snapshot.jobs, HashMap::new())?;
+        Ok(snapshot)
     }
 
-    fn compare(mut self, connection: &Connection, now: Instant) -> Result<(Change, Self)> {
-        let events = live::events_after(connection, self.event, EVENTS)?;
-        if events.len() >= EVENTS as usize {
-            return Ok((Change { all: true, ..Change::default() }, Self::first(connection, now)?));
+    fn compare(mut self, connection: &Connection, now: Instant) -> Result<(ChangeSet, Self)> {
+        let events = live::events_after(connection, self.event, MAX_EVENTS)?;
+        if events.len() >= MAX_EVENTS as usize {
+            return Ok((ChangeSet { all: true, ..ChangeSet::default() }, Self::first(connection, now)?));
         }
+
         let servers: HashMap<_, _> = live::server_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect();
         let jobs: HashMap<_, _> = live::job_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect();
         let pause = queue::pause(connection)?;
 
+        // Jobs with an event, with another row, or whose row is gone.
         let mut changed_jobs: BTreeSet<JobId> = events.iter().filter_map(|event| event.job).collect();
         changed_jobs.extend(jobs.values().filter(|mark| self.jobs.get(&mark.id) != Some(mark)).map(|mark| mark.id));
         changed_jobs.extend(self.jobs.keys().filter(|id| !jobs.contains_key(id)));
-        if now >= self.percents_at + PROGRESS {
+
+        if now >= self.percents_at + PROGRESS_INTERVAL {
             let percents = percents(connection, &jobs, self.percents.clone())?;
             let moved = percents.iter().filter(|(id, percent)| self.percents.get(id) != Some(percent));
             changed_jobs.extend(moved.map(|(id, _)| *id));
             (self.percents, self.percents_at) = (percents, now);
         }
+
+        // Servers with another row, or whose row is new or gone.
         let mut changed_servers = BTreeSet::new();
         for (one, other) in [(&servers, &self.servers), (&self.servers, &servers)] {
             let different = one.values().filter(|mark| other.get(&mark.id) != Some(mark));
             changed_servers.extend(different.map(|mark| (mark.id, mark.owner)));
         }
-        // A change of owner is told to both; an event to the one who has it.
-        let told = events.iter().filter_map(|event| servers.get(&event.server?));
-        changed_servers.extend(told.map(|mark| (mark.id, mark.owner)));
+
+        // A server that changed its owner concerns both owners; an event concerns the current one.
+        let by_event = events.iter().filter_map(|event| servers.get(&event.server?));
+        changed_servers.extend(by_event.map(|mark| (mark.id, mark.owner)));
+
         let owned = |id: JobId| live::owners(connection, id).map(|owners| (id, owners));
-        let change = Change {
+        let change = ChangeSet {
             all: false,
             servers: changed_servers.into_iter().collect(),
             jobs: changed_jobs.into_iter().map(owned).collect::<Result<_>>()?,
             queue: pause != self.pause || events.iter().any(|event| event.kind.starts_with("job.")),
         };
+
         let event = events.last().map_or(self.event, |event| event.id);
         Ok((change, Self { event, servers, jobs, pause, ..self }))
     }
 }
 
-/// How far the installs are that run, in whole percents.
+/// The progress of running installs, in whole percents.
 fn percents(
     connection: &Connection,
     jobs: &HashMap<JobId, JobMark>,
     mut known: HashMap<JobId, String>,
 ) -> Result<HashMap<JobId, String>> {
     known.retain(|id, _| jobs.contains_key(id));
+
     for job in jobs.values().filter(|job| job.installs) {
         let line = live::last_line(connection, job.id)?;
         if let Some(progress) = line.as_deref().and_then(steam::progress) {
             known.insert(job.id, format!("{} {:.0}", progress.phase, progress.percent));
         }
     }
+
     Ok(known)
 }
 
-/// Where a reader stands among the changes.
+/// One subscriber's position in the change feed.
 pub struct ChangesSource {
-    feed: Follower<Changes>,
+    feed: Subscriber<Changes>,
     viewer: Viewer,
-    /// None: all is to be read again first.
+    /// None: the subscriber has to fetch everything first.
     at: Option<u64>,
 }
 
 impl ChangesSource {
-    pub(super) fn new(feed: Follower<Changes>, viewer: Viewer, last_event_id: Option<&str>) -> Self {
+    pub(super) fn new(feed: Subscriber<Changes>, viewer: Viewer, last_event_id: Option<&str>) -> Self {
         let at = {
             let changes = feed.state();
             match last_event_id.map(|id| id.split_once('-')) {
@@ -232,28 +247,33 @@ impl ChangesSource {
                 Some(_) => None,
             }
         };
+
         Self { feed, viewer, at }
     }
 
-    fn event(&self, run: &str, at: u64, changes: Option<&[Arc<Change>]>) -> Option<Bytes> {
+    fn event(&self, run: &str, at: u64, changes: Option<&[Arc<ChangeSet>]>) -> Option<Bytes> {
         let all = changes.is_none_or(|changes| changes.iter().any(|change| change.all));
         let changes = changes.filter(|_| !all).unwrap_or_default();
-        let seen = |change: &Arc<Change>| {
+
+        let visible = |change: &Arc<ChangeSet>| {
             let servers = change.servers.iter().filter(|(_, owner)| self.viewer.sees_server(*owner)).map(|(id, _)| *id);
             let jobs = change.jobs.iter().filter(|(_, owners)| self.viewer.sees_job(*owners)).map(|(id, _)| *id);
             (servers.collect::<Vec<_>>(), jobs.collect::<Vec<_>>())
         };
-        let (servers, jobs): (Vec<_>, Vec<_>) = changes.iter().map(seen).unzip();
+        let (servers, jobs): (Vec<_>, Vec<_>) = changes.iter().map(visible).unzip();
         let servers: BTreeSet<_> = servers.into_iter().flatten().collect();
         let jobs: BTreeSet<_> = jobs.into_iter().flatten().collect();
+
         let queue = all || changes.iter().any(|change| change.queue);
         if !all && !queue && servers.is_empty() && jobs.is_empty() {
             return None;
         }
+
         let mut data = json!({"servers": servers, "jobs": jobs, "queue": queue});
         if all {
             data["all"] = true.into();
         }
+
         Some(sse::one(Some(&format_args!("{run}-{at}")), "changed", &data))
     }
 }
@@ -266,11 +286,12 @@ impl Source for ChangesSource {
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let (run, last, changes) = {
             let changes = self.feed.state();
-            if changes.seen.is_none() || self.at == Some(changes.last) {
+            if changes.snapshot.is_none() || self.at == Some(changes.last) {
                 return Poll::Pending;
             }
             (changes.run.clone(), changes.last, self.at.and_then(|at| changes.after(at)))
         };
+
         self.at = Some(last);
         self.event(&run, last, changes.as_deref()).map_or(Poll::Pending, |event| Poll::Ready(Some(event)))
     }

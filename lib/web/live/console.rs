@@ -1,6 +1,7 @@
-//! Consoles: one follow of a server's journal, over helper.sock and in a thread of its own, serves all who watch that
-//! server. Each line's id is its place in the journal, so a reader goes on where it was, also after a restart of the web:
-//! from the ring, or with pages that the helper reads from that place on until they meet the ring.
+//! The console feed. One thread per server follows its journal over helper.sock and serves all
+//! subscribers of that console. Each line's id is its cursor in the journal, so a subscriber can
+//! resume, also after left4me-web restarts: from the ring, or from pages that the helper reads from
+//! that cursor until they reach the ring.
 
 use std::collections::VecDeque;
 use std::future::Future as _;
@@ -14,56 +15,63 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::time::Sleep;
 
-use super::feed::{Feed, Follower};
-use super::pages::{self, Asked, Page};
-use super::ring::{Next, Piece, Ring};
+use super::console_pages::{self, Page, PageFuture};
+use super::feed::{Feed, Subscriber};
+use super::ring::{Piece, Ring, RingRead};
 use super::stream::{Source, Stream};
-use super::{Inner, sse};
+use super::{Inner, entry, sse};
 use crate::base::names::{Cursor, ServerId};
 use crate::base::{Error, Result, clock};
 use crate::wire::client::{Canceller, Connection};
-use crate::wire::{Answer, Entry, HelperRequest};
+use crate::wire::{Entry, HelperRequest};
 
-/// So many of the last lines a new reader gets, and a new follow begins with.
+/// Lines that a new subscriber gets, and that a new follow starts with.
 const BACKLOG: u32 = 200;
-/// So many lines and bytes are kept for readers that come back.
+/// Lines and bytes kept for subscribers that resume.
 const RING_LINES: usize = 1000;
 const RING_BYTES: usize = 256 * 1024;
-/// The longest pause before a broken follow, or a page, is tried again.
-const LONGEST: Duration = Duration::from_secs(30);
-/// After the last reader has gone, the follow goes on for so long: a page that is loaded anew finds it.
+/// The longest pause before a failed follow or page is retried.
+const MAX_RETRY: Duration = Duration::from_secs(30);
+/// How long a follow outlives its last subscriber, so that a page reload finds it.
 pub const LINGER: Duration = Duration::from_secs(5);
 
-/// What readers are told. They may be anybody's players: the details are in the journal, for admins.
-const INTERRUPTED: &str = "The console is interrupted. Trying again; an admin finds out why with left4me doctor.";
-const GOES_ON: &str = "The console goes on.";
+/// Subscribers may be players, so these messages have no details: those are in the journal.
+const INTERRUPTED: &str = "The console is interrupted and will be retried. Admins: run left4me doctor for the cause.";
+const RESUMED: &str = "The console is back.";
 
-/// What is known of a console. Positions count the lines of this follow.
+/// The state of one console. Positions count the lines of this follow.
 pub struct Console {
     ring: Ring,
-    /// The places of the lines in the ring.
+    /// The cursors of the lines in the ring.
     cursors: VecDeque<(i64, Arc<Cursor>)>,
-    /// The last word about the follow itself, counted.
-    word: Option<(u64, Bytes)>,
+    /// The last message about the follow itself, with its number.
+    notice: Option<(u64, Bytes)>,
     broken: bool,
-    hangup: Option<Canceller>,
-    /// Since when nobody reads.
-    pub alone_since: Option<Instant>,
-    over: bool,
+    canceller: Option<Canceller>,
+    /// Since when the console has no subscriber.
+    pub unused_since: Option<Instant>,
+    closed: bool,
 }
 
 impl Console {
-    /// Before the first line.
     pub fn new() -> Self {
         let ring = Ring::new(0, RING_BYTES, RING_LINES);
-        Self { ring, cursors: VecDeque::new(), word: None, broken: false, hangup: None, alone_since: None, over: false }
+        Self {
+            ring,
+            cursors: VecDeque::new(),
+            notice: None,
+            broken: false,
+            canceller: None,
+            unused_since: None,
+            closed: false,
+        }
     }
 
     /// Ends the follow.
     pub fn end(&mut self) {
-        self.over = true;
-        if let Some(hangup) = self.hangup.take() {
-            hangup.close();
+        self.closed = true;
+        if let Some(canceller) = self.canceller.take() {
+            canceller.close();
         }
     }
 
@@ -71,24 +79,26 @@ impl Console {
         let mut piece = Piece::default();
         for entry in entries {
             let position = self.cursors.back().map_or(self.ring.head(), |(position, _)| *position) + 1;
-            push(&mut piece, position, &entry);
+            entry::push(&mut piece, position, &entry);
             self.cursors.push_back((position, Arc::new(entry.cursor)));
             if piece.is_full() {
                 self.ring.push(std::mem::take(&mut piece));
             }
         }
+
         self.ring.push(piece);
+
         let kept = self.cursors.partition_point(|(position, _)| *position <= self.ring.base());
         self.cursors.drain(..kept);
     }
 
-    /// Tells that the follow broke or goes on, when that is new.
-    fn say(&mut self, broken: bool, line: &str) {
+    /// Records whether the follow is broken, and queues `line` if that is new.
+    fn set_broken(&mut self, broken: bool, line: &str) {
         if std::mem::replace(&mut self.broken, broken) == broken {
             return;
         }
-        let count = self.word.as_ref().map_or(0, |(count, _)| *count) + 1;
-        self.word = Some((count, word(line)));
+        let count = self.notice.as_ref().map_or(0, |(count, _)| *count) + 1;
+        self.notice = Some((count, notice(line)));
     }
 
     fn position(&self, cursor: &Cursor) -> Option<i64> {
@@ -101,42 +111,38 @@ impl Console {
     }
 }
 
-fn word(line: &str) -> Bytes {
+fn notice(line: &str) -> Bytes {
     sse::one(None, "stderr", &json!({"at": clock::now_ms(), "from": "left4me", "line": line}))
 }
 
-/// Adds an entry as it is sent.
-pub fn push(piece: &mut Piece, position: i64, entry: &Entry) {
-    // What is not the game's own: systemd on its unit, journald on lines that it left out.
-    let name = if entry.from.starts_with("systemd") { "stderr" } else { "stdout" };
-    let data = json!({"at": entry.at, "from": sse::text(&entry.from), "line": sse::text(&entry.line)});
-    piece.push(position, &entry.cursor, name, &data);
-}
-
-/// Follows a server's journal until the console is over; after each break again.
+/// Follows a server's journal until the console is closed. Retries when the follow breaks.
 pub fn follow(inner: &Inner, server: ServerId, feed: &Feed<Console>) {
     let mut pause = inner.settings.retry;
-    while !feed.state().over && !inner.closed.load(Ordering::Acquire) {
+    while !feed.state().closed && !inner.closed.load(Ordering::Acquire) {
         let before = feed.state().ring.head();
         let error = match follow_once(inner, server, feed) {
             Ok(()) => Error::failed("the journal has ended"),
             Err(error) => error,
         };
+
         let mut console = feed.state();
-        console.hangup = None;
-        if console.over || inner.closed.load(Ordering::Acquire) {
+        console.canceller = None;
+        if console.closed || inner.closed.load(Ordering::Acquire) {
             return;
         }
+
         if console.ring.head() > before {
             pause = inner.settings.retry;
         }
+
         tracing::warn!(server = server.0, %error, "a console is interrupted");
-        console.say(true, INTERRUPTED);
+        console.set_broken(true, INTERRUPTED);
         drop(console);
         feed.wake();
-        // Unparked when it is over.
+
+        // Unparked when the console is closed.
         std::thread::park_timeout(pause);
-        pause = (pause * 2).min(LONGEST);
+        pause = (pause * 2).min(MAX_RETRY);
     }
 }
 
@@ -147,72 +153,64 @@ fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<
     let mut connection = Connection::open(&inner.settings.helper, &request)?;
     {
         let mut console = feed.state();
-        if console.over || inner.closed.load(Ordering::Acquire) {
+        if console.closed || inner.closed.load(Ordering::Acquire) {
             return Ok(());
         }
-        console.hangup = Some(connection.canceller());
+        console.canceller = Some(connection.canceller());
     }
+
     let mut entries = Vec::new();
     while let Some(answer) = connection.next_answer()? {
         let ended = answer.exit.is_some();
-        entries.extend(entry(&answer)?);
-        // What is here already goes out together.
-        if connection.has_buffered() && entries.len() < pages::LINES as usize {
+        entries.extend(entry::of(&answer)?);
+
+        // Send everything that has already arrived in one piece.
+        if connection.has_buffered() && entries.len() < console_pages::LINES as usize {
             continue;
         }
+
         let mut console = feed.state();
         if !ended {
-            console.say(false, GOES_ON);
+            console.set_broken(false, RESUMED);
         }
+
         console.push(std::mem::take(&mut entries));
         drop(console);
         feed.wake();
     }
+
     Ok(())
 }
 
-/// The entry in an answer.
-///
-/// # Errors
-/// What the helper complains about.
-pub fn entry(answer: &Answer<'_>) -> Result<Option<Entry>> {
-    if let Some(error) = &answer.error {
-        return Err(Error::unavailable(error.to_string()));
-    }
-    if let Some(words) = &answer.stderr {
-        tracing::warn!(%words, "the helper says about a journal");
-    }
-    let Some(line) = &answer.stdout else { return Ok(None) };
-    serde_json::from_str(line).map(Some).map_err(|error| Error::failed(format!("not an entry of the journal: {error}")))
-}
-
-/// Where a reader stands in a console.
-enum Spot {
+/// Where a subscriber continues.
+enum ReadPosition {
     /// It is new and gets the last lines.
     New,
-    /// Behind this position.
+    /// After this position in the ring.
     At(i64),
-    /// Behind this place, which is not known to be in the ring.
+    /// After this cursor, which may not be in the ring.
     After(Arc<Cursor>),
 }
 
-/// Where a reader stands in a console.
+/// One subscriber's position in a console.
 pub struct ConsoleSource {
     inner: Arc<Inner>,
     server: ServerId,
-    feed: Follower<Console>,
-    spot: Spot,
-    /// The place of the last line it got.
+    feed: Subscriber<Console>,
+    at: ReadPosition,
+    /// The cursor of the last line that was sent.
     last: Option<Arc<Cursor>>,
-    told: u64,
-    paging: Option<Asked>,
-    /// After a page that could not be read: no other one is asked for before its end, and the next such one is longer.
+    notices_sent: u64,
+    paging: Option<PageFuture>,
+    /// Runs after a page that could not be read. No page is requested before it ends; the next
+    /// pause is longer.
     pause: Option<Pin<Box<Sleep>>>,
     next_pause: Duration,
-    /// It was told that its pages do not come.
+    /// The subscriber was informed that its pages fail.
     interrupted: bool,
-    /// What the last page was asked for, when it had nothing: not asked again before the ring or the follow moves.
-    in_vain: Option<(i64, u64)>,
+    /// The ring's head and the notice count when an empty page was requested. The page is not
+    /// requested again before one of them changes.
+    empty_page_at: Option<(i64, u64)>,
 }
 
 /// The body of `GET /servers/ID/log/stream`.
@@ -222,64 +220,72 @@ impl ConsoleSource {
     pub(super) fn new(
         inner: &Arc<Inner>,
         server: ServerId,
-        feed: Follower<Console>,
+        feed: Subscriber<Console>,
         last_event_id: Option<&str>,
     ) -> Self {
         let last = last_event_id.and_then(|id| id.parse().ok()).map(Arc::new);
+
         Self {
             inner: Arc::clone(inner),
             server,
             feed,
-            spot: last.clone().map_or(Spot::New, Spot::After),
+            at: last.clone().map_or(ReadPosition::New, ReadPosition::After),
             last,
-            told: 0,
+            notices_sent: 0,
             paging: None,
             pause: None,
             next_pause: inner.settings.retry,
             interrupted: false,
-            in_vain: None,
+            empty_page_at: None,
         }
     }
 
-    /// What the ring has for it. None when a page was asked for.
-    fn in_ring(&mut self) -> Option<Poll<Option<Bytes>>> {
+    /// What the ring has for this subscriber. None if a page was requested instead.
+    fn next_from_ring(&mut self) -> Option<Poll<Option<Bytes>>> {
         let console = self.feed.state();
-        let words = console.word.as_ref().map_or(0, |(count, _)| *count);
-        if let Some((count, word)) = console.word.as_ref().filter(|(count, _)| *count != self.told) {
-            // A reader that comes when all is well again need not hear of what was.
-            let stale = self.told == 0 && !console.broken;
-            self.told = *count;
+        let notices = console.notice.as_ref().map_or(0, |(count, _)| *count);
+
+        if let Some((count, notice)) = console.notice.as_ref().filter(|(count, _)| *count != self.notices_sent) {
+            // A subscriber that connects after a recovery does not need the old message.
+            let stale = self.notices_sent == 0 && !console.broken;
+            self.notices_sent = *count;
             self.pause = None;
             if !stale {
-                return Some(Poll::Ready(Some(word.clone())));
+                return Some(Poll::Ready(Some(notice.clone())));
             }
         }
+
+        // Find the position in the ring, if it is there.
         let (base, head) = (console.ring.base(), console.ring.head());
-        if matches!(self.spot, Spot::New) && head > 0 {
-            self.spot = Spot::At(base.max(head - i64::from(BACKLOG)));
+        if matches!(self.at, ReadPosition::New) && head > 0 {
+            self.at = ReadPosition::At(base.max(head - i64::from(BACKLOG)));
         }
-        if let Spot::After(cursor) = &self.spot
+
+        if let ReadPosition::After(cursor) = &self.at
             && let Some(position) = console.position(cursor)
         {
-            self.spot = Spot::At(position);
+            self.at = ReadPosition::At(position);
         }
-        if let Spot::At(position) = self.spot {
+
+        if let ReadPosition::At(position) = self.at {
             match (console.ring.after(position), &self.last) {
-                (Next::Events(bytes, position), _) => {
+                (RingRead::Events(bytes, position), _) => {
                     self.last = console.cursor(position).or(self.last.take());
-                    self.spot = Spot::At(position);
+                    self.at = ReadPosition::At(position);
                     let missed = std::mem::take(&mut self.interrupted);
-                    return Some(Poll::Ready(Some(resumed(missed, bytes))));
+                    return Some(Poll::Ready(Some(after_gap(missed, bytes))));
                 }
-                (Next::Nothing, _) => return Some(Poll::Pending),
-                (Next::Behind, Some(last)) => self.spot = Spot::After(Arc::clone(last)),
-                // It got nothing yet, so nothing is missing.
-                (Next::Behind, None) => self.spot = Spot::New,
+                (RingRead::UpToDate, _) => return Some(Poll::Pending),
+                (RingRead::Behind, Some(last)) => self.at = ReadPosition::After(Arc::clone(last)),
+                // Nothing was sent yet, so nothing is missing.
+                (RingRead::Behind, None) => self.at = ReadPosition::New,
             }
         }
-        match &self.spot {
-            Spot::After(cursor) if self.pause.is_none() && self.in_vain != Some((head, words)) => {
-                self.in_vain = Some((head, words));
+
+        // The ring does not reach back to the cursor: request a page.
+        match &self.at {
+            ReadPosition::After(cursor) if self.pause.is_none() && self.empty_page_at != Some((head, notices)) => {
+                self.empty_page_at = Some((head, notices));
                 let (server, cursor) = (self.server, Cursor::clone(cursor));
                 self.paging = Some(self.inner.page(server, cursor));
                 None
@@ -288,28 +294,31 @@ impl ConsoleSource {
         }
     }
 
-    /// What a page that came has for the reader.
-    fn took(&mut self, page: Result<Page>) -> Option<Bytes> {
+    /// Handles a page, and returns what is to be sent.
+    fn page_arrived(&mut self, page: Result<Page>) -> Option<Bytes> {
         let Ok((piece, last)) = page else {
-            self.in_vain = None;
+            self.empty_page_at = None;
             self.pause = Some(Box::pin(tokio::time::sleep(self.next_pause)));
-            self.next_pause = (self.next_pause * 2).min(LONGEST);
-            // That the follow is broken is told by itself.
-            let told = self.interrupted || self.feed.state().broken;
-            self.interrupted |= !told;
-            return (!told).then(|| word(INTERRUPTED));
+            self.next_pause = (self.next_pause * 2).min(MAX_RETRY);
+            // A broken follow has its own message.
+            let is_known = self.interrupted || self.feed.state().broken;
+            self.interrupted |= !is_known;
+            return (!is_known).then(|| notice(INTERRUPTED));
         };
+
         self.next_pause = self.inner.settings.retry;
-        // An empty one: what is new comes from the follow, or the next page is asked for when that has moved.
+
+        // An empty page: new lines come from the follow, or the next page is requested once that
+        // moved.
         let last = Arc::new(last?);
-        (self.spot, self.last, self.in_vain) = (Spot::After(Arc::clone(&last)), Some(last), None);
-        Some(resumed(std::mem::take(&mut self.interrupted), piece.into_bytes()))
+        (self.at, self.last, self.empty_page_at) = (ReadPosition::After(Arc::clone(&last)), Some(last), None);
+        Some(after_gap(std::mem::take(&mut self.interrupted), piece.into_bytes()))
     }
 }
 
-/// `bytes`, after a word when something was `missed` before.
-fn resumed(missed: bool, bytes: Bytes) -> Bytes {
-    if missed { [word(GOES_ON), bytes].concat().into() } else { bytes }
+/// `bytes`, after a message if lines were `missed` before.
+fn after_gap(missed: bool, bytes: Bytes) -> Bytes {
+    if missed { [notice(RESUMED), bytes].concat().into() } else { bytes }
 }
 
 impl Source for ConsoleSource {
@@ -322,14 +331,16 @@ impl Source for ConsoleSource {
             if let Some(paging) = &mut self.paging {
                 let page = ready!(Pin::new(paging).poll(cx));
                 self.paging = None;
-                if let Some(bytes) = self.took(page) {
+                if let Some(bytes) = self.page_arrived(page) {
                     return Poll::Ready(Some(bytes));
                 }
             }
+
             if self.pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready()) {
                 self.pause = None;
             }
-            if let Some(next) = self.in_ring() {
+
+            if let Some(next) = self.next_from_ring() {
                 return next;
             }
         }

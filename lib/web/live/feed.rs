@@ -1,5 +1,6 @@
-//! What many follow: one state, and who is to be woken when it changes. Each follower keeps its own place in it and takes
-//! what it needs when its peer has room, so that a slow one costs no memory and holds up nobody.
+//! A state with many subscribers, and the wakers of those that wait for a change. Each subscriber
+//! keeps its own position and reads when its peer can take more, so a slow one costs no memory and
+//! delays no other.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,68 +9,66 @@ use std::task::Waker;
 
 use super::Inner;
 
-/// Locks, also after a panic elsewhere: what is behind our locks is whole between statements.
+/// Locks, also after a panic elsewhere: our state is consistent between statements.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A state that many follow.
+/// A state with subscribers.
 pub struct Feed<T> {
     state: Mutex<T>,
     wakers: Mutex<HashMap<u64, Waker>>,
     next: AtomicU64,
-    followers: AtomicUsize,
+    subscribers: AtomicUsize,
 }
 
 impl<T> Feed<T> {
-    /// Followed by nobody yet.
     pub fn new(state: T) -> Self {
         Self {
             state: Mutex::new(state),
             wakers: Mutex::default(),
             next: AtomicU64::new(0),
-            followers: AtomicUsize::new(0),
+            subscribers: AtomicUsize::new(0),
         }
     }
 
-    /// The state. Not to be held while waking.
+    /// The state. Do not hold it while waking.
     pub fn state(&self) -> MutexGuard<'_, T> {
         lock(&self.state)
     }
 
-    /// Whether nobody follows.
-    pub fn is_alone(&self) -> bool {
-        self.followers.load(Ordering::Acquire) == 0
+    /// Whether it has no subscriber.
+    pub fn is_unused(&self) -> bool {
+        self.subscribers.load(Ordering::Acquire) == 0
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiting subscribers.
     pub fn wake(&self) {
         let wakers = std::mem::take(&mut *lock(&self.wakers));
         wakers.into_values().for_each(Waker::wake);
     }
 }
 
-/// One who follows. Only made under the hub's lock, so that a feed that nobody follows can be let go there.
-pub struct Follower<T> {
+/// One subscription. Created only under the hub's lock, so that the hub can drop a feed without
+/// subscribers.
+pub struct Subscriber<T> {
     feed: Arc<Feed<T>>,
     inner: Arc<Inner>,
     key: u64,
 }
 
-impl<T> Follower<T> {
-    /// One more.
+impl<T> Subscriber<T> {
     pub fn new(inner: &Arc<Inner>, feed: &Arc<Feed<T>>) -> Self {
-        feed.followers.fetch_add(1, Ordering::AcqRel);
+        feed.subscribers.fetch_add(1, Ordering::AcqRel);
         let key = feed.next.fetch_add(1, Ordering::Relaxed);
         Self { feed: Arc::clone(feed), inner: Arc::clone(inner), key }
     }
 
-    /// The state.
     pub fn state(&self) -> MutexGuard<'_, T> {
         self.feed.state()
     }
 
-    /// Wants to be woken, once. To be said before looking at the state.
+    /// Registers to be woken once. Call it before reading the state.
     pub fn watch(&self, waker: &Waker) {
         lock(&self.feed.wakers)
             .entry(self.key)
@@ -78,11 +77,11 @@ impl<T> Follower<T> {
     }
 }
 
-impl<T> Drop for Follower<T> {
+impl<T> Drop for Subscriber<T> {
     fn drop(&mut self) {
         lock(&self.feed.wakers).remove(&self.key);
-        if self.feed.followers.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.inner.kick();
+        if self.feed.subscribers.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.inner.wake_pump();
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Job logs: the pump reads what is new of each job once; followers take it from the ring, or in pages from the database
-//! when the ring does not reach back that far.
+//! The job log feed. The pump reads the new lines of each job once; subscribers take them from the
+//! ring, or from pages of the database if the ring does not reach back far enough.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -13,8 +13,8 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::feed::{Feed, Follower};
-use super::ring::{Next, PIECE, Piece, Ring};
+use super::feed::{Feed, Subscriber};
+use super::ring::{PIECE, Piece, Ring, RingRead};
 use super::stream::{Source, Stream};
 use super::{Inner, sse};
 use crate::base::names::{JobId, TaskId};
@@ -22,21 +22,21 @@ use crate::base::{Exit, Result, clock};
 use crate::db::{jobs, live, logs};
 use crate::domain::job::JobState;
 
-/// Rows that are read at a time, when they are short.
+/// Rows in one read, if they are short.
 const ROWS: u32 = 256;
 
-/// What is known of a job.
+/// The state of one job's log.
 #[derive(Default)]
-pub struct Log {
-    /// None before the first look.
+pub struct JobLog {
+    /// None before the first read.
     ring: Option<Ring>,
-    /// Its state, with the event that tells it; none when it has ended.
+    /// The job's state and the event that reports it; none once it has ended.
     state: Option<(JobState, Bytes)>,
-    /// The last event, once every line is in the ring. Empty when the job's row is gone.
+    /// The last event, set once every line is in the ring. Empty if the job's row is gone.
     end: Option<Bytes>,
 }
 
-/// One line as the page gets it.
+/// One line, as the page gets it.
 #[derive(Serialize)]
 struct Line<'a> {
     seq: i64,
@@ -45,7 +45,7 @@ struct Line<'a> {
     line: &'a str,
 }
 
-/// What follows the line `after`, about as long as one piece.
+/// The lines after `after`, about as much as one piece.
 fn page(connection: &Connection, job: JobId, after: i64) -> Result<Piece> {
     let mut piece = Piece::default();
     for line in logs::page(connection, job, after, ROWS, PIECE)? {
@@ -55,11 +55,11 @@ fn page(connection: &Connection, job: JobId, after: i64) -> Result<Piece> {
     Ok(piece)
 }
 
-/// Reads what is new of a job, once for all who follow it. Whether there was anything.
+/// Reads a job's new lines, once for all subscribers. Returns whether there were any.
 ///
 /// # Errors
-/// 69 when the database cannot be read.
-pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: usize) -> Result<bool> {
+/// If the database cannot be read.
+pub fn read(connection: &Connection, job: JobId, feed: &Feed<JobLog>, ring_bytes: usize) -> Result<bool> {
     let head = {
         let log = feed.state();
         if log.end.is_some() {
@@ -67,6 +67,7 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
         }
         log.ring.as_ref().map(Ring::head)
     };
+
     let (state, exit_code) = match jobs::state(connection, job) {
         Err(error) if error.exit == Exit::NotFound => {
             feed.state().end = Some(Bytes::new());
@@ -74,6 +75,8 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
         }
         state => state?,
     };
+
+    // The first read starts the ring at the log's current end.
     let (mut position, mut news) = match head {
         Some(head) => (head, false),
         None => {
@@ -82,43 +85,47 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<Log>, ring_bytes: u
             (last, true)
         }
     };
+
     loop {
         let mut piece = page(connection, job, position)?;
         let Some(last) = piece.last() else { break };
         (position, news) = (last, true);
         feed.state().ring.iter_mut().for_each(|ring| ring.push(std::mem::take(&mut piece)));
     }
+
+    // The state was read before the lines, so the end comes after the last line.
     let mut log = feed.state();
     if log.state.as_ref().is_none_or(|(known, _)| *known != state) {
         news = true;
-        let word = json!({"state": state.as_str(), "exit_code": exit_code});
+        let data = json!({"state": state.as_str(), "exit_code": exit_code});
         if state.is_terminal() {
-            log.end = Some(sse::one(None, "end", &word));
+            log.end = Some(sse::one(None, "end", &data));
         } else {
             log.state = Some((state, sse::one(None, "state", &json!({"state": state.as_str()}))));
         }
     }
+
     Ok(news)
 }
 
-/// Where a follower stands in a job's log.
+/// One subscriber's position in a job's log.
 pub struct JobSource {
     inner: Arc<Inner>,
     job: JobId,
-    feed: Follower<Log>,
-    /// It has the lines up to this seq.
+    feed: Subscriber<JobLog>,
+    /// The seq of the last line that was sent.
     at: i64,
-    told: Option<JobState>,
-    step: Step,
+    state_sent: Option<JobState>,
+    step: Reading,
 }
 
-enum Step {
-    /// The database is asked where to begin.
+enum Reading {
+    /// Waits for the database: where the replay starts.
     Opening(oneshot::Receiver<Result<live::Replay>>),
-    /// From the ring.
-    Live,
-    /// A page is on its way; behind it the ring's base was here.
-    Paging(oneshot::Receiver<Result<Piece>>, i64),
+    /// Reads from the ring.
+    Ring,
+    /// Waits for a page. The number is the ring's base at the time of the request.
+    Page(oneshot::Receiver<Result<Piece>>, i64),
     /// The last event was sent.
     Ended,
 }
@@ -127,38 +134,40 @@ enum Step {
 pub type JobStream = Stream<JobSource>;
 
 impl JobSource {
-    pub(super) fn new(inner: &Arc<Inner>, job: JobId, feed: Follower<Log>, after: Option<i64>) -> Self {
+    pub(super) fn new(inner: &Arc<Inner>, job: JobId, feed: Subscriber<JobLog>, after: Option<i64>) -> Self {
         let (after, most) = (after.unwrap_or(0), inner.settings.replay_limit);
         let opening = inner.ask(move |db| live::replay(db.connection(), job, after, most));
-        Self { inner: Arc::clone(inner), job, feed, at: 0, told: None, step: Step::Opening(opening) }
+        Self { inner: Arc::clone(inner), job, feed, at: 0, state_sent: None, step: Reading::Opening(opening) }
     }
 
-    /// What the ring has, or what is to be done.
-    fn in_ring(&mut self) -> Poll<Option<Bytes>> {
+    /// What the ring has, or the next thing to do.
+    fn next_from_ring(&mut self) -> Poll<Option<Bytes>> {
         let log = self.feed.state();
         let Some(ring) = &log.ring else {
             return if log.end.is_some() { Poll::Ready(None) } else { Poll::Pending };
         };
+
         if let Some((state, event)) =
-            log.state.as_ref().filter(|(state, _)| Some(*state) != self.told && log.end.is_none())
+            log.state.as_ref().filter(|(state, _)| Some(*state) != self.state_sent && log.end.is_none())
         {
-            self.told = Some(*state);
+            self.state_sent = Some(*state);
             return Poll::Ready(Some(event.clone()));
         }
+
         match (ring.after(self.at), &log.end) {
-            (Next::Events(bytes, at), _) => {
+            (RingRead::Events(bytes, at), _) => {
                 self.at = at;
                 Poll::Ready(Some(bytes))
             }
-            (Next::Behind, _) => {
+            (RingRead::Behind, _) => {
                 let (job, at, base) = (self.job, self.at, ring.base());
                 self.inner.pages.fetch_add(1, Ordering::Relaxed);
-                self.step = Step::Paging(self.inner.ask(move |db| page(db.connection(), job, at)), base);
+                self.step = Reading::Page(self.inner.ask(move |db| page(db.connection(), job, at)), base);
                 Poll::Pending
             }
-            (Next::Nothing, None) => Poll::Pending,
-            (Next::Nothing, Some(end)) => {
-                self.step = Step::Ended;
+            (RingRead::UpToDate, None) => Poll::Pending,
+            (RingRead::UpToDate, Some(end)) => {
+                self.step = Reading::Ended;
                 Poll::Ready(Some(end.clone()).filter(|end| !end.is_empty()))
             }
         }
@@ -172,39 +181,41 @@ impl Source for JobSource {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            // A stream that cannot read the database ends: its reader comes back by itself and goes on where it was.
+            // A stream that cannot read the database ends: its client reconnects and resumes.
             match &mut self.step {
-                Step::Opening(begin) => {
+                Reading::Opening(begin) => {
                     let Ok(Ok(replay)) = ready!(Pin::new(begin).poll(cx)) else { return Poll::Ready(None) };
                     self.at = replay.after;
-                    self.step = Step::Live;
+                    self.step = Reading::Ring;
                     if replay.dropped > 0 {
                         return Poll::Ready(Some(left_out(replay)));
                     }
                 }
-                Step::Paging(page, base) => {
+                Reading::Page(page, base) => {
                     let base = *base;
                     let Ok(Ok(piece)) = ready!(Pin::new(page).poll(cx)) else { return Poll::Ready(None) };
-                    self.step = Step::Live;
-                    // Without rows up to the ring's base there is nothing to wait for: they were pruned.
+                    self.step = Reading::Ring;
+                    // Without rows up to the ring's base there is nothing to wait for: they were
+                    // pruned.
                     self.at = piece.last().unwrap_or(base);
                     if piece.last().is_some() {
                         return Poll::Ready(Some(piece.into_bytes()));
                     }
                 }
-                Step::Live => {
-                    let next = self.in_ring();
-                    if !matches!(self.step, Step::Paging(..)) {
+                Reading::Ring => {
+                    let next = self.next_from_ring();
+                    if !matches!(self.step, Reading::Page(..)) {
                         return next;
                     }
                 }
-                Step::Ended => return Poll::Ready(None),
+                Reading::Ended => return Poll::Ready(None),
             }
         }
     }
 }
 
-/// Says what a replay leaves out, in the place of the last line of it. Without an id, so that nothing is taken for read.
+/// The line that stands for those a replay leaves out. It has no id, so that a client does not take
+/// the missing lines for read.
 fn left_out(replay: live::Replay) -> Bytes {
     let line = format!("[… {} earlier lines are not shown …]", replay.dropped);
     let data =

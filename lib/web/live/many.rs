@@ -1,10 +1,10 @@
 //! Several feeds in one stream: over HTTP/1.1 a browser opens six connections to a host, and a
 //! stream keeps one for as long as its page is open.
 //!
-//! The stream begins with the changes. Before events of another feed comes `topic` with the feed's
-//! place in the request, null for the changes; it also empties the reader's Last-Event-ID, so that
-//! an event without an id does not have one of another feed. A feed that ends, or that cannot be
-//! opened, says `over`. The reader comes back with the place it has in each feed.
+//! The stream starts with the changes. Before events of another feed, it sends `topic` with the
+//! feed's index in the request (null for the changes). That event also clears the client's
+//! Last-Event-ID, so that an event without an id does not inherit one of another feed. A feed that
+//! ends, or cannot be opened, sends `over`. A client reconnects with its position in each feed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use super::stream::{Reader, Source, Stream};
 use super::{Inner, sse};
 use crate::base::names::{JobId, ServerId};
 
-/// One feed beside the changes, and the place behind which it is wanted.
+/// One feed beside the changes, and the position after which it starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Topic {
-    /// A job's log behind this line.
+    /// A job's log, after this line.
     Job(JobId, Option<i64>),
-    /// A server's console behind this place in the journal.
+    /// A server's console, after this cursor in the journal.
     Console(ServerId, Option<String>),
 }
 
-/// A feed that was opened, or why it was not.
+/// An opened feed, or why it could not be opened.
 pub(super) type Opened = Result<Box<dyn Source>, String>;
 
-/// The changes and what else one browser follows.
+/// The changes and the other feeds of one browser.
 pub struct ManySource {
     changes: ChangesSource,
     feeds: Vec<Option<Box<dyn Source>>>,
-    /// What was not opened is told first.
+    /// Feeds that could not be opened. Reported first.
     refused: VecDeque<(usize, String)>,
-    /// Whose events came last; none: the changes.
+    /// The feed of the last events; none for the changes.
     topic: Option<usize>,
-    /// Follows the topic that was just told.
+    /// Sent after the `topic` event.
     held: Option<Bytes>,
-    /// The feed that is asked first, so that a busy one does not keep the others waiting.
+    /// The feed that is polled first, so that a busy one does not block the others.
     next: usize,
 }
 
@@ -64,11 +64,12 @@ impl ManySource {
                 }
             });
         }
+
         let source = Self { changes, feeds, refused, topic: None, held: None, next: 0 };
         Stream::new(inner, source, reader)
     }
 
-    /// `events` of this feed, behind its topic when the last ones were of another.
+    /// `events` of this feed, after a `topic` event if the last ones were of another.
     fn of(&mut self, topic: Option<usize>, events: Bytes) -> Poll<Option<Bytes>> {
         if self.topic == topic {
             return Poll::Ready(Some(events));
@@ -79,7 +80,7 @@ impl ManySource {
     }
 }
 
-/// Says that a feed has nothing more.
+/// The event of a feed that has ended.
 fn over(why: Option<&str>) -> Bytes {
     sse::one(None, "over", &json!({"why": why}))
 }
@@ -94,6 +95,7 @@ impl Source for ManySource {
         if let Some(held) = self.held.take() {
             return Poll::Ready(Some(held));
         }
+
         if let Some((number, why)) = self.refused.pop_front() {
             return self.of(Some(number), over(Some(&why)));
         }
@@ -106,6 +108,7 @@ impl Source for ManySource {
 
         for step in 0..self.feeds.len() {
             let number = (self.next + step) % self.feeds.len();
+
             let Some(feed) = &mut self.feeds[number] else { continue };
             match feed.poll(cx) {
                 Poll::Ready(Some(events)) => {
@@ -119,6 +122,7 @@ impl Source for ManySource {
                 Poll::Pending => {}
             }
         }
+
         Poll::Pending
     }
 }

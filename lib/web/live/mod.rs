@@ -1,4 +1,4 @@
-//! Live feeds: what is behind the streams of server-sent events (SSE).
+//! Live feeds: the source of the server-sent event (SSE) streams.
 //!
 //! | stream | events | id |
 //! |---|---|---|
@@ -6,24 +6,27 @@
 //! | | `state`: `{"state"}` at the beginning and when it changes; `end`: `{"state","exit_code"}`, after the last line | none |
 //! | | `stderr` with `"dropped":N`, when a replay leaves N lines out | none |
 //! | [`Hub::changes`] | `changed`: `{"servers":[ids],"jobs":[ids],"queue":bool}`, or `"all":true`: fetch everything again | the run and the change's number |
-//! | | `topic`: the place of another feed in the request, or null; `over`: `{"why"}`, that feed has ended ([`many`]) | empty; none |
-//! | [`Hub::console`] | `stdout`, `stderr` (systemd's): `{"at","from","line"}` | the entry's place in the journal |
-//! | | `stderr` from `left4me`, when the follow breaks or goes on | none |
+//! | | `topic`: the index of another feed in the request, or null; `over`: `{"why"}`, that feed has ended ([`many`]) | empty; none |
+//! | [`Hub::console`] | `stdout`, `stderr` (systemd's): `{"at","from","line"}` | the entry's cursor in the journal |
+//! | | `stderr` from `left4me`, when the follow breaks or resumes | none |
 //!
-//! `at` is unix ms. Events without an id leave a reader's Last-Event-ID as it is, so that it goes on behind the last line
-//! it has. A comment comes at each heartbeat.
+//! `at` is unix ms. Events without an id leave a client's Last-Event-ID unchanged, so it resumes
+//! after the last line it has. A comment is sent at each heartbeat.
 //!
-//! One thread (`pump`) watches the database. After a commit it reads what is new of each feed once, encodes it once, puts it
-//! into a bounded ring and wakes the followers. These pull: each takes shared bytes behind its own place when its peer has
-//! room. One that is further behind than the ring gets pages: of a job from the database (a second thread), of a console
-//! from the helper (a few threads). So memory is bounded whatever readers do, and no line is lost or comes twice for one that keeps reading.
+//! One thread (`pump`) watches the database. After a commit it reads the news of each feed once,
+//! encodes it once, puts it into a bounded ring and wakes the subscribers. Subscribers pull: each
+//! takes shared bytes from its own position when its peer can take more. One that is further behind
+//! than the ring gets pages: of a job from the database (a second thread), of a console from the
+//! helper (a few threads). So memory is bounded whatever clients do, and a client that keeps
+//! reading gets each line once.
 
 mod changes;
 mod console;
+mod console_pages;
+mod entry;
 mod feed;
 mod jobs;
 mod many;
-mod pages;
 mod pump;
 mod ring;
 mod sse;
@@ -44,45 +47,46 @@ pub use changes::Viewer;
 pub use console::ConsoleStream;
 pub use jobs::JobStream;
 pub use many::{ManyStream, Topic};
-pub use stream::{Answer, Reader, Stream};
+pub use stream::{Reader, RightsCheck, Stream};
 
 use self::changes::{Changes, ChangesSource};
 use self::console::{Console, ConsoleSource};
-use self::feed::{Feed, Follower, lock};
-use self::jobs::{JobSource, Log};
+use self::console_pages::ConsolePages;
+use self::feed::{Feed, Subscriber, lock};
+use self::jobs::{JobLog, JobSource};
 use self::many::ManySource;
-use self::pages::Pages;
 use crate::base::names::{JobId, ServerId};
 use crate::base::{Error, Result, clock};
 use crate::db::Db;
+use crate::web::limiter::Limiter;
 
-/// So many servers' consoles are followed at once: each is a thread here, a connection and a unit of the helper. What
-/// TasksMax= in left4me-web.service allows goes with it.
+/// Consoles that are followed at once. Each is a thread here, and a connection and a unit of the
+/// helper. Keep it below TasksMax= in left4me-web.service.
 const CONSOLES: usize = 32;
 
-/// What the hub works with.
+/// The hub's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The database file.
     pub database: PathBuf,
-    /// helper.sock.
+    /// The path of helper.sock.
     pub helper: PathBuf,
-    /// At most so many lines of a job that were there before its reader came.
+    /// The most lines of a job that a new subscriber gets.
     pub replay_limit: u32,
-    /// Between two comments of a stream.
+    /// The time between two comments of a stream.
     pub heartbeat: Duration,
-    /// The first pause before a broken console is tried again; it doubles up to half a minute.
+    /// The first pause before a failed console is retried. It doubles up to half a minute.
     pub retry: Duration,
-    /// How long a console is followed on without readers.
+    /// How long a console without subscribers is followed.
     pub linger: Duration,
     /// How long the helper may take for one page of a console.
     pub page_time: Duration,
-    /// What a job's ring may hold, in bytes.
+    /// The size of a job's ring, in bytes.
     pub ring_bytes: usize,
 }
 
 impl Settings {
-    /// With the usual times and sizes.
+    /// The default times and sizes.
     #[must_use]
     pub fn new(database: PathBuf, helper: PathBuf, replay_limit: u32) -> Self {
         let (heartbeat, retry) = (Duration::from_secs(15), Duration::from_secs(1));
@@ -91,18 +95,18 @@ impl Settings {
     }
 }
 
-/// What has been done so far, for metrics and tests.
+/// Counters for metrics and tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Streams that are open.
+    /// Open streams.
     pub streams: usize,
-    /// Reads of a followed job's new lines, each for all of its followers.
+    /// Reads of a job's new lines, each for all its subscribers.
     pub reads: u64,
-    /// Pages that single followers of jobs were read.
+    /// Pages read for single subscribers of jobs.
     pub pages: u64,
 }
 
-/// All live feeds. A clone is the same hub; when the last one goes, its streams end.
+/// All live feeds. A clone is the same hub. When the last clone is dropped, its streams end.
 #[derive(Clone)]
 pub struct Hub {
     closer: Arc<Closer>,
@@ -118,58 +122,49 @@ impl Drop for Closer {
 
 type Work = Box<dyn FnOnce(&mut Db) + Send>;
 
-/// What hub, streams and threads share.
+/// Shared by hub, streams and threads.
 struct Inner {
     settings: Settings,
-    rooms: Mutex<Rooms>,
+    feeds: Mutex<Feeds>,
     /// Wakes the pump.
-    kicks: EventFd,
-    /// A feed is there that was never read.
+    wakeups: EventFd,
+    /// A feed was added that was not read yet.
     fresh: AtomicBool,
     closed: AtomicBool,
-    /// Counts how often somebody lost a right.
+    /// Incremented when a user loses a right.
     rights: AtomicU64,
     work: Mutex<Option<mpsc::Sender<Work>>>,
     streams: AtomicUsize,
     reads: AtomicU64,
     pages: AtomicU64,
-    console_pages: Pages,
-    /// Consoles' threads.
-    following: AtomicUsize,
+    console_pages: ConsolePages,
+    /// Limits the consoles' threads.
+    console_threads: Limiter,
 }
 
-/// One of the consoles' threads.
-struct Following(Arc<Inner>);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.following.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// What is followed.
+/// Everything that has subscribers.
 #[derive(Default)]
-struct Rooms {
-    jobs: HashMap<JobId, Arc<Feed<Log>>>,
+struct Feeds {
+    jobs: HashMap<JobId, Arc<Feed<JobLog>>>,
     changes: Option<Arc<Feed<Changes>>>,
     runs: u64,
     consoles: HashMap<ServerId, (Arc<Feed<Console>>, Thread)>,
 }
 
 impl Hub {
-    /// Starts the hub's two threads. Neither keeps the process from ending.
+    /// Starts the hub's two threads. They do not keep the process alive.
     ///
     /// # Errors
-    /// 69 or 77 when the database cannot be used; 1 when the system gives no thread.
+    /// If the database cannot be used, or a thread cannot be started.
     pub fn start(settings: Settings) -> Result<Self> {
-        let kicks = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+        let wakeups = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| Error::failed(format!("no event descriptor: {}", errno.desc())))?;
         let mut reader = Db::open_existing(&settings.database)?;
         let (sender, receiver) = mpsc::channel::<Work>();
         let inner = Arc::new(Inner {
             settings,
-            rooms: Mutex::default(),
-            kicks,
+            feeds: Mutex::default(),
+            wakeups,
             fresh: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             rights: AtomicU64::new(0),
@@ -177,29 +172,31 @@ impl Hub {
             streams: AtomicUsize::new(0),
             reads: AtomicU64::new(0),
             pages: AtomicU64::new(0),
-            console_pages: Pages::default(),
-            following: AtomicUsize::new(0),
+            console_pages: ConsolePages::default(),
+            console_threads: Limiter::shared(CONSOLES),
         });
         let pump = pump::Pump::new(&inner)?;
         let hub = Self { closer: Arc::new(Closer(inner)) };
+
         spawn("live-pump", move || pump.run())?;
         spawn("live-pages", move || receiver.iter().for_each(|work| work(&mut reader)))?;
+
         Ok(hub)
     }
 
-    /// A job's log behind `after`, a seq; from its beginning, or as much of it as is replayed, without.
+    /// A job's log after line `after`; without it, as much as the replay limit allows.
     #[must_use]
     pub fn job(&self, job: JobId, after: Option<i64>, reader: Reader) -> JobStream {
         let inner = self.inner();
         let (source, fresh) = inner.job(job, after);
         let stream = Stream::new(inner, source, reader);
-        inner.followed(fresh);
+        inner.subscribed(fresh);
         stream
     }
 
-    /// What changes, as far as `viewer` sees it, and the events of `topics`. An id that is not of this run, as of a
-    /// reader that comes back, or any other word, makes the first event one that says `"all":true`; without an id only
-    /// what changes from now on is told. A topic of [`Err`] is told as one that cannot be followed.
+    /// The changes that `viewer` may see, and the events of `topics`. With a `last_event_id` of
+    /// another feed the first event says `"all":true`; without one, only changes from now on are
+    /// sent. A topic of [`Err`] is reported as one that cannot be followed.
     #[must_use]
     pub fn changes(
         &self,
@@ -225,22 +222,24 @@ impl Hub {
         };
         let opened = topics.into_iter().map(open).collect();
         let stream = ManySource::stream(inner, changes, opened, reader);
-        inner.followed(fresh);
+        inner.subscribed(fresh);
+
         stream
     }
 
-    /// A server's console behind `last_event_id`, a place in its journal; its last lines without, or when that is none.
+    /// A server's console after `last_event_id`, a cursor of its journal; its last lines if there
+    /// is none, or it is not a cursor.
     ///
     /// # Errors
-    /// 69 when too many others are watched, or the system gives no thread.
+    /// If too many consoles are open, or a thread cannot be started.
     pub fn console(&self, server: ServerId, last_event_id: Option<&str>, reader: Reader) -> Result<ConsoleStream> {
         let inner = self.inner();
         let stream = Stream::new(inner, inner.console(server, last_event_id)?, reader);
-        inner.followed(false);
+        inner.subscribed(false);
         Ok(stream)
     }
 
-    /// What has been done so far.
+    /// The counters as of now.
     #[must_use]
     pub fn counts(&self) -> Counts {
         let Inner { streams, reads, pages, .. } = &**self.inner();
@@ -251,7 +250,7 @@ impl Hub {
         }
     }
 
-    /// Ends all streams, those that are still to be asked for too. Their readers come back by themselves.
+    /// Ends all streams, and each new one at once. Clients reconnect by themselves.
     pub fn shutdown(&self) {
         self.inner().close();
     }
@@ -261,36 +260,36 @@ impl Hub {
     }
 }
 
-/// The feeds. Each is followed as soon as its stream is counted, by [`Inner::followed`].
+/// Opening feeds. The caller counts the stream and then calls [`Inner::subscribed`].
 impl Inner {
-    /// A job's log, and whether it was never read.
+    /// A job's log, and whether it is new.
     fn job(self: &Arc<Self>, job: JobId, after: Option<i64>) -> (JobSource, bool) {
         let (feed, fresh) = {
-            let mut rooms = lock(&self.rooms);
-            let fresh = !rooms.jobs.contains_key(&job);
-            let feed = rooms.jobs.entry(job).or_insert_with(|| Arc::new(Feed::new(Log::default())));
-            (Follower::new(self, feed), fresh)
+            let mut feeds = lock(&self.feeds);
+            let fresh = !feeds.jobs.contains_key(&job);
+            let feed = feeds.jobs.entry(job).or_insert_with(|| Arc::new(Feed::new(JobLog::default())));
+            (Subscriber::new(self, feed), fresh)
         };
         (JobSource::new(self, job, feed, after), fresh)
     }
 
-    /// What changes, and whether it was never read.
+    /// The changes, and whether the feed is new.
     fn changes(self: &Arc<Self>, viewer: Viewer, last_event_id: Option<&str>) -> (ChangesSource, bool) {
-        let mut rooms = lock(&self.rooms);
-        let fresh = rooms.changes.is_none();
-        let run = format!("{:x}.{}", clock::now_ms(), rooms.runs);
-        rooms.runs += u64::from(fresh);
-        let feed = rooms.changes.get_or_insert_with(|| Arc::new(Feed::new(Changes::new(run))));
-        let follower = Follower::new(self, feed);
-        drop(rooms);
-        (ChangesSource::new(follower, viewer, last_event_id), fresh)
+        let mut feeds = lock(&self.feeds);
+        let fresh = feeds.changes.is_none();
+        let run = format!("{:x}.{}", clock::now_ms(), feeds.runs);
+        feeds.runs += u64::from(fresh);
+
+        let feed = feeds.changes.get_or_insert_with(|| Arc::new(Feed::new(Changes::new(run))));
+        let subscriber = Subscriber::new(self, feed);
+        drop(feeds);
+        (ChangesSource::new(subscriber, viewer, last_event_id), fresh)
     }
 
-    /// A server's console.
     fn console(self: &Arc<Self>, server: ServerId, last_event_id: Option<&str>) -> Result<ConsoleSource> {
         let feed = {
-            let mut rooms = lock(&self.rooms);
-            let (feed, _) = match rooms.consoles.entry(server) {
+            let mut feeds = lock(&self.feeds);
+            let (feed, _) = match feeds.consoles.entry(server) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => {
                     let feed = Arc::new(Feed::new(Console::new()));
@@ -298,79 +297,86 @@ impl Inner {
                     entry.insert((feed, thread))
                 }
             };
-            Follower::new(self, feed)
+
+            Subscriber::new(self, feed)
         };
+
         Ok(ConsoleSource::new(self, server, feed, last_event_id))
     }
 }
 
 impl Inner {
-    /// There is one more stream.
-    fn followed(&self, fresh: bool) {
+    /// Wakes the pump for one more stream.
+    fn subscribed(&self, fresh: bool) {
         self.fresh.fetch_or(fresh, Ordering::AcqRel);
-        self.kick();
+        self.wake_pump();
     }
 
-    /// Follows a console in a thread of its own. Called under the hub's lock. Threads are counted, not consoles: one that
-    /// is let go may take a moment to end.
+    /// Starts the thread of a console. Called under the hub's lock. Threads are counted, not
+    /// consoles: one that was closed may take a moment to end.
     fn follow(self: &Arc<Self>, server: ServerId, feed: &Arc<Feed<Console>>) -> Result<Thread> {
-        let full = || Error::unavailable("too many consoles are watched at once: load the page again in a moment");
-        if self.following.load(Ordering::Acquire) >= CONSOLES {
-            return Err(full());
-        }
-        self.following.fetch_add(1, Ordering::AcqRel);
-        let (own, feed) = (Following(Arc::clone(self)), Arc::clone(feed));
-        spawn(&format!("console-{server}"), move || console::follow(&own.0, server, &feed)).map_err(|error| {
+        let full = || Error::unavailable("too many consoles are open: load the page again in a moment");
+        let permit = self.console_threads.try_acquire().ok_or_else(full)?;
+        let (inner, feed) = (Arc::clone(self), Arc::clone(feed));
+        let follow = move || {
+            console::follow(&inner, server, &feed);
+            drop(permit);
+        };
+
+        spawn(&format!("console-{server}"), follow).map_err(|error| {
             tracing::warn!(server = server.0, %error, "a console cannot be followed");
             full()
         })
     }
 
-    /// Wakes the pump.
-    fn kick(&self) {
-        // Full is as good as kicked.
-        self.kicks.write(1).ok();
+    fn wake_pump(&self) {
+        // A full counter wakes it too.
+        self.wakeups.write(1).ok();
     }
 
-    /// Whether there is a feed that was never read.
-    fn take_kick(&self) -> bool {
-        self.kicks.read().ok();
+    /// Clears the wakeup. Returns whether a feed was added that was not read yet.
+    fn take_wakeup(&self) -> bool {
+        self.wakeups.read().ok();
         self.fresh.swap(false, Ordering::AcqRel)
     }
 
     fn wake_all(&self) {
-        let rooms = lock(&self.rooms);
-        rooms.jobs.values().for_each(|feed| feed.wake());
-        rooms.changes.iter().for_each(|feed| feed.wake());
-        rooms.consoles.values().for_each(|(feed, _)| feed.wake());
+        let feeds = lock(&self.feeds);
+        feeds.jobs.values().for_each(|feed| feed.wake());
+        feeds.changes.iter().for_each(|feed| feed.wake());
+        feeds.consoles.values().for_each(|(feed, _)| feed.wake());
     }
 
     fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        for (feed, thread) in lock(&self.rooms).consoles.values() {
+
+        for (feed, thread) in lock(&self.feeds).consoles.values() {
             feed.state().end();
             thread.unpark();
         }
+
         self.wake_all();
         *lock(&self.work) = None;
-        self.kick();
+        self.wake_pump();
     }
 
-    /// Has the pages thread do something; the receiver errs when the hub is closed.
+    /// Runs `work` on the pages thread. The receiver fails if the hub is closed.
     fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Db) -> Result<T> + Send + 'static,
     ) -> oneshot::Receiver<Result<T>> {
         let (sender, receiver) = oneshot::channel();
         let work: Work = Box::new(move |db| {
-            // Who is gone before its turn costs nothing.
+            // Skip work whose stream is gone.
             if !sender.is_closed() {
                 drop(sender.send(work(db)));
             }
         });
+
         if let Some(queue) = &*lock(&self.work) {
             drop(queue.send(work));
         }
+
         receiver
     }
 }

@@ -1,5 +1,5 @@
-//! The one thread that watches the database for all streams: after each commit it reads what is new of everything that is
-//! followed, once, and wakes the followers. It sleeps while nobody follows anything.
+//! The thread that watches the database for all streams. After each commit it reads the news of all
+//! feeds once, and wakes their subscribers. It sleeps while there are none.
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
@@ -16,39 +16,38 @@ use crate::db::Db;
 use crate::db::live::{self, Rights};
 use crate::db::watch::Watch;
 
-/// After a failed read, the next try.
+/// The pause after a failed read.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The thread's own.
 pub struct Pump {
     inner: Arc<Inner>,
     watch: Watch,
     db: Db,
     rights: Rights,
-    /// Something was committed that the changes feed has not looked at.
-    unseen: bool,
-    /// Something could not be read.
+    /// A commit was seen that the change feed has not read yet.
+    unchecked: bool,
+    /// The last read failed.
     again: bool,
 }
 
 impl Pump {
-    /// Opens what it needs.
+    /// Opens the database.
     ///
     /// # Errors
-    /// 69 or 77 when the database cannot be used.
+    /// If the database cannot be used.
     pub fn new(inner: &Arc<Inner>) -> Result<Self> {
         let path = &inner.settings.database;
         let db = Db::open_existing(path)?;
         db.stay()?;
         let watch = Watch::new(path)?;
         let rights = live::rights_lost(db.connection(), Rights::default())?.1;
-        Ok(Self { inner: Arc::clone(inner), watch, db, rights, unseen: false, again: false })
+        Ok(Self { inner: Arc::clone(inner), watch, db, rights, unchecked: false, again: false })
     }
 
-    /// Until the hub is closed.
+    /// Runs until the hub is closed.
     pub fn run(mut self) {
         loop {
-            let fresh = self.inner.take_kick();
+            let fresh = self.inner.take_wakeup();
             if self.inner.closed.load(Ordering::Acquire) {
                 return;
             }
@@ -59,27 +58,30 @@ impl Pump {
         }
     }
 
-    /// Takes in what was committed. When it wants to be called again at the latest.
+    /// Reads what was committed. Returns the longest time until the next call.
     fn serve(&mut self, fresh: bool) -> Option<Duration> {
-        let looked = self.watch.look();
-        let news = fresh || self.again || !matches!(looked, Ok(false));
-        self.unseen |= news;
-        if !self.unseen {
+        let checked = self.watch.look();
+        let news = fresh || self.again || !matches!(checked, Ok(false));
+
+        self.unchecked |= news;
+        if !self.unchecked {
             return None;
         }
-        let Self { inner, db, rights, unseen, .. } = self;
-        let result = looked.and_then(|_| {
+
+        let Self { inner, db, rights, unchecked, .. } = self;
+        let result = checked.and_then(|_| {
             db.read(|tx| {
                 if news {
                     read_rights(inner, tx, rights)?;
                     read_jobs(inner, tx)?;
                 }
-                read_changes(inner, tx, unseen)
+                read_changes(inner, tx, unchecked)
             })
         });
         self.again = result.is_err();
+
         result.unwrap_or_else(|error| {
-            tracing::error!(%error, "live streams stand still; the next try is in a second");
+            tracing::error!(%error, "cannot read the database for live streams; retrying in 1 s");
             Some(RETRY)
         })
     }
@@ -88,13 +90,16 @@ impl Pump {
         let watched = self.watch.descriptor().filter(|_| followed);
         let due = followed.then(|| self.watch.due());
         let time = next.into_iter().chain(due).min();
-        let mut fds = vec![PollFd::new(self.inner.kicks.as_fd(), PollFlags::POLLIN)];
+        let mut fds = vec![PollFd::new(self.inner.wakeups.as_fd(), PollFlags::POLLIN)];
         fds.extend(watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        // Rounded up, so that a wait never turns into a spin. Woken early by a signal is no harm.
+
+        // Rounded up, so that a wait never turns into a spin. A signal may end it early, which does
+        // no harm.
         let timeout = time.map_or(PollTimeout::NONE, |time| {
             let ms = time.as_millis() + u128::from(!time.subsec_nanos().is_multiple_of(1_000_000));
             PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
         });
+
         nix::poll::poll(&mut fds, timeout).ok();
     }
 }
@@ -110,63 +115,71 @@ fn read_rights(inner: &Inner, connection: &Connection, known: &mut Rights) -> Re
 }
 
 fn read_jobs(inner: &Inner, connection: &Connection) -> Result<()> {
-    let feeds: Vec<_> = lock(&inner.rooms).jobs.iter().map(|(job, feed)| (*job, Arc::clone(feed))).collect();
+    let feeds: Vec<_> = lock(&inner.feeds).jobs.iter().map(|(job, feed)| (*job, Arc::clone(feed))).collect();
     for (job, feed) in feeds {
         inner.reads.fetch_add(1, Ordering::Relaxed);
         let read = jobs::read(connection, job, &feed, inner.settings.ring_bytes);
-        // Before it failed it may have read something.
+        // A failed read may have got some lines.
         if !matches!(read, Ok(false)) {
             feed.wake();
         }
         read?;
     }
+
     Ok(())
 }
 
-fn read_changes(inner: &Inner, connection: &Connection, unseen: &mut bool) -> Result<Option<Duration>> {
-    let Some(feed) = lock(&inner.rooms).changes.clone() else {
-        *unseen = false;
+fn read_changes(inner: &Inner, connection: &Connection, unchecked: &mut bool) -> Result<Option<Duration>> {
+    let Some(feed) = lock(&inner.feeds).changes.clone() else {
+        *unchecked = false;
         return Ok(None);
     };
+
     let now = Instant::now();
     let early = feed.state().due().and_then(|due| due.checked_duration_since(now)).filter(|wait| !wait.is_zero());
     if early.is_some() {
         return Ok(early);
     }
-    let changed = feed.state().look(connection, now)?;
+
+    let changed = feed.state().check(connection, now)?;
     if changed {
         feed.wake();
     }
-    // The last percentage before a silence is told too.
-    *unseen = feed.state().owes_percents();
-    Ok(unseen.then_some(changes::PAUSE))
+
+    // The last percentage before a quiet time is reported too.
+    *unchecked = feed.state().has_pending_progress();
+    Ok(unchecked.then_some(changes::MIN_INTERVAL))
 }
 
 impl Inner {
-    /// Lets go what nobody follows. How long until a console's time is over.
+    /// Drops feeds without subscribers. Returns the time until the next console is due.
     fn sweep(&self, now: Instant) -> Option<Duration> {
-        let mut rooms = lock(&self.rooms);
-        rooms.jobs.retain(|_, feed| !feed.is_alone());
-        if rooms.changes.as_ref().is_some_and(|feed| feed.is_alone()) {
-            rooms.changes = None;
+        let mut feeds = lock(&self.feeds);
+        feeds.jobs.retain(|_, feed| !feed.is_unused());
+        if feeds.changes.as_ref().is_some_and(|feed| feed.is_unused()) {
+            feeds.changes = None;
         }
+
         let mut next = None;
-        rooms.consoles.retain(|_, (feed, thread)| {
+        feeds.consoles.retain(|_, (feed, thread)| {
             let mut console = feed.state();
-            if !feed.is_alone() {
-                console.alone_since = None;
+            if !feed.is_unused() {
+                console.unused_since = None;
                 return true;
             }
-            let since = *console.alone_since.get_or_insert(now);
+
+            let since = *console.unused_since.get_or_insert(now);
             let left = (since + self.settings.linger).saturating_duration_since(now);
             if left.is_zero() {
                 console.end();
                 thread.unpark();
                 return false;
             }
+
             next = Some(next.map_or(left, |next: Duration| next.min(left)));
             true
         });
+
         next
     }
 }

@@ -1,4 +1,5 @@
-//! The last events of a feed, encoded once, for all who follow it. Bounded; who is too slow for it looks elsewhere.
+//! The last events of a feed, encoded once for all subscribers. It is bounded: a subscriber that
+//! falls behind reads from elsewhere.
 
 use std::collections::VecDeque;
 use std::fmt::Display;
@@ -8,10 +9,10 @@ use serde::Serialize;
 
 use super::sse;
 
-/// A piece ends when it has so many bytes: what a reader holds while it is being sent, whatever it is behind.
+/// The size at which a piece ends, bytes. A client holds at most one while it is sent.
 pub const PIECE: usize = 32 * 1024;
 
-/// Events in a row, with the position of each.
+/// Consecutive events, with the position of each.
 #[derive(Default)]
 pub struct Piece {
     bytes: Vec<u8>,
@@ -19,48 +20,47 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// Adds an event at `position`, which is beyond the last one's.
+    /// Appends an event. `position` is higher than that of the last one.
     pub fn push(&mut self, position: i64, id: &dyn Display, name: &str, data: &impl Serialize) {
         sse::event(&mut self.bytes, Some(id), name, data);
         self.ends.push((position, self.bytes.len()));
     }
 
-    /// Whether it is long enough to be sent.
+    /// Whether it should be sent.
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= PIECE
     }
 
-    /// The last event's position.
+    /// The position of the last event.
     pub fn last(&self) -> Option<i64> {
         self.ends.last().map(|end| end.0)
     }
 
-    /// All its events as they are sent.
     pub fn into_bytes(self) -> Bytes {
         self.bytes.into()
     }
 }
 
-struct Kept {
+struct StoredPiece {
     bytes: Bytes,
     ends: Vec<(i64, usize)>,
     last: i64,
 }
 
-/// What a ring has for somebody.
-pub enum Next {
-    /// Events, and the position behind them.
+/// What a ring has after a position.
+pub enum RingRead {
+    /// Events, and the position of the last one.
     Events(Bytes, i64),
     /// Nothing yet.
-    Nothing,
-    /// It does not reach back that far.
+    UpToDate,
+    /// The position is older than the ring.
     Behind,
 }
 
 /// The last events.
 pub struct Ring {
-    kept: VecDeque<Kept>,
-    /// Everything after this position is here, up to `head`.
+    kept: VecDeque<StoredPiece>,
+    /// The ring has everything after this position, up to `head`.
     base: i64,
     head: i64,
     bytes: usize,
@@ -70,19 +70,20 @@ pub struct Ring {
 }
 
 impl Ring {
-    /// Empty, behind `position`. When it has more than `most_bytes` or `most_events`, its oldest piece goes, but never the
-    /// newest.
+    /// An empty ring after `position`. Above `most_bytes` or `most_events` it drops its oldest
+    /// piece, but never the newest.
     pub fn new(position: i64, most_bytes: usize, most_events: usize) -> Self {
         Self { kept: VecDeque::new(), base: position, head: position, bytes: 0, events: 0, most_bytes, most_events }
     }
 
-    /// Adds what comes next.
+    /// Appends a piece.
     pub fn push(&mut self, piece: Piece) {
         let Some(last) = piece.last() else { return };
         self.bytes += piece.bytes.len();
         self.events += piece.ends.len();
         self.head = last;
-        self.kept.push_back(Kept { bytes: piece.bytes.into(), ends: piece.ends, last });
+        self.kept.push_back(StoredPiece { bytes: piece.bytes.into(), ends: piece.ends, last });
+
         while (self.bytes > self.most_bytes || self.events > self.most_events) && self.kept.len() > 1 {
             let Some(oldest) = self.kept.pop_front() else { return };
             self.bytes -= oldest.bytes.len();
@@ -91,25 +92,27 @@ impl Ring {
         }
     }
 
-    /// What follows `position`.
-    pub fn after(&self, position: i64) -> Next {
+    /// The events after `position`.
+    pub fn after(&self, position: i64) -> RingRead {
         if position < self.base {
-            return Next::Behind;
+            return RingRead::Behind;
         }
+
         let Some(kept) = self.kept.get(self.kept.partition_point(|kept| kept.last <= position)) else {
-            return Next::Nothing;
+            return RingRead::UpToDate;
         };
+
         let before = kept.ends.partition_point(|end| end.0 <= position);
         let begin = before.checked_sub(1).map_or(0, |i| kept.ends[i].1);
-        Next::Events(kept.bytes.slice(begin..), kept.last)
+        RingRead::Events(kept.bytes.slice(begin..), kept.last)
     }
 
-    /// The position behind which it has everything.
+    /// The position after which it has everything.
     pub fn base(&self) -> i64 {
         self.base
     }
 
-    /// The last event's position.
+    /// The position of the last event.
     pub fn head(&self) -> i64 {
         self.head
     }
@@ -127,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn from_any_position_the_rest_comes_once_and_in_order_or_it_says_that_it_is_behind(
+        fn from_any_position_the_rest_comes_once_and_in_order_or_is_behind(
             pieces in prop::collection::vec(1_usize..6, 1..20), start in 0_i64..50, from in 0_i64..200, most in 1_usize..400,
         ) {
             let mut ring = Ring::new(start, most, 40);
@@ -141,23 +144,26 @@ mod tests {
                 }
                 ring.push(piece);
             }
+
             prop_assert!(ring.kept.len() == 1 || (ring.bytes <= most && ring.events <= 40));
             prop_assert_eq!(ring.head(), at);
+
             let mut position = from;
             let mut seen = Vec::new();
             loop {
                 match ring.after(position) {
-                    Next::Events(bytes, last) => {
+                    RingRead::Events(bytes, last) => {
                         seen.extend(ids(&bytes));
                         position = last;
                     }
-                    Next::Nothing => break,
-                    Next::Behind => {
+                    RingRead::UpToDate => break,
+                    RingRead::Behind => {
                         prop_assert!(from < ring.base());
                         return Ok(());
                     }
                 }
             }
+
             let all: Vec<i64> = ring.kept.iter().flat_map(|kept| kept.ends.iter().map(|end| end.0)).collect();
             prop_assert_eq!(seen, all.into_iter().filter(|id| *id > from).collect::<Vec<_>>());
         }

@@ -1,5 +1,6 @@
-//! Server-sent events as bytes. Whatever stands in a line, exactly one event comes out of it: data is one field of JSON,
-//! in which no line break can stand; control characters and terminal sequences are gone before.
+//! Server-sent events as bytes. One call writes exactly one event, whatever is in the text: the
+//! data is one line of JSON, which has no line break, and control characters and terminal sequences
+//! were removed before.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -9,33 +10,37 @@ use serde::Serialize;
 
 use crate::process::lines;
 
-/// A comment: keeps proxies from closing a quiet stream, and shows a peer that is gone.
+/// A comment. It keeps proxies from closing a quiet stream, and detects a peer that is gone.
 pub const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 
-/// Adds one event to `out`. `id` must be a number or a word without line breaks; without one a reader's Last-Event-ID
-/// stays as it is. `name` is one of ours.
+/// Appends one event to `out`. `id` must not contain a line break; without it, a client's
+/// Last-Event-ID is unchanged. `name` is one of ours.
 pub fn event(out: &mut Vec<u8>, id: Option<&dyn Display>, name: &str, data: &impl Serialize) {
     use std::io::Write as _;
+
     let begun = out.len();
     let written = id
         .map_or(Ok(()), |id| writeln!(out, "id: {id}"))
         .and_then(|()| write!(out, "event: {name}\ndata: "))
         .and_then(|()| serde_json::to_writer(&mut *out, data).map_err(Into::into))
         .and_then(|()| out.write_all(b"\n\n"));
-    // A vector takes everything, and ours are plain structs: half an event is what must never be sent.
+
+    // Writing to a vector does not fail, and our data always serializes. If it did, half an event
+    // must not be sent.
     if written.is_err() {
         out.truncate(begun);
     }
 }
 
-/// One event by itself.
+/// One event.
 pub fn one(id: Option<&dyn Display>, name: &str, data: &impl Serialize) -> Bytes {
     let mut out = Vec::new();
     event(&mut out, id, name, data);
     out.into()
 }
 
-/// A line as it may be shown: without terminal sequences, its control characters visible, at most 4,096 characters.
+/// A line that can be shown: without terminal sequences, with visible control characters, at most
+/// 4,096 characters.
 pub fn text(line: &str) -> Cow<'_, str> {
     lines::clean(line.as_bytes(), false)
 }
@@ -46,12 +51,13 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    /// The events of a stream, read as the standard says: id, event, data.
+    /// The events of a stream, parsed as the standard says: id, event, data.
     fn parse(stream: &str) -> Vec<(Option<String>, String, String)> {
         let (mut events, mut id, mut name, mut data) = (Vec::new(), None, String::new(), Vec::new());
         let lines = stream.replace("\r\n", "\n").replace('\r', "\n");
         for line in lines.split('\n') {
             let (field, value) = line.split_once(':').unwrap_or((line, ""));
+
             let value = value.strip_prefix(' ').unwrap_or(value);
             match field {
                 "" if line.is_empty() && !data.is_empty() => {
@@ -64,6 +70,7 @@ mod tests {
                 _ => {}
             }
         }
+
         events
     }
 
@@ -71,11 +78,13 @@ mod tests {
         let mut out = b":\n\n".to_vec();
         event(&mut out, Some(&7), "stdout", &json!({"line": text(line)}));
         event(&mut out, None, "state", &json!({}));
+
         let mut events = parse(std::str::from_utf8(&out).unwrap()).into_iter();
         let (id, name, data) = events.next().unwrap();
         assert_eq!((id.as_deref(), &*name), (Some("7"), "stdout"));
         assert_eq!(events.next().unwrap(), (None, "state".to_owned(), "{}".to_owned()));
         assert_eq!(events.next(), None);
+
         serde_json::from_str::<Value>(&data).unwrap()["line"].as_str().unwrap().to_owned()
     }
 
@@ -91,6 +100,7 @@ mod tests {
             (&wide, &wide),
             ("", ""),
         ];
+
         for (line, shown) in table {
             assert_eq!(round(line), shown);
         }
@@ -98,7 +108,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_goes_in_is_one_event_with_the_cleaned_text(line in "(?s)(.|\r|\n|\r\n|data: |event: end|id: 1|\u{1b}\\[31m|\0|\u{2028}){0,60}") {
+        fn any_text_becomes_one_event_with_the_cleaned_text(line in "(?s)(.|\r|\n|\r\n|data: |event: end|id: 1|\u{1b}\\[31m|\0|\u{2028}){0,60}") {
             let shown = round(&line);
             prop_assert_eq!(&shown, &*text(&line));
             prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\t'));

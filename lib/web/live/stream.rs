@@ -1,5 +1,5 @@
-//! The body of one stream: what its source has, a comment at each heartbeat, and an end when its reader may not read any
-//! more.
+//! The body of one stream: the events of its source and a comment at each heartbeat. It ends when
+//! the client loses the right to read it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -14,35 +14,36 @@ use tokio::time::{Instant, Sleep};
 
 use super::{Inner, sse};
 
-/// An answer that takes its time.
-pub type Answer = Pin<Box<dyn Future<Output = bool> + Send>>;
+/// The result of a rights check, once it is known.
+pub type RightsCheck = Pin<Box<dyn Future<Output = bool> + Send>>;
 
-/// Who reads a stream.
+/// The client of a stream.
 pub struct Reader {
-    /// Whether it still may. Asked at each heartbeat, and each time somebody lost a right; nothing is sent meanwhile.
-    pub check: Box<dyn Fn() -> Answer + Send>,
+    /// Whether it may still read. Checked at each heartbeat, and each time a user loses a right;
+    /// nothing is sent before the result.
+    pub check: Box<dyn Fn() -> RightsCheck + Send>,
     /// Dropped with the stream.
     pub guard: Box<dyn Send>,
 }
 
 /// Where a stream's events come from.
 pub trait Source: Send + Unpin {
-    /// Wants to be woken when there is more. Said before each look.
+    /// Registers to be woken when there is more. Called before each poll.
     fn watch(&self, waker: &Waker);
 
     /// The next events; none at the end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
 }
 
-/// A body that lives as long as its reader stays, may stay, and there is something to come.
+/// A body that lives until the client leaves, loses its rights, or the source ends.
 pub struct Stream<S> {
     source: S,
     inner: Arc<Inner>,
     reader: Reader,
-    checking: Option<Answer>,
+    checking: Option<RightsCheck>,
     rights: u64,
     beat: Option<Pin<Box<Sleep>>>,
-    /// A heartbeat whose comment was not sent yet.
+    /// A heartbeat is due whose comment was not sent yet.
     quiet: bool,
     over: bool,
 }
@@ -60,11 +61,14 @@ impl<S: Source> Stream<S> {
         if self.over || self.inner.closed.load(Ordering::Acquire) {
             return Poll::Ready(None);
         }
+
         self.heartbeat(cx);
+
         let rights = self.inner.rights.load(Ordering::Acquire);
         if std::mem::replace(&mut self.rights, rights) != rights {
             self.checking = Some((self.reader.check)());
         }
+
         if let Some(checking) = &mut self.checking {
             match checking.as_mut().poll(cx) {
                 Poll::Ready(true) => self.checking = None,
@@ -72,13 +76,15 @@ impl<S: Source> Stream<S> {
                 Poll::Pending => return Poll::Pending,
             }
         }
+
         if std::mem::take(&mut self.quiet) {
             return Poll::Ready(Some(sse::COMMENT));
         }
+
         self.source.poll(cx)
     }
 
-    /// Each time it is due, by its own clock, however busy the source is.
+    /// Checks the clock, however busy the source is.
     fn heartbeat(&mut self, cx: &mut Context<'_>) {
         let time = self.inner.settings.heartbeat;
         let beat = self.beat.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));

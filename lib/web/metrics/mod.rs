@@ -1,5 +1,6 @@
-//! `/metrics`: what the tables tell at the moment of the scrape, and what this process has seen of its own requests.
-//! Prometheus' text format 0.0.4, which `prometheus` writes; prometheus-client writes OpenMetrics only.
+//! `/metrics`: the state of the tables at the time of the scrape, and this process's own counters.
+//! The format is Prometheus' text format 0.0.4 from `prometheus`; prometheus-client writes
+//! OpenMetrics only.
 
 mod tables;
 
@@ -13,19 +14,19 @@ use prometheus::{
 use crate::base::{Error, Result};
 use crate::db::metrics::Snapshot;
 
-/// The content type of what [`Metrics::render`] gives.
+/// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;
 
-/// The route of a request that no route matched: what somebody else made up must not become a label.
+/// The label for requests without a route. A path that a client made up must not become a label.
 pub const NO_ROUTE: &str = "none";
 
 /// Upper bounds of a request's duration, seconds.
 const BOUNDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
-/// Methods that are told apart; a client may send any word.
+/// Methods with a label of their own; a client may send any word.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
-/// What this process has seen. Shared by reference: counting is an addition to an atomic.
+/// This process's counters. Shared by reference: counting is an atomic addition.
 pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
@@ -36,10 +37,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Nothing seen yet, by a process that started at `started` (unix ms).
+    /// Counters of a process that started at `started` (unix ms).
     ///
     /// # Errors
-    /// 1 when a name below is none; that does not depend on anything outside.
+    /// If a metric's name is invalid, which does not depend on input.
     pub fn new(started: i64) -> Result<Self> {
         Self::build(started).map_err(|error| fault(&error))
     }
@@ -50,8 +51,10 @@ impl Metrics {
             "left4me_web_request_duration_seconds",
             "Time from a request's head to its answer's, by route. Streams go on after that.",
         );
+
         let start = IntGauge::new("process_start_time_seconds", "When left4me-web started, in unix seconds.")?;
         start.set(started / 1000);
+
         let metrics = Self {
             requests: IntCounterVec::new(
                 Opts::new("left4me_web_requests_total", "Answered requests by method, route and status."),
@@ -69,6 +72,7 @@ impl Metrics {
             memory: IntGauge::new("process_resident_memory_bytes", "Resident memory of left4me-web.")?,
             registry,
         };
+
         let all: [Box<dyn Collector>; 6] = [
             Box::new(start),
             Box::new(metrics.memory.clone()),
@@ -78,17 +82,20 @@ impl Metrics {
             Box::new(metrics.refusals.clone()),
         ];
         all.into_iter().try_for_each(|one| metrics.registry.register(one))?;
+
         Ok(metrics)
     }
 
-    /// A request was answered. `route` is the template that matched, as `/jobs/{id}`, or [`NO_ROUTE`]; never the path.
+    /// Counts a response. `route` is the matched template, like `/jobs/{id}`, or [`NO_ROUTE`];
+    /// never the path.
     pub fn observe(&self, method: &str, route: &str, status: u16, took: Duration) {
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
         self.requests.with_label_values(&[method, route, &status.to_string()]).inc();
         self.durations.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
-    /// A stream of that kind (`job`, `console`, `changes`, `download`) is open until what this gives is dropped.
+    /// Counts an open stream of a kind (`job`, `console`, `changes`, `download`) until the result
+    /// is dropped.
     #[must_use]
     pub fn stream(&self, kind: &'static str) -> OpenStream {
         let open = self.streams.with_label_values(&[kind]);
@@ -96,15 +103,15 @@ impl Metrics {
         OpenStream { open }
     }
 
-    /// Something was refused: `connections`, `streams`, `throttled`, `csrf`, `host`, …
+    /// Counts a refusal: `connections`, `streams`, `throttled`, `csrf`, `host`, …
     pub fn refused(&self, why: &'static str) {
         self.refusals.with_label_values(&[why]).inc();
     }
 
-    /// All metrics as text: this process's, and those of the tables as of `now` (unix ms).
+    /// All metrics as text: this process's, and the tables' as of `now` (unix ms).
     ///
     /// # Errors
-    /// 1 when they cannot be written as text; that does not depend on anything outside.
+    /// If they cannot be encoded, which does not depend on input.
     pub fn render(&self, tables: &Snapshot, now: i64) -> Result<String> {
         if let Some(bytes) = resident_bytes() {
             self.memory.set(bytes);
@@ -115,7 +122,7 @@ impl Metrics {
     }
 }
 
-/// Counts as an open stream for as long as it lives.
+/// Counts as an open stream until it is dropped.
 pub struct OpenStream {
     open: IntGauge,
 }
@@ -130,7 +137,7 @@ fn fault(error: &prometheus::Error) -> Error {
     Error::failed(format!("metrics: {error}"))
 }
 
-/// This process's VmRSS; none when the kernel does not tell.
+/// This process's VmRSS; none if the kernel does not report it.
 fn resident_bytes() -> Option<i64> {
     let status = fs_err::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -152,6 +159,7 @@ mod tests {
         metrics.observe("GET", "/jobs/{id}", 200, Duration::from_millis(3));
         metrics.observe("GET", "/jobs/{id}", 200, Duration::from_millis(30));
         metrics.observe("BREW", NO_ROUTE, 404, Duration::from_millis(1));
+
         let text = text(&metrics);
         for line in [
             "left4me_web_requests_total{method=\"GET\",route=\"/jobs/{id}\",status=\"200\"} 2",
@@ -163,6 +171,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
         }
+
         let memory = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap();
         assert!(memory.parse::<i64>().unwrap() > 100_000, "{memory}");
     }
@@ -172,9 +181,11 @@ mod tests {
         let metrics = Metrics::new(0).unwrap();
         let open = metrics.stream("job");
         let line = "left4me_web_streams{kind=\"job\"} ";
+
         assert!(text(&metrics).contains(&format!("{line}1\n")));
         drop(open);
         metrics.refused("streams");
+
         let text = text(&metrics);
         assert!(
             text.contains(&format!("{line}0\n")) && text.contains("left4me_web_refusals_total{why=\"streams\"} 1\n")

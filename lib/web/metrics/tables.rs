@@ -1,16 +1,16 @@
-//! A snapshot of the tables as Prometheus' metric families. Pure.
+//! Converts a snapshot of the tables into Prometheus' metric families. Pure.
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::db::metrics::{Durations, OTHER, Snapshot};
 use crate::domain::operation::Operation;
 
-/// All families of the tables, without those that have no series.
+/// All families that have series.
 pub fn families(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
     let mut all = queue(tables, now);
     all.extend(servers(tables, now));
     all.extend(cancellations(tables));
-    // The encoder takes a family without series for a mistake.
+    // The encoder fails on a family without series.
     all.retain(|family| !family.get_metric().is_empty());
     all
 }
@@ -20,6 +20,7 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
         metric(&[("operation", operation), ("state", state)], number(n))
     };
     let oldest = tables.oldest_queued.map_or(0.0, |at| seconds_since(at, now));
+
     vec![
         family(
             "left4me_jobs",
@@ -53,7 +54,7 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_jobs_overdue",
-            "Jobs that have run for longer than their kind does, by operation.",
+            "Jobs that run longer than expected, by operation.",
             MetricType::GAUGE,
             overdue(tables, now).map(|(operation, n)| gauge(&[("operation", operation)], n)),
         ),
@@ -66,7 +67,7 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
     ]
 }
 
-/// Each operation with the number of its jobs that are overdue.
+/// The number of overdue jobs of each operation.
 fn overdue(tables: &Snapshot, now: i64) -> impl Iterator<Item = (&'static str, f64)> {
     let words = Operation::ALL.into_iter().map(Some).chain([None]);
     words.filter_map(move |operation| {
@@ -82,16 +83,17 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
         let id = server.id.to_string();
         gauge(&[("server", &id), ("name", &server.name), ("kind", server.kind.as_str())], 1.0)
     });
+
     vec![
         family(
             "left4me_servers",
-            "Servers by what systemd last said they are.",
+            "Servers by actual state, as systemd last reported it.",
             MetricType::GAUGE,
             tables.servers.iter().map(|(state, &n)| gauge(&[("actual_state", state)], number(n))),
         ),
         family(
             "left4me_server_drift",
-            "1 for each server that is not what it shall be; no series for the others.",
+            "1 for each server that needs attention (desired and actual state differ); no series for the others.",
             MetricType::GAUGE,
             drifted,
         ),
@@ -107,7 +109,8 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
             "left4me_poll_age_seconds",
             "Time since the poller last saw all units; since 1970 when it never did.",
             MetricType::GAUGE,
-            [gauge(&[], seconds_since(tables.polled_at.unwrap_or(0), now))],
+            // A poll that lies ahead is from before the clock was set back: there has been none since.
+            [gauge(&[], seconds(now.saturating_sub(tables.polled_at.unwrap_or(0)).saturating_abs()))],
         ),
     ]
 }
@@ -128,7 +131,7 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_cancellation_failures_total",
-            "Cancellations that could not do all they should.",
+            "Cancellations that could not be completed.",
             MetricType::COUNTER,
             [counter(&[], number(tables.cancellation_failures))],
         ),
@@ -146,7 +149,7 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_runners_terminated_total",
-            "Commands that cancellations ended, by what it took; lost: the connection broke before that was told.",
+            "Commands ended by cancellations, by the signal it took; lost: the connection broke before that was known.",
             MetricType::COUNTER,
             tables.runners_terminated.iter().map(|(signal, &n)| counter(&[("signal", signal)], number(n))),
         ),
@@ -191,10 +194,12 @@ fn histogram(labels: &[(&str, &str)], durations: &Durations) -> Metric {
             buckets.push(bucket);
         }
     }
+
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets);
     histogram.set_sample_count(below);
     histogram.set_sample_sum(durations.total_ms / 1000.0);
+
     let mut metric = labelled(labels);
     metric.set_histogram(histogram);
     metric
@@ -220,7 +225,7 @@ fn seconds(ms: i64) -> f64 {
     ms as f64 / 1000.0
 }
 
-/// A clock that went back is no negative age.
+/// An age is never negative, also if the clock was set back.
 fn seconds_since(at: i64, now: i64) -> f64 {
     seconds(now.saturating_sub(at).max(0))
 }
@@ -247,6 +252,7 @@ mod tests {
         let tables = Snapshot { queue_wait: Durations { counts, total_ms: 12_500.0 }, ..nothing() };
         let text = render(&tables, 0);
         let printed: Vec<&str> = text.lines().filter(|line| line.contains("queue_wait_seconds")).collect();
+
         assert_eq!(
             printed,
             [
@@ -276,6 +282,7 @@ mod tests {
     #[test]
     fn a_job_is_overdue_once_it_runs_for_longer_than_its_kind() {
         const HOUR: i64 = 3_600_000;
+
         let job = |operation, hours| UnderWay { id: JobId(1), operation, started_at: 10 * HOUR - hours * HOUR - 1 };
         let under_way = vec![
             job(Some(Operation::Update), 3),
@@ -284,6 +291,7 @@ mod tests {
             job(Some(Operation::Start), 0),
             job(None, 1),
         ];
+
         let text = render(&Snapshot { under_way, ..nothing() }, 10 * HOUR);
         for (operation, n) in [("update", 1), ("install", 0), ("stop", 1), ("start", 0), ("reset", 0), ("other", 1)] {
             let line = format!("left4me_jobs_overdue{{operation=\"{operation}\"}} {n}");
@@ -292,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_as_of_the_scrape_and_what_never_happened_is_very_old() {
+    fn ages_are_as_of_the_scrape_and_counted_from_1970_if_unknown() {
         let text = render(&nothing(), 5_000);
         assert!(text.contains("left4me_poll_age_seconds 5\n") && text.contains("left4me_queue_oldest_seconds 0\n"));
         let tables = Snapshot { polled_at: Some(1_500), oldest_queued: Some(9_000), paused: true, ..nothing() };
@@ -300,5 +308,10 @@ mod tests {
         for line in ["left4me_poll_age_seconds 3.5\n", "left4me_queue_oldest_seconds 0\n", "left4me_queue_paused 1\n"] {
             assert!(text.contains(line), "{line}{text}");
         }
+        let tables = Snapshot { polled_at: Some(3_605_000), ..nothing() };
+        assert!(
+            render(&tables, 5_000).contains("left4me_poll_age_seconds 3600\n"),
+            "silent, and the clock was set back"
+        );
     }
 }

@@ -1,21 +1,21 @@
-//! The own account: its password, and tokens for the REST API.
+//! The viewer's account: password and API tokens.
 
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::asked::{Asked, Sent, id};
-use super::{Frame, page};
+use super::extract::{FormFields, QueryFields, id};
+use super::frame::{Frame, page};
 use crate::base::names::{TokenId, TokenName, UserName};
 use crate::base::password::MIN_LENGTH;
 use crate::base::{Error, Exit, clock, secret};
 use crate::db::tokens::Token;
 use crate::db::{sessions, tokens, users};
 use crate::web::app::App;
+use crate::web::auth::session;
+use crate::web::auth::throttle::Sender;
 use crate::web::failure::Failure;
-use crate::web::guard::session;
-use crate::web::guard::throttle::Sender;
 use crate::web::viewer::{Credential, Viewer};
 
 #[derive(Template)]
@@ -23,15 +23,15 @@ use crate::web::viewer::{Credential, Viewer};
 struct Page {
     frame: Frame,
     tokens: Vec<Token>,
-    /// What was done just now.
+    /// The message after an action.
     done: Option<&'static str>,
     trouble: Option<String>,
-    /// A token's text, shown this once.
+    /// A new token's text, shown only once.
     fresh: Option<String>,
     shortest: usize,
 }
 
-/// What there is to tell above the page.
+/// Messages above the page.
 #[derive(Default)]
 struct News {
     done: Option<&'static str>,
@@ -39,53 +39,68 @@ struct News {
     fresh: Option<String>,
 }
 
-/// The page.
-pub async fn show(State(app): State<App>, viewer: Viewer, Asked(asked): Asked) -> Result<Response, Failure> {
-    let done = match asked.raw("done") {
+pub async fn show(
+    State(app): State<App>,
+    viewer: Viewer,
+    QueryFields(query): QueryFields,
+) -> Result<Response, Failure> {
+    let done = match query.raw("done") {
         "password" => {
-            Some("Your password is changed. Everywhere else you are signed out, and your tokens are revoked.")
+            Some("Your password was changed. Your other sessions are signed out, and your tokens are revoked.")
         }
-        "revoked" => Some("The token is revoked: it is not good for anything any more."),
+        "revoked" => Some("The token was revoked and no longer works."),
         _ => None,
     };
+
     render(&app, viewer, News { done, ..News::default() }).await
 }
 
 async fn render(app: &App, viewer: Viewer, news: News) -> Result<Response, Failure> {
     let user = viewer.id;
     let mut tokens = app.store.read(move |db| tokens::of_user(db, user)).await?;
-    // The good ones first, the newest of them on top.
+    // Valid tokens first, newest on top.
     tokens.sort_by_key(|token| (token.revoked_at.is_some(), std::cmp::Reverse(token.id)));
     let frame = Frame::of(viewer, "Your account").within("account");
     page(&Page { frame, tokens, done: news.done, trouble: news.trouble, fresh: news.fresh, shortest: MIN_LENGTH })
 }
 
-/// Changes the password, for who knows the one that is good now. That ends all sessions and tokens;
-/// this browser gets a new session.
-pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Sent) -> Result<Response, Failure> {
+/// Changes the password, if the current one is right. That ends all sessions and tokens; this
+/// browser gets a new session.
+pub async fn set_password(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(form): FormFields,
+) -> Result<Response, Failure> {
     let now = clock::now_ms();
-    // Who sits at somebody else's open browser shall not find out the password by trying.
-    let place = app.passwords.place()?;
+
+    // Someone at another user's open browser must not find the password by guessing.
+    let slot = app.passwords.slot()?;
     let sender = match viewer.by {
         Credential::Session(id) => Sender::Session(id),
         Credential::Token(_) => Sender::Unknown,
     };
+
     let name = viewer.name.clone();
     let mut attempt = app.throttle.attempt(&name, sender, app.throttle.now()).map_err(|wait| {
         let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
-        let words = format!("too many attempts: try again in {seconds} s");
-        Failure::new(StatusCode::TOO_MANY_REQUESTS, words).retry_after(seconds)
+        let message = format!("too many attempts: try again in {seconds} s");
+        Failure::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(seconds)
     })?;
+
+    // Check the current password.
     let user = viewer.id;
     let hash = app.store.read(move |db| users::password_hash(db, user)).await?;
     attempt.count();
-    if !app.passwords.verify(place, form.raw("current").to_owned(), hash.clone()).await? {
+    if !app.passwords.verify(slot, form.raw("current").to_owned(), hash.clone()).await? {
         return refuse(&app, viewer, "The current password is wrong.".to_owned()).await;
     }
+
     attempt.forgive();
+
     if form.raw("new") != form.raw("again") {
-        return refuse(&app, viewer, "The new password is not the same in both fields.".to_owned()).await;
+        return refuse(&app, viewer, "The new passwords do not match.".to_owned()).await;
     }
+
     let fresh = match app.passwords.hash(form.raw("new").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
@@ -93,10 +108,12 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
         }
         Err(failure) => return Err(failure),
     };
+
+    // Store the new one, and start a session in the same transaction.
     let (text, length) = (secret::random()?, app.settings.session);
     let (name, actor, cookie) = (viewer.name.parse::<UserName>()?, viewer.actor(), text.clone());
     let changed = app.store.write(move |tx| {
-        // Somebody may have changed it meanwhile: an admin who shuts a thief out, for one.
+        // It may have changed meanwhile, for instance because an admin locked out a thief.
         if users::password_hash(tx, user)? != hash {
             return Err(Error::conflict("the password was changed meanwhile: sign in again"));
         }
@@ -104,18 +121,24 @@ pub async fn set_password(State(app): State<App>, viewer: Viewer, Sent(form): Se
         sessions::begin(tx, user, &text, now, now + length)
     });
     changed.await?;
+
     let mut response = Redirect::to("/account?done=password").into_response();
     let cookie = session::set_cookie(&cookie, app.origins.is_https(), length / 1000)?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);
     Ok(response)
 }
 
-/// Makes a token and shows its text, this once: only its hash is kept.
-pub async fn create_token(State(app): State<App>, viewer: Viewer, Sent(form): Sent) -> Result<Response, Failure> {
+/// Creates a token and shows its text, only once: only its hash is stored.
+pub async fn create_token(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(form): FormFields,
+) -> Result<Response, Failure> {
     let name: TokenName = match form.required("name") {
         Ok(name) => name,
         Err(failure) => return refuse(&app, viewer, failure.message).await,
     };
+
     let (user, actor) = (viewer.id, viewer.actor());
     let made = app.store.write(move |tx| tokens::create(tx, clock::now_ms(), &actor, user, &name));
     let (_, text) = match made.await {
@@ -126,10 +149,11 @@ pub async fn create_token(State(app): State<App>, viewer: Viewer, Sent(form): Se
         }
         made => made?,
     };
+
     render(&app, viewer, News { fresh: Some(text), ..News::default() }).await
 }
 
-/// Ends one of the viewer's tokens.
+/// Revokes one of the viewer's tokens.
 pub async fn revoke_token(
     State(app): State<App>,
     viewer: Viewer,
@@ -143,6 +167,7 @@ pub async fn revoke_token(
         tokens::revoke(tx, clock::now_ms(), &viewer.actor(), token)
     });
     revoked.await?;
+
     Ok(Redirect::to("/account?done=revoked").into_response())
 }
 

@@ -1,64 +1,62 @@
-//! A server's console: what its unit wrote into the journal. The page shows the last lines; log.js goes on from there.
+//! A server's console: the journal of its unit. The page shows the last lines; log.js continues
+//! from there.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use askama::Template;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use tokio::sync::Semaphore;
 
-use super::asked::id;
-use super::{Frame, page};
+use super::extract::id;
+use super::frame::{Frame, page};
 use crate::base::names::{InstanceName, ServerId};
 use crate::db::servers::Server;
 use crate::host::units;
 use crate::process::lines;
 use crate::web::app::App;
 use crate::web::failure::Failure;
+use crate::web::limiter::Limiter;
 use crate::web::viewer::Viewer;
 
-/// Lines of the console's page.
+/// Lines on the page.
 const LINES: u32 = 200;
-/// The page waits so long for them.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// How long the page waits for them.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// So many pages ask the helper at once: it must not take all the threads that the database needs too.
-static TURNS: Semaphore = Semaphore::const_new(3);
+/// Pages that ask the helper at once. They must not take all threads, which the database needs too.
+static CONSOLES: LazyLock<Limiter> = LazyLock::new(|| Limiter::shared(3));
 
-/// What the console said, or why nobody knows.
+/// The last lines of a console, or why they are missing.
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
-    /// The last lines, the oldest first.
+pub struct LastLines {
+    /// The lines, the oldest first.
     pub lines: Vec<String>,
     /// Why there are none.
     pub trouble: Option<String>,
 }
 
-/// A line as it may be shown: without terminal sequences, its control characters visible.
+/// A line that can be shown: without terminal sequences, with visible control characters.
 #[must_use]
 pub fn shown(line: &str) -> Cow<'_, str> {
     lines::clean(line.as_bytes(), false)
 }
 
-/// Asks the helper for the last lines. What goes wrong with that is told on the page, which shows all the rest.
-pub async fn last_lines(app: &App, server: ServerId, most: u32, patience: Duration) -> Heard {
-    let trouble = |why: String| Heard { lines: Vec::new(), trouble: Some(why) };
-    let Ok(Ok(turn)) = tokio::time::timeout(patience, TURNS.acquire()).await else {
-        return trouble("Too many consoles are being read: load the page again in a moment.".to_owned());
+/// Gets the last lines from the helper. An error is shown on the page beside the rest.
+pub async fn last_lines(app: &App, server: ServerId, most: u32, timeout: Duration) -> LastLines {
+    let trouble = |why: String| LastLines { lines: Vec::new(), trouble: Some(why) };
+    let Some(permit) = CONSOLES.acquire(timeout).await else {
+        return trouble("Too many consoles are being read: reload the page in a moment.".to_owned());
     };
+
     let (socket, name) = (app.settings.helper_socket.clone(), InstanceName::from(server));
-    let asked = tokio::task::spawn_blocking(move || {
-        let asked = units::last_lines(&socket, &name, most, patience);
-        // Not before: whoever hangs up makes no room for another one beside it.
-        drop(turn);
-        asked
-    });
+    let asked = permit.blocking(move || units::last_lines(&socket, &name, most, timeout));
     match asked.await {
-        Ok(Ok(lines)) => Heard { lines, trouble: None },
+        Ok(Ok(lines)) => LastLines { lines, trouble: None },
         Ok(Err(error)) => {
             tracing::warn!("the console of server {server} cannot be read: {error}");
-            trouble("The journal cannot be read just now. An admin finds out why with left4me doctor.".to_owned())
+            trouble("The journal cannot be read now. Admins: run left4me doctor for the cause.".to_owned())
         }
         Err(error) => trouble(format!("The journal cannot be read: {error}")),
     }
@@ -69,15 +67,14 @@ pub async fn last_lines(app: &App, server: ServerId, most: u32, patience: Durati
 struct Page {
     frame: Frame,
     server: Server,
-    console: Heard,
+    console: LastLines,
 }
 
-/// The page.
 pub async fn show(State(app): State<App>, viewer: Viewer, Path(path): Path<String>) -> Result<Response, Failure> {
     let id = id::<ServerId>(&path)?;
     let who = viewer.clone();
     let server = app.store.read(move |db| who.server(db, id)).await?;
-    let console = last_lines(&app, id, LINES, PATIENCE).await;
+    let console = last_lines(&app, id, LINES, TIMEOUT).await;
     let frame = Frame::of(viewer, format!("Console of {}", server.name)).within("servers");
     page(&Page { frame, server, console })
 }

@@ -1,5 +1,5 @@
-//! The dashboard: the viewer's servers, an admin's all; what the queue does; the last jobs. A handful of queries, however
-//! many servers there are.
+//! The dashboard: the viewer's servers (for an admin, all), the queue and recent jobs. It needs a
+//! few queries, however many servers there are.
 
 use std::collections::HashMap;
 
@@ -9,10 +9,10 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::asked::Asked;
+use super::extract::QueryFields;
+use super::frame::{Frame, page};
 use super::parts::JobLine;
-use super::power::{self, LiveJob, Power};
-use super::{Frame, page};
+use super::power::{self, Power, UnfinishedJob};
 use crate::base::names::ServerId;
 use crate::base::{Result, secret};
 use crate::db::poll::{self, Poll};
@@ -24,11 +24,11 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
-/// So many of the last jobs are shown.
+/// The number of recent jobs.
 const JOBS: u32 = 10;
-/// Jobs that wait are counted up to here.
+/// Queued jobs are counted up to here.
 const MANY: u32 = 1000;
-/// A poller that saw nothing for so long is told, ms.
+/// The page warns if the last poll is older than this, ms.
 const SILENT: i64 = 5 * 60 * 1000;
 
 #[derive(Template)]
@@ -36,9 +36,9 @@ const SILENT: i64 = 5 * 60 * 1000;
 struct Page {
     frame: Frame,
     rows: Vec<Row>,
-    /// How many servers there are without the filter.
+    /// The number of servers without the filter.
     all: usize,
-    filter: Filter,
+    filter: DashboardFilter,
     pause: Option<Pause>,
     queued: i64,
     running: i64,
@@ -48,7 +48,7 @@ struct Page {
     host: String,
     watched: String,
     states: Vec<(&'static str, bool)>,
-    /// How many are failed, not as wanted, running: the filter's word, how many, the word for it.
+    /// Counts for the filter: its value, the number of servers, and the label.
     counts: [(&'static str, usize, &'static str); 3],
 }
 
@@ -58,26 +58,28 @@ struct Row {
     power: Power,
 }
 
-/// What an admin looks for.
+/// An admin's filter.
 #[derive(Default)]
-struct Filter {
-    /// Part of a name, an owner, a port.
+struct DashboardFilter {
+    /// Part of a name, an owner or a port.
     text: String,
     state: String,
 }
 
-impl Filter {
+impl DashboardFilter {
     fn takes(&self, server: &Server) -> bool {
         let text = self.text.trim().to_lowercase();
         let by_text = text.is_empty()
             || server.name.to_lowercase().contains(&text)
             || server.user.to_lowercase().contains(&text)
             || server.port.to_string().contains(&text);
+
         let by_state = match self.state.as_str() {
             "" => true,
             "drift" => server.drift.is_some(),
             state => server.actual_state.as_str() == state,
         };
+
         by_text && by_state
     }
 
@@ -86,23 +88,24 @@ impl Filter {
     }
 }
 
-/// What the database says.
-struct Loaded {
+/// The page's data from the database.
+struct DashboardData {
     servers: Vec<Server>,
-    busy: HashMap<ServerId, LiveJob>,
+    busy: HashMap<ServerId, UnfinishedJob>,
     pause: Option<Pause>,
     counts: (i64, i64),
     poll: Poll,
     jobs: Vec<listing::Listed>,
 }
 
-/// The servers' jobs that have not ended, the one that runs before those that wait. A job that the viewer may not look at
-/// is told, but not where it is.
-pub(super) fn live_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<ServerId, LiveJob>> {
+/// The unfinished job of each server; a running one before queued ones. A job that the viewer may
+/// not see is shown without a link.
+pub(super) fn unfinished_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<ServerId, UnfinishedJob>> {
     let mut found = HashMap::new();
     for busy in monitor::busy(db)? {
-        found.entry(busy.server).or_insert_with(|| LiveJob::from(&busy));
+        found.entry(busy.server).or_insert_with(|| UnfinishedJob::from(&busy));
     }
+
     if !viewer.is_admin {
         let own: Vec<ServerId> = servers::ids_of_user(db, viewer.id)?;
         found.retain(|server, _| own.contains(server));
@@ -110,17 +113,19 @@ pub(super) fn live_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<Serv
             job.open = access::job(db, job.id, Some(viewer.id))?;
         }
     }
+
     Ok(found)
 }
 
-fn load(db: &Connection, viewer: &Viewer) -> Result<Loaded> {
+fn load(db: &Connection, viewer: &Viewer) -> Result<DashboardData> {
     let only = viewer.all_or_own();
-    Ok(Loaded {
+
+    Ok(DashboardData {
         servers: match only {
             Some(user) => servers::of_user(db, user)?,
             None => servers::all(db)?,
         },
-        busy: live_jobs(db, viewer)?,
+        busy: unfinished_jobs(db, viewer)?,
         pause: queue::pause(db)?,
         counts: monitor::counts(db, MANY)?,
         poll: poll::last(db)?,
@@ -128,26 +133,32 @@ fn load(db: &Connection, viewer: &Viewer) -> Result<Loaded> {
     })
 }
 
-/// The page.
 pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
     headers: HeaderMap,
-    Asked(asked): Asked,
+    QueryFields(query): QueryFields,
 ) -> Result<Response, Failure> {
     let who = viewer.clone();
     let mut loaded = app.store.read(move |db| load(db, &who)).await?;
-    let filter = Filter { text: asked.raw("q").chars().take(100).collect(), state: asked.raw("state").to_owned() };
+    let filter =
+        DashboardFilter { text: query.raw("q").chars().take(100).collect(), state: query.raw("state").to_owned() };
+
     let key = secret::random()?;
     let frame = Frame::of(viewer, "Servers").within("servers");
     let (now, all) = (frame.now, loaded.servers.len());
+
+    // Counts are of all servers, also if the list is filtered.
     let counts = [("failed", "failed"), ("drift", "drifted"), ("running", "running")].map(|(state, word)| {
-        let only = Filter { state: state.to_owned(), ..Filter::default() };
+        let only = DashboardFilter { state: state.to_owned(), ..DashboardFilter::default() };
         (state, loaded.servers.iter().filter(|server| only.takes(server)).count(), word)
     });
+
     loaded.servers.retain(|server| filter.takes(server));
-    // What is wrong comes first, each part in its order.
+
+    // Servers that need attention first, both groups in their order.
     loaded.servers.sort_by_key(|server| server.drift.is_none() && server.actual_state != ActualState::Failed);
+
     let rows: Vec<Row> = loaded
         .servers
         .into_iter()
@@ -161,13 +172,15 @@ pub async fn show(
                 offers: power::switches(state),
                 key: key.clone(),
             };
+
             Row { server, power }
         })
         .collect();
+
     let words = ActualState::ALL.into_iter().map(ActualState::as_str).chain(["drift"]);
     page(&Page {
         states: words.map(|word| (word, word == filter.state)).collect(),
-        // A server that is made later belongs here too.
+        // The page also concerns servers that are created later.
         watched: "*".to_owned(),
         rows,
         all,
@@ -176,7 +189,8 @@ pub async fn show(
         pause: loaded.pause,
         queued: loaded.counts.0,
         running: loaded.counts.1,
-        silent: loaded.poll.polled_at.is_some_and(|at| at < now - SILENT),
+        // One that lies ahead is from before the clock was set back.
+        silent: loaded.poll.polled_at.is_some_and(|at| (at - now).abs() > SILENT),
         poll: loaded.poll,
         jobs: JobLine::all(loaded.jobs, now),
         host: app.origins.game_host(&headers),
@@ -192,7 +206,7 @@ mod tests {
     fn a_filter_looks_at_name_owner_port_and_state() {
         let db = crate::db::with_servers(2);
         let server = servers::get(&db, ServerId(2)).unwrap().unwrap();
-        let takes = |text: &str, state: &str| Filter { text: text.into(), state: state.into() }.takes(&server);
+        let takes = |text: &str, state: &str| DashboardFilter { text: text.into(), state: state.into() }.takes(&server);
         assert!(takes("", "") && takes(" s1 ", "") && takes("ANNA", "") && takes("27001", "unknown"));
         assert!(!takes("s2", "") && !takes("", "running") && !takes("", "drift") && !takes("", "<b>"));
     }

@@ -1,7 +1,7 @@
-//! Small graphs of how a server fares, drawn here as SVG: numbers in, paths out. Pure.
+//! Small graphs of a server's resources, drawn as SVG paths. Pure.
 //!
-//! Time is cut into as many columns as fit side by side; each has the mean of its samples. A column without samples is a
-//! gap: the server did not run, or nobody looked.
+//! Time is divided into columns; each shows the mean of its samples. A column without samples is a
+//! gap: the server did not run, or was not polled.
 
 use std::fmt::Write as _;
 
@@ -10,9 +10,9 @@ use crate::web::pages::parts;
 
 /// Columns of a graph.
 const COLUMNS: usize = 240;
-/// The height of the drawing, in its own units; one unit of its width is a column.
+/// The height in SVG units. One unit of the width is a column.
 const HEIGHT: f64 = 60.0;
-/// Two samples that lie further apart say nothing about the CPU in between, ms.
+/// The longest time between two samples for which CPU use is computed, ms.
 const FAR: i64 = 30 * 60 * 1000;
 
 /// A value at a time.
@@ -27,50 +27,48 @@ pub struct Point {
 /// A drawn graph.
 #[derive(Clone, Debug)]
 pub struct Graph {
-    /// What it shows.
     pub title: &'static str,
-    /// The same for who cannot see it: range and last value in words.
+    /// The same in words, for screen readers: range and last value.
     pub description: String,
     /// `d` of the curve.
     pub curve: String,
     /// `d` of the area below it.
     pub area: String,
-    /// The drawing's width and height in its own units.
+    /// Width and height in SVG units.
     pub size: (usize, usize),
-    /// What the upper edge stands for.
+    /// The value at the upper edge.
     pub top: String,
-    /// The beginning of the time axis, in words.
+    /// The start of the time axis, in words.
     pub from: &'static str,
-    /// The last value; none when there is none.
+    /// The last value, if there is one.
     pub last: Option<String>,
 }
 
-/// What is drawn, and of which time.
+/// A graph's time range, scale and labels.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
-    /// What it shows.
     pub title: &'static str,
-    /// The beginning, unix ms.
+    /// The start, unix ms.
     pub since: i64,
     /// The end, unix ms.
     pub until: i64,
-    /// The beginning in words.
+    /// The start in words.
     pub from: &'static str,
-    /// The upper edge is at least this.
+    /// The least value of the upper edge.
     pub at_least: f64,
-    /// Says a value.
+    /// Formats a value.
     pub say: fn(f64) -> String,
 }
 
-/// Memory, of those samples that have it.
+/// The memory use of the samples that have it.
 #[must_use]
 pub fn memory(samples: &[Sample]) -> Vec<Point> {
     let known = samples.iter().filter_map(|sample| Some((sample.at, sample.memory_bytes?)));
     known.map(|(at, bytes)| Point { at, value: bytes.max(0) as f64 }).collect()
 }
 
-/// How much of one CPU was used between two samples, percent. The count begins anew when the unit is started: such a
-/// pair says nothing.
+/// CPU use between two samples, in percent of one CPU. The counter starts at 0 when the unit
+/// starts; such a pair is skipped.
 #[must_use]
 pub fn cpu(samples: &[Sample]) -> Vec<Point> {
     let known: Vec<(i64, i64)> = samples.iter().filter_map(|sample| Some((sample.at, sample.cpu_ns?))).collect();
@@ -82,35 +80,41 @@ pub fn cpu(samples: &[Sample]) -> Vec<Point> {
     pairs.collect()
 }
 
-/// Bytes in words.
+/// Formats bytes.
 #[must_use]
 pub fn say_bytes(value: f64) -> String {
     parts::bytes(value as i64)
 }
 
-/// Percent in words.
+/// Formats percent.
 #[must_use]
 pub fn say_percent(value: f64) -> String {
     if value < 10.0 { format!("{value:.1} %") } else { format!("{value:.0} %") }
 }
 
-/// Draws; none without a point in the frame's time.
+/// Draws the graph; none without a point in its time range.
 #[must_use]
 pub fn draw(frame: &Frame, points: &[Point]) -> Option<Graph> {
     let columns = columns(frame, points);
     let known = || columns.iter().flatten().copied();
+
     let highest = known().fold(f64::NAN, f64::max);
     if highest.is_nan() {
         return None;
     }
+
     let lowest = known().fold(f64::INFINITY, f64::min);
     let top = round_up(highest.max(frame.at_least));
+
+    // The last value counts as current only if the last columns have samples.
     let last = points.iter().rev().find(|point| (frame.since..=frame.until).contains(&point.at));
     let recent = columns.iter().rev().take(2).any(Option::is_some);
     let last = last.filter(|_| recent).map(|point| (frame.say)(point.value));
+
     let (curve, area) = paths(&columns, top);
     let say = frame.say;
     let now = last.as_deref().map_or_else(|| "none now".to_owned(), |last| format!("{last} now"));
+
     Some(Graph {
         title: frame.title,
         description: format!("{}: between {} and {}, {now}", frame.title, say(lowest), say(highest)),
@@ -135,6 +139,7 @@ fn columns(frame: &Frame, points: &[Point]) -> Vec<Option<f64>> {
         *sum += point.value;
         *count += 1.0;
     }
+
     sums.into_iter().map(|(sum, count)| (count > 0.0).then(|| sum / count)).collect()
 }
 
@@ -148,7 +153,8 @@ fn paths(columns: &[Option<f64>], top: f64) -> (String, String) {
             at += 1;
             continue;
         }
-        // A String takes everything. A run of one column is as wide as the column.
+
+        // Writing to a String does not fail. A run of one column is as wide as the column.
         for (index, value) in run.iter().enumerate() {
             let y = HEIGHT - (value / top).clamp(0.0, 1.0) * HEIGHT;
             let x = (at + index) as f64 + 0.5;
@@ -157,18 +163,22 @@ fn paths(columns: &[Option<f64>], top: f64) -> (String, String) {
                 write!(curve, "M{left:.1} {y:.1}").ok();
                 write!(area, "M{left:.1} {HEIGHT:.0}V{y:.1}").ok();
             }
+
             write!(curve, "L{x:.1} {y:.1}").ok();
             write!(area, "L{x:.1} {y:.1}").ok();
         }
+
         let end = at + run.len();
         write!(curve, "H{end}").ok();
         write!(area, "H{end}V{HEIGHT:.0}Z").ok();
         at = end;
     }
+
     (curve, area)
 }
 
-/// The next number that is 1, 1.5, 2, 3, 5 or 7.5 times a power of two (of 1024 for large ones, so that bytes are round).
+/// Rounds up to a round number. For large values it is a multiple of a power of 1024, so that bytes
+/// are round too.
 fn round_up(value: f64) -> f64 {
     let mut unit = 1.0;
     while value / unit > 1024.0 {
@@ -203,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_has_the_mean_of_its_samples_and_what_lies_outside_is_left_out() {
+    fn a_column_has_the_mean_of_its_samples_within_the_range() {
         let points = [point(-5, 900.0), point(239, 10.0), Point { at: 240 * HOUR, value: 30.0 }, point(300, 900.0)];
         let graph = draw(&frame(), &points).unwrap();
         assert_eq!((graph.curve.as_str(), graph.top.as_str()), ("M239.0 0.0L239.5 0.0H240", "20 %"));
@@ -211,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_show_is_no_graph_and_odd_numbers_are_no_harm() {
+    fn no_points_make_no_graph_and_odd_numbers_do_no_harm() {
         assert!(draw(&frame(), &[]).is_none());
         assert!(draw(&frame(), &[point(1, f64::NAN), point(2, f64::INFINITY)]).is_none());
         assert!(draw(&Frame { until: 0, ..frame() }, &[Point { at: 0, value: 0.0 }]).is_some());
@@ -220,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cpu_is_what_was_used_between_two_samples_and_a_restart_is_no_use() {
+    fn cpu_use_is_between_two_samples_and_skips_restarts() {
         let sample = |at, cpu_ns| Sample { at, memory_bytes: Some(-1), cpu_ns, restarts: 0 };
         let samples = [
             sample(0, Some(0)),
@@ -231,6 +241,7 @@ mod tests {
             sample(120_000, Some(6)),
             sample(9_000_000, Some(7)),
         ];
+
         assert_eq!(cpu(&samples), [Point { at: 30_000, value: 50.0 }, Point { at: 90_000, value: 100.0 }]);
         assert!(memory(&samples).iter().all(|point| point.value == 0.0));
     }

@@ -5,22 +5,24 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::asked::{Again, id};
-use super::parts::{self, Took, took};
-use super::{Frame, page};
+use super::extract::{IsRefresh, id};
+use super::frame::{Frame, page};
+use super::parts::{self, Elapsed, took};
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId, TaskId};
 use crate::base::{Result, secret};
 use crate::cancel::result::{self, CancelResult};
+use crate::db::cancellations;
 use crate::db::jobs::{self, Job};
 use crate::db::logs::{self, Line};
 use crate::db::queue::{self, Pause};
 use crate::db::runners::{self, Runner};
+use crate::db::servers::{self, Server};
 use crate::db::tasks::Task;
-use crate::db::{cancellations, servers};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::outcome::{Outcome, ServerOutcome};
+use crate::domain::server::ActualState;
 use crate::domain::steam;
 use crate::domain::task::{Needs, TaskState};
 use crate::web::app::App;
@@ -37,7 +39,7 @@ const MOST: usize = 50;
 struct Page {
     frame: Frame,
     job: Job,
-    took: Took,
+    took: Elapsed,
     servers: Vec<(ServerId, Option<String>)>,
     tasks: Vec<TaskLine>,
     outcomes: Vec<OutcomeLine>,
@@ -51,6 +53,8 @@ struct Page {
     live_tasks: Vec<(TaskId, String)>,
     can_retry: bool,
     key: String,
+    /// Servers whose start is offered or may be again.
+    watched: String,
 }
 
 /// A task of the plan.
@@ -61,7 +65,7 @@ struct TaskLine {
     server: Option<(ServerId, String)>,
     state: TaskState,
     after: String,
-    took: Took,
+    took: Elapsed,
     error: Option<String>,
     exit_code: Option<i64>,
 }
@@ -72,13 +76,13 @@ struct OutcomeLine {
     name: String,
     words: &'static str,
     error: Option<String>,
-    /// It ran before, and nothing of this job will start it any more.
+    /// It ran before, nothing of this job will start it any more, and it is down still.
     offer_start: bool,
 }
 
 impl OutcomeLine {
     /// Of each server, unless all went well, or there is one and the job says it itself.
-    fn all(job: &Job, names: &[(ServerId, String)]) -> Vec<Self> {
+    fn all(job: &Job, names: &[(ServerId, String)], down: &[ServerId]) -> Vec<Self> {
         let left = |one: &ServerOutcome| one.outcome == Outcome::LeftStopped;
         let is_told = job.server_outcomes.len() < 2 && !job.server_outcomes.iter().any(left);
         if is_told || job.server_outcomes.iter().all(|one| one.outcome == Outcome::Succeeded) {
@@ -90,7 +94,7 @@ impl OutcomeLine {
             name: name(one.server).unwrap_or_else(|| format!("server {}", one.server)),
             words: one.outcome.words(),
             error: one.error.clone(),
-            offer_start: left(one) && job.state.is_terminal(),
+            offer_start: left(one) && down.contains(&one.server),
         };
         job.server_outcomes.iter().map(line).collect()
     }
@@ -101,13 +105,15 @@ struct Cancelled {
     at: i64,
     scope: String,
     /// State, step, how long, what else.
-    steps: Vec<(&'static str, String, Took, Option<String>)>,
+    steps: Vec<(&'static str, String, Elapsed, Option<String>)>,
     told: CancelResult,
 }
 
 struct Loaded {
     job: Job,
     names: Vec<(ServerId, String)>,
+    /// Servers that an ended job left stopped and that are stopped still.
+    down: Vec<ServerId>,
     cancellations: Vec<Cancelled>,
     runners: Vec<Runner>,
     pause: Option<Pause>,
@@ -134,6 +140,11 @@ fn load(db: &Connection, viewer: &Viewer, id: JobId, again: bool, now: i64) -> R
     }
     let mut runners = runners::of_job(db, id)?;
     runners.truncate(MOST);
+    let mut down = Vec::new();
+    for id in left_stopped(&job) {
+        let is_down = |server: Server| !matches!(server.actual_state, ActualState::Running | ActualState::Starting);
+        down.extend(servers::get(db, id)?.is_some_and(is_down).then_some(id));
+    }
     let exclusive = job.operation.parse::<Operation>().is_ok_and(Operation::is_exclusive);
     let installs = exclusive && matches!(job.state, JobState::Running | JobState::Cancelling);
     Ok(Loaded {
@@ -145,8 +156,16 @@ fn load(db: &Connection, viewer: &Viewer, id: JobId, again: bool, now: i64) -> R
         cancellations: found,
         runners,
         names,
+        down,
         job,
     })
+}
+
+/// Servers that the job stopped and, now that it has ended, will not start again.
+fn left_stopped(job: &Job) -> impl Iterator<Item = ServerId> + '_ {
+    let ended = job.state.is_terminal();
+    let left = job.server_outcomes.iter().filter(move |one| ended && one.outcome == Outcome::LeftStopped);
+    left.map(|one| one.server)
 }
 
 impl Cancelled {
@@ -170,12 +189,12 @@ pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Again(again): Again,
+    IsRefresh(again): IsRefresh,
 ) -> Result<Response, Failure> {
     let id = id::<JobId>(&path)?;
     let (who, now) = (viewer.clone(), clock::now_ms());
     let loaded = app.store.read(move |db| load(db, &who, id, again, now)).await?;
-    let Loaded { job, names, cancellations, runners, pause, lines, progress, exclusive } = loaded;
+    let Loaded { job, names, down, cancellations, runners, pause, lines, progress, exclusive } = loaded;
     let tasks: Vec<TaskLine> =
         (1..).zip(&job.tasks).map(|(number, task)| task_line(number, task, &job, &names, now)).collect();
     let live_tasks = tasks.iter().filter(|task| matches!(task.state, TaskState::Pending | TaskState::Running));
@@ -187,7 +206,8 @@ pub async fn show(
         can_retry: job.state.is_terminal() && (viewer.is_admin || !exclusive),
         key: secret::random()?,
         tasks,
-        outcomes: OutcomeLine::all(&job, &names),
+        watched: parts::ids(left_stopped(&job)),
+        outcomes: OutcomeLine::all(&job, &names, &down),
         cancellations,
         progress,
         runners,

@@ -1,4 +1,4 @@
-//! What a job's buttons do, and its log as a file.
+//! The actions of a job's page, and downloads of its log.
 
 use axum::Json;
 use axum::body::Body;
@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc::{Sender, channel};
 
-use super::asked::{Asked, Sent, id};
-use super::{console, login};
+use super::console;
+use super::extract::{FormFields, QueryFields, id};
 use crate::base::names::{JobId, RequestKey, TaskId};
 use crate::base::{Error, clock};
 use crate::cancel::request::{Wish, request};
@@ -21,29 +21,31 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::queue::enqueue::{Asker, retry as repeat};
 use crate::web::app::App;
+use crate::web::auth::redirect;
 use crate::web::failure::Failure;
 use crate::web::pieces::Pieces;
-use crate::web::streams::is_good;
+use crate::web::streams::{self, is_good};
 use crate::web::viewer::Viewer;
 
-/// Lines that are read at once for a download.
+/// The most lines in one read of a download.
 const LINES: u32 = 1024;
-/// And no more once they have so many bytes: two such pages wait for a reader at most.
+/// The most bytes in one read. At most two reads are buffered for a client.
 const BYTES: usize = 32 * 1024;
 
-/// Cancels the job, or one of its tasks. What has ended already is told, with 400.
+/// Cancels the job, or one of its tasks. 400 if it has ended already.
 pub async fn cancel(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
     headers: HeaderMap,
-    Sent(form): Sent,
+    FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
     let reason = form.get("reason").map(cancellation::reason).transpose()?.unwrap_or_default();
     let task: Option<TaskId> = form.optional("task")?;
     let (force, cascade) = (form.is_set("force"), form.is_set("cascade"));
-    // A table's button is for a job that waits: what it became meanwhile is not ended by one click.
+
+    // The button in a table is for a queued job; it must not cancel one that has started meanwhile.
     let from_table = form.is_set("queued");
     let asked = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), job)?;
@@ -54,60 +56,67 @@ pub async fn cancel(
         let wish = Wish { job, task, force, cascade, reason: &reason, requested_by: &actor };
         request(db, &wish, clock::now_ms())
     });
+
     let result = asked.await?;
     if result.cancellation_id.is_none() {
         return Err(Failure::new(StatusCode::BAD_REQUEST, result.message));
     }
-    app.poke();
+
+    app.wake_worker();
     if from_table {
-        return Ok(Redirect::to(&login::came_from(&headers)).into_response());
+        return Ok(Redirect::to(&redirect::referer_path(&headers)).into_response());
     }
+
     Ok(Redirect::to(&format!("/jobs/{job}#cancellations")).into_response())
 }
 
-/// Enqueues a fresh job that does the same. Only what the viewer could ask for anew: who asked for a job may see it for
-/// ever, but its servers may be another's by now.
+/// Enqueues a new job that does the same, if the viewer may request it. A requester can always see
+/// a job, but its servers may belong to another user by now.
 pub async fn retry(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Sent(form): Sent,
+    FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
     let key: Option<RequestKey> = form.optional("key")?;
     let accepted = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), job)?;
+
         let before = jobs::get(db.connection(), job)?;
         if !viewer.is_admin && before.operation.parse::<Operation>().is_ok_and(Operation::is_exclusive) {
             return Err(Error::not_permitted(format!("only an admin may {}", before.operation)));
         }
+
         for &server in &before.servers {
             viewer.server(db.connection(), server)?;
         }
+
         let actor = viewer.actor();
         let asker = Asker { name: &actor, user: Some(viewer.id), key: key.as_ref() };
         repeat(db, job, &asker, clock::now_ms())
     });
     let job = accepted.await?.job_id;
-    app.poke();
+    app.wake_worker();
+
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
 
 /// A line, as the page shows it.
 #[derive(Serialize)]
-struct Shown {
+struct LogLine {
     seq: i64,
     at: i64,
     stream: &'static str,
     line: String,
 }
 
-/// Some lines behind `after`, or from line 1 on: what the page does not have of a long log.
+/// Lines after `after`, or from the start: the part of a long log that the page left out.
 pub async fn lines(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Asked(since): Asked,
+    QueryFields(since): QueryFields,
 ) -> Result<Json<Vec<impl Serialize>>, Failure> {
     let job = id::<JobId>(&path)?;
     let after = since.maybe::<i64>("after").unwrap_or(0);
@@ -115,17 +124,19 @@ pub async fn lines(
         viewer.may_see_job(db, job)?;
         logs::page(db, job, after, LINES, 8 * BYTES)
     });
-    let shown = |line: Line| Shown {
+
+    let shown = |line: Line| LogLine {
         seq: line.seq,
         at: line.at,
         stream: line.stream.as_str(),
         line: console::shown(&line.line).into_owned(),
     };
+
     Ok(Json(found.await?.into_iter().map(shown).collect()))
 }
 
-/// All lines so far, as they were printed. Read page by page as the reader takes them, so that memory stays bounded; it
-/// has one of the places that streams have.
+/// All lines so far, as printed. They are read as the client reads, so memory is bounded. The
+/// download counts as an open stream.
 pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<String>) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
     let who = viewer.clone();
@@ -134,18 +145,20 @@ pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<S
         logs::last_seq(db, job)
     });
     let last = last.await?;
-    let place = app.places.take(&app, viewer.id, "download")?;
+    let open = streams::open(&app, viewer.id, "download")?;
     let (pages, body) = channel(1);
     tokio::spawn(read(app, viewer, job, last, pages));
+
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"left4me-job-{job}.log\"")),
     ];
-    Ok((headers, Body::new(Pieces::new(body, place))).into_response())
+
+    Ok((headers, Body::new(Pieces::new(body, open))).into_response())
 }
 
-/// Reads up to `last`, the end that the log has now, or until nobody takes it any more. Each page only once there is room
-/// for it, and while the viewer may still read; a reader who may not sees the download break off.
+/// Reads up to `last`, the log's current end, until the client leaves. Each part is read once the
+/// client can take it, and only while the viewer may read it; otherwise the download breaks off.
 async fn read(app: App, viewer: Viewer, job: JobId, last: i64, pages: Sender<Result<Bytes, Error>>) {
     let mut after = 0;
     while after < last {
@@ -160,6 +173,7 @@ async fn read(app: App, viewer: Viewer, job: JobId, last: i64, pages: Sender<Res
             let text: String = lines.iter().flat_map(|line| [line.line.as_str(), "\n"]).collect();
             Ok((Bytes::from(text), lines.last().map_or(last, |line| line.seq)))
         });
+
         match page.await {
             Ok((text, seq)) => {
                 after = seq;

@@ -4,24 +4,26 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::{Extension, Form};
 use serde::Deserialize;
 
-use super::asked::Asked;
-use super::{Frame, page};
+use super::extract::QueryFields;
+use super::frame::{Frame, page};
 use crate::base::names::{UserName, normal};
 use crate::base::{clock, secret};
 use crate::db::events::{self, NewEvent};
 use crate::db::{sessions, users};
 use crate::web::app::App;
+use crate::web::auth::client::Client;
+use crate::web::auth::redirect::local_path;
+use crate::web::auth::session;
 use crate::web::failure::Failure;
-use crate::web::guard::asker::Asker;
-use crate::web::guard::session;
 use crate::web::viewer::{Credential, Viewer};
 
-/// One for an unknown user, a wrong password and a disabled account: it does not tell which.
+/// The same for an unknown user, a wrong password and a disabled account, so that it reveals
+/// nothing.
 const WRONG: &str = "User name or password is wrong.";
 
 #[derive(Template)]
@@ -33,7 +35,7 @@ struct Page<'a> {
     trouble: Option<&'a str>,
 }
 
-/// What the form sends.
+/// The form's fields.
 #[derive(Deserialize)]
 pub struct Credentials {
     #[serde(default)]
@@ -44,31 +46,33 @@ pub struct Credentials {
     next: String,
 }
 
-/// The form; who is signed in already goes on.
-pub async fn show(Asked(wanted): Asked, viewer: Option<Extension<Viewer>>) -> Result<Response, Failure> {
+/// The form. A signed-in user is redirected.
+pub async fn show(QueryFields(wanted): QueryFields, viewer: Option<Extension<Viewer>>) -> Result<Response, Failure> {
     if viewer.is_some() {
-        return Ok(Redirect::to(inside(wanted.raw("next"))).into_response());
+        return Ok(Redirect::to(local_path(wanted.raw("next"))).into_response());
     }
-    page(&Page { frame: Frame::anonymous("Sign in"), name: "", next: inside(wanted.raw("next")), trouble: None })
+    page(&Page { frame: Frame::anonymous("Sign in"), name: "", next: local_path(wanted.raw("next")), trouble: None })
 }
 
-/// Begins a session, a new one each time: one that was there before is ended.
+/// Starts a new session, and ends the browser's previous one.
 pub async fn sign_in(
     State(app): State<App>,
-    Extension(asker): Extension<Asker>,
+    Extension(client): Extension<Client>,
     headers: HeaderMap,
     Form(form): Form<Credentials>,
 ) -> Result<Response, Failure> {
     let now = clock::now_ms();
-    // A 503, of the password check or the database, counts for nothing: the attempt is dropped with
-    // it.
-    let place = app.passwords.place()?;
-    // However it is written: each way of writing a name must not have tries of its own.
+
+    // A 503 of the password check or the database does not count: the attempt is dropped with it.
+    let slot = app.passwords.slot()?;
+
+    // Normalized, so that different spellings of a name share one count.
     let account = normal(&form.name);
-    let mut attempt = match app.throttle.attempt(&account, asker.sender, app.throttle.now()) {
+    let mut attempt = match app.throttle.attempt(&account, client.sender, app.throttle.now()) {
         Ok(attempt) => attempt,
         Err(wait) => return too_many(&form, wait),
     };
+
     let name = account.clone();
     let found = app.store.read(move |db| {
         let user = name.parse::<UserName>().ok().map(|name| users::by_name(db, name.as_str())).transpose()?.flatten();
@@ -78,40 +82,50 @@ pub async fn sign_in(
     });
     let (user, hash) = found.await?.unzip();
     attempt.count();
-    let good = app.passwords.verify(place, form.password.clone(), hash.clone()).await?;
+
+    let good = app.passwords.verify(slot, form.password.clone(), hash.clone()).await?;
     let Some(user) = user.filter(|_| good) else {
-        tracing::info!(from = %asker.sender, "a sign-in failed");
+        tracing::info!(from = %client.sender, "a sign-in failed");
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
     };
     attempt.forgive();
+
+    // Start the session, and end the previous one in the same transaction.
     let text = secret::random()?;
     let before = session::cookie(&headers, app.origins.is_https()).map(str::to_owned);
     let (cookie, length) = (text.clone(), app.settings.session);
     let begun = app
         .store
         .write(move |tx| {
-            // Meanwhile it may have been changed, or the account shut: then this session would outlive that.
+            // If the password changed or the account was disabled meanwhile, this session must not
+            // start.
             let same = users::password_hash(tx, user.id)? == hash;
             if !same || users::get(tx, user.id)?.is_none_or(|user| user.disabled_at.is_some()) {
                 return Ok(false);
             }
+
             if let Some(old) = before.map(|text| sessions::find(tx, &text, now)).transpose()?.flatten() {
                 sessions::end(tx, old.id, now)?;
             }
+
             sessions::begin(tx, user.id, &text, now, now + length)?;
+
             let actor = format!("web:{}", user.name);
             events::add(
                 tx,
                 now,
                 &NewEvent { kind: "user.signed-in", actor: &actor, detail: &user.name, ..NewEvent::default() },
             )?;
+
             Ok(true)
         })
         .await?;
+
     if !begun {
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
     }
-    let mut response = Redirect::to(inside(&form.next)).into_response();
+
+    let mut response = Redirect::to(local_path(&form.next)).into_response();
     let cookie = session::set_cookie(&cookie, app.origins.is_https(), length / 1000)?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);
     Ok(response)
@@ -119,8 +133,8 @@ pub async fn sign_in(
 
 fn too_many(form: &Credentials, wait: Duration) -> Result<Response, Failure> {
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
-    let words = format!("Too many attempts: try again in {seconds} s.");
-    let mut response = again(form, &words, StatusCode::TOO_MANY_REQUESTS)?;
+    let message = format!("Too many attempts: try again in {seconds} s.");
+    let mut response = again(form, &message, StatusCode::TOO_MANY_REQUESTS)?;
     response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     Ok(response)
 }
@@ -137,49 +151,7 @@ pub async fn sign_out(State(app): State<App>, viewer: Viewer) -> Result<Response
 
 fn again(form: &Credentials, trouble: &str, status: StatusCode) -> Result<Response, Failure> {
     let frame = Frame::anonymous("Sign in");
-    let mut response = page(&Page { frame, name: &form.name, next: inside(&form.next), trouble: Some(trouble) })?;
+    let mut response = page(&Page { frame, name: &form.name, next: local_path(&form.next), trouble: Some(trouble) })?;
     *response.status_mut() = status;
     Ok(response)
-}
-
-/// The page that a form was sent from, as its browser says: the path of its Referer. We ask browsers for it
-/// (`Referrer-Policy: same-origin`), and only a form of our own is taken. The dashboard, when it does not say.
-#[must_use]
-pub fn came_from(headers: &HeaderMap) -> String {
-    let referer = headers.get(header::REFERER).and_then(|value| value.to_str().ok());
-    let uri = referer.and_then(|referer| referer.parse::<Uri>().ok());
-    let path = uri.as_ref().and_then(Uri::path_and_query).map_or("/", |path| path.as_str());
-    inside(path).to_owned()
-}
-
-/// A path of ours, or the dashboard: nobody is led away. A browser reads `\` as `/`, and `//host` as another host.
-fn inside(next: &str) -> &str {
-    let ours =
-        next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && !next.contains(char::is_control);
-    if ours && next.len() <= 1000 { next } else { "/" }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::inside;
-
-    #[test]
-    fn a_form_leads_back_to_the_page_that_it_was_sent_from() {
-        let from = |referer: &str| {
-            let mut headers = super::HeaderMap::new();
-            headers.insert(super::header::REFERER, referer.parse().unwrap());
-            super::came_from(&headers)
-        };
-        assert_eq!(from("http://127.0.0.1:8000/blueprints/7/edit?x=1"), "/blueprints/7/edit?x=1");
-        assert_eq!(from("http://127.0.0.1:8000//evil.example/"), "/");
-        assert_eq!([from("about:blank"), super::came_from(&super::HeaderMap::new())], ["/", "/"]);
-    }
-
-    #[test]
-    fn after_signing_in_nobody_is_led_away() {
-        assert_eq!(inside("/jobs/7?x=1"), "/jobs/7?x=1");
-        for bad in ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb"] {
-            assert_eq!(inside(bad), "/", "{bad}");
-        }
-    }
 }

@@ -1,11 +1,12 @@
-//! The pages: each file loads what one page shows and takes what its forms send.
+//! The pages. Each file loads one page's data and handles its forms.
 
 mod account;
 mod admin;
-pub mod asked;
 mod blueprints;
 mod console;
 mod dashboard;
+pub mod extract;
+pub mod frame;
 mod graph;
 mod job;
 mod job_acts;
@@ -19,78 +20,12 @@ mod server;
 mod server_acts;
 mod server_new;
 
-use askama::Template;
-use axum::response::{Html, IntoResponse as _, Response};
-
-use crate::base::clock;
-use crate::web::app::fault;
-use crate::web::assets;
-use crate::web::failure::Failure;
-use crate::web::routes::{Table, Who};
-use crate::web::viewer::Viewer;
-
-/// What every page has around it.
-pub struct Frame {
-    /// Who is signed in.
-    pub viewer: Option<Viewer>,
-    /// The title, and the heading.
-    pub title: String,
-    /// Which part of the main navigation it belongs to: `servers`, `blueprints`, `admin`, `account`; or none.
-    pub section: &'static str,
-    /// When it was made, unix ms: relative times count from here.
-    pub now: i64,
-}
-
-impl Frame {
-    /// For somebody who is signed in.
-    #[must_use]
-    pub fn of(viewer: Viewer, title: impl Into<String>) -> Self {
-        Self { viewer: Some(viewer), title: title.into(), section: "", now: clock::now_ms() }
-    }
-
-    /// The same, within a part of the main navigation.
-    #[must_use]
-    pub fn within(mut self, section: &'static str) -> Self {
-        self.section = section;
-        self
-    }
-
-    /// For anybody.
-    #[must_use]
-    pub fn anonymous(title: impl Into<String>) -> Self {
-        Self { viewer: None, title: title.into(), section: "", now: clock::now_ms() }
-    }
-
-    /// The URL of an asset.
-    #[must_use]
-    pub fn asset(&self, name: &str) -> String {
-        assets::url(name)
-    }
-
-    /// What forms carry; empty for nobody.
-    #[must_use]
-    pub fn csrf(&self) -> &str {
-        self.viewer.as_ref().map_or("", |viewer| &viewer.csrf)
-    }
-
-    /// Whether an admin looks.
-    #[must_use]
-    pub fn is_admin(&self) -> bool {
-        self.viewer.as_ref().is_some_and(|viewer| viewer.is_admin)
-    }
-}
-
-/// A template as an answer.
-///
-/// # Errors
-/// 500 when it cannot be rendered.
-pub fn page(template: &impl Template) -> Result<Response, Failure> {
-    Ok(Html(template.render().map_err(fault)?).into_response())
-}
+use crate::web::access::Access;
+use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
-    let table = table.get(Who::Anyone, "/login", login::show).post(Who::Anyone, "/login", login::sign_in).post(
-        Who::User,
+    let table = table.get(Access::Anyone, "/login", login::show).post(Access::Anyone, "/login", login::sign_in).post(
+        Access::User,
         "/logout",
         login::sign_out,
     );

@@ -1,4 +1,5 @@
-//! What pages are made of: relative times, sizes, rows of jobs, pages of a long list. Pure: `now` is a parameter.
+//! Building blocks of pages: relative times, sizes, rows of jobs, pages of a long list. Pure: `now`
+//! is a parameter.
 
 use crate::base::clock;
 use crate::base::names::{JobId, ServerId};
@@ -10,9 +11,8 @@ const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// Unix ms, by value or behind as many references as a template hands it over with.
+/// A time in unix ms, by value or by reference, as templates pass it.
 pub trait Moment {
-    /// The number.
     fn ms(&self) -> i64;
 }
 
@@ -28,8 +28,8 @@ impl<M: Moment> Moment for &M {
     }
 }
 
-/// How long ago `ms` was, or how far it lies ahead: `just now`, `3 min ago`, `in 2 h`; the date when it is months away.
-/// app.js says the same in the same words.
+/// A relative time: `just now`, `3 min ago`, `in 2 h`; a date if it is months away. app.js has the
+/// same texts.
 #[must_use]
 pub fn ago(ms: impl Moment, now: impl Moment) -> String {
     let (ms, now) = (ms.ms(), now.ms());
@@ -40,8 +40,9 @@ pub fn ago(ms: impl Moment, now: impl Moment) -> String {
         away @ ..HOUR => format!("{} min", away / MINUTE),
         away if away < 2 * DAY => format!("{} h", away / HOUR),
         away if away < 60 * DAY => format!("{} d", away / DAY),
-        _ => return clock::local(ms).chars().take(10).collect(),
+        _ => return clock::day(ms),
     };
+
     if away > 0 { format!("{words} ago") } else { format!("in {words}") }
 }
 
@@ -51,28 +52,31 @@ pub fn iso(ms: impl Moment) -> String {
     clock::iso(ms.ms())
 }
 
-/// `ms` in the host's time zone, to the second.
+/// `ms` in the host's time zone, to the second, with the zone's name.
 #[must_use]
 pub fn exact(ms: impl Moment) -> String {
     clock::local(ms.ms())
 }
 
-/// Bytes for people: `0 B`, `512 KiB`, `1.3 GiB`.
+/// Formats bytes: `0 B`, `512 KiB`, `1.3 GiB`.
 #[must_use]
 pub fn bytes(bytes: i64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+
     if bytes < 1024 {
         return format!("{} B", bytes.max(0));
     }
+
     let (mut size, mut unit) = (bytes as f64 / 1024.0, 0);
     while size >= 1023.5 && unit + 1 < UNITS.len() {
         (size, unit) = (size / 1024.0, unit + 1);
     }
+
     let digits = usize::from(size < 9.95);
     format!("{size:.digits$} {}", UNITS[unit])
 }
 
-/// Whether a host is the machine itself that says it.
+/// Whether a host name means the client's own machine.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let name = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
@@ -83,30 +87,26 @@ pub fn is_loopback(host: &str) -> bool {
 /// A row in a table of jobs.
 #[derive(Clone, Debug)]
 pub struct JobLine {
-    /// The row.
     pub id: JobId,
-    /// The operation's word.
     pub operation: String,
     /// Its first servers.
     pub servers: Vec<Target>,
-    /// How many there are besides those.
+    /// The number of further servers.
     pub more: i64,
-    /// Its state.
     pub state: JobState,
-    /// Who asked for it.
+    /// Who requested it.
     pub by: String,
     /// Unix ms.
     pub created_at: i64,
-    /// How long it took, or takes already.
-    pub took: Took,
-    /// The first line of why it failed.
+    /// Its duration so far.
+    pub took: Elapsed,
+    /// The first line of its error.
     pub error: Option<String>,
-    /// Whether the viewer may look at it.
+    /// Whether the viewer may see it.
     pub open: bool,
 }
 
 impl JobLine {
-    /// A row, as it is at `now`.
     #[must_use]
     pub fn of(job: Listed, now: i64) -> Self {
         Self {
@@ -123,39 +123,38 @@ impl JobLine {
         }
     }
 
-    /// Whether it still waits, and the viewer may take it back.
+    /// Whether it is queued and the viewer may cancel it.
     #[must_use]
     pub fn can_cancel(&self) -> bool {
         self.open && self.state == JobState::Queued
     }
 
-    /// Rows.
     #[must_use]
     pub fn all(jobs: Vec<Listed>, now: i64) -> Vec<Self> {
         jobs.into_iter().map(|job| Self::of(job, now)).collect()
     }
 }
 
-/// How long something took, or takes already.
+/// A duration, final or so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Took {
-    /// The length; a dash while it has not begun.
+pub struct Elapsed {
+    /// The duration; a dash if it has not started.
     pub words: String,
-    /// Since when it goes on, unix ms: the page counts on from there. None once it has ended.
+    /// The start, unix ms, if it is not finished: app.js counts on from there.
     pub since: Option<i64>,
 }
 
-/// How long something took, or takes already.
+/// The duration of something that may not have started or ended.
 #[must_use]
-pub fn took(started_at: Option<i64>, finished_at: Option<i64>, now: i64) -> Took {
+pub fn took(started_at: Option<i64>, finished_at: Option<i64>, now: i64) -> Elapsed {
     match (started_at, finished_at) {
-        (Some(start), Some(end)) => Took { words: clock::span(end - start), since: None },
-        (Some(start), None) => Took { words: so_far(start, now), since: Some(start) },
-        (None, _) => Took { words: "–".to_owned(), since: None },
+        (Some(start), Some(end)) => Elapsed { words: clock::span(end - start), since: None },
+        (Some(start), None) => Elapsed { words: so_far(start, now), since: Some(start) },
+        (None, _) => Elapsed { words: "–".to_owned(), since: None },
     }
 }
 
-/// How long something goes on since `start`, in whole seconds. app.js counts on in the same words.
+/// The time since `start` in whole seconds. app.js counts on with the same texts.
 #[must_use]
 pub fn so_far(start: impl Moment, now: impl Moment) -> String {
     clock::span((now.ms() - start.ms()).max(0) / SECOND * SECOND)
@@ -171,26 +170,26 @@ pub fn first_line(text: &str) -> String {
     }
 }
 
-/// Ids for `data-servers` and `data-jobs`: what a page shows, so that it knows which changes concern it.
+/// Ids for `data-servers` and `data-jobs`, which say which changes concern a page.
 #[must_use]
 pub fn ids<T: ToString>(ids: impl IntoIterator<Item = T>) -> String {
     ids.into_iter().map(|id| id.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// The ids of servers, of rows of jobs.
+/// The ids of jobs.
 #[must_use]
 pub fn job_ids(jobs: &[JobLine]) -> String {
     ids(jobs.iter().map(|job| job.id))
 }
 
-/// A server by its id where its name is known.
+/// A server's name, or its id if the name is unknown.
 #[must_use]
 pub fn server_name(id: ServerId, names: &[(ServerId, String)]) -> String {
     let found = names.iter().find(|(other, _)| *other == id);
     found.map_or_else(|| format!("server {id}"), |(_, name)| name.clone())
 }
 
-/// Where one is in a long list.
+/// The position in a long list.
 #[derive(Clone, Debug)]
 pub struct Pager {
     path: String,
@@ -200,29 +199,29 @@ pub struct Pager {
 }
 
 impl Pager {
-    /// The highest page that is looked at: nobody turns so many, and the offset stays a number.
+    /// The highest page, which keeps the offset in range.
     const LAST: u32 = 1_000_000;
 
-    /// Page `page`, counted from 1, of `per` rows each. `path` is the list's own, with its filters after a `?` if it has
-    /// any, each percent-encoded.
+    /// Page `page`, counted from 1, of `per` rows each. `path` is the list's path, with
+    /// percent-encoded filters after a `?` if it has any.
     #[must_use]
     pub fn new(path: impl Into<String>, page: Option<u32>, per: u32) -> Self {
         Self { path: path.into(), page: page.unwrap_or(1).clamp(1, Self::LAST), per, total: 0 }
     }
 
-    /// How many rows a page has.
+    /// The number of rows on a page.
     #[must_use]
     pub fn limit(&self) -> u32 {
         self.per
     }
 
-    /// How many rows come before this page.
+    /// The number of rows before this page.
     #[must_use]
     pub fn offset(&self) -> u32 {
         (self.page - 1).saturating_mul(self.per)
     }
 
-    /// Now that it is known how many there are.
+    /// Sets the number of rows in all.
     #[must_use]
     pub fn with_total(mut self, total: i64) -> Self {
         self.total = total;
@@ -237,13 +236,13 @@ impl Pager {
         if first > last { format!("none of {}", self.total) } else { format!("{first}–{last} of {}", self.total) }
     }
 
-    /// The page before, whose rows are newer.
+    /// The URL of the page with newer rows.
     #[must_use]
     pub fn newer(&self) -> Option<String> {
         (self.page > 1).then(|| self.url(self.page - 1))
     }
 
-    /// The page after.
+    /// The URL of the page with older rows.
     #[must_use]
     pub fn older(&self) -> Option<String> {
         (i64::from(self.offset()) + i64::from(self.per) < self.total).then(|| self.url(self.page + 1))
@@ -260,12 +259,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_told_in_its_largest_unit_before_and_after() {
+    fn a_relative_time_uses_its_largest_unit() {
         let now = 1_700_000_000_000;
-        let told = [0, 4_999, 5_000, 59_999, 60_000, 3_599_999, HOUR, 47 * HOUR, 2 * DAY, 59 * DAY]
+        let texts = [0, 4_999, 5_000, 59_999, 60_000, 3_599_999, HOUR, 47 * HOUR, 2 * DAY, 59 * DAY]
             .map(|away| ago(now - away, now));
+
         assert_eq!(
-            told,
+            texts,
             [
                 "just now",
                 "just now",
@@ -279,16 +279,18 @@ mod tests {
                 "59 d ago"
             ]
         );
+
         assert_eq!([ago(now + 4_000, now), ago(now + 2 * HOUR, now)], ["just now", "in 2 h"]);
         assert_eq!(ago(now - 400 * DAY, now).len(), "2022-10-11".len());
-        // A row that somebody edited by hand.
+
+        // Rows that were edited by hand.
         for odd in [i64::MIN, i64::MAX, 0, -1] {
             assert!(!ago(odd, now).is_empty());
         }
     }
 
     #[test]
-    fn a_host_that_means_whoever_says_it_is_loopback() {
+    fn host_names_of_the_client_itself_are_loopback() {
         for host in [
             "localhost",
             "LOCALHOST",
@@ -301,6 +303,7 @@ mod tests {
         ] {
             assert!(is_loopback(host), "{host}");
         }
+
         for host in ["l4d.example.org", "192.0.2.1", "[2001:db8::1]", "localhost.example.org"] {
             assert!(!is_loopback(host), "{host}");
         }
@@ -319,10 +322,12 @@ mod tests {
         let first = Pager::new("/servers/1/jobs", None, 50).with_total(123);
         assert_eq!((first.words().as_str(), first.newer(), first.offset()), ("1–50 of 123", None, 0));
         assert_eq!(first.older().as_deref(), Some("/servers/1/jobs?page=2"));
+
         let last = Pager::new("/admin/jobs?state=failed", Some(3), 50).with_total(123);
         assert_eq!((last.words().as_str(), last.older()), ("101–123 of 123", None));
         assert_eq!(last.newer().as_deref(), Some("/admin/jobs?state=failed&page=2"));
         assert_eq!(Pager::new("/x", Some(0), 50).with_total(0).words(), "none of 0");
+
         let far = Pager::new("/x", Some(u32::MAX), 5000).with_total(10);
         assert_eq!((far.words().as_str(), far.older()), ("none of 10", None));
     }
@@ -334,14 +339,15 @@ mod tests {
     }
 
     #[test]
-    fn a_job_tells_how_long_it_takes_from_its_start() {
-        let told = |start, end, now| {
-            let Took { words, since } = took(start, end, now);
+    fn a_duration_counts_from_the_start() {
+        let texts = |start, end, now| {
+            let Elapsed { words, since } = took(start, end, now);
             (words, since)
         };
-        assert_eq!(told(None, Some(9), 10), ("–".to_owned(), None));
-        assert_eq!(told(Some(0), Some(12_000), 99_000), ("12 s".to_owned(), None));
-        assert_eq!(told(Some(0), None, 12_345), ("12 s".to_owned(), Some(0)));
-        assert_eq!(told(Some(50), None, 0), ("0 s".to_owned(), Some(50)), "a clock that was set back");
+
+        assert_eq!(texts(None, Some(9), 10), ("–".to_owned(), None));
+        assert_eq!(texts(Some(0), Some(12_000), 99_000), ("12 s".to_owned(), None));
+        assert_eq!(texts(Some(0), None, 12_345), ("12 s".to_owned(), Some(0)));
+        assert_eq!(texts(Some(50), None, 0), ("0 s".to_owned(), Some(50)), "a clock that was set back");
     }
 }

@@ -1,5 +1,5 @@
-//! Which buttons a server's state allows. One that it forbids is not offered; while a job works on the server, that job
-//! stands in their place. Pure.
+//! The buttons that a server's state allows. While a job works on the server, that job is shown
+//! instead. Pure.
 
 use crate::base::names::{JobId, ServerId};
 use crate::db::monitor::Busy;
@@ -8,68 +8,60 @@ use crate::domain::drift::Drift;
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
 
-/// A button.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// The last part of the form's path: an operation's word, or `remove`.
+pub struct Button {
+    /// The last part of the form's path: an operation, or `remove`.
     pub action: &'static str,
-    /// What stands on it.
     pub label: &'static str,
-    /// Whether it is what one most likely came for.
+    /// Whether it is the most likely action.
     pub primary: bool,
-    /// What is asked before: it cannot be taken back.
+    /// The warning before an action that cannot be undone.
     pub warning: Option<&'static str>,
 }
 
 /// A server's buttons.
 #[derive(Clone, Debug)]
 pub struct Power {
-    /// The server.
     pub server: ServerId,
-    /// Its display name: a button in a long list says which server it is for.
+    /// The server's name, so that a button in a long list says which server it is for.
     pub name: String,
-    /// The job that works on it, or will.
-    pub job: Option<LiveJob>,
+    /// The server's unfinished job.
+    pub job: Option<UnfinishedJob>,
     /// The buttons.
-    pub offers: Vec<Offer>,
-    /// Makes a double click one job. New at each rendering.
+    pub offers: Vec<Button>,
+    /// The request key, new at each rendering: a double click makes one job.
     pub key: String,
 }
 
 /// A job that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LiveJob {
-    /// The row.
+pub struct UnfinishedJob {
     pub id: JobId,
-    /// The operation's word.
     pub operation: String,
     /// queued, running or cancelling.
     pub state: JobState,
-    /// Whether the viewer may look at it.
+    /// Whether the viewer may see it.
     pub open: bool,
 }
 
-impl From<&Busy> for LiveJob {
+impl From<&Busy> for UnfinishedJob {
     fn from(busy: &Busy) -> Self {
         Self { id: busy.job, operation: busy.operation.clone(), state: busy.state, open: true }
     }
 }
 
-/// What the buttons depend on.
+/// The state that decides the buttons.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
-    /// What it shall be.
     pub desired: DesiredState,
-    /// What it is.
     pub actual: ActualState,
-    /// In which way that differs.
+    /// How they differ.
     pub drift: Option<Drift>,
-    /// Whether a job works on it, or will: any other would wait behind it.
+    /// Whether a job works on it, or will: another one would wait.
     pub busy: bool,
 }
 
 impl State {
-    /// Of a server.
     #[must_use]
     pub fn of(server: &Server, busy: bool) -> Self {
         let drift = server.drift.as_ref().map(|drifted| drifted.kind);
@@ -77,55 +69,63 @@ impl State {
     }
 }
 
-/// Start, stop and restart, as far as they would change something.
+/// Start, stop and restart, if they would change something.
 #[must_use]
-pub fn switches(state: State) -> Vec<Offer> {
+pub fn switches(state: State) -> Vec<Button> {
     if state.busy {
         return Vec::new();
     }
+
     let wanted = state.desired == DesiredState::Running;
     let up = matches!(state.actual, ActualState::Running | ActualState::Starting);
     let start = !(wanted && up) || state.drift == Some(Drift::Disabled);
     let stop = wanted || up || state.drift == Some(Drift::Enabled);
-    // Of a server that keeps crashing, most looks see the wait for the next start.
+
+    // Most polls see a crashing server while it waits for its restart.
     let restart = state.actual == ActualState::Running || state.drift == Some(Drift::Crashing);
-    let button = |action, label, primary| Offer { action, label, primary, warning: None };
+    let plain = |action, label, primary| Button { action, label, primary, warning: None };
+
     let mut offers = Vec::new();
     if start {
-        offers.push(button("start", "Start", !up));
+        offers.push(plain("start", "Start", !up));
     }
+
     if stop {
-        offers.push(button("stop", "Stop", false));
+        offers.push(plain("stop", "Stop", false));
     }
+
     if restart {
-        offers.push(button("restart", "Restart", false));
+        offers.push(plain("restart", "Restart", false));
     }
+
     offers
 }
 
-/// What is done rarely: writing the settings anew, throwing away what the game wrote, removing everything. `has_files`:
-/// whether there is anything to remove.
+/// Rare actions: writing settings, resetting, removing. `has_files`: whether there are files to
+/// remove.
 #[must_use]
-pub fn repairs(state: State, has_files: bool) -> Vec<Offer> {
+pub fn repairs(state: State, has_files: bool) -> Vec<Button> {
     if state.busy {
         return Vec::new();
     }
+
     let down = matches!(state.actual, ActualState::Stopped | ActualState::Failed | ActualState::Unknown);
     let mut offers = Vec::new();
     if down {
-        offers.push(Offer { action: "initialize", label: "Write settings", primary: false, warning: None });
+        offers.push(Button { action: "initialize", label: "Write settings", primary: false, warning: None });
     }
+
     if has_files || !down {
-        let warning = "Stops the server, throws away everything the game wrote (maps, addons and settings added by hand \
-                       included), and writes its settings anew. It runs again afterwards if it ran before.";
-        offers.push(Offer { action: "reset", label: "Reset", primary: false, warning: Some(warning) });
-        let warning = "Stops the server and removes all of its files. Its entry here stays, and can be started anew or \
-                       removed for good.";
-        offers.push(Offer { action: "delete", label: "Delete files", primary: false, warning: Some(warning) });
+        let warning = "Stops the server, deletes everything the game wrote (including maps, addons and settings \
+                       added by hand), and rewrites its settings. It is started again if it was running.";
+        offers.push(Button { action: "reset", label: "Reset", primary: false, warning: Some(warning) });
+        let warning = "Stops the server and deletes its files. Its entry stays: you can start it again or remove it.";
+        offers.push(Button { action: "delete", label: "Delete files", primary: false, warning: Some(warning) });
     } else if state.desired == DesiredState::Stopped {
         let warning = "Removes the server from left4me; its port becomes free. Jobs and events stay.";
-        offers.push(Offer { action: "remove", label: "Remove server", primary: false, warning: Some(warning) });
+        offers.push(Button { action: "remove", label: "Remove server", primary: false, warning: Some(warning) });
     }
+
     offers
 }
 
@@ -133,7 +133,7 @@ pub fn repairs(state: State, has_files: bool) -> Vec<Offer> {
 mod tests {
     use super::*;
 
-    fn words(offers: &[Offer]) -> String {
+    fn words(offers: &[Button]) -> String {
         offers.iter().map(|offer| offer.action).collect::<Vec<_>>().join(" ")
     }
 
@@ -144,6 +144,7 @@ mod tests {
     #[test]
     fn a_button_that_would_change_nothing_is_not_offered() {
         use ActualState::{Failed, Running, Starting, Stopped, Stopping, Unknown};
+
         for (actual, wanted, not_wanted) in [
             (Running, "stop restart", "start stop restart"),
             (Starting, "stop", "start stop"),
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_happen_at_boot_can_be_put_right() {
+    fn drift_that_shows_only_at_boot_can_be_fixed() {
         let with = |desired, actual, drift| words(&switches(State { drift: Some(drift), ..state(desired, actual) }));
         assert_eq!(with(DesiredState::Running, ActualState::Running, Drift::Disabled), "start stop restart");
         assert_eq!(with(DesiredState::Stopped, ActualState::Stopped, Drift::Enabled), "start stop");
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn while_a_job_works_on_it_there_is_nothing_to_press() {
+    fn a_server_with_an_unfinished_job_has_no_buttons() {
         for actual in ActualState::ALL {
             let busy = State { busy: true, ..state(DesiredState::Running, actual) };
             assert!(switches(busy).is_empty() && repairs(busy, true).is_empty());
@@ -189,14 +190,16 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_taken_back_is_asked_for_twice_and_only_where_there_is_something_to_lose() {
+    fn actions_that_cannot_be_undone_have_a_warning() {
         let stopped = state(DesiredState::Stopped, ActualState::Stopped);
         assert_eq!(words(&repairs(stopped, true)), "initialize reset delete");
         assert_eq!(words(&repairs(stopped, false)), "initialize remove");
+
         let running = state(DesiredState::Running, ActualState::Running);
         assert_eq!(words(&repairs(running, true)), "reset delete");
+
         let down = state(DesiredState::Running, ActualState::Failed);
-        assert_eq!(words(&repairs(down, false)), "initialize", "a server that shall run cannot be removed");
+        assert_eq!(words(&repairs(down, false)), "initialize", "a server that should run cannot be removed");
         for offer in repairs(stopped, true).iter().chain(&repairs(stopped, false)) {
             assert_eq!(offer.warning.is_some(), offer.action != "initialize", "{}", offer.label);
         }

@@ -1,10 +1,10 @@
-//! Only for tests: what pages share is rendered with text from outside that tries to be more than text.
+//! Only for tests: renders shared parts of pages with hostile text.
 #![cfg(test)]
 
-/// Text that must stay text wherever it stands.
+/// Text that must stay text wherever it is shown.
 pub const HOSTILE: &str = "</pre><script>alert(1)</script>\"' onload='x' &lt; \u{202e}\u{1b}[31m";
 
-/// Fails when hostile text has become markup.
+/// Fails if hostile text became markup.
 pub fn must_be_text(html: &str) {
     for bad in ["<script>alert", "' onload", "\" onload", "\"'"] {
         assert!(!html.contains(bad), "{bad} in {html}");
@@ -21,8 +21,8 @@ mod tests {
     use crate::db::listing::Target;
     use crate::domain::job::JobState;
     use crate::domain::server::{ActualState, DesiredState};
-    use crate::web::pages::parts::{JobLine, Pager, Took};
-    use crate::web::pages::power::{LiveJob, Power, State, repairs, switches};
+    use crate::web::pages::parts::{Elapsed, JobLine, Pager};
+    use crate::web::pages::power::{Power, State, UnfinishedJob, repairs, switches};
 
     #[derive(Template)]
     #[template(
@@ -48,7 +48,7 @@ mod tests {
             state: JobState::Failed,
             by: HOSTILE.to_owned(),
             created_at: 1_000,
-            took: Took { words: "12 s".to_owned(), since: Some(1_000) },
+            took: Elapsed { words: "12 s".to_owned(), since: Some(1_000) },
             error: Some(error.to_owned()),
             open: true,
         }
@@ -56,10 +56,11 @@ mod tests {
 
     fn power(busy: bool) -> Power {
         let state = State { desired: DesiredState::Stopped, actual: ActualState::Stopped, drift: None, busy };
+
         Power {
             server: ServerId(3),
             name: HOSTILE.to_owned(),
-            job: busy.then(|| LiveJob {
+            job: busy.then(|| UnfinishedJob {
                 id: JobId(9),
                 operation: HOSTILE.to_owned(),
                 state: JobState::Queued,
@@ -71,10 +72,11 @@ mod tests {
     }
 
     #[test]
-    fn what_pages_share_shows_text_from_outside_as_text() {
+    fn shared_parts_show_hostile_text_as_text() {
         let wide = "漢".repeat(4096);
         let servers =
             vec![Target { id: ServerId(3), name: Some(HOSTILE.to_owned()) }, Target { id: ServerId(4), name: None }];
+
         for busy in [true, false] {
             let page = All {
                 jobs: vec![line(servers.clone(), HOSTILE), line(Vec::new(), &wide)],
@@ -86,12 +88,14 @@ mod tests {
                 now: 61_000,
             };
             let html = page.render().unwrap();
+
             must_be_text(&html);
             assert!(html.contains(&wide));
             assert!(
                 html.contains("server 4 (gone)") && html.contains("and 2 more") && html.contains("1 min ago"),
                 "{html}"
             );
+
             assert!(html.contains(r#"<span class="badge is-unknown">unknown</span>"#), "{html}");
             assert_eq!(html.contains("/servers/3/start"), !busy);
             assert_eq!(html.contains(r#"value="k-3-delete""#), !busy);

@@ -1,88 +1,92 @@
-//! Events as English sentences. Pure. A kind that nobody has given a sentence is still shown, by its name.
+//! Events as English sentences. An unknown kind is shown by its name. Pure.
 
 use crate::base::names::{JobId, ServerId};
 use crate::db::events::{Event, OUTSIDE};
 
-/// A piece of a sentence.
+/// A fragment of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
-    /// What it says.
+pub struct Fragment {
     pub text: String,
-    /// Where it leads.
+    /// The target of its link.
     pub href: Option<String>,
 }
 
-/// Each kind with its sentence. `{who}` is the actor, `{job}`, `{task}` and `{server}` are what it is about, `{detail}` is
-/// the event's own words, which are blank in `{: detail}` and `{(detail)}` when there are none; `{on}` is the server, if
-/// it is about one, and `{by}` the job that brought it about, or who is outside.
+/// The sentence of each kind. `{who}` is the actor; `{job}`, `{task}` and `{server}` are what the
+/// event is about. `{detail}` is the event's own text; `{: detail}` and `{(detail)}` are blank
+/// without one. `{on}` is the server, if there is one. `{by}` is the job that caused it, or the
+/// actor.
 const SENTENCES: &[(&str, &str)] = &[
-    ("job.queued", "{who} asked for {job}: {detail}{on}"),
-    ("job.started", "{job} began: {detail}{on}, as {who} asked"),
-    ("job.succeeded", "{job}{on} succeeded, as {who} asked"),
-    ("job.failed", "{job}{on}, which {who} asked for, failed{: detail}"),
-    ("job.cancelling", "{who} asked to cancel {job}{(detail)}"),
+    ("job.queued", "{who} requested {job}: {detail}{on}"),
+    ("job.started", "{job} started: {detail}{on}, requested by {who}"),
+    ("job.succeeded", "{job}{on} succeeded, requested by {who}"),
+    ("job.failed", "{job}{on}, requested by {who}, failed{: detail}"),
+    ("job.cancelling", "{who} requested to cancel {job}{(detail)}"),
     ("job.cancelled", "{job}{on} was cancelled by {who}{: detail}"),
     ("task.succeeded", "{task} of {job}{on} succeeded{: detail}"),
     ("task.failed", "{task} of {job}{on} failed{: detail}"),
-    ("task.cancelling", "{who} asked to cancel {task} of {job}{on}{(detail)}"),
+    ("task.cancelling", "{who} requested to cancel {task} of {job}{on}{(detail)}"),
     ("task.cancelled", "{task} of {job}{on} was cancelled by {who}{: detail}"),
     ("task.skipped", "{task} of {job}{on} was skipped{: detail}"),
-    ("server.created", "{who} made {server}{: detail}"),
+    ("server.created", "{who} created {server}{: detail}"),
     ("server.assigned", "{who} linked {server} {detail}"),
     ("server.removed", "{who} removed {server}{: detail}"),
     ("server.started", "{server} started, by {by}{: detail}"),
     ("server.crashed", "{server} crashed{: detail}"),
     ("server.stopped", "{server} stopped, by {by}{: detail}"),
     ("server.failed", "{server} failed, by {by}{: detail}"),
-    ("server.drifted", "{server} is not what it shall be{: detail}"),
-    ("server.drift_ended", "{server} is in order again, by {by}{: detail}"),
+    ("server.drifted", "{server} needs attention{: detail}"),
+    ("server.drift_ended", "{server} no longer needs attention, by {by}{: detail}"),
+    ("clock.set", "{detail}"),
     ("queue.paused", "{who} paused the queue{: detail}"),
-    ("queue.resumed", "{who} let the queue go on"),
+    ("queue.resumed", "{who} resumed the queue"),
     ("user.added", "{who} added the user {detail}"),
     ("user.added-as-admin", "{who} added the admin {detail}"),
-    ("user.password-changed", "{who} set another password for {detail}"),
+    ("user.password-changed", "{who} changed the password of {detail}"),
     ("user.disabled", "{who} disabled the user {detail}"),
     ("user.enabled", "{who} enabled the user {detail}"),
     ("user.signed-in", "{who} signed in"),
-    ("token.created", "{who} made the token {detail}"),
+    ("token.created", "{who} created the token {detail}"),
     ("token.revoked", "{who} revoked the token {detail}"),
     ("overlay.added", "{who} added the overlay {detail}"),
     ("overlay.removed", "{who} removed the overlay {detail}"),
-    ("blueprint.created", "{who} made the blueprint {detail}"),
+    ("blueprint.created", "{who} created the blueprint {detail}"),
     ("blueprint.edited", "{who} edited the blueprint {detail}"),
     ("blueprint.deleted", "{who} deleted the blueprint {detail}"),
 ];
 
-/// All kinds that have a sentence, for the filter's suggestions.
+/// All kinds with a sentence, for the filter's suggestions.
 pub fn kinds() -> impl Iterator<Item = &'static str> {
     SENTENCES.iter().map(|(kind, _)| *kind)
 }
 
 /// The event as a sentence without its full stop.
 #[must_use]
-pub fn sentence(event: &Event, server_name: Option<&str>) -> Vec<Part> {
+pub fn sentence(event: &Event, server_name: Option<&str>) -> Vec<Fragment> {
     let known = SENTENCES.iter().find(|(kind, _)| *kind == event.kind);
     let pattern = known.map_or("{who}: {kind}{on}{of}{: detail}", |(_, pattern)| *pattern);
-    let mut parts: Vec<Part> = Vec::new();
+
+    let mut parts: Vec<Fragment> = Vec::new();
     for piece in pattern.split('{') {
         let (name, rest) = piece.split_once('}').unwrap_or(("", piece));
         let is_first = parts.iter().all(|part| part.text.is_empty());
         parts.extend(filled(name, event, server_name, is_first));
         parts.push(plain(rest));
     }
+
     parts.retain(|part| !part.text.is_empty());
     parts
 }
 
-fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) -> Vec<Part> {
+fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) -> Vec<Fragment> {
     let first = |text: &str| if is_first { capital(text) } else { text.to_owned() };
-    // Who cancelled it and why, the sentence and its reason say.
+    // The sentence already says who cancelled it, and the reason why.
     let repeats = event.kind == "task.cancelled" && event.detail.starts_with("cancelled ");
+
     let detail = if repeats { "" } else { event.detail.as_str() };
     match name {
         "who" => vec![plain(&match who(&event.actor) {
-            Who::Named(name) => name.to_owned(),
-            Who::Words(words) => first(words),
+            ActorName::Named(name) => name.to_owned(),
+            ActorName::Words(words) => first(words),
         })],
         "kind" => vec![plain(&event.kind)],
         "job" => vec![event.job_id.map_or_else(|| plain(&first("a job")), |id| job(id, is_first))],
@@ -105,50 +109,50 @@ fn filled(name: &str, event: &Event, server_name: Option<&str>, is_first: bool) 
     }
 }
 
-fn plain(text: &str) -> Part {
-    Part { text: text.to_owned(), href: None }
+fn plain(text: &str) -> Fragment {
+    Fragment { text: text.to_owned(), href: None }
 }
 
-fn job(id: JobId, is_first: bool) -> Part {
-    Part { text: format!("{} {id}", if is_first { "Job" } else { "job" }), href: Some(format!("/jobs/{id}")) }
+fn job(id: JobId, is_first: bool) -> Fragment {
+    Fragment { text: format!("{} {id}", if is_first { "Job" } else { "job" }), href: Some(format!("/jobs/{id}")) }
 }
 
-/// By its name, which leads to it; by its number when its row is gone.
-fn server(id: ServerId, name: Option<&str>, is_first: bool) -> Part {
+/// The name with a link, or the id if the server no longer exists.
+fn server(id: ServerId, name: Option<&str>, is_first: bool) -> Fragment {
     match name {
-        Some(name) => Part { text: name.to_owned(), href: Some(format!("/servers/{id}")) },
+        Some(name) => Fragment { text: name.to_owned(), href: Some(format!("/servers/{id}")) },
         None => plain(&format!("{} {id}", if is_first { "Server" } else { "server" })),
     }
 }
 
-enum Who<'a> {
+enum ActorName<'a> {
     Named(&'a str),
     Words(&'static str),
 }
 
-fn who(actor: &str) -> Who<'_> {
+fn who(actor: &str) -> ActorName<'_> {
     match actor {
-        OUTSIDE => Who::Words("somebody outside of left4me"),
-        "" => Who::Words("somebody"),
-        "left4me-worker" => Who::Words("the worker"),
-        "left4me-poller" => Who::Words("the poller"),
-        named => Who::Named(account(named)),
+        OUTSIDE => ActorName::Words("someone outside left4me"),
+        "" => ActorName::Words("someone"),
+        "left4me-worker" => ActorName::Words("the worker"),
+        "left4me-poller" => ActorName::Words("the poller"),
+        named => ActorName::Named(account(named)),
     }
 }
 
 fn name_of(actor: &str) -> &str {
     match who(actor) {
-        Who::Named(name) => name,
-        Who::Words(words) => words,
+        ActorName::Named(name) => name,
+        ActorName::Words(words) => words,
     }
 }
 
-/// The account's name, without the way it came.
+/// The account's name, without the prefix.
 fn account(actor: &str) -> &str {
     actor.strip_prefix("web:").or_else(|| actor.strip_prefix("api:")).unwrap_or(actor)
 }
 
-/// The way an actor came.
+/// Where an actor's request came from.
 #[must_use]
 pub fn way(actor: &str) -> &'static str {
     match actor {
@@ -195,46 +199,51 @@ mod tests {
 
     #[test]
     fn sentences_name_actor_and_objects_and_lead_to_them() {
-        let told = event("job.queued", "web:anna", "start");
-        assert_eq!(said(&told, Some("Friday")), "anna asked for job 7: start on Friday");
-        let links: Vec<String> = sentence(&told, Some("Friday")).into_iter().filter_map(|part| part.href).collect();
+        let queued = event("job.queued", "web:anna", "start");
+        assert_eq!(said(&queued, Some("Friday")), "anna requested job 7: start on Friday");
+
+        let links: Vec<String> = sentence(&queued, Some("Friday")).into_iter().filter_map(|part| part.href).collect();
         assert_eq!(links, ["/jobs/7", "/servers/3"]);
         assert_eq!(
             said(&event("job.failed", "left4me-worker", ""), None),
-            "Job 7 on server 3, which the worker asked for, failed"
+            "Job 7 on server 3, requested by the worker, failed"
         );
-        assert_eq!(said(&event("job.cancelling", "bert", "forced"), None), "bert asked to cancel job 7 (forced)");
+
+        assert_eq!(said(&event("job.cancelling", "bert", "forced"), None), "bert requested to cancel job 7 (forced)");
         assert_eq!(
             said(&event("task.skipped", "x", "start: no"), Some("F")),
             "Task 9 of job 7 on F was skipped: start: no"
         );
-        let told = event("task.cancelled", "bert", "cancelled by bert: why");
-        assert_eq!(said(&told, None), "Task 9 of job 7 on server 3 was cancelled by bert");
+
+        let queued = event("task.cancelled", "bert", "cancelled by bert: why");
+        assert_eq!(said(&queued, None), "Task 9 of job 7 on server 3 was cancelled by bert");
+
         let alone = Event { job_id: None, ..event("server.stopped", OUTSIDE, "clean") };
         assert_eq!(said(&alone, Some("Friday")), "Friday stopped, by itself or from outside: clean");
         assert_eq!(
             said(&event("server.started", "web:anna", "it runs"), None),
             "Server 3 started, by job 7 of anna: it runs"
         );
+
         let orphan = Event { job_id: None, server_id: None, ..event("server.drifted", OUTSIDE, "x.service is up") };
-        assert_eq!(said(&orphan, None), "A unit that belongs to no server is not what it shall be: x.service is up");
+        assert_eq!(said(&orphan, None), "A unit that belongs to no server needs attention: x.service is up");
     }
 
     #[test]
     fn an_unknown_kind_is_shown_with_all_that_is_known() {
         assert_eq!(
             said(&event("moon.landed", OUTSIDE, "softly"), None),
-            "Somebody outside of left4me: moon.landed on server 3, job 7: softly"
+            "Someone outside left4me: moon.landed on server 3, job 7: softly"
         );
     }
 
     #[test]
-    fn braces_in_what_others_wrote_mean_nothing() {
+    fn braces_in_an_events_text_are_not_placeholders() {
         assert_eq!(said(&event("queue.paused", "{job}", "{who} {"), None), "{job} paused the queue: {who} {");
     }
 
-    /// Kinds as the code has them: string literals `family.what` in files that write events, and all that `family.{state}`
-    /// can become.
+    /// The kinds in the code: string literals `family.what` in files that write events, and all
+    /// values of `family.{state}`.
     fn written_kinds() -> BTreeSet<String> {
         let mut kinds = BTreeSet::new();
         let mut waiting = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("lib")];
@@ -251,17 +260,20 @@ mod tests {
                 }
             }
         }
+
         kinds
     }
 
     fn expanded(literal: &str) -> Vec<String> {
         let word =
             |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'));
-        // Shorter ones are names of tables in SQL.
+
+        // Shorter ones are table names in SQL.
         let is_family = |family: &str| family.len() > 2 && word(family);
         let Some((family, what)) = literal.split_once('.').filter(|(family, _)| is_family(family)) else {
             return Vec::new();
         };
+
         match (family, what.starts_with('{') && what.ends_with('}')) {
             ("job", true) => JobState::ALL.iter().filter(|s| s.is_terminal()).map(|s| format!("job.{s}")).collect(),
             ("task", true) => TaskState::ALL.iter().filter(|s| s.is_terminal()).map(|s| format!("task.{s}")).collect(),
@@ -278,11 +290,13 @@ mod tests {
             written.len() > 25 && written.contains("task.skipped") && written.contains("server.crashed"),
             "{written:?}"
         );
+
         let known: BTreeSet<String> = kinds().map(str::to_owned).collect();
         let missing: Vec<&String> = written.difference(&known).collect();
         assert!(missing.is_empty(), "no sentence for {missing:?}: give each one in SENTENCES");
+
         let stale: Vec<&String> = known.difference(&written).collect();
-        assert!(stale.is_empty(), "nobody writes {stale:?}");
+        assert!(stale.is_empty(), "nothing writes {stale:?}");
         for kind in written {
             assert!(!said(&event(&kind, "anna", "x"), Some("Friday")).contains(&kind), "{kind}");
         }

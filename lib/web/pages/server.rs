@@ -8,12 +8,13 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use rusqlite::Connection;
 
-use super::asked::{Again, Asked, id};
-use super::console::{self, Heard};
+use super::console::{self, LastLines};
+use super::dashboard;
+use super::extract::{IsRefresh, QueryFields, id};
+use super::frame::{Frame, page};
 use super::graph::{self, Graph};
 use super::parts::{self, JobLine, Pager};
 use super::power::{self, Power};
-use super::{Frame, dashboard, page};
 use crate::base::clock;
 use crate::base::names::ServerId;
 use crate::base::{Result, secret};
@@ -48,7 +49,7 @@ struct Page {
     jobs: Vec<JobLine>,
     total: i64,
     blueprints: Vec<Blueprint>,
-    console: Heard,
+    console: LastLines,
     up_since: Option<i64>,
     /// Why its blueprint cannot start it.
     refused: Option<String>,
@@ -66,7 +67,7 @@ struct Told {
 
 struct Loaded {
     server: Server,
-    busy: Option<power::LiveJob>,
+    busy: Option<power::UnfinishedJob>,
     has_files: bool,
     day: Vec<Sample>,
     month: Vec<Sample>,
@@ -89,7 +90,7 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
         events.push(Told { what: kind_words(&event.kind), event, open });
     }
     Ok(Loaded {
-        busy: dashboard::live_jobs(db, viewer)?.remove(&id),
+        busy: dashboard::unfinished_jobs(db, viewer)?.remove(&id),
         has_files: servers::may_have_files(db, id)?,
         day: samples::since(db, id, now - DAY, now)?,
         month: samples::since(db, id, now - MONTH, now)?,
@@ -114,14 +115,14 @@ pub async fn show(
     viewer: Viewer,
     Path(path): Path<String>,
     headers: HeaderMap,
-    Again(again): Again,
+    IsRefresh(again): IsRefresh,
 ) -> Result<Response, Failure> {
     let id = id::<ServerId>(&path)?;
     let (who, now) = (viewer.clone(), clock::now_ms());
     let loaded = app.store.read(move |db| load(db, &who, id, now)).await?;
     // A server that was never started has no console; and what moves by itself is not asked for again.
     let has_console = !again && loaded.server.actual_since.is_some();
-    let console = if has_console { console::last_lines(&app, id, LINES, PATIENCE).await } else { Heard::default() };
+    let console = if has_console { console::last_lines(&app, id, LINES, PATIENCE).await } else { LastLines::default() };
     let state = power::State::of(&loaded.server, loaded.busy.is_some());
     let mut offers = power::switches(state);
     offers.extend(power::repairs(state, loaded.has_files));
@@ -171,7 +172,7 @@ pub async fn jobs(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Asked(asked): Asked,
+    QueryFields(asked): QueryFields,
 ) -> Result<Response, Failure> {
     let id = id::<ServerId>(&path)?;
     let pager = Pager::new(format!("/servers/{id}/jobs"), asked.maybe("page"), PER_PAGE);

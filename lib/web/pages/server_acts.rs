@@ -1,9 +1,9 @@
-//! What a server's buttons do. Each enqueues a job, or changes the server's row, and leads on.
+//! The actions of a server's page. Each enqueues a job or changes the server's row, and redirects.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::asked::{Sent, id};
+use super::extract::{FormFields, id};
 use crate::base::names::{BlueprintId, RequestKey, ServerId, ServerRef};
 use crate::base::{Error, clock};
 use crate::db::{blueprints, servers};
@@ -21,32 +21,34 @@ macro_rules! button {
             app: State<App>,
             viewer: Viewer,
             path: Path<String>,
-            form: Sent,
+            form: FormFields,
         ) -> Result<Response, Failure> {
             press(app, viewer, path, form, Operation::$operation).await
         }
     };
 }
 
-button!(start, Start, "It shall run.");
-button!(stop, Stop, "It shall not run.");
-button!(restart, Restart, "Stops and starts it.");
-button!(reset, Reset, "Throws away what the game wrote.");
-button!(delete, Delete, "Removes its files.");
-button!(initialize, Initialize, "Writes its settings.");
+button!(start, Start, "Starts the server.");
+button!(stop, Stop, "Stops the server.");
+button!(restart, Restart, "Restarts the server.");
+button!(reset, Reset, "Deletes what the game wrote.");
+button!(delete, Delete, "Deletes the server's files.");
+button!(initialize, Initialize, "Writes the server's settings.");
 
-/// Enqueues a job for the server and leads to the job's page. A form that is sent twice is one job: its key says so.
+/// Enqueues a job for the server and redirects to the job's page. The form's key makes a repeated
+/// request the same job.
 async fn press(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Sent(form): Sent,
+    FormFields(form): FormFields,
     operation: Operation,
 ) -> Result<Response, Failure> {
     let server = id::<ServerId>(&path)?;
     let key: Option<RequestKey> = form.optional("key")?;
     let accepted = app.store.with(move |db| {
         viewer.server(db.connection(), server)?;
+
         let actor = viewer.actor();
         let wish = Wish {
             operation,
@@ -54,28 +56,31 @@ async fn press(
             unique: false,
             asker: Asker { name: &actor, user: Some(viewer.id), key: key.as_ref() },
         };
+
         enqueue(db, &wish, clock::now_ms())
     });
     let job = accepted.await?.job_id;
-    app.poke();
+    app.wake_worker();
+
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
 
-/// Links the server to another blueprint of its owner; it applies on the next action.
+/// Links the server to another blueprint of its owner. It applies with the next action.
 pub async fn assign(
     State(app): State<App>,
     viewer: Viewer,
     Path(path): Path<String>,
-    Sent(form): Sent,
+    FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let server = id::<ServerId>(&path)?;
-    // Before anything is said about the form: of another's server not even that.
+    // Checked before the form: another user's server must not even show form errors.
     let who = viewer.clone();
     app.store.read(move |db| who.server(db, server)).await?;
+
     let blueprint: BlueprintId = form.required("blueprint")?;
     let assigned = app.store.write(move |tx| {
         viewer.server(tx, server)?;
-        // Another's blueprint is none: not even its name is told.
+        // For other users the blueprint does not exist, not even its name.
         let found = blueprints::get(tx, blueprint)?.filter(|found| viewer.is_admin || found.user_id == viewer.id);
         if found.is_none() {
             return Err(Error::not_found(format!("there is no blueprint {blueprint}")));
@@ -83,10 +88,11 @@ pub async fn assign(
         servers::assign(tx, clock::now_ms(), &viewer.actor(), server, blueprint)
     });
     assigned.await?;
+
     Ok(Redirect::to(&format!("/servers/{server}")).into_response())
 }
 
-/// Removes the server's row, when nothing of it is left.
+/// Removes the server's row, if none of its files are left.
 pub async fn remove(State(app): State<App>, viewer: Viewer, Path(path): Path<String>) -> Result<Response, Failure> {
     let server = id::<ServerId>(&path)?;
     let removed = app.store.write(move |tx| {

@@ -1,11 +1,11 @@
-//! A new server: the form, and what it sends.
+//! The form for a new server.
 
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::asked::{Asked, Fields, Sent};
-use super::{Frame, page};
+use super::extract::{Fields, FormFields, QueryFields};
+use super::frame::{Frame, page};
 use crate::base::names::{BadName, BlueprintId, ServerName};
 use crate::base::{Error, clock};
 use crate::db::blueprints::{self, Blueprint};
@@ -22,19 +22,20 @@ struct Page<'a> {
     ports: String,
     name: &'a str,
     port: &'a str,
-    trouble: Trouble,
+    trouble: ServerErrors,
 }
 
-/// What is wrong with the form, and where.
+/// Errors, by field.
 #[derive(Default)]
-struct Trouble {
+struct ServerErrors {
     name: Option<String>,
     port: Option<String>,
     all: Option<String>,
 }
 
-impl Trouble {
-    /// The refusal says which field it is about; what it advises for the command line is put in words for the form.
+impl ServerErrors {
+    /// Finds the field that an error is about, and adapts its advice from the command line to the
+    /// form.
     fn of(words: String) -> Self {
         let (port, name) = (words.starts_with("port ") || words.starts_with("a port "), words.contains("server name"));
         if port {
@@ -54,32 +55,39 @@ impl Trouble {
 /// A blueprint to choose.
 struct Choice {
     id: BlueprintId,
-    /// With its owner, where that is not the viewer.
+    /// With its owner if that is not the viewer.
     label: String,
     chosen: bool,
 }
 
-/// The form. `?blueprint=ID` chooses one.
-pub async fn show(State(app): State<App>, viewer: Viewer, Asked(asked): Asked) -> Result<Response, Failure> {
-    form(&app, viewer, &asked, Trouble::default()).await
+/// The form. `?blueprint=ID` preselects one.
+pub async fn show(
+    State(app): State<App>,
+    viewer: Viewer,
+    QueryFields(query): QueryFields,
+) -> Result<Response, Failure> {
+    form(&app, viewer, &query, ServerErrors::default()).await
 }
 
-async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Trouble) -> Result<Response, Failure> {
+async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: ServerErrors) -> Result<Response, Failure> {
     let only = viewer.all_or_own();
     let found = app.store.read(move |db| match only {
         Some(user) => blueprints::of_user(db, user),
         None => blueprints::all(db),
     });
+
     let chosen: Option<BlueprintId> = fields.maybe("blueprint");
     let label = |blueprint: &Blueprint| match blueprint.user_id == viewer.id {
         true => blueprint.name.clone(),
         false => format!("{} ({})", blueprint.name, blueprint.user),
     };
+
     let choices = found.await?.into_iter().map(|blueprint| Choice {
         id: blueprint.id,
         label: label(&blueprint),
         chosen: chosen == Some(blueprint.id),
     });
+
     page(&Page {
         blueprints: choices.collect(),
         ports: app.settings.ports.to_string(),
@@ -90,8 +98,13 @@ async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: Trouble) -> R
     })
 }
 
-/// Makes a server of the blueprint's owner, and leads to its page. What is wrong with the form is told at its field.
-pub async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+/// Creates a server for the blueprint's owner and redirects to its page. Errors are shown at their
+/// fields.
+pub async fn create(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(fields): FormFields,
+) -> Result<Response, Failure> {
     let made = match wanted(&fields) {
         Ok((name, blueprint, port)) => {
             let (who, ports) = (viewer.clone(), app.settings.ports);
@@ -105,10 +118,11 @@ pub async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) 
         }
         Err(failure) => Err(failure),
     };
+
     match made {
         Ok(server) => Ok(Redirect::to(&format!("/servers/{}", server.id)).into_response()),
         Err(failure) if failure.status.is_client_error() => {
-            let mut response = form(&app, viewer, &fields, Trouble::of(failure.message)).await?;
+            let mut response = form(&app, viewer, &fields, ServerErrors::of(failure.message)).await?;
             *response.status_mut() = failure.status;
             Ok(response)
         }

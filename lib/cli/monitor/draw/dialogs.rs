@@ -1,4 +1,4 @@
-//! Questions, and the list of keys, over the rest of the screen.
+//! Draws the dialogs over the rest of the screen.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -11,24 +11,24 @@ use crate::cli::monitor::input::Input;
 use crate::cli::monitor::state::Dialog;
 use crate::domain::job::JobState;
 
-/// Columns of the widest.
+/// Maximum width in columns.
 const WIDTH: u16 = 70;
 
 const HELP: [(&str, &str); 11] = [
     ("Tab, Shift-Tab", "the next list: servers, jobs, queue"),
-    ("arrows, j, k", "up and down; PgUp, PgDn, Home, End"),
-    ("P", "pause the queue, or let it go on"),
-    ("C", "cancel the selected job: asks, F forces"),
-    ("S", "start or stop the selected server: asks"),
-    ("L", "the whole log of the selected job"),
-    ("  / n N", "in it: search, next, the one before"),
-    ("  F, g, G", "in it: follow, beginning, end"),
-    ("Ctrl-L, Ctrl-Z", "paint anew, suspend"),
-    ("Esc", "leave a question or a log"),
-    ("Q, Ctrl-C", "quit; jobs go on"),
+    ("arrows, j, k", "move; also PgUp, PgDn, Home, End"),
+    ("P", "pause or resume the queue"),
+    ("C", "cancel the selected job (asks; F kills at once)"),
+    ("S", "start or stop the selected server (asks)"),
+    ("L", "full log of the selected job"),
+    ("  / n N", "in the log: search, next and previous match"),
+    ("  F, g, G", "in the log: follow, first line, last line"),
+    ("Ctrl-L, Ctrl-Z", "redraw, suspend"),
+    ("Esc", "close a dialog or the log"),
+    ("Q, Ctrl-C", "quit; jobs continue"),
 ];
 
-/// Draws it in the middle.
+/// Draws a dialog in the middle of the screen.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
     match dialog {
         Dialog::Help => {
@@ -38,41 +38,45 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
             boxed(frame, area, "Keys", lines.collect(), theme);
         }
         Dialog::Server { id, name, operation, is_down } => {
-            let mut lines = vec![Line::raw(format!("{} server {id} ({})?", capital(operation.as_str()), clean(name)))];
+            let mut lines =
+                vec![Line::raw(format!("{} server {id} ({})?", capitalized(operation.as_str()), clean(name)))];
             if *is_down {
-                lines.push(Line::raw("It shall run, but does not."));
+                lines.push(Line::raw("It should run, but does not."));
             }
+
             lines.push(Line::raw(""));
-            lines.push(answers(theme, &[("y", operation.as_str()), ("n", "leave it")]));
+            lines.push(answers(theme, &[("y", operation.as_str()), ("n", "close")]));
             if *is_down {
                 lines.push(answers(theme, &[("s", "start it again")]));
             }
+
             boxed(frame, area, "Server", lines, theme);
         }
         Dialog::Cancel { job, operation, state } => {
             let mut lines = vec![Line::raw(format!("Cancel job {job} ({}, {state})?", clean(operation)))];
             if *state == JobState::Cancelling {
-                lines.push(Line::raw("That is under way; F makes it a force."));
+                lines.push(Line::raw("It is being cancelled; F kills its commands at once."));
             }
             lines.push(Line::raw(""));
-            lines.push(answers(theme, &[("y", "cancel"), ("F", "force: kill at once"), ("n", "leave it")]));
+            lines.push(answers(theme, &[("y", "cancel"), ("F", "kill at once"), ("n", "close")]));
             boxed(frame, area, "Cancel", lines, theme);
         }
         Dialog::Reason { job, operation, force, input } => {
-            let how = if *force { "Force the end of" } else { "Cancel" };
+            let how = if *force { "Kill" } else { "Cancel" };
             let lines = vec![
-                Line::raw(format!("{how} job {job} ({}). Why?", clean(operation))),
+                Line::raw(format!("{how} job {job} ({}). Reason?", clean(operation))),
                 Line::raw(""),
                 Line::raw(""),
-                answers(theme, &[("Enter", "do it"), ("Esc", "leave it")]),
+                answers(theme, &[("Enter", "confirm"), ("Esc", "close")]),
             ];
+
             let inner = boxed(frame, area, "Reason", lines, theme);
             typed(frame, Rect { y: inner.y + 1, height: 1, ..inner }, input, theme);
         }
     }
 }
 
-/// Clears a place for the lines and draws them; gives it.
+/// Draws lines in a box over the screen; returns the area inside it.
 fn boxed(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>, theme: &Theme) -> Rect {
     let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
     let area = area.centered(
@@ -83,6 +87,7 @@ fn boxed(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>, t
         .border_set(theme.border())
         .padding(Padding::horizontal(1))
         .title(Span::styled(format!(" {title} "), theme.strong(Tone::Plain)));
+
     let inner = block.inner(area);
     frame.render_widget(Clear, area);
     frame.render_widget(Paragraph::new(lines).block(block), area);
@@ -98,7 +103,7 @@ fn answers(theme: &Theme, keys: &[(&str, &str)]) -> Line<'static> {
     Line::from(spans)
 }
 
-/// What is typed, with its end in sight.
+/// Draws the typed text with its end visible.
 fn typed(frame: &mut Frame<'_>, area: Rect, input: &Input, theme: &Theme) {
     let line = format!("> {}", clean(input.text()));
     let width = Span::raw(line.as_str()).width();
@@ -108,7 +113,7 @@ fn typed(frame: &mut Frame<'_>, area: Rect, input: &Input, theme: &Theme) {
     frame.set_cursor_position((area.x + u16::try_from(width - over).unwrap_or(0), area.y));
 }
 
-fn capital(word: &str) -> String {
+fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -1,4 +1,4 @@
-//! The picture. It takes what was read and what is remembered, and changes nothing but where lists are scrolled to.
+//! Draws the screen from a snapshot and the state. It changes only the scroll positions of lists.
 
 mod dialogs;
 mod log;
@@ -20,29 +20,33 @@ use crate::base::clock;
 use crate::base::output::printable;
 use crate::base::table::Tone;
 
-/// Below this there is no room for all lists.
-const LEAST: (u16, u16) = (60, 15);
-/// With fewer rows the lists do without headings.
+/// The smallest terminal, in columns and rows, that has room for all lists.
+const MIN_SIZE: (u16, u16) = (60, 15);
+/// With fewer rows, the lists have no headings.
 const ROWS_FOR_HEADINGS: u16 = 20;
-/// Of the host's name, so many characters.
+/// Maximum length of the host name, in characters.
 const HOST: usize = 20;
-/// An alert has at most so many lines.
+/// Maximum number of lines of an alert.
 const ALERT_LINES: usize = 2;
 
-/// Draws all of it, at `now` (unix ms).
-pub fn draw(frame: &mut Frame<'_>, seen: &Snapshot, state: &mut State, worker: Worker, theme: &Theme, now: i64) {
+/// Draws the whole screen. `now` is in unix ms.
+pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, state: &mut State, worker: Worker, theme: &Theme, now: i64) {
     let area = frame.area();
-    if (area.width < LEAST.0) || (area.height < LEAST.1) {
-        let words =
-            format!("terminal too small\nit has {}x{}, {}x{} is the least", area.width, area.height, LEAST.0, LEAST.1);
+    if (area.width < MIN_SIZE.0) || (area.height < MIN_SIZE.1) {
+        let words = format!(
+            "terminal too small\nit has {}x{}, {}x{} is needed",
+            area.width, area.height, MIN_SIZE.0, MIN_SIZE.1
+        );
         frame.render_widget(Paragraph::new(words), area);
         return;
     }
+
     if state.log.is_some() {
         log::draw(frame, area, state, theme);
     } else {
-        screen(frame, area, seen, state, worker, theme, now);
+        screen(frame, area, snapshot, state, worker, theme, now);
     }
+
     if let Some(dialog) = &state.dialog {
         dialogs::draw(frame, area, dialog, theme);
     }
@@ -51,22 +55,23 @@ pub fn draw(frame: &mut Frame<'_>, seen: &Snapshot, state: &mut State, worker: W
 fn screen(
     frame: &mut Frame<'_>,
     area: Rect,
-    seen: &Snapshot,
+    snapshot: &Snapshot,
     state: &mut State,
     worker: Worker,
     theme: &Theme,
     now: i64,
 ) {
-    let alerts = alerts(seen, worker, theme, area.width);
+    let alerts = alerts(snapshot, worker, theme, area.width);
     let top = u16::try_from(alerts.len()).unwrap_or(0) + 1;
     let [head, middle, foot] =
         Layout::vertical([Constraint::Length(top), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
-    let mut lines = vec![summary(seen, worker, theme)];
+    let mut lines = vec![summary(snapshot, worker, theme)];
+
     lines.extend(alerts);
     frame.render_widget(Paragraph::new(lines), head);
 
     let headings = area.height >= ROWS_FOR_HEADINGS;
-    let heights = Heights::of(middle.height, seen.servers.len(), headings);
+    let heights = Heights::of(middle.height, snapshot.servers.len(), headings);
     let [servers, jobs, queue, tail] = Layout::vertical([
         Constraint::Length(heights.servers),
         Constraint::Length(heights.jobs),
@@ -74,17 +79,18 @@ fn screen(
         Constraint::Fill(1),
     ])
     .areas(middle);
-    let today = clock::local(now);
-    let today = today.split(' ').next().unwrap_or("");
-    let look = panes::Look { theme, headings, now, today };
-    panes::servers(frame, servers, seen, state, &look);
-    panes::jobs(frame, jobs, seen, state, &look);
-    panes::queue(frame, queue, seen, state, &look);
-    panes::tail(frame, tail, seen, theme);
-    footer(frame, foot, seen, state, theme);
+
+    let (today, zone) = (clock::day(now), clock::zone_name(now));
+    let style = panes::ListStyle { theme, headings, now, today: &today, zone: &zone };
+    panes::servers(frame, servers, snapshot, state, &style);
+    panes::jobs(frame, jobs, snapshot, state, &style);
+    panes::queue(frame, queue, snapshot, state, &style);
+    panes::tail(frame, tail, snapshot, theme);
+
+    footer(frame, foot, snapshot, state, theme);
 }
 
-/// Rows of the lists, each with its title; the log has the rest.
+/// The rows of each list with its title; the log gets the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Heights {
     servers: u16,
@@ -93,7 +99,7 @@ struct Heights {
 }
 
 impl Heights {
-    /// They depend on the screen and on how many servers there are, not on the jobs: else all would jump when one ends.
+    /// The heights do not depend on the number of jobs, so that nothing jumps when a job ends.
     fn of(rows: u16, servers: usize, headings: bool) -> Self {
         let frame = 1 + u16::from(headings);
         let content = rows.saturating_sub(3 * frame + 1);
@@ -106,9 +112,9 @@ impl Heights {
     }
 }
 
-fn summary(seen: &Snapshot, worker: Worker, theme: &Theme) -> Line<'static> {
+fn summary(snapshot: &Snapshot, worker: Worker, theme: &Theme) -> Line<'static> {
     let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
-    // The first label: a whole name would leave no room for the rest.
+    // Only the first label: the full name would leave no room for the rest.
     let host: String = host.split('.').next().unwrap_or("").chars().take(HOST).collect();
     let (word, tone) = match worker {
         Worker::Idle => ("worker idle", Tone::Plain),
@@ -116,48 +122,53 @@ fn summary(seen: &Snapshot, worker: Worker, theme: &Theme) -> Line<'static> {
         Worker::Lost => ("worker LOST", Tone::Bad),
         Worker::Absent => ("no worker", Tone::Warning),
     };
-    let drifted = match seen.drifted() {
+
+    let drifted = match snapshot.drifted() {
         0 => Span::raw(""),
         count => Span::styled(format!(", {count} drifted"), theme.strong(Tone::Warning)),
     };
+
     Line::from(vec![
         Span::styled(format!(" left4me {}", clean(&host)), theme.strong(Tone::Plain)),
         Span::raw("  "),
         Span::styled(word, theme.strong(tone)),
         Span::raw(format!(
             "  {} running  {} queued  {}",
-            seen.live,
-            seen.waiting(),
-            count(seen.servers.len(), "server")
+            snapshot.live,
+            snapshot.waiting(),
+            count(snapshot.servers.len(), "server")
         )),
         drifted,
     ])
 }
 
-/// What must not be overlooked, in whole sentences below the first line.
-fn alerts(seen: &Snapshot, worker: Worker, theme: &Theme, width: u16) -> Vec<Line<'static>> {
+/// Problems that need attention, in sentences below the first line.
+fn alerts(snapshot: &Snapshot, worker: Worker, theme: &Theme, width: u16) -> Vec<Line<'static>> {
     let mut alerts = Vec::new();
     if worker == Worker::Lost {
-        let jobs = if seen.live == 1 { "a job counts".to_owned() } else { format!("{} jobs count", seen.live) };
+        let jobs = if snapshot.live == 1 { "a job is".to_owned() } else { format!("{} jobs are", snapshot.live) };
         let words = format!(
-            "worker lost: {jobs} as running, but nobody is at work: `systemctl start left4me-worker.socket \
-             left4me-worker.service`"
+            "worker lost: {jobs} marked as running, but no worker runs: `systemctl start \
+             left4me-worker.socket left4me-worker.service`"
         );
         alerts.extend(wrapped(&words, width, theme.strong(Tone::Bad)));
     }
+
     if worker == Worker::Absent {
-        let words = "no worker runs, the queue waits: `systemctl start left4me-worker.service`";
+        let words = "queued jobs wait because no worker runs: `systemctl start left4me-worker.service`";
         alerts.extend(wrapped(words, width, theme.tone(Tone::Warning)));
     }
-    if let Some(pause) = &seen.pause {
+
+    if let Some(pause) = &snapshot.pause {
         let why = pause.reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         let words = format!("queue paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
         alerts.extend(wrapped(&clean(&words), width, theme.strong(Tone::Warning)));
     }
+
     alerts
 }
 
-/// Broken between words; what does not fit the last line is cut there.
+/// Breaks text between words; the last line is cut.
 fn wrapped(words: &str, width: u16, style: Style) -> Vec<Line<'static>> {
     let width = usize::from(width).saturating_sub(2);
     let mut lines: Vec<String> = vec![String::new()];
@@ -173,15 +184,17 @@ fn wrapped(words: &str, width: u16, style: Style) -> Vec<Line<'static>> {
             line.push_str(word);
         }
     }
+
     lines.into_iter().map(|line| Line::styled(format!(" {line}"), style)).collect()
 }
 
-fn footer(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, state: &State, theme: &Theme) {
+fn footer(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &State, theme: &Theme) {
     if let Some((tone, words)) = &state.message {
         frame.render_widget(Paragraph::new(format!(" {}", clean(words))).style(theme.strong(*tone)), area);
         return;
     }
-    let pause = if seen.pause.is_some() { "resume" } else { "pause" };
+
+    let pause = if snapshot.pause.is_some() { "resume" } else { "pause" };
     keys(
         frame,
         area,
@@ -199,7 +212,7 @@ fn footer(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, state: &State, the
     );
 }
 
-/// A line of keys and what they do.
+/// Draws a line of keys and what they do.
 fn keys(frame: &mut Frame<'_>, area: Rect, keys: &[(&str, &str)], theme: &Theme) {
     let mut spans = Vec::new();
     for (key, does) in keys {
@@ -213,7 +226,7 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Text from rows and logs as a screen may show it: no control character gets to the terminal, and a tab has its room.
+/// Text from the database, made safe for the terminal: no control characters, tabs as spaces.
 fn clean(text: &str) -> String {
     printable(text).replace('\t', "    ")
 }
@@ -229,10 +242,10 @@ mod tests {
     use crate::cli::monitor::keys::Key;
     use crate::cli::monitor::log::Log;
     use crate::cli::monitor::snapshot::Progress;
+    use crate::db::drift::Drifted;
     use crate::db::logs;
     use crate::db::monitor::{JobRow, ServerRow, Tasks};
     use crate::db::queue::Pause;
-    use crate::db::servers::Drifted;
     use crate::domain::drift::Drift;
     use crate::domain::job::JobState;
     use crate::domain::server::{ActualState, DesiredState};
@@ -255,9 +268,10 @@ mod tests {
         }
     }
 
-    /// A drifted server with a wide name, a job at 45 %, a failed one, one that waits in a paused queue, a log with rubbish.
-    fn seen() -> Snapshot {
-        let mut seen = Snapshot {
+    /// A drifted server with a wide name, a job at 45 %, a failed one, a queued one in a paused
+    /// queue, and a log with control characters.
+    fn sample() -> Snapshot {
+        let mut snapshot = Snapshot {
             pause: Some(Pause {
                 paused_at: 1,
                 paused_by: "anna".to_owned(),
@@ -279,11 +293,12 @@ mod tests {
             selected: Some(job(7, JobState::Running)),
             ..Snapshot::default()
         };
+
         let tasks = Tasks { done: 0, all: 1, doing: vec!["install-runtime".to_owned()] };
         let steam = Some((45.3, "downloading".to_owned()));
-        seen.progress.insert(JobId(7), Progress { tasks, steam, cancelled: None });
-        seen.tail = (1..=50).map(line).collect();
-        seen
+        snapshot.progress.insert(JobId(7), Progress { tasks, steam, cancelled: None });
+        snapshot.tail = (1..=50).map(line).collect();
+        snapshot
     }
 
     fn line(seq: i64) -> logs::Line {
@@ -291,11 +306,12 @@ mod tests {
         logs::Line { seq, at: 1, stream: Stream::Stderr, task_id: None, line }
     }
 
-    fn picture(width: u16, height: u16, seen: &Snapshot, state: &mut State, worker: Worker) -> String {
+    fn picture(width: u16, height: u16, snapshot: &Snapshot, state: &mut State, worker: Worker) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw(frame, seen, state, worker, &PLAIN, 66_000)).unwrap();
+        terminal.draw(|frame| draw(frame, snapshot, state, worker, &PLAIN, 66_000)).unwrap();
         let buffer = terminal.backend().buffer().clone();
         let plain = buffer.content.iter().all(|cell| cell.fg == ratatui::style::Color::Reset);
+
         assert!(plain && buffer.content.iter().all(|cell| !cell.symbol().contains(char::is_control)));
         buffer
             .content
@@ -305,8 +321,8 @@ mod tests {
     }
 
     #[test]
-    fn all_of_it_is_on_a_screen_of_80_by_24() {
-        let picture = picture(80, 24, &seen(), &mut State::default(), Worker::Working);
+    fn a_screen_of_80_by_24_has_room_for_everything() {
+        let picture = picture(80, 24, &sample(), &mut State::default(), Worker::Working);
         for words in [
             "worker working",
             "1 running",
@@ -332,50 +348,55 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_worker_is_told_in_words() {
-        let picture = picture(80, 24, &seen(), &mut State::default(), Worker::Lost);
+    fn a_lost_worker_is_an_alert() {
+        let picture = picture(80, 24, &sample(), &mut State::default(), Worker::Lost);
         assert!(
-            picture.contains("worker LOST") && picture.contains("worker lost: a job counts as running"),
+            picture.contains("worker LOST") && picture.contains("worker lost: a job is marked as running"),
             "{picture}"
         );
         assert!(picture.contains("systemctl start") && picture.contains("left4me-worker.socket"), "{picture}");
     }
 
     #[test]
-    fn any_size_can_be_drawn_in_any_state_and_a_small_one_says_so() {
+    fn every_size_can_be_drawn_and_a_small_one_says_so() {
         let dialogs = [Key::Char('?'), Key::Char('c'), Key::Char('s')];
         for (width, height) in [(1, 1), (40, 10), (59, 24), (80, 14), (60, 15), (61, 20), (80, 24), (200, 60), (300, 5)]
         {
             for key in &dialogs {
                 let mut state = State::default();
-                state.key(key, &seen());
+                state.key(key, &sample());
                 assert!(state.dialog.is_some());
-                let shown = picture(width, height, &seen(), &mut state, Worker::Lost);
+
+                let shown = picture(width, height, &sample(), &mut state, Worker::Lost);
                 let is_small = width < 60 || height < 15;
                 assert!(width < 18 || shown.contains("terminal too small") == is_small, "{width}x{height}\n{shown}");
-                state.key(&Key::Char('y'), &seen());
-                state.key(&Key::Paste("ü".repeat(1000)), &seen());
-                picture(width, height, &seen(), &mut state, Worker::Lost);
+
+                state.key(&Key::Char('y'), &sample());
+                state.key(&Key::Paste("ü".repeat(1000)), &sample());
+                picture(width, height, &sample(), &mut state, Worker::Lost);
             }
+
             let mut state = State { message: Some((Tone::Bad, "x".repeat(500))), ..State::default() };
             picture(width, height, &Snapshot::default(), &mut state, Worker::Idle);
             let mut log = Log::open(JobId(7), "install", JobState::Running);
-            log.lines = seen().tail;
+            log.lines = sample().tail;
             log.words = "LINE".to_owned();
             state.log = Some(log);
-            picture(width, height, &seen(), &mut state, Worker::Working);
+            picture(width, height, &sample(), &mut state, Worker::Working);
         }
     }
 
     #[test]
     fn a_wide_name_does_not_move_the_columns() {
-        let mut seen = seen();
-        let mut other = seen.servers[0].clone();
+        let mut snapshot = sample();
+        let mut other = snapshot.servers[0].clone();
         other.name = "plain".to_owned();
-        seen.servers.push(other);
+        snapshot.servers.push(other);
+
         let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
         let mut state = State::default();
-        terminal.draw(|frame| draw(frame, &seen, &mut state, Worker::Idle, &PLAIN, 66_000)).unwrap();
+        terminal.draw(|frame| draw(frame, &snapshot, &mut state, Worker::Idle, &PLAIN, 66_000)).unwrap();
+
         let buffer = terminal.backend().buffer();
         let row = |y| (20..79).map(|x| buffer[(x, y)].symbol()).collect::<String>();
         let first = (0..24).find(|y| (0..80).any(|x| buffer[(x, *y)].symbol() == "日")).unwrap();
@@ -388,7 +409,7 @@ mod tests {
         for rows in 9..60 {
             let heights = Heights::of(rows, 3, rows > 17);
             let Heights { servers, jobs, queue } = heights;
-            assert!(servers + jobs + queue + 2 <= rows, "the log has a line: {rows} {heights:?}");
+            assert!(servers + jobs + queue + 2 <= rows, "the log has at least one line: {rows} {heights:?}");
         }
         assert_eq!(Heights::of(21, 3, true), Heights { servers: 5, jobs: 5, queue: 4 });
         assert!(Heights::of(21, 300, true).servers < 8);

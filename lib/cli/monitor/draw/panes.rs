@@ -1,4 +1,6 @@
-//! The lists, and the tail of the selected job's log.
+//! Draws the lists and the tail of the selected job's log.
+
+use std::borrow::Cow;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Rect};
@@ -16,48 +18,80 @@ use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
 use crate::wire::Stream;
 
-/// How all lists look.
-pub struct Look<'a> {
+/// What all lists have in common.
+pub struct ListStyle<'a> {
     pub theme: &'a Theme,
-    /// Whether there is room for headings.
     pub headings: bool,
     /// Unix ms.
     pub now: i64,
-    /// The day of that.
+    /// The date of `now`.
     pub today: &'a str,
+    /// The name of the time zone at that time.
+    pub zone: &'a str,
 }
 
-/// A list: what stands above it, its rows, and whether it has the cursor keys.
+impl ListStyle<'_> {
+    /// The zone for a list's title, if there are no headings.
+    fn zone_in_title(&self) -> String {
+        if self.headings { String::new() } else { format!(", times in {}", self.zone) }
+    }
+
+    /// The width of a column of times with the zone in its heading.
+    fn time_width(&self, heading: &str) -> u16 {
+        u16::try_from(heading.len() + 1 + self.zone.len()).unwrap_or(0).max(10)
+    }
+}
+
+/// The headings, with the zone after the one named `times`.
+fn headings(headings: &[&'static str], times: &str, style: &ListStyle<'_>) -> Vec<Cow<'static, str>> {
+    let heading = |&heading: &&'static str| match heading == times {
+        true => Cow::Owned(format!("{heading} {}", style.zone)),
+        false => Cow::Borrowed(heading),
+    };
+    headings.iter().map(heading).collect()
+}
+
+/// One list.
 struct List<'a> {
     title: String,
-    headings: Vec<&'static str>,
+    headings: Vec<Cow<'static, str>>,
     widths: Vec<Constraint>,
     rows: Vec<Row<'a>>,
-    /// Said when there is no row.
+    /// Shown in place of the rows if there are none.
     empty: &'static str,
     has_focus: bool,
 }
 
 impl List<'_> {
-    /// Draws it with the selected row in sight; gives the first row that is shown.
-    fn draw(self, frame: &mut Frame<'_>, area: Rect, look: &Look<'_>, selected: Option<usize>, offset: usize) -> usize {
-        let block = titled(look.theme, &self.title, self.has_focus);
+    /// Draws the list with the selected row visible; returns the first visible row.
+    fn draw(
+        self,
+        frame: &mut Frame<'_>,
+        area: Rect,
+        style: &ListStyle<'_>,
+        selected: Option<usize>,
+        offset: usize,
+    ) -> usize {
+        let block = titled(style.theme, &self.title, self.has_focus);
         if self.rows.is_empty() {
             frame.render_widget(Paragraph::new(format!("  {}", self.empty)).block(block), area);
             return 0;
         }
-        let style = if self.has_focus { Modifier::REVERSED } else { Modifier::BOLD };
+
+        let highlight = if self.has_focus { Modifier::REVERSED } else { Modifier::BOLD };
         let mut table = Table::new(self.rows, self.widths)
             .block(block)
-            .row_highlight_style(Style::new().add_modifier(style))
+            .row_highlight_style(Style::new().add_modifier(highlight))
             .highlight_symbol("> ")
             .highlight_spacing(HighlightSpacing::Always);
-        if look.headings {
+
+        if style.headings {
             table = table.header(Row::new(self.headings).style(Style::new().add_modifier(Modifier::BOLD)));
         }
-        let mut at = TableState::new().with_offset(offset).with_selected(selected);
-        frame.render_stateful_widget(table, area, &mut at);
-        at.offset()
+
+        let mut position = TableState::new().with_offset(offset).with_selected(selected);
+        frame.render_stateful_widget(table, area, &mut position);
+        position.offset()
     }
 }
 
@@ -67,33 +101,34 @@ fn titled<'a>(theme: &Theme, title: &str, has_focus: bool) -> Block<'a> {
     Block::new().borders(Borders::TOP).border_set(theme.border()).title(Span::styled(format!(" {title} "), style))
 }
 
-/// Servers with what they shall be, what they are, and how that differs.
-pub fn servers(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, state: &mut State, look: &Look<'_>) {
-    let drifted = seen.drifted();
+/// Draws the servers with desired state, actual state and drift.
+pub fn servers(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut State, style: &ListStyle<'_>) {
+    let drifted = snapshot.drifted();
     let list = List {
         title: match drifted {
-            0 => format!("Servers: {}", seen.servers.len()),
-            drifted => format!("Servers: {}, {drifted} drifted", seen.servers.len()),
+            0 => format!("Servers: {}{}", snapshot.servers.len(), style.zone_in_title()),
+            drifted => format!("Servers: {}, {drifted} drifted{}", snapshot.servers.len(), style.zone_in_title()),
         },
-        headings: vec!["ID", "NAME", "SHALL", "IS", "SINCE", "DRIFT", "NOTE"],
+        headings: headings(&["ID", "NAME", "DESIRED", "ACTUAL", "SINCE", "DRIFT", "NOTE"], "SINCE", style),
         widths: vec![
             Constraint::Length(4),
             Constraint::Length((area.width / 6).clamp(12, 30)),
             Constraint::Length(7),
             Constraint::Length(8),
-            Constraint::Length(10),
+            Constraint::Length(style.time_width("SINCE")),
             Constraint::Length(8),
             Constraint::Fill(1),
         ],
-        rows: seen.servers.iter().map(|server| server_row(server, seen, look)).collect(),
-        empty: "none; `left4me server create` makes one",
+        rows: snapshot.servers.iter().map(|server| server_row(server, snapshot, style)).collect(),
+        empty: "none; create one with `left4me server create`",
         has_focus: state.pane == Pane::Servers,
     };
-    let selected = state.servers.index(&seen.server_ids());
-    state.servers.offset = list.draw(frame, area, look, selected, state.servers.offset);
+
+    let selected = state.servers.index(&snapshot.server_ids());
+    state.servers.offset = list.draw(frame, area, style, selected, state.servers.offset);
 }
 
-fn server_row(server: &ServerRow, seen: &Snapshot, look: &Look<'_>) -> Row<'static> {
+fn server_row(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) -> Row<'static> {
     let tone = match (server.desired, server.actual) {
         (DesiredState::Running, ActualState::Running) => Tone::Good,
         (_, ActualState::Failed) => Tone::Bad,
@@ -101,39 +136,42 @@ fn server_row(server: &ServerRow, seen: &Snapshot, look: &Look<'_>) -> Row<'stat
         _ if server.drift.is_some() => Tone::Warning,
         _ => Tone::Plain,
     };
+
     let drift = server.drift.as_ref().map_or_else(|| "-".to_owned(), |drift| drift.kind.to_string());
-    let drift_style = if server.drift.is_some() { look.theme.strong(Tone::Bad) } else { Style::new() };
+    let drift_style = if server.drift.is_some() { style.theme.strong(Tone::Bad) } else { Style::new() };
     Row::new([
         Cell::new(server.id.to_string()),
         Cell::new(clean(&server.name)),
         Cell::new(server.desired.as_str()),
-        Cell::new(Span::styled(server.actual.as_str(), look.theme.tone(tone))),
-        Cell::new(server.since.map_or_else(|| "-".to_owned(), |since| moment(since, look.today))),
+        Cell::new(Span::styled(server.actual.as_str(), style.theme.tone(tone))),
+        Cell::new(server.since.map_or_else(|| "-".to_owned(), |since| moment(since, style))),
         Cell::new(Span::styled(drift, drift_style)),
-        Cell::new(clean(&note(server, seen, look.today))),
+        Cell::new(clean(&note(server, snapshot, style))),
     ])
 }
 
-/// The job that the server has, and why it is not what it shall be.
-fn note(server: &ServerRow, seen: &Snapshot, today: &str) -> String {
+/// The server's job, and the reason for its drift or its last error.
+fn note(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) -> String {
     let mut notes = Vec::new();
-    if let Some(busy) = seen.busy.get(&server.id) {
+    if let Some(busy) = snapshot.busy.get(&server.id) {
         notes.push(format!("job {} {} {}", busy.job, busy.operation, busy.state));
     }
+
     match (&server.drift, &server.last_error) {
-        (Some(drift), _) => notes.push(format!("since {}: {}", moment(drift.since, today), drift.why)),
+        (Some(drift), _) => notes.push(format!("since {}: {}", moment(drift.since, style), drift.why)),
         (None, Some(error)) => notes.push(error.clone()),
         (None, None) => {}
     }
+
     notes.join("; ")
 }
 
-/// Jobs that run, with how far they are, and below them those that have ended.
-pub fn jobs(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, state: &mut State, look: &Look<'_>) {
+/// Draws the running jobs with their progress, and the finished ones below.
+pub fn jobs(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut State, style: &ListStyle<'_>) {
     let bar = usize::from(area.width / 10).clamp(8, 30);
     let list = List {
-        title: format!("Jobs: {} running", seen.live),
-        headings: vec!["ID", "OPERATION", "STATE", "SERVERS", "TOOK", "PROGRESS"],
+        title: format!("Jobs: {} running", snapshot.live),
+        headings: headings(&["ID", "OPERATION", "STATE", "SERVERS", "DURATION", "PROGRESS"], "", style),
         widths: vec![
             Constraint::Length(6),
             Constraint::Length(10),
@@ -142,23 +180,24 @@ pub fn jobs(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, state: &mut Stat
             Constraint::Length(12),
             Constraint::Fill(1),
         ],
-        rows: seen.jobs.iter().map(|job| job_row(job, seen.progress.get(&job.id), bar, look)).collect(),
-        empty: "none yet; `left4me-job enqueue install` queues the first",
+        rows: snapshot.jobs.iter().map(|job| job_row(job, snapshot.progress.get(&job.id), bar, style)).collect(),
+        empty: "none yet; start with `left4me-job enqueue install`",
         has_focus: state.pane == Pane::Jobs,
     };
-    let selected = state.jobs.index(&seen.job_ids());
-    state.jobs.offset = list.draw(frame, area, look, selected, state.jobs.offset);
+
+    let selected = state.jobs.index(&snapshot.job_ids());
+    state.jobs.offset = list.draw(frame, area, style, selected, state.jobs.offset);
 }
 
-fn job_row(job: &JobRow, progress: Option<&Progress>, bar: usize, look: &Look<'_>) -> Row<'static> {
-    let told = progress.map_or_else(|| job.error.clone().unwrap_or_default(), |progress| how_far(progress, bar));
+fn job_row(job: &JobRow, progress: Option<&Progress>, bar: usize, style: &ListStyle<'_>) -> Row<'static> {
+    let text = progress.map_or_else(|| job.error.clone().unwrap_or_default(), |progress| progress_text(progress, bar));
     Row::new([
         Cell::new(job.id.to_string()),
         Cell::new(clean(&job.operation)),
-        Cell::new(Span::styled(job.state.as_str(), look.theme.tone(tone_of(job.state)))),
+        Cell::new(Span::styled(job.state.as_str(), style.theme.tone(tone_of(job.state)))),
         Cell::new(servers_of(job)),
-        Cell::new(took(job, look.now)),
-        Cell::new(clean(&told)),
+        Cell::new(duration(job, style.now)),
+        Cell::new(clean(&text)),
     ])
 }
 
@@ -171,12 +210,12 @@ fn tone_of(state: JobState) -> Tone {
     }
 }
 
-/// `[====>     ]  45 % downloading`, or `[=====>    ] 1/2 start`; before it who is cancelling it.
-fn how_far(progress: &Progress, bar: usize) -> String {
+/// `[====>     ]  45 % downloading` or `[=====>    ] 1/2 start`, after who cancels the job.
+fn progress_text(progress: &Progress, bar: usize) -> String {
     let tasks = &progress.tasks;
     let doing = tasks.doing.join(", ");
     let installs = tasks.doing.iter().any(|kind| kind == "install-runtime");
-    let mut told = match &progress.steam {
+    let mut text = match &progress.steam {
         Some((percent, phase)) if installs => {
             format!("{} {percent:3.0} % {phase}", drawn_bar(percent / 100.0, bar))
         }
@@ -185,10 +224,12 @@ fn how_far(progress: &Progress, bar: usize) -> String {
             format!("{} {}/{} {doing}", drawn_bar(share, bar), tasks.done, tasks.all)
         }
     };
+
     if let Some(who) = &progress.cancelled {
-        told = format!("by {who} {told}");
+        text = format!("by {who} {text}");
     }
-    told
+
+    text
 }
 
 fn drawn_bar(share: f64, width: usize) -> String {
@@ -197,64 +238,71 @@ fn drawn_bar(share: f64, width: usize) -> String {
     format!("[{}{}{}]", "=".repeat(full), ">".repeat(tip), " ".repeat(width - full - tip))
 }
 
-/// The head of the queue.
-pub fn queue(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, state: &mut State, look: &Look<'_>) {
-    let shown =
-        if seen.queued > seen.queue.len() as i64 { format!(", the first {}", seen.queue.len()) } else { String::new() };
-    let paused = if seen.pause.is_some() { ", paused" } else { "" };
-    let rows = (1..).zip(&seen.queue).map(|(position, job): (usize, _)| {
+/// Draws the head of the queue.
+pub fn queue(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut State, style: &ListStyle<'_>) {
+    let shown = if snapshot.queued > snapshot.queue.len() as i64 {
+        format!(", the first {}", snapshot.queue.len())
+    } else {
+        String::new()
+    };
+    let paused = if snapshot.pause.is_some() { ", paused" } else { "" };
+    let rows = (1..).zip(&snapshot.queue).map(|(position, job): (usize, _)| {
         Row::new([
             Cell::new(format!("#{position}")),
             Cell::new(job.id.to_string()),
             Cell::new(clean(&job.operation)),
             Cell::new(servers_of(job)),
             Cell::new(clean(&job.requested_by)),
-            Cell::new(moment(job.created_at, look.today)),
+            Cell::new(moment(job.created_at, style)),
         ])
     });
+
     let list = List {
-        title: format!("Queue: {}{shown}{paused}", seen.waiting()),
-        headings: vec!["POS", "ID", "OPERATION", "SERVERS", "BY", "QUEUED"],
+        title: format!("Queue: {}{shown}{paused}{}", snapshot.waiting(), style.zone_in_title()),
+        headings: headings(&["POS", "ID", "OPERATION", "SERVERS", "BY", "QUEUED"], "QUEUED", style),
         widths: vec![
             Constraint::Length(5),
             Constraint::Length(6),
             Constraint::Length(10),
             Constraint::Fill(1),
             Constraint::Length((area.width / 6).clamp(10, 20)),
-            Constraint::Length(10),
+            Constraint::Length(style.time_width("QUEUED")),
         ],
         rows: rows.collect(),
         empty: "empty",
         has_focus: state.pane == Pane::Queue,
     };
-    let selected = state.queue.index(&seen.queue_ids());
-    state.queue.offset = list.draw(frame, area, look, selected, state.queue.offset);
+
+    let selected = state.queue.index(&snapshot.queue_ids());
+    state.queue.offset = list.draw(frame, area, style, selected, state.queue.offset);
 }
 
-/// The end of the selected job's log.
-pub fn tail(frame: &mut Frame<'_>, area: Rect, seen: &Snapshot, theme: &Theme) {
-    let Some(job) = &seen.selected else {
+/// Draws the end of the selected job's log.
+pub fn tail(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, theme: &Theme) {
+    let Some(job) = &snapshot.selected else {
         frame.render_widget(titled(theme, "Log", false), area);
         return;
     };
     let block = titled(theme, &format!("Log of job {} ({}, {})", job.id, clean(&job.operation), job.state), false);
     let rows = usize::from(block.inner(area).height);
-    let first = seen.tail.len().saturating_sub(rows);
-    let mut lines: Vec<Line<'_>> = seen.tail[first..].iter().map(|line| log_line(line, theme)).collect();
+    let first = snapshot.tail.len().saturating_sub(rows);
+    let mut lines: Vec<Line<'_>> = snapshot.tail[first..].iter().map(|line| log_line(line, theme)).collect();
+
     if lines.is_empty() {
-        let words = if job.state == JobState::Queued { "it waits for its turn" } else { "no line yet" };
-        lines.push(Line::raw(format!("  {words}")));
+        let text = if job.state == JobState::Queued { "the job is queued" } else { "no output yet" };
+        lines.push(Line::raw(format!("  {text}")));
     }
+
     frame.render_widget(Paragraph::new(lines).block(block), area);
 }
 
-/// A line of a log; what came over standard error stands out.
+/// A line of a log; standard error has its own colour.
 pub fn log_line(line: &crate::db::logs::Line, theme: &Theme) -> Line<'static> {
     let tone = if line.stream == Stream::Stderr { Tone::Warning } else { Tone::Plain };
     Line::styled(clean(&line.line), theme.tone(tone))
 }
 
-/// The servers' names, as far as a column goes.
+/// The servers' names, shortened to fit the column.
 fn servers_of(job: &JobRow) -> String {
     let names = clean(&job.first_servers.join(", "));
     match usize::try_from(job.servers).unwrap_or(0).saturating_sub(job.first_servers.len()) {
@@ -264,24 +312,26 @@ fn servers_of(job: &JobRow) -> String {
     }
 }
 
-/// How long it ran, or has been running.
-fn took(job: &JobRow, now: i64) -> String {
+/// How long the job ran, or has been running.
+fn duration(job: &JobRow, now: i64) -> String {
     match (job.started_at, job.finished_at) {
         (Some(started), Some(finished)) => clock::span(finished - started),
-        // In whole seconds: it is drawn when it has changed, and not else.
+        // In whole seconds, so that it changes only with the tick.
         (Some(started), None) => clock::span((now - started).max(0) / 1000 * 1000),
         _ => "-".to_owned(),
     }
 }
 
-/// A time of today as that; an older one as its day. It does not go stale as "5 minutes ago" would.
-fn moment(at: i64, today: &str) -> String {
-    let then = clock::local(at);
-    match then.split_once(' ') {
-        Some((day, time)) if day == today => time.to_owned(),
-        Some((day, _)) => day.to_owned(),
-        None => then,
+/// The time of day if it is today, else the date. Unlike "5 minutes ago", it does not go stale. A
+/// time from before the clocks changed today names its own zone.
+fn moment(at: i64, style: &ListStyle<'_>) -> String {
+    let day = clock::day(at);
+    if day != style.today {
+        return day;
     }
+
+    let (time, zone) = (clock::time_of_day(at), clock::zone_name(at));
+    if zone == style.zone { time } else { format!("{} {zone}", &time[..5.min(time.len())]) }
 }
 
 #[cfg(test)]
@@ -290,14 +340,15 @@ mod tests {
     use crate::db::monitor::Tasks;
 
     #[test]
-    fn an_installation_shows_steamcmds_percent_and_other_jobs_their_tasks() {
+    fn an_installation_shows_a_percentage_and_other_jobs_their_tasks() {
         let doing = |kind: &str| Tasks { done: 1, all: 4, doing: vec![kind.to_owned()] };
         let steam = Some((45.32, "downloading".to_owned()));
         let progress = |kind, cancelled| Progress { tasks: doing(kind), steam: steam.clone(), cancelled };
-        assert_eq!(how_far(&progress("install-runtime", None), 10), "[====>     ]  45 % downloading");
-        assert_eq!(how_far(&progress("start-if-ran", None), 10), "[==>       ] 1/4 start-if-ran");
+        assert_eq!(progress_text(&progress("install-runtime", None), 10), "[====>     ]  45 % downloading");
+        assert_eq!(progress_text(&progress("start-if-ran", None), 10), "[==>       ] 1/4 start-if-ran");
+
         let by = Some("anna: match".to_owned());
-        assert_eq!(how_far(&progress("stop", by), 10), "by anna: match [==>       ] 1/4 stop");
+        assert_eq!(progress_text(&progress("stop", by), 10), "by anna: match [==>       ] 1/4 stop");
         assert_eq!([drawn_bar(0.0, 3), drawn_bar(0.99, 3), drawn_bar(1.0, 3)], ["[>  ]", "[==>]", "[===]"]);
     }
 }

@@ -1,21 +1,21 @@
-//! Colours and letters. What a colour says, a word says too.
+//! Colours and line drawing. No information is in a colour alone.
 
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::border;
 
 use crate::base::table::{Tone, colours};
 
-/// How things look.
+/// What the terminal can show.
 #[derive(Clone, Copy, Debug)]
 pub struct Theme {
-    /// Without, only bold and reverse are used.
+    /// If false, only bold and reverse are used.
     pub colours: bool,
-    /// Whether lines may be drawn with other letters than ASCII.
+    /// If false, lines are drawn with ASCII characters.
     pub utf8: bool,
 }
 
 impl Theme {
-    /// By NO_COLOR, and by the locale's character set.
+    /// From NO_COLOR and the locale's character set.
     #[must_use]
     pub fn of_environment() -> Self {
         let locale =
@@ -24,7 +24,7 @@ impl Theme {
         Self { colours: colours(), utf8: set.contains("utf-8") || set.contains("utf8") }
     }
 
-    /// A word of this tone.
+    /// The style of a tone.
     #[must_use]
     pub fn tone(&self, tone: Tone) -> Style {
         let colour = match tone {
@@ -36,18 +36,18 @@ impl Theme {
         if self.colours { Style::new().fg(colour) } else { Style::new() }
     }
 
-    /// A word of this tone that stands out.
+    /// The style of a tone, in bold.
     #[must_use]
     pub fn strong(&self, tone: Tone) -> Style {
         self.tone(tone).add_modifier(Modifier::BOLD)
     }
 
-    /// The lines around things.
     #[must_use]
     pub fn border(&self) -> border::Set<'static> {
         if self.utf8 {
             return border::PLAIN;
         }
+
         border::Set {
             top_left: "+",
             top_right: "+",

@@ -1,45 +1,46 @@
-//! What happened, in sentences.
+//! The list of events, as sentences.
 
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::super::asked::{self, Asked};
-use super::super::sentence::{self, Part, sentence};
-use super::super::{Frame, page};
+use super::super::extract::{self, QueryFields};
+use super::super::frame::{Frame, page};
+use super::super::sentence::{self, Fragment, sentence};
 use crate::base::names::{ServerId, shown};
 use crate::db::activity::{self, Entry, Filter};
 use crate::db::links::{self, Linked};
-use crate::web::app::{App, fault};
+use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
 const ROWS: u32 = 50;
-/// No actor and no kind is longer, in bytes.
+/// The longest actor or kind, bytes.
 const LONGEST: usize = 200;
 
 /// The filters, as they were sent.
 #[derive(Serialize)]
-pub struct Wanted {
+pub struct SentFilters {
     actor: String,
     server: String,
     kind: String,
 }
 
-struct Line {
+struct EventLine {
     at: i64,
     kind: String,
-    parts: Vec<Part>,
+    parts: Vec<Fragment>,
     reason: String,
     actor: String,
     way: &'static str,
 }
 
-impl Line {
+impl EventLine {
     fn of(entry: Entry) -> Self {
         let parts = sentence(&entry.event, entry.server_name.as_deref());
         let event = entry.event;
+
         Self {
             at: event.at,
             parts,
@@ -56,15 +57,15 @@ impl Line {
 struct Page {
     frame: Frame,
     tab: &'static str,
-    wanted: Wanted,
-    lines: Vec<Line>,
+    wanted: SentFilters,
+    lines: Vec<EventLine>,
     newest: Option<String>,
     older: Option<String>,
     servers: Vec<Linked>,
 }
 
 impl Page {
-    /// Whether a server is looked for that has no row any more.
+    /// Whether the filter names a server that no longer exists.
     fn is_gone(&self) -> bool {
         let wanted = self.wanted.server.trim();
         !wanted.is_empty() && !self.servers.iter().any(|server| server.id.to_string() == wanted)
@@ -75,10 +76,15 @@ impl Page {
     }
 }
 
-pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): Asked) -> Result<Response, Failure> {
+pub(super) async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    QueryFields(fields): QueryFields,
+) -> Result<Response, Failure> {
     let field = |name| fields.raw(name).to_owned();
-    let wanted = Wanted { actor: field("actor"), server: field("server"), kind: field("kind") };
-    let before = fields.get("before").map(asked::id::<i64>).transpose()?;
+    let wanted = SentFilters { actor: field("actor"), server: field("server"), kind: field("kind") };
+    let before = fields.get("before").map(extract::id::<i64>).transpose()?;
+
     let filter = Filter {
         actor: short(&wanted.actor)?,
         server: fields.optional::<ServerId>("server")?,
@@ -87,16 +93,19 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): 
         limit: ROWS + 1,
     };
     let (mut entries, servers) = app.store.read(move |db| Ok((activity::page(db, &filter)?, links::all(db)?))).await?;
-    let filters = serde_urlencoded::to_string(&wanted).map_err(fault)?;
-    // One more than is shown was asked for: so it is known whether there is more.
+    let filters = serde_urlencoded::to_string(&wanted).map_err(Failure::internal)?;
+
+    // One more row than is shown, to know whether there are more.
     let rows = usize::try_from(ROWS).unwrap_or(usize::MAX);
     let has_more = entries.len() > rows;
     entries.truncate(rows);
+
     let last = entries.last().filter(|_| has_more);
     let older = last.map(|entry| format!("/admin/events?{filters}&before={}", entry.event.id));
     let newest = before.map(|_| format!("/admin/events?{filters}"));
-    let lines = entries.into_iter().map(Line::of).collect();
+    let lines = entries.into_iter().map(EventLine::of).collect();
     let frame = Frame::of(viewer, "Activity").within("admin");
+
     page(&Page { frame, tab: "events", wanted, lines, newest, older, servers })
 }
 

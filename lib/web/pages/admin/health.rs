@@ -1,10 +1,10 @@
-//! What the doctor finds, as far as it can be known from inside of the web front's sandbox.
+//! The doctor's findings, as far as the web front's sandbox allows.
 
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 
-use super::super::{Frame, page};
+use super::super::frame::{Frame, page};
 use crate::base::clock;
 use crate::base::config::HandSockets;
 use crate::doctor::{self, Finding, Places, Report, Severity};
@@ -24,7 +24,7 @@ struct Page {
 }
 
 impl Page {
-    /// The class and the word of a finding.
+    /// The class and the text of a finding's badge.
     fn state(finding: &Finding) -> (&'static str, &'static str) {
         match finding.severity {
             Severity::Ok => ("good", "ok"),
@@ -48,8 +48,10 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
         looks: settings.looks.clone(),
     };
     let mut report = disk::look(move || doctor::inside(&places, clock::now_ms())).await?;
-    // What is wrong comes first.
+
+    // Failures first.
     report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+
     let number = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
     let (failed, warned) = (number(Severity::Fail), number(Severity::Warn));
     let frame = Frame::of(viewer, "Health").within("admin");

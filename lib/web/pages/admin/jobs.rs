@@ -1,13 +1,13 @@
-//! All jobs, by state, operation, server and user.
+//! All jobs, filtered by state, operation, server and user.
 
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 
-use super::super::asked::{self, Asked};
+use super::super::extract::{self, QueryFields};
+use super::super::frame::{Frame, page};
 use super::super::parts::{JobLine, Pager};
-use super::super::{Frame, page};
 use crate::base::clock;
 use crate::base::names::{ServerId, UserName};
 use crate::db::links::{self, Linked};
@@ -15,7 +15,7 @@ use crate::db::listing::{self, Filter};
 use crate::db::users;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::web::app::{App, fault};
+use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
@@ -23,7 +23,7 @@ const ROWS: u32 = 50;
 
 /// The filters, as they were sent.
 #[derive(Serialize)]
-pub struct Wanted {
+pub struct SentFilters {
     state: String,
     operation: String,
     server: String,
@@ -35,7 +35,7 @@ pub struct Wanted {
 struct Page {
     frame: Frame,
     tab: &'static str,
-    wanted: Wanted,
+    wanted: SentFilters,
     jobs: Vec<JobLine>,
     pager: Pager,
     servers: Vec<Linked>,
@@ -43,7 +43,7 @@ struct Page {
 }
 
 impl Page {
-    /// Whether a server is looked for that has no row any more.
+    /// Whether the filter names a server that no longer exists.
     fn is_gone(&self) -> bool {
         let wanted = self.wanted.server.trim();
         !wanted.is_empty() && !self.servers.iter().any(|server| server.id.to_string() == wanted)
@@ -58,18 +58,28 @@ impl Page {
     }
 }
 
-pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): Asked) -> Result<Response, Failure> {
+pub(super) async fn list(
+    State(app): State<App>,
+    viewer: Viewer,
+    QueryFields(fields): QueryFields,
+) -> Result<Response, Failure> {
     let field = |name| fields.raw(name).to_owned();
-    let wanted =
-        Wanted { state: field("state"), operation: field("operation"), server: field("server"), user: field("user") };
-    let filters = serde_urlencoded::to_string(&wanted).map_err(fault)?;
-    let turned = fields.get("page").map(asked::id).transpose()?;
+    let wanted = SentFilters {
+        state: field("state"),
+        operation: field("operation"),
+        server: field("server"),
+        user: field("user"),
+    };
+    let filters = serde_urlencoded::to_string(&wanted).map_err(Failure::internal)?;
+    let turned = fields.get("page").map(extract::id).transpose()?;
     let pager = Pager::new(format!("/admin/jobs?{filters}"), turned, ROWS);
+
     let states = match wanted.state.trim() {
-        // What the overview counts as under way.
+        // The overview's link to active jobs.
         "live" => vec![JobState::Running, JobState::Cancelling],
         _ => fields.optional::<JobState>("state")?.into_iter().collect(),
     };
+
     let filter = Filter {
         states,
         operation: fields.optional::<Operation>("operation")?,
@@ -79,6 +89,7 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): 
         offset: pager.offset(),
         ..Filter::default()
     };
+
     let found = app.store.read(move |db| {
         let users = users::all(db)?.into_iter().map(|user| user.name).collect();
         Ok((listing::page(db, &filter)?, links::all(db)?, users))
@@ -86,5 +97,6 @@ pub(super) async fn list(State(app): State<App>, viewer: Viewer, Asked(fields): 
     let ((jobs, total), servers, users) = found.await?;
     let (jobs, pager) = (JobLine::all(jobs, clock::now_ms()), pager.with_total(total));
     let frame = Frame::of(viewer, "Jobs").within("admin");
+
     page(&Page { frame, tab: "jobs", wanted, jobs, pager, servers, users })
 }

@@ -1,4 +1,4 @@
-//! What only admins see and do.
+//! Pages for admins.
 
 mod events;
 mod health;
@@ -8,24 +8,25 @@ mod overview;
 mod steam;
 mod users;
 
-use crate::web::routes::{Table, Who};
+use crate::web::access::Access;
+use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
     table
-        .get(Who::Admin, "/admin", overview::show)
-        .post(Who::Admin, "/admin/install", steam::install)
-        .post(Who::Admin, "/admin/update", steam::update)
-        .post(Who::Admin, "/admin/pause", overview::pause)
-        .get(Who::Admin, "/admin/jobs", jobs::list)
-        .get(Who::Admin, "/admin/users", users::list)
-        .post(Who::Admin, "/admin/users", users::create)
-        .post(Who::Admin, "/admin/users/{name}/password", users::password)
-        .post(Who::Admin, "/admin/users/{name}/disable", users::disable)
-        .post(Who::Admin, "/admin/users/{name}/enable", users::enable)
-        .post(Who::Admin, "/admin/tokens/{id}/revoke", users::revoke)
-        .get(Who::Admin, "/admin/overlays", overlays::list)
-        .post(Who::Admin, "/admin/overlays", overlays::add)
-        .post(Who::Admin, "/admin/overlays/{name}/remove", overlays::remove)
-        .get(Who::Admin, "/admin/events", events::list)
-        .get(Who::Admin, "/admin/health", health::show)
+        .get(Access::Admin, "/admin", overview::show)
+        .post(Access::Admin, "/admin/install", steam::install)
+        .post(Access::Admin, "/admin/update", steam::update)
+        .post(Access::Admin, "/admin/pause", overview::pause)
+        .get(Access::Admin, "/admin/jobs", jobs::list)
+        .get(Access::Admin, "/admin/users", users::list)
+        .post(Access::Admin, "/admin/users", users::create)
+        .post(Access::Admin, "/admin/users/{name}/password", users::password)
+        .post(Access::Admin, "/admin/users/{name}/disable", users::disable)
+        .post(Access::Admin, "/admin/users/{name}/enable", users::enable)
+        .post(Access::Admin, "/admin/tokens/{id}/revoke", users::revoke)
+        .get(Access::Admin, "/admin/overlays", overlays::list)
+        .post(Access::Admin, "/admin/overlays", overlays::add)
+        .post(Access::Admin, "/admin/overlays/{name}/remove", overlays::remove)
+        .get(Access::Admin, "/admin/events", events::list)
+        .get(Access::Admin, "/admin/health", health::show)
 }

@@ -7,8 +7,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::asked::{self, Sent};
-use super::super::{Frame, page};
+use super::super::extract::{self, FormFields};
+use super::super::frame::{Frame, page};
 use crate::base::names::{BadName, OverlayName, OverlayRef};
 use crate::base::{Error, clock};
 use crate::db::overlays::{self, Overlay};
@@ -18,19 +18,19 @@ use crate::web::disk;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
-/// So many folders are offered at most.
+/// The most folders to offer.
 const FOLDERS: usize = 200;
 
-/// The form of a new one.
+/// The form for a new overlay.
 #[derive(Debug, Default)]
-struct New {
+struct NewOverlay {
     name: String,
     path: String,
 }
 
-/// What went wrong, and where.
+/// Errors, by field.
 #[derive(Debug, Default)]
-struct Trouble {
+struct OverlayErrors {
     all: Option<String>,
     name: Option<String>,
     path: Option<String>,
@@ -38,7 +38,7 @@ struct Trouble {
 
 struct Row {
     overlay: Overlay,
-    /// Where it really is.
+    /// The real path, or why it cannot be determined.
     place: Result<String, String>,
 }
 
@@ -50,12 +50,12 @@ struct Page {
     rows: Vec<Row>,
     /// Folders that are not in the catalog yet.
     folders: Vec<String>,
-    new: New,
-    trouble: Trouble,
+    new: NewOverlay,
+    trouble: OverlayErrors,
 }
 
 impl Page {
-    /// Whether the form names a folder that is not among those that are offered.
+    /// Whether the form names a folder that is not offered.
     fn is_other(&self) -> bool {
         let path = self.new.path.trim();
         !path.is_empty() && !self.folders.iter().any(|folder| folder == path)
@@ -63,10 +63,16 @@ impl Page {
 }
 
 pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    show(&app, viewer, New::default(), Trouble::default(), StatusCode::OK).await
+    show(&app, viewer, NewOverlay::default(), OverlayErrors::default(), StatusCode::OK).await
 }
 
-async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: StatusCode) -> Result<Response, Failure> {
+async fn show(
+    app: &App,
+    viewer: Viewer,
+    new: NewOverlay,
+    trouble: OverlayErrors,
+    status: StatusCode,
+) -> Result<Response, Failure> {
     let root = app.settings.root.clone();
     let overlays = app.store.read(overlays::all).await?;
     let references: Vec<_> = overlays.iter().map(|overlay| overlay.reference.clone()).collect();
@@ -76,10 +82,11 @@ async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: Sta
     let frame = Frame::of(viewer, "Overlays").within("admin");
     let mut response = page(&Page { frame, tab: "overlays", rows, folders, new, trouble })?;
     *response.status_mut() = status;
+
     Ok(response)
 }
 
-/// Where each really is, or why nobody knows.
+/// The real path of each overlay, or why it cannot be determined.
 async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, String>> {
     let count = references.len();
     let found = disk::look(move || {
@@ -91,10 +98,12 @@ async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, St
         };
         references.into_iter().map(place).collect()
     });
+
     found.await.unwrap_or_else(|failure| vec![Err(failure.message); count])
 }
 
-/// The folders below overlays/ that can be added. The web front cannot make one, by design: who fills a folder makes it.
+/// The folders below overlays/ that can be added. The web front cannot create one by design:
+/// whoever fills a folder creates it.
 async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
     let found = disk::look(move || {
         let root = root.canonicalize().unwrap_or(root);
@@ -105,27 +114,36 @@ async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
             let usable = |path: &String| path.parse().is_ok_and(|path| overlay::locate(&root, &path).is_ok());
             paths.filter(usable).take(FOLDERS).collect()
         };
+
         let has_game = |path: &str| root.join("overlays").join(path).join("left4dead2").is_dir();
         let mut folders = Vec::new();
         for folder in below("") {
-            // A folder of folders, as `maps/hotel`.
+            // A folder of folders, like `maps/hotel`.
             let inside = if has_game(&folder) { Vec::new() } else { below(&folder) };
             folders.extend(inside.into_iter().filter(|path| has_game(path)));
             folders.push(folder);
         }
+
         folders.retain(|folder| !known.contains(folder));
         folders.sort_unstable();
         folders.truncate(FOLDERS);
         folders
     });
+
     found.await.unwrap_or_default()
 }
 
-pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
-    let new = New { name: fields.raw("name").to_owned(), path: fields.raw("path").to_owned() };
+pub(super) async fn add(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(fields): FormFields,
+) -> Result<Response, Failure> {
+    let new = NewOverlay { name: fields.raw("name").to_owned(), path: fields.raw("path").to_owned() };
     let last = new.path.trim().rsplit('/').next().unwrap_or_default();
+    // Without a name the folder's name is used, and without a folder the name.
     let name = if new.name.trim().is_empty() { last } else { new.name.trim() }.parse::<OverlayName>();
     let path = fields.get("path").map(|path| path.trim().parse::<OverlayRef>()).transpose();
+
     let (name, reference) = match (name, path) {
         (Ok(name), Ok(Some(reference))) => (name, reference),
         (Ok(name), Ok(None)) => {
@@ -133,11 +151,13 @@ pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Se
             (name, reference)
         }
         (name, path) => {
-            let words = |bad: BadName| bad.to_string();
-            let trouble = Trouble { all: None, name: name.err().map(words), path: path.err().map(words) };
+            let message = |bad: BadName| bad.to_string();
+            let trouble = OverlayErrors { all: None, name: name.err().map(message), path: path.err().map(message) };
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
+
+    // The name must be free, and the folder must exist.
     let (root, actor) = (app.settings.root.clone(), viewer.actor());
     let (wanted, place) = (name.clone(), reference.clone());
     let free = app.store.read(move |db| match overlays::find(db, &wanted) {
@@ -147,29 +167,32 @@ pub(super) async fn add(State(app): State<App>, viewer: Viewer, Sent(fields): Se
         ))),
         Err(_) => Ok(()),
     });
+
     let done = match free.await {
         Ok(()) => {
             let located = disk::look(move || overlay::locate(&root.canonicalize().unwrap_or(root), &place));
             located.await?.map_err(|error| {
-                let words =
-                    "This page makes no folders: `sudo left4me overlay add NAME` on the host makes one and adds it";
-                Error::usage(format!("{error}. {words}"))
+                let message =
+                    "This page cannot create folders: `sudo left4me overlay add NAME` on the host creates and adds one";
+                Error::usage(format!("{error}. {message}"))
             })
         }
         Err(error) => Err(error),
     };
+
     let done = match done {
         Ok(_) => app.store.write(move |tx| overlays::create(tx, clock::now_ms(), &actor, &name, &reference)).await,
         Err(error) => Err(error),
     };
+
     match done.map_err(Failure::from) {
         Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {
-            let trouble = Trouble { name: Some(failure.message), ..Trouble::default() };
+            let trouble = OverlayErrors { name: Some(failure.message), ..OverlayErrors::default() };
             show(&app, viewer, new, trouble, failure.status).await
         }
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let trouble = Trouble { path: Some(failure.message), ..Trouble::default() };
+            let trouble = OverlayErrors { path: Some(failure.message), ..OverlayErrors::default() };
             show(&app, viewer, new, trouble, failure.status).await
         }
         Err(failure) => Err(failure),
@@ -181,13 +204,14 @@ pub(super) async fn remove(
     viewer: Viewer,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let name = asked::id::<OverlayName>(&name)?;
+    let name = extract::id::<OverlayName>(&name)?;
+
     let actor = viewer.actor();
     match app.store.write(move |tx| overlays::remove(tx, clock::now_ms(), &actor, &name)).await.map_err(Failure::from) {
         Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {
-            let trouble = Trouble { all: Some(failure.message), ..Trouble::default() };
-            show(&app, viewer, New::default(), trouble, failure.status).await
+            let trouble = OverlayErrors { all: Some(failure.message), ..OverlayErrors::default() };
+            show(&app, viewer, NewOverlay::default(), trouble, failure.status).await
         }
         Err(failure) => Err(failure),
     }

@@ -1,13 +1,13 @@
-//! The first page of an admin: how all is, and the switches for all.
+//! The admin's start page: the state of everything, and the switches for it.
 
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::asked::Sent;
+use super::super::extract::FormFields;
+use super::super::frame::{Frame, page};
 use super::super::job;
 use super::super::parts::JobLine;
-use super::super::{Frame, page};
 use super::steam;
 use crate::base::visible::visible;
 use crate::base::{clock, secret};
@@ -22,9 +22,9 @@ use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
 const DAY: i64 = 86_400_000;
-/// So many of the last jobs are shown.
+/// The number of recent jobs.
 const RECENT: u32 = 10;
-/// A reason has so many characters at most.
+/// The longest reason, characters.
 const REASON: usize = 500;
 
 #[derive(Template)]
@@ -33,12 +33,12 @@ struct Page {
     frame: Frame,
     tab: &'static str,
     key: String,
-    found: Found,
+    found: Overview,
     build: Result<u64, String>,
-    install: steam::Offer,
+    install: steam::InstallOptions,
 }
 
-struct Found {
+struct Overview {
     servers: Servers,
     waiting: i64,
     live: i64,
@@ -53,6 +53,7 @@ struct Found {
 pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     let (root, now) = (app.settings.root.clone(), clock::now_ms());
     let steamcmd = app.settings.looks.place.steamcmd.clone();
+
     let found = app.store.read(move |db| {
         let (waiting, live) = jobs::counts(db)?;
         let shared = match overview::shared_job(db)? {
@@ -62,7 +63,8 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
             }
             None => None,
         };
-        Ok(Found {
+
+        Ok(Overview {
             servers: overview::servers(db)?,
             waiting,
             live,
@@ -75,17 +77,23 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
         })
     });
     let found = found.await?;
-    // A disk that is silent does not take this page away.
+
+    // The page works without the disk.
     let looked = disk::look(move || (steam::build(&root), steam::nothing(&root, steamcmd.as_deref())));
     let (build, nothing) = looked.await.unwrap_or_else(|failure| (Err(failure.message), None));
-    let install = steam::Offer { nothing, mounted: found.servers.has_mounted() };
+    let install = steam::InstallOptions { nothing, mounted: found.servers.has_mounted() };
     let frame = Frame::of(viewer, "Admin").within("admin");
+
     page(&Page { frame, tab: "overview", key: secret::random()?, found, build, install })
 }
 
-/// Pauses the queue, or lets it go on.
-pub(super) async fn pause(State(app): State<App>, viewer: Viewer, Sent(switch): Sent) -> Result<Response, Failure> {
-    let (actor, reason) = (viewer.actor(), tidy(switch.raw("reason")));
+/// Pauses or resumes the queue.
+pub(super) async fn pause(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(switch): FormFields,
+) -> Result<Response, Failure> {
+    let (actor, reason) = (viewer.actor(), one_line(switch.raw("reason")));
     let now = clock::now_ms();
     match switch.raw("action") {
         "pause" => {
@@ -94,26 +102,27 @@ pub(super) async fn pause(State(app): State<App>, viewer: Viewer, Sent(switch): 
         }
         "resume" => {
             app.store.write(move |tx| queue::set_resumed(tx, now, &actor)).await?;
-            app.poke();
+            app.wake_worker();
         }
         _ => return Err(Failure::unprocessable("action is pause or resume")),
     }
+
     Ok(Redirect::to("/admin").into_response())
 }
 
-/// One line of bounded length.
-fn tidy(text: &str) -> String {
+/// Makes one line of bounded length.
+fn one_line(text: &str) -> String {
     let line: String = visible(text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect();
     line.trim().to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::tidy;
+    use super::one_line;
 
     #[test]
     fn a_reason_is_one_line_of_bounded_length() {
-        assert_eq!(tidy(" disk\r\nfull\u{1b} "), "disk  full");
-        assert_eq!(tidy(&"ä".repeat(9000)).chars().count(), 500);
+        assert_eq!(one_line(" disk\r\nfull\u{1b} "), "disk  full");
+        assert_eq!(one_line(&"ä".repeat(9000)).chars().count(), 500);
     }
 }

@@ -1,4 +1,4 @@
-//! The game's installation: which build it is, and asking for one.
+//! The game's installation: its build, and installs and updates.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -6,9 +6,9 @@ use std::path::Path;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::asked::Sent;
+use super::super::extract::FormFields;
 use crate::base::names::RequestKey;
-use crate::base::{clock, plain};
+use crate::base::{clock, untrusted_file};
 use crate::domain::operation::Operation;
 use crate::domain::steam::{self, MANIFEST, MANIFEST_LIMIT};
 use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
@@ -16,9 +16,9 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
 
-/// The build that is installed, or why there is none. Reads a file of some kilobytes.
+/// The installed build, or why there is none. Reads a file of a few kilobytes.
 pub fn build(root: &Path) -> Result<u64, String> {
-    let bytes = plain::read(&root.join("installation"), &MANIFEST, MANIFEST_LIMIT + 1);
+    let bytes = untrusted_file::read(&root.join("installation"), &MANIFEST, MANIFEST_LIMIT + 1);
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
     let text = text.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "not installed".to_owned(),
@@ -27,62 +27,65 @@ pub fn build(root: &Path) -> Result<u64, String> {
     steam::prove(&text).map_err(|why| format!("not whole: {why}"))
 }
 
-/// What may be asked for: an operation that is bound to fail is not offered.
-pub struct Offer {
+/// Which installs are offered. One that must fail is not.
+pub struct InstallOptions {
     /// Why neither an install nor an update can work.
     pub nothing: Option<String>,
-    /// Whether a server has the game's files mounted: an install would be refused, an update stops it first.
+    /// Whether a server has the game files mounted. An install would be refused; an update stops
+    /// the server first.
     pub mounted: bool,
 }
 
-impl Offer {
+impl InstallOptions {
     /// Whether an install can work.
     #[must_use]
     pub fn can_install(&self) -> bool {
         self.nothing.is_none() && !self.mounted
     }
 
-    /// Whether an update can work, and is something else than an install.
+    /// Whether an update can work, and differs from an install.
     #[must_use]
     pub fn can_update(&self, installed: bool) -> bool {
         self.nothing.is_none() && (installed || self.mounted)
     }
 }
 
-/// Why nothing can be installed. Only of a steamcmd below `root`: this sandbox does not show the rest of the host.
+/// Why nothing can be installed. Checks only a steamcmd below `root`: the sandbox hides the rest of
+/// the host.
 pub fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
     let steamcmd = steamcmd.map_or_else(|| root.join("steam/steamcmd.sh"), Path::to_owned);
     if !steamcmd.starts_with(root) {
         return None;
     }
+
     let shown = steamcmd.display();
     match steamcmd.metadata() {
         Ok(found) if !found.is_file() => Some(format!("{shown} is not a file: the game cannot be installed")),
-        Ok(found) if found.permissions().mode() & 0o111 == 0 => Some(format!(
-            "{shown} is not executable: the game cannot be installed. `sudo left4me doctor` says what to do"
-        )),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
+            Some(format!("{shown} is not executable: the game cannot be installed. Run `sudo left4me doctor`"))
+        }
         Ok(_) => None,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(format!(
-            "steamcmd is missing: the game cannot be installed. Unpack steamcmd_linux.tar.gz of Valve as user \
-             left4me-steam, so that {shown} is there (README, Install), then load this page again"
+            "steamcmd is missing: the game cannot be installed. Unpack Valve's steamcmd_linux.tar.gz as user \
+             left4me-steam so that {shown} exists (README, Install), then reload this page"
         )),
-        // What this sandbox may not look at is the doctor's to judge.
+        // The sandbox may hide it; the doctor checks it on the host.
         Err(_) => None,
     }
 }
 
-pub(super) async fn install(app: State<App>, viewer: Viewer, form: Sent) -> Result<Response, Failure> {
-    ask(app, viewer, form, Operation::Install).await
+pub(super) async fn install(app: State<App>, viewer: Viewer, form: FormFields) -> Result<Response, Failure> {
+    enqueue_install(app, viewer, form, Operation::Install).await
 }
 
-pub(super) async fn update(app: State<App>, viewer: Viewer, form: Sent) -> Result<Response, Failure> {
-    ask(app, viewer, form, Operation::Update).await
+pub(super) async fn update(app: State<App>, viewer: Viewer, form: FormFields) -> Result<Response, Failure> {
+    enqueue_install(app, viewer, form, Operation::Update).await
 }
 
-async fn ask(
+async fn enqueue_install(
     State(app): State<App>,
     viewer: Viewer,
-    Sent(fields): Sent,
+    FormFields(fields): FormFields,
     operation: Operation,
 ) -> Result<Response, Failure> {
     let key = fields.optional::<RequestKey>("key")?;
@@ -92,7 +95,8 @@ async fn ask(
         enqueue(db, &Wish { operation, targets: Targets::None, unique: true, asker }, clock::now_ms())
     });
     let job = accepted.await?.job_id;
-    app.poke();
+    app.wake_worker();
+
     Ok(Redirect::to(&format!("/jobs/{job}")).into_response())
 }
 
@@ -101,9 +105,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_bound_to_fail_is_not_offered() {
+    fn an_install_that_must_fail_is_not_offered() {
         let dir = tempfile::tempdir().unwrap();
         let steamcmd = dir.path().join("steam/steamcmd.sh");
+
         assert!(nothing(dir.path(), None).unwrap().contains("steamcmd is missing"));
         std::fs::create_dir(dir.path().join("steam")).unwrap();
         std::fs::write(&steamcmd, "").unwrap();
@@ -112,24 +117,27 @@ mod tests {
         assert_eq!(nothing(dir.path(), None), None);
         assert_eq!(nothing(dir.path(), Some(Path::new("/usr/games/steamcmd"))), None, "not seen from here");
 
-        let offer = |nothing: Option<&str>, mounted| Offer { nothing: nothing.map(str::to_owned), mounted };
+        let offer = |nothing: Option<&str>, mounted| InstallOptions { nothing: nothing.map(str::to_owned), mounted };
         assert!(offer(None, false).can_install() && !offer(None, false).can_update(false));
         assert!(!offer(None, true).can_install() && offer(None, true).can_update(false));
         assert!(!offer(Some("x"), false).can_install() && !offer(Some("x"), true).can_update(true));
     }
 
     #[test]
-    fn a_build_is_told_by_its_manifest_alone() {
+    fn the_build_comes_from_the_manifest_alone() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(build(dir.path()).unwrap_err(), "not installed");
         std::fs::create_dir_all(dir.path().join("installation/steamapps")).unwrap();
+
         let write = |text: &str| {
             std::fs::write(dir.path().join("installation/steamapps/appmanifest_222860.acf"), text).unwrap();
         };
+
         write(
             "\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"4\" \"buildid\" \"8490279\" \
              \"InstalledDepots\" { \"222861\" { } \"222863\" { } } }",
         );
+
         assert_eq!(build(dir.path()), Ok(8_490_279));
         write("\"AppState\" { \"appid\" \"222860\" \"StateFlags\" \"6\" \"buildid\" \"8490279\" }");
         assert!(build(dir.path()).unwrap_err().contains("not whole"));

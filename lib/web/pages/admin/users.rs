@@ -5,8 +5,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
-use super::super::asked::{self, Sent};
-use super::super::{Frame, page};
+use super::super::extract::{self, FormFields};
+use super::super::frame::{Frame, page};
 use crate::base::names::{TokenId, UserName};
 use crate::base::{Error, clock};
 use crate::db::tokens::{self, Token};
@@ -17,16 +17,16 @@ use crate::web::viewer::Viewer;
 
 const HERE: &str = "/admin/users";
 
-/// The form of a new account.
+/// The form for a new account.
 #[derive(Debug, Default)]
-struct New {
+struct NewUser {
     name: String,
     admin: bool,
 }
 
-/// What went wrong, and where.
+/// Errors, by field.
 #[derive(Debug, Default)]
-struct Trouble {
+struct UserErrors {
     all: Option<String>,
     name: Option<String>,
     password: Option<String>,
@@ -40,15 +40,21 @@ struct Page {
     myself: String,
     users: Vec<User>,
     tokens: Vec<Token>,
-    new: New,
-    trouble: Trouble,
+    new: NewUser,
+    trouble: UserErrors,
 }
 
 pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    show(&app, viewer, New::default(), Trouble::default(), StatusCode::OK).await
+    show(&app, viewer, NewUser::default(), UserErrors::default(), StatusCode::OK).await
 }
 
-async fn show(app: &App, viewer: Viewer, new: New, trouble: Trouble, status: StatusCode) -> Result<Response, Failure> {
+async fn show(
+    app: &App,
+    viewer: Viewer,
+    new: NewUser,
+    trouble: UserErrors,
+    status: StatusCode,
+) -> Result<Response, Failure> {
     let (users, tokens) = app.store.read(|db| Ok((users::all(db)?, tokens::all(db)?))).await?;
     let myself = viewer.name.clone();
     let frame = Frame::of(viewer, "Users").within("admin");
@@ -61,24 +67,30 @@ fn back() -> Response {
     Redirect::to(HERE).into_response()
 }
 
-pub(super) async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+pub(super) async fn create(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(fields): FormFields,
+) -> Result<Response, Failure> {
     // The password is not sent back.
-    let new = New { name: fields.raw("name").to_owned(), admin: fields.is_set("admin") };
+    let new = NewUser { name: fields.raw("name").to_owned(), admin: fields.is_set("admin") };
     let name = match new.name.trim().parse::<UserName>() {
         Ok(name) => name,
         Err(bad) => {
-            let trouble = Trouble { name: Some(bad.to_string()), ..Trouble::default() };
+            let trouble = UserErrors { name: Some(bad.to_string()), ..UserErrors::default() };
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
+
     let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let trouble = Trouble { password: Some(failure.message), ..Trouble::default() };
+            let trouble = UserErrors { password: Some(failure.message), ..UserErrors::default() };
             return show(&app, viewer, new, trouble, failure.status).await;
         }
         Err(failure) => return Err(failure),
     };
+
     let role = if new.admin { Role::Admin } else { Role::User };
     let actor = viewer.actor();
     match app.store.write(move |tx| users::create(tx, clock::now_ms(), &actor, &name, role, &hash)).await {
@@ -88,7 +100,7 @@ pub(super) async fn create(State(app): State<App>, viewer: Viewer, Sent(fields):
             if failure.status != StatusCode::CONFLICT {
                 return Err(failure);
             }
-            let trouble = Trouble { name: Some(failure.message), ..Trouble::default() };
+            let trouble = UserErrors { name: Some(failure.message), ..UserErrors::default() };
             show(&app, viewer, new, trouble, failure.status).await
         }
     }
@@ -98,21 +110,24 @@ pub(super) async fn password(
     State(app): State<App>,
     viewer: Viewer,
     Path(name): Path<String>,
-    Sent(fields): Sent,
+    FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
-    let name: UserName = asked::id(&name)?;
+    let name: UserName = extract::id(&name)?;
     let wanted = name.clone();
     app.store.read(move |db| users::find(db, &wanted)).await?;
+
     let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let words = format!("The password of {name} was not changed: {}.", failure.message);
-            return told(&app, viewer, words, failure.status).await;
+            let message = format!("The password of {name} was not changed: {}.", failure.message);
+            return show_trouble(&app, viewer, message, failure.status).await;
         }
         Err(failure) => return Err(failure),
     };
+
     let actor = viewer.actor();
-    // One's own sessions end, too: whoever changed it signs in again.
+
+    // This also ends the user's own sessions.
     app.store.write(move |tx| users::set_password(tx, clock::now_ms(), &actor, &name, &hash)).await?;
     Ok(back())
 }
@@ -122,22 +137,23 @@ pub(super) async fn disable(
     viewer: Viewer,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let name: UserName = asked::id(&name)?;
+    let name: UserName = extract::id(&name)?;
     let (actor, myself) = (viewer.actor(), viewer.id);
     let done = app.store.write(move |tx| {
         let user = users::find(tx, &name)?;
         if user.id == myself {
-            return Err(Error::conflict("nobody can disable their own account: another admin has to do it"));
+            return Err(Error::conflict("you cannot disable your own account: another admin has to do it"));
         }
         if users::is_last_admin(tx, user.id)? {
-            return Err(Error::conflict(format!("{name} is the last admin who can sign in, and stays")));
+            return Err(Error::conflict(format!("{name} is the last admin who can sign in and cannot be disabled")));
         }
         users::disable(tx, clock::now_ms(), &actor, &name)
     });
+
     match done.await.map_err(Failure::from) {
         Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {
-            told(&app, viewer, failure.message, failure.status).await
+            show_trouble(&app, viewer, failure.message, failure.status).await
         }
         Err(failure) => Err(failure),
     }
@@ -148,7 +164,7 @@ pub(super) async fn enable(
     viewer: Viewer,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let name: UserName = asked::id(&name)?;
+    let name: UserName = extract::id(&name)?;
     app.store.write(move |tx| users::enable(tx, clock::now_ms(), &viewer.actor(), &name)).await?;
     Ok(back())
 }
@@ -158,11 +174,11 @@ pub(super) async fn revoke(
     viewer: Viewer,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    let id = asked::id::<TokenId>(&id)?;
+    let id = extract::id::<TokenId>(&id)?;
     app.store.write(move |tx| tokens::revoke(tx, clock::now_ms(), &viewer.actor(), id)).await?;
     Ok(Redirect::to("/admin/users#tokens").into_response())
 }
 
-async fn told(app: &App, viewer: Viewer, words: String, status: StatusCode) -> Result<Response, Failure> {
-    show(app, viewer, New::default(), Trouble { all: Some(words), ..Trouble::default() }, status).await
+async fn show_trouble(app: &App, viewer: Viewer, message: String, status: StatusCode) -> Result<Response, Failure> {
+    show(app, viewer, NewUser::default(), UserErrors { all: Some(message), ..UserErrors::default() }, status).await
 }

@@ -1,4 +1,4 @@
-//! A blueprint as somebody types it into the form: kept word for word until it is right.
+//! A blueprint as typed into the form: kept verbatim until it is valid.
 
 use std::fmt::Display;
 
@@ -6,49 +6,43 @@ use crate::base::names::{BlueprintName, OverlayName};
 use crate::db::blueprints::{Content, Stored};
 use crate::domain::blueprint::{ConfigLine, check};
 
-/// What the form says.
+/// The form's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Draft {
-    /// The blueprint that is edited; empty for a new one.
+    /// The edited blueprint; empty for a new one.
     pub id: String,
-    /// What it was when the form was made: [`crate::db::blueprints::Blueprint::updated_at`].
+    /// When the form was loaded: [`crate::db::blueprints::Blueprint::updated_at`] as of then.
     pub updated_at: String,
-    /// Its name.
     pub name: String,
-    /// The overlays of the catalog, and where each is wanted.
+    /// The overlays of the catalog, and their positions.
     pub rows: Vec<Row>,
-    /// Launch arguments, one a line.
+    /// Launch arguments, one per line.
     pub arguments: String,
-    /// Lines of server.cfg.
+    /// The lines of server.cfg.
     pub config: String,
 }
 
 /// An overlay in the form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// Its name.
     pub overlay: String,
-    /// Its place, 1 for the topmost; empty when it is not wanted.
+    /// Its position, 1 for the topmost; empty if it is not used.
     pub position: String,
 }
 
-/// What is wrong, field by field.
+/// Errors, by field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Troubles {
-    /// With all of it.
+pub struct DraftErrors {
+    /// About the whole form.
     pub all: Option<String>,
-    /// With the name.
     pub name: Option<String>,
-    /// With the overlays.
     pub overlays: Option<String>,
-    /// With the arguments.
     pub arguments: Option<String>,
-    /// With the lines of server.cfg.
     pub config: Option<String>,
 }
 
-impl Troubles {
-    /// The first field that is wrong, as the form has them; empty when none is.
+impl DraftErrors {
+    /// The first field with an error, in the form's order; empty if there is none.
     #[must_use]
     pub fn first(&self) -> &'static str {
         let fields = [
@@ -62,7 +56,7 @@ impl Troubles {
 }
 
 impl Draft {
-    /// From the form's fields. `overlay` and `position` come in pairs.
+    /// Reads the form's fields. `overlay` and `position` come in pairs.
     #[must_use]
     pub fn read(fields: Vec<(String, String)>) -> Self {
         let mut draft = Draft::default();
@@ -82,13 +76,15 @@ impl Draft {
                 _ => {}
             }
         }
+
         draft
     }
 
-    /// The form of a blueprint whose row holds this.
+    /// The form of a stored blueprint.
     #[must_use]
     pub fn of(name: &str, stored: &Stored) -> Self {
         let rows = stored.overlays.iter().enumerate();
+
         Self {
             name: name.to_owned(),
             rows: rows.map(|(at, overlay)| Row { overlay: overlay.clone(), position: (at + 1).to_string() }).collect(),
@@ -98,7 +94,7 @@ impl Draft {
         }
     }
 
-    /// Puts the rows in order, and those of `catalog` that are missing behind them.
+    /// Sorts the rows, and appends those of `catalog` that are missing.
     #[must_use]
     pub fn with_catalog(mut self, catalog: impl IntoIterator<Item = String>) -> Self {
         for overlay in catalog {
@@ -106,20 +102,22 @@ impl Draft {
                 self.rows.push(Row { overlay, position: String::new() });
             }
         }
-        // What is no number stays before the unwanted, where it is seen.
+
+        // A bad number sorts before the unused rows, where it is visible.
         let place = |row: &Row| match row.position.trim() {
             "" => (2, 0),
             text => text.parse::<i64>().map_or((1, 0), |number| (0, number)),
         };
         self.rows.sort_by_key(place);
+
         self
     }
 
-    /// What it means.
+    /// Validates the form.
     ///
     /// # Errors
-    /// What is wrong with each field.
-    pub fn parse(&self) -> Result<(BlueprintName, Content), Box<Troubles>> {
+    /// Those of each field.
+    pub fn parse(&self) -> Result<(BlueprintName, Content), Box<DraftErrors>> {
         let name = self.name.trim().parse::<BlueprintName>();
         let overlays = self.overlays();
         let arguments = numbered(self.arguments.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()));
@@ -127,14 +125,16 @@ impl Draft {
             Ok(()) => Ok(arguments),
             Err(bad) => Err(bad.to_string()),
         });
+
         let config = numbered::<ConfigLine>(self.config.lines().enumerate());
         let config = config.and_then(|config| match check::<OverlayName>(&[], &[], &config) {
             Ok(()) => Ok(config),
             Err(bad) => Err(bad.to_string()),
         });
+
         match (name, overlays, arguments, config) {
             (Ok(name), Ok(overlays), Ok(arguments), Ok(config)) => Ok((name, Content { overlays, arguments, config })),
-            (name, overlays, arguments, config) => Err(Box::new(Troubles {
+            (name, overlays, arguments, config) => Err(Box::new(DraftErrors {
                 all: None,
                 name: name.err().map(|bad| bad.to_string()),
                 overlays: overlays.err(),
@@ -151,15 +151,20 @@ impl Draft {
             if position.is_empty() {
                 continue;
             }
+
             let name = row.overlay.parse::<OverlayName>().map_err(|bad| bad.to_string())?;
             let bad = || format!("the position of '{name}' is not a number from 0 to 9999");
+
             let position = position.parse::<i64>().ok().filter(|number| (0..=9999).contains(number)).ok_or_else(bad)?;
             if let Some((_, other)) = wanted.iter().find(|(taken, _)| *taken == position) {
                 return Err(format!("'{other}' and '{name}' have the same position {position}"));
             }
+
             wanted.push((position, name));
         }
+
         wanted.sort_unstable_by_key(|(position, _)| *position);
+
         let wanted: Vec<OverlayName> = wanted.into_iter().map(|(_, name)| name).collect();
         check(&wanted, &[], &[]).map_err(|bad| bad.to_string())?;
         Ok(wanted)
@@ -167,11 +172,11 @@ impl Draft {
 }
 
 fn lines(lines: &[String]) -> String {
-    // Each has its end, so that blank ones at the end are not lost.
+    // Each line has a newline, so that blank ones at the end are kept.
     lines.iter().flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Each line parsed; the first that is refused is told by its number.
+/// Parses each line. An error names the line's number.
 fn numbered<'a, T>(lines: impl Iterator<Item = (usize, &'a str)>) -> Result<Vec<T>, String>
 where
     T: std::str::FromStr<Err: Display>,
@@ -204,25 +209,27 @@ mod tests {
         ]);
         let (name, content) = draft.parse().unwrap();
         let texts = |names: &[OverlayName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+
         assert_eq!((name.as_str(), texts(&content.overlays)), ("coop", vec!["c".to_owned(), "a".to_owned()]));
         assert_eq!(content.arguments.iter().map(Argument::as_str).collect::<Vec<_>>(), ["+map", "c1m1_hotel"]);
         assert_eq!(content.config.iter().map(ConfigLine::as_str).collect::<Vec<_>>(), ["hostname \"x\"", "", "// end"]);
     }
 
     #[test]
-    fn a_form_made_of_a_blueprint_means_that_blueprint() {
+    fn a_stored_blueprint_survives_the_form_unchanged() {
         let content = Content {
             overlays: vec!["b".parse().unwrap(), "a".parse().unwrap()],
             arguments: vec!["+x".parse().unwrap()],
             config: ["", "a", "", ""].map(|line| line.parse().unwrap()).to_vec(),
         };
         let draft = Draft::of("coop", &content.clone().into()).with_catalog(["a", "b", "c"].map(str::to_owned));
+
         assert_eq!(draft.rows.iter().map(|row| row.overlay.as_str()).collect::<Vec<_>>(), ["b", "a", "c"]);
         assert_eq!(draft.parse().unwrap().1, content);
     }
 
     #[test]
-    fn each_field_tells_its_own_trouble_and_nothing_that_was_typed_is_lost() {
+    fn each_field_has_its_own_error_and_no_input_is_lost() {
         let typed = draft(&[
             ("name", "42"),
             ("overlay", "a"),
@@ -233,10 +240,12 @@ mod tests {
             ("config", "ok\nbad\u{1b}[0m"),
         ]);
         let troubles = typed.parse().unwrap_err();
+
         assert!(troubles.name.unwrap().contains("42"));
         assert!(troubles.overlays.unwrap().contains("'a' and 'b'"));
         assert!(troubles.arguments.unwrap().starts_with("line 2: argument '+hostport'"));
         assert!(troubles.config.unwrap().starts_with("line 2: "));
+
         let again = typed.clone().with_catalog(["a", "b", "c"].map(str::to_owned));
         assert_eq!((&again.name, &again.arguments, &again.config), (&typed.name, &typed.arguments, &typed.config));
         assert_eq!(again.rows[..2], typed.rows[..]);

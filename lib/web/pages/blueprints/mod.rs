@@ -1,4 +1,4 @@
-//! Blueprints: what servers are made of. Their user's own; an admin sees all.
+//! Blueprints, from which servers are made. Users see their own, admins all.
 
 mod draft;
 mod show;
@@ -9,43 +9,44 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use rusqlite::Connection;
 
-use self::draft::{Draft, Troubles};
-use self::show::{Plan, Shown};
-use super::asked::{self, Sent};
-use super::{Frame, page};
+use self::draft::{Draft, DraftErrors};
+use self::show::{Plan, RenderedPreview};
+use super::extract::{self, FormFields};
+use super::frame::{Frame, page};
 use crate::base::names::BlueprintId;
 use crate::base::{Error, Exit, Result, clock};
 use crate::db::blueprints::{self, Blueprint, Change, Content};
 use crate::db::links::{self, Linked};
 use crate::db::overlays;
+use crate::web::access::Access;
 use crate::web::app::App;
 use crate::web::failure::Failure;
-use crate::web::routes::{Table, Who};
+use crate::web::table::Table;
 use crate::web::viewer::Viewer;
 
 pub(super) fn routes(table: Table) -> Table {
     table
-        .get(Who::User, "/blueprints", list)
-        .post(Who::User, "/blueprints", create)
-        .get(Who::User, "/blueprints/new", new)
-        // Where somebody comes back to who signed in again.
-        .get(Who::User, "/blueprints/preview", new)
-        .post(Who::User, "/blueprints/preview", preview)
-        .get(Who::User, "/blueprints/{id}", show::show)
-        .post(Who::User, "/blueprints/{id}", save)
-        .get(Who::User, "/blueprints/{id}/edit", edit)
-        .post(Who::User, "/blueprints/{id}/delete", delete)
+        .get(Access::User, "/blueprints", list)
+        .post(Access::User, "/blueprints", create)
+        .get(Access::User, "/blueprints/new", new)
+        // Where a browser returns after signing in again.
+        .get(Access::User, "/blueprints/preview", new)
+        .post(Access::User, "/blueprints/preview", preview)
+        .get(Access::User, "/blueprints/{id}", show::show)
+        .post(Access::User, "/blueprints/{id}", save)
+        .get(Access::User, "/blueprints/{id}/edit", edit)
+        .post(Access::User, "/blueprints/{id}/delete", delete)
 }
 
 #[derive(Template)]
 #[template(path = "blueprints/list.html")]
-struct List {
+struct ListPage {
     frame: Frame,
-    blueprints: Vec<Listed>,
+    blueprints: Vec<BlueprintRow>,
     whose: bool,
 }
 
-struct Listed {
+struct BlueprintRow {
     blueprint: Blueprint,
     servers: Vec<Linked>,
 }
@@ -58,15 +59,18 @@ async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
             Some(user) => blueprints::of_user(db, user)?,
             None => blueprints::all(db)?,
         };
+
         let mut listed = Vec::with_capacity(found.len());
         for blueprint in found {
             let servers = linked.extract_if(.., |server| server.blueprint == blueprint.id).collect();
-            listed.push(Listed { blueprint, servers });
+            listed.push(BlueprintRow { blueprint, servers });
         }
+
         Ok(listed)
     });
     let (blueprints, whose) = (blueprints.await?, viewer.is_admin);
-    page(&List { frame: Frame::of(viewer, "Blueprints").within("blueprints"), blueprints, whose })
+
+    page(&ListPage { frame: Frame::of(viewer, "Blueprints").within("blueprints"), blueprints, whose })
 }
 
 #[derive(Template)]
@@ -74,13 +78,13 @@ async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
 struct Page {
     frame: Frame,
     draft: Draft,
-    troubles: Troubles,
-    shown: Option<Shown>,
+    troubles: DraftErrors,
+    shown: Option<RenderedPreview>,
 }
 
 impl Page {
-    /// The form around what was typed; where the blueprint is named, under its name.
-    fn of(viewer: Viewer, draft: Draft, troubles: Troubles, shown: Option<Shown>) -> Self {
+    /// The form with what was typed.
+    fn of(viewer: Viewer, draft: Draft, troubles: DraftErrors, shown: Option<RenderedPreview>) -> Self {
         let title = if draft.id.is_empty() { "New blueprint" } else { "Edit blueprint" };
         Self { frame: Frame::of(viewer, title).within("blueprints"), draft, troubles, shown }
     }
@@ -94,15 +98,16 @@ impl Page {
 
 async fn new(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     let draft = app.store.read(|db| with_catalog(db, Draft::default())).await?;
-    Page::of(viewer, draft, Troubles::default(), None).answer(StatusCode::OK)
+    Page::of(viewer, draft, DraftErrors::default(), None).answer(StatusCode::OK)
 }
 
-async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+async fn create(State(app): State<App>, viewer: Viewer, FormFields(fields): FormFields) -> Result<Response, Failure> {
     let draft = Draft { id: String::new(), ..Draft::read(fields.into_pairs()) };
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
         Err(troubles) => return again(&app, viewer, draft, *troubles, StatusCode::UNPROCESSABLE_ENTITY).await,
     };
+
     let (actor, user) = (viewer.actor(), viewer.id);
     let made = app.store.write(move |tx| blueprints::create(tx, clock::now_ms(), &actor, user, &name, &content));
     match made.await {
@@ -112,28 +117,31 @@ async fn create(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> R
 }
 
 async fn edit(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
-    let id: BlueprintId = asked::id(&id)?;
-    let asker = viewer.clone();
+    let id: BlueprintId = extract::id(&id)?;
+    let who = viewer.clone();
     let found = app.store.read(move |db| {
-        let blueprint = find(db, &asker, id)?;
+        let blueprint = find(db, &who, id)?;
         let stored = blueprints::stored(db, id)?;
         let draft = Draft::of(&blueprint.name, &stored);
         let draft = Draft { id: id.to_string(), updated_at: blueprint.updated_at.to_string(), ..draft };
-        // A row that is refused is in the form as it is, with what is wrong beside it.
-        let mut troubles = draft.parse().err().map_or_else(Troubles::default, |troubles| *troubles);
+
+        // An invalid row is shown unchanged, with its errors.
+        let mut troubles = draft.parse().err().map_or_else(DraftErrors::default, |troubles| *troubles);
         if !stored.refused.is_empty() {
             troubles.all = Some(format!("No server can be started with this blueprint: {}", stored.refused.join("; ")));
         }
+
         Ok((with_catalog(db, draft)?, troubles))
     });
     let (draft, troubles) = found.await?;
+
     Page::of(viewer, draft, troubles, None).answer(StatusCode::OK)
 }
 
-/// What saving came to.
+/// The result of saving.
 enum Saved {
     Done,
-    /// Somebody was faster; since when it is another one.
+    /// Someone else saved first; the new `updated_at`.
     Changed(i64),
 }
 
@@ -141,69 +149,79 @@ async fn save(
     State(app): State<App>,
     viewer: Viewer,
     Path(id): Path<String>,
-    Sent(fields): Sent,
+    FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
-    let id: BlueprintId = asked::id(&id)?;
+    let id: BlueprintId = extract::id(&id)?;
     let mut draft = Draft { id: id.to_string(), ..Draft::read(fields.into_pairs()) };
-    let asker = viewer.clone();
-    app.store.read(move |db| find(db, &asker, id)).await?;
+    let who = viewer.clone();
+    app.store.read(move |db| find(db, &who, id)).await?;
+
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
         Err(troubles) => return again(&app, viewer, draft, *troubles, StatusCode::UNPROCESSABLE_ENTITY).await,
     };
-    let (asker, seen) = (viewer.clone(), draft.updated_at.parse::<i64>().ok());
+
+    // Refuse to overwrite a version that the user has not seen.
+    let (who, seen) = (viewer.clone(), draft.updated_at.parse::<i64>().ok());
     let saved = app.store.write(move |tx| {
-        let blueprint = find(tx, &asker, id)?;
+        let blueprint = find(tx, &who, id)?;
         if seen != Some(blueprint.updated_at) {
             return Ok(Saved::Changed(blueprint.updated_at));
         }
+
         let Content { overlays, arguments, config } = content;
         let change =
             Change { name: Some(name), overlays: Some(overlays), arguments: Some(arguments), config: Some(config) };
-        blueprints::edit(tx, clock::now_ms(), &asker.actor(), id, &change)?;
+        blueprints::edit(tx, clock::now_ms(), &who.actor(), id, &change)?;
         Ok(Saved::Done)
     });
+
     match saved.await {
         Ok(Saved::Done) => Ok(Redirect::to(&format!("/blueprints/{id}")).into_response()),
         Ok(Saved::Changed(at)) => {
             draft.updated_at = at.to_string();
-            let words = "This blueprint was changed since you opened it. Nothing is saved yet; what you typed is below. \
+            let message = "This blueprint was changed since you opened it. Nothing is saved yet; what you typed is below. \
                          Saving now replaces the other change.";
-            let troubles = Troubles { all: Some(words.to_owned()), ..Troubles::default() };
+            let troubles = DraftErrors { all: Some(message.to_owned()), ..DraftErrors::default() };
             again(&app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
         Err(error) => refused(&app, viewer, draft, error).await,
     }
 }
 
-/// Shows what initializing a server would write, if the form were saved as it is.
-async fn preview(State(app): State<App>, viewer: Viewer, Sent(fields): Sent) -> Result<Response, Failure> {
+/// Shows what initializing a server would write if the form were saved.
+async fn preview(State(app): State<App>, viewer: Viewer, FormFields(fields): FormFields) -> Result<Response, Failure> {
     let draft = Draft::read(fields.into_pairs());
-    let id = if draft.id.is_empty() { None } else { Some(asked::id::<BlueprintId>(&draft.id)?) };
+    let id = if draft.id.is_empty() { None } else { Some(extract::id::<BlueprintId>(&draft.id)?) };
     let parsed = draft.parse();
-    let (asker, settings) = (viewer.clone(), app.settings.clone());
+
+    let (who, settings) = (viewer.clone(), app.settings.clone());
     let done = app.store.read(move |db| {
         let servers = match id {
-            Some(id) => links::of_blueprint(db, find(db, &asker, id)?.id)?,
+            Some(id) => links::of_blueprint(db, find(db, &who, id)?.id)?,
             None => Vec::new(),
         };
+
         let plan = match parsed {
             Ok((_, content)) => {
                 Plan::of(db, &settings, &content, &servers).map_err(|error| in_overlays(error.to_string()))
             }
             Err(troubles) => Err(*troubles),
         };
+
         Ok((with_catalog(db, draft)?, plan))
     });
     let (draft, plan) = done.await?;
+
     let (shown, troubles) = match plan {
-        Ok(plan) => match plan.look(app.settings.root.clone()).await {
-            Ok(shown) => (Some(shown), Troubles::default()),
+        Ok(plan) => match plan.render(app.settings.root.clone()).await {
+            Ok(shown) => (Some(shown), DraftErrors::default()),
             Err(failure) => (None, in_overlays(failure.message)),
         },
         Err(troubles) => (None, troubles),
     };
     let status = if shown.is_some() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+
     Page::of(viewer, draft, troubles, shown).answer(status)
 }
 
@@ -216,27 +234,29 @@ struct InUse {
 }
 
 async fn delete(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
-    let id: BlueprintId = asked::id(&id)?;
-    let asker = viewer.clone();
+    let id: BlueprintId = extract::id(&id)?;
+    let who = viewer.clone();
     let in_use = app.store.write(move |tx| {
-        let blueprint = find(tx, &asker, id)?;
+        let blueprint = find(tx, &who, id)?;
         let servers = links::of_blueprint(tx, id)?;
         if servers.is_empty() {
-            blueprints::delete(tx, clock::now_ms(), &asker.actor(), id)?;
+            blueprints::delete(tx, clock::now_ms(), &who.actor(), id)?;
         }
         Ok((blueprint, servers))
     });
+
     let (blueprint, servers) = in_use.await?;
     if servers.is_empty() {
         return Ok(Redirect::to("/blueprints").into_response());
     }
+
     let frame = Frame::of(viewer, "This blueprint is in use").within("blueprints");
     let mut response = page(&InUse { frame, blueprint, servers })?;
     *response.status_mut() = StatusCode::CONFLICT;
     Ok(response)
 }
 
-/// The blueprint, when the viewer may see it. To anybody else it does not exist.
+/// The blueprint, if the viewer may see it. Otherwise it does not exist.
 fn find(db: &Connection, viewer: &Viewer, id: BlueprintId) -> Result<Blueprint> {
     let found = blueprints::get(db, id)?.filter(|found| viewer.is_admin || found.user_id == viewer.id);
     found.ok_or_else(|| Error::not_found(format!("there is no blueprint {id}")))
@@ -246,30 +266,30 @@ fn with_catalog(db: &Connection, draft: Draft) -> Result<Draft> {
     Ok(draft.with_catalog(overlays::all(db)?.into_iter().map(|overlay| overlay.name)))
 }
 
-fn in_overlays(words: String) -> Troubles {
-    Troubles { overlays: Some(words), ..Troubles::default() }
+fn in_overlays(message: String) -> DraftErrors {
+    DraftErrors { overlays: Some(message), ..DraftErrors::default() }
 }
 
-/// The form again, as it was typed.
+/// The form again, as typed.
 async fn again(
     app: &App,
     viewer: Viewer,
     draft: Draft,
-    troubles: Troubles,
+    troubles: DraftErrors,
     status: StatusCode,
 ) -> Result<Response, Failure> {
     let draft = app.store.read(move |db| with_catalog(db, draft)).await?;
     Page::of(viewer, draft, troubles, None).answer(status)
 }
 
-/// The form again where the database refused what it says; other errors are no matter of the form.
+/// The form again if the database refused its content; other errors do not concern the form.
 async fn refused(app: &App, viewer: Viewer, draft: Draft, error: Error) -> Result<Response, Failure> {
     match error.exit {
         Exit::Conflict => {
-            let troubles = Troubles { name: Some(error.to_string()), ..Troubles::default() };
+            let troubles = DraftErrors { name: Some(error.to_string()), ..DraftErrors::default() };
             again(app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
-        // An overlay that went meanwhile; the blueprint itself was found a moment ago.
+        // An overlay that was removed meanwhile: the blueprint itself was found before.
         Exit::NotFound | Exit::Usage => {
             again(app, viewer, draft, in_overlays(error.to_string()), StatusCode::UNPROCESSABLE_ENTITY).await
         }

@@ -6,27 +6,26 @@ use axum::http::{HeaderMap, Method, header};
 
 use crate::base::origin::Origin;
 
-/// Where the web front is reached.
+/// The addresses of the web front.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
-    /// LEFT4ME_WEB_ORIGIN: `https://l4d.example.org`; none when only loopback will do.
+    /// LEFT4ME_WEB_ORIGIN, as `https://l4d.example.org`. None: only loopback is served.
     own: Option<Origin>,
 }
 
 impl Origins {
-    /// With the setting's value.
     #[must_use]
     pub fn new(own: Option<Origin>) -> Self {
         Self { own }
     }
 
-    /// Whether the front is reached over TLS: then cookies are Secure.
+    /// Whether the front is reached over TLS. Cookies are Secure then.
     #[must_use]
     pub fn is_https(&self) -> bool {
         self.own.as_ref().is_some_and(|own| own.scheme == "https")
     }
 
-    /// Whether the request's Host is ours, or a name of this very host.
+    /// Whether the request's Host is ours, or a loopback name.
     #[must_use]
     pub fn is_our_host(&self, headers: &HeaderMap) -> bool {
         let mut hosts = headers.get_all(header::HOST).iter();
@@ -36,27 +35,32 @@ impl Origins {
         is_loopback_name(&host) || self.own.as_ref().is_some_and(|own| own.authority == host)
     }
 
-    /// Whether one of our pages sent this: a browser says so by Sec-Fetch-Site, an old one by its Origin. A request that
-    /// changes nothing may come from anywhere.
+    /// Whether one of our pages sent this. Browsers send Sec-Fetch-Site, old ones only Origin. A
+    /// request that changes nothing may come from anywhere.
     #[must_use]
     pub fn is_from_us(&self, method: &Method, headers: &HeaderMap) -> bool {
         if method.is_safe() {
             return true;
         }
+
         if let Some(site) = headers.get("sec-fetch-site") {
             return site == "same-origin" || site == "none";
         }
+
         let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
         let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else { return false };
+
         let Ok(origin) = origin.parse::<Origin>() else { return false };
         if self.own.as_ref() == Some(&origin) {
             return true;
         }
+
         let host = host.to_ascii_lowercase();
         origin.scheme == "http" && origin.authority == host && is_loopback_name(&host)
     }
 
-    /// The host at which players find the game: our own origin's, else the one that the browser asked. Without a port.
+    /// The host that players connect to, without a port: that of our own origin, else of the
+    /// request.
     #[must_use]
     pub fn game_host(&self, headers: &HeaderMap) -> String {
         let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
@@ -68,15 +72,17 @@ impl Origins {
     }
 }
 
-/// `localhost`, 127.0.0.0/8, `[::1]`; each with a port or without.
+/// `localhost`, 127.0.0.0/8 or `[::1]`, with or without a port.
 pub fn is_loopback_name(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
     };
+
     if port.is_some_and(|port| port.parse::<u16>().is_err()) {
         return false;
     }
+
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     name == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() && ip.is_ipv6() == (bare != name))
 }
@@ -98,6 +104,7 @@ mod tests {
         for good in ["https://l4d.example.org", "http://10.0.0.1:8080", "https://l4d.example.org/"] {
             assert!(good.parse::<Origin>().is_ok(), "{good}");
         }
+
         for bad in [
             "",
             "l4d.example.org",
@@ -126,6 +133,7 @@ mod tests {
         {
             assert!(ours().is_our_host(&headers(&[("host", good)])), "{good}");
         }
+
         for bad in [
             "",
             "evil.example",
@@ -137,6 +145,7 @@ mod tests {
         ] {
             assert!(!ours().is_our_host(&headers(&[("host", bad)])), "{bad}");
         }
+
         let twice: HeaderMap = HeaderMap::from_iter([]);
         assert!(!ours().is_our_host(&twice), "none at all");
     }
@@ -145,6 +154,7 @@ mod tests {
     fn a_page_of_another_origin_sends_nothing() {
         let post = |pairs: &[(&'static str, &str)]| ours().is_from_us(&Method::POST, &headers(pairs));
         let host = ("host", "l4d.example.org");
+
         assert!(post(&[host, ("sec-fetch-site", "same-origin")]) && post(&[host, ("sec-fetch-site", "none")]));
         assert!(!post(&[host, ("sec-fetch-site", "same-site")]) && !post(&[host, ("sec-fetch-site", "cross-site")]));
         assert!(!post(&[host, ("sec-fetch-site", "cross-site"), ("origin", "https://l4d.example.org")]));
@@ -154,6 +164,7 @@ mod tests {
                 && !post(&[host, ("origin", "null")])
                 && !post(&[host])
         );
+
         assert!(post(&[("host", "localhost:8000"), ("origin", "http://localhost:8000")]));
         assert!(!post(&[("host", "localhost:8000"), ("origin", "http://localhost:9000")]));
         assert!(!post(&[("host", "evil.example"), ("origin", "http://evil.example")]));

@@ -1,6 +1,6 @@
-//! Where a request comes from. A proxy is trusted by a secret that it sends, or by an address that
-//! is configured; never because it is on this host, where game servers and every local user are as
-//! well.
+//! Where a request comes from. A proxy is trusted because of a secret that it sends, or because its
+//! address is configured. Being on this host is no reason for trust: game servers and all local
+//! users are on it too.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,63 +12,60 @@ use super::throttle::Sender;
 use crate::base::shared_secret::Secret;
 use crate::web::peers::{Owner, Peer};
 
-/// What a proxy shows its secret in. Taken out before a handler sees the request.
+/// The header with a proxy's secret. Removed before a handler sees the request.
 pub const SECRET_HEADER: &str = "x-left4me-proxy";
 
-/// What a proxy adds to a request.
+/// The headers that a proxy adds.
 const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asker {
-    /// What failed sign-ins are counted by.
+pub struct Client {
+    /// The key that failed sign-ins are counted by.
     pub sender: Sender,
-    /// Whether it was asked on this host itself.
     pub locality: Locality,
 }
 
-/// Whether a request was asked on this host itself, and not through a proxy on it.
+/// Whether a request was made on this host, without a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Locality {
-    /// Yes, by one of its users.
+    /// Yes, by a user of this host.
     Local,
-    /// Yes, by a game server or steamcmd: what they run is foreign code.
+    /// Yes, by a game server or steamcmd, which run foreign code.
     Foreign,
-    /// By loopback, but the kernel does not say by which user.
+    /// Over loopback, but the kernel does not know the user.
     Unknown,
     /// No.
     Elsewhere,
 }
 
-/// Whose forwarded headers are believed.
+/// The proxies whose forwarded headers are trusted.
 #[derive(Debug, Default)]
 pub struct Proxies {
     addresses: Vec<IpAddr>,
     secret: Option<Secret>,
-    /// With an origin there is a proxy, and on a host that does not say which one, a forwarded
-    /// header is most likely the proxy's: then its visitors must not share one address' limit.
+    /// An origin is configured, but neither an address nor a secret. There is a proxy then, and a
+    /// forwarded header is most likely the proxy's: its visitors must not share one sender's limit.
     is_open: bool,
     has_complained: AtomicBool,
 }
 
 impl Proxies {
-    /// With the settings' values.
     #[must_use]
     pub fn new(addresses: Vec<IpAddr>, secret: Option<Secret>, has_origin: bool) -> Self {
         let is_open = has_origin && addresses.is_empty() && secret.is_none();
         Self { addresses, secret, is_open, has_complained: AtomicBool::new(false) }
     }
 
-    /// Where a request comes from.
     #[must_use]
-    pub fn asker(&self, peer: &Peer, headers: &HeaderMap) -> Asker {
-        Asker { sender: self.sender(peer, headers), locality: locality(peer, headers) }
+    pub fn client(&self, peer: &Peer, headers: &HeaderMap) -> Client {
+        Client { sender: self.sender(peer, headers), locality: locality(peer, headers) }
     }
 
     fn sender(&self, peer: &Peer, headers: &HeaderMap) -> Sender {
         let address = peer.addr.ip().to_canonical();
         match peer.owner {
-            // Whatever it sends and wherever it listens, it is no proxy.
+            // Foreign code is never a proxy, whatever it sends and wherever it listens.
             Owner::Foreign(uid) => Sender::Local(uid),
             _ if self.is_trusted(peer, headers) => named(headers).map_or(Sender::Unknown, Sender::Address),
             Owner::Elsewhere => Sender::Address(address),
@@ -89,8 +86,9 @@ impl Proxies {
         {
             return true;
         }
-        // An address of this host is shared with game servers: it counts only for who is known not
-        // to be one.
+
+        // Game servers share the addresses of this host, so an address counts only if the peer is
+        // known not to be one.
         peer.owner != Owner::Unknown && self.addresses.contains(&peer.addr.ip().to_canonical())
     }
 
@@ -99,7 +97,7 @@ impl Proxies {
         if has_proxy && is_forwarded(headers) && !self.has_complained.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "a proxy on this host is not trusted: it sends no secret, or a wrong one, in X-Left4me-Proxy; until it \
-                 does, all who sign in through it count as one: set LEFT4ME_WEB_PROXY_SECRET_FILE, and the proxy's header"
+                 does, all clients behind it count as one sender: set LEFT4ME_WEB_PROXY_SECRET_FILE and the proxy's header"
             );
         }
     }
@@ -109,8 +107,8 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
     FORWARDED.iter().any(|name| headers.contains_key(*name))
 }
 
-/// Whom a proxy names. The last one is what our proxy saw; what stands before it, anybody can
-/// write.
+/// The client that a proxy names. Only the last entry is from our proxy; anyone can write the ones
+/// before it.
 fn named(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?;
     let named = last.to_str().ok()?.rsplit(',').next()?.trim().parse::<IpAddr>().ok()?;
@@ -123,6 +121,7 @@ fn locality(peer: &Peer, headers: &HeaderMap) -> Locality {
         && host.is_some_and(|host| is_loopback_name(&host.to_ascii_lowercase()))
         && !is_forwarded(headers)
         && !headers.contains_key(SECRET_HEADER);
+
     match peer.owner {
         Owner::Foreign(_) => Locality::Foreign,
         Owner::User(_) if is_plain => Locality::Local,
@@ -163,17 +162,19 @@ mod tests {
     const GAME: Owner = Owner::Foreign(2_100_000_007);
 
     #[test]
-    fn only_a_trusted_proxy_is_believed_and_only_its_own_word() {
+    fn only_a_trusted_proxys_own_header_entry_counts() {
         let forwarded = ("x-forwarded-for", "198.51.100.7, 203.0.113.9");
         let shown = [forwarded, (SECRET_HEADER, SECRET)];
         let by_secret = Proxies::new(Vec::new(), Some(secret()), true);
         let sender = |proxies: &Proxies, owner, pairs: &[(&'static str, &str)]| {
             proxies.sender(&peer("127.0.0.1:5", owner), &headers(pairs))
         };
+
         assert_eq!(sender(&by_secret, USER, &shown), address("203.0.113.9"));
         assert_eq!(sender(&by_secret, Owner::Unknown, &shown), address("203.0.113.9"));
         assert_eq!(by_secret.sender(&peer("192.0.2.1:5", Owner::Elsewhere), &headers(&shown)), address("203.0.113.9"));
-        // Nothing, a wrong one, part of it, or two of them are no secret.
+
+        // A missing, wrong, partial or repeated secret is not trusted.
         for bad in [vec![], vec!["x"], vec![&SECRET[1..]], vec![SECRET, SECRET], vec!["x", SECRET]] {
             let mut pairs = vec![forwarded];
             pairs.extend(bad.iter().map(|text| (SECRET_HEADER, *text)));
@@ -187,9 +188,10 @@ mod tests {
             by_address.sender(&peer("192.0.2.1:5", Owner::Elsewhere), &headers(&[forwarded])),
             address("192.0.2.1")
         );
+
         assert_eq!(sender(&by_address, USER, &[("x-forwarded-for", "nonsense")]), Sender::Unknown);
 
-        // Without either, being on this host is no reason to be believed.
+        // Without secret and address, being on this host is no reason for trust.
         let none = Proxies::new(Vec::new(), None, true);
         assert_eq!(sender(&none, USER, &[forwarded]), Sender::Unknown);
         assert_eq!(sender(&none, USER, &[]), Sender::Local(33));
@@ -200,15 +202,16 @@ mod tests {
     fn a_game_server_is_itself_whatever_it_sends() {
         let local = Proxies::new(vec!["127.0.0.1".parse().unwrap()], Some(secret()), true);
         for pairs in [vec![], vec![("x-forwarded-for", "203.0.113.9")], vec![(SECRET_HEADER, SECRET)]] {
-            let asker = local.asker(&peer("127.0.0.1:5", GAME), &headers(&pairs));
-            assert_eq!(asker, Asker { sender: Sender::Local(2_100_000_007), locality: Locality::Foreign });
+            let client = local.client(&peer("127.0.0.1:5", GAME), &headers(&pairs));
+            assert_eq!(client, Client { sender: Sender::Local(2_100_000_007), locality: Locality::Foreign });
         }
     }
 
     #[test]
-    fn what_came_through_a_proxy_is_not_local() {
+    fn a_request_through_a_proxy_is_not_local() {
         let local = |owner, pairs: &[(&'static str, &str)]| locality(&peer("127.0.0.1:5", owner), &headers(pairs));
         let host = ("host", "localhost:8000");
+
         assert_eq!(local(USER, &[host]), Locality::Local);
         assert_eq!(local(GAME, &[host]), Locality::Foreign);
         assert_eq!(local(Owner::Unknown, &[host]), Locality::Unknown);
@@ -217,6 +220,7 @@ mod tests {
         for name in FORWARDED.into_iter().chain([SECRET_HEADER]) {
             assert_eq!(local(USER, &[host, (name, "203.0.113.9")]), Locality::Elsewhere, "{name}");
         }
+
         let other = peer("192.0.2.1:5", Owner::Elsewhere);
         assert_eq!(locality(&other, &headers(&[("host", "localhost")])), Locality::Elsewhere);
     }

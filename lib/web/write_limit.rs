@@ -1,5 +1,5 @@
-//! A connection whose peer has to take what we write: one that takes next to nothing for a while is dropped, so that
-//! what waits for it does not stay in memory.
+//! A connection with a limit on slow readers: a peer that reads next to nothing for a while is
+//! disconnected, so that pending data does not stay in memory.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,72 +11,75 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::listen::Connection;
 
-/// Bytes that a peer has to take each time that we have waited for it as long as we do. Who takes fewer could keep what
-/// waits for it for ever.
-const LEAST: usize = 16 * 1024;
+/// Bytes that a peer has to read within each time limit. One that reads fewer could hold its
+/// pending data without end.
+const MIN_BYTES: usize = 16 * 1024;
 
-/// A stream with a time limit on writing.
-pub struct Patient {
+/// A connection with a time limit on writing.
+pub struct WriteLimited {
     stream: Connection,
-    patience: Patience,
+    budget: WaitBudget,
 }
 
-impl Patient {
-    /// Drops the peer when it takes less than 16 KiB while we wait for it for `patience`.
+impl WriteLimited {
+    /// Disconnects the peer if it reads less than 16 KiB in `budget` of waiting.
     #[must_use]
-    pub fn new(stream: Connection, patience: Duration) -> Self {
-        Self { stream, patience: Patience::new(patience) }
+    pub fn new(stream: Connection, budget: Duration) -> Self {
+        Self { stream, budget: WaitBudget::new(budget) }
     }
 
-    fn patiently(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let written = self.patience.judge(context, written);
+    fn check(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let written = self.budget.account(context, written);
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == io::ErrorKind::TimedOut
         {
-            // Else the kernel would keep its part for the peer, and go on trying.
+            // Otherwise the kernel would keep its part and retry.
             self.stream.forget_unsent();
         }
+
         written
     }
 }
 
-/// The time that we have spent waiting for a peer, since it took [`LEAST`] for the last time. Only time counts in which
-/// something waits to be written: a stream without events is nobody's fault.
-struct Patience {
-    all: Duration,
+/// The time spent waiting since the peer last took [`MIN_BYTES`]. Only time with pending data
+/// counts: a stream without events is not the peer's fault.
+struct WaitBudget {
+    limit: Duration,
     left: Duration,
     taken: usize,
-    /// Set while a write waits: since when, and until when it may.
+    /// While a write waits: since when, and the deadline.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
-impl Patience {
-    fn new(all: Duration) -> Self {
-        Self { all, left: all, taken: 0, waiting: None }
+impl WaitBudget {
+    fn new(limit: Duration) -> Self {
+        Self { limit, left: limit, taken: 0, waiting: None }
     }
 
-    /// Passes a finished write on; counts the time of one that has to wait.
-    fn judge(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Passes a finished write on; counts the time of a pending one.
+    fn account(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(done) = written {
             if let Some((since, _)) = self.waiting.take() {
                 self.left = self.left.saturating_sub(since.elapsed());
             }
             self.taken = self.taken.saturating_add(done.as_ref().copied().unwrap_or(0));
-            if self.taken >= LEAST {
-                (self.left, self.taken) = (self.all, 0);
+            if self.taken >= MIN_BYTES {
+                (self.left, self.taken) = (self.limit, 0);
             }
             return Poll::Ready(done);
         }
+
         let left = self.left;
         let (_, deadline) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
         ready!(deadline.as_mut().poll(context));
         self.waiting = None;
         self.left = Duration::ZERO;
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader takes next to nothing")))
+
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
     }
 }
 
-impl AsyncRead for Patient {
+impl AsyncRead for WriteLimited {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -86,10 +89,10 @@ impl AsyncRead for Patient {
     }
 }
 
-impl AsyncWrite for Patient {
+impl AsyncWrite for WriteLimited {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.patiently(context, written)
+        self.check(context, written)
     }
 
     fn poll_write_vectored(
@@ -98,7 +101,7 @@ impl AsyncWrite for Patient {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.patiently(context, written)
+        self.check(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -123,25 +126,26 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_millis(400);
-    /// Nothing here takes so long, unless it is for ever.
+    const LIMIT: Duration = Duration::from_millis(400);
+    /// Long enough to mean never.
     const LONG: Duration = Duration::from_secs(20);
 
-    /// Writes until it is dropped or has written `bytes`.
+    /// Writes until it is disconnected or has written `bytes`.
     async fn write(to: &mut DuplexStream, bytes: usize) -> io::Result<()> {
-        let (mut patience, mut written) = (Patience::new(PATIENCE), 0);
+        let (mut budget, mut written) = (WaitBudget::new(LIMIT), 0);
         while written < bytes {
             let part = [0; 8192];
             written += poll_fn(|context| {
                 let done = Pin::new(&mut *to).poll_write(context, &part);
-                patience.judge(context, done)
+                budget.account(context, done)
             })
             .await?;
         }
+
         Ok(())
     }
 
-    /// Takes `at_once` bytes each time, and rests.
+    /// Reads `at_once` bytes at a time, with a rest between.
     async fn read(mut from: DuplexStream, at_once: usize, rest: Duration) {
         let mut part = vec![0; at_once];
         while from.read_exact(&mut part).await.is_ok() {
@@ -155,45 +159,46 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_a_byte_at_a_time_is_dropped() {
+    fn a_client_that_reads_byte_by_byte_is_disconnected() {
         run(async {
             let (mut ours, theirs) = duplex(64);
             let reader = tokio::spawn(read(theirs, 1, Duration::from_millis(5)));
             let begun = Instant::now();
             let error = write(&mut ours, usize::MAX).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-            assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
+            assert!(begun.elapsed() >= LIMIT, "{:?}", begun.elapsed());
             reader.abort();
         });
     }
 
     #[test]
-    fn who_takes_enough_each_time_is_not_however_long_it_takes() {
+    fn a_slow_client_that_reads_enough_stays_connected() {
         run(async {
             let (mut ours, theirs) = duplex(64);
-            tokio::spawn(read(theirs, LEAST, PATIENCE / 4));
+            tokio::spawn(read(theirs, MIN_BYTES, LIMIT / 4));
             let begun = Instant::now();
-            write(&mut ours, 12 * LEAST).await.unwrap();
-            assert!(begun.elapsed() > PATIENCE * 2, "it took long: {:?}", begun.elapsed());
+            write(&mut ours, 12 * MIN_BYTES).await.unwrap();
+            assert!(begun.elapsed() > LIMIT * 2, "it took long: {:?}", begun.elapsed());
         });
     }
 
     #[test]
-    fn a_stream_that_has_nothing_to_write_costs_no_patience() {
+    fn time_without_pending_data_does_not_count() {
         run(async {
             let (mut ours, mut theirs) = duplex(64);
-            let mut patience = Patience::new(PATIENCE);
+            let mut budget = WaitBudget::new(LIMIT);
             for _ in 0..3 {
                 let event = [0; 64];
                 let done = poll_fn(|context| {
                     let done = Pin::new(&mut ours).poll_write(context, &event);
-                    patience.judge(context, done)
+                    budget.account(context, done)
                 });
                 assert_eq!(done.await.unwrap(), 64);
                 theirs.read_exact(&mut [0; 64]).await.unwrap();
-                sleep(PATIENCE).await;
+                sleep(LIMIT).await;
             }
-            assert_eq!(patience.left, PATIENCE);
+
+            assert_eq!(budget.left, LIMIT);
         });
     }
 }

@@ -1,4 +1,4 @@
-//! Files that another user can exchange: for a link, a FIFO, a device, or a very long one.
+//! Reads files that another user can replace by a link, a FIFO, a device, or a huge file.
 
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read as _, Result};
@@ -7,30 +7,31 @@ use std::path::Path;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 
-use super::files::{self, SAFELY};
+use super::files::{self, NO_FOLLOW};
 
-/// At most `limit` bytes of the file `below` in `top`. `top` itself may be a link: its owner made it. Below it no link is
-/// followed, and only a regular file is read.
+/// Reads at most `limit` bytes of the file `below` in `top`. `top` itself may be a link, because
+/// its owner made it. Below it, no link is followed, and only a regular file is read.
 ///
 /// # Errors
-/// The operating system's; `InvalidInput` when it is no regular file.
+/// The operating system's error; `InvalidInput` if it is not a regular file.
 pub fn read(top: &Path, below: &[&str], limit: usize) -> Result<Vec<u8>> {
     let (name, folders) = below.split_last().ok_or(ErrorKind::InvalidInput)?;
     let mut dir = open(top, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     for folder in folders {
-        dir = openat(&dir, *folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY | SAFELY, Mode::empty())?;
+        dir = openat(&dir, *folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY | NO_FOLLOW, Mode::empty())?;
     }
-    let file = regular(openat(&dir, *name, OFlag::O_RDONLY | SAFELY, Mode::empty())?.into())?;
+
+    let file = require_regular(openat(&dir, *name, OFlag::O_RDONLY | NO_FOLLOW, Mode::empty())?.into())?;
     let mut bytes = Vec::new();
     file.take(limit as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// `file`, when it is a regular one.
+/// Checks that `file` is a regular file.
 ///
 /// # Errors
-/// `InvalidInput` when it is something else.
-pub fn regular(file: File) -> Result<File> {
+/// `InvalidInput` if it is not.
+pub fn require_regular(file: File) -> Result<File> {
     let found = file.metadata()?;
     if found.is_file() { Ok(file) } else { Err(Error::new(ErrorKind::InvalidInput, files::not_regular(&found))) }
 }
@@ -41,7 +42,7 @@ mod tests {
     use nix::unistd::mkfifo;
 
     #[test]
-    fn only_a_regular_file_is_read_and_only_so_far() {
+    fn only_a_regular_file_is_read_and_only_up_to_the_limit() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("in")).unwrap();
         let at = |name: &str| dir.path().join("in").join(name);

@@ -1,5 +1,5 @@
-//! Where a backup comes to lie: a name in a directory that is open. The file is made under another name beside it, and
-//! gets its own when it is whole.
+//! The destination of a backup: a name in an open directory. The file is written under a temporary
+//! name beside it, and renamed when it is complete.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
@@ -17,50 +17,53 @@ use super::{dated, unusable, walk};
 use crate::base::{Error, Result, output};
 
 /// A name in an open directory.
-pub(super) struct Place {
+pub(super) struct Destination {
     directory: OwnedFd,
-    /// For messages, and for SQLite, which takes no descriptor.
+    /// For messages, and for SQLite, which cannot open a descriptor.
     path: PathBuf,
     name: OsString,
 }
 
-/// The directory of the backups that have no name of their own.
+/// The directory of the numbered backups.
 pub(super) struct Backups {
     directory: OwnedFd,
     path: PathBuf,
 }
 
-/// A file that is being made.
-pub(super) struct Part<'a> {
-    place: &'a Place,
+/// A backup that is being written; removed on drop unless published.
+pub(super) struct PartialFile<'a> {
+    destination: &'a Destination,
     file: File,
-    /// Its name while it is made; nothing when it has its own, or is gone.
+    /// Its temporary name; none once it is published or removed.
     name: Option<OsString>,
 }
 
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 impl Backups {
-    /// ROOT/backups, made when it is missing.
+    /// Opens ROOT/backups; creates it if it is missing.
     pub(super) fn in_root(root: &Path) -> Result<Self> {
         let path = root.join("backups");
         match std::fs::DirBuilder::new().mode(0o750).create(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unusable(&path, error)),
             _ => {}
         }
-        // A link that root made, in a directory that root alone can write, leads to root's choice of a disk.
+
+        // Root may link the directory to another disk, where only root can change the link.
         let follow = if is_roots_link(root, &path) { OFlag::empty() } else { OFlag::O_NOFOLLOW };
         let directory = open(&path, DIRECTORY | follow, Mode::empty());
         let directory = directory.map_err(|errno| unusable(&path, errno.into()))?;
+
         Ok(Self { directory, path })
     }
 
-    /// A name with the date, for people, and the next number, which no clock that is set back takes back.
-    pub(super) fn unused(self, prefix: &str, now: i64) -> Result<Place> {
+    /// A name with the date, and with the next number, which keeps the order if the clock is set
+    /// back.
+    pub(super) fn unused(self, prefix: &str, now: i64) -> Result<Destination> {
         let failed = |errno: Errno| unusable(&self.path, errno.into());
         let newest = saved(&self.directory).map_err(failed)?.into_iter().map(|(number, _)| number).max();
         let name = OsString::from(dated(prefix, now, newest.unwrap_or(0).saturating_add(1)));
-        Ok(Place { path: self.path.join(&name), directory: self.directory, name })
+        Ok(Destination { path: self.path.join(&name), directory: self.directory, name })
     }
 }
 
@@ -69,15 +72,15 @@ fn is_roots_link(root: &Path, path: &Path) -> bool {
     is_link && root.symlink_metadata().is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
 }
 
-impl Place {
-    /// A file that was named, with the rights of the user who named it.
+impl Destination {
+    /// A file named by a user, opened with that user's rights.
     pub(super) fn named(file: &Path) -> Result<Self> {
         Self::at(file, |directory| {
             open(directory, DIRECTORY, Mode::empty()).map_err(|errno| unusable(directory, errno.into()))
         })
     }
 
-    /// A file that was named, for root: no link on the way is followed.
+    /// A file named by root, opened without following links.
     pub(super) fn walked(file: &Path) -> Result<Self> {
         Self::at(file, walk)
     }
@@ -95,7 +98,7 @@ impl Place {
     }
 
     /// # Errors
-    /// 4 when something has the name already, be it a link.
+    /// Fails if the name is taken, also by a link.
     pub(super) fn must_be_free(&self) -> Result<()> {
         match look(&self.directory, &self.name) {
             Err(Errno::ENOENT) => Ok(()),
@@ -109,26 +112,28 @@ impl Place {
         Ok(fstat(&self.directory).map_err(|errno| self.failed(errno))?.st_uid == user.as_raw())
     }
 
-    /// A new, empty file beside the place.
-    pub(super) fn part(&self) -> Result<Part<'_>> {
+    /// Creates an empty temporary file beside the destination.
+    pub(super) fn create(&self) -> Result<PartialFile<'_>> {
         let name = [b".", self.name.as_bytes(), format!(".{}.part", std::process::id()).as_bytes()].concat();
         let name = OsString::from_vec(name);
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(&self.directory, name.as_os_str(), flags, Mode::from_bits_truncate(0o640));
         let file = File::from(file.map_err(|errno| self.failed(errno))?);
-        let part = Part { place: self, file, name: Some(name) };
-        part.file.set_permissions(std::fs::Permissions::from_mode(0o640))?;
-        Ok(part)
+        let partial = PartialFile { destination: self, file, name: Some(name) };
+
+        partial.file.set_permissions(std::fs::Permissions::from_mode(0o640))?;
+        Ok(partial)
     }
 
-    /// Removes all but the newest of what backups without a name left in this directory, and never this one.
+    /// Removes the numbered backups in this directory but the `keep` newest, and never this one.
     pub(super) fn prune(&self, keep: u32) -> Result<()> {
         let mut others = saved(&self.directory).map_err(|errno| self.failed(errno))?;
         others.retain(|(_, name)| name.as_bytes() != self.name.as_bytes());
-        // By their numbers; those from before there were numbers come first, by the dates in their names.
+
+        // By number. Backups from before there were numbers come first, by date.
         others.sort_unstable();
-        let besides = usize::try_from(keep).unwrap_or(usize::MAX).saturating_sub(1);
-        let old = others.len().saturating_sub(besides);
+        let keep_others = usize::try_from(keep).unwrap_or(usize::MAX).saturating_sub(1);
+        let old = others.len().saturating_sub(keep_others);
 
         for (_, name) in &others[..old] {
             unlinkat(&self.directory, name.as_c_str(), UnlinkatFlags::NoRemoveDir)
@@ -136,11 +141,12 @@ impl Place {
             let path = self.path.with_file_name(OsStr::from_bytes(name.as_bytes()));
             output::line(&format!("{} removed", path.display()))?;
         }
+
         Ok(())
     }
 
     fn exists(&self) -> Error {
-        Error::conflict(format!("{} exists and is not overwritten: name another file", self.path.display()))
+        Error::conflict(format!("{} exists and is not overwritten: choose another file name", self.path.display()))
     }
 
     fn failed(&self, errno: Errno) -> Error {
@@ -148,77 +154,81 @@ impl Place {
     }
 }
 
-impl Part<'_> {
+impl PartialFile<'_> {
     pub(super) fn file(&self) -> &File {
         &self.file
     }
 
-    /// Where it is, for SQLite.
+    /// The temporary path, for SQLite.
     pub(super) fn path(&self) -> PathBuf {
-        self.place.path.with_file_name(self.name.as_deref().unwrap_or_default())
+        self.destination.path.with_file_name(self.name.as_deref().unwrap_or_default())
     }
 
-    /// What root saves in a directory of `owner` is for `owner`.
+    /// Changes the owner: what root saves in a user's directory belongs to that user.
     pub(super) fn give_to(&self, owner: (Uid, Gid)) -> Result<()> {
-        fchown(&self.file, Some(owner.0), Some(owner.1)).map_err(|errno| self.place.failed(errno))
+        fchown(&self.file, Some(owner.0), Some(owner.1)).map_err(|errno| self.destination.failed(errno))
     }
 
     /// # Errors
-    /// 1 when another file has its name now: who else may write in the directory has exchanged it.
-    pub(super) fn must_be_itself(&self) -> Result<()> {
+    /// Fails if the name leads to another file now: another user with write access replaced it.
+    pub(super) fn must_be_unchanged(&self) -> Result<()> {
         self.is_at(self.name.as_deref().unwrap_or_default())
     }
 
     fn is_at(&self, name: &OsStr) -> Result<()> {
         let own = self.file.metadata()?;
-        let there = look(&self.place.directory, name);
+        let there = look(&self.destination.directory, name);
         if there.is_ok_and(|there| (there.st_dev, there.st_ino) == (own.dev(), own.ino())) {
             return Ok(());
         }
-        let directory = self.place.path.parent().unwrap_or(&self.place.path);
+
+        let directory = self.destination.path.parent().unwrap_or(&self.destination.path);
         Err(Error::failed(format!(
-            "another process exchanged the backup's file in {} meanwhile: save to a directory of your own",
+            "another process replaced the backup file in {} during the backup: save to a directory \
+             that only you can write",
             directory.display()
         )))
     }
 
-    /// Gives it its name, durably. Gives its size.
-    pub(super) fn settle(mut self) -> Result<u64> {
+    /// Renames the file to its final name, durably. Returns the size.
+    pub(super) fn publish(mut self) -> Result<u64> {
         self.file.sync_all()?;
-        self.must_be_itself()?;
-        let Some(name) = self.name.clone() else { return Err(self.place.failed(Errno::ENOENT)) };
-        self.name_it(&name)?;
+        self.must_be_unchanged()?;
+        let Some(name) = self.name.clone() else { return Err(self.destination.failed(Errno::ENOENT)) };
+        self.rename(&name)?;
         self.name = None;
-        self.is_at(&self.place.name)?;
+        self.is_at(&self.destination.name)?;
 
-        let failed = |errno| self.place.failed(errno);
-        let directory = openat(&self.place.directory, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
+        let failed = |errno| self.destination.failed(errno);
+        let directory = openat(&self.destination.directory, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
         File::from(directory).sync_all()?;
         Ok(self.file.metadata()?.len())
     }
 
-    fn name_it(&self, from: &OsStr) -> Result<()> {
-        let (directory, to) = (self.place.directory.as_fd(), self.place.name.as_os_str());
+    fn rename(&self, from: &OsStr) -> Result<()> {
+        let (directory, to) = (self.destination.directory.as_fd(), self.destination.name.as_os_str());
         let named = match renameat2(directory, from, directory, to, RenameFlags::RENAME_NOREPLACE) {
-            // A file system that cannot do that can still link, which does not overwrite either.
+            // Not every file system has RENAME_NOREPLACE; a hard link does not overwrite either.
             Err(Errno::EINVAL | Errno::ENOSYS) => linkat(directory, from, directory, to, LinkatFlags::empty())
                 .and_then(|()| unlinkat(directory, from, UnlinkatFlags::NoRemoveDir)),
             named => named,
         };
-        named.map_err(|errno| if errno == Errno::EEXIST { self.place.exists() } else { self.place.failed(errno) })
+
+        named.map_err(
+            |errno| if errno == Errno::EEXIST { self.destination.exists() } else { self.destination.failed(errno) },
+        )
     }
 
-    /// Removes it.
     pub(super) fn discard(&mut self) {
         if let Some(name) = self.name.take() {
-            // A file that is gone already needs no removal.
-            unlinkat(&self.place.directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir).ok();
+            // The file may be gone already.
+            unlinkat(&self.destination.directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir).ok();
         }
     }
 }
 
-impl Drop for Part<'_> {
-    /// A copy that failed leaves nothing.
+impl Drop for PartialFile<'_> {
+    /// A failed backup leaves no file.
     fn drop(&mut self) {
         self.discard();
     }
@@ -228,11 +238,12 @@ fn look(directory: &OwnedFd, name: &OsStr) -> nix::Result<FileStat> {
     fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
-/// The backups without a name of their own in a directory, with their numbers.
+/// The numbered backups in a directory.
 fn saved(directory: &OwnedFd) -> nix::Result<Vec<(u64, CString)>> {
     let again = openat(directory, ".", DIRECTORY, Mode::empty())?;
     let mut listing = nix::dir::Dir::from_fd(again)?;
     let mut saved = Vec::new();
+
     for entry in listing.iter() {
         let name = entry?.file_name().to_owned();
         let is_regular = look(directory, OsStr::from_bytes(name.as_bytes())).is_ok_and(|found| is_file(&found));
@@ -240,6 +251,7 @@ fn saved(directory: &OwnedFd) -> nix::Result<Vec<(u64, CString)>> {
             saved.push((number, name));
         }
     }
+
     Ok(saved)
 }
 
@@ -247,15 +259,17 @@ fn is_file(found: &FileStat) -> bool {
     found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
 }
 
-/// The number in `left4me-20261120-214407-12.db`; 0 without one, as versions before 0.2 named them.
+/// The number in `left4me-20261120-214407-12.db`; 0 for names without one, as before version 0.2.
 fn number(name: &str) -> Option<u64> {
     let rest = name.strip_prefix("left4me-")?.strip_suffix(".db")?;
     let (stamp, number) = rest.split_at_checked(15)?;
     let is_stamp =
         stamp.bytes().enumerate().all(|(at, byte)| if at == 8 { byte == b'-' } else { byte.is_ascii_digit() });
+
     if !is_stamp {
         return None;
     }
+
     match number.strip_prefix('-') {
         Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
         None if number.is_empty() => Some(0),
@@ -269,9 +283,10 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn only_files_that_backup_itself_names_are_ever_removed() {
+    fn only_names_that_backup_gives_count_as_numbered_backups() {
         assert_eq!(number("left4me-20261120-214407.db"), Some(0));
         assert_eq!(number("left4me-20261120-214407-12.db"), Some(12));
+
         for other in [
             "left4me-precious.db",
             "left4me-20261120-214407.db.gz",
@@ -288,9 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn pruning_counts_and_removes_regular_files_only() {
+    fn pruning_counts_and_removes_only_regular_files() {
         let root = tempfile::tempdir().unwrap();
-        let place = Backups::in_root(root.path()).unwrap().unused("", 1_000_000).unwrap();
+        let destination = Backups::in_root(root.path()).unwrap().unused("", 1_000_000).unwrap();
         let at = |name: &str| root.path().join("backups").join(name);
         std::fs::write(root.path().join("kept"), "x").unwrap();
         symlink(root.path().join("kept"), at("left4me-20010101-000000.db")).unwrap();
@@ -298,7 +313,8 @@ mod tests {
         for name in ["left4me-20030101-000000.db", "left4me-20040101-000000.db"] {
             std::fs::write(at(name), "x").unwrap();
         }
-        place.prune(2).unwrap();
+
+        destination.prune(2).unwrap();
         let mut left: Vec<_> = std::fs::read_dir(at("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
         assert_eq!(left, ["left4me-20010101-000000.db", "left4me-20020101-000000.db", "left4me-20040101-000000.db"]);
@@ -306,44 +322,48 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_takes_neither_the_order_nor_the_new_backup() {
+    fn a_clock_set_back_changes_neither_the_order_nor_the_new_backup() {
         let root = tempfile::tempdir().unwrap();
         let made = |now: i64| {
-            let place = Backups::in_root(root.path()).unwrap().unused("", now).unwrap();
-            std::fs::write(place.path(), "x").unwrap();
-            place
+            let destination = Backups::in_root(root.path()).unwrap().unused("", now).unwrap();
+            std::fs::write(destination.path(), "x").unwrap();
+            destination
         };
+
         // In 2033, then, the clock set right, twice in one second of 2001.
         let names = [2_000_000_000_000, 1_000_000_000_000, 1_000_000_000_000].map(|now| made(now).name);
         let newest = made(999_999_999_000);
         newest.prune(2).unwrap();
-        assert!(newest.path().exists(), "what this run made is never removed");
+        assert!(newest.path().exists(), "the backup of this run is never removed");
+
         let is_there = |name: &OsString| root.path().join("backups").join(name).exists();
-        assert_eq!(names.each_ref().map(is_there), [false, false, true], "{names:?}: the order is that of making");
+        assert_eq!(names.each_ref().map(is_there), [false, false, true], "{names:?}: in the order of their creation");
     }
 
     #[test]
-    fn a_file_that_was_exchanged_while_it_was_made_gets_no_name() {
+    fn a_file_replaced_during_the_backup_is_not_published() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().canonicalize().unwrap().join("saved.db");
-        let place = Place::walked(&file).unwrap();
-        let part = place.part().unwrap();
-        std::fs::remove_file(part.path()).unwrap();
-        std::fs::write(part.path(), "another's").unwrap();
-        assert!(part.settle().unwrap_err().to_string().contains("exchanged"));
+        let destination = Destination::walked(&file).unwrap();
+        let partial = destination.create().unwrap();
+
+        std::fs::remove_file(partial.path()).unwrap();
+        std::fs::write(partial.path(), "another's").unwrap();
+        assert!(partial.publish().unwrap_err().to_string().contains("replaced"));
         assert!(!file.exists());
     }
 
     #[test]
-    fn a_link_on_the_way_or_in_the_files_place_is_not_followed() {
+    fn no_link_on_the_path_or_at_its_end_is_followed() {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().canonicalize().unwrap();
         std::fs::create_dir(dir.join("real")).unwrap();
         symlink("real", dir.join("link")).unwrap();
         symlink(dir.join("elsewhere"), dir.join("real/saved.db")).unwrap();
-        let error = Place::walked(&dir.join("link/x.db")).err().expect("refused").to_string();
+
+        let error = Destination::walked(&dir.join("link/x.db")).err().expect("refused").to_string();
         assert!(error.contains("name the real path"), "{error}");
-        assert_eq!(Place::walked(&dir.join("real/saved.db")).unwrap().must_be_free().unwrap_err().exit.code(), 4);
-        assert!(Place::named(&dir.join("link/x.db")).is_ok(), "with one's own rights it is");
+        assert_eq!(Destination::walked(&dir.join("real/saved.db")).unwrap().must_be_free().unwrap_err().exit.code(), 4);
+        assert!(Destination::named(&dir.join("link/x.db")).is_ok(), "a user's own path may contain links");
     }
 }

@@ -1,4 +1,5 @@
-//! A session: random bits in a cookie. Its form token is made of the same bits, so that nothing more has to be kept.
+//! Sessions: random bits in a cookie. The form token is derived from the same bits, so it need not
+//! be stored.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
@@ -8,18 +9,17 @@ use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::{Credential, Viewer};
 
-/// Over TLS a browser takes a cookie of this name only from our very host, and Secure.
+/// With this prefix browsers take a cookie only over TLS, from this host, and if it is Secure.
 const HOST_COOKIE: &str = "__Host-left4me";
-/// Without TLS, on loopback.
+/// The cookie without TLS, on loopback.
 const COOKIE: &str = "left4me";
 
-/// What the session's cookie is called.
 #[must_use]
 pub fn cookie_name(https: bool) -> &'static str {
     if https { HOST_COOKIE } else { COOKIE }
 }
 
-/// The session's text in the request's cookies.
+/// The session's secret from the request's cookies.
 #[must_use]
 pub fn cookie(headers: &HeaderMap, https: bool) -> Option<&str> {
     let wanted = cookie_name(https);
@@ -28,34 +28,36 @@ pub fn cookie(headers: &HeaderMap, https: bool) -> Option<&str> {
     pairs.into_iter().find(|(name, _)| *name == wanted).map(|(_, text)| text).filter(|text| text.len() == 64)
 }
 
-/// The cookie that begins a session; with an empty text, the one that ends it.
+/// The cookie that starts a session; with an empty text, the one that ends it.
 ///
 /// # Errors
-/// 1 for a text that is no header value; ours always is.
+/// If the text is not a valid header value. Ours always is.
 pub fn set_cookie(text: &str, https: bool, seconds: i64) -> Result<HeaderValue> {
     let (name, secure) = (cookie_name(https), if https { "; Secure" } else { "" });
     let cookie = format!("{name}={text}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
     HeaderValue::from_str(&cookie).map_err(|error| Error::failed(format!("the session's cookie: {error}")))
 }
 
-/// What the session's forms carry. Who knows it does not know the session.
+/// The token for the session's forms. It does not reveal the session's secret.
 #[must_use]
 pub fn csrf(text: &str) -> String {
     secret::hex(&secret::digest(&format!("left4me form token {text}"))[..16])
 }
 
-/// Who is signed in by this cookie. What a page asks `by_itself`, without anybody there, does not keep the session alive.
+/// The viewer of a session. Requests that a page makes `by_itself` do not keep the session alive.
 ///
 /// # Errors
-/// 503 when the database cannot be read.
+/// If the database cannot be read.
 pub async fn viewer(app: &App, text: String, by_itself: bool) -> Result<Option<Viewer>, Failure> {
     let now = clock::now_ms();
     let csrf = csrf(&text);
+
     let Some(session) = app.store.read(move |db| sessions::find(db, &text, now)).await? else { return Ok(None) };
     if session.is_stale && !by_itself {
         let id = session.id;
         app.store.write_in_passing(move |tx| sessions::touch(tx, id, now));
     }
+
     let by = Credential::Session(session.id);
     Ok(Some(Viewer { id: session.user, name: session.name, is_admin: session.is_admin, csrf, by }))
 }
@@ -76,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_token_does_not_tell_the_session() {
+    fn the_form_token_does_not_reveal_the_session() {
         let text = secret::random().unwrap();
         assert_eq!(csrf(&text).len(), 32);
         assert!(!text.contains(&csrf(&text)) && csrf(&text) != csrf(&secret::random().unwrap()));

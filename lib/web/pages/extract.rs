@@ -1,5 +1,5 @@
-//! What a page was asked with: a path's id, the query, a form's fields. Whatever text stands there is taken; what it has
-//! to be is decided by whoever reads it.
+//! Extractors for pages: a path's id, the query, a form's fields. They accept any text; the
+//! handlers parse it.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use crate::base::names::BadName;
 use crate::web::failure::Failure;
 
-/// The id in a path. One that is none has no page.
+/// The id in a path. Text that is no id is a 404.
 ///
 /// # Errors
 /// 404.
@@ -18,24 +18,24 @@ pub fn id<T: FromStr>(text: &str) -> Result<T, Failure> {
     text.parse().map_err(|_| Failure::no_page())
 }
 
-/// The fields of a query or of a form; of two with the same name the first one counts.
+/// The fields of a query or form. Of two with the same name the first one counts.
 #[derive(Clone, Debug, Default)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// All fields in their order, for a form that repeats some.
+    /// All fields in order, for a form that repeats some.
     #[must_use]
     pub fn into_pairs(self) -> Vec<(String, String)> {
         self.0
     }
 
-    /// The text of a field; none when it is missing or blank.
+    /// The text of a field; none if it is missing or blank.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         Some(self.raw(name)).filter(|text| !text.trim().is_empty())
     }
 
-    /// The text of a field as it was sent; empty when it is missing.
+    /// The text of a field as sent; empty if it is missing.
     #[must_use]
     pub fn raw(&self, name: &str) -> &str {
         self.0.iter().find(|(other, _)| other == name).map_or("", |(_, text)| text)
@@ -47,16 +47,16 @@ impl Fields {
         self.get(name).is_some()
     }
 
-    /// A field's value, when it has a good one: for filters, where a bad one is as good as none.
+    /// A field's value if it is valid. For filters, which ignore a bad value.
     #[must_use]
     pub fn maybe<T: FromStr>(&self, name: &str) -> Option<T> {
         self.get(name).and_then(|text| text.trim().parse().ok())
     }
 
-    /// A field's value; none when it is missing or blank.
+    /// A field's value; none if it is missing or blank.
     ///
     /// # Errors
-    /// 422 for a bad one.
+    /// 422 for a bad value.
     pub fn optional<T: FromStr<Err = BadName>>(&self, name: &str) -> Result<Option<T>, Failure> {
         Ok(self.get(name).map(|text| text.trim().parse()).transpose()?)
     }
@@ -64,16 +64,16 @@ impl Fields {
     /// A field's value.
     ///
     /// # Errors
-    /// 422 when it is missing or a bad one.
+    /// 422 if it is missing or bad.
     pub fn required<T: FromStr<Err = BadName>>(&self, name: &str) -> Result<T, Failure> {
         Ok(self.raw(name).trim().parse()?)
     }
 }
 
 /// The query.
-pub struct Asked(pub Fields);
+pub struct QueryFields(pub Fields);
 
-impl<S: Sync> FromRequestParts<S> for Asked {
+impl<S: Sync> FromRequestParts<S> for QueryFields {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
@@ -83,22 +83,24 @@ impl<S: Sync> FromRequestParts<S> for Asked {
 }
 
 /// A form.
-pub struct Sent(pub Fields);
+pub struct FormFields(pub Fields);
 
-impl<S: Send + Sync> FromRequest<S> for Sent {
+impl<S: Send + Sync> FromRequest<S> for FormFields {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let not_a_form = |_| Failure::unprocessable("this is no form");
-        let bytes = Bytes::from_request(request, state).await.map_err(|_| Failure::unprocessable("this is no form"))?;
+        let not_a_form = |_| Failure::unprocessable("the request is not a form");
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(|_| Failure::unprocessable("the request is not a form"))?;
         Ok(Self(Fields(serde_urlencoded::from_bytes(&bytes).map_err(not_a_form)?)))
     }
 }
 
-/// Whether app.js asks for the page again, to see what has changed in it: what is costly and does not move is left out.
-pub struct Again(pub bool);
+/// Whether app.js reloads the page to update it. Expensive parts that do not change are left out.
+pub struct IsRefresh(pub bool);
 
-impl<S: Sync> FromRequestParts<S> for Again {
+impl<S: Sync> FromRequestParts<S> for IsRefresh {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
@@ -112,7 +114,7 @@ mod tests {
     use crate::base::names::ServerId;
 
     #[test]
-    fn a_bad_filter_is_none_and_a_bad_value_of_a_form_is_told() {
+    fn a_bad_filter_is_ignored_and_a_bad_form_value_refused() {
         let fields = Fields(vec![("a".into(), " 7 ".into()), ("a".into(), "8".into()), ("b".into(), "x".into())]);
         assert_eq!(fields.maybe::<ServerId>("a"), Some(ServerId(7)));
         assert_eq!(fields.maybe::<ServerId>("b"), None);

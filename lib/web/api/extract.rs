@@ -1,5 +1,5 @@
-//! What a program sends: the id in a path, a query, a JSON body. Each is taken as a whole, or refused with one line that
-//! names what is wrong.
+//! Extractors for API requests: the id in a path, the query, a JSON body. Each is accepted as a
+//! whole, or refused with one line that names the cause.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -18,14 +18,14 @@ use crate::base::visible::visible;
 use crate::db::lists::Part;
 use crate::web::failure::Failure;
 
-/// So many are listed when nobody says how many.
+/// The default length of a list.
 const LIMIT: u32 = 50;
-/// The most that a list has at once.
+/// The greatest length of a list.
 const MOST: u32 = 500;
-/// The longest refusal, in characters.
+/// The longest error message, in characters.
 const LINE: usize = 400;
 
-/// The id in a path. What is no id is there for nobody: 404.
+/// The id in a path. Text that is no id is a 404.
 pub struct Id<T>(pub T);
 
 impl<S: Send + Sync, T: FromStr<Err = BadName>> FromRequestParts<S> for Id<T> {
@@ -34,12 +34,12 @@ impl<S: Send + Sync, T: FromStr<Err = BadName>> FromRequestParts<S> for Id<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         let missing = |why: String| Failure::new(StatusCode::NOT_FOUND, why);
         let path = Path::<String>::from_request_parts(parts, state).await;
-        let Path(text) = path.map_err(|_| missing("this path is no text".to_owned()))?;
+        let Path(text) = path.map_err(|_| missing("the path is not valid text".to_owned()))?;
         text.parse().map(Id).map_err(|bad: BadName| missing(bad.to_string()))
     }
 }
 
-/// The query. A parameter that comes several times is a list.
+/// The query. A repeated parameter is a list.
 pub struct Query<T>(pub T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
@@ -49,6 +49,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         let text = parts.uri.query().unwrap_or_default();
         let pairs: Vec<(String, String)> =
             serde_urlencoded::from_str(text).map_err(|error| refused("the query", error))?;
+
         let mut fields = Map::new();
         for (name, value) in pairs {
             match fields.entry(name) {
@@ -61,16 +62,17 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
                 },
             }
         }
+
         read(fields).map(Query)
     }
 }
 
-/// For routes that take no parameters.
+/// For routes without parameters.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-/// A JSON object. Without a body, what one without fields would say.
+/// A JSON object. No body is the same as an empty object.
 pub struct Body<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
@@ -78,20 +80,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
         let is_json = is_json(request.headers());
-        // The guard has taken it in already, and looked at its length.
+        // auth has already read it and checked its length.
         let bytes = Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|_| Failure::new(StatusCode::BAD_REQUEST, "the request broke off"))?;
+
+        let bytes = bytes.map_err(|_| Failure::new(StatusCode::BAD_REQUEST, "the request is incomplete"))?;
         if bytes.is_empty() {
             return read(Map::new()).map(Body);
         }
+
         if !is_json {
-            let words = "the body is to be JSON: Content-Type: application/json";
-            return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, words));
+            let message = "the body must be JSON: Content-Type: application/json";
+            return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
         }
+
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(fields)) => read(fields).map(Body),
-            Ok(_) => Err(Failure::unprocessable("the body is to be a JSON object")),
-            Err(error) => Err(refused("the body is no JSON", error)),
+            Ok(_) => Err(Failure::unprocessable("the body must be a JSON object")),
+            Err(error) => Err(refused("the body is not JSON", error)),
         }
     }
 }
@@ -120,29 +125,29 @@ fn refused(what: &str, why: impl Display) -> Failure {
 /// The header Idempotency-Key.
 ///
 /// # Errors
-/// 422 when it is no key, or there are two.
+/// 422 if it is malformed or repeated.
 pub fn key(headers: &HeaderMap) -> Result<Option<RequestKey>, Failure> {
     let mut all = headers.get_all("idempotency-key").iter();
     let (Some(value), more) = (all.next(), all.next()) else { return Ok(None) };
     if more.is_some() {
-        return Err(Failure::unprocessable("Idempotency-Key: only one, please"));
+        return Err(Failure::unprocessable("Idempotency-Key: must not be repeated"));
     }
     let text = String::from_utf8_lossy(value.as_bytes());
     text.parse().map(Some).map_err(|bad: BadName| refused("Idempotency-Key", bad))
 }
 
-/// A field that is one word of ours.
-pub fn word<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<T, D::Error> {
+/// Parses a field from its text.
+pub fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<T, D::Error> {
     String::deserialize(from)?.parse().map_err(D::Error::custom)
 }
 
-/// The same for a field that may be missing.
-pub fn word_or_none<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<Option<T>, D::Error> {
-    word(from).map(Some)
+/// The same for an optional field.
+pub fn parsed_or_none<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<Option<T>, D::Error> {
+    parsed(from).map(Some)
 }
 
-/// A parameter that may come several times.
-pub fn words<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<Vec<T>, D::Error> {
+/// A parameter that may be repeated.
+pub fn parsed_list<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<Vec<T>, D::Error> {
     let texts = match Value::deserialize(from)? {
         Value::Array(all) => all,
         one => vec![one],
@@ -150,7 +155,7 @@ pub fn words<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> R
     texts.iter().map(|text| text.as_str().unwrap_or_default().parse().map_err(D::Error::custom)).collect()
 }
 
-/// How many are listed at once.
+/// The most items in a list.
 #[derive(Clone, Copy)]
 pub struct Limit(u32);
 
@@ -170,7 +175,7 @@ impl FromStr for Limit {
     }
 }
 
-/// How many are left out first.
+/// The number of items to skip.
 #[derive(Clone, Copy, Default)]
 pub struct Offset(u32);
 
@@ -183,7 +188,7 @@ impl FromStr for Offset {
     }
 }
 
-/// The part that they ask for.
+/// The part of a list that these select.
 pub fn part(limit: Limit, offset: Offset) -> Part {
     Part { limit: limit.0, offset: offset.0 }
 }

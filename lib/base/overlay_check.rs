@@ -1,0 +1,135 @@
+//! What the last trial of an overlay on the data's file system came to. left4me-overlay-check.service tries and writes
+//! it down; the doctor and the runner start that unit and read it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Result, clock};
+
+/// The unit that tries.
+pub const UNIT: &str = "left4me-overlay-check.service";
+
+/// Its RuntimeDirectory=, which only root writes.
+const DIRECTORY: &str = "/run/left4me-overlay-check";
+
+/// An older result says nothing about what is mounted now. Who needs one starts the unit first.
+const FRESH_US: u64 = 120_000_000;
+
+/// A trial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checked {
+    /// The data root that it was for.
+    pub root: PathBuf,
+    /// The file system below `runtime/`, as the kernel calls it.
+    pub file_system: String,
+    /// CLOCK_MONOTONIC, microseconds.
+    pub at_us: u64,
+    /// What it came to.
+    pub verdict: Verdict,
+}
+
+/// What an overlay can do there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All that servers need.
+    Good,
+    /// Servers start, but something does not work.
+    Limited {
+        /// What, and why.
+        why: String,
+        /// What to do.
+        advice: String,
+    },
+    /// No server can start.
+    Unfit {
+        /// Why.
+        why: String,
+        /// What to do.
+        advice: String,
+    },
+    /// The trial could not be made.
+    Untried {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Checked {
+    /// Writes the result down. The directory is the unit's; by hand, as root, it is made.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self) -> Result<()> {
+        fs_err::create_dir_all(DIRECTORY)?;
+        let file = Path::new(DIRECTORY).join("result");
+        let new = file.with_extension("new");
+        fs_err::write(&new, serde_json::to_vec(self).map_err(std::io::Error::from)?)?;
+        fs_err::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        Ok(fs_err::rename(new, file)?)
+    }
+
+    /// The result of a trial for `root` in the last two minutes; none without one.
+    #[must_use]
+    pub fn recent(root: &Path) -> Option<Self> {
+        let now = clock::Moment::now().monotonic_us;
+        Self::last(root).filter(|checked| now.saturating_sub(checked.at_us) < FRESH_US)
+    }
+
+    /// The result of the last trial for `root` since the host was booted; none without one.
+    #[must_use]
+    pub fn last(root: &Path) -> Option<Self> {
+        let text = fs_err::read_to_string(Path::new(DIRECTORY).join("result")).ok()?;
+        Self::parse(&text, root)
+    }
+
+    fn parse(text: &str, root: &Path) -> Option<Self> {
+        serde_json::from_str(text).ok().filter(|checked: &Self| checked.root == root)
+    }
+
+    /// Why nothing should be downloaded for servers that could not start.
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        let Verdict::Unfit { why, .. } = &self.verdict else { return None };
+        Some(format!("{}: {why}", self.place()))
+    }
+
+    /// What does not work, although servers start.
+    #[must_use]
+    pub fn limits(&self) -> Option<String> {
+        let Verdict::Limited { why, .. } = &self.verdict else { return None };
+        Some(format!("{}: {why}", self.place()))
+    }
+
+    /// `/var/lib/left4me/runtime (overlay)`
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{} ({})", self.root.join("runtime").display(), self.file_system)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_read_back_for_its_own_root_only_and_refuses_only_what_no_server_can_start_on() {
+        let checked =
+            |verdict| Checked { root: PathBuf::from("/srv/l4"), file_system: "zfs".to_owned(), at_us: 7, verdict };
+        let unfit = checked(Verdict::Unfit { why: "no overlay".to_owned(), advice: "move it".to_owned() });
+        let text = serde_json::to_string(&unfit).unwrap();
+        assert_eq!(Checked::parse(&text, Path::new("/srv/l4")), Some(unfit.clone()));
+        assert_eq!(Checked::parse(&text, Path::new("/var/lib/left4me")), None);
+        assert_eq!(Checked::parse("{}", Path::new("/srv/l4")), None);
+
+        assert_eq!(unfit.refusal().as_deref(), Some("/srv/l4/runtime (zfs): no overlay"));
+        for other in [
+            Verdict::Good,
+            Verdict::Limited { why: "x".to_owned(), advice: "y".to_owned() },
+            Verdict::Untried { why: "x".to_owned() },
+        ] {
+            assert_eq!(checked(other).refusal(), None);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Why an overlay could not be mounted, in the words of its unit, where no job has asked for them: at boot, or after a
+//! start with systemctl. The cause is fetched after the transaction that records the failure, because it takes a helper:
+//! states must not wait for it. What is not fetched in one poll is fetched in the next.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::base::names::{InstanceName, ServerId, overlay_unit};
+use crate::base::{Result, clock};
+use crate::db::{Db, observations};
+use crate::domain::reason;
+use crate::domain::unit::End;
+use crate::host::units;
+
+/// So many entries of the journal are read.
+const ENTRIES: u32 = 60;
+
+/// What is spent on them in one poll: whoever asked for the next one waits no longer.
+const BUDGET: Duration = Duration::from_secs(1);
+
+/// A helper that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Records the cause of each failed overlay that has none yet: as the server's last end, as the reason of its drift, and as
+/// its last error.
+///
+/// # Errors
+/// 69 when the database cannot be used. A helper that does not answer is a warning.
+pub(super) fn record(db: &mut Db, helper: &Path) -> Result<()> {
+    let begun = Instant::now();
+    let bare = End::NotMounted.to_string();
+    for server in observations::ended_with(db.connection(), &bare)? {
+        if begun.elapsed() > BUDGET {
+            break;
+        }
+        let cause = match of(helper, server) {
+            Ok(cause) => cause,
+            Err(error) => {
+                tracing::warn!(server_id = server.0, "why the overlay of server {server} failed is not known: {error}");
+                break;
+            }
+        };
+        let full = format!("{bare}: {cause}");
+        if db.write(|tx| observations::explain(tx, server, &bare, &full, &cause, clock::now_ms()))? {
+            tracing::warn!(server_id = server.0, "server {server}: {full}");
+        }
+    }
+    Ok(())
+}
+
+fn of(helper: &Path, server: ServerId) -> Result<String> {
+    let instance = InstanceName::from(server);
+    let entries = units::last_entries(helper, &instance, ENTRIES, PATIENCE)?;
+    let lines = entries.iter().map(|entry| (entry.from.as_str(), entry.line.as_str()));
+    let unit = overlay_unit(&instance);
+    Ok(reason::of_overlay(&instance, lines).unwrap_or_else(|| format!("{unit}: its journal does not say why")))
+}

@@ -1,0 +1,66 @@
+//! The frame of every page, and rendering of templates.
+
+use askama::Template;
+use axum::response::{Html, IntoResponse as _, Response};
+
+use crate::base::clock;
+use crate::web::assets;
+use crate::web::failure::Failure;
+use crate::web::viewer::Viewer;
+
+/// The data of the frame.
+pub struct Frame {
+    /// The signed-in user.
+    pub viewer: Option<Viewer>,
+    /// The title and heading.
+    pub title: String,
+    /// The section of the main navigation: `servers`, `blueprints`, `admin`, `account`, or empty.
+    pub section: &'static str,
+    /// When the page was made, unix ms. Relative times count from here.
+    pub now: i64,
+}
+
+impl Frame {
+    /// For a signed-in user.
+    #[must_use]
+    pub fn of(viewer: Viewer, title: impl Into<String>) -> Self {
+        Self { viewer: Some(viewer), title: title.into(), section: "", now: clock::now_ms() }
+    }
+
+    /// Sets the section of the main navigation.
+    #[must_use]
+    pub fn within(mut self, section: &'static str) -> Self {
+        self.section = section;
+        self
+    }
+
+    /// For everyone.
+    #[must_use]
+    pub fn anonymous(title: impl Into<String>) -> Self {
+        Self { viewer: None, title: title.into(), section: "", now: clock::now_ms() }
+    }
+
+    #[must_use]
+    pub fn asset(&self, name: &str) -> String {
+        assets::url(name)
+    }
+
+    /// The CSRF token for forms; empty if no user is signed in.
+    #[must_use]
+    pub fn csrf(&self) -> &str {
+        self.viewer.as_ref().map_or("", |viewer| &viewer.csrf)
+    }
+
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.viewer.as_ref().is_some_and(|viewer| viewer.is_admin)
+    }
+}
+
+/// Renders a template as a response.
+///
+/// # Errors
+/// 500 if it cannot be rendered.
+pub fn page(template: &impl Template) -> Result<Response, Failure> {
+    Ok(Html(template.render().map_err(Failure::internal)?).into_response())
+}
