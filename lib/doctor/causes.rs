@@ -81,9 +81,9 @@ fn reason(text: &str) -> Option<String> {
         let of_it = entries.iter().filter(|entry| entry.unit() == unit);
         of_it.filter_map(|entry| Some((entry.from.as_str(), entry.message.as_str()?)))
     };
-    let told = lines().filter(|(from, line)| is_one(from, line)).map(|(from, line)| bare(line, &[unit, from]));
+    let mut told = lines().filter(|(from, line)| is_one(from, line)).map(|(from, line)| bare(line, &[unit, from]));
     let by_status = |line: &str| STATUSES.iter().find(|(status, _)| line.contains(status)).map(|(_, words)| *words);
-    let last = told.last().or_else(|| lines().filter_map(|(_, line)| by_status(line)).last())?;
+    let last = told.next_back().or_else(|| lines().filter_map(|(_, line)| by_status(line)).next_back())?;
     Some(printable(&last.chars().take(LONGEST).collect::<String>()).trim_end_matches('.').to_owned())
 }
 

@@ -78,7 +78,7 @@ pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
     let units = units::look();
     match &units {
         Ok(units) => findings.extend(units::check(units)),
-        Err(finding) => findings.push(finding.clone()),
+        Err(finding) => findings.push(finding.as_ref().clone()),
     }
     findings.extend(queue::check(&places.database, now));
     findings.extend(servers::check(&places.database, &places.looks.poll, now));

@@ -28,25 +28,25 @@ pub(super) fn files(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
         .into_iter()
         .map(|(name, path)| match file(name, path) {
             Ok(_) => Finding::ok(format!("socket {name}"), format!("{} is there", path.display())),
-            Err(finding) => finding,
+            Err(finding) => *finding,
         })
         .collect()
 }
 
-fn file(name: &str, path: &Path) -> Result<Metadata, Finding> {
+fn file(name: &str, path: &Path) -> Result<Metadata, Box<Finding>> {
     let check = format!("socket {name}");
     let start = Advice::root(restart(name));
     match path.symlink_metadata() {
         Ok(found) if found.file_type().is_socket() => Ok(found),
         Ok(found) if found.is_dir() => {
             let advice = Advice::root(format!("rmdir {} && {}", quoted(path), restart(name)));
-            Err(Finding::fail(check, format!("{} is a directory", path.display()), advice))
+            Err(Box::new(Finding::fail(check, format!("{} is a directory", path.display()), advice)))
         }
-        Ok(_) => Err(Finding::fail(check, format!("{} is no socket", path.display()), start)),
+        Ok(_) => Err(Box::new(Finding::fail(check, format!("{} is no socket", path.display()), start))),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(Finding::fail(check, format!("{} is missing", path.display()), start))
+            Err(Box::new(Finding::fail(check, format!("{} is missing", path.display()), start)))
         }
-        Err(error) => Err(told(&check, path, &error)),
+        Err(error) => Err(Box::new(told(&check, path, &error))),
     }
 }
 
@@ -61,7 +61,7 @@ fn socket(name: &str, path: &Path, user: &str, mode: u32, units: Option<&Units>)
     }
     let found = match file(name, path) {
         Ok(found) => found,
-        Err(finding) => return finding,
+        Err(finding) => return *finding,
     };
     let finding = owned(&check, path, &found, user, LEFT4ME, mode);
     if finding.advice.is_some() {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Finding;
 use super::finding::{Advice, quoted};
-use crate::base::Result;
+use crate::base::{Error, Result};
 use crate::process::systemctl;
 
 /// Units that have to be active, and enabled where they can be.
@@ -90,13 +90,14 @@ impl Units {
 ///
 /// # Errors
 /// The finding that says why it cannot be asked.
-pub(super) fn look() -> Result<Units, Finding> {
+pub(super) fn look() -> Result<Units, Box<Finding>> {
     if !Path::new("/run/systemd/system").is_dir() {
         let advice = "left4me needs a host that systemd booted; see deploy/lab for one to try it in";
-        return Err(Finding::fail("systemd", "it is not this host's PID 1", advice));
+        return Err(Box::new(Finding::fail("systemd", "it is not this host's PID 1", advice)));
     }
     let names = ACTIVE.into_iter().chain(SERVICES.map(|(name, _)| name));
-    ask(names).map(Units).map_err(|error| Finding::fail("systemd", error.to_string(), "see `systemctl status`"))
+    let failed = |error: Error| Finding::fail("systemd", error.to_string(), "see `systemctl status`");
+    ask(names).map(Units).map_err(|error| Box::new(failed(error)))
 }
 
 /// `systemctl show` of units: a paragraph each.
