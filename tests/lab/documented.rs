@@ -114,7 +114,9 @@ fn command(line: &str) -> Option<Documented> {
     let as_left4me = text.starts_with("sudo -u left4me ");
     let text = text.trim_start_matches("sudo ").trim_start_matches("-u left4me ");
     let documented = Documented { command: text.to_owned(), comment: comment.trim().to_owned(), as_left4me };
-    if !PROGRAMS.contains(&documented.program()) || documented.words().len() < 2 {
+    // A message may begin with the program's name, too: `left4me N is installed`.
+    let is_command = |word: &&str| word.starts_with(|first: char| !first.is_ascii_uppercase());
+    if !PROGRAMS.contains(&documented.program()) || !documented.words().get(1).is_some_and(is_command) {
         return None;
     }
     let arguments = documented.arguments();
@@ -173,7 +175,7 @@ fn commands_are_found_where_people_read_them() {
     let commands =
         |found: Vec<Documented>| -> Vec<String> { found.into_iter().map(|documented| documented.command).collect() };
     let text = "Use `sudo systemctl start\na.service`, not `systemctl stop`; see `left4me`.\n\n```sh\n\
-                sudo systemctl edit b.timer   # [Timer] X=1\nsudo -u left4me l4d2ctl stop 1\necho `x`\n```\n`left4me doctor`";
+                sudo systemctl edit b.timer   # [Timer] X=1\nsudo -u left4me l4d2ctl stop 1\necho `x`\n```\n`left4me doctor` `left4me N is newer`";
     assert_eq!(
         commands(in_markdown(text)),
         ["systemctl start a.service", "systemctl edit b.timer", "l4d2ctl stop 1", "left4me doctor"]
