@@ -159,7 +159,7 @@ fn prose_command(rest: &str) -> Option<String> {
         let bare = word.trim_end_matches(['.', ',', ';', ':', ')', '`', '"', '\\', '?']);
         if !has_verb && is_verb(bare) && !bare.starts_with('-') {
             has_verb = true;
-        } else if !bare.starts_with("--") && !(has_verb && is_unit(bare)) {
+        } else if !(bare.starts_with("--") || has_verb && is_unit(bare)) {
             break;
         }
         words.push(bare);

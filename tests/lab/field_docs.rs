@@ -5,6 +5,8 @@
 //! that this file does not know fails the test.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use crate::documented::{self, Documented};
 use crate::field_service::{all_is_well, prepare};
@@ -224,6 +226,18 @@ fn edit(lab: &Lab, documented: &Documented, units: &[&str], told: &str) {
     lab.sh(&format!("systemctl revert {unit}; systemctl restart left4me.target"));
 }
 
+/// Whether a file of Rust below `folder` has the name.
+fn is_in_source(folder: &Path, name: &str) -> bool {
+    let entries = fs::read_dir(folder).expect("a folder of the source");
+    entries.map(|entry| entry.expect("an entry of the source").path()).any(|path| {
+        if path.is_dir() {
+            return is_in_source(&path, name);
+        }
+        path.extension().is_some_and(|end| end == "rs")
+            && fs::read_to_string(&path).expect("a source file").to_lowercase().contains(name)
+    })
+}
+
 /// The journal has the unit, the identifier or the field.
 #[track_caller]
 fn journalctl(lab: &Lab, documented: &Documented, told: &str) {
@@ -231,11 +245,8 @@ fn journalctl(lab: &Lab, documented: &Documented, told: &str) {
     let words = command.split_whitespace().map(|word| word.trim_matches('\''));
     for word in words.filter(|word| word.contains('=') && !word.starts_with('-')) {
         let field = word.split('=').next().unwrap_or_default();
-        let source = std::process::Command::new("grep")
-            .args(["-rqi", "--include=*.rs", &field.trim_start_matches("LEFT4ME_").to_lowercase(), "lib"])
-            .current_dir(crate::lab::repository())
-            .status();
-        assert!(source.is_ok_and(|status| status.success()), "{told}: nothing writes {field}");
+        let name = field.trim_start_matches("LEFT4ME_").to_lowercase();
+        assert!(is_in_source(&crate::lab::repository().join("lib"), &name), "{told}: nothing writes {field}");
     }
     let shown = lab.run(&["bash", "-c", &format!("timeout 3 {command}")]);
     // 124: it follows until it is ended.

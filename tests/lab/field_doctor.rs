@@ -228,7 +228,7 @@ fn units(lab: &Lab, before: &BTreeSet<String>) {
             ),
         ],
     );
-    let copy = format!("sed s/WatchdogSec=60/WatchdogSec=50/ /usr/lib/systemd/system/left4me-web.service");
+    let copy = "sed s/WatchdogSec=60/WatchdogSec=50/ /usr/lib/systemd/system/left4me-web.service";
     heal(
         lab,
         before,
