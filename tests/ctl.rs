@@ -327,7 +327,7 @@ fn the_exit_code_and_output_of_a_command_are_passed_on() {
     assert!(start.err.contains("Job failed.") && !start.err.contains('\u{1b}'), "{start:?}");
     house.run(&["stop", "7"]).refused(64, &["not for you"]);
     house.run(&["status", "7"]).refused(1, &["hands.sock"]);
-    house.run(&["logs", "7"]).refused(1, &["hands.sock", "is no answer"]);
+    house.run(&["logs", "7"]).refused(1, &["hands.sock", "invalid answer"]);
 
     let install = house.run(&["install"]);
     assert_eq!((install.code, install.out.as_str()), (8, "Update state (0x61)\n"), "{install:?}");
