@@ -29,6 +29,7 @@ impl Moment {
         let now = now_ms();
         // Unlike the monotonic clock, this one goes on while the host sleeps.
         let since_boot = microseconds(ClockId::CLOCK_BOOTTIME) / 1000;
+
         Self {
             now,
             monotonic_us: microseconds(ClockId::CLOCK_MONOTONIC),
@@ -96,6 +97,7 @@ pub fn offsets(ms: i64) -> String {
     let entry = |since: i64, info: &jiff::tz::TimeZoneOffsetInfo<'_>| {
         format!("{since} {} {}", info.offset().seconds() / 60, info.abbreviation())
     };
+
     // A change at this very moment has happened.
     let after = at.checked_add(jiff::SignedDuration::from_millis(1)).unwrap_or(at);
     let last = zone.preceding(after).next().map_or(jiff::Timestamp::UNIX_EPOCH, |change| change.timestamp());
@@ -105,10 +107,12 @@ pub fn offsets(ms: i64) -> String {
         Some(last.as_millisecond()),
         zone.following(at).next().map(|change| change.timestamp().as_millisecond()),
     ];
+
     let entries = moments.into_iter().flatten().filter_map(|since| {
         let at = jiff::Timestamp::from_millisecond(since).ok()?;
         Some(entry(if since == before { 0 } else { since }, &zone.to_offset_info(at)))
     });
+
     entries.collect::<Vec<_>>().join(",")
 }
 
@@ -156,6 +160,7 @@ mod tests {
             [0, 5_000_000, 3_000_000, 9_000_000].map(|us| moment.wall(us)),
             [1_000_000, 1_000_000, 998_000, 1_000_000]
         );
+
         let (first, second) = (Moment::now(), Moment::now());
         assert!(first.monotonic_us > 0 && second.monotonic_us >= first.monotonic_us);
         assert!(first.booted_at > 0 && first.booted_at < first.now);

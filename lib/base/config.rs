@@ -149,6 +149,7 @@ fn pauses(text: &str) -> Result<Pauses, String> {
         part.parse::<f64>().ok().filter(|_| plain).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     };
     let parsed: Option<Vec<Duration>> = text.split(',').map(|part| number(part.trim())).collect();
+
     let total = |all: &[Duration]| all.iter().try_fold(Duration::ZERO, |sum, one| sum.checked_add(*one));
     match parsed {
         Some(all) if total(&all).is_some_and(|total| total <= LONGEST_PAUSES) => Ok(Pauses(all)),
@@ -229,9 +230,11 @@ pub fn absolute(text: &str) -> Result<PathBuf, String> {
     if !path.is_absolute() {
         return Err("an absolute path is needed".to_owned());
     }
+
     if path.components().any(|part| part == std::path::Component::ParentDir) {
         return Err("a path without '..' is needed".to_owned());
     }
+
     Ok(path)
 }
 
@@ -264,10 +267,13 @@ pub fn parse_for_judge<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
     let mut file = EnvFile::parse(&text);
     let bad: Vec<String> =
         settings().into_iter().filter(|known| refusal(known, &file).is_some()).map(|known| known.name).collect();
+
     if bad.is_empty() && file.faults.is_empty() {
         return parsed_with(&path, |command| command);
     }
+
     file.assignments.retain(|assignment| !bad.contains(&assignment.name));
+
     let cli = matched(with_defaults(C::command(), &file), |error| error.exit());
     if judges(&cli) { cli } else { parse() }
 }
@@ -287,6 +293,7 @@ fn parsed_with<C: Parser>(path: &Path, change: impl FnOnce(clap::Command) -> cla
     };
     let command = change(with_defaults(C::command(), &file));
     let name = command.get_name().to_owned();
+
     matched(command, |error| match blamed(&file, &error) {
         // One line, which is the last one in the journal.
         Some(what) => {
@@ -307,10 +314,12 @@ fn blamed(file: &EnvFile, error: &clap::Error) -> Option<String> {
     if error.kind() != clap::error::ErrorKind::ValueValidation {
         return None;
     }
+
     let text = error.to_string();
     let known = settings().into_iter().find(|known| text.contains(&format!("<{}>", known.name)))?;
     let (line, why) = refusal(&known, file)?;
     let given = std::env::var_os(&known.name);
+
     // systemd has put the file's values into a service's environment.
     let is_files = given.is_none_or(|given| file.get(&known.name).is_some_and(|value| given == value));
     is_files.then(|| format!("line {line}: {why}"))
@@ -340,18 +349,22 @@ fn with_defaults(mut command: clap::Command, file: &EnvFile) -> clap::Command {
     if file.assignments.is_empty() {
         return command;
     }
+
     let known: Vec<(clap::Id, String)> = command
         .get_arguments()
         .filter_map(|arg| Some((arg.get_id().clone(), file.get(arg.get_env()?.to_str()?)?.to_owned())))
         .collect();
+
     for (id, value) in known {
         command = command.mut_arg(id, |arg| arg.default_value(clap::builder::OsStr::from(value)));
     }
+
     // A verb may have settings of its own.
     let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     for verb in verbs {
         command = command.mut_subcommand(verb, |verb| with_defaults(verb, file));
     }
+
     command
 }
 
@@ -421,6 +434,7 @@ mod tests {
             let Verbs::Look(poll) = WithVerbs::from_arg_matches(&command.get_matches_from(argv)).unwrap().verb;
             poll.number().ok()
         };
+
         assert_eq!(seconds(&["x", "look"]), Some(7));
         assert_eq!(seconds(&["x", "look", "--poll-seconds", "9"]), Some(9));
         assert_eq!(seconds(&["x", "look", "--poll-seconds", "07"]), None);

@@ -119,11 +119,13 @@ mod tests {
             |verdict| Checked { root: PathBuf::from("/srv/l4"), file_system: "zfs".to_owned(), at_us: 7, verdict };
         let unfit = checked(Verdict::Unfit { why: "no overlay".to_owned(), advice: "move it".to_owned() });
         let text = serde_json::to_string(&unfit).unwrap();
+
         assert_eq!(Checked::parse(&text, Path::new("/srv/l4")), Some(unfit.clone()));
         assert_eq!(Checked::parse(&text, Path::new("/var/lib/left4me")), None);
         assert_eq!(Checked::parse("{}", Path::new("/srv/l4")), None);
 
         assert_eq!(unfit.refusal().as_deref(), Some("/srv/l4/runtime (zfs): no overlay"));
+
         for other in [
             Verdict::Good,
             Verdict::Limited { why: "x".to_owned(), advice: "y".to_owned() },

@@ -52,6 +52,7 @@ struct Account {
 pub(super) fn check() -> Vec<Finding> {
     let most = std::fs::read_to_string("/etc/login.defs").ok().and_then(|text| setting(&text)).unwrap_or(SYS_UID_MAX);
     let mut findings = Vec::new();
+
     let mut missing = Vec::new();
     for (name, home) in ACCOUNTS {
         match look_up(name) {
@@ -59,12 +60,15 @@ pub(super) fn check() -> Vec<Finding> {
             None => missing.push(name),
         }
     }
+
     if !missing.is_empty() {
         findings.push(Finding::fail("users", format!("missing: {}", missing.join(", ")), Advice::root(MAKE)));
     }
+
     if findings.is_empty() {
         findings.push(Finding::ok("users", ACCOUNTS.map(|(name, _)| name).join(", ")));
     }
+
     findings
 }
 
@@ -84,6 +88,7 @@ fn look_up(name: &'static str) -> Option<Account> {
     let group = |gid| Group::from_gid(gid).ok().flatten().map_or_else(|| gid.to_string(), |group| group.name);
     let own = std::ffi::CString::new(name).ok()?;
     let groups = getgrouplist(&own, user.gid).unwrap_or_default();
+
     Some(Account {
         name,
         uid: user.uid.as_raw(),
@@ -103,6 +108,7 @@ fn setting(text: &str) -> Option<u32> {
 fn judge(account: &Account, home: &str, most: u32) -> Vec<Finding> {
     let name = account.name;
     let fail = |found: String, advice: Advice| Finding::fail("users", found, advice);
+
     let mut findings = Vec::new();
     if account.uid == 0 || account.uid > most {
         let found = format!(
@@ -111,10 +117,12 @@ fn judge(account: &Account, home: &str, most: u32) -> Vec<Finding> {
         );
         findings.push(fail(found, another(account)));
     }
+
     if !no_login(&account.shell) {
         let found = format!("{name} has the login shell {}", account.shell);
         findings.push(fail(found, Advice::root(format!("usermod --shell /usr/sbin/nologin {name}"))));
     }
+
     for group in account.groups.iter().filter(|group| POWERFUL.contains(&group.as_str())) {
         if *group == account.group {
             continue;
@@ -122,17 +130,20 @@ fn judge(account: &Account, home: &str, most: u32) -> Vec<Finding> {
         let found = format!("{name} is in group {group}: each service that runs as {name} has its rights");
         findings.push(fail(found, Advice::root(format!("gpasswd --delete {name} {group}"))));
     }
+
     if account.group != name {
         let found = format!("the group of {name} is {}, not one of its own", account.group);
         let command = format!("groupadd --system --force {name} && usermod --gid {name} {name}");
         findings.push(fail(found, Advice::root(command)));
     }
+
     if account.home != home && !no_login(&account.shell) {
         // An account that cannot sign in never uses it; the units set HOME where a program does.
         let found = format!("the home of {name} is {}, not {home}", account.home);
         let advice = Advice::root(format!("usermod --home {home} {name}")).after("when no process of it runs");
         findings.push(Finding::warn("users", found, advice));
     }
+
     findings
 }
 
@@ -146,17 +157,21 @@ fn another(account: &Account) -> Advice {
     if *uid == 0 {
         return Advice::from("give this name back to left4me in /etc/passwd: no service may run as root");
     }
+
     let owned = "/var/lib/left4me -xdev";
     let mut command =
         format!("systemctl stop left4me.target left4me-poller.service && usermod --login {name}-person {name}");
+
     if account.group == *name {
         command.push_str(&format!(" && groupmod --new-name {name}-person {name}"));
     }
+
     command.push_str(&format!(
         " && {MAKE} && find {owned} -uid {uid} -exec chown --no-dereference {name} {{}} + && \
          find {owned} -gid {gid} -exec chgrp --no-dereference {name} {{}} + && \
          systemd-tmpfiles --create left4me.conf && systemctl start left4me.target"
     ));
+
     Advice::root(command).after(format!("end what else runs as {name}; the person keeps the account as {name}-person"))
 }
 
@@ -190,6 +205,7 @@ mod tests {
     #[test]
     fn a_system_account_without_login_is_good_and_a_persons_is_not() {
         assert_eq!(judged(&good()), []);
+
         let person = Account {
             uid: 1000,
             shell: "/bin/bash".to_owned(),
@@ -198,6 +214,7 @@ mod tests {
             ..good()
         };
         let found = judged(&person);
+
         assert_eq!(found.len(), 4, "{found:?}");
         assert!(found[0].0.contains("uid 1000") && found[0].1.as_ref().unwrap().contains("left4me-person"));
         assert!(found[1].0.contains("/bin/bash"));

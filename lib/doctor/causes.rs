@@ -61,6 +61,7 @@ pub(super) fn explain(findings: &mut [Finding]) {
         )
         .ok();
         let cause = cause.as_deref().and_then(reason);
+
         let is_root = nix::unistd::geteuid().is_root();
         match cause {
             Some(cause) => {
@@ -84,6 +85,7 @@ fn reason(text: &str) -> Option<String> {
     let mut told = lines().filter(|(from, line)| is_one(from, line)).map(|(from, line)| bare(line, &[unit, from]));
     let by_status = |line: &str| STATUSES.iter().find(|(status, _)| line.contains(status)).map(|(_, words)| *words);
     let last = told.next_back().or_else(|| lines().filter_map(|(_, line)| by_status(line)).next_back())?;
+
     Some(printable(&last.chars().take(LONGEST).collect::<String>()).trim_end_matches('.').to_owned())
 }
 
@@ -106,6 +108,7 @@ fn holder(port: u16) -> Option<String> {
             return Some(format!("port {port} is taken by process {pid} ({})", printable(program.trim_end())));
         }
     }
+
     None
 }
 
@@ -144,6 +147,7 @@ mod tests {
             entry("systemd", unit, "left4me-web.service: Failed with result 'exit-code'."),
         ]
         .join("\n");
+
         assert_eq!(reason(&journal).unwrap(), "LEFT4ME_X=y is refused");
         assert_eq!(reason(&entry("systemd", unit, "Stopped x.")), None);
         assert_eq!(reason("{\"MESSAGE\":[1,2]}\nnonsense"), None);
@@ -157,6 +161,7 @@ mod tests {
             entry("systemd", last, "left4me-runner@2.service: Main process exited, code=exited, status=203/EXEC"),
             entry("systemd", last, "left4me-runner@2.service: Failed with result 'exit-code'."),
         ];
+
         assert!(reason(&journal.join("\n")).unwrap().starts_with("its program cannot be executed"));
         assert_eq!(reason(&journal[0]).unwrap(), "request refused: not a request");
     }
@@ -166,6 +171,7 @@ mod tests {
         let said = "Failed to create listening socket ([::1]:8000): Address already in use";
         assert_eq!(in_use(said), Some(8000));
         assert_eq!(in_use("Failed to create listening socket ([::1]:8000): Address family not supported"), None);
+
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
             0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n   \
             1: 0100007F:1F40 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0\n";

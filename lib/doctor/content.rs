@@ -18,12 +18,14 @@ pub(super) fn check(database: &Path, root: &Path) -> Vec<Finding> {
     else {
         return Vec::new();
     };
+
     let mut findings = seen(root, &overlays);
     findings.extend(notices);
     findings.extend(shared.iter().map(|clash| {
         let advice = "give one blueprint a tv_port of its own, or one server another port";
         Finding::fail("ports", clash.to_string(), advice)
     }));
+
     findings
 }
 
@@ -39,9 +41,11 @@ fn seen(root: &Path, overlays: &[Overlay]) -> Vec<Finding> {
             findings.push(Finding::warn(format!("overlay {reference}"), told.join("; "), advice));
         }
     }
+
     if findings.is_empty() && !all.is_empty() {
         findings.push(Finding::ok("overlays", format!("the game can read all of {}", all.len())));
     }
+
     findings
 }
 
@@ -54,6 +58,7 @@ fn notices(tx: &rusqlite::Connection) -> Result<Vec<Finding>> {
         let told = notices::of(&content.arguments, &content.config);
         findings.extend(told.iter().map(|notice| finding(blueprint, notice)));
     }
+
     Ok(findings)
 }
 

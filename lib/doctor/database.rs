@@ -32,6 +32,7 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
             return findings;
         }
     };
+
     if !found.is_file() {
         let text =
             format!("{} is {}, not a regular file: no program opens it", path.display(), kind(found.file_type()));
@@ -40,6 +41,7 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
         findings.push(Finding::fail(check, text, advice));
         return findings;
     }
+
     findings.push(owned("database owner", path, &found, LEFT4ME, LEFT4ME, 0o660));
     findings.extend(["-wal", "-shm"].iter().filter_map(|name| beside(path, name, found.uid())));
     findings.extend(content(root, path));
@@ -59,13 +61,16 @@ fn restore(root: &Path) -> Option<Advice> {
 fn beside(path: &Path, name: &str, owner: u32) -> Option<Finding> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(name);
+
     let beside = PathBuf::from(beside);
     let found = beside.symlink_metadata().ok()?;
+
     let shown = beside.display();
     if !found.is_file() {
         let text = format!("{shown} is {}, not a regular file: no program opens the database", kind(found.file_type()));
         return Some(Finding::fail("database", text, Advice::root(format!("rm -d {}", quoted(&beside)))));
     }
+
     (found.uid() != owner).then(|| {
         let advice = mend(&beside, LEFT4ME, LEFT4ME, 0o660);
         Finding::fail("database owner", format!("{shown} belongs to another user"), advice)
@@ -78,8 +83,10 @@ fn former(root: &Path, path: &Path) -> Option<Finding> {
     if path != root.join(DATABASE) || former.symlink_metadata().is_err() {
         return None;
     }
+
     let shown = former.display();
     let check = "database of an older version";
+
     Some(if path.symlink_metadata().is_ok() {
         let text = format!("{shown} is still there, and no program of this version reads it");
         let see = format!("see what wrote it, and what is in it; when it holds nothing that {} lacks", path.display());
@@ -122,6 +129,7 @@ fn from_backup(root: &Path) -> Advice {
 
 fn schema(found: i64) -> Finding {
     let check = "database schema";
+
     let known = migrate::LATEST;
     match found {
         _ if found == known => Finding::ok(check, found.to_string()),

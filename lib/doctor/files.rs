@@ -54,6 +54,7 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
         .map(|(name, mode, user, group)| {
             let path = root.join(name);
             let path = if name.is_empty() { root } else { &path };
+
             let check = format!("directory {}", if name.is_empty() { "LEFT4ME_ROOT" } else { name });
             // The one directory that may be a link is that of all data: its path comes from root's settings.
             match if name.is_empty() { path.metadata() } else { path.symlink_metadata() } {
@@ -71,6 +72,7 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
             }
         })
         .collect();
+
     if root == Path::new(SHIPPED) {
         findings.extend(IN_RUN.iter().map(|(name, path, mode)| {
             let (check, path) = (format!("directory {name}"), Path::new(path));
@@ -80,6 +82,7 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
             }
         }));
     }
+
     findings.extend(OWNED_INSIDE.iter().filter_map(|(name, depth, user)| foreign_inside(root, name, *depth, user)));
     findings
 }
@@ -88,21 +91,25 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
 fn foreign_inside(root: &Path, name: &str, depth: u32, user: &str) -> Option<Finding> {
     let owner = User::from_name(user).ok().flatten()?.uid.as_raw();
     let mut waiting = vec![(root.join(name), depth)];
+
     let (mut foreign, mut first, mut seen) = (0, None, 0);
     while let Some((dir, depth)) = waiting.pop() {
         // What cannot be read was told already, by the directory's own check.
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             let Ok(found) = entry.metadata() else { continue };
             seen += 1;
+
             if found.uid() != owner {
                 foreign += 1;
                 first.get_or_insert(entry.path());
             }
+
             if found.is_dir() && depth > 1 && seen < MOST_ENTRIES {
                 waiting.push((entry.path(), depth - 1));
             }
         }
     }
+
     let first = first?;
     Some(Finding::fail(
         format!("inside {name}"),
@@ -115,11 +122,13 @@ fn foreign_inside(root: &Path, name: &str, depth: u32, user: &str) -> Option<Fin
 pub(super) fn owned(check: &str, path: &Path, found: &Metadata, user: &str, group: &str, mode: u32) -> Finding {
     let is = (user_name(found.uid()), group_name(found.gid()), found.mode() & 0o7777);
     let text = format!("{} {}:{} {:04o}", path.display(), is.0, is.1, is.2);
+
     // A directory below one with the setgid bit has it too, unless somebody took it away: harmless.
     let inherited = if found.is_dir() { 0o2000 } else { 0 };
     if (is.0.as_str(), is.1.as_str(), is.2 & !inherited) == (user, group, mode & !inherited) && is.2 & mode == mode {
         return Finding::ok(check, text);
     }
+
     Finding::fail(check, format!("{text}, and should be {user}:{group} {mode:04o}"), mend(path, user, group, mode))
 }
 
@@ -200,6 +209,7 @@ mod tests {
     #[test]
     fn a_setgid_bit_may_be_inherited_but_not_missing() {
         use std::os::unix::fs::PermissionsExt as _;
+
         let dir = tempfile::tempdir().unwrap();
         let judged = |has: u32, needs: u32| {
             std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(has)).unwrap();
@@ -207,6 +217,7 @@ mod tests {
             let (user, group) = (user_name(found.uid()), group_name(found.gid()));
             owned("x", dir.path(), &found, &user, &group, needs).severity
         };
+
         assert_eq!([judged(0o2755, 0o755), judged(0o2750, 0o2750)], [Severity::Ok; 2]);
         assert_eq!([judged(0o750, 0o2750), judged(0o777, 0o755)], [Severity::Fail; 2]);
     }
@@ -217,11 +228,13 @@ mod tests {
         let found = dir.path().metadata().unwrap();
         let finding = owned("x", dir.path(), &found, "nobody-like-that", "nogroup", 0o2775);
         assert_eq!(finding.severity, Severity::Fail);
+
         let advice = finding.advice.unwrap();
         assert!(
             advice.contains("chown -h nobody") && advice.contains("sudo -u nobody-like-that chmod 2775"),
             "{advice}"
         );
+
         assert_eq!(mend(Path::new("/var/lib/left4me/db"), LEFT4ME, LEFT4ME, 0o2770), Advice::root(TMPFILES));
     }
 }

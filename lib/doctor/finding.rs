@@ -130,6 +130,7 @@ pub(super) fn quoted(name: impl AsRef<std::ffi::OsStr>) -> String {
                     _ => drop(write!(quoted, "\\x{byte:02x}")),
                 }
             }
+
             quoted + "'"
         }
     }

@@ -50,6 +50,7 @@ fn executable(steamcmd: &Path) -> Finding {
     let shown = steamcmd.display();
     let advice = "unpack Valve's steamcmd_linux.tar.gz there as user left4me-steam, or set LEFT4ME_STEAMCMD \
                   (/usr/games/steamcmd of Debian's package)";
+
     match steamcmd.metadata() {
         // Not access(2): in a sandbox nothing may be executed.
         Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => {
@@ -70,11 +71,13 @@ fn libraries() -> Finding {
         let loader = name.starts_with("ld-linux") && Path::new("/lib").join(name).exists();
         loader || LIBRARY_DIRS.iter().take(4).any(|dir| Path::new(dir).join(name).exists())
     };
+
     let missing: Vec<String> = LIBRARIES
         .iter()
         .filter(|(name, _)| !there(name))
         .map(|(name, package)| format!("{name} ({package})"))
         .collect();
+
     if missing.is_empty() {
         Finding::ok("32-bit libraries", "all there")
     } else {
@@ -85,11 +88,13 @@ fn libraries() -> Finding {
 fn installation(root: &Path) -> Finding {
     let dir = root.join("installation");
     let (program, manifest) = (dir.join("srcds_linux"), dir.join(MANIFEST.iter().collect::<PathBuf>()));
+
     let advice = Advice::run(INSTALL);
     if dir.join(UNFINISHED).symlink_metadata().is_ok() {
         let found = format!("{} holds Windows files of an update that was not finished", dir.display());
         return Finding::fail("installation", format!("{found}: no server starts"), advice);
     }
+
     // Not access(2): in a sandbox nothing may be executed.
     let mode = program.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.permissions().mode());
     let missing = match mode {
@@ -105,6 +110,7 @@ fn installation(root: &Path) -> Finding {
             }
         },
     };
+
     Finding::warn("installation", format!("{} is missing", missing.display()), advice)
 }
 
@@ -117,11 +123,13 @@ fn whole(dir: &Path) -> Result<u64, Option<String>> {
         _ => Some(format!("{manifest}: {error}")),
     })?;
     let build = prove(&String::from_utf8_lossy(&bytes)).map_err(|why| Some(format!("{manifest}: {why}")))?;
+
     for group in PROGRAMS {
         if !group.iter().any(|name| dir.join(name).is_file()) {
             return Err(Some(format!("{} is missing", group.join(" or "))));
         }
     }
+
     Ok(build)
 }
 
@@ -132,8 +140,10 @@ fn client_library(root: &Path, steamcmd: &Path) -> Finding {
     if library.exists() {
         return Finding::ok("steamclient.so", library.display().to_string());
     }
+
     let missing = format!("{} is missing: servers would be 'LAN only'", library.display());
     let beside = steamcmd.parent().map(Path::to_owned);
+
     let mut places = beside.into_iter().chain(HOMES.map(|below| steam.join(below)));
     match places.find(|place| place.join("linux32/steamclient.so").exists()) {
         Some(place) => Finding::warn(
@@ -161,6 +171,7 @@ fn room(root: &Path) -> Finding {
         }
     };
     let text = format!("{}.{} GiB free in {}", free >> 30, ((free & (LITTLE - 1)) * 10) >> 30, root.display());
+
     let advice = "make room: old backups, overlays that no blueprint uses, `left4me prune --older-than 90`";
     match free {
         ..LITTLE => Finding::fail("disk", text, advice),

@@ -71,20 +71,24 @@ pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
 
     let database = database::check(&places.root, &places.database);
     let is_whole = database.iter().all(|finding| finding.severity == Severity::Ok);
+
     findings.extend(database);
     if is_whole {
         findings.extend(writable::database(&places.database));
     }
+
     let units = units::look();
     match &units {
         Ok(units) => findings.extend(units::check(units)),
         Err(finding) => findings.push(finding.as_ref().clone()),
     }
+
     findings.extend(queue::check(&places.database, now));
     findings.extend(servers::check(&places.database, &places.looks.poll, now));
     findings.extend(content::check(&places.database, &places.root));
     findings.extend(sockets::check(&places.worker_socket, &places.hands, units.as_ref().ok()));
     findings.extend(game::check(&places.root, &places.steamcmd()));
+
     // The last ones: a service that is started may change what was found.
     findings.extend(units.iter().flat_map(|units| services::check(places, units, is_whole)));
     findings
@@ -103,6 +107,7 @@ pub fn complete(findings: &mut Vec<Finding>, root: &Path) {
             findings.push(tried);
         }
     }
+
     causes::explain(findings);
 }
 
@@ -126,12 +131,15 @@ pub fn inside(places: &Places, now: i64) -> Report {
         "the 32-bit libraries that the game needs",
         "whether each service starts, answers and can write",
     ];
+
     let mut findings = queue::check(&places.database, now);
     findings.extend(servers::check(&places.database, &places.looks.poll, now));
+
     match database::whole(&places.root, &places.database) {
         Some(found) => findings.extend(found),
         None => unanswered.push("whether the database is whole: it is too large to be read for a page"),
     }
+
     findings.extend(accounts::check());
     findings.extend(sockets::files(&places.worker_socket, &places.hands));
     findings.extend(game::data(&places.root, &places.steamcmd()));
@@ -148,6 +156,7 @@ mod tests {
         let root = dir.path().to_owned();
         let database = root.join("db/left4me.db");
         drop(crate::db::Db::open(&database).unwrap());
+
         let places = Places {
             database,
             worker_socket: root.join("worker.sock"),
@@ -156,14 +165,17 @@ mod tests {
             root,
         };
         let report = inside(&places, 1_000_000);
+
         let checks: Vec<&str> = report.findings.iter().map(|finding| finding.check.as_str()).collect();
         for there in ["queue", "poller", "database check", "socket helper", "installation", "disk"] {
             assert!(checks.contains(&there), "{there} is missing in {checks:?}");
         }
+
         assert!(!checks.iter().any(|check| check.contains("owner")
             || check.starts_with("unit ")
             || check.starts_with("directory ")
             || check.contains("libraries")));
+
         assert!(report.unanswered.len() == 6 && report.findings.iter().all(|one| !one.found.is_empty()));
     }
 }

@@ -15,8 +15,10 @@ pub(super) fn tried(root: &Path) -> Option<Finding> {
     if !Path::new("/run/systemd/system").is_dir() {
         return None;
     }
+
     // Its exit code says no more than the result.
     let said = systemctl("left4me", ["start", UNIT]);
+
     Some(match Checked::recent(root) {
         Some(checked) => judge(&checked),
         None => {
@@ -68,10 +70,12 @@ mod tests {
             |verdict| judge(&Checked { root: "/srv/l4".into(), file_system: "zfs".to_owned(), at_us: 1, verdict });
         let (why, advice) = ("no overlay (the kernel: x)".to_owned(), "move it".to_owned());
         let unfit = judged(Verdict::Unfit { why: why.clone(), advice: advice.clone() });
+
         assert_eq!((unfit.severity, unfit.advice.as_deref()), (Severity::Fail, Some("move it")));
         assert_eq!(unfit.found, "/srv/l4/runtime (zfs): no overlay (the kernel: x); no server can start");
         assert_eq!(judged(Verdict::Limited { why: why.clone(), advice }).severity, Severity::Warn);
         assert_eq!(judged(Verdict::Good).severity, Severity::Ok);
+
         let untried = judged(Verdict::Untried { why });
         assert!(untried.severity == Severity::Warn && untried.found.contains("no overlay"), "{untried:?}");
     }

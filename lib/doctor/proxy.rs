@@ -14,10 +14,12 @@ use crate::base::users::{self, LEFT4ME};
 pub(super) fn check(settings: &EnvFile) -> Option<Finding> {
     let value = |name| settings.get(name).filter(|value| !value.is_empty());
     value("LEFT4ME_WEB_ORIGIN")?;
+
     let proxies = value("LEFT4ME_WEB_PROXIES").unwrap_or_default();
     if let Some(file) = value("LEFT4ME_WEB_PROXY_SECRET_FILE") {
         return Some(secret(Path::new(file)));
     }
+
     let addresses: Vec<IpAddr> = proxies.split(',').filter_map(|text| text.trim().parse().ok()).collect();
     Some(match addresses.iter().find(|address| address.to_canonical().is_loopback()) {
         Some(local) => Finding::warn(
@@ -50,6 +52,7 @@ fn secret(file: &Path) -> Finding {
             return Finding::fail("proxy", error.to_string(), if by_mode { Advice::root(mend) } else { renew });
         }
     };
+
     // A developer's root reads every file; left4me-web does not.
     let group = users::ids(LEFT4ME).map(|(_, gid)| gid.as_raw());
     match (found, group) {
@@ -75,12 +78,15 @@ mod tests {
     fn a_proxy_that_is_not_trusted_or_is_everybody_is_told() {
         let found = |more: &str| check(&format!("{ORIGIN}{more}")).unwrap();
         assert_eq!(check("LEFT4ME_WEB_PROXIES=127.0.0.1\n#LEFT4ME_WEB_ORIGIN=https://x\n"), None);
+
         let none = found("");
         assert!(none.severity == Severity::Warn && none.advice.unwrap().contains("secret"));
+
         for local in ["127.0.0.1", "192.0.2.1, ::1", "\"::ffff:127.0.0.1\""] {
             let finding = found(&format!("LEFT4ME_WEB_PROXIES={local}\n"));
             assert!(finding.severity == Severity::Warn && finding.found.contains("every user"), "{finding:?}");
         }
+
         assert_eq!(found("LEFT4ME_WEB_PROXIES=192.0.2.1\n").severity, Severity::Ok);
     }
 

@@ -39,6 +39,7 @@ fn read(path: &Path) -> Result<Found> {
     Db::look(path, |tx| {
         let (waiting, live) = jobs::counts(tx)?;
         let first = jobs::queued_candidates(tx, JobId(0), 1)?.first().map(|job| jobs::get(tx, job.id)).transpose()?;
+
         Ok(Found {
             pause: queue::pause(tx)?,
             waiting,
@@ -74,8 +75,10 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
         }
         _ => Finding::ok(check, text),
     }];
+
     findings.extend(found.under_way.iter().filter_map(|job| overdue(job, now)));
     findings.extend(found.undying.iter().map(undying));
+
     let advice = Advice::root("systemctl restart left4me-worker.service")
         .after("no left4me of this version writes such a row: see who can write the database")
         .and("the worker settles it when it starts");
@@ -91,11 +94,13 @@ fn overdue(job: &UnderWay, now: i64) -> Option<Finding> {
         Some(operation) => (operation.as_str(), operation.overdue_after()),
         None => ("another operation", Operation::Start.overdue_after()),
     };
+
     let text =
         format!("job {id} ({word}) has run for {}; its kind takes {} at most", clock::span(age), clock::span(limit));
     let advice = Advice::run(format!("left4me-job cancel {id} --reason 'it takes too long'"))
         .after(format!("`left4me-job logs {id} --follow` shows what it waits for"))
         .and("which ends it");
+
     Some(Finding::warn("job", text, advice))
 }
 
@@ -120,6 +125,7 @@ mod tests {
             undying: Vec::new(),
             nonsense: Vec::new(),
         };
+
         judge(&found, 1_000_000).swap_remove(0)
     }
 
@@ -138,12 +144,16 @@ mod tests {
     fn a_queue_that_is_paused_or_that_nobody_serves_is_told() {
         assert_eq!(judged(None, 0, 990_000).severity, Severity::Ok, "it has just come");
         assert_eq!(judged(None, 1, 0).severity, Severity::Ok, "it waits for one that is under way");
+
         let stuck = judged(None, 0, 400_000);
         assert!(stuck.severity == Severity::Fail && stuck.found.contains("job 7"), "{stuck:?}");
+
         let back = judged(None, 0, 4_600_000);
         assert!(back.severity == Severity::Fail && back.found.contains("before the clock was set back"), "{back:?}");
+
         let pause = Pause { paused_at: 400_000, paused_by: "anna".to_owned(), reason: Some("disk".to_owned()) };
         let paused = judged(Some(pause), 0, 400_000);
+
         assert!(
             paused.severity == Severity::Warn && paused.found.contains("by anna 10 min 0 s ago: disk"),
             "{paused:?}"

@@ -25,6 +25,7 @@ pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Fi
         findings.extend(judge(&last, &servers, &orphans, seconds, now));
         findings.extend(refused.iter().map(|(blueprint, why)| unusable(blueprint, why)));
     }
+
     findings
 }
 
@@ -56,6 +57,7 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
                 _ => Advice::run(format!("left4me-job enqueue {mend} --server {id}"))
                     .and(format!("or leave it so: `left4me-job enqueue {accept} --server {id}`")),
             };
+
             findings.push(Finding::warn(
                 format!("server {} ({})", server.id, server.name),
                 format!("{}: {}", drift.kind.words(server.actual_state), drift.why),
@@ -63,20 +65,24 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
             ));
         }
     }
+
     findings.extend(orphans.iter().map(|orphan| {
         let advice = Advice::root(format!("left4me-helper disable {}", quoted(&orphan.instance)));
         Finding::warn("orphan", format!("{} belongs to no server and is {}", orphan.unit(), orphan.state), advice)
     }));
+
     findings
 }
 
 fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
     let check = "poller";
     let poller = "left4me-poller.service";
+
     let advice = Advice::root(format!("systemctl restart left4me-poller.timer && systemctl start {poller}"));
     if let Some(error) = &last.error {
         return Finding::fail(check, format!("it cannot see the servers: {error}"), advice);
     }
+
     match last.polled_at {
         None => Finding::warn(check, "it has never looked", advice),
         // It writes its time at each look: one that lies ahead is from before the clock was set back.
@@ -105,6 +111,7 @@ mod tests {
         let look = |polled_at, error: Option<&str>| {
             poller(&Poll { polled_at, error: error.map(str::to_owned) }, 30, 1_000_000).severity
         };
+
         assert_eq!(look(Some(920_000), None), Severity::Ok);
         assert_eq!(poller(&Poll { polled_at: Some(920_000), error: None }, 1, 1_000_000).severity, Severity::Ok);
         assert_eq!(look(Some(900_000), None), Severity::Fail);

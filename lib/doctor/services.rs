@@ -61,6 +61,7 @@ pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Findi
             scope.spawn(|| interruptible(|| helper(&places.hands.helper_socket))),
             scope.spawn(|| interruptible(|| runner(&places.hands.runner_socket))),
         ];
+
         let mut findings = worker(places, units, is_whole);
         let mut looked = Instant::now();
         while !front.is_finished() {
@@ -70,10 +71,12 @@ pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Findi
                 looked = Instant::now();
             }
         }
+
         findings.extend(front.join().unwrap_or_default());
         findings.extend(hands.into_iter().flat_map(|one| one.join().unwrap_or_default()));
         findings
     });
+
     interruptible(|| findings)
 }
 
@@ -119,9 +122,11 @@ fn worker(places: &Places, units: &Units, is_whole: bool) -> Vec<Finding> {
     if let Some(findings) = before(check, units, "left4me-worker", is_whole) {
         return findings;
     }
+
     if is_up(units, name) {
         return vec![Finding::ok(check, "it runs")];
     }
+
     if let Poke::Unheard(error) = poke(&places.worker_socket) {
         let advice = Advice::root("systemctl restart left4me-worker.socket");
         return vec![match error.exit {
@@ -129,6 +134,7 @@ fn worker(places: &Places, units: &Units, is_whole: bool) -> Vec<Finding> {
             _ => Finding::fail(check, format!("it cannot be woken: {error}"), advice),
         }];
     }
+
     let since = units.get(name).map_or(0, |unit| unit.active_since);
     vec![match started(name, since) {
         Some(took) => Finding::ok(check, format!("it started in {} ms", took.as_millis())),
@@ -145,11 +151,14 @@ fn started(name: &str, since: u64) -> Option<Duration> {
         if unit.active == "active" || unit.active_since > since {
             return Some(begun.elapsed());
         }
+
         if unit.is_looping() {
             return None;
         }
+
         thread::sleep(PAUSE);
     }
+
     None
 }
 
@@ -164,12 +173,14 @@ fn web(units: &Units, is_whole: bool, fails: &AtomicBool) -> Vec<Finding> {
     if let Some(findings) = before(check, units, "left4me-web", is_whole) {
         return findings;
     }
+
     let listen = units.get("left4me-web.socket").map(|unit| unit.listen.clone()).unwrap_or_default();
     let streams: Vec<String> = listen.into_iter().filter(|(_, kind)| kind == "Stream").map(|(at, _)| at).collect();
     if streams.is_empty() {
         let advice = "give left4me-web.socket a ListenStream= (`systemctl edit left4me-web.socket`)";
         return vec![Finding::fail(check, "its socket has no address", advice)];
     }
+
     thread::scope(|scope| {
         let tries: Vec<_> = streams.iter().map(|at| scope.spawn(move || ask_web(at, fails))).collect();
         tries.into_iter().filter_map(|one| one.join().ok()).collect()
@@ -225,12 +236,14 @@ fn answer(at: &str, fails: &AtomicBool) -> std::io::Result<String> {
             Asked::Unix(stream)
         }
     };
+
     let (begun, mut bytes, mut chunk) = (Instant::now(), Vec::new(), [0; 512]);
     while begun.elapsed() < PATIENCE && bytes.len() < ANSWER {
         let read = match &mut asked {
             Asked::Tcp(stream) => stream.read(&mut chunk),
             Asked::Unix(stream) => stream.read(&mut chunk),
         };
+
         match read {
             Ok(0) => break,
             Ok(read) => bytes.extend_from_slice(&chunk[..read]),
@@ -238,6 +251,7 @@ fn answer(at: &str, fails: &AtomicBool) -> std::io::Result<String> {
             Err(_) => break,
         }
     }
+
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -342,6 +356,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
             String::from_utf8_lossy(&request[..read]).into_owned()
         });
+
         assert!(is_ours(&answer(path.to_str().unwrap(), &AtomicBool::new(false)).unwrap()));
         assert!(serve.join().unwrap().starts_with("GET /health HTTP/1.1\r\nHost: localhost\r\n"));
         assert!(answer(path.to_str().unwrap(), &AtomicBool::new(false)).is_err(), "the listener is gone");

@@ -43,9 +43,11 @@ pub(super) fn check() -> Vec<Finding> {
         )],
         Err(error) => vec![told("settings", &path, &error)],
     };
+
     for directory in DROP_INS {
         findings.extend(UNITS.iter().flat_map(|unit| drop_ins(&Path::new(directory).join(format!("{unit}.d")), unit)));
     }
+
     findings
 }
 
@@ -59,6 +61,7 @@ fn file(path: &Path, bytes: &[u8]) -> Vec<Finding> {
         let advice = Advice::root(command).after(format!("write line {line} as UTF-8, or take it out"));
         return vec![Finding::fail("settings", found, advice)];
     };
+
     let read = EnvFile::parse(text);
     let mut findings = Vec::new();
     if read.has_mark {
@@ -66,13 +69,16 @@ fn file(path: &Path, bytes: &[u8]) -> Vec<Finding> {
         let command = format!("sed -i '1s/^\\xef\\xbb\\xbf//' {}", quoted(path));
         findings.push(Finding::warn("settings", found, Advice::root(command)));
     }
+
     findings.extend(read.faults.iter().map(|fault| faulty(path, *fault)));
     findings.extend(values(path, &read));
     findings.extend(unknown(path, &read));
+
     if findings.is_empty() {
         let set = read.assignments.iter().filter(|one| one.name.starts_with("LEFT4ME_")).count();
         findings.push(Finding::ok("settings", format!("{set} set, all others as by default")));
     }
+
     findings.extend(proxy::check(&read));
     findings
 }
@@ -123,13 +129,16 @@ fn values(path: &Path, read: &EnvFile) -> Vec<Finding> {
             Some(Refusal::Interval(why)) => (format!("{why}: every 30 s it is ({place})"), true),
             None => continue,
         };
+
         let mut advice = comment(path, set.line, set.last);
         if retime {
             advice = Advice::root(format!("sed -i '{}s/^/#/' {} && {RETIME}", set.line, quoted(path)))
                 .after(format!("correct line {}, or take it out", set.line));
         }
+
         findings.push(Finding::fail("settings", found, advice));
     }
+
     findings
 }
 
@@ -144,6 +153,7 @@ fn refused(known: &config::Known, value: &str) -> Option<Refusal> {
     if let Err(why) = known.judge(value) {
         return Some(Refusal::Stops(format!("{}={} is refused: {why}", known.name, shown(value))));
     }
+
     match known.name.as_str() {
         // It may be a password, and is not repeated.
         "LEFT4ME_STEAM_ACCOUNT" => steam::account(value).err().map(Refusal::Stops),
@@ -161,6 +171,7 @@ fn unknown(path: &Path, read: &EnvFile) -> Vec<Finding> {
     let is_known = |name: &str| OTHERS.contains(&name) || known.iter().any(|known| known.name == name);
     let ours = read.assignments.iter().filter(|one| one.name.to_uppercase().contains("LEFT4ME"));
     let strange = ours.filter(|one| !is_known(&one.name));
+
     strange
         .map(|one| {
             let name = &one.name;
@@ -174,6 +185,7 @@ fn unknown(path: &Path, read: &EnvFile) -> Vec<Finding> {
                 Some(meant) => Advice::root(format!("sed -i '{}s/{name}/{meant}/' {file}", one.line)),
                 None => comment(path, one.line, one.last),
             };
+
             Finding::warn("settings", found, advice)
         })
         .collect()
@@ -192,6 +204,7 @@ fn distance(one: &str, other: &str) -> usize {
             row[j + 1] = exchanged.min(before + 1).min(row[j] + 1);
         }
     }
+
     row.last().copied().unwrap_or_default()
 }
 
@@ -201,8 +214,10 @@ fn drop_ins(directory: &Path, unit: &str) -> Vec<Finding> {
     let settings = EnvFile::parse(&settings);
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+
     paths.retain(|path| path.extension().is_some_and(|end| end == "conf"));
     paths.sort();
+
     let texts = paths.into_iter().filter_map(|path| Some((std::fs::read_to_string(&path).ok()?, path)));
     texts.flat_map(|(text, path)| environment(&text, &path, unit, &settings)).collect()
 }
@@ -214,6 +229,7 @@ fn environment(text: &str, path: &Path, unit: &str, settings: &EnvFile) -> Vec<F
         .enumerate()
         .filter_map(|(number, line)| Some((number + 1, line.trim().strip_prefix("Environment=")?)));
     let words = lines.flat_map(|(number, words)| env_file::split(words).into_iter().map(move |word| (number, word)));
+
     let mut findings = Vec::new();
     for (line, word) in words {
         let Some((name, value)) = word.split_once('=') else { continue };
@@ -221,6 +237,7 @@ fn environment(text: &str, path: &Path, unit: &str, settings: &EnvFile) -> Vec<F
         if settings.last(name).is_some() {
             continue;
         }
+
         if let Some(Refusal::Stops(why) | Refusal::Interval(why)) = refused(known, value) {
             let found = format!("{why}, and it stops {unit} ({} line {line})", path.display());
             let command = format!("sed -i '{line}s/^/#/' {} && systemctl daemon-reload", quoted(path));
@@ -228,6 +245,7 @@ fn environment(text: &str, path: &Path, unit: &str, settings: &EnvFile) -> Vec<F
             findings.push(Finding::fail("settings", found, advice));
         }
     }
+
     findings
 }
 
@@ -253,7 +271,9 @@ mod tests {
         for word in ["LEFT4ME_WORKER_SLOTS=four", "1 to 256", "left4me-worker", "left4me.env line 3"] {
             assert!(finding.found.contains(word), "{}", finding.found);
         }
+
         assert_eq!(finding.command.unwrap(), "sed -i '3s/^/#/' /etc/left4me/left4me.env");
+
         let poll = one("LEFT4ME_POLL_SECONDS=0");
         assert!(poll.found.contains("every 30 s") && poll.command.unwrap().contains("daemon-reload"));
     }
@@ -270,6 +290,7 @@ mod tests {
     #[test]
     fn a_name_that_no_program_reads_is_told_with_the_one_that_is_meant() {
         assert_eq!(one("# LEFT4ME_OLD=1\nLEFT4ME_LOG=info\nTZ=UTC\n").severity, Severity::Ok);
+
         for (typed, meant) in [
             ("LEFT4ME_PORTRANGE", "LEFT4ME_PORT_RANGE"),
             ("left4me_log", "LEFT4ME_LOG"),
@@ -279,6 +300,7 @@ mod tests {
             let finding = one(format!("{typed}=1\n"));
             assert!(finding.severity == Severity::Warn && finding.found.contains(meant), "{finding:?}");
         }
+
         assert!(!one("LEFT4ME_SOMETHING_ELSE=1").found.contains("did you mean"));
     }
 
@@ -295,6 +317,7 @@ mod tests {
             let told = findings.iter().find(|finding| finding.found.contains(line));
             assert!(told.is_some_and(|finding| finding.severity == severity), "{text:?}: {findings:?}");
         }
+
         assert!(one(b"A=1\nLEFT4ME_LOG=\xff\n").found.contains("line 2"));
         assert_eq!(one("LEFT4ME_WORKER_SLOTS=3\r\nLEFT4ME_LOG=info\r\n").severity, Severity::Ok);
     }

@@ -35,6 +35,7 @@ pub(super) fn files(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
 
 fn file(name: &str, path: &Path) -> Result<Metadata, Box<Finding>> {
     let check = format!("socket {name}");
+
     let start = Advice::root(restart(name));
     match path.symlink_metadata() {
         Ok(found) if found.file_type().is_socket() => Ok(found),
@@ -59,21 +60,26 @@ fn socket(name: &str, path: &Path, user: &str, mode: u32, units: Option<&Units>)
     if let Some(finding) = elsewhere(name, path, units) {
         return finding;
     }
+
     let found = match file(name, path) {
         Ok(found) => found,
         Err(finding) => return *finding,
     };
+
     let finding = owned(&check, path, &found, user, LEFT4ME, mode);
     if finding.advice.is_some() {
         return Finding::fail(check, finding.found, Advice::root(restart(name)));
     }
+
     // The worker's takes datagrams: a connection of another kind is refused with EPROTOTYPE when a program listens. The
     // other two are asked by the check of the services.
     let no_listener =
         name == "worker" && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+
     if no_listener {
         return Finding::fail(check, format!("nothing listens on {}", path.display()), Advice::root(restart(name)));
     }
+
     finding
 }
 
@@ -84,10 +90,12 @@ fn elsewhere(name: &str, path: &Path, units: Option<&Units>) -> Option<Finding> 
     if listen.is_empty() || listen.iter().any(|(at, _)| Path::new(at) == path) {
         return None;
     }
+
     let at = listen.iter().map(|(at, _)| at.as_str()).collect::<Vec<_>>().join(", ");
     let setting = format!("LEFT4ME_{}_SOCKET", name.to_uppercase());
     let found = format!("{setting} is {}, and {unit} listens at {at}", path.display());
     let advice =
         format!("make them the same: the setting, or `systemctl edit {unit}`, then as root: {}", restart(name));
+
     Some(Finding::fail(format!("socket {name}"), found, advice))
 }

@@ -31,6 +31,7 @@ pub(super) fn check(root: &Path) -> Option<Finding> {
     let path = root.join("installation/srcds_run");
     let advice = "if the game needs it, add it with `systemctl edit left4me-server@.service` (Environment=, LimitNOFILE=, \
                   LimitCORE=), and report it to left4me";
+
     let found = match read(&path) {
         Ok(script) => {
             let added = drop_ins(Path::new(DROP_INS));
@@ -44,10 +45,12 @@ pub(super) fn check(root: &Path) -> Option<Finding> {
             return Some(Finding::warn("srcds_run", found, advice));
         }
     };
+
     let found: Vec<String> = found;
     if found.is_empty() {
         return Some(Finding::ok("srcds_run", "it sets what the unit of a server sets; left4me does not run it"));
     }
+
     let shown = found.iter().map(|line| format!("'{}'", shown(line))).collect::<Vec<_>>().join(", ");
     Some(Finding::warn("srcds_run", format!("it sets what the unit of a server does not: {shown}"), advice))
 }
@@ -90,6 +93,7 @@ fn unknown(script: &str) -> Vec<String> {
             }
         }
     }
+
     found
 }
 
@@ -149,11 +153,14 @@ mod tests {
     #[test]
     fn what_is_no_script_is_told_and_a_link_is_not_followed() {
         assert!(checked(&"x".repeat(300_000)).unwrap().found.contains("too large"));
+
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("installation")).unwrap();
+
         let path = root.path().join("installation/srcds_run");
         std::fs::write(root.path().join("secret"), "export PASSWORD=hunter2").unwrap();
         std::os::unix::fs::symlink("../secret", &path).unwrap();
+
         let finding = check(root.path()).unwrap();
         assert!(finding.severity == Severity::Warn && !finding.found.contains("hunter2"), "{}", finding.found);
         std::fs::remove_file(&path).unwrap();

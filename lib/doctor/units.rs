@@ -150,12 +150,15 @@ fn parse(text: &str) -> Vec<Unit> {
                 }
                 _ => continue,
             };
+
             value.clone_into(field);
         }
+
         if !unit.name.is_empty() {
             units.push(unit);
         }
     }
+
     units
 }
 
@@ -166,12 +169,14 @@ fn judge(units: &[Unit]) -> Vec<Finding> {
             Some((_, starter)) => findings.extend(service(unit, starter)),
             None => findings.push(one(unit)),
         }
+
         if unit.is_stale {
             let found = "its file has changed since systemd read it";
             let advice = Advice::root("systemctl daemon-reload");
             findings.push(Finding::warn(format!("unit {}", unit.name), found, advice));
         }
     }
+
     findings
 }
 
@@ -182,9 +187,11 @@ fn service(unit: &Unit, starter: &str) -> Option<Finding> {
     if let Some(finding) = unusable(unit, &format!("systemctl start {starter}")) {
         return Some(finding);
     }
+
     if !unit.is_looping() {
         return None;
     }
+
     let (found, advice) = if active == "failed" {
         let again = Advice::root(format!("systemctl start {name}")).after("remove the cause");
         (format!("failed ({result})"), again)
@@ -192,6 +199,7 @@ fn service(unit: &Unit, starter: &str) -> Option<Finding> {
         let advice = "remove the cause: it is started again every 2 s";
         (format!("starts and fails, again and again ({result})"), Advice::from(advice))
     };
+
     Some(Finding::fail(check, format!("{found}{}", changed(unit)), advice).told_by(name))
 }
 
@@ -207,18 +215,22 @@ fn one(unit: &Unit) -> Finding {
         _ if is_target => format!("systemctl enable --now {name}"),
         _ => format!("systemctl enable {name} && systemctl restart {name}"),
     };
+
     if let Some(finding) = unusable(unit, &starts) {
         return finding;
     }
+
     if active != "active" {
         let why = if result.is_empty() || result == "success" { String::new() } else { format!(" ({result})") };
         let finding = Finding::fail(check, format!("{active}{why}{}", changed(unit)), Advice::root(starts));
         return if active == "failed" { finding.told_by(name) } else { finding };
     }
+
     if file == "disabled" {
         let advice = Advice::root(format!("systemctl enable {name}"));
         return Finding::fail(check, "active, but not after the next boot", advice);
     }
+
     Finding::ok(check, if file.is_empty() { active.clone() } else { format!("{active}, {file}") })
 }
 
@@ -231,16 +243,19 @@ fn unusable(unit: &Unit, starts: &str) -> Option<Finding> {
         let advice = Advice::root(format!("systemctl unmask{runtime} {name} && {starts}"));
         return Some(Finding::fail(check, "masked: systemd does not start it", advice));
     }
+
     if load == "not-found" {
         let advice = Advice::root(REINSTALL).after("in the directory of the package's file");
         return Some(Finding::fail(check, "its file is missing", advice));
     }
+
     if load != "loaded" {
         let found = format!("systemd cannot read it ({load}){}", changed(unit));
         let advice = Advice::root(format!("systemctl revert {name} && {starts}"))
             .after("correct what an admin has changed, or take it back");
         return Some(Finding::fail(check, found, advice).told_by(name));
     }
+
     None
 }
 
@@ -259,6 +274,7 @@ fn hidden(over: &[&Path], shipped: &Path) -> Vec<Finding> {
             let path = directory.join(name);
             let Ok(found) = path.symlink_metadata() else { continue };
             let check = format!("unit {name}");
+
             let is_mask = std::fs::read_link(&path).is_ok_and(|target| target == Path::new("/dev/null"));
             if is_mask && OTHERS.contains(&name) {
                 let runtime = if directory.starts_with("/run") { " --runtime" } else { "" };
@@ -269,6 +285,7 @@ fn hidden(over: &[&Path], shipped: &Path) -> Vec<Finding> {
             }
         }
     }
+
     findings
 }
 
@@ -281,6 +298,7 @@ fn copy(check: String, path: &PathBuf, shipped: &Path) -> Option<Finding> {
     let aside = quoted(path.with_extension("replaced"));
     let advice = Advice::root(format!("mv {} {aside} && systemctl daemon-reload", quoted(path)))
         .after(format!("keep what differs as a drop-in (`systemctl edit {name}`)"));
+
     Some(Finding::warn(check, found, advice))
 }
 
@@ -308,6 +326,7 @@ mod tests {
         ];
         let found = judged(&text.concat());
         let severities: Vec<Severity> = found.iter().map(|finding| finding.severity).collect();
+
         assert_eq!(severities, [Severity::Ok, Severity::Fail, Severity::Fail, Severity::Fail], "{found:?}");
         assert_eq!(found[1].unit.as_deref(), Some("left4me-helper.socket"), "its journal has the cause");
         assert_eq!(found[2].command.as_deref(), Some("systemctl enable left4me.target"));
@@ -320,6 +339,7 @@ mod tests {
                     Id=left4me-worker.service\nLoadState=masked\nActiveState=inactive\nUnitFileState=masked-runtime\n";
         let found = judged(text);
         let command = |at: usize| found[at].command.clone().unwrap();
+
         assert!(command(0).starts_with("systemctl unmask left4me-web.socket && "), "{found:?}");
         assert_eq!(
             command(1),
@@ -331,16 +351,20 @@ mod tests {
     fn a_service_may_be_idle_but_must_neither_have_failed_nor_fail_again_and_again() {
         let failed = judged(&loaded("left4me-poller.service", "ActiveState=failed\nResult=exit-code"));
         assert!(failed.len() == 1 && failed[0].found == "failed (exit-code)", "{failed:?}");
+
         let looping = judged(&loaded(
             "left4me-worker.service",
             "ActiveState=activating\nSubState=auto-restart\nResult=exit-code\n\
              DropInPaths=/etc/systemd/system/left4me-worker.service.d/x.conf /run/systemd/generator/y.conf",
         ));
+
         assert!(
             looping[0].found.ends_with("changed by /etc/systemd/system/left4me-worker.service.d/x.conf"),
             "{looping:?}"
         );
+
         assert_eq!(judged(&loaded("left4me-web.service", "ActiveState=inactive\nResult=success")), []);
+
         let stale = judged(&loaded("left4me-web.service", "ActiveState=active\nNeedDaemonReload=yes"));
         assert_eq!(stale[0].command.as_deref(), Some("systemctl daemon-reload"));
     }
@@ -357,15 +381,19 @@ mod tests {
     fn a_file_that_stands_before_the_packages_unit_is_named_and_every_unit_is_known() {
         let dir = tempfile::tempdir().unwrap();
         let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd"));
+
         std::fs::write(dir.path().join("left4me-web.service"), "[Service]\n").unwrap();
         std::fs::copy(shipped.join("left4me.target"), dir.path().join("left4me.target")).unwrap();
         for masked in ["left4me-server@.service", "left4me-worker.socket"] {
             std::os::unix::fs::symlink("/dev/null", dir.path().join(masked)).unwrap();
         }
+
         std::fs::create_dir(dir.path().join("left4me-web.service.d")).unwrap();
+
         let found = hidden(&[dir.path()], shipped);
         let of =
             |name: &str| found.iter().find(|finding| finding.check == format!("unit {name}")).map(|one| &one.found);
+
         assert!(of("left4me-web.service").unwrap().contains("another text"), "{found:?}");
         assert!(of("left4me.target").unwrap().contains("the same for now"), "{found:?}");
         assert!(of("left4me-server@.service").unwrap().contains("masked") && found.len() == 3, "{found:?}");

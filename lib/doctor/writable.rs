@@ -43,24 +43,29 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     // Several directories are on one file system mostly: what is wrong with that is told once.
     let mut told: Vec<(PathBuf, Tried)> = Vec::new();
+
     let is_left4me = geteuid().is_root() || users::uid(LEFT4ME) == Some(geteuid());
     for (name, tried) in tries(root, is_left4me) {
         let path = root.join(name);
         let mount = mount_of(&path);
+
         let by_mount = matches!(tried, Tried::ReadOnly | Tried::NoRoom | Tried::NoInodes | Tried::Quota);
         if by_mount && told.contains(&(mount.clone(), tried)) {
             continue;
         }
+
         if let Some(finding) = finding(&path, &mount, tried) {
             told.push((mount, tried));
             findings.push(finding);
         }
     }
+
     match (findings.is_empty(), is_left4me) {
         (true, true) => findings.push(Finding::ok("writing", "each directory of the services can be written")),
         (_, false) => findings.push(Finding::skip("writing", "needs root (`sudo left4me doctor`)")),
         _ => {}
     }
+
     findings
 }
 
@@ -75,6 +80,7 @@ fn tries<'a>(root: &'a Path, is_left4me: bool) -> impl Iterator<Item = (&'static
 
 fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
     let (shown, on) = (path.display(), mount.display());
+
     let fail = |found: String, advice: Advice| Some(Finding::fail("writing", found, advice));
     match tried {
         Tried::Written | Tried::Missing => None,
@@ -115,8 +121,10 @@ fn try_in(directory: &Path) -> Tried {
     if !directory.symlink_metadata().is_ok_and(|found| found.is_dir()) {
         return Tried::Missing;
     }
+
     let mut options = std::fs::OpenOptions::new();
     options.read(true).write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE);
+
     let written = options.open(directory).and_then(|mut file| file.write_all(&BYTES));
     let Err(error) = written else { return Tried::Written };
     match error.raw_os_error().map(Errno::from_raw) {

@@ -46,6 +46,7 @@ fn tell(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Resul
         "--all",
         "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID",
     ];
+
     let mut found = None;
     // journald has the entry when its writer has ended, but may still be writing it down: the newest one that gives a
     // reason counts.
@@ -60,16 +61,20 @@ fn tell(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Resul
             }
             Relay::Drop
         })?;
+
         if found.is_some() {
             break;
         }
+
         if supervisor.pause(PAUSE).is_some() {
             break;
         }
     }
+
     if let Some(entry) = found {
         let unit = if entry.from == reason::HELPER { overlay } else { unit };
         supervisor.say(Stream::Stderr, &reason::said(&unit, &entry.line));
     }
+
     Ok(())
 }

@@ -50,6 +50,7 @@ pub(super) fn run(root: &Path) -> Result<()> {
     let verdict = tried(root).unwrap_or_else(|error| Verdict::Untried { why: error.to_string() });
     let checked = Checked { root: root.to_owned(), file_system: file_system(root), at_us, verdict };
     checked.write()?;
+
     match &checked.verdict {
         Verdict::Good => Ok(()),
         Verdict::Limited { why, .. } => {
@@ -77,6 +78,7 @@ fn tried(root: &Path) -> Result<Verdict> {
     let _alone = alone.map_err(|(_, errno)| unusable(&runtime.path, errno))?;
 
     clear(&runtime)?;
+
     let verdict = Trial::prepare(&runtime).and_then(|trial| trial.verdict());
     clear(&runtime)?;
     verdict
@@ -105,12 +107,15 @@ impl Trial {
         let log = KernelLog::from_now();
         let owner = users::ids(users::LEFT4ME)?;
         let all = runtime.ensure(NAME, Mode::S_IRWXU, ROOT, &[])?;
+
         let lower = all.ensure("lower", Mode::from_bits_truncate(0o755), ROOT, &[])?;
         for name in [KEPT, DELETED] {
             fs::write(lower.path.join(name), "lower\n")?;
         }
+
         fs::create_dir(lower.path.join(REPLACED))?;
         fs::write(lower.path.join(REPLACED).join(KEPT), "lower\n")?;
+
         let runtime = Runtime::inside(&all, owner, &[])?;
         Ok(Self { all, lower, runtime, owner, log })
     }
@@ -122,6 +127,7 @@ impl Trial {
             Err(Refused::Kernel(errno, _)) => return Ok(self.refused(errno)),
             Err(Refused::Other(error)) => return Err(error),
         };
+
         let used = self.use_it();
         let merged = &self.runtime.merged.path;
         umount2(merged, MntFlags::UMOUNT_NOFOLLOW).map_err(|errno| unusable(merged, errno))?;
@@ -152,6 +158,7 @@ impl Trial {
         {
             said.extend(words);
         }
+
         let why = with(format!("no server's overlay can be mounted there: {}", errno.desc()), &said);
         let advice = match errno {
             Errno::ENODEV => "the kernel has no overlayfs: `modprobe overlay`".to_owned(),
@@ -161,6 +168,7 @@ impl Trial {
             }
             _ => ADVICE.to_owned(),
         };
+
         Verdict::Unfit { why, advice }
     }
 
@@ -170,11 +178,13 @@ impl Trial {
         let needed = |what: &str, error: std::io::Error| Fault::Needed(format!("{what}: {error}"));
         let kept = merged.join(KEPT);
         append(&kept, "game\n").map_err(|error| needed("a file of an overlay cannot be written", error))?;
+
         let is_changed = fs::read_to_string(&kept).is_ok_and(|text| text == "lower\ngame\n");
         let is_untouched = fs::read_to_string(self.lower.path.join(KEPT)).is_ok_and(|text| text == "lower\n");
         if !is_changed || !is_untouched {
             return Err(Fault::Needed("what is written to a file of an overlay does not stay".to_owned()));
         }
+
         let (new, renamed) = (merged.join("new.cfg"), merged.join("renamed.cfg"));
         append(&new, "game\n")
             .and_then(|()| fs::rename(&new, &renamed))
@@ -184,18 +194,22 @@ impl Trial {
         let rare = |what: &str, why: &str| Fault::Rare(format!("{what}{why}"));
         let deleted = "a file of an overlay that the game deletes stays in its directory";
         let gone = fs::remove_file(merged.join(DELETED));
+
         gone.map_err(|error| rare(deleted, &format!(": {error}")))?;
         if names(merged).is_none_or(|names| names.iter().any(|name| name == DELETED)) {
             return Err(rare(deleted, ""));
         }
+
         let replaced = "a directory of an overlay that the game replaces cannot be replaced";
         let directory = merged.join(REPLACED);
+
         fs::remove_dir_all(&directory)
             .and_then(|()| fs::create_dir(&directory))
             .map_err(|error| rare(replaced, &format!(": {error}")))?;
         if names(&directory).is_none_or(|names| !names.is_empty()) {
             return Err(rare(replaced, ""));
         }
+
         Ok(())
     }
 
@@ -203,6 +217,7 @@ impl Trial {
     fn other_layers(&mut self) -> Result<Verdict> {
         let failed = |errno| unusable(&self.all.path, errno);
         fchdir(&self.all).map_err(failed)?;
+
         for name in LAYERS {
             let path = format!("../../{name}");
             let Ok(_there) = open(path.as_str(), FLAGS | OFlag::O_PATH, Mode::empty()) else { continue };
@@ -212,6 +227,7 @@ impl Trial {
                 return Ok(Verdict::Unfit { why, advice: ADVICE.to_owned() });
             }
         }
+
         Ok(Verdict::Good)
     }
 }

@@ -36,12 +36,14 @@ pub(super) fn stop_after_the_end(supervisor: &mut Supervisor, unit: &str) -> Res
 pub(super) fn serve_from(supervisor: &mut Supervisor, unit: &str) -> Result<()> {
     let spec = spec("/usr/bin/systemctl", &["--no-ask-password", "show", "-P", "MainPID", "-P", "ControlGroup", unit]);
     let mut values = Vec::new();
+
     supervisor.run_after_the_end(&spec, STOP_PATIENCE, &mut |stream, line| {
         if stream == Stream::Stdout {
             values.push(line.to_owned());
         }
         Relay::Drop
     })?;
+
     let pid = values.iter().find_map(|value| value.parse().ok()).unwrap_or(0);
     let cgroup = values.into_iter().find(|value| value.starts_with('/')).unwrap_or_default();
     supervisor.served_by(Started { unit: unit.to_owned(), pid, cgroup });
@@ -78,6 +80,7 @@ fn spec(program: &str, arguments: &[&str]) -> Spec {
         ("SYSTEMD_PAGER", ""),
         ("SYSTEMD_URLIFY", "0"),
     ];
+
     Spec {
         argv: std::iter::once(&program).chain(arguments).map(|&word| word.into()).collect(),
         env: environment.map(|(name, value)| (name.into(), value.into())).to_vec(),

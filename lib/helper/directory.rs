@@ -66,13 +66,16 @@ impl Directory {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(unusable(&self.path.join(name), errno)),
         }
+
         let directory = self.enter(name)?;
         let refused = |errno| unusable(&directory.path, errno);
         let found = fstat(&directory.fd).map_err(refused)?;
+
         let uid = Uid::from_raw(found.st_uid);
         if uid == owner.0 && found.st_mode & 0o7777 == mode.bits() {
             return Ok(directory);
         }
+
         if uid != owner.0 && !uid.is_root() && !former.contains(&uid) {
             let why = format!("{} belongs to user id {uid}, not to {}", directory.path.display(), owner.0);
             return Err(Error::conflict(why));
@@ -83,10 +86,12 @@ impl Directory {
         if !uid.is_root() {
             fchown(&directory.fd, Some(root.0), Some(root.1)).map_err(refused)?;
         }
+
         fchmod(&directory.fd, mode).map_err(refused)?;
         if owner != root {
             fchown(&directory.fd, Some(owner.0), Some(owner.1)).map_err(refused)?;
         }
+
         Ok(directory)
     }
 

@@ -15,15 +15,18 @@ use crate::wire::EndedBy;
 pub(super) fn run(supervisor: &mut Supervisor, name: &InstanceName) -> Result<Outcome> {
     let (server, overlay) = (server_unit(name), overlay_unit(name));
     let began = clock::now_ms();
+
     let disabled = systemctl(supervisor, &["disable", "--now", &server])?;
     if !disabled.succeeded() {
         return causes::of(supervisor, name, began, disabled);
     }
+
     // The overlay's unit outlives the server's by a moment when systemd stops it; whoever called shall find it gone.
     let unmounted = systemctl(supervisor, &["stop", &overlay])?;
     if !unmounted.succeeded() {
         return causes::of(supervisor, name, began, unmounted);
     }
+
     // Fails for a unit that is not loaded: then there is no failure to forget.
     let forgotten = systemctl_with(supervisor, &["reset-failed", &server, &overlay], &mut |_, _| Relay::Drop)?;
     Ok(Outcome { code: if forgotten.ended_by == EndedBy::Exit { 0 } else { forgotten.code }, ..forgotten })

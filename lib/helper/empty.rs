@@ -34,6 +34,7 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
     let device = fstat(directory).map_err(failed)?.st_dev;
     let top = directory.fd.try_clone()?;
     own(&top);
+
     let full = sweep(&top).map_err(failed)?;
     let mut levels = vec![Level { fd: top, name: c"".into(), full }];
     loop {
@@ -46,17 +47,20 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
             }
             continue;
         };
+
         if deep {
             let (Some(top), Some(level)) = (levels.first(), levels.last()) else { continue };
             let up = lift(&level.fd, &name, &top.fd).map_err(failed)?;
             levels[0].full.push(up);
             continue;
         }
+
         let fd = enter(&level.fd, &name).map_err(failed)?;
         if fstat(&fd).map_err(failed)?.st_dev != device {
             let words = format!("{} in {} is on another file system", name.to_string_lossy(), directory.path.display());
             return Err(Error::failed(words));
         }
+
         let full = sweep(&fd).map_err(failed)?;
         levels.push(Level { fd, name, full });
     }
@@ -72,6 +76,7 @@ pub(super) fn remove(directory: &Directory, name: &CStr) -> Result<()> {
         Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
         Err(errno) => return Err(unusable(&directory.path, errno)),
     }
+
     let fd = enter(&directory.fd, name).map_err(|errno| unusable(&directory.path, errno))?;
     empty(&Directory { fd, path: directory.path.join(name.to_string_lossy().as_ref()) })?;
     unlink(&directory.fd, name).map_err(|errno| unusable(&directory.path, errno))
@@ -84,6 +89,7 @@ fn lift(from: &OwnedFd, name: &CStr, top: &OwnedFd) -> Result<CString, Errno> {
     if !geteuid().is_root() {
         fchmodat(from, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
     }
+
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
     let (seconds, nanoseconds) = (now.tv_sec(), now.tv_nsec());
     for attempt in 0_u32.. {
@@ -94,6 +100,7 @@ fn lift(from: &OwnedFd, name: &CStr, top: &OwnedFd) -> Result<CString, Errno> {
             moved => return moved.map(|()| up),
         }
     }
+
     Err(Errno::EEXIST)
 }
 
@@ -108,12 +115,14 @@ fn sweep(fd: &OwnedFd) -> Result<Vec<CString>, Errno> {
         if name == c"." || name == c".." {
             continue;
         }
+
         match unlink(fd, name) {
             Ok(()) => {}
             Err(Errno::ENOTEMPTY | Errno::EEXIST) => full.push(name.to_owned()),
             Err(errno) => return Err(errno),
         }
     }
+
     Ok(full)
 }
 
@@ -134,6 +143,7 @@ fn enter(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
         }
         opened => opened?,
     };
+
     own(&fd);
     Ok(fd)
 }

@@ -24,6 +24,7 @@ pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceNam
             _ => error.into(),
         });
     }
+
     enable(supervisor, server)
 }
 
@@ -35,6 +36,7 @@ fn enable(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome>
     if forgotten.ended_by != EndedBy::Exit {
         return Ok(forgotten);
     }
+
     let began = clock::now_ms();
     let enabled = systemctl(supervisor, &["enable", "--now", &unit])?;
     causes::of(supervisor, server, began, enabled)

@@ -34,16 +34,19 @@ pub(super) fn upgrade(root: &Path) -> Result<()> {
         opened => opened?,
     };
     let opened = open_instances(&directory);
+
     let mut results = vec![opened];
     for server in servers(&directory)? {
         results.push(prepare(&directory, &server).map_err(|error| error.within(format!("server {server}"))));
     }
+
     let mut last = Ok(());
     for error in results.into_iter().filter_map(Result::err) {
         if let Err(told) = std::mem::replace(&mut last, Err(error)) {
             tracing::error!("{told}");
         }
     }
+
     last
 }
 
@@ -55,6 +58,7 @@ pub(super) fn take_over(root: &Directory, server: &InstanceName) -> Result<()> {
     for unit in [server_unit(server), overlay_unit(server)] {
         remove_drop_in(&unit)?;
     }
+
     let former: Vec<_> = user::former().into_iter().collect();
     match runtime::upper_owner(root, server)? {
         Some(owner) if former.contains(&owner) => {
@@ -81,9 +85,11 @@ fn prepare(root: &Directory, server: &InstanceName) -> Result<()> {
     if mounts::at(&runtime::merged(root, server))?.is_empty() {
         return take_over(root, server);
     }
+
     if runtime::upper_owner(root, server)?.is_some_and(|owner| former.contains(&owner)) {
         write_drop_ins(server)?;
     }
+
     environment::write(server, &settings::read(root, server)?)
 }
 
@@ -92,20 +98,24 @@ fn prepare(root: &Directory, server: &InstanceName) -> Result<()> {
 fn open_instances(root: &Directory) -> Result<()> {
     let Found::Open(instances) = root.find("instances")? else { return Ok(()) };
     let found = fstat(&instances).map_err(|errno| unusable(&instances.path, errno))?;
+
     let entries = fs_err::read_dir(&instances.path)?;
     for entry in entries {
         let name = entry?.file_name();
         let Some(name) = name.to_str().filter(|name| name.parse::<InstanceName>().is_ok()) else { continue };
         let Ok(Found::Open(instance)) = instances.find(name) else { continue };
+
         let inner = fstat(&instance).map_err(|errno| unusable(&instance.path, errno))?;
         if inner.st_uid != found.st_uid || !geteuid().is_root() {
             continue;
         }
+
         let group = nix::unistd::Gid::from_raw(found.st_gid);
         fchown(&instance, None, Some(group))
             .and_then(|()| fchmod(&instance, Mode::from_bits_truncate(0o711)))
             .map_err(|errno| unusable(&instance.path, errno))?;
     }
+
     Ok(())
 }
 
@@ -120,6 +130,7 @@ pub(super) fn write_drop_ins(server: &InstanceName) -> Result<()> {
         (server_unit(server), format!("{why}[Service]\nUser={game}\nGroup={game}\n")),
         (overlay_unit(server), format!("{why}[Service]\nEnvironment={}={game}\n", user::SETTING)),
     ];
+
     for (unit, text) in texts {
         let path = drop_in(&unit);
         if let Some(parent) = path.parent() {
@@ -127,6 +138,7 @@ pub(super) fn write_drop_ins(server: &InstanceName) -> Result<()> {
         }
         fs_err::write(path, text)?;
     }
+
     Ok(())
 }
 
@@ -137,10 +149,12 @@ fn remove_drop_in(unit: &str) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Error::from(error).within(path.display())),
     }
+
     if let Some(parent) = path.parent() {
         // An administrator's own drop-in may be beside it.
         let _ = std::fs::remove_dir(parent);
     }
+
     Ok(())
 }
 

@@ -58,6 +58,7 @@ fn read(
 ) -> Result<Outcome> {
     let arguments = arguments(server, ask)?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+
     journalctl_json(supervisor, &arguments, LONGEST, &mut |stream, line| match stream {
         Stream::Stdout => match entry(line).and_then(&write) {
             Ok(line) => Relay::Replace(Stream::Stdout, line),
@@ -73,14 +74,18 @@ fn arguments(server: &InstanceName, ask: Ask<'_>) -> Result<Vec<String>> {
         let exit = Exit::Foreign(u8::try_from(REFUSED).unwrap_or(2));
         return Err(Error::new(exit, format!("not a request: {lines} lines, at most {MOST} are possible")));
     }
+
     let (unit, overlay) = (server_unit(server), overlay_unit(server));
+
     // --merge: without it journalctl asks for this boot's id, which a sandbox with its own /proc does not have.
     let mut arguments: Vec<String> = ["--quiet", "--merge", "-u", &unit, "-u", &overlay].map(str::to_owned).into();
     arguments.extend(ask.after.map(|cursor| format!("--after-cursor={cursor}")));
+
     match lines {
         Some(lines) => arguments.extend(["-n".to_owned(), lines.to_string()]),
         None => arguments.push("--no-tail".to_owned()),
     }
+
     // --all: without it a field of more than 4096 bytes is null.
     let output = ["-o", "json", "--all", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID"];
     arguments.extend(output.map(str::to_owned));
@@ -165,6 +170,7 @@ mod tests {
             let line = format!(r#"{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1","MESSAGE":"x"{fields}}}"#);
             entry(&line).unwrap().from
         };
+
         let claims = r#","SYSLOG_IDENTIFIER":"systemd","SYSLOG_PID":"1","UNIT":"left4me-server@7.service""#;
         assert_eq!(from(&format!(r#"{claims},"_UID":"997","_PID":"1""#)), "srcds");
         assert_eq!(from(&format!(r#"{claims},"_UID":"2100000007","_PID":"4711","_COMM":"systemd""#)), "srcds");

@@ -31,6 +31,7 @@ impl KernelLog {
     pub(super) fn overlayfs(&mut self) -> Vec<String> {
         let Some(log) = &mut self.0 else { return Vec::new() };
         let mut said = Vec::new();
+
         let mut record = [0_u8; 8192];
         for _ in 0..MOST {
             match log.read(&mut record) {
@@ -40,6 +41,7 @@ impl KernelLog {
                 _ => break,
             }
         }
+
         said
     }
 }
@@ -59,6 +61,7 @@ pub(super) fn configure(options: &[(&str, &str)]) -> Result<(), (Errno, Vec<Stri
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| (failed(errno), Vec::new()))?;
     let mut set = options.iter().map(|(key, value)| fsconfig_set_string(&context, *key, *value));
     let made = set.try_for_each(|set| set).and_then(|()| fsconfig_create(&context));
+
     made.map_err(|errno| {
         let mut said = Vec::new();
         let mut line = [0_u8; 1024];
@@ -89,10 +92,12 @@ mod tests {
             said("4,812,90155,-;overlayfs: upper fs needs to support d_type.\n SUBSYSTEM=x\n").as_deref(),
             Some("upper fs needs to support d_type")
         );
+
         assert_eq!(
             said("3,1,2,-;overlay: filesystem on 'upper' not supported\n").as_deref(),
             Some("filesystem on 'upper' not supported")
         );
+
         for other in [
             "6,1,2,-;EXT4-fs (loop0): mounted filesystem\n",
             "4,1,2,-;overlayfs: ...falling back to xino=off.\n",
@@ -102,6 +107,7 @@ mod tests {
         ] {
             assert_eq!(said(other), None, "{other}");
         }
+
         assert_eq!(own_words(b"e overlay: No changes allowed\n").as_deref(), Some("No changes allowed"));
         assert_eq!(own_words(b"e"), None);
     }

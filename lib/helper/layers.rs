@@ -51,6 +51,7 @@ pub(super) fn open(
             names.len()
         )));
     }
+
     let mut seen = HashSet::new();
     let mut layers = Vec::with_capacity(names.len());
     for name in names {
@@ -58,12 +59,15 @@ pub(super) fn open(
         let below = below.filter(|below| allowed(below, server)).ok_or_else(|| {
             Error::failed(format!("'{}' in {} is not where lower layers are", shown(name), file.display()))
         })?;
+
         if !seen.insert(below.clone()) {
             return Err(Error::failed(format!("'{}' is twice in {}", shown(name), file.display())));
         }
+
         let is_own = below.starts_with("instances");
         layers.push(Layer { fd: open_layer(root, &below)?, path: root.path.join(&below), is_own });
     }
+
     Ok(layers)
 }
 
@@ -90,6 +94,7 @@ fn allowed(below: &Path, server: &InstanceName) -> bool {
 fn open_layer(root: &Directory, below: &Path) -> Result<OwnedFd> {
     let path = root.path.join(below);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+
     let mut fd = root.fd.try_clone()?;
     for name in below {
         fd = openat(&fd, name, flags, Mode::empty()).map_err(|errno| match errno {
@@ -101,6 +106,7 @@ fn open_layer(root: &Directory, below: &Path) -> Result<OwnedFd> {
             errno => unusable(&path, errno),
         })?;
     }
+
     Ok(fd)
 }
 
@@ -124,6 +130,7 @@ mod tests {
         ] {
             assert!(is_allowed(good), "{good}");
         }
+
         for bad in [
             "",
             "/",

@@ -49,9 +49,11 @@ pub(super) fn mirror(
 ) -> Result<Result<(), Errno>> {
     let (open, closed, taken) = (HashSet::new(), HashMap::new(), HashSet::new());
     let mut mirror = Mirror { owner, shared, is_own: false, open, closed, taken, files: Ok(()) };
+
     let game = layers.iter().find(|layer| layer.path.ends_with("installation"));
     for layer in layers {
         mirror.is_own = layer.is_own;
+
         let failed = |errno| unusable(&layer.path, errno);
         let top = |fd: &OwnedFd| openat(fd, c".", FLAGS, Mode::empty()).map_err(failed);
         let place = Place {
@@ -60,6 +62,7 @@ pub(super) fn mirror(
             files: files.fd.try_clone()?,
             game: game.map(|game| top(&game.fd)).transpose()?,
         };
+
         mirror.below(place, Path::new(""), DEPTH).map_err(|errno| match errno {
             Errno::ELOOP => {
                 Error::failed(format!("{} has directories more than {DEPTH} levels deep", layer.path.display()))
@@ -72,6 +75,7 @@ pub(super) fn mirror(
         tracing::info!("{} is closed to the game in a lower layer, and stays so", path.display());
         close(upper, path, found).map_err(|errno| unusable(&upper.path.join(path), errno))?;
     }
+
     Ok(mirror.files)
 }
 
@@ -104,6 +108,7 @@ impl Mirror {
     fn below(&mut self, place: Place, path: &Path, depth: usize) -> Result<(), Errno> {
         let Place { from, upper, files, game } = place;
         let mut entries = Dir::from_fd(from)?;
+
         let (mut directories, mut others) = (Vec::<CString>::new(), Vec::<CString>::new());
         for entry in entries.iter() {
             let entry = entry?;
@@ -115,6 +120,7 @@ impl Mirror {
                 Some(_) => others.push(name.to_owned()),
             }
         }
+
         if !directories.is_empty() && depth == 0 {
             return Err(Errno::ELOOP);
         }
@@ -129,19 +135,23 @@ impl Mirror {
                 }
                 Err(errno) => return Err(errno),
             };
+
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
             let game = game.as_ref().and_then(|game| self.readable_directory(game, &name));
             if !self.is_open(&path, &fstat(&inner)?, game.is_some()) {
                 continue;
             }
+
             let Some(files) = standins::directory(&files, &name)? else { continue };
             if let Some(upper) = ensure(&upper, &name, self.owner)? {
                 self.below(Place { from: inner, upper, files, game }, &path, depth - 1)?;
             }
         }
+
         for name in others {
             self.file(&entries, &files, &name, path.join(OsStr::from_bytes(name.to_bytes())))?;
         }
+
         Ok(())
     }
 
@@ -150,12 +160,15 @@ impl Mirror {
         if self.open.contains(path) {
             return true;
         }
+
         if self.closed.contains_key(path) || self.taken.contains(path) {
             return false;
         }
+
         if self.may(found, 0o5) || is_the_games {
             return self.open.insert(path.to_owned());
         }
+
         self.closed.insert(path.to_owned(), *found);
         false
     }
@@ -165,12 +178,14 @@ impl Mirror {
         if self.taken.contains(&path) || self.closed.contains_key(&path) {
             return Ok(());
         }
+
         let found = match fstatat(from.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
             Ok(found) => found,
             Err(Errno::ENOENT) => return Ok(()),
             Err(errno) => return Err(errno),
         };
         let is_file = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
+
         // A list of access rights says more than the mode: it stays as it is.
         let is_ours = is_file && !self.is_own && self.may(&found, 0o4) && !standins::has_acl(from.as_fd(), name);
         if !is_ours {
@@ -178,6 +193,7 @@ impl Mirror {
         } else if self.files.is_ok() {
             self.files = standins::file(files, name, &found, self.owner);
         }
+
         Ok(())
     }
 
@@ -196,6 +212,7 @@ impl Mirror {
         } else {
             0
         };
+
         found.st_mode >> shift & rights == rights
     }
 }
@@ -206,15 +223,18 @@ fn ensure(parent: &OwnedFd, name: &CString, owner: (Uid, Gid)) -> Result<Option<
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno),
     }
+
     let directory = match openat(parent, name.as_c_str(), FLAGS, Mode::empty()) {
         Ok(directory) => directory,
         Err(Errno::ENOTDIR | Errno::ELOOP) => return Ok(None),
         Err(errno) => return Err(errno),
     };
+
     // Made just now, or by a mount that was interrupted, or closed until now.
     if fstat(&directory)?.st_uid != owner.0.as_raw() {
         give(&directory, 0o755, owner)?;
     }
+
     Ok(Some(directory))
 }
 
@@ -235,6 +255,7 @@ fn close(upper: &Directory, path: &Path, closed: &FileStat) -> Result<(), Errno>
     if is_closed {
         return Ok(());
     }
+
     give(&directory, closed.st_mode & 0o777, (Uid::from_raw(closed.st_uid), Gid::from_raw(closed.st_gid)))
 }
 

@@ -121,11 +121,13 @@ enum Verb {
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
+
     let settings = match settings() {
         Ok(settings) => settings,
         Err(error) => return error.report(NAME),
     };
     crate::base::journal::start(settings.logging.log);
+
     let result = match &settings.verb {
         None => return serve(&settings),
         Some(Verb::PurgeFiles { server }) => purge_files::run(&settings.paths.root, server),
@@ -138,6 +140,7 @@ pub fn main() -> ExitCode {
         Some(Verb::Upgrade) => upgrade::run(&settings.paths),
         Some(verb) => return command(&settings, verb),
     };
+
     result.map_or_else(|error| error.report(NAME), |()| ExitCode::SUCCESS)
 }
 
@@ -147,13 +150,16 @@ fn settings() -> Result<Settings> {
     if std::env::var_os("SUDO_UID").is_none() {
         return Ok(config::parse());
     }
+
     let names_a_path = |argument: std::ffi::OsString| {
         let bytes = argument.as_encoded_bytes();
         bytes.starts_with(b"--root") || bytes.starts_with(b"--db")
     };
+
     if std::env::args_os().any(names_a_path) {
         return Err(Error::not_permitted("through sudo, paths are taken from /etc/left4me/left4me.env only"));
     }
+
     Ok(config::parse_without_environment())
 }
 
@@ -162,10 +168,12 @@ fn serve(settings: &Settings) -> ExitCode {
         let words = "a verb is needed (see --help), or a connection, which systemd passes for left4me-helper.socket";
         return Error::usage(words).report(NAME);
     };
+
     let allowed: Vec<Uid> = users::uid(users::LEFT4ME).into_iter().collect();
     let Some((request, peer)) = handshake::read_request::<HelperRequest>(socket, &allowed) else {
         return ExitCode::SUCCESS;
     };
+
     match carry_out(settings, peer, &request) {
         // The client has the answer; a failed command is no failure of this unit.
         Ok((_, Tree::Empty)) => ExitCode::SUCCESS,

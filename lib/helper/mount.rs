@@ -26,8 +26,10 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     let settings = settings::read(&directory, server)?;
     let layers = layers::open(&directory, root, server, &settings.layers)?;
     unfinished::refuse([&directory.path, root], &layers)?;
+
     let owner = user::loaded(server)?;
     let source = source(server, &layers);
+
     let merged = runtime::merged(&directory, server);
     match mounts::at(&merged)?.last() {
         None => {}
@@ -51,8 +53,10 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
         // The loaded units say so. Those of a later reload must, too, as long as this mount stands.
         former::write_drop_ins(server)?;
     }
+
     share_layer(&directory, server, owner.1)?;
     stack::clear_leftovers(&directory, server)?;
+
     let runtime = Runtime::ensure(&directory, server, owner, &earlier_users(server)?)?;
     environment::write(server, &settings)?;
     stack::mount(&source, &layers, &runtime, owner)?;

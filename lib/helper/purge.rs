@@ -33,12 +33,15 @@ pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceNam
         }
         Relay::AsIs
     })?;
+
     if asked.ended_by != EndedBy::Exit {
         return Ok(asked);
     }
+
     if states.len() != units.len() {
         return Err(Error::unavailable(format!("systemd did not say whether {} is active", units.join(" or "))));
     }
+
     // is-active's exit code speaks of both units together; the words speak of each.
     let at_rest = |state: &String| ["inactive", "failed", "unknown"].contains(&state.as_str());
     if let Some((unit, state)) = units.iter().zip(&states).find(|(_, state)| !at_rest(state)) {
@@ -49,10 +52,12 @@ pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceNam
     let Found::Open(all) = root.find("runtime")? else { return Ok(Outcome::exit(0)) };
     let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(Outcome::exit(0)) };
     let is_there = matches!(runtime.find("upper")?, Found::Open(_));
+
     let purged = if is_there { start(supervisor, server)? } else { Outcome::exit(0) };
     if !purged.succeeded() || !is_gone(&root, server)? {
         return Ok(purged);
     }
+
     // Empty directories, root's own: no privilege is needed.
     let name = CString::new(server.as_str()).map_err(|error| Error::failed(error.to_string()))?;
     empty::remove(&all, &name)?;
@@ -68,17 +73,21 @@ fn start(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> 
         if stop_after_the_end(supervisor, &unit).is_ok_and(Outcome::succeeded) {
             return Ok(purged);
         }
+
         // It is that unit's process that would not die: whoever waits for its end has to know where.
         if let Err(error) = serve_from(supervisor, &unit) {
             tracing::error!("{error}");
         }
+
         return Ok(Outcome { tree: Tree::Left, ..purged });
     }
+
     if !purged.succeeded() {
         let _ = journalctl(supervisor, &["--quiet", "-u", &unit, "-n", "10", "-o", "cat"], &mut |_, _| {
             Relay::To(Stream::Stderr)
         })?;
     }
+
     Ok(purged)
 }
 

@@ -21,6 +21,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     if !mounts::at(&merged)?.is_empty() {
         return Err(Error::conflict(format!("{} is mounted: stop server {server} first", merged.display())));
     }
+
     let Found::Open(all) = root.find("runtime")? else { return Ok(()) };
     let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(()) };
     let Found::Open(upper) = runtime.find("upper")? else { return Ok(()) };
@@ -30,5 +31,6 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
         let why = format!("not permitted: {} belongs to user id {owner}", upper.path.display());
         return Err(Error::not_permitted(format!("{why}; as root, use `left4me-helper purge {server}`")));
     }
+
     empty::empty(&upper)
 }

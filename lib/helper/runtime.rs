@@ -42,6 +42,7 @@ impl Runtime {
         let work = all.ensure("work", Mode::S_IRWXU, ROOT, former)?;
         let merged = all.ensure("merged", mode(0o755), ROOT, former)?;
         let parts = all.ensure("parts", Mode::S_IRWXU, ROOT, &[])?;
+
         let upper = match all.find("upper")? {
             Found::Open(upper) if upper.owner()? == owner.0 => upper,
             Found::Open(upper) if former.contains(&upper.owner()?) => {
@@ -50,6 +51,7 @@ impl Runtime {
             }
             _ => all.ensure("upper", mode(0o755), owner, &[])?,
         };
+
         Ok(Self { upper, work, merged, parts })
     }
 }

@@ -53,6 +53,7 @@ pub(super) fn read(root: &Directory, server: &InstanceName) -> Result<Settings> 
     let words = env_file::split(&env_file::value(&text, "L4D2_ARGS").unwrap_or_default());
     let arguments = arguments(server, words).map_err(|why| bad(format!("is refused ({why})")))?;
     let layers = value("LEFT4ME_LOWERDIRS")?.split(':').map(str::to_owned).collect();
+
     Ok(Settings { port, arguments, layers })
 }
 
@@ -72,9 +73,11 @@ fn arguments(server: &InstanceName, words: Vec<String>) -> Result<Vec<Argument>,
                 let name = line.split(' ').next().unwrap_or_default();
                 return Err(BadName::new(format!("'+{name}' and its value would be lost")));
             }
+
             for change in &converted.changes {
                 tracing::warn!("server {server} starts as an older left4me described it: {change}");
             }
+
             converted.arguments
         }
     };
@@ -85,6 +88,7 @@ fn arguments(server: &InstanceName, words: Vec<String>) -> Result<Vec<Argument>,
     if launch::words(&arguments[..given]).eq(arguments.iter().map(Argument::as_str)) {
         arguments.truncate(given);
     }
+
     launch::check(&arguments)?;
     Ok(arguments)
 }
@@ -98,6 +102,7 @@ fn is_of(line: &str, name: &str) -> bool {
 fn open(instances: &Directory, instance: &Directory, server: &InstanceName) -> Result<Option<String>> {
     let path = instance.path.join("instance.env");
     let refused = |why: &str| Error::failed(format!("{} {why}: initialize server {server}", path.display()));
+
     // O_NONBLOCK: a FIFO in its place must not keep root waiting.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let fd = match openat(instance, "instance.env", flags, Mode::empty()) {
@@ -111,10 +116,12 @@ fn open(instances: &Directory, instance: &Directory, server: &InstanceName) -> R
     if SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
         return Err(refused("is not a regular file"));
     }
+
     // Who owns instances/ owns what is in it.
     if Uid::from_raw(found.st_uid) != instances.owner()? {
         return Err(refused(&format!("belongs to user id {}", found.st_uid)));
     }
+
     if found.st_nlink != 1 {
         return Err(refused("has a second name elsewhere"));
     }
@@ -124,5 +131,6 @@ fn open(instances: &Directory, instance: &Directory, server: &InstanceName) -> R
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(refused(&format!("is longer than {FILE_LIMIT} bytes")));
     }
+
     String::from_utf8(bytes).map(Some).map_err(|_| refused("is not text"))
 }

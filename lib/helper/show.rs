@@ -25,6 +25,7 @@ pub(super) fn observe(supervisor: &mut Supervisor, server: &InstanceName, wants:
     if !wants {
         return;
     }
+
     let at = Moment::now();
     let mut properties = Vec::new();
 

@@ -81,8 +81,10 @@ fn build(
     let parts = &runtime.parts.path;
     let refused = |errno| Refused::Kernel(errno, runtime.merged.path.clone());
     nix::unistd::chdir("/proc/self/fd").map_err(refused)?;
+
     let tmpfs = Made { kind: "tmpfs", source, flags: MsFlags::MS_NOEXEC, options: standins::OPTIONS };
     tmpfs.mount(&runtime.parts.fd).map_err(|errno| Refused::Kernel(errno, parts.clone()))?;
+
     let files = Directory { fd: reopen(parts).map_err(Refused::Other)?, path: parts.clone() };
     let shared = users::ids(users::GAME).ok().map(|ids| ids.1);
     let made = mirror::mirror(layers, &runtime.upper, &files, owner, shared).map_err(Refused::Other)?;
@@ -97,11 +99,13 @@ fn build(
 
     // A host whose data is on an overlay already (the kernel stacks two), or that has no room for the stand-ins.
     let lower = layers.iter().map(|layer| layer.fd.as_raw_fd());
+
     outer(source, lower, runtime).map_err(refused)?;
     tracing::warn!(
         "the game can only read, not write in place, the files of its overlays: {} (see `dmesg`)",
         errno.desc()
     );
+
     Ok(Some(WithoutStandIns(errno)))
 }
 
@@ -163,6 +167,7 @@ pub(super) fn clear(path: &Path) -> Result<()> {
             Err(errno) => return Err(unusable(path, errno)),
         }
     }
+
     Ok(())
 }
 
@@ -184,10 +189,12 @@ fn kernel_refused(target: &Path, errno: Errno) -> Error {
         Errno::ENODEV => " (the kernel has no overlayfs: `modprobe overlay`)",
         _ => "",
     };
+
     let exit = if matches!(errno, Errno::EPERM | Errno::EACCES) {
         crate::base::Exit::NotPermitted
     } else {
         crate::base::Exit::Failed
     };
+
     Error::new(exit, format!("{words}{hint}"))
 }

@@ -33,6 +33,7 @@ pub(super) fn directory(parent: &OwnedFd, name: &CString) -> Result<Option<Owned
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(errno) => return Err(errno),
     }
+
     match openat(parent, name.as_c_str(), FLAGS, Mode::empty()) {
         Ok(directory) => Ok(Some(directory)),
         Err(Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
@@ -49,13 +50,16 @@ pub(super) fn file(parent: &OwnedFd, name: &CStr, found: &FileStat, owner: (Uid,
         Err(Errno::EEXIST) => return Ok(()),
         Err(errno) => return Err(errno),
     };
+
     ftruncate(&file, found.st_size)?;
     rustix::fs::fsetxattr(&file, METACOPY, &[], XattrFlags::CREATE)
         .map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
+
     let times = [(found.st_atime, found.st_atime_nsec), (found.st_mtime, found.st_mtime_nsec)];
     let [accessed, modified] = times.map(|(seconds, nanos)| TimeSpec::new(seconds, nanos));
     futimens(&file, &accessed, &modified)?;
     fchmod(&file, Mode::from_bits_truncate(found.st_mode & 0o777 | 0o600))?;
+
     // Last: the mode and the times of another user's file are not root's to change without a capability.
     fchown(&file, Some(owner.0), Some(owner.1))
 }

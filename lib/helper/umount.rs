@@ -29,17 +29,21 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
         Err(_) if matches!(root.try_exists(), Ok(false)) => return Ok(()),
         opened => opened?,
     };
+
     let merged = runtime::merged(&directory, server);
     // One on top of the other; those that come while this runs are not waited for.
     for _ in mounts::at(&merged)? {
         unmount(&merged)?;
     }
+
     environment::remove(server)?;
+
     let Found::Open(all) = directory.find("runtime")? else { return Ok(()) };
     let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(()) };
     if let Found::Open(work) = runtime.find("work")? {
         empty::remove(&work, c"work")?;
     }
+
     former::take_over(&directory, server)
 }
 
@@ -70,9 +74,11 @@ fn users_of(path: &Path) -> Vec<String> {
         let mut links = ["cwd", "root", "exe"].into_iter().map(|name| process.join(name)).chain(open);
         links.any(|link| std::fs::read_link(link).is_ok_and(|target| target.starts_with(path)))
     });
+
     let told = users.map(|process| {
         let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
         format!("{} ({})", process.file_name().to_string_lossy(), name.trim_end())
     });
+
     told.take(NAMED).collect()
 }

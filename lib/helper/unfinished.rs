@@ -17,6 +17,7 @@ use crate::domain::steam::UNFINISHED;
 pub(super) fn refuse(roots: [&Path; 2], layers: &[Layer]) -> Result<()> {
     // An overlay may hold a file of any name.
     let installations = roots.map(|root| root.join("installation"));
+
     let installation = layers.iter().find(|layer| installations.contains(&layer.path));
     match installation {
         Some(layer) if fstatat(&layer.fd, UNFINISHED, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() => {

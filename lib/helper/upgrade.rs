@@ -51,6 +51,7 @@ fn take_root(paths: &Paths) -> Result<()> {
     if !paths.root.exists() {
         return Ok(());
     }
+
     let root = Directory::root(&paths.root)?;
     if !root.owner()?.is_root() {
         let refused = |errno| unusable(&root.path, errno);
@@ -62,6 +63,7 @@ fn take_root(paths: &Paths) -> Result<()> {
     if named.parent() != Some(&paths.root) {
         return Ok(());
     }
+
     let (name, own) = (named.display(), paths.root.join("db"));
     Err(Error::conflict(format!(
         "LEFT4ME_DB={name} is in a directory that left4me may not write any more: stop left4me.target, move the file \
@@ -79,6 +81,7 @@ fn move_database(paths: &Paths) -> Result<()> {
     if !root.exists() {
         return Ok(());
     }
+
     let root = Directory::root(root)?;
     let mut found = Vec::new();
     for name in FILES {
@@ -86,20 +89,25 @@ fn move_database(paths: &Paths) -> Result<()> {
             found.push(name);
         }
     }
+
     if !found.contains(&"left4me.db") {
         return Ok(());
     }
+
     let own = root.ensure("db", Mode::from_bits_truncate(0o2770), users::ids(users::LEFT4ME)?, &[])?;
     for name in &found {
         must_be_free(&root, &own, name)?;
     }
+
     for name in &found {
         renameat2(&root, *name, &own, *name, RenameFlags::RENAME_NOREPLACE)
             .map_err(|errno| unmoved(&root.path.join(name), &own.path, errno))?;
     }
+
     for directory in [&own, &root] {
         fsync(directory).map_err(|errno| unusable(&directory.path, errno))?;
     }
+
     output::line(&format!("the database moved from {} to {}", root.path.display(), own.path.display()))
 }
 

@@ -74,6 +74,7 @@ fn make(user: &ServerUser, server: &InstanceName) -> Result<()> {
         first_signal: Signal::SIGTERM,
         line_limit: LINE_LIMIT,
     };
+
     let mut last = String::new();
     let outcome = Supervisor::new(Peer::person(NAME), GRACE)?.run(&spec, &mut |stream, line| {
         if stream == Stream::Stderr {
@@ -81,8 +82,10 @@ fn make(user: &ServerUser, server: &InstanceName) -> Result<()> {
         }
         Relay::Drop
     })?;
+
     if outcome.succeeded() {
         return Ok(());
     }
+
     Err(Error::unavailable(format!("the user {} of server {server} cannot be made: {last}", user.name)))
 }

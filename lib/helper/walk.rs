@@ -49,16 +49,20 @@ pub(super) fn share(top: &Directory, owner: Uid, group: Gid) -> Result<()> {
         let is_alone = is_directory(found) || found.st_nlink == 1;
         found.st_uid == owner.as_raw() && found.st_gid != group.as_raw() && is_alone
     };
+
     each(top, &mut |parent, name, found| {
         if !differs(found) {
             return Ok(());
         }
+
         // The owner may be at its tree: what is changed is what was looked at, whatever has its name by now.
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+
         let entry = openat(parent, name, flags, Mode::empty())?;
         if differs(&fstat(&entry)?) {
             fchownat(&entry, c"", None, Some(group), AtFlags::AT_EMPTY_PATH)?;
         }
+
         Ok(())
     })?;
 
@@ -72,6 +76,7 @@ fn each(top: &Directory, visit: Visit<'_>) -> Result<()> {
     let mut here = openat(top, c".", FLAGS, Mode::empty()).map_err(failed)?;
     let found = fstat(&here).map_err(failed)?;
     let device = found.st_dev;
+
     let mut levels = vec![Level { device, inode: found.st_ino, waiting: sweep(&here, visit).map_err(failed)? }];
 
     while let Some(level) = levels.last_mut() {
@@ -82,15 +87,18 @@ fn each(top: &Directory, visit: Visit<'_>) -> Result<()> {
             }
             continue;
         };
+
         let inner = openat(&here, name.as_c_str(), FLAGS, Mode::empty()).map_err(failed)?;
         let found = fstat(&inner).map_err(failed)?;
         if found.st_dev != device {
             let name = name.to_string_lossy();
             return Err(Error::failed(format!("{name} in {} is on another file system", top.path.display())));
         }
+
         here = inner;
         levels.push(Level { device, inode: found.st_ino, waiting: sweep(&here, visit).map_err(failed)? });
     }
+
     Ok(())
 }
 
@@ -111,12 +119,14 @@ fn sweep(here: &OwnedFd, visit: Visit<'_>) -> Result<Vec<CString>, Errno> {
         if name == c"." || name == c".." {
             continue;
         }
+
         let found = fstatat(here, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
         visit(here.as_fd(), name, &found)?;
         if is_directory(&found) {
             inner.push(name.to_owned());
         }
     }
+
     Ok(inner)
 }
 

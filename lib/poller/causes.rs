@@ -33,6 +33,7 @@ pub(super) fn record(db: &mut Db, helper: &Path) -> Result<()> {
         if begun.elapsed() > BUDGET {
             break;
         }
+
         let cause = match of(helper, server) {
             Ok(cause) => cause,
             Err(error) => {
@@ -40,11 +41,13 @@ pub(super) fn record(db: &mut Db, helper: &Path) -> Result<()> {
                 break;
             }
         };
+
         let full = format!("{bare}: {cause}");
         if db.write(|tx| observations::explain(tx, server, &bare, &full, &cause, clock::now_ms()))? {
             tracing::warn!(server_id = server.0, "server {server}: {full}");
         }
     }
+
     Ok(())
 }
 

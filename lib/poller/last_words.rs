@@ -40,6 +40,7 @@ pub(super) fn keep(db: &mut Db, helper: &Path) -> Result<()> {
         if begun.elapsed() > BUDGET {
             break;
         }
+
         let fetched: Vec<_> = std::thread::scope(|scope| {
             let fetch = |&(event, server): &(i64, ServerId)| {
                 scope.spawn(move || {
@@ -49,6 +50,7 @@ pub(super) fn keep(db: &mut Db, helper: &Path) -> Result<()> {
             let threads: Vec<_> = batch.iter().map(fetch).collect();
             threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
         });
+
         for (event, server, lines) in fetched {
             match lines {
                 Ok(lines) => db.write(|tx| events::keep_journal(tx, event, server, &lines))?,
@@ -59,5 +61,6 @@ pub(super) fn keep(db: &mut Db, helper: &Path) -> Result<()> {
             }
         }
     }
+
     Ok(())
 }

@@ -55,6 +55,7 @@ impl Before {
                 }
             }
         }
+
         Ok(before)
     }
 }
@@ -65,6 +66,7 @@ pub(super) fn look() -> Result<Now> {
     if units.going_down {
         return Ok(Now::GoingDown);
     }
+
     let enabled = enablement::enabled(Path::new(enablement::SYSTEM))?;
     Ok(Now::Seen(Seen {
         at: units.at,
@@ -89,8 +91,10 @@ impl Seen {
             Some(observed) => observed.clone(),
             None => Observed { unit: Unit::unloaded(enabled), at: self.at },
         };
+
         observed.unit.enabled = Some(enabled);
         observed.unit.overlay_failed_at = self.failed_overlays.get(instance).copied();
+
         observed
     }
 
@@ -100,9 +104,11 @@ impl Seen {
         let is_known = |instance: &str| {
             instance.parse::<ServerId>().is_ok_and(|id| id.to_string() == instance && ids.contains(&id))
         };
+
         let mut orphans = Vec::new();
         for instance in instances.into_iter().filter(|instance| !is_known(instance)) {
             let observed = self.instance(instance);
+
             let does_something = !matches!(observed.unit.active.as_str(), "inactive" | "failed");
             if self.enabled.contains(instance) || does_something {
                 orphans.push(Orphan {
@@ -113,6 +119,7 @@ impl Seen {
                 });
             }
         }
+
         orphans
     }
 

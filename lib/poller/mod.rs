@@ -49,12 +49,15 @@ pub fn command() -> clap::Command {
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
+
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
+
     // From here on this run is on its way out, as far as systemd knows, though it has seen nothing yet: whoever asks for
     // a look from now on gets another run, after this one. A run that counted as active would swallow the request, and
     // with it what happened after its look. PID 1 reads these words before it answers on the bus.
     notify::ready("looking");
+
     notify::stopping("looking");
     journal::exit_code(poll(&cli))
 }
@@ -64,7 +67,9 @@ fn poll(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
     // By hand, as root: what is written must belong to whom the data belongs to.
     users::drop_root(&database)?;
+
     let mut db = Db::open(&database)?;
+
     // Two at once would each see something of their own; one after the other, the second sees what is true now.
     let turn = lock::wait(&database, "poller", PATIENCE)?;
 
@@ -82,10 +87,12 @@ fn poll(cli: &Cli) -> Result<()> {
         }
     };
     drop(turn);
+
     let woken = wake_worker(&db, cli);
     causes::record(&mut db, &cli.hands.helper_socket)?;
     last_words::keep(&mut db, &cli.hands.helper_socket)?;
     db.checkpoint();
+
     match (result, woken) {
         (Err(one), Err(other)) => Err(Error::new(one.exit, format!("{one}; besides, {other}"))),
         (result, woken) => result.and(woken),
@@ -100,6 +107,7 @@ fn wake_worker(db: &Db, cli: &Cli) -> Result<()> {
     if !waiting && jobs::live_candidates(connection)?.is_empty() {
         return Ok(());
     }
+
     match poke(&cli.worker.worker_socket) {
         Poke::Sent => Ok(()),
         Poke::Unheard(error) => Err(Error::new(error.exit, format!("jobs wait, but {error}"))),

@@ -24,6 +24,7 @@ pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
     let (news, found, lost) = db.write(|tx| {
         // Again: a job may have come since the rows were read.
         let in_jobs = observations::in_jobs(tx, seen.at.now)?;
+
         let mut news = Vec::new();
         for watched in &before.watched {
             let Some(observed) = seen.of(watched.id) else { continue };
@@ -33,27 +34,33 @@ pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
                 observations::miss(tx, watched.id)?;
             }
         }
+
         let ids = servers::all_ids(tx)?.into_iter().collect();
         let (found, lost) = write_orphans(tx, &before.orphans, seen.orphans(&ids), seen.at.now)?;
         poll::finished(tx, seen.at.now, None)?;
         Ok((news, found, lost))
     })?;
+
     news.iter().for_each(News::tell);
     for orphan in found {
         tracing::warn!("{}", orphan.words());
     }
+
     for orphan in lost {
         tracing::info!("{} is gone or has its server", orphan.unit());
     }
+
     if before.last.error.is_some() {
         tracing::info!("systemd can be asked again");
     }
+
     Ok(())
 }
 
 /// Nobody can tell what servers are: that is what their rows say, and never that they are stopped.
 pub(super) fn unreadable(db: &mut Db, before: &Before, error: &Error) -> Result<()> {
     let now = crate::base::clock::now_ms();
+
     db.write(|tx| {
         let in_jobs = observations::in_jobs(tx, now)?;
         let rows: Vec<(ServerId, i64)> = before
@@ -63,6 +70,7 @@ pub(super) fn unreadable(db: &mut Db, before: &Before, error: &Error) -> Result<
             .map(|watched| (watched.id, watched.version))
             .collect();
         observations::forget(tx, &rows, now)?;
+
         poll::finished(tx, now, Some(&error.to_string()))
     })
 }
@@ -72,7 +80,9 @@ fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Befo
     let Written::Done(changes, after) = observe::record_over(tx, watched, observed, &Cause::Outside)? else {
         return Ok(None);
     };
+
     let id = watched.id;
+
     // No job clears what the poller itself has recorded.
     let is_overlays = |error: &String| error.starts_with(&overlay_unit(id));
     if changes.iter().any(|change| matches!(change, Change::Started(_)))
@@ -80,8 +90,10 @@ fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Befo
     {
         servers::set_last_error(tx, id, None, observed.at.now)?;
     }
+
     let told = observe::settle_drift(tx, &after, &Cause::Outside, observed.at.now)?;
     let at = observed.at.now;
+
     let unit = &observed.unit;
     if unit.actual() == ActualState::Running {
         let number = |value: Option<u64>| value.and_then(|value| i64::try_from(value).ok());
@@ -95,6 +107,7 @@ fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Befo
     } else if before.last.polled_at.is_none_or(|last| last / samples::COARSE != at / samples::COARSE) {
         samples::prune_idle(tx, id, at)?;
     }
+
     Ok((!changes.is_empty() || !told.is_empty()).then_some(News { server: id, changes, told }))
 }
 
@@ -107,17 +120,20 @@ fn write_orphans(
 ) -> Result<(Vec<Orphan>, Vec<Orphan>)> {
     let known: HashSet<&str> = before.iter().map(|orphan| orphan.instance.as_str()).collect();
     let still: HashSet<&str> = orphans.iter().map(|orphan| orphan.instance.as_str()).collect();
+
     let lost: Vec<Orphan> = before.iter().filter(|orphan| !still.contains(orphan.instance.as_str())).cloned().collect();
     for orphan in &lost {
         poll::remove_orphan(tx, &orphan.instance)?;
         orphan_event(tx, now, "server.drift_ended", &format!("{} is gone or has its server", orphan.unit()))?;
     }
+
     for orphan in &orphans {
         poll::set_orphan(tx, orphan)?;
         if !known.contains(orphan.instance.as_str()) {
             orphan_event(tx, now, "server.drifted", &orphan.words())?;
         }
     }
+
     let found = orphans.iter().filter(|orphan| !known.contains(orphan.instance.as_str())).cloned().collect();
     Ok((found, lost))
 }

@@ -29,22 +29,26 @@ pub fn claim(
     if free == 0 || queue::pause(tx)?.is_some() {
         return Ok(Vec::new());
     }
+
     let page = jobs::queued_candidates(tx, JobId(0), PAGE)?;
     if page.is_empty() {
         return Ok(Vec::new());
     }
+
     // What a process that would not die works on is taken, too, though its job has ended.
     let (live, held) = (jobs::live_candidates(tx)?, jobs::held_candidates(tx)?);
     let at_work = at_work.iter().map(|(_, candidate)| candidate);
     let mut schedule = Schedule::with_running(live.iter().chain(&held).chain(at_work));
     let mut claimed = Vec::new();
     take(tx, &mut schedule, &page, worker, free, now, &mut claimed)?;
+
     let last = page.last().map_or(JobId(0), |job| job.id);
     if page.len() == PAGE as usize && claimed.len() < free && !schedule.is_closed() {
         let open: Vec<_> = servers::all_ids(tx)?.into_iter().filter(|&id| !schedule.is_taken(id)).collect();
         let heads = jobs::queue_heads(tx, last, &open)?;
         take(tx, &mut schedule, &heads, worker, free, now, &mut claimed)?;
     }
+
     Ok(claimed)
 }
 
@@ -65,5 +69,6 @@ fn take(
             claimed.push(job.id);
         }
     }
+
     Ok(())
 }

@@ -86,11 +86,13 @@ pub fn enqueue(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<Accepted> {
             }
             return accepted(tx, job.id, false);
         }
+
         if wish.unique
             && let Some(job_id) = jobs::find_live_twin(tx, wish.operation, &targets)?
         {
             return accepted(tx, job_id, false);
         }
+
         let id = accept(tx, wish.operation, &targets, &wish.asker, None, now)?;
         accepted(tx, id, true)
     })
@@ -120,6 +122,7 @@ pub fn retry(db: &mut Db, id: JobId, asker: &Asker<'_>, now: i64) -> Result<Acce
         if let Some(job) = repeated(tx, asker, now)? {
             return if job.retry_of == Some(id) { accepted(tx, job.id, false) } else { Err(reused(&job)) };
         }
+
         let job = jobs::get(tx, id)?;
         if !job.state.is_terminal() {
             return Err(Error::conflict(format!(
@@ -127,13 +130,16 @@ pub fn retry(db: &mut Db, id: JobId, asker: &Asker<'_>, now: i64) -> Result<Acce
                 job.state
             )));
         }
+
         let operation =
             job.operation.parse::<Operation>().map_err(|error| Error::from(error).within(format!("job {id}")))?;
+
         for &server in &job.servers {
             if servers::get(tx, server)?.is_none() {
                 return Err(Error::not_found(format!("job {id} cannot be retried: server {server} is gone")));
             }
         }
+
         let new = accept(tx, operation, &job.servers, asker, Some(id), now)?;
         accepted(tx, new, true)
     })
@@ -161,9 +167,11 @@ fn resolve(tx: &rusqlite::Connection, wish: &Wish<'_>) -> Result<Vec<ServerId>> 
         Targets::All => servers::all_ids(tx)?,
         Targets::Named(names) => names.iter().map(|name| servers::find_id(tx, name)).collect::<Result<_>>()?,
     };
+
     if ids.is_empty() {
         return Err(Error::not_found("there is no server yet: `left4me server create NAME --blueprint B` makes one"));
     }
+
     ids.sort_unstable();
     ids.dedup();
     Ok(ids)
@@ -180,15 +188,18 @@ fn accept(
     let running = if operation == Operation::Update { servers::wanted_running(tx)? } else { Vec::new() };
     let plan = plan(operation, targets, &running);
     let new = NewJob { operation, targets, requested_by: asker.name, user: asker.user, retry_of };
+
     let id = jobs::insert(tx, &new, &plan, now)?;
     if let (Some(user), Some(key)) = (asker.user, asker.key) {
         request_keys::add(tx, user, key, id, now)?;
     }
+
     if let Some(desired) = operation.desired_state() {
         for &server in targets {
             servers::set_desired(tx, server, desired, now)?;
         }
     }
+
     let server = if let [one] = targets { Some(*one) } else { None };
     events::add(
         tx,
@@ -202,6 +213,7 @@ fn accept(
             ..NewEvent::default()
         },
     )?;
+
     Ok(id)
 }
 
@@ -221,11 +233,13 @@ pub fn poke(socket: &Path) -> Poke {
         datagram.set_nonblocking(true)?;
         datagram.send_to(b"!", socket)
     });
+
     match sent {
         Ok(_) => Poke::Sent,
         Err(error) if error.kind() == ErrorKind::WouldBlock => Poke::Sent,
         Err(error) => {
             let path = socket.display();
+
             Poke::Unheard(match error.kind() {
                 ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::unavailable(format!(
                     "no worker listens at {path}: is left4me-worker.socket active? (`systemctl start left4me.target`, `left4me doctor`)"

@@ -202,12 +202,14 @@ impl TaskHands<'_> {
         let mut kept = Kept::default();
         let request = HelperRequest::journal(server.clone(), lines, false);
         self.ask("journal", &self.hands.places.helper, &request, Keep::Lines(&mut kept))?;
+
         let last = kept
             .lines
             .iter()
             .rev()
             .find_map(|(_, line)| line.split_once(" srcds: "))
             .map(|(_, said)| said.chars().take(REASON).collect());
+
         self.hands.log.lines(self.job, self.task, kept.lines);
         Ok(last)
     }
@@ -261,11 +263,13 @@ impl TaskHands<'_> {
         if let Some(why) = self.refusal() {
             return Err(Error::failed(format!("{verb} was not begun: {why}")));
         }
+
         let token = self.hands.log.runner_began(self.task, verb);
         let mut sink = LogSink { hands: self, token, keep, last_error: None };
         let end = units::ask(socket, request, &mut sink);
         let last_error = sink.last_error.take();
         self.hands.connections.forget(token);
+
         let told = end.as_ref().map_or(End { exit: None, ended_by: None, tree: None }, |end| *end);
         self.hands.log.runner_ended(token, told);
         verdict(verb, end.map_err(|error| error.within(verb))?, last_error, self.refusal())
@@ -285,14 +289,17 @@ fn without_pointer(line: &str) -> &str {
 /// Whether a command that has ended did well.
 fn verdict(verb: &str, end: End, last_error: Option<String>, why: Option<&str>) -> Result<()> {
     let code = end.exit.unwrap_or(1);
+
     if end.tree == Some(Tree::Left) {
         return Err(Error::failed(format!(
             "{verb}: a process of it could not be ended; see `systemctl status` of its unit"
         )));
     }
+
     if code == 0 && end.ended_by != Some(EndedBy::Terminate) && end.ended_by != Some(EndedBy::Kill) {
         return Ok(());
     }
+
     let exit = Exit::Foreign(u8::try_from(code).ok().filter(|&code| code != 0).unwrap_or(1));
     let why = why.map_or_else(String::new, |why| format!(" because {why}"));
     let how = match end.ended_by {
@@ -300,6 +307,7 @@ fn verdict(verb: &str, end: End, last_error: Option<String>, why: Option<&str>) 
         Some(EndedBy::Kill) => format!("was killed{why}"),
         _ => format!("failed with exit code {code}"),
     };
+
     let words = last_error.map_or_else(String::new, |line| format!(": {line}"));
     Err(Error::new(exit, format!("{verb} {how}{words}")))
 }
@@ -338,6 +346,7 @@ impl Sink for LogSink<'_, '_> {
         {
             self.last_error = Some(without_pointer(line).chars().take(REASON).collect());
         }
+
         match &mut self.keep {
             Keep::Lines(kept) => kept.add(lines),
             Keep::Log { .. } | Keep::Observed(_) => {

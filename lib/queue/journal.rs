@@ -62,6 +62,7 @@ impl Finished {
         let Self { job, state, operation, exit_code, why } = self;
         let why = why.as_deref().unwrap_or_default();
         let message = if why.is_empty() { format!("job {job} {state}") } else { format!("job {job} {state}: {why}") };
+
         let (job_id, state_name) = (job.0, state.as_str());
         if *state == JobState::Failed {
             tracing::warn!(job_id, operation, state = state_name, exit_code, "{message}");

@@ -117,6 +117,7 @@ impl LiveJob {
                     .collect(),
             })
             .collect();
+
         Ok(Self {
             id,
             operation: job.operation.parse().map_err(|_| job.operation.clone()),
@@ -157,6 +158,7 @@ impl LiveJob {
                 was_running: task.was_running,
             })
             .collect();
+
         outcome::is_left_stopped(&facts)
     }
 

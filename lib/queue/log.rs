@@ -145,6 +145,7 @@ impl Writer {
 pub fn start<E: Send + 'static>(path: &Path, ended: impl Fn(E) + Send + 'static) -> Result<(Log<E>, Writer)> {
     let db = Db::open_for_logs(path)?;
     db.stay()?;
+
     let (sender, receiver) = sync_channel(QUEUE);
     let give_up = Arc::new(AtomicBool::new(false));
     let state = State {
@@ -155,10 +156,12 @@ pub fn start<E: Send + 'static>(path: &Path, ended: impl Fn(E) + Send + 'static)
         lines: 0,
         give_up: Arc::clone(&give_up),
     };
+
     let thread = std::thread::Builder::new()
         .name("log-writer".to_owned())
         .spawn(move || write_all(state, &receiver, ended))
         .map_err(|error| Error::from(error).within("the log writer cannot be started"))?;
+
     Ok((Log { sender, tokens: Arc::new(AtomicU64::new(1)) }, Writer { thread, give_up }))
 }
 
@@ -180,6 +183,7 @@ fn write_all<E>(mut state: State<E>, receiver: &Receiver<Message<E>>, ended: imp
             // After a quiet time the first line is committed at once; under load a batch gathers.
             receiver.recv_timeout((last_commit + LATENESS).saturating_duration_since(Instant::now()))
         };
+
         let urgent = match message {
             Ok(Message::Ended(end)) => {
                 state.commit();
@@ -198,6 +202,7 @@ fn write_all<E>(mut state: State<E>, receiver: &Receiver<Message<E>>, ended: imp
                 return;
             }
         };
+
         if urgent || state.lines >= BATCH {
             state.commit();
             last_commit = Instant::now();
@@ -222,14 +227,18 @@ impl<E> State<E> {
                 tracing::error!(%error, lines = self.lines, "log lines are lost");
                 break;
             }
+
             if !std::mem::replace(&mut told, true) {
                 tracing::error!(%error, "log lines cannot be written; the commands wait, the next try is in a second");
             }
+
             std::thread::park_timeout(RETRY);
         }
+
         if told {
             tracing::info!("log lines are written again");
         }
+
         self.batch.clear();
         self.lines = 0;
     }
@@ -238,9 +247,11 @@ impl<E> State<E> {
         let Self { db, next_seq, rows, batch, .. } = self;
         let mut seqs = HashMap::new();
         let mut new_rows = Vec::new();
+
         db.write(|tx| {
             seqs.clear();
             new_rows.clear();
+
             for message in batch.iter() {
                 match message {
                     Message::Lines { job, task, at, lines } => {
@@ -273,10 +284,13 @@ impl<E> State<E> {
                     Message::Ended(_) => {}
                 }
             }
+
             Ok(())
         })?;
+
         next_seq.extend(seqs);
         rows.extend(new_rows);
+
         for message in batch.iter() {
             match message {
                 Message::Forget(job) => drop(next_seq.remove(job)),
@@ -284,6 +298,7 @@ impl<E> State<E> {
                 _ => {}
             }
         }
+
         Ok(())
     }
 }
@@ -307,6 +322,7 @@ fn insert_lines(
         }
         seq += 1;
     }
+
     Ok(seq)
 }
 

@@ -63,6 +63,7 @@ impl News {
                 tracing::info!(server_id, "server {id} {what}: {}", change.words());
             }
         }
+
         for told in &self.told {
             match told {
                 Told::Began(kind, why) => {
@@ -121,6 +122,7 @@ pub fn look(tx: &Connection, server: ServerId, observed: &Observed) -> Result<Ve
     if watched.known.looked_at.is_some_and(|at| at > observed.at.now && at <= latest) {
         return Ok(Vec::new());
     }
+
     let mut news = Vec::from_iter(record(tx, server, observed, &Cause::Outside)?);
     news.extend(settle(tx, server, &Cause::Outside, observed.at.now)?);
     Ok(news)
@@ -135,11 +137,13 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
     let happened = changes(&watched.known, unit, booted_at(&watched.known, unit, at));
     let known = watched.known.after(unit, at.now);
     let end = happened.iter().rfind(|change| !matches!(change, Change::Started(_))).map(Change::words);
+
     let since = match known.actual {
         ActualState::Running => at.wall(unit.active_enter_us),
         ActualState::Stopped | ActualState::Failed if known.exit_us != watched.known.exit_us => at.wall(known.exit_us),
         _ => at.now,
     };
+
     let seen = Seen {
         known: &known,
         sub: Some(unit.sub.as_str()).filter(|sub| !sub.is_empty()),
@@ -147,9 +151,11 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
         since,
         now: at.now,
     };
+
     if !observations::write(tx, watched.id, watched.version, &seen)? {
         return Ok(Written::Outdated);
     }
+
     for change in &happened {
         match change {
             Change::Crashed { more, .. } => crashes::add(tx, watched.id, more.saturating_add(1), at.now)?,
@@ -160,8 +166,10 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
             }
             _ => {}
         }
+
         events::add(tx, at.now, &cause.event(change.kind(), watched.id, &change.words()))?;
     }
+
     let after = Watched { last_end: end.or_else(|| watched.last_end.clone()), known, ..watched.clone() };
     Ok(Written::Done(happened, Box::new(after)))
 }
@@ -203,6 +211,7 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
             Some((kind, reason))
         }
     };
+
     let mut told = Vec::new();
     match (before, &found) {
         (None, None) => return Ok(told),
@@ -213,24 +222,30 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
                 Drift::Crashing => before.why != *why,
                 _ => false,
             };
+
             if is_new {
                 observations::set_drift(tx, id, Some((*kind, before.since, why)))?;
             }
+
             return Ok(told);
         }
         _ => {}
     }
+
     if let Some(before) = before {
         let detail = format!("was {}: it shall be {} and is {}", before.kind, watched.desired, watched.known.actual);
         events::add(tx, now, &cause.event("server.drift_ended", id, &detail))?;
         told.push(Told::Ended(before.kind));
     }
+
     observations::set_drift(tx, id, found.as_ref().map(|(kind, why)| (*kind, now, why.as_str())))?;
+
     if let Some((kind, why)) = found {
         let detail = format!("{}: {why}", kind.words(watched.known.actual));
         events::add(tx, now, &cause.event("server.drifted", id, &detail))?;
         told.push(Told::Began(kind, detail));
     }
+
     Ok(told)
 }
 
@@ -247,6 +262,7 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> S
         true => error.clone(),
         false => format!("the last job failed: {error}"),
     });
+
     let by_job = failed_job.clone().filter(|_| matches!(cause, Cause::Job(..)));
     match kind {
         Drift::Down => {
@@ -255,9 +271,11 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> S
             if reasons.is_empty() {
                 reasons.push("it has not been started".to_owned());
             }
+
             if watched.known.enabled == Some(false) {
                 reasons.push("its unit is disabled".to_owned());
             }
+
             reasons.join("; ")
         }
         Drift::Up => by_job.unwrap_or_else(|| "it was started from outside".to_owned()),
@@ -292,6 +310,7 @@ mod tests {
             enabled: Some(enabled),
             ..Unit::default()
         };
+
         Observed { unit, at: at(now) }
     }
 
@@ -307,6 +326,7 @@ mod tests {
             enabled: Some(true),
             ..Unit::default()
         };
+
         Observed { unit, at: at(now) }
     }
 
@@ -337,11 +357,14 @@ mod tests {
         servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
         see(&db, &running(20, true), &Cause::Job(JobId(3), "anna"));
         assert_eq!(told(&db), ["server.started, job 3"]);
+
         // On its way: systemd restarts it, or gives up.
         see(&db, &killed(60, "auto-restart"), &Cause::Outside);
+
         let crashed = see(&db, &killed(61, "failed"), &Cause::Outside);
         assert_eq!(crashed[1..], ["server.crashed, outside", "server.failed, outside", "server.drifted, outside"]);
         assert_eq!(see(&db, &killed(62, "failed"), &Cause::Outside).len(), 4, "told once");
+
         let server = servers::get(&db, SERVER).unwrap().unwrap();
         let drift = server.drift.unwrap();
         assert_eq!((drift.kind, drift.since, drift.why.as_str()), (Drift::Down, 61, "signal 9 (KILL)"));
@@ -349,8 +372,10 @@ mod tests {
 
         let mut again = running(90, true);
         again.unit.active_enter_us = 80_000;
+
         let mended = see(&db, &again, &Cause::Job(JobId(4), "anna"));
         assert_eq!(mended[4..], ["server.started, job 4", "server.drift_ended, job 4"]);
+
         let server = servers::get(&db, SERVER).unwrap().unwrap();
         assert_eq!((server.drift, server.actual_since), (None, Some(80)));
     }
@@ -364,12 +389,15 @@ mod tests {
              INSERT INTO job_targets VALUES (1, 1);",
         )
         .unwrap();
+
         let stopped = Observed { unit: Unit::unloaded(false), at: at(30) };
         assert_eq!(see(&db, &stopped, &Cause::Outside), Vec::<String>::new());
         db.execute("UPDATE jobs SET state = 'failed', finished_at = 1, exit_code = 1", []).unwrap();
         assert_eq!(see(&db, &stopped, &Cause::Outside), ["server.drifted, outside"]);
+
         let why = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap().why;
         assert_eq!(why, "it has not been started; its unit is disabled");
+
         let mut starting = Observed { unit: Unit::unloaded(true), at: at(31) };
         starting.unit.job = Some("start".into());
         assert_eq!(see(&db, &starting, &Cause::Outside).len(), 1);
@@ -385,9 +413,11 @@ mod tests {
              INSERT INTO job_targets VALUES (7, 1);",
         )
         .unwrap();
+
         let stopped = |now| Observed { unit: Unit::unloaded(true), at: at(now) };
         assert_eq!(see(&db, &stopped(299_000), &Cause::Outside), Vec::<String>::new());
         assert_eq!(see(&db, &stopped(361_000), &Cause::Outside), ["server.drifted, outside"]);
+
         let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
         assert_eq!(drift.kind, Drift::Down);
         assert!(drift.why.contains("job 7 (start) has waited for 6"), "{}", drift.why);
@@ -405,6 +435,7 @@ mod tests {
         let db = with_servers(1);
         let early = observations::get(&db, SERVER).unwrap().unwrap();
         see(&db, &killed(60, "failed"), &Cause::Outside);
+
         let outcome = record_over(&db, &early, &running(20, true), &Cause::Outside).unwrap();
         assert!(matches!(outcome, Written::Outdated));
         assert_eq!(servers::get(&db, SERVER).unwrap().unwrap().actual_state, ActualState::Failed);
@@ -417,10 +448,12 @@ mod tests {
     fn one_kind_of_drift_may_follow_another() {
         let db = with_servers(1);
         see(&db, &running(20, true), &Cause::Outside);
+
         let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
         assert_eq!((drift.kind, drift.why.as_str()), (Drift::Up, "it was started from outside"));
         see(&db, &Observed { unit: Unit::unloaded(true), at: at(30) }, &Cause::Outside);
         assert_eq!(servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap().kind, Drift::Enabled);
+
         let last: Vec<String> = told(&db).split_off(2);
         assert_eq!(last, ["server.stopped, outside", "server.drift_ended, outside", "server.drifted, outside"]);
     }
@@ -429,11 +462,13 @@ mod tests {
     fn a_server_that_crashes_15_s_after_each_start_keeps_crashing_until_it_is_started_on_purpose_or_stays_up() {
         let db = with_servers(1);
         servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
+
         let up = |start: i64, restarts: u32| {
             let mut up = running(start + 1, true);
             (up.unit.active_enter_us, up.unit.restarts) = (u64::try_from(start).unwrap() * 1000, restarts);
             up
         };
+
         let down = |start: i64, restarts: u32| {
             let mut down = killed(start + 15_000, "auto-restart");
             let at = |ms: i64| u64::try_from(ms).unwrap() * 1000;
@@ -441,6 +476,7 @@ mod tests {
             (down.unit.exit_us, down.unit.active_exit_us) = (at(start + 15_000) - 9, at(start + 15_000) - 8);
             down
         };
+
         let drift = || servers::get(&db, SERVER).unwrap().unwrap().drift;
         for round in 0..7_u32 {
             let start = 1_000 + i64::from(round) * 20_000;
@@ -451,11 +487,13 @@ mod tests {
                 .then(|| (Drift::Crashing, format!("crashed {} times in 10 min, last by signal 9 (KILL)", round + 1)));
             assert_eq!(found, expected, "after {} crashes", round + 1);
         }
+
         assert_eq!(told(&db).iter().filter(|event| event.starts_with("server.drifted")).count(), 1, "told once");
         assert_eq!(crash_total(&db), 7);
 
         // It stays up: the drift ends when ten minutes were quiet, and not before.
         see(&db, &up(141_000, 7), &Cause::Outside);
+
         let mut later = up(141_000, 7);
         later.at = at(700_000);
         see(&db, &later, &Cause::Outside);
@@ -469,6 +507,7 @@ mod tests {
             see(&db, &up(start, restarts), &Cause::Outside);
             see(&db, &down(start, restarts), &Cause::Outside);
         }
+
         assert_eq!(drift(), None);
         see(&db, &up(900_000, 0), &Cause::Job(JobId(4), "anna"));
         see(&db, &down(900_000, 0), &Cause::Outside);

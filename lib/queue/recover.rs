@@ -74,17 +74,21 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
                 recovered.more_to_cancel = true;
                 continue;
             }
+
             for server in tasks::running_servers(tx, job.id)? {
                 servers::set_last_error(tx, server, Some(WHY), now)?;
             }
+
             turn::abandon(tx, job.id, WORKER, "the worker died", now)?;
             logs::append(tx, job.id, now, Stream::Stderr, &format!("left4me: {WHY}"))?;
+
             let Some(state) = jobs::recover(tx, job.id, WHY, now)? else { continue };
             let kind = format!("job.{state}");
             let event = NewEvent { kind: &kind, actor: WORKER, job: Some(job.id), detail: WHY, ..NewEvent::default() };
             events::add(tx, now, &event)?;
             recovered.jobs.push((job.id, state));
         }
+
         Ok(recovered)
     })
 }
@@ -100,6 +104,7 @@ pub fn wait_for_the_dead(dead: &Left, patience: Duration, mut meanwhile: impl Fn
     let held: Vec<_> = dead.held.iter().filter_map(|runner| UnitGroup::above(&runner.group().ok()??)).collect();
     let mut unknown = UnitGroup::all(RUNNERS);
     unknown.retain(|group| !held.contains(group));
+
     loop {
         left.retain(|(_, place)| place.is_alive());
         unknown.retain(UnitGroup::is_populated);
@@ -120,6 +125,7 @@ pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Resul
     if runners.is_empty() {
         return Ok(());
     }
+
     db.write(|tx| {
         for runner in runners {
             let is_left = left.iter().any(|other| other.id == runner.id);
@@ -130,6 +136,7 @@ pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Resul
             let known = runner.group().is_ok() && (runner.cgroup.is_some() || runner.pid.is_some());
             runners::lose(tx, runner.id, known.then_some(is_left), now)?;
         }
+
         Ok(())
     })
 }
@@ -150,6 +157,7 @@ pub fn release(db: &mut Db) -> Result<bool> {
             }
         }
     }
+
     Ok(!there.is_empty())
 }
 

@@ -28,6 +28,7 @@ pub fn run(hands: &Hands, work: &Work) {
     let task_hands = hands.of_task(work.job, work.task);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| carry_out(&task_hands, work, &mut ended)))
         .unwrap_or_else(|_| Err(Error::failed("left4me itself failed here (a panic; see the worker's journal)")));
+
     if let Err(error) = result {
         task_hands.note(Stream::Stderr, &error);
         ended.state = TaskState::Failed;
@@ -38,6 +39,7 @@ pub fn run(hands: &Hands, work: &Work) {
         };
         ended.error = Some(error.to_string());
     }
+
     hands.log.ended(ended);
 }
 
@@ -46,8 +48,10 @@ fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()
         Ok(kind) => *kind,
         Err(word) => return Err(Error::failed(format!("unknown task '{}'", shown(word)))),
     };
+
     hands.may_go_on()?;
     failpoint::panic_at("task.panics");
+
     let server = work.server.ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {
         TaskKind::InstallRuntime => install(hands, work),
@@ -76,6 +80,7 @@ fn install(hands: &TaskHands<'_>, work: &Work) -> Result<()> {
             "the overlay of server {names} is mounted: stop it first, or enqueue update, which stops, installs and starts again"
         )));
     }
+
     hands.install()
 }
 
@@ -84,6 +89,7 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
         Some(spec) => spec.clone()?,
         None => return Err(Error::failed(format!("server {server}: its blueprint was not read"))),
     };
+
     match instance::initialize(hands.root(), &server.into(), &spec, || hands.may_go_on())? {
         Initialized::Written => {
             hands.note(Stream::Stdout, format!("server {server}: instance and config layer written"))
@@ -98,6 +104,7 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
             )));
         }
     }
+
     tell_content(hands, server, &spec);
     Ok(())
 }
@@ -116,10 +123,12 @@ fn tell_content(hands: &TaskHands<'_>, server: ServerId, spec: &Spec) {
 fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
     installation::refuse_unfinished(hands.root()).map_err(|error| error.within(format!("server {server}")))?;
+
     let (enabled, observed) = hands.enable(&instance);
     if let Ok(observed) = &observed {
         ended.observed = Some((server, observed.clone()));
     }
+
     let is_up = match (&enabled, &observed) {
         (Ok(()), Ok(observed)) if !observed.unit.is_up() => Err(Error::failed(format!(
             "server {server} is not up after its start ({}); its last lines stand above",
@@ -127,11 +136,13 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
         ))),
         _ => Ok(()),
     };
+
     let mut said = None;
     if enabled.is_err() || is_up.is_err() {
         // What the game said last is worth more than our own words.
         said = hands.journal(&instance, 20).ok().flatten();
     }
+
     // systemctl says that the start failed; the unit says why.
     if let Err(error) = enabled {
         let why = units::why_failed(|| {
@@ -139,22 +150,27 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
             ended.observed = Some((server, observed.clone()));
             Ok(observed.unit)
         });
+
         return Err(match why {
             Some(end) => error.because(end),
             None => error,
         });
     }
+
     is_up.map_err(|error| match said {
         Some(line) => Error::new(error.exit, format!("{error}: {line}")),
         None => error,
     })?;
+
     let observed = observed?;
     hands.settle();
+
     let stays = stay_up::stays_up(&observed, || hands.may_go_on());
     hands.settled();
     if !stays? {
         return Err(ended_at_once(hands, server, ended));
     }
+
     hands.note(Stream::Stdout, format!("server {server} is {} ({})", observed.unit.actual(), observed.unit.words()));
     Ok(())
 }
@@ -172,6 +188,7 @@ fn ended_at_once(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> 
         Ok(Some(line)) => format!("; its last line: {line}"),
         _ => String::new(),
     };
+
     Error::failed(format!("server {server} started and ended within moments: {how}{said}"))
 }
 
@@ -181,12 +198,15 @@ fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended)
     if before == ActualState::Running && matches!(work.operation, Some(Operation::Restart | Operation::Reset)) {
         can_come_back(hands, work, server)?;
     }
+
     let ran = matches!(before, ActualState::Running | ActualState::Starting | ActualState::Stopping);
     ended.was_running = Some(ran || work.wanted);
+
     let (disabled, observed) = hands.disable(&instance);
     if let Ok(observed) = observed {
         ended.observed = Some((server, observed));
     }
+
     disabled?;
     hands.note(Stream::Stdout, format!("server {server} is stopped"));
     Ok(())

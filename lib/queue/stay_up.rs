@@ -27,14 +27,18 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) fn stays_up(seen: &Observed, may_go_on: impl Fn() -> Result<()>) -> Result<bool> {
     let unit = &seen.unit;
     let (Some(pid), Some(group)) = (unit.main_pid, &unit.control_group) else { return Ok(true) };
+
     // 0: it is not known since when.
     let since = if unit.active_enter_us == 0 { u64::MAX } else { unit.active_enter_us };
     let up = Duration::from_micros(seen.at.monotonic_us.saturating_sub(since));
+
     // A host whose control groups are elsewhere.
     if !Path::new(CGROUPS).join("cgroup.controllers").exists() {
         return Ok(true);
     }
+
     let processes = PathBuf::from(format!("{CGROUPS}{group}/cgroup.procs"));
+
     // One that ran before has shown it.
     watch(&processes, pid, MOMENT.saturating_sub(up), may_go_on)
 }
@@ -43,14 +47,17 @@ fn watch(processes: &Path, pid: u32, moment: Duration, may_go_on: impl Fn() -> R
     let begun = Instant::now();
     loop {
         may_go_on()?;
+
         let listed = fs_err::read_to_string(processes).unwrap_or_default();
         if !listed.lines().any(|line| line.parse() == Ok(pid)) {
             return Ok(false);
         }
+
         let left = moment.saturating_sub(begun.elapsed());
         if left.is_zero() {
             return Ok(true);
         }
+
         std::thread::sleep(left.min(PAUSE));
     }
 }
@@ -81,6 +88,7 @@ mod tests {
             std::thread::sleep(MOMENT / 2);
             fs_err::write(ends, "70\n").unwrap();
         });
+
         let begun = Instant::now();
         assert!(!watch(&file, 77, MOMENT * 20, || Ok(())).unwrap());
         assert!(begun.elapsed() < MOMENT * 4, "{:?}", begun.elapsed());

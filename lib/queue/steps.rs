@@ -34,14 +34,17 @@ impl Steps {
             let step = Step { by, after: self.last.now + by, now: now.now };
             let way = if by > 0 { "forward" } else { "back" };
             let detail = format!("the host's clock was set {way} by {}", clock::span(by.abs()));
+
             db.write(|tx| {
                 under_way::shift(tx, step)?;
                 let event =
                     NewEvent { kind: "clock.set", actor: events::OUTSIDE, detail: &detail, ..NewEvent::default() };
                 events::add(tx, now.now, &event)
             })?;
+
             tracing::warn!("{detail}; the times of jobs that have not ended move with it");
         }
+
         self.last = now;
         Ok(())
     }
@@ -65,6 +68,7 @@ mod tests {
             let root = tempfile::tempdir().unwrap();
             let mut db = Db::open(&root.path().join("left4me.db")).unwrap();
             let begun = moment(0, 0).now;
+
             db.write(|tx| {
                 tx.execute_batch(&format!(
                     "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id) VALUES
@@ -75,12 +79,16 @@ mod tests {
                          (2, 0, 'stop', 'succeeded', {begun}, {begun}), (2, 1, 'install-runtime', 'running', {begun}, NULL);
                      INSERT INTO runners (task_id, verb, started_at) VALUES (2, 'install', {begun})"
                 ))?;
+
                 Ok(())
             })
             .unwrap();
+
             let mut steps = Steps::new(moment(590_000, 0));
+
             // Accepted when the clock was set already, a second before anybody sees that.
             let after = moment(599_000, off).now;
+
             db.write(|tx| {
                 tx.execute(
                     "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at) VALUES (4, 'start', 'x', ?1, ?1)",
@@ -89,6 +97,7 @@ mod tests {
                 Ok(())
             })
             .unwrap();
+
             let now = moment(600_000, off);
             steps.attend(&mut db, now).unwrap();
             steps.attend(&mut db, moment(601_000, off + 20)).unwrap();
@@ -98,11 +107,13 @@ mod tests {
                 let rows = statement.query_map([], |row| Ok(now.now - row.get::<_, i64>(0)?)).unwrap();
                 rows.map(Result::unwrap).collect()
             };
+
             assert_eq!(
                 ages("SELECT created_at FROM jobs WHERE id > 1 ORDER BY id"),
                 [600_000, 600_000, 1_000],
                 "{off}"
             );
+
             assert_eq!(ages("SELECT started_at FROM jobs WHERE id = 2"), [600_000]);
             assert_eq!(ages("SELECT started_at FROM tasks ORDER BY id"), [600_000, 600_000]);
             assert_eq!(ages("SELECT finished_at FROM tasks WHERE id = 1"), [600_000]);
@@ -112,6 +123,7 @@ mod tests {
                 [600_000 + off],
                 "history stays as it was told"
             );
+
             let told = events::last(db.connection(), None, 9).unwrap();
             assert_eq!(told.len(), 1, "{told:?}");
             assert!(told[0].detail.starts_with("the host's clock was set "), "{told:?}");

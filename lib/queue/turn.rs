@@ -63,11 +63,13 @@ impl Outcome {
                 );
                 servers::set_last_error(tx, server, Some(&words), now)?;
             }
+
             self.news.extend(observe::settle(tx, server, &Cause::Job(job.id, &job.requested_by), now)?);
             if observations::take_missed(tx, server)? {
                 self.look.push(server);
             }
         }
+
         Ok(())
     }
 }
@@ -139,16 +141,20 @@ impl Engine {
     ) -> Result<Outcome> {
         let mut live = self.jobs.clone();
         let mut result = Outcome::default();
+
         db.write(|tx| {
             for ended in &self.ended {
                 result.news.extend(write_end(tx, &mut live, ended, now)?);
             }
+
             attend(tx, &mut live, &mut result)?;
             for job in &mut live {
                 skip_hopeless(tx, job, now)?;
             }
+
             // First whoever is done makes room, then others are claimed.
             finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
+
             if !stopping {
                 let free = self.slots.saturating_sub(running(&live, &self.settling) + ready(&live));
                 for id in claim::claim(tx, &self.worker, free, &self.left_behind_by(&live), now)? {
@@ -162,12 +168,16 @@ impl Engine {
                         Err(error) => result.finished.push(fail_unreadable(tx, id, &self.worker, &error, now)?),
                     }
                 }
+
                 result.begin = begin(tx, &mut live, self.slots, &self.settling, now)?;
+
                 // A claimed job that has nothing to do (an unknown operation) ends at once.
                 finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
             }
+
             Ok(())
         })?;
+
         self.left_behind = self.left_behind_by(&live);
         self.jobs = live;
         self.ended.clear();
@@ -199,6 +209,7 @@ fn load(tx: &Connection, id: JobId, now: i64) -> Result<LiveJob> {
 /// An event about a job, or one of its tasks.
 fn event<'a>(job: &'a LiveJob, kind: &'a str, task: Option<&LiveTask>, detail: &'a str) -> NewEvent<'a> {
     let server = task.map_or_else(|| job.only_server(), |task| task.server);
+
     NewEvent {
         kind,
         actor: &job.requested_by,
@@ -219,6 +230,7 @@ fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> 
         task.ended = true;
         task.was_running = task.was_running.or(ended.was_running);
     }
+
     let finish = tasks::Finish {
         state: ended.state,
         exit_code: Some(ended.exit_code),
@@ -233,16 +245,19 @@ fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> 
     };
     let Some(at) = job.position(ended.task).filter(|&at| !job.tasks[at].ended) else { return Ok(news) };
     let task = &mut job.tasks[at];
+
     task.state = ended.state;
     task.exit_code = ended.exit_code;
     task.error.clone_from(&ended.error);
     task.was_running = ended.was_running;
+
     if written {
         if let Some(server) = task.server {
             servers::set_last_error(tx, server, ended.error.as_deref(), now)?;
         }
         tell_task(tx, job, at, now)?;
     }
+
     Ok(news)
 }
 
@@ -267,6 +282,7 @@ fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
             tell_task(tx, job, at, now)?;
         }
     }
+
     Ok(())
 }
 
@@ -281,14 +297,17 @@ fn begin(tx: &Connection, live: &mut [LiveJob], slots: usize, settling: &Settlin
             if free == 0 {
                 return Ok(begin);
             }
+
             if job.readiness(at) != Some(Readiness::Ready) || !tasks::start(tx, job.tasks[at].id, now)? {
                 continue;
             }
+
             job.tasks[at].state = TaskState::Running;
             free -= 1;
             begin.push(work(tx, job, at));
         }
     }
+
     Ok(begin)
 }
 
@@ -299,16 +318,20 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
         (Ok(TaskKind::Initialize | TaskKind::Stop), Some(server)) => Some(servers::spec(tx, server)),
         _ => None,
     };
+
     let names = match task.kind {
         // Only for a message: when they cannot be read, ids will do.
         Ok(TaskKind::InstallRuntime) => servers::names(tx).unwrap_or_default(),
         _ => Vec::new(),
     };
+
     let stop = job.tasks.iter().find(|other| other.kind == Ok(TaskKind::Stop) && other.server == task.server);
+
     // An update that was interrupted has left its servers stopped, and its retry must bring them back: for an update a
     // server that shall run counts as one that ran.
     let wanted = matches!((&job.operation, &task.kind, task.server), (Ok(Operation::Update), Ok(TaskKind::Stop), Some(server))
         if servers::is_wanted(tx, server).unwrap_or(false));
+
     Work {
         job: job.id,
         task: task.id,
@@ -336,14 +359,17 @@ fn finish_jobs(
     for job in live.iter().filter(|job| job.cancellations == 0) {
         let done = job.tasks.iter().all(|task| task.state.is_terminal());
         let hopeless = stopping || job.operation.is_err();
+
         let stuck = hopeless && !job.tasks.iter().any(LiveTask::is_running);
         if !done && !stuck {
             continue;
         }
+
         let end = verdict(job, done, stopping);
         if !done {
             abandon(tx, job.id, &job.requested_by, end.error.as_deref().unwrap_or(STOPPED), now)?;
         }
+
         let finish = jobs::Finish { state: end.state, exit_code: end.exit_code, error: end.error.as_deref() };
         if !jobs::finish(tx, job.id, worker, &finish, now)? {
             // Somebody else has ended it or wants it ended. This worker, which holds the lock, runs nothing of it any more.
@@ -352,6 +378,7 @@ fn finish_jobs(
             finished.push(Finished::of(job, state.unwrap_or(end.state), end.exit_code, end.error));
             continue;
         }
+
         let kind = format!("job.{}", end.state);
         let mut told = event(job, &kind, None, end.error.as_deref().unwrap_or(""));
         if let Some((who, why)) = job.tasks.iter().find_map(|task| task.cancelled_by.as_ref())
@@ -359,10 +386,12 @@ fn finish_jobs(
         {
             (told.actor, told.reason) = (who, why);
         }
+
         events::add(tx, now, &told)?;
         result.leave_servers(tx, job, now)?;
         finished.push(Finished::of(job, end.state, end.exit_code, end.error));
     }
+
     live.retain(|job| !finished.iter().any(|ended| ended.job == job.id));
     result.finished.extend(finished);
     Ok(())
@@ -384,8 +413,10 @@ pub fn abandon(tx: &Connection, job: JobId, actor: &str, why: &str, now: i64) ->
             detail: why,
             ..NewEvent::default()
         };
+
         events::add(tx, now, &event)?;
     }
+
     Ok(())
 }
 
@@ -399,6 +430,7 @@ fn fail_unreadable(tx: &Connection, id: JobId, worker: &str, error: &Error, now:
         now,
         &NewEvent { kind: "job.failed", actor: "left4me-worker", job: Some(id), detail: &why, ..NewEvent::default() },
     )?;
+
     Ok(Finished::unreadable(id, why))
 }
 
@@ -416,15 +448,19 @@ fn verdict(job: &LiveJob, done: bool, stopping: bool) -> Verdict {
             Error::failed(format!("unknown operation '{}'", crate::base::names::shown(word))).to_string(),
         );
     }
+
     if !done {
         return failed(1, STOPPED.to_owned());
     }
+
     if job.servers.is_empty() && job.operation.as_ref().is_ok_and(|operation| !operation.is_exclusive()) {
         return failed(1, "a server operation without a server".to_owned());
     }
+
     if job.tasks.is_empty() {
         return failed(1, "the job has no tasks".to_owned());
     }
+
     let states: Vec<_> = job.tasks.iter().map(|task| task.state).collect();
     let first_failed = job.tasks.iter().find(|task| task.state == TaskState::Failed);
     match (outcome(&states), first_failed) {
