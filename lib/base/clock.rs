@@ -1,33 +1,35 @@
-//! The wall clock, in one place: everything above takes `now` as a parameter.
+//! The wall clock. Only this file reads it; all other code takes `now` as a parameter.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Unix time in milliseconds, UTC. A clock before 1970 reads as 0.
+/// Unix time in milliseconds, UTC. A clock set before 1970 reads as 0.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
 pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// One moment on the clocks that matter: the wall's, and the one that systemd's monotonic times are on.
+/// The same moment on two clocks: the wall clock, and CLOCK_MONOTONIC, which systemd's timestamps
+/// use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Moment {
     /// Unix ms, UTC.
     pub now: i64,
     /// CLOCK_MONOTONIC, microseconds.
     pub monotonic_us: u64,
-    /// When the host was booted, unix ms; as exact as the wall clock was steady since.
+    /// When the host booted, unix ms. A step of the wall clock after the boot makes it wrong by
+    /// that step.
     pub booted_at: i64,
 }
 
 impl Moment {
-    /// Now.
+    /// The current moment.
     #[must_use]
     pub fn now() -> Self {
         let now = now_ms();
-        // Unlike the monotonic clock, this one goes on while the host sleeps.
+        // Unlike CLOCK_MONOTONIC, this clock also counts while the host sleeps.
         let since_boot = microseconds(ClockId::CLOCK_BOOTTIME) / 1000;
 
         Self {
@@ -37,7 +39,8 @@ impl Moment {
         }
     }
 
-    /// When systemd's monotonic time `us` was, unix ms; `now` for one that never was or is to come.
+    /// Converts systemd's monotonic time `us` to unix ms. Gives `now` for 0 (it never happened) and
+    /// for a time in the future.
     #[must_use]
     pub fn wall(&self, us: u64) -> i64 {
         let ago = if us == 0 { 0 } else { self.monotonic_us.saturating_sub(us) / 1000 };
@@ -45,37 +48,38 @@ impl Moment {
     }
 }
 
-/// 0 from a kernel without that clock; Linux has both.
+/// Reads a clock, in microseconds. Gives 0 if the kernel does not have it; Linux has both.
 fn microseconds(clock: ClockId) -> u64 {
     let time = clock_gettime(clock).map_or(std::time::Duration::ZERO, std::time::Duration::from);
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// `ms` in the time zone of the host, or of the user who sets TZ, with its name: `2026-11-20 21:44:07 CET`.
+/// `ms` in the time zone of the host, or in that of the user's TZ, with the zone's name:
+/// `2026-11-20 21:44:07 CET`.
 #[must_use]
 pub fn local(ms: i64) -> String {
     zoned(ms, "%Y-%m-%d %H:%M:%S %Z")
 }
 
-/// Its day alone: `2026-11-20`.
+/// The date of `ms` alone: `2026-11-20`.
 #[must_use]
 pub fn day(ms: i64) -> String {
     zoned(ms, "%Y-%m-%d")
 }
 
-/// What the time zone is called at `ms`: `CET`, and `CEST` in summer; `UTC` when there is none to be read.
+/// The name of the time zone at `ms`: `CET`, or `CEST` in summer; `UTC` if no zone can be read.
 #[must_use]
 pub fn zone_name(ms: i64) -> String {
     zoned(ms, "%Z")
 }
 
-/// `ms` in the host's time zone, compact enough for a file name: `20261120-214407`.
+/// `ms` in the host's time zone, for a file name: `20261120-214407`.
 #[must_use]
 pub fn stamp(ms: i64) -> String {
     zoned(ms, "%Y%m%d-%H%M%S")
 }
 
-/// `ms` in the host's time zone without its date: `21:44:07`.
+/// `ms` in the host's time zone, without the date: `21:44:07`.
 #[must_use]
 pub fn time_of_day(ms: i64) -> String {
     zoned(ms, "%H:%M:%S")
@@ -87,9 +91,10 @@ pub fn iso(ms: i64) -> String {
     jiff::Timestamp::from_second(ms.div_euclid(1000)).map_or_else(|_| "-".to_owned(), |at| at.to_string())
 }
 
-/// From when on the host's time zone is how far ahead of UTC: `SINCE MINUTES NAME`, separated by commas, SINCE in unix ms.
-/// It begins before the last change of the clocks and ends after the next one, for a program that shows times around
-/// `ms` and knows no time zones.
+/// The UTC offsets of the host's time zone around `ms`, for a program that shows times and has no
+/// time zone database. The format is `SINCE MINUTES NAME`, separated by commas, with SINCE in unix
+/// ms and MINUTES ahead of UTC. The first entry covers the time before the last change of the
+/// clocks, the last one begins at the next change.
 #[must_use]
 pub fn offsets(ms: i64) -> String {
     let Ok(at) = jiff::Timestamp::from_millisecond(ms) else { return String::new() };
@@ -98,7 +103,7 @@ pub fn offsets(ms: i64) -> String {
         format!("{since} {} {}", info.offset().seconds() / 60, info.abbreviation())
     };
 
-    // A change at this very moment has happened.
+    // A change at exactly this moment counts as the last one.
     let after = at.checked_add(jiff::SignedDuration::from_millis(1)).unwrap_or(at);
     let last = zone.preceding(after).next().map_or(jiff::Timestamp::UNIX_EPOCH, |change| change.timestamp());
     let before = (last.as_millisecond() - 1).max(0);
@@ -116,13 +121,15 @@ pub fn offsets(ms: i64) -> String {
     entries.collect::<Vec<_>>().join(",")
 }
 
-/// The zone that TZ names, else the host's. What cannot be read is UTC, and is shown under that name.
+/// The zone that TZ names, or the host's. Falls back to UTC, which is then also the name that is
+/// shown.
 fn zone() -> jiff::tz::TimeZone {
     jiff::tz::TimeZone::try_system().ok().or_else(without_rule).unwrap_or(jiff::tz::TimeZone::UTC)
 }
 
-/// A zone as `CET-1CEST`: summer time without its dates. The C library takes those of the USA, and so must we, or times
-/// would differ from what `date` and journalctl show.
+/// A zone such as `CET-1CEST`, which names summer time without its dates. The C library uses the
+/// dates of the USA. So does left4me, or its times would differ from those of `date` and
+/// journalctl.
 fn without_rule() -> Option<jiff::tz::TimeZone> {
     let name = std::env::var("TZ").ok()?;
     jiff::tz::TimeZone::posix(&format!("{name},M3.2.0,M11.1.0")).ok()
@@ -135,7 +142,7 @@ fn zoned(ms: i64, format: &str) -> String {
     }
 }
 
-/// A length of time for people: `340 ms`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`.
+/// A duration for people: `340 ms`, `12 s`, `3 min 20 s`, `2 h 5 min`, `4 d 3 h`.
 #[must_use]
 pub fn span(ms: i64) -> String {
     let seconds = ms / 1000;

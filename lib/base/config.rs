@@ -1,5 +1,6 @@
-//! Settings: a flag wins over the environment, the environment over /etc/left4me/left4me.env, that over the default.
-//! A bad value is a clear error that names the setting, before anything starts.
+//! Settings. A flag overrides the environment, the environment overrides /etc/left4me/left4me.env,
+//! and that file overrides the default. A bad value is an error that names the setting, before the
+//! program starts anything.
 
 mod env_file;
 mod known;
@@ -18,13 +19,13 @@ pub use programs::{SteamSettings, Steamcmd, WebSettings, WorkerSettings};
 use super::{Error, Exit};
 use programs::whole;
 
-/// The settings of all programs, one LEFT4ME_…=value per line.
+/// The settings file of all programs: one LEFT4ME_…=value per line.
 const SETTINGS_FILE: &str = "/etc/left4me/left4me.env";
 
-/// The database below the directory of all data.
+/// The path of the database within the data directory.
 pub const DATABASE: &str = "db/left4me.db";
 
-/// Where the database of older versions was, as their settings file named it.
+/// The default path of the database in older versions. Their settings file names it.
 const FORMER_DATABASE: &str = "/var/lib/left4me/left4me.db";
 
 /// Where everything is. Part of every program's settings.
@@ -41,8 +42,9 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// The database file. It has a directory of its own, so that only this one has to be writable for the group. The
-    /// default of older versions counts as no value: left4me cannot write there any more.
+    /// The path of the database file. The file has a directory of its own, so that only that
+    /// directory has to be writable for the group. The default of older versions counts as unset:
+    /// left4me can no longer write there.
     #[must_use]
     pub fn database(&self) -> PathBuf {
         match (self.root_with_database(), &self.db) {
@@ -51,7 +53,8 @@ impl Paths {
         }
     }
 
-    /// The directory of all data that has the database in its usual place; nothing when LEFT4ME_DB names another place.
+    /// The data directory if the database is in its usual place below it; none if LEFT4ME_DB names
+    /// another place.
     #[must_use]
     pub fn root_with_database(&self) -> Option<&Path> {
         match &self.db {
@@ -111,7 +114,7 @@ pub struct Grace {
 }
 
 impl Grace {
-    /// The grace as a duration.
+    /// The grace period as a duration.
     #[must_use]
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.cancel_grace_seconds.into())
@@ -128,19 +131,19 @@ pub struct CleanRetry {
     pub clean_retry_seconds: Pauses,
 }
 
-/// Pauses between tries, the first one first.
+/// Pauses between tries, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pauses(pub Vec<Duration>);
 
 impl Pauses {
-    /// All of them together.
+    /// The sum of all pauses.
     #[must_use]
     pub fn total(&self) -> Duration {
         self.0.iter().sum()
     }
 }
 
-/// The longest that all pauses together may be: a worker that stops waits for them.
+/// The longest allowed sum of the pauses, because a worker that stops waits for them.
 const LONGEST_PAUSES: Duration = Duration::from_secs(15);
 
 fn pauses(text: &str) -> Result<Pauses, String> {
@@ -157,8 +160,8 @@ fn pauses(text: &str) -> Result<Pauses, String> {
     }
 }
 
-/// How often the poller looks. systemd's generator gives it to left4me-poller.timer, and takes 30 for a bad value: so a
-/// bad one is a finding of the doctor, and stops nobody.
+/// How often the poller looks. systemd's generator gives it to left4me-poller.timer, and takes 30
+/// for a bad value: so a bad one is a finding of the doctor, and stops nobody.
 #[derive(clap::Args, Clone, Debug)]
 pub struct PollSeconds {
     /// Seconds between two looks of the poller
@@ -175,10 +178,10 @@ pub struct PollSeconds {
 }
 
 impl PollSeconds {
-    /// The number, as the generator takes it.
+    /// The number, by the same rules as systemd's generator.
     ///
     /// # Errors
-    /// 2 with the setting's name for anything but a number from 1 to 3600.
+    /// 2, with the setting's name, for anything but a number from 1 to 3600.
     pub fn number(&self) -> crate::base::Result<u32> {
         let text = self.poll_seconds.as_str();
         let number = text.parse().ok().filter(|number| (1..=3600).contains(number) && !text.starts_with(['0', '+']));
@@ -208,7 +211,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// Whether `port` lies in the range.
+    /// Whether `port` is in the range.
     #[must_use]
     pub fn contains(self, port: u16) -> bool {
         (self.first..=self.last).contains(&port)
@@ -224,7 +227,7 @@ impl std::fmt::Display for PortRange {
 /// Parses a path that must be absolute and without `..`.
 ///
 /// # Errors
-/// One line that says which of the two it is.
+/// One line that says whether the path is relative or has a `..`.
 pub fn absolute(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if !path.is_absolute() {
@@ -246,20 +249,21 @@ fn port_range(text: &str) -> Result<PortRange, String> {
     }
 }
 
-/// The settings file of this process.
+/// The path of this process's settings file.
 #[must_use]
 pub fn settings_file() -> PathBuf {
     std::env::var_os("LEFT4ME_ENV_FILE").map_or_else(|| PathBuf::from(SETTINGS_FILE), PathBuf::from)
 }
 
-/// Parses this process's arguments, environment and settings file. Ends the process with clap's own message and
-/// exit code 2 when they are bad, 0 for --help and --version.
+/// Parses the arguments, environment and settings file of this process. Ends the process with
+/// clap's message: exit code 2 if they are bad, 0 for --help and --version.
 #[must_use]
 pub fn parse<C: Parser>() -> C {
     parsed_with(&settings_file(), |command| command)
 }
 
-/// As [`parse`]; but a call that `judges` the settings file itself is not stopped by what is wrong in it.
+/// Like [`parse`], but errors in the settings file do not stop a call that `judges` the file
+/// itself.
 #[must_use]
 pub fn parse_for_judge<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
     let path = settings_file();
@@ -278,8 +282,8 @@ pub fn parse_for_judge<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
     if judges(&cli) { cli } else { parse() }
 }
 
-/// As [`parse`], but blind to the environment: for a program that sudo started, whose caller shall not choose where
-/// root works.
+/// Like [`parse`], but ignores the environment. For a program that sudo starts: the caller must not
+/// choose where root works.
 #[must_use]
 pub fn parse_without_environment<C: Parser>() -> C {
     let blind = |command: clap::Command| command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
@@ -295,7 +299,7 @@ fn parsed_with<C: Parser>(path: &Path, change: impl FnOnce(clap::Command) -> cla
     let name = command.get_name().to_owned();
 
     matched(command, |error| match blamed(&file, &error) {
-        // One line, which is the last one in the journal.
+        // One line, so that it is the last one in the journal.
         Some(what) => {
             let _ = Error::usage(format!("{} {what}", path.display())).report(&name);
             std::process::exit(Exit::Usage.code().into())
@@ -309,7 +313,7 @@ fn matched<C: Parser>(command: clap::Command, fail: impl FnOnce(clap::Error) -> 
     C::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command.clone()).exit())
 }
 
-/// The line of the settings file that an error comes from.
+/// The line of the settings file that caused an error.
 fn blamed(file: &EnvFile, error: &clap::Error) -> Option<String> {
     if error.kind() != clap::error::ErrorKind::ValueValidation {
         return None;
@@ -320,12 +324,12 @@ fn blamed(file: &EnvFile, error: &clap::Error) -> Option<String> {
     let (line, why) = refusal(&known, file)?;
     let given = std::env::var_os(&known.name);
 
-    // systemd has put the file's values into a service's environment.
+    // For a service, systemd has put the file's values into the environment.
     let is_files = given.is_none_or(|given| file.get(&known.name).is_some_and(|value| given == value));
     is_files.then(|| format!("line {line}: {why}"))
 }
 
-/// Why the value in the settings file is refused, and its line.
+/// Why the value in the settings file is refused, with its line.
 #[must_use]
 pub fn refusal(known: &Known, file: &EnvFile) -> Option<(usize, String)> {
     let assignment = file.last(&known.name)?;
@@ -334,7 +338,7 @@ pub fn refusal(known: &Known, file: &EnvFile) -> Option<(usize, String)> {
     Some((assignment.line, format!("{}={shown} is refused: {why}", known.name)))
 }
 
-/// Reads a settings file. A missing or unreadable file is no settings.
+/// Reads a settings file. A missing or unreadable file counts as empty.
 fn read_settings(path: &Path) -> Result<EnvFile, String> {
     let Ok(text) = fs_err::read_to_string(path) else { return Ok(EnvFile::default()) };
     let file = EnvFile::parse(&text);
@@ -344,7 +348,7 @@ fn read_settings(path: &Path) -> Result<EnvFile, String> {
     }
 }
 
-/// The settings file's values become the defaults of the arguments that read those variables.
+/// Makes the values of the settings file the defaults of the arguments that read these variables.
 fn with_defaults(mut command: clap::Command, file: &EnvFile) -> clap::Command {
     if file.assignments.is_empty() {
         return command;
@@ -359,7 +363,7 @@ fn with_defaults(mut command: clap::Command, file: &EnvFile) -> clap::Command {
         command = command.mut_arg(id, |arg| arg.default_value(clap::builder::OsStr::from(value)));
     }
 
-    // A verb may have settings of its own.
+    // A subcommand may have settings of its own.
     let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
     for verb in verbs {
         command = command.mut_subcommand(verb, |verb| with_defaults(verb, file));

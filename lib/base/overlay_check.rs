@@ -1,5 +1,6 @@
-//! What the last trial of an overlay on the data's file system came to. left4me-overlay-check.service tries and writes
-//! it down; the doctor and the runner start that unit and read it.
+//! The result of the last overlay test on the file system of the data.
+//! left4me-overlay-check.service runs the test and writes the result; the doctor and the runner
+//! start that unit and read it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,37 +8,38 @@ use serde::{Deserialize, Serialize};
 
 use super::{Result, clock};
 
-/// The unit that tries.
+/// The unit that runs the test.
 pub const UNIT: &str = "left4me-overlay-check.service";
 
-/// Its RuntimeDirectory=, which only root writes.
+/// The unit's RuntimeDirectory=. Only root can write there.
 const DIRECTORY: &str = "/run/left4me-overlay-check";
 
-/// An older result says nothing about what is mounted now. Who needs one starts the unit first.
+/// How long a result is valid, in microseconds. An older one says nothing about what is mounted
+/// now, so callers start the unit first.
 const FRESH_US: u64 = 120_000_000;
 
-/// A trial.
+/// The result of one test.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checked {
-    /// The data root that it was for.
+    /// The data directory that was tested.
     pub root: PathBuf,
-    /// The file system below `runtime/`, as the kernel calls it.
+    /// The type of the file system below `runtime/`, by the kernel's name.
     pub file_system: String,
-    /// CLOCK_MONOTONIC, microseconds.
+    /// When the test ran: CLOCK_MONOTONIC, microseconds.
     pub at_us: u64,
-    /// What it came to.
+    /// What the test found.
     pub verdict: Verdict,
 }
 
-/// What an overlay can do there.
+/// What works on an overlay there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// All that servers need.
+    /// Everything that servers need.
     Good,
     /// Servers start, but something does not work.
     Limited {
-        /// What, and why.
+        /// What does not work, and why.
         why: String,
         /// What to do.
         advice: String,
@@ -49,7 +51,7 @@ pub enum Verdict {
         /// What to do.
         advice: String,
     },
-    /// The trial could not be made.
+    /// The test could not run.
     Untried {
         /// Why.
         why: String,
@@ -57,10 +59,11 @@ pub enum Verdict {
 }
 
 impl Checked {
-    /// Writes the result down. The directory is the unit's; by hand, as root, it is made.
+    /// Writes the result. Creates the directory when root runs the program by hand; otherwise the
+    /// unit has made it.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If the file cannot be written.
     pub fn write(&self) -> Result<()> {
         fs_err::create_dir_all(DIRECTORY)?;
         let file = Path::new(DIRECTORY).join("result");
@@ -70,14 +73,14 @@ impl Checked {
         Ok(fs_err::rename(new, file)?)
     }
 
-    /// The result of a trial for `root` in the last two minutes; none without one.
+    /// The result of a test for `root` in the last two minutes, if there was one.
     #[must_use]
     pub fn recent(root: &Path) -> Option<Self> {
         let now = clock::Moment::now().monotonic_us;
         Self::last(root).filter(|checked| now.saturating_sub(checked.at_us) < FRESH_US)
     }
 
-    /// The result of the last trial for `root` since the host was booted; none without one.
+    /// The result of the last test for `root` since the host booted, if there was one.
     #[must_use]
     pub fn last(root: &Path) -> Option<Self> {
         let text = fs_err::read_to_string(Path::new(DIRECTORY).join("result")).ok()?;
@@ -88,7 +91,7 @@ impl Checked {
         serde_json::from_str(text).ok().filter(|checked: &Self| checked.root == root)
     }
 
-    /// Why nothing should be downloaded for servers that could not start.
+    /// Why a download makes no sense: no server could start.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
         let Verdict::Unfit { why, .. } = &self.verdict else { return None };
@@ -102,7 +105,7 @@ impl Checked {
         Some(format!("{}: {why}", self.place()))
     }
 
-    /// `/var/lib/left4me/runtime (overlay)`
+    /// The tested directory and its file system: `/var/lib/left4me/runtime (overlay)`.
     #[must_use]
     pub fn place(&self) -> String {
         format!("{} ({})", self.root.join("runtime").display(), self.file_system)

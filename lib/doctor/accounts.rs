@@ -1,4 +1,4 @@
-//! The accounts of the package: they exist, are accounts of the system and of no person, and open no way in.
+//! Checks the package's accounts: each exists, is a system account, and does not allow a login.
 
 use nix::unistd::{Group, User, getgrouplist};
 
@@ -6,11 +6,11 @@ use super::Finding;
 use super::finding::Advice;
 use crate::base::users::{GAME, LEFT4ME, STEAM};
 
-/// Each account with the home that sysusers.d/left4me.conf gives it.
+/// Each account and its home, as in sysusers.d/left4me.conf.
 const ACCOUNTS: [(&str, &str); 3] =
     [(LEFT4ME, "/var/lib/left4me"), (STEAM, "/var/lib/left4me/steam"), (GAME, "/var/lib/left4me/runtime")];
 
-/// Groups whose members are root by a detour, or read what is not theirs.
+/// Groups whose members can become root, or can read data of others.
 const POWERFUL: [&str; 16] = [
     "root",
     "sudo",
@@ -30,22 +30,22 @@ const POWERFUL: [&str; 16] = [
     "podman",
 ];
 
-/// The last uid of system accounts where /etc/login.defs names none.
+/// The highest uid of system accounts if /etc/login.defs does not set one.
 const SYS_UID_MAX: u32 = 999;
 
 const MAKE: &str = "systemd-sysusers left4me.conf";
 
-/// What is known of an account.
+/// What is known about an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Account {
     name: &'static str,
     uid: u32,
     gid: u32,
-    /// The name of its own group.
+    /// The name of its primary group.
     group: String,
     shell: String,
     home: String,
-    /// All its groups.
+    /// The names of all its groups.
     groups: Vec<String>,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn check() -> Vec<Finding> {
     findings
 }
 
-/// Whether an account can sign in with a password. Root alone can tell.
+/// Checks whether an account can log in with a password. Only root can read that.
 pub(super) fn passwords() -> Vec<Finding> {
     let shadow = std::fs::read_to_string("/etc/shadow").unwrap_or_default();
     ACCOUNTS.iter().filter(|(name, _)| has_password(&shadow, name)).map(|(name, _)| password(name)).collect()
@@ -100,7 +100,7 @@ fn look_up(name: &'static str) -> Option<Account> {
     })
 }
 
-/// SYS_UID_MAX of login.defs(5).
+/// SYS_UID_MAX from login.defs(5).
 fn setting(text: &str) -> Option<u32> {
     text.lines().find_map(|line| line.trim().strip_prefix("SYS_UID_MAX")?.trim().parse().ok())
 }
@@ -138,7 +138,8 @@ fn judge(account: &Account, home: &str, most: u32) -> Vec<Finding> {
     }
 
     if account.home != home && !no_login(&account.shell) {
-        // An account that cannot sign in never uses it; the units set HOME where a program does.
+        // An account that cannot log in never uses its home; the units set HOME for programs that
+        // need it.
         let found = format!("the home of {name} is {}, not {home}", account.home);
         let advice = Advice::root(format!("usermod --home {home} {name}")).after("when no process of it runs");
         findings.push(Finding::warn("users", found, advice));
@@ -151,7 +152,7 @@ fn no_login(shell: &str) -> bool {
     shell.ends_with("/nologin") || shell.ends_with("/false")
 }
 
-/// How the person keeps the account, under another name, and left4me gets one of its own.
+/// Renames an account that belongs to a person, so that left4me can create its own.
 fn another(account: &Account) -> Advice {
     let Account { name, uid, gid, .. } = account;
     if *uid == 0 {
@@ -175,7 +176,7 @@ fn another(account: &Account) -> Advice {
     Advice::root(command).after(format!("end what else runs as {name}; the person keeps the account as {name}-person"))
 }
 
-/// Whether shadow(5) has a password, or needs none, for an account.
+/// Whether an account has a password in shadow(5), or needs none.
 fn has_password(shadow: &str, name: &str) -> bool {
     let hash = shadow.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.split(':').next());
     hash.is_some_and(|hash| !hash.starts_with(['!', '*']))

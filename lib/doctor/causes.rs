@@ -1,4 +1,4 @@
-//! Why something failed: what the unit itself said last in the journal, and who holds a port.
+//! Finds out why a unit failed (its last lines in the journal) and which program holds a port.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::base::output::printable;
 use crate::domain::reason::{bare, is_one};
 use crate::process::journalctl;
 
-/// So many of a unit's last lines are read.
+/// How many of a unit's last lines are read.
 const LINES: &str = "40";
 
-/// A line of a program may be long; the reason is at its beginning.
+/// How many characters of a line are kept. A line may be long, and the reason is at its beginning.
 const LONGEST: usize = 300;
 
 /// One entry of the journal.
@@ -23,7 +23,7 @@ struct Entry {
     message: serde_json::Value,
     #[serde(default, rename = "SYSLOG_IDENTIFIER")]
     from: String,
-    /// The unit that PID 1 speaks about; and the one that the program itself is in.
+    /// The unit that PID 1 writes about, or the unit that the writing program is in.
     #[serde(default, rename = "UNIT")]
     about: String,
     #[serde(default, rename = "_SYSTEMD_UNIT")]
@@ -36,7 +36,8 @@ impl Entry {
     }
 }
 
-/// What systemd says where the program itself could not: its sandbox may hide the journal from it.
+/// What systemd reports when the program could not: the program's sandbox may hide the journal from
+/// it.
 const STATUSES: [(&str, &str); 4] = [
     ("status=203/EXEC", "its program cannot be executed (203/EXEC): see the file's mode, and whether it is there"),
     ("status=226/NAMESPACE", "its sandbox cannot be made (226/NAMESPACE): a path that the unit names is missing"),
@@ -44,7 +45,8 @@ const STATUSES: [(&str, &str); 4] = [
     ("status=200/CHDIR", "its working directory cannot be entered (200/CHDIR)"),
 ];
 
-/// Adds the cause to each finding that names a unit. Those who may not read the journal are told so.
+/// Adds the cause to each finding that names a unit. Users who may not read the journal get a hint
+/// instead.
 pub(super) fn explain(findings: &mut [Finding]) {
     for finding in findings {
         let Some(unit) = &finding.unit else { continue };
@@ -74,7 +76,8 @@ pub(super) fn explain(findings: &mut [Finding]) {
     }
 }
 
-/// The last line of the journal that gives a reason; of the last instance, where several match.
+/// The last line of the journal that gives a reason. If several instances match, that of the last
+/// instance.
 fn reason(text: &str) -> Option<String> {
     let entries: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let unit = entries.last()?.unit();
@@ -95,14 +98,14 @@ fn in_use(cause: &str) -> Option<u16> {
     before.rsplit_once(':')?.1.parse().ok()
 }
 
-/// The program that listens at a port, as root sees it.
+/// The program that listens on a port. Only root sees it.
 fn holder(port: u16) -> Option<String> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
     let sockets: Vec<String> = tables.iter().flat_map(|table| listeners(table, port)).collect();
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let name = process.file_name();
         let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
-        // PID 1 has the sockets of all units open.
+        // PID 1 holds the sockets of all units open.
         if pid != "1" && has_open(&process.path(), &sockets) {
             let program = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             return Some(format!("port {port} is taken by process {pid} ({})", printable(program.trim_end())));
@@ -112,7 +115,7 @@ fn holder(port: u16) -> Option<String> {
     None
 }
 
-/// The sockets that listen at a port, by the names that /proc/PID/fd has for them.
+/// The sockets that listen on a port, by the names that /proc/PID/fd shows for them.
 fn listeners(table: &str, port: u16) -> Vec<String> {
     let hex = format!(":{port:04X}");
     let listens = |line: &str| {

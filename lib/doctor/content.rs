@@ -1,4 +1,5 @@
-//! The overlays of the catalog, through the game's eyes; and blueprints whose servers players will not find.
+//! Checks the overlays of the catalog by the rules of the game, and the blueprints for settings
+//! that hide their servers from players.
 
 use std::path::Path;
 
@@ -12,7 +13,7 @@ use crate::domain::notices;
 use crate::host::content;
 
 pub(super) fn check(database: &Path, root: &Path) -> Vec<Finding> {
-    // What is wrong with the database, other checks say.
+    // Other checks report problems of the database.
     let Ok((overlays, notices, shared)) =
         Db::look(database, |tx| Ok((overlays::all(tx)?, notices(tx)?, ports::shared(tx)?)))
     else {
@@ -29,7 +30,7 @@ pub(super) fn check(database: &Path, root: &Path) -> Vec<Finding> {
     findings
 }
 
-/// One finding for each overlay of which the game does not see all.
+/// One finding for each overlay that has files the game does not see.
 fn seen(root: &Path, overlays: &[Overlay]) -> Vec<Finding> {
     let all: Vec<OverlayRef> = overlays.iter().filter_map(|overlay| overlay.reference.parse().ok()).collect();
     let mut findings = Vec::new();
@@ -49,11 +50,11 @@ fn seen(root: &Path, overlays: &[Overlay]) -> Vec<Finding> {
     findings
 }
 
-/// Blueprints that servers have.
+/// Notices about the blueprints that servers use.
 fn notices(tx: &rusqlite::Connection) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for blueprint in blueprints::all(tx)?.iter().filter(|blueprint| !blueprint.servers.is_empty()) {
-        // Content that is refused, another check names.
+        // Another check reports content that is refused.
         let Ok(content) = blueprints::content(tx, blueprint.id) else { continue };
         let told = notices::of(&content.arguments, &content.config);
         findings.extend(told.iter().map(|notice| finding(blueprint, notice)));

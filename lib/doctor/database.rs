@@ -1,5 +1,5 @@
-//! The database file: whose it is, what schema it has, whether it is whole. It is only read: a file of an older version
-//! keeps its schema.
+//! Checks the database file: its owner, its schema and its integrity. Reads only, so that the file
+//! of an older version keeps its schema.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::base::files::kind;
 use crate::base::users::LEFT4ME;
 use crate::db::{migrate, upkeep};
 
-/// A file of so many bytes is read in less than a second.
+/// The largest file, in bytes, that is checked completely. It takes less than a second to read.
 const QUICK: u64 = 64 << 20;
 
 pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
@@ -48,7 +48,7 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
     findings
 }
 
-/// The newest of the numbered backups, put back.
+/// The command that restores the newest of the numbered backups.
 fn restore(root: &Path) -> Option<Advice> {
     let backups = root.join("backups").read_dir().ok()?.flatten().map(|entry| entry.path());
     let number = |path: &Path| path.file_stem()?.to_str()?.strip_prefix("left4me-")?.rsplit('-').next()?.parse().ok();
@@ -57,7 +57,8 @@ fn restore(root: &Path) -> Option<Advice> {
     newest.map(|(_, path)| Advice::root(format!("left4me restore {}", quoted(path))))
 }
 
-/// What SQLite keeps beside the file belongs to the file's owner.
+/// Checks the owner of a file that SQLite keeps beside the database: it has to be the database's
+/// owner.
 fn beside(path: &Path, name: &str, owner: u32) -> Option<Finding> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(name);
@@ -77,7 +78,8 @@ fn beside(path: &Path, name: &str, owner: u32) -> Option<Finding> {
     })
 }
 
-/// A file where older versions had it: not moved yet, or made there since by a program that still knows the old place.
+/// Checks for a database in the place that older versions used: it has not been moved yet, or a
+/// program that knows only the old place has created it since.
 fn former(root: &Path, path: &Path) -> Option<Finding> {
     let former = root.join("left4me.db");
     if path != root.join(DATABASE) || former.symlink_metadata().is_err() {
@@ -98,7 +100,8 @@ fn former(root: &Path, path: &Path) -> Option<Finding> {
     })
 }
 
-/// Schema and content alone, for who cannot tell whose the file is; none for a file that takes long to read.
+/// Checks only schema and integrity, for callers that cannot see owners. None for a file that takes
+/// long to read.
 pub(super) fn whole(root: &Path, path: &Path) -> Option<Vec<Finding>> {
     path.symlink_metadata().is_ok_and(|found| found.len() <= QUICK).then(|| content(root, path))
 }
@@ -129,7 +132,6 @@ fn from_backup(root: &Path) -> Advice {
 
 fn schema(found: i64) -> Finding {
     let check = "database schema";
-
     let known = migrate::LATEST;
     match found {
         _ if found == known => Finding::ok(check, found.to_string()),

@@ -1,4 +1,4 @@
-//! Directories and sudoers: what tmpfiles.d and the package put in place.
+//! Checks the directories and the sudoers file that tmpfiles.d and the package create.
 
 use std::fs::Metadata;
 use std::io::ErrorKind;
@@ -13,9 +13,9 @@ use super::units::REINSTALL;
 use crate::base::files::kind;
 use crate::base::users::{self, LEFT4ME, STEAM};
 
-/// Directories below the root as tmpfiles.d/left4me.conf has them: name, mode, user, group.
+/// Directories below the data directory, as in tmpfiles.d/left4me.conf: name, mode, user, group.
 const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
-    // Were it writable for the group, a member could exchange whole directories.
+    // If the group could write here, a member could replace whole directories.
     ("", 0o751, "root", LEFT4ME),
     ("db", 0o2770, LEFT4ME, LEFT4ME),
     ("installation", 0o755, STEAM, STEAM),
@@ -28,24 +28,25 @@ const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
     ("backups", 0o750, LEFT4ME, LEFT4ME),
 ];
 
-/// Directories whose content has one owner, and how deep to look.
+/// Directories in which all files have one owner: name, depth to check, owner.
 const OWNED_INSIDE: [(&str, u32, &str); 3] =
     [("instances", 5, LEFT4ME), ("installation", 1, STEAM), ("steam", 1, STEAM)];
 
 pub(super) const TMPFILES: &str = "systemd-tmpfiles --create left4me.conf";
 
-/// The directory of all data that tmpfiles.d/left4me.conf knows.
+/// The data directory that tmpfiles.d/left4me.conf creates.
 const SHIPPED: &str = "/var/lib/left4me";
 
-/// Directories of root's in /run: what systemd reads before it starts a server, and what poller and web front, and the
-/// helper, have as their root. Without them none of these starts.
+/// Directories in /run that belong to root: the one that systemd reads before it starts a server,
+/// and the root directories of the poller and the web front, and of the helper. None of these
+/// starts without its directory.
 const IN_RUN: [(&str, &str, u32); 3] = [
     ("servers", "/run/left4me-servers", 0o700),
     ("web root", "/run/left4me-root", 0o755),
     ("helper root", "/run/left4me-helper-root", 0o755),
 ];
 
-/// The most entries that are looked at in one directory tree.
+/// The largest number of entries that are checked in one directory tree.
 const MOST_ENTRIES: usize = 20_000;
 
 pub(super) fn directories(root: &Path) -> Vec<Finding> {
@@ -56,7 +57,8 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
             let path = if name.is_empty() { root } else { &path };
 
             let check = format!("directory {}", if name.is_empty() { "LEFT4ME_ROOT" } else { name });
-            // The one directory that may be a link is that of all data: its path comes from root's settings.
+            // Only the data directory itself may be a symbolic link: its path comes from root's
+            // settings.
             match if name.is_empty() { path.metadata() } else { path.symlink_metadata() } {
                 Ok(found) if !found.is_dir() => {
                     let what = kind(found.file_type());
@@ -87,14 +89,14 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
     findings
 }
 
-/// A finding when something below ROOT/NAME belongs to another user than it should.
+/// Reports entries below ROOT/NAME that do not belong to `user`.
 fn foreign_inside(root: &Path, name: &str, depth: u32, user: &str) -> Option<Finding> {
     let owner = User::from_name(user).ok().flatten()?.uid.as_raw();
     let mut waiting = vec![(root.join(name), depth)];
 
     let (mut foreign, mut first, mut seen) = (0, None, 0);
     while let Some((dir, depth)) = waiting.pop() {
-        // What cannot be read was told already, by the directory's own check.
+        // The check of the directory itself has already reported what cannot be read.
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             let Ok(found) = entry.metadata() else { continue };
             seen += 1;
@@ -118,12 +120,13 @@ fn foreign_inside(root: &Path, name: &str, depth: u32, user: &str) -> Option<Fin
     ))
 }
 
-/// Whether owner, group and mode are as they should be.
+/// Checks owner, group and mode.
 pub(super) fn owned(check: &str, path: &Path, found: &Metadata, user: &str, group: &str, mode: u32) -> Finding {
     let is = (user_name(found.uid()), group_name(found.gid()), found.mode() & 0o7777);
     let text = format!("{} {}:{} {:04o}", path.display(), is.0, is.1, is.2);
 
-    // A directory below one with the setgid bit has it too, unless somebody took it away: harmless.
+    // A directory below one with the setgid bit inherits the bit. It may also have been removed;
+    // both are harmless.
     let inherited = if found.is_dir() { 0o2000 } else { 0 };
     if (is.0.as_str(), is.1.as_str(), is.2 & !inherited) == (user, group, mode & !inherited) && is.2 & mode == mode {
         return Finding::ok(check, text);
@@ -132,8 +135,9 @@ pub(super) fn owned(check: &str, path: &Path, found: &Metadata, user: &str, grou
     Finding::fail(check, format!("{text}, and should be {user}:{group} {mode:04o}"), mend(path, user, group, mode))
 }
 
-/// The command that gives a path its owner and mode. None follows a link that another user puts there meanwhile:
-/// systemd-tmpfiles looks first, and chmod, which would follow one, has no more rights than the owner.
+/// The command that sets a path's owner and mode. It cannot follow a link that another user puts
+/// there meanwhile: systemd-tmpfiles checks for links. chmod would follow one, but runs with the
+/// owner's rights only.
 pub(super) fn mend(path: &Path, user: &str, group: &str, mode: u32) -> Advice {
     if is_shipped(path) {
         return Advice::root(TMPFILES);
@@ -142,12 +146,12 @@ pub(super) fn mend(path: &Path, user: &str, group: &str, mode: u32) -> Advice {
     Advice::root(format!("chown -h {user}:{group} {path} && sudo -u {user} chmod {mode:04o} {path}"))
 }
 
-/// Whether tmpfiles.d/left4me.conf knows a path.
+/// Whether tmpfiles.d/left4me.conf creates a path.
 fn is_shipped(path: &Path) -> bool {
     path.starts_with(SHIPPED) || IN_RUN.iter().any(|(_, ours, _)| path.starts_with(ours))
 }
 
-/// The command that makes a directory.
+/// The command that creates a directory.
 fn make(path: &Path, user: &str, group: &str, mode: u32) -> String {
     if is_shipped(path) {
         return TMPFILES.to_owned();
@@ -155,12 +159,12 @@ fn make(path: &Path, user: &str, group: &str, mode: u32) -> String {
     format!("install -d -o {user} -g {group} -m {mode:04o} {}", quoted(path))
 }
 
-/// What the operating system said instead of letting us look.
+/// The finding for an error of the operating system while checking a path.
 pub(super) fn told(check: &str, path: &Path, error: &std::io::Error) -> Finding {
     match error.kind() {
         ErrorKind::NotFound => Finding::fail(check, format!("{} is missing", path.display()), Advice::root(TMPFILES)),
         ErrorKind::PermissionDenied => {
-            // Root looks as left4me: that one has to be let in.
+            // Root checks as user left4me, so that user must have access.
             let is_left4me = users::uid(LEFT4ME) == Some(nix::unistd::geteuid());
             if !is_left4me {
                 return Finding::skip(check, format!("{} needs root (`sudo left4me doctor`)", path.display()));
@@ -184,7 +188,7 @@ fn group_name(gid: u32) -> String {
     Group::from_gid(Gid::from_raw(gid)).ok().flatten().map_or_else(|| gid.to_string(), |group| group.name)
 }
 
-/// Only root may look into its directory.
+/// Checks the sudoers file. Only root may read its directory.
 pub(super) fn sudoers() -> Finding {
     let sudoers = Path::new("/etc/sudoers.d/left4me");
     match sudoers.symlink_metadata() {

@@ -1,35 +1,35 @@
-//! What a check found, and what to do about it. Advice that is a command is kept as one, so that tests run it as it
-//! is printed.
+//! The result of a check and the advice for it. Advice keeps its command separately, so that tests
+//! run exactly what is printed.
 
 use serde::{Deserialize, Serialize};
 
-/// How bad it is.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// As it should be.
     Ok,
-    /// Not checked: the finding says why.
+    /// Not checked; the finding says why.
     Skip,
-    /// To look at.
+    /// Worth a look.
     Warn,
     /// Something does not work.
     Fail,
 }
 
-/// What one check found.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// What was looked at.
+    /// The name of what was checked.
     pub check: String,
     /// What was found.
     pub found: String,
     /// What to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
-    /// The command in the advice, for a shell: what root runs to mend it.
+    /// The shell command in the advice, which root runs to fix the problem.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
     /// The unit whose journal has the cause.
@@ -37,7 +37,7 @@ pub struct Finding {
     pub unit: Option<String>,
 }
 
-/// What to do: text for a person, and the command in it.
+/// Advice: text for a person, and the command in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
     text: String,
@@ -57,24 +57,24 @@ impl From<String> for Advice {
 }
 
 impl Advice {
-    /// A command for root.
+    /// A command that root runs.
     pub(super) fn root(command: impl Into<String>) -> Self {
         let command = command.into();
         Self { text: format!("as root: {command}"), command: Some(command) }
     }
 
-    /// A command for each member of the group.
+    /// A command that each member of the group can run.
     pub(super) fn run(command: impl Into<String>) -> Self {
         let command = command.into();
         Self { text: format!("run `{command}`"), command: Some(command) }
     }
 
-    /// The same after what a person does first, or instead.
+    /// Adds a text before the command: what to do first, or instead.
     pub(super) fn after(self, text: impl std::fmt::Display) -> Self {
         Self { text: format!("{text}; {}", self.text), ..self }
     }
 
-    /// The same with more to know.
+    /// Adds a text after the command.
     pub(super) fn and(self, text: impl std::fmt::Display) -> Self {
         Self { text: format!("{} ({text})", self.text), ..self }
     }
@@ -91,7 +91,7 @@ impl Finding {
         Self::new(Severity::Ok, check, found, None)
     }
 
-    /// Not checked, and why.
+    /// A finding for what was not checked, with the reason.
     pub(super) fn skip(check: impl Into<String>, why: impl std::fmt::Display) -> Self {
         Self::new(Severity::Skip, check, format!("not checked: {why}"), None)
     }
@@ -104,15 +104,15 @@ impl Finding {
         Self::new(Severity::Fail, check, found, Some(advice.into()))
     }
 
-    /// The journal of this unit has the cause.
+    /// Names the unit whose journal has the cause.
     pub(super) fn told_by(mut self, unit: impl Into<String>) -> Self {
         self.unit = Some(unit.into());
         self
     }
 }
 
-/// A name as a shell takes it, for advice: it stays one word whatever is in it, and is no option. What cannot be shown is
-/// written as bash writes it.
+/// Quotes a name for a shell command in advice: it stays one word, whatever it contains, and is
+/// never an option. Bytes that cannot be printed are written as bash writes them.
 pub(super) fn quoted(name: impl AsRef<std::ffi::OsStr>) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt as _;
@@ -126,7 +126,7 @@ pub(super) fn quoted(name: impl AsRef<std::ffi::OsStr>) -> String {
             for &byte in bytes {
                 match byte {
                     byte if is_plain(byte) => quoted.push(char::from(byte)),
-                    // Writing into a String does not fail.
+                    // Writing into a String cannot fail.
                     _ => drop(write!(quoted, "\\x{byte:02x}")),
                 }
             }
@@ -136,7 +136,7 @@ pub(super) fn quoted(name: impl AsRef<std::ffi::OsStr>) -> String {
     }
 }
 
-/// Whether a byte means nothing to a shell.
+/// Whether a byte has no special meaning to a shell.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"/._-+@:".contains(&byte)
 }

@@ -1,4 +1,4 @@
-//! What the game needs: steamcmd, 32-bit libraries, the installation, room on the disk.
+//! Checks what the game needs: steamcmd, 32-bit libraries, the installation and free disk space.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use crate::base::untrusted_file;
 use crate::base::users::STEAM;
 use crate::domain::steam::{HOMES, MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
 
-/// Where Debian, multiarch or not, has 32-bit libraries.
+/// Where Debian puts 32-bit libraries, with or without multiarch.
 const LIBRARY_DIRS: [&str; 5] = ["/lib/i386-linux-gnu", "/usr/lib/i386-linux-gnu", "/lib32", "/usr/lib32", "/usr/lib"];
 
-/// Libraries that the 32-bit engine loads, and Debian's packages that have them.
+/// The libraries that the 32-bit engine loads, and the Debian packages that have them.
 const LIBRARIES: [(&str, &str); 4] = [
     ("ld-linux.so.2", "libc6:i386"),
     ("libstdc++.so.6", "lib32stdc++6"),
@@ -28,7 +28,8 @@ const APT: &str = "dpkg --add-architecture i386 && apt-get update && \
 
 const INSTALL: &str = "left4me-job enqueue install --follow";
 
-/// Below this much room nothing can be installed; below that it becomes tight.
+/// Free space in bytes. Below this limit nothing can be installed; below the next one space is
+/// short.
 const LITTLE: u64 = 1 << 30;
 const TIGHT: u64 = 5 << 30;
 
@@ -38,7 +39,7 @@ pub(super) fn check(root: &Path, steamcmd: &Path) -> Vec<Finding> {
     findings
 }
 
-/// The part that lies below the directory of all data, or beside it.
+/// The checks of what is in the data directory, or beside it.
 pub(super) fn data(root: &Path, steamcmd: &Path) -> Vec<Finding> {
     let mut findings = vec![executable(steamcmd), installation(root)];
     findings.extend(srcds_run::check(root));
@@ -114,7 +115,7 @@ fn installation(root: &Path) -> Finding {
     Finding::warn("installation", format!("{} is missing", missing.display()), advice)
 }
 
-/// The build that is installed; without words when there is no manifest.
+/// The build that is installed. The error has no text if there is no manifest.
 fn whole(dir: &Path) -> Result<u64, Option<String>> {
     let [_, manifest] = MANIFEST;
     let bytes = untrusted_file::read(dir, &MANIFEST, MANIFEST_LIMIT.saturating_add(1));
@@ -133,7 +134,8 @@ fn whole(dir: &Path) -> Result<u64, Option<String>> {
     Ok(build)
 }
 
-/// Each instance's `.steam/sdk32` leads to steam/linux32, which is a link where steamcmd has its files elsewhere.
+/// Checks that each instance's `.steam/sdk32` leads to steam/linux32. That is a link if steamcmd
+/// keeps its files elsewhere.
 fn client_library(root: &Path, steamcmd: &Path) -> Finding {
     let steam = root.join("steam");
     let library = steam.join("linux32/steamclient.so");

@@ -1,6 +1,9 @@
-//! The doctor: looks at everything left4me stands on, tries what the services do, and says what to do. It changes
-//! nothing: what it writes has no name, what it locks it gives back, and what it starts leaves by itself. Findings are
-//! data: `left4me doctor` prints them, the web front shows those that it can answer from inside of its sandbox.
+//! The doctor checks everything that left4me depends on, tries what the services do, and gives
+//! advice. It changes nothing: files that it writes have no name, locks are released, and services
+//! that it starts exit when idle.
+//!
+//! Findings are data. `left4me doctor` prints them; the web front shows those that it can determine
+//! inside its sandbox.
 
 mod accounts;
 mod causes;
@@ -32,23 +35,23 @@ pub struct Looks {
     /// Where steamcmd is.
     #[command(flatten)]
     pub place: Steamcmd,
-    /// How often the poller shall look.
+    /// The poll interval.
     #[command(flatten)]
     pub poll: PollSeconds,
 }
 
-/// Where to look.
+/// The paths to check.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// Directory of all data.
+    /// The data directory.
     pub root: PathBuf,
     /// The database file.
     pub database: PathBuf,
     /// The socket that wakes the worker.
     pub worker_socket: PathBuf,
-    /// The other two.
+    /// The sockets of helper and runner.
     pub hands: HandSockets,
-    /// What else was set.
+    /// The other settings.
     pub looks: Looks,
 }
 
@@ -58,8 +61,8 @@ impl Places {
     }
 }
 
-/// All that a user can look at and try who is at home on this host. Why something failed, and what only root sees,
-/// [`complete`] adds.
+/// Runs all checks that an ordinary user of this host can run. [`complete`] adds causes and what
+/// only root can see.
 #[must_use]
 pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
     let mut findings = accounts::check();
@@ -89,13 +92,13 @@ pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
     findings.extend(sockets::check(&places.worker_socket, &places.hands, units.as_ref().ok()));
     findings.extend(game::check(&places.root, &places.steamcmd()));
 
-    // The last ones: a service that is started may change what was found.
+    // These run last, because starting a service may change what the other checks found.
     findings.extend(units.iter().flat_map(|units| services::check(places, units, is_whole)));
     findings
 }
 
-/// Adds what root alone can look at, which are files that no other user can exchange; and the cause of each failure out
-/// of the journal.
+/// Adds the checks that only root can run, of files that no other user can replace, and the cause
+/// of each failure from the journal.
 pub fn complete(findings: &mut Vec<Finding>, root: &Path) {
     if nix::unistd::geteuid().is_root() {
         findings.extend(accounts::passwords());
@@ -111,16 +114,17 @@ pub fn complete(findings: &mut Vec<Finding>, root: &Path) {
     causes::explain(findings);
 }
 
-/// What can be said from inside of a sandbox, and what cannot.
+/// What can be checked inside a sandbox, and what cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What was found.
+    /// The findings.
     pub findings: Vec<Finding>,
-    /// Checks that would be guesses from here.
+    /// Checks whose result would be a guess inside the sandbox.
     pub unanswered: Vec<&'static str>,
 }
 
-/// What can be said from a sandbox in which other users have no names, the bus is away, and nothing can be executed.
+/// Runs the checks that work inside a sandbox without names of other users, without the bus, and
+/// where nothing can be executed.
 #[must_use]
 pub fn inside(places: &Places, now: i64) -> Report {
     let mut unanswered = vec![

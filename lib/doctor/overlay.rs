@@ -1,5 +1,6 @@
-//! Whether servers' overlays can be mounted where the data is: tried by left4me-overlay-check.service, which root starts.
-//! Who is not root reads what the last trial came to; without one, the file system's type has to do.
+//! Checks whether the overlays of servers can be mounted where the data is.
+//! left4me-overlay-check.service tests it; only root can start that unit. Other users read the last
+//! result, or without one judge by the type of the file system.
 
 use std::path::Path;
 
@@ -10,13 +11,13 @@ use crate::process::systemctl;
 
 const CHECK: &str = "file system";
 
-/// For root: tries now. None where no systemd runs; that is another check's.
+/// Runs the test now, as root. None where systemd does not run; another check reports that.
 pub(super) fn tried(root: &Path) -> Option<Finding> {
     if !Path::new("/run/systemd/system").is_dir() {
         return None;
     }
 
-    // Its exit code says no more than the result.
+    // The exit code says no more than the result.
     let said = systemctl("left4me", ["start", UNIT]);
 
     Some(match Checked::recent(root) {
@@ -31,7 +32,7 @@ pub(super) fn tried(root: &Path) -> Option<Finding> {
     })
 }
 
-/// For all others.
+/// The last result, or a guess by the type of the file system. For users other than root.
 pub(super) fn known(root: &Path) -> Option<Finding> {
     Checked::last(root).map_or_else(|| by_type(root), |checked| Some(judge(&checked)))
 }

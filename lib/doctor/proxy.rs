@@ -1,4 +1,4 @@
-//! Whether the web front's proxy is one that it can trust.
+//! Checks whether the web front can trust its proxy.
 
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,7 @@ use crate::base::config::EnvFile;
 use crate::base::shared_secret::Secret;
 use crate::base::users::{self, LEFT4ME};
 
-/// What the settings file says about proxies. Nothing without an origin: then there is none.
+/// Checks the settings for proxies. None without an origin, because then there is no proxy.
 pub(super) fn check(settings: &EnvFile) -> Option<Finding> {
     let value = |name| settings.get(name).filter(|value| !value.is_empty());
     value("LEFT4ME_WEB_ORIGIN")?;
@@ -43,7 +43,7 @@ fn secret(file: &Path) -> Finding {
     let renew = Advice::root(renew).and("and give the proxy the same secret: operations.md, \"Behind a proxy\"");
     let found = match Secret::read(file) {
         Ok(_) => std::fs::metadata(file),
-        // Its owner and mode, or what is in it.
+        // Its owner, its mode or its content.
         Err(error) => {
             let is_readable = std::fs::File::open(file).is_ok();
             let is_open = file.symlink_metadata().is_ok_and(|found| found.mode() & 0o007 != 0);
@@ -53,7 +53,7 @@ fn secret(file: &Path) -> Finding {
         }
     };
 
-    // A developer's root reads every file; left4me-web does not.
+    // In a developer's checkout root reads every file; left4me-web does not.
     let group = users::ids(LEFT4ME).map(|(_, gid)| gid.as_raw());
     match (found, group) {
         (Ok(found), Ok(group)) if found.gid() != group || found.mode() & 0o040 == 0 => {

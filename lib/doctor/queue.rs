@@ -1,4 +1,5 @@
-//! The queue: whether it is paused, whether anybody serves it, and what would not die.
+//! Checks the queue: whether it is paused, whether a worker serves it, and processes that could not
+//! be killed.
 
 use std::path::Path;
 
@@ -13,14 +14,14 @@ use crate::db::{Db, jobs, queue};
 use crate::domain::operation::Operation;
 use crate::queue::recover;
 
-/// The worker takes what waits when it starts.
+/// The worker starts queued jobs when it starts.
 const SERVE: &str = "systemctl restart left4me-worker.socket && systemctl start left4me-worker.service";
 
-/// A job that could start and has not for so long, ms, has nobody who takes it.
+/// How long a job that could start may wait, in ms. After that, no worker serves the queue.
 const PATIENCE: i64 = 120_000;
 
 pub(super) fn check(path: &Path, now: i64) -> Vec<Finding> {
-    // What is wrong with the database, its own checks say.
+    // The checks of the database report its problems.
     read(path).map(|found| judge(&found, now)).unwrap_or_default()
 }
 
@@ -28,7 +29,7 @@ struct Found {
     pause: Option<Pause>,
     waiting: i64,
     live: i64,
-    /// The first one that waits, and since when.
+    /// The first queued job, and when it was queued.
     first: Option<(JobId, i64)>,
     under_way: Vec<UnderWay>,
     undying: Vec<Runner>,
@@ -86,7 +87,8 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
     findings
 }
 
-/// A job that runs for longer than its kind does: it holds its servers, and an installation the whole queue.
+/// Reports a job that runs longer than its kind usually does. It blocks its servers, and an
+/// installation blocks the whole queue.
 fn overdue(job: &UnderWay, now: i64) -> Option<Finding> {
     let age = job.overdue(now)?;
     let id = job.id;
@@ -104,7 +106,7 @@ fn overdue(job: &UnderWay, now: i64) -> Option<Finding> {
     Some(Finding::warn("job", text, advice))
 }
 
-/// A process that would not die, and holds what it works on.
+/// Reports a process that could not be killed and blocks what it works on.
 fn undying(runner: &Runner) -> Finding {
     let advice = "it waits in the kernel, for a disk or network file system mostly: mend that, or reboot; the queue goes on by itself then";
     Finding::warn("process", format!("{}: jobs on the same wait", runner.undying()), advice)

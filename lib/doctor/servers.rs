@@ -1,4 +1,5 @@
-//! Servers, as the poller sees them: whether it looks, what is not what it shall be, and units that belong to no server.
+//! Checks servers by what the poller recorded: whether it polls at all, servers that need
+//! attention, and units that belong to no server.
 
 use std::path::Path;
 
@@ -12,15 +13,16 @@ use crate::db::poll::{self, Orphan, Poll};
 use crate::db::servers::{self, Server};
 use crate::domain::drift::Drift;
 
-/// So many intervals without a look are too many; and so much time, ms: a look may have to wait.
+/// How many intervals without a poll are too many. [`SILENT`] is the minimum, because a poll may
+/// have to wait.
 const MISSED: i64 = 3;
-/// See [`MISSED`].
+/// How long without a poll is too long, in ms. See [`MISSED`].
 const SILENT: i64 = 90_000;
 
 pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Finding> {
-    // A bad value is told by the settings' check; systemd's generator takes 30 then.
+    // The check of the settings reports a bad value; systemd's generator then uses 30.
     let (mut findings, seconds) = (Vec::new(), poll_seconds.number().unwrap_or(30));
-    // What is wrong with the database, the checks before this one have said.
+    // Earlier checks have reported problems of the database.
     if let Ok((last, servers, orphans, refused)) = read(path) {
         findings.extend(judge(&last, &servers, &orphans, seconds, now));
         findings.extend(refused.iter().map(|(blueprint, why)| unusable(blueprint, why)));
@@ -35,7 +37,7 @@ fn read(path: &Path) -> Result<Found> {
     Db::look(path, |tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?, blueprints::refused(tx)?)))
 }
 
-/// A blueprint that no server can be started with.
+/// Reports a blueprint that cannot start any server.
 fn unusable(blueprint: &Blueprint, why: &[String]) -> Finding {
     let check = format!("blueprint {} ({})", blueprint.id, blueprint.name);
     let advice = format!("correct it on its page, or with `left4me blueprint edit {}`", blueprint.id);
@@ -85,7 +87,8 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
 
     match last.polled_at {
         None => Finding::warn(check, "it has never looked", advice),
-        // It writes its time at each look: one that lies ahead is from before the clock was set back.
+        // The poller writes its time at each poll. A time in the future is from before the clock
+        // was set back.
         Some(at) if at - now > SILENT => Finding::fail(
             check,
             format!(

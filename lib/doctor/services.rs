@@ -1,6 +1,7 @@
-//! Whether each service starts and answers: asked as the programs ask, all at once, and each within a bounded time.
-//! No job comes of it: the worker is woken, the web front gets a request for its health, the helper shows a server that
-//! is none, and the runner gets a request that it refuses.
+//! Checks whether each service starts and answers. All services are asked at once, each within a
+//! time limit, in the way the programs ask them. No job results: the worker is woken, the web front
+//! gets a health request, the helper shows a server that does not exist, and the runner gets a
+//! request that it refuses.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -24,35 +25,35 @@ use crate::queue::enqueue::{Poke, poke};
 use crate::wire::REFUSED;
 use crate::wire::client::Connection;
 
-/// A service that starts on a busy host needs seconds.
+/// How long a service may take. On a busy host it needs seconds to start.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Between two looks at a unit.
+/// The pause between two reads of a unit.
 const PAUSE: Duration = Duration::from_millis(60);
 
 const WEB: &str = "left4me-web.service";
 
-/// How much of an answer is read.
+/// The longest answer that is read, in bytes.
 const ANSWER: usize = 4096;
 
-/// A request that the runner does not know: it answers that it refuses it, and runs nothing. Its name says in the
-/// journal where it comes from.
+/// A request that the runner does not know. The runner refuses it and runs nothing. The name shows
+/// in the journal where the request comes from.
 #[derive(Serialize)]
 struct Unknown {
     verb: &'static str,
 }
 
-/// What the helper shows: servers are numbered from 1.
+/// The server that the helper is asked to show. It does not exist: ids start at 1.
 #[derive(Serialize)]
 struct Show {
     verb: &'static str,
     server: &'static str,
 }
 
-/// Asks all services. `is_whole`: the database is one that they can open without a change to it.
+/// Checks all services. `is_whole`: the services can open the database without changing it.
 pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Finding> {
-    // systemctl is run by this thread alone: it waits for the end of its child by SIGCHLD, which no other thread may
-    // take. Threads begin with the mask of this one.
+    // Only this thread runs systemctl. It waits for SIGCHLD of its child, and no other thread may
+    // receive that signal. New threads inherit this thread's signal mask.
     let _ = SigSet::from(Signal::SIGCHLD).thread_block();
     let fails = AtomicBool::new(false);
     let findings = thread::scope(|scope| {
@@ -80,7 +81,8 @@ pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Findi
     interruptible(|| findings)
 }
 
-/// Runs `work` in a thread that Ctrl-C ends: who has run systemctl has these signals blocked.
+/// Unblocks the signals that end a program in this thread, so that Ctrl-C works, and runs `work`.
+/// Running systemctl leaves these signals blocked.
 fn interruptible<T>(work: impl FnOnce() -> T) -> T {
     let mut signals = SigSet::empty();
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| signals.add(signal));
@@ -88,12 +90,12 @@ fn interruptible<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// One unit, as it is now.
+/// Reads the current state of one unit.
 fn look(name: &str) -> Option<Unit> {
     units::ask([name]).ok()?.into_iter().next()
 }
 
-/// Why a socket does not let us in. Root asks as left4me, whom each socket has to let in.
+/// Why access to a socket is denied. Root asks as user left4me, which every socket must accept.
 fn denied() -> &'static str {
     if users::uid(LEFT4ME) == Some(geteuid()) {
         "its socket does not let user left4me in; see what is said about that"
@@ -106,7 +108,8 @@ fn is_up(units: &Units, name: &str) -> bool {
     units.get(name).is_some_and(|unit| unit.active == "active")
 }
 
-/// Whether a service would be started by us, or is known to fail: the units' check says why then.
+/// The finding for a service that is not asked: its units have a problem, which the check of the
+/// units explains, or its start would change the database.
 fn before(check: &str, units: &Units, name: &str, is_whole: bool) -> Option<Vec<Finding>> {
     if !is_up(units, &format!("{name}.socket")) || units.get(&format!("{name}.service")).is_none_or(Unit::is_looping) {
         return Some(vec![Finding::skip(check, "see what is said about its units")]);
@@ -142,12 +145,13 @@ fn worker(places: &Places, units: &Units, is_whole: bool) -> Vec<Finding> {
     }]
 }
 
-/// Waits for a service that was woken: its time when it started, none when it fails or takes too long.
+/// Waits for a service that was woken. Gives how long the start took; none if it failed or took too
+/// long.
 fn started(name: &str, since: u64) -> Option<Duration> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         let unit = look(name)?;
-        // It may have been there and gone again, for want of work.
+        // It may have started and already exited because it was idle.
         if unit.active == "active" || unit.active_since > since {
             return Some(begun.elapsed());
         }
@@ -167,7 +171,7 @@ fn silent(check: &str, found: impl Into<String>, unit: &str) -> Finding {
         .told_by(unit)
 }
 
-/// Each address of the web front.
+/// Checks each address of the web front.
 fn web(units: &Units, is_whole: bool, fails: &AtomicBool) -> Vec<Finding> {
     let check = "web front";
     if let Some(findings) = before(check, units, "left4me-web", is_whole) {
@@ -212,13 +216,14 @@ fn is_ours(answer: &str) -> bool {
     answer.starts_with("HTTP/1.1 200")
 }
 
-/// A connection with a request under way.
+/// A connection with a request that was sent.
 enum Asked {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// Asks for the health, as a monitoring system does. Empty when nothing comes, or the service `fails` meanwhile.
+/// Sends a health request, as a monitoring system does. Empty if no answer comes, or if the service
+/// `fails` meanwhile.
 fn answer(at: &str, fails: &AtomicBool) -> std::io::Result<String> {
     let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nUser-Agent: left4me-doctor\r\nConnection: close\r\n\r\n";
     let step = Some(PAUSE);
@@ -260,7 +265,7 @@ fn is_slow(error: &std::io::Error) -> bool {
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
-/// `0.0.0.0` and `::` are each address: one of this host's own is asked.
+/// `0.0.0.0` and `::` mean every address; one address of this host is asked.
 fn address(at: &str) -> Option<SocketAddr> {
     let mut address: SocketAddr = at.parse().ok()?;
     if address.ip().is_unspecified() {
@@ -269,7 +274,7 @@ fn address(at: &str) -> Option<SocketAddr> {
     Some(address)
 }
 
-/// A path, or `@` and an abstract name.
+/// Connects to a path, or to `@` and an abstract name.
 fn connect_unix(at: &str) -> std::io::Result<UnixStream> {
     use std::os::linux::net::SocketAddrExt as _;
     match at.strip_prefix('@') {
@@ -288,7 +293,7 @@ fn runner(socket: &Path) -> Vec<Finding> {
     vec![judged("runner", answered, REFUSED)]
 }
 
-/// The exit code that ends the answer.
+/// Sends a request and gives the exit code at the end of the answer.
 fn ask(socket: &Path, request: &impl Serialize) -> Result<i32> {
     let mut connection = Connection::open(socket, request)?;
     connection.set_deadline(Instant::now() + PATIENCE);
@@ -313,7 +318,7 @@ fn judged(name: &str, answered: Result<i32>, wanted: i32) -> Finding {
     }
 }
 
-/// The message without `; see …` at its end: the finding's own advice is better.
+/// Removes `; see …` at the end of a message, because the advice of the finding is better.
 fn without_advice(message: &str) -> String {
     let end = message.find("; see `").or_else(|| message.find(": see `")).unwrap_or(message.len());
     message.get(..end).unwrap_or(message).to_owned()

@@ -1,4 +1,5 @@
-//! Settings: each value is judged by the parser of the program that reads it, wherever systemd has it from.
+//! Checks settings: the parser of the program that reads a setting judges its value, whether it
+//! comes from the file or from a drop-in.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,10 +11,10 @@ use crate::base::config::{self, EnvFile, Fault, PollSeconds};
 use crate::base::names::shown;
 use crate::domain::{env_file, steam};
 
-/// Where drop-ins of units lie that an admin wrote.
+/// Where admins put drop-ins of units.
 const DROP_INS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
 
-/// Units whose drop-ins can have settings.
+/// Units whose drop-ins can contain settings.
 const UNITS: [&str; 8] = [
     "left4me-worker.service",
     "left4me-web.service",
@@ -25,13 +26,13 @@ const UNITS: [&str; 8] = [
     "left4me-overlay@.service",
 ];
 
-/// Names that are no setting of a program and still mean something.
+/// Names that no program's parser knows but that have a meaning.
 const OTHERS: [&str; 1] = ["LEFT4ME_ENV_FILE"];
 
-/// After another interval: a timer cannot read settings itself.
+/// Applies a new poll interval: a timer cannot read settings itself.
 const RETIME: &str = "systemctl daemon-reload && systemctl restart left4me-poller.timer";
 
-/// Settings in the file and in drop-ins of the units.
+/// Checks the settings in the file and in drop-ins of the units.
 pub(super) fn check() -> Vec<Finding> {
     let path = config::settings_file();
     let mut findings = match std::fs::read(&path) {
@@ -51,7 +52,7 @@ pub(super) fn check() -> Vec<Finding> {
     findings
 }
 
-/// One finding for each thing that is wrong with a settings file; one that says that all is well.
+/// One finding for each problem of a settings file, or one that says that it is fine.
 fn file(path: &Path, bytes: &[u8]) -> Vec<Finding> {
     let Ok(text) = std::str::from_utf8(bytes) else {
         let line = bytes.split(|&byte| byte == b'\n').position(|line| std::str::from_utf8(line).is_err());
@@ -107,7 +108,7 @@ fn faulty(path: &Path, (fault, first, last): (Fault, usize, usize)) -> Finding {
     }
 }
 
-/// Takes lines out, in a way that moves no other line.
+/// The command that comments lines out. It keeps the numbers of all other lines.
 fn comment(path: &Path, first: usize, last: usize) -> Advice {
     let (lines, name) = if first == last {
         (first.to_string(), format!("line {first}"))
@@ -118,7 +119,8 @@ fn comment(path: &Path, first: usize, last: usize) -> Advice {
         .after(format!("correct {name} of {}, or take it out", path.display()))
 }
 
-/// Values that a program refuses. Nothing has to be restarted: each program reads them when it starts.
+/// Checks for values that a program refuses. The advice restarts nothing: each program reads its
+/// settings when it starts.
 fn values(path: &Path, read: &EnvFile) -> Vec<Finding> {
     let mut findings = Vec::new();
     for known in config::settings() {
@@ -144,18 +146,19 @@ fn values(path: &Path, read: &EnvFile) -> Vec<Finding> {
 
 enum Refusal {
     Stops(String),
-    /// The one that stops no program: systemd's generator takes another value.
+    /// The poll interval. It stops no program, because systemd's generator uses its default
+    /// instead.
     Interval(String),
 }
 
-/// What the program that reads a setting says to its value.
+/// Why the program that reads a setting refuses a value.
 fn refused(known: &config::Known, value: &str) -> Option<Refusal> {
     if let Err(why) = known.judge(value) {
         return Some(Refusal::Stops(format!("{}={} is refused: {why}", known.name, shown(value))));
     }
 
     match known.name.as_str() {
-        // It may be a password, and is not repeated.
+        // The value may be a password, so the message does not repeat it.
         "LEFT4ME_STEAM_ACCOUNT" => steam::account(value).err().map(Refusal::Stops),
         "LEFT4ME_POLL_SECONDS" => {
             let poll = PollSeconds { poll_seconds: value.to_owned() };
@@ -165,7 +168,7 @@ fn refused(known: &config::Known, value: &str) -> Option<Refusal> {
     }
 }
 
-/// Names that no program reads, with the one that is meant.
+/// Checks for names that no program reads, and suggests the likely one.
 fn unknown(path: &Path, read: &EnvFile) -> Vec<Finding> {
     let known = config::settings();
     let is_known = |name: &str| OTHERS.contains(&name) || known.iter().any(|known| known.name == name);
@@ -191,7 +194,7 @@ fn unknown(path: &Path, read: &EnvFile) -> Vec<Finding> {
         .collect()
 }
 
-/// How many letters have to be put in, taken out or exchanged to make one name of the other.
+/// The edit distance of two names: how many letters have to be inserted, removed or replaced.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -208,7 +211,8 @@ fn distance(one: &str, other: &str) -> usize {
     row.last().copied().unwrap_or_default()
 }
 
-/// Settings in `Environment=` of an admin's drop-ins. What the settings file says too counts from there.
+/// Checks `Environment=` in an admin's drop-ins. A setting that the settings file also has is
+/// skipped, because the file overrides the drop-in.
 fn drop_ins(directory: &Path, unit: &str) -> Vec<Finding> {
     let settings = std::fs::read_to_string(config::settings_file()).unwrap_or_default();
     let settings = EnvFile::parse(&settings);

@@ -1,4 +1,4 @@
-//! The three sockets: files, owners, modes, and whether a socket unit listens there.
+//! Checks the three sockets: files, owners and modes, and whether a socket unit listens there.
 
 use std::fs::Metadata;
 use std::io::ErrorKind;
@@ -21,8 +21,8 @@ pub(super) fn check(worker: &Path, hands: &HandSockets, units: Option<&Units>) -
     ]
 }
 
-/// The sockets' files alone, for a caller that cannot tell whose they are. Nobody is connected to: that would start a
-/// unit.
+/// Checks only the files of the sockets, for callers that cannot see owners. It does not connect,
+/// because that would start a unit.
 pub(super) fn files(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
     [("worker", worker), ("helper", &hands.helper_socket), ("runner", &hands.runner_socket)]
         .into_iter()
@@ -35,7 +35,6 @@ pub(super) fn files(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
 
 fn file(name: &str, path: &Path) -> Result<Metadata, Box<Finding>> {
     let check = format!("socket {name}");
-
     let start = Advice::root(restart(name));
     match path.symlink_metadata() {
         Ok(found) if found.file_type().is_socket() => Ok(found),
@@ -71,8 +70,8 @@ fn socket(name: &str, path: &Path, user: &str, mode: u32, units: Option<&Units>)
         return Finding::fail(check, finding.found, Advice::root(restart(name)));
     }
 
-    // The worker's takes datagrams: a connection of another kind is refused with EPROTOTYPE when a program listens. The
-    // other two are asked by the check of the services.
+    // The worker's socket takes datagrams: if a program listens, another kind of connection fails
+    // with EPROTOTYPE. The check of the services asks the other two.
     let no_listener =
         name == "worker" && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
 
@@ -83,7 +82,7 @@ fn socket(name: &str, path: &Path, user: &str, mode: u32, units: Option<&Units>)
     finding
 }
 
-/// The settings name one place, and the socket unit another: what is missing there, no restart brings.
+/// Reports that the settings and the socket unit name different paths. A restart does not fix that.
 fn elsewhere(name: &str, path: &Path, units: Option<&Units>) -> Option<Finding> {
     let unit = format!("left4me-{name}.socket");
     let listen = &units?.get(&unit)?.listen;

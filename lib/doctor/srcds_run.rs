@@ -1,5 +1,5 @@
-//! The script that comes with the game. left4me does not run it; the unit sets what public copies
-//! of it set. This checks whether the one that is installed sets something else.
+//! Checks the start script that comes with the game. left4me does not run it; the unit sets what
+//! public copies of it set. This check reports anything else that the installed script sets.
 
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -9,11 +9,11 @@ use super::finding::{Advice, quoted};
 use crate::base::files;
 use crate::base::names::shown;
 
-/// A shell script of more bytes is none that Valve ships.
+/// The largest script that is read, in bytes. Valve ships none that is larger.
 const LIMIT: u64 = 256 * 1024;
 
-/// What the unit, or the launch arguments, give as the script does; and its core dumps for gdb,
-/// which only its -debug turns on.
+/// What the unit or the launch arguments set in the same way, and core dumps for gdb, which only
+/// the script's -debug turns on.
 const KNOWN: [&str; 6] = [
     "export LD_LIBRARY_PATH=.:bin:$LD_LIBRARY_PATH",
     "HL=./srcds_linux",
@@ -23,10 +23,10 @@ const KNOWN: [&str; 6] = [
     "ulimit -c unlimited",
 ];
 
-/// What an admin has added to the unit of a server.
+/// Where an admin adds settings to the unit of a server.
 const DROP_INS: &str = "/etc/systemd/system/left4me-server@.service.d";
 
-/// Nothing where there is no script, and nothing to say about one that is as it is known.
+/// None if there is no script.
 pub(super) fn check(root: &Path) -> Option<Finding> {
     let path = root.join("installation/srcds_run");
     let advice = "if the game needs it, add it with `systemctl edit left4me-server@.service` (Environment=, LimitNOFILE=, \
@@ -60,7 +60,7 @@ fn drop_ins(directory: &Path) -> String {
     files.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).collect::<Vec<_>>().join("\n")
 }
 
-/// Whether a drop-in sets what a command of the script does.
+/// Whether a drop-in already sets what a command of the script sets.
 fn is_added(command: &str, drop_ins: &str) -> bool {
     let has = |begin: &str, name: &str| drop_ins.lines().any(|line| line.starts_with(begin) && line.contains(name));
     match command.split_once(' ') {
@@ -71,7 +71,8 @@ fn is_added(command: &str, drop_ins: &str) -> bool {
     }
 }
 
-/// steamcmd owns the file: it may be a link to another's, or a pipe without a writer.
+/// Reads the script. steamcmd owns the file, so it may be a link to another user's file, or a pipe
+/// without a writer.
 fn read(path: &Path) -> io::Result<String> {
     let mut script = String::new();
     files::open_to_read(path)?.take(LIMIT + 1).read_to_string(&mut script)?;
@@ -81,7 +82,7 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(script)
 }
 
-/// The lines that set something for the game and are not [`KNOWN`], each once.
+/// The lines that set something for the game and are not in [`KNOWN`], each once.
 fn unknown(script: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for line in script.lines() {
@@ -97,10 +98,11 @@ fn unknown(script: &str) -> Vec<String> {
     found
 }
 
-/// Exported variables, limits, and the three settings of the script that say what it starts.
+/// Whether a line exports a variable, sets a limit, or sets one of the three variables of the
+/// script that select what it starts.
 fn sets_something(command: &str) -> bool {
     let begins = ["export ", "declare -x ", "typeset -x ", "ulimit ", "HL=./", "DEFAULT_GAME=", "DEFAULT_MAP="];
-    // Without a value and with another one it is a question: `ulimit -c` in a test.
+    // `ulimit -c` without a value only reads the limit, in a test.
     begins.iter().any(|begin| command.starts_with(begin)) && command != "ulimit -c"
 }
 

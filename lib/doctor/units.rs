@@ -1,4 +1,4 @@
-//! Units, as systemd tells them: one question for all.
+//! Checks the units, by one call of systemctl for all of them.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use super::finding::{Advice, quoted};
 use crate::base::{Error, Result};
 use crate::process::systemctl;
 
-/// Units that have to be active, and enabled where they can be.
+/// Units that must be active, and enabled if they can be.
 const ACTIVE: [&str; 6] = [
     "left4me.target",
     "left4me-worker.socket",
@@ -17,14 +17,14 @@ const ACTIVE: [&str; 6] = [
     "left4me-poller.timer",
 ];
 
-/// Services that come and go, and must not have failed; with what starts them.
+/// Services that exit when idle and must not have failed, with the unit that starts each.
 const SERVICES: [(&str, &str); 3] = [
     ("left4me-worker.service", "left4me-worker.socket"),
     ("left4me-poller.service", "left4me-poller.timer"),
     ("left4me-web.service", "left4me-web.socket"),
 ];
 
-/// What else of the package servers and jobs need.
+/// The package's other units that servers and jobs need.
 const OTHERS: [&str; 10] = [
     "left4me-web-peers.socket",
     "left4me-helper@.service",
@@ -38,17 +38,17 @@ const OTHERS: [&str; 10] = [
     "l4d2-build.slice",
 ];
 
-/// Where a file hides the package's unit, in systemd's order.
+/// Where a file can hide the package's unit, in systemd's order.
 const OVER: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
 
-/// Where the package has its units.
+/// Where the package installs its units.
 const SHIPPED: &str = "/usr/lib/systemd/system";
 
-/// What the package puts in place. A file that was deleted comes back when it is unpacked again, one of
-/// /etc only with this option.
+/// Reinstalls files of the package. Unpacking it again restores a deleted file, but one in /etc
+/// only with this option.
 pub(super) const REINSTALL: &str = "dpkg --force-confmiss --install left4me_*.deb";
 
-/// What systemd says of one unit.
+/// What systemd reports about one unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unit {
     name: String,
@@ -60,14 +60,14 @@ pub(super) struct Unit {
     /// Drop-ins that an admin wrote.
     drop_ins: Vec<String>,
     is_stale: bool,
-    /// What its sockets listen at: address and kind.
+    /// Where its sockets listen: address and kind.
     pub(super) listen: Vec<(String, String)>,
-    /// When it became active last, in microseconds since boot.
+    /// When it last became active, in microseconds since boot.
     pub(super) active_since: u64,
 }
 
 impl Unit {
-    /// Whether it is started, fails, and is started again.
+    /// Whether it has failed, or failed and waits for its restart.
     pub(super) fn is_looping(&self) -> bool {
         self.sub == "auto-restart" || self.active == "failed"
     }
@@ -77,7 +77,7 @@ impl Unit {
     }
 }
 
-/// All units, as systemd has them.
+/// All units, as systemd reports them.
 pub(super) struct Units(pub(super) Vec<Unit>);
 
 impl Units {
@@ -89,7 +89,7 @@ impl Units {
 /// Asks systemd about all units.
 ///
 /// # Errors
-/// The finding that says why it cannot be asked.
+/// The finding that says why systemd cannot be asked.
 pub(super) fn look() -> Result<Units, Box<Finding>> {
     if !Path::new("/run/systemd/system").is_dir() {
         let advice = "left4me needs a host that systemd booted; see deploy/lab for one to try it in";
@@ -100,10 +100,10 @@ pub(super) fn look() -> Result<Units, Box<Finding>> {
     ask(names).map(Units).map_err(|error| Box::new(failed(error)))
 }
 
-/// `systemctl show` of units: a paragraph each.
+/// Runs `systemctl show` for units. The output has one paragraph per unit.
 ///
 /// # Errors
-/// 69 when systemctl cannot be started.
+/// 69 if systemctl cannot be started.
 pub(super) fn ask<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Unit>> {
     let properties = "--property=Id,LoadState,ActiveState,SubState,Result,UnitFileState,DropInPaths,NeedDaemonReload,\
                       Listen,ActiveEnterTimestampMonotonic";
@@ -142,7 +142,7 @@ fn parse(text: &str) -> Vec<Unit> {
                     unit.active_since = value.parse().unwrap_or_default();
                     continue;
                 }
-                // `127.0.0.1:8000 (Stream)`, one line for each.
+                // `127.0.0.1:8000 (Stream)`, one per line.
                 "Listen" => {
                     let pair = value.rsplit_once(" (").map(|(address, kind)| (address, kind.trim_end_matches(')')));
                     unit.listen.extend(pair.map(|(address, kind)| (address.to_owned(), kind.to_owned())));
@@ -180,7 +180,7 @@ fn judge(units: &[Unit]) -> Vec<Finding> {
     findings
 }
 
-/// A service that is masked, or fails.
+/// Checks a service: it must be neither masked nor failed.
 fn service(unit: &Unit, starter: &str) -> Option<Finding> {
     let Unit { name, active, result, .. } = unit;
     let check = format!("unit {name}");
@@ -203,15 +203,15 @@ fn service(unit: &Unit, starter: &str) -> Option<Finding> {
     Some(Finding::fail(check, format!("{found}{}", changed(unit)), advice).told_by(name))
 }
 
-/// A unit that has to be active.
+/// Checks a unit that must be active.
 fn one(unit: &Unit) -> Finding {
     let Unit { name, active, result, file, .. } = unit;
     let check = format!("unit {name}");
     let is_target = name.ends_with(".target");
     let starts = match file.as_str() {
-        // Without [Install]: it comes with what wants it.
+        // It has no [Install] section: the unit that wants it starts it.
         "static" => format!("systemctl restart {name}"),
-        // A restart of the target would end what runs.
+        // Restarting the target would stop what runs.
         _ if is_target => format!("systemctl enable --now {name}"),
         _ => format!("systemctl enable {name} && systemctl restart {name}"),
     };
@@ -234,7 +234,8 @@ fn one(unit: &Unit) -> Finding {
     Finding::ok(check, if file.is_empty() { active.clone() } else { format!("{active}, {file}") })
 }
 
-/// A unit that systemd cannot start at all; `starts` is what starts it afterwards.
+/// Reports a unit that systemd cannot start at all. `starts` is the command that starts it
+/// afterwards.
 fn unusable(unit: &Unit, starts: &str) -> Option<Finding> {
     let Unit { name, load, .. } = unit;
     let check = format!("unit {name}");
@@ -259,13 +260,13 @@ fn unusable(unit: &Unit, starts: &str) -> Option<Finding> {
     None
 }
 
-/// The drop-ins that change a unit, for one that does not work.
+/// The drop-ins that change a unit, for a unit that does not work.
 fn changed(unit: &Unit) -> String {
     if unit.drop_ins.is_empty() { String::new() } else { format!("; changed by {}", unit.drop_ins.join(", ")) }
 }
 
-/// Files that stand before the package's own: whole copies, which an upgrade does not change, and masks of what systemd
-/// is not asked about.
+/// Reports files that override the package's own: whole copies, which an upgrade does not change,
+/// and masks of units that systemd is not asked about.
 fn hidden(over: &[&Path], shipped: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     let all = ACTIVE.into_iter().chain(SERVICES.map(|(name, _)| name)).chain(OTHERS);

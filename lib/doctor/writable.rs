@@ -1,5 +1,5 @@
-//! Whether the services can write: tried with a file that never has a name (O_TMPFILE), and with the database's write
-//! lock, which is taken and given back.
+//! Checks whether the services can write. It writes a file without a name (O_TMPFILE), and takes
+//! and releases the write lock of the database.
 
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,13 +18,14 @@ use crate::process::mounts;
 /// Where user left4me writes, in LEFT4ME_ROOT.
 const OURS: [&str; 5] = ["db", "instances", "tmp", "overlays", "backups"];
 
-/// Where other users of the package write: root, and left4me-steam.
+/// Where root and left4me-steam write, in LEFT4ME_ROOT.
 const THEIRS: [&str; 4] = ["runtime", "installation", "steam", "workshop_cache"];
 
-/// What is written: ext4 keeps a few bytes in the inode, and takes no block for them.
+/// What is written. A few bytes would not do: ext4 keeps them in the inode and uses no block for
+/// them.
 const BYTES: [u8; 8192] = [0x6c; 8192];
 
-/// How a try to write ended.
+/// The result of trying to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tried {
     Written,
@@ -34,14 +35,15 @@ enum Tried {
     Quota,
     Refused,
     Failed(Errno),
-    /// It is missing, or no directory: the directories' check says so.
+    /// The directory is missing or is another kind of file; the check of the directories reports
+    /// that.
     Missing,
 }
 
-/// Whether each of the services' directories can be written.
+/// Checks whether each of the services' directories can be written.
 pub(super) fn check(root: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // Several directories are on one file system mostly: what is wrong with that is told once.
+    // Several directories usually share a file system; its problem is reported once.
     let mut told: Vec<(PathBuf, Tried)> = Vec::new();
 
     let is_left4me = geteuid().is_root() || users::uid(LEFT4ME) == Some(geteuid());
@@ -69,7 +71,8 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Directories with how it ended there. Whose rights we do not have is judged by its file system alone.
+/// The directories, each with its result. A directory of another user is judged by its file system
+/// alone.
 fn tries<'a>(root: &'a Path, is_left4me: bool) -> impl Iterator<Item = (&'static str, Tried)> + 'a {
     let ours = OURS.into_iter().map(move |name| {
         let path = root.join(name);
@@ -80,7 +83,6 @@ fn tries<'a>(root: &'a Path, is_left4me: bool) -> impl Iterator<Item = (&'static
 
 fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
     let (shown, on) = (path.display(), mount.display());
-
     let fail = |found: String, advice: Advice| Some(Finding::fail("writing", found, advice));
     match tried {
         Tried::Written | Tried::Missing => None,
@@ -116,7 +118,7 @@ fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
     }
 }
 
-/// Writes a few bytes into a file that never has a name: when this process ends, nothing is left.
+/// Writes a few bytes into a file without a name: nothing is left when this process ends.
 fn try_in(directory: &Path) -> Tried {
     if !directory.symlink_metadata().is_ok_and(|found| found.is_dir()) {
         return Tried::Missing;
@@ -128,7 +130,7 @@ fn try_in(directory: &Path) -> Tried {
     let written = options.open(directory).and_then(|mut file| file.write_all(&BYTES));
     let Err(error) = written else { return Tried::Written };
     match error.raw_os_error().map(Errno::from_raw) {
-        // A file system without such files, as NFS is.
+        // A file system without such files, for example NFS.
         Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) => by_file_system(directory),
         Some(Errno::EROFS) => Tried::ReadOnly,
         Some(Errno::ENOSPC) if statvfs(directory).is_ok_and(|found| is_without_inodes(&found)) => Tried::NoInodes,
@@ -141,7 +143,7 @@ fn try_in(directory: &Path) -> Tried {
     }
 }
 
-/// What the file system says of itself.
+/// Judges by what the file system reports.
 fn by_file_system(directory: &Path) -> Tried {
     match statvfs(directory) {
         Ok(found) if found.flags().contains(FsFlags::ST_RDONLY) => Tried::ReadOnly,
@@ -152,20 +154,20 @@ fn by_file_system(directory: &Path) -> Tried {
     }
 }
 
-/// File systems without a fixed number of inodes say that they have none at all.
+/// Whether a file system has no fixed number of inodes. Such file systems report 0 inodes in total.
 fn is_without_inodes(found: &Statvfs) -> bool {
     found.files() > 0 && found.files_available() == 0
 }
 
-/// Where the file system of a path is mounted.
+/// The mount point of a path's file system.
 fn mount_of(path: &Path) -> PathBuf {
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let points = mounts::all().unwrap_or_default().into_iter().map(|mount| mount.point);
     points.filter(|point| path.starts_with(point)).max_by_key(|point| point.components().count()).unwrap_or_default()
 }
 
-/// Whether the database can be written: its write lock is taken, and given back. Nothing where another check has said
-/// that its directory cannot be.
+/// Checks whether the database can be written, by taking and releasing its write lock. None if
+/// another check has reported that its directory cannot be written.
 pub(super) fn database(path: &Path) -> Option<Finding> {
     let check = "database writing";
     match upkeep::take_lock(path) {

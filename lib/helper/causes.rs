@@ -1,4 +1,5 @@
-//! Why a unit could not be started or stopped, in its own words. systemctl only names the unit, and where to read.
+//! Finds out why a unit could not be started or stopped. systemctl names only the unit and where to
+//! read.
 
 use std::time::Duration;
 
@@ -10,17 +11,18 @@ use crate::domain::reason;
 use crate::process::{Outcome, Relay, Supervisor};
 use crate::wire::{EndedBy, Stream};
 
-/// So many entries of the journal are read: a crash's own output, and what systemd says about it.
+/// How many journal entries are read: enough for a crash's own output and what systemd reports
+/// about it.
 const ENTRIES: &str = "60";
 
-/// Between two reads.
+/// The pause between two reads.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// After a command for the server that began at `began` (unix ms): when it failed by itself, tells the peer why. Gives
-/// the command's outcome.
+/// Reports the cause to the peer after a command for the server that failed by itself. `began` is
+/// when the command began, unix ms. Gives the command's outcome.
 ///
 /// # Errors
-/// When journalctl cannot be started.
+/// If journalctl cannot be started.
 pub(super) fn of(supervisor: &mut Supervisor, server: &InstanceName, began: i64, outcome: Outcome) -> Result<Outcome> {
     if outcome.ended_by == EndedBy::Exit && !outcome.succeeded() {
         tell(supervisor, server, began)?;
@@ -28,8 +30,8 @@ pub(super) fn of(supervisor: &mut Supervisor, server: &InstanceName, began: i64,
     Ok(outcome)
 }
 
-/// Tells the peer, as the last error line, what the server's unit or the overlay's said last since `began`. Nothing when
-/// they said nothing.
+/// Sends the peer the last reason that the unit of the server or its overlay logged since `began`,
+/// as the last error line. Sends nothing if there is none.
 fn tell(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Result<()> {
     let (unit, overlay) = (server_unit(server), overlay_unit(server));
     let arguments = [
@@ -48,8 +50,8 @@ fn tell(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Resul
     ];
 
     let mut found = None;
-    // journald has the entry when its writer has ended, but may still be writing it down: the newest one that gives a
-    // reason counts.
+    // journald may still be writing the last entries after their writer has exited, so up to three
+    // reads are made. The newest entry that gives a reason counts.
     for _ in 0..3 {
         journalctl_json(supervisor, &arguments, LONGEST, &mut |stream, line| {
             if stream == Stream::Stdout

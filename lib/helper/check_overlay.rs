@@ -1,11 +1,13 @@
-//! `check-overlay`: whether servers' overlays can be mounted where the data is, by mounting one. For
-//! left4me-overlay-check.service, and root by hand.
+//! `check-overlay`: checks whether servers' overlays can be mounted where the data is, by mounting
+//! one. For left4me-overlay-check.service, and for root by hand.
 //!
-//! A file system's type says little: ZFS can from 2.2 on, XFS and ext4 cannot when they were made without file types, and
-//! what a container allows is its host's affair. So one is mounted by the code that mounts those of servers, with the same
-//! options, upper and work directory on the same file system, and used as a game uses its own. An unprivileged user
-//! namespace would not need root, but answers another question: its overlays keep their marks in `user.*` attributes, not
-//! in `trusted.*`, and many hosts forbid it.
+//! The type of a file system is not enough: ZFS supports overlays from 2.2 on, XFS and ext4 do not
+//! if they were created without file types, and a container's permissions depend on its host. So
+//! the code that mounts the overlays of servers mounts one here, with the same options, with upper
+//! and work directory on the same file system, and the check uses it as a game does.
+//!
+//! An unprivileged user namespace would need no root, but answers another question: its overlays
+//! keep their marks in `user.*` attributes instead of `trusted.*`, and many hosts forbid it.
 
 use std::path::Path;
 
@@ -28,23 +30,23 @@ use crate::base::overlay_check::{Checked, Verdict};
 use crate::base::{Error, Result, users};
 use crate::process::mounts;
 
-/// Below runtime/, and no name that a server can have.
+/// The directory of the test, below runtime/. No server can have this name.
 const NAME: &str = ".overlay-check";
 
 const ROOT: (Uid, Gid) = (Uid::from_raw(0), Gid::from_raw(0));
 
-/// What is in the lower layer: files, and a directory with one.
+/// What the lower layer contains: two files, and a directory with a file.
 const KEPT: &str = "kept.cfg";
 const DELETED: &str = "deleted.cfg";
 const REPLACED: &str = "replaced";
 
-/// Where lower layers are, besides.
+/// The directories of the data that hold lower layers.
 const LAYERS: [&str; 3] = ["installation", "overlays", "workshop_cache"];
 
-/// Tries, and writes down what it came to.
+/// Runs the test and writes its result.
 ///
 /// # Errors
-/// Exit 1 when no server could start, or nothing could be tried or written down.
+/// Exit 1 if no server could start, or if the test or its result could not be completed.
 pub(super) fn run(root: &Path) -> Result<()> {
     let at_us = Moment::now().monotonic_us;
     let verdict = tried(root).unwrap_or_else(|error| Verdict::Untried { why: error.to_string() });
@@ -62,18 +64,18 @@ pub(super) fn run(root: &Path) -> Result<()> {
     }
 }
 
-/// The file system of runtime/, as the list of mounts calls it.
+/// The type of runtime/'s file system, as in the list of mounts.
 fn file_system(root: &Path) -> String {
     let runtime = fs::canonicalize(root.join("runtime")).unwrap_or_else(|_| root.to_owned());
     let mounts = mounts::all().unwrap_or_default();
     let below = mounts.iter().filter(|mount| runtime.starts_with(&mount.point));
-    // The last of those with the longest path is on top.
+    // If several mounts have the longest path, the last one is on top.
     below.max_by_key(|mount| mount.point.as_os_str().len()).map_or_else(String::new, |mount| mount.kind.clone())
 }
 
 fn tried(root: &Path) -> Result<Verdict> {
     let runtime = Directory::root(root)?.enter("runtime")?;
-    // Another trial waits until this one is over.
+    // Another test waits until this one has finished.
     let alone = Flock::lock(runtime.fd.try_clone()?, FlockArg::LockExclusive);
     let _alone = alone.map_err(|(_, errno)| unusable(&runtime.path, errno))?;
 
@@ -84,7 +86,7 @@ fn tried(root: &Path) -> Result<Verdict> {
     verdict
 }
 
-/// Removes what this trial, or one that was killed, has left.
+/// Removes what this test, or one that was killed, has left behind.
 fn clear(runtime: &Directory) -> Result<()> {
     let Found::Open(all) = runtime.find(NAME)? else { return Ok(()) };
     stack::clear(&all.path.join("merged"))?;
@@ -102,7 +104,7 @@ struct Trial {
 }
 
 impl Trial {
-    /// The directories of a server, and a lower layer.
+    /// Creates the directories of a server, and a lower layer.
     fn prepare(runtime: &Directory) -> Result<Self> {
         let log = KernelLog::from_now();
         let owner = users::ids(users::LEFT4ME)?;
@@ -149,10 +151,10 @@ impl Trial {
         })
     }
 
-    /// Why the kernel did not mount it.
+    /// Why the kernel did not mount the overlay.
     fn refused(&mut self, errno: Errno) -> Verdict {
         let mut said = self.log.overlayfs();
-        // Again, with names that the kernel can name.
+        // Tries again with short relative names, which the kernel can put in its messages.
         if fchdir(&self.all).is_ok()
             && let Err((_, words)) = configure(&[("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")])
         {
@@ -213,7 +215,8 @@ impl Trial {
         Ok(())
     }
 
-    /// Whether the directories of the data can be lower layers: each may be another file system.
+    /// Checks whether the directories of the data can be lower layers. Each may be on another file
+    /// system.
     fn other_layers(&mut self) -> Result<Verdict> {
         let failed = |errno| unusable(&self.all.path, errno);
         fchdir(&self.all).map_err(failed)?;
@@ -234,9 +237,9 @@ impl Trial {
 
 /// What does not work.
 enum Fault {
-    /// Each server needs it.
+    /// Every server needs it.
     Needed(String),
-    /// Few games and plugins need it: no installation is refused because of it.
+    /// Few games and plugins need it, so the installation is not refused.
     Rare(String),
 }
 
@@ -247,12 +250,12 @@ fn append(path: &Path, text: &str) -> std::io::Result<()> {
     file.sync_all()
 }
 
-/// The names in a directory; none when they cannot be read.
+/// The names in a directory; none if they cannot be read.
 fn names(path: &Path) -> Option<Vec<std::ffi::OsString>> {
     fs::read_dir(path).ok()?.map(|entry| entry.map(|entry| entry.file_name()).ok()).collect()
 }
 
-/// `what (the kernel: …)`, each of its words once.
+/// `what (the kernel: …)`, with each message once.
 fn with(what: String, said: &[String]) -> String {
     let mut words: Vec<&str> = Vec::new();
     for one in said {

@@ -1,4 +1,4 @@
-//! systemctl and journalctl: by absolute path, in a fixed environment, on pipes.
+//! Runs systemctl and journalctl by absolute path, in a fixed environment, on pipes.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ pub(super) use crate::base::names::{overlay_unit, purge_unit, server_unit};
 use crate::process::{Outcome, Relay, Spec, Supervisor, Terminal};
 use crate::wire::{LINE_LIMIT, Started, Stream};
 
-/// How long stopping a unit that was cut short may take; one that only removes files obeys at once.
+/// How long stopping an interrupted unit may take. A unit that only removes files stops at once.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Runs systemctl; its lines go to the peer.
+/// Runs systemctl. Its output goes to the peer.
 pub(super) fn systemctl(supervisor: &mut Supervisor, arguments: &[&str]) -> Result<Outcome> {
     systemctl_with(supervisor, arguments, &mut |_, _| Relay::AsIs)
 }
 
-/// Runs systemctl; `observe` decides on each line.
+/// Runs systemctl. `observe` decides what happens to each line.
 pub(super) fn systemctl_with(
     supervisor: &mut Supervisor,
     arguments: &[&str],
@@ -26,13 +26,15 @@ pub(super) fn systemctl_with(
     supervisor.run(&spec("/usr/bin/systemctl", &[&["--no-ask-password"], arguments].concat()), observe)
 }
 
-/// Stops a unit whose start was cut short: systemd would go on with it though nobody waits any more.
+/// Stops a unit whose start was interrupted. Otherwise systemd would continue with it, although the
+/// client is gone.
 pub(super) fn stop_after_the_end(supervisor: &mut Supervisor, unit: &str) -> Result<Outcome> {
     let spec = spec("/usr/bin/systemctl", &["--no-ask-password", "stop", unit]);
     supervisor.run_after_the_end(&spec, STOP_PATIENCE, &mut |_, _| Relay::AsIs)
 }
 
-/// Tells the peer that from now on it is `unit` that works for it: its process and its control group.
+/// Reports to the peer that `unit` does the work from now on, with its main process and control
+/// group.
 pub(super) fn serve_from(supervisor: &mut Supervisor, unit: &str) -> Result<()> {
     let spec = spec("/usr/bin/systemctl", &["--no-ask-password", "show", "-P", "MainPID", "-P", "ControlGroup", unit]);
     let mut values = Vec::new();
@@ -50,7 +52,7 @@ pub(super) fn serve_from(supervisor: &mut Supervisor, unit: &str) -> Result<()> 
     Ok(())
 }
 
-/// Runs journalctl; `observe` decides on each line.
+/// Runs journalctl. `observe` decides what happens to each line.
 pub(super) fn journalctl(
     supervisor: &mut Supervisor,
     arguments: &[&str],
@@ -59,7 +61,7 @@ pub(super) fn journalctl(
     supervisor.run(&spec("/usr/bin/journalctl", &[&["--no-pager"], arguments].concat()), observe)
 }
 
-/// The same for output whose lines are JSON, up to `line_limit` characters each.
+/// Like [`journalctl`], for JSON output with lines of up to `line_limit` characters.
 pub(super) fn journalctl_json(
     supervisor: &mut Supervisor,
     arguments: &[&str],
@@ -74,7 +76,7 @@ fn spec(program: &str, arguments: &[&str]) -> Spec {
     let environment = [
         ("LANG", "C.UTF-8"),
         ("PATH", "/usr/bin:/bin"),
-        // The unit has a root directory of its own; it is the host's PID 1 all the same that is spoken to.
+        // The helper's unit has its own root directory, but talks to the host's PID 1.
         ("SYSTEMD_IGNORE_CHROOT", "1"),
         ("SYSTEMD_COLORS", "0"),
         ("SYSTEMD_PAGER", ""),

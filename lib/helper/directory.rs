@@ -1,5 +1,5 @@
-//! Directories by descriptor: whoever owns a directory may put a symbolic link into it at any moment, so root never
-//! walks a path through one. Each step opens one name and follows no link.
+//! Directories by descriptor. The owner of a directory may put a symbolic link into it at any
+//! moment, so root never follows a path through one. Each step opens one name and follows no link.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -11,37 +11,38 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use crate::base::{Error, Result};
 
-/// A directory that is open, and how it is called in messages.
+/// An open directory, with its path for messages.
 #[derive(Debug)]
 pub(super) struct Directory {
     /// The open directory.
     pub fd: OwnedFd,
-    /// Its path, for messages and to find it among the mounts.
+    /// Its path, for messages and to look it up in the list of mounts.
     pub path: PathBuf,
 }
 
-/// How each directory is opened.
+/// The flags for opening a directory.
 pub(super) const FLAGS: OFlag =
     OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
-/// How the name of a missing directory is told apart from one that cannot be used.
+/// A directory that was looked up. An error means that the name exists but cannot be used.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// It is there.
+    /// The directory exists.
     Open(Directory),
-    /// Nothing has that name.
+    /// Nothing has this name.
     Missing,
 }
 
 impl Directory {
-    /// The data directory. Its own path comes from the settings and is trusted, links in it included.
+    /// Opens the data directory. Its path comes from the settings and is trusted, including
+    /// symbolic links.
     pub(super) fn root(root: &Path) -> Result<Self> {
         let path = fs_err::canonicalize(root)?;
         let fd = open(&path, FLAGS, Mode::empty()).map_err(|errno| unusable(&path, errno))?;
         Ok(Self { fd, path })
     }
 
-    /// The directory `name` in this one, which must not be a link.
+    /// Opens the directory `name` in this one. A symbolic link is refused.
     pub(super) fn find(&self, name: &str) -> Result<Found> {
         let path = self.path.join(name);
         match openat(&self.fd, name, FLAGS, Mode::empty()) {
@@ -51,7 +52,7 @@ impl Directory {
         }
     }
 
-    /// The directory `name`, which has to exist.
+    /// Opens the directory `name`, which must exist.
     pub(super) fn enter(&self, name: &str) -> Result<Self> {
         match self.find(name)? {
             Found::Open(directory) => Ok(directory),
@@ -59,8 +60,9 @@ impl Directory {
         }
     }
 
-    /// The directory `name`, made when it is missing, with `mode` and owned by `owner`. One that root owns or one of
-    /// `former` is handed over; one of any other user is refused, because no other should have been able to make it.
+    /// Opens the directory `name` with `mode` and owned by `owner`, and creates it if it is
+    /// missing. A directory of root or of a user in `former` is handed over. One of any other user
+    /// is refused, because no other user should have been able to create it.
     pub(super) fn ensure(&self, name: &str, mode: Mode, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
         match mkdirat(&self.fd, name, Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
@@ -81,7 +83,8 @@ impl Directory {
             return Err(Error::conflict(why));
         }
 
-        // The mode while it is ours: another user's is not ours to change.
+        // The mode is set while root owns the directory: changing another user's would need a
+        // capability.
         let root = (Uid::from_raw(0), Gid::from_raw(0));
         if !uid.is_root() {
             fchown(&directory.fd, Some(root.0), Some(root.1)).map_err(refused)?;
@@ -95,7 +98,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Who owns it.
+    /// The owner of the directory.
     pub(super) fn owner(&self) -> Result<Uid> {
         let found = fstat(&self.fd).map_err(|errno| unusable(&self.path, errno))?;
         Ok(Uid::from_raw(found.st_uid))
@@ -108,7 +111,7 @@ impl AsFd for Directory {
     }
 }
 
-/// Why a directory cannot be used, with its path.
+/// The error for a directory that cannot be used, with its path.
 pub(super) fn unusable(path: &Path, errno: Errno) -> Error {
     let path = path.display();
     match errno {

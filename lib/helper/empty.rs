@@ -1,5 +1,5 @@
-//! Removing what is in a directory: by descriptor, following no link, leaving the file system it is on to no other,
-//! however deep it is.
+//! Removes the contents of a directory of any depth: by descriptor, without following links, and
+//! without entering another file system.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,21 +14,23 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use super::directory::{Directory, FLAGS, unusable};
 use crate::base::{Error, Result};
 
-/// So deep is gone down with a descriptor a level; what is deeper is first moved up.
+/// How many levels are entered, with a descriptor each. Deeper directories are first moved to the
+/// top.
 const DEPTH: usize = 64;
 
 /// A directory on the way down.
 struct Level {
     fd: OwnedFd,
     name: CString,
-    /// Directories in it that are not empty yet.
+    /// Its subdirectories that are not empty yet.
     full: Vec<CString>,
 }
 
 /// Removes everything in `directory`.
 ///
 /// # Errors
-/// When something cannot be removed, or is on another file system; what could be removed is gone.
+/// If something cannot be removed or is on another file system. Whatever could be removed before
+/// that is gone.
 pub(super) fn empty(directory: &Directory) -> Result<()> {
     let failed = |errno| unusable(&directory.path, errno);
     let device = fstat(directory).map_err(failed)?.st_dev;
@@ -66,10 +68,10 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
     }
 }
 
-/// Removes `name` in `directory`, whatever it is. Nothing there: success.
+/// Removes `name` in `directory`, whatever it is. Succeeds if nothing has this name.
 ///
 /// # Errors
-/// As [`empty`].
+/// See [`empty`].
 pub(super) fn remove(directory: &Directory, name: &CStr) -> Result<()> {
     match unlink(&directory.fd, name) {
         Ok(()) => return Ok(()),
@@ -82,10 +84,10 @@ pub(super) fn remove(directory: &Directory, name: &CStr) -> Result<()> {
     unlink(&directory.fd, name).map_err(|errno| unusable(&directory.path, errno))
 }
 
-/// Moves a directory to the top, under a name that nothing there has: the owner of the tree may have taken any name that
-/// can be known before.
+/// Moves a directory to the top, under a name that is free there. The name cannot be known in
+/// advance, because the owner of the tree may have taken any predictable one.
 fn lift(from: &OwnedFd, name: &CStr, top: &OwnedFd) -> Result<CString, Errno> {
-    // To move a directory is to change its "..": one that its owner made read-only does not let it.
+    // Moving a directory changes its "..", which fails if its owner made it read-only.
     if !geteuid().is_root() {
         fchmodat(from, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
     }
@@ -104,10 +106,10 @@ fn lift(from: &OwnedFd, name: &CStr, top: &OwnedFd) -> Result<CString, Errno> {
     Err(Errno::EEXIST)
 }
 
-/// Removes every file and every empty directory in `fd`; gives the other directories.
+/// Removes every file and every empty directory in `fd`, and gives the other directories.
 fn sweep(fd: &OwnedFd) -> Result<Vec<CString>, Errno> {
     let mut full = Vec::new();
-    // A descriptor of its own: reading moves its position.
+    // A separate descriptor, because reading moves its position.
     let mut entries = Dir::from_fd(openat(fd, c".", FLAGS, Mode::empty())?)?;
     for entry in entries.iter() {
         let entry = entry?;
@@ -136,7 +138,8 @@ fn unlink(parent: impl AsFd, name: &CStr) -> Result<(), Errno> {
 
 fn enter(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     let fd = match openat(parent, name, FLAGS, Mode::empty()) {
-        // The owner may have shut itself out. Root never has, and must not follow where the name may lead by now.
+        // The owner may have removed its own access. Root always has access, and must not use the
+        // name again, because it may be a link by now.
         Err(Errno::EACCES) if !geteuid().is_root() => {
             fchmodat(parent, name, Mode::S_IRWXU, FchmodatFlags::FollowSymlink)?;
             openat(parent, name, FLAGS, Mode::empty())?
@@ -148,7 +151,8 @@ fn enter(parent: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
     Ok(fd)
 }
 
-/// Lets the owner write into a directory that it made read-only. What cannot be changed is noticed when removing.
+/// Makes a read-only directory writable for its owner. An error here shows up later, as a file that
+/// cannot be removed.
 fn own(fd: &OwnedFd) {
     let shut = fstat(fd).is_ok_and(|found| found.st_mode & 0o700 != 0o700);
     if shut && !geteuid().is_root() {

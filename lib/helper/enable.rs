@@ -1,4 +1,4 @@
-//! `enable N`: the server runs now and after each boot.
+//! `enable N`: starts a server now and at each boot.
 
 use std::path::Path;
 
@@ -12,14 +12,15 @@ use crate::wire::EndedBy;
 /// Enables and starts the server's unit.
 ///
 /// # Errors
-/// Exit 3 when the instance was never initialized: without instance.env the unit could only fail.
+/// Exit 3 if the instance was never initialized: without instance.env the unit could only fail.
 pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceName) -> Result<Outcome> {
     let file = root.join("instances").join(server.as_str()).join("instance.env");
     if let Err(error) = fs_err::symlink_metadata(&file) {
         let hint = format!("server {server} was never initialized: {} is missing; initialize it first", file.display());
         return Err(match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::not_found(hint),
-            // The unit's sandbox may not let root look; systemd, which can, decides then.
+            // The sandbox of the helper's unit may deny root access. systemd has access, so the
+            // unit decides.
             std::io::ErrorKind::PermissionDenied => return enable(supervisor, server),
             _ => error.into(),
         });
@@ -28,10 +29,11 @@ pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceNam
     enable(supervisor, server)
 }
 
-/// Whoever starts a server by hand or by a job means it: the start limit is for crashes, and counts anew from here.
+/// Enables and starts the unit. Resets the start limit first: the limit is for crashes, and an
+/// explicit start begins a new count.
 fn enable(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> {
     let unit = server_unit(server);
-    // Fails for a unit that is not loaded: then there is nothing to forget.
+    // Fails for a unit that is not loaded; then there is nothing to reset.
     let forgotten = systemctl_with(supervisor, &["reset-failed", &unit], &mut |_, _| Relay::Drop)?;
     if forgotten.ended_by != EndedBy::Exit {
         return Ok(forgotten);

@@ -1,6 +1,6 @@
-//! /run/left4me-servers/ID.env: port and arguments of a server whose overlay is mounted, the one file that systemd reads
-//! before it starts the server. Only root can write there, so nobody can put a pipe, a link or another text in its
-//! place.
+//! /run/left4me-servers/ID.env: port and arguments of a server whose overlay is mounted. It is the
+//! only file that systemd reads before it starts the server. Only root can write there, so no other
+//! user can replace it with a pipe, a link or other content.
 
 use std::ffi::CString;
 use std::io::Write as _;
@@ -18,13 +18,13 @@ use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::domain::{env_file, launch};
 
-/// Where it is; tmpfiles.d/left4me.conf makes it.
+/// The directory's name in /run; tmpfiles.d/left4me.conf creates it.
 const DIRECTORY: &str = "left4me-servers";
 
-/// Writes the server's file in one step.
+/// Writes the file of a server atomically.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub(super) fn write(server: &InstanceName, settings: &Settings) -> Result<()> {
     let root = (Uid::from_raw(0), Gid::from_raw(0));
     let directory = Directory::root(Path::new("/run"))?.ensure(DIRECTORY, Mode::S_IRWXU, root, &[])?;
@@ -40,10 +40,10 @@ pub(super) fn write(server: &InstanceName, settings: &Settings) -> Result<()> {
     renameat(&directory, beside.as_c_str(), &directory, name.as_c_str()).map_err(failed)
 }
 
-/// Removes the server's file. None there: success.
+/// Removes the file of a server. Succeeds if there is none.
 ///
 /// # Errors
-/// When it cannot be removed.
+/// If it cannot be removed.
 pub(super) fn remove(server: &InstanceName) -> Result<()> {
     let run = Directory::root(Path::new("/run"))?;
     let Found::Open(directory) = run.find(DIRECTORY)? else { return Ok(()) };

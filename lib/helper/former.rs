@@ -1,8 +1,9 @@
-//! Servers of the version in which all ran as left4me-game.
+//! Upgrades servers of older versions, which all ran as user left4me-game.
 //!
-//! One that runs through the upgrade goes on as that user, and so does what systemd starts after a crash of it: its files
-//! cannot change hands while they are in use. A drop-in below /run says so to server@ and overlay@. When it stops, the
-//! drop-in goes, and its files become its own user's; systemd loads its units anew with the next `enable` or `disable`.
+//! A server that runs during the upgrade keeps that user, and so does its restart after a crash:
+//! its files cannot change owner while they are in use. A drop-in below /run sets that user for
+//! server@ and overlay@. When the server stops, the drop-in is removed and its files are given to
+//! its own user. systemd reloads its units at the next `enable` or `disable`.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -18,16 +19,16 @@ use crate::base::names::{InstanceName, server_unit};
 use crate::base::{Error, Result, users};
 use crate::process::mounts;
 
-/// Where drop-ins are that do not outlive a reboot.
+/// Where drop-ins are that do not survive a reboot.
 const UNITS: &str = "/run/systemd/system";
 
-/// The drop-in's name. It sorts behind the generator's 50-user.conf, whose user it replaces.
+/// The name of the drop-in. It sorts after the generator's 50-user.conf, so its user wins.
 const DROP_IN: &str = "60-before-upgrade.conf";
 
-/// Prepares every instance, those that run too; a problem with one does not hold up the others.
+/// Prepares every instance, including those that run. A problem with one does not stop the others.
 ///
 /// # Errors
-/// The last problem, when there was one; the others are in the journal.
+/// The last problem, if there was any. The others are in the journal.
 pub(super) fn upgrade(root: &Path) -> Result<()> {
     let directory = match Directory::root(root) {
         Err(_) if matches!(root.try_exists(), Ok(false)) => return Ok(()),
@@ -50,10 +51,10 @@ pub(super) fn upgrade(root: &Path) -> Result<()> {
     last
 }
 
-/// Gives what a server wrote as left4me-game to its own user. Nothing may be mounted.
+/// Gives the files that a server wrote as left4me-game to its own user. Nothing may be mounted.
 ///
 /// # Errors
-/// When something belongs to neither.
+/// If a file belongs to neither user.
 pub(super) fn take_over(root: &Directory, server: &InstanceName) -> Result<()> {
     for unit in [server_unit(server), overlay_unit(server)] {
         remove_drop_in(&unit)?;
@@ -93,8 +94,9 @@ fn prepare(root: &Directory, server: &InstanceName) -> Result<()> {
     environment::write(server, &settings::read(root, server)?)
 }
 
-/// The directories of instances are closed by what is in them, not by a group: with the previous one, left4me-helper@
-/// could not see whether a server is initialized.
+/// Lets all users pass through the directories of instances; the modes of their contents protect
+/// those. With the group that older versions set, left4me-helper@ could not see whether a server is
+/// initialized.
 fn open_instances(root: &Directory) -> Result<()> {
     let Found::Open(instances) = root.find("instances")? else { return Ok(()) };
     let found = fstat(&instances).map_err(|errno| unusable(&instances.path, errno))?;
@@ -119,10 +121,10 @@ fn open_instances(root: &Directory) -> Result<()> {
     Ok(())
 }
 
-/// Says to the units that the server still has the user of all servers.
+/// Writes the drop-ins that keep the former user of all servers for this server.
 ///
 /// # Errors
-/// When they cannot be written.
+/// If they cannot be written.
 pub(super) fn write_drop_ins(server: &InstanceName) -> Result<()> {
     let game = users::GAME;
     let why = "# Written by left4me-helper upgrade: this server runs since before it had a user of its own.\n";
@@ -151,7 +153,7 @@ fn remove_drop_in(unit: &str) -> Result<()> {
     }
 
     if let Some(parent) = path.parent() {
-        // An administrator's own drop-in may be beside it.
+        // An administrator's own drop-in may be in the same directory.
         let _ = std::fs::remove_dir(parent);
     }
 

@@ -1,5 +1,5 @@
-//! `journal N`: the server's console, and what systemd says about it and its overlay. As text for people, or as
-//! entries: each with its place in the journal, so that whoever reads can go on there later.
+//! `journal N`: the server's console, and the messages of systemd about the server and its overlay.
+//! As text for people, or as entries with a cursor each, so that a reader can continue there later.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,20 +11,20 @@ use crate::process::lines::clean;
 use crate::process::{Outcome, Relay, Supervisor};
 use crate::wire::{JournalEntry, REFUSED, Stream};
 
-/// So many lines, unless told otherwise.
+/// The number of lines by default.
 pub(super) const DEFAULT: u32 = 100;
 
-/// The most lines that can be asked for.
+/// The largest number of lines per request.
 pub(super) const MOST: u32 = 10_000;
 
-/// The longest entry that journalctl may give, in characters: journald's longest line of a program, 48 KiB, each byte as
-/// a number, which is what becomes of a line with a control character.
+/// The longest entry that journalctl may print, in characters. journald's longest line is 48 KiB.
+/// If a line has a control character, journalctl prints each of its bytes as a number.
 pub(super) const LONGEST: usize = 512 * 1024;
 
-/// What the game, and all that runs in it, is called.
+/// The name shown for the game and everything that runs in it.
 const GAME: &str = "srcds";
 
-/// Which part of the journal.
+/// Which part of the journal to read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask<'a> {
     pub lines: Option<u32>,
@@ -32,24 +32,25 @@ pub(super) struct Ask<'a> {
     pub after: Option<&'a Cursor>,
 }
 
-/// Prints the last `lines` lines, or what follows `after`, and, with `follow`, new ones until the peer goes away.
+/// Prints the last `lines` lines, or those after the cursor `after`; with `follow`, also new lines
+/// until the peer closes the connection.
 ///
 /// # Errors
-/// Exit 64 when more than [`MOST`] lines are asked for.
+/// Exit 64 if more than [`MOST`] lines are requested.
 pub(super) fn run(supervisor: &mut Supervisor, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
     read(supervisor, server, ask, |entry| Ok(format!("{} {}: {}", clock::local(entry.at), entry.from, entry.line)))
 }
 
-/// The same, an [`JournalEntry`] a line.
+/// Prints the same as one [`JournalEntry`] per line.
 ///
 /// # Errors
-/// As [`run`].
+/// See [`run`].
 pub(super) fn entries(supervisor: &mut Supervisor, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
     read(supervisor, server, ask, |entry| serde_json::to_string(&entry))
 }
 
-/// Both forms come from the same fields: journalctl's own text would show whatever speaker and pid
-/// a program claims.
+/// Both formats are built from the same fields. The text output of journalctl would show any sender
+/// and pid that a program claims.
 fn read(
     supervisor: &mut Supervisor,
     server: &InstanceName,
@@ -77,7 +78,8 @@ fn arguments(server: &InstanceName, ask: Ask<'_>) -> Result<Vec<String>> {
 
     let (unit, overlay) = (server_unit(server), overlay_unit(server));
 
-    // --merge: without it journalctl asks for this boot's id, which a sandbox with its own /proc does not have.
+    // Without --merge journalctl needs the id of this boot, which a sandbox with its own /proc does
+    // not have.
     let mut arguments: Vec<String> = ["--quiet", "--merge", "-u", &unit, "-u", &overlay].map(str::to_owned).into();
     arguments.extend(ask.after.map(|cursor| format!("--after-cursor={cursor}")));
 
@@ -86,14 +88,14 @@ fn arguments(server: &InstanceName, ask: Ask<'_>) -> Result<Vec<String>> {
         None => arguments.push("--no-tail".to_owned()),
     }
 
-    // --all: without it a field of more than 4096 bytes is null.
+    // Without --all a field of more than 4096 bytes is null.
     let output = ["-o", "json", "--all", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID"];
     arguments.extend(output.map(str::to_owned));
     arguments.extend(ask.follow.then(|| "-f".to_owned()));
     Ok(arguments)
 }
 
-/// What journalctl gives of an entry.
+/// The fields of an entry that journalctl prints.
 #[derive(Deserialize)]
 struct Raw {
     #[serde(rename = "__CURSOR")]
@@ -110,7 +112,7 @@ struct Raw {
     uid: Value,
 }
 
-/// One line of journalctl's as one of ours. What a program wrote stays text within it, whatever it wrote.
+/// Converts a line of journalctl. The text of a program stays text, whatever it contains.
 pub(super) fn entry(line: &str) -> serde_json::Result<JournalEntry> {
     let raw = serde_json::from_str::<Raw>(line)?;
     Ok(JournalEntry {
@@ -121,9 +123,9 @@ pub(super) fn entry(line: &str) -> serde_json::Result<JournalEntry> {
     })
 }
 
-/// Who says it. Every program may call itself what it likes; that it is root's, or PID 1, is
-/// journald's own knowledge, in fields that no program can set. What is not root's is the game, or
-/// a plugin in it.
+/// The sender of an entry. A program can choose any identifier, but journald itself sets uid and
+/// pid, in fields that programs cannot change. Entries of another user than root come from the game
+/// or from a plugin in it.
 fn speaker(raw: &Raw) -> String {
     match (text(&raw.uid).as_str(), text(&raw.pid).as_str()) {
         ("0", "1") => "systemd".to_owned(),
@@ -136,8 +138,8 @@ fn text(field: &Value) -> String {
     clean(&bytes(field), false).into_owned()
 }
 
-/// A field's bytes: journalctl gives text as text, what has control characters as a list of numbers, and a field that
-/// an entry has twice as a list of both.
+/// The bytes of a field. journalctl prints text as a string, bytes with control characters as a
+/// list of numbers, and a field that an entry has twice as a list of both values.
 fn bytes(field: &Value) -> Vec<u8> {
     match field {
         Value::String(text) => text.as_bytes().to_vec(),

@@ -1,8 +1,9 @@
-//! What the kernel says about overlayfs besides an errno.
+//! Collects the kernel's messages about overlayfs, which say more than an errno.
 //!
-//! Two places, because each alone is silent on many hosts. From Linux 6.5 on overlayfs answers whoever configures a mount
-//! with fsopen(2) (`invalfc` in its params.c), in a container, too; what it only warns of, and all of it before 6.5,
-//! is in the kernel's log.
+//! There are two sources, because each one alone is silent on many hosts. From Linux 6.5 on
+//! overlayfs answers the process that configures a mount with fsopen(2) (`invalfc` in its
+//! params.c), also in a container. Its warnings, and before 6.5 all messages, are in the kernel's
+//! log.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -12,14 +13,15 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use rustix::mount::{FsOpenFlags, fsconfig_create, fsconfig_set_string, fsopen};
 
-/// So many records are read: others may write into the log meanwhile.
+/// How many records are read at most: others may write to the log meanwhile.
 const MOST: usize = 1000;
 
-/// The kernel's log, from now on.
+/// The kernel's log from a certain moment on.
 pub(super) struct KernelLog(Option<File>);
 
 impl KernelLog {
-    /// Where the log cannot be read (a container has none of its own, a sandbox may hide it), nothing is in it.
+    /// Opens the log at its end. Stays empty if the log cannot be read: a container has none of its
+    /// own, and a sandbox may hide it.
     pub(super) fn from_now() -> Self {
         let mut options = fs_err::OpenOptions::new();
         let opened = options.read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits()).open("/dev/kmsg");
@@ -27,7 +29,7 @@ impl KernelLog {
         Self(log)
     }
 
-    /// What overlayfs has said since.
+    /// The messages of overlayfs since then.
     pub(super) fn overlayfs(&mut self) -> Vec<String> {
         let Some(log) = &mut self.0 else { return Vec::new() };
         let mut said = Vec::new();
@@ -36,7 +38,7 @@ impl KernelLog {
         for _ in 0..MOST {
             match log.read(&mut record) {
                 Ok(length) if length > 0 => said.extend(message(&record[..length])),
-                // A record was overwritten before it was read.
+                // A record was overwritten before it could be read.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
                 _ => break,
             }
@@ -46,16 +48,18 @@ impl KernelLog {
     }
 }
 
-/// Overlayfs's words in one record: `4,812,90155,-;overlayfs: upper fs needs to support d_type.`
+/// The text of a record if it is from overlayfs: `4,812,90155,-;overlayfs: upper fs needs to
+/// support d_type.`
 fn message(record: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(record);
     let line = text.split_once(';')?.1.lines().next()?;
     let said = line.strip_prefix("overlayfs: ").or_else(|| line.strip_prefix("overlay: "))?;
-    // `...falling back to index=off` is what the kernel makes of it.
+    // Lines such as `...falling back to index=off` say only what the kernel does about it.
     (!said.starts_with("...")).then(|| said.trim_end_matches('.').to_owned())
 }
 
-/// Configures an overlay as `options` say, without mounting it. Gives the kernel's words when it refuses.
+/// Configures an overlay with `options` without mounting it. If the kernel refuses, gives its
+/// messages.
 pub(super) fn configure(options: &[(&str, &str)]) -> Result<(), (Errno, Vec<String>)> {
     let failed = |errno: rustix::io::Errno| Errno::from_raw(errno.raw_os_error());
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| (failed(errno), Vec::new()))?;
@@ -74,7 +78,7 @@ pub(super) fn configure(options: &[(&str, &str)]) -> Result<(), (Errno, Vec<Stri
     })
 }
 
-/// `e overlay: filesystem on upper not supported as upperdir`
+/// Parses a message such as `e overlay: filesystem on upper not supported as upperdir`.
 fn own_words(line: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(line);
     let (_, said) = text.trim_end().split_once(' ')?;

@@ -1,5 +1,5 @@
-//! The lower layers that initialize wrote into instance.env, read as text from somebody else: root mounts none that is
-//! not where layers are.
+//! Checks the lower layers that initialize wrote into instance.env. The file is untrusted: root
+//! mounts no directory outside those where layers belong.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -13,30 +13,30 @@ use super::directory::{Directory, unusable};
 use crate::base::names::{InstanceName, shown};
 use crate::base::{Error, Result};
 
-/// As many layers as the kernel takes (OVL_MAX_STACK).
+/// The largest number of layers, the kernel's OVL_MAX_STACK.
 pub(super) const MOST: usize = 500;
 
 /// One lower layer.
 #[derive(Debug)]
 pub(super) struct Layer {
-    /// Its path, as instance.env says.
+    /// Its path, as in instance.env.
     pub path: PathBuf,
-    /// Its directory.
+    /// The open directory.
     pub fd: OwnedFd,
-    /// Whether it is the instance's own.
+    /// Whether it is the instance's own layer.
     pub is_own: bool,
 }
 
-/// A shared lock (flock(2)) on the instance's directory, until it is dropped.
+/// Takes a shared lock (flock(2)) on the directory of the instance, until the result is dropped.
 ///
 /// # Errors
-/// Exit 3 when the server was not initialized.
+/// Exit 3 if the server was not initialized.
 pub(super) fn lock(root: &Directory, server: &InstanceName) -> Result<Flock<OwnedFd>> {
     let instance = root.enter("instances")?.enter(server.as_str())?;
     Flock::lock(instance.fd, FlockArg::LockShared).map_err(|(_, errno)| unusable(&instance.path, errno))
 }
 
-/// Opens the layers that instance.env names, topmost first, each checked.
+/// Opens and checks the layers that instance.env names, the topmost first.
 pub(super) fn open(
     root: &Directory,
     settings_root: &Path,
@@ -71,10 +71,11 @@ pub(super) fn open(
     Ok(layers)
 }
 
-/// `name` relative to `root`, when it is a plain path below it: written the one canonical way, no `.`, no `..`.
+/// `name` relative to `root`, if it is a path below it in canonical form, without `.` and `..`.
 fn below(root: &Path, name: &str) -> Option<PathBuf> {
     let rest = Path::new(name).strip_prefix(root).ok()?;
-    // Taken apart and put together again: a doubled or last slash and a `.` are gone then.
+    // Joining the components again drops a doubled or trailing slash and `.`, so that the
+    // comparison fails for them.
     let below: PathBuf = rest.components().collect();
     let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
     let canonical = root.join(&below).as_os_str() == name;
@@ -89,8 +90,9 @@ fn allowed(below: &Path, server: &InstanceName) -> bool {
         || (below.starts_with("overlays") && below.components().count() > 1)
 }
 
-/// Opens a layer without following any link, so that its path is its real path, now and when it is mounted. One name at
-/// a time: openat2 could do it in one call, but a unit with RestrictSUIDSGID= does not have it.
+/// Opens a layer without following any link, so that its path is its real path, now and when it is
+/// mounted. It opens one name at a time: openat2 could do it in one call, but is not available in a
+/// unit with RestrictSUIDSGID=.
 fn open_layer(root: &Directory, below: &Path) -> Result<OwnedFd> {
     let path = root.path.join(below);
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

@@ -1,18 +1,26 @@
-//! The lower layers' directories and files, made once more as the game's own.
+//! Makes the directories and files of the lower layers writable for the game.
 //!
-//! In an overlay, what only lower layers have shows their owner and mode: steamcmd's, left4me's, or a member's. The game
-//! could neither make a file beside theirs nor write one in place (a SQLite database, banned_user.cfg, a log).
+//! In an overlay, files that only a lower layer has keep their owner and mode: steamcmd's,
+//! left4me's or a member's. The game could neither create a file beside them nor write to one in
+//! place (a SQLite database, banned_user.cfg, a log).
 //!
-//! A **directory** of the same name in the upper layer is merged with theirs, and its owner and mode count. A **file**
-//! gets a stand-in: an empty one that belongs to the server's user and says (`trusted.overlay.metacopy`) that its content
-//! is that of the next layer below. The stand-ins are a layer of their own, which stack.rs puts above the others. The
-//! first write copies the file into the upper layer, as of any file; the lower layers never change.
+//! A **directory** of the same name in the upper layer is merged with the lower one, and its owner
+//! and mode count. A **file** gets a stand-in: an empty file that belongs to the server's user. Its
+//! attribute `trusted.overlay.metacopy` says that its content is that of the next layer below. The
+//! stand-ins form a layer of their own, which stack.rs puts above the others. The first write
+//! copies the file into the upper layer, as for any file; the lower layers never change.
 //!
-//! What the server's user could not read where it is stays closed. A directory is not made in the upper layer, and one
-//! that is there already (the game's, or one that an earlier version made) gets the owner and mode of the closed one; a
-//! file gets no stand-in, and neither does a file of that name in a layer below it: its stand-in would open the closed
-//! one. Where overlays differ, the topmost decides. A directory that the game itself has stays open, and the modes of
-//! the files in it decide: an overlay that was filled with a strict umask must not close `left4dead2`.
+//! Files that the server's user could not read in their layer stay closed.
+//!
+//! A closed directory is not created in the upper layer. One that exists there already, from the
+//! game or from an older version, gets the owner and mode of the closed one.
+//!
+//! A closed file gets no stand-in. A file of that name in a layer below gets none either, because
+//! its stand-in would open the closed one.
+//!
+//! If overlays differ, the topmost decides. A directory that the game itself has stays open, and
+//! the modes of the files in it decide: an overlay that was filled with a strict umask must not
+//! close `left4dead2`.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString, OsStr};
@@ -31,15 +39,16 @@ use super::layers::Layer;
 use super::standins;
 use crate::base::{Error, Result};
 
-/// Directories are followed so deep; the game's own tree has fewer than ten levels.
+/// How many levels of directories are followed. The game's own tree has fewer than ten.
 const DEPTH: usize = 64;
 
-/// Makes in `upper` each directory that a layer has, and in `files` a stand-in of each file, owned by `owner`. What the
-/// game has put in place of a directory (a file, a whiteout where it removed the directory, a link) is left alone, and so
-/// is what would lie below. Gives whether `files` took all stand-ins.
+/// Creates in `upper` each directory that a layer has, and in `files` a stand-in of each file,
+/// owned by `owner`. If the game has replaced a directory (by a file, a link, or a whiteout after
+/// removing it), that is left alone, with everything below it. Gives an error number if `files`
+/// could not take all stand-ins.
 ///
 /// # Errors
-/// When a layer cannot be read, or is deeper than any game's; when a directory cannot be made.
+/// If a layer cannot be read or is too deep, or if a directory cannot be created.
 pub(super) fn mirror(
     layers: &[Layer],
     upper: &Directory,
@@ -83,24 +92,25 @@ struct Mirror {
     owner: (Uid, Gid),
     /// The group that every server has besides its own.
     shared: Option<Gid>,
-    /// Whether the layer is the instance's own, whose files left4me alone writes.
+    /// Whether the layer is the instance's own. Only left4me writes its files.
     is_own: bool,
-    /// Directories that the game may read, from a layer's top.
+    /// Directories that the game may read, relative to a layer.
     open: HashSet<PathBuf>,
-    /// Those that the topmost layer that has them closes, and what they are there.
+    /// Directories that the topmost layer which has them closes, with their attributes there.
     closed: HashMap<PathBuf, FileStat>,
-    /// Names for which a higher layer has something that is neither an open directory nor a file with a stand-in.
+    /// Names that a higher layer has as something other than an open directory or a file with a
+    /// stand-in.
     taken: HashSet<PathBuf>,
-    /// Whether the stand-ins could be made until now.
+    /// Whether all stand-ins could be created so far.
     files: Result<(), Errno>,
 }
 
-/// One directory of a layer, and its counterparts.
+/// A directory of a layer and the directories that correspond to it.
 struct Place {
     from: OwnedFd,
     upper: OwnedFd,
     files: OwnedFd,
-    /// The installation's, when the game has it too.
+    /// The same directory in the installation, if the game has it too.
     game: Option<OwnedFd>,
 }
 
@@ -115,7 +125,8 @@ impl Mirror {
             let name = entry.file_name();
             match entry.file_type() {
                 _ if name == c"." || name == c".." => {}
-                // A file system that does not tell types: opening as a directory tells.
+                // Without a type the file system does not report types; opening it as a directory
+                // decides.
                 Some(Type::Directory) | None => directories.push(name.to_owned()),
                 Some(_) => others.push(name.to_owned()),
             }
@@ -155,7 +166,8 @@ impl Mirror {
         Ok(())
     }
 
-    /// Whether what is in a directory is the game's to see. The topmost layer that has it decides, or the game's own.
+    /// Whether the game may see the contents of a directory. The topmost layer that has it decides,
+    /// or the game's own directory.
     fn is_open(&mut self, path: &Path, found: &FileStat, is_the_games: bool) -> bool {
         if self.open.contains(path) {
             return true;
@@ -173,7 +185,7 @@ impl Mirror {
         false
     }
 
-    /// One entry that is no directory.
+    /// Handles an entry that is not a directory.
     fn file(&mut self, from: &Dir, files: &OwnedFd, name: &CStr, path: PathBuf) -> Result<(), Errno> {
         if self.taken.contains(&path) || self.closed.contains_key(&path) {
             return Ok(());
@@ -186,7 +198,7 @@ impl Mirror {
         };
         let is_file = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
 
-        // A list of access rights says more than the mode: it stays as it is.
+        // A file with an ACL gets no stand-in, because the mode does not say everything.
         let is_ours = is_file && !self.is_own && self.may(&found, 0o4) && !standins::has_acl(from.as_fd(), name);
         if !is_ours {
             self.taken.insert(path);
@@ -202,7 +214,7 @@ impl Mirror {
         fstat(&directory).is_ok_and(|found| self.may(&found, 0o5)).then_some(directory)
     }
 
-    /// Whether the server's user has these rights where something is.
+    /// Whether the server's user has these rights on a file or directory.
     fn may(&self, found: &FileStat, rights: u32) -> bool {
         let group = Gid::from_raw(found.st_gid);
         let shift = if found.st_uid == self.owner.0.as_raw() {
@@ -217,7 +229,8 @@ impl Mirror {
     }
 }
 
-/// The directory `name` in `parent`, made for `owner` when nothing has that name; none when something else has.
+/// Opens the directory `name` in `parent` and creates it for `owner` if it is missing. None if
+/// something else has this name.
 fn ensure(parent: &OwnedFd, name: &CString, owner: (Uid, Gid)) -> Result<Option<OwnedFd>, Errno> {
     match mkdirat(parent, name.as_c_str(), Mode::S_IRWXU) {
         Ok(()) | Err(Errno::EEXIST) => {}
@@ -230,7 +243,7 @@ fn ensure(parent: &OwnedFd, name: &CString, owner: (Uid, Gid)) -> Result<Option<
         Err(errno) => return Err(errno),
     };
 
-    // Made just now, or by a mount that was interrupted, or closed until now.
+    // It was just created, or an interrupted mount left it, or it was closed before.
     if fstat(&directory)?.st_uid != owner.0.as_raw() {
         give(&directory, 0o755, owner)?;
     }
@@ -238,13 +251,14 @@ fn ensure(parent: &OwnedFd, name: &CString, owner: (Uid, Gid)) -> Result<Option<
     Ok(Some(directory))
 }
 
-/// Gives the directory at `path` in the upper layer the owner and mode of a closed one. None there: nothing to do.
+/// Gives the directory at `path` in the upper layer the owner and mode of the closed one, if it
+/// exists there.
 fn close(upper: &Directory, path: &Path, closed: &FileStat) -> Result<(), Errno> {
     let mut directory = openat(upper, c".", FLAGS, Mode::empty())?;
     for name in path {
         directory = match openat(&directory, name, FLAGS, Mode::empty()) {
             Ok(inner) => inner,
-            // What the game has put in its place hides the closed one.
+            // What the game put in its place hides the closed directory.
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(()),
             Err(errno) => return Err(errno),
         };
@@ -259,7 +273,8 @@ fn close(upper: &Directory, path: &Path, closed: &FileStat) -> Result<(), Errno>
     give(&directory, closed.st_mode & 0o777, (Uid::from_raw(closed.st_uid), Gid::from_raw(closed.st_gid)))
 }
 
-/// Root's in between: the mode of another user's directory is not root's to change without a capability.
+/// Root owns the directory meanwhile: changing the mode of another user's directory would need a
+/// capability.
 fn give(directory: &OwnedFd, mode: u32, owner: (Uid, Gid)) -> Result<(), Errno> {
     fchown(directory, Some(Uid::from_raw(0)), Some(Gid::from_raw(0)))?;
     fchmod(directory, Mode::from_bits_truncate(mode))?;

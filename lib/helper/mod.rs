@@ -1,8 +1,10 @@
-//! `left4me-helper`: the closed list of what needs root, and nothing else; a verb a file.
+//! `left4me-helper`: the complete list of operations that need root, one file per verb.
 //!
-//! Three ways in. Over a connection of left4me-helper.socket: one JSON request, from root or left4me. As a command,
-//! for root: by hand, through sudo, or from left4me-overlay@.service and left4me-overlay-check.service. And
-//! `purge-files`, as the server's user, from left4me-purge@.service. All of them check the same, and none takes a path: names of instances only.
+//! There are three ways in. A connection of left4me-helper.socket carries one JSON request, from
+//! root or left4me. Root runs a verb as a command: by hand, through sudo, or from
+//! left4me-overlay@.service and left4me-overlay-check.service. left4me-purge@.service runs
+//! `purge-files` as the server's user. All of them make the same checks. None takes a path, only
+//! names of instances.
 
 mod causes;
 mod check_overlay;
@@ -117,7 +119,7 @@ enum Verb {
     },
 }
 
-/// Serves the connection that was passed to this process, or carries out the verb in its arguments.
+/// Serves the connection that systemd passed, or carries out the verb in the arguments.
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
@@ -144,8 +146,9 @@ pub fn main() -> ExitCode {
     result.map_or_else(|error| error.report(NAME), |()| ExitCode::SUCCESS)
 }
 
-/// The settings. Through sudo they come from the file and the defaults only: a person who may run the verbs shall not
-/// choose where root mounts and writes. sudo's env_reset does the same; this holds where it was turned off.
+/// Reads the settings. Through sudo they come only from the file and the defaults: a user who may
+/// run the verbs must not choose where root mounts and writes. sudo's env_reset does the same; this
+/// also works where it is turned off.
 fn settings() -> Result<Settings> {
     if std::env::var_os("SUDO_UID").is_none() {
         return Ok(config::parse());
@@ -175,7 +178,7 @@ fn serve(settings: &Settings) -> ExitCode {
     };
 
     match carry_out(settings, peer, &request) {
-        // The client has the answer; a failed command is no failure of this unit.
+        // The client has the answer. A failed command is not a failure of this unit.
         Ok((_, Tree::Empty)) => ExitCode::SUCCESS,
         Ok((_, Tree::Left)) => ExitCode::FAILURE,
         Err(error) => error.report(NAME),
@@ -191,7 +194,7 @@ fn command(settings: &Settings, verb: &Verb) -> ExitCode {
 }
 
 impl Verb {
-    /// The request that says the same; what only root or a unit runs has none.
+    /// The request for the same operation. Verbs that only root or a unit runs have none.
     fn request(&self) -> Option<HelperRequest> {
         Some(match self {
             Verb::Enable { server } => HelperRequest::Enable { server: server.clone(), observe: false },
@@ -206,7 +209,8 @@ impl Verb {
     }
 }
 
-/// Carries the request out and tells the peer how it ended; gives the exit code and what is left.
+/// Carries out the request and reports the end to the peer. Gives the exit code, and whether
+/// processes are left.
 fn carry_out(settings: &Settings, peer: Peer, request: &HelperRequest) -> Result<(i32, Tree)> {
     let mut supervisor = Supervisor::new(peer, request.grace(settings.grace.duration()))?;
     let result = dispatch(&mut supervisor, &settings.paths.root, request);

@@ -1,4 +1,5 @@
-//! `mount N`: a server's overlay, on ROOT/runtime/N/merged. For left4me-overlay@.service, and root by hand.
+//! `mount N`: mounts the overlay of a server on ROOT/runtime/N/merged. For
+//! left4me-overlay@.service, and for root by hand.
 
 use std::path::Path;
 
@@ -13,15 +14,17 @@ use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
 
-/// Mounts the overlay with the layers that instance.env names, for the user as which systemd starts the server, and
-/// writes what systemd reads before. The same layers mounted already, for the same user: only the file is written.
+/// Mounts the overlay with the layers that instance.env names, for the user that systemd starts the
+/// server as, and writes the file that systemd reads before it. If the same layers are already
+/// mounted for the same user, it only writes the file.
 ///
 /// # Errors
-/// Exit 3 when the server was not initialized or a layer is missing; 4 when something that is not ours is mounted
-/// there; 1 for a layer that may not be one, and for what the kernel refuses.
+/// Exit 3 if the server was not initialized or a layer is missing; 4 if something else is mounted
+/// there; 1 for a layer that is not allowed, or if the kernel refuses.
 pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     let directory = Directory::root(root)?;
-    // Until the mount stands, nobody changes a layer: whoever initializes holds the other side of this lock.
+    // No layer may change until the mount is complete. initialize takes the exclusive side of this
+    // lock.
     let _reading = layers::lock(&directory, server)?;
     let settings = settings::read(&directory, server)?;
     let layers = layers::open(&directory, root, server, &settings.layers)?;
@@ -50,7 +53,8 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     }
 
     if user::former() == Some(owner.0) {
-        // The loaded units say so. Those of a later reload must, too, as long as this mount stands.
+        // The loaded units have the former user. The drop-ins keep it after a reload, as long as
+        // this mount exists.
         former::write_drop_ins(server)?;
     }
 
@@ -63,20 +67,21 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     Ok(())
 }
 
-/// The users that the tree may have had before: that of all servers, and the server's own where the loaded units do not
-/// know it yet.
+/// The users that may own the tree from before: the former user of all servers, and the server's
+/// own user if the loaded units do not use it yet.
 fn earlier_users(server: &InstanceName) -> Result<Vec<Uid>> {
     Ok(user::former().into_iter().chain([user::ensure(server)?.0]).collect())
 }
 
-/// server.cfg may hold rcon_password: the server's group reads the instance's own layer, and no other does.
+/// Lets the group of the server, and no other, read the instance's own layer: server.cfg may
+/// contain rcon_password.
 fn share_layer(root: &Directory, server: &InstanceName, group: Gid) -> Result<()> {
     let instances = root.enter("instances")?;
     let Found::Open(layer) = instances.enter(server.as_str())?.find("layer")? else { return Ok(()) };
     walk::share(&layer, instances.owner()?, group)
 }
 
-/// What stands as source in the list of mounts: a mount with the same source has the same layers.
+/// The source in the list of mounts. Mounts with the same source have the same layers.
 fn source(server: &InstanceName, layers: &[Layer]) -> String {
     let mut hash = Sha256::new();
     for layer in layers {

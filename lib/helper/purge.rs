@@ -1,5 +1,5 @@
-//! `purge N`: empties a stopped server's upper layer, through a unit that runs as the layer's owner; of a server whose
-//! instance is gone, nothing stays.
+//! `purge N`: empties the upper layer of a stopped server, in a unit that runs as the layer's
+//! owner. If the instance is gone, it removes everything.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -18,11 +18,12 @@ use crate::base::{Error, Result};
 use crate::process::{Outcome, Relay, Supervisor};
 use crate::wire::{EndedBy, Stream, Tree};
 
-/// Runs left4me-purge@N.service. When it fails, its last words follow as error lines. Then removes runtime/N when
-/// instances/N is gone.
+/// Runs left4me-purge@N.service. If it fails, its last log lines follow as error lines. Then
+/// removes runtime/N if instances/N is gone.
 ///
 /// # Errors
-/// Exit 4 while the server or its overlay is active: files would vanish under a running game.
+/// Exit 4 while the server or its overlay is active, because files would vanish under a running
+/// game.
 pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceName) -> Result<Outcome> {
     let units = [server_unit(server), overlay_unit(server)];
     let mut states = Vec::new();
@@ -42,7 +43,8 @@ pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceNam
         return Err(Error::unavailable(format!("systemd did not say whether {} is active", units.join(" or "))));
     }
 
-    // is-active's exit code speaks of both units together; the words speak of each.
+    // The exit code of is-active is for both units together, so the states in its output are
+    // compared.
     let at_rest = |state: &String| ["inactive", "failed", "unknown"].contains(&state.as_str());
     if let Some((unit, state)) = units.iter().zip(&states).find(|(_, state)| !at_rest(state)) {
         return Err(Error::conflict(format!("server {server} cannot be purged: {unit} is {state}; stop it first")));
@@ -58,7 +60,7 @@ pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceNam
         return Ok(purged);
     }
 
-    // Empty directories, root's own: no privilege is needed.
+    // What is left is empty directories of root; removing them needs no privilege.
     let name = CString::new(server.as_str()).map_err(|error| Error::failed(error.to_string()))?;
     empty::remove(&all, &name)?;
     Ok(purged)
@@ -69,12 +71,13 @@ fn start(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> 
     let unit = purge_unit(server);
     let purged = systemctl(supervisor, &["start", &unit])?;
     if purged.ended_by != EndedBy::Exit {
-        // Nothing shall be removed any more.
+        // After this nothing is removed any more.
         if stop_after_the_end(supervisor, &unit).is_ok_and(Outcome::succeeded) {
             return Ok(purged);
         }
 
-        // It is that unit's process that would not die: whoever waits for its end has to know where.
+        // The process that cannot be killed belongs to that unit. Callers that wait for its end
+        // need to know its control group.
         if let Err(error) = serve_from(supervisor, &unit) {
             tracing::error!("{error}");
         }
@@ -91,7 +94,7 @@ fn start(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> 
     Ok(purged)
 }
 
-/// Whether instances/N does not exist. Not being allowed to look is no proof of it.
+/// Whether instances/N does not exist. A permission error does not prove that.
 fn is_gone(root: &Directory, server: &InstanceName) -> Result<bool> {
     let path = Path::new("instances").join(server.as_str());
     match fstatat(root, &path, AtFlags::AT_SYMLINK_NOFOLLOW) {

@@ -1,5 +1,5 @@
-//! `purge-files N`: what left4me-purge@N.service does, as the server's user. Root is refused: it would be root that walks
-//! through what a game wrote.
+//! `purge-files N`: the work of left4me-purge@N.service, as the server's user. Root is refused,
+//! because root must not walk through files that a game wrote.
 
 use std::path::Path;
 
@@ -11,10 +11,10 @@ use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
 
-/// Empties the upper directory of `server`. Nothing there: success.
+/// Empties the upper directory of `server`. Succeeds if there is none.
 ///
 /// # Errors
-/// Exit 77 for another user than the directory's; 4 while the overlay is mounted.
+/// Exit 77 if the caller is not the owner of the directory; 4 while the overlay is mounted.
 pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     let root = Directory::root(root)?;
     let merged = runtime::merged(&root, server);

@@ -1,5 +1,6 @@
-//! runtime/ID: a directory of root's, in which `upper` alone belongs to the server's user. The game can exchange none of
-//! the four that a mount is made of, and no other local user can pass to what the game wrote.
+//! runtime/ID: a directory of root in which only `upper` belongs to the server's user. The game
+//! cannot replace any of the four directories of a mount, and no other local user can reach what
+//! the game wrote.
 
 use std::path::PathBuf;
 
@@ -15,29 +16,30 @@ const ROOT: (Uid, Gid) = (Uid::from_raw(0), Gid::from_raw(0));
 
 /// The directories of one server.
 pub(super) struct Runtime {
-    /// What the game wrote.
+    /// The upper layer: what the game wrote.
     pub upper: Directory,
-    /// The kernel's own.
+    /// The kernel's work directory.
     pub work: Directory,
     /// Where the overlay is mounted.
     pub merged: Directory,
-    /// Where what the overlay is made of is mounted while it is made.
+    /// Where the parts of the overlay are mounted while it is built.
     pub parts: Directory,
 }
 
 impl Runtime {
-    /// Makes what is missing, and gives what one of `former` had to root and to `owner`. Nothing may be mounted.
+    /// Creates missing directories, and gives those of users in `former` to root and to `owner`.
+    /// Nothing may be mounted.
     ///
     /// # Errors
-    /// Exit 4 when something belongs to another user; 1 for a link in the place of a directory.
+    /// Exit 4 if something belongs to another user; 1 for a link in place of a directory.
     pub(super) fn ensure(root: &Directory, server: &InstanceName, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
         Self::inside(&close(root, server, former)?, owner, former)
     }
 
-    /// The four of them in a directory that is root's.
+    /// Creates the four directories in `all`, which belongs to root.
     ///
     /// # Errors
-    /// As [`Runtime::ensure`].
+    /// See [`Runtime::ensure`].
     pub(super) fn inside(all: &Directory, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
         let work = all.ensure("work", Mode::S_IRWXU, ROOT, former)?;
         let merged = all.ensure("merged", mode(0o755), ROOT, former)?;
@@ -56,19 +58,19 @@ impl Runtime {
     }
 }
 
-/// runtime/ID itself, which is root's from now on.
+/// Opens runtime/ID and makes it root's.
 ///
 /// # Errors
-/// As [`Runtime::ensure`].
+/// See [`Runtime::ensure`].
 pub(super) fn close(root: &Directory, server: &InstanceName, former: &[Uid]) -> Result<Directory> {
     let all = root.ensure("runtime", mode(0o711), ROOT, former)?;
     all.ensure(server.as_str(), Mode::S_IRWXU, ROOT, former)
 }
 
-/// The owner of what the game wrote; none where nothing was ever mounted.
+/// The owner of the upper layer; none if the overlay was never mounted.
 ///
 /// # Errors
-/// When it cannot be seen.
+/// If it cannot be determined.
 pub(super) fn upper_owner(root: &Directory, server: &InstanceName) -> Result<Option<Uid>> {
     let Found::Open(all) = root.find("runtime")? else { return Ok(None) };
     let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(None) };
@@ -82,7 +84,7 @@ fn mode(bits: u32) -> Mode {
     Mode::from_bits_truncate(bits)
 }
 
-/// Where the overlay of `server` is mounted, as the kernel calls it.
+/// The mount point of a server's overlay, as the kernel lists it.
 pub(super) fn merged(root: &Directory, server: &InstanceName) -> PathBuf {
     root.path.join("runtime").join(server.as_str()).join("merged")
 }

@@ -1,5 +1,6 @@
-//! instances/ID/instance.env, which initialize writes as left4me. Root reads it as a text from outside: by descriptor, a
-//! regular file of the right owner and size or none, and every value through its own parser.
+//! Reads instances/ID/instance.env, which initialize writes as left4me. For root the file is
+//! untrusted: it is opened by descriptor, must be a regular file with the right owner and size, and
+//! every value goes through its own parser.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -15,28 +16,30 @@ use crate::base::{Error, Result};
 use crate::domain::launch::{self, Argument};
 use crate::domain::{env_file, launch_upgrade};
 
-/// The longest instance.env that is read, in bytes. As many long paths as a mount takes layers fit; the kernel takes
-/// half of it as one value.
+/// The largest instance.env that is read, in bytes. It has room for the paths of all layers that a
+/// mount can take. The kernel accepts half of it as one value.
 const FILE_LIMIT: u64 = 256 * 1024;
 
-/// Settings that are a configuration line since the upgrade, and that a server may be without until left4me starts it.
+/// Settings that became configuration lines with the upgrade. A server may lack them until left4me
+/// starts it the next time.
 const MAY_BE_MISSING: [&str; 2] = ["hostname", "rcon_password"];
 
-/// What instance.env says.
+/// The settings in instance.env.
 #[derive(Debug)]
 pub(super) struct Settings {
     /// The game's port.
     pub port: u16,
     /// Launch arguments after left4me's own.
     pub arguments: Vec<Argument>,
-    /// The paths of the lower layers, the topmost first, as they stand there.
+    /// The paths of the lower layers as written in the file, the topmost first.
     pub layers: Vec<String>,
 }
 
 /// Reads and checks the settings of `server`.
 ///
 /// # Errors
-/// Exit 3 when the server was not initialized; 1 for a file that is not initialize's, and for a value that is refused.
+/// Exit 3 if the server was not initialized; 1 for a file that initialize did not write, and for a
+/// value that is refused.
 pub(super) fn read(root: &Directory, server: &InstanceName) -> Result<Settings> {
     let instances = root.enter("instances")?;
     let path = instances.path.join(server.as_str()).join("instance.env");
@@ -57,12 +60,13 @@ pub(super) fn read(root: &Directory, server: &InstanceName) -> Result<Settings> 
     Ok(Settings { port, arguments, layers })
 }
 
-/// The arguments, each good by itself, and good together. A file that a version with srcds_run wrote is read as the
-/// upgrade reads a blueprint, so that its server comes up at boot and after a crash.
+/// Parses the arguments and checks them together. Arguments for srcds_run, from an older version,
+/// are converted as the upgrade converts a blueprint, so that the server starts at boot and after a
+/// crash.
 ///
 /// # Errors
-/// For an argument that is refused, and for a setting that cannot be left out: a server that loses its password is open
-/// to all.
+/// For an argument that is refused, and for a setting that must not get lost: a server without its
+/// password is open to everybody.
 fn arguments(server: &InstanceName, words: Vec<String>) -> Result<Vec<Argument>, BadName> {
     let words = match launch_upgrade::convert(&words, &[]) {
         None => words,
@@ -83,7 +87,7 @@ fn arguments(server: &InstanceName, words: Vec<String>) -> Result<Vec<Argument>,
     };
     let mut arguments: Vec<Argument> = words.iter().map(|word| word.parse()).collect::<Result<_, BadName>>()?;
 
-    // The bounds are for what a blueprint gives; initialize adds a map where there is none.
+    // The limits apply to the arguments of a blueprint. initialize adds a map if there is none.
     let given = arguments.len().saturating_sub(2);
     if launch::words(&arguments[..given]).eq(arguments.iter().map(Argument::as_str)) {
         arguments.truncate(given);
@@ -93,17 +97,17 @@ fn arguments(server: &InstanceName, words: Vec<String>) -> Result<Vec<Argument>,
     Ok(arguments)
 }
 
-/// Whether a configuration line sets this.
+/// Whether a configuration line sets `name`.
 fn is_of(line: &str, name: &str) -> bool {
     line.split(' ').next().is_some_and(|first| first.eq_ignore_ascii_case(name))
 }
 
-/// The file's text; none when nothing has that name.
+/// The text of the file; none if nothing has this name.
 fn open(instances: &Directory, instance: &Directory, server: &InstanceName) -> Result<Option<String>> {
     let path = instance.path.join("instance.env");
     let refused = |why: &str| Error::failed(format!("{} {why}: initialize server {server}", path.display()));
 
-    // O_NONBLOCK: a FIFO in its place must not keep root waiting.
+    // O_NONBLOCK: a FIFO in its place must not block root.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let fd = match openat(instance, "instance.env", flags, Mode::empty()) {
         Ok(fd) => fd,
@@ -117,7 +121,7 @@ fn open(instances: &Directory, instance: &Directory, server: &InstanceName) -> R
         return Err(refused("is not a regular file"));
     }
 
-    // Who owns instances/ owns what is in it.
+    // The owner of instances/ also owns everything in it.
     if Uid::from_raw(found.st_uid) != instances.owner()? {
         return Err(refused(&format!("belongs to user id {}", found.st_uid)));
     }

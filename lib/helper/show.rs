@@ -1,4 +1,5 @@
-//! `show N`: the properties of the server's unit that a person or the worker needs, as `Name=value` lines.
+//! `show N`: prints the properties of the server's unit that a person or the worker needs, as
+//! `Name=value` lines.
 
 use super::commands::{server_unit, systemctl, systemctl_with};
 use crate::base::Result;
@@ -11,16 +12,17 @@ const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,NRest
     ActiveEnterTimestamp,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,ExecMainStartTimestampMonotonic,\
     ExecMainExitTimestampMonotonic,MainPID,ControlGroup,MemoryCurrent,CPUUsageNSec,UnitFileState";
 
-/// Prints the properties. An unknown server has them too: LoadState says so.
+/// Prints the properties. systemd has them for an unknown server too; LoadState shows that.
 ///
 /// # Errors
-/// When systemctl cannot be started.
+/// If systemctl cannot be started.
 pub(super) fn run(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> {
     systemctl(supervisor, &["show", PROPERTIES, &server_unit(server)])
 }
 
-/// Gives the peer the properties as one answer, after a verb that may have changed them. A client that gets none asks
-/// for them itself, and is told why then. Nothing, unless the request `wants` it.
+/// Sends the peer the properties as one answer, after a verb that may have changed them. Does
+/// nothing unless the request `wants` it. A client that gets no answer asks with `show`, which
+/// reports the error.
 pub(super) fn observe(supervisor: &mut Supervisor, server: &InstanceName, wants: bool) {
     if !wants {
         return;

@@ -1,4 +1,4 @@
-//! The mounts of which a server's merged directory is made.
+//! Builds the mounts of a server's merged directory.
 //!
 //! ```text
 //! runtime/ID/merged     overlay: upper over the instance's own layer over
@@ -6,10 +6,11 @@
 //!     (detached)        tmpfs: the stand-ins
 //! ```
 //!
-//! Two overlays and not one: with `metacopy=on` and an upper layer the kernel would copy metadata alone into that, too,
-//! and what the game renamed would change or be lost with the lower layer. So the upper layer holds whole files, as in
-//! every earlier version, and one without this can mount it. The inner two are mounted on runtime/ID/parts, and taken from
-//! there as soon as the outer one holds them: one mount stays, and it goes as a whole.
+//! It needs two overlays. With `metacopy=on` and an upper layer the kernel would copy only metadata
+//! into that layer too, and renamed files would change or be lost with the lower layer. So the
+//! upper layer has whole files, as in every earlier version, and a version without stand-ins can
+//! mount it. The two inner mounts are on runtime/ID/parts. They are detached as soon as the outer
+//! one holds them: one mount remains, and it is unmounted as a whole.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -30,15 +31,15 @@ use crate::process::mounts;
 
 const FLAGS_OF_ALL: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
-/// A mount that came about, but without the stand-ins: the game can only read the files of its overlays.
+/// A mount without stand-ins: the game can only read the files of its overlays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct WithoutStandIns(pub Errno);
 
-/// Mounts `layers`, the topmost first, below the upper layer of `runtime`. Files are `owner`'s to write, unless the answer
-/// says that they cannot be.
+/// Mounts `layers`, the topmost first, below the upper layer of `runtime`. `owner` can write the
+/// files, unless the result says otherwise.
 ///
 /// # Errors
-/// 1 or 77 when the kernel refuses; nothing is mounted then.
+/// 1 or 77 if the kernel refuses; then nothing is mounted.
 pub(super) fn mount(
     source: &str,
     layers: &[Layer],
@@ -57,7 +58,7 @@ pub(super) fn mount(
 pub(super) enum Refused {
     /// The kernel did not mount the overlay.
     Kernel(Errno, PathBuf),
-    /// Something else was in the way.
+    /// Another error.
     Other(Error),
 }
 
@@ -76,8 +77,9 @@ fn build(
     runtime: &Runtime,
     owner: (Uid, Gid),
 ) -> Result<Option<WithoutStandIns>, Refused> {
-    // In /proc/self/fd each directory has a name of a few digits: 500 layers fit the one page that the kernel takes,
-    // and what is mounted is what was checked, whoever moves a path meanwhile.
+    // In /proc/self/fd the name of each directory has a few digits, so 500 layers fit in the one
+    // page that the kernel accepts. It also mounts exactly what was checked, even if a path is
+    // moved meanwhile.
     let parts = &runtime.parts.path;
     let refused = |errno| Refused::Kernel(errno, runtime.merged.path.clone());
     nix::unistd::chdir("/proc/self/fd").map_err(refused)?;
@@ -97,7 +99,8 @@ fn build(
     });
     let Err(errno) = inner else { return Ok(None) };
 
-    // A host whose data is on an overlay already (the kernel stacks two), or that has no room for the stand-ins.
+    // The data may already be on an overlay (the kernel stacks only two), or the stand-ins may not
+    // fit. Mounts without them.
     let lower = layers.iter().map(|layer| layer.fd.as_raw_fd());
 
     outer(source, lower, runtime).map_err(refused)?;
@@ -109,7 +112,7 @@ fn build(
     Ok(Some(WithoutStandIns(errno)))
 }
 
-/// The stand-ins over what they stand for.
+/// Mounts the stand-ins above the layers that they stand for.
 fn read_only(source: &str, files: &OwnedFd, layers: &[&Layer]) -> Result<(), Errno> {
     let lower = [files].into_iter().chain(layers.iter().map(|layer| &layer.fd)).map(|fd| fd.as_raw_fd());
     let options = format!("metacopy=on,lowerdir={}", joined(lower));
@@ -126,7 +129,7 @@ fn joined(fds: impl Iterator<Item = i32>) -> String {
     fds.map(|fd| fd.to_string()).collect::<Vec<_>>().join(":")
 }
 
-/// What mount(2) takes.
+/// The arguments of mount(2).
 struct Made<'m> {
     kind: &'m str,
     source: &'m str,
@@ -142,27 +145,28 @@ impl Made<'_> {
     }
 }
 
-/// What is mounted on `path` now.
+/// Opens what is now mounted on `path`.
 fn reopen(path: &Path) -> Result<OwnedFd> {
     open(path, FLAGS, Mode::empty()).map_err(|errno| unusable(path, errno))
 }
 
-/// Takes away what an interrupted mount of `server` has left. Before its directories are opened: they are below.
+/// Unmounts what an interrupted mount of `server` left behind. Runs before its directories are
+/// opened, because they are below.
 ///
 /// # Errors
-/// When it cannot be unmounted.
+/// If it cannot be unmounted.
 pub(super) fn clear_leftovers(root: &Directory, server: &InstanceName) -> Result<()> {
     clear(&root.path.join("runtime").join(server.as_str()).join("parts"))
 }
 
-/// Takes away what is mounted on `path`. Detached, because the layer above holds it.
+/// Unmounts everything on `path`. The unmount is detached, because the mount above still uses it.
 ///
 /// # Errors
-/// When it cannot be unmounted.
+/// If it cannot be unmounted.
 pub(super) fn clear(path: &Path) -> Result<()> {
     for _ in mounts::at(path)? {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
-            // Not mounted any more.
+            // EINVAL: no longer mounted.
             Ok(()) | Err(Errno::EINVAL) => {}
             Err(errno) => return Err(unusable(path, errno)),
         }

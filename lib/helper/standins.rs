@@ -1,11 +1,14 @@
-//! Stand-ins of lower layers' files: what an overlay mount with `metacopy=on` takes owner, mode and size from, while the
-//! content is that of the same name in the layer below (the kernel's Documentation/filesystems/overlayfs.rst, "Metadata
-//! only copy up").
+//! Creates stand-ins for files of lower layers. An overlay mount with `metacopy=on` takes owner,
+//! mode and size from the stand-in, and the content from the file of the same name in the layer
+//! below (the kernel's Documentation/filesystems/overlayfs.rst, "Metadata only copy up").
 //!
-//! They are in a tmpfs that lives as long as the mount: about 1 KiB of memory each, nothing to bring up to date and nothing
-//! left behind. The same 30,000 on ext4 took 1.6 times as long, and have to be removed again. Idmapped lower mounts
-//! (mount_setattr(2)) cost nothing, but map each owner to one other: files of left4me, root and members cannot all become
-//! the server's. They also need CAP_SETUID, CAP_SETGID and user namespaces in left4me-overlay@.
+//! They are in a tmpfs that exists as long as the mount. They take about 1 KiB of memory each, need
+//! no updates and leave nothing behind. The same 30,000 files on ext4 took 1.6 times as long, and
+//! have to be removed again.
+//!
+//! Idmapped lower mounts (mount_setattr(2)) cost nothing, but map each owner to one other: files of
+//! left4me, root and members cannot all become the server's. They also need CAP_SETUID, CAP_SETGID
+//! and user namespaces in left4me-overlay@.
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
@@ -21,13 +24,15 @@ use rustix::fs::XattrFlags;
 
 use super::directory::FLAGS;
 
-/// The tmpfs: a bound for what a member can make the kernel keep in memory. The files in it take no blocks.
+/// Mount options of the tmpfs. They limit how much kernel memory a member can make it use. The
+/// files in it take no blocks.
 pub(super) const OPTIONS: &str = "mode=0755,size=1m,nr_inodes=300000";
 
 const METACOPY: &CStr = c"trusted.overlay.metacopy";
 const ACL: &CStr = c"system.posix_acl_access";
 
-/// The directory `name` in `parent`, made when it is missing; none when it is a higher layer's file.
+/// Opens the directory `name` in `parent` and creates it if it is missing. None if a higher layer
+/// has a file of this name.
 pub(super) fn directory(parent: &OwnedFd, name: &CString) -> Result<Option<OwnedFd>, Errno> {
     match mkdirat(parent, name.as_c_str(), Mode::from_bits_truncate(0o755)) {
         Ok(()) | Err(Errno::EEXIST) => {}
@@ -41,8 +46,8 @@ pub(super) fn directory(parent: &OwnedFd, name: &CString) -> Result<Option<Owned
     }
 }
 
-/// Makes the stand-in of a file that was found as `found`, for `owner`, who may read and write it. A higher layer's is
-/// left alone.
+/// Creates the stand-in of a file with the attributes `found`, for `owner`, who may read and write
+/// it. An existing stand-in of a higher layer is kept.
 pub(super) fn file(parent: &OwnedFd, name: &CStr, found: &FileStat, owner: (Uid, Gid)) -> Result<(), Errno> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = match openat(parent, name, flags, Mode::S_IRUSR | Mode::S_IWUSR) {
@@ -60,13 +65,14 @@ pub(super) fn file(parent: &OwnedFd, name: &CStr, found: &FileStat, owner: (Uid,
     futimens(&file, &accessed, &modified)?;
     fchmod(&file, Mode::from_bits_truncate(found.st_mode & 0o777 | 0o600))?;
 
-    // Last: the mode and the times of another user's file are not root's to change without a capability.
+    // The owner changes last: setting mode and times of another user's file would need a
+    // capability.
     fchown(&file, Some(owner.0), Some(owner.1))
 }
 
-/// Whether a file has a list of access rights besides its mode.
+/// Whether a file has an ACL.
 pub(super) fn has_acl(parent: BorrowedFd<'_>, name: &CStr) -> bool {
-    // There is no call for a name in a directory before Linux 6.13.
+    // Before Linux 6.13 no call reads attributes of a name in a directory.
     let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(OsStr::from_bytes(name.to_bytes()));
     rustix::fs::lgetxattr(&path, ACL, &mut [0_u8; 0][..]).is_ok_and(|size| size > 0)
 }

@@ -1,4 +1,4 @@
-//! `umount N`: what `mount N` did is undone; never by force, never lazily.
+//! `umount N`: reverts `mount N`, never forced and never lazily.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,15 +12,15 @@ use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
 
-/// How long a mount may be busy: the last process of a server may still be on its way out.
+/// How long a mount may be busy. The last process of a server may still be exiting.
 const BUSY_WAIT: Duration = Duration::from_secs(3);
 
-/// How many of the processes that hold a mount are named.
+/// How many of the processes that use a mount are named.
 const NAMED: usize = 5;
 
-/// Unmounts all that is mounted on the server's merged directory, then removes work/work, which the kernel leaves
-/// behind as root's, and the file that systemd read. What a server of an upgraded host wrote is its own user's from
-/// then on. Nothing mounted: success.
+/// Unmounts everything on the merged directory of the server. Then removes work/work, which the
+/// kernel leaves behind as root's, and the file that systemd read. Files of a server that ran
+/// during an upgrade are given to its own user. Succeeds if nothing is mounted.
 ///
 /// # Errors
 /// Exit 1 while a process uses the mount; the message names it.
@@ -31,7 +31,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     };
 
     let merged = runtime::merged(&directory, server);
-    // One on top of the other; those that come while this runs are not waited for.
+    // Mounts may be stacked. Mounts that are added while this runs are not waited for.
     for _ in mounts::at(&merged)? {
         unmount(&merged)?;
     }
@@ -51,7 +51,7 @@ fn unmount(merged: &Path) -> Result<()> {
     let deadline = Instant::now() + BUSY_WAIT;
     loop {
         match umount2(merged, MntFlags::UMOUNT_NOFOLLOW) {
-            // Not mounted any more: somebody else was quicker.
+            // EINVAL: no longer mounted, another process was faster.
             Ok(()) | Err(Errno::EINVAL) => return Ok(()),
             Err(Errno::EBUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
             Err(Errno::EBUSY) => {
@@ -64,7 +64,8 @@ fn unmount(merged: &Path) -> Result<()> {
     }
 }
 
-/// The processes with a directory, program or open file below `path`, as far as /proc shows them: `4711 (srcds_linux)`.
+/// The processes with a working directory, program or open file below `path`, as far as /proc shows
+/// them: `4711 (srcds_linux)`.
 fn users_of(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let processes = entries.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));

@@ -1,5 +1,6 @@
-//! No server starts over the files of another platform: after a windows pass without a linux pass
-//! the runner leaves a file in the installation, and removes it when a Linux server is whole there.
+//! Refuses to start a server from files of another platform. After a Windows pass without a Linux
+//! pass the runner leaves a marker file in the installation, and removes it when a Linux server is
+//! complete there.
 
 use std::path::Path;
 
@@ -10,12 +11,12 @@ use super::layers::Layer;
 use crate::base::{Error, Result};
 use crate::domain::steam::UNFINISHED;
 
-/// Refuses a mount over an installation in which Windows files may lie.
+/// Refuses a mount over an installation that may contain Windows files.
 ///
 /// # Errors
-/// Exit 4, with what to do.
+/// Exit 4, with advice.
 pub(super) fn refuse(roots: [&Path; 2], layers: &[Layer]) -> Result<()> {
-    // An overlay may hold a file of any name.
+    // Only installations count: an overlay may contain a file of any name.
     let installations = roots.map(|root| root.join("installation"));
 
     let installation = layers.iter().find(|layer| installations.contains(&layer.path));

@@ -1,5 +1,5 @@
-//! `upgrade`: brings the data of an older version to where this one has it. For the package's installation, and for
-//! root by hand; whatever is done already is left alone, and servers and jobs that run go on.
+//! `upgrade`: converts the data of an older version. For the installation of the package, and for
+//! root by hand. It skips what is already done, and does not stop servers and jobs.
 
 use std::path::Path;
 
@@ -13,12 +13,14 @@ use super::former;
 use crate::base::config::Paths;
 use crate::base::{Error, Result, output, users};
 
-/// The database and what lies beside it, the database last: it is what programs look for. Until it has moved, those of
-/// this version refuse to make a new one; from then on, everything is in place.
+/// The database and the files beside it. The database is last, because programs look for it: until
+/// it has moved, programs of this version refuse to create a new one; from then on, everything is
+/// in place.
 ///
-/// Programs of the older version may have all of them open. A rename leaves their descriptors, locks and shared memory
-/// as they are, so they and this version's programs go on with the same files. When such a program closes the database,
-/// SQLite sees that it is not at its path any more, and leaves the log alone.
+/// Programs of the older version may have them all open. A rename keeps their descriptors, locks
+/// and shared memory, so they and the programs of this version continue with the same files. When
+/// an old program closes the database, SQLite notices that it is no longer at its path, and leaves
+/// the log alone.
 const FILES: [&str; 6] = [
     "left4me.db-poller.lock",
     "left4me.db-worker.lock",
@@ -28,10 +30,10 @@ const FILES: [&str; 6] = [
     "left4me.db",
 ];
 
-/// Carries out all parts.
+/// Runs all parts.
 ///
 /// # Errors
-/// What the part says that failed; the others are done.
+/// The error of a part that failed; the other parts are done.
 pub(super) fn run(paths: &Paths) -> Result<()> {
     let root = take_root(paths);
     let database = root.and_then(|()| move_database(paths));
@@ -42,11 +44,13 @@ pub(super) fn run(paths: &Paths) -> Result<()> {
     }
 }
 
-/// The directory of all data becomes root's: who can write in it can exchange any directory of it. tmpfiles.d does the
-/// same for /var/lib/left4me, but not for another LEFT4ME_ROOT, nor where that is a link to another disk.
+/// Gives the data directory to root: a user who can write to it can replace any directory in it.
+/// tmpfiles.d does the same for /var/lib/left4me, but not for another LEFT4ME_ROOT, nor if that is
+/// a link to another disk.
 ///
 /// # Errors
-/// 4 for a database that the settings name directly in it, where SQLite can make no file beside it any more.
+/// 4 if the settings put the database directly in it, where SQLite can no longer create files
+/// beside it.
 fn take_root(paths: &Paths) -> Result<()> {
     if !paths.root.exists() {
         return Ok(());
@@ -72,10 +76,12 @@ fn take_root(paths: &Paths) -> Result<()> {
     )))
 }
 
-/// Moves ROOT/left4me.db into a directory of its own. A database that the settings name elsewhere stays there.
+/// Moves ROOT/left4me.db into a directory of its own. A database that the settings put elsewhere
+/// stays there.
 ///
 /// # Errors
-/// 4 when there is one in the new place too, or another kind of file in the old one: nothing is moved then.
+/// 4 if there is a database in the new place too, or another kind of file in the old one. Then
+/// nothing is moved.
 fn move_database(paths: &Paths) -> Result<()> {
     let Some(root) = paths.root_with_database() else { return Ok(()) };
     if !root.exists() {
@@ -111,10 +117,10 @@ fn move_database(paths: &Paths) -> Result<()> {
     output::line(&format!("the database moved from {} to {}", root.path.display(), own.path.display()))
 }
 
-/// Whether there is such a file.
+/// Whether there is a regular file of this name.
 ///
 /// # Errors
-/// 4 for anything else of that name: older versions made regular files only.
+/// 4 for anything else with this name: older versions created only regular files.
 fn is_regular(root: &Directory, name: &str) -> Result<bool> {
     let path = root.path.join(name);
     match fstatat(root, name, AtFlags::AT_SYMLINK_NOFOLLOW) {

@@ -1,4 +1,5 @@
-//! The Unix user of a server: found, or made by systemd-sysusers, which locks the user database and writes it whole.
+//! Finds or creates the Unix user of a server. systemd-sysusers creates it, because it locks the
+//! user database and replaces it atomically.
 
 use std::time::Duration;
 
@@ -12,16 +13,17 @@ use crate::base::{Error, Result, users};
 use crate::process::{Peer, Relay, Spec, Supervisor, Terminal};
 use crate::wire::{LINE_LIMIT, Stream};
 
-/// How long systemd-sysusers may take when it was asked to end.
+/// How long systemd-sysusers may take after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Where the loaded units say that a server still has the user of all servers (see former.rs).
+/// The variable by which the loaded units show that a server still has the user of all servers (see
+/// former.rs).
 pub(super) const SETTING: &str = "LEFT4ME_SERVER_USER";
 
-/// The ids of the server's user, which is made when it is missing.
+/// The ids of the server's user. Creates the user if it is missing.
 ///
 /// # Errors
-/// Exit 69 when the user cannot be made.
+/// Exit 69 if the user cannot be created.
 pub(super) fn ensure(server: &InstanceName) -> Result<(Uid, Gid)> {
     let user = ServerUser::of(server);
     if let Some(found) = find(&user.name)? {
@@ -31,11 +33,11 @@ pub(super) fn ensure(server: &InstanceName) -> Result<(Uid, Gid)> {
     find(&user.name)?.ok_or_else(|| Error::unavailable(format!("the user {} of server {server} is missing", user.name)))
 }
 
-/// The ids of the user as which systemd will start the server: its own, or for one that ran through an upgrade
-/// left4me-game, until its units are loaded again.
+/// The ids of the user that systemd will start the server as: its own, or left4me-game for a server
+/// that ran during an upgrade, until its units are reloaded.
 ///
 /// # Errors
-/// As [`ensure`]; exit 1 for another user.
+/// See [`ensure`]; exit 1 for another user.
 pub(super) fn loaded(server: &InstanceName) -> Result<(Uid, Gid)> {
     match std::env::var(SETTING) {
         Err(_) => ensure(server),
@@ -46,14 +48,14 @@ pub(super) fn loaded(server: &InstanceName) -> Result<(Uid, Gid)> {
     }
 }
 
-/// The user of all servers before each had its own.
+/// The user that all servers shared before each had its own.
 pub(super) fn former() -> Option<Uid> {
     users::uid(users::GAME)
 }
 
 fn find(name: &str) -> Result<Option<(Uid, Gid)>> {
     match User::from_name(name) {
-        // A person's account that has such a name by chance is not given to a game.
+        // If a person's account happens to have such a name, no game may use it.
         Ok(Some(user)) if !server_user::is_managed(&user) => Err(Error::conflict(format!(
             "the account {name} (uid {}) is not one that left4me made: a server needs that name for its own user",
             user.uid
@@ -63,7 +65,8 @@ fn find(name: &str) -> Result<Option<(Uid, Gid)>> {
     }
 }
 
-/// A number that another user has already is replaced by a free one: the entry counts, not the number.
+/// Creates the user. If its uid is already taken, systemd-sysusers uses a free one, so the entry
+/// counts and not the number.
 fn make(user: &ServerUser, server: &InstanceName) -> Result<()> {
     let line = format!("u {} {} \"{} {server}\" -", user.name, user.id, server_user::COMMENT);
     let spec = Spec {

@@ -1,5 +1,5 @@
-//! Everything below a directory, by descriptor: no link is followed, no other file system entered, and a tree of any
-//! depth takes two descriptors.
+//! Visits everything below a directory by descriptor. It follows no link, enters no other file
+//! system, and needs two descriptors for a tree of any depth.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -13,22 +13,23 @@ use nix::unistd::{Gid, Uid, fchown, fchownat};
 use super::directory::{Directory, FLAGS, unusable};
 use crate::base::{Error, Result};
 
-/// What happens to one entry: the directory it is in, its name there, what it is.
+/// Called for each entry with its directory, its name there and its attributes.
 type Visit<'v> = &'v mut dyn FnMut(BorrowedFd<'_>, &CStr, &FileStat) -> Result<(), Errno>;
 
 /// A directory on the way down.
 struct Level {
     device: u64,
     inode: u64,
-    /// Directories in it that are still to enter.
+    /// Subdirectories that are still to be entered.
     waiting: Vec<CString>,
 }
 
-/// Gives what belongs to one of `from` in `top`, and at last `top` itself, to `to`. So as long as `top` is not theirs,
-/// something may be left to give, and giving again goes on. The kernel drops setuid bits and capabilities of files.
+/// Gives entries in `top` that belong to a user in `from`, and `top` itself last, to `to`. As long
+/// as `top` is not theirs, something may be left, and another call continues. The kernel drops
+/// setuid bits and capabilities of files.
 ///
 /// # Errors
-/// When an entry cannot be changed, or is on another file system.
+/// If an entry cannot be changed or is on another file system.
 pub(super) fn give(top: &Directory, from: &[Uid], to: (Uid, Gid)) -> Result<()> {
     each(top, &mut |parent, name, found| {
         if !from.contains(&Uid::from_raw(found.st_uid)) {
@@ -39,11 +40,11 @@ pub(super) fn give(top: &Directory, from: &[Uid], to: (Uid, Gid)) -> Result<()> 
     fchown(top, Some(to.0), Some(to.1)).map_err(|errno| unusable(&top.path, errno))
 }
 
-/// Gives the group of what `owner` has in `top`, and `top` itself, to `group`. A file with a second name is left alone:
-/// that name may be anywhere.
+/// Sets the group of everything that `owner` has in `top`, and of `top` itself. A file with a
+/// second hard link is skipped, because that link may be anywhere.
 ///
 /// # Errors
-/// As [`give`].
+/// See [`give`].
 pub(super) fn share(top: &Directory, owner: Uid, group: Gid) -> Result<()> {
     let differs = |found: &FileStat| {
         let is_alone = is_directory(found) || found.st_nlink == 1;
@@ -55,7 +56,8 @@ pub(super) fn share(top: &Directory, owner: Uid, group: Gid) -> Result<()> {
             return Ok(());
         }
 
-        // The owner may be at its tree: what is changed is what was looked at, whatever has its name by now.
+        // The owner may change its tree meanwhile. O_PATH pins the entry, so that the checked file
+        // is changed, whatever has its name by now.
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
 
         let entry = openat(parent, name, flags, Mode::empty())?;
@@ -70,7 +72,7 @@ pub(super) fn share(top: &Directory, owner: Uid, group: Gid) -> Result<()> {
     if differs(&fstat(top).map_err(failed)?) { fchown(top, None, Some(group)).map_err(failed) } else { Ok(()) }
 }
 
-/// Visits everything below `top`, a directory before what is in it.
+/// Visits everything below `top`; a directory comes before its contents.
 fn each(top: &Directory, visit: Visit<'_>) -> Result<()> {
     let failed = |errno| unusable(&top.path, errno);
     let mut here = openat(top, c".", FLAGS, Mode::empty()).map_err(failed)?;
@@ -102,14 +104,14 @@ fn each(top: &Directory, visit: Visit<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The directory above, which has to be the one that we came from.
+/// Opens the parent directory, and checks that it is the one we came from.
 fn up(here: &OwnedFd, parent: &Level) -> Result<OwnedFd, Errno> {
     let above = openat(here, c"..", FLAGS, Mode::empty())?;
     let found = fstat(&above)?;
     if (found.st_dev, found.st_ino) == (parent.device, parent.inode) { Ok(above) } else { Err(Errno::ESTALE) }
 }
 
-/// Visits what is in a directory; gives the directories among it.
+/// Visits the entries of a directory and gives its subdirectories.
 fn sweep(here: &OwnedFd, visit: Visit<'_>) -> Result<Vec<CString>, Errno> {
     let mut inner = Vec::new();
     let mut entries = Dir::from_fd(openat(here, c".", FLAGS, Mode::empty())?)?;

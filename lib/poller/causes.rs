@@ -1,6 +1,7 @@
-//! Why an overlay could not be mounted, in the words of its unit, where no job has asked for them: at boot, or after a
-//! start with systemctl. The cause is fetched after the transaction that records the failure, because it takes a helper:
-//! states must not wait for it. What is not fetched in one poll is fetched in the next.
+//! Records why an overlay could not be mounted if no job did: at boot, or after a start with
+//! systemctl. The cause is fetched after the transaction that records the failure, because it needs
+//! a helper and states must not wait for it. What is not fetched in one poll is fetched in the
+//! next.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,20 +13,20 @@ use crate::domain::reason;
 use crate::domain::unit::End;
 use crate::host::units;
 
-/// So many entries of the journal are read.
+/// How many journal entries are read.
 const ENTRIES: u32 = 60;
 
-/// What is spent on them in one poll: whoever asked for the next one waits no longer.
+/// How much time one poll spends on this, so that the next requested poll does not wait longer.
 const BUDGET: Duration = Duration::from_secs(1);
 
 /// A helper that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Records the cause of each failed overlay that has none yet: as the server's last end, as the reason of its drift, and as
-/// its last error.
+/// Records the cause of each overlay failure that has none yet: as the server's last exit, as the
+/// reason of its drift, and as its last error.
 ///
 /// # Errors
-/// 69 when the database cannot be used. A helper that does not answer is a warning.
+/// 69 if the database cannot be used. A helper that does not answer is a warning.
 pub(super) fn record(db: &mut Db, helper: &Path) -> Result<()> {
     let begun = Instant::now();
     let bare = End::NotMounted.to_string();

@@ -1,7 +1,9 @@
-//! The last lines of a server that ended badly, kept with the event: tomorrow the journal may have forgotten them.
+//! Keeps the output of a server before a crash with the event, because journald may have deleted it
+//! by tomorrow.
 //!
-//! They come after the transaction that tells of the end, because they take a helper each: states must not wait for
-//! them. What is not fetched in this run's time, or by a run that died, is left to the next one.
+//! It is fetched after the transaction that records the exit, because each fetch needs a helper and
+//! states must not wait for it. What this run has no time for, or a run that died has missed, is
+//! left to the next run.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,28 +13,31 @@ use crate::base::{Result, clock};
 use crate::db::{Db, events};
 use crate::host::units;
 
-/// So many lines.
+/// How many lines are kept.
 const LINES: u32 = 20;
 
-/// What is spent on them in one run: a look that somebody asked for meanwhile waits no longer.
+/// How much time one run spends on this, so that a poll that was requested meanwhile does not wait
+/// longer.
 const BUDGET: Duration = Duration::from_secs(1);
 
-/// A helper that takes longer hangs: rows matter more.
+/// A helper that takes longer hangs. Recording states matters more.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Side by side, a helper each.
+/// How many fetches run in parallel, each with a helper.
 const AT_ONCE: usize = 4;
 
-/// Older ends than this are let go: their lines would be somebody else's. Ms.
+/// How old an event may be, in ms. After that, the last lines would belong to a later run of the
+/// server.
 const OLDEST: i64 = 600_000;
 
-/// In one run.
+/// How many events one run handles.
 const MOST: u32 = 64;
 
-/// Fetches and keeps the last lines of bad ends that have none yet.
+/// Fetches and keeps the last lines for abnormal exits that have none yet.
 ///
 /// # Errors
-/// 69 when the database cannot be used. A helper that does not answer is a warning: the next run tries again.
+/// 69 if the database cannot be used. A helper that does not answer is a warning; the next run
+/// tries again.
 pub(super) fn keep(db: &mut Db, helper: &Path) -> Result<()> {
     let begun = Instant::now();
     let missing = events::without_journal(db.connection(), clock::now_ms() - OLDEST, MOST)?;

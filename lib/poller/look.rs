@@ -1,4 +1,5 @@
-//! The two looks: at the rows, then at the units. In this order: a row that changes after it was read keeps the change.
+//! Reads the rows first, then the units. In this order a row that changes after it was read keeps
+//! its change.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
@@ -13,27 +14,28 @@ use crate::domain::unit::Unit;
 use crate::host::units::Observed;
 use crate::host::{bus, enablement};
 
-/// The rows, before anybody asked systemd.
+/// The rows, read before systemd is asked.
 pub(super) struct Before {
-    /// All servers whose rows make sense. Those of jobs are sorted out when rows are written: jobs come and go.
+    /// All servers with valid rows. Servers with jobs are excluded only when rows are written,
+    /// because jobs come and go.
     pub(super) watched: Vec<Watched>,
-    /// Units without a row, as they were known.
+    /// The known units without a row.
     pub(super) orphans: Vec<Orphan>,
-    /// When the poller looked last.
+    /// The previous poll.
     pub(super) last: Poll,
 }
 
-/// What came of asking systemd.
+/// The answer of systemd.
 pub(super) enum Now {
-    /// The host goes down: that servers end is no news.
+    /// The host is shutting down, so servers that stop are not recorded.
     GoingDown,
-    /// What it said.
+    /// The state of the units.
     Seen(Seen),
 }
 
-/// What systemd says.
+/// What systemd reports about all units.
 pub(super) struct Seen {
-    /// When.
+    /// When it was read.
     pub(super) at: Moment,
     loaded: BTreeMap<String, Observed>,
     failed_overlays: BTreeMap<String, i64>,
@@ -43,7 +45,7 @@ pub(super) struct Seen {
 }
 
 impl Before {
-    /// Reads all rows; one that makes no sense is told and left alone.
+    /// Reads all rows. An invalid row is logged and skipped.
     pub(super) fn read(db: &mut Db) -> Result<Self> {
         let (rows, orphans, last) = db.read(|tx| Ok((observations::all(tx)?, poll::orphans(tx)?, poll::last(tx)?)))?;
         let mut before = Self { watched: Vec::new(), orphans, last };
@@ -60,7 +62,7 @@ impl Before {
     }
 }
 
-/// Asks systemd for all units and looks at its symlinks.
+/// Asks systemd for all units, and reads its symlinks.
 pub(super) fn look() -> Result<Now> {
     let units = bus::read()?;
     if units.going_down {
@@ -79,7 +81,8 @@ pub(super) fn look() -> Result<Now> {
 }
 
 impl Seen {
-    /// What was seen of a server: a unit that is not loaded does nothing. None while it moves.
+    /// The state of a server. A unit that is not loaded is inactive. None while the unit changes
+    /// its state.
     pub(super) fn of(&self, server: ServerId) -> Option<Observed> {
         let instance = server.to_string();
         (!self.moving.contains(&instance)).then(|| self.instance(&instance))
@@ -98,7 +101,7 @@ impl Seen {
         observed
     }
 
-    /// Units that are enabled or do something, and are none of `ids`.
+    /// Units that are enabled or active and do not belong to `ids`.
     pub(super) fn orphans(&self, ids: &HashSet<ServerId>) -> Vec<Orphan> {
         let instances: BTreeSet<&String> = self.loaded.keys().chain(&self.enabled).collect();
         let is_known = |instance: &str| {
@@ -108,7 +111,6 @@ impl Seen {
         let mut orphans = Vec::new();
         for instance in instances.into_iter().filter(|instance| !is_known(instance)) {
             let observed = self.instance(instance);
-
             let does_something = !matches!(observed.unit.active.as_str(), "inactive" | "failed");
             if self.enabled.contains(instance) || does_something {
                 orphans.push(Orphan {
@@ -123,7 +125,7 @@ impl Seen {
         orphans
     }
 
-    /// What an admin has to mend before servers can start.
+    /// A problem that an admin must fix before servers can start.
     pub(super) fn complaint(&self) -> Option<Error> {
         (!self.has_template).then(|| {
             Error::unavailable(

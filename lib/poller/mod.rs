@@ -1,5 +1,5 @@
-//! left4me-poller: reads all units in one go, and writes down what servers are. Started by a timer, and whenever the unit
-//! of a server starts or ends. It changes no unit: drift is told, not mended.
+//! left4me-poller: reads the state of all units at once and records it. A timer starts it, and
+//! every start or end of a server's unit. It changes no unit: drift is reported, not corrected.
 
 mod causes;
 mod last_words;
@@ -22,8 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Check the state of all servers once and record it in the database
 ///
-/// systemd starts it by left4me-poller.timer, and when a server starts or ends. Run by hand, it does
-/// the same.
+/// systemd starts it by left4me-poller.timer, and when a server starts or ends. Run by hand, it
+/// does the same.
 #[derive(Parser)]
 #[command(name = "left4me-poller", version, after_help = EXAMPLES)]
 struct Cli {
@@ -45,7 +45,7 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The program.
+/// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
@@ -53,24 +53,27 @@ pub fn main() -> ExitCode {
     let cli = parse::<Cli>();
     journal::start(cli.logging.log);
 
-    // From here on this run is on its way out, as far as systemd knows, though it has seen nothing yet: whoever asks for
-    // a look from now on gets another run, after this one. A run that counted as active would swallow the request, and
-    // with it what happened after its look. PID 1 reads these words before it answers on the bus.
+    // For systemd this run is stopping from now on, although it has not read anything yet. A start
+    // request from now on therefore causes another run after this one. If this run counted as
+    // active, systemd would drop the request, and changes after this run's read would be missed.
+    // PID 1 handles these notifications before it answers on the bus.
     notify::ready("looking");
 
     notify::stopping("looking");
     journal::exit_code(poll(&cli))
 }
 
-/// The story: read the rows, read the units, write down what has changed, tell it, wake a worker that was forgotten.
+/// Reads the rows and the units, records and reports what changed, and wakes the worker if it was
+/// not woken.
 fn poll(cli: &Cli) -> Result<()> {
     let database = cli.paths.database();
-    // By hand, as root: what is written must belong to whom the data belongs to.
+    // Root by hand: files that it creates must belong to the owner of the data.
     users::drop_root(&database)?;
 
     let mut db = Db::open(&database)?;
 
-    // Two at once would each see something of their own; one after the other, the second sees what is true now.
+    // Only one poller at a time: two would record different states. The second one waits and reads
+    // the current state.
     let turn = lock::wait(&database, "poller", PATIENCE)?;
 
     let before = Before::read(&mut db)?;
@@ -99,8 +102,7 @@ fn poll(cli: &Cli) -> Result<()> {
     }
 }
 
-/// Jobs that wait, or were left by a worker that died: whoever serves them is glad of a poke, and whoever should is
-/// started by it.
+/// Wakes or starts the worker if jobs wait, or if a worker that died left some.
 fn wake_worker(db: &Db, cli: &Cli) -> Result<()> {
     let connection = db.connection();
     let waiting = jobs::any_queued(connection)? && queue::pause(connection)?.is_none();

@@ -1,4 +1,5 @@
-//! One transaction: rows, history, drift, orphans, samples; and what the journal is told of it.
+//! Records a poll in one transaction: rows, history, drift, orphans and samples. Reports changes in
+//! the journal.
 
 use std::collections::HashSet;
 
@@ -19,10 +20,10 @@ use crate::queue::observe::{self, Cause, News, Written};
 
 use super::look::{Before, Seen};
 
-/// Writes down what was seen, and tells what is new.
+/// Records what was read, and reports what changed.
 pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
     let (news, found, lost) = db.write(|tx| {
-        // Again: a job may have come since the rows were read.
+        // Read again here, because a job may have been added since the rows were read.
         let in_jobs = observations::in_jobs(tx, seen.at.now)?;
 
         let mut news = Vec::new();
@@ -57,7 +58,8 @@ pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
     Ok(())
 }
 
-/// Nobody can tell what servers are: that is what their rows say, and never that they are stopped.
+/// Records that the state of the servers is unknown. Their rows never show them as stopped because
+/// of that.
 pub(super) fn unreadable(db: &mut Db, before: &Before, error: &Error) -> Result<()> {
     let now = crate::base::clock::now_ms();
 
@@ -75,7 +77,7 @@ pub(super) fn unreadable(db: &mut Db, before: &Before, error: &Error) -> Result<
     })
 }
 
-/// One server's row.
+/// Records the state of one server.
 fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Before) -> Result<Option<News>> {
     let Written::Done(changes, after) = observe::record_over(tx, watched, observed, &Cause::Outside)? else {
         return Ok(None);
@@ -83,7 +85,7 @@ fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Befo
 
     let id = watched.id;
 
-    // No job clears what the poller itself has recorded.
+    // No job clears an error that the poller itself has recorded.
     let is_overlays = |error: &String| error.starts_with(&overlay_unit(id));
     if changes.iter().any(|change| matches!(change, Change::Started(_)))
         && watched.last_error.as_ref().is_some_and(is_overlays)
@@ -111,7 +113,7 @@ fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Befo
     Ok((!changes.is_empty() || !told.is_empty()).then_some(News { server: id, changes, told }))
 }
 
-/// Gives those that are new and those that are gone.
+/// Records the orphans. Gives those that are new and those that are gone.
 fn write_orphans(
     tx: &Connection,
     before: &[Orphan],

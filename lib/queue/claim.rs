@@ -1,8 +1,10 @@
-//! Claiming: who starts now. The decision is domain/schedule.rs; here it meets the table.
+//! Claims queued jobs. domain/schedule.rs decides which jobs may start; this file applies that to
+//! the table.
 //!
-//! The queue's first page nearly always answers. When it does not fill the free slots (a hundred thousand jobs of one
-//! busy server stand in front), the rest is asked for by server: only the first queued job of a server that nobody has
-//! taken can start, and an index finds it whatever stands before it.
+//! The first page of the queue is nearly always enough. If it does not fill the free slots (for
+//! example, a hundred thousand jobs of one busy server come first), the rest is read per server:
+//! only the first queued job of a server that is not taken can start, and an index finds it
+//! whatever comes before it.
 
 use rusqlite::Connection;
 
@@ -11,14 +13,14 @@ use crate::base::names::{JobId, TaskId};
 use crate::db::{jobs, queue, servers};
 use crate::domain::schedule::{Candidate, Schedule};
 
-/// How many queued jobs are read before the rest is asked for by server.
+/// How many queued jobs are read before the rest is read per server.
 const PAGE: u32 = 64;
 
-/// Claims at most `free` jobs for `worker`, oldest first, within the caller's transaction. `at_work`: what tasks still
-/// work on whose jobs have ended. Gives their ids.
+/// Claims at most `free` jobs for `worker`, oldest first, within the caller's transaction, and
+/// gives their ids. `at_work`: what tasks still work on although their jobs have ended.
 ///
 /// # Errors
-/// 69 when the database cannot be written.
+/// 69 if the database cannot be written.
 pub fn claim(
     tx: &Connection,
     worker: &str,
@@ -35,7 +37,7 @@ pub fn claim(
         return Ok(Vec::new());
     }
 
-    // What a process that would not die works on is taken, too, though its job has ended.
+    // What a process that cannot be killed works on is taken too, although its job has ended.
     let (live, held) = (jobs::live_candidates(tx)?, jobs::held_candidates(tx)?);
     let at_work = at_work.iter().map(|(_, candidate)| candidate);
     let mut schedule = Schedule::with_running(live.iter().chain(&held).chain(at_work));

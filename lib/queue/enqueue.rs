@@ -1,4 +1,5 @@
-//! Accepting a job: one transaction, then a one-byte poke. The row is the truth, the poke only a hint.
+//! Accepts jobs. One transaction writes the rows; then a one-byte datagram wakes the worker. Only
+//! the rows count; a lost datagram loses no job.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
@@ -18,40 +19,41 @@ use crate::domain::plan::plan;
 /// Which servers a job is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Targets {
-    /// None: the operation is for what all share.
+    /// No server: the operation is for the game files that all servers share.
     None,
-    /// Every server there is when the job is accepted.
+    /// All servers that exist when the job is accepted.
     All,
-    /// These.
+    /// These servers.
     Named(Vec<ServerRef>),
 }
 
-/// A wish.
+/// A request for a job.
 #[derive(Clone, Debug)]
 pub struct Wish<'a> {
     /// What to do.
     pub operation: Operation,
-    /// To whom.
+    /// For which servers.
     pub targets: Targets,
-    /// When the same is queued or running already, that job is the answer.
+    /// If the same job is already queued or running, return that one.
     pub unique: bool,
-    /// Who asks.
+    /// Who requests it.
     pub asker: Asker<'a>,
 }
 
-/// Who asks for a job.
+/// Who requests a job.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
-    /// The name that the job and its events remember.
+    /// The name that is stored with the job and its events.
     pub name: &'a str,
-    /// The account, for one who asks over the web.
+    /// The account, for requests over the web.
     pub user: Option<UserId>,
-    /// The same key of the same account again means the same job: a double click, a repeated call.
+    /// The same key of the same account gives the same job again, for a double click or a repeated
+    /// call.
     pub key: Option<&'a RequestKey>,
 }
 
 impl<'a> Asker<'a> {
-    /// Somebody at this host's command line.
+    /// A request from this host's command line.
     #[must_use]
     pub fn here(name: &'a str) -> Self {
         Self { name, user: None, key: None }
@@ -67,16 +69,16 @@ pub struct Accepted {
     pub state: JobState,
     /// 1 for the next one; only while queued.
     pub queue_position: Option<i64>,
-    /// False when `unique`, or the asker's key, found the job there already.
+    /// False if `unique` or the idempotency key found an existing job.
     #[serde(skip)]
     pub added: bool,
 }
 
-/// Accepts a job. When this returns it is on disk.
+/// Accepts a job. When this returns, the job is on disk.
 ///
 /// # Errors
-/// 2 when operation and targets do not go together; 3 for an unknown server; 4 when the asker's key belongs to another
-/// wish; 69 when the database cannot be written.
+/// 2 if operation and targets do not fit; 3 for an unknown server; 4 if the key belongs to another
+/// request; 69 if the database cannot be written.
 pub fn enqueue(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
         let targets = resolve(tx, wish)?;
@@ -98,13 +100,14 @@ pub fn enqueue(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<Accepted> {
     })
 }
 
-/// The job that was accepted under this key before.
+/// The job that was accepted with this key before.
 fn repeated(tx: &rusqlite::Connection, asker: &Asker<'_>, now: i64) -> Result<Option<Job>> {
     let (Some(user), Some(key)) = (asker.user, asker.key) else { return Ok(None) };
     request_keys::find(tx, user, key, now)?.map(|id| jobs::get(tx, id)).transpose()
 }
 
-/// The same key for another wish: whoever asks would take that job's fate for this one's.
+/// The error for a key that belongs to another request. Without it, the caller would take the
+/// outcome of that job for its own.
 fn reused(job: &Job) -> Error {
     Error::conflict(format!(
         "this key belongs to job {} ({}): another wish needs a key of its own",
@@ -112,11 +115,11 @@ fn reused(job: &Job) -> Error {
     ))
 }
 
-/// Accepts a fresh job that does what `id` did.
+/// Accepts a new job that does the same as job `id`.
 ///
 /// # Errors
-/// 3 for an unknown job or when one of its servers is gone; 4 while it has not ended; 69 when the database cannot be
-/// written.
+/// 3 for an unknown job, or if one of its servers is gone; 4 while it has not ended; 69 if the
+/// database cannot be written.
 pub fn retry(db: &mut Db, id: JobId, asker: &Asker<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
         if let Some(job) = repeated(tx, asker, now)? {
@@ -151,7 +154,7 @@ fn accepted(tx: &rusqlite::Connection, job_id: JobId, added: bool) -> Result<Acc
     Ok(Accepted { job_id, state, queue_position, added })
 }
 
-/// The servers, ascending and each once.
+/// The ids of the servers, ascending and without duplicates.
 fn resolve(tx: &rusqlite::Connection, wish: &Wish<'_>) -> Result<Vec<ServerId>> {
     let operation = wish.operation;
     let mut ids: Vec<ServerId> = match &wish.targets {
@@ -217,16 +220,17 @@ fn accept(
     Ok(id)
 }
 
-/// Whether the worker heard the poke.
+/// Whether the worker was notified.
 #[derive(Debug)]
 pub enum Poke {
-    /// It is in the socket: systemd starts the worker if it does not run.
+    /// The datagram is in the socket. systemd starts the worker if it does not run.
     Sent,
-    /// Nobody will hear it until a worker is started in another way; why.
+    /// The worker is not notified, for this reason. The job waits until a worker is started in
+    /// another way.
     Unheard(Error),
 }
 
-/// Tells the worker that there is something to do. A full socket means that it has been told already.
+/// Notifies the worker that there is work. A full socket means that it is already notified.
 #[must_use]
 pub fn poke(socket: &Path) -> Poke {
     let sent = UnixDatagram::unbound().and_then(|datagram| {

@@ -1,5 +1,6 @@
-//! What a task reaches the host with: the helper's and the runner's verbs, each one connection whose lines go to the
-//! job's log and whose row goes to `runners`; and the list of open connections, so that they can be ended.
+//! The task context: what a running task uses to act on the host. Each request to helper or runner
+//! is one connection; its lines go to the job's log and its row to `runners`. The open connections
+//! are listed, so that they can be ended.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -20,27 +21,27 @@ use crate::queue::work::Ended;
 use crate::wire::client::Canceller;
 use crate::wire::{Cancel, EndedBy, HelperRequest, RunnerRequest, Stream, Tree};
 
-/// Where the worker's hands are.
+/// The paths that tasks use.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// LEFT4ME_ROOT.
     pub root: PathBuf,
-    /// helper.sock
+    /// The path of the helper's socket.
     pub helper: PathBuf,
-    /// runner.sock
+    /// The path of the runner's socket.
     pub runner: PathBuf,
 }
 
-/// The connections that are open, so that they can be told to end; and who may open no more.
+/// The open connections, so that their commands can be ended, and the tasks that may open no more.
 #[derive(Clone, Default)]
 pub struct Connections(Arc<Mutex<Book>>);
 
 #[derive(Default)]
 struct Book {
     open: HashMap<RunnerToken, (TaskId, Canceller)>,
-    /// Tasks that are cancelled, and how urgently.
+    /// Tasks that are being cancelled, and how urgently.
     cancelled: HashMap<TaskId, Cancel>,
-    /// The worker is stopping.
+    /// Set when the worker is stopping.
     closed: Option<Cancel>,
 }
 
@@ -57,7 +58,8 @@ impl Connections {
 
     fn keep(&self, task: TaskId, token: RunnerToken, canceller: Canceller) {
         let mut book = self.book();
-        // Under the lock: an end that was wished before is obeyed here, one that comes after finds the connection.
+        // Under the lock: an earlier request to end is applied here, a later one finds the
+        // connection in the list.
         if let Some(how) = book.verdict(task) {
             tell(&canceller, how);
         }
@@ -68,14 +70,14 @@ impl Connections {
         self.book().open.remove(&token);
     }
 
-    /// From now on no task starts a new command, and those that run are told to end.
+    /// Prevents all tasks from starting new commands, and ends those that run.
     pub fn end_all(&self, how: Cancel) {
         let mut book = self.book();
         book.closed = book.closed.max(Some(how));
         book.open.values().for_each(|(_, canceller)| tell(canceller, how));
     }
 
-    /// From now on these tasks start no new command, and those of theirs that run are told to end, all at once.
+    /// Prevents these tasks from starting new commands, and ends all of theirs that run, at once.
     pub fn end(&self, tasks: &[TaskId], how: Cancel) {
         let mut book = self.book();
         for &task in tasks {
@@ -86,18 +88,19 @@ impl Connections {
         theirs.for_each(|(_, canceller)| tell(canceller, how));
     }
 
-    /// Closes the connections of tasks whose commands did not end in time: nobody waits for them any longer.
+    /// Closes the connections of tasks whose commands did not end in time. The worker no longer
+    /// waits for them.
     pub fn close(&self, tasks: &[TaskId]) {
         let book = self.book();
         book.open.values().filter(|(task, _)| tasks.contains(task)).for_each(|(_, canceller)| canceller.close());
     }
 
-    /// This task's thread has ended: nothing is remembered of it.
+    /// Forgets a task after its thread has ended.
     pub fn forget_task(&self, task: TaskId) {
         self.book().cancelled.remove(&task);
     }
 
-    /// Why this task may start no new command.
+    /// Why this task may not start a new command.
     #[must_use]
     pub fn refusal(&self, task: TaskId) -> Option<&'static str> {
         let book = self.book();
@@ -109,27 +112,27 @@ impl Connections {
     }
 }
 
-/// A connection that is gone already needs no telling.
+/// Sends a request to end. A connection that is already closed needs none.
 fn tell(canceller: &Canceller, how: Cancel) {
     if let Err(error) = canceller.send(how) {
         tracing::debug!(%error, "a connection had ended before it was told to");
     }
 }
 
-/// What a task reaches the host with.
+/// What tasks use to act on the host, shared by all of them.
 #[derive(Clone)]
 pub struct Hands {
-    /// Where runner, helper and data are.
+    /// The paths of runner, helper and data.
     pub places: Arc<Places>,
-    /// Where lines go.
+    /// The log writer.
     pub log: Log<Ended>,
-    /// Which connections are open.
+    /// The open connections.
     pub connections: Connections,
-    /// Which tasks only wait.
+    /// The tasks that only wait.
     pub settling: Settling,
 }
 
-/// The hands of one task: they know whose lines they write down.
+/// The context of one task. Its lines go to the log of that task.
 pub struct TaskHands<'a> {
     hands: &'a Hands,
     job: JobId,
@@ -137,7 +140,7 @@ pub struct TaskHands<'a> {
 }
 
 impl Hands {
-    /// For one task.
+    /// The context of one task.
     #[must_use]
     pub fn of_task(&self, job: JobId, task: TaskId) -> TaskHands<'_> {
         TaskHands { hands: self, job, task }
@@ -145,59 +148,61 @@ impl Hands {
 }
 
 impl TaskHands<'_> {
-    /// LEFT4ME_ROOT.
+    /// The data directory, LEFT4ME_ROOT.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.hands.places.root
     }
 
-    /// Why no new command may be started, if that is so.
+    /// Why no new command may be started, if so.
     fn refusal(&self) -> Option<&'static str> {
         self.hands.connections.refusal(self.task)
     }
 
-    /// Whether the task is still wanted.
+    /// Fails if the task should not continue.
     ///
     /// # Errors
-    /// 1 when it is being cancelled, or the worker is stopping.
+    /// 1 if it is being cancelled or the worker is stopping.
     pub fn may_go_on(&self) -> Result<()> {
         self.refusal().map_or(Ok(()), |why| Err(Error::failed(why)))
     }
 
-    /// Writes down a line of our own.
+    /// Writes a line of left4me itself to the job's log.
     pub fn note(&self, stream: Stream, line: impl std::fmt::Display) {
         self.hands.log.note(self.job, self.task, stream, format!("left4me: {line}"));
     }
 
-    /// Enables and starts the unit; then what systemd reports of it.
+    /// Enables and starts the unit. Also gives what systemd reports about it afterwards.
     ///
     /// # Errors
-    /// The command's own code when it failed; 69 when the helper cannot be reached.
+    /// The command's own code if it failed; 69 if the helper cannot be reached.
     pub fn enable(&self, server: &InstanceName) -> (Result<()>, Result<Observed>) {
         self.observed("enable", &HelperRequest::Enable { server: server.clone(), observe: true }, server)
     }
 
-    /// Disables and stops the unit, and unmounts its overlay; then what systemd reports of it.
+    /// Disables and stops the unit, and unmounts its overlay. Also gives what systemd reports about
+    /// it afterwards.
     ///
     /// # Errors
-    /// As [`TaskHands::enable`].
+    /// See [`TaskHands::enable`].
     pub fn disable(&self, server: &InstanceName) -> (Result<()>, Result<Observed>) {
         self.observed("disable", &HelperRequest::Disable { server: server.clone(), observe: true }, server)
     }
 
-    /// Empties the upper layer; removes all of an instance that is gone.
+    /// Empties the upper layer. Removes everything if the instance is gone.
     ///
     /// # Errors
-    /// As [`TaskHands::enable`].
+    /// See [`TaskHands::enable`].
     pub fn purge(&self, server: &InstanceName) -> Result<()> {
         let request = HelperRequest::Purge { server: server.clone() };
         self.ask("purge", &self.hands.places.helper, &request, Keep::Log { also: Some(purge_unit(server)) })
     }
 
-    /// Puts the unit's last lines into the job's log, and gives the last one that the game itself printed.
+    /// Copies the unit's last lines to the job's log, and gives the last one that the game itself
+    /// printed.
     ///
     /// # Errors
-    /// As [`TaskHands::enable`].
+    /// See [`TaskHands::enable`].
     pub fn journal(&self, server: &InstanceName, lines: u32) -> Result<Option<String>> {
         let mut kept = Kept::default();
         let request = HelperRequest::journal(server.clone(), lines, false);
@@ -214,20 +219,21 @@ impl TaskHands<'_> {
         Ok(last)
     }
 
-    /// From now on the task only waits: it takes no worker slot.
+    /// Frees the worker slot of the task, which from now on only waits.
     pub fn settle(&self) {
         self.hands.settling.begin(self.task);
     }
 
-    /// It works again.
+    /// The task works again and takes its slot.
     pub fn settled(&self) {
         self.hands.settling.end(self.task);
     }
 
-    /// What systemd says of the unit. Its lines are an answer to us, not a part of the job's log.
+    /// What systemd reports about the unit. The output is an answer to the worker and does not go
+    /// to the job's log.
     ///
     /// # Errors
-    /// As [`TaskHands::enable`].
+    /// See [`TaskHands::enable`].
     pub fn show(&self, server: &InstanceName) -> Result<Observed> {
         let at = Moment::now();
         let mut properties = Kept::default();
@@ -236,15 +242,16 @@ impl TaskHands<'_> {
         Ok(Observed { unit: Unit::from_properties(properties.lines.iter().map(|(_, line)| line.as_str())), at })
     }
 
-    /// Installs the game.
+    /// Installs or updates the game.
     ///
     /// # Errors
-    /// steamcmd's own code when it failed; 69 when the runner cannot be reached.
+    /// steamcmd's own code if it failed; 69 if the runner cannot be reached.
     pub fn install(&self) -> Result<()> {
         self.ask("install", &self.hands.places.runner, &RunnerRequest::Install {}, Keep::Log { also: None })
     }
 
-    /// One request that changes the unit, and what the helper saw of it afterwards. When it did not say, it is asked.
+    /// Sends a request that changes the unit, and gives what the helper reports about the unit
+    /// afterwards. If the helper does not report it, asks for it.
     fn observed(
         &self,
         verb: &'static str,
@@ -257,8 +264,8 @@ impl TaskHands<'_> {
         (done, seen)
     }
 
-    /// One connection: its row, its lines, its end. A command that did not end with 0 is an error that tells its last
-    /// line on standard error.
+    /// Handles one connection: its row, its lines and its end. If the command does not exit with 0,
+    /// the error has its last line on standard error.
     fn ask(&self, verb: &'static str, socket: &Path, request: &impl Serialize, keep: Keep<'_>) -> Result<()> {
         if let Some(why) = self.refusal() {
             return Err(Error::failed(format!("{verb} was not begun: {why}")));
@@ -276,17 +283,17 @@ impl TaskHands<'_> {
     }
 }
 
-/// A reason in an error is cut here, in characters.
+/// The longest reason in an error, in characters.
 const REASON: usize = 500;
 
-/// systemctl's line without where else to read: the job's log has what is there.
+/// systemctl's message without the hint where to read more: the job's log already has that.
 fn without_pointer(line: &str) -> &str {
     let pointers = [" See \"systemctl ", " See 'systemctl ", " See \"journalctl ", " See 'journalctl "];
     let end = pointers.iter().filter_map(|pointer| line.find(pointer)).filter(|&at| at > 0).min();
     end.map_or(line, |end| &line[..end])
 }
 
-/// Whether a command that has ended did well.
+/// Converts the end of a command to a result.
 fn verdict(verb: &str, end: End, last_error: Option<String>, why: Option<&str>) -> Result<()> {
     let code = end.exit.unwrap_or(1);
 
@@ -312,13 +319,13 @@ fn verdict(verb: &str, end: End, last_error: Option<String>, why: Option<&str>) 
     Err(Error::new(exit, format!("{verb} {how}{words}")))
 }
 
-/// Where an answer's lines go.
+/// Where the lines of an answer go.
 enum Keep<'a> {
-    /// Into the job's log. `also`: the one other unit that the request may be passed on to.
+    /// To the job's log. `also`: the one other unit that the request may be passed on to.
     Log { also: Option<String> },
-    /// To us.
+    /// To the caller.
     Lines(&'a mut Kept),
-    /// Into the job's log; what systemd reported goes to us.
+    /// To the job's log; the state that systemd reports goes to the caller.
     Observed(&'a mut Option<Observed>),
 }
 

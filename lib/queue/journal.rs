@@ -1,4 +1,4 @@
-//! What the journal says of a job: its start and its end.
+//! Writes the start and the end of jobs to the journal.
 
 use crate::base::names::JobId;
 use crate::domain::job::JobState;
@@ -15,11 +15,11 @@ pub struct Started {
 /// A job that has ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// The job.
+    /// Its id.
     pub job: JobId,
     /// A terminal state.
     pub state: JobState,
-    /// What it did; empty when its row cannot be read.
+    /// The operation; empty if its row cannot be read.
     operation: String,
     exit_code: i64,
     /// Why it failed or was cancelled.
@@ -31,13 +31,13 @@ fn operation(job: &LiveJob) -> String {
 }
 
 impl Started {
-    /// That job.
+    /// For this job.
     #[must_use]
     pub fn of(job: &LiveJob) -> Self {
         Self { job: job.id, operation: operation(job), requested_by: job.requested_by.clone() }
     }
 
-    /// Tells the journal.
+    /// Writes it to the journal.
     pub fn tell(&self) {
         let Self { job, operation, requested_by } = self;
         tracing::info!(job_id = job.0, operation, requested_by, "job {job} started: {operation}, for {requested_by}");
@@ -45,19 +45,19 @@ impl Started {
 }
 
 impl Finished {
-    /// That job, with its end.
+    /// For this job, with its end.
     #[must_use]
     pub fn of(job: &LiveJob, state: JobState, exit_code: i64, why: Option<String>) -> Self {
         Self { job: job.id, state, operation: operation(job), exit_code, why }
     }
 
-    /// A job whose rows cannot be read.
+    /// For a job whose rows cannot be read.
     #[must_use]
     pub fn unreadable(job: JobId, why: String) -> Self {
         Self { job, state: JobState::Failed, operation: String::new(), exit_code: 1, why: Some(why) }
     }
 
-    /// Tells the journal: a failure at warning, all else at info.
+    /// Writes it to the journal: a failure as a warning, everything else as info.
     pub fn tell(&self) {
         let Self { job, state, operation, exit_code, why } = self;
         let why = why.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The jobs that a worker runs, as it remembers them between turns.
+//! The active jobs, as the worker remembers them between ticks.
 
 use std::collections::BTreeSet;
 
@@ -13,68 +13,70 @@ use crate::domain::outcome::{self, Facts};
 use crate::domain::schedule::Candidate;
 use crate::domain::task::{Needs, Readiness, TaskKind, TaskState, readiness};
 
-/// A task of a job that this worker runs.
+/// A task of an active job.
 #[derive(Clone, Debug)]
 pub struct LiveTask {
-    /// Its row.
+    /// Its id.
     pub id: TaskId,
-    /// What it does; the word itself when this program does not know it.
+    /// What it does, or the unknown word from its row.
     pub kind: Result<TaskKind, String>,
-    /// On which server.
+    /// The server that it works on.
     pub server: Option<ServerId>,
     /// Its state.
     pub state: TaskState,
-    /// 0 on success.
+    /// Its exit code, 0 on success.
     pub exit_code: i64,
     /// Why it failed.
     pub error: Option<String>,
-    /// What a stop task found.
+    /// Whether the server was running, as a stop task found it.
     pub was_running: Option<bool>,
-    /// It was cancelled, and for those that depend on it it counts as succeeded.
+    /// It was cancelled, and counts as succeeded for tasks that depend on it.
     pub waived: bool,
-    /// A cancellation is about it: it does not begin any more.
+    /// It is being cancelled and must not start.
     pub blocked: bool,
     /// It is being cancelled, and its thread has ended.
     pub ended: bool,
-    /// Nobody waits for its thread any longer, which has not ended: it may still work on what the task is about.
+    /// Its thread has not ended, but the worker no longer waits for it. The thread may still work
+    /// on the task's server or files.
     pub abandoned: bool,
     /// Who cancelled it, and why.
     pub cancelled_by: Option<(String, String)>,
-    /// Positions within the job, and what is needed of them.
+    /// The tasks that it depends on, by position in the job, each with the condition.
     pub after: Vec<(Needs, usize)>,
 }
 
 /// A job that this worker runs.
 #[derive(Clone, Debug)]
 pub struct LiveJob {
-    /// Its row.
+    /// Its id.
     pub id: JobId,
-    /// The operation; the word itself when this program does not know it.
+    /// The operation, or the unknown word from its row.
     pub operation: Result<Operation, String>,
     /// Its targets.
     pub servers: Vec<ServerId>,
-    /// Who asked for it.
+    /// Who requested it.
     pub requested_by: String,
     /// Its plan.
     pub tasks: Vec<LiveTask>,
-    /// How many cancellations of it, or of its tasks, are under way: it does not end before they have.
+    /// How many cancellations of the job or its tasks are in progress. The job does not end before
+    /// they do.
     pub cancellations: usize,
 }
 
 impl LiveTask {
-    /// Whether its operation is under way, and takes a slot.
+    /// Whether it is in progress and takes a slot.
     #[must_use]
     pub fn is_running(&self) -> bool {
         matches!(self.state, TaskState::Running | TaskState::Cancelling)
     }
 
-    /// Whether its thread goes on though nobody waits for it.
+    /// Whether its thread continues although the worker no longer waits for it.
     #[must_use]
     pub fn is_left_behind(&self) -> bool {
         self.abandoned && !self.ended
     }
 
-    /// What it is for those that depend on it: nothing begins beside a thread that was left behind.
+    /// Its state for tasks that depend on it. No task starts beside a thread that was left behind.
     fn as_seen_by_dependents(&self) -> TaskState {
         match (self.is_left_behind(), self.waived) {
             (true, _) => TaskState::Cancelling,
@@ -88,7 +90,7 @@ impl LiveJob {
     /// Reads a job with its tasks.
     ///
     /// # Errors
-    /// 3 when there is none; 1 or 69 when its rows cannot be read.
+    /// 3 if there is no such job; 1 or 69 if its rows cannot be read.
     pub fn load(connection: &Connection, id: JobId) -> Result<Self> {
         let job = jobs::get(connection, id)?;
         let positions: Vec<TaskId> = job.tasks.iter().map(|task| task.id).collect();
@@ -128,7 +130,7 @@ impl LiveJob {
         })
     }
 
-    /// What is to be done with a task; none when it is not pending, or must not begin any more.
+    /// What to do with a task. None if it is not pending or must not start.
     #[must_use]
     pub fn readiness(&self, task: usize) -> Option<Readiness> {
         let task = self.tasks.get(task).filter(|task| task.state == TaskState::Pending && !task.blocked)?;
@@ -140,13 +142,13 @@ impl LiveJob {
         Some(readiness(&states))
     }
 
-    /// Its targets and, for an update, those that it stopped and started.
+    /// Its targets, and for an update also the servers that it stops and starts.
     #[must_use]
     pub fn all_servers(&self) -> BTreeSet<ServerId> {
         self.servers.iter().copied().chain(self.tasks.iter().filter_map(|task| task.server)).collect()
     }
 
-    /// Whether the job stopped this server, which ran, and did not start it again.
+    /// Whether the job stopped this server, which was running, and did not start it again.
     #[must_use]
     pub fn leaves_stopped(&self, server: ServerId) -> bool {
         let tasks = self.tasks.iter().filter(|task| task.server == Some(server));
@@ -162,13 +164,13 @@ impl LiveJob {
         outcome::is_left_stopped(&facts)
     }
 
-    /// Its server, when it has one only.
+    /// Its server, if it has exactly one.
     #[must_use]
     pub fn only_server(&self) -> Option<ServerId> {
         if let [one] = self.servers[..] { Some(one) } else { None }
     }
 
-    /// What a thread of it that was left behind still works on.
+    /// What threads that were left behind still work on.
     #[must_use]
     pub fn left_behind(&self) -> Vec<(TaskId, Candidate)> {
         let left = self.tasks.iter().filter(|task| task.is_left_behind());
@@ -179,7 +181,7 @@ impl LiveJob {
         .collect()
     }
 
-    /// Its tasks as cancelling needs to know them.
+    /// Its tasks in the form that cancellation needs.
     #[must_use]
     pub fn known(&self) -> Vec<Known> {
         self.tasks.iter().map(|task| Known { state: task.state, after: task.after.clone() }).collect()

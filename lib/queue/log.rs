@@ -1,9 +1,9 @@
-//! The log writer: one thread per worker, with a connection of its own, gives every line its job's next seq and
-//! commits in batches: at most 50 ms or 256 lines late.
+//! The log writer: one thread per worker with its own connection. It gives every line the next
+//! sequence number of its job, and commits in batches, at most 50 ms or 256 lines late.
 //!
-//! What ends a task goes through here too, behind its lines: when the worker hears of the end, every line is committed.
-//! When the disk is full the writer keeps what it has and tries again; its bounded queue makes the commands wait, so
-//! that nothing is lost and memory stays flat.
+//! The end of a task goes through the same queue, after its lines: when the worker receives the
+//! end, every line is committed. If the disk is full, the writer keeps its batch and tries again.
+//! Its bounded queue then blocks the commands, so no line is lost and memory stays bounded.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,20 +18,21 @@ use crate::base::{Error, Result, clock};
 use crate::db::{Db, logs, runners};
 use crate::wire::{LINE_LIMIT, Served, Stream};
 
-/// A batch is committed when its first line has waited this long,
+/// How long the first line of a batch may wait for the commit.
 const LATENESS: Duration = Duration::from_millis(50);
-/// or when it has so many lines.
+/// A batch with this many lines is committed at once.
 const BATCH: usize = 256;
-/// Chunks that wait in the queue before a sender waits too.
+/// How many messages wait in the queue before senders block.
 const QUEUE: usize = 64;
-/// After a failed write, the next try.
+/// The pause after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
-/// More lines than this are too long a log.
+/// The longest log, in lines. A longer one loses its middle.
 const LIMIT: i64 = logs::KEEP_HEAD + logs::KEEP_TAIL;
-/// A long log is trimmed, besides at its job's end, each time it has grown by so many lines past its limit.
+/// How many lines a log may grow past its limit before it is trimmed. It is also trimmed when its
+/// job ends.
 const SLACK: i64 = 10_000;
 
-/// What the writer is told.
+/// What is sent to the writer.
 enum Message<E> {
     Lines {
         job: JobId,
@@ -54,13 +55,14 @@ enum Message<E> {
         end: runners::End,
         at: i64,
     },
-    /// Handed on once everything before it is committed.
+    /// Passed on when everything before it is committed.
     Ended(E),
-    /// The job has ended: its counters are forgotten.
+    /// The job has ended; its counters are dropped.
     Forget(JobId),
 }
 
-/// The sending half; cheap to clone, one per task. `E` is what is handed on behind the lines.
+/// The sending half. It is cheap to clone; each task has one. `E` is what is passed on after the
+/// lines.
 pub struct Log<E> {
     sender: SyncSender<Message<E>>,
     tokens: Arc<AtomicU64>,
@@ -72,22 +74,22 @@ impl<E> Clone for Log<E> {
     }
 }
 
-/// A runner's row, once the writer has made it.
+/// Identifies the row of a runner before the writer has created it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RunnerToken(u64);
 
 impl<E> Log<E> {
-    /// Writes down lines of a task. Waits when the writer is behind.
+    /// Writes lines of a task. Blocks while the writer is behind.
     pub fn lines(&self, job: JobId, task: TaskId, lines: Vec<(Stream, String)>) {
         self.send(Message::Lines { job, task, at: clock::now_ms(), lines });
     }
 
-    /// Writes down one line of our own about a task.
+    /// Writes one line of left4me itself about a task.
     pub fn note(&self, job: JobId, task: TaskId, stream: Stream, line: impl Into<String>) {
         self.lines(job, task, vec![(stream, line.into())]);
     }
 
-    /// Writes down that a connection to runner or helper was opened.
+    /// Records that a connection to runner or helper was opened.
     #[must_use]
     pub fn runner_began(&self, task: TaskId, verb: &'static str) -> RunnerToken {
         let token = self.tokens.fetch_add(1, Ordering::Relaxed);
@@ -95,41 +97,42 @@ impl<E> Log<E> {
         RunnerToken(token)
     }
 
-    /// Writes down who serves it. Committed at once: a worker that dies must leave a trace of what may still run.
+    /// Records which unit serves it. Committed at once, so that a worker that dies leaves a record
+    /// of what may still run.
     pub fn runner_started(&self, token: RunnerToken, served: Served) {
         self.send(Message::RunnerStarted { token: token.0, served });
     }
 
-    /// Writes down how it ended.
+    /// Records how it ended.
     pub fn runner_ended(&self, token: RunnerToken, end: runners::End) {
         self.send(Message::RunnerEnded { token: token.0, end, at: clock::now_ms() });
     }
 
-    /// Hands `end` on, behind everything that was sent before.
+    /// Passes `end` on after everything that was sent before.
     pub fn ended(&self, end: E) {
         self.send(Message::Ended(end));
     }
 
-    /// Tells that no more lines of `job` will come.
+    /// Ends the log of `job`: no more lines will come.
     pub fn forget(&self, job: JobId) {
         self.send(Message::Forget(job));
     }
 
     fn send(&self, message: Message<E>) {
-        // The writer lives as long as any sender; it is gone only when the process is ending.
+        // The writer lives as long as any sender. It is gone only while the process exits.
         drop(self.sender.send(message));
     }
 }
 
-/// The writer's thread.
+/// The thread of the writer.
 pub struct Writer {
     thread: JoinHandle<()>,
     give_up: Arc<AtomicBool>,
 }
 
 impl Writer {
-    /// Waits until everything is committed. All [`Log`]s must be dropped before. With `give_up`, lines that cannot be
-    /// written (a full disk) are let go instead of waited for.
+    /// Waits until everything is committed. All [`Log`]s must be dropped before. With `give_up`,
+    /// lines that cannot be written (a full disk) are discarded.
     pub fn finish(self, give_up: bool) {
         self.give_up.store(give_up, Ordering::Relaxed);
         if self.thread.join().is_err() {
@@ -138,10 +141,11 @@ impl Writer {
     }
 }
 
-/// Starts the writer on the file at `path`; `ended` is called for what was sent by [`Log::ended`].
+/// Starts the writer for the database at `path`. It calls `ended` for everything that
+/// [`Log::ended`] sent.
 ///
 /// # Errors
-/// 69 when the file cannot be opened.
+/// 69 if the database cannot be opened.
 pub fn start<E: Send + 'static>(path: &Path, ended: impl Fn(E) + Send + 'static) -> Result<(Log<E>, Writer)> {
     let db = Db::open_for_logs(path)?;
     db.stay()?;
@@ -180,7 +184,7 @@ fn write_all<E>(mut state: State<E>, receiver: &Receiver<Message<E>>, ended: imp
         let message = if state.batch.is_empty() {
             receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
-            // After a quiet time the first line is committed at once; under load a batch gathers.
+            // After a quiet time the first line is committed at once. Under load a batch gathers.
             receiver.recv_timeout((last_commit + LATENESS).saturating_duration_since(Instant::now()))
         };
 
@@ -218,7 +222,7 @@ impl<E> State<E> {
         self.batch.push(message);
     }
 
-    /// Commits the batch; tries again until it works, or until the worker gives up.
+    /// Commits the batch. Tries again until it succeeds or the worker gives up.
     fn commit(&mut self) {
         let mut told = false;
         while !self.batch.is_empty() {
@@ -307,7 +311,8 @@ fn row_of(token: u64, new: &[(u64, i64)], old: &HashMap<u64, i64>) -> Option<i64
     new.iter().find(|(other, _)| *other == token).map(|(_, row)| *row).or_else(|| old.get(&token).copied())
 }
 
-/// Inserts lines from `seq` on and gives the next seq; trims the middle of a log that has grown too long.
+/// Inserts lines from `seq` on and gives the next number. Trims the middle of a log that has grown
+/// too long.
 fn insert_lines(
     tx: &rusqlite::Connection,
     (job, task): (JobId, TaskId),
@@ -326,7 +331,7 @@ fn insert_lines(
     Ok(seq)
 }
 
-/// Runner and helper cut long lines themselves; this holds whoever speaks.
+/// Limits the length of a line. Runner and helper do so themselves; this also covers other senders.
 fn cut(line: &str) -> &str {
     if line.len() <= LINE_LIMIT {
         return line;

@@ -1,9 +1,11 @@
-//! The engine: from an accepted wish to its end.
+//! The job queue: from an accepted request to its outcome.
 //!
-//! [`enqueue`] accepts and pokes; [`claim`] decides who starts; [`run`] does one task with its [`hands`]; [`turn`] is one step of the
-//! worker's story over its [`live`] jobs: write down what ended, claim, start; [`recover`] mends what a dead worker left; [`log`] writes down
-//! every line. [`observe`] writes down what was seen of a server, whoever looked. [`journal`] tells the journal. [`steps`]
-//! keeps ages true when the host's clock is set.
+//! [`enqueue`] accepts a job and notifies the worker. [`claim`] decides which jobs start. [`run`]
+//! runs one task with its context ([`hands`]). [`turn`] is the scheduler's tick over its active
+//! jobs ([`live`]): it settles what ended, claims jobs and starts tasks. [`recover`] cleans up
+//! after a worker that died. [`log`] writes the lines of jobs. [`observe`] records the state of
+//! servers, for worker and poller. [`journal`] writes to the journal. [`steps`] keeps ages correct
+//! when the host's clock is set.
 
 pub mod claim;
 pub mod enqueue;

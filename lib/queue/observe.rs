@@ -1,5 +1,5 @@
-//! Writing down what was seen of a server: its row, what happened since the last look, and whether it is what it shall
-//! be. Worker and poller come through here, so that both tell the same story.
+//! Records the state of a server: its row, what happened since the last poll, and drift. Worker and
+//! poller both use this file, so that they record the same in the same way.
 
 use rusqlite::Connection;
 
@@ -13,37 +13,37 @@ use crate::domain::history::{Change, Start, booted_at, changes};
 use crate::domain::server::ActualState;
 use crate::host::units::Observed;
 
-/// Who brought a change about.
+/// What caused a change.
 #[derive(Clone, Copy, Debug)]
 pub enum Cause<'a> {
-    /// A job, and who asked for it.
+    /// A job, and who requested it.
     Job(JobId, &'a str),
-    /// systemd by itself, or somebody with systemctl.
+    /// systemd by itself, or a person with systemctl.
     Outside,
 }
 
-/// What became of a look at a server.
+/// The result of recording a state.
 #[derive(Clone, Debug)]
 pub enum Written {
-    /// It is written down: what happened since the last look, and the row as it is now.
+    /// It is recorded: what happened since the last poll, and the new row.
     Done(Vec<Change>, Box<Watched>),
-    /// Somebody else has seen something since the row was read, or the server is gone: nothing was written.
+    /// Nothing was written: the row has changed since it was read, or the server is gone.
     Outdated,
 }
 
 /// A drift that began or ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// It began: in which way, and why.
+    /// It began: its kind and the reason.
     Began(Drift, String),
     /// It ended.
     Ended(Drift),
 }
 
-/// What there is to tell of a server, once it is committed.
+/// What to report about a server after the commit.
 #[derive(Clone, Debug)]
 pub struct News {
-    /// Whose.
+    /// The server.
     pub server: ServerId,
     /// What happened.
     pub changes: Vec<Change>,
@@ -52,7 +52,7 @@ pub struct News {
 }
 
 impl News {
-    /// Tells the journal: what is bad at warning, all else at info.
+    /// Writes it to the journal: problems as warnings, everything else as info.
     pub fn tell(&self) {
         let (id, server_id) = (self.server, self.server.0);
         for change in &self.changes {
@@ -96,10 +96,11 @@ impl Cause<'_> {
     }
 }
 
-/// Writes down what a job saw of its server: whatever was known before, this is newer. Gives what happened, if anything.
+/// Records the state that a job saw. It is newer than everything known before. Gives what happened,
+/// if anything.
 ///
 /// # Errors
-/// 69 when the database cannot be written.
+/// 69 if the database cannot be written.
 pub fn record(tx: &Connection, server: ServerId, observed: &Observed, cause: &Cause<'_>) -> Result<Option<News>> {
     let Some(watched) = observations::get(tx, server)? else { return Ok(None) };
     match record_over(tx, &watched, observed, cause)? {
@@ -108,16 +109,18 @@ pub fn record(tx: &Connection, server: ServerId, observed: &Observed, cause: &Ca
     }
 }
 
-/// So much later, in ms, a look may be recorded at most.
+/// How late a state may be recorded, in ms.
 const LATE: i64 = 60_000;
 
-/// Writes down what somebody saw of a server without a job, and judges it; nothing when somebody has looked later.
+/// Records and judges the state of a server without a job. Does nothing if a newer state is already
+/// recorded.
 ///
 /// # Errors
-/// 69 when the database cannot be written.
+/// 69 if the database cannot be written.
 pub fn look(tx: &Connection, server: ServerId, observed: &Observed) -> Result<Vec<News>> {
     let Some(watched) = observations::get(tx, server)? else { return Ok(Vec::new()) };
-    // One that lies further ahead is from before the clock was set back, and older than this.
+    // A recorded time further in the future is from before the clock was set back, and so is older
+    // than this state.
     let latest = observed.at.now.saturating_add(LATE);
     if watched.known.looked_at.is_some_and(|at| at > observed.at.now && at <= latest) {
         return Ok(Vec::new());
@@ -128,10 +131,10 @@ pub fn look(tx: &Connection, server: ServerId, observed: &Observed) -> Result<Ve
     Ok(news)
 }
 
-/// Writes down what was seen of a server, unless its row has changed since `watched` was read.
+/// Records the state of a server, unless its row has changed since `watched` was read.
 ///
 /// # Errors
-/// 69 when the database cannot be written.
+/// 69 if the database cannot be written.
 pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, cause: &Cause<'_>) -> Result<Written> {
     let Observed { unit, at } = observed;
     let happened = changes(&watched.known, unit, booted_at(&watched.known, unit, at));
@@ -159,14 +162,13 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
     for change in &happened {
         match change {
             Change::Crashed { more, .. } => crashes::add(tx, watched.id, more.saturating_add(1), at.now)?,
-            // systemd counts from 0 again when a server is started on purpose, and so do we. A restart of its own may
-            // look like a start, when the poll came while it was under way.
+            // systemd resets its counter when a server is started on purpose, so the crashes are
+            // reset too. A restart by systemd can look like a start if the poll happened during it.
             Change::Started(Start::Started | Start::Restarted) if unit.restarts == 0 => {
                 crashes::forget(tx, watched.id)?;
             }
             _ => {}
         }
-
         events::add(tx, at.now, &cause.event(change.kind(), watched.id, &change.words()))?;
     }
 
@@ -174,11 +176,11 @@ pub fn record_over(tx: &Connection, watched: &Watched, observed: &Observed, caus
     Ok(Written::Done(happened, Box::new(after)))
 }
 
-/// Judges whether the server is what it shall be, and tells it once when that has changed. A server with a job that has
-/// not ended is on its way: it is not judged, unless the job has waited or run for too long.
+/// Judges whether the desired and the actual state of a server differ, and reports a change once. A
+/// server with an unfinished job is not judged, unless the job has waited or run for too long.
 ///
 /// # Errors
-/// 69 when the database cannot be written.
+/// 69 if the database cannot be written.
 pub fn settle(tx: &Connection, server: ServerId, cause: &Cause<'_>, now: i64) -> Result<Option<News>> {
     if observations::job_under_way(tx, server, now)?.is_some_and(|job| job.is_in_time) {
         return Ok(None);
@@ -188,10 +190,10 @@ pub fn settle(tx: &Connection, server: ServerId, cause: &Cause<'_>, now: i64) ->
     Ok((!told.is_empty()).then_some(News { server, changes: Vec::new(), told }))
 }
 
-/// [`settle`] for a row that was just read or written, of a server without a live job.
+/// Like [`settle`], for a row that was just read or written and whose server has no active job.
 ///
 /// # Errors
-/// 69 when the database cannot be written.
+/// 69 if the database cannot be written.
 pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: i64) -> Result<Vec<Told>> {
     let id = watched.id;
     let before = watched.drift.as_ref();
@@ -202,7 +204,7 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
         Judgement::InOrder => None,
         Judgement::Drifted(kind) => {
             let mut reason = why(kind, watched, cause, crashes);
-            // A job that hangs has no part in crashes.
+            // A job that hangs does not cause crashes.
             if kind != Drift::Crashing
                 && let Some(job) = observations::job_under_way(tx, id, now)?
             {
@@ -216,17 +218,16 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
     match (before, &found) {
         (None, None) => return Ok(told),
         (Some(before), Some((kind, why))) if before.kind == *kind => {
-            // How it ended may become known, or be another end by now; what a job had to do with it is not forgotten.
+            // The reason may become known later, or the server may have ended again in another way.
+            // The part of a job in the reason is kept.
             let is_new = match kind {
                 Drift::Down => watched.last_end.as_ref().is_some_and(|end| !before.why.contains(end)),
                 Drift::Crashing => before.why != *why,
                 _ => false,
             };
-
             if is_new {
                 observations::set_drift(tx, id, Some((*kind, before.since, why)))?;
             }
-
             return Ok(told);
         }
         _ => {}
@@ -239,7 +240,6 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
     }
 
     observations::set_drift(tx, id, found.as_ref().map(|(kind, why)| (*kind, now, why.as_str())))?;
-
     if let Some((kind, why)) = found {
         let detail = format!("{}: {why}", kind.words(watched.known.actual));
         events::add(tx, now, &cause.event("server.drifted", id, &detail))?;
@@ -249,14 +249,14 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
     Ok(told)
 }
 
-/// Which job the server waits for, and how long.
+/// The job that the server waits for, and for how long.
 fn slow(job: &observations::LiveJob, now: i64) -> String {
     let how = if job.is_queued { "has waited" } else { "has run" };
     format!("job {} ({}) {how} for {}", job.id, job.operation, clock::span(now - job.since))
 }
 
-/// Why, as far as anybody knows. A job that failed has a part in it when it is the one that ends here, or when nothing
-/// else is known.
+/// The reason of a drift, as far as it is known. A failed job is part of it if it is the job that
+/// ends now, or if there is no other reason.
 fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> String {
     let failed_job = watched.last_error.as_ref().map(|error| match error.starts_with("job ") {
         true => error.clone(),
@@ -271,11 +271,9 @@ fn why(kind: Drift, watched: &Watched, cause: &Cause<'_>, crashes: Crashes) -> S
             if reasons.is_empty() {
                 reasons.push("it has not been started".to_owned());
             }
-
             if watched.known.enabled == Some(false) {
                 reasons.push("its unit is disabled".to_owned());
             }
-
             reasons.join("; ")
         }
         Drift::Up => by_job.unwrap_or_else(|| "it was started from outside".to_owned()),
@@ -310,7 +308,6 @@ mod tests {
             enabled: Some(enabled),
             ..Unit::default()
         };
-
         Observed { unit, at: at(now) }
     }
 
@@ -326,11 +323,10 @@ mod tests {
             enabled: Some(true),
             ..Unit::default()
         };
-
         Observed { unit, at: at(now) }
     }
 
-    /// Looks, judges, and gives the events so far.
+    /// Records and judges a state, and gives all events so far.
     fn see(db: &Connection, observed: &Observed, cause: &Cause<'_>) -> Vec<String> {
         record(db, SERVER, observed, cause).unwrap();
         settle(db, SERVER, cause, observed.at.now).unwrap();
@@ -358,13 +354,11 @@ mod tests {
         see(&db, &running(20, true), &Cause::Job(JobId(3), "anna"));
         assert_eq!(told(&db), ["server.started, job 3"]);
 
-        // On its way: systemd restarts it, or gives up.
+        // In between: systemd restarts it or gives up.
         see(&db, &killed(60, "auto-restart"), &Cause::Outside);
-
         let crashed = see(&db, &killed(61, "failed"), &Cause::Outside);
         assert_eq!(crashed[1..], ["server.crashed, outside", "server.failed, outside", "server.drifted, outside"]);
         assert_eq!(see(&db, &killed(62, "failed"), &Cause::Outside).len(), 4, "told once");
-
         let server = servers::get(&db, SERVER).unwrap().unwrap();
         let drift = server.drift.unwrap();
         assert_eq!((drift.kind, drift.since, drift.why.as_str()), (Drift::Down, 61, "signal 9 (KILL)"));
@@ -372,10 +366,8 @@ mod tests {
 
         let mut again = running(90, true);
         again.unit.active_enter_us = 80_000;
-
         let mended = see(&db, &again, &Cause::Job(JobId(4), "anna"));
         assert_eq!(mended[4..], ["server.started, job 4", "server.drift_ended, job 4"]);
-
         let server = servers::get(&db, SERVER).unwrap().unwrap();
         assert_eq!((server.drift, server.actual_since), (None, Some(80)));
     }
@@ -389,15 +381,12 @@ mod tests {
              INSERT INTO job_targets VALUES (1, 1);",
         )
         .unwrap();
-
         let stopped = Observed { unit: Unit::unloaded(false), at: at(30) };
         assert_eq!(see(&db, &stopped, &Cause::Outside), Vec::<String>::new());
         db.execute("UPDATE jobs SET state = 'failed', finished_at = 1, exit_code = 1", []).unwrap();
         assert_eq!(see(&db, &stopped, &Cause::Outside), ["server.drifted, outside"]);
-
         let why = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap().why;
         assert_eq!(why, "it has not been started; its unit is disabled");
-
         let mut starting = Observed { unit: Unit::unloaded(true), at: at(31) };
         starting.unit.job = Some("start".into());
         assert_eq!(see(&db, &starting, &Cause::Outside).len(), 1);
@@ -413,16 +402,14 @@ mod tests {
              INSERT INTO job_targets VALUES (7, 1);",
         )
         .unwrap();
-
         let stopped = |now| Observed { unit: Unit::unloaded(true), at: at(now) };
         assert_eq!(see(&db, &stopped(299_000), &Cause::Outside), Vec::<String>::new());
         assert_eq!(see(&db, &stopped(361_000), &Cause::Outside), ["server.drifted, outside"]);
-
         let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
         assert_eq!(drift.kind, Drift::Down);
         assert!(drift.why.contains("job 7 (start) has waited for 6"), "{}", drift.why);
 
-        // It runs at last, and hangs.
+        // The job starts at last, and hangs.
         db.execute("UPDATE jobs SET state = 'running', started_at = 400000, worker_id = 'w'", []).unwrap();
         assert_eq!(see(&db, &running(420_000, true), &Cause::Outside).len(), 2, "it is on its way again");
         assert!(
@@ -435,7 +422,6 @@ mod tests {
         let db = with_servers(1);
         let early = observations::get(&db, SERVER).unwrap().unwrap();
         see(&db, &killed(60, "failed"), &Cause::Outside);
-
         let outcome = record_over(&db, &early, &running(20, true), &Cause::Outside).unwrap();
         assert!(matches!(outcome, Written::Outdated));
         assert_eq!(servers::get(&db, SERVER).unwrap().unwrap().actual_state, ActualState::Failed);
@@ -448,27 +434,23 @@ mod tests {
     fn one_kind_of_drift_may_follow_another() {
         let db = with_servers(1);
         see(&db, &running(20, true), &Cause::Outside);
-
         let drift = servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap();
         assert_eq!((drift.kind, drift.why.as_str()), (Drift::Up, "it was started from outside"));
         see(&db, &Observed { unit: Unit::unloaded(true), at: at(30) }, &Cause::Outside);
         assert_eq!(servers::get(&db, SERVER).unwrap().unwrap().drift.unwrap().kind, Drift::Enabled);
-
         let last: Vec<String> = told(&db).split_off(2);
         assert_eq!(last, ["server.stopped, outside", "server.drift_ended, outside", "server.drifted, outside"]);
     }
-    /// The game crashes 15 s after each start; a poll comes at each crash and at each restart.
+    /// The game crashes 15 s after each start. A poll happens at each crash and at each restart.
     #[test]
     fn a_server_that_crashes_15_s_after_each_start_keeps_crashing_until_it_is_started_on_purpose_or_stays_up() {
         let db = with_servers(1);
         servers::set_desired(&db, SERVER, DesiredState::Running, 1).unwrap();
-
         let up = |start: i64, restarts: u32| {
             let mut up = running(start + 1, true);
             (up.unit.active_enter_us, up.unit.restarts) = (u64::try_from(start).unwrap() * 1000, restarts);
             up
         };
-
         let down = |start: i64, restarts: u32| {
             let mut down = killed(start + 15_000, "auto-restart");
             let at = |ms: i64| u64::try_from(ms).unwrap() * 1000;
@@ -476,7 +458,6 @@ mod tests {
             (down.unit.exit_us, down.unit.active_exit_us) = (at(start + 15_000) - 9, at(start + 15_000) - 8);
             down
         };
-
         let drift = || servers::get(&db, SERVER).unwrap().unwrap().drift;
         for round in 0..7_u32 {
             let start = 1_000 + i64::from(round) * 20_000;
@@ -487,13 +468,11 @@ mod tests {
                 .then(|| (Drift::Crashing, format!("crashed {} times in 10 min, last by signal 9 (KILL)", round + 1)));
             assert_eq!(found, expected, "after {} crashes", round + 1);
         }
-
         assert_eq!(told(&db).iter().filter(|event| event.starts_with("server.drifted")).count(), 1, "told once");
         assert_eq!(crash_total(&db), 7);
 
-        // It stays up: the drift ends when ten minutes were quiet, and not before.
+        // It stays up: the drift ends after ten quiet minutes, and not before.
         see(&db, &up(141_000, 7), &Cause::Outside);
-
         let mut later = up(141_000, 7);
         later.at = at(700_000);
         see(&db, &later, &Cause::Outside);
@@ -502,12 +481,11 @@ mod tests {
         see(&db, &later, &Cause::Outside);
         assert_eq!(drift(), None);
 
-        // Twice more is not three times; and who starts it on purpose begins again.
+        // Two more crashes are not three, and a start on purpose resets the count.
         for (start, restarts) in [(800_000, 7), (820_000, 8)] {
             see(&db, &up(start, restarts), &Cause::Outside);
             see(&db, &down(start, restarts), &Cause::Outside);
         }
-
         assert_eq!(drift(), None);
         see(&db, &up(900_000, 0), &Cause::Job(JobId(4), "anna"));
         see(&db, &down(900_000, 0), &Cause::Outside);

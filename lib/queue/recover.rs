@@ -1,6 +1,7 @@
-//! What a worker does first, once it holds the lock: whoever ran the live jobs is dead. Nothing of theirs may still run
-//! when the queue goes on: that is waited for. Then what was being cancelled is finished (by the room cancel/, which stands
-//! above this one), and the others are ended, never run again by themselves; their servers are looked at anew.
+//! Recovery: the first thing a worker does when it holds the lock, because the worker that ran the
+//! active jobs is dead. It waits until nothing of theirs runs any more. Then cancel/, a higher
+//! layer, finishes the cancellations. The other active jobs fail and are not run again; their
+//! servers are polled again.
 
 use std::time::{Duration, Instant};
 
@@ -16,42 +17,43 @@ use crate::process::unit_group::UnitGroup;
 use crate::queue::turn;
 use crate::wire::Stream;
 
-/// The line that a job gets whose worker died.
+/// The message for a job whose worker died.
 const WHY: &str = "the worker that ran this job died; it was not run again: `left4me-job retry` does that";
 
-/// Who does this.
+/// The actor of these events.
 const WORKER: &str = "left4me-worker";
 
-/// How the units begin that foreign commands run in.
+/// The unit name prefix of the runner, which runs foreign commands.
 const RUNNERS: &str = "left4me-runner@";
 
-/// How often a control group is looked at while its processes end.
+/// How often a control group is checked while its processes end.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What was found and mended.
+/// What was recovered.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// The jobs and what they became.
+    /// The jobs and their new states.
     pub jobs: Vec<(JobId, JobState)>,
-    /// Somebody has cancelled one meanwhile: that has to be finished, too.
+    /// A job was cancelled meanwhile; that cancellation still has to be finished.
     pub more_to_cancel: bool,
 }
 
-/// What a dead worker has left.
+/// What a dead worker left behind.
 #[derive(Debug, Default)]
 pub struct Left {
     /// Connections whose commands may still be ending.
     pub runners: Vec<Runner>,
-    /// Those whose processes would not die: what they work on is held, and no waiting helps.
+    /// Connections whose processes could not be killed. What they work on is blocked, and waiting
+    /// does not help.
     pub held: Vec<Runner>,
-    /// The servers that it was at.
+    /// The servers that its tasks worked on.
     pub servers: Vec<ServerId>,
 }
 
-/// Looks what a dead worker has left.
+/// Reads what a dead worker left behind.
 ///
 /// # Errors
-/// 69 when the database cannot be read.
+/// 69 if the database cannot be read.
 pub fn look(db: &Db) -> Result<Left> {
     let connection = db.connection();
     let mut left = Left { runners: runners::open(connection)?, held: runners::left(connection)?, ..Left::default() };
@@ -61,11 +63,11 @@ pub fn look(db: &Db) -> Result<Left> {
     Ok(left)
 }
 
-/// Ends what a dead worker left running: running -> failed, with a line that says why. The room cancel/ has finished the
-/// cancellations that there were before; one that came since is left to it.
+/// Fails the running jobs of a dead worker, with a log line that says why. cancel/ has finished the
+/// cancellations that existed before; jobs that were cancelled since are left to it.
 ///
 /// # Errors
-/// 69 when the database cannot be written.
+/// 69 if the database cannot be written.
 pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
     db.write(|tx| {
         let mut recovered = Recovered::default();
@@ -93,11 +95,13 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
     })
 }
 
-/// Waits until no process is left in the control groups of a dead worker's commands. Its connections are closed, so
-/// runner and helper are ending them by the ladder. Gives those that are still there after `patience`.
+/// Waits until no process is left in the control groups of a dead worker's commands, and gives the
+/// connections that still have processes after `patience`. The connections of the worker are
+/// closed, so runner and helper are already ending the commands (kill escalation).
 ///
-/// A worker that died right after a command's start has not written down its group: so every runner there is is waited
-/// for, but for those that are known to be held. The helper's verbs do no harm twice, and others use it, too.
+/// A worker that died right after a command's start has not recorded its control group. So this
+/// waits for every runner on the host, except for those known to be stuck. It does not wait for
+/// helpers: running their verbs twice is harmless, and other programs use them too.
 pub fn wait_for_the_dead(dead: &Left, patience: Duration, mut meanwhile: impl FnMut()) -> Vec<Runner> {
     let deadline = Instant::now() + patience;
     let mut left: Vec<_> = dead.runners.iter().filter_map(|runner| Some((runner, Place::of(runner)?))).collect();
@@ -116,11 +120,12 @@ pub fn wait_for_the_dead(dead: &Left, patience: Duration, mut meanwhile: impl Fn
     }
 }
 
-/// Writes down what became of a dead worker's connections: only now, so that a worker that dies while it waits leaves
-/// the next one something to wait for. `left` are those that still have processes: what they work on is held.
+/// Records what became of a dead worker's connections. This happens only after the wait, so that
+/// the next worker also waits if this one dies meanwhile. `left` are those that still have
+/// processes: what they work on is blocked.
 ///
 /// # Errors
-/// 69 when the database cannot be written.
+/// 69 if the database cannot be written.
 pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Result<()> {
     if runners.is_empty() {
         return Ok(());
@@ -132,7 +137,7 @@ pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Resul
             if let Some(nonsense) = runner.nonsense() {
                 tracing::warn!("{nonsense}");
             }
-            // Unknown for a row that has no place, or one that cannot be.
+            // Unknown for a row without a pid and control group, or with an impossible one.
             let known = runner.group().is_ok() && (runner.cgroup.is_some() || runner.pid.is_some());
             runners::lose(tx, runner.id, known.then_some(is_left), now)?;
         }
@@ -141,10 +146,11 @@ pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Resul
     })
 }
 
-/// Looks once more at processes that would not die. Those that are gone hold nothing any more. Gives whether any is left.
+/// Checks again for processes that could not be killed. Those that are gone no longer block
+/// anything. Gives whether any is left.
 ///
 /// # Errors
-/// 69 when the database cannot be used.
+/// 69 if the database cannot be used.
 pub fn release(db: &mut Db) -> Result<bool> {
     let left = runners::left(db.connection())?;
     let (there, gone): (Vec<&Runner>, Vec<&Runner>) = left.iter().partition(|runner| is_there(runner));
@@ -161,18 +167,19 @@ pub fn release(db: &mut Db) -> Result<bool> {
     Ok(!there.is_empty())
 }
 
-/// Processes that would not die and are still there, for people.
+/// Processes that could not be killed and still exist, for display.
 ///
 /// # Errors
-/// 69 when the database cannot be read.
+/// 69 if the database cannot be read.
 pub fn undying(connection: &Connection) -> Result<Vec<Runner>> {
     Ok(runners::left(connection)?.into_iter().filter(is_there).collect())
 }
 
-/// What is wrong with the rows that a worker would look at, for people: none of it is followed.
+/// Invalid values in the rows that recovery reads, for display. The worker does not act on such
+/// rows.
 ///
 /// # Errors
-/// 69 when the database cannot be read.
+/// 69 if the database cannot be read.
 pub fn nonsense(connection: &Connection) -> Result<Vec<String>> {
     let rows = runners::open(connection)?.into_iter().chain(runners::left(connection)?);
     Ok(rows.filter_map(|runner| runner.nonsense()).collect())
@@ -182,11 +189,11 @@ fn is_there(runner: &Runner) -> bool {
     Place::of(runner).is_some_and(|place| place.is_alive())
 }
 
-/// Where a connection's processes are to be looked for.
+/// Where to look for the processes of a connection.
 enum Place {
-    /// In its unit's control group.
+    /// In the control group of its unit.
     Unit(UnitGroup),
-    /// Outside systemd there is only the command's process.
+    /// Outside systemd there is only the process of the command.
     Process(i64),
 }
 
@@ -199,7 +206,7 @@ impl Place {
     fn is_alive(&self) -> bool {
         match self {
             Place::Unit(group) => group.is_populated(),
-            // One that has ended and that nobody has reaped yet does nothing any more.
+            // A zombie no longer does anything.
             Place::Process(pid) => std::fs::read_to_string(format!("/proc/{pid}/stat"))
                 .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))),
         }

@@ -1,7 +1,7 @@
-//! One task: one host operation, with every line of it written down.
+//! Runs one task: one operation on the host, with every line logged.
 //!
-//! A task runs in a thread of its own. It never touches the database: what it needs was read when it was started, what
-//! it found is handed back as an [`Ended`].
+//! A task runs in its own thread. It never uses the database: its input is read before it starts,
+//! and its result is an [`Ended`].
 
 use crate::base::names::{InstanceName, ServerId, shown};
 use crate::base::{Error, Exit, Result, failpoint};
@@ -19,7 +19,8 @@ use crate::queue::stay_up;
 use crate::queue::work::{Ended, Work};
 use crate::wire::Stream;
 
-/// Runs one task to its end and hands the [`Ended`] on behind its last line. A panic is that task's failure only.
+/// Runs one task to its end, and passes on the [`Ended`] after its last line. A panic fails only
+/// this task.
 pub fn run(hands: &Hands, work: &Work) {
     let span =
         tracing::info_span!("task", job_id = work.job.0, task_id = work.task.0, server_id = work.server.map(|id| id.0));
@@ -34,7 +35,7 @@ pub fn run(hands: &Hands, work: &Work) {
         ended.state = TaskState::Failed;
         ended.exit_code = match error.exit {
             Exit::Foreign(code) => code.into(),
-            // Only a command's own code is passed on; every other failure of a job is 1.
+            // Only the exit code of a command is passed on; any other failure is 1.
             _ => 1,
         };
         ended.error = Some(error.to_string());
@@ -67,7 +68,8 @@ fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()
     }
 }
 
-/// Changing a lower layer under a mount is undefined in the kernel's own words: so nothing may be mounted.
+/// Installs the game. Nothing may be mounted, because the kernel leaves changes to a lower layer
+/// under a mount undefined.
 fn install(hands: &TaskHands<'_>, work: &Work) -> Result<()> {
     let mounted = mounts::overlays_mounted(hands.root())?;
     if !mounted.is_empty() {
@@ -109,7 +111,7 @@ fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()
     Ok(())
 }
 
-/// What the game will not see or do as its blueprint has it: no reason not to start.
+/// Logs which content the game will ignore. It is no reason not to start.
 fn tell_content(hands: &TaskHands<'_>, server: ServerId, spec: &Spec) {
     for notice in notices::of(&spec.arguments, &spec.config) {
         hands.note(Stream::Stderr, format!("server {server}: {notice}"));
@@ -139,11 +141,11 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
 
     let mut said = None;
     if enabled.is_err() || is_up.is_err() {
-        // What the game said last is worth more than our own words.
+        // The last line of the game says more than left4me's own message.
         said = hands.journal(&instance, 20).ok().flatten();
     }
 
-    // systemctl says that the start failed; the unit says why.
+    // systemctl reports that the start failed; the unit has the reason.
     if let Err(error) = enabled {
         let why = units::why_failed(|| {
             let observed = hands.show(&instance)?;
@@ -175,7 +177,7 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
     Ok(())
 }
 
-/// The server ended within the first moments: why, and what it said last.
+/// The error for a server that ended right after its start: the reason and its last line.
 fn ended_at_once(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Error {
     let instance = InstanceName::from(server);
     let end = units::why_failed(|| {
@@ -212,7 +214,7 @@ fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended)
     Ok(())
 }
 
-/// A server that runs is not stopped for a restart that cannot start it: its players stay.
+/// A restart that could not start the server again must not stop it, so that its players can stay.
 fn can_come_back(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()> {
     let checked = match &work.spec {
         Some(spec) => spec.clone().and_then(|spec| instance::check(hands.root(), &server.into(), &spec)),
@@ -222,7 +224,8 @@ fn can_come_back(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result
         .map_err(|error| error.within(format!("server {server} goes on as it ran, because it could not start again")))
 }
 
-/// First the instance, then the runtime: the purge unit removes the runtime directory only of an instance that is gone.
+/// Removes the instance first, then the runtime files: the purge unit removes the runtime directory
+/// only if the instance is gone.
 fn purge_instance(hands: &TaskHands<'_>, server: ServerId) -> Result<()> {
     let instance = InstanceName::from(server);
     instance::remove(hands.root(), &instance, || hands.may_go_on())?;

@@ -1,12 +1,12 @@
-//! Tasks whose command is done, and that only wait for their server to stay up. They take no worker slot: sixty servers
-//! wait side by side.
+//! Tasks whose command is done and that only wait for their server to stay up. They take no worker
+//! slot, so that sixty servers can wait in parallel.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::base::names::TaskId;
 
-/// The tasks that wait.
+/// The waiting tasks.
 #[derive(Clone, Default)]
 pub struct Settling(Arc<Inner>);
 
@@ -24,9 +24,9 @@ struct Book {
 }
 
 impl Settling {
-    /// What wakes the worker when a slot becomes free.
+    /// Sets what wakes the worker when a slot becomes free.
     pub fn wake_by(&self, wake: impl Fn() + Send + Sync + 'static) {
-        // Set once, by the worker that starts.
+        // Set once, when the worker starts.
         let _ = self.0.wake.set(Box::new(wake));
     }
 
@@ -34,7 +34,7 @@ impl Settling {
         self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on the task takes no slot.
+    /// The task takes no slot from now on.
     pub fn begin(&self, task: TaskId) {
         {
             let mut book = self.book();
@@ -46,7 +46,7 @@ impl Settling {
         }
     }
 
-    /// The task has ended, or works again.
+    /// The task has ended or works again.
     pub fn end(&self, task: TaskId) {
         self.book().tasks.remove(&task);
     }
@@ -57,7 +57,7 @@ impl Settling {
         self.book().tasks.contains(&task)
     }
 
-    /// Whether a slot became free since this was last asked.
+    /// Whether a slot became free since the last call.
     #[must_use]
     pub fn take_changed(&self) -> bool {
         std::mem::take(&mut self.book().changed)

@@ -1,8 +1,9 @@
-//! After a start: does the server stay up? The game is a Type=exec service, which systemd calls started as soon as its
-//! program runs; most faults of maps, addons and plugins end it within seconds.
+//! Checks after a start whether the server stays up. The game is a Type=exec service, which systemd
+//! reports as started as soon as its program runs. Most faults of maps, addons and plugins end it
+//! within seconds.
 //!
-//! The worker spawns nothing, and asking the helper is a unit of its own each time: the unit's control group, which the
-//! kernel shows to everybody, tells it for the price of reading a small file.
+//! The worker cannot spawn processes, and each request to the helper starts a unit. So it reads the
+//! unit's control group, a small file that everybody may read.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,33 +14,34 @@ use crate::host::units::Observed;
 /// Where the kernel shows control groups.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// How long a server must stay up. The game itself takes longer until players can join: nobody waits for this.
+/// How long a server must stay up. It takes the game longer until players can join; the worker does
+/// not wait for that.
 const MOMENT: Duration = Duration::from_secs(3);
 
-/// How often it is looked at.
+/// How often it is checked.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Waits until the unit's main process has stayed for a moment; false when it has ended. Without knowing where it is,
-/// nothing can be said against it.
+/// Waits until the main process of the unit has been up for a moment. False if it has ended. True
+/// if its control group is not known.
 ///
 /// # Errors
-/// What `may_go_on` says.
+/// The error of `may_go_on`.
 pub(super) fn stays_up(seen: &Observed, may_go_on: impl Fn() -> Result<()>) -> Result<bool> {
     let unit = &seen.unit;
     let (Some(pid), Some(group)) = (unit.main_pid, &unit.control_group) else { return Ok(true) };
 
-    // 0: it is not known since when.
+    // 0: the start time is not known.
     let since = if unit.active_enter_us == 0 { u64::MAX } else { unit.active_enter_us };
     let up = Duration::from_micros(seen.at.monotonic_us.saturating_sub(since));
 
-    // A host whose control groups are elsewhere.
+    // A host that mounts its control groups elsewhere.
     if !Path::new(CGROUPS).join("cgroup.controllers").exists() {
         return Ok(true);
     }
 
     let processes = PathBuf::from(format!("{CGROUPS}{group}/cgroup.procs"));
 
-    // One that ran before has shown it.
+    // A server that has run longer already passes.
     watch(&processes, pid, MOMENT.saturating_sub(up), may_go_on)
 }
 

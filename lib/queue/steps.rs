@@ -1,5 +1,6 @@
-//! Steps of the host's clock while jobs run: by an administrator, by NTP after a boot without one. Times of jobs that have
-//! not ended move with the clock, so that ages and durations stay true.
+//! Handles steps of the host's clock while jobs run: set by an administrator, or by NTP after a
+//! boot without a clock. The times of unfinished jobs move with the clock, so that ages and
+//! durations stay correct.
 
 use crate::base::Result;
 use crate::base::clock::{self, Moment};
@@ -7,28 +8,30 @@ use crate::db::Db;
 use crate::db::events::{self, NewEvent};
 use crate::db::under_way::{self, Step};
 
-/// Less than this is no step, ms: NTP corrects a clock by small amounts all the time.
+/// The smallest change that counts as a step, in ms. NTP corrects a clock by small amounts all the
+/// time.
 const LEAST: i64 = 5_000;
 
-/// Watches the clock.
+/// Detects steps of the clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Steps {
     last: Moment,
 }
 
 impl Steps {
-    /// From now on.
+    /// Starts at this moment.
     #[must_use]
     pub fn new(now: Moment) -> Self {
         Self { last: now }
     }
 
-    /// Moves the times of live jobs when the clock was set since the last call. A failed write is tried again.
+    /// Moves the times of active jobs if the clock was set since the last call. A failed write is
+    /// tried again at the next call.
     ///
     /// # Errors
-    /// 69 when the database cannot be written.
+    /// 69 if the database cannot be written.
     pub fn attend(&mut self, db: &mut Db, now: Moment) -> Result<()> {
-        // It stays the same while the clock only runs.
+        // The boot time stays the same unless the clock is set.
         let by = now.booted_at - self.last.booted_at;
         if by.abs() >= LEAST {
             let step = Step { by, after: self.last.now + by, now: now.now };
@@ -86,7 +89,7 @@ mod tests {
 
             let mut steps = Steps::new(moment(590_000, 0));
 
-            // Accepted when the clock was set already, a second before anybody sees that.
+            // Accepted after the clock was set, a second before the step is detected.
             let after = moment(599_000, off).now;
 
             db.write(|tx| {

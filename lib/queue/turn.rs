@@ -1,8 +1,8 @@
-//! One turn of the worker: in one transaction, write down what ended, let jobs go on or end, claim, start tasks. Threads
-//! begin only after the commit.
+//! The scheduler's tick. One transaction settles what ended, continues or ends jobs, claims new
+//! ones and starts tasks. Threads start only after the commit.
 //!
-//! What the worker remembers of its jobs is a copy that is replaced only when the transaction was committed: a turn that
-//! failed (the database locked, the disk full) is simply tried again.
+//! The scheduler's state in memory is replaced only after the commit. If a tick fails (the database
+//! is locked, the disk is full), it is tried again.
 
 use rusqlite::Connection;
 
@@ -21,38 +21,39 @@ use crate::queue::observe::{self, Cause, News};
 use crate::queue::settling::Settling;
 use crate::queue::work::{Ended, Work};
 
-/// What the worker remembers between turns.
+/// What the worker remembers between ticks.
 pub struct Engine {
     worker: String,
     slots: usize,
     jobs: Vec<LiveJob>,
     ended: Vec<Ended>,
-    /// Tasks that only wait, and take no slot.
+    /// Tasks that only wait and take no slot.
     settling: Settling,
-    /// Threads of cancelled tasks that have not ended: what they work on is taken until they have.
+    /// Threads of cancelled tasks that have not ended. What they work on stays taken until they
+    /// have.
     left_behind: Vec<(TaskId, Candidate)>,
 }
 
-/// What a turn leads to.
+/// The result of a tick.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Tasks to begin now.
+    /// Tasks to start now.
     pub begin: Vec<Work>,
     /// Jobs that were claimed.
     pub started: Vec<Started>,
     /// Jobs that ended.
     pub finished: Vec<Finished>,
-    /// What happened to servers, to be told.
+    /// What happened to servers, to be reported.
     pub news: Vec<News>,
-    /// Servers to be looked at once more: a poll saw something new of them while their job lived.
+    /// Servers to poll once more: a poll saw a change while their job was active.
     pub look: Vec<ServerId>,
 }
 
 impl Outcome {
-    /// After a job's end: its servers are judged again.
+    /// Judges the servers of a job again after its end.
     ///
     /// # Errors
-    /// 69 when the database cannot be written.
+    /// 69 if the database cannot be written.
     pub fn leave_servers(&mut self, tx: &Connection, job: &LiveJob, now: i64) -> Result<()> {
         for server in job.all_servers() {
             if job.leaves_stopped(server) {
@@ -74,23 +75,25 @@ impl Outcome {
     }
 }
 
-/// Why no job is to be started any more.
+/// Why a job is not started any more.
 pub const STOPPED: &str = "worker stopped";
 
 impl Engine {
-    /// A worker without jobs. `worker` is its fence: a name that no other run of any worker has.
+    /// Creates a worker without jobs. `worker` is its fencing name: no other run of any worker has
+    /// it.
     #[must_use]
     pub fn new(worker: String, slots: usize, settling: Settling) -> Self {
         Self { worker, slots, jobs: Vec::new(), ended: Vec::new(), settling, left_behind: Vec::new() }
     }
 
-    /// Takes note of a task's end, for the next turn.
+    /// Records a finished task; the next tick settles it.
     pub fn note(&mut self, ended: Ended) {
         self.ended.push(ended);
     }
 
-    /// Threads that go on though their jobs have ended, once of the jobs only `live` are there. They take what they work
-    /// on, but no slot: a disk that hangs under one server shall not stop the others.
+    /// Threads that continue after their jobs have ended, given the jobs that are still active in
+    /// `live`. They block what they work on but take no slot, so that a disk that hangs under one
+    /// server does not stop the others.
     fn left_behind_by(&self, live: &[LiveJob]) -> Vec<(TaskId, Candidate)> {
         let gone = self.jobs.iter().filter(|job| !live.iter().any(|other| other.id == job.id));
         let all = self.left_behind.iter().cloned().chain(gone.flat_map(LiveJob::left_behind));
@@ -103,35 +106,37 @@ impl Engine {
         running(&self.jobs, &self.settling)
     }
 
-    /// Whether threads are at work that nobody waits for any longer.
+    /// Whether threads still work that the worker no longer waits for.
     #[must_use]
     pub fn has_left_behind(&self) -> bool {
         !self.left_behind.is_empty()
     }
 
-    /// How many jobs run.
+    /// The number of active jobs.
     #[must_use]
     pub fn running_jobs(&self) -> usize {
         self.jobs.len()
     }
 
-    /// Whether a turn would have something to write, apart from claiming.
+    /// Whether a tick would have something to write, apart from claims.
     #[must_use]
     pub fn has_news(&self) -> bool {
         !self.ended.is_empty()
     }
 
-    /// Whether a slot is free for a job that is not claimed yet.
+    /// Whether a slot is free for another job.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.running_tasks() < self.slots
     }
 
-    /// One turn. With `stopping`, nothing new is begun, and jobs that cannot go on are failed. `attend` looks after what
-    /// is being cancelled (the room cancel/ stands above this one): it comes after the ends and before anything is begun.
+    /// Runs one tick. With `stopping`, it starts nothing new and fails jobs that cannot continue.
+    /// `attend` handles cancellations (cancel/ is a higher layer). It runs after the settling and
+    /// before any start.
     ///
     /// # Errors
-    /// 69 when the database cannot be written; nothing has happened then, and the next turn tries again.
+    /// 69 if the database cannot be written. Then nothing has changed, and the next tick tries
+    /// again.
     pub fn turn(
         &mut self,
         db: &mut Db,
@@ -152,7 +157,7 @@ impl Engine {
                 skip_hopeless(tx, job, now)?;
             }
 
-            // First whoever is done makes room, then others are claimed.
+            // Jobs that are done free their slots before others are claimed.
             finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
 
             if !stopping {
@@ -163,7 +168,7 @@ impl Engine {
                             result.started.push(Started::of(&job));
                             live.push(job);
                         }
-                        // The database itself: the whole turn is tried again.
+                        // The database itself has failed: the whole tick is tried again.
                         Err(error) if error.exit == Exit::Unavailable => return Err(error),
                         Err(error) => result.finished.push(fail_unreadable(tx, id, &self.worker, &error, now)?),
                     }
@@ -171,7 +176,7 @@ impl Engine {
 
                 result.begin = begin(tx, &mut live, self.slots, &self.settling, now)?;
 
-                // A claimed job that has nothing to do (an unknown operation) ends at once.
+                // A claimed job with nothing to do (an unknown operation) ends at once.
                 finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
             }
 
@@ -185,20 +190,20 @@ impl Engine {
     }
 }
 
-/// Tasks that take a slot.
+/// The number of tasks that take a slot.
 fn running(jobs: &[LiveJob], settling: &Settling) -> usize {
     let tasks = jobs.iter().flat_map(|job| &job.tasks);
     tasks.filter(|task| task.is_running() && !settling.has(task.id)).count()
 }
 
-/// Tasks that could run at once if there were slots.
+/// The number of tasks that could start if there were slots.
 fn ready(jobs: &[LiveJob]) -> usize {
     jobs.iter()
         .map(|job| (0..job.tasks.len()).filter(|&task| job.readiness(task) == Some(Readiness::Ready)).count())
         .sum()
 }
 
-/// A job that was just claimed, with its tasks.
+/// Loads a job that was just claimed, with its tasks.
 fn load(tx: &Connection, id: JobId, now: i64) -> Result<LiveJob> {
     let job = LiveJob::load(tx, id)?;
     let detail = job.operation.as_ref().map_or_else(String::clone, ToString::to_string);
@@ -226,7 +231,7 @@ fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> 
     if let Some(task) = job.and_then(|job| job.tasks.iter_mut().find(|task| task.id == ended.task))
         && (task.state == TaskState::Cancelling || task.state.is_terminal())
     {
-        // Whatever it came to: what it is in the end, its cancellation says, or has said.
+        // The cancellation decides the outcome of this task, or has already done so.
         task.ended = true;
         task.was_running = task.was_running.or(ended.was_running);
     }
@@ -261,7 +266,7 @@ fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> 
     Ok(news)
 }
 
-/// The event of a task's end.
+/// Adds the event for the end of a task.
 fn tell_task(tx: &Connection, job: &LiveJob, at: usize, now: i64) -> Result<()> {
     let task = &job.tasks[at];
     let kind = format!("task.{}", task.state);
@@ -270,7 +275,8 @@ fn tell_task(tx: &Connection, job: &LiveJob, at: usize, now: i64) -> Result<()> 
     events::add(tx, now, &event(job, &kind, Some(task), &detail))
 }
 
-/// A task whose need cannot come any more is skipped; and so, in the plan's order, what depends on it.
+/// Skips tasks whose dependencies can no longer succeed. In the order of the plan, that also skips
+/// the tasks that depend on them.
 fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
     for at in 0..job.tasks.len() {
         if job.readiness(at) == Some(Readiness::Skip) {
@@ -286,12 +292,12 @@ fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
     Ok(())
 }
 
-/// Starts ready tasks in the order of their jobs, up to the slots. What a task must know is read here, at its start: so
-/// a blueprint's change counts until then.
+/// Starts ready tasks in the order of their jobs, while slots are free. The input of a task is read
+/// here, so changes of a blueprint count until then.
 fn begin(tx: &Connection, live: &mut [LiveJob], slots: usize, settling: &Settling, now: i64) -> Result<Vec<Work>> {
     let mut free = slots.saturating_sub(running(live, settling));
     let mut begin = Vec::new();
-    // What an unknown operation may do is unknown, whatever tasks somebody has put there.
+    // Nothing is known about an unknown operation, whatever tasks its job has.
     for job in live.iter_mut().filter(|job| job.operation.is_ok()) {
         for at in 0..job.tasks.len() {
             if free == 0 {
@@ -314,21 +320,21 @@ fn begin(tx: &Connection, live: &mut [LiveJob], slots: usize, settling: &Settlin
 fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
     let task = &job.tasks[at];
     let spec = match (&task.kind, task.server) {
-        // A stop in a restart looks before it stops whether the server can come back.
+        // In a restart, the stop first checks whether the server can start again.
         (Ok(TaskKind::Initialize | TaskKind::Stop), Some(server)) => Some(servers::spec(tx, server)),
         _ => None,
     };
 
     let names = match task.kind {
-        // Only for a message: when they cannot be read, ids will do.
+        // Only for a message; without names it shows ids.
         Ok(TaskKind::InstallRuntime) => servers::names(tx).unwrap_or_default(),
         _ => Vec::new(),
     };
 
     let stop = job.tasks.iter().find(|other| other.kind == Ok(TaskKind::Stop) && other.server == task.server);
 
-    // An update that was interrupted has left its servers stopped, and its retry must bring them back: for an update a
-    // server that shall run counts as one that ran.
+    // An interrupted update leaves its servers stopped, and its retry must start them. So for an
+    // update, a server that should be running counts as one that was running.
     let wanted = matches!((&job.operation, &task.kind, task.server), (Ok(Operation::Update), Ok(TaskKind::Stop), Some(server))
         if servers::is_wanted(tx, server).unwrap_or(false));
 
@@ -341,12 +347,12 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
         spec,
         wanted,
         names,
-        // A stop that was cancelled before it looked has found nothing: then the wish decides.
+        // A stop that was cancelled early has found nothing; then the desired state decides.
         was_running: stop.and_then(|stop| stop.was_running).or_else(|| servers::is_wanted(tx, task.server?).ok()),
     }
 }
 
-/// Ends the jobs that have nothing left to do, and, when the worker stops, those that cannot go on.
+/// Ends jobs that have nothing left to do and, when the worker stops, jobs that cannot continue.
 fn finish_jobs(
     tx: &Connection,
     live: &mut Vec<LiveJob>,
@@ -372,7 +378,8 @@ fn finish_jobs(
 
         let finish = jobs::Finish { state: end.state, exit_code: end.exit_code, error: end.error.as_deref() };
         if !jobs::finish(tx, job.id, worker, &finish, now)? {
-            // Somebody else has ended it or wants it ended. This worker, which holds the lock, runs nothing of it any more.
+            // Another program has ended the job, or wants to. This worker holds the lock and no
+            // longer runs anything of it.
             let state = jobs::recover(tx, job.id, "ended by somebody else while it ran", now)?;
             tracing::warn!(job_id = job.id.0, ?state, "job {} was not ours to finish", job.id);
             finished.push(Finished::of(job, state.unwrap_or(end.state), end.exit_code, end.error));
@@ -397,10 +404,10 @@ fn finish_jobs(
     Ok(())
 }
 
-/// Ends the tasks of a job that nobody carries on, each with its event.
+/// Ends the unfinished tasks of a job that is given up, each with an event.
 ///
 /// # Errors
-/// 69 when the database cannot be written.
+/// 69 if the database cannot be written.
 pub fn abandon(tx: &Connection, job: JobId, actor: &str, why: &str, now: i64) -> Result<()> {
     for (task, server, state) in tasks::abandon(tx, job, why, now)? {
         let kind = format!("task.{state}");
@@ -420,7 +427,7 @@ pub fn abandon(tx: &Connection, job: JobId, actor: &str, why: &str, now: i64) ->
     Ok(())
 }
 
-/// A job whose rows cannot be read fails by itself, so that it does not stop those behind it.
+/// Fails a job whose rows cannot be read, so that it does not block the jobs behind it.
 fn fail_unreadable(tx: &Connection, id: JobId, worker: &str, error: &Error, now: i64) -> Result<Finished> {
     let why = format!("its rows cannot be read: {error}");
     abandon(tx, id, "left4me-worker", &why, now)?;

@@ -1,4 +1,4 @@
-//! What a task is given to run, and what it hands back at its end.
+//! The input of a task, and its result.
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, TaskId};
@@ -7,26 +7,27 @@ use crate::domain::operation::Operation;
 use crate::domain::task::{TaskKind, TaskState};
 use crate::host::units::Observed;
 
-/// A task that is about to run, with all it needs to know.
+/// A task to run, with its input.
 #[derive(Clone, Debug)]
 pub struct Work {
     /// Its job.
     pub job: JobId,
-    /// Its row.
+    /// Its id.
     pub task: TaskId,
     /// The job's operation.
     pub operation: Option<Operation>,
-    /// What to do; the word itself when this program does not know it.
+    /// What to do, or the unknown word from its row.
     pub kind: Result<TaskKind, String>,
-    /// On which server.
+    /// The server to work on.
     pub server: Option<ServerId>,
-    /// For `initialize` and `stop`: what the server is made of, read when the task started.
+    /// For `initialize` and `stop`: the blueprint of the server, read when the task started.
     pub spec: Option<Result<Spec>>,
-    /// For a `stop` of an update: the server shall run, whatever it does now.
+    /// For a `stop` of an update: the server should be running, whatever its actual state.
     pub wanted: bool,
-    /// For `install-runtime`: all servers and their names, to say whose overlay is in the way.
+    /// For `install-runtime`: the names of all servers, for a message about mounted overlays.
     pub names: Vec<(ServerId, String)>,
-    /// For `start-if-ran`: what the stop task of the same server found.
+    /// For `start-if-ran`: whether the server was running, as the stop task of the same server
+    /// found it.
     pub was_running: Option<bool>,
 }
 
@@ -35,28 +36,28 @@ pub struct Work {
 pub struct Ended {
     /// Its job.
     pub job: JobId,
-    /// Its row.
+    /// Its id.
     pub task: TaskId,
     /// A terminal state.
     pub state: TaskState,
-    /// 0 on success.
+    /// Its exit code, 0 on success.
     pub exit_code: i64,
     /// Why it failed.
     pub error: Option<String>,
-    /// What a stop task found.
+    /// Whether the server was running, as a stop task found it.
     pub was_running: Option<bool>,
-    /// What the server is now, when it was looked at.
+    /// The state of the server, if it was read.
     pub observed: Option<(ServerId, Observed)>,
 }
 
 impl Ended {
-    /// A task that succeeded, so far.
+    /// A task that has succeeded so far.
     #[must_use]
     pub fn succeeded(job: JobId, task: TaskId) -> Self {
         Self { job, task, state: TaskState::Succeeded, exit_code: 0, error: None, was_running: None, observed: None }
     }
 
-    /// A task that failed before it could begin.
+    /// A task that failed before it could start.
     #[must_use]
     pub fn failed(job: JobId, task: TaskId, error: String) -> Self {
         Self { state: TaskState::Failed, exit_code: 1, error: Some(error), ..Self::succeeded(job, task) }
