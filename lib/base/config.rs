@@ -276,6 +276,7 @@ pub fn parse_for_judge<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
         return parsed_with(&path, |command| command);
     }
 
+    // Without the bad values the arguments can be parsed, which shows whether the call judges.
     file.assignments.retain(|assignment| !bad.contains(&assignment.name));
 
     let cli = matched(with_defaults(C::command(), &file), |error| error.exit());

@@ -64,6 +64,7 @@ pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Findi
         ];
 
         let mut findings = worker(places, units, is_whole);
+        // Notice a web front that fails meanwhile, which ends the wait for its answer.
         let mut looked = Instant::now();
         while !front.is_finished() {
             thread::sleep(PAUSE / 6);

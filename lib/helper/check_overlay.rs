@@ -194,6 +194,7 @@ impl Trial {
             .map_err(|error| needed("a file cannot be made, renamed and deleted", error))?;
 
         let rare = |what: &str, why: &str| Fault::Rare(format!("{what}{why}"));
+        // Deleting a file of a lower layer needs a whiteout.
         let deleted = "a file of an overlay that the game deletes stays in its directory";
         let gone = fs::remove_file(merged.join(DELETED));
 
@@ -202,6 +203,7 @@ impl Trial {
             return Err(rare(deleted, ""));
         }
 
+        // Replacing a directory of a lower layer needs an opaque one.
         let replaced = "a directory of an overlay that the game replaces cannot be replaced";
         let directory = merged.join(REPLACED);
 

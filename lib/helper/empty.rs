@@ -43,6 +43,7 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
         let deep = levels.len() > DEPTH;
         let Some(level) = levels.last_mut() else { return Ok(()) };
         let Some(name) = level.full.pop() else {
+            // This level is empty: remove its directory from the one above.
             let done = levels.pop();
             if let (Some(level), Some(done)) = (levels.last(), done) {
                 unlinkat(&level.fd, done.name.as_c_str(), UnlinkatFlags::RemoveDir).map_err(failed)?;

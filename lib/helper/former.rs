@@ -87,6 +87,7 @@ fn prepare(root: &Directory, server: &InstanceName) -> Result<()> {
         return take_over(root, server);
     }
 
+    // It is running: its files keep their owner until it stops.
     if runtime::upper_owner(root, server)?.is_some_and(|owner| former.contains(&owner)) {
         write_drop_ins(server)?;
     }

@@ -43,6 +43,7 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
         {
             return environment::write(server, &settings);
         }
+        // Mounted by left4me, but with other layers or for another user.
         Some(mount) if mount.kind == "overlay" && mount.source.starts_with("left4me-") => {
             umount::run(root, server)?;
         }

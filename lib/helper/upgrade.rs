@@ -33,7 +33,8 @@ const FILES: [&str; 6] = [
 /// Runs all parts.
 ///
 /// # Errors
-/// The error of a part that failed; the other parts are done.
+/// The errors of the parts that failed. If the data directory cannot be given to root, the database
+/// is not moved; servers are prepared in any case.
 pub(super) fn run(paths: &Paths) -> Result<()> {
     let root = take_root(paths);
     let database = root.and_then(|()| move_database(paths));
@@ -101,6 +102,7 @@ fn move_database(paths: &Paths) -> Result<()> {
     }
 
     let own = root.ensure("db", Mode::from_bits_truncate(0o2770), users::ids(users::LEFT4ME)?, &[])?;
+    // Check every name before the first rename, so that nothing is moved halfway.
     for name in &found {
         must_be_free(&root, &own, name)?;
     }

@@ -91,6 +91,7 @@ fn poll(cli: &Cli) -> Result<()> {
     };
     drop(turn);
 
+    // The rest needs no lock, and may take seconds.
     let woken = wake_worker(&db, cli);
     causes::record(&mut db, &cli.hands.helper_socket)?;
     last_words::keep(&mut db, &cli.hands.helper_socket)?;

@@ -188,6 +188,7 @@ fn accept(
     retry_of: Option<JobId>,
     now: i64,
 ) -> Result<JobId> {
+    // An update also stops and starts the servers that should be running.
     let running = if operation == Operation::Update { servers::wanted_running(tx)? } else { Vec::new() };
     let plan = plan(operation, targets, &running);
     let new = NewJob { operation, targets, requested_by: asker.name, user: asker.user, retry_of };

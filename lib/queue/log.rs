@@ -292,6 +292,7 @@ impl<E> State<E> {
             Ok(())
         })?;
 
+        // The numbers and rows count only after the commit: a failed batch is written again.
         next_seq.extend(seqs);
         rows.extend(new_rows);
 

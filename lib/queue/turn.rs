@@ -161,6 +161,7 @@ impl Engine {
             finish_jobs(tx, &mut live, &self.worker, stopping, now, &mut result)?;
 
             if !stopping {
+                // Ready tasks of active jobs take free slots before new jobs do.
                 let free = self.slots.saturating_sub(running(&live, &self.settling) + ready(&live));
                 for id in claim::claim(tx, &self.worker, free, &self.left_behind_by(&live), now)? {
                     match load(tx, id, now) {
