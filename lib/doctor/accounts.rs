@@ -35,6 +35,9 @@ const SYS_UID_MAX: u32 = 999;
 
 const MAKE: &str = "systemd-sysusers left4me.conf";
 
+/// The services by name: systemctl waits for the end of what it is told, not of what the target takes with it.
+const STOP: &str = "systemctl stop left4me.target left4me-worker.service left4me-web.service left4me-poller.service";
+
 /// What is known of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Account {
@@ -147,8 +150,7 @@ fn another(account: &Account) -> Advice {
         return Advice::from("give this name back to left4me in /etc/passwd: no service may run as root");
     }
     let owned = "/var/lib/left4me -xdev";
-    let mut command =
-        format!("systemctl stop left4me.target left4me-poller.service && usermod --login {name}-person {name}");
+    let mut command = format!("{STOP} && usermod --login {name}-person {name}");
     if account.group == *name {
         command.push_str(&format!(" && groupmod --new-name {name}-person {name}"));
     }
