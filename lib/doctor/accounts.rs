@@ -35,6 +35,10 @@ const SYS_UID_MAX: u32 = 999;
 
 const MAKE: &str = "systemd-sysusers left4me.conf";
 
+/// Names each service, because systemctl waits only for the units that it is given, and not for those
+/// that stop with the target.
+const STOP: &str = "systemctl stop left4me.target left4me-worker.service left4me-web.service left4me-poller.service";
+
 /// What is known about an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Account {
@@ -160,8 +164,7 @@ fn another(account: &Account) -> Advice {
     }
 
     let owned = "/var/lib/left4me -xdev";
-    let mut command =
-        format!("systemctl stop left4me.target left4me-poller.service && usermod --login {name}-person {name}");
+    let mut command = format!("{STOP} && usermod --login {name}-person {name}");
 
     if account.group == *name {
         command.push_str(&format!(" && groupmod --new-name {name}-person {name}"));
