@@ -35,8 +35,8 @@ const SYS_UID_MAX: u32 = 999;
 
 const MAKE: &str = "systemd-sysusers left4me.conf";
 
-/// Names each service, because systemctl waits only for the units that it is given, and not for those
-/// that stop with the target.
+/// Names each service, because systemctl waits only for the units that it is given, and not for
+/// those that stop with the target.
 const STOP: &str = "systemctl stop left4me.target left4me-worker.service left4me-web.service left4me-poller.service";
 
 /// What is known about an account.

@@ -1,7 +1,7 @@
 //! Checks whether each service starts and answers. All services are asked at once, each within a
-//! time limit, in the way the programs ask them. No job results: the worker is woken, the web front
-//! gets a health request, the helper shows a server that does not exist, and the runner gets a
-//! request that it refuses.
+//! time limit, in the way the programs ask them. This creates no job: the worker is woken, the web
+//! front gets a health request, the helper shows a server that does not exist, and the runner gets
+//! a request that it refuses.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
