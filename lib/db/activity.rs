@@ -19,7 +19,7 @@ pub struct Filter {
     pub kind: Option<String>,
     /// Only events before the one with this id.
     pub before: Option<i64>,
-    /// At most so many.
+    /// The most rows to return.
     pub limit: u32,
 }
 

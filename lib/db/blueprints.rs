@@ -53,7 +53,7 @@ impl From<Content> for Stored {
 /// A blueprint as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Blueprint {
-    /// The row.
+    /// The row's id.
     pub id: BlueprintId,
     /// The display name, as stored: escape it for output.
     pub name: String,

@@ -167,7 +167,7 @@ pub struct Filter {
     pub job: Option<JobId>,
     /// Only cancellations in this state.
     pub state: Option<Progress>,
-    /// At most so many.
+    /// The most rows to return.
     pub limit: u32,
     /// How many to skip.
     pub offset: u32,

@@ -125,7 +125,7 @@ pub fn last(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<V
 /// Something that happened to a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServerEvent {
-    /// The row.
+    /// The row's id.
     pub id: i64,
     /// Unix ms.
     pub at: i64,

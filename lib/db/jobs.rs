@@ -223,7 +223,7 @@ pub struct Filter {
     pub server: Option<ServerId>,
     /// Only jobs in one of these states; empty means all.
     pub states: Vec<JobState>,
-    /// At most so many.
+    /// The most rows to return.
     pub limit: u32,
     /// How many to skip.
     pub offset: u32,

@@ -12,7 +12,7 @@ use crate::domain::operation::Operation;
 /// A job as lists show it.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// The row.
+    /// The row's id.
     pub id: JobId,
     /// The operation's word.
     pub operation: String,
@@ -40,7 +40,7 @@ pub struct Listed {
 /// A server of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
     /// Its display name; none when the row does not exist any more.
     pub name: Option<String>,
@@ -58,9 +58,9 @@ pub struct Filter {
     pub states: Vec<JobState>,
     /// Only jobs of this operation.
     pub operation: Option<Operation>,
-    /// Only jobs requested by this user, on the command line or over the web.
+    /// Only jobs requested by this user, on the command line, over the web or over the API.
     pub asker: Option<UserName>,
-    /// At most so many.
+    /// The most rows to return.
     pub limit: u32,
     /// How many to skip.
     pub offset: u32,

@@ -23,7 +23,7 @@ use crate::domain::server::ActualState;
 /// Which page of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// At most so many.
+    /// The most rows to return.
     pub limit: u32,
     /// How many to skip.
     pub offset: u32,

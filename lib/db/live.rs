@@ -89,7 +89,7 @@ pub fn rights_lost(connection: &Connection, known: Rights) -> Result<(bool, Righ
     })?)
 }
 
-/// The users who own a job.
+/// The users a job belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owners {
     /// The owner of all its servers, when they have the same one. None for a job without servers,
@@ -116,7 +116,7 @@ pub fn owners(connection: &Connection, job: JobId) -> Result<Owners> {
 /// Detects changes of a server's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerMark {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
     /// Its owner.
     pub owner: UserId,
@@ -140,7 +140,7 @@ pub fn server_marks(connection: &Connection) -> Result<Vec<ServerMark>> {
 /// Detects changes of a running job and its tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobMark {
-    /// The row.
+    /// The row's id.
     pub id: JobId,
     /// Whether its log reports a percentage.
     pub installs: bool,

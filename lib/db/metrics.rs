@@ -61,7 +61,7 @@ pub struct Snapshot {
 /// A server and its number of crashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrashedServer {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
     /// Its display name, as stored.
     pub name: String,
@@ -72,7 +72,7 @@ pub struct CrashedServer {
 /// A server with a drift.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriftedServer {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
     /// Its display name, as stored.
     pub name: String,
@@ -233,7 +233,6 @@ fn add_sums(connection: &Connection, to: &mut Snapshot) -> Result<()> {
             }
         };
         *durations.counts.entry(le).or_default() += n;
-
         durations.total_ms += total_ms;
     }
 

@@ -3,15 +3,15 @@
 //!
 //! - A process writes over one connection; the worker's log writer has a second one.
 //! - Every read-then-write is BEGIN IMMEDIATE ([`Db::write`]). No transaction stays open while a
-//! host operation runs or a client reads.
+//!   host operation runs or a client reads.
 //! - Transitions are committed with synchronous=FULL: an accepted job survives power loss. The log
-//! writer's connection ([`Db::open_for_logs`]) has synchronous=NORMAL: power loss may lose the last
-//! lines, never the file's consistency.
+//!   writer's connection ([`Db::open_for_logs`]) has synchronous=NORMAL: power loss may lose the
+//!   last lines, never the file's consistency.
 //! - Every program migrates the file when it opens it, in one exclusive transaction. A file from a
-//! newer left4me is refused and stays untouched. Only the doctor reads without migrating
-//! ([`Db::look`]).
+//!   newer left4me is refused and stays untouched. Only the doctor reads without migrating
+//!   ([`Db::look`]).
 //! - A link, a FIFO or another user's file at the database's path is refused and never opened
-//! (file.rs).
+//!   (file.rs).
 
 pub mod access;
 pub mod activity;

@@ -15,7 +15,7 @@ use crate::domain::server::{ActualState, DesiredState};
 /// A server as the monitor shows it.
 #[derive(Clone, Debug)]
 pub struct ServerRow {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
     /// Its display name, as stored.
     pub name: String,
@@ -123,7 +123,7 @@ pub fn counts(connection: &Connection, most: u32) -> Result<(i64, i64)> {
 /// A job as the monitor shows it.
 #[derive(Clone, Debug)]
 pub struct JobRow {
-    /// The row.
+    /// The row's id.
     pub id: JobId,
     /// The operation's word.
     pub operation: String,
@@ -207,8 +207,8 @@ pub fn queued(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
 
 /// Ended jobs, ordered by the event of their end, newest first, so that a clock that is set back
 /// does not hide the latest. Only the `among` newest jobs are searched, and the `among` newest of
-/// those that are older than any live one. A job that ended earlier may be missed behind a long
-/// queue or in a long history.
+/// those that are older than every job that has not ended. A job that ended earlier may be missed
+/// behind a long queue or in a long history.
 ///
 /// # Errors
 /// 69 when the database cannot be read.

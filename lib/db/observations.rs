@@ -18,7 +18,7 @@ use crate::domain::server::DesiredState;
 /// A server as a poll of its unit needs it.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
     /// The row's version when it was read.
     pub version: i64,
@@ -101,8 +101,8 @@ pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Watched>> {
 }
 
 /// The oldest job that has not ended; NULL when there is none. The states repeat those of the
-/// partial indexes literally; otherwise SQLite would not use them. Every search for a server's live
-/// jobs starts there, so that its cost does not grow with the ended jobs.
+/// partial indexes literally; otherwise SQLite would not use them. Every search for a server's
+/// unfinished jobs starts there, so that its cost does not grow with ended or queued jobs.
 macro_rules! oldest_live {
     () => {
         "(SELECT min(id) FROM (SELECT min(id) AS id FROM jobs WHERE state = 'queued'
@@ -136,7 +136,7 @@ macro_rules! in_time {
     };
 }
 
-/// The servers with a live job that is within its time limit: the worker polls them itself.
+/// The servers with an unfinished job that is within its time limit: the worker polls them itself.
 ///
 /// # Errors
 /// 69 when the database cannot be read.

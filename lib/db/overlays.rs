@@ -11,7 +11,7 @@ use crate::db::events::{self, NewEvent};
 /// An overlay of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Overlay {
-    /// The row.
+    /// The row's id.
     pub id: OverlayId,
     /// Its name, as stored: escape it for output.
     pub name: String,

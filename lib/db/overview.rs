@@ -1,5 +1,5 @@
-//! Figures of the overview page. Each query is bounded by the live rows, or by a fixed number of
-//! rows.
+//! Figures of the overview page. Each query is bounded by the unfinished jobs, the servers, or by a
+//! fixed number of rows.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -71,7 +71,7 @@ pub fn jobs_since(connection: &Connection, since: i64) -> Result<Vec<(JobState, 
     Ok(counts)
 }
 
-/// A live job on the game files.
+/// An unfinished job on the game files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {
     /// The job.

@@ -12,7 +12,7 @@ use crate::wire::{EndedBy, Served, Tree};
 /// A connection, as `left4me-job show` prints it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Runner {
-    /// The row.
+    /// The row's id.
     pub id: i64,
     /// The task it served.
     pub task_id: TaskId,

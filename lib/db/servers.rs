@@ -257,8 +257,8 @@ pub fn assign(tx: &Connection, now: i64, actor: &str, id: ServerId, blueprint: B
 /// `delete` job has to remove them first.
 ///
 /// # Errors
-/// 3 when it does not exist; 4 with what to do while its desired state is running, it runs, has a
-/// live job, or may have files.
+/// 3 when it does not exist; 4 with what to do while its desired state is running, it runs, has an
+/// unfinished job, or may have files.
 pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Server> {
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     let first = format!("first run `left4me-job enqueue delete --server {id} --wait`");

@@ -16,7 +16,7 @@ const KEPT: i64 = 30 * 24 * 3600 * 1000;
 /// A valid session, with its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The row.
+    /// The row's id.
     pub id: SessionId,
     /// Its user.
     pub user: UserId,

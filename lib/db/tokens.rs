@@ -13,7 +13,7 @@ pub const PREFIX: &str = "l4m_";
 /// A token as lists show it: without the token itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Token {
-    /// The row.
+    /// The row's id.
     pub id: TokenId,
     /// Its owner's name.
     pub user: String,

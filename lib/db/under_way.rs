@@ -10,7 +10,7 @@ use crate::domain::operation::Operation;
 /// A job that is running or being cancelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnderWay {
-    /// The row.
+    /// The row's id.
     pub id: JobId,
     /// Its operation; none for an unknown word.
     pub operation: Option<Operation>,

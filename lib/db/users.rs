@@ -20,7 +20,7 @@ pub enum Role {
 /// A user; the password's hash stays in the database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct User {
-    /// The row.
+    /// The row's id.
     pub id: UserId,
     /// The login name.
     pub name: String,

@@ -36,11 +36,11 @@ const MANY_RECENT: u32 = 3;
 /// The number of crashes within [`DAY`] from which a server counts as crashing.
 const MANY_A_DAY: u32 = 10;
 
-/// Crashes within so many ms are a loop that systemd's own start limit ends, which is another
+/// Crashes within this time, ms, are a loop that systemd's own start limit ends, which is another
 /// drift. With the unit's RestartSec=, three crashes take longer than this.
 const LOOP: i64 = 9_000;
 
-/// How often a server crashed since it was last started by an admin or a job.
+/// How often a server crashed since its last deliberate start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crashes {
     /// Crashes within [`RECENT`].

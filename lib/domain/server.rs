@@ -87,7 +87,7 @@ impl ActualState {
                 ActualState::Starting
             }
             ("active", "running") | ("reloading" | "refreshing", _) => ActualState::Running,
-            // A service without a process: the game exited cleanly while another setting keeps the
+            // A service without a process: the game exited cleanly while something else keeps the
             // unit up. `systemctl clean` works on stopped units only.
             ("active", "exited") | ("inactive", _) | ("maintenance", "cleaning") => ActualState::Stopped,
             ("deactivating", _) => ActualState::Stopping,

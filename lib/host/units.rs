@@ -47,10 +47,10 @@ impl Kept {
 
 /// Receives the output of a command.
 pub trait Sink {
-    /// The connection is open; by `canceller` another thread can end the command.
+    /// The connection is open; another thread can end the command through `canceller`.
     fn opened(&mut self, canceller: Canceller);
-    /// A command runs: `unit` as the other side reports it, and the process that serves the
-    /// connection as the kernel does.
+    /// A command runs in `unit`, as the other side reports it. `server` is the process that serves
+    /// the connection, as the kernel reports it.
     fn started(&mut self, unit: &str, server: Option<u32>);
     /// The command printed these lines.
     fn lines(&mut self, lines: Vec<(Stream, String)>);
