@@ -1,12 +1,13 @@
-//! Who may see what, where that takes more than a column: a job is its asker's, and the owner's of all its servers.
+//! Access rules that need more than one column. A user may see a job that the user requested, and a
+//! job all of whose servers the user owns.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, ServerId, ServerName, UserId};
 
-/// Whether there is such a job, and `user` may see it: who asked for it, and who owns all of its servers. Without a user
-/// (an admin) all there are.
+/// Whether the job exists and `user` may see it: as its requester, or as the owner of all its
+/// servers. Without a user (for an admin) every existing job counts.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -17,8 +18,8 @@ pub fn job(connection: &Connection, id: JobId, user: Option<UserId>) -> Result<b
     Ok(statement.exists(params![id.0, user.map(|user| user.0)])?)
 }
 
-/// The rule of [`job`] as a condition, never NULL, on a row of jobs by the name it has in the statement: for a few rows,
-/// whosever they are.
+/// The rule of [`job`] as a condition, never NULL, on a row of jobs with the alias `job`. For few
+/// rows of any owner.
 pub(super) fn may_see(job: &str, user: impl std::fmt::Display) -> String {
     format!(
         "({job}.user_id IS {user} OR (EXISTS (SELECT 1 FROM job_targets t WHERE t.job_id = {job}.id)
@@ -27,8 +28,8 @@ pub(super) fn may_see(job: &str, user: impl std::fmt::Display) -> String {
     )
 }
 
-/// The ids of all jobs that `user` may see, as a subquery: the same rule from the user's side. Its cost grows with the
-/// user's jobs, not with all there are.
+/// The ids of all jobs that `user` may see, as a subquery: the same rule from the user's side. Its
+/// cost grows with the user's jobs, not with the whole history.
 pub(super) fn jobs_of(user: UserId) -> String {
     format!(
         "SELECT id FROM jobs WHERE user_id = {user}
@@ -39,7 +40,7 @@ pub(super) fn jobs_of(user: UserId) -> String {
     )
 }
 
-/// Which of `user`'s own servers has this name. Those of others are not looked at: they do not exist for the user.
+/// The server of `user` with this name. Other users' servers count as missing.
 ///
 /// # Errors
 /// 69 when the database cannot be read.

@@ -1,4 +1,4 @@
-//! What happened, as an admin reads it: the newest first, by who did it, by server, by kind.
+//! The activity log for admins: events, newest first, filtered by actor, server and kind.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
@@ -8,73 +8,79 @@ use crate::base::names::ServerId;
 use crate::db::events::{self, Event};
 use crate::db::text_or_null;
 
-/// Which events.
+/// Which events to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only this one's doing: `anna` is also `web:anna` and `api:anna`.
+    /// Only events by this actor: `anna` also matches `web:anna` and `api:anna`.
     pub actor: Option<String>,
-    /// Only about this server.
+    /// Only events about this server.
     pub server: Option<ServerId>,
-    /// Only of this kind, `job.failed`; or of this family, `job`.
+    /// Only events of this kind, such as `job.failed`, or of this family, such as `job`.
     pub kind: Option<String>,
-    /// Only those before the one with this id.
+    /// Only events before the one with this id.
     pub before: Option<i64>,
-    /// At most so many.
+    /// The most rows to return.
     pub limit: u32,
 }
 
-/// An event, and the name of the server it is about.
+/// An event, and the name of its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What happened.
+    /// The event.
     pub event: Event,
     /// The server's name; none without a server, and when its row is gone.
     pub server_name: Option<String>,
 }
 
 impl Filter {
-    /// What follows WHERE, and what its `?` are.
+    /// The conditions after WHERE, and the values of their `?` parameters.
     fn conditions(&self) -> (String, Vec<Value>) {
         let (mut all, mut values) = (vec!["1"], Vec::new());
         if let Some(before) = self.before {
             all.push("e.id < ?");
             values.push(before.into());
         }
+
         if let Some(server) = self.server {
             all.push("e.server_id = ?");
             values.push(server.0.into());
         }
+
         if let Some(actor) = &self.actor {
             all.push("e.actor IN (?, ?, ?)");
             values.extend([actor.clone(), format!("web:{actor}"), format!("api:{actor}")].map(Value::from));
         }
+
         if let Some(kind) = &self.kind {
             if kind.contains('.') {
                 all.push("e.kind = ?");
                 values.push(kind.clone().into());
             } else {
                 all.push("e.kind >= ? AND e.kind < ?");
-                // '/' is the character after '.'.
+                // '/' is the character after '.', so this range holds all kinds of the family.
                 values.extend([format!("{kind}."), format!("{kind}/")].map(Value::from));
             }
         }
+
         (all.join(" AND "), values)
     }
 }
 
-/// Events, the newest first.
+/// A page of events, newest first.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn page(connection: &Connection, filter: &Filter) -> Result<Vec<Entry>> {
     let (conditions, mut values) = filter.conditions();
     values.push(i64::from(filter.limit).into());
+
     let columns: Vec<String> = events::EVENT.split(", ").map(|name| format!("e.{name}")).collect();
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {}, s.name FROM events e LEFT JOIN servers s ON s.id = e.server_id
          WHERE {conditions} ORDER BY e.id DESC LIMIT ?",
         columns.join(", ")
     ))?;
+
     let rows = statement.query_map(params_from_iter(values), |row| {
         Ok(Entry { event: events::event(row)?, server_name: text_or_null(row, columns.len())? })
     })?;
@@ -99,9 +105,11 @@ mod tests {
             let event = NewEvent { kind, actor, server: server.map(ServerId), ..NewEvent::default() };
             events::add(&db, 1, &event).unwrap();
         }
+
         let found = |filter: Filter| -> Vec<i64> {
             page(&db, &Filter { limit: 9, ..filter }).unwrap().iter().map(|entry| entry.event.id).collect()
         };
+
         assert_eq!(found(Filter::default()), [4, 3, 2, 1]);
         assert_eq!(found(Filter { actor: Some("anna".into()), ..Filter::default() }), [2, 1]);
         assert_eq!(found(Filter { actor: Some("web:anna".into()), ..Filter::default() }), [2]);
@@ -109,8 +117,10 @@ mod tests {
         assert_eq!(found(Filter { kind: Some("job.failed".into()), ..Filter::default() }), [2]);
         assert_eq!(found(Filter { kind: Some("x' OR 1 --".into()), ..Filter::default() }), [0_i64; 0]);
         assert_eq!(found(Filter { server: Some(ServerId(1)), before: Some(2), ..Filter::default() }), [1]);
+
         let names: Vec<_> = page(&db, &Filter { limit: 2, ..Filter::default() }).unwrap();
         assert_eq!(names.iter().map(|entry| entry.server_name.as_deref()).collect::<Vec<_>>(), [None, None]);
+
         let first = page(&db, &Filter { before: Some(2), limit: 1, ..Filter::default() }).unwrap();
         assert_eq!(first[0].server_name.as_deref(), Some("S0"));
     }

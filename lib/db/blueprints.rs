@@ -1,8 +1,8 @@
 //! Blueprints: ordered overlays, launch arguments and lines of server.cfg, private to their user.
 //!
-//! Arguments and lines are JSON arrays in their row. They are read as if somebody had edited the
-//! row by hand: one that does not make sense is one clear error that names the blueprint.
-//! [`stored`] reads it all the same, so that it can be shown and corrected.
+//! Arguments and lines are JSON arrays in their row. A row may have been edited by hand, so an
+//! invalid one gives one clear error that names the blueprint. [`stored`] reads it anyway, so that
+//! it can be shown and corrected.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -14,10 +14,10 @@ use crate::db::{error, overlays, ports};
 use crate::domain::blueprint::{Argument, ConfigLine, Spec, check};
 use crate::domain::notices;
 
-/// What a blueprint says.
+/// A blueprint's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Content {
-    /// Names of overlays, the topmost first.
+    /// Names of overlays, topmost first.
     pub overlays: Vec<OverlayName>,
     /// Launch arguments after left4me's own.
     pub arguments: Vec<Argument>,
@@ -25,16 +25,16 @@ pub struct Content {
     pub config: Vec<ConfigLine>,
 }
 
-/// What a blueprint's row holds, good or not.
+/// What a blueprint's row holds, valid or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stored {
-    /// Names of overlays, the topmost first.
+    /// Names of overlays, topmost first.
     pub overlays: Vec<String>,
     /// Launch arguments after left4me's own.
     pub arguments: Vec<String>,
     /// Lines of server.cfg.
     pub config: Vec<String>,
-    /// Why no server can be started with it, each with the way out; empty when one can.
+    /// Why no server can be started with it, and what to do; empty when one can.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub refused: Vec<String>,
 }
@@ -50,18 +50,18 @@ impl From<Content> for Stored {
     }
 }
 
-/// A blueprint as a list shows it.
+/// A blueprint as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Blueprint {
-    /// The row.
+    /// The row's id.
     pub id: BlueprintId,
-    /// The display name. Text as the row has it: whoever prints it escapes it.
+    /// The display name, as stored: escape it for output.
     pub name: String,
     /// Its owner's name.
     pub user: String,
-    /// How many overlays it stacks.
+    /// How many overlays it has.
     pub overlay_count: u32,
-    /// The servers that are linked to it, by id.
+    /// The ids of the servers that are linked to it, ascending.
     pub servers: Vec<i64>,
     /// Unix ms.
     pub created_at: i64,
@@ -72,20 +72,20 @@ pub struct Blueprint {
     pub user_id: UserId,
 }
 
-/// What an edit replaces; none leaves that part as it is.
+/// What an edit replaces; a part that is none stays unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Another name.
+    /// The new name.
     pub name: Option<BlueprintName>,
-    /// Other overlays.
+    /// The new overlays.
     pub overlays: Option<Vec<OverlayName>>,
-    /// Other arguments.
+    /// The new arguments.
     pub arguments: Option<Vec<Argument>>,
-    /// Other lines of server.cfg.
+    /// The new lines of server.cfg.
     pub config: Option<Vec<ConfigLine>>,
 }
 
-/// `SELECT` of a [`Blueprint`] with whatever follows.
+/// `SELECT` of a [`Blueprint`], followed by `$tail`.
 macro_rules! select {
     ($tail:literal) => {
         concat!(
@@ -98,16 +98,17 @@ macro_rules! select {
     };
 }
 
-/// The one blueprint that `blueprint` means, among those of `user` or of all.
+/// Finds the blueprint that `blueprint` refers to, among those of `user` or of all users.
 ///
 /// # Errors
-/// 3 when there is none; 2 with the ids when two users have one of that name.
+/// 3 when there is none; 2 with the ids when two users have one with that name.
 pub fn find(connection: &Connection, blueprint: &BlueprintRef, user: Option<UserId>) -> Result<Blueprint> {
     let mut found = match blueprint {
         BlueprintRef::Id(id) => rows(connection, select!("WHERE b.id = ?1"), [id.0])?,
         BlueprintRef::Name(name) => rows(connection, select!("WHERE b.name = ?1 ORDER BY b.id"), [name.as_str()])?,
     };
     found.retain(|blueprint| user.is_none_or(|user| user == blueprint.user_id));
+
     match found.len() {
         0 => Err(Error::not_found(format!(
             "{}no blueprint '{blueprint}': see `left4me blueprint list`",
@@ -148,10 +149,10 @@ pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Blueprint>> 
     rows(connection, select!("WHERE b.user_id = ?1 ORDER BY b.id"), [user.0])
 }
 
-/// What a blueprint says.
+/// A blueprint's content.
 ///
 /// # Errors
-/// 3 when it is gone; 1 naming it when its row does not make sense.
+/// 3 when it does not exist; 1 with its name when its row is invalid.
 pub fn content(connection: &Connection, id: BlueprintId) -> Result<Content> {
     let (name, arguments, config) = texts(connection, id)?;
     let bad = |what: &str, why: String| damaged(id, &name, what, &why);
@@ -162,10 +163,10 @@ pub fn content(connection: &Connection, id: BlueprintId) -> Result<Content> {
     })
 }
 
-/// What a blueprint's row holds, also when no server can be started with it.
+/// What a blueprint's row holds, even when no server can be started with it.
 ///
 /// # Errors
-/// 3 when it is gone.
+/// 3 when it does not exist.
 pub fn stored(connection: &Connection, id: BlueprintId) -> Result<Stored> {
     let (_, arguments, config) = texts(connection, id)?;
     let mut stored = Stored { overlays: overlay_names(connection, id)?, ..Stored::default() };
@@ -180,14 +181,17 @@ pub fn stored(connection: &Connection, id: BlueprintId) -> Result<Stored> {
 
     let bad = |text: &String| text.parse::<Argument>().err().map(|bad| bad.to_string());
     stored.refused.extend(stored.arguments.iter().filter_map(bad));
+
     let bad = |text: &String| text.parse::<ConfigLine>().err().map(|bad| bad.to_string());
     stored.refused.extend(stored.config.iter().filter_map(bad));
-    // What is good piece by piece may still be refused as a whole.
+
+    // Parts that are valid one by one may still be refused together.
     if stored.refused.is_empty()
         && let Err(error) = spec(connection, id, 0)
     {
         stored.refused.push(error.to_string());
     }
+
     Ok(stored)
 }
 
@@ -203,7 +207,7 @@ pub fn refusals(connection: &Connection, id: BlueprintId) -> Result<Vec<String>>
     }
 }
 
-/// What a blueprint says, where a server can be started with it.
+/// A blueprint's content, if a server can be started with it.
 fn startable(connection: &Connection, id: BlueprintId) -> Result<Option<Content>> {
     match content(connection, id) {
         Ok(content) => Ok(Some(content)),
@@ -212,7 +216,8 @@ fn startable(connection: &Connection, id: BlueprintId) -> Result<Option<Content>
     }
 }
 
-/// SourceTV's port of a server with this blueprint; none where it is off, and where no server can be started.
+/// SourceTV's port of a server with this blueprint; none when it is off, or when no server can be
+/// started.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -221,7 +226,7 @@ pub(super) fn tv_port(connection: &Connection, id: BlueprintId) -> Result<Option
     Ok(content.and_then(|content| notices::tv_port(&content.arguments, &content.config)))
 }
 
-/// What a blueprint says that works, and hides its servers from players.
+/// Notices about settings that work but hide the blueprint's servers from players.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -230,7 +235,7 @@ pub fn notices(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> 
     Ok(content.map_or_else(Vec::new, |content| notices::of(&content.arguments, &content.config)))
 }
 
-/// The blueprints that no server can be started with, and why.
+/// The blueprints with which no server can be started, and why.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -242,10 +247,11 @@ pub fn refused(connection: &Connection) -> Result<Vec<(Blueprint, Vec<String>)>>
             refused.push((blueprint, stored.refused));
         }
     }
+
     Ok(refused)
 }
 
-/// What the files of a server on `port` are made from.
+/// The input for the files of a server on `port`.
 ///
 /// # Errors
 /// As [`content`].
@@ -263,14 +269,15 @@ pub fn spec(connection: &Connection, id: BlueprintId, port: u16) -> Result<Spec>
         config: list(&config).map_err(|why| bad("config", why))?,
     };
     check(&spec.overlays, &spec.arguments, &spec.config).map_err(|why| bad("content", why.to_string()))?;
+
     Ok(spec)
 }
 
 /// Adds a blueprint and its event.
 ///
 /// # Errors
-/// 2 when it is too large or names an overlay twice; 3 for an overlay that is not in the catalog; 4 when the user has a
-/// blueprint of that name.
+/// 2 when it is too large or names an overlay twice; 3 for an overlay that is not in the catalog; 4
+/// when the user has a blueprint with that name.
 pub fn create(
     tx: &Connection,
     now: i64,
@@ -280,43 +287,51 @@ pub fn create(
     content: &Content,
 ) -> Result<Blueprint> {
     check(&content.overlays, &content.arguments, &content.config)?;
+
     let added = tx
         .prepare_cached(
             "INSERT INTO blueprints (user_id, name, arguments, config, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         )?
         .execute(params![user.0, name.as_str(), json(&content.arguments)?, json(&content.config)?, now]);
     named(added, name)?;
+
     let id = BlueprintId(tx.last_insert_rowid());
     stack(tx, id, &content.overlays)?;
     tell(tx, now, actor, "blueprint.created", id, name.as_str())?;
     get(tx, id)?.ok_or_else(|| gone(id))
 }
 
-/// Replaces parts of a blueprint, and adds an event. Linked servers follow on their next action.
+/// Replaces parts of a blueprint, and adds an event. The change applies to linked servers at their
+/// next action.
 ///
 /// # Errors
-/// 3 when it or an overlay is gone; 4 when SourceTV of one of its servers would take a port that is taken; else as
-/// [`create`].
+/// 3 when it or an overlay does not exist; 4 when SourceTV of one of its servers would need a taken
+/// port; otherwise those of [`create`].
 pub fn edit(tx: &Connection, now: i64, actor: &str, id: BlueprintId, change: &Change) -> Result<Blueprint> {
     let before = ports::shared(tx)?;
     if let Some(name) = &change.name {
         named(tx.execute("UPDATE blueprints SET name = ?2 WHERE id = ?1", params![id.0, name.as_str()]), name)?;
     }
+
     if let Some(arguments) = &change.arguments {
         check::<OverlayName>(&[], arguments, &[])?;
         tx.execute("UPDATE blueprints SET arguments = ?2 WHERE id = ?1", params![id.0, json(arguments)?])?;
     }
+
     if let Some(config) = &change.config {
         check::<OverlayName>(&[], &[], config)?;
         tx.execute("UPDATE blueprints SET config = ?2 WHERE id = ?1", params![id.0, json(config)?])?;
     }
+
     if let Some(overlays) = &change.overlays {
         check(overlays, &[], &[])?;
         tx.execute("DELETE FROM blueprint_overlays WHERE blueprint_id = ?1", [id.0])?;
         stack(tx, id, overlays)?;
     }
-    // It always moves: whoever edits tells by it whether somebody else did meanwhile.
+
+    // The time always grows: by it an editor detects that another user has changed the blueprint.
     tx.execute("UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1", params![id.0, now])?;
+
     let blueprint = get(tx, id)?.ok_or_else(|| gone(id))?;
     let servers: Vec<ServerId> = blueprint.servers.iter().copied().map(ServerId).collect();
     ports::none_added(tx, &before, &servers)?;
@@ -327,13 +342,14 @@ pub fn edit(tx: &Connection, now: i64, actor: &str, id: BlueprintId, change: &Ch
 /// Removes a blueprint, and adds an event.
 ///
 /// # Errors
-/// 3 when it is gone; 4 with the servers when some are linked to it.
+/// 3 when it does not exist; 4 with the names of the servers that are linked to it.
 pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result<Blueprint> {
     let blueprint = get(tx, id)?.ok_or_else(|| gone(id))?;
     let mut statement = tx.prepare_cached("SELECT id, name FROM servers WHERE blueprint_id = ?1 ORDER BY id")?;
     let linked = statement.query_map([id.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
     let linked: Vec<String> =
         linked.map(|row| row.map(|(id, name)| format!("{id} ('{name}')"))).collect::<rusqlite::Result<_>>()?;
+
     if !linked.is_empty() {
         return Err(Error::conflict(format!(
             "blueprint '{}' is used by server {}: assign another one with `left4me server assign`, or remove the server first",
@@ -341,24 +357,26 @@ pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result
             linked.join(", ")
         )));
     }
+
     tx.prepare_cached("DELETE FROM blueprints WHERE id = ?1")?.execute([id.0])?;
     tell(tx, now, actor, "blueprint.deleted", id, &blueprint.name)?;
     Ok(blueprint)
 }
 
-/// Refuses a blueprint that is not the user's own: blueprints are private.
+/// Refuses another user's blueprint: blueprints are private.
 pub(super) fn must_belong(connection: &Connection, id: BlueprintId, user: UserId) -> Result<()> {
     let blueprint = get(connection, id)?.ok_or_else(|| gone(id))?;
     if blueprint.user_id == user {
         return Ok(());
     }
+
     Err(Error::conflict(format!(
         "blueprint {id} ('{}') belongs to user '{}': a server takes a blueprint of its own user",
         blueprint.name, blueprint.user
     )))
 }
 
-/// Writes the overlays of a blueprint that has none, the topmost at position 0.
+/// Writes the overlays of a blueprint that has none, with the topmost at position 0.
 fn stack(tx: &Connection, id: BlueprintId, names: &[OverlayName]) -> Result<()> {
     let mut statement =
         tx.prepare_cached("INSERT INTO blueprint_overlays (blueprint_id, position, overlay_id) VALUES (?1, ?2, ?3)")?;
@@ -369,7 +387,7 @@ fn stack(tx: &Connection, id: BlueprintId, names: &[OverlayName]) -> Result<()> 
     Ok(())
 }
 
-/// A write that failed because the name is taken says so.
+/// Turns the error of a taken name into a conflict.
 fn named(written: rusqlite::Result<usize>, name: &BlueprintName) -> Result<()> {
     match written {
         Err(taken) if error::is_taken(&taken) => Err(Error::conflict(format!(
@@ -384,7 +402,7 @@ fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, id: BlueprintId, nam
     events::add(tx, now, &NewEvent { kind, actor, detail: &detail, ..NewEvent::default() })
 }
 
-/// The overlays' names, the topmost first.
+/// The names of the overlays, topmost first.
 fn overlay_names(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
     let mut statement = connection.prepare_cached(
         "SELECT o.name FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id
@@ -393,7 +411,7 @@ fn overlay_names(connection: &Connection, id: BlueprintId) -> Result<Vec<String>
     Ok(statement.query_map([id.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Name, arguments and config as the row has them.
+/// Name, arguments and config, as stored.
 fn texts(connection: &Connection, id: BlueprintId) -> Result<(String, String, String)> {
     connection
         .prepare_cached("SELECT name, arguments, config FROM blueprints WHERE id = ?1")?
@@ -435,6 +453,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Blueprint> {
     let mut servers: Vec<i64> =
         servers.iter().flat_map(|ids| ids.split(',')).filter_map(|id| id.parse().ok()).collect();
     servers.sort_unstable();
+
     Ok(Blueprint {
         id: BlueprintId(row.get(0)?),
         name: row.get(1)?,

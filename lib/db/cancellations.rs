@@ -1,4 +1,5 @@
-//! Cancellations: who wanted what ended and why, each step that was taken, and what came of it.
+//! Cancellations: who requested the end of which job or task and why, the steps taken, and the
+//! result.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -23,7 +24,8 @@ pub struct Cancellation {
     pub reason: String,
     /// Whether it shall be killed at once.
     pub force: bool,
-    /// When --force was added, unix ms; none when the request had it from the start, or never got it.
+    /// When --force was added, unix ms; none when the request had it from the start, or never got
+    /// it.
     pub escalated_at: Option<i64>,
     /// Whether a command was still there when its grace was over, without any --force.
     pub timed_out: bool,
@@ -45,6 +47,7 @@ const COLUMNS: &str = "id, job_id, task_id, requested_by, reason, force, cascade
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
     let state = text(row, 8)?;
+
     Ok(Cancellation {
         id: CancellationId(row.get(0)?),
         job_id: JobId(row.get(1)?),
@@ -65,26 +68,26 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
     })
 }
 
-/// A request to be written down.
+/// A cancellation to record.
 #[derive(Clone, Copy, Debug)]
 pub struct New<'a> {
     /// The job.
     pub job: JobId,
-    /// The task, when only one is meant.
+    /// The task, when the request is for one task.
     pub task: Option<TaskId>,
-    /// Who asks.
+    /// Who requests it.
     pub requested_by: &'a str,
     /// Why.
     pub reason: &'a str,
-    /// Whether to kill at once.
+    /// Whether to send SIGKILL at once.
     pub force: bool,
-    /// Whether what depends on the task goes with it.
+    /// Whether the task's dependents are cancelled too.
     pub cascade: bool,
-    /// What the job, or the task, is now.
+    /// The current state of the job or task.
     pub previous_state: &'a str,
 }
 
-/// Writes down a request.
+/// Records a cancellation.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -103,10 +106,11 @@ pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId
         new.previous_state,
         now
     ])?;
+
     Ok(CancellationId(tx.last_insert_rowid()))
 }
 
-/// One of them.
+/// One cancellation.
 ///
 /// # Errors
 /// 3 when there is none; 69 when the database cannot be read.
@@ -118,7 +122,7 @@ pub fn get(connection: &Connection, id: CancellationId) -> Result<Cancellation> 
     found.ok_or_else(|| Error::not_found(format!("no such cancellation: {id}; see `left4me-job cancellations`")))
 }
 
-/// The one that is under way of the job as a whole (`task` none), or of that task.
+/// The active cancellation of this task, or of the job as a whole when `task` is none.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -130,10 +134,11 @@ pub fn live_of(connection: &Connection, job: JobId, task: Option<TaskId>) -> Res
         ))?
         .query_row(params![job.0, task.map(|id| id.0)], from_row)
         .optional()?;
+
     Ok(found)
 }
 
-/// All that are under way, the oldest first.
+/// All active cancellations, oldest first.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -145,7 +150,7 @@ pub fn live(connection: &Connection) -> Result<Vec<Cancellation>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Whether any is under way.
+/// Whether any cancellation is active.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -155,35 +160,36 @@ pub fn any_live(connection: &Connection) -> Result<bool> {
         .query_row([], |row| row.get(0))?)
 }
 
-/// Which to list.
+/// Which cancellations to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only those of this job.
+    /// Only cancellations of this job.
     pub job: Option<JobId>,
-    /// Only those in this state.
+    /// Only cancellations in this state.
     pub state: Option<Progress>,
-    /// At most so many.
+    /// The most rows to return.
     pub limit: u32,
-    /// After so many.
+    /// How many to skip.
     pub offset: u32,
 }
 
-/// Cancellations, the newest first.
+/// Cancellations, newest first.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Cancellation>> {
     let by_job = if filter.job.is_some() { "job_id = ?1" } else { "?1 IS NULL" };
-    // The word itself, so that the partial indexes serve.
+    // The state is a literal, so that SQLite can use the partial indexes.
     let by_state = filter.state.map_or_else(String::new, |state| format!("AND state = '{state}'"));
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM cancellations WHERE {by_job} {by_state} ORDER BY id DESC LIMIT ?2 OFFSET ?3"
     ))?;
     let rows = statement.query_map(params![filter.job.map(|id| id.0), filter.limit, filter.offset], from_row)?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// All of a job's, in the order they were asked for.
+/// All cancellations of a job, in the order of their requests.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -194,7 +200,7 @@ pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Cancellation>> 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// From now on it is to be killed at once. False when that was so already, or it is over.
+/// Escalates to SIGKILL. False when that was done before, or when the cancellation has ended.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -208,7 +214,7 @@ pub fn escalate(tx: &Connection, id: CancellationId, now: i64) -> Result<bool> {
     Ok(changed > 0)
 }
 
-/// A grace was over before the command had ended, and no --force had come.
+/// Records that a command outlived its grace without --force.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -217,7 +223,7 @@ pub fn set_timed_out(tx: &Connection, id: CancellationId) -> Result<()> {
     Ok(())
 }
 
-/// Leaves it to the next worker to report it to the journal.
+/// Leaves the journal entry about it to the next worker.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -226,7 +232,7 @@ pub fn leave_for_journal(tx: &Connection, id: CancellationId) -> Result<()> {
     Ok(())
 }
 
-/// Whether the journal lacks any.
+/// Whether a cancellation lacks its journal entry.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -236,7 +242,7 @@ pub fn any_for_journal(connection: &Connection) -> Result<bool> {
         .query_row([], |row| row.get(0))?)
 }
 
-/// Takes those that the journal lacks, each once.
+/// Takes the cancellations that lack their journal entry, each only once.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -260,7 +266,7 @@ pub fn begin(tx: &Connection, id: CancellationId) -> Result<()> {
     Ok(())
 }
 
-/// The record is complete. False when it was already.
+/// Completes the record. False when it was complete already.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -299,7 +305,7 @@ impl StepRow {
     }
 }
 
-/// Begins a step. One that has been begun already (by a worker that died) goes on.
+/// Begins a step. One that a worker began before it died is resumed.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -312,7 +318,7 @@ pub fn begin_step(tx: &Connection, id: CancellationId, step: Step, now: i64) -> 
     Ok(())
 }
 
-/// Ends a step that is under way; one that has ended stays as it is.
+/// Ends a step that has begun; one that has ended stays unchanged.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -333,8 +339,10 @@ pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>
     let mut statement = connection.prepare_cached(
         "SELECT step, started_at, finished_at, ok, detail FROM cancellation_steps WHERE cancellation_id = ?1 ORDER BY id",
     )?;
+
     let rows = statement.query_map([id.0], |row| {
         let step = Step::parse(row.get_ref(0)?.as_str()?);
+
         Ok(StepRow {
             step: step
                 .ok_or_else(|| rusqlite::Error::InvalidColumnType(0, "step".into(), rusqlite::types::Type::Text))?,
@@ -345,6 +353,7 @@ pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>
             detail: text_or_null(row, 4)?,
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -365,7 +374,8 @@ pub struct Affected {
     pub caused_by: Option<TaskId>,
 }
 
-/// Notes that a cancellation is about `task`, and what that is now; told once.
+/// Records that a cancellation settles `task`, with the task's current state. Only the first call
+/// counts.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -378,7 +388,7 @@ pub fn touch(tx: &Connection, id: CancellationId, task: TaskId, caused_by: Optio
     Ok(())
 }
 
-/// The tasks that it is about, in the plan's order.
+/// The tasks that it settles, in the plan's order.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -387,6 +397,7 @@ pub fn affected(connection: &Connection, id: CancellationId) -> Result<Vec<Affec
         "SELECT t.id, t.kind, t.server_id, c.previous_state, t.state, c.caused_by
          FROM cancellation_tasks c JOIN tasks t ON t.id = c.task_id WHERE c.cancellation_id = ?1 ORDER BY t.id",
     )?;
+
     let rows = statement.query_map([id.0], |row| {
         Ok(Affected {
             id: TaskId(row.get(0)?),
@@ -397,5 +408,6 @@ pub fn affected(connection: &Connection, id: CancellationId) -> Result<Vec<Affec
             caused_by: row.get::<_, Option<i64>>(5)?.map(TaskId),
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

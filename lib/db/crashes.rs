@@ -1,5 +1,5 @@
-//! Crashes of servers since their last deliberate start, for a day: a server that crashes now and then looks healthy at
-//! each single poll.
+//! Counts a server's crashes of the last day since its last deliberate start. A server that crashes
+//! now and then looks healthy at each single poll.
 
 use rusqlite::{Connection, params};
 
@@ -7,11 +7,11 @@ use crate::base::Result;
 use crate::base::names::ServerId;
 use crate::domain::drift::{Crashes, DAY, RECENT};
 
-/// More crashes between two polls are as bad as this many.
+/// At most this many crashes between two polls are counted.
 const MOST: u32 = 50;
 
-/// Records crashes; rows that are too old go. Those that a clock that was set back left in the future count as of now:
-/// they happened, and nobody knows when.
+/// Records crashes, and deletes rows that are too old. A clock that was set back leaves rows in the
+/// future: their true time is unknown, so they count as of now.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -20,14 +20,16 @@ pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()
         .execute(params![server.0, now - DAY])?;
     tx.prepare_cached("UPDATE server_crashes SET at = ?2 WHERE server_id = ?1 AND at > ?2")?
         .execute(params![server.0, now])?;
+
     let mut insert = tx.prepare_cached("INSERT INTO server_crashes (server_id, at) VALUES (?1, ?2)")?;
     for _ in 0..count.min(MOST) {
         insert.execute(params![server.0, now])?;
     }
+
     Ok(())
 }
 
-/// Forgets the crashes of a server that was started on purpose: the count begins again.
+/// Deletes the crashes of a server that was started deliberately: the count begins at 0.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -36,7 +38,7 @@ pub fn forget(tx: &Connection, server: ServerId) -> Result<()> {
     Ok(())
 }
 
-/// How often it crashed lately.
+/// How often it crashed recently.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -64,11 +66,13 @@ mod tests {
         for second in [0, 20, 40] {
             add(&db, server, 1, now + second * 1000).unwrap();
         }
+
         let back = now - hour;
         assert!(count(&db, server, back).unwrap().keep_coming(false), "the three before");
         add(&db, server, 1, back).unwrap();
         assert_eq!(count(&db, server, back).unwrap().recent, 4);
         assert_eq!(count(&db, server, back + DAY + 1).unwrap(), Crashes::default());
+
         // The clock was ten years ahead for a moment.
         add(&db, server, 1, now + 3650 * DAY).unwrap();
         add(&db, server, 1, now).unwrap();

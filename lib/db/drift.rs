@@ -1,4 +1,4 @@
-//! The drift in a server's row: three columns, one value.
+//! Reads the drift in a server's row: three columns form one value.
 
 use rusqlite::Row;
 use serde::Serialize;
@@ -16,7 +16,7 @@ pub struct Drifted {
     pub why: String,
 }
 
-/// The three columns of a drift, from `first` on.
+/// The drift in three columns, beginning at `first`.
 pub(super) fn drifted(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Drifted>> {
     let Some(kind) = row.get(first)? else { return Ok(None) };
     let why: Option<String> = row.get(first + 2)?;

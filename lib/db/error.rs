@@ -1,4 +1,4 @@
-//! SQLite's errors in words that say what to do.
+//! Turns SQLite's errors into messages that say what to do.
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// An error of the file at `path`.
+/// An error of the database file at `path`.
 #[must_use]
 pub fn in_file(path: &Path, error: &rusqlite::Error) -> Error {
     told(&format!("database {}", path.display()), error)
 }
 
-/// A file that cannot even be reached.
+/// A file that cannot be reached.
 #[must_use]
 pub fn opening(path: &Path, error: &std::io::Error) -> Error {
     let (shown, path) = (path, path.display());
@@ -35,7 +35,7 @@ pub fn opening(path: &Path, error: &std::io::Error) -> Error {
     }
 }
 
-/// A file that is none of ours, and is not opened.
+/// A file that is not a database of left4me and is not opened.
 #[must_use]
 pub fn refused(path: &Path, why: &str) -> Error {
     Error::unavailable(format!("database {} is not opened: {why}; see `left4me doctor`", path.display()))
@@ -61,10 +61,11 @@ fn told(what: &str, error: &rusqlite::Error) -> Error {
         _ => (Exit::Failed, ""),
     };
     let semicolon = if advice.is_empty() { "" } else { ": " };
+
     Error::new(exit, format!("{what}: {error}{semicolon}{advice}"))
 }
 
-/// Whether `error` is a UNIQUE constraint's.
+/// Whether `error` comes from a UNIQUE constraint.
 #[must_use]
 pub fn is_taken(error: &rusqlite::Error) -> bool {
     matches!(error, rusqlite::Error::SqliteFailure(code, _)

@@ -1,4 +1,4 @@
-//! Events: what happened and who did it. Rows are only ever added.
+//! Events: what happened and who did it. Rows are only added, never changed.
 
 use rusqlite::{Connection, Row, params};
 use serde::Serialize;
@@ -7,16 +7,16 @@ use crate::base::names::{JobId, ServerId, TaskId};
 use crate::base::{Error, Result};
 use crate::db::text;
 
-/// Who did what nobody of ours did: systemd by itself, or somebody with systemctl.
+/// The actor of changes made outside left4me: by systemd itself, or with systemctl.
 pub const OUTSIDE: &str = "outside";
 
-/// Of so many bad ends a server's last lines are kept.
+/// Of each server's crashes and failures, this many newest ones keep their journal lines.
 const KEPT: i64 = 20;
 
-/// An event to be written down.
+/// An event to record.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NewEvent<'a> {
-    /// What happened, as `job.failed`, `server.created`.
+    /// What happened, such as `job.failed` or `server.created`.
     pub kind: &'a str,
     /// Who did it: a person's name, or a program's.
     pub actor: &'a str,
@@ -26,13 +26,13 @@ pub struct NewEvent<'a> {
     pub task: Option<TaskId>,
     /// The server it is about.
     pub server: Option<ServerId>,
-    /// More, in words.
+    /// Details, in words.
     pub detail: &'a str,
-    /// Why, in the words of who did it.
+    /// The actor's reason.
     pub reason: &'a str,
 }
 
-/// Adds one event, in the transaction of what it tells about.
+/// Adds one event, in the transaction of the change that it describes.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -52,6 +52,7 @@ pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()
             event.detail,
             event.reason
         ])?;
+
     Ok(())
 }
 
@@ -72,9 +73,9 @@ pub struct Event {
     pub task_id: Option<TaskId>,
     /// The server it is about.
     pub server_id: Option<ServerId>,
-    /// More, in words.
+    /// Details, in words.
     pub detail: String,
-    /// Why, in the words of who did it; empty when nobody said.
+    /// The actor's reason; empty when none was given.
     pub reason: String,
 }
 
@@ -96,7 +97,7 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     })
 }
 
-/// Events after `after`, the oldest first; of one job, or all.
+/// Events after `after`, oldest first, of one job or of all.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -108,7 +109,7 @@ pub fn after(connection: &Connection, job: Option<JobId>, after: i64, limit: u32
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The last `limit` events, the oldest of them first; of one job, or all.
+/// The last `limit` events, oldest first, of one job or of all.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -124,25 +125,26 @@ pub fn last(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<V
 /// Something that happened to a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServerEvent {
-    /// The row.
+    /// The row's id.
     pub id: i64,
     /// Unix ms.
     pub at: i64,
-    /// `server.started`, `server.crashed`, `server.stopped`, `server.failed`, `server.drifted`, `server.drift_ended`, …
+    /// `server.started`, `server.crashed`, `server.stopped`, `server.failed`, `server.drifted`,
+    /// `server.drift_ended`, …
     pub kind: String,
     /// `job 7`, or `outside`.
     pub cause: String,
-    /// Who asked for that job; `outside` without one.
+    /// Who requested that job; `outside` without one.
     pub actor: String,
     /// The job that caused it.
     pub job_id: Option<JobId>,
-    /// More, in words.
+    /// Details, in words.
     pub detail: String,
-    /// The unit's last lines in the journal, the oldest first; for bad ends only.
+    /// The unit's last journal lines, oldest first; for crashes and failures only.
     pub journal: Vec<String>,
 }
 
-/// What happened to a server, the newest first.
+/// What happened to a server, newest first.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -152,10 +154,12 @@ pub fn of_server(connection: &Connection, server: ServerId, limit: u32) -> Resul
          FROM events e LEFT JOIN event_journal j ON j.event_id = e.id
          WHERE e.server_id = ?1 AND e.kind LIKE 'server.%' ORDER BY e.id DESC LIMIT ?2",
     )?;
+
     let rows = statement.query_map(params![server.0, limit], |row| {
         let job_id = row.get::<_, Option<i64>>(4)?.map(JobId);
         let actor = text(row, 3)?;
         let lines: Option<String> = row.get(6)?;
+
         Ok(ServerEvent {
             id: row.get(0)?,
             at: row.get(1)?,
@@ -167,15 +171,17 @@ pub fn of_server(connection: &Connection, server: ServerId, limit: u32) -> Resul
             journal: lines.and_then(|lines| serde_json::from_str(&lines).ok()).unwrap_or_default(),
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Bad ends after `since` whose last lines nobody has kept yet, the newest first: event and server.
+/// Crashes and failures after `since` that have no journal lines yet, newest first: event and
+/// server.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn without_journal(connection: &Connection, since: i64, limit: u32) -> Result<Vec<(i64, ServerId)>> {
-    // By the primary key from its end: old events are not looked at.
+    // Scans the primary key backwards, so that old events are not read.
     let mut statement = connection.prepare_cached(
         "SELECT id, server_id FROM events
          WHERE id > (SELECT coalesce(max(id), 0) - 2000 FROM events) AND at >= ?1
@@ -184,10 +190,12 @@ pub fn without_journal(connection: &Connection, since: i64, limit: u32) -> Resul
          ORDER BY id DESC LIMIT ?2",
     )?;
     let rows = statement.query_map(params![since, limit], |row| Ok((row.get(0)?, ServerId(row.get(1)?))))?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Keeps the last lines of a bad end; those of the server's oldest ends go, so that a crash loop does not fill the disk.
+/// Stores the last journal lines of a crash or failure. Those of the server's oldest ones are
+/// deleted, so that a crash loop does not fill the disk.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -196,12 +204,14 @@ pub fn keep_journal(tx: &Connection, event: i64, server: ServerId, lines: &[Stri
         serde_json::to_string(lines).map_err(|error| Error::failed(format!("lines of event {event}: {error}")))?;
     tx.prepare_cached("INSERT OR IGNORE INTO event_journal (event_id, lines) SELECT id, ?2 FROM events WHERE id = ?1")?
         .execute(params![event, lines])?;
-    // Those without lines are not asked for again: an empty list stays.
+
+    // Without lines an empty list is stored, so that they are not requested again.
     tx.prepare_cached(
         "UPDATE event_journal SET lines = '[]' WHERE lines <> '[]' AND event_id IN (
              SELECT e.id FROM events e JOIN event_journal j ON j.event_id = e.id
              WHERE e.server_id = ?1 ORDER BY e.id DESC LIMIT 64 OFFSET ?2)",
     )?
     .execute(params![server.0, KEPT])?;
+
     Ok(())
 }

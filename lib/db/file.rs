@@ -1,5 +1,6 @@
-//! The database file before SQLite opens it. Members of the group can put anything in its place: a link to another
-//! database, which would be migrated, or a FIFO, which would hold the program for good.
+//! Checks on the database file before SQLite opens it. Members of the group can replace it: by a
+//! link to another database, which would be migrated, or by a FIFO, which would block the program
+//! without end.
 
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,35 +14,38 @@ use crate::base::files::{self, refusal};
 use crate::base::{Error, Result};
 use crate::db::error::{in_file, opening, refused};
 
-/// What SQLite keeps beside the file.
+/// The files that SQLite keeps beside the database.
 pub(super) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Opens the file, which has to exist, for reading and writing.
+/// Opens the file, which must exist, for reading and writing.
 ///
 /// # Errors
-/// 69 when it is missing, or no regular file of an expected owner; 77 when it may not be looked at.
+/// 69 when it is missing, not a regular file, or of an unexpected owner; 77 when permission is
+/// denied.
 pub(super) fn open(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     connect(&checked(path)?, flags, path)
 }
 
-/// Runs `work` on a connection that reads only. Nothing is migrated. Where no program has the file open, no file is made
-/// beside it either: then the write-ahead log is empty, and is not looked for.
+/// Runs `work` on a read-only connection, without migrating. When no program has the file open, no
+/// file is created beside it: then the write-ahead log is empty and not needed.
 ///
 /// # Errors
-/// As [`open`], and what `work` says.
+/// Those of [`open`], and those of `work`.
 pub(super) fn reading<T>(path: &Path, work: impl Fn(&mut Connection) -> Result<T>) -> Result<T> {
     let place = checked(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+
     let is_open = || beside(&place, "-wal").symlink_metadata().is_ok();
     if !is_open() {
         let mut connection = connect(Path::new(&immutable(&place)), flags | OpenFlags::SQLITE_OPEN_URI, path)?;
         let found = work(&mut connection);
-        // A program that has opened it meanwhile may have written under our eyes.
+        // A program that has opened the file meanwhile may have written during the read.
         if !is_open() {
             return found;
         }
     }
+
     work(&mut connect(&place, flags, path)?)
 }
 
@@ -50,29 +54,32 @@ fn connect(place: &Path, flags: OpenFlags, path: &Path) -> Result<Connection> {
     connection.map_err(|error| in_file(path, &error))
 }
 
-/// A file name for SQLite that says: without locks and without files beside it.
+/// A file name for SQLite with `immutable=1`: without locks, and without files beside it.
 fn immutable(path: &Path) -> String {
     let mut uri = "file:".to_owned();
     for &byte in path.as_os_str().as_bytes() {
         match byte {
             b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(byte)),
-            // Writing into a String does not fail.
+            // Writing into a String cannot fail.
             _ => drop(write!(uri, "%{byte:02x}")),
         }
     }
+
     uri + "?immutable=1"
 }
 
-/// The path without links in its directories, when all that SQLite would open there are regular files. They are looked
-/// at by name: who closes a descriptor of the file drops all locks that this process has on it.
+/// The path with resolved directories, if all files that SQLite would open there are regular files.
+/// The check is by name, because closing a descriptor of the file drops all locks that this process
+/// has on it.
 ///
 /// # Errors
-/// As [`open`].
+/// Those of [`open`].
 pub(super) fn checked(path: &Path) -> Result<PathBuf> {
     let found = fs_err::symlink_metadata(path).map_err(|error| opening(path, &error))?;
     if let Some(why) = refusal(&found) {
         return Err(refused(path, &why));
     }
+
     for name in BESIDE {
         let beside = beside(path, name);
         if let Ok(found) = beside.symlink_metadata()
@@ -82,9 +89,11 @@ pub(super) fn checked(path: &Path) -> Result<PathBuf> {
             return Err(refused(&beside, &why));
         }
     }
+
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(refused(path, "it cannot be a file"));
     };
+
     Ok(fs_err::canonicalize(directory).map_err(|error| opening(path, &error))?.join(name))
 }
 
@@ -94,16 +103,17 @@ pub(super) fn beside(path: &Path, name: &str) -> PathBuf {
     PathBuf::from(beside)
 }
 
-/// Makes the file, and its own directory, when they are missing. tmpfiles.d makes the directory where the package is
-/// installed; elsewhere, as on a developer's machine, this does.
+/// Creates the file and its directory when they are missing. On a packaged installation tmpfiles.d
+/// creates the directory; elsewhere, such as on a developer's machine, this function does.
 ///
 /// # Errors
-/// 69 when it cannot be made, and while a database of an older version lies in its former place; 77 when it may not.
+/// 69 when it cannot be created, and while a database of an older version is at its former path; 77
+/// when permission is denied.
 pub(super) fn make(path: &Path) -> Result<()> {
     let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     if is_missing && let Some(root) = path.ancestors().nth(2).filter(|_| path.ends_with(DATABASE)) {
         let former = root.join("left4me.db");
-        // A new file here would hide it.
+        // A new file here would hide the old database.
         if former.symlink_metadata().is_ok() {
             return Err(Error::unavailable(format!(
                 "database {}: that of an older version is still at {}; the package's installation moves it, or as root \
@@ -112,14 +122,17 @@ pub(super) fn make(path: &Path) -> Result<()> {
                 former.display()
             )));
         }
+
         make_directory(path)?;
     }
-    // Closed again at once; see Db::open.
+
+    // The descriptor is closed at once, before there are connections; see Db::open.
     files::open_shared(path).map(drop).map_err(|error| opening(path, &error))
 }
 
 fn make_directory(path: &Path) -> Result<()> {
-    // Not mkdir's own answer: the services' sandboxes refuse the setgid bit before the kernel looks.
+    // This checks first instead of using mkdir's error: the services' sandboxes refuse the setgid
+    // bit before the kernel sees the path.
     let Some(directory) = path.parent().filter(|directory| !directory.exists()) else { return Ok(()) };
     match std::fs::DirBuilder::new().mode(0o2770).create(directory) {
         Ok(()) => {
@@ -145,16 +158,19 @@ mod tests {
     #[test]
     fn a_link_a_fifo_or_a_directory_in_its_place_or_beside_it_is_refused_with_69() {
         let dir = tempfile::tempdir().unwrap();
+
         let path = new(dir.path());
         for name in ["", "-wal", "-shm", "-journal"] {
             let place = beside(&path, name);
             for trick in ["link", "fifo", "directory"] {
                 std::fs::remove_file(&place).ok();
+
                 match trick {
                     "link" => symlink("/etc/passwd", &place).unwrap(),
                     "fifo" => nix::unistd::mkfifo(&place, nix::sys::stat::Mode::S_IRWXU).unwrap(),
                     _ => std::fs::create_dir(&place).unwrap(),
                 }
+
                 let error = open(&path).expect_err(trick);
                 assert_eq!(error.exit.code(), 69, "{name} {trick}");
                 assert!(error.to_string().contains(place.to_str().unwrap()), "{error}");
@@ -164,6 +180,7 @@ mod tests {
                     std::fs::remove_dir(&place).unwrap();
                 }
             }
+
             std::fs::remove_file(&place).ok();
             make(&path).unwrap();
         }
@@ -178,6 +195,7 @@ mod tests {
                 Ok(connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)
             })
         };
+
         let writer = Connection::open(&path).unwrap();
         writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
         assert_eq!(count(&path).unwrap(), 1, "out of the log");

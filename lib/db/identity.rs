@@ -1,5 +1,5 @@
-//! Which file a path leads to. A restored backup is another file under the same name: a program that
-//! has the former one open would read old data, and write into a file that has no name any more.
+//! Detects that another file has replaced the database, as a restored backup does. A program that
+//! has the former file open would read old data, and write into a file without a name.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,19 +11,20 @@ use nix::sys::stat::{Mode, fstat};
 
 use crate::base::{Error, Exit, Result};
 
-/// The file that a path led to at one moment.
+/// The file at a path at one moment.
 #[derive(Clone, Debug)]
 pub struct Identity {
     path: PathBuf,
-    /// Its device and inode; nothing when there was no file.
+    /// Its device and inode; none when there was no file.
     file: Option<(u64, u64)>,
-    /// The file itself. Closing any other descriptor of it would drop all locks that this process has on it;
-    /// one of O_PATH has none to do with them (fcntl(2), open(2)).
+    /// The file itself, held open to see whether it still has a name. Closing another descriptor of
+    /// it would drop all locks that this process has on it; an O_PATH descriptor does not affect
+    /// them (fcntl(2), open(2)).
     kept: Option<Arc<OwnedFd>>,
 }
 
 impl Identity {
-    /// Of what `path` leads to now.
+    /// The file that is at `path` now.
     #[must_use]
     pub fn of(path: &Path) -> Self {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -32,8 +33,9 @@ impl Identity {
         Self { path: path.to_owned(), file, kept: kept.map(Arc::new) }
     }
 
-    /// Whether the path leads to the same file still. A file that has only moved, as an upgrade from version 0.1 moves
-    /// the database, is the same: nothing has taken its place, and it has a name.
+    /// Whether the path still leads to the same file. A file that was only moved counts as the
+    /// same, as when an upgrade from version 0.1 moves the database: no other file has its path,
+    /// and it still has a name.
     #[must_use]
     pub fn is_current(&self) -> bool {
         match number(&self.path) {
@@ -46,13 +48,15 @@ impl Identity {
         self.kept.as_ref().and_then(|kept| fstat(kept).ok()).is_some_and(|found| found.st_nlink > 0)
     }
 
+    /// Checks that the path still leads to the same file.
+    ///
     /// # Errors
     /// 69 when the path leads to another file, or to none.
     pub fn check(&self) -> Result<()> {
         if self.is_current() { Ok(()) } else { Err(self.replaced()) }
     }
 
-    /// In words, that it is not the same file any more.
+    /// The error that reports a replaced file.
     #[must_use]
     pub fn replaced(&self) -> Error {
         let path = self.path.display();
@@ -76,12 +80,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, other) = (dir.path().join("left4me.db"), dir.path().join("other"));
         std::fs::write(&path, "a").unwrap();
+
         let identity = Identity::of(&path);
         std::fs::write(&path, "ab").unwrap();
         assert!(identity.check().is_ok());
 
         std::fs::write(&other, "ab").unwrap();
         std::fs::rename(&other, &path).unwrap();
+
         let error = identity.check().unwrap_err();
         assert!(error.exit == Exit::Unavailable && error.to_string().contains("was replaced"), "{error}");
         std::fs::remove_file(&path).unwrap();
@@ -93,6 +99,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, moved) = (dir.path().join("left4me.db"), dir.path().join("moved.db"));
         std::fs::write(&path, "a").unwrap();
+
         let identity = Identity::of(&path);
 
         std::fs::rename(&path, &moved).unwrap();

@@ -1,4 +1,5 @@
-//! Jobs and their targets. A state changes only by the guarded UPDATEs here: zero rows changed is an answer.
+//! Jobs and their targets. A state changes only by the guarded UPDATEs here; zero changed rows is a
+//! result.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -48,24 +49,25 @@ pub struct Job {
     pub server_outcomes: Vec<ServerOutcome>,
 }
 
-/// A job to be accepted.
+/// A job to insert.
 #[derive(Clone, Debug)]
 pub struct NewJob<'a> {
     /// What to do.
     pub operation: Operation,
     /// The servers.
     pub targets: &'a [ServerId],
-    /// Who asks.
+    /// Who requests it.
     pub requested_by: &'a str,
-    /// The account of who asks, when it was asked over the web.
+    /// The requester's account, for a request over the web.
     pub user: Option<UserId>,
     /// The job that this one repeats.
     pub retry_of: Option<JobId>,
 }
 
-/// Inserts a queued job with its targets, tasks and dependencies. Ids grow in the order of acceptance, and among queued
-/// jobs created_at never goes back though a clock may: so their order by created_at, then id, is the order by id. Jobs
-/// that wait no more do not count: one from a clock that was years ahead would give its date to all later ones.
+/// Inserts a queued job with its targets, tasks and dependencies. Ids grow in the order of
+/// acceptance. Among queued jobs created_at never decreases, even if the clock does, so the order
+/// by created_at and id equals the order by id. Jobs that have left the queue do not count: one
+/// from a clock that was years ahead would pass its date to all later jobs.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -81,36 +83,41 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
         job.retry_of.map(|id| id.0),
         now
     ])?;
+
     let id = JobId(tx.last_insert_rowid());
     let mut insert = tx.prepare_cached("INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)")?;
     for server in job.targets {
         insert.execute(params![id.0, server.0])?;
     }
+
     tasks::insert_plan(tx, id, plan)?;
     Ok(id)
 }
 
-/// The oldest queued or running job with the same operation on exactly the same targets. A job that is being cancelled
-/// does not count: it will not do the work.
+/// The oldest queued or running job with the same operation on exactly the same targets. A job that
+/// is being cancelled does not count: it will not do the work.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn find_live_twin(connection: &Connection, operation: Operation, targets: &[ServerId]) -> Result<Option<JobId>> {
-    // The second half names the states of the partial index word for word: else SQLite would not use it.
+    // The second half repeats the partial index's states literally, or SQLite would not use it.
     let mut statement = connection.prepare_cached(
         "SELECT id FROM jobs WHERE state = 'queued' AND operation = ?1
          UNION ALL SELECT id FROM jobs WHERE state IN ('running', 'cancelling') AND state = 'running' AND operation = ?1
          ORDER BY id",
     )?;
+
     let ids: Vec<i64> =
         statement.query_map([operation.as_str()], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     let mut wanted = targets.to_vec();
     wanted.sort_unstable();
+
     for id in ids {
         if self::targets(connection, JobId(id))? == wanted {
             return Ok(Some(JobId(id)));
         }
     }
+
     Ok(None)
 }
 
@@ -148,7 +155,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     })
 }
 
-/// A state column; the CHECK keeps other words out, so one is a damaged row.
+/// Parses a state column. A CHECK rejects other words, so an unknown one means a damaged row.
 pub(super) fn parse_state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobState> {
     let word = row.get_ref(column)?.as_str()?;
     word.parse().map_err(|error| {
@@ -156,17 +163,19 @@ pub(super) fn parse_state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobS
     })
 }
 
-/// What is not in the jobs row itself, but for the tasks: servers, their names, queue position.
+/// Loads what is not in the jobs row itself, except tasks: servers, their names, queue position.
 fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "SELECT t.server_id, s.name FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
          WHERE t.job_id = ?1 ORDER BY t.server_id",
     )?;
+
     let mut rows = statement.query([job.id.0])?;
     while let Some(row) = rows.next()? {
         job.servers.push(ServerId(row.get(0)?));
         job.server_names.push(text_or_null(row, 1)?);
     }
+
     if job.state == JobState::Queued && job.queue_position.is_none() {
         job.queue_position = Some(queue_position(connection, job.id)?);
     }
@@ -182,6 +191,7 @@ pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
         .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?
         .query_row([id.0], from_row)
         .map_err(|error| missing(id, error))?;
+
     complete(connection, &mut job)?;
     job.tasks = tasks::of_job(connection, id)?;
     job.server_outcomes = tasks::outcomes(&job.tasks);
@@ -211,15 +221,15 @@ pub fn state(connection: &Connection, id: JobId) -> Result<(JobState, Option<i64
 pub struct Filter {
     /// Only jobs for this server.
     pub server: Option<ServerId>,
-    /// Only jobs in one of these states; none means all.
+    /// Only jobs in one of these states; empty means all.
     pub states: Vec<JobState>,
-    /// At most so many.
+    /// The most rows to return.
     pub limit: u32,
-    /// After so many.
+    /// How many to skip.
     pub offset: u32,
 }
 
-/// Jobs, the newest first, with their tasks.
+/// Jobs, newest first, with their tasks.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -230,6 +240,7 @@ pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Job>> {
         Some(_) => "id IN (SELECT job_id FROM job_targets WHERE server_id = ?1)",
         None => "?1 IS NULL",
     };
+
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM jobs WHERE {by_server} {by_state} ORDER BY id DESC LIMIT ?2 OFFSET ?3"
     ))?;
@@ -237,7 +248,7 @@ pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Job>> {
     all_of(connection, rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// These jobs, with their tasks. `ids` descend; one without a row is left out.
+/// The jobs with these ids, with their tasks. `ids` must descend; ids without a row are left out.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -250,7 +261,7 @@ pub(super) fn with_ids(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job
     all_of(connection, jobs)
 }
 
-/// About how many bytes a job has as JSON, with its servers and tasks; 0 for one without a row.
+/// The approximate size of a job as JSON, in bytes, with its servers and tasks; 0 without a row.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -265,10 +276,11 @@ pub(super) fn size(connection: &Connection, id: JobId) -> Result<usize> {
     Ok(size.and_then(|size| size.try_into().ok()).unwrap_or(0))
 }
 
-/// Completes jobs whose ids descend. The queue is counted once, and not for each of them.
+/// Completes jobs whose ids descend. The queue is counted once, not once per job.
 fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
     let mut between =
         connection.prepare_cached("SELECT count(*) FROM jobs WHERE state = 'queued' AND id > ?1 AND id <= ?2")?;
+
     let mut newer: Option<(JobId, i64)> = None;
     for job in &mut jobs {
         if job.state == JobState::Queued {
@@ -281,6 +293,7 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
         }
         complete(connection, job)?;
     }
+
     let ids: Vec<JobId> = jobs.iter().map(|job| job.id).collect();
     let mut tasks = tasks::of_jobs(connection, &ids)?;
     for job in &mut jobs {
@@ -290,7 +303,7 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
     Ok(jobs)
 }
 
-/// How many queued jobs stand before and at `id`: 1 for the next one. Derived, never stored.
+/// The number of queued jobs up to and including `id`: 1 for the next one. Derived, never stored.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -300,7 +313,7 @@ pub fn queue_position(connection: &Connection, id: JobId) -> Result<i64> {
         .query_row([id.0], |row| row.get(0))?)
 }
 
-/// How many jobs are queued, and how many run or are being cancelled.
+/// How many jobs are queued, and how many are running or being cancelled.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -313,7 +326,7 @@ pub fn counts(connection: &Connection) -> Result<(i64, i64)> {
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
-/// Whether any job is queued; cheaper than counting them.
+/// Whether any job is queued; cheaper than [`counts`].
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -335,7 +348,7 @@ fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
     Ok(Candidate { id: JobId(row.get(0)?), exclusive: operation.is_ok_and(Operation::is_exclusive), servers })
 }
 
-/// The jobs that run or are being cancelled, as the schedule sees them.
+/// The jobs that are running or being cancelled, as the schedule needs them.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -347,7 +360,8 @@ pub fn live_candidates(connection: &Connection) -> Result<Vec<Candidate>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The jobs, ended or not, that have a process which would not die: nobody may work on the same while it is there.
+/// The jobs, ended or not, with a process that survived SIGKILL. No other job may work on the same
+/// servers while it exists.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -372,8 +386,8 @@ pub fn queued_candidates(connection: &Connection, after: JobId, limit: u32) -> R
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Far down a long queue: the first exclusive job after `after`, and each server's first queued job after it. Whoever
-/// is not among them cannot start before one of them does. Costs a look-up per server, whatever the queue's length.
+/// For the rest of a long queue: the first exclusive job after `after`, and each server's first
+/// queued job after it. No other job can start before one of these. One look-up per server.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -383,6 +397,7 @@ pub fn queue_heads(connection: &Connection, after: JobId, servers: &[ServerId]) 
          ORDER BY j.id LIMIT 1"
     ))?;
     let mut heads: Vec<Candidate> = exclusive.query_map([after.0], candidate)?.collect::<rusqlite::Result<_>>()?;
+
     let mut head = connection.prepare_cached(&format!(
         "SELECT {CANDIDATE} FROM job_targets h CROSS JOIN jobs j ON j.id = h.job_id
          WHERE h.server_id = ?1 AND h.job_id > ?2 AND j.state = 'queued' ORDER BY h.job_id LIMIT 1"
@@ -390,12 +405,13 @@ pub fn queue_heads(connection: &Connection, after: JobId, servers: &[ServerId]) 
     for server in servers {
         heads.extend(head.query_map(params![server.0, after.0], candidate)?.collect::<rusqlite::Result<Vec<_>>>()?);
     }
+
     heads.sort_unstable_by_key(|job| job.id);
     heads.dedup_by_key(|job| job.id);
     Ok(heads)
 }
 
-/// queued -> running, for `worker`. False when it is not queued any more.
+/// queued -> running, for `worker`. False when it is no longer queued.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -420,8 +436,8 @@ pub struct Finish<'a> {
     pub error: Option<&'a str>,
 }
 
-/// running -> a terminal state, fenced: only the worker that claimed it may. False when the job has ended already, is
-/// being cancelled, or is another worker's.
+/// running -> a terminal state, only by the worker that claimed it. False when the job has ended,
+/// is being cancelled, or belongs to another worker.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -435,7 +451,7 @@ pub fn finish(tx: &Connection, id: JobId, worker: &str, finish: &Finish<'_>, now
         > 0)
 }
 
-/// running -> cancelling: from here on it can only become cancelled. False when it is not running any more.
+/// running -> cancelling; it can then only become cancelled. False when it is no longer running.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -446,8 +462,8 @@ pub fn set_cancelling(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
         > 0)
 }
 
-/// `from` -> cancelled: queued, which then never starts, by anybody; cancelling only by the worker that holds the lock.
-/// False when it is not in that state any more.
+/// `from` -> cancelled. A queued job then never starts; a cancelling one is ended only by the
+/// worker that holds the lock. False when it is no longer in that state.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -461,8 +477,8 @@ pub fn cancel(tx: &Connection, id: JobId, from: JobState, error: &str, now: i64)
         > 0)
 }
 
-/// Ends a job that a dead worker left behind: running -> failed, cancelling -> cancelled. Only to be called by a worker
-/// that holds the lock, so that whoever ran it is dead. Gives the new state.
+/// Ends a job of a dead worker: running -> failed, cancelling -> cancelled. Returns the new state.
+/// Only a worker that holds the lock may call this: the lock proves that the former one is dead.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -474,6 +490,7 @@ pub fn recover(tx: &Connection, id: JobId, error: &str, now: i64) -> Result<Opti
              WHERE id = ?1 AND state IN ('running', 'cancelling') RETURNING state",
         )?
         .query_row(params![id.0, error, now], |row| parse_state(row, 0));
+
     match state {
         Ok(state) => Ok(Some(state)),
         Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),

@@ -1,4 +1,4 @@
-//! Which servers are made of which blueprint, by name.
+//! Which servers are linked to which blueprint, with their names.
 
 use rusqlite::{Connection, Row};
 
@@ -28,7 +28,7 @@ fn linked(row: &Row<'_>) -> rusqlite::Result<Linked> {
     })
 }
 
-/// The servers of one blueprint, by id.
+/// The servers of one blueprint, ordered by id.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -38,7 +38,7 @@ pub fn of_blueprint(connection: &Connection, id: BlueprintId) -> Result<Vec<Link
     Ok(statement.query_map([id.0], linked)?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// All servers with their blueprints, by id.
+/// All servers with their blueprints, ordered by id.
 ///
 /// # Errors
 /// 69 when the database cannot be read.

@@ -1,4 +1,4 @@
-//! Jobs as people page through them: one query for a page of rows, one for how many there are.
+//! Pages of jobs for the web: one query for the rows, one for the total.
 
 use rusqlite::{Connection, Row, params};
 
@@ -9,16 +9,16 @@ use crate::db::{access, text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 
-/// A job in a list.
+/// A job as lists show it.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// The row.
+    /// The row's id.
     pub id: JobId,
     /// The operation's word.
     pub operation: String,
     /// Its state.
     pub state: JobState,
-    /// Who asked for it.
+    /// Who requested it.
     pub requested_by: String,
     /// Unix ms.
     pub created_at: i64,
@@ -28,54 +28,57 @@ pub struct Listed {
     pub finished_at: Option<i64>,
     /// Why it failed; none when `open` is false.
     pub error: Option<String>,
-    /// Its first three servers; only the one that was asked for when `open` is false.
+    /// Its first three servers; only the requested one when `open` is false.
     pub servers: Vec<Target>,
-    /// How many servers it is for besides those.
+    /// How many further servers it has.
     pub more: i64,
-    /// Whether the viewer may look at it: an admin's job for the servers of several users is none of theirs.
+    /// Whether the viewer may open it: an admin's job for servers of several users is closed to
+    /// each of them.
     pub open: bool,
 }
 
-/// A server that a job is for.
+/// A server of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
-    /// Its display name; none when the row is gone.
+    /// Its display name; none when the row does not exist any more.
     pub name: Option<String>,
 }
 
-/// Which jobs.
+/// Which jobs to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Who looks; none for an admin. Without a server only jobs that this user may see are listed.
+    /// The user who views the list; none for an admin. Without a server, only jobs that this user
+    /// may see are listed.
     pub viewer: Option<UserId>,
     /// Only jobs for this server.
     pub server: Option<ServerId>,
-    /// Only jobs in one of these states; none means all.
+    /// Only jobs in one of these states; empty means all.
     pub states: Vec<JobState>,
     /// Only jobs of this operation.
     pub operation: Option<Operation>,
-    /// Only jobs that this user asked for, here or over the web.
+    /// Only jobs requested by this user, on the command line, over the web or over the API.
     pub asker: Option<UserName>,
-    /// At most so many.
+    /// The most rows to return.
     pub limit: u32,
-    /// After so many.
+    /// How many to skip.
     pub offset: u32,
 }
 
-/// Whether ?1 may see job j; an admin, which is none, sees all.
+/// A condition: user ?1 may see job j. An admin (NULL) may see all.
 fn open() -> String {
     format!("(?1 IS NULL OR {})", access::may_see("j", "?1"))
 }
 
-/// Of ?1's wishes and servers the last ?3 jobs each: no other can be among the last of all.
+/// The last ?3 jobs requested by user ?1, and the last ?3 of each server of that user. The overall
+/// last ones are always among them.
 const NEAR: &str = "j.id IN (SELECT * FROM (SELECT id FROM jobs WHERE user_id = ?1 ORDER BY id DESC LIMIT ?3)
      UNION SELECT t.job_id FROM servers s CROSS JOIN job_targets t ON t.server_id = s.id AND t.job_id IN
          (SELECT job_id FROM job_targets WHERE server_id = s.id ORDER BY job_id DESC LIMIT ?3)
      WHERE s.user_id = ?1)";
 
-/// After the name of `j`; ?1 is the viewer, ?2 the server.
+/// The columns after the id of `j`; ?1 is the viewer, ?2 the server.
 fn columns() -> String {
     format!(
         "j.id, j.operation, j.state, j.requested_by, j.created_at, j.started_at, j.finished_at, j.error, {},
@@ -89,38 +92,44 @@ fn columns() -> String {
 }
 
 impl Filter {
-    /// What follows WHERE; ?1 is the viewer, ?2 the server.
+    /// The conditions after WHERE; ?1 is the viewer, ?2 the server.
     fn conditions(&self) -> String {
         let mut all = vec![match self.server {
             Some(_) => "j.id IN (SELECT job_id FROM job_targets WHERE server_id = ?2)".to_owned(),
             None if self.viewer.is_none() => "?1 IS NULL AND ?2 IS NULL".to_owned(),
             None => format!("{CONCERNS} AND {} AND ?2 IS NULL", open()),
         }];
+
         if !self.states.is_empty() {
             let words: Vec<String> = self.states.iter().map(|state| format!("'{}'", state.as_str())).collect();
             all.push(format!("j.state IN ({})", words.join(",")));
         }
+
         if let Some(operation) = self.operation {
             all.push(format!("j.operation = '{operation}'"));
         }
+
         if let Some(asker) = &self.asker {
             let names = ["", "web:", "api:"].map(|way| literal(&format!("{way}{asker}")));
             all.push(format!("j.requested_by IN ({})", names.join(", ")));
         }
+
         all.join(" AND ")
     }
 }
 
-/// `text` as a literal of SQL: a user's name is free text. It has no NUL, which would end the statement.
+/// `text` as an SQL literal, for a user's name, which is free text. It contains no NUL, which would
+/// end the statement.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Jobs that ?1 asked for, or that have one of ?1's servers: by indexes, not by looking at each job.
+/// Jobs that user ?1 requested, or that have a server of that user. This uses indexes instead of a
+/// scan of all jobs.
 const CONCERNS: &str = "j.id IN (SELECT id FROM jobs WHERE user_id = ?1
      UNION SELECT t.job_id FROM servers s CROSS JOIN job_targets t ON t.server_id = s.id WHERE s.user_id = ?1)";
 
-/// A page of jobs, the newest first, and how many there are in all.
+/// A page of jobs, newest first, and the total.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -135,11 +144,12 @@ pub fn page(connection: &Connection, filter: &Filter) -> Result<(Vec<Listed>, i6
         columns()
     ))?;
     let rows = statement.query_map(params![viewer, server, filter.limit, filter.offset], |row| read(row, filter))?;
+
     Ok((rows.collect::<rusqlite::Result<_>>()?, total))
 }
 
-/// The last jobs that `viewer` may see, none for an admin; the newest first. The cost grows with the viewer's servers and
-/// with `limit`, not with the history.
+/// The last jobs that `viewer` may see (none for an admin), newest first. The cost grows with the
+/// viewer's servers and with `limit`, not with the history.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -148,11 +158,13 @@ pub fn recent(connection: &Connection, viewer: Option<UserId>, limit: u32) -> Re
         None => "?1 IS NULL",
         Some(_) => NEAR,
     };
+
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {} FROM jobs j WHERE ?2 IS NULL AND {near} AND {} ORDER BY j.id DESC LIMIT ?3",
         columns(),
         open()
     ))?;
+
     let filter = Filter { viewer, ..Filter::default() };
     let rows = statement.query_map(params![viewer.map(|id| id.0), None::<i64>, limit], |row| read(row, &filter))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -164,11 +176,13 @@ fn read(row: &Row<'_>, filter: &Filter) -> rusqlite::Result<Listed> {
     let first: Vec<(i64, Option<String>)> = serde_json::from_str(&text(row, 10)?).unwrap_or_default();
     let mut servers: Vec<Target> = first.into_iter().map(|(id, name)| Target { id: ServerId(id), name }).collect();
     servers.sort_unstable_by_key(|target| target.id);
+
     let more = count - i64::try_from(servers.len()).unwrap_or(0);
     let (servers, more) = match filter.server {
         Some(id) if !open => (vec![Target { id, name: text_or_null(row, 11)? }], 0),
         _ => (servers, more),
     };
+
     Ok(Listed {
         id: JobId(row.get(0)?),
         operation: text(row, 1)?,
@@ -189,8 +203,8 @@ mod tests {
     use super::*;
     use crate::db::with_servers;
 
-    /// Servers 1 to 4 are user 1's, 5 is user 2's. Job 1 is an admin's for all, 2 user 1's, 3 an install of user 1's,
-    /// 4 somebody's for server 5.
+    /// Servers 1 to 4 are user 1's, 5 is user 2's. Job 1 is an admin's for all servers, 2 is user
+    /// 1's, 3 is an install of user 1, 4 is for server 5.
     fn history() -> Connection {
         let db = with_servers(5);
         db.execute_batch(
@@ -204,6 +218,7 @@ mod tests {
              INSERT INTO job_targets VALUES (1, 1), (1, 2), (1, 3), (1, 4), (1, 5), (2, 1), (2, 99), (4, 5);",
         )
         .unwrap();
+
         db
     }
 
@@ -222,6 +237,7 @@ mod tests {
             let (jobs, total) = page(&db, &Filter { viewer, limit, offset, ..Filter::default() }).unwrap();
             (ids(&jobs), total)
         };
+
         assert_eq!(list(None, 2, 1), (vec![3, 2], 4));
         assert_eq!(list(Some(owner(&db)), 9, 0), (vec![3, 2], 2));
         assert_eq!(list(Some(UserId(72)), 9, 0), (vec![4], 1));
@@ -235,9 +251,11 @@ mod tests {
         let db = history();
         let of_five = |viewer| page(&db, &Filter { viewer, server: Some(ServerId(5)), limit: 9, ..Filter::default() });
         let (jobs, total) = of_five(Some(UserId(72))).unwrap();
+
         assert_eq!((ids(&jobs), total), (vec![4, 1], 2));
         assert_eq!((jobs[0].open, jobs[1].open, jobs[1].more), (true, false, 0));
         assert_eq!((jobs[1].servers.len(), jobs[1].servers[0].id, jobs[1].error.as_deref()), (1, ServerId(5), None));
+
         let (jobs, _) = of_five(None).unwrap();
         assert_eq!((jobs[1].open, jobs[1].servers.len(), jobs[1].more), (true, 3, 2));
         assert!(jobs[1].error.is_some());
@@ -253,7 +271,7 @@ mod tests {
         assert_eq!(jobs[1].servers[1], Target { id: ServerId(99), name: None });
     }
 
-    /// A user with a few servers in a long history: each look-up has to go by an index.
+    /// A user with few servers in a long history: every look-up must use an index.
     #[test]
     fn the_last_jobs_are_found_without_reading_the_history() {
         let db = history();
@@ -265,6 +283,7 @@ mod tests {
         let plan: Vec<String> =
             statement.query_map([1, 1, 1], |row| row.get(3)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
         let scans: Vec<_> = plan.iter().filter(|step| step.starts_with("SCAN")).collect();
+
         assert!(scans.iter().all(|step| step.contains("(subquery") || step.contains("SCAN s")), "{plan:#?}");
     }
 }

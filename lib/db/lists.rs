@@ -1,9 +1,10 @@
-//! One page of a list and how many there are in all, of what a user may see: for the REST API.
+//! Pages of lists with exact totals, limited to what a user may see, for the REST API.
 //!
-//! Totals are exact. Of 1.1 million jobs a part of all takes 40 ms, of what is queued or runs 8 ms, by the indexes that
-//! the worker needs anyway; a state or an operation that is rare, which no index knows, takes 80 to 150 ms. What a user
-//! may see is found from the user's side, at about 1.5 µs for each of the user's jobs, and once for part and total; of
-//! what is queued or runs, and of cancellations, from theirs, which are few.
+//! Measured with 1.1 million jobs: a page of all takes 40 ms, a page of queued or running jobs 8
+//! ms, by the indexes that the worker needs anyway. A rare state or operation, which has no index,
+//! takes 80 to 150 ms. What a user may see is found from the user's side, at about 1.5 µs per job
+//! of the user, once for page and total. Queued and running jobs and cancellations are few, so each
+//! of them is checked instead.
 
 use rusqlite::Connection;
 
@@ -19,36 +20,36 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
 
-/// Which part of a list.
+/// Which page of a list.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// At most so many.
+    /// The most rows to return.
     pub limit: u32,
-    /// After so many.
+    /// How many to skip.
     pub offset: u32,
 }
 
-/// A part ends early where its rows would make more bytes than about so many, as JSON: what is stored must not decide how
-/// long an answer is. It has one row at least.
+/// A page ends early when its rows exceed about this many bytes of JSON, so that stored data cannot
+/// make a response arbitrarily long. It has at least one row.
 const BYTES: usize = 1024 * 1024;
 
-/// What is listed, and how many there are in all.
+/// The rows of a page, and the total.
 pub type Listed<T> = (Vec<T>, i64);
 
-/// Which jobs.
+/// Which jobs to list.
 #[derive(Clone, Debug, Default)]
 pub struct Jobs {
-    /// Those that this user may see; none for an admin, who sees all.
+    /// Only jobs that this user may see; none for an admin, who sees all.
     pub viewer: Option<UserId>,
-    /// In one of these states; none means all.
+    /// Only jobs in one of these states; empty means all.
     pub states: Vec<JobState>,
-    /// With this operation.
+    /// Only jobs of this operation.
     pub operation: Option<Operation>,
-    /// For this server, be it among others.
+    /// Only jobs for this server, alone or among others.
     pub server: Option<ServerId>,
 }
 
-/// Jobs with their tasks, the newest first.
+/// Jobs with their tasks, newest first.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -60,17 +61,21 @@ pub fn jobs(connection: &Connection, which: &Jobs, part: Part) -> Result<Listed<
         Some(user) => rule.push_str(&format!(" AND id IN ({})", access::jobs_of(user))),
         None => {}
     }
+
     if let Some(operation) = which.operation {
         rule.push_str(&format!(" AND operation = '{operation}'"));
     }
+
     if let Some(server) = which.server {
         rule.push_str(&format!(" AND id IN (SELECT job_id FROM job_targets WHERE server_id = {server})"));
     }
+
     let arms: Vec<String> = arms(&which.states).into_iter().map(|arm| format!("FROM jobs WHERE {arm}{rule}")).collect();
     let (ids, total) = match which.viewer {
         Some(_) if !is_live => part_of_few(connection, &arms.join(" UNION ALL SELECT id "), part)?,
         _ => part_of(connection, &arms, "DESC", part)?,
     };
+
     let (mut part, mut bytes) = (Vec::with_capacity(ids.len()), 0);
     for id in ids.into_iter().map(JobId) {
         bytes += jobs::size(connection, id)?;
@@ -79,42 +84,48 @@ pub fn jobs(connection: &Connection, which: &Jobs, part: Part) -> Result<Listed<
         }
         part.push(id);
     }
+
     Ok((jobs::with_ids(connection, &part)?, total))
 }
 
-/// Conditions that no job fulfils twice. What is queued and what runs have an index each, which SQLite takes only where
-/// its condition stands word for word.
+/// Conditions of which a job fulfils at most one. Queued and running jobs have an index each, which
+/// SQLite uses only if its condition is repeated literally.
 fn arms(states: &[JobState]) -> Vec<String> {
     use JobState::Queued;
+
     if states.is_empty() {
         return vec!["TRUE".to_owned()];
     }
+
     if states.iter().any(|state| state.is_terminal()) {
         return vec![format!("state IN ({})", words(states))];
     }
+
     let mut arms = Vec::new();
     if states.contains(&Queued) {
         arms.push("state = 'queued'".to_owned());
     }
+
     let live: Vec<JobState> = states.iter().copied().filter(|state| *state != Queued).collect();
     if !live.is_empty() {
         arms.push(format!("state IN ('running', 'cancelling') AND state IN ({})", words(&live)));
     }
+
     arms
 }
 
-/// Which cancellations.
+/// Which cancellations to list.
 #[derive(Clone, Debug, Default)]
 pub struct Cancellations {
-    /// Those of jobs that this user may see; none for an admin, who sees all.
+    /// Only those of jobs that this user may see; none for an admin, who sees all.
     pub viewer: Option<UserId>,
-    /// Of this job.
+    /// Only those of this job.
     pub job: Option<JobId>,
-    /// In one of these states; none means all.
+    /// Only those in one of these states; empty means all.
     pub states: Vec<Progress>,
 }
 
-/// Cancellations, the newest first.
+/// Cancellations, newest first.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -126,12 +137,15 @@ pub fn cancellations(connection: &Connection, which: &Cancellations, part: Part)
             access::may_see("jobs", user)
         ));
     }
+
     if let Some(job) = which.job {
         from.push_str(&format!(" AND job_id = {job}"));
     }
+
     if !which.states.is_empty() {
         from.push_str(&format!(" AND state IN ({})", words(&which.states)));
     }
+
     let (ids, total) = part_of(connection, &[from], "DESC", part)?;
     let (mut part, mut bytes) = (Vec::with_capacity(ids.len()), 0);
     for id in ids {
@@ -142,21 +156,22 @@ pub fn cancellations(connection: &Connection, which: &Cancellations, part: Part)
         }
         part.push(row);
     }
+
     Ok((part, total))
 }
 
-/// Which servers.
+/// Which servers to list.
 #[derive(Clone, Debug, Default)]
 pub struct Servers {
-    /// Those of this user; none for an admin, who sees all.
+    /// Only servers of this user; none for an admin, who sees all.
     pub viewer: Option<UserId>,
-    /// Of the user with this name.
+    /// Only servers of the user with this name.
     pub owner: Option<String>,
-    /// In one of these states; none means all.
+    /// Only servers in one of these states; empty means all.
     pub states: Vec<ActualState>,
 }
 
-/// Servers by id.
+/// Servers, ordered by id.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -165,14 +180,17 @@ pub fn servers(connection: &Connection, which: &Servers, part: Part) -> Result<L
     if let Some(user) = which.viewer {
         from.push_str(&format!(" AND user_id = {user}"));
     }
+
     if let Some(owner) = &which.owner {
-        // By the id: the name is free text. No row has the id 0.
+        // The name is free text, so the condition uses the id. No row has the id 0.
         let owner = users::by_name(connection, owner)?.map_or(0, |owner| owner.id.0);
         from.push_str(&format!(" AND user_id = {owner}"));
     }
+
     if !which.states.is_empty() {
         from.push_str(&format!(" AND actual_state IN ({})", words(&which.states)));
     }
+
     let (ids, total) = part_of(connection, &[from], "ASC", part)?;
     let rows = ids.into_iter().filter_map(|id| servers::get(connection, ServerId(id)).transpose());
     Ok((rows.collect::<Result<_>>()?, total))
@@ -182,8 +200,9 @@ fn words(states: &[impl std::fmt::Display]) -> String {
     states.iter().map(|state| format!("'{state}'")).collect::<Vec<_>>().join(",")
 }
 
-/// The ids of one part, and how many rows there are. Each of `arms` is a `FROM …`; no row is in two of them. The text
-/// differs from call to call: such a statement is not kept, it would only drive out those that are needed often.
+/// The ids of one page, and the total. Each of `arms` is a `FROM …`; no row is in two of them. The
+/// text differs from call to call, so the statement is not cached: it would only displace those
+/// that are needed often.
 fn part_of(connection: &Connection, arms: &[String], order: &str, part: Part) -> Result<(Vec<i64>, i64)> {
     let counts: Vec<String> = arms.iter().map(|arm| format!("(SELECT count(*) {arm})")).collect();
     let total = connection.prepare(&format!("SELECT {}", counts.join(" + ")))?.query_row([], |row| row.get(0))?;
@@ -194,7 +213,8 @@ fn part_of(connection: &Connection, arms: &[String], order: &str, part: Part) ->
     Ok((ids, total))
 }
 
-/// The same for rows that cost more to find than to keep: they are found once, for their number and for the newest.
+/// The same for rows that cost more to find than to keep in memory: they are found once, for the
+/// total and for the page.
 fn part_of_few(connection: &Connection, from: &str, part: Part) -> Result<(Vec<i64>, i64)> {
     let mut statement = connection.prepare(&format!(
         "WITH found (id) AS MATERIALIZED (SELECT id {from})
@@ -202,6 +222,7 @@ fn part_of_few(connection: &Connection, from: &str, part: Part) -> Result<(Vec<i
          UNION ALL SELECT FALSE, id FROM (SELECT id FROM found ORDER BY id DESC LIMIT ?1 OFFSET ?2)"
     ))?;
     let mut rows = statement.query([part.limit, part.offset])?;
+
     let (mut ids, mut total) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         match row.get(0)? {
@@ -209,6 +230,7 @@ fn part_of_few(connection: &Connection, from: &str, part: Part) -> Result<(Vec<i
             false => ids.push(row.get(1)?),
         }
     }
+
     ids.sort_unstable_by_key(|id| std::cmp::Reverse(*id));
     Ok((ids, total))
 }
@@ -221,7 +243,7 @@ mod tests {
 
     const ALL: Part = Part { limit: 500, offset: 0 };
 
-    /// Servers 1 and 2 of user 1, 3 and 4 of user 2; jobs as they come.
+    /// Servers 1 and 2 of user 1, 3 and 4 of user 2, and the given jobs.
     fn house(wishes: &[(u8, u8, u8)]) -> Connection {
         let db = with_servers(4);
         db.execute_batch(
@@ -229,6 +251,7 @@ mod tests {
              UPDATE servers SET user_id = 2 WHERE id > 2;",
         )
         .unwrap();
+
         for (asker, targets, state) in wishes {
             let asker = (1..=2).contains(asker).then_some(*asker);
             let row = match state % 3 {
@@ -236,17 +259,20 @@ mod tests {
                 1 => "'running', 1, NULL, NULL, 'w'",
                 _ => "'failed', 1, 1, 1, 'w'",
             };
+
             db.execute(
                 &format!("INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id) VALUES ('stop', 'x', ?1, 1, 1, {row})"),
                 [asker],
             )
             .unwrap();
+
             let id = db.last_insert_rowid();
-            // The fifth is a server that is gone.
+            // The fifth stands for a server whose row is gone.
             for server in (1..=5).filter(|server| targets & (1 << server) != 0) {
                 db.execute("INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)", [id, server]).unwrap();
             }
         }
+
         db
     }
 
@@ -266,6 +292,7 @@ mod tests {
                 let listed = jobs(&db, &Jobs { viewer, ..Jobs::default() }, ALL).unwrap();
                 prop_assert_eq!(ids(&listed), visible.clone());
                 prop_assert_eq!(listed.1, i64::try_from(visible.len()).unwrap());
+
                 for states in [vec![JobState::Queued], vec![JobState::Running], vec![JobState::Queued, JobState::Cancelling, JobState::Running],
                                vec![JobState::Failed, JobState::Queued]] {
                     let which = Jobs { viewer, states: states.clone(), ..Jobs::default() };
@@ -275,6 +302,7 @@ mod tests {
                     let wanted: Vec<i64> = all.iter().skip(1).take(2).map(|job| job.id.0).collect();
                     prop_assert_eq!(ids(&part), wanted);
                 }
+
                 for job in &listed.0 {
                     prop_assert_eq!(job.queue_position, jobs::get(&db, job.id).unwrap().queue_position);
                 }

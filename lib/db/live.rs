@@ -1,5 +1,6 @@
-//! What the web's live feeds read again after commits, once for all who watch. Each query is bounded: by the servers, by
-//! the jobs that run, by what is new; neither by the queue's length nor by what has ended.
+//! What the web's change feeds read after each commit, once for all subscribers. Each query is
+//! bounded by the servers, the running jobs and the new rows, and depends neither on the queue's
+//! length nor on ended jobs.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -10,14 +11,14 @@ use crate::db::text;
 /// Where a reader of a job's log begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replay {
-    /// Lines after this seq are shown.
+    /// The reader gets the lines after this seq.
     pub after: i64,
-    /// So many older ones, which were asked for, are not.
+    /// How many older lines were requested but are left out.
     pub dropped: i64,
 }
 
-/// Where a reader begins who has the lines up to `after` and gets at most the last `most` of those that are there. One
-/// who claims to have lines that are still to come gets those when they come.
+/// Where a reader begins who has the lines up to `after` and gets at most the last `most` of the
+/// existing ones. An `after` beyond the last line counts as the last line.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -28,13 +29,14 @@ pub fn replay(connection: &Connection, job: JobId, after: i64, most: u32) -> Res
         .prepare_cached("SELECT seq FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq DESC LIMIT 1 OFFSET ?3")?
         .query_row(params![job.0, after, most], |row| row.get(0))
         .optional()?;
+
     Ok(match before_kept {
         Some(seq) => Replay { after: seq, dropped: seq - after },
         None => Replay { after, dropped: 0 },
     })
 }
 
-/// A job's last line.
+/// The seq of a job's last line.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -44,7 +46,7 @@ pub fn last_line(connection: &Connection, job: JobId) -> Result<Option<String>> 
     Ok(statement.query_row([job.0], |row| text(row, 0)).optional()?)
 }
 
-/// What may end somebody's right to go on reading, as far as it was known at one time.
+/// A snapshot of what can end a subscriber's right to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
     newest_session: i64,
@@ -55,8 +57,9 @@ pub struct Rights {
     changed: i64,
 }
 
-/// Whether sessions or tokens that `known` knew have ended since, or a user was changed; and what is known now. A new
-/// session or token takes nothing from anybody. Reads the sessions that live, all tokens and all users.
+/// Whether a session or token in `known` has ended since, or a user was changed; returns the
+/// current snapshot too. A new session or token takes no right away. Reads the active sessions, all
+/// tokens and all users.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -69,6 +72,7 @@ pub fn rights_lost(connection: &Connection, known: Rights) -> Result<(bool, Righ
               FROM tokens WHERE revoked_at IS NULL) t,
              (SELECT count(*), coalesce(sum(updated_at), 0) FROM users) u",
     )?;
+
     Ok(statement.query_row(params![known.newest_session, known.newest_token], |row| {
         let now = Rights {
             newest_session: row.get(0)?,
@@ -78,22 +82,24 @@ pub fn rights_lost(connection: &Connection, known: Rights) -> Result<(bool, Righ
             users: row.get(6)?,
             changed: row.get(7)?,
         };
+
         let kept: (i64, i64) = (row.get(2)?, row.get(5)?);
         let same = kept == (known.sessions, known.tokens) && (now.users, now.changed) == (known.users, known.changed);
         Ok((!same, now))
     })?)
 }
 
-/// Whose a job is.
+/// The users a job belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owners {
-    /// Who owns all of its servers, when one user does. None for a job without servers, and when one of them is gone.
+    /// The owner of all its servers, when they have the same one. None for a job without servers,
+    /// and when a server's row is gone.
     pub servers: Option<UserId>,
-    /// Who asked for it, when that was a user of the web.
+    /// The web user who requested it, if any.
     pub asked: Option<UserId>,
 }
 
-/// Whose a job is.
+/// The owners of a job.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -107,10 +113,10 @@ pub fn owners(connection: &Connection, job: JobId) -> Result<Owners> {
     Ok(statement.query_row([job.0], |row| Ok(Owners { servers: user(row.get(0)?), asked: user(row.get(1)?) }))?)
 }
 
-/// What tells whether a server's row has changed.
+/// Detects changes of a server's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerMark {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
     /// Its owner.
     pub owner: UserId,
@@ -118,7 +124,7 @@ pub struct ServerMark {
     updated_at: i64,
 }
 
-/// All servers' marks.
+/// The marks of all servers.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -131,20 +137,20 @@ pub fn server_marks(connection: &Connection) -> Result<Vec<ServerMark>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// What tells whether a job that runs, or one of its tasks, has changed.
+/// Detects changes of a running job and its tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobMark {
-    /// The row.
+    /// The row's id.
     pub id: JobId,
-    /// Whether its log tells a percentage.
+    /// Whether its log reports a percentage.
     pub installs: bool,
     state: String,
-    /// Tasks that have started, that are being cancelled, that have ended: none of these ever shrinks together with
-    /// another's growing.
+    /// Counts of tasks that have started, that are being cancelled, that have ended. No change of
+    /// the tasks leaves all three the same.
     tasks: (i64, i64, i64),
 }
 
-/// The marks of the jobs that run or are being cancelled.
+/// The marks of the jobs that are running or being cancelled.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -154,10 +160,12 @@ pub fn job_marks(connection: &Connection) -> Result<Vec<JobMark>> {
                 count(t.started_at), count(*) FILTER (WHERE t.state = 'cancelling'), count(t.finished_at)
          FROM jobs j LEFT JOIN tasks t ON t.job_id = j.id WHERE j.state IN ('running', 'cancelling') GROUP BY j.id",
     )?;
+
     let rows = statement.query_map([], |row| {
         let tasks = (row.get(3)?, row.get(4)?, row.get(5)?);
         Ok(JobMark { id: JobId(row.get(0)?), installs: row.get(1)?, state: text(row, 2)?, tasks })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -174,7 +182,8 @@ pub struct Mark {
     pub server: Option<ServerId>,
 }
 
-/// What the events after `after` are about, the oldest first, at most `limit`. Every transition of a job has its event.
+/// The marks of the events after `after`, oldest first, at most `limit`. Every transition of a job
+/// has its event.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -188,7 +197,7 @@ pub fn events_after(connection: &Connection, after: i64, limit: u32) -> Result<V
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The last event's id; 0 when there is none.
+/// The last event's id; 0 without events.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -212,8 +221,10 @@ mod tests {
             known = now;
             lost
         };
+
         let session = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, randomblob(32), 1, 1, 9)";
         let token = "INSERT INTO tokens (user_id, name, hash, created_at) VALUES (1, 'x', randomblob(32), 1)";
+
         assert!(!lost(session) && !lost(session) && !lost(token));
         assert!(!lost("UPDATE sessions SET last_seen_at = 5; UPDATE tokens SET last_used_at = 5"));
         assert!(lost("UPDATE sessions SET ended_at = 5 WHERE id = 1") && !lost(""));
@@ -233,10 +244,12 @@ mod tests {
              INSERT INTO job_targets VALUES (1, 1), (1, 2), (2, 2), (2, 3), (4, 1), (4, 99);",
         )
         .unwrap();
+
         let owners = |job| {
             let owners = owners(&db, JobId(job)).unwrap();
             (owners.servers.map(|id| id.0), owners.asked.map(|id| id.0))
         };
+
         assert_eq!([1, 2, 3, 4].map(owners), [(Some(1), None), (None, Some(2)), (None, None), (None, None)]);
     }
 
@@ -248,6 +261,7 @@ mod tests {
         for _ in 0..10 {
             crate::db::logs::append(&db, JobId(1), 1, crate::wire::Stream::Stdout, "x").unwrap();
         }
+
         let replay = |after, most| replay(&db, JobId(1), after, most).map(|r| (r.after, r.dropped)).unwrap();
         assert_eq!([replay(0, 10), replay(0, 4), replay(5, 4), replay(6, 4)], [(0, 0), (6, 6), (6, 1), (6, 0)]);
         assert_eq!([replay(99, 4), replay(10, 4), replay(-1, 0)], [(10, 0), (10, 0), (10, 10)]);

@@ -1,7 +1,7 @@
-//! Job logs: every line a job's commands printed, with the job's own sequence without gaps.
+//! Job logs: every output line of a job's commands, numbered per job without gaps.
 //!
-//! While a job runs only its worker's log writer adds lines; before and after, whoever ends it does, in the transaction
-//! that ends it.
+//! While a job runs, only its worker's log writer adds lines. Before and after, the code that ends
+//! the job adds them, in the same transaction.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -11,12 +11,13 @@ use crate::base::names::{JobId, TaskId};
 use crate::db::text;
 use crate::wire::Stream;
 
-/// Lines kept from a log's beginning, and from its end, once it has grown past both together.
+/// How many lines are kept from a log's beginning, once it has grown past [`KEEP_HEAD`] and
+/// [`KEEP_TAIL`] together.
 pub const KEEP_HEAD: i64 = 500_000;
-/// See [`KEEP_HEAD`].
+/// How many lines are kept from the end of such a log.
 pub const KEEP_TAIL: i64 = 500_000;
 
-/// One line.
+/// One line of a log.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line {
     /// 1, 2, 3 … within the job.
@@ -25,13 +26,13 @@ pub struct Line {
     pub at: i64,
     /// `stdout` or `stderr`.
     pub stream: Stream,
-    /// Whose line it is; none for the job's own.
+    /// The task that printed it; none for the job's own lines.
     pub task_id: Option<TaskId>,
     /// At most 4096 characters, without line break.
     pub line: String,
 }
 
-/// The job's last seq; 0 when it has no line.
+/// The job's last seq; 0 without lines.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -59,7 +60,7 @@ pub fn insert(
     Ok(())
 }
 
-/// Adds a line after the job's last one. For a job that no log writer serves.
+/// Adds a line after the job's last one. For a job that has no log writer.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -79,7 +80,7 @@ pub fn after(connection: &Connection, job: JobId, after: i64, limit: u32) -> Res
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The same, and no more once they have `bytes` of text.
+/// The same, but the lines end once they have `bytes` of text.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -88,16 +89,18 @@ pub fn page(connection: &Connection, job: JobId, after: i64, limit: u32, bytes: 
         "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
     )?;
     let mut rows = statement.query(params![job.0, after, limit])?;
+
     let (mut lines, mut taken) = (Vec::new(), 0);
     while let (true, Some(row)) = (taken < bytes, rows.next()?) {
         let line = from_row(row)?;
         taken += line.line.len();
         lines.push(line);
     }
+
     Ok(lines)
 }
 
-/// The last lines before `before`, in order, at most `limit`; with `i64::MAX` those of the log's end.
+/// The last lines before `before`, in order, at most `limit`; `i64::MAX` selects the log's end.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -111,11 +114,12 @@ pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> R
     Ok(lines)
 }
 
-/// So many of a log's last lines are looked at for how far an installation is. While steamcmd works it tells it many times
-/// a second; what comes after it, of an update's servers, is not much.
+/// How many of a log's last lines are searched for the progress of an installation. While steamcmd
+/// works it reports its progress many times a second; the lines after it, about an update's
+/// servers, are few.
 const LOOKED_AT: u32 = 2000;
 
-/// The last line, among the last two thousand, that looks like steamcmd's telling how far it is.
+/// The last of the log's `LOOKED_AT` last lines that looks like a progress line of steamcmd.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -137,7 +141,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Line> {
     })
 }
 
-/// Which way a log is searched.
+/// The direction of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// Towards its end.
@@ -146,19 +150,20 @@ pub enum Way {
     Up,
 }
 
-/// What became of one page of a search.
+/// The result of searching one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// This line has the words.
+    /// This line contains the text.
     At(i64),
-    /// None up to and including this one.
+    /// No match up to and including this line.
     NotYet(i64),
-    /// None, and there are no more lines.
+    /// No match, and there are no more lines.
     Nowhere,
 }
 
-/// Looks for the nearest line that contains `words` beyond `from`, which is not looked at itself. The case of ASCII
-/// letters does not count. At most `page` lines are looked at, so that a long log keeps nobody waiting.
+/// Searches for the nearest line beyond `from` (exclusive) that contains `words`. The case of ASCII
+/// letters does not count. At most `page` lines are read, so that a long log does not delay the
+/// answer.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -173,6 +178,7 @@ pub fn find(connection: &Connection, job: JobId, from: i64, way: Way, words: &st
         }
     })?;
     let mut rows = statement.query(params![job.0, from, page, words])?;
+
     let (mut looked_at, mut last) = (0, from);
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
@@ -181,11 +187,12 @@ pub fn find(connection: &Connection, job: JobId, from: i64, way: Way, words: &st
             return Ok(Found::At(last));
         }
     }
+
     Ok(if looked_at < page { Found::Nowhere } else { Found::NotYet(last) })
 }
 
-/// Leaves out the middle of a log that has grown past head and tail: rows between the head and `tail_from` go, a mark
-/// stands in their place and says how many they were.
+/// Removes the middle of a log that has grown past head and tail: the rows between the head and
+/// `tail_from` are deleted, and one line in their place says how many they were.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -210,9 +217,11 @@ mod tests {
             [],
         )
         .unwrap();
+
         for line in lines {
             append(&db, JobId(1), 1, Stream::Stdout, line).unwrap();
         }
+
         db
     }
 
@@ -240,11 +249,13 @@ mod tests {
     fn how_far_an_installation_is_is_found_behind_other_lines_but_not_for_ever() {
         let line = " Update state (0x61) downloading, progress: 45.32 (1 / 2)";
         let db = log(&["Update state (0x61) downloading, progress: 1.00 (0 / 2)", line, "Update state"]);
+
         assert_eq!(last_progress(&db, JobId(1)).unwrap().as_deref(), Some(line));
         assert_eq!(last_progress(&db, JobId(2)).unwrap(), None);
         for _ in 0..LOOKED_AT {
             append(&db, JobId(1), 1, Stream::Stdout, "x").unwrap();
         }
+
         assert_eq!(last_progress(&db, JobId(1)).unwrap(), None);
     }
 
@@ -252,6 +263,7 @@ mod tests {
     fn a_search_goes_both_ways_page_by_page_and_does_not_mind_the_case() {
         let db = log(&["one", "Two", "three", "twofold", "100% of 'it'"]);
         let find = |from, way, words, page| find(&db, JobId(1), from, way, words, page).unwrap();
+
         assert_eq!(find(0, Way::Down, "tWO", 10), Found::At(2));
         assert_eq!(find(2, Way::Down, "two", 10), Found::At(4));
         assert_eq!(find(4, Way::Up, "two", 10), Found::At(2));

@@ -1,5 +1,6 @@
-//! What `/metrics` tells of the tables. What is counted is kept as sums by triggers (migration 0005), so a look costs
-//! the same with a million ended jobs as with none, and nothing goes down when `left4me prune` removes jobs.
+//! Reads the figures for `/metrics`. Triggers (migration 0005) keep counters as sums, so a scrape
+//! costs the same with a million ended jobs as with none, and no counter decreases when `left4me
+//! prune` removes jobs.
 
 use std::collections::BTreeMap;
 
@@ -15,85 +16,86 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::server::ActualState;
 
-/// The label of an operation that this program does not know: a row may hold any word, and each would be a series.
+/// The label of an unknown operation. A row may hold any word, and each would become a series.
 pub const OTHER: &str = "other";
 
-/// All of it, at one moment.
+/// All figures at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     /// Jobs that have not ended, by operation and state.
     pub live: BTreeMap<(&'static str, &'static str), u64>,
-    /// Jobs that ended, ever, by operation and state.
+    /// Jobs that have ended, in total, by operation and state.
     pub ended: BTreeMap<(&'static str, &'static str), u64>,
-    /// From start to end, by operation. Jobs that never started have none.
+    /// Time from start to end, by operation. Jobs that never started are not counted.
     pub job_durations: BTreeMap<&'static str, Durations>,
-    /// From being accepted to being started.
+    /// Time from acceptance to start.
     pub queue_wait: Durations,
     /// Whether claiming is paused.
     pub paused: bool,
-    /// When the first job that waits was accepted, unix ms.
+    /// When the oldest queued job was accepted, unix ms.
     pub oldest_queued: Option<i64>,
-    /// The jobs that run or are being cancelled.
+    /// The jobs that are running or being cancelled.
     pub under_way: Vec<UnderWay>,
-    /// Requests to cancel, ever, of a `job` or of a `task`.
+    /// Cancellation requests in total, for a `job` or for a `task`.
     pub cancellation_requests: BTreeMap<&'static str, u64>,
-    /// From being asked for to being over.
+    /// Time from a cancellation's request to its end.
     pub cancellation_duration: Durations,
-    /// Cancellations, ever, that could not do all they should.
+    /// Failed cancellations in total.
     pub cancellation_failures: u64,
-    /// Cancellations, ever, in which a grace was over before the command had ended.
+    /// Cancellations in total in which a command outlived its grace.
     pub cancellation_timeouts: u64,
-    /// Steps of cancellations that failed, ever.
+    /// Failed steps of cancellations in total.
     pub step_failures: BTreeMap<&'static str, u64>,
-    /// Commands that cancellations ended, ever, by what it took.
+    /// Commands that cancellations ended, in total, by the signal that was needed.
     pub runners_terminated: BTreeMap<&'static str, u64>,
-    /// Servers by what systemd last said they are.
+    /// Servers by actual state.
     pub servers: BTreeMap<&'static str, u64>,
-    /// Those that are not what they shall be.
+    /// Servers with a drift.
     pub drifted: Vec<DriftedServer>,
-    /// How often each server crashed, ever.
+    /// Crashes of each server in total.
     pub crashes: Vec<CrashedServer>,
-    /// When the poller last saw all units, unix ms; none when it never did.
+    /// When the poller last read all units, unix ms; none when it never did.
     pub polled_at: Option<i64>,
 }
 
-/// How often a server crashed.
+/// A server and its number of crashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrashedServer {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
-    /// Its display name, as the row has it.
+    /// Its display name, as stored.
     pub name: String,
-    /// How often.
+    /// The number of crashes.
     pub count: u64,
 }
 
-/// A server that is not what it shall be.
+/// A server with a drift.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriftedServer {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
-    /// Its display name, as the row has it.
+    /// Its display name, as stored.
     pub name: String,
-    /// In which way.
+    /// The kind of drift.
     pub kind: Drift,
 }
 
-/// Durations that were counted, by size.
+/// A histogram of durations.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Durations {
-    /// By upper bound (ms, ascending, `i64::MAX` the last): how many took no longer, and longer than the bound before.
+    /// By upper bound (ms, ascending, `i64::MAX` last): how many durations lie between the bound
+    /// before it and this one.
     pub counts: BTreeMap<i64, u64>,
-    /// All of them together, ms.
+    /// The sum of all durations, ms.
     pub total_ms: f64,
 }
 
-/// What a command that a cancellation ended needed, as the runners' rows and the label have it: SIGINT counts with
-/// SIGTERM, `lost` is one whose connection broke.
+/// The words in the runners' rows, and their labels. SIGINT counts as SIGTERM; `lost` is a command
+/// whose connection broke.
 const SIGNALS: [(&str, &str); 3] = [("terminate", "SIGTERM"), ("kill", "SIGKILL"), ("lost", "lost")];
 
-/// Reads all of it. To be called in a read transaction, for numbers of one moment. Its cost grows with the jobs that
-/// are queued and with the servers, not with jobs that ended.
+/// Reads all figures. Call it in a read transaction, for figures of one moment. Its cost grows with
+/// the queued jobs and with the servers, not with ended jobs.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -107,13 +109,16 @@ pub fn snapshot(connection: &Connection) -> Result<Snapshot> {
         polled_at: poll::last(connection)?.polled_at,
         ..nothing(bounds(connection)?)
     };
+
     count_live(connection, &mut snapshot)?;
     count_servers(connection, &mut snapshot)?;
     add_sums(connection, &mut snapshot)?;
+
     Ok(snapshot)
 }
 
-/// Every series that is always there, at zero: Prometheus sees the first failure only where there was a 0 before it.
+/// Every series that always exists, at zero: Prometheus sees a first failure only as an increase
+/// from 0.
 fn nothing(bounds: Vec<i64>) -> Snapshot {
     let none = Durations { counts: bounds.into_iter().map(|bound| (bound, 0)).collect(), total_ms: 0.0 };
     let operations = || Operation::ALL.map(Operation::as_str);
@@ -122,6 +127,7 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
         let pairs = operations().into_iter().flat_map(|word| states(terminal).map(move |state| (word, state.as_str())));
         pairs.map(|pair| (pair, 0)).collect()
     };
+
     Snapshot {
         live: by_state(false),
         ended: by_state(true),
@@ -143,31 +149,33 @@ fn nothing(bounds: Vec<i64>) -> Snapshot {
     }
 }
 
-/// The durations' upper bounds in ms; the last is `i64::MAX`.
+/// The upper bounds of the histograms in ms; the last is `i64::MAX`.
 fn bounds(connection: &Connection) -> Result<Vec<i64>> {
     let mut statement = connection.prepare_cached("SELECT le FROM metric_bounds ORDER BY le")?;
     let rows = statement.query_map([], |row| row.get(0))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// When the first job that waits was accepted.
+/// When the oldest queued job was accepted.
 fn oldest_queued(connection: &Connection) -> Result<Option<i64>> {
     let mut statement =
         connection.prepare_cached("SELECT created_at FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1")?;
     Ok(statement.query_map([], |row| row.get(0))?.next().transpose()?)
 }
 
-/// Jobs that have not ended, by the partial indexes.
+/// Counts the jobs that have not ended, by the partial indexes.
 fn count_live(connection: &Connection, snapshot: &mut Snapshot) -> Result<()> {
     let mut statement = connection.prepare_cached(
         "SELECT operation, state, count(*) FROM jobs WHERE state = 'queued' GROUP BY operation
          UNION ALL SELECT operation, state, count(*) FROM jobs WHERE state IN ('running', 'cancelling') GROUP BY 1, 2",
     )?;
+
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let Ok(state) = text(row, 1)?.parse::<JobState>() else { continue };
         *snapshot.live.entry((operation(&text(row, 0)?), state.as_str())).or_default() += count(row, 2)?;
     }
+
     Ok(())
 }
 
@@ -195,13 +203,14 @@ fn crashes(connection: &Connection) -> Result<Vec<CrashedServer>> {
              ON m.metric = 'server_crashes' AND m.label = CAST(s.id AS TEXT) AND m.state = '' AND m.le = 0
          ORDER BY s.id",
     )?;
+
     let rows = statement.query_map([], |row| {
         Ok(CrashedServer { id: ServerId(row.get(0)?), name: text(row, 1)?, count: count(row, 2)? })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// What the triggers have counted.
+/// Adds the sums that the triggers keep.
 fn add_sums(connection: &Connection, to: &mut Snapshot) -> Result<()> {
     let mut statement = connection.prepare_cached("SELECT metric, label, state, le, n, total_ms FROM metric_sums")?;
     let mut rows = statement.query([])?;
@@ -226,10 +235,11 @@ fn add_sums(connection: &Connection, to: &mut Snapshot) -> Result<()> {
         *durations.counts.entry(le).or_default() += n;
         durations.total_ms += total_ms;
     }
+
     Ok(())
 }
 
-/// The counter that a row of sums belongs to; none for a row that somebody else has put there.
+/// The counter for a row of sums; none for a row that left4me did not write.
 fn counter<'a>(to: &'a mut Snapshot, metric: &str, label: &str, state: &str) -> Option<&'a mut u64> {
     match metric {
         "jobs" => {
@@ -289,8 +299,10 @@ mod tests {
     fn jobs_and_cancellations_are_counted_as_they_happen() {
         let db = crate::db::with_servers(1);
         db.execute_batch(LIFE).unwrap();
+
         let seen = snapshot(&db).unwrap();
         let ended: Vec<_> = seen.ended.iter().filter(|(_, n)| **n > 0).collect();
+
         assert_eq!(
             ended,
             [
@@ -301,6 +313,7 @@ mod tests {
                 (&("stop", "cancelled"), &1)
             ]
         );
+
         let live: Vec<_> = seen.live.iter().filter(|(_, n)| **n > 0).collect();
         assert_eq!(live, [(&("other", "queued"), &1), (&("stop", "queued"), &1)]);
         assert_eq!(sizes(&seen.queue_wait), [(50, 4)]);
@@ -327,8 +340,10 @@ mod tests {
         ] {
             old.execute_batch(step).unwrap();
         }
+
         old.execute_batch(LIFE).unwrap();
         old.execute_batch(include_str!("migrations/0005-metrics.sql")).unwrap();
+
         let new = crate::db::with_servers(0);
         new.execute_batch(LIFE).unwrap();
         assert_eq!(snapshot(&old).unwrap(), snapshot(&new).unwrap());
@@ -338,11 +353,13 @@ mod tests {
     fn a_grace_that_was_over_is_counted_once_and_those_of_the_past_too() {
         let timeouts = |db: &Connection| snapshot(db).unwrap().cancellation_timeouts;
         let new = crate::db::with_servers(1);
+
         new.execute_batch(LIFE).unwrap();
         for _ in 0..2 {
             cancellations::set_timed_out(&new, CancellationId(1)).unwrap();
         }
         assert_eq!(timeouts(&new), 1);
+
         let old = Connection::open_in_memory().unwrap();
         for step in [
             include_str!("migrations/0001-spine.sql"),
@@ -351,6 +368,7 @@ mod tests {
         ] {
             old.execute_batch(step).unwrap();
         }
+
         old.execute_batch(LIFE).unwrap();
         old.execute_batch(include_str!("migrations/0009-records.sql")).unwrap();
         assert_eq!(
@@ -369,13 +387,14 @@ mod tests {
         assert_eq!(snapshot(db.connection()).unwrap(), before);
     }
 
-    /// Hand-made rows must not keep a job or a cancellation from ending.
+    /// Rows written by hand must not keep a job or a cancellation from ending.
     #[test]
     fn no_time_and_no_word_in_a_row_is_too_odd_to_be_counted() {
         for (created, started) in [(i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (i64::MAX, i64::MAX), (0, 0)] {
             let db = crate::db::with_servers(1);
             let sql =
                 "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('a\u{7}\"\n', 'x', ?1, 1)";
+
             for _ in 0..3 {
                 db.execute(sql, [created]).unwrap();
                 let id = JobId(db.last_insert_rowid());
@@ -383,16 +402,19 @@ mod tests {
                 let finish = jobs::Finish { state: JobState::Failed, exit_code: 1, error: None };
                 assert!(jobs::finish(&db, id, "w", &finish, created).unwrap());
             }
+
             let seen = snapshot(&db).unwrap();
             assert_eq!((seen.ended[&(OTHER, "failed")], seen.queue_wait.counts.values().sum::<u64>()), (3, 3));
         }
     }
 
-    /// The row that a trigger adds must not be taken for the one that was asked for.
+    /// The insert's row id must stay that of the requested row, not that of a row which a trigger
+    /// adds.
     #[test]
     fn counting_does_not_disturb_whoever_writes() {
         let db = crate::db::with_servers(1);
         db.execute_batch(LIFE).unwrap();
+
         let new = cancellations::New {
             job: JobId(4),
             task: Some(TaskId(1)),
@@ -403,6 +425,7 @@ mod tests {
             previous_state: "queued",
         };
         let id = cancellations::insert(&db, &new, 5000).unwrap();
+
         assert_eq!(id, CancellationId(3));
         assert!(cancellations::finish(&db, id, Progress::Failed, "", 5000).unwrap());
         assert!(!cancellations::finish(&db, id, Progress::Failed, "", 5000).unwrap());

@@ -1,4 +1,5 @@
-//! Append-only migrations. Every program that opens the file brings it up to date, under one exclusive transaction.
+//! Append-only schema migrations. Every program that opens the file migrates it, in one exclusive
+//! transaction.
 
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use crate::base::{Error, Result};
 use crate::db::error::in_file;
 use crate::db::{launch_upgrade, names_upgrade};
 
-/// The steps, oldest first. A step that was released is never edited: a later one mends it.
+/// The steps, oldest first. A released step is never edited: a later one corrects it.
 const STEPS: &[&str] = &[
     include_str!("migrations/0001-spine.sql"),
     include_str!("migrations/0002-poller.sql"),
@@ -22,13 +23,13 @@ const STEPS: &[&str] = &[
     include_str!("migrations/0009-records.sql"),
 ];
 
-/// The step that converts the blueprints' launch arguments after its SQL.
+/// The step after whose SQL the blueprints' launch arguments are converted.
 const LAUNCH: usize = 6;
 
-/// The step that rewrites names after its SQL.
+/// The step after whose SQL names are rewritten.
 const NAMES: usize = 7;
 
-/// The schema's version that this program knows: the number of steps.
+/// The schema version of this program: the number of steps.
 pub const LATEST: i64 = STEPS.len() as i64;
 
 fn migrations() -> Migrations<'static> {
@@ -40,7 +41,7 @@ fn migrations() -> Migrations<'static> {
     Migrations::new(STEPS.iter().copied().enumerate().map(step).collect())
 }
 
-/// The file's version: how many steps it has seen.
+/// The schema version of the file: the number of steps applied.
 ///
 /// # Errors
 /// 69 when the file cannot be read.
@@ -48,30 +49,36 @@ pub fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Brings the file to [`LATEST`]. Two programs that start at once are no problem: the second finds it done.
+/// Migrates the file to [`LATEST`]. Two programs may start at once: the second finds the work done.
 ///
 /// # Errors
-/// 69 with both versions named when the file is from a newer left4me; nothing is touched then.
+/// 69 with both versions when the file is from a newer left4me; it stays untouched.
 pub fn to_latest(connection: &mut Connection, path: &Path) -> Result<()> {
     let before = version(connection).map_err(|error| in_file(path, &error))?;
     if before == LATEST {
         return Ok(());
     }
+
     if before > LATEST {
         return Err(Error::unavailable(format!(
             "database {} has schema {before}, this program knows {LATEST}: it is from a newer left4me; upgrade this one. Nothing was changed",
             path.display()
         )));
     }
+
     connection.set_transaction_behavior(TransactionBehavior::Exclusive);
     let done = migrations().to_latest(connection);
     connection.set_transaction_behavior(TransactionBehavior::Immediate);
+
     let Err(error) = done else { return Ok(()) };
-    // rusqlite_migration reads the version before it takes the lock, so that of two programs the second finds the
-    // tables made already. All of it is one transaction: the version tells whether somebody else has done it.
+
+    // rusqlite_migration reads the version before it takes the lock, so the second of two programs
+    // would find the tables created already. All steps are one transaction: the version shows
+    // whether another program has applied them.
     if version(connection).map_err(|error| in_file(path, &error))? == LATEST {
         return Ok(());
     }
+
     Err(match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => in_file(path, &err),
         other => Error::unavailable(format!("database {}: migration failed: {other}", path.display())),

@@ -1,14 +1,17 @@
-//! The store: one SQLite file, WAL. All SQL of left4me is in this folder, one named function per query.
+//! The store: one SQLite file in WAL mode. All SQL of left4me is in this folder, one named function
+//! per query.
 //!
 //! - A process writes over one connection; the worker's log writer has a second one.
-//! - Every read-then-write is BEGIN IMMEDIATE ([`Db::write`]). No transaction stays open while a host operation runs
-//!   or a client reads.
-//! - Transitions are committed with synchronous=FULL: a job that was accepted survives power loss. The log writer's
-//!   connection ([`Db::open_for_logs`]) has synchronous=NORMAL: the last lines may be lost with the power, never the
-//!   file's consistency.
-//! - Every program migrates the file when it opens it, under one exclusive transaction. A file from a newer left4me is
-//!   refused untouched. The doctor alone reads without migrating ([`Db::look`]).
-//! - A link, a FIFO or another user's file in the database's place is refused, and never opened (file.rs).
+//! - Every read-then-write is BEGIN IMMEDIATE ([`Db::write`]). No transaction stays open while a
+//!   host operation runs or a client reads.
+//! - Transitions are committed with synchronous=FULL: an accepted job survives power loss. The log
+//!   writer's connection ([`Db::open_for_logs`]) has synchronous=NORMAL: power loss may lose the
+//!   last lines, never the file's consistency.
+//! - Every program migrates the file when it opens it, in one exclusive transaction. A file from a
+//!   newer left4me is refused and stays untouched. Only the doctor reads without migrating
+//!   ([`Db::look`]).
+//! - A link, a FIFO or another user's file at the database's path is refused and never opened
+//!   (file.rs).
 
 pub mod access;
 pub mod activity;
@@ -59,27 +62,29 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 use crate::base::Result;
 use identity::Identity;
 
-/// How long a write waits for another process's, before it gives up with exit 69.
+/// How long a write waits for the lock of another process before it fails with exit 69.
 const BUSY: Duration = Duration::from_secs(15);
 
-/// How long a look at the file waits.
+/// How long [`Db::look`] waits for a lock.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The pauses while another process writes, a commit being a fraction of a millisecond: SQLite's own busy_timeout
-/// begins with whole milliseconds, and an enqueue beside a busy worker would take ten times as long.
+/// The first pauses while another process writes, as a commit takes a fraction of a millisecond.
+/// SQLite's own busy_timeout begins with whole milliseconds; with it, an enqueue beside a busy
+/// worker would take ten times as long.
 const PAUSE: Duration = Duration::from_micros(100);
-/// After [`BRISK`] pauses, a lock is held by something slow.
+/// The pause after [`BRISK`] short ones, when the lock is held for longer.
 const LONG_PAUSE: Duration = Duration::from_millis(10);
-/// See [`LONG_PAUSE`].
+/// How many short pauses come first.
 const BRISK: i32 = 200;
 
-/// Pages in the write-ahead log before a checkpoint. Whoever opens a file that nobody else has open reads the whole log
-/// first: with a short one that stays a fraction of a millisecond.
+/// Pages in the write-ahead log before a checkpoint. A process that opens a file which no other has
+/// open reads the whole log first; a short log keeps that within a fraction of a millisecond.
 const SHORT_WAL: u32 = 256;
-/// The same for a program that keeps the file open: then nobody needs to read the log.
+/// The same for a program that keeps the file open, so that no process needs to read the log first.
 const LONG_WAL: u32 = 1000;
 
-/// Sixteen prepared statements is rusqlite's default; ours are about fifty, and a worker uses most of them.
+/// The size of the statement cache. rusqlite's default is 16; left4me has about fifty statements,
+/// and a worker uses most of them.
 const STATEMENTS: usize = 96;
 
 /// An open database.
@@ -90,39 +95,40 @@ pub struct Db {
 }
 
 impl Db {
-    /// Opens the file, makes it if it is missing (0660, owned by who runs this), and migrates it. Once in a process:
-    /// this looks at the file by itself first, and closing any descriptor of a file drops all POSIX locks that the
-    /// process has on it, those of its other connections. Those are opened by [`Db::open_existing`].
+    /// Opens the file, creates it if it is missing (0660, owned by this process' user), and
+    /// migrates it. Call it once in a process: it checks the file through a descriptor first, and
+    /// closing any descriptor of a file drops all POSIX locks that the process has on it, including
+    /// those of its other connections. Open those with [`Db::open_existing`].
     ///
     /// # Errors
-    /// 69 when it cannot be used: missing directory, not a database, from a newer left4me, locked for long; 77 when this
-    /// user may not.
+    /// 69 when it cannot be used: missing directory, not a database, from a newer left4me, locked
+    /// for too long; 77 when permission is denied.
     pub fn open(path: &Path) -> Result<Self> {
         file::make(path)?;
         Self::connect(path, "FULL")
     }
 
-    /// Opens a file that must be there already.
+    /// Opens a file that must exist.
     ///
     /// # Errors
-    /// As [`Db::open`]; also 69 when it is missing.
+    /// Those of [`Db::open`]; also 69 when it is missing.
     pub fn open_existing(path: &Path) -> Result<Self> {
         Self::connect(path, "FULL")
     }
 
-    /// A second connection for the log writer, which may lose its last lines with the power.
+    /// Opens a second connection for the log writer, which may lose its last lines on power loss.
     ///
     /// # Errors
-    /// As [`Db::open`].
+    /// Those of [`Db::open`].
     pub fn open_for_logs(path: &Path) -> Result<Self> {
         Self::connect(path, "NORMAL")
     }
 
-    /// Runs `work` on one consistent state of a file that must be there already. Reads only: whatever schema the file
-    /// has, it keeps it, so that a statement may miss a table or a column.
+    /// Runs `work` on one consistent state of a file that must exist. Reads only, and keeps the
+    /// file's schema, so a statement may refer to a missing table or column.
     ///
     /// # Errors
-    /// As [`Db::open_existing`], and what `work` says.
+    /// Those of [`Db::open_existing`], and those of `work`.
     pub fn look<T>(path: &Path, work: impl Fn(&Transaction<'_>) -> Result<T>) -> Result<T> {
         file::reading(path, |connection| {
             connection.busy_timeout(LOOK).map_err(|error| error::in_file(path, &error))?;
@@ -136,11 +142,16 @@ impl Db {
         let connection = file::open(path)?;
         connection.busy_handler(Some(wait_for_lock)).map_err(in_file)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        // The last one to close need not pay for a checkpoint: `left4me-job enqueue` is often the only one.
+
+        // The last connection to close skips the checkpoint: `left4me-job enqueue` is often the
+        // only one.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(in_file)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(in_file)?;
+
         let mut db = Self { connection, path: path.to_owned(), identity };
-        // A new file is switched to WAL by whoever comes first; SQLite does not call the busy handler for the others.
+
+        // The first process switches a new file to WAL. For the others SQLite does not call the
+        // busy handler.
         let mut tries = 0;
         while let Err(error) = db.configure(synchronous) {
             if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || !wait_for_lock(tries) {
@@ -148,20 +159,24 @@ impl Db {
             }
             tries += 1;
         }
-        // What it waited for may have been a restore.
+
+        // The lock that this process waited for may have been a restore's.
         db.identity.check()?;
         migrate::to_latest(&mut db.connection, path)?;
         Ok(db)
     }
 
-    /// Sets the pragmas, and checks that WAL really is on: SQLite answers with the mode it stays in, not with an error.
+    /// Sets the pragmas, and checks that WAL is on: SQLite returns the mode that stays in effect
+    /// instead of an error.
     fn configure(&self, synchronous: &str) -> rusqlite::Result<()> {
         let mode: String = self.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
-        // A log beside another file would be that one's. The first read waited for its end, if a
-        // restore was under way; `connect` says so.
+
+        // A log beside another file would become that file's log. During a restore the first read
+        // waited for its end; `connect` reports the replaced file.
         if !self.identity.is_current() {
             return Ok(());
         }
+
         if mode != "wal" {
             let mode: String = self.connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
             if mode != "wal" {
@@ -171,13 +186,15 @@ impl Db {
                 ));
             }
         }
+
         self.connection.execute_batch(&format!(
             "PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;
              PRAGMA wal_autocheckpoint = {SHORT_WAL};"
         ))
     }
 
-    /// For a program that stays: checkpoints less often than one that opens the file for a single job.
+    /// For a long-running program: checkpoints less often than one that opens the file for a single
+    /// job.
     ///
     /// # Errors
     /// 69 when the database cannot be used.
@@ -185,57 +202,60 @@ impl Db {
         Ok(self.connection.pragma_update(None, "wal_autocheckpoint", LONG_WAL)?)
     }
 
-    /// The file.
+    /// The file's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The connection, for single reading statements.
+    /// The connection, for single read statements.
     #[must_use]
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Runs `work` in one BEGIN IMMEDIATE transaction: all of it is committed, or nothing when it fails. Nothing slow
-    /// belongs in here: every other writer waits.
+    /// Runs `work` in one BEGIN IMMEDIATE transaction, and commits it, or rolls back on an error.
+    /// Keep `work` fast, because all other writers wait.
     ///
     /// # Errors
-    /// What `work` says, or 69 when the database cannot be written.
+    /// Those of `work`, or 69 when the database cannot be written.
     pub fn write<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         self.identity.check()?;
         let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
         let value = work(&transaction)?;
         transaction.commit()?;
-        // What was written into a file without a name must not count as done.
+        // A write into a file that has lost its name must not count as done.
         self.identity.check()?;
         Ok(value)
     }
 
-    /// Runs several reading statements on one consistent state.
+    /// Runs several read statements on one consistent state.
     ///
     /// # Errors
-    /// What `work` says, or 69 when the database cannot be read.
+    /// Those of `work`, or 69 when the database cannot be read.
     pub fn read<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         self.identity.check()?;
         let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Deferred)?;
         work(&transaction)
     }
 
+    /// Checks that no other file has replaced the database.
+    ///
     /// # Errors
     /// 69 when another file has the database's name now.
     pub fn must_be_current(&self) -> Result<()> {
         self.identity.check()
     }
 
-    /// Whether another file has the database's name now: this one's changes are seen by no other
-    /// program.
+    /// Whether another file has the database's name now, so that no other program sees changes of
+    /// this one.
     #[must_use]
     pub fn is_replaced(&self) -> bool {
         !self.identity.is_current()
     }
 
-    /// Copies the write-ahead log back into the file as far as nobody is in the way. For a program that leaves.
+    /// Copies the write-ahead log back into the file, as far as other programs' locks allow. For a
+    /// program that exits.
     pub fn checkpoint(&self) {
         if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
             tracing::debug!(%error, "no checkpoint");
@@ -243,7 +263,7 @@ impl Db {
     }
 }
 
-/// A text column, whatever bytes somebody has put there: one damaged row must not stop whoever reads the others.
+/// Reads a text column with any bytes: one damaged row must not stop the reading of the others.
 fn text(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(String::from_utf8_lossy(row.get_ref(column)?.as_bytes()?).into_owned())
 }
@@ -256,21 +276,24 @@ fn text_or_null(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Opti
     }
 }
 
-/// Called by SQLite when another connection holds the lock, with how often it was called before. False gives up.
+/// SQLite calls this when another connection holds the lock. `before` is the number of earlier
+/// calls; false gives up.
 fn wait_for_lock(before: i32) -> bool {
     let pause = if before < BRISK { PAUSE } else { LONG_PAUSE };
     let waited = PAUSE.saturating_mul(before.clamp(0, BRISK).unsigned_abs())
         + LONG_PAUSE.saturating_mul((before - BRISK).max(0).unsigned_abs());
-    // Woken early is no harm: the count goes on.
+    // An early wake-up is harmless: the count of pauses continues.
     std::thread::park_timeout(pause);
     waited < BUSY
 }
 
-/// A database of its own with servers 1 to `count`, on ports from 27000, of one user and one blueprint.
+/// A database in memory with servers 1 to `count`, on ports from 27000, of one user and one
+/// blueprint.
 #[cfg(test)]
 pub(crate) fn with_servers(count: i64) -> Connection {
     let path = Path::new(":memory:");
     let mut connection = Connection::open(path).unwrap();
+
     migrate::to_latest(&mut connection, path).unwrap();
     connection
         .execute_batch(
@@ -278,9 +301,11 @@ pub(crate) fn with_servers(count: i64) -> Connection {
              INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);",
         )
         .unwrap();
+
     for number in 0..count {
         let sql = "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (1, 'S' || ?1, 27000 + ?1, 1, 1, 1)";
         connection.execute(sql, [number]).unwrap();
     }
+
     connection
 }

@@ -1,5 +1,6 @@
-//! What `left4me-job monitor` shows. It is read again after each commit, so each query here is bounded: by the servers, by
-//! the jobs that run, by `limit`; neither by the queue's length nor by the jobs that ended.
+//! What `left4me-job monitor` shows. It is read again after each commit, so each query is bounded
+//! by the servers, the running jobs or `limit`, and depends neither on the queue's length nor on
+//! ended jobs.
 
 use rusqlite::{Connection, Row, params};
 
@@ -11,26 +12,26 @@ use crate::db::{text, text_or_null};
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
 
-/// A server.
+/// A server as the monitor shows it.
 #[derive(Clone, Debug)]
 pub struct ServerRow {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
-    /// Its display name, as the row has it.
+    /// Its display name, as stored.
     pub name: String,
-    /// What it shall be.
+    /// Its desired state.
     pub desired: DesiredState,
-    /// What systemd last said it is.
+    /// Its actual state.
     pub actual: ActualState,
-    /// Since when, unix ms.
+    /// Since when it has that actual state, unix ms.
     pub since: Option<i64>,
-    /// In which way it is not what it shall be.
+    /// Its drift, if any.
     pub drift: Option<Drifted>,
-    /// What the last failed task said.
+    /// The error of the last failed task.
     pub last_error: Option<String>,
 }
 
-/// All servers by id.
+/// All servers, ordered by id.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -39,6 +40,7 @@ pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
         "SELECT id, name, desired_state, actual_state, actual_since, drift, drift_since, drift_why, last_error
          FROM servers ORDER BY id",
     )?;
+
     let rows = statement.query_map([], |row| {
         Ok(ServerRow {
             id: ServerId(row.get(0)?),
@@ -50,10 +52,11 @@ pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
             last_error: text_or_null(row, 8)?,
         })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// That a server has a job.
+/// A job of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
     /// The server.
@@ -62,12 +65,12 @@ pub struct Busy {
     pub job: JobId,
     /// Its operation's word.
     pub operation: String,
-    /// queued, running or cancelling.
+    /// Queued, running or cancelling.
     pub state: JobState,
 }
 
-/// The servers' jobs that run or are being cancelled, then the first one that waits for each. An update, which has no
-/// targets, has the servers of its tasks.
+/// The jobs of servers that are running or being cancelled, then the first queued one of each
+/// server. For an update, which has no targets, the servers are those of its tasks.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -79,15 +82,18 @@ pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
          WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL",
     )?;
     let mut busy = running.query_map([], busy_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
+
     let mut waiting = connection.prepare_cached(
         "SELECT s.id, j.id, j.operation, j.state FROM servers s CROSS JOIN jobs j ON j.id =
              (SELECT t.job_id FROM job_targets t CROSS JOIN jobs q ON q.id = t.job_id
               WHERE t.server_id = s.id AND t.job_id >= (SELECT min(id) FROM jobs WHERE state = 'queued') AND q.state = 'queued'
               ORDER BY t.job_id LIMIT 1)",
     )?;
+
     for row in waiting.query_map([], busy_row)? {
         busy.push(row?);
     }
+
     Ok(busy)
 }
 
@@ -100,7 +106,8 @@ fn busy_row(row: &Row<'_>) -> rusqlite::Result<Busy> {
     })
 }
 
-/// How many jobs are queued, and how many run or are being cancelled; of each, no more than `most` are counted.
+/// How many jobs are queued, and how many are running or being cancelled; each count stops at
+/// `most`.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -113,16 +120,16 @@ pub fn counts(connection: &Connection, most: u32) -> Result<(i64, i64)> {
         .query_row([most], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
-/// A job.
+/// A job as the monitor shows it.
 #[derive(Clone, Debug)]
 pub struct JobRow {
-    /// The row.
+    /// The row's id.
     pub id: JobId,
     /// The operation's word.
     pub operation: String,
     /// Its state.
     pub state: JobState,
-    /// Who asked for it.
+    /// Who requested it.
     pub requested_by: String,
     /// Unix ms.
     pub created_at: i64,
@@ -134,7 +141,7 @@ pub struct JobRow {
     pub error: Option<String>,
     /// The names of its first three servers.
     pub first_servers: Vec<String>,
-    /// How many servers it is for.
+    /// How many servers it has.
     pub servers: i64,
 }
 
@@ -170,13 +177,15 @@ fn job_rows(connection: &Connection, sql: &str, limits: impl rusqlite::Params) -
         "SELECT coalesce(s.name, '#' || t.server_id) FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
          WHERE t.job_id = ?1 ORDER BY t.server_id LIMIT 3",
     )?;
+
     for job in jobs.iter_mut().filter(|job| job.servers > 0) {
         job.first_servers = names.query_map([job.id.0], |row| text(row, 0))?.collect::<rusqlite::Result<_>>()?;
     }
+
     Ok(jobs)
 }
 
-/// The jobs that run or are being cancelled, the oldest first.
+/// The jobs that are running or being cancelled, oldest first.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -188,7 +197,7 @@ pub fn live(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
     )
 }
 
-/// The head of the queue, the next one first.
+/// The head of the queue, next one first.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -196,9 +205,10 @@ pub fn queued(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
     job_rows(connection, select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"), [limit])
 }
 
-/// Jobs that have ended, the last one first by the event of its end: a clock that is set back does not hide the latest.
-/// It looks among the `among` newest jobs, and the `among` newest of those that
-/// are older than any live one: behind a long queue there may be more, in a long history there are.
+/// Ended jobs, ordered by the event of their end, newest first, so that a clock that is set back
+/// does not hide the latest. Only the `among` newest jobs are searched, and the `among` newest of
+/// those that are older than every job that has not ended. A job that ended earlier may be missed
+/// behind a long queue or in a long history.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -222,18 +232,18 @@ pub fn ended(connection: &Connection, limit: u32, among: u32) -> Result<Vec<JobR
     )
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tasks {
     /// Tasks that have ended.
     pub done: i64,
     /// All of them.
     pub all: i64,
-    /// The kinds that are under way.
+    /// The kinds of its running tasks.
     pub doing: Vec<String>,
 }
 
-/// How far a job is.
+/// The progress of a job.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -243,6 +253,7 @@ pub fn tasks(connection: &Connection, job: JobId) -> Result<Tasks> {
          WHERE job_id = ?1 GROUP BY 1, 2 ORDER BY min(position)",
     )?;
     let mut rows = statement.query([job.0])?;
+
     let mut tasks = Tasks::default();
     while let Some(row) = rows.next()? {
         if row.get(0)? {
@@ -251,6 +262,7 @@ pub fn tasks(connection: &Connection, job: JobId) -> Result<Tasks> {
         tasks.all += row.get::<_, i64>(2)?;
         tasks.done += row.get::<_, i64>(3)?;
     }
+
     Ok(tasks)
 }
 
@@ -263,7 +275,7 @@ mod tests {
         jobs.iter().map(|job| job.id.0).collect()
     }
 
-    /// Three ended, one running, two queued, one that ended out of turn.
+    /// Three ended jobs, one running, two queued, and one that ended out of order.
     fn busy_database() -> Connection {
         let db = with_servers(5);
         db.execute_batch(
@@ -278,6 +290,7 @@ mod tests {
                  (4, 2, 'install-runtime', NULL, 'running', 2, NULL), (4, 3, 'start', 1, 'pending', NULL, NULL);",
         )
         .unwrap();
+
         db
     }
 
@@ -285,6 +298,7 @@ mod tests {
     fn jobs_stand_where_they_belong_and_name_their_first_servers() {
         let db = busy_database();
         assert_eq!(ids(&live(&db, 9).unwrap()), [4]);
+
         let queue = queued(&db, 9).unwrap();
         assert_eq!(ids(&queue), [5, 6]);
         assert_eq!((queue[0].servers, queue[0].first_servers.join(" ")), (5, "S0 S1 S2".to_owned()));
@@ -318,7 +332,8 @@ mod tests {
         assert_eq!(tasks, Tasks { done: 2, all: 4, doing: vec!["install-runtime".to_owned()] });
     }
 
-    /// With 100,000 jobs waiting a look must not read them: SQLite has to use the partial indexes.
+    /// With 100,000 queued jobs the monitor must not read them all: SQLite has to use the partial
+    /// indexes.
     #[test]
     fn no_query_reads_the_whole_queue_or_the_whole_history() {
         let db = busy_database();
@@ -328,6 +343,7 @@ mod tests {
             let rows = statement.query_map(rusqlite::params_from_iter(limits), |row| row.get(3)).unwrap();
             rows.collect::<rusqlite::Result<_>>().unwrap()
         };
+
         for (sql, index) in [
             (select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"), "jobs_queued"),
             (select!("FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id LIMIT ?1"), "jobs_live"),

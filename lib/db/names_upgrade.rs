@@ -1,6 +1,6 @@
-//! The migration that brings the names of servers, blueprints and tokens into the one form in
-//! which they are looked for. Versions before it kept a name as it was typed, so that a name from
-//! a Mac (`e` and an accent) was another one than the same name from Windows (`é`).
+//! Hook of the migration that normalizes the names of servers, blueprints and tokens to the form
+//! that look-ups use. Earlier versions stored a name as typed, so a name from a Mac (`e` and an
+//! accent) differed from the same name typed on Windows (`é`).
 
 use std::collections::HashSet;
 
@@ -12,11 +12,12 @@ use crate::base::names::normal;
 /// The most characters of a name.
 const LONGEST: usize = 64;
 
-/// Rewrites the names of the file that are not in that form. A name that its user has given to
-/// another one gets a number.
+/// Normalizes the names in the file. When the user has another row with the normalized name, the
+/// name gets a number.
 pub(super) fn convert(tx: &Transaction<'_>) -> HookResult {
     for table in ["servers", "blueprints", "tokens"] {
         let rows = rows(tx, table)?;
+
         let mut taken: HashSet<(i64, String)> = rows.iter().map(|(_, user, name)| (*user, name.clone())).collect();
         for (id, user, name) in rows {
             let wanted = normal(&name);
@@ -28,6 +29,7 @@ pub(super) fn convert(tx: &Transaction<'_>) -> HookResult {
             taken.insert((user, free));
         }
     }
+
     Ok(())
 }
 
@@ -37,7 +39,7 @@ fn rows(tx: &Transaction<'_>, table: &str) -> rusqlite::Result<Vec<(i64, i64, St
     rows.collect()
 }
 
-/// `name`, or the first of `name (2)`, `name (3)` that is free, within the longest length.
+/// `name`, or the first free one of `name (2)`, `name (3)` and so on, within the length limit.
 fn free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let mut free = name.to_owned();
     let mut number = 1;
@@ -47,6 +49,7 @@ fn free(name: &str, is_taken: impl Fn(&str) -> bool) -> String {
         let begin: String = name.chars().take(LONGEST - end.chars().count()).collect();
         free = format!("{begin}{end}");
     }
+
     free
 }
 
@@ -64,14 +67,18 @@ mod tests {
              CREATE TABLE tokens (id INTEGER PRIMARY KEY, user_id INTEGER, name TEXT);",
         )
         .unwrap();
+
         let add = |db: &Connection, id: i64, user: i64, name: &str| {
             db.execute("INSERT INTO servers VALUES (?1, ?2, ?3)", params![id, user, name]).unwrap();
         };
+
         for (id, user, name) in [(1, 1, "Cafe\u{301}"), (2, 1, "Caf\u{e9}"), (3, 2, "Cafe\u{301}"), (4, 2, "plain")] {
             add(&db, id, user, name);
         }
+
         let tx = db.transaction().unwrap();
         convert(&tx).unwrap();
+
         let names: Vec<String> = rows(&tx, "servers").unwrap().into_iter().map(|(_, _, name)| name).collect();
         assert_eq!(names, ["Caf\u{e9} (2)", "Caf\u{e9}", "Caf\u{e9}", "plain"]);
     }

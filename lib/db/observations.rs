@@ -1,8 +1,8 @@
-//! What was seen of servers: the columns that a look at their units writes, and nobody else.
+//! Observations: the columns of servers that only polls of their units write.
 //!
-//! `version` grows when something that was seen changed. Whoever looks at units from outside of a job reads the versions
-//! first, then the units, and writes only to rows that still have the version it read: so what was seen earlier is never
-//! written over what was seen later.
+//! `version` grows when an observed value changes. A poll outside of a job reads the versions
+//! first, then the units, and writes only to rows that still have the version it read. So an older
+//! observation never overwrites a newer one.
 
 use std::collections::HashSet;
 
@@ -15,26 +15,26 @@ use crate::domain::drift::Drift;
 use crate::domain::history::Known;
 use crate::domain::server::DesiredState;
 
-/// A server as whoever looks at its unit needs to know it.
+/// A server as a poll of its unit needs it.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// The row.
+    /// The row's id.
     pub id: ServerId,
-    /// The row's version.
+    /// The row's version when it was read.
     pub version: i64,
-    /// What it shall be.
+    /// Its desired state.
     pub desired: DesiredState,
-    /// What was seen of it last.
+    /// What the last poll saw.
     pub known: Known,
     /// How its last run ended.
     pub last_end: Option<String>,
-    /// What the last failed task said.
+    /// The error of the last failed task.
     pub last_error: Option<String>,
-    /// In which way it is not what it shall be.
+    /// Its drift, if any.
     pub drift: Option<Drifted>,
 }
 
-/// A row that makes no sense: somebody has edited the table by hand.
+/// An invalid row: the table was edited by hand.
 #[derive(Clone, Debug)]
 pub struct BadRow {
     /// Its id.
@@ -74,7 +74,7 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// All servers, each or what is wrong with its row, by id.
+/// All servers, ordered by id; for an invalid row, what is wrong with it.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -87,10 +87,11 @@ pub fn all(connection: &Connection) -> Result<Vec<Result<Watched, BadRow>>> {
         }
         Ok(watched(row).map_err(|error| BadRow { id, why: error.to_string() }))
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// One server; none when it is gone.
+/// One server; none when it does not exist.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -99,9 +100,9 @@ pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Watched>> {
     Ok(statement.query_row([id.0], watched).optional()?)
 }
 
-/// The oldest job that has not ended; NULL when there is none. The states stand as in the partial indexes, word for
-/// word: else SQLite would not use them. Whoever looks for a server's live jobs begins there: the cost must not grow with
-/// the jobs that ended, nor with those that wait.
+/// The oldest job that has not ended; NULL when there is none. The states repeat those of the
+/// partial indexes literally; otherwise SQLite would not use them. Every search for a server's
+/// unfinished jobs starts there, so that its cost does not grow with ended or queued jobs.
 macro_rules! oldest_live {
     () => {
         "(SELECT min(id) FROM (SELECT min(id) AS id FROM jobs WHERE state = 'queued'
@@ -109,17 +110,18 @@ macro_rules! oldest_live {
     };
 }
 
-/// A job that has waited longer than this, ms, says nothing about its servers any more: they are judged.
+/// A job that has been queued for longer than this, ms, no longer prevents the judgement of its
+/// servers.
 const WAITED_TOO_LONG: i64 = 300_000;
 
-/// The same for one that runs.
+/// The same for a running job, ms.
 const RAN_TOO_LONG: i64 = 300_000;
 
-/// The same for an installation, which downloads gigabytes.
+/// The same for an installation, which downloads gigabytes, ms.
 const INSTALLED_TOO_LONG: i64 = 1_800_000;
 
-/// Whether job j is still within its time. Parameters: the moments before which a job waited, ran and installed for too
-/// long.
+/// Whether job j is still within its time limit. Parameters: the moments before which a job waited,
+/// ran and installed for too long.
 macro_rules! in_time {
     ($waited:literal, $ran:literal, $installed:literal) => {
         concat!(
@@ -134,12 +136,12 @@ macro_rules! in_time {
     };
 }
 
-/// The servers with a job that has neither ended nor taken too long: they are the worker's to look at.
+/// The servers with an unfinished job that is within its time limit: the worker polls them itself.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn in_jobs(connection: &Connection, now: i64) -> Result<HashSet<ServerId>> {
-    // A job that runs also has the servers of its tasks: an update has no others.
+    // A running job also has the servers of its tasks; an update has no others.
     let mut statement = connection.prepare_cached(concat!(
         "SELECT s.id FROM servers s WHERE EXISTS (
              SELECT 1 FROM job_targets t CROSS JOIN jobs j ON j.id = t.job_id
@@ -153,6 +155,7 @@ pub fn in_jobs(connection: &Connection, now: i64) -> Result<HashSet<ServerId>> {
         in_time!("?1", "?2", "?3")
     ))?;
     let rows = statement.query_map(moments(now), |row| row.get(0).map(ServerId))?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -160,28 +163,29 @@ fn moments(now: i64) -> [i64; 3] {
     [now - WAITED_TOO_LONG, now - RAN_TOO_LONG, now - INSTALLED_TOO_LONG]
 }
 
-/// A job that has not ended, as far as its server's drift needs it.
+/// A job that has not ended, as the judgement of drift needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveJob {
     /// Its id.
     pub id: i64,
     /// Its operation's word.
     pub operation: String,
-    /// Whether it waits.
+    /// Whether it is queued.
     pub is_queued: bool,
-    /// Since when it waits or runs, unix ms.
+    /// Since when it is queued or running, unix ms.
     pub since: i64,
-    /// Whether that is not too long yet.
+    /// Whether it is within its time limit.
     pub is_in_time: bool,
 }
 
-/// A job of the server that has not ended; the one that runs before those that wait.
+/// A job of the server that has not ended; a running one comes before queued ones.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<Option<LiveJob>> {
     let Some(job) = live_job(connection, id)? else { return Ok(None) };
     let [waited, ran, installed] = moments(now);
+
     Ok(connection
         .prepare_cached(concat!(
             "SELECT j.id, j.operation, j.state = 'queued', iif(j.state = 'queued', j.created_at, coalesce(j.started_at, j.created_at)), ",
@@ -219,23 +223,24 @@ pub fn live_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> {
         .optional()?)
 }
 
-/// What a look at a unit leads to.
+/// The result of one poll of a unit.
 #[derive(Clone, Debug)]
 pub struct Seen<'a> {
-    /// State and marks.
+    /// State and monotonic times.
     pub known: &'a Known,
-    /// SubState; none when nobody could tell.
+    /// SubState; none when it is unknown.
     pub sub: Option<&'a str>,
     /// How its last run ended.
     pub last_end: Option<&'a str>,
-    /// Since when it is in that state, unix ms; counts when the state is another one, or another run's.
+    /// Since when it has that state, unix ms; used when the state has changed, or belongs to
+    /// another run.
     pub since: i64,
-    /// When somebody looked, unix ms.
+    /// When the unit was polled, unix ms.
     pub now: i64,
 }
 
-/// Writes down what was seen, over the version that was read. False when somebody else has seen something since, or the
-/// server is gone.
+/// Writes an observation if the row still has the version that was read. False when it has a newer
+/// one, or when the server does not exist.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -265,11 +270,12 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
             since,
             now
         ])?;
+
     Ok(written > 0)
 }
 
-/// Writes down that nobody can tell what these servers are, over the versions that were read; when they were last seen
-/// stays. Gives how many were known before.
+/// Sets these servers to unknown, if their rows still have the versions that were read; the time of
+/// the last poll stays. Returns how many were known before.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -278,14 +284,16 @@ pub fn forget(tx: &Connection, rows: &[(ServerId, i64)], now: i64) -> Result<usi
         "UPDATE servers SET version = version + 1, actual_state = 'unknown', actual_sub_state = NULL, actual_since = ?2
          WHERE id = ?1 AND version = ?3 AND actual_state <> 'unknown'",
     )?;
+
     let mut known = 0;
     for (id, version) in rows {
         known += statement.execute(params![id.0, now, version])?;
     }
+
     Ok(known)
 }
 
-/// Writes down that something new was seen of a server that has a job; its row is left alone.
+/// Records that a poll saw a change of a server that has a job; the server's row stays unchanged.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -294,7 +302,7 @@ pub fn miss(tx: &Connection, id: ServerId) -> Result<()> {
     Ok(())
 }
 
-/// Whether something new was seen of a server while it had a job; it is not said again.
+/// Whether a poll saw a change of the server while it had a job. Clears that mark.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -302,7 +310,7 @@ pub fn take_missed(tx: &Connection, id: ServerId) -> Result<bool> {
     Ok(tx.prepare_cached("DELETE FROM missed_looks WHERE server_id = ?1")?.execute([id.0])? > 0)
 }
 
-/// Writes down a drift, or that there is none.
+/// Sets or clears a drift.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -311,14 +319,16 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
         Some((kind, since, why)) => (Some(kind.as_str()), Some(since), Some(why)),
         None => (None, None, None),
     };
+
     tx.prepare_cached(
         "UPDATE servers SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = ?4 WHERE id = ?1",
     )?
     .execute(params![id.0, kind, since, why])?;
+
     Ok(())
 }
 
-/// The servers whose last run ended with exactly these words.
+/// The servers whose last run ended with exactly this text.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -329,8 +339,8 @@ pub fn ended_with(connection: &Connection, end: &str) -> Result<Vec<ServerId>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Replaces the words of a server's last end by fuller ones, also in the reason of its drift, and records the last error.
-/// False when it has ended in another way since.
+/// Replaces the text about a server's last end by a fuller one, also in the reason of its drift,
+/// and records the last error. False when it has ended in another way since.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -342,6 +352,7 @@ pub fn explain(tx: &Connection, id: ServerId, bare: &str, full: &str, error: &st
              WHERE id = ?1 AND last_end = ?2",
         )?
         .execute(params![id.0, bare, full, error, now])?;
+
     Ok(replaced > 0)
 }
 
@@ -390,6 +401,7 @@ mod tests {
             UPDATE servers SET desired_state = 'flying' WHERE id = 3",
         )
         .unwrap();
+
         let rows = all(&db).unwrap();
         let bad: Vec<i64> = rows.iter().filter_map(|row| row.as_ref().err().map(|bad| bad.id)).collect();
         assert_eq!((rows.len(), bad), (3, vec![-5, 3]));
@@ -410,17 +422,22 @@ mod tests {
              INSERT INTO job_targets VALUES (4, 5);",
         )
         .unwrap();
+
         let mut ids: Vec<i64> = in_jobs(&db, 2).unwrap().into_iter().map(|id| id.0).collect();
         ids.sort_unstable();
         assert_eq!(ids, [2, 3, 4]);
         assert_eq!(live_job(&db, ServerId(3)).unwrap(), Some(2));
-        // The stop runs for too long, the start waits for too long; an update may take half an hour.
+
+        // The stop has run for too long, the start has waited for too long; an update may take half
+        // an hour.
         let later = |now| {
             let mut ids: Vec<i64> = in_jobs(&db, now).unwrap().into_iter().map(|id| id.0).collect();
             ids.sort_unstable();
             ids
         };
+
         assert_eq!((later(300_000), later(300_002), later(1_800_002)), (vec![2, 3, 4], vec![3], vec![]));
+
         let job = job_under_way(&db, ServerId(2), 300_002).unwrap().unwrap();
         assert!(!job.is_in_time && job.is_queued && job.since == 1 && job.operation == "start", "{job:?}");
         assert!(job_under_way(&db, ServerId(3), 300_002).unwrap().unwrap().is_in_time);
@@ -434,6 +451,7 @@ mod tests {
         assert_eq!(forget(&db, &[(ServerId(1), 1), (ServerId(2), 1)], 8).unwrap(), 0, "somebody has seen it since");
         assert_eq!(forget(&db, &[(ServerId(1), 2), (ServerId(2), 1)], 9).unwrap(), 1);
         assert_eq!(forget(&db, &[(ServerId(1), 3), (ServerId(2), 1)], 10).unwrap(), 0, "told once");
+
         let row = get(&db, ServerId(1)).unwrap().unwrap();
         assert_eq!(
             (row.known.actual, row.known.looked_at, row.known.active_enter_us),

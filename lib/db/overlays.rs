@@ -11,20 +11,20 @@ use crate::db::events::{self, NewEvent};
 /// An overlay of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Overlay {
-    /// The row.
+    /// The row's id.
     pub id: OverlayId,
-    /// Its name. Text as the row has it: whoever prints it escapes it.
+    /// Its name, as stored: escape it for output.
     pub name: String,
     /// Its directory below `overlays/`.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// The blueprints that stack it: `id ('name' of user)`.
+    /// The blueprints that use it: `id ('name' of user)`.
     pub blueprints: Vec<String>,
     /// Unix ms.
     pub created_at: i64,
 }
 
-/// The overlay of this name.
+/// The overlay with this name.
 ///
 /// # Errors
 /// 3 when there is none.
@@ -32,6 +32,7 @@ pub fn find(connection: &Connection, name: &OverlayName) -> Result<Overlay> {
     let row = connection
         .prepare_cached("SELECT id, name, ref, created_at FROM overlays WHERE name = ?1")?
         .query_row([name.as_str()], read);
+
     let mut overlay = match row {
         Err(rusqlite::Error::QueryReturnedNoRows) => {
             return Err(Error::not_found(format!("no overlay is named '{name}': see `left4me overlay list`")));
@@ -39,6 +40,7 @@ pub fn find(connection: &Connection, name: &OverlayName) -> Result<Overlay> {
         other => other?,
     };
     overlay.blueprints = used_by(connection, overlay.id)?;
+
     Ok(overlay)
 }
 
@@ -63,12 +65,14 @@ pub fn create(tx: &Connection, now: i64, actor: &str, name: &OverlayName, refere
     let added = tx
         .prepare_cached("INSERT INTO overlays (name, ref, created_at) VALUES (?1, ?2, ?3)")?
         .execute(params![name.as_str(), reference.as_str(), now]);
+
     match added {
         Err(taken) if error::is_taken(&taken) => {
             return Err(Error::conflict(format!("an overlay named '{name}' is in the catalog already")));
         }
         other => other?,
     };
+
     let detail = format!("'{name}' at overlays/{reference}");
     events::add(tx, now, &NewEvent { kind: "overlay.added", actor, detail: &detail, ..NewEvent::default() })?;
     find(tx, name)
@@ -77,7 +81,7 @@ pub fn create(tx: &Connection, now: i64, actor: &str, name: &OverlayName, refere
 /// Removes an overlay from the catalog, and adds an event. Its directory stays.
 ///
 /// # Errors
-/// 3 when there is none; 4 with the blueprints when some stack it.
+/// 3 when there is none; 4 with the blueprints that use it.
 pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Result<Overlay> {
     let overlay = find(tx, name)?;
     if !overlay.blueprints.is_empty() {
@@ -86,7 +90,9 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Res
             overlay.blueprints.join(", ")
         )));
     }
+
     tx.prepare_cached("DELETE FROM overlays WHERE id = ?1")?.execute([overlay.id.0])?;
+
     let detail = format!("'{name}' at overlays/{}", overlay.reference);
     events::add(tx, now, &NewEvent { kind: "overlay.removed", actor, detail: &detail, ..NewEvent::default() })?;
     Ok(overlay)
@@ -97,10 +103,12 @@ fn used_by(connection: &Connection, id: OverlayId) -> Result<Vec<String>> {
         "SELECT b.id, b.name, coalesce(u.name, '?') FROM blueprint_overlays l JOIN blueprints b ON b.id = l.blueprint_id
          LEFT JOIN users u ON u.id = b.user_id WHERE l.overlay_id = ?1 ORDER BY b.id",
     )?;
+
     let rows = statement.query_map([id.0], |row| {
         let (id, name, user): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         Ok(format!("{id} ('{name}' of {user})"))
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 

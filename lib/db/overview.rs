@@ -1,4 +1,5 @@
-//! How all is, in numbers. Each query is bounded by what lives, or by a fixed number of rows.
+//! Figures of the overview page. Each query is bounded by the unfinished jobs, the servers, or by a
+//! fixed number of rows.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -9,22 +10,22 @@ use crate::db::text;
 use crate::domain::job::JobState;
 use crate::domain::server::ActualState;
 
-/// So many of the last jobs are counted at most.
+/// At most this many of the last jobs are counted.
 const RECENT: i64 = 10_000;
 
-/// Servers as they are.
+/// Counts of servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Servers {
-    /// How many are in each state; states that none is in are left out.
+    /// How many servers are in each state; states without servers are left out.
     pub states: Vec<(ActualState, i64)>,
     /// How many there are.
     pub all: i64,
-    /// How many are not what they shall be.
+    /// How many have a drift.
     pub drifted: i64,
 }
 
 impl Servers {
-    /// Whether the game's files are in use: a server that is up has them mounted.
+    /// Whether the game files are in use: a server that is up has them mounted.
     #[must_use]
     pub fn has_mounted(&self) -> bool {
         let up = [ActualState::Running, ActualState::Starting, ActualState::Stopping];
@@ -40,6 +41,7 @@ pub fn servers(connection: &Connection) -> Result<Servers> {
     let mut statement =
         connection.prepare_cached("SELECT actual_state, count(*), count(drift) FROM servers GROUP BY actual_state")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)))?;
+
     let mut servers = Servers::default();
     for row in rows {
         let (state, count, drifted): (ActualState, i64, i64) = row?;
@@ -47,11 +49,13 @@ pub fn servers(connection: &Connection) -> Result<Servers> {
         servers.drifted += drifted;
         servers.states.push((state, count));
     }
+
     servers.states.sort_unstable_by_key(|(state, _)| ActualState::ALL.iter().position(|other| other == state));
     Ok(servers)
 }
 
-/// How many jobs were asked for since `since` (unix ms), by state; of the last ten thousand at most.
+/// How many jobs were requested since `since` (unix ms), by state. Counts at most the last ten
+/// thousand.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -63,32 +67,35 @@ pub fn jobs_since(connection: &Connection, since: i64) -> Result<Vec<(JobState, 
     let rows = statement.query_map([since, RECENT], |row| Ok((parse_state(row, 0)?, row.get(1)?)))?;
     let mut counts: Vec<(JobState, i64)> = rows.collect::<rusqlite::Result<_>>()?;
     counts.sort_unstable_by_key(|(state, _)| JobState::ALL.iter().position(|other| other == state));
+
     Ok(counts)
 }
 
-/// A job for what all servers share, that has not ended.
+/// An unfinished job on the game files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {
     /// The job.
     pub id: JobId,
     /// install or update.
     pub operation: String,
-    /// queued, running or cancelling.
+    /// Queued, running or cancelling.
     pub state: JobState,
 }
 
-/// The install or update that is under way; else the first one that waits.
+/// The running install or update; otherwise the first queued one.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn shared_job(connection: &Connection) -> Result<Option<Shared>> {
-    // The states and operations are those of the partial indexes word for word: else SQLite would not use them.
+    // The states and operations repeat those of the partial indexes literally; otherwise SQLite
+    // would not use them.
     let mut statement = connection.prepare_cached(
         "SELECT * FROM (SELECT id, operation, state FROM jobs WHERE state IN ('running', 'cancelling')
              AND operation IN ('install', 'update') ORDER BY id LIMIT 1)
          UNION ALL SELECT * FROM (SELECT id, operation, state FROM jobs WHERE state = 'queued'
              AND operation IN ('install', 'update') ORDER BY id LIMIT 1) LIMIT 1",
     )?;
+
     let found = statement.query_row([], |row| {
         Ok(Shared { id: JobId(row.get(0)?), operation: text(row, 1)?, state: parse_state(row, 2)? })
     });
@@ -112,6 +119,7 @@ mod tests {
                     ('install', 'x', 6, 6, 'running', 6, NULL, NULL, 'w'), ('start', 'x', 6, 6, 'queued', NULL, NULL, NULL, NULL);",
         )
         .unwrap();
+
         let counted = servers(&db).unwrap();
         assert_eq!((counted.all, counted.drifted), (3, 1));
         assert_eq!(counted.states, [(ActualState::Running, 2), (ActualState::Unknown, 1)]);

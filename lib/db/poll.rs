@@ -1,4 +1,4 @@
-//! The poller's own rows: when it looked last, and units that belong to no server.
+//! The poller's own rows: the time of its last poll, and units that belong to no server.
 
 use rusqlite::{Connection, params};
 use serde::Serialize;
@@ -7,21 +7,21 @@ use crate::base::Result;
 use crate::base::names::server_unit;
 use crate::db::text;
 
-/// A unit of a server that has no row, and is enabled or runs.
+/// A unit of left4me-server@ without a server row that is enabled or runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Orphan {
-    /// The part of the unit's name behind the `@`.
+    /// The part of the unit's name after the `@`.
     pub instance: String,
     /// Whether it starts at boot.
     pub enabled: bool,
-    /// What it is, in our words.
+    /// Its state, as one of ours.
     pub state: String,
-    /// Since when it is known, unix ms.
+    /// When it was first seen, unix ms.
     pub since: i64,
 }
 
 impl Orphan {
-    /// `left4me-server@X.service`
+    /// `left4me-server@X.service`.
     #[must_use]
     pub fn unit(&self) -> String {
         server_unit(&self.instance)
@@ -39,16 +39,16 @@ impl Orphan {
     }
 }
 
-/// When the poller looked last.
+/// The poller's last run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Poll {
-    /// When it last saw all units, unix ms; none when it never did.
+    /// When it last read all units, unix ms; none when it never did.
     pub polled_at: Option<i64>,
-    /// What kept it from seeing them at the last try.
+    /// Why its last attempt failed.
     pub error: Option<String>,
 }
 
-/// All orphans, by instance.
+/// All orphans, ordered by instance.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -61,7 +61,7 @@ pub fn orphans(connection: &Connection) -> Result<Vec<Orphan>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Adds an orphan, or writes down what it is now. Changes no row when it is the same.
+/// Adds an orphan, or updates its state. Writes nothing when the state is the same.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -83,7 +83,7 @@ pub fn remove_orphan(tx: &Connection, instance: &str) -> Result<()> {
     Ok(())
 }
 
-/// When the poller looked last.
+/// The poller's last run.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -92,7 +92,7 @@ pub fn last(connection: &Connection) -> Result<Poll> {
     Ok(statement.query_row([], |row| Ok(Poll { polled_at: row.get(0)?, error: row.get(1)? }))?)
 }
 
-/// Writes down that the poller saw all units, or what kept it from that.
+/// Records that the poller read all units, or why it could not.
 ///
 /// # Errors
 /// 69 when the database cannot be written.

@@ -1,4 +1,4 @@
-//! Which UDP ports servers take: the game's own, and SourceTV's where a blueprint turns it on.
+//! UDP ports in use: each server's game port, and SourceTV's where a blueprint turns it on.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ struct Taken {
     is_tv: bool,
 }
 
-/// Two servers that want the same port, or one that wants it twice.
+/// Two servers that need the same port, or one that needs it twice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clash {
     one: Taken,
@@ -36,7 +36,8 @@ impl fmt::Display for Clash {
 }
 
 impl Clash {
-    /// The words for who changes one of `subjects`, and may not know another user's server.
+    /// The refusal of a change to `subjects`, for a user who may not learn about other users'
+    /// servers.
     fn refusal(&self, subjects: &[ServerId]) -> Error {
         let is_subject = |taken: &Taken| subjects.contains(&taken.server);
         let (mine, other) = if is_subject(&self.one) { (&self.one, &self.other) } else { (&self.other, &self.one) };
@@ -48,16 +49,18 @@ impl Clash {
             let what = if other.is_tv { " for its SourceTV" } else { "" };
             format!("server {} ('{}'){what}", other.server, other.name)
         };
+
         let (what, way) = if mine.is_tv {
             ("SourceTV's port", "set another tv_port in a blueprint of its own, or turn tv_enable off")
         } else {
             ("port", "without --port the lowest free one is taken")
         };
+
         Error::conflict(format!("{what} {} of server '{}' is taken by {whose}; {way}", mine.port, mine.name))
     }
 }
 
-/// Every port that is taken twice and is SourceTV's of one server at least; two games never share one.
+/// Every port that is used twice, at least once by SourceTV; two games never share a port.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -66,6 +69,7 @@ pub fn shared(connection: &Connection) -> Result<Vec<Clash>> {
     if tv.is_empty() {
         return Ok(Vec::new());
     }
+
     let mut statement = connection.prepare_cached("SELECT id, name, user_id, port FROM servers ORDER BY id")?;
     let games = statement.query_map([], |row| {
         Ok(Taken {
@@ -83,13 +87,15 @@ pub fn shared(connection: &Connection) -> Result<Vec<Clash>> {
         let others = games.iter().chain(tv.iter().skip(at + 1)).filter(|other| other.port == one.port);
         clashes.extend(others.map(|other| Clash { one: one.clone(), other: other.clone() }));
     }
+
     Ok(clashes)
 }
 
-/// Refuses a clash that was not there `before`: one that a host has lived with stays for doctor.
+/// Refuses a clash that is not in `before`. The doctor reports the existing ones.
 ///
 /// # Errors
-/// 4 naming the port, who has it, and the way out for `subjects`, which the change is about.
+/// 4 with the port, the server that has it, and what to do for `subjects`, which the change is
+/// about.
 pub(super) fn none_added(tx: &Connection, before: &[Clash], subjects: &[ServerId]) -> Result<()> {
     match shared(tx)?.into_iter().find(|clash| !before.contains(clash)) {
         Some(clash) => Err(clash.refusal(subjects)),
@@ -97,7 +103,7 @@ pub(super) fn none_added(tx: &Connection, before: &[Clash], subjects: &[ServerId
     }
 }
 
-/// The ports of all servers' SourceTV.
+/// The SourceTV ports of all servers.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -105,12 +111,14 @@ pub(super) fn of_tv(connection: &Connection) -> Result<Vec<u16>> {
     Ok(tv(connection)?.into_iter().map(|taken| taken.port).collect())
 }
 
-/// The servers whose blueprint turns SourceTV on. A row that does not make sense starts no server, and takes no port.
+/// The servers whose blueprint turns SourceTV on. A blueprint with an invalid row starts no server,
+/// so it uses no port.
 fn tv(connection: &Connection) -> Result<Vec<Taken>> {
     let mut statement = connection.prepare_cached(
         "SELECT s.id, s.name, s.user_id, b.arguments, b.config FROM servers s JOIN blueprints b ON b.id = s.blueprint_id
          WHERE b.arguments LIKE '%tv_enable%' OR b.config LIKE '%tv_enable%' ORDER BY s.id",
     )?;
+
     let rows = statement.query_map([], |row| {
         let (arguments, config): (String, String) = (row.get(3)?, row.get(4)?);
         let parsed = serde_json::from_str(&arguments).ok().zip(serde_json::from_str(&config).ok());
@@ -118,5 +126,6 @@ fn tv(connection: &Connection) -> Result<Vec<Taken>> {
         let (server, name, user) = (ServerId(row.get(0)?), row.get(1)?, UserId(row.get(2)?));
         Ok(port.map(|port| Taken { port, server, name, user, is_tv: true }))
     })?;
+
     Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten().collect())
 }

@@ -1,4 +1,4 @@
-//! The queue's one row: whether claiming is paused, by whom, why.
+//! The queue's single row: whether claiming is paused, by whom and why.
 
 use rusqlite::{Connection, params};
 
@@ -10,9 +10,9 @@ use crate::db::events::{self, NewEvent};
 pub struct Pause {
     /// Since when, unix ms.
     pub paused_at: i64,
-    /// By whom.
+    /// Who paused it.
     pub paused_by: String,
-    /// In whose words.
+    /// The reason given.
     pub reason: Option<String>,
 }
 
@@ -24,6 +24,7 @@ pub fn pause(connection: &Connection) -> Result<Option<Pause>> {
     let row = connection
         .prepare_cached("SELECT paused_at, paused_by, reason FROM queue WHERE id = 1 AND paused_at IS NOT NULL")?
         .query_row([], |row| Ok(Pause { paused_at: row.get(0)?, paused_by: row.get(1)?, reason: row.get(2)? }));
+
     match row {
         Ok(pause) => Ok(Some(pause)),
         Err(rusqlite::Error::QueryReturnedNoRows) => Ok(None),
@@ -31,7 +32,8 @@ pub fn pause(connection: &Connection) -> Result<Option<Pause>> {
     }
 }
 
-/// Stops claiming; running jobs go on. False when it was paused already: the first pause keeps its name and reason.
+/// Pauses claiming; running jobs continue. False when it was paused already: the first pause keeps
+/// its name and reason.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -40,6 +42,7 @@ pub fn set_paused(tx: &Connection, now: i64, by: &str, reason: Option<&str>) -> 
         "UPDATE queue SET paused_at = ?1, paused_by = ?2, reason = ?3 WHERE id = 1 AND paused_at IS NULL",
         params![now, by, reason],
     )?;
+
     if changed > 0 {
         events::add(
             tx,
@@ -47,10 +50,11 @@ pub fn set_paused(tx: &Connection, now: i64, by: &str, reason: Option<&str>) -> 
             &NewEvent { kind: "queue.paused", actor: by, detail: reason.unwrap_or(""), ..NewEvent::default() },
         )?;
     }
+
     Ok(changed > 0)
 }
 
-/// Claims again. False when it was not paused.
+/// Resumes claiming. False when it was not paused.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -59,8 +63,10 @@ pub fn set_resumed(tx: &Connection, now: i64, by: &str) -> Result<bool> {
         "UPDATE queue SET paused_at = NULL, paused_by = NULL, reason = NULL WHERE id = 1 AND paused_at IS NOT NULL",
         [],
     )?;
+
     if changed > 0 {
         events::add(tx, now, &NewEvent { kind: "queue.resumed", actor: by, ..NewEvent::default() })?;
     }
+
     Ok(changed > 0)
 }

@@ -1,14 +1,16 @@
-//! Keys of requests that made a job: the same key again is the same job. They are remembered for a day.
+//! Idempotency keys of requests that created a job: a repeated key returns the same job. Keys are
+//! kept for a day.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::base::Result;
 use crate::base::names::{JobId, RequestKey, UserId};
 
-/// So long a key is remembered, ms: nobody repeats a click after a day, and a form that was left open is new then.
+/// How long a key is kept, ms. No browser repeats a click after a day, and a form that stays open
+/// for longer counts as new.
 const DAY: i64 = 24 * 3600 * 1000;
 
-/// The job that `user` asked for under this key.
+/// The job that `user` requested with this key.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -18,7 +20,7 @@ pub fn find(connection: &Connection, user: UserId, key: &RequestKey, now: i64) -
     Ok(statement.query_row(params![user.0, key.as_str(), now - DAY], |row| row.get(0).map(JobId)).optional()?)
 }
 
-/// Remembers the key, and forgets those of yesterday.
+/// Stores the key, and deletes those that are older than a day.
 ///
 /// # Errors
 /// 69 when the database cannot be written.

@@ -1,6 +1,6 @@
-//! Putting another database in the place of the one that is there: checked and migrated before,
-//! exchanged in one step, the former one kept. Ended at any point, it leaves one whole database
-//! under the name.
+//! Replaces the database by another one. The new file is checked and migrated first, then exchanged
+//! in one step, and the former one is kept. An interruption at any point leaves one complete
+//! database under the name.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,20 @@ use crate::base::{Error, Result, files};
 use crate::db::error::{in_file, opening};
 use crate::db::{Db, file, migrate, upkeep};
 
-/// How each database of SQLite begins.
+/// The first bytes of every SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 /// How long the exchange waits for another program's transaction.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The name of the copy that a restore makes beside the database.
+/// The name of the copy that a restore creates beside the database.
 #[must_use]
 pub fn staged(database: &Path) -> PathBuf {
     file::beside(database, ".restoring")
 }
 
-/// The name under which the former database is kept; `None` after a hundred restores within a second.
+/// The name under which the former database is kept; none after a hundred restores within one
+/// second.
 #[must_use]
 pub fn kept(database: &Path, stamp: &str) -> Option<PathBuf> {
     let names = std::iter::once(stamp.to_owned()).chain((2..100).map(|number| format!("{stamp}-{number}")));
@@ -32,11 +33,11 @@ pub fn kept(database: &Path, stamp: &str) -> Option<PathBuf> {
     places.find(|place| place.symlink_metadata().is_err())
 }
 
-/// Checks a copy that no other program uses, and makes it ready: of this program's schema, and one
-/// file without a log beside it.
+/// Checks a copy that no other program uses, and prepares it: migrated to this program's schema,
+/// and one file without a log beside it.
 ///
 /// # Errors
-/// 1 when it is damaged, or no database of left4me; 69 when it is from a newer left4me.
+/// 1 when it is damaged, or not a database of left4me; 69 when it is from a newer left4me.
 pub fn prepare(staged: &Path) -> Result<()> {
     let complaints = Db::look(staged, |tx| {
         let found = tx.query_row(
@@ -44,15 +45,18 @@ pub fn prepare(staged: &Path) -> Result<()> {
             [],
             |row| row.get::<_, i64>(0),
         );
-        // A file that is no database has no page to read.
+
+        // A file that is not a database has no page to read.
         let found = match found {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::NotADatabase) => 0,
             found => found.map_err(|error| damaged(&error))?,
         };
+
         let schema = if found < 3 { 0 } else { migrate::version(tx).map_err(|error| damaged(&error))? };
         if schema < 1 {
             return Err(Error::failed("the backup is no database of left4me; nothing was changed"));
         }
+
         if schema > migrate::LATEST {
             return Err(Error::unavailable(format!(
                 "the backup has schema {schema}, this program knows {}: it is from a newer left4me; upgrade this \
@@ -60,8 +64,10 @@ pub fn prepare(staged: &Path) -> Result<()> {
                 migrate::LATEST
             )));
         }
+
         upkeep::complaints_of(tx).map_err(|error| damaged(&error))
     })?;
+
     if let Some(first) = complaints.first() {
         return Err(damaged(first));
     }
@@ -78,45 +84,50 @@ fn damaged(why: impl std::fmt::Display) -> Error {
     Error::failed(format!("the backup is damaged: {why}; nothing was changed; take another one"))
 }
 
-/// Gives `staged`, which [`prepare`] made ready, the database's name, in one step. The former
-/// database is `kept` afterwards. Gives whether there was one.
+/// Gives `staged`, which [`prepare`] has prepared, the database's name in one step, and the former
+/// database the name `kept`. Returns whether there was one.
 ///
 /// # Errors
-/// 69 when another program has the database open; what the file system says. The database is the
-/// former one then.
+/// 69 when another program has the database open, or the file system's error. Then the former
+/// database is still in place.
 pub fn exchange(staged: &Path, path: &Path, kept: &Path) -> Result<bool> {
     let is_there = path.symlink_metadata().is_ok();
-    // While this is open, no other program can read the former database, and begin a log beside it.
+    // While this is open, no other program can read the former database and begin a log beside it.
     let held = if is_there { fold(path)? } else { None };
     for name in file::BESIDE {
-        // Of a database that is damaged or gone. Beside the new one it would be taken for its own.
+        // These files belong to a database that is damaged or gone. SQLite would take them for the
+        // new one's.
         let (beside, aside) = (file::beside(path, name), file::beside(kept, name));
         if beside.symlink_metadata().is_err() {
             continue;
         }
-        // Once the log is in the file, the others hold nothing.
+
+        // Once the log is in the file, the other files hold no data.
         let is_empty = held.is_some() && name != "-wal";
         let done = if is_empty { fs_err::remove_file(&beside) } else { fs_err::rename(&beside, &aside) };
         done.map_err(|error| opening(path, &error))?;
     }
+
     if is_there {
         fs_err::hard_link(path, kept).map_err(|error| opening(path, &error))?;
     }
+
     if let Err(error) = fs_err::rename(staged, path) {
-        // Two names of one database are not left behind.
+        // Do not leave two names of one database.
         fs_err::remove_file(kept).ok();
         return Err(opening(path, &error));
     }
+
     sync_directory(path)?;
     drop(held);
     Ok(is_there)
 }
 
-/// Writes the log into the file, removes it, and keeps all others out for as long as what this gives
-/// is open. Nothing for a file that is too damaged for that.
+/// Writes the log into the file, removes it, and keeps all other programs out while the returned
+/// connection is open. None for a file that is too damaged.
 fn fold(path: &Path) -> Result<Option<Connection>> {
-    // SQLite removes the log beside a file that is no database. No connection of this process has the
-    // file open: closing it here drops no lock.
+    // SQLite removes the log beside a file that is not a database. No connection of this process
+    // has the file open, so closing it here drops no lock.
     let mut magic = [0; MAGIC.len()];
     let mut file = files::open_to_read(path).map_err(|error| opening(path, &error))?;
     if file.read_exact(&mut magic).is_ok() && magic != *MAGIC {
@@ -128,10 +139,11 @@ fn fold(path: &Path) -> Result<Option<Connection>> {
     let folded = || -> rusqlite::Result<()> {
         connection.busy_timeout(PATIENCE)?;
         connection.query_row("PRAGMA locking_mode = EXCLUSIVE", [], |_| Ok(()))?;
-        // Takes the lock, which this mode then keeps.
+        // Takes the lock; in exclusive locking mode the connection keeps it.
         connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
         connection.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))
     };
+
     match folded() {
         Ok(()) => Ok(Some(connection)),
         Err(error) => match error.sqlite_error_code() {
@@ -141,15 +153,15 @@ fn fold(path: &Path) -> Result<Option<Connection>> {
     }
 }
 
-/// Removes what an earlier restore left that was ended before its end: the copy, and a second name
-/// of the database.
+/// Removes what an interrupted restore left: the copy, and a second name of the database.
 ///
 /// # Errors
-/// What the file system says.
+/// The file system's error.
 pub fn clean(staged: &Path, path: &Path) -> Result<()> {
     for place in std::iter::once(staged.to_owned()).chain(file::BESIDE.map(|name| file::beside(staged, name))) {
         remove(&place)?;
     }
+
     let (Some(directory), Ok(own)) = (path.parent(), path.symlink_metadata()) else { return Ok(()) };
     for entry in fs_err::read_dir(directory)? {
         let entry = entry?;
@@ -158,10 +170,11 @@ pub fn clean(staged: &Path, path: &Path) -> Result<()> {
             remove(&entry.path())?;
         }
     }
+
     Ok(())
 }
 
-/// What the name of a database says that was replaced.
+/// The infix in the name of a replaced database.
 const KEPT: &str = ".before-restore-";
 
 fn same(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {
@@ -176,7 +189,7 @@ fn remove(place: &PathBuf) -> Result<()> {
     }
 }
 
-/// What was renamed in the directory of `path` is on the disk.
+/// Makes renames in the directory of `path` durable.
 fn sync_directory(path: &Path) -> Result<()> {
     let Some(directory) = path.parent() else { return Ok(()) };
     Ok(fs_err::File::open(directory)?.sync_all()?)
@@ -189,6 +202,7 @@ mod tests {
 
     fn made(path: &Path, word: &str) {
         let mut db = Db::open(path).unwrap();
+
         db.write(|tx| {
             Ok(tx.execute(
                 "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES (?1, '', 1, 1)",
@@ -213,7 +227,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let [path, staged, kept] = places(dir.path());
         made(&path, "old");
-        // Closing does not empty the log: what it holds belongs to the former database.
+
+        // Closing does not empty the log: its content belongs to the former database.
         assert!(file::beside(&path, "-wal").metadata().unwrap().len() > 0);
         made(&staged, "new");
         prepare(&staged).unwrap();
@@ -226,14 +241,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let [path, staged, kept] = places(dir.path());
         made(&path, "old");
+
         let mut follower = Db::open_existing(&path).unwrap();
         let mut watch = crate::db::watch::Watch::new(&path).unwrap();
         assert!(!watch.look().unwrap());
-        // As by hand: without asking who has it open.
+
+        // As by hand: without checking which programs have it open.
         made(&staged, "new");
         prepare(&staged).unwrap();
         std::fs::remove_file(file::beside(&path, "-wal")).unwrap();
         std::fs::rename(&staged, &path).unwrap();
+
         let words = "was replaced";
         assert!(follower.read(|tx| events::last(tx, None, 1).map(drop)).unwrap_err().to_string().contains(words));
         assert!(follower.write(|_| Ok(())).unwrap_err().to_string().contains(words));
@@ -249,14 +267,17 @@ mod tests {
         made(&path, "old");
         made(&staged, "new");
         prepare(&staged).unwrap();
+
         let other = Connection::open(&path).unwrap();
         other.execute_batch("BEGIN; SELECT count(*) FROM users").unwrap();
+
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(|| sender.send(exchange(&staged, &path, &kept)).unwrap());
             let error = receiver.recv().unwrap().unwrap_err();
             assert_eq!(error.exit.code(), 69, "{error}");
         });
+
         drop(other);
         assert_eq!(users(&path), ["old"]);
     }
@@ -265,6 +286,7 @@ mod tests {
     fn a_damaged_database_is_replaced_and_kept_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
         let [path, staged, kept] = places(dir.path());
+
         std::fs::write(&path, "no database, but it is what was there".repeat(1000)).unwrap();
         std::fs::write(file::beside(&path, "-wal"), "and a log").unwrap();
         made(&staged, "new");
@@ -282,6 +304,7 @@ mod tests {
             let error = prepare(&staged).unwrap_err().to_string();
             assert!(error.contains(why) && error.contains("othing was changed"), "{error}");
         };
+
         std::fs::write(&staged, "some text that is long enough to be read as a header of a database file").unwrap();
         refused("no database of left4me");
         std::fs::write(&staged, "").unwrap();
@@ -295,10 +318,12 @@ mod tests {
             .unwrap()
             .execute_batch("PRAGMA user_version = 9999; PRAGMA journal_mode = DELETE")
             .unwrap();
+
         refused("newer left4me");
         clean(&staged, &path).unwrap();
         made(&staged, "new");
         Connection::open(&staged).unwrap().execute_batch("PRAGMA journal_mode = DELETE").unwrap();
+
         let mut bytes = std::fs::read(&staged).unwrap();
         let end = bytes.len();
         bytes[8192..end].fill(0xa5);
@@ -313,6 +338,7 @@ mod tests {
         made(&path, "old");
         std::fs::write(&staged, "half a copy").unwrap();
         std::fs::hard_link(&path, &kept).unwrap();
+
         let other = dir.path().join("left4me.db.before-restore-0");
         std::fs::write(&other, "an earlier one").unwrap();
         clean(&staged, &path).unwrap();

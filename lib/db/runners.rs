@@ -9,14 +9,14 @@ use crate::base::names::{CancellationId, JobId, TaskId};
 use crate::db::{text, text_or_null};
 use crate::wire::{EndedBy, Served, Tree};
 
-/// A connection, as `left4me-job show` tells it.
+/// A connection, as `left4me-job show` prints it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Runner {
-    /// The row.
+    /// The row's id.
     pub id: i64,
     /// The task it served.
     pub task_id: TaskId,
-    /// What it was asked for.
+    /// The verb of its request.
     pub verb: String,
     /// The unit instance that served it.
     pub unit: Option<String>,
@@ -26,18 +26,18 @@ pub struct Runner {
     pub cgroup: Option<String>,
     /// Unix ms.
     pub started_at: i64,
-    /// Unix ms; none while it lives.
+    /// Unix ms; none while it is open.
     pub ended_at: Option<i64>,
     /// The command's exit code.
     pub exit_code: Option<i64>,
-    /// Which rung of the ladder ended it: exit, terminate, kill; lost when the connection broke.
+    /// How it ended: exit, terminate, kill; lost when the connection broke.
     pub ended_by: Option<String>,
-    /// Whether anything of the tree was left: empty or left.
+    /// Whether processes of its tree were left: empty or left.
     pub tree: Option<String>,
 }
 
 impl Runner {
-    /// Which one, in words: `left4me-runner@3.service (install of task 31, process 4711)`.
+    /// A description: `left4me-runner@3.service (install of task 31, process 4711)`.
     #[must_use]
     pub fn words(&self) -> String {
         let unit = self.unit.as_deref().filter(|unit| is_ours(unit)).unwrap_or("a command");
@@ -45,15 +45,15 @@ impl Runner {
         format!("{unit} ({} of task {}{pid})", self.verb, self.task_id)
     }
 
-    /// Where its processes are; none where it never said.
+    /// The control group of its processes; none when it never reported one.
     ///
     /// # Errors
-    /// When what stands there can be no control group of ours: then nothing of it is followed.
+    /// The path cannot be a control group of left4me; then it is not opened.
     pub fn group(&self) -> std::result::Result<Option<ControlGroup>, BadGroup> {
         self.cgroup.as_deref().map(str::parse).transpose()
     }
 
-    /// What is wrong with its row, if something is.
+    /// What is wrong with its row, if anything.
     #[must_use]
     pub fn nonsense(&self) -> Option<String> {
         let bad = self.group().err()?;
@@ -61,7 +61,7 @@ impl Runner {
         Some(format!("{}: {group:?} {bad}; it is not followed", self.words()))
     }
 
-    /// That it has a process which would not die.
+    /// The message that it has a process which survived SIGKILL.
     #[must_use]
     pub fn undying(&self) -> String {
         format!("{} has a process that would not die", self.words())
@@ -71,15 +71,15 @@ impl Runner {
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    /// The exit code; none when the connection broke before it was told.
+    /// The exit code; none when the connection broke before it arrived.
     pub exit: Option<i32>,
-    /// The rung; none when the connection broke.
+    /// How it ended; none when the connection broke.
     pub ended_by: Option<EndedBy>,
-    /// What is left; none when nobody could tell.
+    /// What is left of its tree; none when that is unknown.
     pub tree: Option<Tree>,
 }
 
-/// Writes down a new connection; gives its row.
+/// Records a new connection; returns its row.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -89,7 +89,7 @@ pub fn begin(tx: &Connection, task: TaskId, verb: &str, now: i64) -> Result<i64>
     Ok(tx.last_insert_rowid())
 }
 
-/// Writes down who serves it. A request that is passed on has more than one: the last one stays.
+/// Records which process serves it. A forwarded request reports more than one: the last one stays.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -100,7 +100,7 @@ pub fn started(tx: &Connection, id: i64, served: &Served) -> Result<()> {
     Ok(())
 }
 
-/// Writes down how it ended.
+/// Records how it ended.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -111,19 +111,22 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
         Some(EndedBy::Kill) => "kill",
         None => "lost",
     };
+
     let tree = end.tree.map(|tree| match tree {
         Tree::Empty => "empty",
         Tree::Left => "left",
     });
+
     tx.prepare_cached(
         "UPDATE runners SET ended_at = ?2, exit_code = ?3, ended_by = ?4, tree = ?5 WHERE id = ?1 AND ended_at IS NULL",
     )?
     .execute(params![id, now, end.exit, ended_by, tree])?;
+
     Ok(())
 }
 
-/// Ends, as lost, a row that a dead worker left open. `left`: whether its processes are still there; none when nobody
-/// knows.
+/// Ends, as lost, a row that a dead worker left open. `left`: whether its processes still exist;
+/// none when that is unknown.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -139,7 +142,7 @@ fn tree_word(left: bool) -> &'static str {
     if left { "left" } else { "empty" }
 }
 
-/// What is there of a lost connection's processes became known.
+/// Records whether processes of a lost connection are left.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -149,7 +152,7 @@ pub fn set_tree(tx: &Connection, id: i64, left: bool) -> Result<()> {
     Ok(())
 }
 
-/// Those commands of `task` that did not end by themselves were ended by this cancellation.
+/// Records that this cancellation ended those commands of `task` that did not exit by themselves.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -188,7 +191,7 @@ fn rows(connection: &Connection, which: &str, of: i64) -> Result<Vec<Runner>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Those that are open: for a worker that starts, what a dead one may have left running.
+/// The open connections: at its start, a worker finds here what a dead one may have left running.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -196,7 +199,7 @@ pub fn open(connection: &Connection) -> Result<Vec<Runner>> {
     rows(connection, "?1 = 0 AND r.ended_at IS NULL", 0)
 }
 
-/// Those whose processes would not die, as far as anybody has looked.
+/// The connections with processes that survived SIGKILL, as last checked.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -204,7 +207,7 @@ pub fn left(connection: &Connection) -> Result<Vec<Runner>> {
     rows(connection, "?1 = 0 AND r.tree = 'left'", 0)
 }
 
-/// All of a job's, in the order they began.
+/// All connections of a job, in the order of their start.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -212,7 +215,7 @@ pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Runner>> {
     rows(connection, "r.task_id IN (SELECT id FROM tasks WHERE job_id = ?1)", job.0)
 }
 
-/// All of a task's, in the order they began.
+/// All connections of a task, in the order of their start.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -220,7 +223,7 @@ pub fn of_task(connection: &Connection, task: TaskId) -> Result<Vec<Runner>> {
     rows(connection, "r.task_id = ?1", task.0)
 }
 
-/// Those that a cancellation ended.
+/// The connections that a cancellation ended.
 ///
 /// # Errors
 /// 69 when the database cannot be read.

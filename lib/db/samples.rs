@@ -1,6 +1,7 @@
-//! How servers fare: memory, CPU and restarts at each poll. A day of all polls, 30 days of one poll every ten minutes;
-//! what is older goes when a server's next ten minutes begin, so that the file does not grow for ever. It goes in small
-//! portions: a clock that is years ahead for an hour does not take the history with it.
+//! Samples of memory, CPU and restarts of each server at each poll. All polls of a day are kept,
+//! and one per ten minutes for 30 days. Older samples are deleted when a server's next ten minutes
+//! begin, so the file does not grow without limit. Each deletion is small, so a clock that is years
+//! ahead for an hour does not delete the history.
 
 use rusqlite::{Connection, params};
 use serde::Serialize;
@@ -15,25 +16,26 @@ pub const MONTH: i64 = 30 * DAY;
 /// Ten minutes, ms.
 pub const COARSE: i64 = 600 * 1000;
 
-/// How a server fared at one moment.
+/// A server's resource use at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Sample {
     /// Unix ms.
     pub at: i64,
-    /// Memory of all its processes; none where systemd does not account for it.
+    /// Memory of all its processes; none without systemd's accounting.
     pub memory_bytes: Option<i64>,
-    /// CPU time of all its processes since the unit's start; none where systemd does not account for it.
+    /// CPU time of all its processes since the unit's start; none without systemd's accounting.
     pub cpu_ns: Option<i64>,
     /// Automatic restarts so far.
     pub restarts: u32,
 }
 
-/// Rows that go at once, besides as many as came in the ten minutes before.
+/// How many rows are deleted at once, in addition to as many as were added in the ten minutes
+/// before.
 const PORTION: i64 = 20;
 
-/// Adds a sample; with the first of each ten minutes, some of what is too old goes, and of what a wrong clock has left
-/// more than a day ahead. What lies less far ahead will be in the past soon: a clock that is set back by an hour deletes
-/// nothing.
+/// Adds a sample. The first sample of each ten minutes also deletes some that are too old, and some
+/// that a wrong clock left more than a day ahead. Samples less far ahead stay: a clock that is set
+/// back by an hour deletes nothing.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -43,7 +45,9 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
         "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute(values)?;
-    // Its time is the beginning of the ten minutes: so the first one stays, and the others are none.
+
+    // The time is the start of the ten minutes, so the first sample stays and the later ones
+    // conflict with it.
     let values = params![
         server.0,
         sample.at - sample.at.rem_euclid(COARSE),
@@ -51,14 +55,17 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
         sample.cpu_ns,
         sample.restarts
     ];
+
     let first = tx
         .prepare_cached(
             "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(values)?;
+
     if first > 0 {
         drop_old(tx, server, sample.at)?;
     }
+
     Ok(())
 }
 
@@ -71,10 +78,11 @@ fn drop_old(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
         ))?
         .execute(params![server.0, now - age, now + DAY, PORTION, now - COARSE, now])?;
     }
+
     Ok(())
 }
 
-/// Removes some of what is too old of a server that does not run any more: nobody adds to its samples.
+/// Deletes some of the old samples of a server that does not run, because it gets no new ones.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -82,8 +90,8 @@ pub fn prune_idle(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
     drop_old(tx, server, now)
 }
 
-/// A server's samples after `since`, the oldest first: of all polls when `since` is within the last day, else of every
-/// ten minutes.
+/// A server's samples after `since`, oldest first: all polls when `since` is within the last day,
+/// otherwise one per ten minutes.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -93,6 +101,7 @@ pub fn since(connection: &Connection, server: ServerId, since: i64, now: i64) ->
         "SELECT at, memory_bytes, cpu_ns, restarts FROM {table}
          WHERE server_id = ?1 AND at > ?2 AND at <= ?3 ORDER BY at"
     ))?;
+
     let rows = statement.query_map(params![server.0, since, now], |row| {
         Ok(Sample { at: row.get(0)?, memory_bytes: row.get(1)?, cpu_ns: row.get(2)?, restarts: row.get(3)? })
     })?;
@@ -113,40 +122,47 @@ mod tests {
             db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
         };
         let start = 1_800_000_000_000;
+
         let mut now = start;
-        // Every 300 s stands for every 30 s, so that this takes a moment only.
+        // A step of 300 s instead of 30 s keeps this test short.
         while now < start + 40 * DAY {
             now += 300_000;
             add(&db, server, &sample(now)).unwrap();
         }
+
         assert!((288..=291).contains(&count("samples")), "{} of a day", count("samples"));
         assert!((4320..=4322).contains(&count("samples_10min")), "{} of 30 days", count("samples_10min"));
+
         let day = super::since(&db, server, now - DAY / 2, now).unwrap();
         assert_eq!((day.len(), day.last().map(|sample| sample.at)), (144, Some(now)));
         assert_eq!(super::since(&db, server, now - 10 * DAY, now).unwrap().len(), 1440);
 
-        // The clock is ten years ahead for an hour, then right again.
+        // The clock is ten years ahead for an hour, then correct again.
         let before = (count("samples"), count("samples_10min"));
         for minutes in (0..60).step_by(5) {
             add(&db, server, &sample(now + 3650 * DAY + minutes * 60_000)).unwrap();
         }
+
         assert!(count("samples") > before.0 - 150 && count("samples_10min") > before.1 - 150);
         add(&db, server, &sample(now + COARSE)).unwrap();
         assert!(super::since(&db, server, now - MONTH, now + COARSE).unwrap().len() > 4100, "the history is there");
         assert_eq!(super::since(&db, server, now, now + COARSE).unwrap().len(), 1, "and nothing from the future");
 
-        // An hour back: nothing goes. 60 days back: what lies ahead does not stay.
+        // An hour back deletes nothing. 60 days back deletes what lies ahead.
         let before = count("samples");
+
         add(&db, server, &sample(now - 3_600_000)).unwrap();
         assert!(count("samples") >= before, "{before}");
         for step in 0..400 {
             add(&db, server, &sample(now - 60 * DAY + step * COARSE)).unwrap();
         }
+
         let ahead = "SELECT count(*) FROM samples_10min WHERE at > (SELECT min(at) FROM samples_10min) + 4 * 86400000";
         assert_eq!(db.query_row(ahead, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
         for _ in 0..50 {
             prune_idle(&db, server, now + 31 * DAY).unwrap();
         }
+
         assert_eq!((count("samples"), count("samples_10min")), (0, 0));
     }
 }

@@ -1,4 +1,4 @@
-//! Servers: what they shall be, what they are, and what they are made of.
+//! Servers: name, port and blueprint, desired and actual state.
 
 use std::collections::HashSet;
 
@@ -61,7 +61,7 @@ pub struct Server {
     pub blueprint_id: BlueprintId,
 }
 
-/// A server to be made.
+/// A server to create.
 #[derive(Clone, Copy, Debug)]
 pub struct NewServer<'a> {
     /// Its owner.
@@ -74,7 +74,8 @@ pub struct NewServer<'a> {
     pub port: Option<u16>,
 }
 
-/// `SELECT` of a [`Server`] with whatever follows. Outer joins: a row whose owner was deleted by hand is still shown.
+/// `SELECT` of a [`Server`], followed by `$tail`. The outer joins keep a row whose owner was
+/// deleted by hand.
 macro_rules! select {
     ($tail:literal) => {
         concat!(
@@ -87,10 +88,10 @@ macro_rules! select {
     };
 }
 
-/// The one server that `server` means.
+/// Finds the server that `server` refers to.
 ///
 /// # Errors
-/// 3 when there is none; 2 with the ids when two users have a server of that name.
+/// 3 when there is none; 2 with the ids when two users have a server with that name.
 pub fn find(connection: &Connection, server: &ServerRef) -> Result<Server> {
     match server {
         ServerRef::Id(id) => get(connection, *id)?
@@ -121,7 +122,7 @@ pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Server>> {
     Ok(rows(connection, select!("WHERE s.id = ?1"), [id.0])?.pop())
 }
 
-/// All servers by id.
+/// All servers, ordered by id.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -129,10 +130,10 @@ pub fn all(connection: &Connection) -> Result<Vec<Server>> {
     rows(connection, select!("ORDER BY s.id"), [])
 }
 
-/// The id of the server that `server` names; cheaper than [`find`], for whoever needs no more.
+/// The id of the server that `server` refers to; cheaper than [`find`].
 ///
 /// # Errors
-/// As [`find`].
+/// Those of [`find`].
 pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> {
     if let ServerRef::Id(id) = server
         && connection.prepare_cached("SELECT 1 FROM servers WHERE id = ?1")?.exists([id.0])?
@@ -142,7 +143,7 @@ pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> 
     find(connection, server).map(|server| server.id)
 }
 
-/// Whether a server shall run. False for one that is gone.
+/// Whether a server's desired state is running. False when it does not exist.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -172,7 +173,7 @@ pub fn all_ids(connection: &Connection) -> Result<Vec<ServerId>> {
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The servers of one user by id.
+/// The servers of one user, ordered by id.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -190,45 +191,53 @@ pub fn ids_of_user(connection: &Connection, user: UserId) -> Result<Vec<ServerId
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Adds a server and its event; it shall not run yet. To be called in a write transaction, so that a free port stays
-/// free.
+/// Adds a server, with the desired state stopped, and its event. Call it in a write transaction, so
+/// that a free port stays free.
 ///
 /// # Errors
-/// 2 for a port outside of `range`; 4 when the port is taken (its server is named), the range is full, the owner has a
-/// server of that name, or the blueprint is somebody else's.
+/// 2 for a port outside of `range`; 4 when the port is taken (with its server), the range is full,
+/// the owner has a server with that name, or the blueprint belongs to another user.
 pub fn create(tx: &Connection, now: i64, actor: &str, new: &NewServer<'_>, range: PortRange) -> Result<Server> {
     blueprints::must_belong(tx, new.blueprint, new.user)?;
+
     let before = ports::shared(tx)?;
     let port = match new.port {
         Some(port) => usable_port(tx, port, range, new.user)?,
         None => free_port(tx, range, blueprints::tv_port(tx, new.blueprint)?)?,
     };
+
     let added = tx
         .prepare_cached(
             "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         )?
         .execute(params![new.user.0, new.name.as_str(), port, new.blueprint.0, now]);
+
     match added {
         Err(taken) if error::is_taken(&taken) => {
             return Err(Error::conflict(format!("this user has a server named '{}' already", new.name)));
         }
         other => other?,
     };
+
     let id = ServerId(tx.last_insert_rowid());
     ports::none_added(tx, &before, &[id])?;
+
     let detail = format!("'{}' on port {port}", new.name);
     let event = NewEvent { kind: "server.created", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
     events::add(tx, now, &event)?;
     get(tx, id)?.ok_or_else(|| gone(id))
 }
 
-/// Links the server to another blueprint of its owner, and adds an event. It applies on the next action.
+/// Links the server to another blueprint of its owner, and adds an event. It applies at the next
+/// action.
 ///
 /// # Errors
-/// 3 when the server is gone; 4 when the blueprint is somebody else's, or its SourceTV's port is taken.
+/// 3 when the server does not exist; 4 when the blueprint belongs to another user, or its
+/// SourceTV's port is taken.
 pub fn assign(tx: &Connection, now: i64, actor: &str, id: ServerId, blueprint: BlueprintId) -> Result<Server> {
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     blueprints::must_belong(tx, blueprint, server.user_id)?;
+
     let before = ports::shared(tx)?;
     tx.prepare_cached("UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1")?.execute(params![
         id.0,
@@ -236,6 +245,7 @@ pub fn assign(tx: &Connection, now: i64, actor: &str, id: ServerId, blueprint: B
         now
     ])?;
     ports::none_added(tx, &before, &[id])?;
+
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     let detail = format!("to blueprint '{}'", server.blueprint);
     let event = NewEvent { kind: "server.assigned", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
@@ -243,35 +253,42 @@ pub fn assign(tx: &Connection, now: i64, actor: &str, id: ServerId, blueprint: B
     Ok(server)
 }
 
-/// Removes the row, and adds an event; jobs and events of the server stay. Files are not touched: a `delete` job does
-/// that, and has to come first.
+/// Deletes the row, and adds an event; the server's jobs and events stay. Its files stay too, so a
+/// `delete` job has to remove them first.
 ///
 /// # Errors
-/// 3 when it is gone; 4 with what to do while it shall run, runs, has a job that has not ended, or may have files.
+/// 3 when it does not exist; 4 with what to do while its desired state is running, it runs, has an
+/// unfinished job, or may have files.
 pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Server> {
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     let first = format!("first run `left4me-job enqueue delete --server {id} --wait`");
+
     let still = |why: String| Err(Error::conflict(format!("server {id} ('{}') {why}", server.name)));
     if let Some(job) = observations::live_job(tx, id)? {
         return still(format!("has job {job}, which has not ended: wait for it with `left4me-job wait {job}`"));
     }
+
     if server.desired_state == DesiredState::Running {
         return still(format!("shall run: {first}"));
     }
+
     if !matches!(server.actual_state, ActualState::Stopped | ActualState::Failed | ActualState::Unknown) {
         return still(format!("is {}: {first}", server.actual_state));
     }
+
     if may_have_files(tx, id)? {
         return still(format!("may have files under instances/{id}: {first}"));
     }
+
     tx.prepare_cached("DELETE FROM servers WHERE id = ?1")?.execute([id.0])?;
+
     let detail = format!("'{}' on port {}", server.name, server.port);
     let event = NewEvent { kind: "server.removed", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
     events::add(tx, now, &event)?;
     Ok(server)
 }
 
-/// Writes down what the server shall be. False when it was that already, or is gone.
+/// Sets the desired state. False when it is the same already, or when the server does not exist.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -285,7 +302,8 @@ pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i6
     Ok(changed > 0)
 }
 
-/// Writes down why the server's last task failed; none after a success. Changes no row when it is the same.
+/// Sets why the server's last task failed; none after a success. Writes nothing when it is the
+/// same.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -295,10 +313,10 @@ pub fn set_last_error(tx: &Connection, id: ServerId, last_error: Option<&str>, n
     Ok(())
 }
 
-/// What the server's files are made from, live from its blueprint.
+/// The input for the server's files, with the current content of its blueprint.
 ///
 /// # Errors
-/// 3 when the server is gone; 1 naming the blueprint when a row of it does not make sense.
+/// 3 when the server does not exist; 1 with the blueprint's name when its row is invalid.
 pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
     let (port, blueprint) = connection
         .prepare_cached("SELECT port, blueprint_id FROM servers WHERE id = ?1")?
@@ -308,7 +326,8 @@ pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
     blueprints::spec(connection, blueprint, port)
 }
 
-/// The servers that an update has to stop and start again: those that shall run, and those that do.
+/// The servers that an update has to stop and start again: those that should be running, and those
+/// that are.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -320,7 +339,7 @@ pub fn wanted_running(connection: &Connection) -> Result<Vec<ServerId>> {
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The lowest port of `range` that no server has, for its game or for SourceTV.
+/// The lowest port of `range` that no server uses, for its game or for SourceTV.
 ///
 /// # Errors
 /// 4 when there is none.
@@ -328,7 +347,7 @@ pub fn lowest_free_port(connection: &Connection, range: PortRange) -> Result<u16
     free_port(connection, range, None)
 }
 
-/// As [`lowest_free_port`], and not the server's own `tv` port.
+/// [`lowest_free_port`], except for the server's own `tv` port.
 fn free_port(connection: &Connection, range: PortRange, tv: Option<u16>) -> Result<u16> {
     let mut statement = connection.prepare_cached("SELECT port FROM servers WHERE port BETWEEN ?1 AND ?2")?;
     let mut taken: HashSet<u16> =
@@ -339,27 +358,29 @@ fn free_port(connection: &Connection, range: PortRange, tv: Option<u16>) -> Resu
     })
 }
 
-/// `port`, when it lies in the range and no server has it.
+/// Returns `port` if it lies in the range and no server has it.
 fn usable_port(connection: &Connection, port: u16, range: PortRange, user: UserId) -> Result<u16> {
     if !range.contains(port) {
         return Err(Error::usage(format!("port {port} is outside of {range} (LEFT4ME_PORT_RANGE)")));
     }
+
     let other = connection
         .prepare_cached("SELECT id, name, user_id FROM servers WHERE port = ?1")?
         .query_row([port], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, UserId(row.get(2)?))))
         .optional()?;
+
     match other {
         None => Ok(port),
         Some((id, name, owner)) => {
-            // Another user's server is not told to this one.
+            // The message must not name another user's server.
             let by = if owner == user { format!("server {id} ('{name}')") } else { "another user's server".to_owned() };
             Err(Error::conflict(format!("port {port} is taken by {by}; without --port the lowest free one is taken")))
         }
     }
 }
 
-/// Whether a task began to write the server's files after the last one that removed them. A server's tasks run in the
-/// order of their ids; a clock may go back between two of them.
+/// Whether a task began to write the server's files after the last one that removed them. The ids
+/// give the order of a server's tasks, because the clock may go back between two of them.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -373,6 +394,7 @@ pub fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
         )?
         .query_row([id.0], |row| row.get(0))
         .optional()?;
+
     Ok(last.is_some_and(|kind| kind == "initialize"))
 }
 
@@ -387,6 +409,7 @@ fn rows(connection: &Connection, sql: &str, by: impl rusqlite::Params) -> Result
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
     let id = ServerId(row.get(0)?);
+
     Ok(Server {
         id,
         name: row.get(1)?,
@@ -428,7 +451,7 @@ impl FromSql for Drift {
     }
 }
 
-/// A word that this program does not know is no news about the server: [`ActualState::Unknown`].
+/// An unknown word is read as [`ActualState::Unknown`].
 impl FromSql for ActualState {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let word = value.as_str()?;
@@ -449,6 +472,7 @@ mod tests {
         for (id, actual) in [(3, ActualState::Stopping), (4, ActualState::Failed), (5, ActualState::Starting)] {
             db.execute("UPDATE servers SET actual_state = ?2 WHERE id = ?1", params![id, actual.as_str()]).unwrap();
         }
+
         assert_eq!(wanted_running(&db).unwrap(), [ServerId(2), ServerId(3), ServerId(5)]);
         assert_eq!(all_ids(&db).unwrap().len(), 5);
     }
@@ -457,6 +481,7 @@ mod tests {
     fn the_lowest_free_port_is_a_gap_before_it_is_the_end() {
         let db = with_servers(3);
         let range = |first, last| PortRange { first, last };
+
         assert_eq!(lowest_free_port(&db, range(26999, 27005)).unwrap(), 26999);
         assert_eq!(lowest_free_port(&db, range(27000, 27005)).unwrap(), 27003);
         assert_eq!(lowest_free_port(&db, range(27000, 27002)).unwrap_err().exit.code(), 4);

@@ -1,35 +1,36 @@
-//! Sessions of the web front: 256 random bits in a cookie, only their SHA-256 here, so that who reads the file cannot
-//! sign in with it.
+//! Sessions of the web front. The cookie has 256 random bits; the database has only their SHA-256,
+//! so a reader of the file cannot sign in with it.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::base::names::{SessionId, UserId};
 use crate::base::{Result, secret};
 
-/// A session is over when nothing was asked in it for so long, ms.
+/// A session expires after this long without a request, ms.
 pub const IDLE: i64 = 24 * 3600 * 1000;
-/// `last_seen_at` is written at most so often, ms: a page view is no reason for a commit.
+/// `last_seen_at` is written at most this often, ms, so that not each page view needs a commit.
 const SEEN_EVERY: i64 = 60 * 1000;
-/// Sessions are forgotten so long after their end, ms.
+/// Sessions are deleted this long after their end, ms.
 const KEPT: i64 = 30 * 24 * 3600 * 1000;
 
-/// A session that is good, with its user.
+/// A valid session, with its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The row.
+    /// The row's id.
     pub id: SessionId,
-    /// Whose it is.
+    /// Its user.
     pub user: UserId,
     /// The user's name.
     pub name: String,
-    /// Whether the user may do everything.
+    /// Whether the user is an admin.
     pub is_admin: bool,
     /// Whether `last_seen_at` is old enough to be written again.
     pub is_stale: bool,
 }
 
-/// Begins a session, and forgets some of those that ended long ago: not all at once, or a sign-in while the clock is years
-/// ahead would end everyone's. `text` is what the cookie holds.
+/// Begins a session, and deletes some of those that ended long ago. Not all at once: a sign-in
+/// while the clock is years ahead would otherwise delete every session. `text` is the cookie's
+/// value.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -38,16 +39,18 @@ pub fn begin(tx: &Connection, user: UserId, text: &str, now: i64, expires_at: i6
         "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY id LIMIT 20)",
     )?
     .execute([now - KEPT])?;
+
     tx.prepare_cached(
         "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, ?2, ?3, ?3, ?4)",
     )?
     .execute(params![user.0, secret::digest(text), now, expires_at])?;
+
     Ok(SessionId(tx.last_insert_rowid()))
 }
 
-/// The session whose cookie somebody shows, if it is good: not ended, not expired, not idle for long, its user not
-/// disabled. One that was in use in a far future is over as well: it is from a clock that was wrong, and would be good
-/// until then.
+/// The session of a cookie, if it is valid: not ended, not expired, not idle for too long, its user
+/// not disabled. A session last used in a far future is invalid too: it comes from a wrong clock,
+/// and would stay valid until then.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -57,6 +60,7 @@ pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Sess
          WHERE s.hash = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
              AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL",
     )?;
+
     let found = statement.query_row(params![secret::digest(text), now, IDLE], |row| {
         Ok(Session {
             id: SessionId(row.get(0)?),
@@ -66,10 +70,11 @@ pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Sess
             is_stale: (row.get::<_, i64>(4)? - now).abs() > SEEN_EVERY,
         })
     });
+
     Ok(found.optional()?)
 }
 
-/// Whether a session is still good, and its user still what it was, for a stream that was opened in it.
+/// Whether a session is still valid and its user unchanged, for a stream that was opened in it.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -82,7 +87,7 @@ pub fn is_good(connection: &Connection, id: SessionId, is_admin: bool, now: i64)
     Ok(statement.exists(params![id.0, now, IDLE, is_admin])?)
 }
 
-/// Writes down that the session is in use; after the clock was set back, too.
+/// Records that the session is in use, also after the clock was set back.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -92,7 +97,7 @@ pub fn touch(tx: &Connection, id: SessionId, now: i64) -> Result<()> {
     Ok(())
 }
 
-/// Ends a session. False when it was over already.
+/// Ends a session. False when it had ended already.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -121,12 +126,14 @@ mod tests {
             assert!(at(moment).unwrap().is_stale, "its use is written down");
             assert!(is_good(&db, id, false, moment).unwrap());
         }
+
         touch(&db, id, now - hour).unwrap();
         assert!(!at(now - hour).unwrap().is_stale);
 
         // Signed in while the clock was ten years ahead.
         let years = now + 520 * week;
         let id = begin(&db, user, "b", years, years + week).unwrap();
+
         assert!(find(&db, "b", years).unwrap().is_some());
         assert_eq!(find(&db, "b", now).unwrap(), None);
         assert!(!is_good(&db, id, false, now).unwrap());

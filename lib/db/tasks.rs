@@ -44,7 +44,7 @@ pub struct Task {
     pub needs: Vec<Needs>,
 }
 
-/// What became of each server of a plan, in the plan's order.
+/// The outcome for each server of a plan, in the plan's order.
 #[must_use]
 pub fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
     let mut order: Vec<ServerId> = Vec::new();
@@ -55,6 +55,7 @@ pub fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
             order.push(server);
             Vec::new()
         });
+
         theirs.push(Facts {
             kind: &task.kind,
             state: task.state,
@@ -62,6 +63,7 @@ pub fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
             was_running: task.was_running,
         });
     }
+
     order.into_iter().map(|server| outcome::of(server, facts.get(&server).map_or(&[], Vec::as_slice))).collect()
 }
 
@@ -74,16 +76,19 @@ pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
         tx.prepare_cached("INSERT INTO tasks (job_id, position, kind, server_id) VALUES (?1, ?2, ?3, ?4)")?;
     let mut edge_row =
         tx.prepare_cached("INSERT INTO task_dependencies (task_id, depends_on, needs) VALUES (?1, ?2, ?3)")?;
+
     let mut ids: Vec<i64> = Vec::with_capacity(plan.tasks.len());
     for (position, task) in (0_i64..).zip(&plan.tasks) {
         task_row.execute(params![job.0, position, task.kind.as_str(), task.server.map(|id| id.0)])?;
         let id = tx.last_insert_rowid();
         for &(before, needs) in &task.after {
-            // A plan's edges point backwards, so that the id is known; a wrong plan would fail the foreign key.
+            // A task depends only on earlier ones, so the id is known; a wrong plan would violate
+            // the foreign key.
             edge_row.execute(params![id, ids.get(before), needs.as_str()])?;
         }
         ids.push(id);
     }
+
     Ok(())
 }
 
@@ -92,6 +97,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
     let state = TaskState::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
         rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, format!("task state '{word}'").into())
     })?;
+
     Ok(Task {
         id: TaskId(row.get(0)?),
         kind: text(row, 1)?,
@@ -116,20 +122,22 @@ pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Task>> {
     Ok(of_jobs(connection, &[job])?.remove(&job).unwrap_or_default())
 }
 
-/// The same of each of these jobs; one without tasks is left out.
+/// The same for each of these jobs; one without tasks is left out.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
 pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId, Vec<Task>>> {
     let wanted = serde_json::Value::from_iter(jobs.iter().map(|job| job.0)).to_string();
-    // The order of a CROSS JOIN is kept: each job's tasks by their index.
+    // SQLite keeps the order of a CROSS JOIN, so it reads each job's tasks by their index.
     let mut statement = connection.prepare_cached(
         "SELECT t.id, t.kind, t.server_id, t.state, t.started_at, t.finished_at, t.exit_code, t.error, t.was_running,
                 t.waived, t.job_id
          FROM json_each(?1) wanted CROSS JOIN tasks t ON t.job_id = wanted.value ORDER BY t.job_id, t.position",
     )?;
+
     let mut all: HashMap<JobId, Vec<Task>> = HashMap::with_capacity(jobs.len());
     let mut places = HashMap::new();
+
     let mut rows = statement.query([&wanted])?;
     while let Some(row) = rows.next()? {
         let (job, task) = (JobId(row.get(10)?), from_row(row)?);
@@ -137,11 +145,13 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
         places.insert(task.id, tasks.len());
         tasks.push(task);
     }
+
     let mut statement = connection.prepare_cached(
         "SELECT t.job_id, d.task_id, d.depends_on, d.needs
          FROM json_each(?1) wanted CROSS JOIN tasks t ON t.job_id = wanted.value
          CROSS JOIN task_dependencies d ON d.task_id = t.id ORDER BY d.task_id, d.depends_on",
     )?;
+
     let mut rows = statement.query([&wanted])?;
     while let Some(row) = rows.next()? {
         let place = places.get(&TaskId(row.get(1)?));
@@ -152,10 +162,11 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
             task.needs.push(if is_end { Needs::End } else { Needs::Success });
         }
     }
+
     Ok(all)
 }
 
-/// The job that a task is of, if there is such a task.
+/// The job of a task, if the task exists.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -164,7 +175,7 @@ pub fn job_of(connection: &Connection, id: TaskId) -> Result<Option<JobId>> {
     Ok(statement.query_row([id.0], |row| row.get(0).map(JobId)).optional()?)
 }
 
-/// pending -> running. False when it is not pending any more or its job is not running.
+/// pending -> running. False when it is no longer pending or its job is not running.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -187,7 +198,7 @@ pub struct Finish<'a> {
     pub exit_code: Option<i64>,
     /// Why it failed, or was skipped.
     pub error: Option<&'a str>,
-    /// What a stop task found.
+    /// For a stop task: whether the server ran.
     pub was_running: Option<bool>,
 }
 
@@ -205,7 +216,7 @@ pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Res
         > 0)
 }
 
-/// pending -> skipped, because something it needs did not succeed. False when it is not pending.
+/// pending -> skipped, because a dependency did not succeed. False when it is not pending.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -218,7 +229,8 @@ pub fn skip(tx: &Connection, id: TaskId, why: &str, now: i64) -> Result<bool> {
         > 0)
 }
 
-/// running -> cancelling: from here on it can only become cancelled. False when it is not running any more.
+/// running -> cancelling; from then on it can only become cancelled. False when it is no longer
+/// running.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -232,13 +244,13 @@ pub fn set_cancelling(tx: &Connection, id: TaskId) -> Result<bool> {
 /// How a cancelled task ends.
 #[derive(Clone, Debug)]
 pub struct Cancelled<'a> {
-    /// cancelled or skipped.
+    /// Cancelled or skipped.
     pub state: TaskState,
-    /// By whom and why.
+    /// Who cancelled it and why.
     pub error: &'a str,
-    /// What depends on it goes on as if it had succeeded.
+    /// Its dependents continue as if it had succeeded.
     pub waived: bool,
-    /// What a stop task had found before.
+    /// For a stop task that found it out before: whether the server ran.
     pub was_running: Option<bool>,
 }
 
@@ -257,8 +269,8 @@ pub fn cancel(tx: &Connection, id: TaskId, end: &Cancelled<'_>, now: i64) -> Res
         > 0)
 }
 
-/// Ends the tasks of a job that a dead or stopping worker leaves: running -> failed, cancelling -> cancelled, pending ->
-/// skipped. Gives them, with their servers and what they became.
+/// Ends the tasks of a job that a dead or stopping worker leaves: running -> failed, cancelling ->
+/// cancelled, pending -> skipped. Returns them with their servers and new states.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -268,13 +280,14 @@ pub fn abandon(tx: &Connection, job: JobId, why: &str, now: i64) -> Result<Vec<(
                 state = CASE state WHEN 'running' THEN 'failed' WHEN 'cancelling' THEN 'cancelled' ELSE 'skipped' END
          WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling') RETURNING id, server_id, state",
     )?;
+
     let rows = statement.query_map(params![job.0, why, now], |row| {
         Ok((TaskId(row.get(0)?), row.get::<_, Option<i64>>(1)?.map(ServerId), row.get(2)?))
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The servers of a job's tasks that are under way.
+/// The servers of a job's running tasks.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -286,7 +299,7 @@ pub fn running_servers(connection: &Connection, job: JobId) -> Result<Vec<Server
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The servers of a job's tasks that began: those whose state may have changed.
+/// The servers of a job's tasks that have started: their state may have changed.
 ///
 /// # Errors
 /// 69 when the database cannot be read.

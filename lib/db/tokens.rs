@@ -1,4 +1,4 @@
-//! Tokens of the REST API: 256 random bits, told once; only their SHA-256 is stored ([`secret`]).
+//! Tokens of the REST API: 256 random bits, shown once; only their SHA-256 is stored ([`secret`]).
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -7,30 +7,30 @@ use crate::base::names::{TokenId, TokenName, UserId};
 use crate::base::{Error, Result, secret};
 use crate::db::events::{self, NewEvent};
 
-/// What every token begins with, so that people and secret scanners know one when they see it.
+/// The prefix of every token, by which people and secret scanners recognize it.
 pub const PREFIX: &str = "l4m_";
 
-/// A token as a list shows it: never the token itself.
+/// A token as lists show it: without the token itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Token {
-    /// The row.
+    /// The row's id.
     pub id: TokenId,
     /// Its owner's name.
     pub user: String,
-    /// What it is for, in its owner's words.
+    /// Its purpose, as its owner named it.
     pub name: String,
     /// Unix ms.
     pub created_at: i64,
     /// Unix ms; none when it was never used.
     pub last_used_at: Option<i64>,
-    /// Unix ms; none while it is good.
+    /// Unix ms; none while it is valid.
     pub revoked_at: Option<i64>,
     /// Its owner.
     #[serde(skip)]
     pub user_id: UserId,
 }
 
-/// `SELECT` of a [`Token`] with whatever follows.
+/// `SELECT` of a [`Token`], followed by `$tail`.
 macro_rules! select {
     ($tail:literal) => {
         concat!(
@@ -41,29 +41,33 @@ macro_rules! select {
     };
 }
 
-/// Adds a token and its event; gives it with its text, which nobody can get again. A page that shows it and is loaded
-/// again asks for the same once more: so no two good tokens of a user have the same name.
+/// Adds a token and its event; returns it with its text, which cannot be read again. Reloading the
+/// page that shows it repeats the request, so no two valid tokens of a user may have the same name.
 ///
 /// # Errors
-/// 4 when a good token of this user has the name; 69 when the database cannot be written or the kernel gives no random bits.
+/// 4 when a valid token of this user has the name; 69 when the database cannot be written or the
+/// kernel returns no random bits.
 pub fn create(tx: &Connection, now: i64, actor: &str, user: UserId, name: &TokenName) -> Result<(Token, String)> {
     let same = "SELECT id FROM tokens WHERE user_id = ?1 AND name = ?2 AND revoked_at IS NULL";
     let same =
         tx.prepare_cached(same)?.query_row(params![user.0, name.as_str()], |row| row.get::<_, i64>(0)).optional()?;
+
     if let Some(id) = same {
         let words =
             format!("a good token named '{name}' exists already ({id}): its text was shown once, when it was made");
         return Err(Error::conflict(words));
     }
+
     let text = format!("{PREFIX}{}", secret::random()?);
     tx.prepare_cached("INSERT INTO tokens (user_id, name, hash, created_at) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![user.0, name.as_str(), secret::digest(&text), now])?;
+
     let token = get(tx, TokenId(tx.last_insert_rowid()))?;
     tell(tx, now, actor, "token.created", &token)?;
     Ok((token, text))
 }
 
-/// All tokens by id, the revoked ones too.
+/// All tokens, including revoked ones, ordered by id.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -72,7 +76,7 @@ pub fn all(connection: &Connection) -> Result<Vec<Token>> {
     Ok(statement.query_map([], read)?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A user's tokens by id, the revoked ones too.
+/// A user's tokens, including revoked ones, ordered by id.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -81,7 +85,7 @@ pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Token>> {
     Ok(statement.query_map([user.0], read)?.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Ends a token for good, and adds an event. False when that was so already.
+/// Revokes a token, and adds an event. False when it was revoked already.
 ///
 /// # Errors
 /// 3 when there is no such token.
@@ -90,13 +94,15 @@ pub fn revoke(tx: &Connection, now: i64, actor: &str, id: TokenId) -> Result<boo
     let changed = tx
         .prepare_cached("UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")?
         .execute(params![id.0, now])?;
+
     if changed > 0 {
         tell(tx, now, actor, "token.revoked", &token)?;
     }
+
     Ok(changed > 0)
 }
 
-/// Ends all good tokens of a user for good, and adds an event for each.
+/// Revokes all valid tokens of a user, and adds an event for each.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -107,7 +113,7 @@ pub fn revoke_all(tx: &Connection, now: i64, actor: &str, user: UserId) -> Resul
     Ok(())
 }
 
-/// The token whose text somebody shows, if it is good: not revoked, its owner not disabled.
+/// The token with this text, if it is valid: not revoked, its owner not disabled.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -118,7 +124,7 @@ pub fn authenticate(connection: &Connection, text: &str) -> Result<Option<Token>
         .optional()?)
 }
 
-/// Whether a token is still good, and its user still what it was.
+/// Whether a token is still valid and its user unchanged.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -130,7 +136,7 @@ pub fn is_good(connection: &Connection, id: TokenId, is_admin: bool) -> Result<b
     Ok(statement.exists(params![id.0, is_admin])?)
 }
 
-/// Writes down that a token was used. Changes no row when that was less than a minute ago.
+/// Records that a token was used. Writes nothing when the last record is less than a minute old.
 ///
 /// # Errors
 /// 69 when the database cannot be written.

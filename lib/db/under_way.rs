@@ -1,4 +1,4 @@
-//! Jobs that run, and for how long.
+//! Running jobs, how long they have run, and their times after a step of the clock.
 
 use rusqlite::{Connection, params};
 
@@ -7,23 +7,23 @@ use crate::base::names::JobId;
 use crate::db::text;
 use crate::domain::operation::Operation;
 
-/// A job that runs or is being cancelled.
+/// A job that is running or being cancelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnderWay {
-    /// The row.
+    /// The row's id.
     pub id: JobId,
-    /// What it does; none for a word that this program does not know.
+    /// Its operation; none for an unknown word.
     pub operation: Option<Operation>,
     /// Unix ms.
     pub started_at: i64,
 }
 
 impl UnderWay {
-    /// How long it has run, in ms, when that is longer than its kind does.
+    /// How long it has run, in ms, if that is longer than its operation should take.
     #[must_use]
     pub fn overdue(&self, now: i64) -> Option<i64> {
         let age = now.saturating_sub(self.started_at);
-        // An operation of a later version: whatever it is, it is none of the long ones.
+        // An operation of a later version counts as a short one.
         let limit = self.operation.unwrap_or(Operation::Start).overdue_after();
         (age > limit).then_some(age)
     }
@@ -34,22 +34,24 @@ impl UnderWay {
 pub struct Step {
     /// By how much, ms; negative for a clock that was set back.
     pub by: i64,
-    /// What was written after this moment and until `now` is of the new time already, unix ms.
+    /// Times between this moment and `now`, unix ms, were written after the step.
     pub after: i64,
     /// Unix ms.
     pub now: i64,
 }
 
-/// Moves the times of jobs that have not ended, and of what belongs to them, with the clock.
+/// Adjusts the times of jobs that have not ended, and of their parts, to the clock's step.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
 pub fn shift(tx: &Connection, step: Step) -> Result<()> {
     const LIVE: &str = "SELECT id FROM jobs WHERE state IN ('running', 'cancelling')";
+
     let queued = "state = 'queued'";
     let (running, tasks) = ("state IN ('running', 'cancelling')", format!("job_id IN ({LIVE})"));
     let runners = format!("task_id IN (SELECT id FROM tasks WHERE job_id IN ({LIVE}))");
     let cancellations = "state IN ('requested', 'running')";
+
     let steps = format!("cancellation_id IN (SELECT id FROM cancellations WHERE {cancellations})");
     for (table, column, whose) in [
         ("jobs", "created_at", queued),
@@ -69,10 +71,11 @@ pub fn shift(tx: &Connection, step: Step) -> Result<()> {
         ))?
         .execute(params![step.by, step.after, step.now])?;
     }
+
     Ok(())
 }
 
-/// All of them, in the order of their ids.
+/// All jobs that are running or being cancelled, ordered by id.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -81,9 +84,11 @@ pub fn all(connection: &Connection) -> Result<Vec<UnderWay>> {
         "SELECT id, operation, coalesce(started_at, created_at) FROM jobs
          WHERE state IN ('running', 'cancelling') ORDER BY id",
     )?;
+
     let rows = statement.query_map([], |row| {
         let operation = text(row, 1)?.parse().ok();
         Ok(UnderWay { id: JobId(row.get(0)?), operation, started_at: row.get(2)? })
     })?;
+
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

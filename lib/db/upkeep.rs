@@ -1,5 +1,5 @@
-//! The file as a whole: looking at its health, copying it, removing what is old. The first two open it without
-//! migrating it.
+//! Maintenance of the whole file: check its health, copy it, prune old rows. The first two open it
+//! without migrating it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,25 +13,25 @@ use crate::base::{Error, Result};
 use crate::db::error::in_file;
 use crate::db::{Db, file, migrate};
 
-/// About so many rows one transaction removes at most.
+/// The approximate number of rows that one transaction deletes.
 const BATCH: i64 = 1000;
 
-/// A task takes its dependencies and runners with it: it counts for so many rows.
+/// A task is deleted with its dependencies and runners, so it counts as this many rows.
 const ROWS_OF_A_TASK: i64 = 4;
 
-/// Between two transactions, so that a waiting writer has its turn.
+/// The pause between two transactions, in which a waiting writer gets the lock.
 const BREATH: Duration = Duration::from_millis(2);
 
-/// What a look at the file found.
+/// The result of a health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// The schema it has; [`migrate::LATEST`] is the one this program knows.
+    /// Its schema version; this program's is [`migrate::LATEST`].
     pub schema: i64,
-    /// What `PRAGMA quick_check` complains of; nothing is good.
+    /// The complaints of `PRAGMA quick_check`; empty when the file is sound.
     pub complaints: Vec<String>,
 }
 
-/// Looks at the file, without migrating or changing it.
+/// Checks the file, without migrating or changing it.
 ///
 /// # Errors
 /// 69 or 77 when it cannot be read.
@@ -44,22 +44,22 @@ pub fn look(path: &Path) -> Result<Health> {
     })
 }
 
-/// Whether the database's write lock can be had.
+/// Whether the database's write lock is available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
-    /// It was taken, and given back.
+    /// It was taken and released.
     Free,
-    /// Another program has it.
+    /// Another program holds it.
     Busy,
-    /// No program has the file open: there is no lock, and none is made.
+    /// No program has the file open: there is no lock, and none was taken.
     Unused,
 }
 
-/// How long a lock is waited for.
+/// How long to wait for the lock.
 const LOCK_TIME: Duration = Duration::from_millis(300);
 
-/// Takes the write lock and gives it back, without a change. A file that no program has open is not opened either: that
-/// would make files beside it.
+/// Takes and releases the write lock, without a change. A file that no program has open stays
+/// closed, because opening it would create files beside it.
 ///
 /// # Errors
 /// 69 or 77 when the file cannot be written.
@@ -67,6 +67,7 @@ pub fn take_lock(path: &Path) -> Result<Lock> {
     if file::beside(path, "-wal").symlink_metadata().is_err() {
         return Ok(Lock::Unused);
     }
+
     let connection = file::open(path)?;
     let locked = || -> rusqlite::Result<()> {
         connection.busy_timeout(LOCK_TIME)?;
@@ -74,6 +75,7 @@ pub fn take_lock(path: &Path) -> Result<Lock> {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.execute_batch("BEGIN IMMEDIATE; ROLLBACK")
     };
+
     match locked() {
         Ok(()) => Ok(Lock::Free),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(Lock::Busy),
@@ -81,18 +83,21 @@ pub fn take_lock(path: &Path) -> Result<Lock> {
     }
 }
 
-/// Copies the database at `from`, as it is at one moment, into the empty file `to`, and checks the copy. Others go on
-/// reading and writing meanwhile. The copy is one file, without a write-ahead log.
+/// Copies the database at `from`, in the state of one moment, into the empty file `to`, and checks
+/// the copy. Other programs read and write meanwhile. The copy is one file, without a write-ahead
+/// log.
 ///
 /// # Errors
 /// 69 or 77 when one of the files cannot be used; 1 when the copy fails its check.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let source = file::open(from)?;
     source.busy_timeout(Duration::from_secs(15)).map_err(|error| in_file(from, &error))?;
+
     let mut target = file::open(to)?;
     let mut found = || -> rusqlite::Result<Vec<String>> {
         let backup = Backup::new(&source, &mut target)?;
-        // All pages in one step are one read transaction: another process's commits cannot make it begin anew.
+        // One step for all pages is one read transaction, which another process' commits cannot
+        // restart.
         while !matches!(backup.step(-1)?, StepResult::Done) {
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -100,6 +105,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
         target.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))?;
         complaints(&target, "integrity_check")
     };
+
     let found = found().map_err(|error| in_file(to, &error))?;
     match found.first() {
         None => Ok(()),
@@ -107,10 +113,10 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     }
 }
 
-/// What a full check of the file complains of, its references between tables among it.
+/// The complaints of a full check of the file, including references between tables.
 ///
 /// # Errors
-/// What SQLite says of a file that it cannot read.
+/// SQLite's error for a file that cannot be read.
 pub(super) fn complaints_of(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut found = complaints(connection, "integrity_check")?;
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
@@ -127,16 +133,16 @@ fn complaints(connection: &Connection, check: &str) -> rusqlite::Result<Vec<Stri
     Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }
 
-/// How much of what ended to remove.
+/// What to delete of ended jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// The jobs with all that belongs to them, and sessions that are over.
+    /// The jobs with all their rows, and ended sessions.
     Everything,
-    /// The lines of the jobs' logs; the jobs stay.
+    /// Only the lines of the jobs' logs.
     Logs,
 }
 
-/// What was removed, or would be.
+/// How many rows were deleted, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pruned {
     /// Jobs.
@@ -147,7 +153,7 @@ pub struct Pruned {
     pub sessions: i64,
 }
 
-/// Counts what [`prune`] would remove. Reads only.
+/// Counts what [`prune`] would delete. Reads only.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -158,9 +164,11 @@ pub fn count(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
             "SELECT count(*) FROM job_logs WHERE job_id IN
                (SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1)",
         )?;
+
         if depth == Depth::Logs {
             return Ok(Pruned { log_lines, ..Pruned::default() });
         }
+
         Ok(Pruned {
             log_lines,
             jobs: number(
@@ -171,8 +179,9 @@ pub fn count(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
     })
 }
 
-/// Removes what ended before `before` (unix ms), in transactions of about a thousand rows. Events stay: they are
-/// who did what. Broken off, it leaves a consistent file, and the next call goes on.
+/// Deletes what ended before `before` (unix ms), in transactions of about a thousand rows. Events
+/// stay, because they record who did what. An interruption leaves a consistent file, and the next
+/// call continues.
 ///
 /// # Errors
 /// 69 when the database cannot be written.
@@ -185,6 +194,7 @@ pub fn prune(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
         next = then;
         std::thread::sleep(BREATH);
     }
+
     if depth == Depth::Everything {
         loop {
             let removed = db.write(|tx| drop_sessions(tx, before))?;
@@ -195,21 +205,24 @@ pub fn prune(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
             std::thread::sleep(BREATH);
         }
     }
+
     Ok(done)
 }
 
-/// Removes about [`BATCH`] rows of the jobs after `after` that ended before `before`. Gives what it removed, and the
-/// job after which to go on; none when no job is left.
+/// Deletes about [`BATCH`] rows of the jobs after `after` that ended before `before`. Returns what
+/// it deleted, and the job after which to continue; none when no job is left.
 fn drop_jobs(tx: &Connection, before: i64, depth: Depth, after: i64) -> Result<(Pruned, Option<i64>)> {
     let (mut done, mut last, mut left) = (Pruned::default(), after, BATCH);
     while left > 0 {
         let Some(job) = next_ended(tx, before, last)? else { return Ok((done, None)) };
         let lines = drop_lines(tx, job, left)?;
+
         done.log_lines += lines;
         left -= lines + 1;
         if left <= 0 {
             break;
         }
+
         if depth == Depth::Everything {
             let most = 1 + left / ROWS_OF_A_TASK;
             let tasks = drop_tasks(tx, job, most)?;
@@ -219,8 +232,10 @@ fn drop_jobs(tx: &Connection, before: i64, depth: Depth, after: i64) -> Result<(
             }
             done.jobs += rows(tx.prepare_cached("DELETE FROM jobs WHERE id = ?1")?.execute([job])?);
         }
+
         last = job;
     }
+
     Ok((done, Some(last)))
 }
 
@@ -233,7 +248,7 @@ fn next_ended(tx: &Connection, before: i64, after: i64) -> Result<Option<i64>> {
     Ok(statement.query_row([before, after], |row| row.get(0)).optional()?)
 }
 
-/// Removes at most `most` of the first lines of a job.
+/// Deletes at most `most` of the first lines of a job.
 fn drop_lines(tx: &Connection, job: i64, most: i64) -> Result<i64> {
     let mut statement = tx.prepare_cached(
         "DELETE FROM job_logs WHERE job_id = ?1 AND seq IN (SELECT seq FROM job_logs WHERE job_id = ?1 ORDER BY seq LIMIT ?2)",
@@ -241,7 +256,7 @@ fn drop_lines(tx: &Connection, job: i64, most: i64) -> Result<i64> {
     Ok(rows(statement.execute([job, most])?))
 }
 
-/// Removes at most `most` of the last tasks of a job, with their dependencies and runners.
+/// Deletes at most `most` of the last tasks of a job, with their dependencies and runners.
 fn drop_tasks(tx: &Connection, job: i64, most: i64) -> Result<i64> {
     let mut statement = tx.prepare_cached(
         "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE job_id = ?1 ORDER BY position DESC LIMIT ?2)",

@@ -1,4 +1,4 @@
-//! Users: local accounts that admins make. There is no public sign-up.
+//! Users: local accounts that admins create. There is no public sign-up.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
@@ -11,37 +11,37 @@ use crate::db::{error, tokens};
 /// What a user may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Everything.
+    /// An admin, who may do everything.
     Admin,
-    /// What concerns the own servers and blueprints.
+    /// A user, who manages their own servers and blueprints.
     User,
 }
 
 /// A user; the password's hash stays in the database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct User {
-    /// The row.
+    /// The row's id.
     pub id: UserId,
     /// The login name.
     pub name: String,
-    /// Whether the user may do everything.
+    /// Whether the user is an admin.
     pub is_admin: bool,
     /// Unix ms.
     pub created_at: i64,
     /// Unix ms.
     pub updated_at: i64,
-    /// Since when the user may not sign in, unix ms.
+    /// Since when sign-in is disabled, unix ms; none while it is enabled.
     pub disabled_at: Option<i64>,
 }
 
-/// `SELECT` of a [`User`] with whatever follows.
+/// `SELECT` of a [`User`], followed by `$tail`.
 macro_rules! select {
     ($tail:literal) => {
         concat!("SELECT id, name, is_admin, created_at, updated_at, disabled_at FROM users ", $tail)
     };
 }
 
-/// The user of this name.
+/// The user with this name.
 ///
 /// # Errors
 /// 3 when there is none.
@@ -50,7 +50,7 @@ pub fn find(connection: &Connection, name: &UserName) -> Result<User> {
         .ok_or_else(|| Error::not_found(format!("no user is named '{name}': see `left4me user list`")))
 }
 
-/// The user of this name, if there is one. Any text may be asked for.
+/// The user with this name, if there is one. Accepts any text.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -66,7 +66,7 @@ pub fn get(connection: &Connection, id: UserId) -> Result<Option<User>> {
     Ok(connection.prepare_cached(select!("WHERE id = ?1"))?.query_row([id.0], read).optional()?)
 }
 
-/// All users by name.
+/// All users, ordered by name.
 ///
 /// # Errors
 /// 69 when the database cannot be read.
@@ -94,18 +94,20 @@ pub fn create(tx: &Connection, now: i64, actor: &str, name: &UserName, role: Rol
             "INSERT INTO users (name, password_hash, is_admin, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)",
         )?
         .execute(params![name.as_str(), hash, role == Role::Admin, now]);
+
     match added {
         Err(taken) if error::is_taken(&taken) => {
             return Err(Error::conflict(format!("a user named '{name}' exists already: see `left4me user passwd`")));
         }
         other => other?,
     };
+
     tell(tx, now, actor, if role == Role::Admin { "user.added-as-admin" } else { "user.added" }, name)?;
     find(tx, name)
 }
 
-/// Sets another password, ends the user's sessions and tokens, and adds events. A password is
-/// changed when another person may know it, and who signed in with it may have made a token.
+/// Sets a new password, ends the user's sessions and tokens, and adds events. A password is changed
+/// when another person may know it, and that person may have created a token.
 ///
 /// # Errors
 /// 3 when there is no such user.
@@ -119,8 +121,8 @@ pub fn set_password(tx: &Connection, now: i64, actor: &str, name: &UserName, has
     find(tx, name)
 }
 
-/// Disables a user: no sign-in, and sessions and tokens end, so that enabling the user again brings
-/// none of them back. False when that was so already.
+/// Disables a user: blocks sign-in, and ends sessions and tokens, so that enabling the user does
+/// not restore them. False when the user was disabled already.
 ///
 /// # Errors
 /// 3 when there is no such user.
@@ -129,15 +131,17 @@ pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Resul
     let changed = tx
         .prepare_cached("UPDATE users SET disabled_at = ?2, updated_at = ?2 WHERE id = ?1 AND disabled_at IS NULL")?
         .execute(params![user.id.0, now])?;
+
     if changed > 0 {
         end_sessions(tx, now, user.id)?;
         tell(tx, now, actor, "user.disabled", name)?;
         tokens::revoke_all(tx, now, actor, user.id)?;
     }
+
     Ok(changed > 0)
 }
 
-/// Lets a user in again, and adds an event. False when that was so already.
+/// Enables a user, and adds an event. False when the user was enabled already.
 ///
 /// # Errors
 /// 3 when there is no such user.
@@ -148,9 +152,11 @@ pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result
             "UPDATE users SET disabled_at = NULL, updated_at = ?2 WHERE id = ?1 AND disabled_at IS NOT NULL",
         )?
         .execute(params![user.id.0, now])?;
+
     if changed > 0 {
         tell(tx, now, actor, "user.enabled", name)?;
     }
+
     Ok(changed > 0)
 }
 

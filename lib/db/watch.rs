@@ -1,10 +1,11 @@
-//! Waking on another process's commit, without polling and without a read transaction.
+//! Wakes when another process commits, without polling and without a read transaction.
 //!
-//! A commit appends to the -wal file: inotify tells of that within microseconds and costs nothing while nobody writes.
-//! It comes before the commit is visible (SQLite writes, then syncs, then publishes), so `PRAGMA data_version` decides,
-//! asked again with growing pauses. A version that has moved does not end that: it may have moved for the commit before
-//! the one that inotify told of. A slow safety poll covers what inotify cannot see: a replaced file, which is an error,
-//! a file system without it. docs/development.md has the measurements.
+//! A commit appends to the -wal file. inotify reports that within microseconds and costs nothing
+//! while no process writes. The report comes before the commit is visible (SQLite writes, then
+//! syncs, then publishes), so `PRAGMA data_version` decides, read again with growing pauses. A
+//! changed version does not end the pauses: it may come from the commit before the one that inotify
+//! reported. A slow safety poll covers what inotify cannot see: a replaced file, which is an error,
+//! and a file system without inotify. docs/development.md has the measurements.
 
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -19,24 +20,24 @@ use crate::db::error::in_file;
 use crate::db::file;
 use crate::db::identity::Identity;
 
-/// Without a word from inotify, the version is asked this often.
+/// How often the version is read without a report from inotify.
 const SAFETY: Duration = Duration::from_secs(1);
 
-/// The pauses, in milliseconds, in which a write becomes a visible commit.
+/// The pauses, in milliseconds, within which a write becomes a visible commit.
 const SETTLE: [u64; 8] = [0, 1, 1, 2, 4, 8, 16, 32];
 
-/// Watches one database file for commits of others (and of this process's other connections).
+/// Watches one database file for commits of other connections, including those of this process.
 pub struct Watch {
     connection: Connection,
     identity: Identity,
     inotify: Option<Inotify>,
     seen: i64,
-    /// How many of the pauses are over since inotify told of a write.
+    /// How many of the pauses have passed since inotify reported a write.
     settled: usize,
 }
 
 impl Watch {
-    /// Starts watching. What was committed before is not told.
+    /// Starts watching. Earlier commits are not reported.
     ///
     /// # Errors
     /// 69 or 77 when the file cannot be opened.
@@ -46,25 +47,26 @@ impl Watch {
         connection
             .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .map_err(|error| in_file(path, &error))?;
-        // The first read opens the -wal file, so that there is something to watch.
+
+        // The first read opens the -wal file, so that there is a file to watch.
         let seen = version(&connection).map_err(|error| in_file(path, &error))?;
         Ok(Self { connection, identity, inotify: watch_wal(path), seen, settled: 0 })
     }
 
-    /// The descriptor that becomes readable when something was written; for a caller with a poll loop of its own, which
-    /// then calls [`Watch::look`]. `None` where inotify is not to be had.
+    /// The descriptor that becomes readable after a write. A caller with its own poll loop then
+    /// calls [`Watch::look`]. None without inotify.
     #[must_use]
     pub fn descriptor(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         self.inotify.as_ref().map(|inotify| inotify.as_fd())
     }
 
-    /// For a caller with a poll loop of its own: after so long it calls [`Watch::look`] though nothing was told.
+    /// The time after which a caller with its own poll loop calls [`Watch::look`] without a report.
     #[must_use]
     pub fn due(&self) -> Duration {
         SETTLE.get(self.settled).map_or(SAFETY, |&pause| Duration::from_millis(pause))
     }
 
-    /// Waits until something was committed, at most until `deadline`. False when the time ran out.
+    /// Waits for a commit, at most until `deadline`. False when the time ran out.
     ///
     /// # Errors
     /// 69 when the file cannot be read any more, or another one has its name.
@@ -81,7 +83,7 @@ impl Watch {
         }
     }
 
-    /// Takes in what inotify told. Whether something was committed since the last time this said so.
+    /// Reads inotify's reports. Whether there was a commit since the last call that returned true.
     ///
     /// # Errors
     /// 69 when the file cannot be read any more, or another one has its name.
@@ -92,14 +94,14 @@ impl Watch {
         Ok(std::mem::replace(&mut self.seen, now) != now)
     }
 
-    /// Sleeps until inotify says something or the time is over.
+    /// Sleeps until inotify reports a write or the time is over.
     fn sleep(&self, time: Duration) {
         let mut fds = Vec::from_iter(self.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        // Woken early by a signal is no harm.
+        // An early wake-up by a signal is harmless.
         nix::poll::poll(&mut fds, timeout(time)).ok();
     }
 
-    /// Takes in what inotify told. Whether it told anything.
+    /// Reads inotify's reports. Whether there were any.
     fn drain(&self) -> bool {
         let Some(inotify) = &self.inotify else { return false };
         let mut told = false;
@@ -110,7 +112,8 @@ impl Watch {
     }
 }
 
-/// Changes with each commit of another connection. Not cached: a cached statement would keep the file's state open.
+/// Changes with each commit of another connection. Not cached: a cached statement would keep the
+/// file's state open.
 fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA data_version", [], |row| row.get(0))
 }
@@ -123,7 +126,7 @@ fn watch_wal(path: &Path) -> Option<Inotify> {
     Some(inotify)
 }
 
-/// Rounded up, so that a wait never turns into a spin.
+/// Rounded up, so that a wait never becomes a busy loop.
 fn timeout(time: Duration) -> PollTimeout {
     let ms = time.as_millis() + u128::from(!time.subsec_nanos().is_multiple_of(1_000_000));
     PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)

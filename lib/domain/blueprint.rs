@@ -1,4 +1,5 @@
-//! A blueprint: what a server is made of. Servers are linked live to one: there are no overrides per server.
+//! Blueprints: overlays, launch arguments and server.cfg lines of a server. A server always uses
+//! the current content of its blueprint; there are no overrides per server.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +8,8 @@ use crate::base::names::{BadName, OverlayRef, shown};
 use crate::domain::launch;
 pub use crate::domain::launch::Argument;
 
-/// The most lower layers that the kernel and our mount take; the installation and the instance's own layer are two more.
+/// The most overlays of a blueprint. The kernel and the helper's mount take 500 lower layers; the
+/// game files and the instance's own layer are the other two.
 pub const MAX_OVERLAYS: usize = 498;
 
 /// The most lines of server.cfg.
@@ -16,12 +18,12 @@ pub const MAX_CONFIG_LINES: usize = 2000;
 /// The longest line of server.cfg, in bytes.
 pub const MAX_TEXT: usize = 1024;
 
-/// What one server's files are made from: its port, and its blueprint's content.
+/// What one server's files are generated from: its port, and its blueprint's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spec {
     /// Game UDP and RCON TCP.
     pub port: u16,
-    /// Overlays, the topmost first.
+    /// Overlays, topmost first.
     pub overlays: Vec<OverlayRef>,
     /// Launch arguments after left4me's own.
     pub arguments: Vec<Argument>,
@@ -35,7 +37,7 @@ pub struct Spec {
 pub struct ConfigLine(String);
 
 impl ConfigLine {
-    /// The text.
+    /// The line's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -52,15 +54,19 @@ impl std::str::FromStr for ConfigLine {
 impl TryFrom<String> for ConfigLine {
     type Error = BadName;
     fn try_from(text: String) -> Result<Self, BadName> {
-        // What a file from Windows has at its beginning and at each line's end; the game would take both as text.
+        // A file from Windows begins with a byte order mark, and its lines end with a carriage
+        // return. The game would take both as text.
         let text = text.strip_prefix(BOM).unwrap_or(&text).trim_end_matches('\r').to_owned();
+
         let bad = |why: &str| Err(BadName::new(format!("config line '{}' is refused: {why}", shown(&text))));
         if text.len() > MAX_TEXT {
             return bad("at most 1024 bytes are allowed");
         }
+
         if text.contains(|c: char| c.is_control() && c != '\t') {
             return bad("it has a control character or a line break");
         }
+
         Ok(Self(text))
     }
 }
@@ -84,15 +90,18 @@ pub fn check<O: PartialEq + std::fmt::Display>(
     if overlays.len() > MAX_OVERLAYS {
         return too_many("overlays", MAX_OVERLAYS);
     }
+
     launch::check(arguments)?;
     if config.len() > MAX_CONFIG_LINES {
         return too_many("config lines", MAX_CONFIG_LINES);
     }
+
     for (index, overlay) in overlays.iter().enumerate() {
         if overlays[..index].contains(overlay) {
             return Err(BadName::new(format!("overlay '{overlay}' is named twice")));
         }
     }
+
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Cancelling, decided purely: its steps and states, and what becomes of each task of the job.
+//! Cancellation rules: its steps and states, and which tasks of the job end how. Pure: no I/O.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,10 +12,11 @@ use crate::domain::task::{Needs, TaskState};
 /// The longest reason, in characters.
 pub const REASON_LIMIT: usize = 1000;
 
-/// A reason in a person's words: one line of at most [`REASON_LIMIT`] characters, none of them a control character.
+/// Parses a cancellation's reason: one line of at most [`REASON_LIMIT`] characters, without control
+/// characters.
 ///
 /// # Errors
-/// When it is none.
+/// The text breaks one of these rules.
 pub fn reason(text: &str) -> Result<String, BadName> {
     match &*visible(text.trim()) {
         "" => Err(BadName::new("a reason has words".to_owned())),
@@ -68,7 +69,7 @@ impl Step {
         }
     }
 
-    /// The step of that word, if there is one.
+    /// The step with this word, if there is one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Step::ALL.into_iter().find(|step| step.as_str() == text)
@@ -96,7 +97,7 @@ pub enum StepState {
 }
 
 impl StepState {
-    /// Of a step that has begun.
+    /// The state of a step that has begun.
     #[must_use]
     pub fn of(finished_at: Option<i64>, ok: Option<bool>) -> Self {
         match (finished_at, ok) {
@@ -106,7 +107,7 @@ impl StepState {
         }
     }
 
-    /// The word for people and programs.
+    /// The word shown in texts and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -147,7 +148,7 @@ impl Progress {
         }
     }
 
-    /// Whether nothing more will come.
+    /// Whether the cancellation has ended.
     #[must_use]
     pub fn is_over(self) -> bool {
         matches!(self, Progress::Completed | Progress::Failed)
@@ -170,45 +171,46 @@ impl FromStr for Progress {
     }
 }
 
-/// What shall end.
+/// What a cancellation applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// The job with all its tasks.
     Job,
-    /// The task at this position of the plan, and with `cascade` what depends on it.
+    /// The task at this position of the plan, and with `cascade` the tasks that depend on it.
     Task {
-        /// Its position.
+        /// Its position in the plan.
         at: usize,
-        /// Whether those that depend on it go with it.
+        /// Whether its dependents are cancelled too.
         cascade: bool,
     },
 }
 
-/// A task as far as cancelling needs to know it.
+/// What the rules need to know of a task.
 #[derive(Clone, Debug)]
 pub struct Known {
     /// Its state.
     pub state: TaskState,
-    /// Positions that it depends on, and what is needed of them.
+    /// The positions that it depends on, and what it needs of each.
     pub after: Vec<(Needs, usize)>,
 }
 
-/// What becomes of a task.
+/// How a cancellation settles one task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fate {
     /// Its position in the plan.
     pub at: usize,
-    /// cancelled, or skipped when it never ran and only goes with another one.
+    /// Cancelled; skipped when it never ran and only depends on another one that ends.
     pub end: TaskState,
-    /// The task that it goes with.
+    /// The task whose end causes this one's.
     pub caused_by: Option<usize>,
 }
 
-/// Which tasks a cancellation is about, and how each will end. Those that have ended stay as they are.
+/// The tasks that a cancellation settles, and how. Tasks that have ended keep their state.
 ///
-/// With cascade a task takes its own dependents with it, and further on whatever needs *their* success. What merely
-/// waits for the end of one of those goes on: cancelling the stop of one server skips an update's install and that
-/// server's start, and the other servers are started again.
+/// With `cascade` a task takes its own dependents with it, and then every task that needs the
+/// *success* of one of those. A task that needs only the end of one of those still runs: cancelling
+/// the stop of one server skips an update's install and that server's start, but the other servers
+/// start again.
 #[must_use]
 pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
     let live = |at: usize| tasks.get(at).is_some_and(|task| !task.state.is_terminal());
@@ -216,14 +218,18 @@ pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
         let all = (0..tasks.len()).filter(|&at| live(at));
         return all.map(|at| Fate { at, end: TaskState::Cancelled, caused_by: None }).collect();
     };
+
     let mut fates = Vec::new();
     if live(target) {
         fates.push(Fate { at: target, end: TaskState::Cancelled, caused_by: None });
     }
+
     if !cascade || fates.is_empty() {
         return fates;
     }
-    // Edges point backwards: one pass in the plan's order sees every cause before what it causes.
+
+    // Dependencies point to earlier tasks, so one pass in the plan's order sees each cause before
+    // its effects.
     for (at, task) in tasks.iter().enumerate().skip(target + 1) {
         let goes_too = |&(needs, on): &(Needs, usize)| {
             on == target || (needs == Needs::Success && fates.iter().any(|fate| fate.at == on))
@@ -233,6 +239,7 @@ pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
             fates.push(Fate { at, end, caused_by: Some(target) });
         }
     }
+
     fates
 }
 
@@ -259,7 +266,7 @@ mod tests {
     #[test]
     fn a_cancelled_stop_takes_the_install_and_its_own_start_and_the_others_come_back() {
         use TaskState::{Cancelled, Running, Skipped, Succeeded};
-        // stop 0 1 2, install 3, start 4 5 6
+        // Tasks: stop 0 1 2, install 3, start 4 5 6.
         let tasks = update(3, &[Succeeded, Running, Running]);
         let fates = fates(&tasks, Scope::Task { at: 1, cascade: true });
         assert_eq!(ends(&fates), [(1, Cancelled), (3, Skipped), (5, Skipped)]);
@@ -269,9 +276,11 @@ mod tests {
     #[test]
     fn a_cancelled_install_takes_the_starts_and_without_cascade_none() {
         use TaskState::{Cancelled, Running, Skipped, Succeeded};
+
         let tasks = update(2, &[Succeeded, Succeeded, Running]);
         let all = fates(&tasks, Scope::Task { at: 2, cascade: true });
         assert_eq!(ends(&all), [(2, Cancelled), (3, Skipped), (4, Skipped)]);
+
         let one = fates(&tasks, Scope::Task { at: 2, cascade: false });
         assert_eq!(ends(&one), [(2, Cancelled)]);
         assert_eq!(ends(&fates(&tasks, Scope::Job)), [(2, Cancelled), (3, Cancelled), (4, Cancelled)]);
@@ -298,6 +307,7 @@ mod tests {
                 after: after.iter().filter(|(on, _)| *on < at)
                     .map(|&(on, success)| (if success { Needs::Success } else { Needs::End }, on)).collect(),
             }).collect();
+
             for scope in [Scope::Job, Scope::Task { at: target, cascade }] {
                 let fates = fates(&tasks, scope);
                 for fate in &fates {
@@ -305,6 +315,7 @@ mod tests {
                     prop_assert!(!state.is_terminal());
                     prop_assert!(fate.end == TaskState::Cancelled || state == TaskState::Pending);
                 }
+
                 let mut positions: Vec<_> = fates.iter().map(|fate| fate.at).collect();
                 positions.dedup();
                 prop_assert_eq!(positions.len(), fates.len(), "each once, in order");

@@ -1,16 +1,16 @@
-//! The commands in a line of a configuration file, as the game's console parts them.
+//! Splits a line of a configuration file into console commands, as the game's console does.
 
-/// A command and its first value.
+/// A console command and its first value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// Its name, as it is written.
+    /// Its name, spelled as in the line.
     pub name: String,
-    /// What it is set to.
+    /// Its value.
     pub value: String,
 }
 
-/// The commands of one line that have a value. `sm_cvar NAME VALUE`, SourceMod's way to set a variable that the engine
-/// hides, counts as that variable's.
+/// The commands of one line that have a value. `sm_cvar NAME VALUE` is SourceMod's way to set a
+/// variable that the engine hides; it counts as a command that sets NAME.
 pub fn commands(line: &str) -> impl Iterator<Item = Command> {
     split(line).into_iter().filter_map(|command| {
         let mut words = command.split_whitespace().map(|word| word.trim_matches('"'));
@@ -20,7 +20,7 @@ pub fn commands(line: &str) -> impl Iterator<Item = Command> {
     })
 }
 
-/// `;` parts commands and `//` ends them, but not within quotes.
+/// Outside of quotes, `;` separates commands and `//` starts a comment.
 fn split(line: &str) -> Vec<String> {
     let (mut commands, mut command, mut is_quoted) = (Vec::new(), String::new(), false);
     let mut rest = line.chars().peekable();
@@ -34,6 +34,7 @@ fn split(line: &str) -> Vec<String> {
             }
         }
     }
+
     commands.push(command);
     commands
 }

@@ -1,5 +1,5 @@
-//! Drift: a server is not what somebody wanted it to be. Pure: it judges what was seen, and changes nothing; nothing is
-//! restarted because of it.
+//! Drift: a server's actual state differs from its desired state. Pure: this module judges what a
+//! poll saw. Nothing restarts a server because of drift.
 
 use std::fmt;
 
@@ -24,36 +24,37 @@ pub enum Drift {
     Crashing,
 }
 
-/// The shorter window in which crashes are counted, ms.
+/// The shorter window for counting crashes, ms.
 pub const RECENT: i64 = 600_000;
 
-/// The longer one, ms.
+/// The longer window for counting crashes, ms.
 pub const DAY: i64 = 86_400_000;
 
-/// So many crashes within [`RECENT`] are a fault that will not go away by itself.
+/// The number of crashes within [`RECENT`] from which a server counts as crashing.
 const MANY_RECENT: u32 = 3;
 
-/// The same within [`DAY`].
+/// The number of crashes within [`DAY`] from which a server counts as crashing.
 const MANY_A_DAY: u32 = 10;
 
-/// Crashes that all lie within so many ms are a loop that systemd's own start limit ends, which is another drift; with
-/// the unit's RestartSec= three crashes take longer.
+/// Crashes within this time, ms, are a loop that systemd's own start limit ends, which is another
+/// drift. With the unit's RestartSec=, three crashes take longer than this.
 const LOOP: i64 = 9_000;
 
-/// How often a server crashed since it was last started on purpose.
+/// How often a server crashed since its last deliberate start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Crashes {
-    /// Within [`RECENT`].
+    /// Crashes within [`RECENT`].
     pub recent: u32,
-    /// Within [`DAY`], those of the shorter window included.
+    /// Crashes within [`DAY`], including those of the shorter window.
     pub day: u32,
-    /// From the first to the last within [`RECENT`], ms.
+    /// Time from the first to the last crash within [`RECENT`], ms.
     pub spread: i64,
 }
 
 impl Crashes {
-    /// Whether the server keeps crashing. `already`: that was so at the last poll; then one quiet window must pass, or a
-    /// server that crashes every four minutes would begin and end to drift all day.
+    /// Whether the server keeps crashing. `already`: it did at the last poll. Then the drift ends
+    /// only after one window without a crash; without that rule, a server that crashes every four
+    /// minutes would enter and leave the drift all day.
     #[must_use]
     pub fn keep_coming(self, already: bool) -> bool {
         let is_slow_loop = self.recent >= MANY_RECENT && self.spread >= LOOP;
@@ -72,14 +73,14 @@ impl fmt::Display for Crashes {
     }
 }
 
-/// What a look at a server says of its drift.
+/// What a poll says about a server's drift.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// It is what it shall be.
+    /// The actual state is the desired one.
     InOrder,
-    /// It is not.
+    /// The actual state differs from the desired one.
     Drifted(Drift),
-    /// It is on its way, or nobody could tell: what was judged before stands.
+    /// The state is changing or unknown: the previous judgement stays valid.
     Open,
 }
 
@@ -99,7 +100,7 @@ impl Drift {
         }
     }
 
-    /// What it means, to follow "server 1": "shall run, but is failed".
+    /// What it means; follows "server 1": "shall run, but is failed".
     #[must_use]
     pub fn words(self, actual: ActualState) -> String {
         match self {
@@ -111,8 +112,8 @@ impl Drift {
         }
     }
 
-    /// The operations of the queue that end it: the one that makes the server what it shall be, and the one that takes
-    /// it as it is.
+    /// The operations that end the drift: the first brings the server to its desired state, the
+    /// second changes the desired state to the actual one.
     #[must_use]
     pub fn remedies(self) -> (&'static str, &'static str) {
         match self {
@@ -122,7 +123,8 @@ impl Drift {
         }
     }
 
-    /// What to look at and to do about a server that keeps crashing: no operation of left4me mends it.
+    /// Advice for a server that keeps crashing: where to look, and how to stop it. No operation of
+    /// left4me repairs it.
     #[must_use]
     pub fn crash_advice(id: ServerId) -> String {
         format!(
@@ -137,8 +139,9 @@ impl fmt::Display for Drift {
     }
 }
 
-/// Compares a server's desired state with its actual one. `enabled` none: systemd does not say, which is no drift. `crashing`:
-/// its crashes keep coming; that counts while it runs and while it waits for its restart, which is most of such a loop.
+/// Compares a server's desired state with its actual one. `enabled` is none when systemd does not
+/// report it, which is no drift. `crashing`: its crashes continue. That counts while the server
+/// runs and while it waits for its restart, where it spends most of such a loop.
 #[must_use]
 pub fn judge(desired: DesiredState, actual: ActualState, enabled: Option<bool>, crashing: bool) -> Judgement {
     match (desired, actual) {
@@ -164,6 +167,7 @@ mod tests {
     #[test]
     fn every_pair_of_wish_and_state_is_judged() {
         use ActualState::{Failed, Running, Starting, Stopped, Stopping, Unknown};
+
         let drifted = Judgement::Drifted;
         for (actual, wanted, not_wanted) in [
             (Running, Judgement::InOrder, drifted(Drift::Up)),
@@ -182,6 +186,7 @@ mod tests {
     fn what_would_happen_at_boot_counts_when_all_else_is_in_order() {
         let wanted = |actual, enabled| judge(DesiredState::Running, actual, Some(enabled), false);
         let not_wanted = |actual, enabled| judge(DesiredState::Stopped, actual, Some(enabled), false);
+
         assert_eq!(wanted(ActualState::Running, true), Judgement::InOrder);
         assert_eq!(wanted(ActualState::Running, false), Judgement::Drifted(Drift::Disabled));
         assert_eq!(wanted(ActualState::Stopped, false), Judgement::Drifted(Drift::Down));
@@ -192,10 +197,12 @@ mod tests {
     #[test]
     fn crashes_that_keep_coming_are_a_drift_of_a_server_that_should_be_running_and_is_not_down() {
         use ActualState::{Failed, Running, Starting, Stopped, Stopping, Unknown};
+
         let crashing = |desired, actual| judge(desired, actual, Some(true), true);
         for actual in [Running, Starting] {
             assert_eq!(crashing(DesiredState::Running, actual), Judgement::Drifted(Drift::Crashing), "{actual}");
         }
+
         assert_eq!(crashing(DesiredState::Running, Failed), Judgement::Drifted(Drift::Down));
         assert_eq!(crashing(DesiredState::Running, Stopped), Judgement::Drifted(Drift::Down));
         assert_eq!(crashing(DesiredState::Stopped, Running), Judgement::Drifted(Drift::Up));
@@ -216,6 +223,7 @@ mod tests {
         ] {
             assert_eq!((crashes.keep_coming(false), crashes.keep_coming(true)), (fresh, already), "{crashes:?}");
         }
+
         assert!(!Crashes { spread: 2_000, ..crashes(5, 5) }.keep_coming(false), "systemd's start limit ends that");
         assert_eq!(crashes(7, 12).to_string(), "crashed 7 times in 10 min");
         assert_eq!(crashes(1, 12).to_string(), "crashed 12 times in 24 h");

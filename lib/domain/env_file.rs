@@ -1,21 +1,24 @@
-//! What systemd reads of an instance: port and arguments as an environment file has them, written and read.
+//! Reads and writes an instance's environment file: port and arguments, quoted as systemd parses
+//! them.
 //!
-//! Two parsers see an argument. First EnvironmentFile= (systemd.exec(5), `parse_env_file_internal` in systemd's
-//! src/basic/env-file.c): between double quotes a backslash takes its meaning from `"`, `\`, `` ` `` and `$`, and stays a
-//! backslash before anything else. Then the word `$L4D2_ARGS` in ExecStart= (systemd.service(5), `replace_env_argv` and
-//! `extract_first_word`): the value is split at blanks, quotes group and are removed, a backslash is removed and the
-//! character after it kept, whatever it is. The words that come out are not looked at again: `$` and `%` mean nothing there.
+//! Two parsers read an argument. The first is that of EnvironmentFile= (systemd.exec(5),
+//! `parse_env_file_internal` in systemd's src/basic/env-file.c): between double quotes, a backslash
+//! escapes `"`, `\`, `` ` `` and `$`, and stays a backslash before any other character. The second
+//! splits `$L4D2_ARGS` in ExecStart= (systemd.service(5), `replace_env_argv` and
+//! `extract_first_word`): it splits the value at blanks, quotes group and are removed, and a
+//! backslash is removed while the character after it is kept, whatever it is. The resulting words
+//! are not expanded again: `$` and `%` have no meaning in them.
 
 use crate::base::{Error, Result};
 
-/// The kernel takes no longer string in an environment (MAX_ARG_STRLEN, execve(2)) than 128 KiB, its name and `=`
-/// included.
+/// The kernel limits a string in an environment, with its name and `=`, to 128 KiB (MAX_ARG_STRLEN,
+/// execve(2)).
 const MAX_VALUE: usize = 128 * 1024 - 64;
 
 /// `NAME="value"` for EnvironmentFile=.
 ///
 /// # Errors
-/// 1 when the value is longer than the kernel takes.
+/// 1 when the value is longer than the kernel's limit.
 pub fn assignment(name: &str, value: &str) -> Result<String> {
     if value.len() > MAX_VALUE {
         return Err(Error::failed(format!("{name} would have {} bytes, and {MAX_VALUE} are possible", value.len())));
@@ -23,21 +26,21 @@ pub fn assignment(name: &str, value: &str) -> Result<String> {
     Ok(format!("{name}=\"{}\"\n", escaped(value, &['"', '\\', '`', '$'])))
 }
 
-/// Words as one value that an unquoted `$NAME` in ExecStart= splits into the same words again.
+/// Joins words to one value. An unquoted `$NAME` in ExecStart= splits it into the same words again.
 #[must_use]
 pub fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.map(|word| format!("\"{}\"", escaped(word, &['"', '\\']))).collect::<Vec<_>>().join(" ")
 }
 
-/// The value of `name` in an environment file, as systemd reads it. The last assignment counts. None when there is
-/// none, and for text that systemd would read over several lines or not at all.
+/// The value of `name` in an environment file, as systemd reads it. The last assignment counts.
+/// None without an assignment, and for text that systemd would read over several lines or reject.
 #[must_use]
 pub fn value(text: &str, name: &str) -> Option<String> {
     let assigned = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
     unquoted(&text.lines().filter_map(assigned).next_back()?)
 }
 
-/// The words that an unquoted `$NAME` in ExecStart= makes of a value.
+/// Splits a value into words as an unquoted `$NAME` in ExecStart= does.
 #[must_use]
 pub fn split(value: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
@@ -54,11 +57,12 @@ pub fn split(value: &str) -> Vec<String> {
             (c, _) => word.get_or_insert_default().push(c),
         }
     }
+
     words.extend(word);
     words
 }
 
-/// One value of an environment file without its quotes, after systemd's state machine.
+/// Removes the quotes of one value of an environment file, following systemd's state machine.
 fn unquoted(text: &str) -> Option<String> {
     #[derive(PartialEq)]
     enum State {
@@ -69,6 +73,7 @@ fn unquoted(text: &str) -> Option<String> {
         Double,
         DoubleEscape,
     }
+
     let (mut state, mut value) = (State::Before, String::new());
     for c in text.trim_end().chars() {
         state = match (state, c) {
@@ -95,6 +100,7 @@ fn unquoted(text: &str) -> Option<String> {
             }
         };
     }
+
     matches!(state, State::Before | State::Bare).then_some(value)
 }
 
@@ -106,6 +112,7 @@ fn escaped(text: &str, special: &[char]) -> String {
         }
         out.push(c);
     }
+
     out
 }
 
@@ -123,6 +130,7 @@ mod tests {
     #[test]
     fn the_model_splits_as_systemd_documents_it() {
         assert_eq!(split(r#"a "b c" 'd e' f\ g h"i"j"#), ["a", "b c", "d e", "f g", "hij"]);
+
         for (text, read) in [
             ("X=\"a\\\"b\\nc\\\\d\"\n", Some("a\"b\\nc\\d")),
             ("X=/a:/b\n", Some("/a:/b")),
@@ -148,6 +156,7 @@ mod tests {
             "+hostname",
             "Bob's \"best\" $HOME ${X} $$ %n %% \\ \\\\ `id` #;",
         ]);
+
         arrives(&["'", "\"", "\\", " ", "a\\nb", "ends with \\", "=", "ünï🎮"]);
     }
 

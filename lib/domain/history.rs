@@ -1,62 +1,65 @@
-//! What happened to a server between two looks at its unit. Pure: the same two looks always tell the same story.
+//! Derives what happened to a server between two polls of its unit. Pure: the same two polls always
+//! give the same events.
 //!
-//! systemd keeps one start and one end of a unit; their monotonic times tell which of them were there at the last look
-//! already. What came and went in between is told by the count of restarts.
+//! systemd keeps only the last start and the last exit of a unit. Their monotonic times show
+//! whether the last poll saw them already. The restart counter shows how many starts and exits came
+//! between the polls.
 
 use crate::base::clock::Moment;
 use crate::domain::server::ActualState;
 use crate::domain::unit::{End, Unit};
 
-/// What was known of a server at the last look.
+/// What is known of a server since the last poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
-    /// Its state then.
+    /// Its state at that poll.
     pub actual: ActualState,
-    /// When somebody looked, unix ms; none when nobody ever did.
+    /// The time of that poll, unix ms; none before the first one.
     pub looked_at: Option<i64>,
-    /// [`Unit::active_enter_us`] then.
+    /// [`Unit::active_enter_us`] at that poll.
     pub active_enter_us: u64,
-    /// [`Unit::exit_us`] then.
+    /// [`Unit::exit_us`] at that poll.
     pub exit_us: u64,
-    /// [`Unit::restarts`] then.
+    /// [`Unit::restarts`] at that poll.
     pub restarts: u32,
-    /// Whether it was to start at boot; none when nobody has looked.
+    /// Whether the unit was enabled; none before the first poll.
     pub enabled: Option<bool>,
 }
 
 /// Something that happened to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Its game runs.
+    /// The game was started and runs.
     Started(Start),
-    /// It ended badly, and how; none when the end itself was not seen. `more`: as often again in between.
+    /// It crashed. The exit is none when no poll saw it.
     Crashed {
-        /// How.
+        /// How it exited.
         end: Option<End>,
-        /// Further crashes between the two looks.
+        /// Further crashes between the two polls.
         more: u32,
     },
-    /// It ended without an error.
+    /// It exited without an error.
     Stopped(End),
-    /// systemd gave up on it, or could not start it.
+    /// systemd gave up restarting it, or could not start it.
     Failed(Option<End>),
 }
 
-/// How it came to run.
+/// What started the game.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// It was started.
+    /// A start by a job or by hand.
     Started,
-    /// It was stopped and started again between two looks.
+    /// A stop and a start between two polls.
     Restarted,
-    /// systemd restarted it after a crash; how often so far.
+    /// systemd's restart after a crash, with the number of restarts so far.
     AfterCrash(u32),
-    /// The host was booted.
+    /// The boot of the host.
     AtBoot,
 }
 
 impl Known {
-    /// Whether it was up: also when nobody could tell at the last look, but it was before.
+    /// Whether the server was up. An unknown state at the last poll counts as up when an earlier
+    /// poll saw it up.
     fn was_up(&self) -> bool {
         match self.actual {
             ActualState::Running | ActualState::Stopping => true,
@@ -65,30 +68,35 @@ impl Known {
         }
     }
 
-    /// Whether a crash was told, and systemd was about to restart it: also when nobody can tell what it is now.
+    /// Whether a crash was reported and systemd was about to restart the server. An unknown state
+    /// at the last poll does not change that.
     fn awaits_restart(&self) -> bool {
         matches!(self.actual, ActualState::Starting | ActualState::Unknown) && self.exit_us != 0
     }
 
-    /// Whether the unit is not what is known of it.
+    /// Whether the unit differs from what is known of it.
     #[must_use]
     pub fn is_outdated_by(&self, unit: &Unit) -> bool {
         let after = self.after(unit, 0);
         Self { looked_at: self.looked_at, ..after } != *self
     }
 
-    /// What is known after a look at the unit. What nobody can tell leaves what was known.
+    /// What is known after this poll of the unit. Values that the poll could not read keep their
+    /// last known value.
     #[must_use]
     pub fn after(&self, unit: &Unit, now: i64) -> Self {
         let actual = unit.actual();
         let enabled = unit.enabled.or(self.enabled);
         let mut after = Self { actual, looked_at: Some(now), enabled, ..self.clone() };
+
         let was_down = matches!(self.actual, ActualState::Stopped | ActualState::Failed);
         match actual {
             ActualState::Unknown => {}
-            // systemd has forgotten the unit since the last look; we have not.
+            // systemd has unloaded the unit since the last poll and lost its times. The known ones
+            // stay.
             ActualState::Stopped if was_down && unit.has_no_marks() => {}
-            // Its process may have ended already, but only the end of the stop tells how that ended.
+            // The process may have exited already, but its result is final only when the stop has
+            // ended.
             ActualState::Stopping => after.restarts = unit.restarts,
             _ => {
                 after.active_enter_us = unit.active_enter_us;
@@ -96,53 +104,64 @@ impl Known {
                 after.restarts = unit.restarts;
             }
         }
+
         after
     }
 }
 
-/// When the host was booted, unix ms, as far as the last look is concerned. What systemd's monotonic times can tell goes
-/// before the wall clock: a board without a clock of its own boots in 1970, and its first minutes end in this year.
+/// When the host was booted, unix ms, in relation to the last poll. Evidence from systemd's
+/// monotonic times comes before the wall clock: a board without a battery-backed clock boots in
+/// 1970, and its clock jumps to the present a few minutes later.
 #[must_use]
 pub fn booted_at(known: &Known, unit: &Unit, at: &Moment) -> i64 {
     let is_same = |before: u64, now: u64| before != 0 && before == now;
     if is_same(known.active_enter_us, unit.active_enter_us) || is_same(known.exit_us, unit.exit_us) {
         return i64::MIN;
     }
-    // What was known had not happened yet in this boot.
+
+    // A known time lies in this boot's future, so it belongs to an earlier boot.
     if at.monotonic_us < known.active_enter_us.max(known.exit_us) {
         return i64::MAX;
     }
+
     at.booted_at
 }
 
-/// What happened since the last look. `booted_at` is when the host was booted, unix ms.
+/// What happened since the last poll. `booted_at` is the host's boot time, unix ms.
 #[must_use]
 pub fn changes(known: &Known, unit: &Unit, booted_at: i64) -> Vec<Change> {
     let actual = unit.actual();
     let booted = known.looked_at.is_some_and(|looked_at| looked_at < booted_at);
-    // After a boot systemd counts from nothing.
+
+    // After a boot systemd counts restarts from 0.
     let restarts = if booted { 0 } else { known.restarts };
-    // Whoever never looked, or not for marks, knows of no earlier restarts.
+
+    // A server that was never polled, or whose times were never read, has no known earlier
+    // restarts.
     let first_look = known.looked_at.is_none() || known.was_up() && known.active_enter_us == 0;
     let crashes = if first_look { 0 } else { unit.restarts.saturating_sub(restarts) };
     let new_exit = unit.exit_us != 0 && unit.exit_us != known.exit_us;
+
     let new_start = unit.active_enter_us != known.active_enter_us;
     match actual {
         ActualState::Unknown | ActualState::Stopping => Vec::new(),
         ActualState::Running if known.was_up() && (first_look || !new_start) => Vec::new(),
         ActualState::Running if booted => vec![Change::Started(Start::AtBoot)],
         ActualState::Running => {
-            // The crash before a restart that was being waited for has been told.
+            // The crash before an awaited restart was reported already.
             let untold = if known.awaits_restart() { crashes.saturating_sub(1) } else { crashes };
+
             let mut changes = Vec::new();
             if untold > 0 {
                 changes.push(Change::Crashed { end: None, more: untold - 1 });
             }
+
             changes.push(Change::Started(match (crashes, known.was_up()) {
                 (0, true) => Start::Restarted,
                 (0, false) => Start::Started,
                 _ => Start::AfterCrash(unit.restarts),
             }));
+
             changes
         }
         ActualState::Starting => match unit.end() {
@@ -153,7 +172,7 @@ pub fn changes(known: &Known, unit: &Unit, booted_at: i64) -> Vec<Change> {
     }
 }
 
-/// It is down.
+/// The events of a unit that is down.
 fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32, booted: bool) -> Vec<Change> {
     match unit.end() {
         Some(End::StartLimit(last)) if new_exit => {
@@ -163,11 +182,11 @@ fn ended(known: &Known, unit: &Unit, new_exit: bool, crashes: u32, booted: bool)
         }
         Some(end) if new_exit && end.is_crash() => vec![crashed(end, known, crashes)],
         Some(end) if new_exit => vec![Change::Stopped(end)],
-        // Before it, because a boot, or a start that came to nothing, is no cause.
+        // This comes before the boot and the failed start, which would hide this cause.
         _ if is_newly_unmounted(known, unit) => vec![Change::Failed(Some(End::NotMounted))],
         end if unit.actual() == ActualState::Failed && known.actual != ActualState::Failed => vec![Change::Failed(end)],
         _ if known.was_up() && booted => vec![Change::Stopped(End::Boot)],
-        // Disabled since: that was `disable --now`, or as good as that.
+        // The unit was disabled since the last poll: `systemctl disable --now`, or the equivalent.
         _ if known.was_up() && known.enabled == Some(true) && unit.enabled == Some(false) => {
             vec![Change::Stopped(End::Told)]
         }
@@ -221,7 +240,7 @@ impl Change {
         }
     }
 
-    /// Whether it went badly: then its last words are worth keeping.
+    /// Whether it is a failure. Then the output before it is worth keeping.
     #[must_use]
     pub fn is_bad(&self) -> bool {
         matches!(self, Change::Crashed { .. } | Change::Failed(_))
@@ -272,7 +291,7 @@ mod tests {
         Unit { active_enter_us: since, active_exit_us: left, exit_us: at, ..unit("inactive", "dead") }
     }
 
-    /// Looks at one unit after the other; gives the kinds of what happened, and the last words.
+    /// Polls the units in turn; returns the kinds of the events, and the words of the last one.
     fn story(units: &[Unit]) -> (Vec<&'static str>, String) {
         let mut known = never();
         let (mut kinds, mut words) = (Vec::new(), String::new());
@@ -283,6 +302,7 @@ mod tests {
             }
             known = known.after(unit, now);
         }
+
         (kinds, words)
     }
 
@@ -291,6 +311,7 @@ mod tests {
         let up = running(10, 0);
         let stopping =
             Unit { exit_us: 30, active_exit_us: 20, ..Unit { sub: "stop-sigterm".into(), ..unit("deactivating", "") } };
+
         let (kinds, words) = story(&[
             Unit::unloaded(false),
             unit("activating", "start"),
@@ -301,6 +322,7 @@ mod tests {
             stopped(10, 20, 30),
             Unit::unloaded(false),
         ]);
+
         assert_eq!(kinds, ["server.started", "server.stopped"]);
         assert_eq!(words, "systemd was told to stop it");
     }
@@ -313,7 +335,7 @@ mod tests {
         assert_eq!(words, "systemd restarted it (restart 1)");
     }
 
-    /// systemd calls it a success, and restarts it because the unit asks for that.
+    /// systemd calls this exit a success, and restarts the unit because of its Restart= setting.
     #[test]
     fn a_sigint_without_a_stop_is_a_crash() {
         let interrupted =
@@ -352,9 +374,10 @@ mod tests {
         assert_eq!(kinds, ["server.started", "server.failed"]);
         assert_eq!(words, "its overlay could not be mounted");
 
-        // The next one is told, an old one is not.
+        // A new failure is reported, an old one is not.
         let (kinds, _) = story(&[unmounted(1), unmounted(2_001), unmounted(2_001), unmounted(2_003)]);
         assert_eq!(kinds, ["server.failed"; 3]);
+
         let (kinds, words) = story(&[running(10, 0), unmounted(1)]);
         assert_eq!((kinds, words.as_str()), (vec!["server.started", "server.stopped"], &*End::Forgotten.to_string()));
 
@@ -363,7 +386,7 @@ mod tests {
         assert_eq!(changes(&booted, &Unit::unloaded(true), BOOT), [Change::Stopped(End::Boot)]);
     }
 
-    /// The last crash may be seen together with systemd's giving up.
+    /// One poll may see the last crash together with systemd's start limit.
     #[test]
     fn a_start_limit_that_comes_with_its_crash_is_both() {
         let (kinds, words) = story(&[running(10, 0), killed(90, 95, 4, "failed")]);
@@ -371,7 +394,7 @@ mod tests {
         assert!(words.starts_with("start limit: ") && words.ends_with("signal 9 (KILL)"), "{words}");
     }
 
-    /// A row that an older left4me wrote, or that nobody has looked at.
+    /// A row of an older left4me, or one that was never polled.
     #[test]
     fn a_first_look_tells_of_nothing_before_it() {
         let old = Known { actual: ActualState::Running, looked_at: Some(5_000), ..never() };
@@ -393,9 +416,11 @@ mod tests {
         let up = Unit { enabled: Some(true), ..running(10, 0) };
         let (kinds, words) = story(&[up.clone(), Unit::unloaded(false)]);
         assert_eq!((kinds, words.as_str()), (vec!["server.started", "server.stopped"], "systemd was told to stop it"));
+
         let (_, words) = story(&[Unit { enabled: Some(false), ..up.clone() }, Unit::unloaded(false)]);
         assert_eq!(words, "it ended without an error, told to or by itself");
-        // Seen before it was forgotten: nothing of it changes when it is.
+
+        // The exit was seen before systemd unloaded the unit; unloading it changes nothing.
         let down = never().after(&up, 5).after(&Unit { enabled: Some(false), ..stopped(10, 20, 30) }, 6);
         assert_eq!(changes(&down, &Unit::unloaded(false), BOOT - 2000), []);
         assert_eq!(down.after(&Unit::unloaded(false), 6), down);
@@ -408,29 +433,32 @@ mod tests {
         let before = Known { looked_at: Some(BOOT - 1), ..never().after(&running(10, 3), BOOT - 1) };
         assert_eq!(changes(&before, &running(12, 0), BOOT), [Change::Started(Start::AtBoot)]);
         assert_eq!(changes(&before, &Unit::unloaded(true), BOOT), [Change::Stopped(End::Boot)]);
-        // The same microsecond after two boots is no start: nothing tells them apart, and nothing false is told.
+        // The same microsecond after two boots counts as no start: the two cannot be told apart,
+        // and a false event would be worse.
         assert_eq!(changes(&before, &running(10, 0), BOOT), []);
     }
 
     #[test]
     fn a_boot_is_known_from_monotonic_times_whatever_the_wall_clock_says() {
         const DAY: u64 = 86_400_000_000;
+
         let now = 1_800_000_000_000;
         let told = |known: &Known, unit: &Unit, at: Moment| changes(known, unit, booted_at(known, unit, &at));
 
-        // Three days up, then a boot without a clock: it is 1970.
+        // Three days up, then a boot without a clock: the time is in 1970.
         let before = never().after(&running(3 * DAY, 2), now);
         let early = Moment { now: 20_000, monotonic_us: 20_000_000, booted_at: 0 };
         assert_eq!(told(&before, &running(15_000_000, 0), early), [Change::Started(Start::AtBoot)]);
         assert_eq!(told(&before, &Unit::unloaded(true), early), [Change::Stopped(End::Boot)]);
 
-        // The clock gets right while the server crashes once: two earlier restarts are not told again.
+        // The clock is set while the server crashes once: the two earlier restarts are not reported
+        // again.
         let before = never().after(&running(15_000_000, 2), 20_000);
         let late = Moment { now, monotonic_us: 60_000_000, booted_at: now - 60_000 };
         let end = told(&before, &killed(15_000_000, 50_000_000, 2, "auto-restart"), late);
         assert!(matches!(end[..], [Change::Crashed { more: 0, .. }]), "{end:?}");
 
-        // An hour back, no boot.
+        // The clock goes back an hour; there was no boot.
         let back = Moment { now: now - 3_600_000, monotonic_us: 4 * DAY, booted_at: now - 3_600_000 - 345_600_000 };
         let before = never().after(&running(3 * DAY, 0), now);
         assert_eq!(told(&before, &running(3 * DAY + 5, 0), back), [Change::Started(Start::Restarted)]);
@@ -444,7 +472,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is seen: a second look at the same tells nothing new.
+        /// For any units, a second poll of the same unit reports nothing new.
         #[test]
         fn the_same_look_twice_is_one_story(
             seen in proptest::collection::vec((0_usize..7, 1_u64..5, 1_u64..5, 0_u32..4), 1..12)
@@ -460,6 +488,7 @@ mod tests {
                     5 => unit("deactivating", "stop-sigterm"),
                     _ => Unit::default(),
                 };
+
                 known = known.after(&unit, 2_000 + now as i64);
                 prop_assert_eq!(changes(&known, &unit, BOOT), Vec::new());
             }

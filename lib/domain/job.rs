@@ -1,4 +1,4 @@
-//! A job's states and how it ends.
+//! A job's states, and how its outcome follows from its tasks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,7 +27,7 @@ pub enum JobState {
 }
 
 impl JobState {
-    /// All of them, in the order of a life.
+    /// All states, in the order of a job's life.
     pub const ALL: [JobState; 6] = [
         JobState::Queued,
         JobState::Running,
@@ -50,7 +50,7 @@ impl JobState {
         }
     }
 
-    /// Whether the job has ended for good.
+    /// Whether the job has ended; such a state is final.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         matches!(self, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
@@ -88,8 +88,8 @@ impl FromStr for JobState {
     }
 }
 
-/// How a job whose tasks have all ended ends: failed if a task failed, else succeeded if any succeeded, else cancelled.
-/// A job without tasks did all there was to do.
+/// The outcome of a job whose tasks have all ended: failed if a task failed, else succeeded if any
+/// succeeded, else cancelled. A job without tasks succeeds.
 #[must_use]
 pub fn outcome(tasks: &[TaskState]) -> JobState {
     if tasks.contains(&TaskState::Failed) {

@@ -1,45 +1,49 @@
-//! Launch arguments, judged as the game's engine judges them: the one parser for every way in.
+//! Launch arguments, checked against the game engine's own parser. All interfaces use this parser.
 //!
 //! systemd starts `srcds_linux` with exact arguments. The engine (`CCommandLine` in public copies
 //! of Valve's tier0/commandline.cpp) then joins its argv into one line and parses that line again.
-//! Newer copies put quotes around each argument, older ones do not; both read more arguments from a
-//! file where a word begins with `@`, the oldest wherever an `@` is. The buffer has 2,048 bytes,
-//! and no copy checks its end. So an argument is one word that every copy reads as the same word.
+//! Newer copies put quotes around each argument, older ones do not. Both read more arguments from a
+//! file where a word begins with `@`; the oldest do so wherever an `@` is. The buffer has 2,048
+//! bytes, and no copy checks its end. So an argument is one word that every copy reads as the same
+//! word.
 //!
 //! Words that begin with `+` are console commands (`stuffcmds` in public copies of the engine's
-//! cmd.cpp): the name, and the next word as its value, are a line of the console, which `;` would
+//! cmd.cpp). The name, and the next word as its value, form a line of the console, which `;` would
 //! split.
 //!
-//! What `srcds_run` does is known from copies of Left 4 Dead 2's script in public repositories: it
-//! sets `LD_LIBRARY_PATH=".:bin:$LD_LIBRARY_PATH"`, changes to its own directory, adds `+map
-//! c1m1_hotel` where no map is named, and runs `./srcds_linux $*`. The unit and [`words`] do the
-//! same. The rest of it (a restart loop, updates, gdb, pid files) is systemd's work here, and none
-//! of its options has a use.
+//! The behaviour of `srcds_run` is known from copies of Left 4 Dead 2's script in public
+//! repositories: it sets `LD_LIBRARY_PATH=".:bin:$LD_LIBRARY_PATH"`, changes to its own directory,
+//! adds `+map c1m1_hotel` where no map is named, and runs `./srcds_linux $*`. The unit and
+//! [`words`] do the same. systemd does the rest of its work (a restart loop, updates, gdb, pid
+//! files), so none of the script's options has an effect.
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::names::{BadName, shown};
 
-/// The most launch arguments. The engine takes 256 words, its own name and left4me's included.
+/// The most launch arguments. The engine takes 256 words, including its own name and left4me's
+/// arguments.
 pub const MAX_ARGUMENTS: usize = 200;
 
 /// The longest launch argument, in bytes: a command and its value fit into one line of the console,
 /// which has 512 (`COMMAND_MAX_LENGTH` in the public convar headers).
 pub const MAX_WORD: usize = 250;
 
-/// The engine's line has 2,048 bytes, the last of them a NUL. Some are left free.
+/// The longest command line, in bytes. The engine's buffer has 2,048, the last of them a NUL; this
+/// leaves a margin.
 const MAX_LINE: usize = 2000;
 
-/// What the unit itself gives, with the longest port. `left4me-server@.service` has the same words.
+/// The arguments that the unit itself gives, with the longest port. `left4me-server@.service` has
+/// the same words.
 const OWN: [&str; 7] = ["-game", "left4dead2", "-strictportbind", "+ip", "0.0.0.0", "+hostport", "65535"];
 
-/// The longest name of the program, which is the first word of the engine's line.
+/// The longest path of the program, which is the first word of the engine's line.
 const PROGRAM: usize = "/var/lib/left4me/runtime//merged/srcds_linux".len() + 64;
 
-/// Quotes around each word, and the blank after it.
+/// The quotes around each word, and the blank after it, in bytes.
 const AROUND: usize = 3;
 
-/// What `srcds_run` starts where no map is named. Without a map players cannot join.
+/// The map that `srcds_run` starts where no map is named. Without a map players cannot join.
 const DEFAULT_MAP: [&str; 2] = ["+map", "c1m1_hotel"];
 
 const OURS: &str = "left4me gives this one itself; the port is the server's own";
@@ -48,7 +52,7 @@ const SCRIPT: &str = "it belongs to srcds_run, which left4me does not run: syste
 const LOG: &str = "it fills a file that nothing empties: the server's page and `l4d2ctl logs` show the console";
 const SECRET: &str = "launch arguments are in the process list: put it into the configuration lines";
 
-/// Words that are refused, in any case and wherever they are, and why.
+/// Words that are refused in any case and at any position, with the reason.
 const RESERVED: &[(&str, &[&str])] = &[
     (OURS, &["-game", "-vproject", "-basedir", "-defaultgamedir", "-strictportbind", "-insert_search_path"]),
     (OURS, &["-ip", "+ip", "-port", "+port", "-hostport", "+hostport"]),
@@ -62,13 +66,13 @@ const RESERVED: &[(&str, &[&str])] = &[
 /// Commands whose value is a file below left4dead2/cfg.
 const RUNS_A_FILE: [&str; 5] = ["+exec", "+execifexists", "+execwithwhitelist", "+servercfgfile", "+lservercfgfile"];
 
-/// One launch argument: one word that left4me does not give itself.
+/// One launch argument: a single word that left4me does not set itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Argument(String);
 
 impl Argument {
-    /// The text.
+    /// The argument's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -98,63 +102,73 @@ impl From<Argument> for String {
     }
 }
 
-/// Why one argument is refused, with the way out. Nothing of the argument itself is in it.
+/// Why one argument is refused, and what to do instead. The message does not contain the argument.
 #[must_use]
 pub fn refusal(word: &str) -> Option<&'static str> {
     if word.is_empty() {
         return Some("it is empty");
     }
+
     if word.chars().any(char::is_control) {
         return Some("it has a control character or a line break");
     }
-    // The bound of bytes comes later: who gives a long sentence should read this.
+
+    // The length check comes later, so that a long sentence gets this message.
     if word.contains(char::is_whitespace) {
         return Some(
             "an argument is one word: give several words one by one, and put text with spaces into the \
              configuration lines, as in: hostname \"My server\"",
         );
     }
+
     if word.contains('"') {
         return Some("it has a quote: put text in quotes into the configuration lines, as in: hostname \"My server\"");
     }
+
     if word.contains('@') {
         return Some(
             "the game reads more arguments from the file that follows '@': \
              put such text into the configuration lines",
         );
     }
+
     if word.contains([';', '\\']) {
         return Some(
             "';' begins another command, and '\\' is no part of a path here: \
              put such text into the configuration lines",
         );
     }
+
     if !word.is_ascii() {
         return Some("only ASCII arrives surely: put other text into the configuration lines");
     }
+
     if word.len() > MAX_WORD {
         return Some("at most 250 bytes are possible: put long text into the configuration lines");
     }
+
     if let Some(name) = word.strip_prefix('+')
         && (name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'))
     {
         return Some("the name of a command follows '+': letters, digits and '_'");
     }
+
     RESERVED.iter().find(|(_, words)| is_one_of(word, words)).map(|(why, _)| *why)
 }
 
-/// Whether these arguments, each good by itself, can be given together.
+/// Checks whether these arguments, each valid by itself, can be given together.
 ///
 /// # Errors
-/// One line that says which is wrong, or that they are too many or too long, with the way out.
+/// One line that says which is wrong, or that they are too many or too long, and what to do.
 pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
     if arguments.len() > MAX_ARGUMENTS {
         return Err(BadName::new(format!("too many arguments: at most {MAX_ARGUMENTS} are allowed")));
     }
+
     for pair in arguments.windows(2) {
         let [command, value] = pair else { continue };
         if is_one_of(command.as_str(), &RUNS_A_FILE) && !is_below_cfg(value.as_str()) {
-            // Not the value: the reader of the message may have no right to read the file.
+            // The message leaves out the value: its reader may have no right to read that file.
             let why = "what follows is no file below left4dead2/cfg: put the file into an overlay's \
                        left4dead2/cfg, and give its path from there";
             return Err(refused(command.as_str(), why));
@@ -163,6 +177,7 @@ pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
 
     let words = OWN.iter().chain(&DEFAULT_MAP).copied().chain(arguments.iter().map(Argument::as_str));
     let line: usize = words.map(|word| word.len() + AROUND).sum();
+
     let room = MAX_LINE - PROGRAM - AROUND;
     if line > room {
         return Err(BadName::new(format!(
@@ -170,14 +185,15 @@ pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
              possible; put settings into the configuration lines"
         )));
     }
+
     Ok(())
 }
 
-/// Judges the words of a whole list, as any user may have left them in a row or a file. A server is
-/// started with [`words`] of the result: a file of an earlier version names no default map.
+/// Checks the words of a whole list, as a user left them in a row or a file. A server is started
+/// with [`words`] of the result, because a file of an earlier version names no default map.
 ///
 /// # Errors
-/// One line that says what is wrong and the way out.
+/// One line that says what is wrong and what to do.
 pub fn check_line<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Result<Vec<Argument>, BadName> {
     let arguments: Vec<Argument> =
         words.into_iter().map(|word| word.as_ref().parse()).collect::<Result<_, BadName>>()?;
@@ -185,7 +201,7 @@ pub fn check_line<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Result<V
     Ok(arguments)
 }
 
-/// The words that follow left4me's own: the arguments, and the default map where they name none.
+/// The words that follow left4me's own: the arguments, and the default map unless they name one.
 pub fn words(arguments: &[Argument]) -> impl Iterator<Item = &str> {
     let names = |option: &str| arguments.iter().any(|argument| argument.as_str().eq_ignore_ascii_case(option));
     let add = if names("+map") || names("-nodefaultmap") { 0 } else { DEFAULT_MAP.len() };
@@ -218,6 +234,7 @@ mod tests {
         let quote = if quotes { "\"" } else { "" };
         let line: String = argv.iter().map(|word| format!("{quote}{word}{quote} ")).collect();
         assert!(line.len() < 2048, "the engine would write past its buffer");
+
         let (mut words, mut word, mut is_quoted) = (Vec::new(), None::<String>, false);
         for c in line.chars() {
             match (c, is_quoted, &mut word) {
@@ -234,6 +251,7 @@ mod tests {
                 (c, _, word) => word.get_or_insert_default().push(c),
             }
         }
+
         words.extend(word);
         words
     }
@@ -248,12 +266,15 @@ mod tests {
         for word in ["My server", "x -port 27001 -ip 127.0.0.1", "\t", "a\u{a0}b", "a\u{2003}b", " +map"] {
             is_refused(word, if word.contains('\t') { "control" } else { "configuration lines" });
         }
+
         for word in ["\"My", "a\"b", "@file", "x@file", "a;quit", "..\\x", "Größe", "a\u{ad}b"] {
             is_refused(word, "configuration lines");
         }
+
         for word in ["a\nb", "a\0b", "\u{1b}[2J", "a\u{85}b"] {
             is_refused(word, "control character");
         }
+
         is_refused("", "empty");
         is_refused(&"x".repeat(251), "250 bytes");
         for word in ["+", "++map", "+sv_tags:x", "+hostport'1", "+a{b", "+map/"] {
@@ -266,9 +287,11 @@ mod tests {
         for word in ["-game", "-GAME", "+HostPort", "-port", "+ip", "-strictportbind"] {
             is_refused(word, "left4me gives this one itself");
         }
+
         for word in ["-autoupdate", "-Steam_Dir", "-steamcmd_script", "-binary", "-gdb", "-debug", "-norestart"] {
             is_refused(word, "srcds_run");
         }
+
         is_refused("+RCON_password", "configuration lines");
         is_refused("-condebug", "l4d2ctl logs");
     }
@@ -291,9 +314,11 @@ mod tests {
             let error = check_line([command, value]).unwrap_err().to_string();
             assert!(error.contains("left4dead2/cfg"), "{error}");
         }
+
         for value in ["server.cfg", "sourcemod/x.cfg", "a..b", "+map", "-x"] {
             check_line(["+exec", value]).unwrap();
         }
+
         check_line(["+exec"]).unwrap();
     }
 

@@ -1,37 +1,36 @@
-//! Launch arguments from before they had to be one word each: what can be had in another way is
-//! converted.
+//! Converts launch arguments from versions that allowed several words in one argument.
 //!
-//! Text with spaces becomes a configuration line. `srcds_run` split it, and the engine took its
-//! first word only, so the line is what its author meant. The lines come before those that are
-//! there: the engine runs the commands of its command line first (`stuffcmds`), and server.cfg when
-//! a map is loaded (`Executing dedicated server config file` in the public game rules), so that a
-//! line of the configuration won before, and still does.
+//! Text with spaces becomes a configuration line. `srcds_run` split it, and the engine took only
+//! its first word, so the line is what its author meant. The new lines come before the existing
+//! ones. The engine runs the commands of its command line first (`stuffcmds`), and server.cfg when
+//! a map is loaded (`Executing dedicated server config file` in the public game rules). So an
+//! existing configuration line took precedence before, and still does.
 
 use crate::base::names::shown;
 use crate::domain::blueprint::{ConfigLine, MAX_CONFIG_LINES};
 use crate::domain::launch::{Argument, refusal};
 
-/// What a blueprint becomes.
+/// A blueprint after the conversion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Converted {
-    /// Its arguments. What could not be converted is there as it was.
+    /// Its arguments. Those that could not be converted are unchanged.
     pub arguments: Vec<String>,
     /// Its configuration lines.
     pub config: Vec<String>,
-    /// What was done, for people. No value is in it: one may be a password.
+    /// What was done, one message per change. Values are left out: one may be a password.
     pub changes: Vec<String>,
 }
 
-/// Settings whose value may be set whenever a map is loaded, as server.cfg does; a name that ends
-/// with `_` stands for all that begin with it. A command, as `map`, is none: server.cfg would run
-/// it each time.
+/// Settings whose value may be set at each map load, as server.cfg does. A name that ends with `_`
+/// stands for all names that begin with it. A command such as `map` is not in the list, because
+/// server.cfg would run it at each map load.
 const SETTINGS: [&str; 9] = ["hostname", "rcon_password", "sv_", "mp_", "tv_", "z_", "director_", "survivor_", "motd_"];
 
-/// It signs the server in once, before the first map.
+/// Signs the server in once, before the first map, so it cannot be a configuration line.
 const NOT_A_SETTING: &str = "sv_setsteamaccount";
 
-/// What only `srcds_run` obeyed, or what fills a log file, and whether a value follows it. A server
-/// plays the same without.
+/// Options that only `srcds_run` obeyed, or that fill a log file, and whether a value follows them.
+/// A server plays the same without them.
 const DROPPED: [(&str, bool); 17] = [
     ("-condebug", false),
     ("-conclearlog", false),
@@ -52,7 +51,7 @@ const DROPPED: [(&str, bool); 17] = [
     ("-timeout", true),
 ];
 
-/// Converts what is refused and can be had in another way; none when there is nothing of the kind.
+/// Converts the arguments that are refused and have a replacement; none when there are none.
 #[must_use]
 pub fn convert(arguments: &[String], config: &[String]) -> Option<Converted> {
     let mut upgrade = Upgrade { rest: arguments, ..Upgrade::default() };
@@ -60,10 +59,12 @@ pub fn convert(arguments: &[String], config: &[String]) -> Option<Converted> {
         upgrade.rest = rest;
         upgrade.take(first);
     }
+
     let has_room = config.len() + upgrade.lines.len() <= MAX_CONFIG_LINES;
     if upgrade.changes.is_empty() || !has_room {
         return None;
     }
+
     upgrade.lines.extend_from_slice(config);
     Some(Converted { arguments: upgrade.kept, config: upgrade.lines, changes: upgrade.changes })
 }
@@ -85,12 +86,14 @@ impl Upgrade<'_> {
         }
     }
 
-    /// `+setting` and a value that is refused as an argument, in one argument or in several.
+    /// Converts `+setting` and a value that is refused as an argument, in one argument or in
+    /// several.
     fn became_line(&mut self, name: &str, value: &str) -> bool {
         let Some(setting) = name.strip_prefix('+').filter(|setting| is_setting(setting)) else { return false };
         let (value, taken) = if value.is_empty() { self.following() } else { (value.to_owned(), 0) };
         let is_needed = refusal(name).is_some() || refusal(&value).is_some();
         let Some(line) = config_line(setting, &value).filter(|_| is_needed) else { return false };
+
         if self.would_join(taken) {
             return false;
         }
@@ -101,18 +104,19 @@ impl Upgrade<'_> {
         true
     }
 
-    /// Whether the word after the next `taken` ones would become the value of the one that is kept
-    /// last, when what is between them goes.
+    /// Whether removing the next `taken` words would make the word after them the value of the last
+    /// one that is kept.
     fn would_join(&self, taken: usize) -> bool {
         is_value(self.rest.get(taken)) && self.kept.last().is_some_and(|last| last.starts_with(['+', '-']))
     }
 
-    /// The value that follows a setting, and how many arguments it is: several when people quoted
-    /// text that has spaces, and gave it word by word.
+    /// The value that follows a setting, and how many arguments it spans: several when a quoted
+    /// text with spaces was given word by word.
     fn following(&self) -> (String, usize) {
         let Some(first) = self.rest.first() else { return (String::new(), 0) };
         let first = first.trim();
         let is_open = first.starts_with('"') && (first.len() == 1 || !first.ends_with('"'));
+
         let close = self.rest.iter().skip(1).position(|word| word.trim_end().ends_with('"'));
         match close.filter(|_| is_open) {
             Some(at) => (self.rest[..at + 2].join(" "), at + 2),
@@ -125,22 +129,25 @@ impl Upgrade<'_> {
         let Some((_, has_value)) = DROPPED.iter().find(|(known, _)| word.eq_ignore_ascii_case(known)) else {
             return false;
         };
+
         let taken = usize::from(*has_value && is_value(self.rest.first()));
         if self.would_join(taken) {
             return false;
         }
+
         self.rest = &self.rest[taken..];
         self.changes.push(format!("'{}' is gone: a server plays the same without it", shown(word)));
         true
     }
 
-    /// Several harmless words in one argument: the engine read them one by one.
+    /// Splits several harmless words in one argument: the engine read them one by one.
     fn was_split(&mut self, argument: &str) -> bool {
         let words: Vec<&str> = argument.split_whitespace().collect();
         let is_one = words.len() == 1 && words.first() == Some(&argument);
         if is_one || words.is_empty() || words.iter().any(|word| word.parse::<Argument>().is_err()) {
             return false;
         }
+
         self.kept.extend(words.into_iter().map(str::to_owned));
         self.changes.push(format!("'{}' is one argument for each word now", shown(argument)));
         true
@@ -159,7 +166,7 @@ fn is_setting(name: &str) -> bool {
     is_word && is_known && name != NOT_A_SETTING
 }
 
-/// `name "value"`; none for a value that no quotes hold, or that is longer than a line of the
+/// `name "value"`; none for a value that cannot be quoted, or that is longer than a line of the
 /// console.
 fn config_line(name: &str, value: &str) -> Option<String> {
     let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
@@ -228,6 +235,7 @@ mod tests {
         for good in [&["+map", "c1m1_hotel"][..], &["+hostname", "x"], &["-tickrate", "60"], &["***"], &[]] {
             stays(good);
         }
+
         for left in [
             &["x -port 27001 -ip 127.0.0.1"][..],
             &["@file"],

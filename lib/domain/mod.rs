@@ -1,4 +1,5 @@
-//! The domain, pure: no I/O, no clock. Values and `now` go in, what to do comes out.
+//! The rules, as pure functions: no I/O, no clock. The caller passes values and `now`, and gets the
+//! decision.
 
 pub mod blueprint;
 pub mod cancellation;

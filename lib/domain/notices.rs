@@ -1,14 +1,14 @@
-//! What a blueprint says that works, and that its owner may not have meant: servers that players do not find. And where
-//! SourceTV listens, which is a second port of a server.
+//! Notices about blueprints that work but hide their servers from players, which the owner may not
+//! have intended. Also finds the port of SourceTV, the second port of a server.
 
 use crate::domain::blueprint::ConfigLine;
 use crate::domain::console;
 use crate::domain::launch::Argument;
 
-/// Where SourceTV listens unless it is told otherwise, UDP.
+/// SourceTV's default port, UDP.
 pub const TV_PORT: u16 = 27020;
 
-/// One line for each thing that hides a server from players.
+/// One line for each setting that hides a server from players.
 #[must_use]
 pub fn of(arguments: &[Argument], config: &[ConfigLine]) -> Vec<String> {
     let mut notices = Vec::new();
@@ -26,22 +26,26 @@ pub fn of(arguments: &[Argument], config: &[ConfigLine]) -> Vec<String> {
     if let Some(command) = value("sv_lan").filter(|command| command.is_on()) {
         notices.push(format!("{}: sv_lan 1 lets only players of the local network join", command.whence));
     }
+
     if let Some(command) = value("sv_master_legacy_mode").or_else(|| value("sv_hidden")).filter(|found| found.is_on()) {
         notices.push(format!("{}: {} takes the server out of lists", command.whence, command.name));
     }
+
     notices
 }
 
-/// The UDP port of SourceTV; none while it is off.
+/// SourceTV's UDP port; none while it is off.
 #[must_use]
 pub fn tv_port(arguments: &[Argument], config: &[ConfigLine]) -> Option<u16> {
     if arguments.iter().any(|argument| argument.as_str().eq_ignore_ascii_case("-nohltv")) {
         return None;
     }
+
     let commands = commands(arguments, config);
     let last = |name: &str| commands.iter().rev().find(|command| command.is(name));
     last("tv_enable").filter(|command| command.is_on())?;
-    // The engine binds before it reads server.cfg; a map that is loaded later has both.
+
+    // The engine binds the port before it reads server.cfg. A map that is loaded later has both.
     Some(last("tv_port").and_then(|command| command.value.parse().ok()).unwrap_or(TV_PORT))
 }
 
@@ -49,7 +53,7 @@ pub fn tv_port(arguments: &[Argument], config: &[ConfigLine]) -> Option<u16> {
 struct Command {
     name: String,
     value: String,
-    /// Where it stands, for people.
+    /// Where it is written, for the message.
     whence: String,
 }
 
@@ -58,7 +62,7 @@ impl Command {
         self.name.eq_ignore_ascii_case(name)
     }
 
-    /// The engine reads a number; text is 0.
+    /// Whether its value is on. The engine reads a number; text is 0.
     fn is_on(&self) -> bool {
         let number: String =
             self.value.chars().take_while(|c| c.is_ascii_digit() || matches!(c, '-' | '+' | '.')).collect();
@@ -66,7 +70,8 @@ impl Command {
     }
 }
 
-/// All commands in the order in which the engine runs them: the arguments' first, then the lines.
+/// All commands in the order in which the engine runs them: those of the arguments, then those of
+/// the lines.
 fn commands(arguments: &[Argument], config: &[ConfigLine]) -> Vec<Command> {
     let mut commands = Vec::new();
     for (at, argument) in arguments.iter().enumerate() {
@@ -75,11 +80,13 @@ fn commands(arguments: &[Argument], config: &[ConfigLine]) -> Vec<Command> {
         let value = value.unwrap_or_default().to_owned();
         commands.push(Command { name: name.to_owned(), whence: format!("the argument +{name} {value}"), value });
     }
+
     for (at, line) in config.iter().enumerate() {
         let whence = format!("configuration line {}", at + 1);
         let of_line = console::commands(line.as_str());
         commands.extend(of_line.map(|one| Command { name: one.name, value: one.value, whence: whence.clone() }));
     }
+
     commands
 }
 
@@ -108,6 +115,7 @@ mod tests {
             notices(&["+map", "c1m1_hotel"], &["hostname \"sv_lan 1\"", "// sv_lan 1", "sv_lan 0"]),
             [] as [&str; 0]
         );
+
         for (arguments, config, words) in [
             (&["-Insecure"][..], &[][..], "argument -Insecure"),
             (&["-nomaster"], &[], "argument -nomaster"),
@@ -119,6 +127,7 @@ mod tests {
             let lower = words.to_lowercase();
             assert!(told.len() == 1 && told[0].to_lowercase().contains(&lower), "{told:?}");
         }
+
         assert!(notices(&["+sv_lan", "1"], &["sv_lan 0"]).is_empty(), "the line runs last");
     }
 

@@ -1,4 +1,4 @@
-//! What a job can do.
+//! The operations that a job can carry out.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +29,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// All of them, in the order people read them.
+    /// All operations, in the order in which help texts list them.
     pub const ALL: [Operation; 8] = [
         Operation::Install,
         Operation::Update,
@@ -56,20 +56,22 @@ impl Operation {
         }
     }
 
-    /// Exclusive operations touch what all servers share: they take no server and run alone.
+    /// Whether the operation changes the game files, which all servers share. Such an operation
+    /// takes no server and runs alone.
     #[must_use]
     pub fn is_exclusive(self) -> bool {
         matches!(self, Operation::Install | Operation::Update)
     }
 
-    /// A job that has run for longer than this, in ms, is overdue. An installation downloads 9 GB, which takes two hours
-    /// at 10 Mbit/s, and may wait for Steam; everything else is done in minutes, for many servers at once, too.
+    /// A job that runs for longer than this, in ms, is overdue. An installation downloads 9 GB,
+    /// which takes two hours at 10 Mbit/s, and may wait for Steam. Every other operation ends
+    /// within minutes, even for many servers at once.
     #[must_use]
     pub fn overdue_after(self) -> i64 {
         if self.is_exclusive() { 3 * 3_600_000 } else { 15 * 60_000 }
     }
 
-    /// What the servers shall be from the moment the job is accepted; `None` leaves the wish as it is.
+    /// The desired state that the servers get when the job is accepted; none leaves it unchanged.
     #[must_use]
     pub fn desired_state(self) -> Option<DesiredState> {
         match self {

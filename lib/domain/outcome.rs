@@ -1,4 +1,4 @@
-//! How a job ended for each of its servers. Pure: its tasks say it.
+//! A job's outcome for each of its servers. Pure: it follows from the tasks.
 
 use serde::Serialize;
 
@@ -24,7 +24,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// In words, for a person.
+    /// The outcome in words.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -49,20 +49,20 @@ pub struct ServerOutcome {
     pub error: Option<String>,
 }
 
-/// A task, as far as it matters here.
+/// What the rules need to know of a task.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'a> {
-    /// The kind's word.
+    /// The word of its kind.
     pub kind: &'a str,
     /// Its state.
     pub state: TaskState,
-    /// Why it failed, or was skipped.
+    /// Why it failed or was skipped.
     pub error: Option<&'a str>,
-    /// What a stop task found.
+    /// For a stop task: whether the server ran.
     pub was_running: Option<bool>,
 }
 
-/// What became of a server whose tasks these are.
+/// The outcome of the server that has these tasks.
 #[must_use]
 pub fn of(server: ServerId, tasks: &[Facts<'_>]) -> ServerOutcome {
     let with = |outcome, error: Option<String>| ServerOutcome { server, outcome, error };
@@ -70,14 +70,17 @@ pub fn of(server: ServerId, tasks: &[Facts<'_>]) -> ServerOutcome {
     if is_left_stopped(tasks) {
         return with(Outcome::LeftStopped, Some("it ran before, and was not started again".to_owned()));
     }
+
     if let Some(task) = first(TaskState::Failed) {
         return with(Outcome::Failed, Some(format!("{}: {}", task.kind, task.error.unwrap_or("no reason is known"))));
     }
+
     let is_live = |task: &Facts<'_>| !task.state.is_terminal();
     if tasks.iter().any(is_live) {
         let begun = tasks.iter().any(|task| task.state != TaskState::Pending);
         return with(if begun { Outcome::Running } else { Outcome::Pending }, None);
     }
+
     let undone = first(TaskState::Cancelled).or_else(|| first(TaskState::Skipped));
     match undone {
         Some(task) => with(Outcome::Cancelled, task.error.map(|error| format!("{}: {error}", task.kind))),
@@ -85,7 +88,7 @@ pub fn of(server: ServerId, tasks: &[Facts<'_>]) -> ServerOutcome {
     }
 }
 
-/// Whether a stop of the job found it running, and its start did not come any more.
+/// Whether the job stopped the server while it ran, and did not start it again.
 #[must_use]
 pub fn is_left_stopped(tasks: &[Facts<'_>]) -> bool {
     let stopped = tasks.iter().any(|task| task.state == TaskState::Succeeded && task.was_running == Some(true));
@@ -106,6 +109,7 @@ mod tests {
     #[test]
     fn each_server_of_a_job_ends_as_its_tasks_do() {
         use TaskState::{Cancelled, Failed, Pending, Running, Skipped, Succeeded};
+
         let stop = |state, was_running| Facts { was_running: Some(was_running), ..task("stop", state) };
         let failed = Facts { error: Some("signal 11"), ..task("start", Failed) };
         for (tasks, outcome) in [
@@ -122,6 +126,7 @@ mod tests {
         ] {
             assert_eq!(of(ServerId(1), &tasks).outcome, outcome, "{tasks:?}");
         }
+
         assert_eq!(of(ServerId(1), &[failed]).error.as_deref(), Some("start: signal 11"));
     }
 }

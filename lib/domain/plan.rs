@@ -1,6 +1,6 @@
-//! From an operation to its tasks and their dependencies, made when the job is enqueued.
+//! Turns an operation into tasks and their dependencies, when the job is enqueued.
 //!
-//! Edges point backwards only: a task depends on tasks before it in the list. So every plan is acyclic by shape.
+//! A task depends only on tasks before it in the list, so every plan is acyclic.
 
 use crate::base::names::ServerId;
 use crate::domain::operation::Operation;
@@ -9,11 +9,11 @@ use crate::domain::task::{Needs, TaskKind};
 /// One task of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedTask {
-    /// What it does.
+    /// Its kind.
     pub kind: TaskKind,
-    /// On which server; `None` for what all servers share.
+    /// Its server; none for the game files, which all servers share.
     pub server: Option<ServerId>,
-    /// Positions in the plan, each smaller than this task's own, and what is needed of them.
+    /// Positions in the plan, each smaller than this task's own, and what it needs of each.
     pub after: Vec<(usize, Needs)>,
 }
 
@@ -30,7 +30,7 @@ impl Plan {
         self.tasks.len() - 1
     }
 
-    /// Tasks of one server, each after the one before.
+    /// Adds tasks of one server, each of which needs the success of the one before.
     fn chain(&mut self, server: ServerId, kinds: &[TaskKind]) {
         let mut last = None;
         for &kind in kinds {
@@ -40,11 +40,12 @@ impl Plan {
     }
 }
 
-/// The plan of `operation` on `targets`. For `update`, which has no targets, `running` are the servers to stop and to
-/// start again; other operations do not look at it.
+/// The plan of `operation` on `targets`. An update has no targets: `running` are the servers to
+/// stop and to start again. Other operations ignore `running`.
 #[must_use]
 pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) -> Plan {
     use TaskKind::{Initialize, InstallRuntime, PurgeInstance, PurgeUpper, Start, StartIfRan, Stop};
+
     let mut plan = Plan::default();
     let chain: &[TaskKind] = match operation {
         Operation::Install => {
@@ -53,30 +54,34 @@ pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) ->
         }
         Operation::Update => return update(running),
         Operation::Initialize => &[Initialize],
-        // Initialized at each start, so that a blueprint's changes apply on the next action.
+        // Each start initializes first, so that a blueprint's changes apply.
         Operation::Start => &[Initialize, Start],
         Operation::Stop => &[Stop],
         Operation::Restart => &[Stop, Initialize, Start],
         Operation::Reset => &[Stop, PurgeUpper, Initialize, StartIfRan],
         Operation::Delete => &[Stop, PurgeInstance],
     };
+
     for &server in targets {
         plan.chain(server, chain);
     }
+
     plan
 }
 
-/// Stops side by side, then installs, then starts again. The starts need the install's end, not its success: Steam
-/// being down at night must not leave every server down until the morning. They also need their own server's stop, whose
-/// finding tells whether the server ran.
+/// Stops in parallel, then installs, then starts again. The starts need the install's end, not its
+/// success: if Steam is down at night, the servers must not stay down until the morning. Each start
+/// also needs its own server's stop, which records whether the server ran.
 fn update(running: &[ServerId]) -> Plan {
     let mut plan = Plan::default();
     let stops: Vec<usize> = running.iter().map(|&server| plan.push(TaskKind::Stop, Some(server), Vec::new())).collect();
     let after_stops = stops.iter().map(|&stop| (stop, Needs::Success)).collect();
+
     let install = plan.push(TaskKind::InstallRuntime, None, after_stops);
     for (&server, &stop) in running.iter().zip(&stops) {
         plan.push(TaskKind::StartIfRan, Some(server), vec![(stop, Needs::End), (install, Needs::End)]);
     }
+
     plan
 }
 
@@ -88,6 +93,7 @@ mod tests {
     fn shape(operation: Operation, targets: &[i64], running: &[i64]) -> Vec<String> {
         let ids = |ids: &[i64]| ids.iter().map(|&id| ServerId(id)).collect::<Vec<_>>();
         let plan = plan(operation, &ids(targets), &ids(running));
+
         plan.tasks
             .iter()
             .map(|task| {
@@ -107,6 +113,7 @@ mod tests {
             shape(Operation::Reset, &[1], &[]),
             ["stop(1)<", "purge-upper(1)<0", "initialize(1)<1", "start-if-ran(1)<2"]
         );
+
         assert_eq!(shape(Operation::Delete, &[4], &[]), ["stop(4)<", "purge-instance(4)<0"]);
         assert_eq!(shape(Operation::Stop, &[1, 2], &[]), ["stop(1)<", "stop(2)<"]);
     }
@@ -129,6 +136,7 @@ mod tests {
             servers in proptest::collection::btree_set(1_i64..1000, 0..40),
         ) {
             let ids: Vec<_> = servers.into_iter().map(ServerId).collect();
+
             let plan = plan(operation, &ids, &ids);
             for (index, task) in plan.tasks.iter().enumerate() {
                 for &(dependency, _) in &task.after {

@@ -1,14 +1,14 @@
-//! Which lines of a unit's journal say why something failed.
+//! Selects the journal line of a unit that explains a failure.
 
 use crate::base::names::{InstanceName, overlay_unit};
 
-/// Who speaks in the unit that mounts a server's layers.
+/// The syslog identifier of the unit that mounts a server's layers.
 pub const HELPER: &str = "left4me-helper";
 
-/// A console line may be long; the reason is at its beginning.
+/// The longest reason, in characters. A console line may be longer; the reason is at its beginning.
 const LONGEST: usize = 300;
 
-/// What systemd says of every failure, and what says nothing of its cause.
+/// Phrases that systemd logs for every failure, and phrases that do not name the cause.
 const EMPTY_PHRASES: [&str; 21] = [
     "Main process exited",
     "Control process exited",
@@ -33,14 +33,15 @@ const EMPTY_PHRASES: [&str; 21] = [
     "Unit process ",
 ];
 
-/// Whether a line says why: not an empty one, and none that systemd says of every failure.
+/// Whether a line explains a failure: it is not empty, and not a line that systemd logs for every
+/// failure.
 #[must_use]
 pub fn is_one(from: &str, line: &str) -> bool {
     let says_nothing = from == "systemd" && EMPTY_PHRASES.iter().any(|phrase| line.contains(phrase));
     !line.trim().is_empty() && !says_nothing
 }
 
-/// A line without the names that come before what it says: systemd's own begin with the unit, ours with the program.
+/// A line without its leading names: systemd's lines begin with the unit, ours with the program.
 #[must_use]
 pub fn bare<'a>(line: &'a str, names: &[&str]) -> &'a str {
     let strip =
@@ -48,15 +49,15 @@ pub fn bare<'a>(line: &'a str, names: &[&str]) -> &'a str {
     names.iter().fold(line, strip)
 }
 
-/// `left4me-overlay@7.service: layer … is missing`: systemd's own lines begin with the unit already, and the helper's
-/// with its name.
+/// `left4me-overlay@7.service: layer … is missing`. systemd's own lines begin with the unit
+/// already, and the helper's with its name.
 #[must_use]
 pub fn said(unit: &str, line: &str) -> String {
     let line = bare(line, &[unit, HELPER]);
     format!("{unit}: {}", line.chars().take(LONGEST).collect::<String>())
 }
 
-/// The newest line, of those of a server's units, that says why its overlay could not be mounted.
+/// The newest line of a server's units that says why its overlay could not be mounted.
 #[must_use]
 pub fn of_overlay<'a>(
     server: &InstanceName,
@@ -83,6 +84,7 @@ mod tests {
         ] {
             assert!(!is_one("systemd", line), "{line}");
         }
+
         assert!(is_one("systemd", "left4me-server@7.service: Failed to load environment files: No such file"));
         assert!(is_one(HELPER, "left4me-helper: layer /x is missing"));
         assert!(is_one("srcds", "Starting map c1m1_hotel failed: out of edicts"), "the game's own words");
@@ -101,6 +103,7 @@ mod tests {
     fn the_reason_of_an_overlay_is_not_what_the_game_or_the_servers_unit_said_after_it() {
         let server = "7".parse().unwrap();
         let of = |lines: &[(&str, &str)]| of_overlay(&server, lines.iter().copied());
+
         let lines = [
             (HELPER, "left4me-helper: the lower layer /a does not exist"),
             (HELPER, "left4me-helper: the lower layer /b does not exist"),
@@ -108,7 +111,9 @@ mod tests {
             ("systemd", "left4me-server@7.service: Bad unit file setting"),
             ("srcds", "left4me-overlay@7.service: a plugin wrote this"),
         ];
+
         assert_eq!(of(&lines).as_deref(), Some("left4me-overlay@7.service: the lower layer /b does not exist"));
+
         let timed_out = [lines[0], ("systemd", "left4me-overlay@7.service: start operation timed out. Terminating.")];
         let words = "left4me-overlay@7.service: start operation timed out. Terminating.";
         assert_eq!(of(&timed_out).as_deref(), Some(words));

@@ -1,7 +1,8 @@
-//! Who may start now. Jobs are considered oldest first. A job may start when no running job conflicts with it and no
-//! older queued job conflicts with it. Two jobs conflict when either is exclusive or they share a server. So: one job
-//! per server at a time, different servers side by side, an exclusive job alone, and nobody is overtaken by a job that
-//! would make him wait longer: an old install cannot be starved by newer server jobs.
+//! Decides which queued jobs may start, oldest first. A job may start when neither a running job
+//! nor an older queued job conflicts with it. Two jobs conflict when either is exclusive or when
+//! they share a server. So there is one job per server at a time, different servers run in
+//! parallel, and an exclusive job runs alone. No job may overtake an older one that it would delay:
+//! newer server jobs cannot starve an old install.
 
 use std::collections::HashSet;
 
@@ -14,23 +15,23 @@ pub struct Candidate {
     pub id: JobId,
     /// Whether it runs alone.
     pub exclusive: bool,
-    /// The servers it is for.
+    /// Its servers.
     pub servers: Vec<ServerId>,
 }
 
 /// The state of the decision while candidates are considered, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct Schedule {
-    /// Servers that a running job or an older queued one has taken.
+    /// The servers of running and of older queued jobs.
     taken: HashSet<ServerId>,
-    /// A running or older job is exclusive: nobody else may start.
+    /// A running or older job is exclusive, so no other job may start.
     closed: bool,
-    /// Whether any job runs or is older.
+    /// Whether any job is running or older.
     anybody: bool,
 }
 
 impl Schedule {
-    /// With the jobs that run (or are being cancelled) now.
+    /// A schedule with the jobs that are running or being cancelled.
     pub fn with_running<'a>(running: impl IntoIterator<Item = &'a Candidate>) -> Self {
         let mut schedule = Schedule::default();
         for job in running {
@@ -39,8 +40,8 @@ impl Schedule {
         schedule
     }
 
-    /// Whether `job` may start now. Must be asked oldest first; the answer counts from then on: whether it starts or
-    /// waits, what it needs is taken.
+    /// Whether `job` may start now. Call it for the oldest job first. The servers of `job` then
+    /// count as taken, whether it starts or waits.
     pub fn consider(&mut self, job: &Candidate) -> bool {
         let conflicts = self.closed
             || (job.exclusive && self.anybody)
@@ -49,7 +50,7 @@ impl Schedule {
         !conflicts
     }
 
-    /// Whether no later job can start whatever it is, so that asking further is useless.
+    /// Whether no later job can start, so that the rest of the queue need not be considered.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed
@@ -102,21 +103,22 @@ mod tests {
     }
 
     fn jobs() -> impl Strategy<Value = Vec<Candidate>> {
-        // No server at all stands for an exclusive job: about one in eight.
+        // An empty set of servers stands for an exclusive job: about one in eight.
         proptest::collection::vec(proptest::collection::btree_set(1_i64..8, 0..4), 1..40).prop_map(|all| {
             all.into_iter().zip(1..).map(|(servers, id)| job(id, &servers.into_iter().collect::<Vec<_>>())).collect()
         })
     }
 
     proptest! {
-        /// Plays a whole life: at each step whoever may start does, up to a bound of slots, and one running job, picked
-        /// at random, ends.
+        /// Runs random jobs to their end: at each step every job that may start does, up to a limit
+        /// of slots, and one running job, picked at random, ends.
         #[test]
         fn no_two_conflicting_jobs_ever_run_and_no_queued_job_starves(
             all in jobs(), slots in 1_usize..5, picks in proptest::collection::vec(0_usize..1000, 40),
         ) {
             let mut queued = all.clone();
             let mut running: Vec<Candidate> = Vec::new();
+
             let mut started: Vec<Candidate> = Vec::new();
             for pick in picks {
                 let mut schedule = Schedule::with_running(&running);
@@ -135,13 +137,16 @@ mod tests {
                         waiting.push(job);
                     }
                 }
+
                 queued = waiting;
                 prop_assert!(!running.is_empty() || queued.is_empty(), "nobody runs though somebody waits");
                 if !running.is_empty() {
                     running.swap_remove(pick % running.len());
                 }
             }
+
             prop_assert_eq!(started.len(), all.len(), "each round ends one job, so all had their turn");
+
             for (earlier, a) in started.iter().enumerate() {
                 for b in &started[earlier..] {
                     prop_assert!(!conflict(a, b) || a.id <= b.id, "conflicting jobs run in the order of acceptance");

@@ -1,4 +1,4 @@
-//! What a server shall be and what it is.
+//! A server's desired and actual state.
 
 use std::fmt;
 use std::str::FromStr;
@@ -76,18 +76,19 @@ impl ActualState {
         }
     }
 
-    /// From a service's ActiveState and SubState, as org.freedesktop.systemd1(5) and systemd's service.c pair them. What
-    /// is not known to us is [`ActualState::Unknown`], never a guess.
+    /// Maps a service's ActiveState and SubState, as org.freedesktop.systemd1(5) and systemd's
+    /// service.c pair them. An unlisted pair is [`ActualState::Unknown`], never a guess.
     #[must_use]
     pub fn from_unit(active: &str, sub: &str) -> Self {
         match (active, sub) {
-            // Between a crash and its automatic restart. The last two are moments of it (systemd 254 and later).
+            // Between a crash and its automatic restart. The last two are short phases of it
+            // (systemd 254 and later).
             ("activating", _) | ("failed", "failed-before-auto-restart") | ("inactive", "dead-before-auto-restart") => {
                 ActualState::Starting
             }
             ("active", "running") | ("reloading" | "refreshing", _) => ActualState::Running,
-            // A service without a process: the game ended cleanly while something keeps the unit up. And `systemctl
-            // clean` works on stopped units only.
+            // A service without a process: the game exited cleanly while something else keeps the
+            // unit up. `systemctl clean` works on stopped units only.
             ("active", "exited") | ("inactive", _) | ("maintenance", "cleaning") => ActualState::Stopped,
             ("deactivating", _) => ActualState::Stopping,
             ("failed", _) => ActualState::Failed,
@@ -116,8 +117,8 @@ impl FromStr for ActualState {
 mod tests {
     use super::*;
 
-    /// Every SubState of a service with the ActiveState that systemd pairs it with (service.c, versions 252 to 257), and
-    /// what it is to us.
+    /// Every SubState of a service with the ActiveState that systemd pairs it with (service.c,
+    /// versions 252 to 257), and the expected actual state.
     const PAIRS: &[(&str, &str, ActualState)] = &[
         ("inactive", "dead", ActualState::Stopped),
         ("activating", "condition", ActualState::Starting),
@@ -154,12 +155,13 @@ mod tests {
         }
     }
 
-    /// Whatever systemd pairs in another version: running needs an active unit, stopped and failed need one that is
-    /// not; and what is no word of systemd's is unknown.
+    /// For any pair of another systemd version: running needs an active unit, stopped and failed
+    /// need an inactive one, and words that systemd does not have give unknown.
     #[test]
     fn a_pair_that_systemd_does_not_make_is_never_a_false_state() {
         let mut actives: Vec<&str> = PAIRS.iter().map(|(active, ..)| *active).collect();
         actives.extend(["", "x"]);
+
         for active in actives {
             for sub in PAIRS.iter().map(|(_, sub, _)| *sub).chain(["", "x"]) {
                 let allowed: &[&str] = match ActualState::from_unit(active, sub) {
@@ -170,9 +172,11 @@ mod tests {
                     ActualState::Failed => &["failed"],
                     ActualState::Unknown => &["active", "maintenance", "", "x"],
                 };
+
                 assert!(allowed.contains(&active), "{active}, {sub}: {:?}", ActualState::from_unit(active, sub));
             }
         }
+
         assert_eq!(ActualState::from_unit("active", "dead"), ActualState::Unknown);
         assert_eq!(ActualState::from_unit("", ""), ActualState::Unknown);
         assert_eq!(ActualState::from_unit("maintenance", "x"), ActualState::Unknown);

@@ -1,8 +1,7 @@
-//! What to tell steamcmd and what its words mean. Pure: text in, decisions out; any text is taken
-//! without panic.
+//! Which arguments steamcmd gets, and what its output means. Pure: any text is accepted without
+//! panic.
 //!
-//! Valve publishes neither exit codes nor state words; both are as operators' issue trackers report
-//! them.
+//! Valve publishes neither exit codes nor state words; both come from operators' issue trackers.
 
 mod cause;
 mod manifest;
@@ -16,19 +15,20 @@ pub use cause::{Cause, Retry};
 pub use manifest::{LINUX_DEPOT, MANIFEST_LIMIT, SHARED_DEPOT, prove};
 pub use verdict::{Failure, Heard, Success, Verdict, after};
 
-/// Left 4 Dead 2's dedicated server.
+/// The Steam app id of Left 4 Dead 2's dedicated server.
 pub const APP: u32 = 222_860;
 
-/// Where its manifest is, below the installation: a directory, and the file in it.
+/// Where the app's manifest is, below the installation: a directory, and the file in it.
 pub const MANIFEST: [&str; 2] = ["steamapps", "appmanifest_222860.acf"];
 
-/// How often an installation is tried before it is given up.
+/// How many attempts an installation has.
 pub const ATTEMPTS: u32 = 5;
 
-/// In the installation's directory while Windows files may lie in it: no server starts over those.
+/// A marker file in the installation's directory while Windows files may be in it. No server starts
+/// while it exists.
 pub const UNFINISHED: &str = ".left4me-unfinished";
 
-/// What a Linux installation cannot do without. Of each group one is enough: older builds name them
+/// The files that a Linux installation needs. One of each group is enough: older builds name them
 /// without `_srv`.
 pub const PROGRAMS: [&[&str]; 3] = [
     &["srcds_linux"],
@@ -36,19 +36,20 @@ pub const PROGRAMS: [&[&str]; 3] = [
     &["left4dead2/bin/server_srv.so", "left4dead2/bin/server.so"],
 ];
 
-/// Where steamcmd keeps `linux32/steamclient.so`: beside itself (Valve's archive), or in its user's
-/// home (Debian's package, whose /usr/games/steamcmd copies itself there). Relative to the home.
+/// Where steamcmd keeps `linux32/steamclient.so`, relative to its user's home: beside itself
+/// (Valve's archive), or in the home (Debian's package, whose /usr/games/steamcmd copies itself
+/// there).
 pub const HOMES: [&str; 3] = [".local/share/Steam/steamcmd", ".steam/steamcmd", "Steam"];
 
-/// One run of steamcmd. A plain linux pass fails for many with "Invalid platform" unless a windows
+/// One run of steamcmd. On many hosts a linux pass fails with "Invalid platform" unless a windows
 /// pass came before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
     /// Lets steamcmd update itself and write its configuration.
     Prime,
-    /// Lays down what both platforms share.
+    /// Installs the files that both platforms share.
     Windows,
-    /// The server itself.
+    /// Installs the Linux server.
     Linux,
 }
 
@@ -74,46 +75,53 @@ impl Pass {
     }
 
     /// steamcmd's arguments to install into `directory`, as `account` or anonymously.
-    /// `+force_install_dir` has to come before `+login`. An account has no password here: steamcmd
-    /// has its credentials from a login by hand, and asks for nothing where it has none.
+    /// `+force_install_dir` has to come before `+login`. No password is passed: steamcmd uses the
+    /// credentials cached by a manual login, and does not prompt without them.
     #[must_use]
     pub fn arguments(self, directory: &Path, account: Option<&str>) -> Vec<OsString> {
         let app = APP.to_string();
         let mut arguments: Vec<OsString> = Vec::new();
+
         let platform = match self {
             Pass::Prime => None,
             Pass::Windows => Some("windows"),
             Pass::Linux => Some("linux"),
         };
+
         if let Some(platform) = platform {
             arguments.extend(["+@sSteamCmdForcePlatformType", platform, "+force_install_dir"].map(OsString::from));
             arguments.push(directory.into());
         }
+
         if account.is_some() {
             arguments.extend(["+@NoPromptForPassword", "1"].map(OsString::from));
         }
+
         arguments.extend(["+login", account.unwrap_or("anonymous")].map(OsString::from));
         if platform.is_some() {
             arguments.extend(["+app_update", &app, "validate"].map(OsString::from));
         }
+
         arguments.push("+quit".into());
         arguments
     }
 }
 
-/// The name of a Steam account, as a setting may have it.
+/// Parses a setting as the name of a Steam account.
 ///
 /// # Errors
-/// One line that does not repeat the value: it may be a password.
+/// One line that does not repeat the value, which may be a password.
 pub fn account(setting: &str) -> Result<Option<&str>, String> {
     let name = setting.trim();
     if name.is_empty() || name == "anonymous" {
         return Ok(None);
     }
+
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-@".contains(&byte);
     if name.len() <= 64 && name.bytes().all(fits) && !name.starts_with(['-', '.', '@']) {
         return Ok(Some(name));
     }
+
     Err("LEFT4ME_STEAM_ACCOUNT is not a login name (letters, digits and _ . - @): put the name alone there, \
          and no password, which steamcmd asks for once in a login by hand"
         .to_owned())
@@ -124,17 +132,17 @@ pub fn account(setting: &str) -> Result<Option<&str>, String> {
 pub struct Progress<'a> {
     /// The state word.
     pub state: u32,
-    /// What is being done: downloading, verifying update, …
+    /// The phase: downloading, verifying update, …
     pub phase: &'a str,
-    /// 0 to 100.
+    /// Percent, 0 to 100.
     pub percent: f64,
-    /// Bytes so far.
+    /// Bytes done so far.
     pub done: u64,
-    /// Bytes in all; 0 while that is not known.
+    /// Bytes in total; 0 while that is not known.
     pub total: u64,
 }
 
-/// Reads a progress line; `None` for any other line.
+/// Parses a progress line; none for any other line.
 #[must_use]
 pub fn progress(line: &str) -> Option<Progress<'_>> {
     let rest = line.trim().strip_prefix("Update state (0x")?;
@@ -143,6 +151,7 @@ pub fn progress(line: &str) -> Option<Progress<'_>> {
     let (percent, rest) = rest.split_once(" (")?;
     let (done, total) = rest.strip_suffix(')')?.split_once(" / ")?;
     let percent: f64 = percent.parse().ok()?;
+
     Some(Progress {
         state: u32::from_str_radix(word, 16).ok()?,
         phase: phase.trim(),
@@ -190,6 +199,7 @@ mod tests {
     fn a_progress_line_is_read_and_no_other() {
         let read = progress(" Update state (0x61) downloading, progress: 45.32 (1234 / 5678)").unwrap();
         assert_eq!(read, Progress { state: 0x61, phase: "downloading", percent: 45.32, done: 1234, total: 5678 });
+
         for other in [
             "",
             "Update state",

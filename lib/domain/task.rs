@@ -1,4 +1,4 @@
-//! A task's kinds and states, and which task may go next.
+//! Task kinds and states, and which pending task may run.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use serde::Serialize;
 /// What a task does: one host operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TaskKind {
-    /// steamcmd, behind the runner.
+    /// Runs steamcmd through the runner.
     InstallRuntime,
     /// Writes a server's settings and layer.
     Initialize,
     /// Enables and starts a server's unit.
     Start,
-    /// The same, only if the server ran when this job's stop task found it.
+    /// Enables and starts a server's unit if this job's stop task found it running.
     StartIfRan,
     /// Disables and stops a server's unit.
     Stop,
@@ -49,13 +49,13 @@ impl TaskKind {
         }
     }
 
-    /// Whether the server's unit may be another thing afterwards.
+    /// Whether the task can change the state of the server's unit.
     #[must_use]
     pub fn changes_unit(self) -> bool {
         !matches!(self, TaskKind::InstallRuntime | TaskKind::Initialize)
     }
 
-    /// The kind of that word, if there is one.
+    /// The kind with this word, if there is one.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         TaskKind::ALL.into_iter().find(|kind| kind.as_str() == text)
@@ -114,7 +114,7 @@ impl TaskState {
         }
     }
 
-    /// Whether the task has ended for good.
+    /// Whether the task has ended; such a state is final.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         matches!(self, TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped)
@@ -142,9 +142,9 @@ impl fmt::Display for TaskState {
 /// What a task needs of another one before it may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Needs {
-    /// That it succeeded; else this task is skipped.
+    /// Its success; otherwise this task is skipped.
     Success,
-    /// That it ended, however: a failed install must not leave the servers it stopped down.
+    /// Its end, with any outcome: a failed install must not leave the servers down that it stopped.
     End,
 }
 
@@ -159,14 +159,14 @@ impl Needs {
     }
 }
 
-/// What is to be done with a pending task, given the states of what it depends on.
+/// What to do with a pending task, given the states of its dependencies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Something it depends on has not ended.
+    /// Wait: a dependency has not ended.
     Wait,
-    /// It may run.
+    /// Run it.
     Ready,
-    /// It can never run.
+    /// Skip it: it can never run.
     Skip,
 }
 
@@ -176,6 +176,7 @@ pub fn readiness(dependencies: &[(Needs, TaskState)]) -> Readiness {
     let hopeless = |&(needs, state): &(Needs, TaskState)| {
         needs == Needs::Success && state.is_terminal() && state != TaskState::Succeeded
     };
+
     if dependencies.iter().any(hopeless) {
         Readiness::Skip
     } else if dependencies.iter().all(|(_, state)| state.is_terminal()) {

@@ -1,4 +1,5 @@
-//! What systemd says of a server's unit, whoever asked: the helper's `show` gives lines, the bus gives values.
+//! A server's unit as systemd reports it, parsed from the lines of the helper's `show` or from bus
+//! values.
 //!
 //! Names and meanings of the properties are those of org.freedesktop.systemd1(5).
 
@@ -6,87 +7,92 @@ use std::fmt;
 
 use crate::domain::server::ActualState;
 
-/// `Result` of a unit that ended as it should.
+/// `Result` of a unit that ended without an error.
 const SUCCESS: &str = "success";
 
-/// A unit as systemd sees it at one moment. The monotonic times are microseconds since boot, 0 for never: they tell one
-/// start, and one end, from another.
+/// A unit at one moment. The monotonic times are microseconds since boot, 0 for never. They
+/// identify one start and one exit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
-    /// ActiveState
+    /// ActiveState.
     pub active: String,
-    /// SubState
+    /// SubState.
     pub sub: String,
     /// Result: `success`, `exit-code`, `signal`, `oom-kill`, …
     pub result: String,
-    /// Whether it starts at boot; none when systemd does not say.
+    /// Whether it starts at boot; none when systemd does not report it.
     pub enabled: Option<bool>,
-    /// The type of the job that systemd has queued for it: `start`, `stop`, …
+    /// The type of its queued systemd job: `start`, `stop`, …
     pub job: Option<String>,
     /// NRestarts: automatic restarts since it was last started or reset by hand.
     pub restarts: u32,
     /// MainPID; none without a main process.
     pub main_pid: Option<u32>,
-    /// ControlGroup; none when systemd does not say.
+    /// ControlGroup; none when systemd does not report it.
     pub control_group: Option<String>,
-    /// How its last main process ended; none while it runs, and when it never ran.
+    /// How its last main process exited; none while it runs, and when it never ran.
     pub exit: Option<MainExit>,
-    /// ActiveEnterTimestampMonotonic
+    /// ActiveEnterTimestampMonotonic.
     pub active_enter_us: u64,
-    /// ActiveExitTimestampMonotonic
+    /// ActiveExitTimestampMonotonic.
     pub active_exit_us: u64,
-    /// ExecMainStartTimestampMonotonic
+    /// ExecMainStartTimestampMonotonic.
     pub start_us: u64,
-    /// ExecMainExitTimestampMonotonic
+    /// ExecMainExitTimestampMonotonic.
     pub exit_us: u64,
-    /// MemoryCurrent, bytes; none when it is not accounted for.
+    /// MemoryCurrent, bytes; none without accounting.
     pub memory_bytes: Option<u64>,
-    /// CPUUsageNSec; none when it is not accounted for.
+    /// CPUUsageNSec; none without accounting.
     pub cpu_ns: Option<u64>,
-    /// When the unit that mounts the server's layers failed, unix ms; none when it has not, or systemd was not asked.
+    /// When the unit that mounts the server's layers failed, unix ms; none when it has not, or
+    /// systemd was not asked.
     pub overlay_failed_at: Option<i64>,
 }
 
-/// How a main process ended: ExecMainCode and ExecMainStatus, which are waitid(2)'s si_code and si_status.
+/// How a main process exited: ExecMainCode and ExecMainStatus, which are waitid(2)'s si_code and
+/// si_status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MainExit {
-    /// With this exit code.
+    /// It exited with this code.
     Code(i32),
-    /// By this signal.
+    /// This signal killed it.
     Signal(i32),
 }
 
 /// Why a unit is no longer up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Somebody told systemd to stop it, and it did.
+    /// systemd stopped it on request.
     Told,
-    /// It ended by itself, and well.
+    /// It exited by itself, with success.
     Itself,
-    /// The kernel ended it for want of memory.
+    /// The kernel killed it because memory ran out.
     OutOfMemory,
-    /// By a signal that nobody of systemd sent.
+    /// A signal that systemd did not send killed it.
     Signal(i32),
-    /// With a code that is not success.
+    /// It exited with an error code.
     Code(i32),
     /// It did not start, stop or answer in time.
     Timeout,
-    /// systemd gave up: it was started too often in too short a time. How the last run ended, if it is known.
+    /// systemd gave up: too many starts in too short a time. Holds how the last run ended, if that
+    /// is known.
     StartLimit(Option<Box<End>>),
-    /// systemd has forgotten the unit, as it does with one that ended well and that nothing needs.
+    /// systemd has unloaded the unit, as it does with one that ended with success and that no other
+    /// unit needs.
     Forgotten,
     /// The host went down.
     Boot,
-    /// Its start came to nothing before the game began: mostly its overlay could not be mounted.
+    /// Its start failed before the game began, in most cases because its overlay could not be
+    /// mounted.
     NotStarted,
     /// Its overlay's unit failed, so the game was not started.
     NotMounted,
-    /// Another of systemd's words.
+    /// Another `Result` of systemd.
     Other(String),
 }
 
 impl Unit {
-    /// A unit that systemd has not loaded: nothing of it runs, and nothing is known of earlier runs.
+    /// A unit that systemd has not loaded: it does not run, and no earlier run is known.
     #[must_use]
     pub fn unloaded(enabled: bool) -> Self {
         Self {
@@ -98,13 +104,14 @@ impl Unit {
         }
     }
 
-    /// From the `Name=value` lines that `systemctl show` prints. Without lines it is a unit of which nothing is known.
+    /// Parses the `Name=value` lines that `systemctl show` prints. Without lines nothing is known
+    /// of the unit.
     #[must_use]
     pub fn from_properties<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
         Self::from_pairs(lines.filter_map(|line| line.split_once('=')))
     }
 
-    /// From properties by name, as text. What is no value of a property counts as not told.
+    /// Parses properties by name, as text. An invalid value counts as missing.
     #[must_use]
     pub fn from_pairs<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut unit = Self::default();
@@ -118,7 +125,7 @@ impl Unit {
                 "UnitFileState" => unit.enabled = enabled(value),
                 "NRestarts" => unit.restarts = value.parse().unwrap_or(0),
                 "MainPID" => unit.main_pid = value.parse().ok().filter(|&pid| pid != 0),
-                // Below the root of all groups, and nowhere else.
+                // The path must lie below the root of all control groups.
                 "ControlGroup" => {
                     let is_below = value.starts_with('/') && !value.split('/').any(|part| part == "..");
                     unit.control_group = is_below.then(|| value.to_owned());
@@ -134,29 +141,30 @@ impl Unit {
                 _ => {}
             }
         }
+
         unit.exit = MainExit::from_wait(code, status);
         unit
     }
 
-    /// In our words.
+    /// The unit's state as one of ours.
     #[must_use]
     pub fn actual(&self) -> ActualState {
         let actual = ActualState::from_unit(&self.active, &self.sub);
         match self.job.as_deref() {
-            // At boot, and while its overlay is being mounted.
+            // A start at boot, or a start that waits for its overlay to be mounted.
             Some("start" | "restart") if actual == ActualState::Stopped => ActualState::Starting,
             _ => actual,
         }
     }
 
-    /// Whether systemd knows nothing of earlier runs: none was there, or it has forgotten the unit since.
+    /// Whether systemd knows no earlier run: there was none, or it has unloaded the unit since.
     #[must_use]
     pub fn has_no_marks(&self) -> bool {
         self.active_enter_us == 0 && self.exit_us == 0
     }
 
-    /// Whether the unit is up after it was started. One that systemd restarts already has ended
-    /// once: it is not. One that is being started, for the first time, is.
+    /// Whether the unit is up after it was started. A unit that systemd is restarting has already
+    /// crashed once and is not up. A unit in its first start is up.
     #[must_use]
     pub fn is_up(&self) -> bool {
         let is_restarting = self.sub.contains("auto-restart") || self.restarts > 0;
@@ -167,26 +175,26 @@ impl Unit {
         }
     }
 
-    /// What it is and why, when it is not up after its start: `failed, failed, exit-code: exit code
-    /// 3`.
+    /// Its state and the reason, when it is not up after its start: `failed, failed, exit-code:
+    /// exit code 3`.
     #[must_use]
     pub fn why_not_up(&self) -> String {
         let why = self.end().map_or_else(String::new, |end| format!(": {end}"));
         format!("{}{why}", self.words())
     }
 
-    /// Why it is not up: none while it is, and when it never was since systemd loaded it.
+    /// Why it is down; none while it is up, and when it was never up since systemd loaded it.
     #[must_use]
     pub fn end(&self) -> Option<End> {
         match self.result.as_str() {
             "" => None,
             "start-limit-hit" => Some(End::StartLimit(self.exit.and_then(End::by).map(Box::new))),
-            // Its main process has not ended.
+            // Its main process has not exited.
             SUCCESS if self.exit_us == 0 => None,
             SUCCESS if self.was_told_to_stop() => Some(End::Told),
-            // To systemd the signals that end a service are a good end, no matter who sent them
-            // (is_clean_exit in its src/shared/exit-status.c), and so is 130 for our unit. Without
-            // a stop it is a crash.
+            // systemd counts the signals that end a service as success, whoever sent them
+            // (is_clean_exit in its src/shared/exit-status.c), and for our unit also exit code 130.
+            // Without a stop it is a crash.
             SUCCESS => Some(self.exit.and_then(End::by).unwrap_or(End::Itself)),
             "oom-kill" => Some(self.last_of_many(End::OutOfMemory)),
             "timeout" | "watchdog" => Some(End::Timeout),
@@ -197,16 +205,19 @@ impl Unit {
         }
     }
 
-    /// Told to stop, a unit leaves `active` before its process ends; when the process ends first, nobody told it. A game
-    /// that crashes at once may never have been `active`: the time is then of an earlier run, before this one's start.
+    /// Whether systemd was asked to stop it. A unit that is asked to stop leaves `active` before
+    /// its process exits; if the process exits first, no stop was requested. A game that crashes at
+    /// once may never have been `active`: then the time belongs to an earlier run, before this
+    /// one's start.
     fn was_told_to_stop(&self) -> bool {
         self.active_exit_us != 0 && self.active_exit_us >= self.start_us && self.active_exit_us < self.exit_us
     }
 
-    /// When an automatic restart would have been one too many, the result stays that of the last run (252 and 257). But
-    /// then a unit has failed by itself that systemd has restarted before: it gave up.
+    /// When the start limit prevents an automatic restart, the result stays that of the last run
+    /// (systemd 252 and 257). A unit that has failed by itself after systemd restarted it means
+    /// that systemd gave up.
     fn last_of_many(&self, end: End) -> End {
-        // Out of memory, the kernel may have ended a child, and systemd the rest.
+        // When memory runs out, the kernel may have killed a child process, and systemd the rest.
         let by_itself = end == End::OutOfMemory || self.exit_us != 0 && !self.was_told_to_stop();
         let gave_up = self.active == "failed" && self.sub == "failed" && self.restarts > 0 && by_itself;
         if gave_up { End::StartLimit(Some(Box::new(end))) } else { end }
@@ -230,7 +241,7 @@ fn enabled(state: &str) -> Option<bool> {
     }
 }
 
-/// systemd's "not accounted for" is the greatest number.
+/// systemd reports the greatest number for "no accounting".
 fn accounted(value: u64) -> Option<u64> {
     (value != u64::MAX).then_some(value)
 }
@@ -257,7 +268,7 @@ impl fmt::Display for MainExit {
 }
 
 impl End {
-    /// How a main process ended, when that was not well.
+    /// How a main process exited, when that was an error.
     fn by(exit: MainExit) -> Option<Self> {
         match exit {
             MainExit::Signal(signal) => Some(End::Signal(signal)),
@@ -266,7 +277,7 @@ impl End {
         }
     }
 
-    /// Whether it ended although it should not have, or badly.
+    /// Whether it exited unexpectedly or with an error.
     #[must_use]
     pub fn is_crash(&self) -> bool {
         !matches!(self, End::Told | End::Itself | End::Forgotten | End::Boot)
@@ -318,7 +329,7 @@ fn signal_name(signal: i32) -> &'static str {
     }
 }
 
-/// systemd's own codes for what it could not do before the game began, from systemd.exec(5).
+/// systemd's own exit codes for failures before the game began, from systemd.exec(5).
 fn code_name(code: i32) -> &'static str {
     match code {
         200 => " (CHDIR: its directory is missing)",
@@ -349,6 +360,7 @@ mod tests {
             "MemoryCurrent=18446744073709551615",
             "CPUUsageNSec=[not set]",
         ]);
+
         assert_eq!((unit.actual(), unit.enabled, unit.main_pid), (ActualState::Running, Some(true), Some(77)));
         assert_eq!((unit.memory_bytes, unit.cpu_ns, unit.end()), (None, None, None));
         assert_eq!(unit.words(), "active, running");
@@ -368,6 +380,7 @@ mod tests {
                 .is_up()
         };
         assert!(is_up("active", "running", 0) && is_up("active", "running", 3) && is_up("activating", "start", 0));
+
         for (active, sub, restarts) in [
             ("inactive", "dead", 0),
             ("failed", "failed", 0),
@@ -394,6 +407,7 @@ mod tests {
             "ExecMainExitTimestampMonotonic=4",
         ])
         .why_not_up();
+
         assert!(words.contains("exit code 203") && words.contains("srcds_linux is missing"), "{words}");
     }
 
@@ -419,10 +433,12 @@ mod tests {
             ])
             .end()
         };
+
         assert_eq!(end("success", 0, 0, 0, 0), None);
         assert_eq!(end("success", 1, 0, 50, 60), Some(End::Told));
         assert_eq!(end("success", 1, 0, 61, 60), Some(End::Itself));
-        // A good end to systemd, but it was not stopped.
+
+        // systemd counts this as success, but the unit was not stopped.
         assert_eq!(end("success", 2, 2, 61, 60), Some(End::Signal(2)));
         assert_eq!(end("success", 1, 130, 61, 60), Some(End::Code(130)));
         assert_eq!(end("success", 2, 2, 50, 60), Some(End::Told));
@@ -438,7 +454,8 @@ mod tests {
         assert!(end("signal", 2, 9, 61, 60).unwrap().is_crash() && !End::Itself.is_crash());
     }
 
-    /// As measured on systemd 252 and 257, at the end of a crash loop and after a stop that took too long.
+    /// As measured on systemd 252 and 257, at the end of a crash loop and after a stop that timed
+    /// out.
     #[test]
     fn the_last_of_many_crashes_is_the_start_limit_whatever_the_result_says() {
         let started = |result: &str, restarts: u32, start: u64, active_exit: u64, exit: u64| {
@@ -457,6 +474,7 @@ mod tests {
         };
         let failed = |result: &str, restarts, active_exit, exit| started(result, restarts, 1, active_exit, exit);
         let last = |end| Some(End::StartLimit(Some(Box::new(end))));
+
         assert_eq!(failed("signal", 6, 3_562_697_815, 3_562_697_602), last(End::Signal(11)));
         assert_eq!(failed("oom-kill", 4, 3_562_697_815, 3_562_697_602), last(End::OutOfMemory));
         assert_eq!(failed("signal", 0, 61, 60), Some(End::Signal(11)), "systemd does not restart it at all");
@@ -464,6 +482,7 @@ mod tests {
         assert_eq!(failed("timeout", 2, 3_565_506_171, 3_566_580_398), Some(End::Timeout));
         assert_eq!(started("signal", 2, 45, 50, 60), Some(End::Signal(11)), "it was told to stop");
         assert_eq!(started("signal", 2, 55, 50, 60), last(End::Signal(11)), "the last run was never active");
+
         let words = last(End::Signal(11)).unwrap().to_string();
         assert!(words.starts_with("start limit") && words.ends_with("signal 11 (SEGV)"), "{words}");
     }

@@ -1,9 +1,11 @@
-//! All units of servers in one read, over the system bus: one connection, whatever their number.
+//! Reads all servers' units over one connection to the system bus, regardless of their number.
 //!
-//! systemd offers no call that gives many properties of many units. So their list, which has the states, comes first;
-//! then each unit's few properties, asked for together and not one after the other; then the list again. A unit whose
-//! state moved meanwhile is asked once more: what is given belongs together. `GetAll` would be one call a unit, but it
-//! makes PID 1 collect some three hundred properties, and was measured to cost both sides several times as much.
+//! systemd has no call that returns many properties of many units. So this first gets the list of
+//! units, which has their states, then each unit's few properties, with the calls sent together
+//! instead of one after the other, then the list again. A unit whose state changed meanwhile is
+//! read again, so that its values are consistent. `GetAll` would be one call per unit, but PID 1
+//! then collects about three hundred properties; measured, that costs both sides several times as
+//! much.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::num::NonZeroUsize;
@@ -26,46 +28,49 @@ const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const PATH: &str = "/org/freedesktop/systemd1";
 
-/// The units of servers, and what they are made from.
+/// The servers' units and their template.
 const PATTERN: &str = "left4me-server@*.service";
-/// The units that mount their layers.
+/// The units that mount the servers' layers.
 const OVERLAYS: &str = "left4me-overlay@*.service";
 const TEMPLATE: &str = "left4me-server@.service";
 
-/// A bus that takes longer is as good as gone.
+/// A bus that does not reply within this time counts as failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// dbus-daemon allows a connection 128 calls that wait for their replies.
+/// The most calls in flight. dbus-daemon allows a connection 128 calls that wait for their replies.
 const AT_ONCE: usize = 96;
 
-/// How often units that move are asked again.
+/// How often changing units are read again.
 const TRIES: usize = 3;
 
-/// What systemd says of all servers' units at one moment.
+/// What systemd reports about all servers' units at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Units {
-    /// Each loaded unit by the part of its name behind the `@`. `enabled` is none: the symlinks tell.
+    /// Each loaded unit by the part of its name after the `@`. `enabled` is none: the symlinks have
+    /// that.
     pub loaded: BTreeMap<String, Observed>,
-    /// The overlays whose units have failed, and when, unix ms. Those of servers that are not loaded are among them.
+    /// The failed overlay units, with the time of their failure, unix ms. Includes those of servers
+    /// that are not loaded.
     pub failed_overlays: BTreeMap<String, i64>,
     /// Just before systemd was asked.
     pub at: Moment,
-    /// Units of which no consistent picture could be had, because they moved: they are seen by the next look, which
-    /// their moving has asked for.
+    /// Units that could not be read consistently because they kept changing. Their changes trigger
+    /// the next poll, which reads them again.
     pub moving: BTreeSet<String>,
-    /// Whether the host is going down: then nothing that stops is news.
+    /// Whether the host is shutting down: then a stop is expected.
     pub going_down: bool,
     /// Whether left4me-server@.service is installed.
     pub has_template: bool,
 }
 
-/// A line of ListUnitsByPatterns: name, description, load, active, sub, following, path, job's id, type and path.
+/// An entry of ListUnitsByPatterns: name, description, load, active, sub, following, path, job's
+/// id, type and path.
 type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 /// Reads all units of servers that systemd has loaded.
 ///
 /// # Errors
-/// 69 when the bus or systemd does not answer.
+/// 69 when the bus or systemd does not reply.
 pub fn read() -> Result<Units> {
     let unreadable = |why: String| Error::unavailable(format!("systemd cannot be asked over the system bus: {why}"));
     let units = zruntime::block_on(async {
@@ -75,10 +80,11 @@ pub fn read() -> Result<Units> {
             Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
         }
     });
+
     units.map_err(unreadable)
 }
 
-/// What failed, without zbus' own name for it.
+/// The error's message, without zbus' own prefix.
 fn words(error: &zbus::Error) -> String {
     match error {
         zbus::Error::MethodError(name, Some(detail), _) => format!("{detail} ({name})"),
@@ -98,6 +104,7 @@ async fn all() -> zbus::Result<Units> {
         has_template: has_template(&bus).await?,
         ..Units::default()
     };
+
     let mut listed = list(&bus).await?;
     let mut moved: Vec<Listed> = listed.clone();
     for _ in 0..TRIES {
@@ -105,31 +112,35 @@ async fn all() -> zbus::Result<Units> {
         for (name, unit) in details(&bus, &moved).await? {
             units.loaded.insert(name, Observed { unit, at });
         }
+
         let now = list(&bus).await?;
         let before: HashMap<&str, &Listed> = listed.iter().map(|unit| (unit.0.as_str(), unit)).collect();
         let has_moved = |unit: &&Listed| !before.get(unit.0.as_str()).is_some_and(|before| is_same(before, unit));
+
         moved = now.iter().filter(has_moved).cloned().collect();
         listed = now;
         if moved.is_empty() {
             break;
         }
     }
-    // What is gone from the list is no longer loaded.
+
+    // A unit that has left the list is no longer loaded.
     let still: HashSet<&str> = listed.iter().filter_map(|unit| server_instance(&unit.0)).collect();
     units.loaded.retain(|name, _| still.contains(name.as_str()));
     units.failed_overlays = failed_overlays(&bus, units.at).await?;
     units.moving = moved.iter().filter_map(|unit| server_instance(&unit.0)).map(str::to_owned).collect();
+
     Ok(units)
 }
 
-/// Now. In a container the kernel's clocks know nothing of the guest's boot: PID 1 knows when it began. Not its wall
-/// clock of then, which may have been wrong.
+/// The current moment. In a container the kernel's clocks do not know when the guest booted, but
+/// PID 1 does. PID 1's wall clock at that time is not used, because it may have been wrong.
 fn moment(booted_us: u64) -> Moment {
     let now = Moment::now();
     if booted_us == 0 { now } else { Moment { booted_at: now.wall(booted_us), ..now } }
 }
 
-/// Whether two lines of the list, of the same unit, say the same.
+/// Whether two entries of the same unit are equal.
 fn is_same(one: &Listed, other: &Listed) -> bool {
     (&one.2, &one.3, &one.4, &one.8) == (&other.2, &other.3, &other.4, &other.8)
 }
@@ -143,24 +154,26 @@ async fn list(bus: &Connection) -> zbus::Result<Vec<Listed>> {
     bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "ListUnitsByPatterns", &body).await?.body().deserialize()
 }
 
-/// Mostly none, for one call.
+/// In most cases there are none, for one call.
 async fn failed_overlays(bus: &Connection, at: Moment) -> zbus::Result<BTreeMap<String, i64>> {
     let body = (vec!["failed"], vec![OVERLAYS]);
     let reply = bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "ListUnitsByPatterns", &body).await?;
+
     let mut failed = BTreeMap::new();
     for unit in reply.body().deserialize::<Vec<Listed>>()? {
         let Some(instance) = overlay_instance(&unit.0) else { continue };
         match get(bus, unit.6.clone(), UNIT, "InactiveEnterTimestampMonotonic").await {
             Ok(since) => drop(failed.insert(instance.to_owned(), at.wall(u64::try_from(&since).unwrap_or(0)))),
-            // Unloaded, or started again, since.
+            // The unit was unloaded or started again meanwhile.
             Err(error) if is_of_one_unit(&error) => {}
             Err(error) => return Err(error),
         }
     }
+
     Ok(failed)
 }
 
-/// Whether the template of servers' units is on the disk.
+/// Whether the template of servers' units is installed.
 async fn has_template(bus: &Connection) -> zbus::Result<bool> {
     let reply = bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "GetUnitFileState", &(TEMPLATE)).await;
     match reply {
@@ -170,14 +183,15 @@ async fn has_template(bus: &Connection) -> zbus::Result<bool> {
     }
 }
 
-/// The properties of units, as many calls at once as the bus allows. What a single unit does not tell is unknown of
-/// that unit alone.
+/// The properties of units, with as many calls at once as the bus allows. If one unit cannot be
+/// read, only that unit is unknown.
 async fn details(bus: &Connection, listed: &[Listed]) -> zbus::Result<Vec<(String, Unit)>> {
     let mut told: Vec<Vec<(&str, String)>> = listed.iter().map(|line| from_list(line).to_vec()).collect();
     let mut calls: Vec<(usize, &Listed, &'static str, &'static str)> = Vec::new();
     for (index, line) in listed.iter().enumerate() {
         calls.extend(wanted(line).map(|(interface, property)| (index, line, interface, property)));
     }
+
     let runtime = SharedRuntime::current()?;
     for chunk in calls.chunks(AT_ONCE) {
         let mut waiting = Vec::with_capacity(chunk.len());
@@ -186,10 +200,11 @@ async fn details(bus: &Connection, listed: &[Listed]) -> zbus::Result<Vec<(Strin
             let reply = runtime.spawn(property, async move { get(&bus, path, interface, property).await });
             waiting.push((index, property, reply));
         }
+
         for (index, property, reply) in waiting {
             match reply.await? {
                 Ok(value) => told[index].push((property, text(&value))),
-                // The unit was unloaded just now, which is no news of it: the list comes again.
+                // The unit was unloaded just now. That is no error: the list is read again.
                 Err(error) if is_of_one_unit(&error) => {
                     tracing::debug!("{} does not tell its {property}: {error}", listed[index].0);
                 }
@@ -197,15 +212,17 @@ async fn details(bus: &Connection, listed: &[Listed]) -> zbus::Result<Vec<(Strin
             }
         }
     }
+
     let units = listed.iter().zip(told).filter_map(|(line, told)| {
         let pairs = told.iter().map(|(property, value)| (*property, value.as_str()));
         let job = (line.7 != 0).then(|| line.8.clone());
         Some((server_instance(&line.0)?.to_owned(), Unit { job, ..Unit::from_pairs(pairs) }))
     });
+
     Ok(units.collect())
 }
 
-/// Whether systemd has answered, and it is that unit that cannot be asked. Everything else is the bus.
+/// Whether systemd replied that this one unit cannot be read. Every other error concerns the bus.
 fn is_of_one_unit(error: &zbus::Error) -> bool {
     match error {
         zbus::Error::MethodError(name, ..) => name.starts_with("org.freedesktop.systemd1."),
@@ -220,10 +237,12 @@ fn is_of_one_unit(error: &zbus::Error) -> bool {
     }
 }
 
-/// What is worth asking of a unit in that state: of one that runs how it fares, of one that does not how it ended.
+/// The properties worth reading in this state: of a running unit its resource use, of any other how
+/// it ended.
 fn wanted(listed: &Listed) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
     let always = [(SERVICE, "NRestarts"), (UNIT, "ActiveEnterTimestampMonotonic")];
     let fares = [(SERVICE, "MainPID"), (SERVICE, "MemoryCurrent"), (SERVICE, "CPUUsageNSec")];
+
     let ended = [
         (SERVICE, "Result"),
         (SERVICE, "ExecMainCode"),
@@ -232,6 +251,7 @@ fn wanted(listed: &Listed) -> impl Iterator<Item = (&'static str, &'static str)>
         (SERVICE, "ExecMainExitTimestampMonotonic"),
         (UNIT, "ActiveExitTimestampMonotonic"),
     ];
+
     let runs = ActualState::from_unit(&listed.3, &listed.4) == ActualState::Running;
     always.into_iter().chain(fares.into_iter().filter(move |_| runs)).chain(ended.into_iter().filter(move |_| !runs))
 }

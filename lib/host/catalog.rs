@@ -1,4 +1,4 @@
-//! The directory of an overlay that comes into the catalog.
+//! Finds or creates the directory of an overlay that is added to the catalog.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,29 +16,32 @@ use crate::host::overlay::locate;
 /// An overlay's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Added {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Whether it was made, and is empty.
+    /// Whether it was created, and so is empty.
     pub made: bool,
 }
 
-/// Sees to it that the overlay has a directory that the game can see: makes it when nothing is there.
+/// Makes sure that the overlay has a directory that the game can see: creates it when nothing is
+/// there.
 ///
 /// # Errors
-/// 1 naming it when it cannot be used; 1 or 77 when it cannot be made.
+/// 1 with its name when it cannot be used; 1 or 77 when it cannot be created.
 pub fn add(root: &Path, reference: &OverlayRef) -> Result<Added> {
     let root = fs_err::canonicalize(root)?;
     let path = root.join("overlays").join(reference.as_str());
+
     let made = path.symlink_metadata().is_err();
     if made {
         make(&root, reference)?;
     }
+
     locate(&root, reference)?;
     Ok(Added { path, made })
 }
 
-/// Makes the directory and those above it, 02775, owned as overlays/ is. Links on the way are not followed: root may
-/// run this, and the group's people may write here.
+/// Creates the directory and its parents, 02775, with the owner of overlays/. Does not follow links
+/// on the way, because root may run this while members of the group may write here.
 fn make(root: &Path, reference: &OverlayRef) -> Result<()> {
     let top = root.join("overlays");
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -46,16 +49,19 @@ fn make(root: &Path, reference: &OverlayRef) -> Result<()> {
         Errno::ENOENT => Error::failed(format!("{} is missing: run `systemd-tmpfiles --create`", top.display())),
         other => Error::from(std::io::Error::from(other)).within(top.display()),
     })?;
+
     let owner = dir.metadata()?;
     for part in reference.as_str().split('/') {
         let failed =
             |errno: Errno| Error::from(std::io::Error::from(errno)).within(format!("overlays/{reference}: '{part}'"));
+
         let made = match mkdirat(&dir, part, Mode::from_bits_truncate(0o775)) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
             Err(errno) => return Err(failed(errno)),
         };
         dir = openat(&dir, part, flags, Mode::empty()).map(File::from).map_err(failed)?;
+
         if made {
             if geteuid().is_root() {
                 fchown(&dir, Some(Uid::from_raw(owner.uid())), Some(Gid::from_raw(owner.gid()))).map_err(failed)?;
@@ -63,5 +69,6 @@ fn make(root: &Path, reference: &OverlayRef) -> Result<()> {
             fchmod(&dir, Mode::from_bits_truncate(0o2775)).map_err(failed)?;
         }
     }
+
     Ok(())
 }

@@ -1,6 +1,7 @@
-//! The server.cfg files that a server's overlays bring. The game runs one file of that name, the topmost: left4me's own.
-//! So each of the others gets a second name beside it, by which left4me's runs it first: the lowest overlay's, those
-//! above it, and last the blueprint's lines. Where two set the same thing, the later one wins.
+//! The server.cfg files that a server's overlays contain. The game runs only the topmost file of
+//! that name, which is left4me's own. So each of the others gets a second name beside it, and
+//! left4me's file runs them first: the lowest overlay's, then those above it, and last the
+//! blueprint's lines. Where two set the same variable, the later one wins.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read as _;
@@ -12,19 +13,19 @@ use crate::base::names::OverlayRef;
 use crate::domain::blueprint::ConfigLine;
 use crate::domain::console;
 
-/// The game's own directory of configuration, from a layer's top.
+/// The game's configuration directory, relative to a layer's top.
 const CFG: &str = "left4dead2/cfg";
 
-/// The longest part of an overlay's path in a file's name, in bytes.
+/// The longest part of a file's name that comes from the overlay's path, in bytes.
 const LONGEST: usize = 60;
 
-/// So much of a file is compared with the others.
+/// How many bytes of a file are compared with the others.
 const COMPARED: u64 = 256 * 1024;
 
-/// The most settings of which the winner is told.
+/// The most settings that are reported with their winner.
 const TOLD: usize = 100;
 
-/// Commands that set nothing: two of them are no conflict.
+/// Commands that set nothing, so two of them are no conflict.
 const NO_SETTINGS: [&str; 16] = [
     "exec",
     "execifexists",
@@ -51,7 +52,7 @@ pub struct Brought {
     pub overlay: OverlayRef,
     /// The file.
     pub path: PathBuf,
-    /// Its second name in left4dead2/cfg, as `server_maps.cfg`.
+    /// Its second name in left4dead2/cfg, such as `server_maps.cfg`.
     pub name: String,
 }
 
@@ -60,14 +61,14 @@ pub struct Brought {
 pub struct Contest {
     /// The console variable.
     pub setting: String,
-    /// Whose line wins: an overlay; none for the blueprint's.
+    /// The overlay whose line wins; none for the blueprint.
     pub winner: Option<OverlayRef>,
-    /// Whose lines are without effect, in the order in which they run.
+    /// The overlays whose lines have no effect, in the order in which they run.
     pub losers: Vec<OverlayRef>,
 }
 
-/// What the overlays bring, the lowest first. `overlays` is the topmost first, with each one's directory; `layers` are
-/// all lower layers, no file of which a second name may hide.
+/// The server.cfg files of the overlays, lowest first. `overlays` is topmost first, each with its
+/// directory. `layers` are all lower layers: a second name must not hide a file of any of them.
 pub(super) fn find<'o>(
     overlays: impl DoubleEndedIterator<Item = (&'o OverlayRef, &'o Path)>,
     layers: &[String],
@@ -78,30 +79,36 @@ pub(super) fn find<'o>(
         if !path.metadata().is_ok_and(|found| found.is_file()) {
             continue;
         }
+
         let is_taken = |name: &str| {
             let is_in = |layer: &String| Path::new(layer).join(CFG).join(name).symlink_metadata().is_ok();
             found.iter().any(|other| other.name == name) || layers.iter().skip(1).any(is_in)
         };
+
         let plain = plain(overlay.as_str());
         let mut name = format!("server_{plain}.cfg");
+
         let mut count = 2;
         while is_taken(&name) {
             name = format!("server_{plain}_{count}.cfg");
             count += 1;
         }
+
         found.push(Brought { overlay: overlay.clone(), path, name });
     }
+
     found
 }
 
-/// The part of a file's name that the console takes as one word, on every file system: lower case, ASCII.
+/// A part of a file's name that the console reads as one word and every file system takes: lower
+/// case, ASCII.
 fn plain(overlay: &str) -> String {
     let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
     let plain: String = overlay.chars().map(|c| if is_kept(c) { c.to_ascii_lowercase() } else { '_' }).collect();
     plain.chars().take(LONGEST).collect()
 }
 
-/// The settings that several of `brought` and `lines` set, by name.
+/// The settings that several of `brought` and `lines` set, ordered by name.
 pub(super) fn contests(brought: &[Brought], lines: &[ConfigLine]) -> Vec<Contest> {
     let mut setters: BTreeMap<String, Vec<Option<OverlayRef>>> = BTreeMap::new();
     let mut add = |whose: Option<&OverlayRef>, settings: HashSet<String>| {
@@ -109,9 +116,11 @@ pub(super) fn contests(brought: &[Brought], lines: &[ConfigLine]) -> Vec<Contest
             setters.entry(setting).or_default().push(whose.cloned());
         }
     };
+
     for file in brought {
         add(Some(&file.overlay), settings(&head(&file.path)));
     }
+
     let own: Vec<&str> = lines.iter().map(ConfigLine::as_str).collect();
     add(None, settings(&own.join("\n")));
 
@@ -120,6 +129,7 @@ pub(super) fn contests(brought: &[Brought], lines: &[ConfigLine]) -> Vec<Contest
         let losers: Vec<OverlayRef> = whose.into_iter().flatten().collect();
         (!losers.is_empty()).then_some(Contest { setting, winner, losers })
     });
+
     contested.take(TOLD).collect()
 }
 
@@ -167,11 +177,13 @@ mod tests {
             overlay(dir.path(), "B.c-d", &config),
             overlay(dir.path(), "mine", &[("server.cfg", "exec server_mine.cfg"), ("server_mine.cfg", "x 1")]),
         ];
+
         let long = format!("{}/{}", "a".repeat(100), "b".repeat(100));
         assert_eq!(
             names(&all),
             ["server_mine_2.cfg", "server_b.c-d.cfg", "server_maps_one.cfg", "server_maps_one_2.cfg"]
         );
+
         assert!(names(&[overlay(dir.path(), &long, &config)])[0].len() < 80);
     }
 
@@ -190,6 +202,7 @@ mod tests {
             .into_iter()
             .map(|one| (one.setting, one.winner.map(|winner| winner.to_string()), one.losers.len()))
             .collect();
+
         let top = Some("top".to_owned());
         assert_eq!(told, [("hostname".to_owned(), None, 2), ("z_difficulty".to_owned(), top, 1)]);
     }

@@ -1,8 +1,9 @@
-//! Overlays through the game's eyes: what in them a server's user cannot read, where the game does not look, and links
-//! that lead nowhere in the merged tree. The game says nothing of these: a map is missing, a plugin does not load.
+//! Checks overlays as the game sees them: files that a server's user cannot read, places where the
+//! game does not look, and links that lead nowhere in the merged tree. The game reports none of
+//! these: a map is missing, or a plugin does not load.
 //!
-//! A relative link that leaves its overlay is one of the traps. The game follows it from runtime/ID/merged, where it leads
-//! somewhere else than from overlays/NAME.
+//! A relative link that leaves its overlay is one of the traps. The game follows it from
+//! runtime/ID/merged, where it leads to another place than from overlays/NAME.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -17,16 +18,16 @@ use crate::base::visible::visible;
 use crate::base::{Result, users};
 use crate::host::overlay;
 
-/// The most that is told of one look.
+/// The most findings that are reported.
 const TOLD: usize = 20;
 
-/// The most entries of an overlay that are looked at.
+/// The most entries of an overlay that are checked.
 const ENTRIES: usize = 200_000;
 
-/// Directories are followed so deep, and links so often.
+/// The limit for the depth of directories, and for the number of links in a chain.
 const DEPTH: usize = 64;
 
-/// What the game has below left4dead2/, and people put beside it by mistake.
+/// Directories that belong below left4dead2/ and are put beside it by mistake.
 const BELOW_THE_GAME: [&str; 12] = [
     "addons",
     "cfg",
@@ -42,36 +43,36 @@ const BELOW_THE_GAME: [&str; 12] = [
     "motd.txt",
 ];
 
-/// What a server's sandbox hides of a host, besides left4me's own directories.
+/// The host's directories that a server's sandbox hides, in addition to left4me's own.
 const HIDDEN: [&str; 6] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev/shm"];
 
-/// What was found.
+/// The findings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// One line each, which begins with the path.
+    /// One line each, beginning with the path.
     pub lines: Vec<String>,
-    /// How many more there are.
+    /// How many more findings there are.
     pub more: usize,
 }
 
 impl Found {
-    /// Whether everything is as the game needs it.
+    /// Whether nothing was found.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.lines.is_empty()
     }
 
-    /// All lines, and how many are left out.
+    /// All lines, and a last one with the number of omitted findings.
     pub fn told(&self) -> impl Iterator<Item = String> {
         let more = (self.more > 0).then(|| format!("and {} more of that kind", self.more));
         self.lines.iter().cloned().chain(more)
     }
 }
 
-/// Looks through `overlays`, whose links may lead into these, into `others` and into the game.
+/// Checks `overlays`. Their links may lead into each other, into `others` and into the game files.
 ///
 /// # Errors
-/// 1 when `root` cannot be used. An overlay that is missing is not told here.
+/// 1 when `root` cannot be used. A missing overlay is not reported here.
 pub fn inspect(root: &Path, overlays: &[OverlayRef], others: &[OverlayRef]) -> Result<Found> {
     let root = fs_err::canonicalize(root)?;
     let located = |list: &[OverlayRef]| -> Vec<PathBuf> {
@@ -79,30 +80,33 @@ pub fn inspect(root: &Path, overlays: &[OverlayRef], others: &[OverlayRef]) -> R
     };
     let subjects = located(overlays);
     let mut layers = subjects.clone();
+
     layers.extend(located(others));
     layers.push(root.join("installation"));
 
     let shared = users::ids(users::GAME).ok().map(|ids| ids.1);
     let mut look =
         Look { merged: root.join("runtime/ID/merged"), root, layers, shared, found: Found::default(), left: 0 };
+
     for subject in subjects {
         look.left = ENTRIES;
         look.top(&subject);
         look.below(&subject, Path::new(""), DEPTH);
     }
+
     Ok(look.found)
 }
 
 struct Look {
     root: PathBuf,
-    /// Where a server's merged tree is; ID stands for any server's.
+    /// The path of a server's merged tree; ID stands for any server's.
     merged: PathBuf,
-    /// Where links may lead, the topmost first.
+    /// Where links may lead, topmost first.
     layers: Vec<PathBuf>,
-    /// The group that all servers have.
+    /// The group of all servers.
     shared: Option<Gid>,
     found: Found,
-    /// How many entries are still looked at.
+    /// How many more entries are checked.
     left: usize,
 }
 
@@ -112,17 +116,18 @@ impl Look {
             self.found.more += 1;
             return;
         }
-        // Names in an overlay are foreign text.
+        // Names in an overlay are untrusted text.
         let line = format!("{}: {why}", path.display());
         self.found.lines.push(visible(&line).chars().map(|c| if c.is_control() { '?' } else { c }).collect());
     }
 
-    /// Names at the top of an overlay, where the game does not look for its content.
+    /// Checks for names at the top of an overlay where the game does not look for its content.
     fn top(&mut self, overlay: &Path) {
         let Ok(entries) = std::fs::read_dir(overlay) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let lower = name.to_lowercase();
+
             let path = entry.path();
             if lower == "left4dead2" && name != lower {
                 self.tell(&path, "the game looks into left4dead2, in lower case: rename it");
@@ -148,11 +153,13 @@ impl Look {
             }
             Err(_) => return,
         };
+
         for entry in entries.flatten() {
             if self.left == 0 {
                 return;
             }
             self.left -= 1;
+
             let (path, inner) = (entry.path(), inner.join(entry.file_name()));
             let Ok(found) = path.symlink_metadata() else { continue };
             if found.is_symlink() {
@@ -160,7 +167,7 @@ impl Look {
                     self.tell(&path, &why);
                 }
             } else if found.is_dir() {
-                // What the game itself has stays open.
+                // A directory that the game itself has stays accessible.
                 let is_open = self.may(&found, 0o5) || self.is_the_games(&inner);
                 if !is_open {
                     self.tell(&path, &format!("it is closed to the game{}", owner_and_mode(&found, "rx")));
@@ -178,13 +185,16 @@ impl Look {
         if kind.is_fifo() || kind.is_socket() || kind.is_block_device() || kind.is_char_device() {
             return self.tell(path, "it is no regular file, and the game cannot use it");
         }
+
         if !self.may(found, 0o4) {
             return self.tell(path, &format!("the game cannot read it{}", owner_and_mode(found, "r")));
         }
+
         if inner.parent() == Some(Path::new("left4dead2/cfg")) && inner.extension().is_some_and(|end| end == "cfg") {
             let mut head = [0_u8; 3];
             let read =
                 crate::base::files::open_to_read(path).and_then(|mut file| std::io::Read::read(&mut file, &mut head));
+
             let why = match (read, head) {
                 (Ok(3), [0xef, 0xbb, 0xbf]) => {
                     "it begins with a byte order mark, which hides its first line from the game: \
@@ -195,6 +205,7 @@ impl Look {
                 }
                 _ => return,
             };
+
             self.tell(path, why);
         }
     }
@@ -203,7 +214,7 @@ impl Look {
         self.root.join("installation").join(inner).metadata().is_ok_and(|found| found.is_dir() && self.may(&found, 0o5))
     }
 
-    /// Whether a server's user has these rights: it owns nothing here, and is in one group.
+    /// Whether a server's user has these rights. It owns nothing here, and is in one group.
     fn may(&self, found: &Metadata, rights: u32) -> bool {
         let shift = if self.shared == Some(Gid::from_raw(found.gid())) { 3 } else { 0 };
         found.mode() >> shift & rights == rights
@@ -221,6 +232,7 @@ impl Look {
                 let outside = self.merged.parent().unwrap_or(&self.merged);
                 return self.outside(&rest.iter().fold(outside.to_owned(), |path, part| path.join(part)));
             }
+
             let next = here.join(&name);
             let Some((path, found)) = self.layers.iter().find_map(|layer| {
                 let path = layer.join(&next);
@@ -228,26 +240,31 @@ impl Look {
             }) else {
                 return Err(format!("the link is dead: {} is in no layer", self.merged.join(&next).display()));
             };
+
             if !found.is_symlink() {
                 here = next;
                 continue;
             }
+
             links += 1;
             let target = std::fs::read_link(&path).map_err(|error| format!("the link cannot be read: {error}"))?;
             if links > DEPTH {
                 return Err("the link leads to itself".to_owned());
             }
+
             if target.is_absolute() {
                 return self.outside(&rest.iter().fold(target, |path, part| path.join(part)));
             }
+
             let parts = target.components().filter(|part| *part != Component::CurDir);
             let parts: Vec<OsString> = parts.map(|part| part.as_os_str().to_owned()).collect();
             parts.into_iter().rev().for_each(|part| rest.push_front(part));
         }
+
         Ok(())
     }
 
-    /// A path of this host, as a server's sandbox shows it.
+    /// Checks a path of this host as a server's sandbox shows it.
     fn outside(&self, path: &Path) -> Result<(), String> {
         let mut plain = PathBuf::new();
         for part in path.components() {
@@ -256,6 +273,7 @@ impl Look {
                 other => plain.push(other),
             }
         }
+
         let shown = plain.display();
         let is_below = |top: &str| plain.starts_with(self.root.join(top));
         let is_shown = if plain.starts_with(&self.root) {
@@ -263,12 +281,14 @@ impl Look {
         } else {
             !HIDDEN.iter().any(|hidden| plain.starts_with(hidden))
         };
+
         if !is_shown {
             return Err(format!(
                 "in a server's tree the link leads to {shown}, which the game does not see: link to {} by its whole path",
                 self.root.join("workshop_cache/…").display()
             ));
         }
+
         match plain.metadata() {
             Ok(found) if self.may(&found, if found.is_dir() { 0o5 } else { 0o4 }) => Ok(()),
             Ok(found) => Err(format!("it leads to {shown}, which the game cannot read{}", owner_and_mode(&found, "r"))),
@@ -296,6 +316,7 @@ mod tests {
     fn root() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir_in("/var/lib");
         let dir = dir.or_else(|_| tempfile::tempdir()).unwrap();
+
         let root = dir.path().canonicalize().unwrap();
         for below in [
             "overlays/x/left4dead2/addons",
@@ -306,6 +327,7 @@ mod tests {
         ] {
             std::fs::create_dir_all(root.join(below)).unwrap();
         }
+
         std::fs::write(root.join("workshop_cache/7.vpk"), "x").unwrap();
         (dir, root)
     }
@@ -322,6 +344,7 @@ mod tests {
     fn a_sound_overlay_has_nothing_to_tell() {
         let (_dir, root) = root();
         let addons = root.join("overlays/x/left4dead2/addons");
+
         symlink(root.join("workshop_cache/7.vpk"), addons.join("whole.vpk")).unwrap();
         symlink("../../../../../workshop_cache/7.vpk", addons.join("from-merged.vpk")).unwrap();
         symlink("whole.vpk", addons.join("again.vpk")).unwrap();
@@ -349,6 +372,7 @@ mod tests {
             let line = lines.iter().find(|line| line.starts_with(&format!("overlays/x/left4dead2/addons/{name}: ")));
             assert!(line.is_some_and(|line| line.contains(words)), "{name}: {lines:?}");
         }
+
         assert_eq!(found(&root).len(), 6);
     }
 
@@ -358,18 +382,21 @@ mod tests {
         let close = |path: &str, mode: u32| {
             std::fs::set_permissions(root.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
         };
+
         std::fs::write(root.join("overlays/x/left4dead2/addons/p.cfg"), "x").unwrap();
         close("overlays/x/left4dead2/addons/p.cfg", 0o640);
         std::fs::create_dir(root.join("overlays/x/left4dead2/shut")).unwrap();
         std::fs::write(root.join("overlays/x/left4dead2/shut/inner"), "x").unwrap();
         close("overlays/x/left4dead2/shut", 0o700);
-        // The game has this one, so that the modes of the files in it decide.
+
+        // The game files have this directory, so the modes of the files in it decide.
         std::fs::create_dir(root.join("overlays/x/left4dead2/cfg")).unwrap();
         std::fs::write(root.join("overlays/x/left4dead2/cfg/server.cfg"), b"\xef\xbb\xbfhostname x").unwrap();
         close("overlays/x/left4dead2/cfg", 0o700);
         close("workshop_cache/7.vpk", 0o600);
         symlink(root.join("workshop_cache/7.vpk"), root.join("overlays/x/left4dead2/addons/7.vpk")).unwrap();
         nix::unistd::mkfifo(&root.join("overlays/x/left4dead2/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+
         let lines = found(&root);
         let begins = [
             "addons/7.vpk: it leads to ",
@@ -378,6 +405,7 @@ mod tests {
             "pipe: it is no regular",
             "shut: it is closed to the game (mode 0700",
         ];
+
         assert_eq!(lines.len(), begins.len(), "{lines:?}");
         for (line, begin) in lines.iter().zip(begins) {
             assert!(line.starts_with(&format!("overlays/x/left4dead2/{begin}")), "{line}");
@@ -390,7 +418,9 @@ mod tests {
         for below in ["addons", "Maps", "package/left4dead2", "Left4Dead2"] {
             std::fs::create_dir_all(root.join("overlays/x").join(below)).unwrap();
         }
+
         std::fs::write(root.join("overlays/x/map.VPK"), "x").unwrap();
+
         let lines = found(&root);
         assert_eq!(lines.len(), 5, "{lines:?}");
         assert!(lines.contains(
@@ -399,6 +429,7 @@ mod tests {
         for number in 0..50 {
             symlink("gone\u{202e}\n", root.join("overlays/x/left4dead2").join(format!("{number}\n\u{202e}"))).unwrap();
         }
+
         let lines = found(&root);
         assert!(lines.len() == TOLD + 1 && lines.contains(&"and 35 more of that kind".to_owned()), "{lines:?}");
         assert!(lines.iter().all(|line| !line.contains(['\n', '\u{202e}'])));

@@ -1,11 +1,11 @@
-//! The game's files, as far as a server's start depends on them.
+//! Checks of the game files before a server's start.
 
 use std::path::Path;
 
 use crate::base::{Error, Result};
 use crate::domain::steam::UNFINISHED;
 
-/// Refuses a start over Windows files: those of a windows pass that had no linux pass after it.
+/// Refuses a start over Windows files: a windows pass without a linux pass after it.
 ///
 /// # Errors
 /// Exit 4, with what to do.
@@ -14,6 +14,7 @@ pub fn refuse_unfinished(root: &Path) -> Result<()> {
     if installation.join(UNFINISHED).symlink_metadata().is_err() {
         return Ok(());
     }
+
     Err(Error::conflict(format!(
         "{} holds Windows files of an update that was not finished: enqueue install, then start",
         installation.display()

@@ -1,7 +1,8 @@
-//! An instance's files: instance.env, which systemd reads, and its own layer, which the game sees.
+//! Writes an instance's files: instance.env, which systemd reads, and its own layer, which the game
+//! sees.
 //!
-//! Both are written only when they differ, and never while the instance's overlay is mounted: changing a lower layer
-//! under a mount is undefined in the kernel's own words.
+//! Both are written only when they differ, and never while the instance's overlay is mounted: the
+//! kernel's documentation calls changing a lower layer under a mount undefined.
 
 use std::path::{Path, PathBuf};
 
@@ -13,25 +14,27 @@ use crate::domain::blueprint::Spec;
 use crate::host::layer::{self, Node};
 use crate::host::{configs, mounts, overlay, rendering};
 
-/// The umask under which an instance's directories get their modes. Programs that initialize set it when they start.
+/// The umask for the modes of an instance's directories. Programs that initialize set it when they
+/// start.
 pub const UMASK: u32 = 0o027;
 
-/// What initializing came to.
+/// The result of initializing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initialized {
-    /// Something was different and is written now.
+    /// The files differed and were written.
     Written,
-    /// Everything was as it shall be; nothing was touched.
+    /// The files were up to date; nothing was written.
     Unchanged,
-    /// Something is different, but the instance's overlay is mounted: nothing was touched.
+    /// The files differ, but the instance's overlay is mounted; nothing was written.
     InUse,
 }
 
-/// Makes the instance's files what `spec` says. ROOT/instances must exist. `may_write` is asked last, once nobody else is
-/// at the files: waiting for that may take long.
+/// Brings the instance's files to the state that `spec` describes. ROOT/instances must exist.
+/// `may_write` is called last, after the wait for the lock, which may take long.
 ///
 /// # Errors
-/// 1 naming the overlay when one cannot be used; 1 or 77 when the files cannot be written; what `may_write` says.
+/// 1 with the overlay when one cannot be used; 1 or 77 when the files cannot be written; the error
+/// of `may_write`.
 pub fn initialize(
     root: &Path,
     instance: &InstanceName,
@@ -43,25 +46,30 @@ pub fn initialize(
     if wanted.are_in(&wanted.dir) {
         return Ok(Initialized::Unchanged);
     }
+
     let lock = wanted.lock()?;
-    // Under the lock: who mounts and takes it, too, finds either the old files or the new ones.
+
+    // A program that mounts the overlay takes this lock too, so it finds either the old files or
+    // the new ones.
     if mounts::is_mounted(&root, instance)? {
         return Ok(Initialized::InUse);
     }
+
     may_write()?;
     wanted.write()?;
     drop(lock);
     Ok(Initialized::Written)
 }
 
-/// Whether [`initialize`] could do with `spec`, as far as can be told without writing: every layer is there and usable,
-/// and the text can be rendered.
+/// Whether [`initialize`] would succeed with `spec`, as far as can be checked without writing:
+/// every layer exists and is usable, and the text can be rendered.
 ///
 /// # Errors
-/// 1 naming what is wrong.
+/// 1 with what is wrong.
 pub fn check(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<()> {
     let root = fs_err::canonicalize(root)?;
     Files::of(&root, instance, spec)?;
+
     let installation = root.join("installation");
     if !installation.is_dir() {
         return Err(Error::failed(format!(
@@ -69,33 +77,38 @@ pub fn check(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<()> {
             installation.display()
         )));
     }
+
     Ok(())
 }
 
-/// Removes the instance's files; missing ones are removed already. Links are not followed. `may_remove` is asked last.
+/// Removes the instance's files; missing ones are no error. Does not follow links. `may_remove` is
+/// called last.
 ///
 /// # Errors
-/// 4 while its overlay is mounted; 1 or 77 when something is left; what `may_remove` says.
+/// 4 while its overlay is mounted; 1 or 77 when something is left; the error of `may_remove`.
 pub fn remove(root: &Path, instance: &InstanceName, may_remove: impl FnOnce() -> Result<()>) -> Result<()> {
     let root = fs_err::canonicalize(root)?;
     if mounts::is_mounted(&root, instance)? {
         return Err(Error::conflict(format!("server {instance} has its overlay mounted: stop it first")));
     }
+
     let instances = root.join("instances");
     may_remove()?;
     layer::remove(&instances.join(instance.as_str()))?;
     if instances.is_dir() { layer::sync(&instances) } else { Ok(()) }
 }
 
-/// Removes what an initializing that was cut short has left beside the instance's files. Gives what was removed.
+/// Removes what an interrupted initialization left beside the instance's files. Returns what was
+/// removed.
 ///
 /// # Errors
-/// 1 when somebody else is at the instance's files just now, or something cannot be removed.
+/// 1 when another program holds the instance's lock, or something cannot be removed.
 pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
     let dir = root.join("instances").join(instance.as_str());
     if !dir.is_dir() {
         return Ok(Vec::new());
     }
+
     let opened = std::fs::File::open(&dir).map_err(|error| unusable(&dir, error))?;
     let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => {
@@ -103,6 +116,7 @@ pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
         }
         other => unusable(&dir, other.into()),
     })?;
+
     let mut removed = Vec::new();
     for path in layer::beside(&dir.join("layer")).into_iter().chain(layer::beside(&dir.join("instance.env"))) {
         if path.symlink_metadata().is_ok() {
@@ -110,17 +124,18 @@ pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
             removed.push(path);
         }
     }
+
     drop(lock);
     Ok(removed)
 }
 
-/// Whether the instance was initialized: systemd has something to start.
+/// Whether the instance was initialized, so that systemd can start it.
 #[must_use]
 pub fn is_initialized(root: &Path, instance: &InstanceName) -> bool {
     root.join("instances").join(instance.as_str()).join("instance.env").is_file()
 }
 
-/// What an instance's directory shall hold.
+/// The target content of an instance's directory.
 struct Files {
     dir: PathBuf,
     environment: String,
@@ -140,7 +155,8 @@ impl Files {
         Node::File(self.environment.clone()).is_at(&dir.join("instance.env")) && self.layer.is_at(&dir.join("layer"))
     }
 
-    /// Makes the instance's directory if there is none, and locks it (flock(2)): worker and `l4d2ctl` may both be at it.
+    /// Creates the instance's directory if it is missing, and locks it (flock(2)): worker and
+    /// `l4d2ctl` may write to it at the same time.
     fn lock(&self) -> Result<Flock<std::fs::File>> {
         let dir = &self.dir;
         if let Some(instances) = dir.parent()
@@ -148,13 +164,15 @@ impl Files {
         {
             return Err(Error::failed(format!("{} is missing: run `systemd-tmpfiles --create`", instances.display())));
         }
+
         layer::make_dir(dir)?;
         layer::settle_instance_mode(dir)?;
+
         let opened = std::fs::File::open(dir).map_err(|error| unusable(dir, error))?;
         Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| unusable(dir, errno.into()))
     }
 
-    /// Writes what differs.
+    /// Writes the files that differ.
     fn write(&self) -> Result<()> {
         let dir = &self.dir;
         if !self.layer.is_at(&dir.join("layer")) {
@@ -200,8 +218,10 @@ mod tests {
     fn initializing_writes_settings_and_layer_and_a_second_time_touches_nothing() {
         let (_dir, root) = root();
         assert_eq!(initialize(&root, &name(), &spec(), || Ok(())).unwrap(), Initialized::Written);
+
         let dir = root.join("instances/7");
         let shown = root.display();
+
         assert_eq!(
             std::fs::read_to_string(dir.join("instance.env")).unwrap(),
             format!(
@@ -209,9 +229,11 @@ mod tests {
                  LEFT4ME_LOWERDIRS=\"{shown}/instances/7/layer:{shown}/overlays/maps:{shown}/installation\"\n"
             )
         );
+
         let config = std::fs::read_to_string(dir.join("layer/left4dead2/cfg/server.cfg")).unwrap();
         assert!(config.starts_with("// left4me") && config.ends_with("\nhostname \"x\"\n"), "{config}");
         assert_eq!(std::fs::read_link(dir.join("layer/.steam/sdk32")).unwrap(), root.join("steam/linux32"));
+
         let seen = |path: &str| dir.join(path).metadata().map(|found| (found.ino(), found.ctime_nsec())).unwrap();
         let before = (seen("instance.env"), seen("layer"), seen("."));
         assert_eq!(initialize(&root, &name(), &spec(), || Ok(())).unwrap(), Initialized::Unchanged);
@@ -234,6 +256,7 @@ mod tests {
         let (_dir, root) = root();
         let instances = root.join("instances");
         let mode = |path: &str| instances.join(path).metadata().unwrap().permissions().mode() & 0o7777;
+
         // As the previous version left it.
         std::fs::create_dir(instances.join("7")).unwrap();
         std::fs::set_permissions(instances.join("7"), std::fs::Permissions::from_mode(0o2750)).unwrap();
@@ -245,6 +268,7 @@ mod tests {
     #[test]
     fn removing_is_idempotent_and_follows_no_link() {
         let (_dir, root) = root();
+
         remove(&root, &name(), || Ok(())).unwrap();
         initialize(&root, &name(), &spec(), || Ok(())).unwrap();
         remove(&root, &name(), || Ok(())).unwrap();

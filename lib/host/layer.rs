@@ -1,5 +1,5 @@
-//! A directory tree as data: what an instance's own layer shall hold, whether a directory holds just that, and how it
-//! gets there.
+//! An instance's own layer as data: its target content, whether a directory holds exactly that, and
+//! how it is written.
 
 use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
@@ -13,37 +13,40 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use crate::base::{Error, Result, files};
 use crate::host::configs::Brought;
 
-/// Modes of what is written: the group, which is the game's once it is mounted, reads.
+/// The mode of written files: the group can read. Once the layer is mounted, that is the game's
+/// group.
 const FILE_MODE: u32 = 0o640;
 const DIR_MODE: u32 = 0o750;
 
-/// The mode of an instance's directory: to pass through, not to list.
+/// The mode of an instance's directory: the game can enter it, but not list it.
 const INSTANCE_MODE: u32 = 0o711;
 
 /// One entry of a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Node {
-    /// Exactly these entries.
+    /// A directory with exactly these entries.
     Dir(Vec<(String, Node)>),
-    /// Exactly this text.
+    /// A file with exactly this text.
     File(String),
-    /// To exactly there.
+    /// A link to exactly this path.
     Link(PathBuf),
 }
 
-/// The topmost lower layer of an instance: server.cfg, second names of those that overlays bring, and the link by which
-/// the game finds Steam's client library. The game's HOME is the merged directory. `root` is canonical.
+/// The topmost lower layer of an instance: server.cfg, second names of the overlays' own, and the
+/// link by which the game finds Steam's client library. The game's HOME is the merged directory.
+/// `root` must be canonical.
 pub(super) fn of(root: &Path, server_cfg: String, brought: &[Brought]) -> Node {
     let dir = |name: &str, entries| (name.to_owned(), Node::Dir(entries));
     let mut cfg = vec![("server.cfg".to_owned(), Node::File(server_cfg))];
-    // A link and no copy: the overlay's file says who may read it, and is run as it is when the map is loaded.
+    // A link, not a copy: the mode of the overlay's file decides who may read it, and the game
+    // reads its current content at each map load.
     cfg.extend(brought.iter().map(|file| (file.name.clone(), Node::Link(file.path.clone()))));
     let sdk = ("sdk32".to_owned(), Node::Link(root.join("steam/linux32")));
     Node::Dir(vec![dir("left4dead2", vec![dir("cfg", cfg)]), dir(".steam", vec![sdk])])
 }
 
 impl Node {
-    /// Whether `path` is exactly this. What cannot be read is not.
+    /// Whether `path` is exactly this. An unreadable path is not.
     pub(super) fn is_at(&self, path: &Path) -> bool {
         match self {
             Node::Link(target) => std::fs::read_link(path).is_ok_and(|found| found == *target),
@@ -59,7 +62,7 @@ impl Node {
         }
     }
 
-    /// Writes it, durably, where nothing is yet.
+    /// Writes it durably at a path that does not exist yet.
     fn write(&self, path: &Path) -> Result<()> {
         match self {
             Node::Link(target) => Ok(fs_err::os::unix::fs::symlink(target, path)?),
@@ -75,10 +78,11 @@ impl Node {
         }
     }
 
-    /// Makes `path` exactly this in one step: it is built beside, exchanged, and the old one removed.
+    /// Makes `path` exactly this in one step: builds it beside, exchanges the two, and removes the
+    /// old one.
     ///
     /// # Errors
-    /// 1 or 77 when it cannot be written; the old one is in place then.
+    /// 1 or 77 when it cannot be written; the old one then stays in place.
     pub(super) fn replace(&self, path: &Path) -> Result<()> {
         let beside = path.with_extension("new");
         remove(&beside)?;
@@ -88,7 +92,7 @@ impl Node {
     }
 }
 
-/// Whether a file holds exactly this text. What cannot be read does not.
+/// Whether a file holds exactly this text. An unreadable file does not.
 fn is_text(path: &Path, text: &str) -> bool {
     let mut found = Vec::with_capacity(text.len() + 1);
     let most = text.len() as u64 + 1;
@@ -96,7 +100,7 @@ fn is_text(path: &Path, text: &str) -> bool {
     read.is_ok() && found == text.as_bytes()
 }
 
-/// Removes a file, a link or a whole directory. Links are not followed; what is missing is removed already.
+/// Removes a file, a link or a whole directory. Does not follow links; a missing path is no error.
 ///
 /// # Errors
 /// 1 or 77 when something is left.
@@ -108,13 +112,14 @@ pub(super) fn remove(path: &Path) -> Result<()> {
             Err(std::io::Error::new(error.kind(), format!("{} cannot be looked at: {error}", path.display())))
         }
     };
+
     match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }
 
-/// The names that replacing `path` uses beside it, while it is under way.
+/// The temporary names beside `path` that replacing it uses.
 pub(super) fn beside(path: &Path) -> [PathBuf; 2] {
     [path.with_extension("new"), path.with_extension("old")]
 }
@@ -122,7 +127,7 @@ pub(super) fn beside(path: &Path) -> [PathBuf; 2] {
 /// Replaces a file in one step, durably.
 ///
 /// # Errors
-/// 1 or 77 when it cannot be written; the old one is in place then.
+/// 1 or 77 when it cannot be written; the old one then stays in place.
 pub(super) fn replace_file(path: &Path, text: &str) -> Result<()> {
     let beside = path.with_extension("new");
     remove(&beside)?;
@@ -131,10 +136,10 @@ pub(super) fn replace_file(path: &Path, text: &str) -> Result<()> {
     path.parent().map_or(Ok(()), sync)
 }
 
-/// Makes a directory if there is none. Its group and setgid bit come from the directory above.
+/// Creates a directory if it is missing. Its group and setgid bit come from its parent.
 ///
 /// # Errors
-/// 1 or 77 when it cannot be made, or something else is there.
+/// 1 or 77 when it cannot be created, or something else is there.
 pub(super) fn make_dir(path: &Path) -> Result<()> {
     match std::fs::DirBuilder::new().mode(DIR_MODE).create(path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => match path.symlink_metadata() {
@@ -145,18 +150,19 @@ pub(super) fn make_dir(path: &Path) -> Result<()> {
     }
 }
 
-/// Gives a directory its mode where the umask was stricter. A changed mode must keep the setgid bit, by which the
-/// game's group comes down: where the kernel or a sandbox does not let us, that is an error, not a server that cannot
-/// read its settings.
+/// Gives a directory its mode where the umask was stricter. The new mode must keep the setgid bit,
+/// which passes the game's group on. If the kernel or a sandbox refuses that, this is an error:
+/// otherwise a server could not read its settings.
 ///
 /// # Errors
-/// 1 when the mode cannot be had.
+/// 1 when the mode cannot be set.
 pub(super) fn settle_mode(path: &Path) -> Result<()> {
     let before = fs_err::symlink_metadata(path)?.permissions().mode() & 0o7777;
     let wanted = (before & 0o7000) | DIR_MODE;
     if before == wanted {
         return Ok(());
     }
+
     let set = fs_err::set_permissions(path, Permissions::from_mode(wanted));
     let after = fs_err::symlink_metadata(path)?.permissions().mode() & 0o7777;
     if set.is_err() || after != wanted {
@@ -165,11 +171,12 @@ pub(super) fn settle_mode(path: &Path) -> Result<()> {
             path.display()
         )));
     }
+
     Ok(())
 }
 
-/// Gives an instance's directory its mode. The group of all games, which came down by the setgid bit, has no part in it
-/// any more.
+/// Gives an instance's directory its mode. This drops the access of the group of all games, which
+/// the directory inherited by the setgid bit.
 ///
 /// # Errors
 /// 1 or 77 when the mode cannot be changed.
@@ -188,8 +195,8 @@ fn write_file(path: &Path, text: &str) -> Result<()> {
     Ok(file.sync_all()?)
 }
 
-/// Exchanges two names; moves the first to the second when there is nothing yet. Where the file system cannot exchange,
-/// two renames do it, and the first one's old content ends at `new`.
+/// Exchanges two names; moves the first to the second when that does not exist. Where the file
+/// system cannot exchange, two renames do it, and the old content ends at `new`.
 fn exchange(new: &Path, old: &Path) -> Result<()> {
     match renameat2(AT_FDCWD, new, AT_FDCWD, old, RenameFlags::RENAME_EXCHANGE) {
         Ok(()) => {}
@@ -203,13 +210,14 @@ fn exchange(new: &Path, old: &Path) -> Result<()> {
         }
         Err(errno) => return Err(Error::from(std::io::Error::from(errno)).within(old.display())),
     }
+
     old.parent().map_or(Ok(()), sync)
 }
 
 /// Makes a directory's entries durable.
 ///
 /// # Errors
-/// 1 when the disk does not take them.
+/// 1 when the disk does not accept them.
 pub(super) fn sync(dir: &Path) -> Result<()> {
     Ok(fs_err::File::open(dir)?.sync_all()?)
 }
@@ -229,6 +237,7 @@ mod tests {
     fn what_was_written_is_recognised_and_any_difference_is_too() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("layer");
+
         assert!(!tree("a").is_at(&path));
         tree("a").replace(&path).unwrap();
         assert!(tree("a").is_at(&path) && !tree("b").is_at(&path));

@@ -1,4 +1,4 @@
-//! The hands that touch this host's files and ask for its units: instances, their layers, mounts, units.
+//! Operations on this host: instances' files, their layers, mounts, and systemd units.
 
 pub mod bus;
 pub mod catalog;

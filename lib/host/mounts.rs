@@ -6,10 +6,10 @@ use crate::base::names::InstanceName;
 use crate::base::{Error, Result};
 use crate::process::mounts;
 
-/// The instances with something mounted on ROOT/runtime/NAME/merged, by name.
+/// The instances with a mount on ROOT/runtime/NAME/merged, ordered by name.
 ///
 /// # Errors
-/// 1 when the kernel does not tell the mounts.
+/// 1 when the list of mounts cannot be read.
 pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
     let root = match fs_err::canonicalize(root) {
         Ok(root) => root,
@@ -19,12 +19,14 @@ pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
     let runtime = root.join("runtime");
     let all = mounts::all().map_err(untold)?;
     let mut names: Vec<InstanceName> = all.iter().filter_map(|mount| instance_of(&runtime, &mount.point)).collect();
+
     names.sort_unstable();
     names.dedup();
+
     Ok(names)
 }
 
-/// Whether something is mounted on ROOT/runtime/INSTANCE/merged. `root` is canonical.
+/// Whether ROOT/runtime/INSTANCE/merged is a mount point. `root` must be canonical.
 pub(super) fn is_mounted(root: &Path, instance: &InstanceName) -> Result<bool> {
     let merged = root.join("runtime").join(instance.as_str()).join("merged");
     Ok(!mounts::at(&merged).map_err(untold)?.is_empty())
@@ -34,7 +36,7 @@ fn untold(error: Error) -> Error {
     error.within("what is mounted cannot be read")
 }
 
-/// The instance, when `point` is RUNTIME/NAME/merged.
+/// The instance, if `point` is RUNTIME/NAME/merged.
 fn instance_of(runtime: &Path, point: &Path) -> Option<InstanceName> {
     let name = point.strip_prefix(runtime).ok()?.parent().filter(|_| point.ends_with("merged"))?;
     name.to_str()?.parse().ok()
@@ -49,6 +51,7 @@ mod tests {
         let runtime = Path::new("/var/lib/left4me/runtime");
         let of = |point: &str| instance_of(runtime, Path::new(point)).map(|name| name.to_string());
         assert_eq!(of("/var/lib/left4me/runtime/7/merged").as_deref(), Some("7"));
+
         for other in [
             "/var/lib/left4me/runtime/7",
             "/var/lib/left4me/runtime/7/upper",

@@ -1,29 +1,31 @@
-//! Lower layers of an instance: its own layer, its blueprint's overlays, the installation.
+//! Lower layers of an instance: its own layer, its blueprint's overlays, the game files.
 
 use std::path::{Path, PathBuf};
 
 use crate::base::names::{InstanceName, OverlayRef, shown};
 use crate::base::{Error, Result};
 
-/// The most lower layers that the kernel takes (OVL_MAX_STACK).
+/// The most lower layers that the kernel accepts (OVL_MAX_STACK).
 const MAX_LAYERS: usize = 500;
 
-/// The absolute paths of all lower layers, the topmost first. `root` is canonical.
+/// The absolute paths of all lower layers, topmost first. `root` must be canonical.
 ///
 /// # Errors
-/// 1 naming the overlay and its path when it is missing, no directory, outside of what the game may see, has a
-/// character that a mount does not take, or overlaps another one.
+/// 1 with the overlay and its path when it is missing, not a directory, outside of what the game
+/// may see, contains a character that mount options cannot, or overlaps another one.
 pub(super) fn lower_layers(root: &Path, instance: &InstanceName, overlays: &[OverlayRef]) -> Result<Vec<String>> {
     let layer = root.join("instances").join(instance.as_str()).join("layer");
     let mut layers = vec![mountable(&layer).map_err(|why| Error::failed(format!("the root {why}")))?];
+
     let mut found: Vec<(PathBuf, &OverlayRef)> = Vec::with_capacity(overlays.len());
     for overlay in overlays {
         let path = locate(root, overlay)?;
         layers.push(mountable(&path).map_err(|why| refused(overlay, &path, &why))?);
         found.push((path, overlay));
     }
+
+    // Sorted by path components, everything below a directory follows it directly.
     found.sort_unstable();
-    // Sorted by components, whatever lies below a directory follows it directly.
     for pair in found.windows(2) {
         let [(path, overlay), (below, other)] = pair else { continue };
         if below.starts_with(path) {
@@ -34,6 +36,7 @@ pub(super) fn lower_layers(root: &Path, instance: &InstanceName, overlays: &[Ove
             ));
         }
     }
+
     layers.push(mountable(&root.join("installation")).map_err(|why| Error::failed(format!("the root {why}")))?);
     if layers.len() > MAX_LAYERS {
         return Err(Error::failed(format!(
@@ -42,10 +45,11 @@ pub(super) fn lower_layers(root: &Path, instance: &InstanceName, overlays: &[Ove
             MAX_LAYERS - 2
         )));
     }
+
     Ok(layers)
 }
 
-/// The overlays with their directories, out of all lower layers.
+/// Pairs the overlays with their directories among all lower layers.
 pub(super) fn with_paths<'o>(
     overlays: &'o [OverlayRef],
     layers: &'o [String],
@@ -53,20 +57,24 @@ pub(super) fn with_paths<'o>(
     overlays.iter().zip(layers.iter().skip(1)).map(|(overlay, path)| (overlay, Path::new(path)))
 }
 
-/// Where the overlay really is: below overlays/, or by a symbolic link below workshop_cache/. `root` is canonical.
+/// The overlay's real path: below overlays/, or through a symbolic link below workshop_cache/.
+/// `root` must be canonical.
 ///
 /// # Errors
-/// 1 naming the overlay and its path when it is missing, no directory, or outside of what the game may see.
+/// 1 with the overlay and its path when it is missing, not a directory, or outside of what the game
+/// may see.
 pub fn locate(root: &Path, overlay: &OverlayRef) -> Result<PathBuf> {
     let named = root.join("overlays").join(overlay.as_str());
     let path = match named.canonicalize() {
         Ok(path) => path,
         Err(error) => return Err(refused(overlay, &named, &words(&error))),
     };
+
     let allowed = ["overlays", "workshop_cache"].iter().any(|below| {
         let below = root.join(below);
         path.starts_with(&below) && path != below
     });
+
     if !allowed {
         return Err(refused(
             overlay,
@@ -74,9 +82,11 @@ pub fn locate(root: &Path, overlay: &OverlayRef) -> Result<PathBuf> {
             "it leads outside of overlays/ and workshop_cache/, where the game cannot see it",
         ));
     }
+
     if !path.is_dir() {
         return Err(refused(overlay, &path, "it is not a directory"));
     }
+
     Ok(path)
 }
 
@@ -90,7 +100,7 @@ fn words(error: &std::io::Error) -> String {
     }
 }
 
-/// The path as text, when a mount's options and a settings file can carry it.
+/// The path as text, if mount options and a settings file can contain it.
 fn mountable(path: &Path) -> Result<String, String> {
     match path.to_str() {
         Some(text) if !text.contains(|c: char| matches!(c, ':' | ',' | '\\') || c.is_control()) => Ok(text.to_owned()),
@@ -130,8 +140,10 @@ mod tests {
     fn the_own_layer_is_topmost_then_the_overlays_in_order_then_the_installation() {
         let (_dir, root) = root();
         symlink(root.join("workshop_cache/123"), root.join("overlays/cached")).unwrap();
+
         let all = layers(&root, &["two", "maps/one", "cached"]).unwrap();
         let below: Vec<_> = all.iter().map(|path| path.strip_prefix(root.to_str().unwrap()).unwrap()).collect();
+
         assert_eq!(
             below,
             ["/instances/7/layer", "/overlays/two", "/overlays/maps/one", "/workshop_cache/123", "/installation"]
@@ -155,10 +167,12 @@ mod tests {
         let (_dir, root) = root();
         std::fs::write(root.join("overlays/file"), "x").unwrap();
         symlink("loop", root.join("overlays/loop")).unwrap();
+
         for (name, odd) in [("colon", "a:b"), ("comma", "a,b"), ("newline", "a\nb"), ("backslash", "a\\b")] {
             std::fs::create_dir(root.join("overlays").join(odd)).unwrap();
             symlink(odd, root.join("overlays").join(name)).unwrap();
         }
+
         for name in ["missing", "file", "loop", "colon", "comma", "newline", "backslash"] {
             let error = layers(&root, &["two", name]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");

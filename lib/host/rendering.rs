@@ -1,5 +1,5 @@
-//! What initializing writes, as text. Initializing and the preview of a blueprint both come here, so that they cannot
-//! differ.
+//! Renders the files that initializing writes, as text. Initializing and the preview of a blueprint
+//! both use this module, so they cannot differ.
 
 use std::path::Path;
 
@@ -14,11 +14,12 @@ use crate::host::{env_file, overlay};
 const HEADER: &str = "// left4me writes this file from the server's blueprint whenever the server starts.\n\
                       // What is changed here is lost: change the blueprint.\n";
 
-/// What stands before and after the overlays' own files.
+/// The comments before and after the overlays' own files.
 const FIRST: &str = "\n// The overlays' own server.cfg files, the lowest overlay first.\n";
 const THEN: &str = "\n// The blueprint's lines. They run last, and win.\n";
 
-/// What `left4me-server@.service` starts in the merged directory. systemd puts the two variables in.
+/// The command that `left4me-server@.service` starts in the merged directory. systemd expands the
+/// two variables.
 const COMMAND: &str = "srcds_linux -game left4dead2 -strictportbind +ip 0.0.0.0 +hostport ${L4D2_PORT} $L4D2_ARGS";
 
 /// The texts of an instance.
@@ -40,10 +41,11 @@ impl Rendering {
     }
 }
 
-/// The texts of an instance made from `spec` over `layers`, the topmost first, of which some bring a server.cfg.
+/// The texts of an instance with `spec` over `layers`, topmost first, and the server.cfg files that
+/// overlays contain.
 ///
 /// # Errors
-/// 1 when arguments or layers are longer together than the kernel takes.
+/// 1 when arguments or layers together are longer than the kernel's limit.
 pub fn render(spec: &Spec, layers: &[String], brought: &[Brought]) -> Result<Rendering> {
     let mut server_cfg = HEADER.to_owned();
     if !brought.is_empty() {
@@ -53,10 +55,12 @@ pub fn render(spec: &Spec, layers: &[String], brought: &[Brought]) -> Result<Ren
         }
         server_cfg.push_str(THEN);
     }
+
     for line in &spec.config {
         server_cfg.push_str(line.as_str());
         server_cfg.push('\n');
     }
+
     let arguments = env_file::assignment("L4D2_ARGS", &words(spec))?;
     let launch = format!("L4D2_PORT={}\n{arguments}", spec.port);
     Ok(Rendering { server_cfg, launch, stack: env_file::assignment("LEFT4ME_LOWERDIRS", &layers.join(":"))? })
@@ -66,37 +70,38 @@ fn words(spec: &Spec) -> String {
     env_file::words(launch::words(&spec.arguments))
 }
 
-/// One lower layer, as far as it can be had.
+/// One lower layer, usable or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    /// Where it is, or would be.
+    /// Its path, even when it does not exist.
     pub path: String,
-    /// The overlay; none for the instance's own layer and the installation.
+    /// The overlay; none for the instance's own layer and the game files.
     pub overlay: Option<OverlayRef>,
     /// Why it cannot be used.
     pub trouble: Option<String>,
 }
 
-/// What initializing would come to.
+/// The result that initializing would have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
-    /// The lower layers, the topmost first.
+    /// The lower layers, topmost first.
     pub layers: Vec<Layer>,
-    /// What would be written. The line with the layers is of those that can be used.
+    /// The texts that would be written. The line with the layers has only the usable ones.
     pub rendering: Rendering,
     /// The command line that systemd starts, in its own quoting.
     pub command: String,
-    /// The server.cfg files of overlays that run before the blueprint's lines, in this order.
+    /// The overlays' server.cfg files that run before the blueprint's lines, in this order.
     pub brought: Vec<Brought>,
-    /// What several of them, or one and the blueprint, set.
+    /// Settings that several of them, or one of them and the blueprint, set.
     pub contests: Vec<Contest>,
-    /// What hides the server from players.
+    /// Notices about settings that hide the server from players.
     pub notices: Vec<String>,
     /// Why initializing would fail.
     pub trouble: Option<String>,
 }
 
-/// Looks what initializing an instance from `spec` would come to. Writes nothing, and goes on where an overlay is missing.
+/// Previews what initializing an instance from `spec` would write. Writes nothing, and continues
+/// when an overlay is missing.
 ///
 /// # Errors
 /// 1 or 77 when the root itself cannot be used, or the texts are too long.
@@ -106,6 +111,7 @@ pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Prev
         Ok(found) => (found, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
+
     let mut layers = vec![layer(root.join("instances").join(instance.as_str()).join("layer"), None)];
     for reference in &spec.overlays {
         layers.push(match overlay::locate(&root, reference) {
@@ -116,17 +122,21 @@ pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Prev
             },
         });
     }
+
     let installation = root.join("installation");
     let is_there = installation.is_dir();
+
     layers.push(Layer {
         trouble: (!is_there).then(|| "it is not there: install the game first".to_owned()),
         ..layer(installation, None)
     });
+
     let usable = if trouble.is_none() {
         found
     } else {
         layers.iter().filter(|layer| layer.trouble.is_none()).map(|layer| layer.path.clone()).collect()
     };
+
     let located = layers.iter().filter(|layer| layer.trouble.is_none());
     let located: Vec<_> = located.filter_map(|one| Some((one.overlay.as_ref()?, Path::new(&one.path)))).collect();
     let brought = configs::find(located.into_iter(), &usable);
@@ -135,6 +145,7 @@ pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Prev
     let command = COMMAND.replace("${L4D2_PORT}", &spec.port.to_string()).replace("$L4D2_ARGS", &words(spec));
     let command = command.trim_end().to_owned();
     let notices = notices::of(&spec.arguments, &spec.config);
+
     Ok(Preview { layers, rendering, command, brought, contests, notices, trouble })
 }
 
@@ -199,17 +210,22 @@ mod tests {
             std::fs::create_dir_all(root.join("overlays").join(overlay).join("left4dead2/cfg")).unwrap();
             std::fs::write(root.join("overlays").join(overlay).join("left4dead2/cfg/server.cfg"), text).unwrap();
         }
+
         for lines in [&["hostname \"mine\""][..], &[]] {
             let spec = spec(&["mods", "maps"], &[], lines);
             let shown = preview(&root, &name(), &spec).unwrap();
             initialize(&root, &name(), &spec, || Ok(())).unwrap();
+
             let cfg = root.join("instances/7/layer/left4dead2/cfg");
             let text = std::fs::read_to_string(cfg.join("server.cfg")).unwrap();
             assert_eq!(shown.rendering.server_cfg, text);
+
             let commands: Vec<&str> = text.lines().filter(|line| !line.starts_with("//") && !line.is_empty()).collect();
             assert_eq!(commands, [&["exec server_maps.cfg", "exec server_mods.cfg"], lines].concat());
+
             let through = std::fs::read_to_string(cfg.join("server_mods.cfg")).unwrap();
             assert_eq!(through, "hostname \"mods\"\nsv_tags x\n");
+
             let winner = shown.contests[0].winner.as_ref().map(ToString::to_string);
             assert_eq!(winner, lines.is_empty().then(|| "mods".to_owned()), "the blueprint's line, else the topmost");
         }
@@ -222,8 +238,10 @@ mod tests {
         let shown = preview(&root, &name(), &spec).unwrap();
         let refused = initialize(&root, &name(), &spec, || Ok(())).unwrap_err().to_string();
         assert_eq!(shown.trouble.as_deref(), Some(refused.as_str()));
+
         let troubled: Vec<&str> =
             shown.layers.iter().filter(|layer| layer.trouble.is_some()).map(|layer| layer.path.as_str()).collect();
+
         assert_eq!(troubled, [root.join("overlays/gone").to_str().unwrap()]);
         assert!(
             shown.rendering.server_cfg.ends_with("\na\n") && shown.command.ends_with("+hostport 27005 \"+map\" \"x\"")

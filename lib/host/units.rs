@@ -1,5 +1,5 @@
-//! A server's unit by way of the helper, foreign commands by way of the runner: one call is one connection. What comes
-//! back goes to a [`Sink`] as it comes.
+//! Requests to the helper (a server's unit) and to the runner (external commands): one call is one
+//! connection. Output goes to a [`Sink`] as it arrives.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -17,13 +17,14 @@ use crate::domain::unit::{self, Unit};
 use crate::wire::client::{Canceller, Connection};
 use crate::wire::{HelperRequest, JournalEntry, LINE_LIMIT, Stream};
 
-/// At most so many lines are handed over at once.
+/// At most this many lines are passed on at once.
 const CHUNK: usize = 256;
 
-/// More of an answer is not kept, in bytes: the longest one that is asked for, a page of a journal, is a part of it.
+/// How many bytes of a reply are kept. The longest reply requested, a page of a journal, is a
+/// fraction of that.
 const KEPT: usize = 8 * 1024 * 1024;
 
-/// An answer's lines, up to a limit: what comes beyond is read and forgotten.
+/// A reply's lines, up to a limit: everything beyond it is read and discarded.
 #[derive(Debug, Default)]
 pub struct Kept {
     /// The lines.
@@ -32,10 +33,10 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Takes more of them.
+    /// Adds lines.
     pub fn add(&mut self, lines: Vec<(Stream, String)>) {
         for (stream, line) in lines {
-            // An empty line takes room, too.
+            // An empty line uses memory too.
             self.bytes += line.len() + 64;
             if self.bytes <= KEPT {
                 self.lines.push((stream, line));
@@ -44,31 +45,36 @@ impl Kept {
     }
 }
 
-/// Where a command's words go.
+/// Receives the output of a command.
 pub trait Sink {
-    /// The connection is open; the command can be ended by this from another thread.
+    /// The connection is open; another thread can end the command through `canceller`.
     fn opened(&mut self, canceller: Canceller);
-    /// Something runs: `unit` by the other side's own word, and the process that serves the connection by the kernel's.
+    /// A command runs in `unit`, as the other side reports it. `server` is the process that serves
+    /// the connection, as the kernel reports it.
     fn started(&mut self, unit: &str, server: Option<u32>);
-    /// It printed these.
+    /// The command printed these lines.
     fn lines(&mut self, lines: Vec<(Stream, String)>);
-    /// systemd reported this of the unit: only for a request with `observe`.
+    /// systemd reported this about the unit: only for a request with `observe`.
     fn observed(&mut self, _: Observed) {}
 }
 
-/// Sends one request and passes on what comes back, until the end. `Ok` also when the command failed: look at the end.
+/// Sends one request and passes on the replies until the end. `Ok` even when the command failed:
+/// check the returned end.
 ///
 /// # Errors
-/// 69 or 77 when nobody listens, or the connection broke before the end was told; 1 when the request was refused.
+/// 69 or 77 when nothing listens, or the connection broke before the end arrived; 1 when the
+/// request was refused.
 pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Result<End> {
     let mut connection = Connection::open(socket, request)?;
     sink.opened(connection.canceller());
+
     let mut lines: Vec<(Stream, String)> = Vec::new();
     let mut refused = None;
     loop {
         let Some(answer) = connection.next_answer()? else {
             return Err(Error::failed(format!("{} ended without a word about how", socket.display())));
         };
+
         if let Some(text) = answer.stdout {
             lines.push((Stream::Stdout, printable(&text).into_owned()));
         } else if let Some(text) = answer.stderr {
@@ -90,32 +96,33 @@ pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Resu
                 None => Ok(end),
             };
         }
+
         if lines.len() >= CHUNK || (!lines.is_empty() && !connection.has_buffered()) {
             sink.lines(std::mem::take(&mut lines));
         }
     }
 }
 
-/// What systemd said of a server's unit, and when.
+/// What systemd reported about a server's unit, and when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// What it said.
+    /// The unit.
     pub unit: Unit,
-    /// Just before it was asked.
+    /// Just before systemd was asked.
     pub at: Moment,
 }
 
-/// How long systemd may take to say what a unit is.
+/// The timeout for systemd's report on a unit.
 const SHOW: Duration = Duration::from_secs(10);
 
 impl Observed {
-    /// Whether systemd said anything.
+    /// Whether systemd reported anything.
     #[must_use]
     pub fn is_known(&self) -> bool {
         !self.unit.active.is_empty()
     }
 
-    /// Asks the helper at `socket`. When it cannot tell, the state is unknown, never a guess.
+    /// Asks the helper at `socket`. If that fails, the state is unknown, never a guess.
     #[must_use]
     pub fn ask(socket: &Path, server: &InstanceName) -> Self {
         let at = Moment::now();
@@ -128,14 +135,13 @@ impl Observed {
     }
 }
 
-/// How often, and how long apart, a unit is read whose start failed and that is being started
-/// again.
+/// How often a unit is read whose start failed and that systemd is starting again.
 const ATTEMPTS: u32 = 12;
-/// See [`ATTEMPTS`].
+/// The pause between two of these reads.
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// Why a unit's start failed, as far as the unit says. systemd 257 may be at the next attempt
-/// already, and knows no end then until that one fails too.
+/// Why a unit's start failed, as far as the unit shows it. systemd 257 may have begun the next
+/// attempt already, and shows no exit until that one fails too.
 pub fn why_failed(mut show: impl FnMut() -> Result<Unit>) -> Option<unit::End> {
     for _ in 0..ATTEMPTS {
         let unit = show().ok()?;
@@ -147,14 +153,15 @@ pub fn why_failed(mut show: impl FnMut() -> Result<Unit>) -> Option<unit::End> {
         }
         std::thread::sleep(PAUSE);
     }
+
     None
 }
 
-/// Keeps lines for as long as somebody has patience for the rest.
+/// Collects lines until the timeout.
 struct Hurried {
     kept: Kept,
     patience: Duration,
-    /// Ends the waiting thread when the answer is there.
+    /// Ends the waiting thread when the reply is complete.
     done: Option<Receiver<()>>,
 }
 
@@ -167,8 +174,9 @@ impl Sink for Hurried {
                 closer.close();
             }
         };
+
         if std::thread::Builder::new().spawn(wait).is_err() {
-            // Rather no answer than one that nobody knows when to stop waiting for.
+            // Without that thread there is no timeout, so no reply is better.
             canceller.close();
         }
     }
@@ -178,7 +186,7 @@ impl Sink for Hurried {
     }
 }
 
-/// [`ask`], for an answer that has to come in time: the lines, and the end.
+/// [`ask`] with a timeout: the lines, and the end.
 fn ask_within(socket: &Path, request: &HelperRequest, patience: Duration) -> (Vec<(Stream, String)>, Result<End>) {
     let (answered, done) = channel();
     let mut sink = Hurried { kept: Kept::default(), patience, done: Some(done) };
@@ -187,10 +195,11 @@ fn ask_within(socket: &Path, request: &HelperRequest, patience: Duration) -> (Ve
     (sink.kept.lines, end)
 }
 
-/// The last entries of a server's journal, its overlay's among them, by way of the helper, which has `patience`.
+/// The last entries of a server's journal, including those of its overlay, from the helper, within
+/// `patience`.
 ///
 /// # Errors
-/// As [`last_lines`].
+/// Those of [`last_lines`].
 pub fn last_entries(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<JournalEntry>> {
     let request = HelperRequest::Journal {
         server: server.clone(),
@@ -200,13 +209,14 @@ pub fn last_entries(socket: &Path, server: &InstanceName, lines: u32, patience: 
         after: None,
     };
     let lines = answer(socket, server, &request, patience)?;
+
     Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// The last lines of a server's journal, by way of the helper, which has `patience` to tell them.
+/// The last lines of a server's journal, from the helper, within `patience`.
 ///
 /// # Errors
-/// As [`ask`]; 1 when the journal could not be read, or not in time.
+/// Those of [`ask`]; 1 when the journal could not be read, or not in time.
 pub fn last_lines(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<String>> {
     answer(socket, server, &HelperRequest::journal(server.clone(), lines, false), patience)
 }
@@ -236,6 +246,7 @@ mod tests {
         ];
         let mut answers = vec![&failed[..], &again, &again].into_iter().rev();
         let mut show = || Ok(Unit::from_properties(answers.next().into_iter().flatten().copied()));
+
         assert_eq!(why_failed(&mut show), Some(unit::End::Code(203)));
 
         assert_eq!(why_failed(|| Err(Error::failed("gone"))), None);

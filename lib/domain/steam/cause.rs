@@ -1,70 +1,70 @@
-//! Why a run of steamcmd failed, and whether another try can help.
+//! Why a run of steamcmd failed, and whether another attempt can help.
 
-/// Why a run failed, as its words, its state word or its exit code say.
+/// Why a run failed, according to its messages, its state word or its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// No room on the disk.
+    /// The disk is full.
     DiskFull,
-    /// Steam gives this app to no anonymous user, or the account does not own it.
+    /// Steam does not give this app to anonymous users, or the account does not own it.
     NoSubscription,
-    /// The account's password, or its cached credentials, are not valid.
+    /// The account's password or cached credentials are not valid.
     Credentials,
-    /// Steam asks for a code.
+    /// Steam asks for a Steam Guard code.
     SteamGuard,
-    /// The account itself is refused.
+    /// Steam refuses the account itself.
     AccountRefused,
     /// Too many logins in a short time.
     RateLimit,
     /// A 32-bit library or the loader is missing.
     Libraries,
-    /// The directory of the installation, or steamcmd's own, cannot be written.
+    /// The installation's or steamcmd's own directory is not writable.
     Permissions,
     /// No network, or Steam is down.
     Network,
-    /// An answer did not come in time.
+    /// A reply did not arrive in time.
     TimedOut,
     /// The same account is logged in elsewhere.
     LoggedInElsewhere,
-    /// No output and nothing new on disk for too long.
+    /// No output and no new data on disk for too long.
     Silent,
     /// steamcmd has no configuration of this app yet.
     MissingConfiguration,
-    /// The files of the other platform have to come first.
+    /// The files of the other platform have to be installed first.
     InvalidPlatform,
-    /// 0x402, 0x602.
+    /// State 0x402 or 0x602.
     Incomplete,
-    /// 0x606.
+    /// State 0x606.
     NotWritten,
-    /// 0x626.
+    /// State 0x626.
     FilesMissing,
-    /// 0x6a6.
+    /// State 0x6a6.
     Corrupt,
     /// A fatal error of steamcmd itself.
     Fatal,
-    /// It ended without a word of success.
+    /// It exited without a success message.
     NoSuccess,
-    /// It said success, and what it left behind says otherwise.
+    /// It reported success, but the files that it left contradict that.
     NoProof,
-    /// A signal ended it.
+    /// A signal killed it.
     Killed,
-    /// It said that it failed, in words that are not known here.
+    /// It reported a failure with an unknown message.
     Other,
 }
 
-/// What another try needs.
+/// How to retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It cannot help: something has to be changed first.
+    /// Do not retry: an admin has to change something first.
     Never,
-    /// A short wait, always the same.
+    /// After a short, constant wait.
     Soon,
-    /// A wait that doubles each time.
+    /// After a wait that doubles each time.
     BackOff,
-    /// As long as Steam's limit takes.
+    /// After the time that Steam's rate limit lasts.
     AfterTheLimit,
 }
 
-/// What a line has to contain, in lower case, and what it means then. The first that fits counts.
+/// Text that a line contains, in lower case, and its cause. The first match counts.
 const WORDS: &[(&str, Cause)] = &[
     ("free disk space to update", Cause::DiskFull),
     ("no space left", Cause::DiskFull),
@@ -130,12 +130,12 @@ const WORDS: &[(&str, Cause)] = &[
     ("corrupt", Cause::Corrupt),
 ];
 
-/// What the loader and the shell say of a 32-bit program on a host without 32-bit libraries.
+/// Messages of the loader and the shell about a 32-bit program on a host without 32-bit libraries.
 const LOADER: &[&str] =
     &["error while loading shared libraries", "linux32/steamcmd: no such file", "exec format error", "wrong elf class"];
 
 impl Cause {
-    /// The cause that a line names, whatever else stands in it; `None` where it names none.
+    /// The cause that a line names, at any position in the line; none when it names none.
     pub(super) fn of_line(line: &str) -> Option<Self> {
         let line = line.to_lowercase();
         if LOADER.iter().any(|words| line.contains(words)) {
@@ -144,7 +144,7 @@ impl Cause {
         WORDS.iter().find(|(words, _)| line.contains(words)).map(|&(_, cause)| cause)
     }
 
-    /// The cause that a state word means.
+    /// The cause for a state word.
     pub(super) fn of_state(state: u32) -> Option<Self> {
         match state {
             0x202 | 0x212 => Some(Cause::DiskFull),
@@ -156,7 +156,7 @@ impl Cause {
         }
     }
 
-    /// The cause that an exit code means where no word does.
+    /// The cause for an exit code, used when no message names one.
     pub(super) fn of_code(code: i32) -> Self {
         match code {
             1 => Cause::TimedOut,
@@ -169,7 +169,7 @@ impl Cause {
         }
     }
 
-    /// Whether and when another try can help.
+    /// Whether and when another attempt can help.
     #[must_use]
     pub fn retry(self) -> Retry {
         match self {
@@ -196,7 +196,7 @@ impl Cause {
         }
     }
 
-    /// What it means, for a sentence.
+    /// What it means, as part of a sentence.
     #[must_use]
     pub fn meaning(self) -> &'static str {
         match self {
@@ -226,7 +226,7 @@ impl Cause {
         }
     }
 
-    /// What an admin does about it; `named` when a Steam account is set.
+    /// What an admin can do about it; `named` when a Steam account is set.
     #[must_use]
     pub fn advice(self, named: bool) -> &'static str {
         match self {

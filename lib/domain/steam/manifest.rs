@@ -1,20 +1,21 @@
-//! The manifest of an installation, in Valve's KeyValues format: what it proves.
+//! Reads an installation's manifest, in Valve's KeyValues format, and checks that the game is
+//! complete.
 
 use super::APP;
 
-/// How much of a manifest is looked at, in bytes; a real one has a few kilobytes.
+/// How many bytes of a manifest are read; a real one has a few kilobytes.
 pub const MANIFEST_LIMIT: usize = 1024 * 1024;
 
-/// What both platforms share: 9.5 GB.
+/// The depot that both platforms share: 9.5 GB.
 pub const SHARED_DEPOT: &str = "222861";
 
-/// The Linux server: without it an installation holds Windows files.
+/// The depot of the Linux server. Without it an installation contains Windows files.
 pub const LINUX_DEPOT: &str = "222863";
 
 /// How deep a manifest's braces may nest; a real one has three levels.
 const DEPTH_LIMIT: u32 = 32;
 
-/// What stands in a manifest.
+/// The parsed entries of a manifest.
 #[derive(Debug, Default)]
 struct Entries {
     /// Keys and values directly inside the outermost braces.
@@ -23,10 +24,10 @@ struct Entries {
     depots: Vec<String>,
 }
 
-/// Reads the proof that the game is whole from `steamapps/appmanifest_222860.acf`: it belongs to
-/// the app, has a build, is in state 4 (fully installed), all that was to be downloaded and staged
-/// is, and the depots of a Linux server are installed. Keys of bytes that are not there count as 0,
-/// as steamcmd leaves them out when nothing was to be done. Gives the build's id.
+/// Checks `steamapps/appmanifest_222860.acf` for proof that the game is complete, and returns the
+/// build's id. The manifest must belong to the app, have a build, and be in state 4 (fully
+/// installed). All bytes to download and to stage must be done, and the depots of a Linux server
+/// installed. Missing byte counts are 0: steamcmd leaves them out when there was nothing to do.
 ///
 /// # Errors
 /// One line that says what is missing.
@@ -36,34 +37,41 @@ pub fn prove(manifest: &str) -> Result<u64, String> {
         let found = entries.values.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
         found.map(|(_, value)| value.parse().map_err(|_| format!("its {key} is not a number"))).transpose()
     };
+
     if number("appid")?.is_some_and(|app| app != u64::from(APP)) {
         return Err(format!("it is not that of app {APP}"));
     }
+
     let build = number("buildid")?.filter(|&build| build > 0).ok_or("it has no buildid")?;
+
     for (done, all) in [("BytesDownloaded", "BytesToDownload"), ("BytesStaged", "BytesToStage")] {
         let (have, want) = (number(done)?.unwrap_or(0), number(all)?.unwrap_or(0));
         if have != want {
             return Err(format!("{done} is {have} of {want}"));
         }
     }
+
     match number("StateFlags")? {
         Some(4) => {}
         Some(flags) => return Err(format!("its StateFlags are {flags}, not 4 (fully installed)")),
         None => return Err("it has no StateFlags".to_owned()),
     }
+
     for depot in [SHARED_DEPOT, LINUX_DEPOT] {
         if !entries.depots.iter().any(|found| found == depot) {
             return Err(format!("depot {depot} is not among its InstalledDepots"));
         }
     }
+
     Ok(build)
 }
 
-/// Reads a manifest.
+/// Parses a manifest.
 fn entries(text: &str) -> Result<Entries, String> {
     if text.len() > MANIFEST_LIMIT {
         return Err(format!("it is longer than {MANIFEST_LIMIT} bytes"));
     }
+
     let (mut found, mut key, mut blocks) = (Entries::default(), None::<String>, Vec::<String>::new());
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
@@ -88,15 +96,18 @@ fn entries(text: &str) -> Result<Entries, String> {
             '}' if key.is_none() && blocks.pop().is_some() => rest = &rest[1..],
             _ => return Err("it is not a manifest".to_owned()),
         }
+
         rest = rest.trim_start();
     }
+
     if !blocks.is_empty() || key.is_some() {
         return Err("it ends in the middle".to_owned());
     }
+
     Ok(found)
 }
 
-/// The text up to the closing quote, and what comes after that.
+/// The text up to the closing quote, and the rest after it.
 fn quoted(text: &str) -> Result<(String, &str), String> {
     let mut word = String::new();
     let mut chars = text.char_indices();
@@ -107,6 +118,7 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
             _ => word.push(c),
         }
     }
+
     Err("it ends in the middle".to_owned())
 }
 
@@ -137,8 +149,10 @@ mod tests {
     #[test]
     fn only_a_whole_manifest_is_proof() {
         assert_eq!(prove(WHOLE), Ok(8_490_279));
+
         let without: String = WHOLE.lines().filter(|line| !line.contains("Bytes") || line.contains('{')).collect();
         assert_eq!(prove(&without), Ok(8_490_279));
+
         for (from, to, words) in [
             ("\"BytesDownloaded\"\t\t\"4208\"", "\"BytesDownloaded\"\t\t\"42\"", "BytesDownloaded is 42 of 4208"),
             ("\"BytesStaged\"\t\t\"8618418181\"", "", "BytesStaged is 0 of 8618418181"),
@@ -155,9 +169,11 @@ mod tests {
             let error = prove(&WHOLE.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
+
         for cut in 1..WHOLE.trim_end().len() {
             assert!(prove(&WHOLE[..cut]).is_err(), "{cut}");
         }
+
         let deep = "\"a\"{".repeat(100_000);
         assert!(prove(&deep).is_err());
     }

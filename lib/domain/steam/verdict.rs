@@ -1,64 +1,65 @@
-//! What one run of steamcmd came to: its words first, its exit code last.
+//! Judges one run of steamcmd: by its messages first, by its exit code last.
 
 use super::cause::Cause;
 use super::{APP, Pass};
 
-/// The longest piece of steamcmd's own words in an error, in characters.
+/// The longest quote of steamcmd's output in an error, in characters.
 const QUOTE_LIMIT: usize = 120;
 
-/// How a run said that it went well.
+/// Which success message a run printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Success {
-    /// `Success! App '222860' fully installed.`: this run has to have written the manifest.
+    /// `Success! App '222860' fully installed.`: this run must have written the manifest.
     Installed,
-    /// `Success! App '222860' already up to date.`: the manifest may be the one of before.
+    /// `Success! App '222860' already up to date.`: the manifest may be from an earlier run.
     UpToDate,
 }
 
-/// What one run said that matters.
+/// What one run has printed so far, as far as it matters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     success: Option<Success>,
     failure: Option<(Cause, String)>,
-    /// A cause that stands in a line which is no failure by itself, as a prompt or a warning of the
+    /// A cause in a line that is not a failure by itself, such as a prompt or a warning of the
     /// loader.
     hint: Option<(Cause, String)>,
 }
 
-/// A run that did not do what it should.
+/// A failed run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Why.
+    /// Why it failed.
     pub cause: Cause,
-    /// Which pass, and steamcmd's own words and exit code.
+    /// The pass, and steamcmd's own message and exit code.
     pub detail: String,
-    /// The pass to begin another try with.
+    /// The pass at which the next attempt begins.
     pub from: Pass,
 }
 
-/// What a pass came to.
+/// The result of a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It did what it should, as far as it says.
+    /// It succeeded, as far as its output shows.
     Good(Option<Success>),
-    /// It did not.
+    /// It failed.
     Failed(Failure),
 }
 
 impl Heard {
-    /// Takes note of one line. A success takes back what was said before it, and a failure after it
-    /// takes it back.
+    /// Records one line. A success message cancels what came before it, and a later failure cancels
+    /// the success.
     pub fn line(&mut self, line: &str) {
         let line = line.trim();
         if let Some(success) = success(line) {
             *self = Self { success: Some(success), ..Self::default() };
             return;
         }
+
         let cause = state_word(line).and_then(Cause::of_state).or_else(|| Cause::of_line(line));
         if is_failure(line) {
             let fatal = line.contains("Fatal Error");
             let cause = cause.unwrap_or(if fatal { Cause::Fatal } else { Cause::Other });
-            // The first named cause stands: what follows a failed login is its consequence.
+            // The first named cause stays: what follows a failed login is a consequence of it.
             if !self.failure.as_ref().is_some_and(|(first, _)| outranks(*first, cause)) {
                 self.failure = Some((cause, quote(line)));
             }
@@ -68,11 +69,11 @@ impl Heard {
         }
     }
 
-    /// steamcmd hung and was ended.
+    /// Records that steamcmd hung and was killed.
     pub fn hung(&mut self, seconds: u64) {
         self.success = None;
         let words = format!("no output and nothing new on disk for {seconds} s");
-        // A prompt that waits for an answer says more than the silence after it.
+        // A prompt that waits for an answer explains more than the silence after it.
         self.failure = Some(match self.hint.take() {
             Some((cause, line)) if cause == Cause::SteamGuard || cause == Cause::Credentials => (cause, line),
             _ => (Cause::Silent, words),
@@ -80,15 +81,16 @@ impl Heard {
     }
 }
 
-/// Whether a failure that came first says more than one that follows.
+/// Whether an earlier failure explains more than a later one.
 fn outranks(first: Cause, second: Cause) -> bool {
     match (first, second) {
         (Cause::Other | Cause::Fatal, _) => false,
-        // `FAILED (Timed out)` at the login, then whatever the update made of that; but a full disk is a full disk.
+        // `FAILED (Timed out)` at the login explains the update's failure after it. A full disk
+        // still outranks it.
         (_, Cause::DiskFull) => false,
         (Cause::TimedOut | Cause::Network, Cause::Credentials | Cause::SteamGuard | Cause::RateLimit) => false,
         (Cause::TimedOut | Cause::Network, Cause::NoSubscription) => false,
-        // The state words of an update job: the last one is the one it ended in.
+        // State words of an update job: the last one is the state in which it ended.
         (
             Cause::Incomplete | Cause::NotWritten | Cause::FilesMissing | Cause::Corrupt,
             Cause::Incomplete | Cause::NotWritten | Cause::FilesMissing | Cause::Corrupt,
@@ -99,6 +101,7 @@ fn outranks(first: Cause, second: Cause) -> bool {
 
 fn success(line: &str) -> Option<Success> {
     let at = line.find("Success! App '")?;
+
     let rest = line[at..].strip_prefix("Success! App '")?.strip_prefix(&APP.to_string())?.strip_prefix('\'')?;
     if rest.contains("already up to date") {
         Some(Success::UpToDate)
@@ -109,17 +112,16 @@ fn success(line: &str) -> Option<Success> {
     }
 }
 
-/// Whether a line says that something which was to be done was not: `FAILED` stands in the middle
-/// of lines, as does
-/// `ERROR!` after a colour. steamcmd's assertions and its bootstrap's warnings do not end a run.
+/// Whether a line reports a failure. `FAILED` stands in the middle of lines, as does `ERROR!` after
+/// a colour code. steamcmd's assertions and the warnings of its bootstrap do not end a run.
 fn is_failure(line: &str) -> bool {
     let upper = line.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "FAILED");
     let error = line.to_ascii_lowercase().contains("error! ") || line.eq_ignore_ascii_case("error!");
     upper || error || line.contains("Fatal Error:") || line.starts_with("Login Failure")
 }
 
-/// Which causes count in a line that is no failure: only prompts and what the loader says; progress
-/// lines and file names hold any words.
+/// Which causes count in a line that is not a failure: only prompts and the loader's messages.
+/// Progress lines and file names may contain any words.
 fn is_hint(cause: Cause, line: &str) -> bool {
     match cause {
         Cause::SteamGuard => !line.contains("provided") && !line.contains("OK"),
@@ -136,28 +138,32 @@ fn state_word(line: &str) -> Option<u32> {
     u32::from_str_radix(digits, 16).ok()
 }
 
-/// steamcmd's words in an error: short, and without the part of the line that went well.
+/// steamcmd's message for an error: shortened, without the part of the line that reports success.
 fn quote(line: &str) -> String {
     let short: String = line.chars().take(QUOTE_LIMIT).collect();
     if short.len() < line.len() { short + "…" } else { short }
 }
 
-/// Decides after one pass. The words come first: exit code 0 is also what a login that timed out
-/// ends with, and a run that said success may crash while it quits.
+/// Decides after one pass. Messages come before the exit code: a login that timed out also exits
+/// with 0, and a run that reported success may crash while it quits.
 #[must_use]
 pub fn after(pass: Pass, code: i32, heard: &Heard) -> Verdict {
     if pass == Pass::Prime {
-        // It has nothing to succeed at. A bare exit code is no reason to stop: the next pass tells.
+        // This pass has nothing to install. A bare exit code is no reason to stop, because the next
+        // pass shows the cause.
         let Some((cause, words)) = heard.failure.as_ref().or(heard.hint.as_ref()) else { return Verdict::Good(None) };
         return Verdict::Failed(failure(pass, code, *cause, Some(words)));
     }
+
     if let Some(success) = heard.success {
         return Verdict::Good(Some(success));
     }
+
     let (cause, words) = match heard.failure.as_ref().or(heard.hint.as_ref()) {
         Some((cause, words)) => (*cause, Some(words.as_str())),
         None => (Cause::of_code(code), None),
     };
+
     Verdict::Failed(failure(pass, code, cause, words))
 }
 
@@ -193,7 +199,7 @@ mod tests {
     const LOGIN: &str = "Connecting anonymously to Steam Public...OK\nWaiting for client config...OK\n";
     const DONE: &str = "Success! App '222860' fully installed.";
 
-    /// As steamcmd printed them, by public reports.
+    /// Lines as steamcmd printed them, from public reports.
     #[test]
     fn each_failure_in_steamcmds_own_words_has_its_cause() {
         for (code, lines, expected) in [
@@ -240,10 +246,13 @@ mod tests {
         for code in [0, 1, 42, 139] {
             assert_eq!(verdict(Pass::Linux, code, DONE), Verdict::Good(Some(Success::Installed)));
         }
+
         let current = verdict(Pass::Linux, 0, "Success! App '222860' already up to date.");
         assert_eq!(current, Verdict::Good(Some(Success::UpToDate)));
+
         let late = format!("Error! App '222860' state is 0x602 after update job.\n{DONE}");
         assert_eq!(verdict(Pass::Linux, 0, &late), Verdict::Good(Some(Success::Installed)));
+
         let taken_back = format!("{DONE}\nERROR! Failed to install app '222860' (No subscription)");
         assert_eq!(cause(0, &taken_back), Cause::NoSubscription);
     }
@@ -294,11 +303,14 @@ mod tests {
         let mut heard = Heard::default();
         heard.line("Steam>");
         heard.hung(600);
+
         let Verdict::Failed(failure) = after(Pass::Linux, 137, &heard) else { panic!() };
         assert!(failure.cause == Cause::Silent && failure.detail.contains("for 600 s"), "{failure:?}");
+
         let mut heard = Heard::default();
         heard.line("Please check your email for the message from Steam, and enter the Steam Guard");
         heard.hung(600);
+
         let Verdict::Failed(failure) = after(Pass::Linux, 137, &heard) else { panic!() };
         assert_eq!(failure.cause, Cause::SteamGuard);
     }
