@@ -9,29 +9,28 @@ use crate::base::{Error, Result};
 use crate::db::{text, text_or_null};
 use crate::domain::cancellation::{Progress, Step, StepState};
 
-/// A request and how far it is, as `--json` tells it.
+/// A cancellation and its state, as `--json` prints it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Cancellation {
-    /// The row.
+    /// The row's id.
     pub id: CancellationId,
     /// The job.
     pub job_id: JobId,
-    /// The task, when only one was meant.
+    /// The task; none when the request was for the whole job.
     pub task_id: Option<TaskId>,
-    /// Who asked.
+    /// Who requested it.
     pub requested_by: String,
-    /// In whose words; empty when nobody said why.
+    /// The reason given; empty without one.
     pub reason: String,
-    /// Whether it shall be killed at once.
+    /// Whether SIGKILL is sent at once.
     pub force: bool,
-    /// When --force was added, unix ms; none when the request had it from the start, or never got
-    /// it.
+    /// When --force was added, unix ms; none when the request had it from the start, or never.
     pub escalated_at: Option<i64>,
-    /// Whether a command was still there when its grace was over, without any --force.
+    /// Whether a command outlived its grace without --force.
     pub timed_out: bool,
-    /// Whether what depends on the task goes with it.
+    /// Whether the task's dependents are cancelled too.
     pub cascade: bool,
-    /// What the job, or the task, was when it was asked for.
+    /// The state of the job or task at the time of the request.
     pub previous_state: String,
     /// requested, running, completed or failed.
     pub state: Progress,
@@ -39,7 +38,7 @@ pub struct Cancellation {
     pub created_at: i64,
     /// Unix ms.
     pub finished_at: Option<i64>,
-    /// What came of it.
+    /// The result.
     pub message: Option<String>,
 }
 
@@ -283,15 +282,15 @@ pub fn finish(tx: &Connection, id: CancellationId, state: Progress, message: &st
 /// A step of a cancellation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct StepRow {
-    /// Which.
+    /// The step.
     pub step: Step,
     /// pending, running, succeeded or failed.
     pub state: StepState,
-    /// Unix ms; none before it has begun.
+    /// Unix ms; none before it begins.
     pub started_at: Option<i64>,
-    /// Unix ms; none before it is over.
+    /// Unix ms; none before it ends.
     pub finished_at: Option<i64>,
-    /// Whether it did all that it should.
+    /// Whether it succeeded.
     pub ok: Option<bool>,
     /// What it found or did, in words.
     pub detail: Option<String>,
@@ -357,20 +356,20 @@ pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A task that a cancellation is about.
+/// A task that a cancellation settles.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Affected {
     /// The task.
     pub id: TaskId,
-    /// What it does.
+    /// Its kind.
     pub kind: String,
-    /// On which server.
+    /// Its server.
     pub server: Option<ServerId>,
-    /// What it was when the cancellation came.
+    /// Its state when the cancellation was requested.
     pub previous_state: String,
-    /// What it is now.
+    /// Its current state.
     pub state: String,
-    /// The task that it went with.
+    /// The task whose cancellation caused this one's.
     pub caused_by: Option<TaskId>,
 }
 

@@ -8,11 +8,11 @@ use crate::domain::drift::Drift;
 /// The desired and the actual state of a server differ.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Drifted {
-    /// In which way.
+    /// How they differ.
     pub kind: Drift,
     /// Since when, unix ms.
     pub since: i64,
-    /// Why, as far as systemd and the queue know.
+    /// The reason, as far as systemd and the queue know it.
     pub why: String,
 }
 

@@ -17,11 +17,11 @@ use crate::domain::schedule::Candidate;
 /// A job, as `--json` shows it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Job {
-    /// The row.
+    /// The row's id.
     pub id: JobId,
-    /// The operation's word. Not the enum: a row may hold a word that this program does not know.
+    /// The operation's word. Not an enum: a row may hold a word that this version does not know.
     pub operation: String,
-    /// The servers it is for.
+    /// Its servers.
     pub servers: Vec<ServerId>,
     /// Their names, in the same order; `null` for a server whose row is gone.
     pub server_names: Vec<Option<String>>,
@@ -29,7 +29,7 @@ pub struct Job {
     pub state: JobState,
     /// 1 for the next one; only while queued.
     pub queue_position: Option<i64>,
-    /// Who asked for it.
+    /// Who requested it.
     pub requested_by: String,
     /// The job that this one repeats.
     pub retry_of: Option<JobId>,
@@ -45,7 +45,7 @@ pub struct Job {
     pub error: Option<String>,
     /// Its plan, with states.
     pub tasks: Vec<Task>,
-    /// How it ended, or how far it is, for each server of its plan.
+    /// The outcome, or the progress, for each server of its plan.
     pub server_outcomes: Vec<ServerOutcome>,
 }
 

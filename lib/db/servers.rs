@@ -16,12 +16,12 @@ use crate::domain::blueprint::Spec;
 use crate::domain::drift::Drift;
 use crate::domain::server::{ActualState, DesiredState};
 
-/// A server as people and programs see it; serializes to the contract's JSON.
+/// A server, as `--json` and the API show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Server {
-    /// The row; also the instance of its units.
+    /// The row's id; also the instance name of its units.
     pub id: ServerId,
-    /// The display name. Text as the row has it: whoever prints it escapes it.
+    /// The display name, as stored: escape it for output.
     pub name: String,
     /// Its owner's name.
     pub user: String,
@@ -31,27 +31,27 @@ pub struct Server {
     pub blueprint: String,
     /// `left4me-server@ID.service`.
     pub unit: String,
-    /// What it shall be.
+    /// The state that an admin requested.
     pub desired_state: DesiredState,
-    /// What systemd last said it is.
+    /// The state that systemd reported last.
     pub actual_state: ActualState,
     /// systemd's SubState at that time.
     pub actual_sub_state: Option<String>,
     /// When systemd was last asked, unix ms.
     pub actual_state_updated_at: Option<i64>,
-    /// What the last failed task said; none after a success.
+    /// The error of the last failed task; none after a success.
     pub last_error: Option<String>,
-    /// Whether its unit starts at boot; none when nobody has looked.
+    /// Whether its unit starts at boot; none before the first poll.
     pub enabled: Option<bool>,
-    /// Since when it is in `actual_state`, unix ms; none when nobody knows.
+    /// Since when it has `actual_state`, unix ms; none when unknown.
     pub actual_since: Option<i64>,
-    /// Automatic restarts since it was last started from outside of systemd.
+    /// Automatic restarts since it was last started by an admin or a job.
     pub restarts: u32,
     /// How its last run ended.
     pub last_end: Option<String>,
-    /// In which way it is not what it shall be.
+    /// How its actual state differs from its desired state.
     pub drift: Option<Drifted>,
-    /// Grows when something that was seen of it changed.
+    /// Grows when an observed value changes.
     pub version: i64,
     /// Its owner.
     #[serde(skip)]

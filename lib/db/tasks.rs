@@ -15,11 +15,11 @@ use crate::domain::task::{Needs, TaskState};
 /// A task, as `--json` shows it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Task {
-    /// The row.
+    /// The row's id.
     pub id: TaskId,
-    /// The kind's word. Not the enum: a row may hold a word that this program does not know.
+    /// The kind's word. Not an enum: a row may hold a word that this version does not know.
     pub kind: String,
-    /// The server, if it is about one.
+    /// Its server; none for the game files.
     pub server: Option<ServerId>,
     /// Its state.
     pub state: TaskState,
@@ -31,15 +31,15 @@ pub struct Task {
     pub finished_at: Option<i64>,
     /// 0 on success.
     pub exit_code: Option<i64>,
-    /// Why it failed, or was skipped.
+    /// Why it failed or was skipped.
     pub error: Option<String>,
-    /// What a stop task found.
+    /// For a stop task: whether the server ran.
     #[serde(skip)]
     pub was_running: Option<bool>,
-    /// It was cancelled, and for those that depend on it it counts as succeeded.
+    /// It was cancelled, but counts as succeeded for its dependents.
     #[serde(skip)]
     pub waived: bool,
-    /// What is needed of each task in `depends_on`.
+    /// What it needs of each task in `depends_on`.
     #[serde(skip)]
     pub needs: Vec<Needs>,
 }

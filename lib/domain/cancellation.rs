@@ -30,23 +30,23 @@ pub fn reason(text: &str) -> Result<String, BadName> {
     }
 }
 
-/// The steps of a cancellation, in their order.
+/// The steps of a cancellation, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
-    /// No further task of it starts.
+    /// No further task of the job starts.
     Block,
-    /// Which tasks run, wait, have ended.
+    /// Lists the running, pending and ended tasks.
     Identify,
-    /// What runs is ended, side by side.
+    /// Ends the running commands, in parallel.
     Terminate,
-    /// The tasks get their states.
+    /// Records the tasks' states.
     Settle,
-    /// Temporary files go.
+    /// Removes temporary files.
     Clean,
-    /// Nothing is left running; what the servers are now.
+    /// Verifies that no process is left, and reads the servers' states.
     Verify,
-    /// The job has its end.
+    /// Records the job's end.
     Finish,
 }
 
@@ -82,17 +82,17 @@ impl fmt::Display for Step {
     }
 }
 
-/// How far a step is.
+/// The state of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StepState {
-    /// It has not begun.
+    /// Not begun.
     Pending,
     /// It is under way.
     Running,
-    /// It did all that it should.
+    /// Completed without an error.
     Succeeded,
-    /// It could not do all that it should.
+    /// Ended with an error.
     Failed,
 }
 
@@ -119,17 +119,17 @@ impl StepState {
     }
 }
 
-/// How far a cancellation is.
+/// The state of a cancellation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Progress {
-    /// Written down; nobody has begun.
+    /// Recorded, not begun.
     Requested,
     /// Its steps are under way.
     Running,
-    /// All was done that was to be done.
+    /// Every step succeeded.
     Completed,
-    /// Something could not be ended, cleaned or seen; the record says what.
+    /// A process, a file or a state could not be ended, removed or read; the record says which.
     Failed,
 }
 

@@ -8,19 +8,19 @@ use serde::Serialize;
 use crate::base::names::ServerId;
 use crate::domain::server::{ActualState, DesiredState};
 
-/// In which way a server is not what it shall be.
+/// How a server's actual state differs from its desired state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Drift {
-    /// It shall run, but is stopped or failed.
+    /// Should be running, but is stopped or failed.
     Down,
-    /// It shall be stopped, but runs.
+    /// Should be stopped, but runs.
     Up,
-    /// It shall be stopped and is, but would start at boot.
+    /// Is stopped as it should be, but would start at boot.
     Enabled,
-    /// It shall run and does, but would not start at boot.
+    /// Runs as it should, but would not start at boot.
     Disabled,
-    /// It should be running, and systemd restarts it again and again.
+    /// Should be running, and systemd restarts it again and again.
     Crashing,
 }
 

@@ -12,17 +12,17 @@ use crate::domain::task::TaskState;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobState {
-    /// Accepted, waiting for its turn.
+    /// Accepted, waiting to start.
     Queued,
-    /// A worker carries it out.
+    /// A worker runs it.
     Running,
     /// A worker is ending it.
     Cancelling,
-    /// All went well.
+    /// Every task succeeded.
     Succeeded,
-    /// Something went wrong.
+    /// A task failed.
     Failed,
-    /// Somebody stopped it.
+    /// A user cancelled it.
     Cancelled,
 }
 

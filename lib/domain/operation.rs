@@ -6,13 +6,13 @@ use std::str::FromStr;
 use crate::base::names::{BadName, shown};
 use crate::domain::server::DesiredState;
 
-/// One operation on zero, one or many servers.
+/// An operation on no, one or many servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, utoipa::ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub enum Operation {
     /// Installs the game's files; refused while any overlay is mounted.
     Install,
-    /// Stops what runs, installs, starts again what ran.
+    /// Stops the running servers, installs, and starts them again.
     Update,
     /// Writes a server's settings and configuration layer.
     Initialize,
@@ -22,9 +22,9 @@ pub enum Operation {
     Stop,
     /// Stops, initializes, starts.
     Restart,
-    /// Throws away what the game wrote, and initializes anew.
+    /// Deletes what the game wrote, and initializes again.
     Reset,
-    /// Removes everything of a server but its row.
+    /// Removes a server's files; its row stays.
     Delete,
 }
 

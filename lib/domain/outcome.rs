@@ -5,21 +5,21 @@ use serde::Serialize;
 use crate::base::names::ServerId;
 use crate::domain::task::TaskState;
 
-/// What became of a server in a job.
+/// A job's outcome for one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// None of its tasks has begun.
+    /// None of its tasks has started.
     Pending,
-    /// Its tasks are under way.
+    /// Its tasks are running.
     Running,
-    /// All that was to be done is done.
+    /// Every task is done.
     Succeeded,
     /// A task failed.
     Failed,
-    /// It ran before the job, which stopped it and ended before it was started again.
+    /// It ran before the job, which stopped it and ended before starting it again.
     LeftStopped,
-    /// It was cancelled, or what came first did not succeed.
+    /// Cancelled, or an earlier task did not succeed.
     Cancelled,
 }
 
@@ -38,14 +38,14 @@ impl Outcome {
     }
 }
 
-/// How a job ended for one server.
+/// A server and a job's outcome for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct ServerOutcome {
     /// The server.
     pub server: ServerId,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why, where it is not done.
+    /// The reason, if it did not succeed.
     pub error: Option<String>,
 }
 

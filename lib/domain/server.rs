@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use crate::base::names::{BadName, shown};
 
-/// What somebody wants the server to be.
+/// The state that an admin requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DesiredState {
-    /// It shall run, also after a reboot.
+    /// The server should be running, also after a reboot.
     Running,
-    /// It shall not run.
+    /// The server should be stopped.
     Stopped,
 }
 
@@ -34,21 +34,21 @@ impl fmt::Display for DesiredState {
     }
 }
 
-/// What systemd says the server is.
+/// The state that systemd reported last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActualState {
     /// The game runs.
     Running,
-    /// Its unit is being started, or waits for an automatic restart.
+    /// Its unit is starting, or waits for an automatic restart.
     Starting,
-    /// Its unit is being stopped.
+    /// Its unit is stopping.
     Stopping,
     /// Its unit is not active.
     Stopped,
-    /// It ended badly and systemd gave up.
+    /// It failed, and systemd gave up restarting it.
     Failed,
-    /// Nobody could tell.
+    /// The state could not be read.
     Unknown,
 }
 

@@ -74,17 +74,17 @@ impl fmt::Display for TaskKind {
 pub enum TaskState {
     /// Waits for its dependencies or a free slot.
     Pending,
-    /// Its host operation is under way.
+    /// Its host operation is running.
     Running,
     /// Its host operation is being ended.
     Cancelling,
-    /// Done.
+    /// It succeeded.
     Succeeded,
-    /// Went wrong.
+    /// It failed.
     Failed,
-    /// Somebody stopped it.
+    /// A user cancelled it.
     Cancelled,
-    /// Never ran, because something it needs did not succeed.
+    /// It never ran, because a dependency did not succeed.
     Skipped,
 }
 
