@@ -15,7 +15,7 @@ use left4me::domain::operation::Operation;
 use left4me::domain::unit::Unit;
 use left4me::host::units::Observed;
 use left4me::queue::claim::claim;
-use left4me::queue::enqueue::{Asker, Targets, Wish, enqueue};
+use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use left4me::queue::log;
 use left4me::queue::observe::{self, Cause};
 use left4me::web::metrics::Metrics;
@@ -129,13 +129,13 @@ fn accepting(c: &mut Criterion) {
     let names = vec!["S1".parse().expect("a name")];
     c.bench_function("accept a job (synchronous=FULL)", |b| {
         b.iter_batched(
-            || Wish {
+            || JobRequest {
                 operation: Operation::Restart,
                 targets: Targets::Named(names.clone()),
                 unique: false,
-                asker: Asker::here("x"),
+                asker: Requester::local("x"),
             },
-            |wish| enqueue(&mut db, &wish, 5).expect("accepted"),
+            |request| enqueue(&mut db, &request, 5).expect("accepted"),
             BatchSize::SmallInput,
         );
     });

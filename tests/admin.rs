@@ -378,7 +378,10 @@ fn a_drift_is_shown_with_its_cause_and_remedy() {
     assert_eq!(drift, &json!({ "kind": "down", "since": 86_400_000, "why": "exit code 3" }));
 
     let shown = house.run(&["server", "show", "1"]).done();
-    assert!(shown.contains("shall run, but is failed, since 1970-01-02") && shown.contains("`start` it"), "{shown}");
+    assert!(
+        shown.contains("should be running, but is failed, since 1970-01-02") && shown.contains("`start` it"),
+        "{shown}"
+    );
 }
 
 #[test]

@@ -759,7 +759,7 @@ fn no_race_of_claim_and_cancel_is_won_by_both() {
                 let server = left4me::base::names::ServerId(number % 20 + 1);
                 let id = enqueue(&mut db, server);
                 // A lost notification is no error.
-                let _ = left4me::queue::enqueue::poke(&socket);
+                let _ = left4me::queue::wake::worker(&socket);
                 sender.send(id).unwrap();
             }
         });
@@ -770,7 +770,7 @@ fn no_race_of_claim_and_cancel_is_won_by_both() {
             for id in accepted.1 {
                 let request = CancelRequest::new(id, "racer");
                 cancel::request(&mut db, &request, left4me::base::clock::now_ms()).unwrap();
-                let _ = left4me::queue::enqueue::poke(&socket);
+                let _ = left4me::queue::wake::worker(&socket);
             }
         });
     });
@@ -810,16 +810,16 @@ fn no_race_of_claim_and_cancel_is_won_by_both() {
 
 fn enqueue(db: &mut Db, server: left4me::base::names::ServerId) -> JobId {
     use left4me::base::names::ServerRef;
-    use left4me::queue::enqueue::{Asker, Targets, Wish, enqueue};
+    use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
     let name: ServerRef = server.to_string().parse().unwrap();
-    let wish = Wish {
+    let request = JobRequest {
         operation: left4me::domain::operation::Operation::Initialize,
         targets: Targets::Named(vec![name]),
         unique: false,
-        asker: Asker::here("racer"),
+        requester: Requester::local("racer"),
     };
 
-    enqueue(db, &wish, left4me::base::clock::now_ms()).unwrap().job_id
+    enqueue(db, &request, left4me::base::clock::now_ms()).unwrap().job_id
 }
 
 #[test]
@@ -844,7 +844,7 @@ fn a_race_of_finish_and_cancel_has_one_outcome_that_the_record_shows() {
         let force = round.is_multiple_of(2);
         let request = CancelRequest { force, reason: "race", ..CancelRequest::new(id, "racer") };
         let asked = cancel::request(&mut db, &request, left4me::base::clock::now_ms()).unwrap();
-        let _ = left4me::queue::enqueue::poke(&house.root.join("worker.sock"));
+        let _ = left4me::queue::wake::worker(&house.root.join("worker.sock"));
         let state = until("it has ended", || Some(house.state(id)).filter(|state| state.is_terminal()));
         let records = cancellations::of_job(db.connection(), id).unwrap();
 

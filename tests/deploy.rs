@@ -174,9 +174,9 @@ fn alerts_and_dashboard_use_only_metrics_that_there_are_and_all_of_ours() {
         used.extend(names(text));
     }
     let unknown: Vec<_> = used.difference(&printed).collect();
-    assert!(unknown.is_empty(), "nobody prints these: {unknown:?}");
+    assert!(unknown.is_empty(), "nothing prints these: {unknown:?}");
     assert!(used.len() > 15, "{used:?}");
-    // What nobody looks at need not be counted.
+    // What no alert or panel uses need not be counted.
     let base = |name: &str| {
         ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
     };
@@ -492,7 +492,7 @@ impl Drop for Running {
     }
 }
 
-/// Answers the requests of a connection: streams with a line, a pause until somebody says so, and another one; all else
+/// Answers the requests of a connection: streams with a line, a pause until the test says so, and another one; all else
 /// with a word.
 fn answer(stream: TcpStream, seen: &Mutex<Vec<String>>, wait: &Mutex<Receiver<()>>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());

@@ -414,7 +414,7 @@ fn what_is_no_request_gets_an_error_and_exit_64() {
 
 #[test]
 fn only_root_and_left4me_may_ask() {
-    // Outside the user namespace this user is nobody to the helper; with root, its own users are.
+    // Outside the user namespace this user has no name for the helper; with root, its own users are.
     if is_real_root() {
         let place = Place::new();
         let other =

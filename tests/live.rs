@@ -17,7 +17,7 @@ use left4me::base::names::{JobId, ServerId, ServerRef, UserId};
 use left4me::db::{Db, jobs, logs, queue, users};
 use left4me::domain::job::JobState;
 use left4me::domain::operation::Operation;
-use left4me::queue::enqueue::{Asker, Targets, Wish, enqueue};
+use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use left4me::web::live::{Hub, Reader, Settings, Viewer};
 use left4me::wire::Stream;
 use serde_json::{Value, json};
@@ -52,8 +52,8 @@ impl Site {
     fn enqueue(&self, operation: Operation, servers: &[i64]) -> JobId {
         let named: Vec<_> = servers.iter().map(|id| ServerRef::Id(ServerId(*id))).collect();
         let targets = if named.is_empty() { Targets::None } else { Targets::Named(named) };
-        let wish = Wish { operation, targets, unique: false, asker: Asker::here("test") };
-        enqueue(&mut self.house.db(), &wish, 1).unwrap().job_id
+        let request = JobRequest { operation, targets, unique: false, requester: Requester::local("test") };
+        enqueue(&mut self.house.db(), &request, 1).unwrap().job_id
     }
 
     /// A running job.

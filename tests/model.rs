@@ -3,7 +3,7 @@
 //!
 //! | in the model | in the code |
 //! |---|---|
-//! | `Enqueue`, `Notify`, `ClientDies` | `enqueue`, then `poke` of queue/enqueue.rs; between them a client may die |
+//! | `Enqueue`, `Notify`, `ClientDies` | `enqueue` of queue/enqueue.rs, then queue/wake.rs; between them a client may die |
 //! | `Cancel`, `CancelNotify`, `RequesterDies` | `request` of cancel/request.rs (`jobs::cancel`, `jobs::set_cancelling`), then `poke` |
 //! | `Pause`, `Resume`, `ResumeNotify` | cli/control.rs |
 //! | `State::notified` | the datagrams in worker.sock: the kernel keeps them while no process reads (`FlushPending=no`) |

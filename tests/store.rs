@@ -10,7 +10,7 @@ use left4me::db::watch::Watch;
 use left4me::db::{Db, jobs, logs, migrate};
 use left4me::domain::operation::Operation;
 use left4me::queue::claim::claim;
-use left4me::queue::enqueue::{Asker, Targets, Wish, enqueue};
+use left4me::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use left4me::queue::log;
 use left4me::wire::Stream;
 
@@ -63,9 +63,9 @@ fn a_job_dated_in_the_future_affects_only_jobs_queued_behind_it() {
     let (_dir, mut db) = fresh();
     let years = 5_000_000_000_000;
     let mut ask = |now| {
-        let asker = Asker { name: "x", user: None, key: None };
-        let wish = Wish { operation: Operation::Install, targets: Targets::None, unique: false, asker };
-        let id = enqueue(&mut db, &wish, now).unwrap().job_id;
+        let requester = Requester { name: "x", user: None, key: None };
+        let request = JobRequest { operation: Operation::Install, targets: Targets::None, unique: false, requester };
+        let id = enqueue(&mut db, &request, now).unwrap().job_id;
         let created = jobs::get(db.connection(), id).unwrap().created_at;
 
         if created > years - 1 && now < years {

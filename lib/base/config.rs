@@ -161,7 +161,7 @@ fn pauses(text: &str) -> Result<Pauses, String> {
 }
 
 /// How often the poller looks. systemd's generator gives it to left4me-poller.timer, and takes 30
-/// for a bad value: so a bad one is a finding of the doctor, and stops nobody.
+/// for a bad value: so a bad one is a finding of the doctor, and stops no program.
 #[derive(clap::Args, Clone, Debug)]
 pub struct PollSeconds {
     /// Seconds between two looks of the poller

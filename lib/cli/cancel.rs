@@ -14,7 +14,7 @@ use crate::cli::{self, Context, PROGRAM, follow};
 use crate::db::cancellations::StepRow;
 use crate::db::watch::Watch;
 use crate::domain::cancellation::StepState;
-use crate::queue::enqueue::{Poke, poke};
+use crate::queue::wake;
 
 /// How long to wait for a worker that did not get the wake-up. A worker in the foreground has no
 /// socket unit, but watches the database and sees the request anyway.
@@ -75,16 +75,13 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let (Some(id), false) = (requested.cancellation_id, requested.is_over()) else {
         // A queued job is cancelled already; wake the worker for the jobs behind it.
         if requested.success {
-            context.poke();
+            context.wake_worker();
         }
         return report(&requested, args.json);
     };
 
     // A running job is cancelled by the worker.
-    let unheard = match poke(&context.worker_socket) {
-        Poke::Sent => None,
-        Poke::Unheard(error) => Some(error),
-    };
+    let unheard = wake::worker(&context.worker_socket).err();
 
     if args.no_wait {
         if let Some(error) = unheard {

@@ -31,8 +31,9 @@ pub struct PauseArgs {
 pub struct ResumeArgs {}
 
 pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
-    let accepted = enqueue::retry(&mut context.db, args.id, &enqueue::Asker::here(&caller::caller()), clock::now_ms())?;
-    context.poke();
+    let accepted =
+        enqueue::retry(&mut context.db, args.id, &enqueue::Requester::local(&caller::caller()), clock::now_ms())?;
+    context.wake_worker();
     if args.json {
         output::json(&accepted)?
     } else {
@@ -68,7 +69,7 @@ pub fn resume(context: &mut Context, _: &ResumeArgs) -> Result<ExitCode> {
         return Err(Error::conflict("the queue is not paused"));
     }
 
-    context.poke();
+    context.wake_worker();
     output::line(&format!("the queue is resumed; {queued} queued"))?;
     Ok(ExitCode::SUCCESS)
 }

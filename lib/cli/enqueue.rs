@@ -6,7 +6,7 @@ use crate::base::names::ServerRef;
 use crate::base::{Result, caller, clock, output};
 use crate::cli::{Context, follow, wait};
 use crate::domain::operation::Operation;
-use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
+use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 
 /// Queue a job: install, update, initialize, start, stop, restart, reset or delete
 #[derive(clap::Args)]
@@ -47,9 +47,14 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         (false, false) => Targets::Named(args.servers.clone()),
     };
     let requested_by = caller::caller();
-    let wish = Wish { operation: args.operation, targets, unique: args.unique, asker: Asker::here(&requested_by) };
-    let accepted = enqueue(&mut context.db, &wish, clock::now_ms())?;
-    context.poke();
+    let request = JobRequest {
+        operation: args.operation,
+        targets,
+        unique: args.unique,
+        requester: Requester::local(&requested_by),
+    };
+    let accepted = enqueue(&mut context.db, &request, clock::now_ms())?;
+    context.wake_worker();
 
     if args.json {
         output::json(&accepted)?;

@@ -24,7 +24,7 @@ use crate::base::config::{Logging, Paths, WorkerSocket, parse};
 use crate::base::{Error, Result, journal, undumpable, users};
 use crate::db::Db;
 use crate::domain::cancellation;
-use crate::queue::enqueue::{Poke, poke};
+use crate::queue::wake;
 
 const PROGRAM: &str = "left4me-job";
 
@@ -80,8 +80,8 @@ struct Context {
 
 impl Context {
     /// Wakes the worker. A failure is only a warning: the job is in the queue.
-    fn poke(&self) {
-        if let Poke::Unheard(error) = poke(&self.worker_socket) {
+    fn wake_worker(&self) {
+        if let Err(error) = wake::worker(&self.worker_socket) {
             eprintln!("{PROGRAM}: warning: the job waits for a worker: {error}");
         }
     }

@@ -59,7 +59,7 @@ pub struct Filter {
     /// Only jobs of this operation.
     pub operation: Option<Operation>,
     /// Only jobs requested by this user, on the command line, over the web or over the API.
-    pub asker: Option<UserName>,
+    pub requester: Option<UserName>,
     /// The most rows to return.
     pub limit: u32,
     /// How many to skip.
@@ -109,8 +109,8 @@ impl Filter {
             all.push(format!("j.operation = '{operation}'"));
         }
 
-        if let Some(asker) = &self.asker {
-            let names = ["", "web:", "api:"].map(|way| literal(&format!("{way}{asker}")));
+        if let Some(requester) = &self.requester {
+            let names = ["", "web:", "api:"].map(|way| literal(&format!("{way}{requester}")));
             all.push(format!("j.requested_by IN ({})", names.join(", ")));
         }
 

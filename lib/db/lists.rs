@@ -244,7 +244,7 @@ mod tests {
     const ALL: Part = Part { limit: 500, offset: 0 };
 
     /// Servers 1 and 2 of user 1, 3 and 4 of user 2, and the given jobs.
-    fn house(wishes: &[(u8, u8, u8)]) -> Connection {
+    fn house(rows: &[(u8, u8, u8)]) -> Connection {
         let db = with_servers(4);
         db.execute_batch(
             "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('bert', '', 1, 1);
@@ -252,8 +252,8 @@ mod tests {
         )
         .unwrap();
 
-        for (asker, targets, state) in wishes {
-            let asker = (1..=2).contains(asker).then_some(*asker);
+        for (requester, targets, state) in rows {
+            let requester = (1..=2).contains(requester).then_some(*requester);
             let row = match state % 3 {
                 0 => "'queued', NULL, NULL, NULL, NULL",
                 1 => "'running', 1, NULL, NULL, 'w'",
@@ -262,7 +262,7 @@ mod tests {
 
             db.execute(
                 &format!("INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id) VALUES ('stop', 'x', ?1, 1, 1, {row})"),
-                [asker],
+                [requester],
             )
             .unwrap();
 
@@ -284,10 +284,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn a_list_has_exactly_what_the_viewer_may_see(wishes in prop::collection::vec((0_u8..4, 0_u8..64, any::<u8>()), 0..12)) {
-            let db = house(&wishes);
+        fn a_list_has_exactly_what_the_viewer_may_see(rows in prop::collection::vec((0_u8..4, 0_u8..64, any::<u8>()), 0..12)) {
+            let db = house(&rows);
             for viewer in [None, Some(UserId(1)), Some(UserId(2)), Some(UserId(9))] {
-                let visible: Vec<i64> = (1..=i64::try_from(wishes.len()).unwrap()).rev()
+                let visible: Vec<i64> = (1..=i64::try_from(rows.len()).unwrap()).rev()
                     .filter(|id| access::job(&db, JobId(*id), viewer).unwrap()).collect();
                 let listed = jobs(&db, &Jobs { viewer, ..Jobs::default() }, ALL).unwrap();
                 prop_assert_eq!(ids(&listed), visible.clone());

@@ -448,7 +448,7 @@ mod tests {
     fn what_nobody_can_tell_any_more_keeps_when_it_was_last_seen() {
         let db = with_servers(2);
         see(&db, 1, ActualState::Running, Some(true), 5);
-        assert_eq!(forget(&db, &[(ServerId(1), 1), (ServerId(2), 1)], 8).unwrap(), 0, "somebody has seen it since");
+        assert_eq!(forget(&db, &[(ServerId(1), 1), (ServerId(2), 1)], 8).unwrap(), 0, "it was seen since");
         assert_eq!(forget(&db, &[(ServerId(1), 2), (ServerId(2), 1)], 9).unwrap(), 1);
         assert_eq!(forget(&db, &[(ServerId(1), 3), (ServerId(2), 1)], 10).unwrap(), 0, "told once");
 

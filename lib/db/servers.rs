@@ -269,7 +269,7 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
     }
 
     if server.desired_state == DesiredState::Running {
-        return still(format!("shall run: {first}"));
+        return still(format!("should be running: {first}"));
     }
 
     if !matches!(server.actual_state, ActualState::Stopped | ActualState::Failed | ActualState::Unknown) {

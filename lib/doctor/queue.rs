@@ -70,7 +70,7 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
                 true => format!("waits for {}", clock::span(now - since)),
                 false => "was accepted before the clock was set back".to_owned(),
             };
-            let text = format!("nobody takes job {job}, which {waits}; {text}");
+            let text = format!("no worker takes job {job}, which {waits}; {text}");
             let advice = Advice::root(SERVE).after("see the findings about the worker");
             Finding::fail(check, text, advice)
         }

@@ -21,7 +21,7 @@ use super::units::{self, Unit, Units};
 use super::{Finding, Places};
 use crate::base::users::{self, LEFT4ME};
 use crate::base::{Exit, Result};
-use crate::queue::enqueue::{Poke, poke};
+use crate::queue::wake;
 use crate::wire::REFUSED;
 use crate::wire::client::Connection;
 
@@ -131,7 +131,7 @@ fn worker(places: &Places, units: &Units, is_whole: bool) -> Vec<Finding> {
         return vec![Finding::ok(check, "it runs")];
     }
 
-    if let Poke::Unheard(error) = poke(&places.worker_socket) {
+    if let Err(error) = wake::worker(&places.worker_socket) {
         let advice = Advice::root("systemctl restart left4me-worker.socket");
         return vec![match error.exit {
             Exit::NotPermitted => Finding::skip(check, denied()),

@@ -100,14 +100,14 @@ impl Drift {
         }
     }
 
-    /// What it means; follows "server 1": "shall run, but is failed".
+    /// What it means; follows "server 1": "should be running, but is failed".
     #[must_use]
     pub fn words(self, actual: ActualState) -> String {
         match self {
-            Drift::Down => format!("shall run, but is {actual}"),
-            Drift::Up => "shall be stopped, but runs".to_owned(),
-            Drift::Enabled => "shall be stopped, but would start at boot".to_owned(),
-            Drift::Disabled => "runs, but would not start at boot".to_owned(),
+            Drift::Down => format!("should be running, but is {actual}"),
+            Drift::Up => "should be stopped, but is running".to_owned(),
+            Drift::Enabled => "should be stopped, but would start at boot".to_owned(),
+            Drift::Disabled => "is running, but would not start at boot".to_owned(),
             Drift::Crashing => "keeps crashing".to_owned(),
         }
     }

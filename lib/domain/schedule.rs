@@ -139,7 +139,7 @@ mod tests {
                 }
 
                 queued = waiting;
-                prop_assert!(!running.is_empty() || queued.is_empty(), "nobody runs though somebody waits");
+                prop_assert!(!running.is_empty() || queued.is_empty(), "nothing runs although a job waits");
                 if !running.is_empty() {
                     running.swap_remove(pick % running.len());
                 }

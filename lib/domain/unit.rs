@@ -192,7 +192,7 @@ impl Unit {
             // Its main process has not exited.
             SUCCESS if self.exit_us == 0 => None,
             SUCCESS if self.was_told_to_stop() => Some(End::Told),
-            // systemd counts the signals that end a service as success, whoever sent them
+            // systemd counts the signals that end a service as success, no matter who sent them
             // (is_clean_exit in its src/shared/exit-status.c), and for our unit also exit code 130.
             // Without a stop it is a crash.
             SUCCESS => Some(self.exit.and_then(End::by).unwrap_or(End::Itself)),
@@ -296,7 +296,7 @@ impl fmt::Display for End {
             End::Forgotten => f.write_str("it ended without an error, told to or by itself"),
             End::Boot => f.write_str("the host was booted, and it was not started again"),
             End::NotStarted => {
-                f.write_str("its start came to nothing: its overlay could not be mounted, or somebody cancelled it")
+                f.write_str("it did not start: its overlay could not be mounted, or the start was cancelled")
             }
             End::NotMounted => f.write_str("its overlay could not be mounted"),
             End::Timeout => f.write_str("timeout: it did not start or stop in time"),

@@ -112,7 +112,7 @@ pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
     let opened = std::fs::File::open(&dir).map_err(|error| unusable(&dir, error))?;
     let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         nix::errno::Errno::EWOULDBLOCK => {
-            Error::conflict(format!("somebody else (l4d2ctl?) is at the files of server {instance}"))
+            Error::conflict(format!("another program (l4d2ctl?) uses the files of server {instance}"))
         }
         other => unusable(&dir, other.into()),
     })?;

@@ -14,7 +14,7 @@ use clap::{CommandFactory as _, Parser};
 use crate::base::config::{HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::{Error, Result, journal, lock, notify, undumpable, users};
 use crate::db::{Db, jobs, queue};
-use crate::queue::enqueue::{Poke, poke};
+use crate::queue::wake;
 use look::{Before, Now};
 
 /// Another poller that takes longer than this hangs.
@@ -111,8 +111,5 @@ fn wake_worker(db: &Db, cli: &Cli) -> Result<()> {
         return Ok(());
     }
 
-    match poke(&cli.worker.worker_socket) {
-        Poke::Sent => Ok(()),
-        Poke::Unheard(error) => Err(Error::new(error.exit, format!("jobs wait, but {error}"))),
-    }
+    wake::worker(&cli.worker.worker_socket).map_err(|error| Error::new(error.exit, format!("jobs wait, but {error}")))
 }

@@ -1,10 +1,6 @@
 //! Accepts jobs. One transaction writes the rows; then a one-byte datagram wakes the worker. Only
 //! the rows count; a lost datagram loses no job.
 
-use std::io::ErrorKind;
-use std::os::unix::net::UnixDatagram;
-use std::path::Path;
-
 use serde::Serialize;
 
 use crate::base::names::{JobId, RequestKey, ServerId, ServerRef, UserId};
@@ -29,7 +25,7 @@ pub enum Targets {
 
 /// A request for a job.
 #[derive(Clone, Debug)]
-pub struct Wish<'a> {
+pub struct JobRequest<'a> {
     /// What to do.
     pub operation: Operation,
     /// For which servers.
@@ -37,12 +33,12 @@ pub struct Wish<'a> {
     /// If the same job is already queued or running, return that one.
     pub unique: bool,
     /// Who requests it.
-    pub asker: Asker<'a>,
+    pub requester: Requester<'a>,
 }
 
 /// Who requests a job.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
+pub struct Requester<'a> {
     /// The name that is stored with the job and its events.
     pub name: &'a str,
     /// The account, for requests over the web.
@@ -52,15 +48,15 @@ pub struct Asker<'a> {
     pub key: Option<&'a RequestKey>,
 }
 
-impl<'a> Asker<'a> {
+impl<'a> Requester<'a> {
     /// A request from this host's command line.
     #[must_use]
-    pub fn here(name: &'a str) -> Self {
+    pub fn local(name: &'a str) -> Self {
         Self { name, user: None, key: None }
     }
 }
 
-/// The answer to a wish.
+/// The accepted job.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Accepted {
     /// The job.
@@ -79,30 +75,30 @@ pub struct Accepted {
 /// # Errors
 /// 2 if operation and targets do not fit; 3 for an unknown server; 4 if the key belongs to another
 /// request; 69 if the database cannot be written.
-pub fn enqueue(db: &mut Db, wish: &Wish<'_>, now: i64) -> Result<Accepted> {
+pub fn enqueue(db: &mut Db, request: &JobRequest<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
-        let targets = resolve(tx, wish)?;
-        if let Some(job) = repeated(tx, &wish.asker, now)? {
-            if job.operation != wish.operation.as_str() || job.servers != targets || job.retry_of.is_some() {
+        let targets = resolve(tx, request)?;
+        if let Some(job) = repeated(tx, &request.requester, now)? {
+            if job.operation != request.operation.as_str() || job.servers != targets || job.retry_of.is_some() {
                 return Err(reused(&job));
             }
             return accepted(tx, job.id, false);
         }
 
-        if wish.unique
-            && let Some(job_id) = jobs::find_live_twin(tx, wish.operation, &targets)?
+        if request.unique
+            && let Some(job_id) = jobs::find_live_twin(tx, request.operation, &targets)?
         {
             return accepted(tx, job_id, false);
         }
 
-        let id = accept(tx, wish.operation, &targets, &wish.asker, None, now)?;
+        let id = accept(tx, request.operation, &targets, &request.requester, None, now)?;
         accepted(tx, id, true)
     })
 }
 
 /// The job that was accepted with this key before.
-fn repeated(tx: &rusqlite::Connection, asker: &Asker<'_>, now: i64) -> Result<Option<Job>> {
-    let (Some(user), Some(key)) = (asker.user, asker.key) else { return Ok(None) };
+fn repeated(tx: &rusqlite::Connection, requester: &Requester<'_>, now: i64) -> Result<Option<Job>> {
+    let (Some(user), Some(key)) = (requester.user, requester.key) else { return Ok(None) };
     request_keys::find(tx, user, key, now)?.map(|id| jobs::get(tx, id)).transpose()
 }
 
@@ -110,7 +106,7 @@ fn repeated(tx: &rusqlite::Connection, asker: &Asker<'_>, now: i64) -> Result<Op
 /// outcome of that job for its own.
 fn reused(job: &Job) -> Error {
     Error::conflict(format!(
-        "this key belongs to job {} ({}): another wish needs a key of its own",
+        "this key belongs to job {} ({}): another request needs a key of its own",
         job.id, job.operation
     ))
 }
@@ -120,9 +116,9 @@ fn reused(job: &Job) -> Error {
 /// # Errors
 /// 3 for an unknown job, or if one of its servers is gone; 4 while it has not ended; 69 if the
 /// database cannot be written.
-pub fn retry(db: &mut Db, id: JobId, asker: &Asker<'_>, now: i64) -> Result<Accepted> {
+pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
-        if let Some(job) = repeated(tx, asker, now)? {
+        if let Some(job) = repeated(tx, requester, now)? {
             return if job.retry_of == Some(id) { accepted(tx, job.id, false) } else { Err(reused(&job)) };
         }
 
@@ -143,7 +139,7 @@ pub fn retry(db: &mut Db, id: JobId, asker: &Asker<'_>, now: i64) -> Result<Acce
             }
         }
 
-        let new = accept(tx, operation, &job.servers, asker, Some(id), now)?;
+        let new = accept(tx, operation, &job.servers, requester, Some(id), now)?;
         accepted(tx, new, true)
     })
 }
@@ -155,9 +151,9 @@ fn accepted(tx: &rusqlite::Connection, job_id: JobId, added: bool) -> Result<Acc
 }
 
 /// The ids of the servers, ascending and without duplicates.
-fn resolve(tx: &rusqlite::Connection, wish: &Wish<'_>) -> Result<Vec<ServerId>> {
-    let operation = wish.operation;
-    let mut ids: Vec<ServerId> = match &wish.targets {
+fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<ServerId>> {
+    let operation = request.operation;
+    let mut ids: Vec<ServerId> = match &request.targets {
         Targets::None if operation.is_exclusive() => return Ok(Vec::new()),
         Targets::None => {
             return Err(Error::usage(format!("{operation} is for servers: name them with --server, or take --all")));
@@ -184,17 +180,17 @@ fn accept(
     tx: &rusqlite::Connection,
     operation: Operation,
     targets: &[ServerId],
-    asker: &Asker<'_>,
+    requester: &Requester<'_>,
     retry_of: Option<JobId>,
     now: i64,
 ) -> Result<JobId> {
     // An update also stops and starts the servers that should be running.
     let running = if operation == Operation::Update { servers::wanted_running(tx)? } else { Vec::new() };
     let plan = plan(operation, targets, &running);
-    let new = NewJob { operation, targets, requested_by: asker.name, user: asker.user, retry_of };
+    let new = NewJob { operation, targets, requested_by: requester.name, user: requester.user, retry_of };
 
     let id = jobs::insert(tx, &new, &plan, now)?;
-    if let (Some(user), Some(key)) = (asker.user, asker.key) {
+    if let (Some(user), Some(key)) = (requester.user, requester.key) {
         request_keys::add(tx, user, key, id, now)?;
     }
 
@@ -210,7 +206,7 @@ fn accept(
         now,
         &NewEvent {
             kind: "job.queued",
-            actor: asker.name,
+            actor: requester.name,
             job: Some(id),
             server,
             detail: operation.as_str(),
@@ -219,41 +215,4 @@ fn accept(
     )?;
 
     Ok(id)
-}
-
-/// Whether the worker was notified.
-#[derive(Debug)]
-pub enum Poke {
-    /// The datagram is in the socket. systemd starts the worker if it does not run.
-    Sent,
-    /// The worker is not notified, for this reason. The job waits until a worker is started in
-    /// another way.
-    Unheard(Error),
-}
-
-/// Notifies the worker that there is work. A full socket means that it is already notified.
-#[must_use]
-pub fn poke(socket: &Path) -> Poke {
-    let sent = UnixDatagram::unbound().and_then(|datagram| {
-        datagram.set_nonblocking(true)?;
-        datagram.send_to(b"!", socket)
-    });
-
-    match sent {
-        Ok(_) => Poke::Sent,
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Poke::Sent,
-        Err(error) => {
-            let path = socket.display();
-
-            Poke::Unheard(match error.kind() {
-                ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::unavailable(format!(
-                    "no worker listens at {path}: is left4me-worker.socket active? (`systemctl start left4me.target`, `left4me doctor`)"
-                )),
-                ErrorKind::PermissionDenied => {
-                    Error::not_permitted(format!("{path} is closed to this user: be a member of group left4me"))
-                }
-                _ => Error::unavailable(format!("{path}: {error}")),
-            })
-        }
-    }
 }

@@ -81,8 +81,8 @@ impl Connections {
     pub fn end(&self, tasks: &[TaskId], how: Cancel) {
         let mut book = self.book();
         for &task in tasks {
-            let wish = book.cancelled.entry(task).or_insert(how);
-            *wish = how.max(*wish);
+            let strongest = book.cancelled.entry(task).or_insert(how);
+            *strongest = how.max(*strongest);
         }
         let theirs = book.open.values().filter(|(task, _)| tasks.contains(task));
         theirs.for_each(|(_, canceller)| tell(canceller, how));

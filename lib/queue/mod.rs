@@ -20,4 +20,5 @@ pub mod settling;
 mod stay_up;
 pub mod steps;
 pub mod turn;
+pub mod wake;
 pub mod work;

@@ -81,7 +81,7 @@ fn advice(kind: Drift, id: ServerId) -> String {
     match kind {
         Drift::Crashing => Drift::crash_advice(id),
         _ => format!(
-            "left4me does nothing about it: `left4me-job enqueue {mend} --server {id}` does; `{accept}` takes it as it is"
+            "left4me does not correct it: `left4me-job enqueue {mend} --server {id}` does; `{accept}` accepts it"
         ),
     }
 }
@@ -234,7 +234,7 @@ pub fn settle_drift(tx: &Connection, watched: &Watched, cause: &Cause<'_>, now: 
     }
 
     if let Some(before) = before {
-        let detail = format!("was {}: it shall be {} and is {}", before.kind, watched.desired, watched.known.actual);
+        let detail = format!("was {}: it should be {} and is {}", before.kind, watched.desired, watched.known.actual);
         events::add(tx, now, &cause.event("server.drift_ended", id, &detail))?;
         told.push(Told::Ended(before.kind));
     }

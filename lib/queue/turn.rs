@@ -381,7 +381,7 @@ fn finish_jobs(
         if !jobs::finish(tx, job.id, worker, &finish, now)? {
             // Another program has ended the job, or wants to. This worker holds the lock and no
             // longer runs anything of it.
-            let state = jobs::recover(tx, job.id, "ended by somebody else while it ran", now)?;
+            let state = jobs::recover(tx, job.id, "ended outside this worker while it ran", now)?;
             tracing::warn!(job_id = job.id.0, ?state, "job {} was not ours to finish", job.id);
             finished.push(Finished::of(job, state.unwrap_or(end.state), end.exit_code, end.error));
             continue;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::config::PortRange;
 use crate::doctor::Looks;
-use crate::queue::enqueue::{Poke, poke};
+use crate::queue::wake;
 use crate::web::auth::client::Proxies;
 use crate::web::auth::origin::Origins;
 use crate::web::auth::throttle::Throttle;
@@ -67,7 +67,7 @@ impl Shared {
     /// Wakes the worker after a commit. A lost wake-up is logged; the poller's next one makes up
     /// for it.
     pub fn wake_worker(&self) {
-        if let Poke::Unheard(error) = poke(&self.settings.worker_socket) {
+        if let Err(error) = wake::worker(&self.settings.worker_socket) {
             tracing::warn!("{error}");
         }
     }

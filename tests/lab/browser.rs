@@ -366,7 +366,7 @@ impl Browser {
         self.complains_only_of(&format!("the server responded with a status of {status}"));
     }
 
-    /// Looks at a page in light and at a desk; panics on what nobody should have to put up with.
+    /// Looks at a page in light and at a desk; panics on what users should not have to put up with.
     #[track_caller]
     pub fn shoot(&self, name: &str) {
         self.picture(name);
@@ -421,7 +421,7 @@ impl Browser {
         );
     }
 
-    /// Nobody scrolls sideways to read.
+    /// No page scrolls sideways.
     #[track_caller]
     fn fits(&self, name: &str) {
         let widest = "const wide = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 361 \

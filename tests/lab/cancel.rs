@@ -1,5 +1,5 @@
 //! Cancelling, with the kernel and systemd in it: what was cancelled is really gone, in time; what cannot be killed is
-//! told and holds nobody else; and who may not, or makes no sense, changes nothing.
+//! reported and holds up no other job; and a cancellation that is not allowed, or makes no sense, changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -91,7 +91,7 @@ fn a_stuck_steamcmd(lab: &Lab) {
     all_wait_for(lab, disk);
 }
 
-/// An installation is about everything: nothing begins while the other one may still write, whoever serves the queue.
+/// An installation is about everything: nothing begins while the other one may still write, whichever worker serves the queue.
 fn all_wait_for(lab: &Lab, disk: Disk<'_>) {
     let next = [lab.enqueue(&["install"]), lab.enqueue(&["initialize", "--server", "one"])];
     lab.ok(&["systemctl", "restart", "left4me-worker.service"]);
@@ -360,7 +360,7 @@ impl Lab {
         self.is_in_the_journal(job, &told, force);
     }
 
-    /// Whoever asks journald for a cancellation finds its steps, with what they were about.
+    /// journald has the steps of a cancellation, with what they were about.
     #[track_caller]
     fn is_in_the_journal(&self, job: i64, told: &Value, force: bool) {
         let id = told["cancellation_id"].to_string();
@@ -468,7 +468,7 @@ impl Lab {
         self.sql(&tables.map(|table| format!("SELECT '{table}', * FROM {table};")).concat())
     }
 
-    /// Games that are deaf take as long as somebody wants.
+    /// Games that ignore signals take as long as the test wants.
     #[track_caller]
     pub fn deaf_games_last(&self) {
         self.write("/run/systemd/system/left4me-server@.service.d/last.conf", "[Service]\nTimeoutStopSec=600\n");

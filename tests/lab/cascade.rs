@@ -104,7 +104,7 @@ fn tasks_and_then_the_job_are_cancelled_and_who_was_not_touched_still_runs(lab: 
     }
     assert!(lab.is("! systemctl list-units --all --plain --no-legend 'left4me-helper@*' | grep -q ."), "helpers");
     let wanted = lab.sql("SELECT desired_state, count(*) FROM servers GROUP BY 1");
-    assert_eq!(wanted, format!("running|{SERVERS}"), "what shall run is not touched by it");
+    assert_eq!(wanted, format!("running|{SERVERS}"), "the desired states are not touched by it");
 
     lab.obey(&all);
     for id in 1..=7 {

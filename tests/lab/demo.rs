@@ -7,7 +7,7 @@ use crate::lab::{command, lab_script, repository};
 pub fn the_demo_runs_from_a_checkout_to_its_end() {
     let mut demo = command(lab_script());
     demo.args(["demo", "--exit"]).current_dir(repository()).stdin(Stdio::null());
-    // cargo sets things for tests that would have it build everything anew.
+    // cargo sets things for tests that would make it build everything again.
     demo.env_clear();
     let kept = [
         "PATH",

@@ -1,7 +1,7 @@
 //! The doctor on a host that is broken in each way that it knows: it names what is broken, and its advice, run as it is
 //! printed, mends that.
 //!
-//! Each case breaks one thing. Several that do not touch one another are broken at once, as on a host that nobody has
+//! Each case breaks one thing. Several that do not touch one another are broken at once, as on a host that no one has
 //! looked at for long: then all are named, all advice is run, and the doctor finds what it found before.
 
 use std::collections::BTreeSet;
@@ -481,7 +481,7 @@ fn the_queue_and_servers(lab: &Lab, before: &BTreeSet<String>) {
     heal(
         lab,
         before,
-        &[case(aged, "queue", &["nobody takes job"]), case("true", "unit left4me-poller.timer", &["inactive"])],
+        &[case(aged, "queue", &["no worker takes job"]), case("true", "unit left4me-poller.timer", &["inactive"])],
     );
 
     lab.job(&["start", "--server", "One"]);

@@ -183,7 +183,7 @@ pub fn a_restored_database_is_noticed_by_all_who_read_it(lab: &Lab) {
 
     // A person follows; the web front and the worker are resident.
     lab.sh("systemd-run --unit=follower --collect left4me-job events --follow");
-    wait_until("somebody follows", s(20), || lab.unit("follower.service", "ActiveState") == "active");
+    wait_until("events are followed", s(20), || lab.unit("follower.service", "ActiveState") == "active");
     let before = lab.sh(&format!("stat -c %i {DATABASE}"));
     let out = lab.ok(&["left4me", "restore", "/root/good.db"]);
     assert!(out.contains("the former database is"), "{out}");
@@ -219,12 +219,12 @@ fn what_is_no_backup_changes_nothing(lab: &Lab) {
     assert_eq!(lab.unit("left4me-worker.socket", "InvocationID"), worker, "nothing was stopped");
 }
 
-/// Somebody moves another file there, with everything running.
+/// Another file is moved there, with everything running.
 fn by_hand_it_is_noticed_too(lab: &Lab) {
     lab.sh(
         "systemd-run --unit=follower --collect -p StandardError=file:/root/follower.txt left4me-job events --follow",
     );
-    wait_until("somebody follows", s(20), || lab.unit("follower.service", "ActiveState") == "active");
+    wait_until("events are followed", s(20), || lab.unit("follower.service", "ActiveState") == "active");
     lab.sh("ask 127.0.0.1:8000 /health");
     let web = lab.unit("left4me-web.service", "InvocationID");
     lab.sh(&format!(

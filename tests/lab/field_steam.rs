@@ -83,7 +83,7 @@ fn no_server_starts_over_windows_files(lab: &Lab) {
     let doctor = lab.run(&["left4me", "doctor"]).stdout;
     assert!(doctor.contains("holds Windows files"), "{doctor}");
 
-    // Whoever goes around left4me finds the same door shut.
+    // A start past left4me is refused as well.
     let by_hand = lab.run(&["systemctl", "start", "left4me-server@1.service"]);
     assert_ne!(by_hand.code, 0);
     assert!(lab.console("left4me-overlay@1.service").contains("holds Windows files"));

@@ -116,7 +116,7 @@ fn what_it_left_down_is_started_from_its_page(lab: &Lab, anna: &Browser, job: i6
     let offers =
         || anna.js("return [...document.querySelectorAll('#outcomes button')].map((one) => one.textContent).join()");
     assert_eq!(offers(), "Start Two again", "One runs");
-    // Somebody else starts it: the open page stops offering it.
+    // It is started from elsewhere: the open page stops offering it.
     lab.job(&["start", "--server", "2"]);
     anna.waits("no offer", || match offers().as_str() {
         Some("") => Ok(()),

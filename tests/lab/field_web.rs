@@ -1,5 +1,5 @@
 //! What people met in their browsers in the field: many pages over HTTP/1.1, a proxy that answers 502 for a moment, a
-//! session that ends while somebody types, long logs, a window that is half as wide as the screen.
+//! session that ends while a user types, long logs, a window that is half as wide as the screen.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -246,7 +246,7 @@ fn what_was_typed_outlives_the_session(lab: &Lab, anna: &Browser) {
     anna.sees("h1", "Sign in");
     anna.sign_in("admin", "battery staple 8");
     anna.comes_to("/blueprints/new");
-    anna.sees("main", "is here again");
+    anna.sees("main", "Your input was restored");
     assert_eq!(value("input[name=name]"), "после работы");
     assert_eq!(value("textarea[name=config]"), "hostname \"typed for an hour\"");
     anna.shoot("32-typed-text-is-back");

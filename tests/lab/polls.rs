@@ -1,5 +1,5 @@
 //! The poller itself: what it leaves alone, what it survives, what it keeps and what it costs. Its timer is off here, so
-//! that each poll is one that somebody asked for.
+//! that each poll is one that was asked for.
 
 use serde_json::Value;
 
@@ -77,12 +77,12 @@ fn a_server_with_a_queued_job_is_left_to_it(lab: &Lab) {
     assert!(lab.events(1, "server.drifted").is_empty(), "{:#?}", lab.history(1));
 }
 
-/// A poke that nobody heard, as when a worker dies between the job's row and its first look.
+/// A lost notification, as when a worker dies between the job's row and its first look.
 fn a_worker_that_nobody_told_is_woken(lab: &Lab) {
     lab.ok(&["systemctl", "stop", "left4me-worker.socket", "left4me-worker.service"]);
     let job: i64 = lab.sh("left4me-job enqueue restart --server 3 2>/dev/null || true").parse().expect("a job's id");
     lab.ok(&["systemctl", "start", "left4me-worker.socket"]);
-    assert_eq!(lab.unit("left4me-worker.service", "ActiveState"), "inactive", "nobody told the worker");
+    assert_eq!(lab.unit("left4me-worker.service", "ActiveState"), "inactive", "the worker was not notified");
     assert_eq!(lab.show(job).state, "queued");
     lab.poll();
     assert_eq!(lab.ended(job, 30).state, "succeeded");

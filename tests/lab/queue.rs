@@ -133,7 +133,7 @@ fn nothing_of_ours_is_alive_when_idle_and_a_poke_wakes_it(lab: &Lab) {
     assert_ne!(lab.unit("left4me-worker.service", "InvocationID"), before, "a worker of its own");
     lab.answers("runs");
 
-    // Jobs of a stopped queue wait, whoever wakes the worker; the next poke after `resume` runs them.
+    // Jobs of a stopped queue wait, whatever wakes the worker; the next wake-up after `resume` runs them.
     lab.ok(&["left4me-job", "pause"]);
     let waiting = lab.enqueue(&["stop", "--server", "runs"]);
     wait_until("the worker left though a job waits", s(30), || ours().is_empty());

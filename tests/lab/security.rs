@@ -46,7 +46,7 @@ fn every_unit_is_at_or_under_its_bar(lab: &Lab) {
         let exposure = exposure.unwrap_or_else(|| panic!("no exposure of {unit} in: {verdict}"));
         assert!(exposure <= *bar, "{unit} is exposed {exposure}, its bar is {bar}\n{report}");
     }
-    // One that nobody listed here is not left out of the gate.
+    // One that is not listed here is not left out of the gate.
     let shipped = lab.sh("dpkg -L left4me | sed -n 's|^/usr/lib/systemd/system/\\(.*\\.service\\)$|\\1|p' | sort");
     for unit in shipped.lines() {
         let listed = BARS.iter().any(|(known, _)| known.replace("@1.", "@.") == unit);
@@ -102,7 +102,7 @@ fn the_game_reaches_neither_database_nor_sockets(lab: &Lab) {
         }
     }
 
-    // server.cfg may hold rcon_password: it is for the game, and for nobody else.
+    // server.cfg may hold rcon_password: it is for the game alone.
     for user in ["left4me-steam", "stranger"] {
         is_denied(&lab.run_as(user, &["ls", "/var/lib/left4me/instances/1"]));
     }
@@ -169,7 +169,7 @@ fn the_hands_ask_the_kernel_who_it_is(lab: &Lab) {
     }
     lab.sh("chmod 750 /run/left4me; chmod 600 /run/left4me/helper.sock /run/left4me/runner.sock");
 
-    // What no one may ask for, whoever it is.
+    // What no one may ask for.
     let long = format!(r#"{{"verb":"show","server":"1","x":"{}"}}"#, "x".repeat(5000));
     for request in [
         r#"{"verb":"mount","server":"1"}"#,

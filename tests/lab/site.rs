@@ -74,21 +74,21 @@ impl Lab {
 /// Jobs.
 impl Lab {
     /// Enqueues and waits; gives what `left4me-job` said.
-    pub fn enqueue_and_wait(&self, wish: &[&str]) -> Output {
-        self.run(&[&["left4me-job", "enqueue", "--wait"], wish].concat())
+    pub fn enqueue_and_wait(&self, request: &[&str]) -> Output {
+        self.run(&[&["left4me-job", "enqueue", "--wait"], request].concat())
     }
 
     /// A job that has to succeed.
     #[track_caller]
-    pub fn job(&self, wish: &[&str]) -> Job {
-        let output = self.enqueue_and_wait(wish).ends_with(0);
+    pub fn job(&self, request: &[&str]) -> Job {
+        let output = self.enqueue_and_wait(request).ends_with(0);
         self.show(number(&output))
     }
 
     /// A job that has to fail: `left4me-job` ends with 1 and says why on one line, which has these words.
     #[track_caller]
-    pub fn failing_job(&self, wish: &[&str], words: &[&str]) -> Job {
-        let output = self.enqueue_and_wait(wish).ends_with(1).complains_of(words);
+    pub fn failing_job(&self, request: &[&str], words: &[&str]) -> Job {
+        let output = self.enqueue_and_wait(request).ends_with(1).complains_of(words);
         let job = self.show(number(&output));
         assert_eq!(job.state, "failed", "{output}");
         job
@@ -96,8 +96,8 @@ impl Lab {
 
     /// Enqueues without waiting.
     #[track_caller]
-    pub fn enqueue(&self, wish: &[&str]) -> i64 {
-        number(&self.run(&[&["left4me-job", "enqueue"], wish].concat()).ends_with(0))
+    pub fn enqueue(&self, request: &[&str]) -> i64 {
+        number(&self.run(&[&["left4me-job", "enqueue"], request].concat()).ends_with(0))
     }
 
     /// A job as it is now.

@@ -41,7 +41,7 @@ fn a_start_is_told_with_its_job(lab: &Lab) {
 #[track_caller]
 fn drifts(lab: &Lab, id: u32, kind: &str, why: &str, act: impl FnOnce()) -> Value {
     let told = || {
-        let warnings = lab.warnings(&format!("LEFT4ME_SERVER_ID={id}"), "takes it as it is");
+        let warnings = lab.warnings(&format!("LEFT4ME_SERVER_ID={id}"), "accepts it");
         (lab.events(id, "server.drifted").len(), warnings.len())
     };
     let (events, warnings) = told();
@@ -235,7 +235,7 @@ fn a_stop_of_all_at_once_is_told_of_each(lab: &Lab) {
     }
 }
 
-/// Enabling and disabling is no change of a unit's state, so nobody tells the poller: the next poll sees it.
+/// Enabling and disabling is no change of a unit's state, so the poller is not notified: the next poll sees it.
 fn then_poll(lab: &Lab, verb: &str, unit: &str) {
     lab.ok(&["systemctl", verb, unit]);
     lab.poll();

@@ -35,7 +35,7 @@ pub fn root_follows_nothing_that_a_member_or_a_service_can_exchange(lab: &Lab) {
     what_left4me_prunes_is_its_own(lab);
 }
 
-/// Before: 2771 left4me:left4me, and each of these moved. Whoever owns the directory that is exchanged does not matter.
+/// Before: 2771 left4me:left4me, and each of these moved. The owner of the directory that is exchanged does not matter.
 fn no_directory_of_the_data_can_be_exchanged(lab: &Lab) {
     for user in ATTACKERS {
         for name in
@@ -306,7 +306,7 @@ fn surroundings_are_not_obeyed(lab: &Lab) {
         }
         lab.run_as("member", &[as_whom, &["-E"], argv].concat()).ends_with(1);
     }
-    // Root's own, carelessly set; without what would lead elsewhere by root's own wish.
+    // Root's own, carelessly set; without what would lead elsewhere by root's own will.
     for argv in [&["left4me", "doctor"][..], &["left4me-job", "list"], &["left4me", "server", "list"]] {
         let output = lab.run(&[&["env"], &set[..1], &set[3..8], argv].concat());
         assert!([0, 1].contains(&output.code) && !(output.stdout.is_empty() && output.stderr.is_empty()), "{output}");

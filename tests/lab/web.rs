@@ -12,7 +12,7 @@ const PASSWORDS: [(&str, &str); 3] =
 
 const GAME: &str = "/var/lib/left4me/runtime/1/merged/left4dead2";
 
-/// What a program may print to break a page, and what people shall see of it. Words at its end tell that all of it came.
+/// What a program may print to break a page, and what people should see of it. The words at its end show that all of it came.
 const HOSTILE: &[(&str, &str)] = &[
     ("<img src=x onerror=\"document.title='owned'\">", "<img src=x onerror=\"document.title='owned'\">"),
     ("<script>document.title='owned'</script></pre></main>", "<script>document.title='owned'</script></pre></main>"),
@@ -460,7 +460,7 @@ impl Evening<'_> {
         bob.comes_to("/login");
         bob.turn_to(first);
         bob.comes_to("/login?next=%2Fservers%2F1%2Flog");
-        wait_until("nobody follows the journal any more", s(20), || {
+        wait_until("the journal is no longer followed", s(20), || {
             !self.lab.is("systemctl list-units --plain --no-legend --state=running 'left4me-helper@*' | grep -q .")
         });
     }
@@ -479,6 +479,6 @@ fn shows_the_hostile_as_text(browser: &Browser) {
     assert!(!lines.iter().any(|line| line.contains('\u{1b}') || line.contains("[31m")), "{lines:#?}");
     let strange =
         browser.js("return document.querySelectorAll('#log img, #log script, #log b, main ~ *, main img').length");
-    assert_eq!(strange, 0, "elements that nobody put there");
+    assert_eq!(strange, 0, "elements that no template has");
     assert!(!browser.js("return document.title").as_str().unwrap_or_default().contains("owned"));
 }

@@ -1,4 +1,4 @@
-//! The web front when nobody is there: a socket and nothing else. The first who comes starts it, in its sandbox.
+//! The web front when it is not used: a socket and nothing else. The first who comes starts it, in its sandbox.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -69,7 +69,7 @@ fn resident(lab: &Lab) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap_or_else(|_| panic!("no memory in {status}"))
 }
 
-/// A database that cannot be opened: whoever asks gets nothing, and gets a page as soon as it is mended.
+/// A database that cannot be opened: a request gets no answer, and a page as soon as it is mended.
 fn a_broken_start_leaves_the_socket(lab: &Lab) {
     const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
     nothing_is_resident(lab);

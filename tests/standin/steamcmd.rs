@@ -29,15 +29,15 @@
 //! | `children=N` | N children while it works |
 //! | `respawn=1` | each of them starts another in its place about once a second, and ends: always N, never the same |
 //! | `fork=setsid` | leaves a child in its own session that ignores SIGTERM, SIGINT and SIGHUP |
-//! | `fork=double` | leaves such a child whose parent has ended, so that it is nobody's |
+//! | `fork=double` | leaves such a child whose parent has ended, so that PID 1 adopts it |
 //! | `hold_pipe=1` | leaves such a child that keeps stdout open, before it hangs or at its end |
 //! | `ignore_term=1` | ignores the three itself, and so do its children |
 //! | `run=COMMAND` | runs it with /bin/sh before anything else, its output on ours |
 //! | `crash=1` | a segmentation fault at the end, whatever came before (exit code 139) |
 //! | `stuck=PATH` | opens PATH, once it has printed its lines, and tries to read it (see `stuck.rs`) |
 //! | `hang=1` | never ends, once it has printed its lines |
-//! | `repeat=1` | never ends, and prints the same progress for ever |
-//! | `prompt=1` | sits at its prompt until its input ends; without an end, for ever |
+//! | `repeat=1` | never ends, and always prints the same progress |
+//! | `prompt=1` | sits at its prompt until its input ends |
 //! | `record=1` | appends every line it prints to `standin-printed.log` |
 //!
 //! How it fails in words is told in `steamcmd_words.rs`. A login with a name needs what a login by

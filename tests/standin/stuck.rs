@@ -1,6 +1,6 @@
 //! A stand-in for a disk that does not answer, for tests: never packaged.
 //!
-//! `standin-stuck DIRECTORY` mounts a file system there on which whoever opens a file is stuck in the kernel, and serves
+//! `standin-stuck DIRECTORY` mounts a file system there on which a process that opens a file is stuck in the kernel, and serves
 //! it until it gets SIGTERM or SIGINT, or its parent ends; then all go free. It needs root and /dev/fuse. What its files
 //! are is told in `support/stuck.rs`.
 #![forbid(unsafe_code)]

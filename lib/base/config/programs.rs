@@ -85,7 +85,7 @@ pub struct WebSettings {
     #[arg(long, env = "LEFT4ME_WEB_PROXY_SECRET_FILE", value_name = "LEFT4ME_WEB_PROXY_SECRET_FILE",
           value_parser = absolute, hide_env_values = true)]
     pub proxy_secret_file: Option<PathBuf>,
-    /// Hours after which somebody has to sign in again, whatever they do
+    /// Hours until a session ends and the user has to sign in again
     #[arg(long, env = "LEFT4ME_SESSION_HOURS", value_name = "LEFT4ME_SESSION_HOURS", default_value = "168",
           value_parser = whole(1..=8760), hide_env_values = true)]
     pub session_hours: u32,

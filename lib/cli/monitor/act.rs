@@ -7,7 +7,8 @@ use crate::base::{Result, caller};
 use crate::cancel::{self, CancelRequest};
 use crate::cli::Context;
 use crate::db::{jobs, queue};
-use crate::queue::enqueue::{Asker, Poke, Targets, Wish, enqueue, poke};
+use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
+use crate::queue::wake;
 
 /// The reason recorded with a pause.
 const PAUSE_REASON: &str = "from the monitor";
@@ -19,14 +20,14 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
         Action::Pause(false) => resume(context, now),
         Action::Enqueue(operation, server) => {
             let caller = caller::caller();
-            let wish = Wish {
+            let request = JobRequest {
                 operation: *operation,
                 targets: Targets::Named(vec![ServerRef::Id(*server)]),
                 unique: true,
-                asker: Asker::here(&caller),
+                requester: Requester::local(&caller),
             };
 
-            enqueue(&mut context.db, &wish, now).map(|accepted| {
+            enqueue(&mut context.db, &request, now).map(|accepted| {
                 let (job, server) = (accepted.job_id, server);
                 let message = match accepted.added {
                     true => format!("job {job} queued: {operation} server {server}"),
@@ -76,8 +77,8 @@ fn wake_worker(context: &Context, action: &Action, tone: Tone, message: String) 
     if matches!(action, Action::Pause(true)) {
         return (tone, message);
     }
-    match poke(&context.worker_socket) {
-        Poke::Sent => (tone, message),
-        Poke::Unheard(error) => (Tone::Warning, format!("{message}; {error}")),
+    match wake::worker(&context.worker_socket) {
+        Ok(()) => (tone, message),
+        Err(error) => (Tone::Warning, format!("{message}; {error}")),
     }
 }

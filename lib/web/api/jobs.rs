@@ -21,7 +21,7 @@ use crate::db::jobs::{self, Job};
 use crate::db::{access, lists, servers};
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::queue::enqueue::{self, Accepted, Asker, Targets, Wish};
+use crate::queue::enqueue::{self, Accepted, JobRequest, Requester, Targets};
 use crate::web::app::App;
 use crate::web::failure::{Failure, FailureBody};
 use crate::web::json;
@@ -243,9 +243,9 @@ pub async fn enqueue(
         // A server keeps its owner, and ids are not reused, so this stays true.
         let targets = new.targets(db.connection(), &viewer)?;
         let name = viewer.actor();
-        let asker = Asker { name: &name, user: Some(viewer.id), key: key.as_ref() };
-        let wish = Wish { operation: new.operation, targets, unique: new.unique, asker };
-        enqueue::enqueue(db, &wish, clock::now_ms())
+        let requester = Requester { name: &name, user: Some(viewer.id), key: key.as_ref() };
+        let request = JobRequest { operation: new.operation, targets, unique: new.unique, requester };
+        enqueue::enqueue(db, &request, clock::now_ms())
     });
 
     let accepted = enqueued.await?;

@@ -19,7 +19,7 @@ use crate::db::{jobs, logs};
 use crate::domain::cancellation;
 use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
-use crate::queue::enqueue::{Asker, retry as repeat};
+use crate::queue::enqueue::{Requester, retry as repeat};
 use crate::web::app::App;
 use crate::web::auth::redirect;
 use crate::web::failure::Failure;
@@ -93,8 +93,8 @@ pub async fn retry(
         }
 
         let actor = viewer.actor();
-        let asker = Asker { name: &actor, user: Some(viewer.id), key: key.as_ref() };
-        repeat(db, job, &asker, clock::now_ms())
+        let requester = Requester { name: &actor, user: Some(viewer.id), key: key.as_ref() };
+        repeat(db, job, &requester, clock::now_ms())
     });
     let job = accepted.await?.job_id;
     app.wake_worker();

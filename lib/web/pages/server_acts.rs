@@ -8,7 +8,7 @@ use crate::base::names::{BlueprintId, RequestKey, ServerId, ServerRef};
 use crate::base::{Error, clock};
 use crate::db::{blueprints, servers};
 use crate::domain::operation::Operation;
-use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
+use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
@@ -50,14 +50,14 @@ async fn press(
         viewer.server(db.connection(), server)?;
 
         let actor = viewer.actor();
-        let wish = Wish {
+        let request = JobRequest {
             operation,
             targets: Targets::Named(vec![ServerRef::Id(server)]),
             unique: false,
-            asker: Asker { name: &actor, user: Some(viewer.id), key: key.as_ref() },
+            requester: Requester { name: &actor, user: Some(viewer.id), key: key.as_ref() },
         };
 
-        enqueue(db, &wish, clock::now_ms())
+        enqueue(db, &request, clock::now_ms())
     });
     let job = accepted.await?.job_id;
     app.wake_worker();

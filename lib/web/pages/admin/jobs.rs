@@ -84,7 +84,7 @@ pub(super) async fn list(
         states,
         operation: fields.optional::<Operation>("operation")?,
         server: fields.optional::<ServerId>("server")?,
-        asker: fields.optional::<UserName>("user")?,
+        requester: fields.optional::<UserName>("user")?,
         limit: pager.limit(),
         offset: pager.offset(),
         ..Filter::default()

@@ -103,7 +103,7 @@ async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, St
 }
 
 /// The folders below overlays/ that can be added. The web front cannot create one by design:
-/// whoever fills a folder creates it.
+/// the user who fills a folder creates it.
 async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
     let found = disk::look(move || {
         let root = root.canonicalize().unwrap_or(root);

@@ -11,7 +11,7 @@ use crate::base::names::RequestKey;
 use crate::base::{clock, untrusted_file};
 use crate::domain::operation::Operation;
 use crate::domain::steam::{self, MANIFEST, MANIFEST_LIMIT};
-use crate::queue::enqueue::{Asker, Targets, Wish, enqueue};
+use crate::queue::enqueue::{JobRequest, Requester, Targets, enqueue};
 use crate::web::app::App;
 use crate::web::failure::Failure;
 use crate::web::viewer::Viewer;
@@ -91,8 +91,8 @@ async fn enqueue_install(
     let key = fields.optional::<RequestKey>("key")?;
     let accepted = app.store.with(move |db| {
         let actor = viewer.actor();
-        let asker = Asker { name: &actor, user: Some(viewer.id), key: key.as_ref() };
-        enqueue(db, &Wish { operation, targets: Targets::None, unique: true, asker }, clock::now_ms())
+        let requester = Requester { name: &actor, user: Some(viewer.id), key: key.as_ref() };
+        enqueue(db, &JobRequest { operation, targets: Targets::None, unique: true, requester }, clock::now_ms())
     });
     let job = accepted.await?.job_id;
     app.wake_worker();
