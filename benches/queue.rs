@@ -133,7 +133,7 @@ fn accepting(c: &mut Criterion) {
                 operation: Operation::Restart,
                 targets: Targets::Named(names.clone()),
                 unique: false,
-                asker: Requester::local("x"),
+                requester: Requester::local("x"),
             },
             |request| enqueue(&mut db, &request, 5).expect("accepted"),
             BatchSize::SmallInput,
