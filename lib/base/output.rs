@@ -25,7 +25,7 @@ pub fn line(text: &str) -> Result<()> {
 /// Writes `value` as one JSON document on one line.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn json(value: &impl Serialize) -> Result<()> {
     match serde_json::to_string(value) {
         Ok(text) => line(&escaped(&text)),

@@ -1,6 +1,6 @@
 //! Cancellation, from the request to the verified cleanup.
 //!
-//! [`request`] writes a request as a row before anything happens. A queued job ends in that one
+//! [`request()`] writes a request as a row before anything happens. A queued job ends in that one
 //! transaction. For a running job the worker's [`tracker`] takes the steps, each a row with its
 //! times, and returns what to do outside the transaction as [`action`]s. The [`cleaner`] removes
 //! temporary files and verifies that no process is left. [`result`] reports the progress in one

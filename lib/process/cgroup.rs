@@ -1,5 +1,5 @@
 //! The control group of the command: a sub-group of the one that systemd delegated to this unit
-//! (Delegate=yes). Without delegation there is none, and [`super::tree`] finds the processes
+//! (Delegate=yes). Without delegation there is none, and `tree` finds the processes
 //! itself.
 
 use std::fs::File;

@@ -6,7 +6,7 @@
 //! | | `state`: `{"state"}` at the beginning and when it changes; `end`: `{"state","exit_code"}`, after the last line | none |
 //! | | `stderr` with `"dropped":N`, when a replay leaves N lines out | none |
 //! | [`Hub::changes`] | `changed`: `{"servers":[ids],"jobs":[ids],"queue":bool}`, or `"all":true`: fetch everything again | the run and the change's number |
-//! | | `topic`: the index of another feed in the request, or null; `over`: `{"why"}`, that feed has ended ([`many`]) | empty; none |
+//! | | `topic`: the index of another feed in the request, or null; `over`: `{"why"}`, that feed has ended (`many`) | empty; none |
 //! | [`Hub::console`] | `stdout`, `stderr` (systemd's): `{"at","from","line"}` | the entry's cursor in the journal |
 //! | | `stderr` from `left4me`, when the follow breaks or resumes | none |
 //!
