@@ -7,14 +7,11 @@ use serde::Deserialize;
 
 use super::Finding;
 use crate::base::output::printable;
-use crate::domain::reason::{bare, is_one};
+use crate::domain::reason::{LONGEST, bare, is_one};
 use crate::process::journalctl;
 
 /// How many of a unit's last lines are read.
 const LINES: &str = "40";
-
-/// How many characters of a line are kept. A line may be long, and the reason is at its beginning.
-const LONGEST: usize = 300;
 
 /// One entry of the journal.
 #[derive(Deserialize)]

@@ -35,7 +35,11 @@ const RETIME: &str = "systemctl daemon-reload && systemctl restart left4me-polle
 /// Checks the settings in the file and in drop-ins of the units.
 pub(super) fn check() -> Vec<Finding> {
     let path = config::settings_file();
-    let mut findings = match std::fs::read(&path) {
+    let read = std::fs::read(&path);
+    let in_file = read.as_ref().ok().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    let in_file = EnvFile::parse(in_file.unwrap_or_default());
+
+    let mut findings = match read {
         Ok(bytes) => file(&path, &bytes),
         Err(error) if error.kind() == ErrorKind::NotFound => vec![Finding::warn(
             "settings",
@@ -46,7 +50,9 @@ pub(super) fn check() -> Vec<Finding> {
     };
 
     for directory in DROP_INS {
-        findings.extend(UNITS.iter().flat_map(|unit| drop_ins(&Path::new(directory).join(format!("{unit}.d")), unit)));
+        findings.extend(
+            UNITS.iter().flat_map(|unit| drop_ins(&Path::new(directory).join(format!("{unit}.d")), unit, &in_file)),
+        );
     }
 
     findings
@@ -213,9 +219,7 @@ fn distance(one: &str, other: &str) -> usize {
 
 /// Checks `Environment=` in an admin's drop-ins. A setting that the settings file also has is
 /// skipped, because the file overrides the drop-in.
-fn drop_ins(directory: &Path, unit: &str) -> Vec<Finding> {
-    let settings = std::fs::read_to_string(config::settings_file()).unwrap_or_default();
-    let settings = EnvFile::parse(&settings);
+fn drop_ins(directory: &Path, unit: &str, settings: &EnvFile) -> Vec<Finding> {
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
 
@@ -223,7 +227,7 @@ fn drop_ins(directory: &Path, unit: &str) -> Vec<Finding> {
     paths.sort();
 
     let texts = paths.into_iter().filter_map(|path| Some((std::fs::read_to_string(&path).ok()?, path)));
-    texts.flat_map(|(text, path)| environment(&text, &path, unit, &settings)).collect()
+    texts.flat_map(|(text, path)| environment(&text, &path, unit, settings)).collect()
 }
 
 fn environment(text: &str, path: &Path, unit: &str, settings: &EnvFile) -> Vec<Finding> {

@@ -162,8 +162,7 @@ fn is_without_inodes(found: &Statvfs) -> bool {
 /// The mount point of a path's file system.
 fn mount_of(path: &Path) -> PathBuf {
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let points = mounts::all().unwrap_or_default().into_iter().map(|mount| mount.point);
-    points.filter(|point| path.starts_with(point)).max_by_key(|point| point.components().count()).unwrap_or_default()
+    mounts::of(&path).ok().flatten().map(|mount| mount.point).unwrap_or_default()
 }
 
 /// Checks whether the database can be written, by taking and releasing its write lock. None if

@@ -6,7 +6,7 @@ use crate::base::names::{InstanceName, overlay_unit};
 pub const HELPER: &str = "left4me-helper";
 
 /// The longest reason, in characters. A console line may be longer; the reason is at its beginning.
-const LONGEST: usize = 300;
+pub const LONGEST: usize = 300;
 
 /// Phrases that systemd logs for every failure, and phrases that do not name the cause.
 const EMPTY_PHRASES: [&str; 21] = [

@@ -67,10 +67,7 @@ pub(super) fn run(root: &Path) -> Result<()> {
 /// The type of runtime/'s file system, as in the list of mounts.
 fn file_system(root: &Path) -> String {
     let runtime = fs::canonicalize(root.join("runtime")).unwrap_or_else(|_| root.to_owned());
-    let mounts = mounts::all().unwrap_or_default();
-    let below = mounts.iter().filter(|mount| runtime.starts_with(&mount.point));
-    // If several mounts have the longest path, the last one is on top.
-    below.max_by_key(|mount| mount.point.as_os_str().len()).map_or_else(String::new, |mount| mount.kind.clone())
+    mounts::of(&runtime).ok().flatten().map_or_else(String::new, |mount| mount.kind)
 }
 
 fn tried(root: &Path) -> Result<Verdict> {

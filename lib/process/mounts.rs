@@ -35,6 +35,16 @@ pub fn at(point: &Path) -> Result<Vec<Mount>> {
     Ok(all()?.into_iter().filter(|mount| mount.point == point).collect())
 }
 
+/// The mount that `path` is on, which must be without symbolic links; none if /proc does not say.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn of(path: &Path) -> Result<Option<Mount>> {
+    let above = all()?.into_iter().filter(|mount| path.starts_with(&mount.point));
+    // Of several at one point, the last one is on top.
+    Ok(above.max_by_key(|mount| mount.point.components().count()))
+}
+
 fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
 }

@@ -54,9 +54,7 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
     } else if app.origins.is_our_host(request.headers()) {
         match tokio::time::timeout(TIMEOUT, next.run(request)).await {
             Ok(response) => response,
-            Err(_) => Failure::new(StatusCode::SERVICE_UNAVAILABLE, "this took too long: try again")
-                .retry_after(5)
-                .into_response(),
+            Err(_) => Failure::busy("this took too long: try again", 5).into_response(),
         }
     } else {
         let message = "this host is not known here: set LEFT4ME_WEB_ORIGIN to the address in the browser";

@@ -2,18 +2,9 @@
 //! jobs.
 
 use crate::lab::{Lab, deb, s, wait_until};
+use crate::rows::ENABLED;
 
 const UNIT: &str = "left4me-server@1.service";
-
-/// What the package enables when it is installed for the first time, and after a purge.
-const ENABLED: [&str; 6] = [
-    "left4me.target",
-    "left4me-worker.socket",
-    "left4me-helper.socket",
-    "left4me-runner.socket",
-    "left4me-web.socket",
-    "left4me-poller.timer",
-];
 
 pub fn an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it(lab: &Lab) {
     lab.describe(&["runs", "rests"]);

@@ -10,6 +10,17 @@ use crate::lab::{Lab, Output, s, wait_for};
 pub const SOON: Duration = s(2);
 
 pub const DATABASE: &str = "/var/lib/left4me/db/left4me.db";
+
+/// What the package enables when it is installed for the first time, and after a purge.
+pub const ENABLED: [&str; 6] = [
+    "left4me.target",
+    "left4me-worker.socket",
+    "left4me-helper.socket",
+    "left4me-runner.socket",
+    "left4me-web.socket",
+    "left4me-poller.timer",
+];
+
 pub const POLLER: &str = "left4me-poller.service";
 
 /// An entry of a server's history.

@@ -2,6 +2,7 @@
 //! kept, alive after a reboot, gone after delete.
 
 use crate::lab::{Lab, s, wait_until};
+use crate::rows::ENABLED;
 use crate::site::STEAM;
 
 const SERVER: &str = "Friday night";
@@ -25,14 +26,7 @@ pub fn a_queued_start_becomes_a_server_that_outlives_a_reboot(lab: &Lab) {
 
 fn the_package_puts_everything_in_place(lab: &Lab) {
     assert_eq!(lab.unit("left4me.target", "UnitFileState"), "enabled");
-    for unit in [
-        "left4me.target",
-        "left4me-worker.socket",
-        "left4me-helper.socket",
-        "left4me-runner.socket",
-        "left4me-web.socket",
-        "left4me-poller.timer",
-    ] {
+    for unit in ENABLED {
         assert_eq!(lab.unit(unit, "ActiveState"), "active", "{unit}");
     }
     the_polls_interval_is_a_setting(lab);

@@ -11,10 +11,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{self, Body, Id, Limit, Nothing, Offset, Query};
 use super::list::List;
 use crate::base::names::{JobId, TaskId};
-use crate::base::{Error, clock};
+use crate::base::{self, Error, clock};
 use crate::cancel::{self, CancelRequest, CancelResult, result};
 use crate::db::cancellations::{self, Cancellation, Filter};
-use crate::db::{lists, tasks};
+use crate::db::{Db, lists, tasks};
 use crate::domain::cancellation::{self, Progress};
 use crate::web::app::App;
 use crate::web::failure::{Failure, FailureBody};
@@ -108,17 +108,7 @@ pub async fn job(
 
     let asked = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), id)?;
-
-        let actor = viewer.actor();
-        let request = CancelRequest {
-            task: how.task,
-            force: how.force,
-            cascade: how.cascade,
-            reason: how.reason.as_deref().unwrap_or_default(),
-            ..CancelRequest::new(id, &actor)
-        };
-
-        cancel::request(db, &request, clock::now_ms())
+        request(db, &viewer, id, &how)
     });
 
     Ok(answer(&app, asked.await?))
@@ -147,19 +137,24 @@ pub async fn task(
         // With the same message as for a missing task.
         viewer.may_see_job(db.connection(), job).map_err(|_| missing())?;
 
-        let actor = viewer.actor();
-        let request = CancelRequest {
-            task: Some(id),
-            force: how.force,
-            cascade: how.cascade,
-            reason: how.reason.as_deref().unwrap_or_default(),
-            ..CancelRequest::new(job, &actor)
-        };
-
-        cancel::request(db, &request, clock::now_ms())
+        let CancelTask { reason, force, cascade } = how;
+        request(db, &viewer, job, &CancelJob { reason, force, task: Some(id), cascade })
     });
 
     Ok(answer(&app, asked.await?))
+}
+
+fn request(db: &mut Db, viewer: &Viewer, job: JobId, how: &CancelJob) -> base::Result<CancelResult> {
+    let actor = viewer.actor();
+    let request = CancelRequest {
+        task: how.task,
+        force: how.force,
+        cascade: how.cascade,
+        reason: how.reason.as_deref().unwrap_or_default(),
+        ..CancelRequest::new(job, &actor)
+    };
+
+    cancel::request(db, &request, clock::now_ms())
 }
 
 fn answer(app: &App, result: CancelResult) -> Response {
