@@ -28,16 +28,20 @@ fn queue(finished: i64, queued: i64) -> (tempfile::TempDir, Db) {
     db.connection()
         .execute_batch(&format!(
             "BEGIN;
-             INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('alice', '-', 1, 1);
-             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);
+             INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('alice', '-', \
+             1, 1);
+             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, \
+             1);
              WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 300)
              INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at)
              SELECT 1, 'S' || i, 27000 + i, 1, 1, 1 FROM n;
              WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {finished})
-             INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, finished_at, exit_code, worker_id)
+             INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, \
+             finished_at, exit_code, worker_id)
              SELECT 'start', 'succeeded', 'x', 1, 1, 1, 1, 0, 'w' FROM n WHERE {finished} > 0;
              WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < {queued})
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', 'x', 1, 1 FROM n WHERE {queued} > 0;
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', \
+             'x', 1, 1 FROM n WHERE {queued} > 0;
              INSERT INTO job_targets SELECT id, 1 + id % 300 FROM jobs;
              COMMIT; ANALYZE;"
         ))
@@ -61,12 +65,18 @@ fn claiming(c: &mut Criterion) {
 
     // The worst case: all of the queue is for one server, and that server is busy.
     db.connection()
-        .execute_batch("UPDATE job_targets SET server_id = 1; UPDATE jobs SET state = 'running', started_at = 1, worker_id = 'w' WHERE id = 1000001;")
+        .execute_batch(
+            "UPDATE job_targets SET server_id = 1; UPDATE jobs SET state = 'running', \
+                        started_at = 1, worker_id = 'w' WHERE id = 1000001;",
+        )
         .expect("rows");
 
-    c.bench_function("claim when all 100,000 queued wait for one busy server", |b| {
-        b.iter(|| db.write(|tx| claim(tx, "w", 4, &[], 5)).expect("claims"));
-    });
+    c.bench_function(
+        "claim when all 100,000 queued wait for one busy server",
+        |b| {
+            b.iter(|| db.write(|tx| claim(tx, "w", 4, &[], 5)).expect("claims"));
+        },
+    );
 }
 
 /// Reads and renders the metrics of a scrape.
@@ -74,47 +84,84 @@ fn scraping(c: &mut Criterion) {
     for (finished, queued) in [(1_000_000, 0), (1_000_000, 100_000)] {
         let (_dir, mut db) = queue(finished, queued);
         let own = Metrics::new(0).expect("metrics");
-        c.bench_function(&format!("a scrape beside {finished} jobs that ended and {queued} that wait"), |b| {
-            b.iter(|| {
-                let tables = db.read(|tx| metrics::snapshot(tx)).expect("reads");
-                own.render(&tables, 1_800_000_000_000).expect("prints").len()
-            });
-        });
+        c.bench_function(
+            &format!("a scrape beside {finished} jobs that ended and {queued} that wait"),
+            |b| {
+                b.iter(|| {
+                    let tables = db.read(|tx| metrics::snapshot(tx)).expect("reads");
+                    own.render(&tables, 1_800_000_000_000)
+                        .expect("prints")
+                        .len()
+                });
+            },
+        );
     }
 }
 
 /// Records a poll: each server's row, and a sample of each running server. Nothing has changed, as
 /// in most polls.
 fn polling(c: &mut Criterion) {
-    for (name, finished, queued) in
-        [("", 0, 0), (", beside 1,000,000 jobs that ended and 100,000 that wait", 1_000_000, 100_000)]
-    {
+    for (name, finished, queued) in [
+        ("", 0, 0),
+        (
+            ", beside 1,000,000 jobs that ended and 100,000 that wait",
+            1_000_000,
+            100_000,
+        ),
+    ] {
         let (_dir, mut db) = queue(finished, queued);
         // All jobs are for the last hundred servers, which are down.
-        db.connection().execute_batch("UPDATE job_targets SET server_id = 201 + server_id % 100").expect("rows");
+        db.connection()
+            .execute_batch("UPDATE job_targets SET server_id = 201 + server_id % 100")
+            .expect("rows");
 
         let mut now = 1_800_000_000_000;
-        c.bench_function(&format!("write down 300 servers, 200 of them running{name}"), |b| {
-            b.iter(|| {
-                now += 30_000;
-                look(&mut db, now)
-            });
-        });
+        c.bench_function(
+            &format!("write down 300 servers, 200 of them running{name}"),
+            |b| {
+                b.iter(|| {
+                    now += 30_000;
+                    look(&mut db, now)
+                });
+            },
+        );
     }
 }
 
 fn look(db: &mut Db, now: i64) {
-    let at = Moment { now, monotonic_us: 1 << 40, booted_at: 1 };
-    let running = Unit { active: "active".into(), sub: "running".into(), active_enter_us: 7, ..Unit::default() };
+    let at = Moment {
+        now,
+        monotonic_us: 1 << 40,
+        booted_at: 1,
+    };
+    let running = Unit {
+        active: "active".into(),
+        sub: "running".into(),
+        active_enter_us: 7,
+        ..Unit::default()
+    };
     let rows = db.read(|tx| observations::all(tx)).expect("rows");
     db.write(|tx| {
         let in_jobs = observations::in_jobs(tx, now)?;
-        for watched in rows.iter().flatten().filter(|watched| !in_jobs.contains(&watched.id)) {
+        for watched in rows
+            .iter()
+            .flatten()
+            .filter(|watched| !in_jobs.contains(&watched.id))
+        {
             let runs = watched.id.0 <= 200;
-            let unit = if runs { running.clone() } else { Unit::unloaded(false) };
+            let unit = if runs {
+                running.clone()
+            } else {
+                Unit::unloaded(false)
+            };
             observe::record_over(tx, watched, &Observed { unit, at }, &Cause::Outside)?;
             if runs {
-                let sample = Sample { at: now, memory_bytes: Some(1 << 30), cpu_ns: Some(now), restarts: 0 };
+                let sample = Sample {
+                    at: now,
+                    memory_bytes: Some(1 << 30),
+                    cpu_ns: Some(now),
+                    restarts: 0,
+                };
                 samples::add(tx, watched.id, &sample)?;
             }
         }
@@ -144,7 +191,9 @@ fn accepting(c: &mut Criterion) {
 fn logging(c: &mut Criterion) {
     const LINES: u64 = 200_000;
     let mut group = c.benchmark_group("log writer");
-    group.throughput(Throughput::Elements(LINES)).sample_size(10);
+    group
+        .throughput(Throughput::Elements(LINES))
+        .sample_size(10);
     group.bench_function("200,000 lines into job_logs", |b| {
         b.iter_custom(|rounds| {
             let mut took = Duration::ZERO;
@@ -153,13 +202,19 @@ fn logging(c: &mut Criterion) {
                 let chunks: Vec<Vec<_>> = (0..LINES / 200)
                     .map(|chunk| {
                         (0..200)
-                            .map(|line| (Stream::Stdout, format!("line {} of a job's output", chunk * 200 + line)))
+                            .map(|line| {
+                                (
+                                    Stream::Stdout,
+                                    format!("line {} of a job's output", chunk * 200 + line),
+                                )
+                            })
                             .collect()
                     })
                     .collect();
 
                 let start = Instant::now();
-                let (log, writer) = log::start::<()>(&dir.path().join("left4me.db"), |()| {}).expect("a writer");
+                let (log, writer) =
+                    log::start::<()>(&dir.path().join("left4me.db"), |()| {}).expect("a writer");
                 for chunk in chunks {
                     log.lines(JobId(1), TaskId(1), chunk);
                 }
@@ -194,7 +249,11 @@ fn waking(c: &mut Criterion) {
                 let mut watch = Watch::new(&path).expect("a watch");
                 told.send(Instant::now()).expect("heard");
                 while gone.recv().is_ok() {
-                    assert!(watch.wait(Some(Instant::now() + Duration::from_secs(10))).expect("waits"));
+                    assert!(
+                        watch
+                            .wait(Some(Instant::now() + Duration::from_secs(10)))
+                            .expect("waits")
+                    );
                     told.send(Instant::now()).expect("heard");
                 }
             });
@@ -203,9 +262,13 @@ fn waking(c: &mut Criterion) {
             for _ in 0..rounds {
                 value += 1;
                 go.send(()).expect("waits");
-                db.write(|tx| Ok(tx.execute("UPDATE queue SET reason = ?1", [value.to_string()])?)).expect("written");
+                db.write(|tx| Ok(tx.execute("UPDATE queue SET reason = ?1", [value.to_string()])?))
+                    .expect("written");
                 let committed = Instant::now();
-                took += hear.recv().expect("woken").saturating_duration_since(committed);
+                took += hear
+                    .recv()
+                    .expect("woken")
+                    .saturating_duration_since(committed);
             }
 
             drop(go);
@@ -215,5 +278,7 @@ fn waking(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, claiming, scraping, polling, accepting, logging, waking);
+criterion_group!(
+    benches, claiming, scraping, polling, accepting, logging, waking
+);
 criterion_main!(benches);

@@ -24,8 +24,16 @@ use support::house::House;
 use support::http::{PASSWORD, Web, status};
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let number = |i: usize, usual: u32| arguments.get(i).and_then(|word| word.parse().ok()).unwrap_or(usual);
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| word != "--bench")
+        .collect();
+    let number = |i: usize, usual: u32| {
+        arguments
+            .get(i)
+            .and_then(|word| word.parse().ok())
+            .unwrap_or(usual)
+    };
     match arguments.first().map(String::as_str) {
         Some("print") => print(&arguments[1], number(2, 0), number(3, 0)),
         Some("followers") => followers(number(1, 1000), number(2, 1000), number(3, 20)),
@@ -42,7 +50,9 @@ fn main() {
 
 /// Unix time in microseconds.
 fn now_us() -> u64 {
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let time = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
     time.as_micros().try_into().expect("not yet")
 }
 
@@ -55,7 +65,9 @@ impl Times {
     }
 
     fn add(&mut self, us: u64) {
-        let class = usize::try_from(us / 100).unwrap_or(usize::MAX).min(self.0.len() - 1);
+        let class = usize::try_from(us / 100)
+            .unwrap_or(usize::MAX)
+            .min(self.0.len() - 1);
         self.0[class] += 1;
     }
 
@@ -78,8 +90,14 @@ impl Times {
 /// The CPU time of a process in seconds.
 fn cpu(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name").1.split_whitespace().collect();
-    let ticks: f64 = fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime");
+    let fields: Vec<&str> = stat
+        .rsplit_once(')')
+        .expect("a name")
+        .1
+        .split_whitespace()
+        .collect();
+    let ticks: f64 =
+        fields[11].parse::<f64>().expect("utime") + fields[12].parse::<f64>().expect("stime");
     ticks / 100.0
 }
 
@@ -88,21 +106,32 @@ fn sign_in(house: &House, web: &Web, role: Role) -> String {
     house.user("bench", role);
     let mut client = web.client();
     client.sign_in("bench", PASSWORD);
-    let cookies: Vec<_> = client.cookies.iter().map(|(name, text)| format!("{name}={text}")).collect();
+    let cookies: Vec<_> = client
+        .cookies
+        .iter()
+        .map(|(name, text)| format!("{name}={text}"))
+        .collect();
     cookies.join("; ")
 }
 
 /// The command of the job: prints `count` lines at an even rate, each with its time.
 fn print(go: &str, count: u32, pace: u32) {
     println!("ready");
-    support::until("it may begin", || std::path::Path::new(go).exists().then_some(()));
+    support::until("it may begin", || {
+        std::path::Path::new(go).exists().then_some(())
+    });
     let begun = Instant::now();
     let mut out = std::io::stdout().lock();
 
     for i in 0..count {
         let due = begun + Duration::from_secs(1) * i / pace;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        writeln!(out, "{} Update state (0x61) downloading, progress: line {i} of {count}", now_us()).expect("heard");
+        writeln!(
+            out,
+            "{} Update state (0x61) downloading, progress: line {i} of {count}",
+            now_us()
+        )
+        .expect("heard");
     }
 }
 
@@ -118,17 +147,23 @@ fn followers(count: u32, pace: u32, seconds: u32) {
 
     // steamcmd is called once to update itself, and again after a failure.
     let _runner = house.runner(&format!(
-        "#!/bin/sh\n[ \"$3\" = +quit ] && exit 0\nmkdir {0}.once || exit 5\nexec {1} print {0} {lines} {pace}\n",
+        "#!/bin/sh\n[ \"$3\" = +quit ] && exit 0\nmkdir {0}.once || exit 5\nexec {1} print {0} \
+        {lines} {pace}\n",
         go.display(),
         program.display()
     ));
 
-    let web = Web::start(&house, &["--connections", "4000", "--streams-per-user", "3000"]);
+    let web = Web::start(
+        &house,
+        &["--connections", "4000", "--streams-per-user", "3000"],
+    );
     let cookie = sign_in(&house, &web, Role::Admin);
     let job = house.enqueue(&["install"]);
     let mut worker = house.worker(0);
 
-    support::until("it prints", || house.lines(job).contains(&"ready".to_owned()).then_some(()));
+    support::until("it prints", || {
+        house.lines(job).contains(&"ready".to_owned()).then_some(())
+    });
 
     let mut crowd = Crowd::new(web.addr, format!("/jobs/{job}/logs"));
     let begun = Instant::now();
@@ -136,15 +171,27 @@ fn followers(count: u32, pace: u32, seconds: u32) {
         crowd.join(&cookie);
     }
 
-    crowd.until("all follow", |_, _, _| {}, |all| all.iter().all(|follower| follower.last > 0));
-    println!("all have the first lines after {:.2} s; web: {} KiB", begun.elapsed().as_secs_f64(), web.resident());
+    crowd.until(
+        "all follow",
+        |_, _, _| {},
+        |all| all.iter().all(|follower| follower.last > 0),
+    );
+    println!(
+        "all have the first lines after {:.2} s; web: {} KiB",
+        begun.elapsed().as_secs_f64(),
+        web.resident()
+    );
 
     let (cpu_before, begun) = (cpu(web.pid()), Instant::now());
     std::fs::write(&go, "").expect("told");
     let mut printed: Vec<u64> = Vec::new();
     let (mut times, mut closed, mut taken_apart) = (Times::new(), 0, 0_u64);
 
-    while crowd.followers.iter().any(|follower| !follower.ended && follower.is_open()) {
+    while crowd
+        .followers
+        .iter()
+        .any(|follower| !follower.ended && follower.is_open())
+    {
         // Read the clock once per read.
         let (mut now, mut before) = (0, usize::MAX);
         let heard = |which: usize, _: &mut _, heard: Heard<'_>| match heard {
@@ -158,7 +205,9 @@ fn followers(count: u32, pace: u32, seconds: u32) {
                 if printed[place] == 0 || which.is_multiple_of(200) {
                     let data: serde_json::Value = serde_json::from_slice(data).expect("JSON");
                     assert_eq!(data["seq"], seq);
-                    let stamp = data["line"].as_str().and_then(|line| line.split(' ').next()?.parse().ok());
+                    let stamp = data["line"]
+                        .as_str()
+                        .and_then(|line| line.split(' ').next()?.parse().ok());
                     printed[place] = stamp.unwrap_or(1);
                     taken_apart += 1;
                 }
@@ -175,17 +224,29 @@ fn followers(count: u32, pace: u32, seconds: u32) {
             Heard::Event(_) | Heard::Status(_) => {}
         };
 
-        assert!(crowd.turn(support::PATIENCE, heard), "nothing comes any more");
+        assert!(
+            crowd.turn(support::PATIENCE, heard),
+            "nothing comes any more"
+        );
     }
 
     let (took, used) = (begun.elapsed().as_secs_f64(), cpu(web.pid()) - cpu_before);
     print_received(&crowd, taken_apart);
     println!("from print to arrival: {}", times.words());
-    println!("web: {} KiB, at most {} KiB; {:.0} % of a CPU", web.resident(), web.peak(), used / took * 100.0);
+    println!(
+        "web: {} KiB, at most {} KiB; {:.0} % of a CPU",
+        web.resident(),
+        web.peak(),
+        used / took * 100.0
+    );
 
     let whole = house.lines(job).len() as i64;
     let all = &crowd.followers;
-    assert!(all.iter().all(|one| one.ended && (one.lost, one.repeated, one.last) == (0, 0, whole)), "of {whole}");
+    assert!(
+        all.iter()
+            .all(|one| one.ended && (one.lost, one.repeated, one.last) == (0, 0, whole)),
+        "of {whole}"
+    );
     assert!(whole > i64::from(lines) && closed <= count);
 
     support::ended(&mut worker);
@@ -226,8 +287,18 @@ fn idle(count: u32) {
     let page_took = begun.elapsed();
 
     while crowd.turn(Duration::from_secs(1), |_, _, _| {}) {}
-    let with = |status: u16| crowd.followers.iter().filter(|follower| follower.status == status).count();
-    let live = crowd.followers.iter().filter(|follower| follower.is_open()).count();
+    let with = |status: u16| {
+        crowd
+            .followers
+            .iter()
+            .filter(|follower| follower.status == status)
+            .count()
+    };
+    let live = crowd
+        .followers
+        .iter()
+        .filter(|follower| follower.is_open())
+        .count();
     println!(
         "{} asked in {:.1} s: {live} live, {} refused with 503, {} closed without a word",
         crowd.followers.len(),
@@ -236,7 +307,11 @@ fn idle(count: u32) {
         with(0)
     );
 
-    println!("a page meanwhile: {} after {:.1} ms", status(&page), page_took.as_secs_f64() * 1000.0);
+    println!(
+        "a page meanwhile: {} after {:.1} ms",
+        status(&page),
+        page_took.as_secs_f64() * 1000.0
+    );
     println!("web: {} KiB, at most {} KiB", web.resident(), web.peak());
 }
 
@@ -258,7 +333,9 @@ fn dashboard(pace: u32, seconds: u32) {
         let one = |which: u32| {
             let mut stream = TcpStream::connect(addr).expect("a connection");
             stream.set_nodelay(true).expect("a flag");
-            stream.set_read_timeout(Some(support::PATIENCE)).expect("a time limit");
+            stream
+                .set_read_timeout(Some(support::PATIENCE))
+                .expect("a time limit");
 
             let request = format!("GET / HTTP/1.1\r\nHost: {addr}\r\nCookie: {cookie}\r\n\r\n");
             let (mut times, mut length) = (Vec::new(), 0);
@@ -276,17 +353,37 @@ fn dashboard(pace: u32, seconds: u32) {
             (times, length)
         };
 
-        let threads: Vec<_> = (0..CONNECTIONS).map(|which| scope.spawn(move || one(which))).collect();
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        let threads: Vec<_> = (0..CONNECTIONS)
+            .map(|which| scope.spawn(move || one(which)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"))
+            .collect()
     });
 
     let used = cpu(web.pid()) - cpu_before;
     let mut times = Times::new();
-    results.iter().flat_map(|(one, _)| one).for_each(|us| times.add(*us));
-    println!("{} pages of {} bytes: {}", pace * seconds, results[0].1, times.words());
-    println!("CPU for a page: {:.2} ms", used * 1000.0 / f64::from(pace * seconds));
+    results
+        .iter()
+        .flat_map(|(one, _)| one)
+        .for_each(|us| times.add(*us));
+    println!(
+        "{} pages of {} bytes: {}",
+        pace * seconds,
+        results[0].1,
+        times.words()
+    );
+    println!(
+        "CPU for a page: {:.2} ms",
+        used * 1000.0 / f64::from(pace * seconds)
+    );
 
-    println!("web: {} KiB, at most {} KiB; {fresh} KiB after signing in", web.resident(), web.peak());
+    println!(
+        "web: {} KiB, at most {} KiB; {fresh} KiB after signing in",
+        web.resident(),
+        web.peak()
+    );
 }
 
 /// Reads one response; returns the length of its body.
@@ -295,7 +392,11 @@ fn answer(stream: &mut TcpStream, page: &mut [u8]) -> usize {
     let mut whole = None;
     while whole.is_none_or(|whole| have < whole) {
         let read = stream.read(&mut page[have..]).expect("an answer");
-        assert!(read > 0, "it closed: {}", String::from_utf8_lossy(&page[..have]));
+        assert!(
+            read > 0,
+            "it closed: {}",
+            String::from_utf8_lossy(&page[..have])
+        );
         have += read;
 
         if whole.is_none()
@@ -321,8 +422,10 @@ fn furnish(house: &House) {
             "BEGIN;
              UPDATE servers SET
                  desired_state = CASE id % 2 WHEN 0 THEN 'running' ELSE 'stopped' END,
-                 actual_state = CASE id % 6 WHEN 0 THEN 'running' WHEN 1 THEN 'starting' WHEN 2 THEN 'stopping'
-                                            WHEN 3 THEN 'stopped' WHEN 4 THEN 'failed' ELSE 'unknown' END,
+                 actual_state = CASE id % 6 WHEN 0 THEN 'running' WHEN 1 THEN 'starting' WHEN 2 \
+                 THEN 'stopping'
+                                            WHEN 3 THEN 'stopped' WHEN 4 THEN 'failed' ELSE \
+                                            'unknown' END,
                  actual_state_updated_at = {now} - id * 60000,
                  last_error = CASE id % 6 WHEN 4 THEN 'the unit failed: exit code 1' END,
                  actual_since = {now} - id * 60000,
@@ -330,10 +433,13 @@ fn furnish(house: &House) {
                  drift_since = CASE id % 12 WHEN 4 THEN {now} - id * 1000 END,
                  drift_why = CASE id % 12 WHEN 4 THEN 'crashed: signal 9' END;
              WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
-             INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, finished_at, exit_code, worker_id)
-             SELECT 'start', 'succeeded', 'anna', {now} - 900000, 1, {now} - 800000, {now} - 700000, 0, 'w' FROM n;
+             INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, \
+             finished_at, exit_code, worker_id)
+             SELECT 'start', 'succeeded', 'anna', {now} - 900000, 1, {now} - 800000, {now} - \
+             700000, 0, 'w' FROM n;
              WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < 10)
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', 'anna', {now} - 9000, 1 FROM n;
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', \
+             'anna', {now} - 9000, 1 FROM n;
              INSERT INTO job_targets SELECT id, 1 + id % 100 FROM jobs;
              COMMIT; ANALYZE;"
         ))

@@ -1,4 +1,5 @@
-//! Writes the manual pages and shell completions that the package ships, from the programs' own command lines:
+//! Writes the manual pages and shell completions that the package ships, from the programs' own
+//! command lines:
 //!
 //! ```text
 //! cargo run --release --example generate -- DIRECTORY
@@ -15,7 +16,11 @@ use clap_complete::Shell;
 fn main() -> Result<()> {
     let directory = std::env::args_os().nth(1).map(PathBuf::from);
     let directory = directory.ok_or_else(|| Error::other("which directory? generate DIRECTORY"))?;
-    for program in [left4me::admin::command(), left4me::cli::command(), left4me::ctl::command()] {
+    for program in [
+        left4me::admin::command(),
+        left4me::cli::command(),
+        left4me::ctl::command(),
+    ] {
         write_manual(&program, &directory)?;
         write_completions(program, &directory)?;
     }

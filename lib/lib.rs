@@ -15,7 +15,6 @@
 //!
 //! Programs never import each other. They communicate through the database and three sockets.
 #![deny(unsafe_code)]
-#![warn(missing_docs)]
 
 pub mod admin;
 pub mod base;

@@ -1,6 +1,9 @@
 //! `left4me` as a program: what it prints, its exit codes, and what it leaves in the database and
 //! on the disk.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -69,8 +72,15 @@ impl House {
     fn with_users() -> Self {
         let house = Self::new();
         for name in ["anna", "bert"] {
-            house.fed(&["user", "add", name, "--password-stdin"], "correct horse\n").done();
-            house.run(&["blueprint", "create", "plain", "--user", name]).done();
+            house
+                .fed(
+                    &["user", "add", name, "--password-stdin"],
+                    "correct horse\n",
+                )
+                .done();
+            house
+                .run(&["blueprint", "create", "plain", "--user", name])
+                .done();
         }
         house
     }
@@ -99,7 +109,9 @@ impl House {
     }
 
     fn count(&self, sql: &str) -> i64 {
-        self.database().query_row(sql, [], |row| row.get(0)).unwrap()
+        self.database()
+            .query_row(sql, [], |row| row.get(0))
+            .unwrap()
     }
 }
 
@@ -111,21 +123,50 @@ fn a_user_is_added_listed_disabled_and_enabled() {
     assert_eq!(empty.done(), "");
     assert_eq!(house.run(&["user", "list", "--json"]).json(), json!([]));
 
-    house.fed(&["user", "add", "anna", "--admin", "--password-stdin"], "correct horse\nsecond line\n").done();
-    house.fed(&["user", "add", "anna", "--password-stdin"], "correct horse\n").refused(4, &["anna", "passwd"]);
+    house
+        .fed(
+            &["user", "add", "anna", "--admin", "--password-stdin"],
+            "correct horse\nsecond line\n",
+        )
+        .done();
+    house
+        .fed(
+            &["user", "add", "anna", "--password-stdin"],
+            "correct horse\n",
+        )
+        .refused(4, &["anna", "passwd"]);
 
-    let hash: String = house.database().query_row("SELECT password_hash FROM users", [], |row| row.get(0)).unwrap();
-    assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$") && password::verify("correct horse", &hash), "{hash}");
+    let hash: String = house
+        .database()
+        .query_row("SELECT password_hash FROM users", [], |row| row.get(0))
+        .unwrap();
+    assert!(
+        hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$")
+            && password::verify("correct horse", &hash),
+        "{hash}"
+    );
 
     house.sql(
-        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, zeroblob(32), 1, 1, 9)",
+        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, \
+         zeroblob(32), 1, 1, 9)",
     );
     house.run(&["user", "disable", "anna"]).done();
-    assert_eq!(house.count("SELECT count(*) FROM sessions WHERE ended_at IS NULL"), 0);
-    assert!(house.run(&["user", "disable", "anna"]).done().contains("already"));
+    assert_eq!(
+        house.count("SELECT count(*) FROM sessions WHERE ended_at IS NULL"),
+        0
+    );
+    assert!(
+        house
+            .run(&["user", "disable", "anna"])
+            .done()
+            .contains("already")
+    );
 
     let users = house.run(&["user", "list", "--json"]).json();
-    assert!(users[0]["disabled_at"].is_i64() && users[0]["is_admin"] == json!(true), "{users}");
+    assert!(
+        users[0]["disabled_at"].is_i64() && users[0]["is_admin"] == json!(true),
+        "{users}"
+    );
     assert!(users[0].get("password_hash").is_none());
 
     house.run(&["user", "enable", "anna"]).done();
@@ -138,27 +179,52 @@ fn a_user_is_added_listed_disabled_and_enabled() {
 fn a_new_password_ends_all_sessions() {
     let house = House::with_users();
     house.sql(
-        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, zeroblob(32), 1, 1, 9)",
+        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, \
+         zeroblob(32), 1, 1, 9)",
     );
-    house.fed(&["user", "passwd", "anna", "--password-stdin"], "another horse\r\n").done();
+    house
+        .fed(
+            &["user", "passwd", "anna", "--password-stdin"],
+            "another horse\r\n",
+        )
+        .done();
 
-    assert_eq!(house.count("SELECT count(*) FROM sessions WHERE ended_at IS NULL"), 0);
-    let hash: String =
-        house.database().query_row("SELECT password_hash FROM users WHERE id = 1", [], |row| row.get(0)).unwrap();
+    assert_eq!(
+        house.count("SELECT count(*) FROM sessions WHERE ended_at IS NULL"),
+        0
+    );
+    let hash: String = house
+        .database()
+        .query_row("SELECT password_hash FROM users WHERE id = 1", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
     assert!(password::verify("another horse", &hash));
-    house.fed(&["user", "passwd", "nobody", "--password-stdin"], "correct horse\n").refused(3, &["nobody"]);
+    house
+        .fed(
+            &["user", "passwd", "nobody", "--password-stdin"],
+            "correct horse\n",
+        )
+        .refused(3, &["nobody"]);
 }
 
 #[test]
 fn a_bad_password_and_a_missing_terminal_are_refused() {
     let house = House::new();
-    for (input, word) in
-        [("short\n", "10 characters"), ("", "empty"), ("\n", "empty"), ("tab\tin the middle\n", "control")]
-    {
-        house.fed(&["user", "add", "anna", "--password-stdin"], input).refused(2, &[word]);
+    for (input, word) in [
+        ("short\n", "10 characters"),
+        ("", "empty"),
+        ("\n", "empty"),
+        ("tab\tin the middle\n", "control"),
+    ] {
+        house
+            .fed(&["user", "add", "anna", "--password-stdin"], input)
+            .refused(2, &[word]);
     }
 
-    house.run(&["user", "add", "anna"]).refused(2, &["--password-stdin"]);
+    house
+        .run(&["user", "add", "anna"])
+        .refused(2, &["--password-stdin"]);
     assert_eq!(house.count("SELECT count(*) FROM users"), 0);
 }
 
@@ -166,49 +232,101 @@ fn a_bad_password_and_a_missing_terminal_are_refused() {
 fn a_token_is_shown_once_and_only_its_hash_is_stored() {
     let house = House::with_users();
     let created = house.run(&["token", "create", "anna", "--name", "match bot"]);
-    assert!(created.err.contains("it cannot be shown again"), "{created:?}");
+    assert!(
+        created.err.contains("it cannot be shown again"),
+        "{created:?}"
+    );
 
     let text = created.done().trim_end().to_owned();
     assert!(text.len() == 68 && text.starts_with("l4m_"), "{text}");
 
     let db = Db::open(&house.root.join("db/left4me.db")).unwrap();
-    assert_eq!(tokens::authenticate(db.connection(), &text).unwrap().unwrap().user, "anna");
+    assert_eq!(
+        tokens::authenticate(db.connection(), &text)
+            .unwrap()
+            .unwrap()
+            .user,
+        "anna"
+    );
 
     let listed = house.run(&["token", "list", "--json"]).json().to_string();
-    assert!(listed.contains("match bot") && !listed.contains(&text[4..]), "{listed}");
+    assert!(
+        listed.contains("match bot") && !listed.contains(&text[4..]),
+        "{listed}"
+    );
 
     house.run(&["user", "disable", "anna"]).done();
-    assert!(tokens::authenticate(db.connection(), &text).unwrap().is_none(), "its owner is disabled");
+    assert!(
+        tokens::authenticate(db.connection(), &text)
+            .unwrap()
+            .is_none(),
+        "its owner is disabled"
+    );
 
     house.run(&["user", "enable", "anna"]).done();
     house.run(&["token", "revoke", "1"]).done();
-    assert!(house.run(&["token", "revoke", "1"]).done().contains("already"));
-    assert!(tokens::authenticate(db.connection(), &text).unwrap().is_none(), "it is revoked");
+    assert!(
+        house
+            .run(&["token", "revoke", "1"])
+            .done()
+            .contains("already")
+    );
+    assert!(
+        tokens::authenticate(db.connection(), &text)
+            .unwrap()
+            .is_none(),
+        "it is revoked"
+    );
     house.run(&["token", "revoke", "7"]).refused(3, &["7"]);
-    house.run(&["token", "create", "nobody", "--name", "x"]).refused(3, &["nobody"]);
+    house
+        .run(&["token", "create", "nobody", "--name", "x"])
+        .refused(3, &["nobody"]);
 }
 
 #[test]
 fn an_overlay_gets_a_directory_that_the_group_can_fill() {
     let house = House::new();
     house.run(&["overlay", "add", "competitive"]).done();
-    house.run(&["overlay", "add", "hotel", "--path", "maps/dead-hotel"]).done();
+    house
+        .run(&["overlay", "add", "hotel", "--path", "maps/dead-hotel"])
+        .done();
 
-    for made in ["overlays/competitive", "overlays/maps", "overlays/maps/dead-hotel"] {
-        let mode = house.root.join(made).metadata().unwrap().permissions().mode() & 0o7777;
+    for made in [
+        "overlays/competitive",
+        "overlays/maps",
+        "overlays/maps/dead-hotel",
+    ] {
+        let mode = house
+            .root
+            .join(made)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7777;
         assert_eq!(mode, 0o2775, "{made}");
     }
 
     std::fs::create_dir(house.root.join("overlays/old")).unwrap();
-    assert!(house.run(&["overlay", "add", "old"]).done().contains("was there"));
+    assert!(
+        house
+            .run(&["overlay", "add", "old"])
+            .done()
+            .contains("was there")
+    );
     house.run(&["overlay", "add", "old"]).refused(4, &["old"]);
 
     let listed = house.run(&["overlay", "list", "--json"]).json();
     assert_eq!(listed[1]["ref"], json!("maps/dead-hotel"));
 
     house.run(&["overlay", "remove", "hotel"]).done();
-    assert!(house.root.join("overlays/maps/dead-hotel").is_dir(), "files stay");
-    house.run(&["overlay", "remove", "hotel"]).refused(3, &["hotel"]);
+    assert!(
+        house.root.join("overlays/maps/dead-hotel").is_dir(),
+        "files stay"
+    );
+    house
+        .run(&["overlay", "remove", "hotel"])
+        .refused(3, &["hotel"]);
 }
 
 #[test]
@@ -217,18 +335,31 @@ fn an_overlay_outside_its_root_is_not_added_and_not_created() {
     let outside = house.root.join("outside");
     std::fs::create_dir(&outside).unwrap();
     symlink(&outside, house.root.join("overlays/link")).unwrap();
-    house.run(&["overlay", "add", "link"]).refused(1, &["link", outside.to_str().unwrap()]);
+    house
+        .run(&["overlay", "add", "link"])
+        .refused(1, &["link", outside.to_str().unwrap()]);
 
     let below = house.run(&["overlay", "add", "below", "--path", "link/below"]);
-    assert!(below.code == 1 && below.err.contains("link/below"), "{below:?}");
+    assert!(
+        below.code == 1 && below.err.contains("link/below"),
+        "{below:?}"
+    );
     assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
     assert_eq!(house.count("SELECT count(*) FROM overlays"), 0);
 
-    symlink(house.root.join("workshop_cache"), house.root.join("overlays/all")).unwrap();
+    symlink(
+        house.root.join("workshop_cache"),
+        house.root.join("overlays/all"),
+    )
+    .unwrap();
     house.run(&["overlay", "add", "all"]).refused(1, &["all"]);
 
     std::fs::create_dir(house.root.join("workshop_cache/1")).unwrap();
-    symlink(house.root.join("workshop_cache/1"), house.root.join("overlays/cached")).unwrap();
+    symlink(
+        house.root.join("workshop_cache/1"),
+        house.root.join("overlays/cached"),
+    )
+    .unwrap();
     house.run(&["overlay", "add", "cached"]).done();
 }
 
@@ -239,42 +370,102 @@ fn a_blueprint_keeps_its_content_and_edits_replace_lists() {
         house.run(&["overlay", "add", overlay]).done();
     }
 
-    let config = house.root.write("server.cfg", "hostname \"x\"\r\n\n// end\n");
+    let config = house
+        .root
+        .write("server.cfg", "hostname \"x\"\r\n\n// end\n");
     let config = config.to_str().unwrap();
-    let create = ["blueprint", "create", "coop", "--user", "anna", "--overlay", "two", "--overlay", "one"];
-    house.run(&[&create[..], &["--arg=+map", "--arg", "-x", "--config-file", config]].concat()).done();
+    let create = [
+        "blueprint",
+        "create",
+        "coop",
+        "--user",
+        "anna",
+        "--overlay",
+        "two",
+        "--overlay",
+        "one",
+    ];
+    house
+        .run(
+            &[
+                &create[..],
+                &["--arg=+map", "--arg", "-x", "--config-file", config],
+            ]
+            .concat(),
+        )
+        .done();
 
     let shown = house.run(&["blueprint", "show", "coop", "--json"]).json();
     assert_eq!(shown["overlays"], json!(["two", "one"]));
     assert_eq!(shown["arguments"], json!(["+map", "-x"]));
     assert_eq!(shown["config"], json!(["hostname \"x\"", "", "// end"]));
-    assert_eq!((&shown["user"], &shown["servers"]), (&json!("anna"), &json!([])));
+    assert_eq!(
+        (&shown["user"], &shown["servers"]),
+        (&json!("anna"), &json!([]))
+    );
 
-    house.run(&["blueprint", "edit", "coop", "--no-overlays", "--arg=+b", "--rename", "new name"]).done();
-    let shown = house.run(&["blueprint", "show", "new name", "--json"]).json();
-    assert_eq!([&shown["overlays"], &shown["arguments"]], [&json!([]), &json!(["+b"])]);
-    assert_eq!(shown["config"][0], json!("hostname \"x\""), "what is not named stays");
+    house
+        .run(&[
+            "blueprint",
+            "edit",
+            "coop",
+            "--no-overlays",
+            "--arg=+b",
+            "--rename",
+            "new name",
+        ])
+        .done();
+    let shown = house
+        .run(&["blueprint", "show", "new name", "--json"])
+        .json();
+    assert_eq!(
+        [&shown["overlays"], &shown["arguments"]],
+        [&json!([]), &json!(["+b"])]
+    );
+    assert_eq!(
+        shown["config"][0],
+        json!("hostname \"x\""),
+        "what is not named stays"
+    );
 
-    house.fed(&["blueprint", "edit", "new name", "--config-file", "-"], "a\nb").done();
-    assert_eq!(house.run(&["blueprint", "show", "new name", "--json"]).json()["config"], json!(["a", "b"]));
-    house.run(&["blueprint", "edit", "new name"]).refused(2, &["nothing to change"]);
+    house
+        .fed(
+            &["blueprint", "edit", "new name", "--config-file", "-"],
+            "a\nb",
+        )
+        .done();
+    assert_eq!(
+        house
+            .run(&["blueprint", "show", "new name", "--json"])
+            .json()["config"],
+        json!(["a", "b"])
+    );
+    house
+        .run(&["blueprint", "edit", "new name"])
+        .refused(2, &["nothing to change"]);
 
     house.run(&["blueprint", "delete", "new name"]).done();
-    house.run(&["blueprint", "show", "new name"]).refused(3, &["new name"]);
+    house
+        .run(&["blueprint", "show", "new name"])
+        .refused(3, &["new name"]);
 }
 
 #[test]
 fn a_blueprint_refuses_invalid_content() {
     let house = House::with_users();
     house.run(&["overlay", "add", "one"]).done();
-    let create = |rest: &[&str]| house.run(&[&["blueprint", "create", "x", "--user", "anna"][..], rest].concat());
+    let create = |rest: &[&str]| {
+        house.run(&[&["blueprint", "create", "x", "--user", "anna"][..], rest].concat())
+    };
     create(&["--overlay", "missing"]).refused(3, &["missing"]);
     create(&["--overlay", "one", "--overlay", "one"]).refused(2, &["twice"]);
     create(&["--arg=+hostport"]).refused(2, &["+hostport"]);
     create(&["--arg=a\nb"]).refused(2, &["control character"]);
-    create(&["--arg=+hostname", "--arg=My server"]).refused(2, &["one word", "configuration lines"]);
+    create(&["--arg=+hostname", "--arg=My server"])
+        .refused(2, &["one word", "configuration lines"]);
 
-    create(&["--arg=-autoupdate", "--arg=-steam_dir", "--arg=."]).refused(2, &["-autoupdate", "srcds_run"]);
+    create(&["--arg=-autoupdate", "--arg=-steam_dir", "--arg=."])
+        .refused(2, &["-autoupdate", "srcds_run"]);
     create(&["--arg=+exec", "--arg=../../x"]).refused(2, &["+exec", "left4dead2/cfg"]);
     create(&["--config-file", "/nonexistent"]).refused(2, &["/nonexistent"]);
 
@@ -286,25 +477,67 @@ fn a_blueprint_refuses_invalid_content() {
 
     let large = house.root.write("large.cfg", "x\n".repeat(600_000));
     create(&["--config-file", large.to_str().unwrap()]).refused(2, &["too large"]);
-    house.run(&["blueprint", "create", "plain", "--user", "anna"]).refused(4, &["plain"]);
-    assert_eq!(house.count("SELECT count(*) FROM blueprints"), 2, "a refused one leaves nothing");
+    house
+        .run(&["blueprint", "create", "plain", "--user", "anna"])
+        .refused(4, &["plain"]);
+    assert_eq!(
+        house.count("SELECT count(*) FROM blueprints"),
+        2,
+        "a refused one leaves nothing"
+    );
 }
 
 #[test]
 fn an_overlay_or_blueprint_in_use_is_not_removed() {
     let house = House::with_users();
     house.run(&["overlay", "add", "one"]).done();
-    house.run(&["blueprint", "edit", "plain", "--user", "anna", "--overlay", "one"]).done();
-    house.run(&["overlay", "remove", "one"]).refused(4, &["plain", "anna"]);
-    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
-    house.run(&["blueprint", "delete", "plain", "--user", "anna"]).refused(4, &["1 ('Friday')"]);
-    house.run(&["blueprint", "delete", "plain", "--user", "bert"]).done();
+    house
+        .run(&[
+            "blueprint",
+            "edit",
+            "plain",
+            "--user",
+            "anna",
+            "--overlay",
+            "one",
+        ])
+        .done();
+    house
+        .run(&["overlay", "remove", "one"])
+        .refused(4, &["plain", "anna"]);
+    house
+        .run(&[
+            "server",
+            "create",
+            "Friday",
+            "--user",
+            "anna",
+            "--blueprint",
+            "plain",
+        ])
+        .done();
+    house
+        .run(&["blueprint", "delete", "plain", "--user", "anna"])
+        .refused(4, &["1 ('Friday')"]);
+    house
+        .run(&["blueprint", "delete", "plain", "--user", "bert"])
+        .done();
 }
 
 #[test]
 fn a_damaged_row_is_reported_wherever_it_is_shown() {
     let house = House::with_users();
-    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "1"]).done();
+    house
+        .run(&[
+            "server",
+            "create",
+            "Friday",
+            "--user",
+            "anna",
+            "--blueprint",
+            "1",
+        ])
+        .done();
     for (column, value, word) in [
         ("arguments", "[1]", "arguments"),
         ("arguments", "[\"+hostport\"]", "+hostport"),
@@ -313,30 +546,57 @@ fn a_damaged_row_is_reported_wherever_it_is_shown() {
         ("config", "[\"a\\nb\"]", "config"),
         ("config", "[null]", "config"),
     ] {
-        house.sql(&format!("UPDATE blueprints SET {column} = '{value}' WHERE id = 1"));
+        house.sql(&format!(
+            "UPDATE blueprints SET {column} = '{value}' WHERE id = 1"
+        ));
         let shown = house.run(&["blueprint", "show", "1"]);
-        assert!(shown.err.contains("no server can start with this blueprint") && shown.err.contains(word), "{shown:?}");
+        assert!(
+            shown
+                .err
+                .contains("no server can start with this blueprint")
+                && shown.err.contains(word),
+            "{shown:?}"
+        );
 
         shown.done();
         let shown = house.run(&["blueprint", "show", "1", "--json"]).json();
         assert!(shown["refused"][0].is_string(), "{shown}");
 
         let server = house.run(&["server", "show", "Friday"]);
-        assert!(server.err.contains("cannot be started") && server.err.contains(word), "{server:?}");
+        assert!(
+            server.err.contains("cannot be started") && server.err.contains(word),
+            "{server:?}"
+        );
 
         server.done();
         assert!(house.run(&["server", "list"]).done().contains("Friday"));
 
         let doctor = house.run(&["doctor"]);
-        assert!(doctor.out.contains("server 1 cannot be started") && doctor.out.contains(word), "{doctor:?}");
+        assert!(
+            doctor.out.contains("server 1 cannot be started") && doctor.out.contains(word),
+            "{doctor:?}"
+        );
 
-        house.sql(&format!("UPDATE blueprints SET {column} = '[]' WHERE id = 1"));
+        house.sql(&format!(
+            "UPDATE blueprints SET {column} = '[]' WHERE id = 1"
+        ));
     }
 
-    assert!(house.run(&["blueprint", "show", "1", "--json"]).json().get("refused").is_none());
-    house.sql("UPDATE blueprints SET name = 'x' || char(27) || '[31m' || char(10) || 'y' WHERE id = 1");
+    assert!(
+        house
+            .run(&["blueprint", "show", "1", "--json"])
+            .json()
+            .get("refused")
+            .is_none()
+    );
+    house.sql(
+        "UPDATE blueprints SET name = 'x' || char(27) || '[31m' || char(10) || 'y' WHERE id = 1",
+    );
     let table = house.run(&["blueprint", "list"]).done();
-    assert!(!table.contains('\u{1b}') && table.lines().count() == 3, "{table}");
+    assert!(
+        !table.contains('\u{1b}') && table.lines().count() == 3,
+        "{table}"
+    );
 }
 
 #[test]
@@ -344,7 +604,17 @@ fn a_server_has_the_json_of_the_contract() {
     let house = House::with_users();
     assert_eq!(house.run(&["server", "list", "--json"]).json(), json!([]));
 
-    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
+    house
+        .run(&[
+            "server",
+            "create",
+            "Friday",
+            "--user",
+            "anna",
+            "--blueprint",
+            "plain",
+        ])
+        .done();
     let expected = json!({
         "id": 1, "name": "Friday", "user": "anna", "port": 27000, "blueprint": "plain",
         "unit": "left4me-server@1.service", "desired_state": "stopped", "actual_state": "unknown",
@@ -353,33 +623,63 @@ fn a_server_has_the_json_of_the_contract() {
         "actual_since": null, "restarts": 0, "last_end": null, "drift": null, "version": 1,
     });
 
-    assert_eq!(house.run(&["server", "show", "Friday", "--json"]).json(), expected);
-    assert_eq!(house.run(&["server", "list", "--json"]).json(), json!([expected]));
+    assert_eq!(
+        house.run(&["server", "show", "Friday", "--json"]).json(),
+        expected
+    );
+    assert_eq!(
+        house.run(&["server", "list", "--json"]).json(),
+        json!([expected])
+    );
 
-    house.sql("UPDATE servers SET actual_state = 'running', actual_sub_state = 'running', enabled = 1, actual_state_updated_at = 5");
+    house.sql(
+        "UPDATE servers SET actual_state = 'running', actual_sub_state = 'running', enabled \
+               = 1, actual_state_updated_at = 5",
+    );
     let shown = house.run(&["server", "show", "1", "--json"]).json();
-    assert_eq!((&shown["enabled"], &shown["actual_state_updated_at"]), (&json!(true), &json!(5)));
+    assert_eq!(
+        (&shown["enabled"], &shown["actual_state_updated_at"]),
+        (&json!(true), &json!(5))
+    );
     assert!(house.run(&["server", "list"]).done().contains("Friday"));
 }
 
 #[test]
 fn a_drift_is_shown_with_its_cause_and_remedy() {
     let house = House::with_users();
-    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
+    house
+        .run(&[
+            "server",
+            "create",
+            "Friday",
+            "--user",
+            "anna",
+            "--blueprint",
+            "plain",
+        ])
+        .done();
     house.sql(
-        "UPDATE servers SET desired_state = 'running', actual_state = 'failed', enabled = 1, last_end = 'exit code 3',
+        "UPDATE servers SET desired_state = 'running', actual_state = 'failed', enabled = 1, \
+         last_end = 'exit code 3',
              drift = 'down', drift_since = 86400000, drift_why = 'exit code 3'",
     );
 
     let listed = house.run(&["server", "list"]).done();
-    assert!(listed.contains("down for ") && listed.contains(": exit code 3"), "{listed}");
+    assert!(
+        listed.contains("down for ") && listed.contains(": exit code 3"),
+        "{listed}"
+    );
 
     let drift = &house.run(&["server", "show", "1", "--json"]).json()["drift"];
-    assert_eq!(drift, &json!({ "kind": "down", "since": 86_400_000, "why": "exit code 3" }));
+    assert_eq!(
+        drift,
+        &json!({ "kind": "down", "since": 86_400_000, "why": "exit code 3" })
+    );
 
     let shown = house.run(&["server", "show", "1"]).done();
     assert!(
-        shown.contains("should be running, but is failed, since 1970-01-02") && shown.contains("`start` it"),
+        shown.contains("should be running, but is failed, since 1970-01-02")
+            && shown.contains("`start` it"),
         "{shown}"
     );
 }
@@ -387,11 +687,27 @@ fn a_drift_is_shown_with_its_cause_and_remedy() {
 #[test]
 fn a_failed_poll_is_reported_with_the_states() {
     let house = House::with_users();
-    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
+    house
+        .run(&[
+            "server",
+            "create",
+            "Friday",
+            "--user",
+            "anna",
+            "--blueprint",
+            "plain",
+        ])
+        .done();
     assert_eq!(house.run(&["server", "list"]).err, "");
-    house.sql("UPDATE poll SET error = 'systemd cannot be asked over the system bus: no answer within 10 s'");
+    house.sql(
+        "UPDATE poll SET error = 'systemd cannot be asked over the system bus: no answer \
+               within 10 s'",
+    );
     let listed = house.run(&["server", "list"]);
-    assert!(listed.out.contains("Friday") && listed.err.contains("systemd cannot be asked"), "{listed:?}");
+    assert!(
+        listed.out.contains("Friday") && listed.err.contains("systemd cannot be asked"),
+        "{listed:?}"
+    );
 }
 
 #[test]
@@ -399,48 +715,104 @@ fn a_unit_without_a_server_is_reported_with_its_remedy() {
     let house = House::with_users();
     house.sql("INSERT INTO orphans VALUES ('77', 1, 'running', 5)");
     let listed = house.run(&["server", "list"]);
-    assert!(listed.err.contains("left4me-server@77.service") && listed.err.contains("disable 77"), "{listed:?}");
-    house.run(&["server", "show", "77"]).refused(3, &["no server", "left4me-server@77.service", "disable 77"]);
-    house.run(&["server", "show", "78"]).refused(3, &["no server has the id 78"]);
+    assert!(
+        listed.err.contains("left4me-server@77.service") && listed.err.contains("disable 77"),
+        "{listed:?}"
+    );
+    house
+        .run(&["server", "show", "77"])
+        .refused(3, &["no server", "left4me-server@77.service", "disable 77"]);
+    house
+        .run(&["server", "show", "78"])
+        .refused(3, &["no server has the id 78"]);
 }
 
 #[test]
 fn history_is_newest_first_with_cause_and_last_output() {
     let house = House::with_users();
-    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
+    house
+        .run(&[
+            "server",
+            "create",
+            "Friday",
+            "--user",
+            "anna",
+            "--blueprint",
+            "plain",
+        ])
+        .done();
     house.sql(
         "INSERT INTO events (id, at, kind, actor, job_id, server_id, detail) VALUES
              (101, 1000, 'server.started', 'anna', 7, 1, 'it runs'),
-             (102, 2000, 'server.crashed', 'outside', NULL, 1, 'signal 11 (SEGV)' || char(27) || '[31m'),
+             (102, 2000, 'server.crashed', 'outside', NULL, 1, 'signal 11 (SEGV)' || char(27) || \
+             '[31m'),
              (103, 3000, 'job.queued', 'anna', 8, 1, 'start'),
              (104, 4000, 'server.started', 'outside', NULL, 2, 'another one');
          INSERT INTO event_journal VALUES (102, '[\"one\",\"two\"]')",
     );
 
     let history = house.run(&["server", "history", "Friday", "--json"]).json();
-    let kinds: Vec<&str> = history.as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["server.crashed", "server.started", "server.created"]);
-    assert_eq!((&history[0]["cause"], &history[0]["job_id"]), (&json!("outside"), &json!(null)));
+    let kinds: Vec<&str> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["server.crashed", "server.started", "server.created"]
+    );
+    assert_eq!(
+        (&history[0]["cause"], &history[0]["job_id"]),
+        (&json!("outside"), &json!(null))
+    );
     assert_eq!(history[0]["journal"], json!(["one", "two"]));
-    assert_eq!((&history[1]["cause"], &history[1]["actor"]), (&json!("job 7"), &json!("anna")));
+    assert_eq!(
+        (&history[1]["cause"], &history[1]["actor"]),
+        (&json!("job 7"), &json!("anna"))
+    );
 
-    let limited = house.run(&["server", "history", "1", "--limit", "1", "--json"]).json();
+    let limited = house
+        .run(&["server", "history", "1", "--limit", "1", "--json"])
+        .json();
     assert_eq!(limited.as_array().unwrap().len(), 1);
 
     let table = house.run(&["server", "history", "Friday"]).done();
-    assert!(table.contains("crashed") && table.contains("job 7") && !table.contains('\u{1b}'), "{table}");
+    assert!(
+        table.contains("crashed") && table.contains("job 7") && !table.contains('\u{1b}'),
+        "{table}"
+    );
 
-    let story = house.run(&["server", "history", "Friday", "--journal"]).done();
-    assert!(story.contains("    one\n    two\n") && !story.contains('\u{1b}'), "{story}");
-    house.run(&["server", "history", "nobody"]).refused(3, &["nobody"]);
-    house.run(&["server", "history", "1", "--limit", "0"]).refused(2, &["--limit"]);
+    let story = house
+        .run(&["server", "history", "Friday", "--journal"])
+        .done();
+    assert!(
+        story.contains("    one\n    two\n") && !story.contains('\u{1b}'),
+        "{story}"
+    );
+    house
+        .run(&["server", "history", "nobody"])
+        .refused(3, &["nobody"]);
+    house
+        .run(&["server", "history", "1", "--limit", "0"])
+        .refused(2, &["--limit"]);
 }
 
 #[test]
 fn a_port_is_the_requested_or_the_lowest_free_one() {
     let house = House::with_users();
     let create = |name: &str, rest: &[&str]| {
-        let first = ["server", "create", name, "--user", "anna", "--blueprint", "plain", "--port-range", "27010-27012"];
+        let first = [
+            "server",
+            "create",
+            name,
+            "--user",
+            "anna",
+            "--blueprint",
+            "plain",
+            "--port-range",
+            "27010-27012",
+        ];
         house.run(&[&first[..], rest].concat())
     };
 
@@ -477,40 +849,106 @@ fn a_port_is_the_requested_or_the_lowest_free_one() {
 fn a_name_used_by_two_users_is_ambiguous_and_an_id_is_not() {
     let house = House::with_users();
     for user in ["anna", "bert"] {
-        house.run(&["server", "create", "Friday", "--user", user, "--blueprint", "plain"]).done();
+        house
+            .run(&[
+                "server",
+                "create",
+                "Friday",
+                "--user",
+                user,
+                "--blueprint",
+                "plain",
+            ])
+            .done();
     }
 
-    house.run(&["server", "show", "Friday"]).refused(2, &["1 (anna)", "2 (bert)"]);
-    house.run(&["blueprint", "show", "plain"]).refused(2, &["1 (anna)", "2 (bert)"]);
-    assert_eq!(house.run(&["server", "show", "2", "--json"]).json()["user"], json!("bert"));
-    assert_eq!(house.run(&["blueprint", "show", "plain", "--user", "bert", "--json"]).json()["id"], json!(2));
-    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).refused(4, &["Friday"]);
+    house
+        .run(&["server", "show", "Friday"])
+        .refused(2, &["1 (anna)", "2 (bert)"]);
+    house
+        .run(&["blueprint", "show", "plain"])
+        .refused(2, &["1 (anna)", "2 (bert)"]);
+    assert_eq!(
+        house.run(&["server", "show", "2", "--json"]).json()["user"],
+        json!("bert")
+    );
+    assert_eq!(
+        house
+            .run(&["blueprint", "show", "plain", "--user", "bert", "--json"])
+            .json()["id"],
+        json!(2)
+    );
+    house
+        .run(&[
+            "server",
+            "create",
+            "Friday",
+            "--user",
+            "anna",
+            "--blueprint",
+            "plain",
+        ])
+        .refused(4, &["Friday"]);
 
     for missing in ["Sunday", "99"] {
-        house.run(&["server", "show", missing]).refused(3, &[missing]);
+        house
+            .run(&["server", "show", missing])
+            .refused(3, &[missing]);
     }
 }
 
 #[test]
 fn a_server_uses_only_blueprints_of_its_own_user() {
     let house = House::with_users();
-    house.run(&["blueprint", "create", "berts", "--user", "bert"]).done();
-    let create = ["server", "create", "Friday", "--user", "anna", "--blueprint"];
-    house.run(&[&create[..], &["berts"]].concat()).refused(3, &["berts"]);
-    house.run(&[&create[..], &["3"]].concat()).refused(4, &["bert"]);
+    house
+        .run(&["blueprint", "create", "berts", "--user", "bert"])
+        .done();
+    let create = [
+        "server",
+        "create",
+        "Friday",
+        "--user",
+        "anna",
+        "--blueprint",
+    ];
+    house
+        .run(&[&create[..], &["berts"]].concat())
+        .refused(3, &["berts"]);
+    house
+        .run(&[&create[..], &["3"]].concat())
+        .refused(4, &["bert"]);
 
     house.run(&[&create[..], &["1"]].concat()).done();
-    house.run(&["server", "assign", "Friday", "--blueprint", "3"]).refused(4, &["bert"]);
+    house
+        .run(&["server", "assign", "Friday", "--blueprint", "3"])
+        .refused(4, &["bert"]);
 
-    house.run(&["blueprint", "create", "second", "--user", "anna"]).done();
-    house.run(&["server", "assign", "Friday", "--blueprint", "second"]).done();
-    assert_eq!(house.run(&["server", "show", "1", "--json"]).json()["blueprint"], json!("second"));
+    house
+        .run(&["blueprint", "create", "second", "--user", "anna"])
+        .done();
+    house
+        .run(&["server", "assign", "Friday", "--blueprint", "second"])
+        .done();
+    assert_eq!(
+        house.run(&["server", "show", "1", "--json"]).json()["blueprint"],
+        json!("second")
+    );
 }
 
 #[test]
 fn a_server_is_removed_only_after_its_delete() {
     let house = House::with_users();
-    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
+    house
+        .run(&[
+            "server",
+            "create",
+            "Friday",
+            "--user",
+            "anna",
+            "--blueprint",
+            "plain",
+        ])
+        .done();
     let remove = || house.run(&["server", "remove", "Friday"]);
     house.sql("UPDATE servers SET desired_state = 'running'");
     remove().refused(4, &["enqueue delete"]);
@@ -520,7 +958,8 @@ fn a_server_is_removed_only_after_its_delete() {
 
     house.sql("UPDATE servers SET actual_state = 'stopped'");
     house.sql(
-        "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('start', 'x', 1, 1);
+        "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('start', 'x', \
+         1, 1);
          INSERT INTO job_targets VALUES (1, 1);
          INSERT INTO tasks (job_id, position, kind, server_id) VALUES (1, 0, 'initialize', 1)",
     );
@@ -533,7 +972,8 @@ fn a_server_is_removed_only_after_its_delete() {
 
     remove().refused(4, &["files", "enqueue delete"]);
     house.sql(
-        "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at, finished_at, exit_code)
+        "INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at, \
+         finished_at, exit_code)
              VALUES ('delete', 'x', 4, 4, 'succeeded', 4, 5, 0);
          INSERT INTO job_targets VALUES (2, 1);
          INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at)
@@ -547,33 +987,75 @@ fn a_server_is_removed_only_after_its_delete() {
     remove().done();
     assert_eq!(house.count("SELECT count(*) FROM jobs"), 2, "history stays");
 
-    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
-    assert_eq!(house.run(&["server", "show", "Friday", "--json"]).json()["id"], json!(2), "an id is never given twice");
+    house
+        .run(&[
+            "server",
+            "create",
+            "Friday",
+            "--user",
+            "anna",
+            "--blueprint",
+            "plain",
+        ])
+        .done();
+    assert_eq!(
+        house.run(&["server", "show", "Friday", "--json"]).json()["id"],
+        json!(2),
+        "an id is never given twice"
+    );
 }
 
 #[test]
 fn the_default_owner_is_the_caller_or_the_only_user() {
     let house = House::new();
-    house.run(&["blueprint", "create", "x"]).refused(2, &["left4me user add"]);
+    house
+        .run(&["blueprint", "create", "x"])
+        .refused(2, &["left4me user add"]);
 
-    let add = |name: &str| house.fed(&["user", "add", name, "--password-stdin"], "correct horse\n").done();
+    let add = |name: &str| {
+        house
+            .fed(
+                &["user", "add", name, "--password-stdin"],
+                "correct horse\n",
+            )
+            .done()
+    };
     add("anna");
     house.run(&["blueprint", "create", "first"]).done();
     add("bert");
-    house.run(&["blueprint", "create", "second"]).refused(2, &["--user"]);
-    house.run(&["blueprint", "create", "second", "--user", "nobody"]).refused(3, &["nobody"]);
+    house
+        .run(&["blueprint", "create", "second"])
+        .refused(2, &["--user"]);
+    house
+        .run(&["blueprint", "create", "second", "--user", "nobody"])
+        .refused(3, &["nobody"]);
 
     let me = left4me::base::caller::caller();
     if me.parse::<left4me::base::names::UserName>().is_ok() {
         add(&me);
-        assert!(house.run(&["blueprint", "create", "second"]).done().contains(&me));
+        assert!(
+            house
+                .run(&["blueprint", "create", "second"])
+                .done()
+                .contains(&me)
+        );
     }
 }
 
 #[test]
 fn bad_names_and_numbers_are_usage_errors() {
     let house = House::new();
-    for bad in ["", "..", "../x", "a/../b", "a\nb", "-rf", "\u{1b}[31m", " ", &"x".repeat(10_240)] {
+    for bad in [
+        "",
+        "..",
+        "../x",
+        "a/../b",
+        "a\nb",
+        "-rf",
+        "\u{1b}[31m",
+        " ",
+        &"x".repeat(10_240),
+    ] {
         for command in [
             &["user", "add", "--password-stdin", "--", bad][..],
             &["overlay", "add", "--", bad],
@@ -589,37 +1071,65 @@ fn bad_names_and_numbers_are_usage_errors() {
     }
 
     for bad in ["/etc", "a:b", "a,b", "a//b", "a/", "./a"] {
-        house.run(&["overlay", "add", "x", "--path", bad]).refused(2, &["--path"]);
+        house
+            .run(&["overlay", "add", "x", "--path", bad])
+            .refused(2, &["--path"]);
     }
 
-    house.run(&["server", "create", "42", "--blueprint", "x"]).refused(2, &["only digits"]);
+    house
+        .run(&["server", "create", "42", "--blueprint", "x"])
+        .refused(2, &["only digits"]);
     for bad in ["0", "-1", "1x", "99999999999999999999"] {
         house.run(&["token", "revoke", "--", bad]).refused(2, &[]);
     }
 
-    assert!(!house.root.join("db/left4me.db").exists(), "nothing was opened for a bad call");
+    assert!(
+        !house.root.join("db/left4me.db").exists(),
+        "nothing was opened for a bad call"
+    );
 }
 
 #[test]
 fn every_change_leaves_an_event_with_who_did_it() {
     let house = House::with_users();
     house.run(&["overlay", "add", "one"]).done();
-    house.run(&["server", "create", "Friday", "--user", "anna", "--blueprint", "plain"]).done();
-    house.run(&["server", "assign", "Friday", "--blueprint", "plain"]).done();
+    house
+        .run(&[
+            "server",
+            "create",
+            "Friday",
+            "--user",
+            "anna",
+            "--blueprint",
+            "plain",
+        ])
+        .done();
+    house
+        .run(&["server", "assign", "Friday", "--blueprint", "plain"])
+        .done();
     house.run(&["server", "remove", "Friday"]).done();
-    house.run(&["blueprint", "edit", "1", "--overlay", "one"]).done();
+    house
+        .run(&["blueprint", "edit", "1", "--overlay", "one"])
+        .done();
     house.run(&["blueprint", "delete", "1"]).done();
     house.run(&["overlay", "remove", "one"]).done();
 
-    house.run(&["token", "create", "anna", "--name", "x"]).done();
+    house
+        .run(&["token", "create", "anna", "--name", "x"])
+        .done();
     house.run(&["token", "revoke", "1"]).done();
     house.run(&["user", "disable", "anna"]).done();
     house.run(&["user", "enable", "anna"]).done();
 
     let db = house.database();
-    let mut statement = db.prepare("SELECT kind FROM events WHERE actor = ?1 ORDER BY id").unwrap();
-    let kinds: Vec<String> =
-        statement.query_map([left4me::base::caller::caller()], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let mut statement = db
+        .prepare("SELECT kind FROM events WHERE actor = ?1 ORDER BY id")
+        .unwrap();
+    let kinds: Vec<String> = statement
+        .query_map([left4me::base::caller::caller()], |row| row.get(0))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
 
     assert_eq!(
         kinds[4..],
@@ -642,14 +1152,18 @@ fn every_change_leaves_an_event_with_who_did_it() {
 #[test]
 fn an_unusable_database_is_exit_69_and_unchanged() {
     let house = House::new();
-    house.run(&["server", "list", "--db", "/nonexistent/left4me.db"]).refused(69, &["/nonexistent/left4me.db"]);
+    house
+        .run(&["server", "list", "--db", "/nonexistent/left4me.db"])
+        .refused(69, &["/nonexistent/left4me.db"]);
 
     let garbage = house.root.write(
         "garbage.db",
         "this is no database, and it is longer than a header of a hundred bytes: x x x x x x x x x",
     );
 
-    house.run(&["server", "list", "--db", garbage.to_str().unwrap()]).refused(69, &["garbage.db"]);
+    house
+        .run(&["server", "list", "--db", garbage.to_str().unwrap()])
+        .refused(69, &["garbage.db"]);
     house.run(&["migrate"]).done();
     house.sql("PRAGMA user_version = 99");
     house.run(&["server", "list"]).refused(69, &["99", "newer"]);
@@ -661,23 +1175,39 @@ fn a_backup_is_a_checked_copy_that_overwrites_nothing() {
     let house = House::with_users();
     // A concurrent writer has not committed.
     let writer = house.database();
-    writer.execute_batch("BEGIN IMMEDIATE; UPDATE users SET name = 'carl' WHERE id = 1").unwrap();
+    writer
+        .execute_batch("BEGIN IMMEDIATE; UPDATE users SET name = 'carl' WHERE id = 1")
+        .unwrap();
 
     let file = house.root.join("saved.db");
     house.run(&["backup", file.to_str().unwrap()]).done();
     writer.execute_batch("COMMIT").unwrap();
-    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o640);
+    assert_eq!(
+        file.metadata().unwrap().permissions().mode() & 0o7777,
+        0o640
+    );
 
     let copy = Connection::open(&file).unwrap();
     assert_eq!(
-        copy.query_row("SELECT name FROM users WHERE id = 1", [], |row| row.get::<_, String>(0)).unwrap(),
+        copy.query_row("SELECT name FROM users WHERE id = 1", [], |row| row
+            .get::<_, String>(0))
+            .unwrap(),
         "anna"
     );
-    house.run(&["backup", file.to_str().unwrap()]).refused(4, &["saved.db"]);
-    house.run(&["backup", "/nonexistent/x.db"]).refused(1, &["/nonexistent"]);
-    house.run(&["backup", "/nonexistent/x.db", "--db", "/nonexistent/y.db"]).refused(69, &["y.db"]);
+    house
+        .run(&["backup", file.to_str().unwrap()])
+        .refused(4, &["saved.db"]);
+    house
+        .run(&["backup", "/nonexistent/x.db"])
+        .refused(1, &["/nonexistent"]);
+    house
+        .run(&["backup", "/nonexistent/x.db", "--db", "/nonexistent/y.db"])
+        .refused(69, &["y.db"]);
 
-    let here: Vec<_> = names(&house.root.path()).into_iter().filter(|name| name.contains("saved")).collect();
+    let here: Vec<_> = names(&house.root.path())
+        .into_iter()
+        .filter(|name| name.contains("saved"))
+        .collect();
     assert_eq!(here, ["saved.db"], "one file, and nothing beside it");
 }
 
@@ -689,7 +1219,9 @@ fn keep_removes_only_old_numbered_backups() {
         house.run(&["backup"]).done();
     }
 
-    house.root.write("backups/left4me-20010101-000000.db", "old");
+    house
+        .root
+        .write("backups/left4me-20010101-000000.db", "old");
     house.root.write("backups/left4me-precious.db", "mine");
     assert_eq!(names(&backups).len(), 4);
 
@@ -697,9 +1229,15 @@ fn keep_removes_only_old_numbered_backups() {
     assert_eq!(said.matches(" removed").count(), 2, "{said}");
 
     let left = names(&backups);
-    assert!(left.len() == 3 && left.contains(&"left4me-precious.db".to_owned()), "{left:?}");
+    assert!(
+        left.len() == 3 && left.contains(&"left4me-precious.db".to_owned()),
+        "{left:?}"
+    );
 
-    for bad in [&["backup", "--keep", "0"][..], &["backup", "x.db", "--keep", "1"]] {
+    for bad in [
+        &["backup", "--keep", "0"][..],
+        &["backup", "x.db", "--keep", "1"],
+    ] {
         house.run(bad).refused(2, &["--keep"]);
     }
 }
@@ -709,8 +1247,17 @@ fn local_time_is_in_the_zone_of_tz() {
     let house = House::with_users();
     // Fourteen hours ahead and ten behind: a day apart.
     let dates = ["Pacific/Kiritimati", "Pacific/Honolulu"].map(|zone| {
-        let output = Command::new(LEFT4ME).arg("backup").envs(house.root.envs()).env("TZ", zone).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new(LEFT4ME)
+            .arg("backup")
+            .envs(house.root.envs())
+            .env("TZ", zone)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let said = String::from_utf8(output.stdout).unwrap();
         let (_, stamp) = said.rsplit_once("/left4me-").unwrap();
         stamp.split('-').next().unwrap().parse::<u32>().unwrap()
@@ -721,9 +1268,22 @@ fn local_time_is_in_the_zone_of_tz() {
 
 /// What `left4me history` and `left4me-job events` print in a zone.
 fn shown_in(house: &House, zone: &str, program: &str, args: &[&str]) -> Vec<String> {
-    let output = Command::new(program).args(args).envs(house.root.envs()).env("TZ", zone).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    let output = Command::new(program)
+        .args(args)
+        .envs(house.root.envs())
+        .env("TZ", zone)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -749,15 +1309,30 @@ fn every_local_time_names_its_zone() {
         (":/etc/passwd", "UTC", "00:13:43"),
     ] {
         let list = shown_in(&house, zone, LEFT4ME_JOB, &["list"]);
-        assert!(list[0].contains(&format!("QUEUED ({name})")), "{zone}: {list:?}");
-        assert!(list[1].contains(time) && !list[1].contains(name), "{zone}: {list:?}");
+        assert!(
+            list[0].contains(&format!("QUEUED ({name})")),
+            "{zone}: {list:?}"
+        );
+        assert!(
+            list[1].contains(time) && !list[1].contains(name),
+            "{zone}: {list:?}"
+        );
         let show = shown_in(&house, zone, LEFT4ME_JOB, &["show", "1"]);
-        let queued = show.iter().find(|line| line.starts_with("queued ")).unwrap();
-        assert!(queued.ends_with(&format!("{time} {name}")), "{zone}: {queued}");
+        let queued = show
+            .iter()
+            .find(|line| line.starts_with("queued "))
+            .unwrap();
+        assert!(
+            queued.ends_with(&format!("{time} {name}")),
+            "{zone}: {queued}"
+        );
     }
 
     let list = shown_in(&house, "Mars/Olympus", LEFT4ME_JOB, &["list", "--json"]);
-    assert!(list.concat().contains("1795911223000"), "JSON has no zone: {list:?}");
+    assert!(
+        list.concat().contains("1795911223000"),
+        "JSON has no zone: {list:?}"
+    );
 }
 
 /// 2026-10-25: at 03:00 CEST it is 02:00 CET.
@@ -766,18 +1341,33 @@ fn in_a_repeated_hour_times_name_their_zone_and_keep_their_order() {
     let house = House::with_users();
     let twice = [1_792_888_200_000_i64, 1_792_891_800_000];
     for at in twice {
-        house.sql(&format!("INSERT INTO events (at, kind, actor) VALUES ({at}, 'queue.paused', 'x')"));
+        house.sql(&format!(
+            "INSERT INTO events (at, kind, actor) VALUES ({at}, 'queue.paused', 'x')"
+        ));
     }
 
-    let events = shown_in(&house, "Europe/Berlin", LEFT4ME_JOB, &["events", "--limit", "2"]);
+    let events = shown_in(
+        &house,
+        "Europe/Berlin",
+        LEFT4ME_JOB,
+        &["events", "--limit", "2"],
+    );
     assert!(events[0].starts_with("AT "), "{events:?}");
-    assert!(events[1].starts_with("2026-10-25 02:30:00 CEST  "), "{events:?}");
-    assert!(events[2].starts_with("2026-10-25 02:30:00 CET "), "{events:?}");
+    assert!(
+        events[1].starts_with("2026-10-25 02:30:00 CEST  "),
+        "{events:?}"
+    );
+    assert!(
+        events[2].starts_with("2026-10-25 02:30:00 CET "),
+        "{events:?}"
+    );
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -787,19 +1377,23 @@ fn with_jobs() -> House {
     let house = House::with_users();
     let now = left4me::base::clock::now_ms();
     house.sql(&format!(
-        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, finished_at, exit_code, worker_id) VALUES
+        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, \
+         finished_at, exit_code, worker_id) VALUES
              ('stop', 'succeeded', 'x', {LONG_AGO}, 1, {LONG_AGO}, {LONG_AGO}, 0, 'w'),
              ('stop', 'failed', 'x', {now}, 1, {now}, {now}, 1, 'w'),
              ('stop', 'running', 'x', {LONG_AGO}, 1, {LONG_AGO}, NULL, NULL, 'w');
          INSERT INTO job_targets VALUES (1, 7), (2, 7), (3, 7);
          INSERT INTO tasks (job_id, position, kind, state, started_at, finished_at) VALUES
-             (1, 0, 'stop', 'succeeded', 1, 1), (1, 1, 'stop', 'succeeded', 1, 1), (2, 0, 'stop', 'failed', 1, 1);
+             (1, 0, 'stop', 'succeeded', 1, 1), (1, 1, 'stop', 'succeeded', 1, 1), (2, 0, 'stop', \
+             'failed', 1, 1);
          INSERT INTO task_dependencies VALUES (2, 1, 'success');
          INSERT INTO runners (task_id, verb, started_at) VALUES (1, 'disable', 1);
-         INSERT INTO cancellations (job_id, task_id, requested_by, previous_state, created_at) VALUES (1, 2, 'x', 'running', 1);
+         INSERT INTO cancellations (job_id, task_id, requested_by, previous_state, created_at) \
+         VALUES (1, 2, 'x', 'running', 1);
          INSERT INTO job_logs (job_id, seq, at, stream, line)
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
-             SELECT 1, i, 1, 'stdout', 'x' FROM n UNION ALL SELECT 2, i, 1, 'stdout', 'x' FROM n WHERE i < 4
+             SELECT 1, i, 1, 'stdout', 'x' FROM n UNION ALL SELECT 2, i, 1, 'stdout', 'x' FROM n \
+             WHERE i < 4
              UNION ALL SELECT 3, i, 1, 'stdout', 'x' FROM n WHERE i < 4;
          INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES
              (1, zeroblob(32), 1, 1, 5), (1, randomblob(32), 1, 1, {now})"
@@ -811,19 +1405,38 @@ fn with_jobs() -> House {
 #[test]
 fn pruning_removes_only_jobs_that_ended_long_ago() {
     let house = with_jobs();
-    let dry = house.run(&["prune", "--older-than", "30", "--dry-run", "--json"]).json();
+    let dry = house
+        .run(&["prune", "--older-than", "30", "--dry-run", "--json"])
+        .json();
     assert_eq!(dry, json!({"jobs": 1, "log_lines": 2500, "sessions": 1}));
-    assert_eq!(house.count("SELECT count(*) FROM jobs"), 3, "a dry run removes nothing");
-    assert_eq!(house.run(&["prune", "--older-than", "30", "--json"]).json(), dry);
-    assert_eq!(house.count("SELECT count(*) FROM jobs WHERE id IN (2, 3)"), 2);
+    assert_eq!(
+        house.count("SELECT count(*) FROM jobs"),
+        3,
+        "a dry run removes nothing"
+    );
+    assert_eq!(
+        house.run(&["prune", "--older-than", "30", "--json"]).json(),
+        dry
+    );
+    assert_eq!(
+        house.count("SELECT count(*) FROM jobs WHERE id IN (2, 3)"),
+        2
+    );
     assert_eq!(house.count("SELECT count(*) FROM job_logs"), 6);
 
     for table in ["runners", "task_dependencies", "cancellations"] {
-        assert_eq!(house.count(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
+        assert_eq!(
+            house.count(&format!("SELECT count(*) FROM {table}")),
+            0,
+            "{table}"
+        );
     }
 
     assert_eq!(house.count("SELECT count(*) FROM tasks"), 1);
-    assert_eq!(house.count("SELECT count(*) FROM pragma_foreign_key_check"), 0);
+    assert_eq!(
+        house.count("SELECT count(*) FROM pragma_foreign_key_check"),
+        0
+    );
     assert_eq!(
         house.run(&["prune", "--older-than", "30", "--json"]).json(),
         json!({"jobs": 0, "log_lines": 0, "sessions": 0})
@@ -834,34 +1447,65 @@ fn pruning_removes_only_jobs_that_ended_long_ago() {
 fn many_small_jobs_and_one_with_many_tasks_are_pruned() {
     let house = House::with_users();
     house.sql(&format!(
-        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, finished_at, exit_code, worker_id)
+        "INSERT INTO jobs (operation, state, requested_by, created_at, updated_at, started_at, \
+         finished_at, exit_code, worker_id)
              WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)
              SELECT 'stop', 'succeeded', 'x', {LONG_AGO}, 1, {LONG_AGO}, {LONG_AGO}, 0, 'w' FROM n;
-         INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT id, 1, 1, 'stdout', 'x' FROM jobs;
+         INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT id, 1, 1, 'stdout', 'x' FROM \
+         jobs;
          INSERT INTO tasks (job_id, position, kind, state, started_at, finished_at)
              SELECT 700, id, 'stop', 'succeeded', 1, 1 FROM jobs;
-         INSERT INTO cancellations (job_id, requested_by, previous_state, state, created_at, finished_at)
+         INSERT INTO cancellations (job_id, requested_by, previous_state, state, created_at, \
+         finished_at)
              SELECT id, 'x', 'running', 'completed', 1, 1 FROM jobs;
-         INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT id, 'block', 1 FROM cancellations;
-         INSERT INTO cancellation_tasks (cancellation_id, task_id, previous_state) SELECT 700, id, 'running' FROM tasks;
+         INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT id, 'block', 1 \
+         FROM cancellations;
+         INSERT INTO cancellation_tasks (cancellation_id, task_id, previous_state) SELECT 700, id, \
+         'running' FROM tasks;
          INSERT INTO runners (task_id, verb, started_at, ended_at, ended_by, cancellation_id)
              SELECT id, 'disable', 1, 1, 'kill', 700 FROM tasks"
     ));
 
     let pruned = house.run(&["prune", "--older-than", "1", "--json"]).json();
-    assert_eq!(pruned, json!({"jobs": 1200, "log_lines": 1200, "sessions": 0}));
+    assert_eq!(
+        pruned,
+        json!({"jobs": 1200, "log_lines": 1200, "sessions": 0})
+    );
 
-    let tables = ["jobs", "tasks", "job_logs", "runners", "cancellations", "cancellation_steps", "cancellation_tasks"];
+    let tables = [
+        "jobs",
+        "tasks",
+        "job_logs",
+        "runners",
+        "cancellations",
+        "cancellation_steps",
+        "cancellation_tasks",
+    ];
     for table in tables {
-        assert_eq!(house.count(&format!("SELECT count(*) FROM {table}")), 0, "{table}");
+        assert_eq!(
+            house.count(&format!("SELECT count(*) FROM {table}")),
+            0,
+            "{table}"
+        );
     }
 }
 
 #[test]
 fn pruning_logs_keeps_the_jobs() {
     let house = with_jobs();
-    assert!(house.run(&["prune", "--older-than", "30", "--logs-only"]).done().contains("2500 log lines"));
-    assert_eq!((house.count("SELECT count(*) FROM jobs"), house.count("SELECT count(*) FROM job_logs")), (3, 6));
+    assert!(
+        house
+            .run(&["prune", "--older-than", "30", "--logs-only"])
+            .done()
+            .contains("2500 log lines")
+    );
+    assert_eq!(
+        (
+            house.count("SELECT count(*) FROM jobs"),
+            house.count("SELECT count(*) FROM job_logs")
+        ),
+        (3, 6)
+    );
 
     for bad in [
         &["prune"][..],
@@ -879,7 +1523,9 @@ fn the_doctor_changes_nothing_and_gives_advice() {
     let said = house.run(&["doctor"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(
-        said.out.contains("left4me migrate") && said.out.contains("  -> ") && !said.out.contains('\u{1b}'),
+        said.out.contains("left4me migrate")
+            && said.out.contains("  -> ")
+            && !said.out.contains('\u{1b}'),
         "{said:?}"
     );
     assert!(!house.root.join("db/left4me.db").exists());
@@ -887,17 +1533,33 @@ fn the_doctor_changes_nothing_and_gives_advice() {
     house.run(&["migrate"]).done();
     house.sql("PRAGMA user_version = 0");
     let findings: Value = serde_json::from_str(&house.run(&["doctor", "--json"]).out).unwrap();
-    let schema = findings.as_array().unwrap().iter().find(|finding| finding["check"] == "database schema").unwrap();
+    let schema = findings
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|finding| finding["check"] == "database schema")
+        .unwrap();
 
     assert_eq!(
-        (&schema["severity"], schema["found"].as_str().unwrap().starts_with('0')),
+        (
+            &schema["severity"],
+            schema["found"].as_str().unwrap().starts_with('0')
+        ),
         (&json!("warn"), true),
         "{schema}"
     );
     assert_eq!(house.count("PRAGMA user_version"), 0, "it does not migrate");
 
-    let failed: Vec<_> = findings.as_array().unwrap().iter().filter(|finding| finding["severity"] == "fail").collect();
-    assert!(failed.iter().all(|finding| finding["advice"].is_string()), "{failed:?}");
+    let failed: Vec<_> = findings
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["severity"] == "fail")
+        .collect();
+    assert!(
+        failed.iter().all(|finding| finding["advice"].is_string()),
+        "{failed:?}"
+    );
 }
 
 #[test]
@@ -915,6 +1577,9 @@ fn every_command_family_has_help_with_examples() {
     }
 
     for verb in ["backup", "prune", "doctor"] {
-        assert!(house.run(&[verb, "--help"]).done().contains("Examples:"), "{verb}");
+        assert!(
+            house.run(&[verb, "--help"]).done().contains("Examples:"),
+            "{verb}"
+        );
     }
 }

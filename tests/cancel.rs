@@ -1,6 +1,9 @@
 //! Cancellation with the real programs: requester and reason, each step, and what is left.
 //! tests/lab/cancel.rs tests it with the kernel and systemd.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -16,7 +19,15 @@ use serde_json::{Value, json};
 use support::house::{House, WORKER, stop};
 use support::{alive, ended, marker, until};
 
-const STEPS: [&str; 7] = ["block", "identify", "terminate", "settle", "clean", "verify", "finish"];
+const STEPS: [&str; 7] = [
+    "block",
+    "identify",
+    "terminate",
+    "settle",
+    "clean",
+    "verify",
+    "finish",
+];
 
 /// The points at which a test kills the worker (LEFT4ME_FAILPOINT), in order.
 const FAILPOINTS: [&str; 12] = [
@@ -35,8 +46,13 @@ const FAILPOINTS: [&str; 12] = [
 ];
 
 /// The points of a worker that finishes what a dead one left.
-const RECOVERING: [&str; 5] =
-    ["cancel.recovering", "cancel.found", "cancel.settling", "cancel.finishing", "cancel.recovered"];
+const RECOVERING: [&str; 5] = [
+    "cancel.recovering",
+    "cancel.found",
+    "cancel.settling",
+    "cancel.finishing",
+    "cancel.recovered",
+];
 
 /// A helper whose `disable` and `enable` run until they are cancelled, and a second longer.
 const SLOW_HELPER: &str = r#"#!/bin/bash
@@ -61,7 +77,8 @@ printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' 
 
 fn json(house: &House, args: &[&str]) -> (i32, Value) {
     let (code, out, err) = house.job(&[args, &["--json"]].concat());
-    let value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}{err}"));
+    let value =
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}{err}"));
     (code, value)
 }
 
@@ -69,7 +86,9 @@ fn json(house: &House, args: &[&str]) -> (i32, Value) {
 fn running_install(house: &House, marker: &str) -> (JobId, Child) {
     let id = house.enqueue(&["install"]);
     let worker = house.worker(60);
-    until("the command runs", || (!alive(marker).is_empty() && has_runner(house, id, "install")).then_some(()));
+    until("the command runs", || {
+        (!alive(marker).is_empty() && has_runner(house, id, "install")).then_some(())
+    });
     (id, worker)
 }
 
@@ -85,12 +104,21 @@ fn check_complete(house: &House, id: JobId) -> Value {
     assert_eq!(code, 0);
 
     let steps = status["steps"].as_array().unwrap();
-    let names: Vec<&str> = steps.iter().map(|step| step["step"].as_str().unwrap()).collect();
+    let names: Vec<&str> = steps
+        .iter()
+        .map(|step| step["step"].as_str().unwrap())
+        .collect();
     assert_eq!(names, STEPS, "{status}");
 
     for step in steps {
-        assert!(step["finished_at"].as_i64() >= step["started_at"].as_i64(), "{step}");
-        assert!(step["ok"].is_boolean() && step["detail"].is_string(), "{step}");
+        assert!(
+            step["finished_at"].as_i64() >= step["started_at"].as_i64(),
+            "{step}"
+        );
+        assert!(
+            step["ok"].is_boolean() && step["detail"].is_string(),
+            "{step}"
+        );
     }
 
     let wrong = steps.iter().filter(|step| step["ok"] == false).count();
@@ -115,14 +143,23 @@ fn check_complete(house: &House, id: JobId) -> Value {
 fn a_running_job_is_cancelled_step_by_step_with_requester_and_reason() {
     let house = House::new();
     let marker = marker();
-    let _runner = house.runner(&format!("#!/bin/bash\necho downloading\nexec -a steamcmd sleep {marker}\n"));
+    let _runner = house.runner(&format!(
+        "#!/bin/bash\necho downloading\nexec -a steamcmd sleep {marker}\n"
+    ));
     let (id, worker) = running_install(&house, &marker);
     let (code, out, err) = house.job(&["cancel", &id.to_string(), "--reason", "wrong evening"]);
     assert_eq!(code, 0, "{out}{err}");
 
-    let first: Vec<&str> = out.lines().take(7).map(|line| line.split_whitespace().next().unwrap()).collect();
+    let first: Vec<&str> = out
+        .lines()
+        .take(7)
+        .map(|line| line.split_whitespace().next().unwrap())
+        .collect();
     assert_eq!(first, STEPS, "{out}");
-    assert!(out.contains(": wrong evening\n") && out.contains("running -> cancelled"), "{out}");
+    assert!(
+        out.contains(": wrong evening\n") && out.contains("running -> cancelled"),
+        "{out}"
+    );
     assert!(alive(&marker).is_empty());
 
     let status = check_complete(&house, id);
@@ -135,31 +172,58 @@ fn a_running_job_is_cancelled_step_by_step_with_requester_and_reason() {
     assert_eq!(status["runners_terminated"][0]["ended_by"], "terminate");
 
     let job = house.show(id);
-    assert!(job["error"].as_str().unwrap().ends_with(": wrong evening"), "{job}");
-    assert!(house.lines(id).iter().any(|line| line.contains("being cancelled by")), "{:?}", house.lines(id));
-    assert!(house.lines(id).contains(&"downloading".to_owned()), "earlier output stays");
+    assert!(
+        job["error"].as_str().unwrap().ends_with(": wrong evening"),
+        "{job}"
+    );
+    assert!(
+        house
+            .lines(id)
+            .iter()
+            .any(|line| line.contains("being cancelled by")),
+        "{:?}",
+        house.lines(id)
+    );
+    assert!(
+        house.lines(id).contains(&"downloading".to_owned()),
+        "earlier output stays"
+    );
 
     let (_, events, _) = house.job(&["events", "--job", &id.to_string()]);
-    for kind in ["job.queued", "job.started", "job.cancelling", "task.cancelled", "job.cancelled"] {
+    for kind in [
+        "job.queued",
+        "job.started",
+        "job.cancelling",
+        "task.cancelled",
+        "job.cancelled",
+    ] {
         assert_eq!(events.matches(kind).count(), 1, "{kind}: {events}");
     }
 
     assert!(events.contains("(wrong evening)"), "{events}");
 
     let (_, table, _) = house.job(&["cancellations"]);
-    assert!(table.contains("completed") && table.contains("wrong evening"), "{table}");
+    assert!(
+        table.contains("completed") && table.contains("wrong evening"),
+        "{table}"
+    );
 
     // The queue continues.
-    house.root.script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
+    house
+        .root
+        .script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
     let next = house.enqueue(&["install"]);
-    until("the next job has run", || (house.state(next) == JobState::Failed).then_some(()));
+    until("the next job has run", || {
+        (house.state(next) == JobState::Failed).then_some(())
+    });
     stop_worker(worker);
 }
 
 /// A script that ignores signals, with a child in a session of its own that ignores them too.
 fn stubborn(marker: &str) -> String {
     format!(
-        "#!/bin/bash\ntrap '' TERM INT HUP\nsetsid bash -c 'trap \"\" TERM INT HUP; while :; do sleep 1; done' {marker} &\nwhile :; do sleep 1; done\n"
+        "#!/bin/bash\ntrap '' TERM INT HUP\nsetsid bash -c 'trap \"\" TERM INT HUP; while :; do \
+        sleep 1; done' {marker} &\nwhile :; do sleep 1; done\n"
     )
 }
 
@@ -174,7 +238,8 @@ fn a_command_that_ignores_sigterm_is_killed_after_the_grace() {
     assert_eq!(result["runners_terminated"][0]["ended_by"], "kill");
 
     let terminate = &check_complete(&house, id)["steps"][2];
-    let took = terminate["finished_at"].as_i64().unwrap() - terminate["started_at"].as_i64().unwrap();
+    let took =
+        terminate["finished_at"].as_i64().unwrap() - terminate["started_at"].as_i64().unwrap();
     assert!(took >= 1000, "the grace is one second: {took} ms");
     assert!(alive(&marker).is_empty());
 
@@ -188,12 +253,27 @@ fn with_an_hour_of_grace(marker: &str) -> (House, support::Guard, JobId, Child) 
     runner.retain(|(name, _)| name != "LEFT4ME_CANCEL_GRACE_SECONDS");
     runner.push(("LEFT4ME_CANCEL_GRACE_SECONDS".to_owned(), "3600".to_owned()));
     let steamcmd = house.root.script("steam/steamcmd.sh", &stubborn(marker));
-    runner.push(("LEFT4ME_STEAMCMD".to_owned(), steamcmd.to_string_lossy().into_owned()));
-    let runner = support::accept(&house.root.join("runner.sock"), &[support::house::RUNNER], &runner);
+    runner.push((
+        "LEFT4ME_STEAMCMD".to_owned(),
+        steamcmd.to_string_lossy().into_owned(),
+    ));
+    let runner = support::accept(
+        &house.root.join("runner.sock"),
+        &[support::house::RUNNER],
+        &runner,
+    );
     let id = house.enqueue(&["install"]);
-    let worker = house.command(WORKER, &["--idle-seconds", "60", "--cancel-grace-seconds", "3600"]).spawn().unwrap();
+    let worker = house
+        .command(
+            WORKER,
+            &["--idle-seconds", "60", "--cancel-grace-seconds", "3600"],
+        )
+        .spawn()
+        .unwrap();
 
-    until("the command runs", || (!alive(marker).is_empty()).then_some(()));
+    until("the command runs", || {
+        (!alive(marker).is_empty()).then_some(())
+    });
     (house, runner, id, worker)
 }
 
@@ -215,10 +295,19 @@ fn a_repeated_request_is_the_same_record_and_force_escalates_it() {
     let marker = marker();
     let (house, _runner, id, worker) = with_an_hour_of_grace(&marker);
     let task = house.show(id)["tasks"][0]["id"].to_string();
-    let (code, first) = json(&house, &["cancel", &id.to_string(), "--no-wait", "--reason", "one"]);
-    assert_eq!((code, &first["success"], &first["state"]), (0, &json!(true), &json!("cancelling")));
+    let (code, first) = json(
+        &house,
+        &["cancel", &id.to_string(), "--no-wait", "--reason", "one"],
+    );
+    assert_eq!(
+        (code, &first["success"], &first["state"]),
+        (0, &json!(true), &json!("cancelling"))
+    );
 
-    let (_, second) = json(&house, &["cancel", &id.to_string(), "--no-wait", "--reason", "two"]);
+    let (_, second) = json(
+        &house,
+        &["cancel", &id.to_string(), "--no-wait", "--reason", "two"],
+    );
     assert_eq!(second["cancellation_id"], first["cancellation_id"]);
     assert_eq!(second["reason"], "one", "the first reason stays");
 
@@ -229,11 +318,27 @@ fn a_repeated_request_is_the_same_record_and_force_escalates_it() {
     assert!(!alive(&marker).is_empty(), "it has its grace");
 
     // A forced request for one task does not kill the whole job.
-    let (_, other) = json(&house, &["cancel", &id.to_string(), "--task", &task, "--force", "--no-wait"]);
-    assert_eq!((&other["cancellation_id"], &other["force_used"]), (&first["cancellation_id"], &json!(false)));
+    let (_, other) = json(
+        &house,
+        &[
+            "cancel",
+            &id.to_string(),
+            "--task",
+            &task,
+            "--force",
+            "--no-wait",
+        ],
+    );
+    assert_eq!(
+        (&other["cancellation_id"], &other["force_used"]),
+        (&first["cancellation_id"], &json!(false))
+    );
 
     let (code, last) = json(&house, &["cancel", &id.to_string(), "--force"]);
-    assert_eq!((code, &last["cancellation_id"]), (0, &first["cancellation_id"]));
+    assert_eq!(
+        (code, &last["cancellation_id"]),
+        (0, &first["cancellation_id"])
+    );
     assert_eq!(last["force_used"], true);
     assert!(alive(&marker).is_empty());
 
@@ -251,21 +356,42 @@ fn a_queued_job_ends_at_once_and_never_starts() {
     let id = house.enqueue(&["start", "--server", "1"]);
     let (code, out, err) = house.job(&["cancel", &id.to_string(), "--reason", "typo"]);
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("cancelled before execution by") && out.contains(": typo"), "{out}");
+    assert!(
+        out.contains("cancelled before execution by") && out.contains(": typo"),
+        "{out}"
+    );
 
     let status = check_complete(&house, id);
-    assert_eq!((&status["previous_state"], &status["success"]), (&json!("queued"), &json!(true)));
+    assert_eq!(
+        (&status["previous_state"], &status["success"]),
+        (&json!("queued"), &json!(true))
+    );
 
     let lines = house.lines(id);
-    assert!(lines.len() == 1 && lines[0].starts_with("cancelled before execution by "), "{lines:?}");
+    assert!(
+        lines.len() == 1 && lines[0].starts_with("cancelled before execution by "),
+        "{lines:?}"
+    );
 
     house.drain();
     let job = house.show(id);
-    assert!(job["started_at"].is_null() && job["runners"] == json!([]), "{job}");
+    assert!(
+        job["started_at"].is_null() && job["runners"] == json!([]),
+        "{job}"
+    );
 
     let desired =
-        house.db().connection().query_row("SELECT desired_state FROM servers", [], |row| row.get::<_, String>(0));
-    assert_eq!(desired.unwrap(), "running", "a cancellation does not change the desired state");
+        house
+            .db()
+            .connection()
+            .query_row("SELECT desired_state FROM servers", [], |row| {
+                row.get::<_, String>(0)
+            });
+    assert_eq!(
+        desired.unwrap(),
+        "running",
+        "a cancellation does not change the desired state"
+    );
 }
 
 #[test]
@@ -278,7 +404,11 @@ fn a_cancelled_task_takes_its_dependents_along_only_with_cascade() {
         let id = house.enqueue(&["restart", "--server", "1"]);
         let stop_task = until("the stop runs", || {
             let job = house.show(id);
-            let asked = job["runners"].as_array().unwrap().iter().any(|runner| runner["verb"] == "disable");
+            let asked = job["runners"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|runner| runner["verb"] == "disable");
             asked.then(|| job["tasks"][0]["id"].to_string())
         });
 
@@ -296,20 +426,40 @@ fn a_cancelled_task_takes_its_dependents_along_only_with_cascade() {
         }
 
         let (code, result) = json(&house, &args);
-        assert_eq!((code, &result["state"]), (0, &json!("cancelled")), "{result}");
+        assert_eq!(
+            (code, &result["state"]),
+            (0, &json!("cancelled")),
+            "{result}"
+        );
 
-        until("the job has ended", || house.state(id).is_terminal().then_some(()));
+        until("the job has ended", || {
+            house.state(id).is_terminal().then_some(())
+        });
         let job = house.show(id);
-        let states: Vec<&str> =
-            job["tasks"].as_array().unwrap().iter().map(|task| task["state"].as_str().unwrap()).collect();
+        let states: Vec<&str> = job["tasks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|task| task["state"].as_str().unwrap())
+            .collect();
 
         if cascade {
             assert_eq!(states, ["cancelled", "skipped", "skipped"], "{job}");
             assert_eq!(job["state"], "cancelled");
-            assert!(job["error"].as_str().unwrap().starts_with("cancelled by"), "{job}");
-            assert_eq!(result["tasks_affected"][2]["caused_by"].to_string(), stop_task, "{result}");
+            assert!(
+                job["error"].as_str().unwrap().starts_with("cancelled by"),
+                "{job}"
+            );
+            assert_eq!(
+                result["tasks_affected"][2]["caused_by"].to_string(),
+                stop_task,
+                "{result}"
+            );
             let error = job["tasks"][1]["error"].as_str().unwrap();
-            assert!(error.contains(&format!("goes with task {stop_task}")), "{error}");
+            assert!(
+                error.contains(&format!("goes with task {stop_task}")),
+                "{error}"
+            );
         } else {
             assert_eq!(states, ["cancelled", "succeeded", "succeeded"], "{job}");
             assert_eq!(job["state"], "succeeded");
@@ -326,14 +476,29 @@ fn a_queued_job_runs_without_its_cancelled_task() {
     house.job(&["pause"]);
     let id = house.enqueue(&["initialize", "--server", "1", "--server", "2"]);
     let tasks = house.show(id)["tasks"].clone();
-    let (code, result) = json(&house, &["cancel", &id.to_string(), "--task", &tasks[0]["id"].to_string()]);
-    assert_eq!((code, &result["state"]), (0, &json!("cancelled")), "{result}");
+    let (code, result) = json(
+        &house,
+        &[
+            "cancel",
+            &id.to_string(),
+            "--task",
+            &tasks[0]["id"].to_string(),
+        ],
+    );
+    assert_eq!(
+        (code, &result["state"]),
+        (0, &json!("cancelled")),
+        "{result}"
+    );
     assert_eq!(house.state(id), JobState::Queued);
 
     house.job(&["resume"]);
     house.drain();
     let job = house.show(id);
-    assert_eq!((&job["tasks"][0]["state"], &job["tasks"][1]["state"]), (&json!("cancelled"), &json!("succeeded")));
+    assert_eq!(
+        (&job["tasks"][0]["state"], &job["tasks"][1]["state"]),
+        (&json!("cancelled"), &json!("succeeded"))
+    );
     assert_eq!(job["state"], "succeeded");
     assert!(!house.root.join("instances/1").exists() && house.root.join("instances/2").exists());
 }
@@ -342,9 +507,16 @@ fn a_queued_job_runs_without_its_cancelled_task() {
 fn a_hundred_commands_take_one_grace() {
     let house = House::with_servers(100);
     let _helper = house.helper(SLOW_HELPER);
-    house.db().connection().execute_batch("UPDATE servers SET desired_state = 'running'").unwrap();
+    house
+        .db()
+        .connection()
+        .execute_batch("UPDATE servers SET desired_state = 'running'")
+        .unwrap();
     let id = house.enqueue(&["stop", "--all"]);
-    let mut worker = house.command(WORKER, &["--idle-seconds", "60", "--slots", "100"]).spawn().unwrap();
+    let mut worker = house
+        .command(WORKER, &["--idle-seconds", "60", "--slots", "100"])
+        .spawn()
+        .unwrap();
 
     until("all are being stopped", || {
         let running = house.show(id)["runners"]
@@ -362,8 +534,13 @@ fn a_hundred_commands_take_one_grace() {
     assert_eq!(result["runners_terminated"].as_array().unwrap().len(), 100);
 
     let terminate = &result["steps"][2];
-    let took = terminate["finished_at"].as_i64().unwrap() - terminate["started_at"].as_i64().unwrap();
-    assert!((1000..20_000).contains(&took), "one second of grace, not a hundred: {took} ms of {:?}", begun.elapsed());
+    let took =
+        terminate["finished_at"].as_i64().unwrap() - terminate["started_at"].as_i64().unwrap();
+    assert!(
+        (1000..20_000).contains(&took),
+        "one second of grace, not a hundred: {took} ms of {:?}",
+        begun.elapsed()
+    );
 
     check_complete(&house, id);
     stop(&worker, Signal::SIGTERM);
@@ -378,31 +555,47 @@ fn a_runner_that_does_not_answer_is_reported_and_the_queue_goes_on() {
     let mute = house.root.script(
         "mute.sh",
         &format!(
-            "#!/bin/bash\nread -r request <&3\nprintf '{{\"started\":{{\"unit\":\"left4me-runner@1.service\",\"pid\":1,\"cgroup\":\"\"}}}}\\n' >&3\nexec sleep {marker}\n"
+            "#!/bin/bash\nread -r request <&3\nprintf \
+            '{{\"started\":{{\"unit\":\"left4me-runner@1.service\",\"pid\":1,\"cgroup\":\"\"}}}}\\n' >&3\nexec sleep {marker}\n"
         ),
     );
-    let guard =
-        support::accept(&house.root.join("runner.sock"), &["/bin/bash", &mute.to_string_lossy()], &house.root.envs());
+    let guard = support::accept(
+        &house.root.join("runner.sock"),
+        &["/bin/bash", &mute.to_string_lossy()],
+        &house.root.envs(),
+    );
     let (id, worker) = running_install(&house, &marker);
 
     let (code, out, err) = house.job(&["cancel", &id.to_string(), "--force"]);
     assert_eq!(code, 1, "{out}{err}");
-    assert!(err.contains("install of task") && err.contains("did not say how it ended"), "{err}");
+    assert!(
+        err.contains("install of task") && err.contains("did not say how it ended"),
+        "{err}"
+    );
 
     // Outside systemd it is in no unit, whatever it claims: the row has its pid from the kernel.
     let (job, mute) = (house.show(id), alive(&marker));
     let (unit, pid) = (&job["runners"][0]["unit"], &job["runners"][0]["pid"]);
-    assert!(unit.is_null() && mute.iter().any(|&alive| *pid == alive), "{job} {mute:?}");
+    assert!(
+        unit.is_null() && mute.iter().any(|&alive| *pid == alive),
+        "{job} {mute:?}"
+    );
     assert_eq!(house.state(id), JobState::Cancelled);
 
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
-    assert_eq!((&status["success"], &status["cancellation_state"]), (&json!(false), &json!("failed")), "{status}");
+    assert_eq!(
+        (&status["success"], &status["cancellation_state"]),
+        (&json!(false), &json!("failed")),
+        "{status}"
+    );
 
     let (_, failed) = json(&house, &["cancellations", "--state", "failed"]);
     assert_eq!(failed.as_array().unwrap().len(), 1);
 
     let next = house.enqueue(&["initialize", "--server", "1"]);
-    until("the next job has run", || (house.state(next) == JobState::Succeeded).then_some(()));
+    until("the next job has run", || {
+        (house.state(next) == JobState::Succeeded).then_some(())
+    });
     stop_worker(worker);
     drop(guard);
 }
@@ -414,11 +607,17 @@ fn a_worker_finishes_a_cancellation_whose_worker_died_at_any_step() {
         let marker = marker();
         let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
         let id = house.enqueue(&["install"]);
-        let mut worker =
-            house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", point).spawn().unwrap();
+        let mut worker = house
+            .command(WORKER, &["--idle-seconds", "60"])
+            .env("LEFT4ME_FAILPOINT", point)
+            .spawn()
+            .unwrap();
 
-        until("the command runs", || (!alive(&marker).is_empty() && has_runner(&house, id, "install")).then_some(()));
-        let (code, _, err) = house.job(&["cancel", &id.to_string(), "--no-wait", "--reason", point]);
+        until("the command runs", || {
+            (!alive(&marker).is_empty() && has_runner(&house, id, "install")).then_some(())
+        });
+        let (code, _, err) =
+            house.job(&["cancel", &id.to_string(), "--no-wait", "--reason", point]);
         assert_eq!(code, 0, "{err}");
         assert_eq!(ended(&mut worker), 137, "it died at {point}");
 
@@ -436,11 +635,19 @@ fn a_worker_finishes_a_recovery_whose_worker_died() {
         stop(&first, Signal::SIGKILL);
         ended(&mut first);
         // No worker runs, but the request is recorded.
-        let (code, _, err) = house.job(&["cancel", &id.to_string(), "--no-wait", "--reason", point]);
-        assert_eq!((code, err.contains("the cancellation waits")), (0, true), "{err}");
+        let (code, _, err) =
+            house.job(&["cancel", &id.to_string(), "--no-wait", "--reason", point]);
+        assert_eq!(
+            (code, err.contains("the cancellation waits")),
+            (0, true),
+            "{err}"
+        );
 
-        let mut second =
-            house.command(WORKER, &["--idle-seconds", "0"]).env("LEFT4ME_FAILPOINT", point).spawn().unwrap();
+        let mut second = house
+            .command(WORKER, &["--idle-seconds", "0"])
+            .env("LEFT4ME_FAILPOINT", point)
+            .spawn()
+            .unwrap();
         assert_eq!(ended(&mut second), 137, "it died at {point}");
 
         recovered(&house, id, point, &marker);
@@ -457,7 +664,11 @@ fn recovered(house: &House, id: JobId, point: &str, marker: &str) {
     assert_eq!(status["reason"], point);
 
     let events = house.job(&["events", "--job", &id.to_string()]).1;
-    assert_eq!(events.matches("job.cancelled").count(), 1, "{point}: {events}");
+    assert_eq!(
+        events.matches("job.cancelled").count(),
+        1,
+        "{point}: {events}"
+    );
     assert!(!cancellations::any_live(house.db().connection()).unwrap());
 }
 
@@ -468,7 +679,9 @@ fn a_cancelled_task_stays_cancelled_when_the_worker_died() {
     let id = house.enqueue(&["stop", "--server", "1"]);
     let mut worker = house.worker(60);
 
-    until("the stop runs", || has_runner(&house, id, "disable").then_some(()));
+    until("the stop runs", || {
+        has_runner(&house, id, "disable").then_some(())
+    });
     let task = house.show(id)["tasks"][0]["id"].to_string();
     stop(&worker, Signal::SIGKILL);
     ended(&mut worker);
@@ -477,15 +690,39 @@ fn a_cancelled_task_stays_cancelled_when_the_worker_died() {
 
     house.drain();
     let job = house.show(id);
-    assert_eq!((&job["state"], &job["tasks"][0]["state"]), (&json!("failed"), &json!("cancelled")), "{job}");
+    assert_eq!(
+        (&job["state"], &job["tasks"][0]["state"]),
+        (&json!("failed"), &json!("cancelled")),
+        "{job}"
+    );
 
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
-    assert_eq!((&status["success"], &status["steps"].as_array().unwrap().len()), (&json!(true), &7), "{status}");
+    assert_eq!(
+        (
+            &status["success"],
+            &status["steps"].as_array().unwrap().len()
+        ),
+        (&json!(true), &7),
+        "{status}"
+    );
     assert_eq!(status["tasks_affected"][0]["previous_state"], "running");
-    assert!(job["tasks"][0]["error"].as_str().unwrap().starts_with("cancelled by"), "{job}");
+    assert!(
+        job["tasks"][0]["error"]
+            .as_str()
+            .unwrap()
+            .starts_with("cancelled by"),
+        "{job}"
+    );
 
     let events = house.job(&["events", "--job", &id.to_string()]).1;
-    assert_eq!((events.matches("task.cancelled").count(), events.matches("job.failed").count()), (1, 1), "{events}");
+    assert_eq!(
+        (
+            events.matches("task.cancelled").count(),
+            events.matches("job.failed").count()
+        ),
+        (1, 1),
+        "{events}"
+    );
 }
 
 #[test]
@@ -493,26 +730,47 @@ fn the_next_worker_cleans_and_verifies_what_a_dead_one_settled() {
     let house = House::with_servers(1);
     let _helper = house.helper(SLOW_HELPER);
     let id = house.enqueue(&["stop", "--server", "1"]);
-    let mut worker =
-        house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", "cancel.settled").spawn().unwrap();
+    let mut worker = house
+        .command(WORKER, &["--idle-seconds", "60"])
+        .env("LEFT4ME_FAILPOINT", "cancel.settled")
+        .spawn()
+        .unwrap();
 
-    until("the stop runs", || has_runner(&house, id, "disable").then_some(()));
+    until("the stop runs", || {
+        has_runner(&house, id, "disable").then_some(())
+    });
     house.root.write("instances/1/layer.new/half", "x");
     assert_eq!(house.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);
     assert_eq!(ended(&mut worker), 137);
 
     house.drain();
     let status = check_complete(&house, id);
-    assert_eq!(status["steps"][4]["detail"], "1 temporary file removed", "{status}");
-    assert!(status["steps"][5]["detail"].as_str().unwrap().contains("server 1 is running"), "{status}");
+    assert_eq!(
+        status["steps"][4]["detail"], "1 temporary file removed",
+        "{status}"
+    );
+    assert!(
+        status["steps"][5]["detail"]
+            .as_str()
+            .unwrap()
+            .contains("server 1 is running"),
+        "{status}"
+    );
     assert!(!house.root.join("instances/1/layer.new").exists());
 
     let events = house.job(&["events", "--job", &id.to_string()]).1;
-    assert!(events.contains("1 cancelled") && !events.contains("no task was left"), "{events}");
+    assert!(
+        events.contains("1 cancelled") && !events.contains("no task was left"),
+        "{events}"
+    );
 }
 
 fn has_runner(house: &House, id: JobId, verb: &str) -> bool {
-    house.show(id)["runners"].as_array().unwrap().iter().any(|runner| runner["verb"] == verb && runner["pid"].is_i64())
+    house.show(id)["runners"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|runner| runner["verb"] == verb && runner["pid"].is_i64())
 }
 
 /// A task's thread can also wait without a connection that could be closed: here for the files of
@@ -523,11 +781,17 @@ fn a_task_that_outlives_its_cancellation_only_holds_its_server() {
     let house = House::with_servers(1);
     let files = house.root.join("instances/1");
     std::fs::create_dir(&files).unwrap();
-    let lock = Flock::lock(std::fs::File::open(&files).unwrap(), FlockArg::LockExclusive).unwrap();
+    let lock = Flock::lock(
+        std::fs::File::open(&files).unwrap(),
+        FlockArg::LockExclusive,
+    )
+    .unwrap();
     let worker = house.worker(60);
     let first = house.enqueue(&["initialize", "--server", "1"]);
 
-    until("it has begun", || (house.state(first) == JobState::Running).then_some(()));
+    until("it has begun", || {
+        (house.state(first) == JobState::Running).then_some(())
+    });
     let second = house.enqueue(&["initialize", "--server", "1"]);
     let (code, out, err) = house.job(&["cancel", &first.to_string(), "--force"]);
     assert_eq!(code, 1, "{out}{err}");
@@ -536,11 +800,17 @@ fn a_task_that_outlives_its_cancellation_only_holds_its_server() {
 
     let third = house.enqueue(&["install"]);
     let other = house.show(third);
-    assert_eq!((house.state(second), other["state"].as_str()), (JobState::Queued, Some("queued")), "they wait");
+    assert_eq!(
+        (house.state(second), other["state"].as_str()),
+        (JobState::Queued, Some("queued")),
+        "they wait"
+    );
     assert!(!files.join("instance.env").exists());
 
     drop(lock);
-    until("the server is free again", || (house.state(second) == JobState::Succeeded).then_some(()));
+    until("the server is free again", || {
+        (house.state(second) == JobState::Succeeded).then_some(())
+    });
     assert_eq!(
         house.lines(second),
         ["left4me: server 1: instance and config layer written"],
@@ -548,7 +818,9 @@ fn a_task_that_outlives_its_cancellation_only_holds_its_server() {
     );
     assert_eq!(house.state(first), JobState::Cancelled);
 
-    until("the install has run", || house.state(third).is_terminal().then_some(()));
+    until("the install has run", || {
+        house.state(third).is_terminal().then_some(())
+    });
     stop_worker(worker);
 }
 
@@ -558,13 +830,22 @@ fn a_worker_stops_although_a_task_outlives_its_cancellation() {
     let house = House::with_servers(1);
     let files = house.root.join("instances/1");
     std::fs::create_dir(&files).unwrap();
-    let _lock = Flock::lock(std::fs::File::open(&files).unwrap(), FlockArg::LockExclusive).unwrap();
+    let _lock = Flock::lock(
+        std::fs::File::open(&files).unwrap(),
+        FlockArg::LockExclusive,
+    )
+    .unwrap();
     let first = house.enqueue(&["initialize", "--server", "1"]);
     let mut worker = house.worker(0);
 
-    until("it has begun", || (house.state(first) == JobState::Running).then_some(()));
+    until("it has begun", || {
+        (house.state(first) == JobState::Running).then_some(())
+    });
     assert_eq!(house.job(&["cancel", &first.to_string(), "--force"]).0, 1);
-    assert!(worker.try_wait().unwrap().is_none(), "it waits for its thread");
+    assert!(
+        worker.try_wait().unwrap().is_none(),
+        "it waits for its thread"
+    );
 
     // After repeated signals it does not wait for the thread.
     until("it has stopped", || {
@@ -581,25 +862,40 @@ fn a_cancellation_that_cannot_be_written_is_retried_once_a_second() {
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
     let id = house.enqueue(&["install"]);
     let said = house.root.join("worker.log");
-    let mut worker =
-        house.command(WORKER, &["--idle-seconds", "60"]).stderr(std::fs::File::create(&said).unwrap()).spawn().unwrap();
+    let mut worker = house
+        .command(WORKER, &["--idle-seconds", "60"])
+        .stderr(std::fs::File::create(&said).unwrap())
+        .spawn()
+        .unwrap();
 
-    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+    until("the command runs", || {
+        (!alive(&marker).is_empty()).then_some(())
+    });
     // Acts like a full disk when a cancellation ends.
     let db = house.db();
     db.connection()
         .execute_batch(
-            "CREATE TRIGGER full BEFORE UPDATE OF finished_at ON cancellations BEGIN SELECT raise(ABORT, 'disk full'); END;",
+            "CREATE TRIGGER full BEFORE UPDATE OF finished_at ON cancellations BEGIN SELECT \
+             raise(ABORT, 'disk full'); END;",
         )
         .unwrap();
     assert_eq!(house.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);
 
-    let failures = || std::fs::read_to_string(&said).unwrap().matches("trying again").count();
-    until("it was retried three times", || (failures() >= 3).then_some(()));
+    let failures = || {
+        std::fs::read_to_string(&said)
+            .unwrap()
+            .matches("trying again")
+            .count()
+    };
+    until("it was retried three times", || {
+        (failures() >= 3).then_some(())
+    });
     assert!(failures() < 50, "{} times within two seconds", failures());
 
     db.connection().execute_batch("DROP TRIGGER full").unwrap();
-    until("it is cancelled", || (house.state(id) == JobState::Cancelled).then_some(()));
+    until("it is cancelled", || {
+        (house.state(id) == JobState::Cancelled).then_some(())
+    });
     check_complete(&house, id);
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
@@ -611,15 +907,24 @@ fn a_cancel_does_not_wait_for_a_worker_that_cannot_be_woken() {
     let marker = marker();
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
     let id = house.enqueue(&["install"]);
-    let mut worker =
-        house.command(WORKER, &["--idle-seconds", "60"]).env("LEFT4ME_FAILPOINT", "cancel.signalled").spawn().unwrap();
+    let mut worker = house
+        .command(WORKER, &["--idle-seconds", "60"])
+        .env("LEFT4ME_FAILPOINT", "cancel.signalled")
+        .spawn()
+        .unwrap();
 
-    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+    until("the command runs", || {
+        (!alive(&marker).is_empty()).then_some(())
+    });
     assert_eq!(house.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);
     assert_eq!(ended(&mut worker), 137);
 
     let (code, _, err) = house.job(&["cancel", &id.to_string()]);
-    assert_eq!((code, err.contains("is recorded and waits for a worker")), (69, true), "{err}");
+    assert_eq!(
+        (code, err.contains("is recorded and waits for a worker")),
+        (69, true),
+        "{err}"
+    );
 }
 
 #[test]
@@ -629,15 +934,24 @@ fn a_reset_without_its_stop_task_starts_no_stopped_server() {
     let _helper = house.helper(QUICK_HELPER);
     let id = house.enqueue(&["reset", "--server", "1"]);
     let task = house.show(id)["tasks"][0]["id"].to_string();
-    assert_eq!(house.job(&["cancel", &id.to_string(), "--task", &task, "--no-cascade"]).0, 0);
+    assert_eq!(
+        house
+            .job(&["cancel", &id.to_string(), "--task", &task, "--no-cascade"])
+            .0,
+        0
+    );
 
     house.job(&["resume"]);
     house.drain();
     let job = house.show(id);
     assert_eq!(job["state"], "succeeded", "{job}");
 
-    let verbs: Vec<&str> =
-        job["runners"].as_array().unwrap().iter().map(|runner| runner["verb"].as_str().unwrap()).collect();
+    let verbs: Vec<&str> = job["runners"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|runner| runner["verb"].as_str().unwrap())
+        .collect();
     assert_eq!(verbs, ["purge"], "nothing was started");
 }
 
@@ -658,15 +972,31 @@ fn a_worker_finishes_its_cancellations_before_it_stops() {
 /// Everything that a cancellation may write.
 fn content(house: &House) -> String {
     let db = house.db();
-    let tables =
-        ["jobs", "tasks", "cancellations", "cancellation_steps", "cancellation_tasks", "events", "job_logs", "runners"];
+    let tables = [
+        "jobs",
+        "tasks",
+        "cancellations",
+        "cancellation_steps",
+        "cancellation_tasks",
+        "events",
+        "job_logs",
+        "runners",
+    ];
     let dump = |table: &str| {
-        let mut statement = db.connection().prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let mut statement = db
+            .connection()
+            .prepare(&format!("SELECT * FROM {table}"))
+            .unwrap();
         let columns = statement.column_count();
         let rows = statement.query_map([], |row| {
-            (0..columns).map(|at| Ok(format!("{:?}", row.get_ref(at)?))).collect::<rusqlite::Result<Vec<_>>>()
+            (0..columns)
+                .map(|at| Ok(format!("{:?}", row.get_ref(at)?)))
+                .collect::<rusqlite::Result<Vec<_>>>()
         });
-        format!("{table}: {:?}", rows.unwrap().map(Result::unwrap).collect::<Vec<_>>())
+        format!(
+            "{table}: {:?}",
+            rows.unwrap().map(Result::unwrap).collect::<Vec<_>>()
+        )
     };
 
     tables.map(dump).join("\n")
@@ -685,13 +1015,21 @@ fn an_impossible_cancel_is_refused_and_changes_nothing() {
     let before = content(&house);
     let cases: [(&[&str], i32, &str); 10] = [
         (&["cancel", &done], 4, "already finished"),
-        (&["cancel", &done, "--task", &foreign], 4, "already finished"),
+        (
+            &["cancel", &done, "--task", &foreign],
+            4,
+            "already finished",
+        ),
         (&["cancel", &queued, "--task", &foreign], 3, "has no task"),
         (&["cancel", "999"], 3, "no such job"),
         (&["cancel", "-1"], 2, ""),
         (&["cancel", &queued, "--no-cascade"], 2, "--task"),
         (&["cancel", &queued, "--reason", &long], 2, "at most 1000"),
-        (&["cancel", &queued, "--reason", "a\u{1b}[2Jb"], 2, "control"),
+        (
+            &["cancel", &queued, "--reason", "a\u{1b}[2Jb"],
+            2,
+            "control",
+        ),
         (&["cancel-status", &queued], 3, "has no cancellation"),
         (&["cancellations", "--state", "gone"], 2, "not a state"),
     ];
@@ -703,8 +1041,18 @@ fn an_impossible_cancel_is_refused_and_changes_nothing() {
     }
 
     let (code, result) = json(&house, &["cancel", &done]);
-    assert_eq!((code, &result["success"], &result["state"]), (4, &json!(false), &json!("succeeded")), "{result}");
-    assert!(result["message"].as_str().unwrap().starts_with("already finished"), "{result}");
+    assert_eq!(
+        (code, &result["success"], &result["state"]),
+        (4, &json!(false), &json!("succeeded")),
+        "{result}"
+    );
+    assert!(
+        result["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("already finished"),
+        "{result}"
+    );
     assert_eq!(content(&house), before);
 }
 
@@ -735,7 +1083,18 @@ fn the_result_has_the_contracts_shape() {
     let (_, shown) = json(&house, &["cancel-status", &id.to_string()]);
     assert_eq!(shown, result);
 
-    let (_, all) = json(&house, &["cancellations", "--job", &id.to_string(), "--limit", "1", "--offset", "0"]);
+    let (_, all) = json(
+        &house,
+        &[
+            "cancellations",
+            "--job",
+            &id.to_string(),
+            "--limit",
+            "1",
+            "--offset",
+            "0",
+        ],
+    );
     assert_eq!(all[0]["id"], result["cancellation_id"]);
 
     let (_, none) = json(&house, &["cancellations", "--offset", "1"]);
@@ -775,37 +1134,64 @@ fn no_race_of_claim_and_cancel_is_won_by_both() {
         });
     });
 
-    until("every job has ended", || (jobs::counts(house.db().connection()).unwrap() == (0, 0)).then_some(()));
+    until("every job has ended", || {
+        (jobs::counts(house.db().connection()).unwrap() == (0, 0)).then_some(())
+    });
     stop(&worker, Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
 
     let db = house.db();
-    let count = |sql: &str| db.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    let count = |sql: &str| {
+        db.connection()
+            .query_row(sql, [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
     let never_ran = "j.state = 'cancelled' AND j.started_at IS NULL";
     let cut_short = "j.state = 'cancelled' AND j.started_at IS NOT NULL";
 
     let record = |previous: &str| {
         format!(
-            "(SELECT count(*) FROM cancellations c WHERE c.job_id = j.id AND c.previous_state = '{previous}' AND c.state = 'completed') = 1
+            "(SELECT count(*) FROM cancellations c WHERE c.job_id = j.id AND c.previous_state = \
+            '{previous}' AND c.state = 'completed') = 1
              AND (SELECT count(*) FROM cancellations c WHERE c.job_id = j.id) = 1
-             AND (SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.kind = 'job.cancelled') = 1"
+             AND (SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.kind = \
+             'job.cancelled') = 1"
         )
     };
 
-    let started = "(SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.kind = 'job.started')";
-    let task_ran = "EXISTS (SELECT 1 FROM tasks t WHERE t.job_id = j.id AND t.started_at IS NOT NULL)";
+    let started =
+        "(SELECT count(*) FROM events e WHERE e.job_id = j.id AND e.kind = 'job.started')";
+    let task_ran =
+        "EXISTS (SELECT 1 FROM tasks t WHERE t.job_id = j.id AND t.started_at IS NOT NULL)";
     let of = |what: &str| count(&format!("SELECT count(*) FROM jobs j WHERE {what}"));
-    let queued = of(&format!("{never_ran} AND {} AND {started} = 0 AND NOT {task_ran}", record("queued")));
-    let running = of(&format!("{cut_short} AND {} AND {started} = 1", record("running")));
+    let queued = of(&format!(
+        "{never_ran} AND {} AND {started} = 0 AND NOT {task_ran}",
+        record("queued")
+    ));
+    let running = of(&format!(
+        "{cut_short} AND {} AND {started} = 1",
+        record("running")
+    ));
     let done = of(&format!(
-        "j.state = 'succeeded' AND {started} = 1 AND NOT EXISTS (SELECT 1 FROM cancellations c WHERE c.job_id = j.id)"
+        "j.state = 'succeeded' AND {started} = 1 AND NOT EXISTS (SELECT 1 FROM cancellations c \
+        WHERE c.job_id = j.id)"
     ));
 
     println!("{queued} never ran, {running} were cut short, {done} had ended before");
-    assert_eq!(queued + running + done, RACES, "{queued} never ran, {running} were cut short, {done} had ended before");
+    assert_eq!(
+        queued + running + done,
+        RACES,
+        "{queued} never ran, {running} were cut short, {done} had ended before"
+    );
     assert_eq!((of(never_ran), of(cut_short)), (queued, running));
-    assert!(queued > 0 && running + done > 0, "it was a race: {queued} {running} {done}");
-    assert_eq!(count("SELECT count(*) FROM cancellations WHERE state <> 'completed'"), 0);
+    assert!(
+        queued > 0 && running + done > 0,
+        "it was a race: {queued} {running} {done}"
+    );
+    assert_eq!(
+        count("SELECT count(*) FROM cancellations WHERE state <> 'completed'"),
+        0
+    );
 }
 
 fn enqueue(db: &mut Db, server: left4me::base::names::ServerId) -> JobId {
@@ -819,7 +1205,9 @@ fn enqueue(db: &mut Db, server: left4me::base::names::ServerId) -> JobId {
         requester: Requester::local("racer"),
     };
 
-    enqueue(db, &request, left4me::base::clock::now_ms()).unwrap().job_id
+    enqueue(db, &request, left4me::base::clock::now_ms())
+        .unwrap()
+        .job_id
 }
 
 #[test]
@@ -838,14 +1226,22 @@ fn a_race_of_finish_and_cancel_has_one_outcome_that_the_record_shows() {
         let id = house.enqueue(&["install"]);
         let mut db = house.db();
 
-        until("it has begun", || (jobs::state(db.connection(), id).unwrap().0 != JobState::Queued).then_some(()));
+        until("it has begun", || {
+            (jobs::state(db.connection(), id).unwrap().0 != JobState::Queued).then_some(())
+        });
         let moment = Instant::now() + Duration::from_millis(round % 60);
         until("the moment", || (Instant::now() >= moment).then_some(()));
         let force = round.is_multiple_of(2);
-        let request = CancelRequest { force, reason: "race", ..CancelRequest::new(id, "racer") };
+        let request = CancelRequest {
+            force,
+            reason: "race",
+            ..CancelRequest::new(id, "racer")
+        };
         let asked = cancel::request(&mut db, &request, left4me::base::clock::now_ms()).unwrap();
         let _ = left4me::queue::wake::worker(&house.root.join("worker.sock"));
-        let state = until("it has ended", || Some(house.state(id)).filter(|state| state.is_terminal()));
+        let state = until("it has ended", || {
+            Some(house.state(id)).filter(|state| state.is_terminal())
+        });
         let records = cancellations::of_job(db.connection(), id).unwrap();
 
         match state {
@@ -856,7 +1252,9 @@ fn a_race_of_finish_and_cancel_has_one_outcome_that_the_record_shows() {
             }
             _ => {
                 assert!(
-                    !asked.success && asked.message.contains("already finished") && records.is_empty(),
+                    !asked.success
+                        && asked.message.contains("already finished")
+                        && records.is_empty(),
                     "{asked:?}"
                 );
                 outcomes[1] += 1;

@@ -1,6 +1,9 @@
 //! The records of a cancellation with the real programs: the journal's lines, the steps and
 //! signals, what could not be cleaned or verified, and what stays unchanged.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -31,7 +34,8 @@ esac
 
 fn json(house: &House, args: &[&str]) -> (i32, Value) {
     let (code, out, err) = house.job(&[args, &["--json"]].concat());
-    let value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}{err}"));
+    let value =
+        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}{err}"));
     (code, value)
 }
 
@@ -39,7 +43,9 @@ fn json(house: &House, args: &[&str]) -> (i32, Value) {
 fn worker(house: &House, env: &[(&str, &str)]) -> (Child, PathBuf) {
     let log_path = house.root.join("worker.log");
     let mut command = house.command(WORKER, &["--idle-seconds", "60"]);
-    command.envs(env.iter().copied()).stderr(std::fs::File::create(&log_path).unwrap());
+    command
+        .envs(env.iter().copied())
+        .stderr(std::fs::File::create(&log_path).unwrap());
     (command.spawn().unwrap(), log_path)
 }
 
@@ -50,14 +56,20 @@ fn stop_worker(mut worker: Child) {
 
 fn has_runner(house: &House, id: JobId, verb: &str) -> bool {
     let job = house.show(id);
-    job["runners"].as_array().unwrap().iter().any(|runner| runner["verb"] == verb && runner["pid"].is_i64())
+    job["runners"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .any(|runner| runner["verb"] == verb && runner["pid"].is_i64())
 }
 
 /// Server 1 is being stopped, and its instance has a file of an unfinished initialize.
 fn stopping(house: &House, env: &[(&str, &str)]) -> (JobId, Child, PathBuf) {
     let id = house.enqueue(&["stop", "--server", "1"]);
     let (worker, log_path) = worker(house, env);
-    until("the stop runs", || has_runner(house, id, "disable").then_some(()));
+    until("the stop runs", || {
+        has_runner(house, id, "disable").then_some(())
+    });
     house.root.write("instances/1/layer.new/half", "x");
     (id, worker, log_path)
 }
@@ -73,22 +85,40 @@ fn the_journal_has_starts_failures_and_each_signal_of_a_cancellation() {
     let (mut process, log) = worker(&house, &[]);
     let failed = house.enqueue(&["install"]);
 
-    until("it has failed", || (house.state(failed) == JobState::Failed).then_some(()));
-    let runner = house.runner(&format!("#!/bin/bash\ntrap '' TERM\nwhile :; do sleep 1; done # {marker}\n"));
+    until("it has failed", || {
+        (house.state(failed) == JobState::Failed).then_some(())
+    });
+    let runner = house.runner(&format!(
+        "#!/bin/bash\ntrap '' TERM\nwhile :; do sleep 1; done # {marker}\n"
+    ));
     let id = house.enqueue(&["install"]);
 
-    until("the command runs", || has_runner(&house, id, "install").then_some(()));
-    assert_eq!(house.job(&["cancel", &id.to_string(), "--reason", "wrong evening"]).0, 0);
+    until("the command runs", || {
+        has_runner(&house, id, "install").then_some(())
+    });
+    assert_eq!(
+        house
+            .job(&["cancel", &id.to_string(), "--reason", "wrong evening"])
+            .0,
+        0
+    );
 
     let queued = {
         house.job(&["pause"]);
         let queued = house.enqueue(&["initialize", "--server", "1"]);
-        assert_eq!(house.job(&["cancel", &queued.to_string(), "--reason", "typo"]).0, 0);
+        assert_eq!(
+            house
+                .job(&["cancel", &queued.to_string(), "--reason", "typo"])
+                .0,
+            0
+        );
         queued
     };
 
     until("the worker has logged the queued one", || {
-        journal(&log).contains(&format!("job {queued} was cancelled before execution by")).then_some(())
+        journal(&log)
+            .contains(&format!("job {queued} was cancelled before execution by"))
+            .then_some(())
     });
     let text = journal(&log);
     let line = |part: String| {
@@ -99,16 +129,26 @@ fn the_journal_has_starts_failures_and_each_signal_of_a_cancellation() {
     assert!(line(format!("job {failed} started: install, for ")).contains("INFO"));
 
     let failure = line(format!("job {failed} failed: "));
-    assert!(failure.contains("WARN") && failure.contains("runner.sock"), "{failure}");
+    assert!(
+        failure.contains("WARN") && failure.contains("runner.sock"),
+        "{failure}"
+    );
 
     let begun = line(format!("cancelling job {id} by "));
-    for part in [": wrong evening", "previous_state=\"running\"", "force=false", "cancellation_id=1"] {
+    for part in [
+        ": wrong evening",
+        "previous_state=\"running\"",
+        "force=false",
+        "cancellation_id=1",
+    ] {
         assert!(begun.contains(part), "{part}: {begun}");
     }
 
     let asked = line("SIGTERM to".to_owned());
     assert!(
-        asked.contains("WARN") && asked.contains("outcome=\"ignored\"") && asked.contains("duration_ms=1000"),
+        asked.contains("WARN")
+            && asked.contains("outcome=\"ignored\"")
+            && asked.contains("duration_ms=1000"),
         "{asked}"
     );
     assert!(line("SIGKILL to".to_owned()).contains("outcome=\"ended\""));
@@ -116,7 +156,11 @@ fn the_journal_has_starts_failures_and_each_signal_of_a_cancellation() {
 
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
     assert_eq!(
-        (&status["timed_out"], &status["escalated_at"], &status["force_used"]),
+        (
+            &status["timed_out"],
+            &status["escalated_at"],
+            &status["force_used"]
+        ),
         (&json!(true), &json!(null), &json!(false))
     );
 
@@ -129,18 +173,31 @@ fn the_journal_has_starts_failures_and_each_signal_of_a_cancellation() {
 fn the_next_worker_logs_a_cancelled_queued_job_once() {
     let house = House::with_servers(1);
     let id = house.enqueue(&["start", "--server", "1"]);
-    assert_eq!(house.job(&["cancel", &id.to_string(), "--reason", "typo"]).0, 0);
+    assert_eq!(
+        house
+            .job(&["cancel", &id.to_string(), "--reason", "typo"])
+            .0,
+        0
+    );
 
     let (process, log) = worker(&house, &[]);
     let needle = format!("job {id} was cancelled before execution by");
-    until("it is logged", || journal(&log).contains(&needle).then_some(()));
-    assert!(journal(&log).contains("previous_state=\"queued\""), "{}", journal(&log));
+    until("it is logged", || {
+        journal(&log).contains(&needle).then_some(())
+    });
+    assert!(
+        journal(&log).contains("previous_state=\"queued\""),
+        "{}",
+        journal(&log)
+    );
 
     stop_worker(process);
     let (process, log) = worker(&house, &[]);
     let next = house.enqueue(&["initialize", "--server", "1"]);
 
-    until("the next worker has worked", || (house.state(next) == JobState::Succeeded).then_some(()));
+    until("the next worker has worked", || {
+        (house.state(next) == JobState::Succeeded).then_some(())
+    });
     assert!(!journal(&log).contains(&needle), "{}", journal(&log));
     stop_worker(process);
 }
@@ -154,15 +211,34 @@ fn a_failed_cleanup_reports_its_attempts_and_what_is_left() {
     let lock = Flock::lock(files, FlockArg::LockExclusive).unwrap();
     let (code, out, err) = house.job(&["cancel", &id.to_string()]);
     assert_eq!(code, 1, "{out}{err}");
-    assert!(err.contains("after 3 tries: ") && err.contains("server 1"), "{err}");
+    assert!(
+        err.contains("after 3 tries: ") && err.contains("server 1"),
+        "{err}"
+    );
     assert!(out.contains("FAILED: after 3 tries"), "{out}");
-    assert!(out.contains("(disable of task") && out.contains("ended by SIGTERM"), "the command, too: {out}");
+    assert!(
+        out.contains("(disable of task") && out.contains("ended by SIGTERM"),
+        "the command, too: {out}"
+    );
 
     drop(lock);
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
-    assert_eq!((&status["cancellation_state"], &status["steps"][4]["state"]), (&json!("failed"), &json!("failed")));
-    assert_eq!(status["steps"][5]["ok"], true, "the verification succeeded: {status}");
-    assert_eq!(journal(&log).matches("cleaning failed, next try in").count(), 2, "{}", journal(&log));
+    assert_eq!(
+        (&status["cancellation_state"], &status["steps"][4]["state"]),
+        (&json!("failed"), &json!("failed"))
+    );
+    assert_eq!(
+        status["steps"][5]["ok"], true,
+        "the verification succeeded: {status}"
+    );
+    assert_eq!(
+        journal(&log)
+            .matches("cleaning failed, next try in")
+            .count(),
+        2,
+        "{}",
+        journal(&log)
+    );
     assert!(house.root.join("instances/1/layer.new/half").exists());
 
     stop_worker(process);
@@ -177,29 +253,57 @@ fn a_cleanup_that_succeeds_at_a_later_attempt_says_so() {
     let lock = Flock::lock(files, FlockArg::LockExclusive).unwrap();
     assert_eq!(house.job(&["cancel", &id.to_string(), "--no-wait"]).0, 0);
 
-    until("three tries have failed", || (journal(&log).matches("cleaning failed").count() == 3).then_some(()));
+    until("three tries have failed", || {
+        (journal(&log).matches("cleaning failed").count() == 3).then_some(())
+    });
     // While the cancellation runs, it shows also the steps that have not begun.
     let (_, out, _) = house.job(&["cancel-status", &id.to_string()]);
     assert!(out.contains("clean") && out.contains("running"), "{out}");
 
-    let pending: Vec<&str> = out.lines().filter(|line| line.ends_with("pending")).collect();
+    let pending: Vec<&str> = out
+        .lines()
+        .filter(|line| line.ends_with("pending"))
+        .collect();
     assert_eq!(
-        pending.iter().map(|line| line.split_whitespace().next().unwrap()).collect::<Vec<_>>(),
+        pending
+            .iter()
+            .map(|line| line.split_whitespace().next().unwrap())
+            .collect::<Vec<_>>(),
         ["verify", "finish"]
     );
 
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
-    let states: Vec<&str> =
-        status["steps"].as_array().unwrap().iter().map(|step| step["state"].as_str().unwrap()).collect();
-    assert_eq!(states, ["succeeded", "succeeded", "succeeded", "succeeded", "running", "pending", "pending"]);
+    let states: Vec<&str> = status["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| step["state"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        states,
+        [
+            "succeeded",
+            "succeeded",
+            "succeeded",
+            "succeeded",
+            "running",
+            "pending",
+            "pending"
+        ]
+    );
     assert!(status["steps"][6]["started_at"].is_null(), "{status}");
 
     drop(lock);
-    until("it is cancelled", || (house.state(id) == JobState::Cancelled).then_some(()));
+    until("it is cancelled", || {
+        (house.state(id) == JobState::Cancelled).then_some(())
+    });
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
     assert_eq!(
         (&status["success"], &status["steps"][4]["detail"]),
-        (&json!(true), &json!("1 temporary file removed, after 4 tries"))
+        (
+            &json!(true),
+            &json!("1 temporary file removed, after 4 tries")
+        )
     );
     assert!(!house.root.join("instances/1/layer.new").exists());
 
@@ -209,9 +313,20 @@ fn a_cleanup_that_succeeds_at_a_later_attempt_says_so() {
 #[test]
 fn a_bad_pause_is_an_error_that_names_the_setting() {
     let house = House::new();
-    let output = house.command(WORKER, &[]).env("LEFT4ME_CLEAN_RETRY_SECONDS", "soon").output().unwrap();
+    let output = house
+        .command(WORKER, &[])
+        .env("LEFT4ME_CLEAN_RETRY_SECONDS", "soon")
+        .output()
+        .unwrap();
     let err = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), err.contains("LEFT4ME_CLEAN_RETRY_SECONDS")), (Some(2), true), "{err}");
+    assert_eq!(
+        (
+            output.status.code(),
+            err.contains("LEFT4ME_CLEAN_RETRY_SECONDS")
+        ),
+        (Some(2), true),
+        "{err}"
+    );
 }
 
 /// Two servers are being stopped; the command of the second one neither answers nor ends.
@@ -228,8 +343,11 @@ fn the_record_says_which_commands_ended_and_which_are_unknown() {
 
     until("both are being stopped", || {
         let job = house.show(id);
-        let asked =
-            job["runners"].as_array().unwrap().iter().filter(|one| one["verb"] == "disable" && one["pid"].is_i64());
+        let asked = job["runners"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|one| one["verb"] == "disable" && one["pid"].is_i64());
         (asked.count() == 2).then_some(())
     });
     let (code, out, err) = house.job(&["cancel", &id.to_string(), "--force"]);
@@ -238,19 +356,32 @@ fn the_record_says_which_commands_ended_and_which_are_unknown() {
     let (_, status) = json(&house, &["cancel-status", &id.to_string()]);
     let detail = |step: usize| status["steps"][step]["detail"].as_str().unwrap();
     assert!(
-        detail(2).starts_with("1 of 2 commands ended; ") && detail(2).contains("did not say how it ended"),
+        detail(2).starts_with("1 of 2 commands ended; ")
+            && detail(2).contains("did not say how it ended"),
         "{status}"
     );
     assert!(
-        detail(5).contains("cannot tell whether a process of") && !detail(5).contains("no process is left"),
+        detail(5).contains("cannot tell whether a process of")
+            && !detail(5).contains("no process is left"),
         "{status}"
     );
     assert_eq!(status["steps"][5]["ok"], false);
 
-    let ends: Vec<&str> =
-        status["runners_terminated"].as_array().unwrap().iter().map(|one| one["ended_by"].as_str().unwrap()).collect();
-    assert_eq!((ends.contains(&"terminate"), ends.contains(&"lost")), (true, true), "{status}");
-    assert!(out.contains("ended by SIGTERM") && out.contains("): did not say how it ended"), "{out}");
+    let ends: Vec<&str> = status["runners_terminated"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["ended_by"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (ends.contains(&"terminate"), ends.contains(&"lost")),
+        (true, true),
+        "{status}"
+    );
+    assert!(
+        out.contains("ended by SIGTERM") && out.contains("): did not say how it ended"),
+        "{out}"
+    );
 
     stop_worker(process);
 }
@@ -260,14 +391,22 @@ fn a_failed_task_sets_the_servers_last_error_and_a_success_clears_it() {
     let house = House::with_servers(1);
     let error = || {
         let db = house.db();
-        db.connection().query_row("SELECT last_error FROM servers", [], |row| row.get::<_, Option<String>>(0)).unwrap()
+        db.connection()
+            .query_row("SELECT last_error FROM servers", [], |row| {
+                row.get::<_, Option<String>>(0)
+            })
+            .unwrap()
     };
 
     // No helper: the stop fails.
     let id = house.enqueue(&["stop", "--server", "1"]);
     house.drain();
     assert_eq!(house.state(id), JobState::Failed);
-    assert!(error().is_some_and(|error| error.contains("helper.sock")), "{:?}", error());
+    assert!(
+        error().is_some_and(|error| error.contains("helper.sock")),
+        "{:?}",
+        error()
+    );
 
     let cancelled = house.enqueue(&["initialize", "--server", "1"]);
     assert_eq!(house.job(&["cancel", &cancelled.to_string()]).0, 0);
@@ -284,18 +423,35 @@ fn a_task_that_panics_fails_its_job_and_the_queue_goes_on() {
     let id = house.enqueue(&["initialize", "--server", "1"]);
     let (process, log) = worker(&house, &[("LEFT4ME_FAILPOINT", "task.panics")]);
 
-    until("it has failed", || (house.state(id) == JobState::Failed).then_some(()));
+    until("it has failed", || {
+        (house.state(id) == JobState::Failed).then_some(())
+    });
     let job = house.show(id);
-    assert!(job["error"].as_str().unwrap().contains("left4me itself failed here"), "{job}");
+    assert!(
+        job["error"]
+            .as_str()
+            .unwrap()
+            .contains("left4me itself failed here"),
+        "{job}"
+    );
     assert_eq!(job["exit_code"], 1);
-    assert!(journal(&log).contains(&format!("job {id} failed: left4me itself failed here")), "{}", journal(&log));
+    assert!(
+        journal(&log).contains(&format!("job {id} failed: left4me itself failed here")),
+        "{}",
+        journal(&log)
+    );
 
     let next = house.enqueue(&["initialize", "--server", "1"]);
-    until("the same worker takes the next job", || house.state(next).is_terminal().then_some(()));
+    until("the same worker takes the next job", || {
+        house.state(next).is_terminal().then_some(())
+    });
     stop_worker(process);
     house.enqueue(&["initialize", "--server", "1"]);
     house.drain();
-    assert!(house.root.join("instances/1/instance.env").exists(), "its files are not locked");
+    assert!(
+        house.root.join("instances/1/instance.env").exists(),
+        "its files are not locked"
+    );
 }
 
 #[test]
@@ -307,18 +463,26 @@ fn a_cancelled_install_keeps_finished_files_and_partial_downloads() {
     assert!(kept.iter().all(|path| path.exists()));
 
     let before = std::fs::read(&kept[0]).unwrap();
-    house.root.write("installation/steamapps/downloading/222860/half.vpk", "half");
+    house
+        .root
+        .write("installation/steamapps/downloading/222860/half.vpk", "half");
     let marker = marker();
     let _runner = house.runner(&format!("#!/bin/bash\nexec -a steamcmd sleep {marker}\n"));
     let id = house.enqueue(&["install"]);
     let (process, _) = worker(&house, &[]);
 
-    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+    until("the command runs", || {
+        (!alive(&marker).is_empty()).then_some(())
+    });
     assert_eq!(house.job(&["cancel", &id.to_string()]).0, 0);
     assert_eq!(std::fs::read(&kept[0]).unwrap(), before);
     assert!(kept[1].is_dir());
 
-    let half = std::fs::read_to_string(house.root.join("installation/steamapps/downloading/222860/half.vpk"));
+    let half = std::fs::read_to_string(
+        house
+            .root
+            .join("installation/steamapps/downloading/222860/half.vpk"),
+    );
     assert_eq!(half.unwrap(), "half");
     stop_worker(process);
 }

@@ -1,5 +1,8 @@
 //! `l4d2ctl` with a scripted helper and runner: its requests, the files it writes, its exit codes.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -15,7 +18,8 @@ use support::Root;
 
 const L4D2CTL: &str = env!("CARGO_BIN_EXE_l4d2ctl");
 
-const SPEC: &str = "port: 27015\noverlays: [maps]\narguments: [+map, 'c1m1_hotel$x']\nconfig:\n  - sv_cheats 0\n";
+const SPEC: &str =
+    "port: 27015\noverlays: [maps]\narguments: [+map, 'c1m1_hotel$x']\nconfig:\n  - sv_cheats 0\n";
 const RUNNING: &str = r#"{"stdout":"ActiveState=active"}
 {"stdout":"SubState=running"}
 {"stdout":"Result=success"}
@@ -60,7 +64,10 @@ struct House {
 
 impl House {
     fn new(answers: &'static [(&'static str, &'static str)]) -> Self {
-        let house = Self { root: Root::new(), asked: Arc::default() };
+        let house = Self {
+            root: Root::new(),
+            asked: Arc::default(),
+        };
         house.root.write("overlays/maps/x", "");
         house.root.write("spec.yaml", SPEC);
 
@@ -73,13 +80,18 @@ impl House {
                 for connection in listener.incoming() {
                     let mut connection = connection.unwrap();
                     let mut line = String::new();
-                    BufReader::new(connection.try_clone().unwrap()).read_line(&mut line).unwrap();
+                    BufReader::new(connection.try_clone().unwrap())
+                        .read_line(&mut line)
+                        .unwrap();
 
                     let request: Value = serde_json::from_str(&line).unwrap();
                     let verb = request["verb"].as_str().unwrap().to_owned();
                     asked.lock().unwrap().push(request);
 
-                    let answer = answers.iter().find(|(known, _)| *known == verb).map_or("", |(_, answer)| answer);
+                    let answer = answers
+                        .iter()
+                        .find(|(known, _)| *known == verb)
+                        .map_or("", |(_, answer)| answer);
                     connection.write_all(answer.as_bytes()).ok();
                 }
             });
@@ -91,7 +103,9 @@ impl House {
 
     /// Run by root, l4d2ctl becomes left4me if that user exists, and must own the files.
     fn give_to_left4me(&self, path: &std::path::Path) {
-        let Ok(Some(user)) = User::from_name("left4me") else { return };
+        let Ok(Some(user)) = User::from_name("left4me") else {
+            return;
+        };
         if !geteuid().is_root() {
             return;
         }
@@ -109,9 +123,15 @@ impl House {
         let output = Command::new(program)
             .args(args)
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env(
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            )
             .envs(self.root.envs())
-            .envs([("LEFT4ME_HELPER_SOCKET", &socket), ("LEFT4ME_RUNNER_SOCKET", &socket)])
+            .envs([
+                ("LEFT4ME_HELPER_SOCKET", &socket),
+                ("LEFT4ME_RUNNER_SOCKET", &socket),
+            ])
             .current_dir(self.root.path())
             .output()
             .unwrap();
@@ -128,7 +148,12 @@ impl House {
     }
 
     fn verbs(&self) -> Vec<String> {
-        self.asked.lock().unwrap().iter().map(|request| request["verb"].as_str().unwrap().to_owned()).collect()
+        self.asked
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|request| request["verb"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -136,7 +161,9 @@ impl House {
 fn may_run() -> bool {
     match User::from_name("left4me") {
         Ok(Some(user)) if !geteuid().is_root() && geteuid() != user.uid => {
-            House::new(&[]).run(&["status", "7"]).refused(77, &["sudo -u left4me l4d2ctl status 7"]);
+            House::new(&[])
+                .run(&["status", "7"])
+                .refused(77, &["sudo -u left4me l4d2ctl status 7"]);
             false
         }
         _ => true,
@@ -155,32 +182,83 @@ macro_rules! needs_rights {
 fn initialize_writes_settings_and_layer_only_if_they_differ() {
     needs_rights!();
     let house = House::new(&[]);
-    assert!(house.run(&["initialize", "test", "-f", "spec.yaml"]).done().contains("written"));
+    assert!(
+        house
+            .run(&["initialize", "test", "-f", "spec.yaml"])
+            .done()
+            .contains("written")
+    );
 
     let env = std::fs::read_to_string(house.root.join("instances/test/instance.env")).unwrap();
-    assert!(env.starts_with("L4D2_PORT=27015\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\$x\\\"\"\n"), "{env}");
+    assert!(
+        env.starts_with("L4D2_PORT=27015\nL4D2_ARGS=\"\\\"+map\\\" \\\"c1m1_hotel\\$x\\\"\"\n"),
+        "{env}"
+    );
 
-    let lower = format!("{0}/instances/test/layer:{0}/overlays/maps:{0}/installation\"", house.root.path().display());
+    let lower = format!(
+        "{0}/instances/test/layer:{0}/overlays/maps:{0}/installation\"",
+        house.root.path().display()
+    );
     assert!(env.contains(&lower), "{env}");
-    assert!(house.run(&["initialize", "test", "-f", "spec.yaml"]).done().contains("up to date"));
+    assert!(
+        house
+            .run(&["initialize", "test", "-f", "spec.yaml"])
+            .done()
+            .contains("up to date")
+    );
 
-    house.root.write("spec.yaml", SPEC.replace("27015", "27016"));
-    assert!(house.run(&["initialize", "test", "--file", "spec.yaml"]).done().contains("written"));
+    house
+        .root
+        .write("spec.yaml", SPEC.replace("27015", "27016"));
+    assert!(
+        house
+            .run(&["initialize", "test", "--file", "spec.yaml"])
+            .done()
+            .contains("written")
+    );
 }
 
 #[test]
 fn modes_do_not_depend_on_the_callers_umask() {
     needs_rights!();
     let house = House::new(&[]);
-    std::fs::set_permissions(house.root.join("instances"), PermissionsExt::from_mode(0o711)).unwrap();
+    std::fs::set_permissions(
+        house.root.join("instances"),
+        PermissionsExt::from_mode(0o711),
+    )
+    .unwrap();
 
     let script = "umask 077; exec \"$0\" \"$@\"";
-    house.command("sh", &["-c", script, L4D2CTL, "initialize", "7", "-f", "spec.yaml"]).done();
-    let mode = |path: &str| house.root.join("instances/7").join(path).metadata().unwrap().permissions().mode() & 0o7777;
+    house
+        .command(
+            "sh",
+            &["-c", script, L4D2CTL, "initialize", "7", "-f", "spec.yaml"],
+        )
+        .done();
+    let mode = |path: &str| {
+        house
+            .root
+            .join("instances/7")
+            .join(path)
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7777
+    };
 
     // The helper needs to traverse the directory; the layer is for left4me and its server's group.
-    assert_eq!([mode("."), mode("layer"), mode("layer/left4dead2/cfg")], [0o711, 0o750, 0o750]);
-    assert_eq!([mode("instance.env"), mode("layer/left4dead2/cfg/server.cfg")], [0o640; 2]);
+    assert_eq!(
+        [mode("."), mode("layer"), mode("layer/left4dead2/cfg")],
+        [0o711, 0o750, 0o750]
+    );
+    assert_eq!(
+        [
+            mode("instance.env"),
+            mode("layer/left4dead2/cfg/server.cfg")
+        ],
+        [0o640; 2]
+    );
 }
 
 #[test]
@@ -188,12 +266,27 @@ fn a_bad_spec_file_is_a_usage_error_without_its_content() {
     needs_rights!();
     let house = House::new(&[]);
     for (text, words) in [
-        ("port: 27015\nsecrets: hunter2\n", &["line 2", "secrets"][..]),
+        (
+            "port: 27015\nsecrets: hunter2\n",
+            &["line 2", "secrets"][..],
+        ),
         ("port: hunter2\n", &["line 1", "port"]),
-        ("port: 27015\noverlays: [../hunter2]\n", &["line 2", "overlays"]),
-        ("port: 27015\noverlays: ['hunter2:x']\n", &["line 2", "overlays"]),
-        ("port: 27015\noverlays: ['hunter2,x']\n", &["line 2", "overlays"]),
-        ("port: 27015\narguments: [\"hunter2\\n\"]\n", &["line 2", "arguments"]),
+        (
+            "port: 27015\noverlays: [../hunter2]\n",
+            &["line 2", "overlays"],
+        ),
+        (
+            "port: 27015\noverlays: ['hunter2:x']\n",
+            &["line 2", "overlays"],
+        ),
+        (
+            "port: 27015\noverlays: ['hunter2,x']\n",
+            &["line 2", "overlays"],
+        ),
+        (
+            "port: 27015\narguments: [\"hunter2\\n\"]\n",
+            &["line 2", "arguments"],
+        ),
         ("overlays: []\n", &["port"]),
         ("hunter2", &[]),
         ("\u{0}", &[]),
@@ -202,26 +295,47 @@ fn a_bad_spec_file_is_a_usage_error_without_its_content() {
         house.root.write("bad.yaml", text);
         let said = house.run(&["initialize", "7", "-f", "bad.yaml"]);
         said.refused(2, words);
-        assert!(said.err.contains("bad.yaml") && !said.err.contains("hunter2"), "{said:?}");
+        assert!(
+            said.err.contains("bad.yaml") && !said.err.contains("hunter2"),
+            "{said:?}"
+        );
         assert_eq!(
-            said.err.trim_end().lines().filter(|line| !line.contains("continuing as root")).count(),
+            said.err
+                .trim_end()
+                .lines()
+                .filter(|line| !line.contains("continuing as root"))
+                .count(),
             1,
             "{said:?}"
         );
     }
 
     house.root.write("large.yaml", "#".repeat(1024 * 1024 + 1));
-    house.run(&["initialize", "7", "-f", "large.yaml"]).refused(2, &["too large"]);
+    house
+        .run(&["initialize", "7", "-f", "large.yaml"])
+        .refused(2, &["too large"]);
 
     house.root.write("binary.yaml", b"port: \xff\n");
-    house.run(&["initialize", "7", "-f", "binary.yaml"]).refused(2, &["UTF-8"]);
-    house.run(&["initialize", "7", "-f", "missing.yaml"]).refused(2, &["missing.yaml"]);
-    house.run(&["initialize", "7", "-f", "overlays"]).refused(2, &["directory"]);
+    house
+        .run(&["initialize", "7", "-f", "binary.yaml"])
+        .refused(2, &["UTF-8"]);
+    house
+        .run(&["initialize", "7", "-f", "missing.yaml"])
+        .refused(2, &["missing.yaml"]);
+    house
+        .run(&["initialize", "7", "-f", "overlays"])
+        .refused(2, &["directory"]);
     house.run(&["initialize", "7"]).refused(2, &["--file"]);
 
     if !geteuid().is_root() {
-        std::fs::set_permissions(house.root.join("spec.yaml"), PermissionsExt::from_mode(0o000)).unwrap();
-        house.run(&["initialize", "7", "-f", "spec.yaml"]).refused(77, &["spec.yaml"]);
+        std::fs::set_permissions(
+            house.root.join("spec.yaml"),
+            PermissionsExt::from_mode(0o000),
+        )
+        .unwrap();
+        house
+            .run(&["initialize", "7", "-f", "spec.yaml"])
+            .refused(77, &["spec.yaml"]);
     }
 
     assert!(!house.root.join("instances/7").exists());
@@ -249,7 +363,9 @@ fn an_overlay_outside_its_root_is_refused_and_nothing_written() {
             "spec.yaml",
             format!("port: 27015\noverlays: [maps, {overlay}]\n").replace("maps, maps/x", "maps/x"),
         );
-        house.run(&["initialize", "7", "-f", "spec.yaml"]).refused(1, &[overlay, word]);
+        house
+            .run(&["initialize", "7", "-f", "spec.yaml"])
+            .refused(1, &[overlay, word]);
     }
 
     assert!(!house.root.join("instances/7").exists());
@@ -258,10 +374,28 @@ fn an_overlay_outside_its_root_is_refused_and_nothing_written() {
 #[test]
 fn a_bad_instance_name_is_a_usage_error() {
     let house = House::new(&[]);
-    for bad in ["", "..", "../x", "a/b", "A", "a b", "a\nb", "-rf", "a:b", "a,b", "%i", "@x", &"x".repeat(65)] {
+    for bad in [
+        "",
+        "..",
+        "../x",
+        "a/b",
+        "A",
+        "a b",
+        "a\nb",
+        "-rf",
+        "a:b",
+        "a,b",
+        "%i",
+        "@x",
+        &"x".repeat(65),
+    ] {
         for verb in ["start", "stop", "delete", "status", "logs"] {
             let said = house.run(&[verb, "--", bad]);
-            assert_eq!((said.code, said.out.as_str()), (2, ""), "{verb} {bad:?}: {said:?}");
+            assert_eq!(
+                (said.code, said.out.as_str()),
+                (2, ""),
+                "{verb} {bad:?}: {said:?}"
+            );
         }
     }
 }
@@ -276,7 +410,10 @@ fn start_enables_the_unit_and_prints_the_state() {
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     assert!(house.run(&["start", "7"]).done().contains("running"));
     assert_eq!(house.verbs(), ["enable", "show"]);
-    assert_eq!(house.asked.lock().unwrap()[0], json!({"verb": "enable", "server": "7"}));
+    assert_eq!(
+        house.asked.lock().unwrap()[0],
+        json!({"verb": "enable", "server": "7"})
+    );
 }
 
 #[test]
@@ -293,18 +430,28 @@ fn a_server_that_is_stopped_after_its_start_is_a_failure() {
     needs_rights!();
     let house = House::new(&[("enable", DONE), ("show", DEAD)]);
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
-    house.run(&["start", "7"]).refused(1, &["instance 7 is not up after its start", "inactive, dead", "logs 7"]);
+    house.run(&["start", "7"]).refused(
+        1,
+        &[
+            "instance 7 is not up after its start",
+            "inactive, dead",
+            "logs 7",
+        ],
+    );
 }
 
 #[test]
 fn a_failed_start_names_the_cause_from_the_unit() {
     needs_rights!();
-    let failed = "{\"stderr\":\"Job failed.\"}\n{\"exit\":1,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n";
+    let failed =
+        "{\"stderr\":\"Job failed.\"}\n{\"exit\":1,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n";
     let shown = "{\"stdout\":\"ActiveState=failed\"}\n{\"stdout\":\"SubState=failed\"}\n{\"stdout\":\"Result=exit-code\"}\n\
         {\"stdout\":\"ExecMainCode=1\"}\n{\"stdout\":\"ExecMainStatus=203\"}\n{\"exit\":0}\n";
     let house = House::new(Box::leak(Box::new([("enable", failed), ("show", shown)])));
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
-    house.run(&["start", "7"]).refused(1, &["203", "srcds_linux is missing", "logs 7"]);
+    house
+        .run(&["start", "7"])
+        .refused(1, &["203", "srcds_linux is missing", "logs 7"]);
 }
 
 #[test]
@@ -313,31 +460,51 @@ fn the_exit_code_and_output_of_a_command_are_passed_on() {
     let house = House::new(&[
         (
             "enable",
-            "{\"stdout\":\"one\"}\n{\"stderr\":\"Job failed. \\u001b[31m\"}\n{\"exit\":5,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n",
+            "{\"stdout\":\"one\"}\n{\"stderr\":\"Job \
+            failed. \\u001b[31m\"}\n{\"exit\":5,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n",
         ),
         ("disable", "{\"error\":\"not for you\"}\n{\"exit\":64}\n"),
         ("show", "{\"stdout\":\"ActiveState=active\"}\n"),
         ("journal", "{\"exit\":300}\n"),
-        ("install", "{\"stdout\":\"Update state (0x61)\"}\n{\"exit\":8,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n"),
+        (
+            "install",
+            "{\"stdout\":\"Update state \
+            (0x61)\"}\n{\"exit\":8,\"ended_by\":\"exit\",\"tree\":\"empty\"}\n",
+        ),
     ]);
 
     house.run(&["initialize", "7", "-f", "spec.yaml"]).done();
     let start = house.run(&["start", "7"]);
     assert_eq!((start.code, start.out.as_str()), (5, "one\n"), "{start:?}");
-    assert!(start.err.contains("Job failed.") && !start.err.contains('\u{1b}'), "{start:?}");
+    assert!(
+        start.err.contains("Job failed.") && !start.err.contains('\u{1b}'),
+        "{start:?}"
+    );
     house.run(&["stop", "7"]).refused(64, &["not for you"]);
     house.run(&["status", "7"]).refused(1, &["hands.sock"]);
-    house.run(&["logs", "7"]).refused(1, &["hands.sock", "invalid answer"]);
+    house
+        .run(&["logs", "7"])
+        .refused(1, &["hands.sock", "invalid answer"]);
 
     let install = house.run(&["install"]);
-    assert_eq!((install.code, install.out.as_str()), (8, "Update state (0x61)\n"), "{install:?}");
+    assert_eq!(
+        (install.code, install.out.as_str()),
+        (8, "Update state (0x61)\n"),
+        "{install:?}"
+    );
 }
 
 #[test]
 fn a_socket_without_a_server_is_exit_69() {
     needs_rights!();
     let house = House::new(&[]);
-    for args in [&["stop", "7"][..], &["delete", "7"], &["status", "7"], &["logs", "7"], &["install"]] {
+    for args in [
+        &["stop", "7"][..],
+        &["delete", "7"],
+        &["status", "7"],
+        &["logs", "7"],
+        &["install"],
+    ] {
         house.run(args).refused(69, &["hands.sock"]);
     }
 }
@@ -359,7 +526,8 @@ fn delete_disables_removes_and_purges_also_a_missing_instance() {
 fn status_is_systemds_state_and_a_missing_instance_is_exit_3() {
     needs_rights!();
     let house = House::new(&[("show", RUNNING)]);
-    let status: Value = serde_json::from_str(&house.run(&["status", "7", "--json"]).done()).unwrap();
+    let status: Value =
+        serde_json::from_str(&house.run(&["status", "7", "--json"]).done()).unwrap();
     assert_eq!(
         status,
         json!({
@@ -381,7 +549,10 @@ fn logs_requests_the_lines_and_follows_only_on_request() {
     let house = House::new(&[("journal", "{\"stdout\":\"a line\"}\n{\"exit\":0}\n")]);
     assert_eq!(house.run(&["logs", "7"]).done(), "a line\n");
 
-    for rest in [&["--lines", "5", "--follow"][..], &["--follow", "--no-follow"]] {
+    for rest in [
+        &["--lines", "5", "--follow"][..],
+        &["--follow", "--no-follow"],
+    ] {
         house.run(&[&["logs", "7"], rest].concat()).done();
     }
 
@@ -395,7 +566,9 @@ fn logs_requests_the_lines_and_follows_only_on_request() {
     );
 
     for bad in ["-1", "x", "1000000", ""] {
-        house.run(&["logs", "7", &format!("--lines={bad}")]).refused(2, &["--lines"]);
+        house
+            .run(&["logs", "7", &format!("--lines={bad}")])
+            .refused(2, &["--lines"]);
     }
 }
 
@@ -405,8 +578,15 @@ fn an_instance_with_a_mounted_overlay_is_not_changed() {
     let house = House::new(&[("install", DONE)]);
     let in_mount_namespace = |script: &str| {
         let script = format!("mount --bind runtime runtime/7/merged && {script}");
-        let who: &[&str] = if support::is_real_root() { &[] } else { &["--user", "--map-root-user"] };
-        house.command("unshare", &[who, &["--mount", "sh", "-c", &script, L4D2CTL]].concat())
+        let who: &[&str] = if support::is_real_root() {
+            &[]
+        } else {
+            &["--user", "--map-root-user"]
+        };
+        house.command(
+            "unshare",
+            &[who, &["--mount", "sh", "-c", &script, L4D2CTL]].concat(),
+        )
     };
 
     std::fs::create_dir_all(house.root.join("runtime/7/merged")).unwrap();
@@ -426,9 +606,14 @@ fn an_instance_with_a_mounted_overlay_is_not_changed() {
     assert!(same.done().contains("up to date"));
 
     let before = std::fs::read_to_string(house.root.join("instances/7/instance.env")).unwrap();
-    house.root.write("spec.yaml", SPEC.replace("27015", "27016"));
+    house
+        .root
+        .write("spec.yaml", SPEC.replace("27015", "27016"));
     in_mount_namespace("exec \"$0\" initialize 7 -f spec.yaml").refused(4, &["stop 7"]);
-    assert_eq!(before, std::fs::read_to_string(house.root.join("instances/7/instance.env")).unwrap());
+    assert_eq!(
+        before,
+        std::fs::read_to_string(house.root.join("instances/7/instance.env")).unwrap()
+    );
     in_mount_namespace("exec \"$0\" install").refused(4, &["7", "mounted"]);
     assert_eq!(house.verbs(), [""; 0], "there was no request");
     assert!(house.run(&["install"]).done().contains("installed"));

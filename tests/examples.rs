@@ -1,5 +1,8 @@
 //! The scripts in examples/, run as an administrator runs them.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -23,17 +26,26 @@ printf '%s\n' '{"stdout":"ActiveState=active"}' '{"stdout":"SubState=running"}' 
 "#;
 
 fn example(house: &House, name: &str, args: &[&str]) -> Command {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("examples")
+        .join(name);
     let mut command = house.command(&script.to_string_lossy(), args);
     let programs = Path::new(JOB).parent().unwrap().display().to_string();
-    command.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
+    command.env(
+        "PATH",
+        format!("{programs}:{}", std::env::var("PATH").unwrap()),
+    );
     command
 }
 
 fn run(house: &House, name: &str, args: &[&str]) -> (i32, String, String) {
     let output = example(house, name, args).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap_or(-1),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 #[test]
@@ -44,11 +56,19 @@ fn cancel_job_and_watch_cancellation_work_together() {
     let id = house.enqueue(&["install"]).to_string();
     let mut worker = house.worker(60);
 
-    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
-    let watching = example(&house, "watch-cancellation", &[&id]).stdout(Stdio::piped()).spawn().unwrap();
+    until("the command runs", || {
+        (!alive(&marker).is_empty()).then_some(())
+    });
+    let watching = example(&house, "watch-cancellation", &[&id])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let (code, out, err) = run(&house, "cancel-job", &[&id, "match tonight"]);
     assert_eq!(code, 0, "{out}{err}");
-    assert!(out.contains(": match tonight") && out.contains("(install-runtime): running -> cancelled"), "{out}");
+    assert!(
+        out.contains(": match tonight") && out.contains("(install-runtime): running -> cancelled"),
+        "{out}"
+    );
     assert!(out.contains("install ended by terminate"), "{out}");
 
     let seen = watching.wait_with_output().unwrap();
@@ -57,14 +77,23 @@ fn cancel_job_and_watch_cancellation_work_together() {
     // Time and zone.
     assert_eq!(seen.split_whitespace().nth(2), Some("job.queued"), "{seen}");
 
-    for words in
-        ["job.queued by", "job.cancelling by", "job.cancelled by", ": match tonight", "terminate\t", "finish\t"]
-    {
+    for words in [
+        "job.queued by",
+        "job.cancelling by",
+        "job.cancelled by",
+        ": match tonight",
+        "terminate\t",
+        "finish\t",
+    ] {
         assert!(seen.contains(words), "{words}: {seen}");
     }
 
     let (code, out, err) = run(&house, "cancel-job", &[&id]);
-    assert_eq!((code, out.starts_with("already finished")), (0, true), "{out}{err}");
+    assert_eq!(
+        (code, out.starts_with("already finished")),
+        (0, true),
+        "{out}{err}"
+    );
     assert_eq!(run(&house, "cancel-job", &["999"]).0, 3);
 
     stop(&worker, Signal::SIGTERM);
@@ -76,7 +105,11 @@ fn cancel_task_works_with_and_without_cascade() {
     let house = House::with_servers(2);
     let _helper = house.helper(HELPER);
     let _runner = house.runner("#!/bin/sh\nexit 5\n");
-    house.db().connection().execute_batch("UPDATE servers SET desired_state = 'running'").unwrap();
+    house
+        .db()
+        .connection()
+        .execute_batch("UPDATE servers SET desired_state = 'running'")
+        .unwrap();
 
     let mut worker = house.worker(60);
     let cases = [
@@ -106,16 +139,30 @@ fn cancel_task_works_with_and_without_cascade() {
         let id = house.enqueue(&["update"]);
         until("the stop of server 1 runs", || {
             let job = house.show(id);
-            let asked =
-                job["runners"].as_array().unwrap().iter().any(|one| one["verb"] == "disable" && one["pid"].is_i64());
+            let asked = job["runners"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|one| one["verb"] == "disable" && one["pid"].is_i64());
             asked.then_some(())
         });
 
         let id = id.to_string();
-        let (code, out, err) = run(&house, "cancel-task", &[option, &[id.as_str(), "stop", "1"]].concat());
+        let (code, out, err) = run(
+            &house,
+            "cancel-task",
+            &[option, &[id.as_str(), "stop", "1"]].concat(),
+        );
         assert_eq!(code, 0, "{out}{err}");
 
-        let told: Vec<&str> = out.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect();
+        let told: Vec<&str> = out
+            .lines()
+            .rev()
+            .take(5)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .collect();
         assert_eq!(told, states, "{out}{err}");
     }
 

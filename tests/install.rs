@@ -1,5 +1,9 @@
-//! What `deploy/install` refuses before it does anything. What it does: `tests/lab/field_install.rs`.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+//! What `deploy/install` refuses before it does anything. What it does:
+//! `tests/lab/field_install.rs`.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -11,24 +15,49 @@ fn install(options: &[&str]) -> (i32, String) {
     let trace = programs.path().join("trace");
     for name in ["ssh", "sudo", "cargo"] {
         let program = programs.path().join(name);
-        std::fs::write(&program, format!("#!/bin/sh\necho {name} >>'{}'\nexit 255\n", trace.display())).unwrap();
+        std::fs::write(
+            &program,
+            format!("#!/bin/sh\necho {name} >>'{}'\nexit 255\n", trace.display()),
+        )
+        .unwrap();
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     }
     let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/install"))
         .args(options)
-        .env("PATH", format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap()))
+        .env(
+            "PATH",
+            format!(
+                "{}:{}",
+                programs.path().display(),
+                std::env::var("PATH").unwrap()
+            ),
+        )
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    assert!(!trace.exists(), "{options:?} runs {}", std::fs::read_to_string(trace).unwrap());
-    (output.status.code().unwrap_or(-1), String::from_utf8(output.stderr).unwrap())
+    assert!(
+        !trace.exists(),
+        "{options:?} runs {}",
+        std::fs::read_to_string(trace).unwrap()
+    );
+    (
+        output.status.code().unwrap_or(-1),
+        String::from_utf8(output.stderr).unwrap(),
+    )
 }
 
 #[track_caller]
 fn is_refused(options: &[&str], part: &str) {
     let (code, message) = install(options);
-    assert_eq!((code, message.lines().count()), (2, 1), "{options:?}: {message}");
-    assert!(message.starts_with("install: ") && message.contains(part), "{options:?}: {message}");
+    assert_eq!(
+        (code, message.lines().count()),
+        (2, 1),
+        "{options:?}: {message}"
+    );
+    assert!(
+        message.starts_with("install: ") && message.contains(part),
+        "{options:?}: {message}"
+    );
 }
 
 #[test]
@@ -75,13 +104,22 @@ fn options_that_make_no_sense_are_refused() {
         (&["--deb"], "--deb needs a value"),
         (&["--deb", ""], "--deb needs a value"),
         (&["--host", "a", "--host", "b"], "given twice"),
-        (&["--host", "a", "--lock-timeout", "-1"], "no number of seconds"),
-        (&["--host", "a", "--lock-timeout", "1;id"], "no number of seconds"),
+        (
+            &["--host", "a", "--lock-timeout", "-1"],
+            "no number of seconds",
+        ),
+        (
+            &["--host", "a", "--lock-timeout", "1;id"],
+            "no number of seconds",
+        ),
         (&["a"], "what is 'a'?"),
         (&["--hosts", "a"], "what is '--hosts'?"),
     ] {
         is_refused(options, part);
     }
     let (code, message) = install(&["--host", "root@host", "--deb", "/nowhere/left4me.deb"]);
-    assert_eq!((code, message.as_str()), (3, "install: no file /nowhere/left4me.deb\n"));
+    assert_eq!(
+        (code, message.as_str()),
+        (3, "install: no file /nowhere/left4me.deb\n")
+    );
 }

@@ -45,14 +45,34 @@ impl Site {
         change(&mut settings);
 
         let hub = Hub::start(settings).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        Self { house, hub, runtime }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            house,
+            hub,
+            runtime,
+        }
     }
 
     fn enqueue(&self, operation: Operation, servers: &[i64]) -> JobId {
-        let named: Vec<_> = servers.iter().map(|id| ServerRef::Id(ServerId(*id))).collect();
-        let targets = if named.is_empty() { Targets::None } else { Targets::Named(named) };
-        let request = JobRequest { operation, targets, unique: false, requester: Requester::local("test") };
+        let named: Vec<_> = servers
+            .iter()
+            .map(|id| ServerRef::Id(ServerId(*id)))
+            .collect();
+        let targets = if named.is_empty() {
+            Targets::None
+        } else {
+            Targets::Named(named)
+        };
+        let request = JobRequest {
+            operation,
+            targets,
+            unique: false,
+            requester: Requester::local("test"),
+        };
         enqueue(&mut self.house.db(), &request, 1).unwrap().job_id
     }
 
@@ -76,15 +96,27 @@ impl Site {
         self.hear(self.hub.console(ServerId(1), id, reader()).unwrap())
     }
 
-    fn hear(&self, body: impl Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static) -> Heard {
+    fn hear(
+        &self,
+        body: impl Body<Data = Bytes, Error = std::convert::Infallible> + Send + 'static,
+    ) -> Heard {
         let runtime = self.runtime.handle().clone();
-        Heard { body: body.boxed_unsync(), events: VecDeque::new(), comments: 0, runtime, last: None }
+        Heard {
+            body: body.boxed_unsync(),
+            events: VecDeque::new(),
+            comments: 0,
+            runtime,
+            last: None,
+        }
     }
 }
 
 /// A client with all rights.
 fn reader() -> Reader {
-    Reader { check: Box::new(|| Box::pin(std::future::ready(true))), guard: Box::new(()) }
+    Reader {
+        check: Box::new(|| Box::pin(std::future::ready(true))),
+        guard: Box::new(()),
+    }
 }
 
 /// A job that a test runs.
@@ -99,16 +131,25 @@ impl Job {
     fn print(&mut self, count: i64) {
         let (id, from) = (self.id, self.seq);
         let insert = |tx: &rusqlite::Transaction<'_>| {
-            (from + 1..=from + count)
-                .try_for_each(|seq| logs::insert(tx, id, seq, 5, Stream::Stdout, None, &format!("line {seq}")))
+            (from + 1..=from + count).try_for_each(|seq| {
+                logs::insert(tx, id, seq, 5, Stream::Stdout, None, &format!("line {seq}"))
+            })
         };
         self.db.write(insert).unwrap();
         self.seq += count;
     }
 
     fn finish(&mut self) {
-        let end = jobs::Finish { state: JobState::Succeeded, exit_code: 0, error: None };
-        assert!(self.db.write(|tx| jobs::finish(tx, self.id, "test", &end, 9)).unwrap());
+        let end = jobs::Finish {
+            state: JobState::Succeeded,
+            exit_code: 0,
+            error: None,
+        };
+        assert!(
+            self.db
+                .write(|tx| jobs::finish(tx, self.id, "test", &end, 9))
+                .unwrap()
+        );
     }
 }
 
@@ -145,13 +186,21 @@ impl Heard {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while self.events.is_empty() {
             let Self { runtime, body, .. } = self;
-            let frame = runtime.block_on(async { tokio::time::timeout_at(deadline, body.frame()).await });
-            let bytes = frame.expect("an event in time")?.unwrap().into_data().unwrap();
+            let frame =
+                runtime.block_on(async { tokio::time::timeout_at(deadline, body.frame()).await });
+            let bytes = frame
+                .expect("an event in time")?
+                .unwrap()
+                .into_data()
+                .unwrap();
             self.take(std::str::from_utf8(&bytes).unwrap());
         }
 
         let event = self.events.pop_front();
-        self.last = event.as_ref().and_then(|event| event.id.clone()).or(self.last.take());
+        self.last = event
+            .as_ref()
+            .and_then(|event| event.id.clone())
+            .or(self.last.take());
         event
     }
 
@@ -164,8 +213,16 @@ impl Heard {
                 continue;
             }
 
-            let lines: Vec<_> = block.lines().map(|line| line.split_once(": ").unwrap()).collect();
-            let field = |name| lines.iter().find(|(field, _)| *field == name).map(|(_, value)| (*value).to_owned());
+            let lines: Vec<_> = block
+                .lines()
+                .map(|line| line.split_once(": ").unwrap())
+                .collect();
+            let field = |name| {
+                lines
+                    .iter()
+                    .find(|(field, _)| *field == name)
+                    .map(|(_, value)| (*value).to_owned())
+            };
             let event = Event {
                 id: field("id"),
                 name: field("event").unwrap(),
@@ -181,12 +238,18 @@ impl Heard {
     /// The texts of the next `count` lines. Skips other events.
     fn lines(&mut self, count: usize) -> Vec<String> {
         let events = std::iter::from_fn(|| self.next()).filter(|event| event.id.is_some());
-        events.take(count).map(|event| event.line().to_owned()).collect()
+        events
+            .take(count)
+            .map(|event| event.line().to_owned())
+            .collect()
     }
 
     /// The seqs of the next `count` lines.
     fn seqs(&mut self, count: usize) -> Vec<i64> {
-        std::iter::from_fn(|| self.next()).filter_map(|event| event.seq()).take(count).collect()
+        std::iter::from_fn(|| self.next())
+            .filter_map(|event| event.seq())
+            .take(count)
+            .collect()
     }
 
     /// Everything up to the end.
@@ -197,22 +260,33 @@ impl Heard {
     /// Polls once, like a connection that can take more.
     fn look(&mut self) {
         let Self { runtime, body, .. } = self;
-        assert!(runtime.block_on(async { tokio::time::timeout(Duration::ZERO, body.frame()).await }).is_err());
+        assert!(
+            runtime
+                .block_on(async { tokio::time::timeout(Duration::ZERO, body.frame()).await })
+                .is_err()
+        );
     }
 
     /// Waits a moment to prove that nothing comes.
     fn is_quiet(&mut self) -> bool {
         let Self { runtime, body, .. } = self;
-        let frame = runtime.block_on(async { tokio::time::timeout(Duration::from_millis(100), body.frame()).await });
+        let frame = runtime.block_on(async {
+            tokio::time::timeout(Duration::from_millis(100), body.frame()).await
+        });
         self.events.is_empty() && frame.is_err()
     }
 }
 
 fn event(id: Option<i64>, name: &str, data: Value) -> Event {
-    Event { id: id.map(|id| id.to_string()), name: name.to_owned(), data }
+    Event {
+        id: id.map(|id| id.to_string()),
+        name: name.to_owned(),
+        data,
+    }
 }
 
-// ---- job logs -------------------------------------------------------------------------------------
+// ---- job logs
+// -------------------------------------------------------------------------------------
 
 #[test]
 fn a_log_is_replayed_then_live_and_ends_after_the_last_line() {
@@ -221,10 +295,18 @@ fn a_log_is_replayed_then_live_and_ends_after_the_last_line() {
     job.print(2);
 
     let mut heard = site.follow(job.id, None);
-    let line =
-        |seq| event(Some(seq), "stdout", json!({"seq": seq, "at": 5, "task": null, "line": format!("line {seq}")}));
+    let line = |seq| {
+        event(
+            Some(seq),
+            "stdout",
+            json!({"seq": seq, "at": 5, "task": null, "line": format!("line {seq}")}),
+        )
+    };
 
-    assert_eq!(heard.next(), Some(event(None, "state", json!({"state": "running"}))));
+    assert_eq!(
+        heard.next(),
+        Some(event(None, "state", json!({"state": "running"})))
+    );
     assert_eq!([heard.next(), heard.next()], [Some(line(1)), Some(line(2))]);
     job.print(1);
     assert_eq!(heard.next(), Some(line(3)));
@@ -234,7 +316,10 @@ fn a_log_is_replayed_then_live_and_ends_after_the_last_line() {
     let end = event(None, "end", json!({"state": "succeeded", "exit_code": 0}));
     assert_eq!(heard.rest(), [line(4), end.clone()]);
     for after in [4, 999] {
-        assert_eq!(site.follow(job.id, Some(after)).rest(), std::slice::from_ref(&end));
+        assert_eq!(
+            site.follow(job.id, Some(after)).rest(),
+            std::slice::from_ref(&end)
+        );
     }
 
     assert_eq!(site.follow(job.id, Some(2)).rest(), [line(3), line(4), end]);
@@ -252,7 +337,10 @@ fn each_state_is_sent_once_and_before_the_end() {
     db.write(|tx| jobs::claim(tx, id, "test", 2)).unwrap();
     assert_eq!(heard.next().unwrap().data["state"], "running");
     db.write(|tx| jobs::set_cancelling(tx, id, 3)).unwrap();
-    assert_eq!(heard.next().unwrap(), event(None, "state", json!({"state": "cancelling"})));
+    assert_eq!(
+        heard.next().unwrap(),
+        event(None, "state", json!({"state": "cancelling"}))
+    );
     db.write(|tx| {
         logs::append(tx, id, 4, Stream::Stderr, "cancelled by me")?;
         jobs::cancel(tx, id, JobState::Cancelling, "cancelled", 4)
@@ -260,8 +348,18 @@ fn each_state_is_sent_once_and_before_the_end() {
     .unwrap();
 
     let rest = heard.rest();
-    assert_eq!((rest[0].name.as_str(), rest[0].line(), rest[0].seq()), ("stderr", "cancelled by me", Some(1)));
-    assert_eq!(rest[1..], [event(None, "end", json!({"state": "cancelled", "exit_code": 1}))]);
+    assert_eq!(
+        (rest[0].name.as_str(), rest[0].line(), rest[0].seq()),
+        ("stderr", "cancelled by me", Some(1))
+    );
+    assert_eq!(
+        rest[1..],
+        [event(
+            None,
+            "end",
+            json!({"state": "cancelled", "exit_code": 1})
+        )]
+    );
 }
 
 #[test]
@@ -288,7 +386,9 @@ fn a_client_that_reconnects_gets_each_line_once() {
                 let mut random = seed;
                 let (mut seen, mut ended) = (Vec::new(), false);
                 while !ended {
-                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
 
                     let mut heard = site.follow(id, seen.last().copied());
                     for _ in 0..(random >> 33) % 150 {
@@ -321,7 +421,10 @@ fn a_slow_reader_gets_every_line_though_the_ring_has_long_forgotten_them() {
 
     for from in 0..30 {
         job.print(100);
-        assert_eq!(quick.seqs(100), (from * 100 + 2..from * 100 + 102).collect::<Vec<_>>());
+        assert_eq!(
+            quick.seqs(100),
+            (from * 100 + 2..from * 100 + 102).collect::<Vec<_>>()
+        );
     }
 
     let before = site.hub.counts().pages;
@@ -339,11 +442,20 @@ fn a_cut_replay_says_so_and_does_not_change_the_resume_point() {
     let first = heard.next().unwrap();
 
     assert_eq!((first.id.clone(), first.name.as_str()), (None, "stderr"));
-    assert_eq!((&first.data["dropped"], &first.data["seq"]), (&json!(40), &json!(40)));
+    assert_eq!(
+        (&first.data["dropped"], &first.data["seq"]),
+        (&json!(40), &json!(40))
+    );
     assert!(first.line().contains("40 earlier lines"));
     assert_eq!(heard.seqs(10), (41..=50).collect::<Vec<_>>());
-    assert_eq!(site.follow(job.id, Some(40)).seqs(10), (41..=50).collect::<Vec<_>>());
-    assert_eq!(site.follow(job.id, Some(30)).next().unwrap().data["dropped"], 10);
+    assert_eq!(
+        site.follow(job.id, Some(40)).seqs(10),
+        (41..=50).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        site.follow(job.id, Some(30)).next().unwrap().data["dropped"],
+        10
+    );
 
     // Lines that arrive while it reads are not part of the replay.
     job.print(30);
@@ -355,10 +467,21 @@ fn a_hostile_line_is_one_event_with_text_in_it() {
     let site = Site::new();
     let mut job = site.running();
     let wide = "界".repeat(4096);
-    let hostile =
-        ["<b>\u{1b}[31mx\u{1b}[0m</b>", "a\r\n\r\nevent: end\ndata: {}\n\n", "data: event: id: 9", &wide, "\0\u{2028}"];
+    let hostile = [
+        "<b>\u{1b}[31mx\u{1b}[0m</b>",
+        "a\r\n\r\nevent: end\ndata: {}\n\n",
+        "data: event: id: 9",
+        &wide,
+        "\0\u{2028}",
+    ];
 
-    job.db.write(|tx| hostile.iter().try_for_each(|line| logs::append(tx, job.id, 1, Stream::Stdout, line))).unwrap();
+    job.db
+        .write(|tx| {
+            hostile
+                .iter()
+                .try_for_each(|line| logs::append(tx, job.id, 1, Stream::Stdout, line))
+        })
+        .unwrap();
     job.finish();
 
     let mut heard = site.follow(job.id, None);
@@ -376,24 +499,32 @@ fn all_followers_of_a_job_cost_one_read_of_the_database_for_each_commit() {
     let site = Site::new();
     let mut job = site.running();
     let mut all: Vec<_> = (0..100).map(|_| site.follow(job.id, None)).collect();
-    all.iter_mut().for_each(|heard| assert_eq!(heard.next().unwrap().name, "state"));
+    all.iter_mut()
+        .for_each(|heard| assert_eq!(heard.next().unwrap().name, "state"));
 
     let before = site.hub.counts();
     assert_eq!(before.streams, 100);
 
     for seq in 1..=20 {
         job.print(1);
-        all.iter_mut().for_each(|heard| assert_eq!(heard.seqs(1), [seq]));
+        all.iter_mut()
+            .for_each(|heard| assert_eq!(heard.seqs(1), [seq]));
     }
 
     let after = site.hub.counts();
-    assert!((1..=20).contains(&(after.reads - before.reads)), "{before:?} {after:?}");
+    assert!(
+        (1..=20).contains(&(after.reads - before.reads)),
+        "{before:?} {after:?}"
+    );
     assert_eq!(after.pages, before.pages);
     drop(all);
-    until("no stream is left", || (site.hub.counts().streams == 0).then_some(()));
+    until("no stream is left", || {
+        (site.hub.counts().streams == 0).then_some(())
+    });
 }
 
-// ---- who may read ---------------------------------------------------------------------------------
+// ---- who may read
+// ---------------------------------------------------------------------------------
 
 /// A client whose rights the flag decides, and the number of checks.
 fn checked(may: &Arc<AtomicBool>) -> (Reader, Arc<AtomicUsize>) {
@@ -408,7 +539,13 @@ fn checked(may: &Arc<AtomicBool>) -> (Reader, Arc<AtomicUsize>) {
         })
     };
 
-    (Reader { check: Box::new(check), guard: Box::new(()) }, asked)
+    (
+        Reader {
+            check: Box::new(check),
+            guard: Box::new(()),
+        },
+        asked,
+    )
 }
 
 #[test]
@@ -420,7 +557,9 @@ fn a_heartbeat_is_a_comment_and_asks_again_whether_the_reader_may_read() {
     let mut heard = site.hear(site.hub.job(job.id, None, reader));
 
     assert_eq!(heard.next().unwrap().name, "state");
-    until("three heartbeats", || (!heard.is_quiet() && asked.load(Ordering::SeqCst) >= 3).then_some(()));
+    until("three heartbeats", || {
+        (!heard.is_quiet() && asked.load(Ordering::SeqCst) >= 3).then_some(())
+    });
     job.print(1);
     assert_eq!(heard.seqs(1), [1]);
     may.store(false, Ordering::SeqCst);
@@ -433,25 +572,41 @@ fn a_stream_ends_when_its_session_does_without_waiting_for_a_heartbeat() {
     let site = Site::with(|settings| settings.heartbeat = Duration::from_secs(3600));
     let mut job = site.running();
     let mut db = site.house.db();
-    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, randomblob(32), 1, 1, 9)";
+    let sql = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES \
+               (1, randomblob(32), 1, 1, 9)";
     db.write(|tx| Ok(tx.execute(sql, [])?)).unwrap();
 
-    let (may, others) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(true)));
+    let (may, others) = (
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(AtomicBool::new(true)),
+    );
     let (reader, asked) = checked(&may);
     let mut heard = site.hear(site.hub.job(job.id, None, reader));
-    let mut changes = site.hear(site.hub.changes(Viewer::Admin, None, Vec::new(), checked(&may).0));
+    let mut changes = site.hear(
+        site.hub
+            .changes(Viewer::Admin, None, Vec::new(), checked(&may).0),
+    );
     let mut other = site.hear(site.hub.job(job.id, None, checked(&others).0));
 
-    assert_eq!((heard.next().unwrap().name, other.next().unwrap().name), ("state".into(), "state".into()));
+    assert_eq!(
+        (heard.next().unwrap().name, other.next().unwrap().name),
+        ("state".into(), "state".into())
+    );
     job.print(1);
     assert_eq!(heard.seqs(1), [1]);
-    db.write(|tx| Ok(tx.execute("UPDATE sessions SET last_seen_at = 7", [])?)).unwrap();
+    db.write(|tx| Ok(tx.execute("UPDATE sessions SET last_seen_at = 7", [])?))
+        .unwrap();
     db.write(|tx| Ok(tx.execute(sql, [])?)).unwrap();
     job.print(1);
     assert_eq!(heard.seqs(1), [2]);
-    assert_eq!(asked.load(Ordering::SeqCst), 0, "neither a line nor a sign-in takes a right");
+    assert_eq!(
+        asked.load(Ordering::SeqCst),
+        0,
+        "neither a line nor a sign-in takes a right"
+    );
     may.store(false, Ordering::SeqCst);
-    db.write(|tx| users::set_password(tx, 8, "test", &"alice".parse()?, "new")).unwrap();
+    db.write(|tx| users::set_password(tx, 8, "test", &"alice".parse()?, "new"))
+        .unwrap();
     assert_eq!(heard.next(), None);
     assert_eq!(changes.next(), None);
     job.print(1);
@@ -464,36 +619,54 @@ fn a_guard_goes_with_its_stream_and_a_shutdown_ends_them_all() {
     let _helper = journal(&site, 3);
     let job = site.running();
     let guard = Arc::new(());
-    let guarded = || Reader { guard: Box::new(Arc::clone(&guard)), ..reader() };
+    let guarded = || Reader {
+        guard: Box::new(Arc::clone(&guard)),
+        ..reader()
+    };
     let one = site.hear(site.hub.job(job.id, None, guarded()));
 
     assert_eq!(Arc::strong_count(&guard), 2);
     drop(one);
     assert_eq!(Arc::strong_count(&guard), 1);
 
-    let mut all = [site.follow(job.id, None), site.changes(Viewer::Admin, None), site.console(None)];
+    let mut all = [
+        site.follow(job.id, None),
+        site.changes(Viewer::Admin, None),
+        site.console(None),
+    ];
     assert_eq!(all[0].next().unwrap().name, "state");
     assert_eq!(all[2].lines(3).len(), 3);
     site.hub.shutdown();
-    all.iter_mut().for_each(|heard| assert_eq!(heard.next(), None));
+    all.iter_mut()
+        .for_each(|heard| assert_eq!(heard.next(), None));
     assert_eq!(site.follow(job.id, None).next(), None);
     assert_eq!(site.console(None).next(), None);
 }
 
-// ---- changes --------------------------------------------------------------------------------------
+// ---- changes
+// --------------------------------------------------------------------------------------
 
 #[test]
 fn a_change_is_sent_to_those_who_may_see_it() {
     let site = Site::new();
     let mut db = site.house.db();
-    db.write(|tx| users::create(tx, 1, "test", &"ben".parse()?, users::Role::User, "-")).unwrap();
-    db.write(|tx| Ok(tx.execute("UPDATE servers SET user_id = 2 WHERE id = 3", [])?)).unwrap();
+    db.write(|tx| users::create(tx, 1, "test", &"ben".parse()?, users::Role::User, "-"))
+        .unwrap();
+    db.write(|tx| Ok(tx.execute("UPDATE servers SET user_id = 2 WHERE id = 3", [])?))
+        .unwrap();
 
-    let viewers = [Viewer::Admin, Viewer::User(UserId(1)), Viewer::User(UserId(2))];
+    let viewers = [
+        Viewer::Admin,
+        Viewer::User(UserId(1)),
+        Viewer::User(UserId(2)),
+    ];
     let mut heard = viewers.map(|viewer| site.changes(viewer, Some("x")));
     for heard in &mut heard {
         let first = heard.next().unwrap();
-        assert_eq!((first.name.as_str(), &first.data["all"]), ("changed", &json!(true)));
+        assert_eq!(
+            (first.name.as_str(), &first.data["all"]),
+            ("changed", &json!(true))
+        );
     }
 
     let mut next_data = || heard.each_mut().map(|heard| heard.next().unwrap().data);
@@ -504,18 +677,35 @@ fn a_change_is_sent_to_those_who_may_see_it() {
     let none = json!({"servers": [], "jobs": [], "queue": true});
 
     assert_eq!(next_data(), [mine.clone(), mine, none.clone()]);
-    db.write(|tx| queue::set_paused(tx, 5, "test", None)).unwrap();
+    db.write(|tx| queue::set_paused(tx, 5, "test", None))
+        .unwrap();
     assert_eq!(next_data(), [none.clone(), none.clone(), none]);
 
     // A user sees no job for servers of two owners. All changes within a moment are one event.
     let job = site.enqueue(Operation::Stop, &[2, 3]);
-    db.write(|tx| Ok(tx.execute("UPDATE servers SET version = version + 1 WHERE id IN (2, 3)", [])?)).unwrap();
+    db.write(|tx| {
+        Ok(tx.execute(
+            "UPDATE servers SET version = version + 1 WHERE id IN (2, 3)",
+            [],
+        )?)
+    })
+    .unwrap();
 
     let mut seen = [(vec![], vec![]), (vec![], vec![]), (vec![], vec![])];
-    while seen[0].0.len() < 2 || seen[0].1.is_empty() || seen[1].0.is_empty() || seen[2].0.is_empty() {
+    while seen[0].0.len() < 2
+        || seen[0].1.is_empty()
+        || seen[1].0.is_empty()
+        || seen[2].0.is_empty()
+    {
         for (seen, data) in seen.iter_mut().zip(next_data()) {
-            let ids =
-                |name: &str| data[name].as_array().unwrap().iter().map(|id| id.as_i64().unwrap()).collect::<Vec<_>>();
+            let ids = |name: &str| {
+                data[name]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|id| id.as_i64().unwrap())
+                    .collect::<Vec<_>>()
+            };
             seen.0.extend(ids("servers"));
             seen.1.extend(ids("jobs"));
         }
@@ -525,7 +715,14 @@ fn a_change_is_sent_to_those_who_may_see_it() {
         }
     }
 
-    assert_eq!(seen, [(vec![2, 3], vec![job.0]), (vec![2], vec![]), (vec![3], vec![])]);
+    assert_eq!(
+        seen,
+        [
+            (vec![2, 3], vec![job.0]),
+            (vec![2], vec![]),
+            (vec![3], vec![])
+        ]
+    );
 }
 
 #[test]
@@ -544,7 +741,10 @@ fn a_client_that_reconnects_gets_missed_changes_or_all() {
     let second = site.enqueue(Operation::Start, &[2]);
     while other.next().unwrap().data["jobs"] != json!([second]) {}
     let mut back = site.changes(Viewer::Admin, id.as_deref());
-    assert_eq!(back.next().unwrap().data, json!({"servers": [2], "jobs": [second], "queue": true}));
+    assert_eq!(
+        back.next().unwrap().data,
+        json!({"servers": [2], "jobs": [second], "queue": true})
+    );
 
     // Without subscribers the hub does not know what was missed.
     drop((back, other));
@@ -567,11 +767,16 @@ fn an_installs_percentage_is_a_change_but_its_other_lines_are_not() {
 
     for percent in [10, 11] {
         let line = format!(" Update state (0x61) downloading, progress: {percent}.20 (1 / 10)");
-        db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, &line)).unwrap();
-        assert_eq!(heard.next().unwrap().data, json!({"servers": [], "jobs": [id], "queue": false}));
+        db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, &line))
+            .unwrap();
+        assert_eq!(
+            heard.next().unwrap().data,
+            json!({"servers": [], "jobs": [id], "queue": false})
+        );
     }
 
-    db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, "something else")).unwrap();
+    db.write(|tx| logs::append(tx, id, 1, Stream::Stdout, "something else"))
+        .unwrap();
 
     // The next event is the next change, and contains nothing else.
     let next = site.enqueue(Operation::Start, &[1]);
@@ -583,7 +788,8 @@ fn with_a_hundred_thousand_queued_jobs_only_news_is_sent() {
     let site = Site::new();
     let mut db = site.house.db();
     let many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
-                INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', 'x', 1, 1 FROM n";
+                INSERT INTO jobs (operation, requested_by, created_at, updated_at) SELECT 'start', \
+                'x', 1, 1 FROM n";
     db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
 
     let mut heard = site.changes(Viewer::Admin, Some("now"));
@@ -593,12 +799,17 @@ fn with_a_hundred_thousand_queued_jobs_only_news_is_sent() {
     assert_eq!(heard.next().unwrap().data["jobs"], json!([job]));
 
     // More at once than can be listed.
-    let many = "INSERT INTO events (at, kind, actor, job_id) SELECT 1, 'job.queued', 'x', id FROM jobs LIMIT 2000";
+    let many = "INSERT INTO events (at, kind, actor, job_id) SELECT 1, 'job.queued', 'x', id FROM \
+                jobs LIMIT 2000";
     db.write(|tx| Ok(tx.execute(many, [])?)).unwrap();
-    assert_eq!(heard.next().unwrap().data, json!({"all": true, "servers": [], "jobs": [], "queue": true}));
+    assert_eq!(
+        heard.next().unwrap().data,
+        json!({"all": true, "servers": [], "jobs": [], "queue": true})
+    );
 }
 
-// ---- consoles -------------------------------------------------------------------------------------
+// ---- consoles
+// -------------------------------------------------------------------------------------
 
 /// A helper whose journal is the file `journal`, one entry per line. It fails while a file `down`
 /// exists, and does not answer requests for pages while a file `silent` exists.
@@ -644,8 +855,18 @@ fn journal(site: &Site, count: usize) -> Guard {
 }
 
 fn write(site: &Site, numbers: std::ops::RangeInclusive<usize>) {
-    let mut file = std::fs::OpenOptions::new().append(true).open(site.house.root.join("journal")).unwrap();
-    file.write_all(texts(numbers).iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes()).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(site.house.root.join("journal"))
+        .unwrap();
+    file.write_all(
+        texts(numbers)
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>()
+            .as_bytes(),
+    )
+    .unwrap();
 }
 
 fn texts(numbers: std::ops::RangeInclusive<usize>) -> Vec<String> {
@@ -664,7 +885,13 @@ fn a_console_begins_with_the_last_lines_and_one_follow_serves_all() {
     let mut first = site.console(None);
     let event = first.next().unwrap();
 
-    assert_eq!((event.name.as_str(), &event.data), ("stdout", &json!({"at": 5, "from": "srcds", "line": "entry 101"})));
+    assert_eq!(
+        (event.name.as_str(), &event.data),
+        (
+            "stdout",
+            &json!({"at": 5, "from": "srcds", "line": "entry 101"})
+        )
+    );
     assert_eq!(first.lines(199), texts(102..=300));
     write(&site, 301..=302);
     assert_eq!(first.lines(2), texts(301..=302));
@@ -672,11 +899,16 @@ fn a_console_begins_with_the_last_lines_and_one_follow_serves_all() {
     let mut second = site.console(None);
     assert_eq!(second.lines(200), texts(103..=302));
     write(&site, 303..=303);
-    assert_eq!((first.lines(1), second.lines(1)), (texts(303..=303), texts(303..=303)));
+    assert_eq!(
+        (first.lines(1), second.lines(1)),
+        (texts(303..=303), texts(303..=303))
+    );
     assert_eq!(helper.started(), 1);
     drop((first, second));
 
-    until("the follow ends with its last reader", || (helper.running() == 0).then_some(()));
+    until("the follow ends with its last reader", || {
+        (helper.running() == 0).then_some(())
+    });
 }
 
 #[test]
@@ -695,7 +927,11 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
     // More lines than a ring holds, without subscribers, on a new hub.
     write(&site, 11..=2500);
 
-    let settings = Settings::new(site.house.database(), site.house.root.join("helper.sock"), 10);
+    let settings = Settings::new(
+        site.house.database(),
+        site.house.root.join("helper.sock"),
+        10,
+    );
     let hub = Hub::start(settings).unwrap();
     let mut heard = site.hear(hub.console(ServerId(1), id.as_deref(), reader()).unwrap());
 
@@ -704,10 +940,16 @@ fn a_console_goes_on_where_its_reader_was_also_in_another_run_of_the_web() {
     assert_eq!(heard.lines(10), texts(2501..=2510));
 
     // The newest entry: nothing comes before a new line does.
-    let mut same = site.hear(hub.console(ServerId(1), heard.last.as_deref(), reader()).unwrap());
+    let mut same = site.hear(
+        hub.console(ServerId(1), heard.last.as_deref(), reader())
+            .unwrap(),
+    );
     assert!(same.is_quiet());
     write(&site, 2511..=2511);
-    assert_eq!((same.lines(1), heard.lines(1)), (texts(2511..=2511), texts(2511..=2511)));
+    assert_eq!(
+        (same.lines(1), heard.lines(1)),
+        (texts(2511..=2511), texts(2511..=2511))
+    );
 }
 
 #[test]
@@ -730,12 +972,28 @@ fn a_console_that_breaks_says_so_and_goes_on_without_gap_or_repetition() {
     site.house.root.write("down", "");
 
     let broken = heard.next().unwrap();
-    assert_eq!((broken.id.clone(), broken.name.as_str(), &broken.data["from"]), (None, "stderr", &json!("left4me")));
+    assert_eq!(
+        (
+            broken.id.clone(),
+            broken.name.as_str(),
+            &broken.data["from"]
+        ),
+        (None, "stderr", &json!("left4me"))
+    );
     assert!(broken.line().contains("interrupted"), "{broken:?}");
-    assert!(site.console(None).next().unwrap().line().contains("interrupted"), "a new client is informed too");
+    assert!(
+        site.console(None)
+            .next()
+            .unwrap()
+            .line()
+            .contains("interrupted"),
+        "a new client is informed too"
+    );
 
     let tries = requests(&site).len();
-    until("it is tried again", || (requests(&site).len() > tries + 1).then_some(()));
+    until("it is tried again", || {
+        (requests(&site).len() > tries + 1).then_some(())
+    });
     write(&site, 4..=1500);
     std::fs::remove_file(site.house.root.join("down")).unwrap();
     assert_eq!(heard.next().unwrap().line(), "The console is back.");
@@ -748,8 +1006,14 @@ fn a_console_without_a_helper_says_so_in_words_for_players() {
     let site = Site::new();
     let mut heard = site.console(None);
     let words = heard.next().unwrap();
-    assert!(words.line().contains("interrupted") && words.line().contains("left4me doctor"), "{words:?}");
-    assert!(!words.line().contains(".sock") && !words.line().contains("journalctl"), "{words:?}");
+    assert!(
+        words.line().contains("interrupted") && words.line().contains("left4me doctor"),
+        "{words:?}"
+    );
+    assert!(
+        !words.line().contains(".sock") && !words.line().contains("journalctl"),
+        "{words:?}"
+    );
 
     let _helper = journal(&site, 2);
     assert_eq!(heard.next().unwrap().line(), "The console is back.");
@@ -761,7 +1025,10 @@ fn a_slow_reader_of_a_console_is_brought_up_with_pages() {
     let site = Site::new();
     let _helper = journal(&site, 1);
     let (mut slow, mut quick) = (site.console(None), site.console(None));
-    assert_eq!((slow.lines(1), quick.lines(1)), (texts(1..=1), texts(1..=1)));
+    assert_eq!(
+        (slow.lines(1), quick.lines(1)),
+        (texts(1..=1), texts(1..=1))
+    );
 
     for from in (2..4000).step_by(500) {
         write(&site, from..=from + 499);
@@ -769,7 +1036,11 @@ fn a_slow_reader_of_a_console_is_brought_up_with_pages() {
     }
 
     assert_eq!(slow.lines(4000), texts(2..=4001));
-    assert!(requests(&site).iter().any(|request| request.contains("\"follow\":false")));
+    assert!(
+        requests(&site)
+            .iter()
+            .any(|request| request.contains("\"follow\":false"))
+    );
 }
 
 /// A helper that accepts requests and never answers.
@@ -784,7 +1055,11 @@ impl Silent {
         let listener = UnixListener::bind(site.house.root.join("helper.sock")).unwrap();
         let pages = Arc::new(Mutex::new((0, 0, 0)));
         let counted = Arc::clone(&pages);
-        std::thread::spawn(move || listener.incoming().for_each(|one| Self::listen(one.unwrap(), deaf, &counted)));
+        std::thread::spawn(move || {
+            listener
+                .incoming()
+                .for_each(|one| Self::listen(one.unwrap(), deaf, &counted))
+        });
         Self { pages }
     }
 
@@ -793,12 +1068,17 @@ impl Silent {
 
         std::thread::spawn(move || {
             let mut request = String::new();
-            BufReader::new(socket.try_clone().unwrap()).read_line(&mut request).unwrap();
+            BufReader::new(socket.try_clone().unwrap())
+                .read_line(&mut request)
+                .unwrap();
 
             let page = usize::from(request.contains("\"follow\":false"));
-            let count = |change: &dyn Fn(&mut (usize, usize, usize))| change(&mut pages.lock().unwrap());
+            let count =
+                |change: &dyn Fn(&mut (usize, usize, usize))| change(&mut pages.lock().unwrap());
 
-            count(&|(all, now, most)| (*all, *now, *most) = (*all + page, *now + page, (*now + page).max(*most)));
+            count(&|(all, now, most)| {
+                (*all, *now, *most) = (*all + page, *now + page, (*now + page).max(*most))
+            });
             socket.read_to_end(&mut Vec::new()).ok();
             while deaf && socket.write_all(b"{\"stderr\":\"\"}\n").is_ok() {
                 std::thread::sleep(Duration::from_millis(5));
@@ -839,7 +1119,9 @@ fn few_pages_are_read_at_once_however_many_streams_are_opened_and_closed() {
         assert!(threads < 60, "{threads} threads");
         until("pages are read", || (helper.pages().1 > 0).then_some(()));
         drop(open);
-        until("no page is read without a client", || (helper.pages().1 == 0).then_some(()));
+        until("no page is read without a client", || {
+            (helper.pages().1 == 0).then_some(())
+        });
         assert!(helper.pages().2 <= 3, "{:?}", helper.pages());
     }
 }
@@ -852,7 +1134,10 @@ fn a_late_page_is_an_interruption_and_is_retried() {
 
     let mut heard = site.console(Some(&place(5)));
     let words = heard.next().unwrap();
-    assert!(words.id.is_none() && words.line().contains("interrupted"), "{words:?}");
+    assert!(
+        words.id.is_none() && words.line().contains("interrupted"),
+        "{words:?}"
+    );
 
     let tries = requests(&site).len();
     until("it is asked for again", || {
@@ -873,7 +1158,10 @@ fn so_many_consoles_are_followed_and_no_more_until_one_is_let_go() {
     let error = watch(33).err().expect("one too many");
 
     assert_eq!(error.exit.code(), 69);
-    assert!(error.to_string().contains("too many consoles are open"), "{error}");
+    assert!(
+        error.to_string().contains("too many consoles are open"),
+        "{error}"
+    );
     open.push(watch(32).expect("one that is followed already"));
     open.remove(0);
 

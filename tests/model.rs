@@ -17,7 +17,7 @@
 //! | `Connect`, `EndsByItself`, `EndsOnSignal` | a task's thread: `ask` and `Connections::keep` of queue/hands.rs, then `Log::ended` |
 //! | `Row`, `Trace` | `runner_began`, `runner_started`, `runner_ended` of queue/log.rs |
 //! | `Kill9`, `OrphanEnds` | the worker dies, its connections close, runner and helper end the commands by the kill escalation |
-//! | `Survives`, `Row::Held` | `tree = 'left'`: `jobs::held_candidates`, `recover::release` |
+//! | `Survives`, `Row::Held` | `tree = 'left'`: `candidates::held`, `recover::release` |
 //! | `State::set` | each guarded UPDATE of lib/db/jobs.rs |
 //!
 //! A transaction is one step, since SQLite allows one writer at a time. The model has no time: what
@@ -88,7 +88,9 @@ impl Model for World {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let witnesses = witnesses().into_iter().filter(|witness| self.witnesses.contains(&witness.name));
+        let witnesses = witnesses()
+            .into_iter()
+            .filter(|witness| self.witnesses.contains(&witness.name));
         promises().into_iter().chain(witnesses).collect()
     }
 }
@@ -103,18 +105,25 @@ fn promises() -> Vec<Property<World>> {
             s.paused || !has_room || world.may_start(s, held) == 0 || !world.is_quiet(s)
         }),
         always(NO_JOB_LEFT_BEHIND, |world, s| {
-            let is_served = |job: usize| s.jobs[job].command == Command::Running && s.owner(job).is_some();
+            let is_served =
+                |job: usize| s.jobs[job].command == Command::Running && s.owner(job).is_some();
             each(s.mask(|job| job.is(Running))).all(is_served) || !world.is_quiet(s)
         }),
         always(NO_DOUBLE_RUN, |_, s| !s.violations.ran_twice),
         always(NO_CONFLICT, |world, s| {
             let working = s.mask(Job::works);
-            each(working).all(|one| each(working).all(|other| one == other || !world.conflict(one, other)))
+            each(working)
+                .all(|one| each(working).all(|other| one == other || !world.conflict(one, other)))
         }),
-        always(TERMINAL_IS_FINAL, |_, s| !s.violations.left_a_terminal_state),
+        always(TERMINAL_IS_FINAL, |_, s| {
+            !s.violations.left_a_terminal_state
+        }),
         always(NEVER_STARTS, |_, s| !s.violations.started_after_its_end),
         always(ANSWERED, |world, s| {
-            !s.jobs.iter().any(|job| job.record == Record::Live || job.is(Cancelling)) || !world.is_quiet(s)
+            !s.jobs
+                .iter()
+                .any(|job| job.record == Record::Live || job.is(Cancelling))
+                || !world.is_quiet(s)
         }),
         always(AGREES, |_, s| {
             s.jobs.iter().all(|job| match job.record {
@@ -125,7 +134,8 @@ fn promises() -> Vec<Property<World>> {
         }),
         // The record names an unkillable process.
         always(NOTHING_LEFT, |_, s| {
-            let is_gone = |job: &Job| !job.has_command() && (!job.unkillable || job.record == Record::Failed);
+            let is_gone =
+                |job: &Job| !job.has_command() && (!job.unkillable || job.record == Record::Failed);
             s.jobs.iter().all(|job| !job.is(Cancelled) || is_gone(job))
         }),
     ]
@@ -135,11 +145,21 @@ fn promises() -> Vec<Property<World>> {
 fn witnesses() -> Vec<Property<World>> {
     let some = Property::<World>::sometimes;
     vec![
-        some("all ends well", |world, s| (0..world.specs.len()).all(|job| s.jobs[job].is(Succeeded))),
-        some("two at once", |_, s| s.mask(|job| job.command == Command::Running).count_ones() == 2),
-        some("cancelled in the queue", |_, s| s.jobs.iter().any(|job| job.record == Record::BeforeExecution)),
+        some("all ends well", |world, s| {
+            (0..world.specs.len()).all(|job| s.jobs[job].is(Succeeded))
+        }),
+        some("two at once", |_, s| {
+            s.mask(|job| job.command == Command::Running).count_ones() == 2
+        }),
+        some("cancelled in the queue", |_, s| {
+            s.jobs
+                .iter()
+                .any(|job| job.record == Record::BeforeExecution)
+        }),
         some("cancelled while it runs", |_, s| {
-            s.jobs.iter().any(|job| job.begun != 0 && job.record == Record::Completed)
+            s.jobs
+                .iter()
+                .any(|job| job.begun != 0 && job.record == Record::Completed)
         }),
         some("cancelled by the next worker", |_, s| {
             s.workers[UNIT].at == At::FinishCancelled && s.jobs.iter().any(|job| job.is(Cancelling))
@@ -147,7 +167,9 @@ fn witnesses() -> Vec<Property<World>> {
         some("failed by the next worker", |_, s| {
             s.workers[UNIT].at == At::FailJobs && s.jobs.iter().any(|job| job.is(Running))
         }),
-        some("a notification without a worker", |_, s| s.notified && s.workers[UNIT].at == At::Down),
+        some("a notification without a worker", |_, s| {
+            s.notified && s.workers[UNIT].at == At::Down
+        }),
         some("a stopped worker leaves a notification", |_, s| {
             s.notified && s.workers[UNIT].at == At::Exit && s.workers[UNIT].stopping
         }),
@@ -157,67 +179,167 @@ fn witnesses() -> Vec<Property<World>> {
         some("an unkillable process holds the next job", |world, s| {
             s.jobs[0].unkillable && s.queued() == 0b10 && world.is_quiet(s)
         }),
-        some("a second worker is refused", |_, s| s.workers[UNIT].restart && s.workers[HAND].jobs != 0),
-        some("paused with a queue", |world, s| s.paused && s.queued() != 0 && world.is_quiet(s)),
+        some("a second worker is refused", |_, s| {
+            s.workers[UNIT].restart && s.workers[HAND].jobs != 0
+        }),
+        some("paused with a queue", |world, s| {
+            s.paused && s.queued() != 0 && world.is_quiet(s)
+        }),
     ]
 }
 
-const ONE: Spec = Spec { servers: &[1], tasks: 1 };
-const ONE_TWICE: Spec = Spec { servers: &[1], tasks: 2 };
-const TWO: Spec = Spec { servers: &[2], tasks: 1 };
-const ALONE: Spec = Spec { servers: &[], tasks: 1 };
-const NOTHING_GOES_WRONG: Budget =
-    Budget { cancels: 0, crashes: 0, sigterms: 0, deaths: 0, unkillable: 0, pauses: 0, by_hand: 0 };
+const ONE: Spec = Spec {
+    servers: &[1],
+    tasks: 1,
+};
+const ONE_TWICE: Spec = Spec {
+    servers: &[1],
+    tasks: 2,
+};
+const TWO: Spec = Spec {
+    servers: &[2],
+    tasks: 1,
+};
+const ALONE: Spec = Spec {
+    servers: &[],
+    tasks: 1,
+};
+const NOTHING_GOES_WRONG: Budget = Budget {
+    cancels: 0,
+    crashes: 0,
+    sigterms: 0,
+    deaths: 0,
+    unkillable: 0,
+    pauses: 0,
+    by_hand: 0,
+};
 
 /// Jobs of two servers, and between them a job that runs alone.
 fn three_jobs() -> World {
-    let budget = Budget { cancels: 1, crashes: 1, deaths: 1, ..NOTHING_GOES_WRONG };
-    let witnesses = &["all ends well", "two at once", "cancelled in the queue", "a notification without a worker"];
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        deaths: 1,
+        ..NOTHING_GOES_WRONG
+    };
+    let witnesses = &[
+        "all ends well",
+        "two at once",
+        "cancelled in the queue",
+        "a notification without a worker",
+    ];
     World::new(&[ONE, ALONE, TWO], 2, budget, witnesses)
 }
 
 /// One server, one slot, a job of two tasks; workers are killed.
 fn one_slot() -> World {
-    let budget = Budget { cancels: 2, crashes: 2, deaths: 1, ..NOTHING_GOES_WRONG };
-    let witnesses =
-        &["all ends well", "cancelled while it runs", "cancelled by the next worker", "failed by the next worker"];
+    let budget = Budget {
+        cancels: 2,
+        crashes: 2,
+        deaths: 1,
+        ..NOTHING_GOES_WRONG
+    };
+    let witnesses = &[
+        "all ends well",
+        "cancelled while it runs",
+        "cancelled by the next worker",
+        "failed by the next worker",
+    ];
     World::new(&[ONE_TWICE, ONE], 1, budget, witnesses)
 }
 
 /// As [`one_slot`], and a worker is stopped.
 fn stopped() -> World {
-    let budget = Budget { cancels: 1, crashes: 1, sigterms: 1, deaths: 1, ..NOTHING_GOES_WRONG };
-    World::new(&[ONE_TWICE, ONE], 1, budget, &["all ends well", "a stopped worker leaves a notification"])
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        sigterms: 1,
+        deaths: 1,
+        ..NOTHING_GOES_WRONG
+    };
+    World::new(
+        &[ONE_TWICE, ONE],
+        1,
+        budget,
+        &["all ends well", "a stopped worker leaves a notification"],
+    )
 }
 
 /// A second worker in the foreground.
 fn by_hand() -> World {
-    let budget = Budget { cancels: 1, crashes: 1, deaths: 1, by_hand: 1, ..NOTHING_GOES_WRONG };
-    World::new(&[ONE, ONE], 2, budget, &["all ends well", "cancelled while it runs", "a second worker is refused"])
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        deaths: 1,
+        by_hand: 1,
+        ..NOTHING_GOES_WRONG
+    };
+    World::new(
+        &[ONE, ONE],
+        2,
+        budget,
+        &[
+            "all ends well",
+            "cancelled while it runs",
+            "a second worker is refused",
+        ],
+    )
 }
 
 /// A process that no signal ends.
 fn unkillable() -> World {
-    let budget = Budget { cancels: 1, crashes: 1, unkillable: 1, ..NOTHING_GOES_WRONG };
-    let witnesses = &["a cancellation names an unkillable process", "an unkillable process holds the next job"];
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        unkillable: 1,
+        ..NOTHING_GOES_WRONG
+    };
+    let witnesses = &[
+        "a cancellation names an unkillable process",
+        "an unkillable process holds the next job",
+    ];
     World::new(&[ONE, ONE, TWO], 2, budget, witnesses)
 }
 
 /// Claiming is paused and resumed.
 fn paused() -> World {
-    let budget = Budget { cancels: 1, crashes: 1, pauses: 1, ..NOTHING_GOES_WRONG };
-    World::new(&[ONE, TWO], 1, budget, &["all ends well", "paused with a queue"])
+    let budget = Budget {
+        cancels: 1,
+        crashes: 1,
+        pauses: 1,
+        ..NOTHING_GOES_WRONG
+    };
+    World::new(
+        &[ONE, TWO],
+        1,
+        budget,
+        &["all ends well", "paused with a queue"],
+    )
 }
 
 /// Explores all states.
 fn holds(name: &str, world: &World) {
     let begin = Instant::now();
     let checker = world.clone().checker().threads(2).spawn_bfs().join();
-    let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
-    println!("{name}: {states} states, {steps} steps, {depth} deep, {:.1} s", begin.elapsed().as_secs_f64());
+    let (states, steps, depth) = (
+        checker.unique_state_count(),
+        checker.state_count(),
+        checker.max_depth(),
+    );
+    println!(
+        "{name}: {states} states, {steps} steps, {depth} deep, {:.1} s",
+        begin.elapsed().as_secs_f64()
+    );
     checker.assert_properties();
-    assert_eq!(count_and_find_no_cycle(world), states, "not all was explored");
-    println!("{name}: no cycle, {:.1} s in all", begin.elapsed().as_secs_f64());
+    assert_eq!(
+        count_and_find_no_cycle(world),
+        states,
+        "not all was explored"
+    );
+    println!(
+        "{name}: no cycle, {:.1} s in all",
+        begin.elapsed().as_secs_f64()
+    );
 }
 
 /// Walks all states again, depth first and without stateright, and fails when a run returns to an
@@ -250,7 +372,11 @@ fn count_and_find_no_cycle(world: &World) -> usize {
         let mut next = *state;
         world.apply(&mut next, action);
         let is_in_run = known.get(&print(&next)).copied();
-        assert_ne!(is_in_run, Some(true), "an endless run: {action:?} leads back to {next:?}");
+        assert_ne!(
+            is_in_run,
+            Some(true),
+            "an endless run: {action:?} leads back to {next:?}"
+        );
 
         if is_in_run.is_none() {
             known.insert(print(&next), true);
@@ -295,18 +421,32 @@ fn a_pause_keeps_all_promises() {
 /// depends on it.
 #[test]
 fn the_promises_hold_without_the_check_of_the_socket_before_exit() {
-    let rules = Rules { checks_the_socket_before_exit: false, ..Rules::TRUE };
-    holds("three jobs, without a check of the socket", &three_jobs().with(rules));
+    let rules = Rules {
+        checks_the_socket_before_exit: false,
+        ..Rules::TRUE
+    };
+    holds(
+        "three jobs, without a check of the socket",
+        &three_jobs().with(rules),
+    );
 }
 
 /// With the rule broken, the promise is not kept: so the rule is what keeps it.
 fn breaks(world: &World, rules: Rules, promise: &'static str) {
     let begin = Instant::now();
     let finish = HasDiscoveries::AllOf([promise].into());
-    let checker = world.with(rules).checker().finish_when(finish).spawn_bfs().join();
+    let checker = world
+        .with(rules)
+        .checker()
+        .finish_when(finish)
+        .spawn_bfs()
+        .join();
 
     let Some(path) = checker.discovery(promise) else {
-        panic!("it is kept without the rule; broken promises: {:?}", checker.discoveries().keys());
+        panic!(
+            "it is kept without the rule; broken promises: {:?}",
+            checker.discoveries().keys()
+        );
     };
     let (states, seconds) = (checker.unique_state_count(), begin.elapsed().as_secs_f64());
     println!("{promise}: not any more, after {states} states, {seconds:.1} s");

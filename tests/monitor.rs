@@ -1,5 +1,8 @@
 //! `left4me-job monitor` on a terminal: tmux provides it, sends the keys and captures the screen.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -31,9 +34,21 @@ impl Terminal {
     /// 80 columns and 24 rows; the shell has only the environment of `house`.
     fn new(house: &House, more: &[(&str, &str)]) -> Self {
         let socket = house.root.join(format!("tmux-{}.sock", marker()));
-        let terminal = Self { socket: socket.into_os_string().into_string().unwrap() };
+        let terminal = Self {
+            socket: socket.into_os_string().into_string().unwrap(),
+        };
         let mut command = house.command("tmux", &["-S", &terminal.socket, "-f", "/dev/null"]);
-        command.args(["new-session", "-d", "-x", "80", "-y", "24", "bash", "--norc", "--noprofile"]);
+        command.args([
+            "new-session",
+            "-d",
+            "-x",
+            "80",
+            "-y",
+            "24",
+            "bash",
+            "--norc",
+            "--noprofile",
+        ]);
         command
             .env_remove("NO_COLOR")
             .env_remove("TMUX")
@@ -42,7 +57,11 @@ impl Terminal {
             .env("PS1", "$ ")
             .env("TERM", "xterm");
 
-        let started = command.envs(more.iter().copied()).stdin(Stdio::null()).status().expect("tmux is there");
+        let started = command
+            .envs(more.iter().copied())
+            .stdin(Stdio::null())
+            .status()
+            .expect("tmux is there");
         assert!(started.success());
 
         terminal
@@ -62,8 +81,16 @@ impl Terminal {
     }
 
     fn tmux(&self, args: &[&str]) -> String {
-        let output = Command::new("tmux").args(["-S", &self.socket]).args(args).output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("tmux")
+            .args(["-S", &self.socket])
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -111,16 +138,26 @@ impl Terminal {
 
     /// Waits until `words` are on the screen.
     fn sees(&self, words: &str) -> String {
-        self.until(&format!("'{words}' on the screen"), |screen| screen.contains(words))
+        self.until(&format!("'{words}' on the screen"), |screen| {
+            screen.contains(words)
+        })
     }
 
     /// Waits until `words` are gone from the screen.
     fn misses(&self, words: &str) -> String {
-        self.until(&format!("no '{words}' on the screen"), |screen| !screen.contains(words))
+        self.until(&format!("no '{words}' on the screen"), |screen| {
+            !screen.contains(words)
+        })
     }
 
     fn resize(&self, columns: u16, rows: u16) {
-        self.tmux(&["resize-window", "-x", &columns.to_string(), "-y", &rows.to_string()]);
+        self.tmux(&[
+            "resize-window",
+            "-x",
+            &columns.to_string(),
+            "-y",
+            &rows.to_string(),
+        ]);
     }
 
     /// The program that the shell runs.
@@ -128,8 +165,14 @@ impl Terminal {
         let shell = self.tmux(&["display-message", "-p", "#{pane_pid}"]);
         let shell = shell.trim().to_owned();
         until("the shell's child", || {
-            let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
-            children.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
+            let children =
+                std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
+            children
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+                .map(Pid::from_raw)
         })
     }
 
@@ -138,12 +181,17 @@ impl Terminal {
     fn is_restored(&self) -> i32 {
         // Earlier keys would go to the other program.
         until("the shell's turn", || {
-            (self.tmux(&["display-message", "-p", "#{pane_current_command}"]).trim() == "bash").then_some(())
+            (self
+                .tmux(&["display-message", "-p", "#{pane_current_command}"])
+                .trim()
+                == "bash")
+                .then_some(())
         });
 
         // Split the words, so that the typed command does not match.
         self.type_line(
-            "echo code-$?-; stty -a | grep -ow '[-]*echo\\|[-]*icanon\\|[-]*isig' | tr '\\n' ' '; echo e''nd",
+            "echo code-$?-; stty -a | grep -ow '[-]*echo\\|[-]*icanon\\|[-]*isig' | tr '\\n' ' '; \
+            echo e''nd",
         );
 
         let screen = self.sees("end\n");
@@ -152,14 +200,19 @@ impl Terminal {
         let state = self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]);
         assert_eq!(state.trim(), "0 1", "the alternate screen, the cursor");
 
-        let code = screen.rsplit("code-").find_map(|rest| rest.split('-').next()?.parse().ok());
+        let code = screen
+            .rsplit("code-")
+            .find_map(|rest| rest.split('-').next()?.parse().ok());
         code.unwrap_or_else(|| panic!("no exit code on\n{screen}"))
     }
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ = Command::new("tmux").args(["-S", &self.socket, "kill-server"]).stderr(Stdio::null()).status();
+        let _ = Command::new("tmux")
+            .args(["-S", &self.socket, "kill-server"])
+            .stderr(Stdio::null())
+            .status();
     }
 }
 
@@ -169,7 +222,9 @@ fn installing(house: &House) -> (support::Guard, Child, JobId) {
     let runner = house.runner(&format!("{SLOW}exec -a {marker} sleep 1000\n"));
     let id = house.enqueue(&["install"]);
     let worker = house.worker(60);
-    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+    until("the command runs", || {
+        (!alive(&marker).is_empty()).then_some(())
+    });
     (runner, worker, id)
 }
 
@@ -179,7 +234,10 @@ fn leave(mut worker: Child) {
 }
 
 fn row<'a>(screen: &'a str, words: &str) -> &'a str {
-    screen.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no '{words}' in\n{screen}"))
+    screen
+        .lines()
+        .find(|line| line.contains(words))
+        .unwrap_or_else(|| panic!("no '{words}' in\n{screen}"))
 }
 
 #[test]
@@ -190,8 +248,14 @@ fn changes_by_others_appear_without_a_key() {
     house.enqueue(&["start", "--server", "S2"]);
 
     let screen = terminal.sees("#1");
-    assert!(row(&screen, "S2  ").contains("running"), "the desired state\n{screen}");
-    assert!(row(&screen, "#1").contains("start") && screen.contains("job 1 start queued"), "{screen}");
+    assert!(
+        row(&screen, "S2  ").contains("running"),
+        "the desired state\n{screen}"
+    );
+    assert!(
+        row(&screen, "#1").contains("start") && screen.contains("job 1 start queued"),
+        "{screen}"
+    );
 
     house.enqueue(&["stop", "--server", "S1"]);
     assert!(row(&terminal.sees("#2"), "#2").contains("stop"));
@@ -211,7 +275,11 @@ fn an_idle_monitor_does_not_wake_up() {
     let monitor = terminal.child();
     let switches = || {
         let status = std::fs::read_to_string(format!("/proc/{monitor}/status")).unwrap();
-        status.lines().find(|line| line.starts_with("voluntary")).unwrap().to_owned()
+        status
+            .lines()
+            .find(|line| line.starts_with("voluntary"))
+            .unwrap()
+            .to_owned()
     };
     let settled = until("it sleeps", || {
         let before = switches();
@@ -252,7 +320,9 @@ fn keys_move_pause_cancel_and_start() {
 
     terminal.press(&["P"]);
     terminal.sees("queue paused by");
-    let pause = queue::pause(house.db().connection()).unwrap().expect("a pause");
+    let pause = queue::pause(house.db().connection())
+        .unwrap()
+        .expect("a pause");
     assert_eq!(pause.reason.as_deref(), Some("from the monitor"));
 
     terminal.press(&["p"]);
@@ -278,15 +348,25 @@ fn keys_move_pause_cancel_and_start() {
     terminal.sees("not q now");
     terminal.press(&["Enter"]);
     terminal.until("job 2 among those that ended", |screen| {
-        screen.lines().any(|line| line.contains("2      initialize cancelled"))
+        screen
+            .lines()
+            .any(|line| line.contains("2      initialize cancelled"))
     });
 
     assert_eq!(house.state(JobId(2)), JobState::Cancelled);
-    let record = cancellations::of_job(house.db().connection(), JobId(2)).unwrap().pop().expect("a record");
+    let record = cancellations::of_job(house.db().connection(), JobId(2))
+        .unwrap()
+        .pop()
+        .expect("a record");
     assert_eq!((record.reason.as_str(), record.force), ("not q now", false));
 
     // The servers come after the queue.
-    let desired = |id| servers::get(house.db().connection(), ServerId(id)).unwrap().unwrap().desired_state;
+    let desired = |id| {
+        servers::get(house.db().connection(), ServerId(id))
+            .unwrap()
+            .unwrap()
+            .desired_state
+    };
     terminal.press(&["Tab", "j", "S"]);
     terminal.sees("Start server 2 (S2)?");
     terminal.press(&["n"]);
@@ -296,13 +376,19 @@ fn keys_move_pause_cancel_and_start() {
     terminal.press(&["s", "y"]);
     terminal.sees("job 4 queued: start server 2");
     assert_eq!(desired(2), DesiredState::Running);
-    assert_eq!(house.show(JobId(4))["requested_by"], house.show(JobId(1))["requested_by"]);
+    assert_eq!(
+        house.show(JobId(4))["requested_by"],
+        house.show(JobId(1))["requested_by"]
+    );
 
     terminal.press(&["s"]);
     terminal.sees("Stop server 2 (S2)?");
     terminal.press(&["y"]);
     terminal.sees("job 5 queued: stop server 2");
-    assert_eq!((house.state(JobId(5)), desired(2)), (JobState::Queued, DesiredState::Stopped));
+    assert_eq!(
+        (house.state(JobId(5)), desired(2)),
+        (JobState::Queued, DesiredState::Stopped)
+    );
 
     terminal.press(&["Q"]);
     assert_eq!(terminal.is_restored(), 0);
@@ -315,14 +401,28 @@ fn a_running_job_shows_its_progress_and_log_and_can_be_killed() {
     let (_runner, worker, id) = installing(&house);
     let screen = terminal.sees("45 %");
 
-    assert!(row(&screen, "45 %").contains("install    running") && row(&screen, "45 %").contains("[==="), "{screen}");
-    assert!(screen.contains("worker working") && screen.contains("line 200 of the log"), "{screen}");
-    assert!(screen.contains("evil"), "no sequence of a log reached the terminal\n{screen}");
+    assert!(
+        row(&screen, "45 %").contains("install    running")
+            && row(&screen, "45 %").contains("[==="),
+        "{screen}"
+    );
+    assert!(
+        screen.contains("worker working") && screen.contains("line 200 of the log"),
+        "{screen}"
+    );
+    assert!(
+        screen.contains("evil"),
+        "no sequence of a log reached the terminal\n{screen}"
+    );
 
     // Without commits, its duration is still updated.
     terminal.until("its duration is updated", |screen| {
-        let took = screen.lines().find(|line| line.contains("45 %")).and_then(|line| line.split_whitespace().nth(5));
-        took.and_then(|seconds| seconds.parse::<u32>().ok()).is_some_and(|seconds| seconds >= 3)
+        let took = screen
+            .lines()
+            .find(|line| line.contains("45 %"))
+            .and_then(|line| line.split_whitespace().nth(5));
+        took.and_then(|seconds| seconds.parse::<u32>().ok())
+            .is_some_and(|seconds| seconds >= 3)
     });
     terminal.press(&["C"]);
     terminal.sees("Cancel job 1 (install, running)?");
@@ -331,10 +431,16 @@ fn a_running_job_shows_its_progress_and_log_and_can_be_killed() {
     terminal.sees("Reason?");
     terminal.type_line("too slow");
     let screen = terminal.sees("install    cancelled");
-    assert!(row(&screen, "install    cancelled").contains("> 1"), "it stays selected\n{screen}");
+    assert!(
+        row(&screen, "install    cancelled").contains("> 1"),
+        "it stays selected\n{screen}"
+    );
     assert_eq!(house.state(id), JobState::Cancelled);
 
-    let record = cancellations::of_job(house.db().connection(), id).unwrap().pop().expect("a record");
+    let record = cancellations::of_job(house.db().connection(), id)
+        .unwrap()
+        .pop()
+        .expect("a record");
     assert_eq!((record.reason.as_str(), record.force), ("too slow", true));
 
     terminal.press(&["c"]);
@@ -356,7 +462,10 @@ fn the_whole_log_is_searched_and_followed() {
 
     terminal.press(&["g"]);
     let screen = terminal.sees("lines 1-21 of 202");
-    assert!(screen.contains("line 1 of the log") && !screen.contains("following"), "{screen}");
+    assert!(
+        screen.contains("line 1 of the log") && !screen.contains("following"),
+        "{screen}"
+    );
 
     terminal.press(&["/"]);
     terminal.type_text("LINE 15");
@@ -366,8 +475,15 @@ fn the_whole_log_is_searched_and_followed() {
     terminal.press(&["n"]);
 
     let screen = terminal.sees("'LINE 15' in line 150");
-    assert!(screen.contains("line 149 of the log"), "with lines before it\n{screen}");
-    assert!(terminal.painted().contains("\u{1b}[1;7mline 15\u{1b}[0m"), "{}", terminal.painted());
+    assert!(
+        screen.contains("line 149 of the log"),
+        "with lines before it\n{screen}"
+    );
+    assert!(
+        terminal.painted().contains("\u{1b}[1;7mline 15\u{1b}[0m"),
+        "{}",
+        terminal.painted()
+    );
 
     terminal.press(&["N"]);
     terminal.sees("'LINE 15' in line 15\n");
@@ -389,16 +505,26 @@ fn any_screen_size_is_used_and_a_small_one_is_reported() {
     let house = House::with_servers(30);
     let terminal = Terminal::with_monitor(&house);
     let screen = terminal.sees("Servers: 30");
-    let servers = |screen: &str| screen.lines().filter(|line| line.contains("stopped unknown")).count();
+    let servers = |screen: &str| {
+        screen
+            .lines()
+            .filter(|line| line.contains("stopped unknown"))
+            .count()
+    };
 
     assert!(
-        servers(&screen) >= 3 && ["Jobs:", "Queue:", "Q quit"].iter().all(|words| screen.contains(words)),
+        servers(&screen) >= 3
+            && ["Jobs:", "Queue:", "Q quit"]
+                .iter()
+                .all(|words| screen.contains(words)),
         "{screen}"
     );
 
     terminal.resize(120, 40);
     let larger = terminal.until("120 columns", |screen| {
-        screen.lines().any(|line| line.contains("Servers:") && line.chars().count() == 120)
+        screen
+            .lines()
+            .any(|line| line.contains("Servers:") && line.chars().count() == 120)
     });
 
     assert!(servers(&larger) > servers(&screen), "{larger}");
@@ -409,7 +535,12 @@ fn any_screen_size_is_used_and_a_small_one_is_reported() {
     terminal.resize(60, 15);
 
     let least = terminal.sees("Q quit");
-    assert!(["Servers:", "Jobs:", "Queue:", "Log"].iter().all(|words| least.contains(words)), "{least}");
+    assert!(
+        ["Servers:", "Jobs:", "Queue:", "Log"]
+            .iter()
+            .all(|words| least.contains(words)),
+        "{least}"
+    );
 
     terminal.resize(80, 24);
     terminal.until("the screen as before", |now| *now == screen);
@@ -425,13 +556,22 @@ fn a_lost_worker_is_shown_and_so_is_its_successor() {
     ended(&mut worker);
 
     let screen = terminal.sees("worker LOST");
-    assert!(screen.contains("worker lost: a job is marked as running"), "{screen}");
-    assert!(screen.contains("left4me-worker.socket") && screen.contains("install    running"), "{screen}");
+    assert!(
+        screen.contains("worker lost: a job is marked as running"),
+        "{screen}"
+    );
+    assert!(
+        screen.contains("left4me-worker.socket") && screen.contains("install    running"),
+        "{screen}"
+    );
     assert_eq!(house.state(id), JobState::Running);
 
     house.drain();
     let screen = terminal.sees("install    failed");
-    assert!(screen.contains("worker idle") && screen.contains("worker that ran this job died"), "{screen}");
+    assert!(
+        screen.contains("worker idle") && screen.contains("worker that ran this job died"),
+        "{screen}"
+    );
 }
 
 #[test]
@@ -442,7 +582,11 @@ fn no_color_turns_colours_off() {
 
     // tmux reports a colour in one of two forms; 39 and 49 are the terminal's defaults.
     let coloured = |painted: &str| {
-        let plain = ('0'..='7').any(|n| ["3", "4"].iter().any(|kind| painted.contains(&format!("\u{1b}[{kind}{n}m"))));
+        let plain = ('0'..='7').any(|n| {
+            ["3", "4"]
+                .iter()
+                .any(|kind| painted.contains(&format!("\u{1b}[{kind}{n}m")))
+        });
         plain || painted.contains("38;5;") || painted.contains("48;5;")
     };
     let terminal = Terminal::with_monitor(&house);
@@ -457,7 +601,10 @@ fn no_color_turns_colours_off() {
 
     let painted = terminal.painted();
     assert!(!coloured(&painted), "{painted:?}");
-    assert!(painted.contains("\u{1b}[1m") && painted.contains("\u{1b}[7m"), "bold and reverse stay\n{painted:?}");
+    assert!(
+        painted.contains("\u{1b}[1m") && painted.contains("\u{1b}[7m"),
+        "bold and reverse stay\n{painted:?}"
+    );
 }
 
 #[test]
@@ -474,7 +621,12 @@ fn the_terminal_is_restored_however_the_monitor_ends() {
         terminal.press(&["C-l"]);
     }
 
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+    for signal in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGQUIT,
+    ] {
         terminal.start();
         kill(terminal.child(), signal).unwrap();
         assert_eq!(terminal.is_restored(), 128 + signal as i32, "{signal}");
@@ -484,7 +636,10 @@ fn the_terminal_is_restored_however_the_monitor_ends() {
     terminal.start();
     terminal.type_text("!");
     let screen = terminal.sees("the test asked for this panic");
-    assert!(screen.contains("panicked at"), "the message is readable\n{screen}");
+    assert!(
+        screen.contains("panicked at"),
+        "the message is readable\n{screen}"
+    );
     assert_eq!(terminal.is_restored(), 101);
 }
 
@@ -497,7 +652,9 @@ fn the_monitor_ends_when_its_terminal_goes_away() {
         terminal.sees("Q quit");
         let monitor = terminal.child();
         drop(terminal);
-        until("the monitor's end", || (!std::path::Path::new(&format!("/proc/{monitor}")).exists()).then_some(()));
+        until("the monitor's end", || {
+            (!std::path::Path::new(&format!("/proc/{monitor}")).exists()).then_some(())
+        });
     }
 }
 
@@ -515,10 +672,19 @@ fn it_suspends_and_resumes_as_other_programs_do() {
 
         until(how, || {
             let stat = std::fs::read_to_string(format!("/proc/{monitor}/stat")).unwrap();
-            stat.rsplit(')').next().unwrap().trim_start().starts_with('T').then_some(())
+            stat.rsplit(')')
+                .next()
+                .unwrap()
+                .trim_start()
+                .starts_with('T')
+                .then_some(())
         });
         if how != "SIGSTOP" {
-            assert_eq!(terminal.is_restored() & 128, 128, "{how}: 128 and the signal");
+            assert_eq!(
+                terminal.is_restored() & 128,
+                128,
+                "{how}: 128 and the signal"
+            );
         }
 
         terminal.type_line("fg");
@@ -536,14 +702,27 @@ fn it_suspends_and_resumes_as_other_programs_do() {
 #[test]
 fn without_a_terminal_it_is_a_usage_error() {
     let house = House::new();
-    assert_eq!(house.job(&["monitor", "--db", "/nonexistent/x.db"]).0, 2, "whatever else is missing");
+    assert_eq!(
+        house.job(&["monitor", "--db", "/nonexistent/x.db"]).0,
+        2,
+        "whatever else is missing"
+    );
 
     let (code, out, err) = house.job(&["monitor"]);
-    assert_eq!((code, out.as_str(), err.lines().count()), (2, "", 1), "{err}");
-    assert!(err.starts_with("left4me-job: monitor needs a terminal"), "{err}");
+    assert_eq!(
+        (code, out.as_str(), err.lines().count()),
+        (2, "", 1),
+        "{err}"
+    );
+    assert!(
+        err.starts_with("left4me-job: monitor needs a terminal"),
+        "{err}"
+    );
 
     let terminal = Terminal::new(&house, &[]);
-    terminal.type_line(&format!("{JOB} monitor | cat; echo code-${{PIPESTATUS[0]}}-"));
+    terminal.type_line(&format!(
+        "{JOB} monitor | cat; echo code-${{PIPESTATUS[0]}}-"
+    ));
     terminal.sees("code-2-");
     terminal.press(&["C-l"]);
     terminal.type_line(&format!("TERM=dumb {JOB} monitor; echo dumb-$?-"));

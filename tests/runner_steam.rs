@@ -19,7 +19,11 @@ const UNFINISHED: &str = "installation/.left4me-unfinished";
 
 /// The line that becomes the job's error.
 fn error_of(heard: &Heard) -> &str {
-    heard.errors.last().or(heard.stderr.last()).expect("an error, or a line on standard error")
+    heard
+        .errors
+        .last()
+        .or(heard.stderr.last())
+        .expect("an error, or a line on standard error")
 }
 
 #[test]
@@ -27,10 +31,18 @@ fn a_login_timeout_fails_whatever_exit_code_and_old_manifest_say() {
     for words in ["FAILED (Timed out)", "FAILED. Timed out."] {
         let root = Root::new();
         installed(&root);
-        steamcmd(&root, ":", "laid", &format!("echo 'Waiting for user info...{words}'; echo OK; exit 0"));
+        steamcmd(
+            &root,
+            ":",
+            "laid",
+            &format!("echo 'Waiting for user info...{words}'; echo OK; exit 0"),
+        );
         let heard = install(&root);
         assert_eq!(heard.ending(), (1, "exit", "empty"), "{heard:?}");
-        assert!(error_of(&heard).contains("Steam did not answer in time: check this host's network"), "{heard:?}");
+        assert!(
+            error_of(&heard).contains("Steam did not answer in time: check this host's network"),
+            "{heard:?}"
+        );
         assert!(!heard.complains("installed: build"), "{heard:?}");
         assert_eq!(calls(&root), ["linux"; 5]);
     }
@@ -42,7 +54,10 @@ fn a_pass_without_a_success_message_fails() {
     steamcmd(&root, ":", "laid", "game; manifest 4 9");
     let heard = install(&root);
     assert_eq!(heard.exit(), 1, "{heard:?}");
-    assert!(error_of(&heard).contains("without saying success"), "{heard:?}");
+    assert!(
+        error_of(&heard).contains("without saying success"),
+        "{heard:?}"
+    );
 }
 
 #[test]
@@ -52,7 +67,10 @@ fn an_old_manifest_counts_only_when_steamcmd_says_up_to_date() {
     steamcmd(&root, ":", "laid", "success");
     let heard = install(&root);
     assert_eq!(heard.exit(), 1, "{heard:?}");
-    assert!(error_of(&heard).contains("older than this run"), "{heard:?}");
+    assert!(
+        error_of(&heard).contains("older than this run"),
+        "{heard:?}"
+    );
 
     steamcmd(&root, ":", "laid", "success 'already up to date'");
     assert_eq!(install(&root).exit(), 0);
@@ -61,11 +79,26 @@ fn an_old_manifest_counts_only_when_steamcmd_says_up_to_date() {
 #[test]
 fn an_incomplete_installation_fails_and_names_what_is_missing() {
     for (linux, words) in [
-        ("game; manifest 4 9 222862; success", "depot 222863 is not among its InstalledDepots"),
-        ("whole; rm ../installation/srcds_linux", "srcds_linux is missing"),
-        ("whole; : > ../installation/bin/engine_srv.so", "engine_srv.so is missing, empty"),
-        ("whole; rm ../installation/left4dead2/bin/server_srv.so", "server_srv.so is missing"),
-        ("whole; chmod 644 ../installation/srcds_linux", "srcds_linux cannot be executed"),
+        (
+            "game; manifest 4 9 222862; success",
+            "depot 222863 is not among its InstalledDepots",
+        ),
+        (
+            "whole; rm ../installation/srcds_linux",
+            "srcds_linux is missing",
+        ),
+        (
+            "whole; : > ../installation/bin/engine_srv.so",
+            "engine_srv.so is missing, empty",
+        ),
+        (
+            "whole; rm ../installation/left4dead2/bin/server_srv.so",
+            "server_srv.so is missing",
+        ),
+        (
+            "whole; chmod 644 ../installation/srcds_linux",
+            "srcds_linux cannot be executed",
+        ),
     ] {
         let root = Root::new();
         steamcmd(&root, ":", "laid", linux);
@@ -78,7 +111,8 @@ fn an_incomplete_installation_fails_and_names_what_is_missing() {
 /// Output, exit code, a part of the error, a part of the advice, the number of runs of the pass.
 const CAUSES: &[(&str, i32, &str, &str, usize)] = &[
     (
-        "[----] !!! Fatal Error: Steamcmd needs to be online to update.  Please confirm your network connection.",
+        "[----] !!! Fatal Error: Steamcmd needs to be online to update.  Please confirm your \
+        network connection.",
         254,
         "Steam cannot be reached",
         "network, DNS and firewall",
@@ -91,12 +125,48 @@ const CAUSES: &[(&str, i32, &str, &str, usize)] = &[
         "make room there",
         1,
     ),
-    ("Logging in user 'x' to Steam Public...FAILED (Rate Limit Exceeded)", 5, "too many logins", "half an hour", 3),
-    ("ERROR! Failed to install app '222860' (No subscription)", 8, "no subscription", "LEFT4ME_STEAM_ACCOUNT", 1),
-    ("Logging in user 'x' to Steam Public...FAILED (Invalid Password)", 5, "not valid", "log in once by hand", 1),
-    ("Steam Guard code:FAILED (Invalid Login Auth Code)", 5, "Steam Guard asks for a code", "log in once by hand", 1),
-    ("ERROR! Timed out waiting for AppInfo update.", 1, "did not answer in time", "network", 5),
-    ("steamcmd.sh: line 37: linux32/steamcmd: No such file or directory", 127, "32-bit library", "left4me doctor", 1),
+    (
+        "Logging in user 'x' to Steam Public...FAILED (Rate Limit Exceeded)",
+        5,
+        "too many logins",
+        "half an hour",
+        3,
+    ),
+    (
+        "ERROR! Failed to install app '222860' (No subscription)",
+        8,
+        "no subscription",
+        "LEFT4ME_STEAM_ACCOUNT",
+        1,
+    ),
+    (
+        "Logging in user 'x' to Steam Public...FAILED (Invalid Password)",
+        5,
+        "not valid",
+        "log in once by hand",
+        1,
+    ),
+    (
+        "Steam Guard code:FAILED (Invalid Login Auth Code)",
+        5,
+        "Steam Guard asks for a code",
+        "log in once by hand",
+        1,
+    ),
+    (
+        "ERROR! Timed out waiting for AppInfo update.",
+        1,
+        "did not answer in time",
+        "network",
+        5,
+    ),
+    (
+        "steamcmd.sh: line 37: linux32/steamcmd: No such file or directory",
+        127,
+        "32-bit library",
+        "left4me doctor",
+        1,
+    ),
 ];
 
 #[test]
@@ -104,11 +174,19 @@ fn each_cause_has_its_message_advice_and_retry_rule() {
     for (words, code, meaning, advice, runs) in CAUSES {
         let root = Root::new();
         installed(&root);
-        steamcmd(&root, ":", "laid", &format!("echo \"{words}\"; exit {code}"));
+        steamcmd(
+            &root,
+            ":",
+            "laid",
+            &format!("echo \"{words}\"; exit {code}"),
+        );
         let heard = install_with(&root, &[("LEFT4ME_STEAM_RATE_LIMIT_SECONDS", "0")]);
         assert_eq!(heard.exit(), i64::from(*code), "{heard:?}");
         let error = error_of(&heard);
-        assert!(error.contains(meaning) && error.contains(advice), "{words}: {error}");
+        assert!(
+            error.contains(meaning) && error.contains(advice),
+            "{words}: {error}"
+        );
         assert!(error.chars().count() < 500, "{error}");
         assert_eq!(calls(&root).len(), *runs, "{words}: {heard:?}");
     }
@@ -132,12 +210,19 @@ fn a_failed_prime_pass_says_why_and_stops_the_installation() {
 #[test]
 fn the_rate_limit_is_waited_for_and_a_cancel_ends_the_wait() {
     let root = Root::new();
-    steamcmd(&root, "echo 'Logging in...FAILED (Rate Limit Exceeded)'; exit 5", "laid", "whole");
+    steamcmd(
+        &root,
+        "echo 'Logging in...FAILED (Rate Limit Exceeded)'; exit 5",
+        "laid",
+        "whole",
+    );
     let mut talk = Talk::start(&[RUNNER], &root.envs());
     talk.say(INSTALL);
 
     let waits = |answer: &Value| {
-        answer["stderr"].as_str().is_some_and(|line| line.contains("too many logins") && line.contains("in 1800 s"))
+        answer["stderr"]
+            .as_str()
+            .is_some_and(|line| line.contains("too many logins") && line.contains("in 1800 s"))
     };
     talk.hear_until("the wait is announced", waits);
     talk.say(r#"{"cancel":"terminate"}"#);
@@ -148,39 +233,63 @@ fn the_rate_limit_is_waited_for_and_a_cancel_ends_the_wait() {
 #[test]
 fn a_crash_at_quit_does_not_undo_a_success() {
     let root = Root::new();
-    steamcmd(&root, "kill -SEGV $$", "laid; kill -SEGV $$", "whole; kill -SEGV $$");
+    steamcmd(
+        &root,
+        "kill -SEGV $$",
+        "laid; kill -SEGV $$",
+        "whole; kill -SEGV $$",
+    );
     let heard = install(&root);
     assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
     assert_eq!(calls(&root), ["prime", "windows", "linux"]);
-    assert!(heard.complains("exit code 139 after its success"), "{heard:?}");
+    assert!(
+        heard.complains("exit code 139 after its success"),
+        "{heard:?}"
+    );
 }
 
 #[test]
 fn a_steamcmd_without_output_and_activity_is_ended_and_retried() {
     let (root, mark) = (Root::new(), marker());
-    let hang = format!("trap '' TERM; printf 'Steam>'; sleep {mark} & while :; do sleep {mark}; done");
-    steamcmd(&root, ":", "laid", &format!("if first once; then {hang}; fi; whole"));
+    let hang =
+        format!("trap '' TERM; printf 'Steam>'; sleep {mark} & while :; do sleep {mark}; done");
+    steamcmd(
+        &root,
+        ":",
+        "laid",
+        &format!("if first once; then {hang}; fi; whole"),
+    );
     let heard = install_with(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "1")]);
     assert_eq!(heard.ending(), (0, "exit", "empty"), "{heard:?}");
     assert!(heard.complains("steamcmd hung and was ended"), "{heard:?}");
-    assert!(heard.complains("no output and nothing new on disk for 1 s"), "{heard:?}");
+    assert!(
+        heard.complains("no output and nothing new on disk for 1 s"),
+        "{heard:?}"
+    );
     assert_eq!(calls(&root), ["prime", "windows", "linux", "linux"]);
     assert!(alive(&mark).is_empty(), "its whole tree is ended");
 }
 
 #[test]
 fn a_steamcmd_that_hangs_each_time_or_repeats_itself_fails() {
-    for hang in
-        ["sleep 1000", "while :; do echo ' Update state (0x61) downloading, progress: 1.00 (1 / 100)'; sleep 0.2; done"]
-    {
+    for hang in [
+        "sleep 1000",
+        "while :; do echo ' Update state (0x61) downloading, progress: 1.00 (1 / 100)'; sleep 0.2; \
+        done",
+    ] {
         let root = Root::new();
         installed(&root);
         steamcmd(&root, ":", "laid", &format!("exec sh -c \"{hang}\""));
         let start = Instant::now();
         let heard = install_with(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "1")]);
-        assert!((5..40).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
         assert!(
-            heard.exit() != 0 && error_of(&heard).contains("given up after 5 attempts: steamcmd hung"),
+            (5..40).contains(&start.elapsed().as_secs()),
+            "{:?}",
+            start.elapsed()
+        );
+        assert!(
+            heard.exit() != 0
+                && error_of(&heard).contains("given up after 5 attempts: steamcmd hung"),
             "{heard:?}"
         );
         assert_eq!(calls(&root).len(), 5);
@@ -202,30 +311,44 @@ fn a_silent_steamcmd_that_writes_files_is_not_ended() {
 fn a_cancel_of_a_silent_steamcmd_is_reported_as_a_cancel() {
     let root = Root::new();
     steamcmd(&root, "echo here; exec sleep 1000", "laid", "whole");
-    let mut talk = Talk::start(&[RUNNER], &envs(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "3600")]));
+    let mut talk = Talk::start(
+        &[RUNNER],
+        &envs(&root, &[("LEFT4ME_STEAM_SILENCE_SECONDS", "3600")]),
+    );
     talk.say(INSTALL);
     talk.hear_until("the command", |answer| answer["stdout"] == "here");
     let start = Instant::now();
     talk.say(r#"{"cancel":"terminate"}"#);
     assert_eq!(talk.rest().ending(), (143, "terminate", "empty"));
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
 fn a_prompt_reads_end_of_file() {
     let root = Root::new();
-    let prompt = "printf 'Steam>'; while read -r line; do printf 'Steam>'; done; echo; echo end of input";
+    let prompt =
+        "printf 'Steam>'; while read -r line; do printf 'Steam>'; done; echo; echo end of input";
     steamcmd(&root, prompt, "laid", "whole");
     let heard = install(&root);
     assert_eq!(heard.exit(), 0, "{heard:?}");
-    assert!(heard.stdout.iter().any(|line| line == "end of input"), "{heard:?}");
+    assert!(
+        heard.stdout.iter().any(|line| line == "end of input"),
+        "{heard:?}"
+    );
 
     let root = Root::new();
     let guard = "printf 'Steam Guard code:'; read -r code || exit 5; echo OK";
     steamcmd(&root, guard, "laid", "whole");
     let heard = install(&root);
     assert_eq!(heard.exit(), 5, "{heard:?}");
-    assert!(error_of(&heard).contains("Steam Guard asks for a code"), "{heard:?}");
+    assert!(
+        error_of(&heard).contains("Steam Guard asks for a code"),
+        "{heard:?}"
+    );
     assert_eq!(calls(&root), ["prime"]);
 }
 
@@ -238,7 +361,12 @@ fn updates_run_only_the_linux_pass() {
 
     // steamcmd without a configuration makes one; the Linux server stays intact.
     std::fs::remove_file(root.join("tmp/calls")).unwrap();
-    steamcmd(&root, ":", "laid", "if first once; then refuse 'Missing configuration'; fi; whole");
+    steamcmd(
+        &root,
+        ":",
+        "laid",
+        "if first once; then refuse 'Missing configuration'; fi; whole",
+    );
     assert_eq!(install(&root).exit(), 0);
     assert_eq!(calls(&root), ["linux", "prime", "linux"]);
 }
@@ -254,7 +382,10 @@ fn windows_files_are_marked_until_a_linux_pass_succeeds() {
     let heard = install(&root);
     assert_eq!(heard.exit(), 8, "{heard:?}");
     assert!(root.join(UNFINISHED).exists());
-    assert!(heard.complains("no server starts over Windows files"), "{heard:?}");
+    assert!(
+        heard.complains("no server starts over Windows files"),
+        "{heard:?}"
+    );
 
     steamcmd(&root, ":", "laid", "whole");
     assert_eq!(install(&root).exit(), 0);
@@ -267,7 +398,10 @@ fn windows_files_are_marked_until_a_linux_pass_succeeds() {
         }
         steamcmd(&root, ":", "refuse 'No subscription'", linux);
         assert_eq!(install(&root).exit(), 8);
-        assert!(!root.join(UNFINISHED).exists(), "the Linux server is as it was");
+        assert!(
+            !root.join(UNFINISHED).exists(),
+            "the Linux server is as it was"
+        );
     }
 }
 
@@ -275,19 +409,41 @@ fn windows_files_are_marked_until_a_linux_pass_succeeds() {
 fn an_account_setting_accepts_no_password() {
     let root = Root::new();
     installed(&root);
-    assert_eq!(install_with(&root, &[("LEFT4ME_STEAM_ACCOUNT", "anna_7")]).exit(), 0);
+    assert_eq!(
+        install_with(&root, &[("LEFT4ME_STEAM_ACCOUNT", "anna_7")]).exit(),
+        0
+    );
 
-    let mode = std::fs::metadata(root.join("steam/Steam/config")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o700, "what steamcmd remembers of the account");
+    let mode = std::fs::metadata(root.join("steam/Steam/config"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(
+        mode & 0o777,
+        0o700,
+        "what steamcmd remembers of the account"
+    );
 
     let call = std::fs::read_to_string(root.join("tmp/calls")).unwrap();
-    assert!(call.contains("+@NoPromptForPassword 1 +login anna_7 +app_update 222860"), "{call}");
+    assert!(
+        call.contains("+@NoPromptForPassword 1 +login anna_7 +app_update 222860"),
+        "{call}"
+    );
 
-    let mut talk = Talk::start(&[RUNNER], &envs(&root, &[("LEFT4ME_STEAM_ACCOUNT", "anna hunter2")]));
+    let mut talk = Talk::start(
+        &[RUNNER],
+        &envs(&root, &[("LEFT4ME_STEAM_ACCOUNT", "anna hunter2")]),
+    );
     talk.say(INSTALL);
     let heard = talk.rest();
-    assert!(heard.exit() == 2 && heard.complains("LEFT4ME_STEAM_ACCOUNT is not a login name"), "{heard:?}");
-    assert!(!format!("{heard:?}{}", talk.end().1).contains("hunter2"), "no message repeats it");
+    assert!(
+        heard.exit() == 2 && heard.complains("LEFT4ME_STEAM_ACCOUNT is not a login name"),
+        "{heard:?}"
+    );
+    assert!(
+        !format!("{heard:?}{}", talk.end().1).contains("hunter2"),
+        "no message repeats it"
+    );
 }
 
 /// Debian's package is a script that copies itself below the home of the user who runs it.
@@ -297,7 +453,8 @@ fn the_client_library_is_linked_from_debians_steamcmd() {
     steamcmd(&root, ":", "laid", "whole");
     // A directory that another steamcmd left behind.
     root.write("steam/linux32/steamclient.so", "old");
-    let games = "#!/bin/sh\nd=$HOME/.local/share/Steam/steamcmd/linux32\nmkdir -p $d && echo new > $d/steamclient.so\n\
+    let games = "#!/bin/sh\nd=$HOME/.local/share/Steam/steamcmd/linux32\nmkdir -p $d && echo new > \
+                $d/steamclient.so\n\
                  exec \"$HOME/steamcmd.sh\" \"$@\"\n";
     let steamcmd = root.script("games/steamcmd", games).display().to_string();
     let heard = install_with(&root, &[("LEFT4ME_STEAMCMD", &steamcmd)]);
@@ -305,7 +462,12 @@ fn the_client_library_is_linked_from_debians_steamcmd() {
 
     for place in ["steam/.steam/sdk32", "steam/linux32"] {
         let library = root.join(place).join("steamclient.so");
-        assert_eq!(std::fs::read_to_string(&library).ok().as_deref(), Some("new\n"), "{}", library.display());
+        assert_eq!(
+            std::fs::read_to_string(&library).ok().as_deref(),
+            Some("new\n"),
+            "{}",
+            library.display()
+        );
     }
 
     // Back to Valve's steamcmd: its own directory replaces the link.
@@ -314,7 +476,10 @@ fn the_client_library_is_linked_from_debians_steamcmd() {
     assert_eq!(install(&root).exit(), 0);
 
     for place in ["steam/.steam/sdk32", "steam/linux32"] {
-        assert_eq!(std::fs::read_to_string(root.join(place).join("steamclient.so")).unwrap(), "valve");
+        assert_eq!(
+            std::fs::read_to_string(root.join(place).join("steamclient.so")).unwrap(),
+            "valve"
+        );
     }
 }
 

@@ -1,5 +1,8 @@
 //! Downloads of a log by badly behaved clients: they read nothing, or little, or lose their rights.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -25,8 +28,8 @@ fn with_a_long_log() -> House {
     house.user("anna", Role::User);
 
     let wide = "漢".repeat(4096);
-    let job =
-        "INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at) VALUES ('stop', 'anna', 1, 1, 1)";
+    let job = "INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at) VALUES \
+               ('stop', 'anna', 1, 1, 1)";
 
     house
         .db()
@@ -43,7 +46,8 @@ fn with_a_long_log() -> House {
 fn download(web: &Web, session: &str) -> TcpStream {
     let mut stream = web.connect();
     let head = format!(
-        "GET /jobs/1/log.txt HTTP/1.1\r\nHost: {}\r\nCookie: left4me={session}\r\nConnection: close\r\n\r\n",
+        "GET /jobs/1/log.txt HTTP/1.1\r\nHost: {}\r\nCookie: left4me={session}\r\nConnection: \
+        close\r\n\r\n",
         web.addr
     );
     stream.write_all(head.as_bytes()).unwrap();
@@ -88,10 +92,16 @@ fn downloads_are_counted_and_unread_ones_cost_little_memory() {
 
     let refused = all(&mut download(&web, &session));
     assert_eq!(status(&refused), 503, "{refused}");
-    assert!(refused.contains("too many live pages or downloads open (4)"), "{refused}");
+    assert!(
+        refused.contains("too many live pages or downloads open (4)"),
+        "{refused}"
+    );
 
     let after = web.resident();
-    assert!(after < before + 12 * 1024, "{before} KiB before, {after} KiB now");
+    assert!(
+        after < before + 12 * 1024,
+        "{before} KiB before, {after} KiB now"
+    );
     drop(idle);
 
     let whole = until("there is a place again", || {
@@ -106,10 +116,17 @@ fn a_download_breaks_off_when_its_reader_may_not_read_any_more() {
     let web = Web::start(&house, &[]);
     let mut stream = download(&web, &session(&web));
     assert_eq!(begins(&mut stream), "HTTP/1.1 200");
-    house.db().write(|tx| disable(tx, 2, "test", &"anna".parse()?)).unwrap();
+    house
+        .db()
+        .write(|tx| disable(tx, 2, "test", &"anna".parse()?))
+        .unwrap();
 
     let rest = all(&mut stream);
-    assert!(!is_whole(&rest) && rest.len() < 12_000_000, "{} bytes", rest.len());
+    assert!(
+        !is_whole(&rest) && rest.len() < 12_000_000,
+        "{} bytes",
+        rest.len()
+    );
     assert!(!rest.ends_with("\r\n0\r\n\r\n"), "it does not look whole");
 }
 
@@ -152,7 +169,10 @@ fn a_client_reading_byte_by_byte_is_dropped_but_a_slow_one_is_not() {
         assert!(is_whole(&quick), "{} bytes", quick.len());
 
         let dropped = dripping.join().unwrap();
-        assert!(dropped > Duration::from_secs(25), "no client is dropped at once: {dropped:?}");
+        assert!(
+            dropped > Duration::from_secs(25),
+            "no client is dropped at once: {dropped:?}"
+        );
         assert_eq!(status(&slow.join().unwrap()), 200);
     });
 }

@@ -1,5 +1,9 @@
-//! What people met in the field: names in every script, several pages of one browser, long logs, sessions that end.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+//! What people met in the field: names in every script, several pages of one browser, long logs,
+//! sessions that end.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 #![forbid(unsafe_code)]
 
 mod support;
@@ -10,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use left4me::base::names::JobId;
 use left4me::base::password;
-use left4me::db::{blueprints, jobs, logs, tokens, users};
+use left4me::db::{blueprint_change, blueprints, jobs, logs, tokens, users};
 use left4me::wire::Stream;
 use serde_json::json;
 use support::house::House;
@@ -30,7 +34,14 @@ fn house() -> House {
     let made = house.db().write(|tx| {
         users::create(tx, 1, "test", &"root".parse()?, users::Role::Admin, &hash)?;
         let anna = users::create(tx, 1, "test", &ANNA[0].parse()?, users::Role::User, &hash)?;
-        blueprints::create(tx, 1, "test", anna.id, &"ночь".parse()?, &blueprints::Content::default())
+        blueprint_change::create(
+            tx,
+            1,
+            "test",
+            anna.id,
+            &"ночь".parse()?,
+            &blueprints::Content::default(),
+        )
     });
     made.unwrap();
     house
@@ -46,7 +57,11 @@ fn signed_in(web: &Web, name: &str) -> Client {
 fn left4me(house: &House, args: &[&str]) -> (i32, String, String) {
     let output = house.command(LEFT4ME, args).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap_or(-1),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 #[test]
@@ -55,43 +70,97 @@ fn a_name_is_free_text_and_the_same_in_web_api_and_command_line() {
     let web = Web::start(&house, &[]);
     // However it is written, it is the same user, and the same server.
     let mut anna = signed_in(&web, ANNA[0]);
-    assert!(signed_in(&web, ANNA[1]).get("/").body.contains("Анна О&#39;Не\u{439}л"));
-    let made = anna.post("/servers", &[("name", CAFE[0]), ("blueprint", "1"), ("port", "")]);
+    assert!(
+        signed_in(&web, ANNA[1])
+            .get("/")
+            .body
+            .contains("Анна О&#39;Не\u{439}л")
+    );
+    let made = anna.post(
+        "/servers",
+        &[("name", CAFE[0]), ("blueprint", "1"), ("port", "")],
+    );
     assert_eq!(made.status, 303, "{}", made.body);
     assert!(anna.get("/servers/1").body.contains(CAFE[1]));
-    let again = anna.post("/servers", &[("name", CAFE[1]), ("blueprint", "1"), ("port", "")]);
+    let again = anna.post(
+        "/servers",
+        &[("name", CAFE[1]), ("blueprint", "1"), ("port", "")],
+    );
     assert_eq!(again.status, 409, "{}", again.body);
 
     for name in CAFE {
         let (code, out, err) = left4me(&house, &["server", "show", name, "--json"]);
         assert_eq!(code, 0, "{err}");
         let server: serde_json::Value = serde_json::from_str(&out).unwrap();
-        assert_eq!((&server["name"], &server["user"]), (&CAFE[1].into(), &ANNA[1].into()));
+        assert_eq!(
+            (&server["name"], &server["user"]),
+            (&CAFE[1].into(), &ANNA[1].into())
+        );
         let (code, _, err) = house.job(&["enqueue", "initialize", "--server", name]);
         assert_eq!(code, 0, "{err}");
     }
-    let (code, _, err) = left4me(&house, &["server", "create", "Ещё один", "--blueprint", "ночь", "--user", ANNA[0]]);
+    let (code, _, err) = left4me(
+        &house,
+        &[
+            "server",
+            "create",
+            "Ещё один",
+            "--blueprint",
+            "ночь",
+            "--user",
+            ANNA[0],
+        ],
+    );
     assert_eq!(code, 0, "{err}");
 
-    let token = house
-        .db()
-        .write(|tx| Ok(tokens::create(tx, 1, "test", users::find(tx, &"root".parse()?)?.id, &"x".parse()?)?.1));
+    let token = house.db().write(|tx| {
+        Ok(tokens::create(
+            tx,
+            1,
+            "test",
+            users::find(tx, &"root".parse()?)?.id,
+            &"x".parse()?,
+        )?
+        .1)
+    });
     let bearer = format!("Bearer {}", token.unwrap());
     let list = |user: &str| {
         let query = serde_urlencoded::to_string([("user", user)]).unwrap();
-        web.client().send("GET", &format!("/api/servers?{query}"), &[("Authorization", &bearer)], "").json()
+        web.client()
+            .send(
+                "GET",
+                &format!("/api/servers?{query}"),
+                &[("Authorization", &bearer)],
+                "",
+            )
+            .json()
     };
-    assert_eq!(list(ANNA[0])["items"].as_array().unwrap().len(), 2, "{}", list(ANNA[0]));
-    assert_eq!(list("x' OR '1'='1")["items"].as_array().unwrap().len(), 0, "a name means nothing to SQL");
+    assert_eq!(
+        list(ANNA[0])["items"].as_array().unwrap().len(),
+        2,
+        "{}",
+        list(ANNA[0])
+    );
+    assert_eq!(
+        list("x' OR '1'='1")["items"].as_array().unwrap().len(),
+        0,
+        "a name means nothing to SQL"
+    );
 
     let mut root = signed_in(&web, "root");
     let query = serde_urlencoded::to_string([("user", ANNA[0])]).unwrap();
     assert_eq!(root.get(&format!("/admin/jobs?{query}")).status, 200);
     let page = root.get("/admin/users");
     let at = page.body.find("/disable\"").expect("a button to disable");
-    let action = page.body[..at + "/disable".len()].rsplit('"').next().unwrap();
+    let action = page.body[..at + "/disable".len()]
+        .rsplit('"')
+        .next()
+        .unwrap();
     assert_eq!(root.post(action, &[]).location(), "/admin/users");
-    assert!(anna.get("/").location().starts_with("/login"), "the account is disabled");
+    assert!(
+        anna.get("/").location().starts_with("/login"),
+        "the account is disabled"
+    );
 }
 
 #[test]
@@ -102,12 +171,22 @@ fn what_cannot_be_a_name_is_told_as_it_was_typed() {
     assert!(err.contains("'Сервер'") && !err.contains("\\u{"), "{err}");
     let (_, _, err) = left4me(&house, &["server", "show", "нет такого"]);
     assert!(err.contains("no server is named 'нет такого'"), "{err}");
-    let (code, _, err) = left4me(&house, &["server", "create", "ad\u{200b}min", "--blueprint", "ночь"]);
+    let (code, _, err) = left4me(
+        &house,
+        &["server", "create", "ad\u{200b}min", "--blueprint", "ночь"],
+    );
     assert!(code == 2 && err.contains("invisible"), "{err}");
     let web = Web::start(&house, &[]);
     let mut anna = signed_in(&web, ANNA[1]);
-    let bad = anna.post("/servers", &[("name", "ночь\u{202e}"), ("blueprint", "1"), ("port", "")]);
-    assert!(bad.status == 422 && bad.body.contains("&#39;ночь\\u{202e}&#39;"), "{}", bad.body);
+    let bad = anna.post(
+        "/servers",
+        &[("name", "ночь\u{202e}"), ("blueprint", "1"), ("port", "")],
+    );
+    assert!(
+        bad.status == 422 && bad.body.contains("&#39;ночь\\u{202e}&#39;"),
+        "{}",
+        bad.body
+    );
 }
 
 #[test]
@@ -118,7 +197,11 @@ fn text_that_turns_a_line_around_is_visible_on_pages_and_on_a_terminal() {
     // As an older version, or a hand, may have left it.
     let stored = "UPDATE jobs SET requested_by = ?1; ".to_owned();
     house.db().connection().execute(&stored, [TURNED]).unwrap();
-    house.db().connection().execute("UPDATE users SET name = ?1 WHERE name = 'root'", [TURNED]).unwrap();
+    house
+        .db()
+        .connection()
+        .execute("UPDATE users SET name = ?1 WHERE name = 'root'", [TURNED])
+        .unwrap();
     for args in [
         &["list"][..],
         &["list", "--json"],
@@ -132,18 +215,35 @@ fn text_that_turns_a_line_around_is_visible_on_pages_and_on_a_terminal() {
         assert!(!out.contains(['\u{202e}', '\u{2066}']), "{args:?}: {out}");
     }
     let shown: serde_json::Value = house.show(job);
-    assert_eq!(shown["requested_by"], TURNED, "for programs it is what it is");
+    assert_eq!(
+        shown["requested_by"], TURNED,
+        "for programs it is what it is"
+    );
     let (_, out, _) = left4me(&house, &["user", "list"]);
     assert!(out.contains("ad\\u{202e}nim\\u{2066}"), "{out}");
 
     let web = Web::start(&house, &[]);
     let hash = password::hash(PASSWORD).unwrap();
-    house.db().write(|tx| users::create(tx, 1, "test", &"boss".parse()?, users::Role::Admin, &hash)).unwrap();
+    house
+        .db()
+        .write(|tx| users::create(tx, 1, "test", &"boss".parse()?, users::Role::Admin, &hash))
+        .unwrap();
     let mut boss = signed_in(&web, "boss");
-    for path in ["/", "/admin", "/admin/jobs", "/admin/users", "/admin/events", "/jobs/1"] {
+    for path in [
+        "/",
+        "/admin",
+        "/admin/jobs",
+        "/admin/users",
+        "/admin/events",
+        "/jobs/1",
+    ] {
         let page = boss.get(path);
         let text = page.body.replace("<option value=\"ad\u{202e}", "");
-        assert!(page.status == 200 && !text.contains(['\u{202e}']), "{path}: {}", page.body);
+        assert!(
+            page.status == 200 && !text.contains(['\u{202e}']),
+            "{path}: {}",
+            page.body
+        );
     }
     assert!(boss.get("/jobs/1").body.contains("ad\\u{202e}nim"));
 }
@@ -154,7 +254,10 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
     let job = house.enqueue(&["install"]);
     let other = house.enqueue(&["update"]);
     let print = |job: JobId, line: &str| {
-        house.db().write(|tx| logs::append(tx, job, 5, Stream::Stdout, line)).unwrap();
+        house
+            .db()
+            .write(|tx| logs::append(tx, job, 5, Stream::Stdout, line))
+            .unwrap();
     };
     for line in ["one", "two", "three"] {
         print(job, line);
@@ -162,15 +265,31 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
     print(other, "other");
     let web = Web::start(&house, &[]);
     let mut root = signed_in(&web, "root");
-    for bad in ["follow=job:x:", "follow=job:1", "follow=job:1:-3", "follow=server:1:", &"follow=job:1:&".repeat(17)] {
+    for bad in [
+        "follow=job:x:",
+        "follow=job:1",
+        "follow=job:1:-3",
+        "follow=server:1:",
+        &"follow=job:1:&".repeat(17),
+    ] {
         assert_eq!(root.get(&format!("/live?{bad}")).status, 422, "{bad}");
     }
 
-    let cookie = root.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<String>();
+    let cookie = root
+        .cookies
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect::<String>();
     let mut stream = web.connect();
     let path = format!("/live?after=page&follow=job:{job}:1&follow=job:999:&follow=job:{other}:");
     stream
-        .write_all(format!("GET {path} HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n", web.addr).as_bytes())
+        .write_all(
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n",
+                web.addr
+            )
+            .as_bytes(),
+        )
         .unwrap();
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     // Each event with the feed that it belongs to.
@@ -183,7 +302,10 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
             value.clone_into(&mut id);
         } else if let Some(data) = line.strip_prefix("data: ") {
             if name == "topic" {
-                assert_eq!(id, "", "an event without an id must not have another feed's");
+                assert_eq!(
+                    id, "",
+                    "an event without an id must not have another feed's"
+                );
                 data.clone_into(&mut topic);
             } else if name != "state" {
                 return (topic.clone(), name.clone(), id.clone(), data.to_owned());
@@ -195,15 +317,33 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
         heard.push(next());
     }
     let has = |topic: &str, name: &str, words: &str| {
-        let found = heard.iter().find(|(a, b, _, data)| a == topic && b == name && data.contains(words));
-        found.unwrap_or_else(|| panic!("no {name} of {topic} with {words}: {heard:#?}")).2.clone()
+        let found = heard
+            .iter()
+            .find(|(a, b, _, data)| a == topic && b == name && data.contains(words));
+        found
+            .unwrap_or_else(|| panic!("no {name} of {topic} with {words}: {heard:#?}"))
+            .2
+            .clone()
     };
     has("null", "changed", "\"all\":true");
-    assert_eq!([has("0", "stdout", "\"two\""), has("0", "stdout", "\"three\"")], ["2", "3"]);
+    assert_eq!(
+        [
+            has("0", "stdout", "\"two\""),
+            has("0", "stdout", "\"three\"")
+        ],
+        ["2", "3"]
+    );
     has("1", "over", "does not exist");
     assert_eq!(has("2", "stdout", "\"other\""), "1");
-    assert!(!heard.iter().any(|(.., data)| data.contains("\"one\"")), "what the page has is not sent again");
-    assert!(web.get("/metrics").contains("left4me_web_streams{kind=\"changes\"} 1"), "it is one stream");
+    assert!(
+        !heard.iter().any(|(.., data)| data.contains("\"one\"")),
+        "what the page has is not sent again"
+    );
+    assert!(
+        web.get("/metrics")
+            .contains("left4me_web_streams{kind=\"changes\"} 1"),
+        "it is one stream"
+    );
 
     // What is new comes with its own feed, too; another's job is not followed.
     print(job, "four");
@@ -213,15 +353,28 @@ fn one_stream_carries_what_all_pages_of_a_browser_follow() {
             break event;
         }
     };
-    assert!(four.0 == "0" && four.2 == "4" && four.3.contains("four"), "{four:?}");
+    assert!(
+        four.0 == "0" && four.2 == "4" && four.3.contains("four"),
+        "{four:?}"
+    );
     let mut anna = signed_in(&web, ANNA[0]);
-    let cookie = anna.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<String>();
+    let cookie = anna
+        .cookies
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect::<String>();
     assert_eq!(anna.get(&format!("/jobs/{job}")).status, 404);
     let mut stream = web.connect();
-    let request = format!("GET /live?follow=job:{job}: HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n", web.addr);
+    let request = format!(
+        "GET /live?follow=job:{job}: HTTP/1.1\r\nHost: {}\r\nCookie: {cookie}\r\n\r\n",
+        web.addr
+    );
     stream.write_all(request.as_bytes()).unwrap();
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line.contains("does not exist any more")), "it is over at once");
+    assert!(
+        lines.any(|line| line.contains("does not exist any more")),
+        "it is over at once"
+    );
 }
 
 #[test]
@@ -230,12 +383,26 @@ fn the_beginning_of_a_long_log_is_line_1_on() {
     let house = house();
     let job = house.enqueue(&["install"]);
     let fill = |tx: &rusqlite::Transaction<'_>| {
-        (1..=LINES).try_for_each(|seq| logs::insert(tx, job, seq, 5, Stream::Stdout, None, &format!("line {seq}")))
+        (1..=LINES).try_for_each(|seq| {
+            logs::insert(
+                tx,
+                job,
+                seq,
+                5,
+                Stream::Stdout,
+                None,
+                &format!("line {seq}"),
+            )
+        })
     };
     house.db().write(fill).unwrap();
     let web = Web::start(&house, &[]);
     let mut root = signed_in(&web, "root");
-    assert!(root.get(&format!("/jobs/{job}")).body.contains(&format!("data-lines=\"/jobs/{job}/lines\"")));
+    assert!(
+        root.get(&format!("/jobs/{job}"))
+            .body
+            .contains(&format!("data-lines=\"/jobs/{job}/lines\""))
+    );
     let mut seen = Vec::new();
     while let Some(last) = Some(seen.last().copied().unwrap_or(0)).filter(|last| *last < LINES) {
         let page = root.get(&format!("/jobs/{job}/lines?after={last}")).json();
@@ -245,7 +412,12 @@ fn the_beginning_of_a_long_log_is_line_1_on() {
         seen.extend(lines.iter().map(|line| line["seq"].as_i64().unwrap()));
     }
     assert_eq!(seen, (1..=LINES).collect::<Vec<_>>());
-    assert_eq!(signed_in(&web, ANNA[0]).get(&format!("/jobs/{job}/lines")).status, 404);
+    assert_eq!(
+        signed_in(&web, ANNA[0])
+            .get(&format!("/jobs/{job}/lines"))
+            .status,
+        404
+    );
 }
 
 #[test]
@@ -256,7 +428,11 @@ fn a_job_that_waits_is_cancelled_from_a_table_and_one_that_began_is_not() {
     let mut root = signed_in(&web, "root");
     let action = format!("/jobs/{job}/cancel");
     let page = root.get("/admin/jobs?state=queued");
-    assert!(page.body.contains(&format!("action=\"{action}\"")), "{}", page.body);
+    assert!(
+        page.body.contains(&format!("action=\"{action}\"")),
+        "{}",
+        page.body
+    );
     let from = format!("http://{}/admin/jobs?state=queued", web.addr);
     let body = format!("csrf={}&queued=1", root.csrf);
     let headers = [
@@ -265,14 +441,25 @@ fn a_job_that_waits_is_cancelled_from_a_table_and_one_that_began_is_not() {
         ("Referer", from.as_str()),
     ];
     let answer = root.send("POST", &action, &headers, &body);
-    assert_eq!(answer.location(), "/admin/jobs?state=queued", "the table is shown again");
+    assert_eq!(
+        answer.location(),
+        "/admin/jobs?state=queued",
+        "the table is shown again"
+    );
     assert_eq!(house.show(job)["state"], "cancelled");
-    assert!(!root.get("/admin/jobs").body.contains(&action), "there is nothing more to cancel");
+    assert!(
+        !root.get("/admin/jobs").body.contains(&action),
+        "there is nothing more to cancel"
+    );
 
     let job = house.enqueue(&["install"]);
     house.db().write(|tx| jobs::claim(tx, job, "w", 9)).unwrap();
     let late = root.post(&format!("/jobs/{job}/cancel"), &[("queued", "1")]);
-    assert!(late.status == 409 && late.body.contains("does not wait any more"), "{}", late.body);
+    assert!(
+        late.status == 409 && late.body.contains("does not wait any more"),
+        "{}",
+        late.body
+    );
     assert_eq!(house.show(job)["state"], "running");
 }
 
@@ -283,17 +470,25 @@ fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stoppe
     let web = Web::start(&house, &[]);
     let mut anna = signed_in(&web, ANNA[0]);
     for name in ["один", "два", "три"] {
-        anna.post("/servers", &[("name", name), ("blueprint", "1"), ("port", "")]);
+        anna.post(
+            "/servers",
+            &[("name", name), ("blueprint", "1"), ("port", "")],
+        );
     }
     let job = house.enqueue(&["update"]);
     let sql = format!(
         "UPDATE servers SET actual_state = 'stopped';
-         UPDATE jobs SET state = 'cancelled', started_at = 5, finished_at = 9, exit_code = 1, worker_id = 'w' WHERE id = {job};
+         UPDATE jobs SET state = 'cancelled', started_at = 5, finished_at = 9, exit_code = 1, \
+         worker_id = 'w' WHERE id = {job};
          DELETE FROM tasks WHERE job_id = {job};
-         INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at, was_running) VALUES
-             ({job}, 0, 'stop', 1, 'succeeded', 5, 6, 1), ({job}, 1, 'stop', 2, 'succeeded', 5, 6, 1),
-             ({job}, 2, 'stop', 3, 'succeeded', 5, 6, 0), ({job}, 3, 'install-runtime', NULL, 'cancelled', 6, 9, NULL),
-             ({job}, 4, 'start-if-ran', 1, 'cancelled', NULL, 9, NULL), ({job}, 5, 'start-if-ran', 2, 'cancelled', NULL, 9, NULL),
+         INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at, \
+         was_running) VALUES
+             ({job}, 0, 'stop', 1, 'succeeded', 5, 6, 1), ({job}, 1, 'stop', 2, 'succeeded', 5, 6, \
+             1),
+             ({job}, 2, 'stop', 3, 'succeeded', 5, 6, 0), ({job}, 3, 'install-runtime', NULL, \
+             'cancelled', 6, 9, NULL),
+             ({job}, 4, 'start-if-ran', 1, 'cancelled', NULL, 9, NULL), ({job}, 5, 'start-if-ran', \
+             2, 'cancelled', NULL, 9, NULL),
              ({job}, 6, 'start-if-ran', 3, 'cancelled', NULL, 9, NULL)"
     );
     house.db().write(|tx| Ok(tx.execute_batch(&sql)?)).unwrap();
@@ -301,28 +496,67 @@ fn a_cancelled_update_is_told_for_each_server_and_offers_to_start_what_it_stoppe
     let outcomes = root.get(&format!("/api/jobs/{job}")).json()["server_outcomes"].clone();
     let of = |at: usize, field: &str| outcomes[at][field].as_str().map(str::to_owned);
     let words = [0, 1, 2].map(|at| of(at, "outcome").unwrap());
-    assert_eq!(words, ["left-stopped", "left-stopped", "cancelled"], "{outcomes:#}");
-    assert!(of(0, "error").unwrap().contains("was not started again"), "{outcomes:#}");
+    assert_eq!(
+        words,
+        ["left-stopped", "left-stopped", "cancelled"],
+        "{outcomes:#}"
+    );
+    assert!(
+        of(0, "error").unwrap().contains("was not started again"),
+        "{outcomes:#}"
+    );
 
     let path = format!("/jobs/{job}");
     let page = root.get(&path).body;
     let each = &page[page.find("Each server").expect("how it ended for each")..];
-    for (name, end) in [("один", "left stopped"), ("два", "left stopped"), ("три", "not done")] {
-        assert!(each.contains(&format!("{name}</a> {end}")), "{name}: {each}");
+    for (name, end) in [
+        ("один", "left stopped"),
+        ("два", "left stopped"),
+        ("три", "not done"),
+    ] {
+        assert!(
+            each.contains(&format!("{name}</a> {end}")),
+            "{name}: {each}"
+        );
     }
-    let offers = |page: &str| [1, 2, 3].map(|id| page.contains(&format!("action=\"/servers/{id}/start\"")));
-    assert_eq!(offers(&page), [true, true, false], "what did not run before is not started");
+    let offers =
+        |page: &str| [1, 2, 3].map(|id| page.contains(&format!("action=\"/servers/{id}/start\"")));
+    assert_eq!(
+        offers(&page),
+        [true, true, false],
+        "what did not run before is not started"
+    );
     assert!(page.contains(">Start один again</button>"), "{page}");
 
     // The button starts that server, once however often it is pressed.
-    let key = page.split("id=\"start-1\"").nth(1).and_then(|form| form.split("name=\"key\" value=\"").nth(1)).unwrap();
+    let key = page
+        .split("id=\"start-1\"")
+        .nth(1)
+        .and_then(|form| form.split("name=\"key\" value=\"").nth(1))
+        .unwrap();
     let key = key.split('"').next().unwrap();
-    let to = [(); 2].map(|()| root.post("/servers/1/start", &[("key", key)]).location().to_owned());
+    let to = [(); 2].map(|()| {
+        root.post("/servers/1/start", &[("key", key)])
+            .location()
+            .to_owned()
+    });
     assert_eq!(to[0], to[1]);
     let started = house.show(JobId(to[0].rsplit('/').next().unwrap().parse().unwrap()));
-    assert_eq!((&started["operation"], &started["servers"]), (&json!("start"), &json!([1])));
-    house.db().write(|tx| Ok(tx.execute_batch("UPDATE servers SET actual_state = 'running' WHERE id = 1")?)).unwrap();
-    assert_eq!(offers(&root.get(&path).body), [false, true, false], "it is up again");
+    assert_eq!(
+        (&started["operation"], &started["servers"]),
+        (&json!("start"), &json!([1]))
+    );
+    house
+        .db()
+        .write(|tx| {
+            Ok(tx.execute_batch("UPDATE servers SET actual_state = 'running' WHERE id = 1")?)
+        })
+        .unwrap();
+    assert_eq!(
+        offers(&root.get(&path).body),
+        [false, true, false],
+        "it is up again"
+    );
 }
 
 /// 2026-10-25: at 03:00 CEST it is 02:00 CET.
@@ -331,7 +565,12 @@ fn times_on_pages_name_their_zone_also_in_the_hour_that_comes_twice() {
     let house = house();
     let twice = [1_792_888_200_000, 1_792_891_800_000];
     let job = house.enqueue(&["install"]);
-    let append = |at| house.db().write(|tx| logs::append(tx, job, at, Stream::Stdout, "line")).unwrap();
+    let append = |at| {
+        house
+            .db()
+            .write(|tx| logs::append(tx, job, at, Stream::Stdout, "line"))
+            .unwrap()
+    };
     twice.into_iter().for_each(append);
     let sql = format!("UPDATE jobs SET created_at = {} WHERE id = {job}", twice[0]);
     house.db().write(|tx| Ok(tx.execute_batch(&sql)?)).unwrap();
@@ -339,23 +578,46 @@ fn times_on_pages_name_their_zone_also_in_the_hour_that_comes_twice() {
     let mut root = signed_in(&web, "root");
     let page = root.get(&format!("/jobs/{job}")).body;
     for title in ["2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CET"] {
-        assert!(page.contains(&format!("<time title=\"{title}\">02:30:00</time>")), "{title}: {page}");
+        assert!(
+            page.contains(&format!("<time title=\"{title}\">02:30:00</time>")),
+            "{title}: {page}"
+        );
     }
     let asked = "<time datetime=\"2026-10-25T00:30:00Z\" title=\"2026-10-25 02:30:00 CEST\"";
-    assert!(page.contains(asked) && page.contains("Times in CE"), "{page}");
-    // What log.js goes by for lines that come later: before, between and after two changes of the clocks.
-    let zone = page.split("data-zone=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
-    let entries: Vec<Vec<&str>> = zone.split(',').map(|entry| entry.split(' ').collect()).collect();
+    assert!(
+        page.contains(asked) && page.contains("Times in CE"),
+        "{page}"
+    );
+    // What log.js goes by for lines that come later: before, between and after two changes of the
+    // clocks.
+    let zone = page
+        .split("data-zone=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .unwrap();
+    let entries: Vec<Vec<&str>> = zone
+        .split(',')
+        .map(|entry| entry.split(' ').collect())
+        .collect();
     assert_eq!(entries.len(), 3, "{zone}");
     assert_eq!(entries[0][0], "0", "{zone}");
     for entry in &entries {
-        assert!([["60", "CET"], ["120", "CEST"]].contains(&[entry[1], entry[2]]), "{zone}");
+        assert!(
+            [["60", "CET"], ["120", "CEST"]].contains(&[entry[1], entry[2]]),
+            "{zone}"
+        );
     }
-    assert!(entries[0][2] != entries[1][2] && entries[0][2] == entries[2][2], "{zone}");
+    assert!(
+        entries[0][2] != entries[1][2] && entries[0][2] == entries[2][2],
+        "{zone}"
+    );
 
     let web = Web::start_with(&house, &[], &[("TZ", "Mars/Olympus")]);
     let page = signed_in(&web, "root").get(&format!("/jobs/{job}")).body;
-    assert!(page.contains("2026-10-25 00:30:00 UTC") && page.contains("Times in UTC"), "{page}");
+    assert!(
+        page.contains("2026-10-25 00:30:00 UTC") && page.contains("Times in UTC"),
+        "{page}"
+    );
     assert!(page.contains("data-zone=\"0 0 UTC"), "{page}");
 }
 
@@ -364,9 +626,19 @@ fn the_way_to_a_servers_history_is_always_there() {
     let house = house();
     let web = Web::start(&house, &[]);
     let mut anna = signed_in(&web, ANNA[0]);
-    let path = anna.post("/servers", &[("name", "ночь"), ("blueprint", "1"), ("port", "")]).location().to_owned();
+    let path = anna
+        .post(
+            "/servers",
+            &[("name", "ночь"), ("blueprint", "1"), ("port", "")],
+        )
+        .location()
+        .to_owned();
     let page = anna.get(&path);
-    assert!(page.body.contains(&format!("href=\"{path}/jobs\"")), "{}", page.body);
+    assert!(
+        page.body.contains(&format!("href=\"{path}/jobs\"")),
+        "{}",
+        page.body
+    );
 }
 
 #[test]
@@ -375,7 +647,10 @@ fn a_form_that_is_sent_after_the_session_ended_leads_back_to_its_page() {
     let web = Web::start(&house, &[]);
     let mut stranger = web.client();
     let from = format!("http://{}/blueprints/1/edit", web.addr);
-    let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Referer", from.as_str())];
+    let headers = [
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Referer", from.as_str()),
+    ];
     let answer = stranger.send("POST", "/blueprints/1", &headers, "name=x&config=typed");
     assert_eq!(answer.location(), "/login?next=%2Fblueprints%2F1%2Fedit");
     let answer = stranger.send("POST", "/blueprints/1", &headers[..1], "name=x");
@@ -386,22 +661,40 @@ fn a_form_that_is_sent_after_the_session_ended_leads_back_to_its_page() {
 fn a_way_of_writing_a_name_has_no_tries_of_its_own() {
     let house = house();
     let web = Web::start(&house, &[]);
-    let refused = (0..40)
-        .any(|number| web.client().post("/login", &[("name", ANNA[number % 2]), ("password", "wrong")]).status == 429);
+    let refused = (0..40).any(|number| {
+        web.client()
+            .post(
+                "/login",
+                &[("name", ANNA[number % 2]), ("password", "wrong")],
+            )
+            .status
+            == 429
+    });
     assert!(refused);
     let mut spaced = web.client();
-    let answer = spaced.post("/login", &[("name", &format!(" {}", ANNA[0])), ("password", "wrong")]);
+    let answer = spaced.post(
+        "/login",
+        &[("name", &format!(" {}", ANNA[0])), ("password", "wrong")],
+    );
     assert_eq!(answer.status, 429, "{}", answer.body);
 }
 
-/// A proxy keeps a connection for its next request: when the front left meanwhile, that request would be lost (502).
+/// A proxy keeps a connection for its next request: when the front left meanwhile, that request
+/// would be lost (502).
 #[test]
 fn the_front_does_not_leave_while_somebody_keeps_a_connection_to_it() {
     let house = house();
-    let mut command = house.command(support::http::WEB, &["--listen", "127.0.0.1:0", "--idle-seconds", "1"]);
+    let mut command = house.command(
+        support::http::WEB,
+        &["--listen", "127.0.0.1:0", "--idle-seconds", "1"],
+    );
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let address = said.find_map(|line| Some(line.split_once("listening at http://")?.1.trim().to_owned())).unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let address = said
+        .find_map(|line| Some(line.split_once("listening at http://")?.1.trim().to_owned()))
+        .unwrap();
     let mut stream = std::net::TcpStream::connect(&address).unwrap();
     let begun = Instant::now();
     let request = format!("GET /login HTTP/1.1\r\nHost: {address}\r\n\r\n");
@@ -409,8 +702,17 @@ fn the_front_does_not_leave_while_somebody_keeps_a_connection_to_it() {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).unwrap();
     let open = begun.elapsed();
-    assert!(rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
-    assert!(open > Duration::from_secs(8), "the connection was closed after {open:?}; a proxy lets go of it after 5 s");
-    let code = until("the front leaves when none is open any more", || child.try_wait().unwrap());
+    assert!(
+        rest.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&rest)
+    );
+    assert!(
+        open > Duration::from_secs(8),
+        "the connection was closed after {open:?}; a proxy lets go of it after 5 s"
+    );
+    let code = until("the front leaves when none is open any more", || {
+        child.try_wait().unwrap()
+    });
     assert!(code.success(), "{code}");
 }

@@ -1,6 +1,9 @@
 //! Many streams over real HTTP: each client gets each line once, whatever happens. Clients that do
 //! not read, or are refused, affect no others.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -25,7 +28,14 @@ fn signed_in(house: &House, count: usize) -> Vec<String> {
     let cookie = |number: usize| {
         let text = format!("{number:064x}");
         db.write(|tx| {
-            let user = users::create(tx, 1, "test", &format!("user{number}").parse()?, Role::Admin, "-")?;
+            let user = users::create(
+                tx,
+                1,
+                "test",
+                &format!("user{number}").parse()?,
+                Role::Admin,
+                "-",
+            )?;
             sessions::begin(tx, UserId(user.id.0), &text, now, now + 3_600_000)
         })
         .unwrap();
@@ -39,12 +49,18 @@ fn signed_in(house: &House, count: usize) -> Vec<String> {
 fn printing(house: &House, lines: &str) -> support::Guard {
     let once = house.root.join("once");
     // steamcmd is called first to update itself, and again after a failure.
-    house.runner(&format!("#!/bin/bash\n[[ $3 != +quit ]] && mkdir {} || exit 5\n{lines}\nexit 5\n", once.display()))
+    house.runner(&format!(
+        "#!/bin/bash\n[[ $3 != +quit ]] && mkdir {} || exit 5\n{lines}\nexit 5\n",
+        once.display()
+    ))
 }
 
 fn whole(house: &House, job: JobId) -> Vec<(i64, String)> {
     let lines = logs::after(house.db().connection(), job, 0, 1_000_000).unwrap();
-    lines.into_iter().map(|line| (line.seq, line.line)).collect()
+    lines
+        .into_iter()
+        .map(|line| (line.seq, line.line))
+        .collect()
 }
 
 /// A front for a listener that the test keeps, as systemd does.
@@ -52,7 +68,12 @@ fn serve(house: &House, listener: &TcpListener) -> Child {
     let mut envs = house.root.envs();
     envs.push(("LEFT4ME_WEB_STREAMS_PER_USER".into(), "300".into()));
     envs.push(("LEFT4ME_WEB_IDLE_SECONDS".into(), "0".into()));
-    start(&[WEB], &envs, listener.try_clone().unwrap(), Stdio::inherit())
+    start(
+        &[WEB],
+        &envs,
+        listener.try_clone().unwrap(),
+        Stdio::inherit(),
+    )
 }
 
 #[test]
@@ -63,7 +84,9 @@ fn two_hundred_clients_get_each_line_once_across_restarts() {
     let cookie = signed_in(&house, 1).remove(0);
     let _runner = printing(
         &house,
-        &format!("for ((i = 1; i <= {LINES}; i++)); do echo \"line $i\"; ((i % 20)) || sleep 0.02; done"),
+        &format!(
+            "for ((i = 1; i <= {LINES}; i++)); do echo \"line $i\"; ((i % 20)) || sleep 0.02; done"
+        ),
     );
 
     let job = house.enqueue(&["install"]);
@@ -75,7 +98,11 @@ fn two_hundred_clients_get_each_line_once_across_restarts() {
     let mut web = serve(&house, &listener);
     let mut crowd = Crowd::new(listener.local_addr().unwrap(), format!("/jobs/{job}/logs"));
     (0..200).for_each(|_| crowd.join(&cookie));
-    crowd.until("all follow", |_, _, _| {}, |all| all.iter().all(|follower| follower.status == 200));
+    crowd.until(
+        "all follow",
+        |_, _, _| {},
+        |all| all.iter().all(|follower| follower.status == 200),
+    );
 
     let mut worker = house.worker(0);
 
@@ -83,14 +110,18 @@ fn two_hundred_clients_get_each_line_once_across_restarts() {
     let mut read = vec![Vec::new(); 5];
     while !crowd.followers.iter().all(|follower| follower.ended) {
         let something = crowd.turn(support::PATIENCE, |which, follower, heard| {
-            let Heard::Line(seq, data) = heard else { return };
+            let Heard::Line(seq, data) = heard else {
+                return;
+            };
             if let Some(read) = read.get_mut(which) {
                 let data: serde_json::Value = serde_json::from_slice(data).unwrap();
                 assert_eq!(data["seq"], seq);
                 read.push((seq, data["line"].as_str().unwrap().to_owned()));
             }
 
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
 
             if (random >> 33).is_multiple_of(400) {
                 hung_up += 1;
@@ -101,7 +132,10 @@ fn two_hundred_clients_get_each_line_once_across_restarts() {
         assert!(something, "nothing comes any more");
 
         if crowd.followers[0].last > LINES / 3 * (stops + 1) && stops < 2 {
-            stop(&web, [Signal::SIGTERM, Signal::SIGKILL][usize::try_from(stops).unwrap()]);
+            stop(
+                &web,
+                [Signal::SIGTERM, Signal::SIGKILL][usize::try_from(stops).unwrap()],
+            );
             assert_eq!(ended(&mut web), [0, 137][usize::try_from(stops).unwrap()]);
             web = serve(&house, &listener);
             stops += 1;
@@ -118,9 +152,20 @@ fn two_hundred_clients_get_each_line_once_across_restarts() {
     let lines = whole(&house, job);
     let count = i64::try_from(lines.len()).unwrap();
 
-    assert!(count > LINES && stops == 2 && hung_up > 500, "{count} lines, {stops} stops, {hung_up} hung up");
+    assert!(
+        count > LINES && stops == 2 && hung_up > 500,
+        "{count} lines, {stops} stops, {hung_up} hung up"
+    );
     for follower in &crowd.followers {
-        assert_eq!((follower.lost, follower.repeated, follower.lines, follower.last), (0, 0, count, count));
+        assert_eq!(
+            (
+                follower.lost,
+                follower.repeated,
+                follower.lines,
+                follower.last
+            ),
+            (0, 0, count, count)
+        );
     }
 
     read.iter().for_each(|read| assert_eq!(*read, lines));
@@ -136,7 +181,8 @@ fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
     // Twenty million bytes: far more than the kernel buffers for a connection.
     let _runner = printing(
         &house,
-        "printf -v long '%04000d' 0; for ((i = 1; i <= 5000; i++)); do echo \"$i $long\"; ((i % 200)) || sleep 0.1; done",
+        "printf -v long '%04000d' 0; for ((i = 1; i <= 5000; i++)); do echo \"$i $long\"; ((i % \
+        200)) || sleep 0.1; done",
     );
 
     let job = house.enqueue(&["install"]);
@@ -147,13 +193,19 @@ fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
     let mut deaf = Crowd::new(web.addr, format!("/jobs/{job}/logs"));
     (0..10).for_each(|_| deaf.join(&cookie));
     for crowd in [&mut crowd, &mut deaf] {
-        crowd.until("all follow", |_, _, _| {}, |all| all.iter().all(|follower| follower.status == 200));
+        crowd.until(
+            "all follow",
+            |_, _, _| {},
+            |all| all.iter().all(|follower| follower.status == 200),
+        );
     }
 
     let mut worker = house.worker(0);
     let open = || {
         let scrape = web.get("/metrics");
-        let line = scrape.lines().find_map(|line| line.strip_prefix("left4me_web_streams{kind=\"job\"} "));
+        let line = scrape
+            .lines()
+            .find_map(|line| line.strip_prefix("left4me_web_streams{kind=\"job\"} "));
         line.unwrap().parse::<usize>().unwrap()
     };
 
@@ -175,7 +227,10 @@ fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
     let count = i64::try_from(whole(&house, job).len()).unwrap();
     assert!(count > 5000);
     for follower in &crowd.followers {
-        assert_eq!((follower.lost, follower.repeated, follower.last), (0, 0, count));
+        assert_eq!(
+            (follower.lost, follower.repeated, follower.last),
+            (0, 0, count)
+        );
     }
 
     // Half a minute after it last read something.
@@ -185,7 +240,11 @@ fn a_client_that_stops_reading_is_dropped_and_costs_no_memory() {
         std::thread::sleep(Duration::from_millis(100));
     }
 
-    deaf.until("what was on its way", |_, _, _| {}, |all| !all.iter().any(Follower::is_open));
+    deaf.until(
+        "what was on its way",
+        |_, _, _| {},
+        |all| !all.iter().any(Follower::is_open),
+    );
     for follower in &deaf.followers {
         assert!(!follower.ended && follower.last < count && follower.lost + follower.repeated == 0);
     }
@@ -213,32 +272,57 @@ fn of_ten_thousand_streams_those_beyond_the_limit_get_503() {
         while crowd.turn(Duration::ZERO, |_, _, _| {}) {}
     }
 
-    let page = until("a page", || Some(web.get("/login")).filter(|answer| status(answer) == 200));
+    let page = until("a page", || {
+        Some(web.get("/login")).filter(|answer| status(answer) == 200)
+    });
     assert!(page.contains("Sign in"));
     crowd.until(
         "every one has its answer",
         |_, _, _| {},
-        |all| all.iter().all(|follower| follower.status != 0 || !follower.is_open()),
+        |all| {
+            all.iter()
+                .all(|follower| follower.status != 0 || !follower.is_open())
+        },
     );
 
-    let with = |status: u16| crowd.followers.iter().filter(|follower| follower.status == status).count();
+    let with = |status: u16| {
+        crowd
+            .followers
+            .iter()
+            .filter(|follower| follower.status == status)
+            .count()
+    };
 
     // Three quarters of the connections may be streams.
     assert!((300..=384).contains(&with(200)), "{} live", with(200));
-    assert_eq!(with(503) + with(200), crowd.followers.len(), "each gets a response, none is just closed");
+    assert_eq!(
+        with(503) + with(200),
+        crowd.followers.len(),
+        "each gets a response, none is just closed"
+    );
     assert!(web.peak() < 100 * 1024, "{} KiB", web.peak());
 
     // A refused client takes no connection from others.
-    let head = format!("GET /jobs/{job}/logs HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\n\r\n", web.addr, cookies[0]);
+    let head = format!(
+        "GET /jobs/{job}/logs HTTP/1.1\r\nHost: {}\r\nCookie: {}\r\n\r\n",
+        web.addr, cookies[0]
+    );
     let answer = web.raw(&head).to_ascii_lowercase();
-    assert!(status(&answer) == 503 && answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert!(
+        status(&answer) == 503 && answer.contains("\r\nconnection: close\r\n"),
+        "{answer}"
+    );
 
     // The accepted ones are served: the job is cancelled while it is queued.
     let (code, _, err) = house.job(&["cancel", &job.to_string()]);
     assert_eq!(code, 0, "{err}");
 
     let live = |follower: &Follower| follower.status == 200;
-    crowd.until("the end", |_, _, _| {}, |all| all.iter().all(|follower| follower.ended == live(follower)));
+    crowd.until(
+        "the end",
+        |_, _, _| {},
+        |all| all.iter().all(|follower| follower.ended == live(follower)),
+    );
 }
 
 #[test]
@@ -266,7 +350,16 @@ fn ids_are_checked_however_the_bytes_are_cut() {
             });
         }
 
-        assert_eq!((follower.lines, follower.lost, follower.repeated, follower.ended), (4, 2, 1, true), "{cut}");
+        assert_eq!(
+            (
+                follower.lines,
+                follower.lost,
+                follower.repeated,
+                follower.ended
+            ),
+            (4, 2, 1, true),
+            "{cut}"
+        );
         assert_eq!(events.len(), 8, "{events:?}");
     }
 }

@@ -1,5 +1,8 @@
 //! The web front's limits with badly behaved clients (slow, long, many), and its start and exit.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -14,7 +17,10 @@ use support::{PATIENCE, ended, start, until};
 fn request(web: &Web, head: &str, body: &str) -> String {
     let length = body.len();
     let address = web.addr;
-    web.raw(&format!("{head}Host: {address}\r\nOrigin: http://{address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"))
+    web.raw(&format!(
+        "{head}Host: {address}\r\nOrigin: http://{address}\r\nConnection: \
+                     close\r\nContent-Length: {length}\r\n\r\n{body}"
+    ))
 }
 
 #[test]
@@ -29,20 +35,36 @@ fn slow_and_silent_clients_are_dropped_and_others_served() {
 
     // One page, then nothing: a kept-alive connection is treated like a new one.
     let mut kept = web.connect();
-    kept.write_all(format!("GET /login HTTP/1.1\r\nHost: {}\r\n\r\n", web.addr).as_bytes()).unwrap();
+    kept.write_all(format!("GET /login HTTP/1.1\r\nHost: {}\r\n\r\n", web.addr).as_bytes())
+        .unwrap();
 
     // A body that never comes.
     let mut half = web.connect();
-    let head =
-        format!("POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Length: 50\r\n\r\nname=", web.addr);
+    let head = format!(
+        "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Length: \
+        50\r\n\r\nname=",
+        web.addr
+    );
     half.write_all(head.as_bytes()).unwrap();
 
     assert_eq!(status(&web.get("/login")), 200, "meanwhile");
-    for (what, stream) in [("silent", &mut silent), ("slow", &mut slow), ("kept", &mut kept)] {
-        assert!(closes(stream, PATIENCE), "{what} is still there after {:?}", begun.elapsed());
+    for (what, stream) in [
+        ("silent", &mut silent),
+        ("slow", &mut slow),
+        ("kept", &mut kept),
+    ] {
+        assert!(
+            closes(stream, PATIENCE),
+            "{what} is still there after {:?}",
+            begun.elapsed()
+        );
     }
 
-    assert!(begun.elapsed() >= Duration::from_secs(8), "no client is dropped at once: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_secs(8),
+        "no client is dropped at once: {:?}",
+        begun.elapsed()
+    );
     half.set_read_timeout(Some(PATIENCE * 2)).unwrap();
 
     let answer = all(&mut half);
@@ -57,23 +79,48 @@ fn what_is_too_long_is_refused_with_its_own_status() {
     let post = "POST /login HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\n";
 
     assert_eq!(
-        status(&request(&web, post, &format!("name=anna&password={}", "x".repeat(60 * 1024)))),
+        status(&request(
+            &web,
+            post,
+            &format!("name=anna&password={}", "x".repeat(60 * 1024))
+        )),
         422,
         "within the limit"
     );
 
     let answer = request(&web, post, &format!("name={}", "x".repeat(70 * 1024)));
     assert_eq!(status(&answer), 413, "{answer}");
-    assert!(answer.contains("65536"), "it says how long it may be: {answer}");
+    assert!(
+        answer.contains("65536"),
+        "it says how long it may be: {answer}"
+    );
 
-    let chunked = format!("{post}Transfer-Encoding: chunked\r\nHost: {0}\r\nOrigin: http://{0}\r\n\r\n", web.addr);
+    let chunked = format!(
+        "{post}Transfer-Encoding: chunked\r\nHost: {0}\r\nOrigin: http://{0}\r\n\r\n",
+        web.addr
+    );
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
-    assert_eq!(status(&web.raw(&format!("{chunked}{}0\r\n\r\n", chunk.repeat(3)))), 413, "in chunks");
+    assert_eq!(
+        status(&web.raw(&format!("{chunked}{}0\r\n\r\n", chunk.repeat(3)))),
+        413,
+        "in chunks"
+    );
 
-    let answer = request(&web, &format!("GET /login HTTP/1.1\r\nX-Long: {}\r\n", "x".repeat(40 * 1024)), "");
+    let answer = request(
+        &web,
+        &format!(
+            "GET /login HTTP/1.1\r\nX-Long: {}\r\n",
+            "x".repeat(40 * 1024)
+        ),
+        "",
+    );
     assert_eq!(status(&answer), 431, "{answer}");
 
-    let answer = request(&web, &format!("GET /{} HTTP/1.1\r\n", "x".repeat(40 * 1024)), "");
+    let answer = request(
+        &web,
+        &format!("GET /{} HTTP/1.1\r\n", "x".repeat(40 * 1024)),
+        "",
+    );
     assert!([414, 431].contains(&status(&answer)), "{answer}");
     assert_eq!(status(&web.raw("NONSENSE\r\n\r\n")), 400);
     assert_eq!(status(&web.get("/login")), 200);
@@ -88,25 +135,38 @@ fn of_two_thousand_connections_some_get_503_until_others_close() {
     // dropped after ten.
     let web = &web;
     let crowd: Vec<TcpStream> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..40).map(|_| scope.spawn(|| (0..50).map(|_| web.connect()).collect::<Vec<_>>())).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        let threads: Vec<_> = (0..40)
+            .map(|_| scope.spawn(|| (0..50).map(|_| web.connect()).collect::<Vec<_>>()))
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
     });
 
-    let answer = until("it is full", || Some(web.get("/login")).filter(|answer| answer.starts_with("HTTP/1.1 503 ")));
-    assert!(answer.contains("Retry-After: 5") && answer.contains("try again"), "{answer}");
+    let answer = until("it is full", || {
+        Some(web.get("/login")).filter(|answer| answer.starts_with("HTTP/1.1 503 "))
+    });
+    assert!(
+        answer.contains("Retry-After: 5") && answer.contains("try again"),
+        "{answer}"
+    );
     assert!(web.resident() < 100 * 1024, "{} KiB", web.resident());
 
     let refused = crowd.iter().filter(|stream| {
         let (mut stream, mut words) = (*stream, [0; 13]);
         stream.set_nonblocking(true).unwrap();
-        stream.read(&mut words).is_ok_and(|read| words[..read] == *b"HTTP/1.1 503 ")
+        stream
+            .read(&mut words)
+            .is_ok_and(|read| words[..read] == *b"HTTP/1.1 503 ")
     });
 
     assert!(refused.count() > 50, "the others got a 503 or were closed");
     drop(crowd);
 
-    until("there is room again", || (status(&web.get("/login")) == 200).then_some(()));
+    until("there is room again", || {
+        (status(&web.get("/login")) == 200).then_some(())
+    });
 }
 
 #[test]
@@ -118,7 +178,11 @@ fn the_number_of_consoles_is_limited_with_retry_after() {
     let mut client = web.client();
     client.sign_in("anna", PASSWORD);
 
-    let cookies: Vec<String> = client.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let cookies: Vec<String> = client
+        .cookies
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     let watch = |server: usize| {
         let (mut stream, mut head) = (web.connect(), vec![0; 4096]);
         let request = format!(
@@ -129,21 +193,47 @@ fn the_number_of_consoles_is_limited_with_retry_after() {
         stream.write_all(request.as_bytes()).unwrap();
 
         let read = stream.read(&mut head).unwrap();
-        (stream, String::from_utf8_lossy(&head[..read]).to_ascii_lowercase())
+        (
+            stream,
+            String::from_utf8_lossy(&head[..read]).to_ascii_lowercase(),
+        )
     };
     let open: Vec<_> = (1..=32).map(watch).collect();
 
-    assert!(open.iter().all(|(_, head)| head.starts_with("http/1.1 200 ")), "{open:?}");
+    assert!(
+        open.iter()
+            .all(|(_, head)| head.starts_with("http/1.1 200 ")),
+        "{open:?}"
+    );
 
     let answer = client.get("/servers/33/log/stream");
-    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("10")), "{}", answer.body);
-    assert!(answer.body.contains("oo many consoles are open"), "{}", answer.body);
-    assert!(watch(32).1.starts_with("http/1.1 200 "), "one that is followed already");
+    assert_eq!(
+        (answer.status, answer.header("retry-after")),
+        (503, Some("10")),
+        "{}",
+        answer.body
+    );
+    assert!(
+        answer.body.contains("oo many consoles are open"),
+        "{}",
+        answer.body
+    );
+    assert!(
+        watch(32).1.starts_with("http/1.1 200 "),
+        "one that is followed already"
+    );
 
-    let threads = std::fs::read_dir(format!("/proc/{}/task", web.pid())).unwrap().count();
-    assert!(threads <= 51, "{threads}: left4me-web.service says how many there may be");
+    let threads = std::fs::read_dir(format!("/proc/{}/task", web.pid()))
+        .unwrap()
+        .count();
+    assert!(
+        threads <= 51,
+        "{threads}: left4me-web.service says how many there may be"
+    );
     drop(open);
-    until("there is room again", || watch(33).1.starts_with("http/1.1 200 ").then_some(()));
+    until("there is room again", || {
+        watch(33).1.starts_with("http/1.1 200 ").then_some(())
+    });
 }
 
 #[test]
@@ -154,10 +244,17 @@ fn a_listener_from_systemd_is_served_until_idle() {
     let mut envs = house.root.envs();
     envs.push(("LEFT4ME_WEB_IDLE_SECONDS".into(), "2".into()));
 
-    let mut child = start(&[support::http::WEB], &envs, listener.try_clone().unwrap(), std::process::Stdio::inherit());
+    let mut child = start(
+        &[support::http::WEB],
+        &envs,
+        listener.try_clone().unwrap(),
+        std::process::Stdio::inherit(),
+    );
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(format!("GET /login HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(format!("GET /login HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())
+        .unwrap();
 
     let mut first = [0; 12];
     stream.read_exact(&mut first).unwrap();
@@ -170,9 +267,17 @@ fn a_listener_from_systemd_is_served_until_idle() {
     // one.
     let mut late = TcpStream::connect(address).unwrap();
     late.set_read_timeout(Some(PATIENCE)).unwrap();
-    late.write_all(format!("GET /login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    late.write_all(
+        format!("GET /login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )
+    .unwrap();
 
-    let mut next = start(&[support::http::WEB], &envs, listener, std::process::Stdio::inherit());
+    let mut next = start(
+        &[support::http::WEB],
+        &envs,
+        listener,
+        std::process::Stdio::inherit(),
+    );
     assert_eq!(status(&all(&mut late)), 200);
     assert_eq!(ended(&mut next), 0);
 }
@@ -188,7 +293,8 @@ fn running_requests_are_answered_before_exit() {
     let mut stream = web.connect();
 
     let head = format!(
-        "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {1}\r\nExpect: 100-continue\r\n\r\n",
+        "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Type: \
+        application/x-www-form-urlencoded\r\nContent-Length: {1}\r\nExpect: 100-continue\r\n\r\n",
         web.addr,
         body.len()
     );
@@ -201,7 +307,9 @@ fn running_requests_are_answered_before_exit() {
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
 
     let leaving = std::thread::spawn(move || web.stop());
-    until("the listener is closed", || TcpStream::connect(address).is_err().then_some(()));
+    until("the listener is closed", || {
+        TcpStream::connect(address).is_err().then_some(())
+    });
     stream.write_all(body.as_bytes()).unwrap();
     assert_eq!(status(&all(&mut stream)), 303);
     assert_eq!(leaving.join().unwrap(), 0);
@@ -216,27 +324,41 @@ fn systemd_hears_from_it_however_busy_it_is() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut envs = house.root.envs();
-    envs.push(("NOTIFY_SOCKET".into(), house.root.join("notify.sock").display().to_string()));
+    envs.push((
+        "NOTIFY_SOCKET".into(),
+        house.root.join("notify.sock").display().to_string(),
+    ));
     envs.push(("WATCHDOG_USEC".into(), "1000000".into()));
 
-    let mut child = start(&[support::http::WEB], &envs, listener, std::process::Stdio::inherit());
+    let mut child = start(
+        &[support::http::WEB],
+        &envs,
+        listener,
+        std::process::Stdio::inherit(),
+    );
     let mut beats = 0;
 
-    until("beats of the watchdog between requests that never pause", || {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    until(
+        "beats of the watchdog between requests that never pause",
+        || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
 
-        let request = format!("GET /login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
-        assert_eq!(status(&all(&mut stream)), 200);
+            let request =
+                format!("GET /login HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            assert_eq!(status(&all(&mut stream)), 200);
 
-        let mut words = [0; 512];
-        while let Ok(read) = socket.recv(&mut words) {
-            beats += String::from_utf8_lossy(&words[..read]).matches("WATCHDOG=1").count();
-        }
+            let mut words = [0; 512];
+            while let Ok(read) = socket.recv(&mut words) {
+                beats += String::from_utf8_lossy(&words[..read])
+                    .matches("WATCHDOG=1")
+                    .count();
+            }
 
-        (beats >= 4).then_some(())
-    });
+            (beats >= 4).then_some(())
+        },
+    );
 
     child.kill().unwrap();
     child.wait().unwrap();
@@ -245,9 +367,13 @@ fn systemd_hears_from_it_however_busy_it_is() {
 /// A request that writes, sent without waiting for the response.
 fn begin_to_write(web: &Web, client: &support::http::Client) -> TcpStream {
     let mut stream = web.connect();
-    let (cookie, body) = (client.cookies.iter().next().unwrap(), format!("csrf={}", client.csrf));
+    let (cookie, body) = (
+        client.cookies.iter().next().unwrap(),
+        format!("csrf={}", client.csrf),
+    );
     let head = format!(
-        "POST /logout HTTP/1.1\r\nHost: {}\r\nCookie: {}={}\r\nSec-Fetch-Site: same-origin\r\nConnection: close\r\n\
+        "POST /logout HTTP/1.1\r\nHost: {}\r\nCookie: {}={}\r\nSec-Fetch-Site: \
+        same-origin\r\nConnection: close\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
         web.addr,
         cookie.0,
@@ -279,14 +405,19 @@ fn a_long_write_elsewhere_blocks_neither_reads_nor_exit() {
     let db = house.db();
     db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();
 
-    let writers: Vec<TcpStream> = clients.iter().map(|client| begin_to_write(&web, client)).collect();
+    let writers: Vec<TcpStream> = clients
+        .iter()
+        .map(|client| begin_to_write(&web, client))
+        .collect();
     for _ in 0..3 {
         assert_eq!(reader.get("/account").status, 200);
     }
 
     for writer in &writers {
         writer.set_nonblocking(true).unwrap();
-        let waits = (&*writer).read(&mut [0; 16]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+        let waits = (&*writer)
+            .read(&mut [0; 16])
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
         assert!(waits, "the page came only when a writer had given up");
     }
 
@@ -303,7 +434,8 @@ fn clients_that_disconnect_start_no_more_password_checks() {
         let mut stream = web.connect();
         let body = format!("name=user{number}&password=wrong+wrong+wrong");
         let head = format!(
-            "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {1}\r\n\r\n{body}",
+            "POST /login HTTP/1.1\r\nHost: {0}\r\nOrigin: http://{0}\r\nContent-Type: \
+            application/x-www-form-urlencoded\r\nContent-Length: {1}\r\n\r\n{body}",
             web.addr,
             body.len()
         );
@@ -312,6 +444,9 @@ fn clients_that_disconnect_start_no_more_password_checks() {
     }
 
     let peak = web.peak();
-    assert!(peak < 120 * 1024, "two passwords at a time take 38 MiB, not {peak} KiB");
+    assert!(
+        peak < 120 * 1024,
+        "two passwords at a time take 38 MiB, not {peak} KiB"
+    );
     assert_eq!(status(&web.get("/login")), 200);
 }

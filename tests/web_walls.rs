@@ -1,6 +1,9 @@
 //! Attacks on the web front over HTTP by local programs and by accounts: guessing passwords past
 //! the limits, reading other users' data, and staying signed in after a password change.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -36,14 +39,25 @@ fn house() -> (House, String) {
 
 /// The status of a sign-in with these additional headers.
 fn sign_in(client: &mut Client, name: &str, password: &str, headers: &[(&str, &str)]) -> u16 {
-    let form = [("Content-Type", "application/x-www-form-urlencoded"), ("Sec-Fetch-Site", "same-origin")];
+    let form = [
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Sec-Fetch-Site", "same-origin"),
+    ];
     let body = serde_urlencoded::to_string([("name", name), ("password", password)]).unwrap();
-    client.send("POST", "/login", &[&form[..], headers].concat(), &body).status
+    client
+        .send("POST", "/login", &[&form[..], headers].concat(), &body)
+        .status
 }
 
 /// Wrong passwords until there is a wait, each with other headers; at most `most`.
-fn tries(client: &mut Client, most: usize, mut one: impl FnMut(&mut Client, usize) -> u16) -> usize {
-    (0..most).take_while(|number| one(client, *number) != 429).count()
+fn tries(
+    client: &mut Client,
+    most: usize,
+    mut one: impl FnMut(&mut Client, usize) -> u16,
+) -> usize {
+    (0..most)
+        .take_while(|number| one(client, *number) != 429)
+        .count()
 }
 
 #[test]
@@ -53,24 +67,51 @@ fn a_local_program_that_invents_addresses_waits_like_any_other() {
     let mut client = web.client();
     let rotated = |client: &mut Client, number: usize, shown: &str| {
         let address = format!("198.51.100.{number}");
-        sign_in(client, "anna", "wrong password", &[("X-Forwarded-For", &address), ("X-Left4me-Proxy", shown)])
+        sign_in(
+            client,
+            "anna",
+            "wrong password",
+            &[("X-Forwarded-For", &address), ("X-Left4me-Proxy", shown)],
+        )
     };
 
-    assert_eq!(tries(&mut client, 30, |client, number| rotated(client, number, "")), 5);
-    assert_eq!(rotated(&mut client, 40, "0123456789abcdef0123456789abcdee"), 429, "a wrong secret");
+    assert_eq!(
+        tries(&mut client, 30, |client, number| rotated(
+            client, number, ""
+        )),
+        5
+    );
+    assert_eq!(
+        rotated(&mut client, 40, "0123456789abcdef0123456789abcdee"),
+        429,
+        "a wrong secret"
+    );
 
     // The proxy is trusted: each of its visitors has attempts of their own, and the owner gets in.
     assert_eq!(rotated(&mut client, 41, SECRET), 422);
 
-    let home = [("X-Forwarded-For", "203.0.113.9"), ("X-Left4me-Proxy", SECRET)];
+    let home = [
+        ("X-Forwarded-For", "203.0.113.9"),
+        ("X-Left4me-Proxy", SECRET),
+    ];
     assert_eq!(sign_in(&mut web.client(), "anna", PASSWORD, &home), 303);
 
     // Only another address is trusted: the header does not count. Unknown names are limited alike.
     let web = Web::start(&house, &["--origin", ORIGIN, "--proxies", "192.0.2.1"]);
-    assert_eq!(tries(&mut web.client(), 30, |client, number| rotated(client, number, "")), 5);
+    assert_eq!(
+        tries(&mut web.client(), 30, |client, number| rotated(
+            client, number, ""
+        )),
+        5
+    );
 
     let unknown = |client: &mut Client, number: usize| {
-        sign_in(client, "unknown", "wrong password", &[("X-Forwarded-For", &format!("198.51.100.{number}"))])
+        sign_in(
+            client,
+            "unknown",
+            "wrong password",
+            &[("X-Forwarded-For", &format!("198.51.100.{number}"))],
+        )
     };
     assert_eq!(tries(&mut web.client(), 30, unknown), 5);
 }
@@ -81,7 +122,12 @@ fn a_local_program_that_tries_many_names_waits_like_any_other() {
     let web = Web::start(&house, &["--origin", ORIGIN, "--proxy-secret-file", &file]);
     let sprayed = |client: &mut Client, number: usize| {
         let address = format!("2001:db8:{number}::1");
-        sign_in(client, &format!("user{number}"), "wrong password", &[("X-Forwarded-For", &address)])
+        sign_in(
+            client,
+            &format!("user{number}"),
+            "wrong password",
+            &[("X-Forwarded-For", &address)],
+        )
     };
     assert_eq!(tries(&mut web.client(), 40, sprayed), 20);
 }
@@ -92,17 +138,38 @@ fn behind_an_unconfigured_proxy_visitors_do_not_lock_out_others() {
     let web = Web::start(&house, &["--origin", ORIGIN]);
     let mut client = web.client();
     let visitor = |client: &mut Client, name: &str, password: &str, number: usize| {
-        sign_in(client, name, password, &[("X-Forwarded-For", &format!("198.51.100.{number}"))])
+        sign_in(
+            client,
+            name,
+            password,
+            &[("X-Forwarded-For", &format!("198.51.100.{number}"))],
+        )
     };
 
     for number in 0..30 {
-        assert_eq!(visitor(&mut client, &format!("user{number}"), "wrong password", number), 422);
+        assert_eq!(
+            visitor(
+                &mut client,
+                &format!("user{number}"),
+                "wrong password",
+                number
+            ),
+            422
+        );
     }
 
     assert_eq!(visitor(&mut web.client(), "anna", PASSWORD, 99), 303);
 
     // The account itself is protected, whatever addresses are named.
-    assert_eq!(tries(&mut client, 60, |client, number| visitor(client, "anna", "wrong password", number)), 50);
+    assert_eq!(
+        tries(&mut client, 60, |client, number| visitor(
+            client,
+            "anna",
+            "wrong password",
+            number
+        )),
+        50
+    );
 }
 
 #[test]
@@ -110,7 +177,10 @@ fn a_sign_in_that_found_no_room_counts_for_nothing() {
     let (house, file) = house();
     let web = Web::start(&house, &["--origin", ORIGIN, "--proxy-secret-file", &file]);
     let over = AtomicBool::new(false);
-    let anna = [("X-Forwarded-For", "203.0.113.9"), ("X-Left4me-Proxy", SECRET)];
+    let anna = [
+        ("X-Forwarded-For", "203.0.113.9"),
+        ("X-Left4me-Proxy", SECRET),
+    ];
     let (mut refused, mut checked) = (0, 0);
 
     std::thread::scope(|scope| {
@@ -155,26 +225,43 @@ fn a_readable_or_short_proxy_secret_prevents_the_start() {
         let output = house.command(support::http::WEB, &args).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains("LEFT4ME_WEB_PROXY_SECRET_FILE") && said.contains(words), "{said}");
+        assert!(
+            said.contains("LEFT4ME_WEB_PROXY_SECRET_FILE") && said.contains(words),
+            "{said}"
+        );
         assert!(text.len() > 10 || !said.contains(text), "{said}");
     }
 }
 
 /// Sends a request as another user of this host; returns the whole response.
 fn asked_as(uid: u32, web: &Web, request: &str) -> String {
-    let script = format!("exec 3<>/dev/tcp/127.0.0.1/{}; printf '%s' \"$1\" >&3; exec cat <&3", web.addr.port());
-    let output = Command::new("/bin/bash").args(["-c", &script, "bash", request]).uid(uid).gid(uid).output().unwrap();
+    let script = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/{}; printf '%s' \"$1\" >&3; exec cat <&3",
+        web.addr.port()
+    );
+    let output = Command::new("/bin/bash")
+        .args(["-c", &script, "bash", request])
+        .uid(uid)
+        .gid(uid)
+        .output()
+        .unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn get(web: &Web, path: &str, more: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}Connection: close\r\n\r\n", web.addr)
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {}\r\n{more}Connection: close\r\n\r\n",
+        web.addr
+    )
 }
 
 #[test]
 fn a_game_server_on_loopback_is_no_user_of_the_host() {
     if !is_real_root() {
-        eprintln!("skipped: it takes root to be a game server's user; tests/lab/walls_web.rs does the same");
+        eprintln!(
+            "skipped: it takes root to be a game server's user; tests/lab/walls_web.rs does the \
+            same"
+        );
         return;
     }
 
@@ -182,34 +269,61 @@ fn a_game_server_on_loopback_is_no_user_of_the_host() {
     house.user("admin", Role::Admin);
 
     let token = token(&house, "admin");
-    let args = ["--origin", ORIGIN, "--proxies", "127.0.0.1", "--proxy-secret-file", &file];
+    let args = [
+        "--origin",
+        ORIGIN,
+        "--proxies",
+        "127.0.0.1",
+        "--proxy-secret-file",
+        &file,
+    ];
     let web = Web::start(&house, &args);
     let metrics = get(&web, "/metrics", "");
-    assert!(asked_as(1000, &web, &metrics).starts_with("HTTP/1.1 200 "), "a user of the host");
+    assert!(
+        asked_as(1000, &web, &metrics).starts_with("HTTP/1.1 200 "),
+        "a user of the host"
+    );
 
     let answer = asked_as(GAME, &web, &metrics);
-    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("token"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 403 ") && answer.contains("token"),
+        "{answer}"
+    );
     assert!(!answer.contains("left4me_"), "{answer}");
 
-    let shown = get(&web, "/metrics", &format!("Authorization: Bearer {token}\r\n"));
-    assert!(asked_as(GAME, &web, &shown).starts_with("HTTP/1.1 200 "), "with a token");
+    let shown = get(
+        &web,
+        "/metrics",
+        &format!("Authorization: Bearer {token}\r\n"),
+    );
+    assert!(
+        asked_as(GAME, &web, &shown).starts_with("HTTP/1.1 200 "),
+        "with a token"
+    );
     assert!(asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 200 "));
 
     // It is no proxy, even if one is trusted at this address, or with the secret.
     let body = "name=anna&password=wrong+password";
     let sign_in = |number: usize| {
         format!(
-            "POST /login HTTP/1.1\r\nHost: {}\r\nSec-Fetch-Site: same-origin\r\nX-Forwarded-For: 198.51.100.{number}\r\n\
-             X-Left4me-Proxy: {SECRET}\r\nContent-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n\
+            "POST /login HTTP/1.1\r\nHost: {}\r\nSec-Fetch-Site: same-origin\r\nX-Forwarded-For: \
+            198.51.100.{number}\r\n\
+             X-Left4me-Proxy: {SECRET}\r\nContent-Type: \
+             application/x-www-form-urlencoded\r\nConnection: close\r\n\
              Content-Length: {}\r\n\r\n{body}",
             web.addr,
             body.len()
         )
     };
-    let looked_at = (0..30).take_while(|n| !asked_as(GAME, &web, &sign_in(*n)).starts_with("HTTP/1.1 429 ")).count();
+    let looked_at = (0..30)
+        .take_while(|n| !asked_as(GAME, &web, &sign_in(*n)).starts_with("HTTP/1.1 429 "))
+        .count();
 
     assert_eq!(looked_at, 5);
-    assert!(asked_as(1000, &web, &sign_in(50)).starts_with("HTTP/1.1 422 "), "the proxy is another user");
+    assert!(
+        asked_as(1000, &web, &sign_in(50)).starts_with("HTTP/1.1 422 "),
+        "the proxy is another user"
+    );
 }
 
 #[test]
@@ -222,41 +336,78 @@ fn a_game_server_that_opens_all_connections_it_can_takes_none_of_peoples() {
     let house = House::new();
     let web = Web::start(&house, &["--connections", "32"]);
     let script = format!(
-        "for i in $(seq 40); do exec {{fd}}<>/dev/tcp/127.0.0.1/{} || exit; done; echo open; exec sleep 60",
+        "for i in $(seq 40); do exec {{fd}}<>/dev/tcp/127.0.0.1/{} || exit; done; echo open; exec \
+        sleep 60",
         web.addr.port()
     );
 
     let mut command = Command::new("/bin/bash");
-    let mut game = command.args(["-c", &script]).uid(GAME).gid(GAME).stdout(Stdio::piped()).spawn().unwrap();
+    let mut game = command
+        .args(["-c", &script])
+        .uid(GAME)
+        .gid(GAME)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut said = [0; 4];
     std::io::Read::read_exact(&mut game.stdout.take().unwrap(), &mut said).unwrap();
 
     let answer = web.get("/health");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 503 "), "it has had its share");
+    assert!(
+        asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 503 "),
+        "it has had its share"
+    );
     game.kill().unwrap();
     game.wait().unwrap();
 
     until("its places are free", || {
-        asked_as(GAME, &web, &get(&web, "/health", "")).starts_with("HTTP/1.1 200 ").then_some(())
+        asked_as(GAME, &web, &get(&web, "/health", ""))
+            .starts_with("HTTP/1.1 200 ")
+            .then_some(())
     });
 }
 
 /// A new token of a user.
 fn token(house: &House, user: &str) -> String {
-    let name: TokenName = format!("script {user} {}", support::marker()).parse().unwrap();
-    let id = users::by_name(house.db().connection(), user).unwrap().unwrap().id;
-    house.db().write(|tx| tokens::create(tx, 1, "test", id, &name)).unwrap().1
+    let name: TokenName = format!("script {user} {}", support::marker())
+        .parse()
+        .unwrap();
+    let id = users::by_name(house.db().connection(), user)
+        .unwrap()
+        .unwrap()
+        .id;
+    house
+        .db()
+        .write(|tx| tokens::create(tx, 1, "test", id, &name))
+        .unwrap()
+        .1
 }
 
 fn status_of(web: &Web, token: &str) -> u16 {
-    web.client().send("GET", "/api/servers", &[("Authorization", &format!("Bearer {token}"))], "").status
+    web.client()
+        .send(
+            "GET",
+            "/api/servers",
+            &[("Authorization", &format!("Bearer {token}"))],
+            "",
+        )
+        .status
 }
 
 fn left4me(house: &House, args: &[&str], input: &str) -> String {
     let mut command = house.command(env!("CARGO_BIN_EXE_left4me"), args);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{args:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -278,19 +429,42 @@ fn another_password_and_disabling_end_every_token() {
         ("the account's page", &|| {
             let mut client = web.client();
             client.sign_in("anna", PASSWORD);
-            assert!(client.get("/account").body.contains("all your tokens are revoked"));
-            let fields = [("current", PASSWORD), ("new", PASSWORD), ("again", PASSWORD)];
+            assert!(
+                client
+                    .get("/account")
+                    .body
+                    .contains("all your tokens are revoked")
+            );
+            let fields = [
+                ("current", PASSWORD),
+                ("new", PASSWORD),
+                ("again", PASSWORD),
+            ];
             let answer = client.post("/account/password", &fields);
             assert_eq!(answer.location(), "/account?done=password");
-            assert!(client.get("/account?done=password").body.contains("your tokens are revoked"));
+            assert!(
+                client
+                    .get("/account?done=password")
+                    .body
+                    .contains("your tokens are revoked")
+            );
         }),
         ("the admin's page", &|| {
             let mut client = web.client();
             client.sign_in("admin", PASSWORD);
-            assert_eq!(client.post("/admin/users/anna/password", &[("password", PASSWORD)]).status, 303);
+            assert_eq!(
+                client
+                    .post("/admin/users/anna/password", &[("password", PASSWORD)])
+                    .status,
+                303
+            );
         }),
         ("left4me user passwd", &|| {
-            let said = left4me(&house, &["user", "passwd", "anna", "--password-stdin"], &format!("{PASSWORD}\n"));
+            let said = left4me(
+                &house,
+                &["user", "passwd", "anna", "--password-stdin"],
+                &format!("{PASSWORD}\n"),
+            );
             assert!(said.contains("all tokens revoked"), "{said}");
         }),
         ("left4me user disable", &|| {
@@ -311,7 +485,14 @@ fn another_password_and_disabling_end_every_token() {
     assert_eq!(status_of(&web, &others), 200, "another user's token stays");
 
     let kinds = events::last(house.db().connection(), None, 100).unwrap();
-    assert_eq!(kinds.iter().filter(|event| event.kind == "token.revoked").count(), 4, "{kinds:?}");
+    assert_eq!(
+        kinds
+            .iter()
+            .filter(|event| event.kind == "token.revoked")
+            .count(),
+        4,
+        "{kinds:?}"
+    );
 }
 
 #[test]
@@ -323,12 +504,24 @@ fn guessing_on_the_account_page_locks_no_one_else_out() {
     thief.sign_in("anna", PASSWORD);
 
     let guess = |client: &mut Client, _| {
-        client.post("/account/password", &[("current", "wrong password"), ("new", "x"), ("again", "x")]).status
+        client
+            .post(
+                "/account/password",
+                &[("current", "wrong password"), ("new", "x"), ("again", "x")],
+            )
+            .status
     };
     assert_eq!(tries(&mut thief, 30, guess), 5);
 
-    let fields = [("current", PASSWORD), ("new", PASSWORD), ("again", PASSWORD)];
-    assert_eq!(owner.post("/account/password", &fields).location(), "/account?done=password");
+    let fields = [
+        ("current", PASSWORD),
+        ("new", PASSWORD),
+        ("again", PASSWORD),
+    ];
+    assert_eq!(
+        owner.post("/account/password", &fields).location(),
+        "/account?done=password"
+    );
     assert!(thief.get("/account").location().starts_with("/login"));
 }
 
@@ -340,8 +533,15 @@ fn a_request_that_was_answered_503_may_come_again_with_its_key() {
 
     let token = token(&house, "admin");
     let bearer = format!("Bearer {token}");
-    let headers = [("Authorization", &*bearer), ("Content-Type", "application/json"), ("Idempotency-Key", "k-1")];
-    let ask = || web.client().send("POST", "/api/jobs", &headers, r#"{"operation":"install"}"#);
+    let headers = [
+        ("Authorization", &*bearer),
+        ("Content-Type", "application/json"),
+        ("Idempotency-Key", "k-1"),
+    ];
+    let ask = || {
+        web.client()
+            .send("POST", "/api/jobs", &headers, r#"{"operation":"install"}"#)
+    };
 
     let db = house.db();
     db.connection().execute_batch("BEGIN IMMEDIATE").unwrap();

@@ -1,6 +1,9 @@
 //! The worker as a program: the real binaries on a real database, with the runner behind a socket
 //! as systemd serves it.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod support;
 
@@ -16,37 +19,70 @@ fn no_job_of_eight_clients_is_lost_or_run_twice() {
     let house = House::with_servers(20);
     let mut first = house.worker(5);
     until("the first worker holds the lock", || {
-        std::fs::read_to_string(house.root.join("db/left4me.db-worker.lock")).ok().filter(|pid| !pid.is_empty())
+        std::fs::read_to_string(house.root.join("db/left4me.db-worker.lock"))
+            .ok()
+            .filter(|pid| !pid.is_empty())
     });
     let refused = house.command(WORKER, &[]).output().unwrap();
     assert_eq!(refused.status.code(), Some(4));
 
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(words.contains("another worker") && words.contains(&first.id().to_string()), "{words}");
+    assert!(
+        words.contains("another worker") && words.contains(&first.id().to_string()),
+        "{words}"
+    );
 
     std::thread::scope(|scope| {
         for process in 0..8 {
             let house = &house;
             scope.spawn(move || {
                 for number in 0..500 {
-                    house.enqueue(&["initialize", "--server", &format!("S{}", (process + number) % 20 + 1)]);
+                    house.enqueue(&[
+                        "initialize",
+                        "--server",
+                        &format!("S{}", (process + number) % 20 + 1),
+                    ]);
                 }
             });
         }
     });
 
-    until("every job has ended", || (jobs::counts(house.db().connection()).unwrap() == (0, 0)).then_some(()));
+    until("every job has ended", || {
+        (jobs::counts(house.db().connection()).unwrap() == (0, 0)).then_some(())
+    });
     stop(&first, nix::sys::signal::Signal::SIGTERM);
     assert_eq!(ended(&mut first), 0);
 
     let db = house.db();
-    let one = |sql: &str| db.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
-    assert_eq!(one("SELECT count(*) FROM jobs WHERE state = 'succeeded' AND exit_code = 0"), 4000);
-    assert_eq!(one("SELECT count(*) FROM events WHERE kind = 'job.started'"), 4000, "each ran once");
-    assert_eq!(one("SELECT count(*) FROM events WHERE kind = 'job.succeeded'"), 4000, "each ended once");
-    assert_eq!(one("SELECT count(*) FROM job_logs"), 4000, "each wrote its line once");
+    let one = |sql: &str| {
+        db.connection()
+            .query_row(sql, [], |row| row.get::<_, i64>(0))
+            .unwrap()
+    };
     assert_eq!(
-        one("SELECT coalesce(sum(n), 0) FROM (SELECT max(seq) - count(*) AS n FROM job_logs GROUP BY job_id)"),
+        one("SELECT count(*) FROM jobs WHERE state = 'succeeded' AND exit_code = 0"),
+        4000
+    );
+    assert_eq!(
+        one("SELECT count(*) FROM events WHERE kind = 'job.started'"),
+        4000,
+        "each ran once"
+    );
+    assert_eq!(
+        one("SELECT count(*) FROM events WHERE kind = 'job.succeeded'"),
+        4000,
+        "each ended once"
+    );
+    assert_eq!(
+        one("SELECT count(*) FROM job_logs"),
+        4000,
+        "each wrote its line once"
+    );
+    assert_eq!(
+        one(
+            "SELECT coalesce(sum(n), 0) FROM (SELECT max(seq) - count(*) AS n FROM job_logs GROUP \
+             BY job_id)"
+        ),
         0
     );
 }
@@ -56,28 +92,55 @@ fn a_killed_worker_ends_the_tree_and_its_job_fails_with_a_reason() {
     let house = House::new();
     let marker = marker();
     let _runner = house.runner(&format!(
-        "#!/bin/bash\ntrap '' TERM HUP INT\necho downloading\nsetsid bash -c 'trap \"\" TERM HUP; while :; do sleep 1; done' {marker} &\nwhile :; do sleep 1; done\n"
+        "#!/bin/bash\ntrap '' TERM HUP INT\necho downloading\nsetsid bash -c 'trap \"\" TERM HUP; \
+        while :; do sleep 1; done' {marker} &\nwhile :; do sleep 1; done\n"
     ));
     let id = house.enqueue(&["install"]);
     let mut worker = house.worker(60);
 
-    until("the stubborn child runs", || (!alive(&marker).is_empty()).then_some(()));
-    until("its line is in the log", || house.lines(id).contains(&"downloading".to_owned()).then_some(()));
+    until("the stubborn child runs", || {
+        (!alive(&marker).is_empty()).then_some(())
+    });
+    until("its line is in the log", || {
+        house
+            .lines(id)
+            .contains(&"downloading".to_owned())
+            .then_some(())
+    });
     stop(&worker, nix::sys::signal::Signal::SIGKILL);
     ended(&mut worker);
 
-    until("the whole tree is gone", || alive(&marker).is_empty().then_some(()));
-    assert_eq!(house.state(id), JobState::Running, "the database does not know yet");
+    until("the whole tree is gone", || {
+        alive(&marker).is_empty().then_some(())
+    });
+    assert_eq!(
+        house.state(id),
+        JobState::Running,
+        "the database does not know yet"
+    );
 
     let next = house.enqueue(&["install", "--unique"]);
     assert_eq!(next, id, "the dead worker's job still looks running");
 
-    house.root.script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
+    house
+        .root
+        .script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
     let fresh = house.enqueue(&["install"]);
     house.drain();
     let job = house.show(id);
-    assert_eq!((job["state"].as_str(), job["exit_code"].as_i64()), (Some("failed"), Some(1)));
-    assert!(house.lines(id).last().unwrap().contains("worker that ran this job died"), "{:?}", house.lines(id));
+    assert_eq!(
+        (job["state"].as_str(), job["exit_code"].as_i64()),
+        (Some("failed"), Some(1))
+    );
+    assert!(
+        house
+            .lines(id)
+            .last()
+            .unwrap()
+            .contains("worker that ran this job died"),
+        "{:?}",
+        house.lines(id)
+    );
     assert_eq!(house.state(fresh), JobState::Failed);
     assert_eq!(job["runners"][0]["ended_by"], "lost");
 }
@@ -91,15 +154,24 @@ fn a_stopped_worker_ends_its_commands_and_fails_their_jobs() {
     let waiting = house.enqueue(&["update"]);
     let mut worker = house.worker(60);
 
-    until("the command runs", || (!alive(&marker).is_empty()).then_some(()));
+    until("the command runs", || {
+        (!alive(&marker).is_empty()).then_some(())
+    });
     stop(&worker, nix::sys::signal::Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
     assert!(alive(&marker).is_empty());
 
     let job = house.show(id);
     assert_eq!(job["state"], "failed");
-    assert!(job["error"].as_str().unwrap().starts_with("worker stopped"), "{job}");
-    assert_eq!(house.state(waiting), JobState::Queued, "a queued job waits for the next worker");
+    assert!(
+        job["error"].as_str().unwrap().starts_with("worker stopped"),
+        "{job}"
+    );
+    assert_eq!(
+        house.state(waiting),
+        JobState::Queued,
+        "a queued job waits for the next worker"
+    );
 }
 
 #[test]
@@ -111,18 +183,43 @@ fn a_runner_that_dies_fails_its_job_and_the_worker_goes_on() {
     let mut worker = house.worker(60);
     let child = until("the command runs", || alive(&marker).first().copied());
     let parent = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
-    let parent: i32 = parent.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let parent: i32 = parent
+        .rsplit_once(')')
+        .unwrap()
+        .1
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
 
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(parent), nix::sys::signal::Signal::SIGKILL).unwrap();
-    until("the job has failed", || (house.state(id) == JobState::Failed).then_some(()));
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(parent),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    until("the job has failed", || {
+        (house.state(id) == JobState::Failed).then_some(())
+    });
     let error = house.show(id)["error"].as_str().unwrap().to_owned();
-    assert!(error.contains("closed the connection before the command's end"), "{error}");
+    assert!(
+        error.contains("closed the connection before the command's end"),
+        "{error}"
+    );
 
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child), nix::sys::signal::Signal::SIGKILL).ok();
-    house.root.script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(child),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .ok();
+    house
+        .root
+        .script("steam/steamcmd.sh", "#!/bin/sh\nexit 5\n");
     let next = house.enqueue(&["install"]);
 
-    until("the next job has run", || house.state(next).is_terminal().then_some(()));
+    until("the next job has run", || {
+        house.state(next).is_terminal().then_some(())
+    });
     stop(&worker, nix::sys::signal::Signal::SIGTERM);
     assert_eq!(ended(&mut worker), 0);
 }
@@ -134,25 +231,42 @@ fn a_row_that_no_program_would_write_fails_that_job_only() {
         .db()
         .connection()
         .execute_batch(
-            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('explode', 'x', 1, 1);
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('start', 'x', 1, 1);
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('initialize', 'x', 1, 1);
+            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('explode', \
+             'x', 1, 1);
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('start', \
+             'x', 1, 1);
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES \
+             ('initialize', 'x', 1, 1);
              INSERT INTO job_targets VALUES (3, 999);
              INSERT INTO tasks (job_id, position, kind, server_id) VALUES (3, 0, 'initialize', 999);
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('initialize', 'x', 1, 1);
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES \
+             ('initialize', 'x', 1, 1);
              INSERT INTO job_targets VALUES (4, 1);
-             INSERT INTO tasks (job_id, position, kind, server_id) VALUES (4, 0, 'format-disk', 1);",
+             INSERT INTO tasks (job_id, position, kind, server_id) VALUES (4, 0, 'format-disk', \
+             1);",
         )
         .unwrap();
 
     let good = house.enqueue(&["initialize", "--server", "1"]);
     house.drain();
-    let errors: Vec<String> =
-        (1..=4).map(|id| house.show(JobId(id))["error"].as_str().unwrap_or("").to_owned()).collect();
-    assert!(errors[0].contains("unknown operation 'explode'"), "{errors:?}");
+    let errors: Vec<String> = (1..=4)
+        .map(|id| {
+            house.show(JobId(id))["error"]
+                .as_str()
+                .unwrap_or("")
+                .to_owned()
+        })
+        .collect();
+    assert!(
+        errors[0].contains("unknown operation 'explode'"),
+        "{errors:?}"
+    );
     assert!(errors[1].contains("without a server"), "{errors:?}");
     assert!(errors[2].contains("999"), "{errors:?}");
-    assert!(errors[3].contains("unknown task 'format-disk'"), "{errors:?}");
+    assert!(
+        errors[3].contains("unknown task 'format-disk'"),
+        "{errors:?}"
+    );
     assert_eq!(house.state(good), JobState::Succeeded);
 }
 
@@ -160,10 +274,18 @@ fn a_row_that_no_program_would_write_fails_that_job_only() {
 fn an_unknown_operation_does_nothing_whatever_tasks_it_has() {
     let house = House::with_servers(1);
     let id = house.enqueue(&["initialize", "--server", "1"]);
-    house.db().connection().execute("UPDATE jobs SET operation = 'explode'", []).unwrap();
+    house
+        .db()
+        .connection()
+        .execute("UPDATE jobs SET operation = 'explode'", [])
+        .unwrap();
     house.drain();
     let job = house.show(id);
-    assert_eq!((job["state"].as_str(), job["tasks"][0]["state"].as_str()), (Some("failed"), Some("skipped")), "{job}");
+    assert_eq!(
+        (job["state"].as_str(), job["tasks"][0]["state"].as_str()),
+        (Some("failed"), Some("skipped")),
+        "{job}"
+    );
     assert!(!house.root.join("instances/1").exists());
 }
 
@@ -175,10 +297,16 @@ fn a_row_that_is_not_utf8_fails_alone() {
     house
         .db()
         .connection()
-        .execute("UPDATE jobs SET operation = CAST(x'ff41' AS TEXT) WHERE id = ?1", [bad.0])
+        .execute(
+            "UPDATE jobs SET operation = CAST(x'ff41' AS TEXT) WHERE id = ?1",
+            [bad.0],
+        )
         .unwrap();
     house.drain();
-    assert_eq!((house.state(bad), house.state(good)), (JobState::Failed, JobState::Succeeded));
+    assert_eq!(
+        (house.state(bad), house.state(good)),
+        (JobState::Failed, JobState::Succeeded)
+    );
 
     let (code, out, err) = house.job(&["list"]);
     assert!(code == 0 && out.contains("failed"), "{out}{err}");
@@ -201,7 +329,11 @@ fn recovery_sets_the_last_error_of_the_server() {
 
     assert_eq!(house.state(id), JobState::Failed);
 
-    let error = servers::get(house.db().connection(), ServerId(1)).unwrap().unwrap().last_error.unwrap();
+    let error = servers::get(house.db().connection(), ServerId(1))
+        .unwrap()
+        .unwrap()
+        .last_error
+        .unwrap();
     assert!(error.contains("died"), "{error}");
 }
 
@@ -210,16 +342,32 @@ fn initialize_writes_the_instance_and_its_line() {
     let house = House::with_servers(1);
     let id = house.enqueue(&["initialize", "--server", "S1"]);
     house.drain();
-    assert_eq!(house.state(id), JobState::Succeeded, "{:?}", house.lines(id));
+    assert_eq!(
+        house.state(id),
+        JobState::Succeeded,
+        "{:?}",
+        house.lines(id)
+    );
 
     let env = std::fs::read_to_string(house.root.join("instances/1/instance.env")).unwrap();
     assert!(env.contains("L4D2_PORT=27000"), "{env}");
-    assert!(house.root.join("instances/1/layer/left4dead2/cfg/server.cfg").is_file());
-    assert_eq!(house.lines(id), ["left4me: server 1: instance and config layer written"]);
+    assert!(
+        house
+            .root
+            .join("instances/1/layer/left4dead2/cfg/server.cfg")
+            .is_file()
+    );
+    assert_eq!(
+        house.lines(id),
+        ["left4me: server 1: instance and config layer written"]
+    );
 
     let again = house.enqueue(&["initialize", "--server", "S1"]);
     house.drain();
-    assert_eq!(house.lines(again), ["left4me: server 1: instance is up to date"]);
+    assert_eq!(
+        house.lines(again),
+        ["left4me: server 1: instance is up to date"]
+    );
 }
 
 #[test]
@@ -235,7 +383,10 @@ fn a_paused_queue_claims_nothing_until_it_is_resumed() {
     assert_eq!(house.state(id), JobState::Queued);
 
     let (_, _, err) = house.job(&["list"]);
-    assert!(err.contains("paused by") && err.contains("match tonight"), "{err}");
+    assert!(
+        err.contains("paused by") && err.contains("match tonight"),
+        "{err}"
+    );
     assert_eq!(house.job(&["resume"]).0, 0);
     assert_eq!(house.job(&["resume"]).0, 4);
 
@@ -247,9 +398,16 @@ fn a_paused_queue_claims_nothing_until_it_is_resumed() {
 fn unique_returns_the_waiting_job_and_adds_none() {
     let house = House::with_servers(2);
     let first = house.enqueue(&["stop", "--server", "1", "--server", "2"]);
-    assert_eq!(house.enqueue(&["stop", "--server", "S2", "--server", "S1", "--unique"]), first);
+    assert_eq!(
+        house.enqueue(&["stop", "--server", "S2", "--server", "S1", "--unique"]),
+        first
+    );
     assert_eq!(house.enqueue(&["stop", "--all", "--unique"]), first);
-    assert_ne!(house.enqueue(&["stop", "--server", "1", "--unique"]), first, "other targets are another job");
+    assert_ne!(
+        house.enqueue(&["stop", "--server", "1", "--unique"]),
+        first,
+        "other targets are another job"
+    );
     assert_ne!(house.enqueue(&["stop", "--all"]), first);
 }
 
@@ -261,12 +419,19 @@ fn wait_and_follow_report_how_the_job_ended() {
     assert_eq!((code, out.trim()), (0, "1"));
 
     let (code, out, err) = house.job(&["enqueue", "initialize", "--server", "1", "--follow"]);
-    assert_eq!((code, out.as_str()), (0, "left4me: server 1: instance is up to date\n"), "{err}");
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "left4me: server 1: instance is up to date\n"),
+        "{err}"
+    );
 
     // No runner serves the socket here.
     let (code, _, err) = house.job(&["enqueue", "install", "--follow"]);
     assert_eq!(code, 1);
-    assert!(err.contains("runner.sock") && err.contains("job 3 (install) failed"), "{err}");
+    assert!(
+        err.contains("runner.sock") && err.contains("job 3 (install) failed"),
+        "{err}"
+    );
     assert_eq!(house.job(&["wait", "1", "2"]).0, 0);
     assert_eq!(house.job(&["wait", "1", "3"]).0, 1);
     assert_eq!(house.job(&["wait", "77"]).0, 3);
@@ -313,7 +478,13 @@ fn an_invalid_enqueue_is_refused_and_adds_nothing() {
 #[test]
 fn enqueueing_a_job_sets_the_desired_state() {
     let house = House::with_servers(1);
-    let desired = || servers::get(house.db().connection(), ServerId(1)).unwrap().unwrap().desired_state.to_string();
+    let desired = || {
+        servers::get(house.db().connection(), ServerId(1))
+            .unwrap()
+            .unwrap()
+            .desired_state
+            .to_string()
+    };
     house.enqueue(&["start", "--server", "1"]);
     assert_eq!(desired(), "running");
 
@@ -351,20 +522,32 @@ fn json_has_the_contracts_shape() {
         assert!(job.get(key).is_some(), "{key} is missing in {job}");
     }
 
-    assert_eq!(job["tasks"][1]["depends_on"], serde_json::json!([job["tasks"][0]["id"]]));
+    assert_eq!(
+        job["tasks"][1]["depends_on"],
+        serde_json::json!([job["tasks"][0]["id"]])
+    );
 
-    let (_, out, _) = house.job(&["list", "--json", "--state", "queued", "--server", "S1", "--limit", "1"]);
+    let (_, out, _) = house.job(&[
+        "list", "--json", "--state", "queued", "--server", "S1", "--limit", "1",
+    ]);
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()[0]["id"], 1);
 }
 
 #[test]
 fn every_line_of_steamcmd_is_logged_once_and_in_order() {
     let house = House::new();
-    let _runner = house.runner("#!/bin/bash\nfor i in $(seq 20000); do echo \"line $i\"; done\nexit 5\n");
+    let _runner =
+        house.runner("#!/bin/bash\nfor i in $(seq 20000); do echo \"line $i\"; done\nexit 5\n");
     let id = house.enqueue(&["install"]);
     house.drain();
-    let lines: Vec<String> = house.lines(id).into_iter().filter(|line| line.starts_with("line ")).collect();
-    let once: Vec<String> = (1..=20_000).map(|number| format!("line {number}")).collect();
+    let lines: Vec<String> = house
+        .lines(id)
+        .into_iter()
+        .filter(|line| line.starts_with("line "))
+        .collect();
+    let once: Vec<String> = (1..=20_000)
+        .map(|number| format!("line {number}"))
+        .collect();
     let runs = lines.len() / once.len();
     assert!(runs >= 1, "{} lines", lines.len());
 
@@ -376,36 +559,72 @@ fn every_line_of_steamcmd_is_logged_once_and_in_order() {
 fn a_start_fails_with_the_units_state_when_the_server_is_not_up() {
     let house = House::with_servers(1);
     let answer = |enable: &str, show: &[&str]| {
-        let show: String = show.iter().map(|line| format!("'{{\"stdout\":\"{line}\"}}' ")).collect();
+        let show: String = show
+            .iter()
+            .map(|line| format!("'{{\"stdout\":\"{line}\"}}' "))
+            .collect();
         format!(
             "#!/bin/bash\nread -r request <&3\ncase $request in\n\
-             *enable*) printf '%s\\n' '{{\"exit\":{enable},\"ended_by\":\"exit\",\"tree\":\"empty\"}}' >&3 ;;\n\
-             *) printf '%s\\n' {show} '{{\"exit\":0,\"ended_by\":\"exit\",\"tree\":\"empty\"}}' >&3 ;;\nesac\n"
+             *enable*) printf '%s\\n' \
+             '{{\"exit\":{enable},\"ended_by\":\"exit\",\"tree\":\"empty\"}}' >&3 ;;\n\
+             *) printf '%s\\n' {show} '{{\"exit\":0,\"ended_by\":\"exit\",\"tree\":\"empty\"}}' \
+             >&3 ;;\nesac\n"
         )
     };
 
     let stopped = ["ActiveState=inactive", "SubState=dead", "Result=success"];
-    let missing = ["ActiveState=failed", "SubState=failed", "Result=exit-code", "ExecMainCode=1", "ExecMainStatus=203"];
-    let restarted = ["ActiveState=activating", "SubState=auto-restart", "Result=signal", "NRestarts=1"];
+    let missing = [
+        "ActiveState=failed",
+        "SubState=failed",
+        "Result=exit-code",
+        "ExecMainCode=1",
+        "ExecMainStatus=203",
+    ];
+    let restarted = [
+        "ActiveState=activating",
+        "SubState=auto-restart",
+        "Result=signal",
+        "NRestarts=1",
+    ];
     let running = ["ActiveState=active", "SubState=running", "Result=success"];
     let _helper = house.helper(&answer("0", &running));
 
     for (enable, show, words) in [
-        ("0", &stopped[..], &["server 1 is not up after its start", "inactive, dead"][..]),
+        (
+            "0",
+            &stopped[..],
+            &["server 1 is not up after its start", "inactive, dead"][..],
+        ),
         ("0", &restarted, &["not up", "auto-restart, signal"]),
-        ("1", &missing, &["enable failed", "203", "srcds_linux is missing"]),
+        (
+            "1",
+            &missing,
+            &["enable failed", "203", "srcds_linux is missing"],
+        ),
     ] {
         house.root.script("helper.sh", &answer(enable, show));
         let id = house.enqueue(&["start", "--server", "1"]);
         house.drain();
         let job = house.show(id);
-        assert_eq!((job["state"].as_str(), job["exit_code"].as_i64()), (Some("failed"), Some(1)), "{job}");
+        assert_eq!(
+            (job["state"].as_str(), job["exit_code"].as_i64()),
+            (Some("failed"), Some(1)),
+            "{job}"
+        );
         let error = job["error"].as_str().unwrap();
-        assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+        assert!(
+            words.iter().all(|word| error.contains(word)),
+            "{words:?}: {error}"
+        );
     }
 
     house.root.script("helper.sh", &answer("0", &running));
     let id = house.enqueue(&["start", "--server", "1"]);
     house.drain();
-    assert_eq!(house.state(id), JobState::Succeeded, "{:?}", house.lines(id));
+    assert_eq!(
+        house.state(id),
+        JobState::Succeeded,
+        "{:?}",
+        house.lines(id)
+    );
 }

@@ -83,7 +83,12 @@ pub(super) fn as_root(context: &Context, file: &Path, owner: (Uid, Gid)) -> Resu
     }
 
     let mut arguments: Vec<OsString> = vec!["--root".into(), context.paths.root.clone().into()];
-    arguments.extend(["--db".into(), context.paths.database().into(), "backup".into(), "--to-output".into()]);
+    arguments.extend([
+        "--db".into(),
+        context.paths.database().into(),
+        "backup".into(),
+        "--to-output".into(),
+    ]);
     match reexec_as(owner, &arguments, partial.file().try_clone()?)? {
         0 => {}
         failed => return Ok(ExitCode::from(failed)),
@@ -97,7 +102,9 @@ pub(super) fn as_root(context: &Context, file: &Path, owner: (Uid, Gid)) -> Resu
 /// user can replace it, and writes it to standard output.
 fn to_output(context: &Context, source: &Path) -> Result<()> {
     if std::io::stdout().is_terminal() {
-        return Err(Error::usage("standard output is a terminal: the copy is binary"));
+        return Err(Error::usage(
+            "standard output is a terminal: the copy is binary",
+        ));
     }
 
     let destination = backups(context)?.unused(".root-", context.now)?;
@@ -136,7 +143,11 @@ fn save_numbered(context: &Context, source: &Path) -> Result<(Destination, u64)>
 }
 
 fn report(destination: &Destination, size: u64) -> Result<()> {
-    output::line(&format!("{} ({} KiB), checked", destination.path().display(), size.div_ceil(1024)))
+    output::line(&format!(
+        "{} ({} KiB), checked",
+        destination.path().display(),
+        size.div_ceil(1024)
+    ))
 }
 
 fn backups(context: &Context) -> Result<Backups> {
@@ -144,10 +155,16 @@ fn backups(context: &Context) -> Result<Backups> {
 }
 
 /// The file, and the owner of the database, if root has to create the file itself.
-pub(super) fn owner_besides_root<'a>(context: &Context, args: &'a Args) -> Option<(&'a Path, (Uid, Gid))> {
+pub(super) fn owner_besides_root<'a>(
+    context: &Context,
+    args: &'a Args,
+) -> Option<(&'a Path, (Uid, Gid))> {
     let file = args.file.as_deref()?;
     let database = context.paths.database();
-    Some((file, users::unprivileged_user(database.parent().unwrap_or(&database))?))
+    Some((
+        file,
+        users::unprivileged_user(database.parent().unwrap_or(&database))?,
+    ))
 }
 
 /// The name of a numbered backup. The date is for people; the number gives the order.
@@ -170,5 +187,7 @@ fn unusable(directory: &Path, error: std::io::Error) -> Error {
 
 /// Opens a directory as root, without following links.
 fn walk(directory: &Path) -> Result<std::os::fd::OwnedFd> {
-    walk::walk(directory).map(|walked| walked.fd).map_err(|error| unusable(directory, error))
+    walk::walk(directory)
+        .map(|walked| walked.fd)
+        .map_err(|error| unusable(directory, error))
 }

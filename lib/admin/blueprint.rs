@@ -10,7 +10,8 @@ use super::{Context, facts, hint, when};
 use crate::base::names::{BlueprintName, BlueprintRef, OverlayName, UserId, UserName};
 use crate::base::table::Table;
 use crate::base::{Error, Result, output, text};
-use crate::db::blueprints::{self, Blueprint, Change, Content, Stored};
+use crate::db::blueprint_change::{self, Change};
+use crate::db::blueprints::{self, Blueprint, Content, Stored};
 use crate::db::{Db, users};
 use crate::domain::blueprint::{Argument, ConfigLine};
 
@@ -19,7 +20,8 @@ const CONFIG_LIMIT: u64 = 1024 * 1024;
 
 const EXAMPLES: &str = "\
 Examples:
-  left4me blueprint create versus --overlay competitive --overlay maps --arg=+map --arg=c5m1_waterfront
+  left4me blueprint create versus --overlay competitive --overlay maps --arg=+map \
+  --arg=c5m1_waterfront
   left4me blueprint edit versus --config-file server.cfg
   left4me blueprint edit versus --no-overlays --rename plain
 
@@ -150,18 +152,41 @@ pub(super) fn run(context: &Context, verb: Verb) -> Result<()> {
 
 fn create(context: &Context, args: CreateArgs) -> Result<()> {
     let read = |path| config_lines(context, path);
-    let config = args.content.config_file.as_deref().map(read).transpose()?.unwrap_or_default();
-    let content = Content { overlays: args.content.overlays, arguments: args.content.arguments, config };
+    let config = args
+        .content
+        .config_file
+        .as_deref()
+        .map(read)
+        .transpose()?
+        .unwrap_or_default();
+    let content = Content {
+        overlays: args.content.overlays,
+        arguments: args.content.arguments,
+        config,
+    };
     let blueprint = context.db()?.write(|tx| {
         let user = owner(tx, args.user.as_ref(), &context.actor)?;
-        blueprints::create(tx, context.now, &context.actor, user.id, &args.name, &content)
+        blueprint_change::create(
+            tx,
+            context.now,
+            &context.actor,
+            user.id,
+            &args.name,
+            &content,
+        )
     })?;
 
     if args.json {
-        return output::json(&FullBlueprint { blueprint, stored: content.into() });
+        return output::json(&FullBlueprint {
+            blueprint,
+            stored: content.into(),
+        });
     }
 
-    output::line(&format!("blueprint {} '{}' of '{}' created", blueprint.id, blueprint.name, blueprint.user))
+    output::line(&format!(
+        "blueprint {} '{}' of '{}' created",
+        blueprint.id, blueprint.name, blueprint.user
+    ))
 }
 
 fn show(context: &Context, args: &ShowArgs) -> Result<()> {
@@ -249,26 +274,42 @@ fn edit(context: &Context, args: EditArgs) -> Result<()> {
     let user = user_id(&db, args.one.user.as_ref())?;
     let blueprint = db.write(|tx| {
         let blueprint = blueprints::find(tx, &args.one.blueprint, user)?;
-        blueprints::edit(tx, context.now, &context.actor, blueprint.id, &change)
+        blueprint_change::edit(tx, context.now, &context.actor, blueprint.id, &change)
     })?;
     let effect = if blueprint.servers.is_empty() {
         String::new()
     } else {
-        format!("; it takes effect at the next start of server {}", servers(&blueprint))
+        format!(
+            "; it takes effect at the next start of server {}",
+            servers(&blueprint)
+        )
     };
 
-    output::line(&format!("blueprint {} '{}' edited{effect}", blueprint.id, blueprint.name))
+    output::line(&format!(
+        "blueprint {} '{}' edited{effect}",
+        blueprint.id, blueprint.name
+    ))
 }
 
 fn change(context: &Context, args: &EditArgs) -> Result<Change> {
     let replaced = |clear: bool, given: bool| clear || given;
     let content = &args.content;
-    let config = content.config_file.as_deref().map(|path| config_lines(context, path)).transpose()?;
+    let config = content
+        .config_file
+        .as_deref()
+        .map(|path| config_lines(context, path))
+        .transpose()?;
     Ok(Change {
         name: args.rename.clone(),
-        overlays: replaced(args.no_overlays, !content.overlays.is_empty()).then(|| content.overlays.clone()),
-        arguments: replaced(args.no_args, !content.arguments.is_empty()).then(|| content.arguments.clone()),
-        config: if args.no_config { Some(Vec::new()) } else { config },
+        overlays: replaced(args.no_overlays, !content.overlays.is_empty())
+            .then(|| content.overlays.clone()),
+        arguments: replaced(args.no_args, !content.arguments.is_empty())
+            .then(|| content.arguments.clone()),
+        config: if args.no_config {
+            Some(Vec::new())
+        } else {
+            config
+        },
     })
 }
 
@@ -277,17 +318,26 @@ fn delete(context: &Context, args: &OneArgs) -> Result<()> {
     let user = user_id(&db, args.user.as_ref())?;
     let blueprint = db.write(|tx| {
         let blueprint = blueprints::find(tx, &args.blueprint, user)?;
-        blueprints::delete(tx, context.now, &context.actor, blueprint.id)
+        blueprint_change::delete(tx, context.now, &context.actor, blueprint.id)
     })?;
-    output::line(&format!("blueprint {} '{}' deleted", blueprint.id, blueprint.name))
+    output::line(&format!(
+        "blueprint {} '{}' deleted",
+        blueprint.id, blueprint.name
+    ))
 }
 
 fn user_id(db: &Db, name: Option<&UserName>) -> Result<Option<UserId>> {
-    name.map(|name| users::find(db.connection(), name).map(|user| user.id)).transpose()
+    name.map(|name| users::find(db.connection(), name).map(|user| user.id))
+        .transpose()
 }
 
 fn servers(blueprint: &Blueprint) -> String {
-    blueprint.servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    blueprint
+        .servers
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// Reads the config lines of a file; an error names the line's number.
@@ -299,7 +349,9 @@ fn config_lines(context: &Context, path: &Path) -> Result<Vec<ConfigLine>> {
     let parsed = text.lines().enumerate().map(|(index, line)| {
         line.trim_end_matches('\r')
             .parse::<ConfigLine>()
-            .map_err(|bad| Error::from(bad).within(format!("{} line {}", path.display(), index + 1)))
+            .map_err(|bad| {
+                Error::from(bad).within(format!("{} line {}", path.display(), index + 1))
+            })
     });
 
     parsed.collect()

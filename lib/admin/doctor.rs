@@ -1,7 +1,7 @@
 //! `left4me doctor`: looks at everything left4me stands on, tries it, and says what to do.
 //!
-//! What others can exchange is looked at by the user to whom the database belongs: root runs this program once more as
-//! that user, and adds to its findings what root alone can see.
+//! What others can exchange is looked at by the user to whom the database belongs: root runs this
+//! program once more as that user, and adds to its findings what root alone can see.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -32,8 +32,10 @@ pub(super) struct Args {
 }
 
 const EXAMPLES: &str = "\
-Run it as root: others cannot look at everything. Root looks at what only root can see, mounts an overlay where the
-data is and removes it again, and looks at all else as user left4me. A service that is idle is started by it, and exits
+Run it as root: others cannot look at everything. Root looks at what only root can see, mounts an \
+overlay where the
+data is and removes it again, and looks at all else as user left4me. A service that is idle is \
+started by it, and exits
 again. Exit code: 0 when nothing failed, 1 otherwise.
 
 Examples:
@@ -58,8 +60,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     } else {
         print(&findings)?;
     }
-    let failed = findings.iter().any(|finding| finding.severity == Severity::Fail);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let failed = findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Fail);
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn places(context: &Context, args: &Args) -> Places {
@@ -73,7 +81,11 @@ fn places(context: &Context, args: &Args) -> Places {
 }
 
 /// What the owner of the database finds; or the exit code of the part that could not be run.
-fn as_owner(context: &Context, args: &Args, owner: (Uid, Gid)) -> Result<Result<Vec<Finding>, ExitCode>> {
+fn as_owner(
+    context: &Context,
+    args: &Args,
+    owner: (Uid, Gid),
+) -> Result<Result<Vec<Finding>, ExitCode>> {
     let places = places(context, args);
     let flag = |name: &str, value: &dyn AsRef<std::ffi::OsStr>| {
         let mut flag = OsString::from(format!("--{name}="));
@@ -89,7 +101,14 @@ fn as_owner(context: &Context, args: &Args, owner: (Uid, Gid)) -> Result<Result<
     ];
     arguments.extend(["doctor", "--json", "--part"].map(OsString::from));
     arguments.push(flag("poll-seconds", &places.looks.poll.poll_seconds));
-    arguments.extend(places.looks.place.steamcmd.iter().map(|path| flag("steamcmd", path)));
+    arguments.extend(
+        places
+            .looks
+            .place
+            .steamcmd
+            .iter()
+            .map(|path| flag("steamcmd", path)),
+    );
 
     let (mut reader, writer) = std::io::pipe()?;
     let writer = File::from(OwnedFd::from(writer));
@@ -106,14 +125,21 @@ fn as_owner(context: &Context, args: &Args, owner: (Uid, Gid)) -> Result<Result<
         return Ok(Err(ExitCode::from(code)));
     }
     let findings = serde_json::from_str(&text);
-    findings
-        .map(Ok)
-        .map_err(|error| Error::failed(format!("the findings of user id {} are unreadable: {error}", owner.0)))
+    findings.map(Ok).map_err(|error| {
+        Error::failed(format!(
+            "the findings of user id {} are unreadable: {error}",
+            owner.0
+        ))
+    })
 }
 
 fn print(findings: &[Finding]) -> Result<()> {
     let colours = colours();
-    let width = findings.iter().map(|finding| finding.check.chars().count()).max().unwrap_or(0);
+    let width = findings
+        .iter()
+        .map(|finding| finding.check.chars().count())
+        .max()
+        .unwrap_or(0);
     for finding in findings {
         let (word, tone) = match finding.severity {
             Severity::Ok => ("ok  ", Tone::Good),
@@ -121,14 +147,29 @@ fn print(findings: &[Finding]) -> Result<()> {
             Severity::Warn => ("warn", Tone::Warning),
             Severity::Fail => ("fail", Tone::Bad),
         };
-        let (check, found) = (output::printable(&finding.check), output::printable(&finding.found));
-        output::line(&format!("{}  {check:<width$}  {found}", tone.paint(word, colours)))?;
+        let (check, found) = (
+            output::printable(&finding.check),
+            output::printable(&finding.found),
+        );
+        output::line(&format!(
+            "{}  {check:<width$}  {found}",
+            tone.paint(word, colours)
+        ))?;
         if let Some(advice) = &finding.advice {
             output::line(&format!("      -> {}", output::printable(advice)))?;
         }
     }
-    let number = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    let mut numbers = format!("{} ok, {} to look at", number(Severity::Ok), number(Severity::Warn));
+    let number = |severity| {
+        findings
+            .iter()
+            .filter(|finding| finding.severity == severity)
+            .count()
+    };
+    let mut numbers = format!(
+        "{} ok, {} to look at",
+        number(Severity::Ok),
+        number(Severity::Warn)
+    );
     numbers.push_str(&format!(", {} failed", number(Severity::Fail)));
     if number(Severity::Skip) > 0 {
         numbers.push_str(&format!(", {} not checked", number(Severity::Skip)));

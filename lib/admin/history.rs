@@ -52,7 +52,11 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let mut table = Table::new(["AT", "WHAT", "CAUSE", "BY", "DETAIL"]);
     for event in history {
         let plain = |text: String| (text, Tone::Plain);
-        let by = if event.job_id.is_some() { event.actor.clone() } else { String::new() };
+        let by = if event.job_id.is_some() {
+            event.actor.clone()
+        } else {
+            String::new()
+        };
         table.toned([
             plain(when(Some(event.at))),
             (what(&event).to_owned(), tone(&event)),
@@ -83,6 +87,14 @@ fn tone(event: &ServerEvent) -> Tone {
 /// Prints an event on a line, and the kept journal lines below it.
 fn story(event: &ServerEvent) -> Result<()> {
     let detail = output::printable(&event.detail);
-    output::line(&format!("{}  {}, {}: {detail}", when(Some(event.at)), what(event), event.cause))?;
-    event.journal.iter().try_for_each(|line| output::line(&format!("    {}", output::printable(line))))
+    output::line(&format!(
+        "{}  {}, {}: {detail}",
+        when(Some(event.at)),
+        what(event),
+        event.cause
+    ))?;
+    event
+        .journal
+        .iter()
+        .try_for_each(|line| output::line(&format!("    {}", output::printable(line))))
 }

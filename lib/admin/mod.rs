@@ -19,7 +19,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::base::config::{HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse_for_judge};
+use crate::base::config::{
+    HandSockets, Logging, Paths, PortRange, Ports, WorkerSocket, parse_for_judge,
+};
 use crate::base::{Result, caller, clock, journal, output, undumpable, users, walk};
 use crate::db::{Db, migrate};
 
@@ -47,13 +49,15 @@ const EXAMPLES: &str = "\
 Examples:
   left4me user add anna --admin
   left4me overlay add competitive
-  left4me blueprint create coop --user anna --overlay competitive --arg=+map --arg=c1m1_hotel --config-file server.cfg
+  left4me blueprint create coop --user anna --overlay competitive --arg=+map --arg=c1m1_hotel \
+  --config-file server.cfg
   left4me server create Friday --user anna --blueprint coop
   left4me-job enqueue start --server Friday --follow
   left4me doctor
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 no such user, overlay, blueprint, server or token,
-4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not permitted.";
+4 not possible in this state (taken, in use), 69 database or service unavailable, 77 not \
+permitted.";
 
 #[derive(Subcommand)]
 enum Family {
@@ -80,7 +84,6 @@ enum Family {
     Doctor(doctor::Args),
 }
 
-/// What every verb needs.
 struct Context {
     paths: Paths,
     port_range: PortRange,
@@ -88,7 +91,6 @@ struct Context {
     hands: HandSockets,
     /// A file from the command line that only root can read.
     opened: Option<File>,
-    /// Who runs this.
     actor: String,
     /// The time of the call, unix ms.
     now: i64,
@@ -107,7 +109,6 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The program.
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
@@ -131,9 +132,12 @@ fn run(cli: Cli) -> Result<ExitCode> {
         now: clock::now_ms(),
     };
 
-    // What needs root, and opens nothing that another user can exchange; for all else root becomes left4me.
+    // What needs root, and opens nothing that another user can exchange; for all else root becomes
+    // left4me.
     match &cli.family {
-        Family::Backup(args) if let Some((file, owner)) = backup::owner_besides_root(&context, args) => {
+        Family::Backup(args)
+            if let Some((file, owner)) = backup::owner_besides_root(&context, args) =>
+        {
             return backup::as_root(&context, file, owner);
         }
         Family::Restore(args) => return restore::run(&context, args),
@@ -162,7 +166,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
 /// Opening the database migrates it; this only reports the schema.
 fn migrate(context: &Context) -> Result<()> {
     let db = context.db()?;
-    output::line(&format!("database {} has schema {}, the latest", db.path().display(), migrate::LATEST))
+    output::line(&format!(
+        "database {} has schema {}, the latest",
+        db.path().display(),
+        migrate::LATEST
+    ))
 }
 
 /// Prints a hint for people on standard error.
@@ -180,7 +188,11 @@ fn when(at: Option<i64>) -> String {
 fn facts(facts: &[(&str, String)]) -> Result<()> {
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     facts.iter().try_for_each(|(name, value)| {
-        let value = if value.is_empty() { "-".into() } else { output::printable(value) };
+        let value = if value.is_empty() {
+            "-".into()
+        } else {
+            output::printable(value)
+        };
         output::line(&format!("{name:<width$}  {value}"))
     })
 }

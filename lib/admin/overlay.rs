@@ -67,15 +67,25 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
     let Added { path, made } = catalog::add(&context.paths.root, &reference)?;
     db.write(|tx| overlays::create(tx, context.now, &context.actor, &args.name, &reference))?;
 
-    let state = if made { "created empty: put files into it" } else { "which was there already" };
-    output::line(&format!("overlay '{}' added; its directory is {}, {state}", args.name, path.display()))?;
+    let state = if made {
+        "created empty: put files into it"
+    } else {
+        "which was there already"
+    };
+    output::line(&format!(
+        "overlay '{}' added; its directory is {}, {state}",
+        args.name,
+        path.display()
+    ))?;
     hint_content(context, &db, reference)
 }
 
 /// Reports files that the game will not find. They are only hints: files can be corrected later.
 fn hint_content(context: &Context, db: &Db, reference: OverlayRef) -> Result<()> {
-    let others: Vec<OverlayRef> =
-        overlays::all(db.connection())?.iter().filter_map(|overlay| overlay.reference.parse().ok()).collect();
+    let others: Vec<OverlayRef> = overlays::all(db.connection())?
+        .iter()
+        .filter_map(|overlay| overlay.reference.parse().ok())
+        .collect();
     for line in content::inspect(&context.paths.root, &[reference], &others)?.told() {
         hint(&line);
     }
@@ -120,6 +130,11 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
 }
 
 fn remove(context: &Context, name: &OverlayName) -> Result<()> {
-    let overlay = context.db()?.write(|tx| overlays::remove(tx, context.now, &context.actor, name))?;
-    output::line(&format!("overlay '{name}' removed; its directory overlays/{} is kept", overlay.reference))
+    let overlay = context
+        .db()?
+        .write(|tx| overlays::remove(tx, context.now, &context.actor, name))?;
+    output::line(&format!(
+        "overlay '{name}' removed; its directory overlays/{} is kept",
+        overlay.reference
+    ))
 }

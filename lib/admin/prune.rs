@@ -35,21 +35,39 @@ left4me keeps running meanwhile. The file does not shrink; its free space is reu
 pub(super) fn run(context: &Context, args: &Args) -> Result<()> {
     let mut db = context.db()?;
     let before = context.now - i64::from(args.older_than) * DAY;
-    let depth = if args.logs_only { Depth::Logs } else { Depth::Everything };
-    let pruned =
-        if args.dry_run { upkeep::count(&mut db, before, depth)? } else { upkeep::prune(&mut db, before, depth)? };
+    let depth = if args.logs_only {
+        Depth::Logs
+    } else {
+        Depth::Everything
+    };
+    let pruned = if args.dry_run {
+        upkeep::count(&mut db, before, depth)?
+    } else {
+        upkeep::prune(&mut db, before, depth)?
+    };
 
     if args.json {
         return output::json(&pruned);
     }
 
-    let Pruned { jobs, log_lines, sessions } = pruned;
-    let verb = if args.dry_run { "would be removed" } else { "removed" };
+    let Pruned {
+        jobs,
+        log_lines,
+        sessions,
+    } = pruned;
+    let verb = if args.dry_run {
+        "would be removed"
+    } else {
+        "removed"
+    };
     let what = if args.logs_only {
         format!("{log_lines} log lines")
     } else {
         format!("{jobs} jobs with {log_lines} log lines, and {sessions} sessions")
     };
 
-    output::line(&format!("{what} from before {} {verb}", clock::local(before)))
+    output::line(&format!(
+        "{what} from before {} {verb}",
+        clock::local(before)
+    ))
 }

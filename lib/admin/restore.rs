@@ -67,10 +67,14 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<ExitCode> {
     }
 
     let Some(file) = &args.file else {
-        return Err(Error::usage("name the backup to restore: see `left4me restore --help`"));
+        return Err(Error::usage(
+            "name the backup to restore: see `left4me restore --help`",
+        ));
     };
     if !geteuid().is_root() {
-        return Err(Error::not_permitted("only root can stop and start left4me: use `sudo left4me restore FILE`"));
+        return Err(Error::not_permitted(
+            "only root can stop and start left4me: use `sudo left4me restore FILE`",
+        ));
     }
 
     // Check the backup before anything is stopped.
@@ -104,30 +108,62 @@ fn open(file: &Path) -> Result<File> {
         return Err(Error::usage(format!("{} cannot be a file", file.display())));
     };
     let failed = |error: std::io::Error| {
-        let exit = if error.kind() == std::io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-        Error::new(exit, format!("{}: {error}; name the real path of a backup", path.display()))
+        let exit = if error.kind() == std::io::ErrorKind::NotFound {
+            Exit::NotFound
+        } else {
+            Exit::Failed
+        };
+        Error::new(
+            exit,
+            format!(
+                "{}: {error}; name the real path of a backup",
+                path.display()
+            ),
+        )
     };
 
     let walked = walk::walk(directory).map_err(failed)?;
     let flags = nix::fcntl::OFlag::O_RDONLY | files::NO_FOLLOW;
-    let opened = openat(&walked.fd, name, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
+    let opened =
+        openat(&walked.fd, name, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
     let opened = File::from(opened);
     let found = opened.metadata()?;
 
     if found.is_file() {
         Ok(opened)
     } else {
-        Err(Error::failed(format!("{}: {}", path.display(), files::not_regular(&found))))
+        Err(Error::failed(format!(
+            "{}: {}",
+            path.display(),
+            files::not_regular(&found)
+        )))
     }
 }
 
 /// Runs a part as the database's owner; returns its exit code. The part reports its own error.
-fn as_owner(context: &Context, owner: Option<(Uid, Gid)>, part: Phase, input: Option<File>) -> Result<u8> {
+fn as_owner(
+    context: &Context,
+    owner: Option<(Uid, Gid)>,
+    part: Phase,
+    input: Option<File>,
+) -> Result<u8> {
     let database = context.paths.database();
-    let Some(owner) = owner else { return do_part(part, &database, context.now, input).map(|()| 0) };
-    let part = if part == Phase::Stage { "stage" } else { "exchange" };
+    let Some(owner) = owner else {
+        return do_part(part, &database, context.now, input).map(|()| 0);
+    };
+    let part = if part == Phase::Stage {
+        "stage"
+    } else {
+        "exchange"
+    };
     let mut arguments: Vec<OsString> = vec!["--root".into(), context.paths.root.clone().into()];
-    arguments.extend(["--db".into(), database.into(), "restore".into(), "--part".into(), part.into()]);
+    arguments.extend([
+        "--db".into(),
+        database.into(),
+        "restore".into(),
+        "--part".into(),
+        part.into(),
+    ]);
     reexec_with_input(owner, &arguments, input)
 }
 
@@ -150,12 +186,18 @@ fn stage(database: &Path, staged: &Path, input: Option<File>) -> Result<()> {
 
     input.rewind()?;
     // The mode of the database, independent of the umask.
-    let mut copy: File = fs_err::OpenOptions::new().write(true).create_new(true).open(staged)?.into();
+    let mut copy: File = fs_err::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(staged)?
+        .into();
     copy.set_permissions(std::fs::Permissions::from_mode(0o660))?;
 
     let done = std::io::copy(&mut input, &mut copy).and_then(|_| copy.sync_all());
     drop(copy);
-    let done = done.map_err(Error::from).and_then(|()| restore::prepare(staged));
+    let done = done
+        .map_err(Error::from)
+        .and_then(|()| restore::prepare(staged));
 
     if done.is_err() {
         // Report the first error; the next restore removes a leftover file.
@@ -169,7 +211,10 @@ fn exchange(database: &Path, staged: &Path, now: i64) -> Result<()> {
     let kept = restore::kept(database, &clock::stamp(now));
     let kept = kept.ok_or_else(|| Error::failed("a hundred restores within a second"))?;
     if restore::exchange(staged, database, &kept)? {
-        output::line(&format!("the former database is kept as {}", kept.display()))?;
+        output::line(&format!(
+            "the former database is kept as {}",
+            kept.display()
+        ))?;
     }
     output::line(&format!("{} is restored", database.display()))
 }

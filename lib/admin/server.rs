@@ -107,7 +107,12 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
     let server = context.db()?.write(|tx| {
         let user = owner(tx, args.user.as_ref(), &context.actor)?.id;
         let blueprint = blueprint_of(tx, &args.blueprint, user)?;
-        let new = NewServer { user, name: &args.name, blueprint, port: args.port };
+        let new = NewServer {
+            user,
+            name: &args.name,
+            blueprint,
+            port: args.port,
+        };
         servers::create(tx, context.now, &context.actor, &new, context.port_range)
     })?;
 
@@ -115,14 +120,25 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
         return output::json(&server);
     }
 
-    let Server { id, name, port, user, .. } = &server;
+    let Server {
+        id,
+        name,
+        port,
+        user,
+        ..
+    } = &server;
     output::line(&format!(
-        "server {id} '{name}' of '{user}' created on port {port}; start it with `left4me-job enqueue start --server {id}`"
+        "server {id} '{name}' of '{user}' created on port {port}; start it with `left4me-job \
+        enqueue start --server {id}`"
     ))
 }
 
 /// A name is looked up among the user's own blueprints; for an id, the store checks the owner.
-fn blueprint_of(connection: &Connection, blueprint: &BlueprintRef, user: UserId) -> Result<BlueprintId> {
+fn blueprint_of(
+    connection: &Connection,
+    blueprint: &BlueprintRef,
+    user: UserId,
+) -> Result<BlueprintId> {
     let among = match blueprint {
         BlueprintRef::Id(_) => None,
         BlueprintRef::Name(_) => Some(user),
@@ -159,12 +175,27 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
 }
 
 fn table(servers: Vec<Server>, now: i64) -> Table {
-    let mut table = Table::new(["ID", "NAME", "USER", "PORT", "BLUEPRINT", "DESIRED", "ACTUAL", "DRIFT", "LAST ERROR"]);
+    let mut table = Table::new([
+        "ID",
+        "NAME",
+        "USER",
+        "PORT",
+        "BLUEPRINT",
+        "DESIRED",
+        "ACTUAL",
+        "DRIFT",
+        "LAST ERROR",
+    ]);
     for server in servers {
         let tone = tone(&server);
         let plain = |text: String| (text, Tone::Plain);
         let drift = server.drift.as_ref().map_or_else(String::new, |drift| {
-            format!("{} for {}: {}", drift.kind, clock::span(now - drift.since), drift.why)
+            format!(
+                "{} for {}: {}",
+                drift.kind,
+                clock::span(now - drift.since),
+                drift.why
+            )
         });
 
         table.toned([
@@ -197,7 +228,9 @@ fn tone(server: &Server) -> Tone {
 fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     let db = context.db()?;
     let server = match servers::find(db.connection(), &args.server) {
-        Err(error) if error.exit == Exit::NotFound => return Err(or_orphan(&db, &args.server, error)),
+        Err(error) if error.exit == Exit::NotFound => {
+            return Err(or_orphan(&db, &args.server, error));
+        }
         found => found?,
     };
 
@@ -212,13 +245,21 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
         Some(false) => "no",
         None => "unknown",
     };
-    let sub = server.actual_sub_state.map_or_else(String::new, |sub| format!(" ({sub})"));
+    let sub = server
+        .actual_sub_state
+        .map_or_else(String::new, |sub| format!(" ({sub})"));
 
-    let since = server.actual_since.map_or_else(String::new, |at| format!(", since {}", when(Some(at))));
+    let since = server
+        .actual_since
+        .map_or_else(String::new, |at| format!(", since {}", when(Some(at))));
     let drift = server.drift.map_or_else(String::new, |drift| {
         let words = drift.kind.words(server.actual_state);
         let (mend, accept) = drift.kind.remedies();
-        format!("{words}, since {}: {}; `{mend}` it, or `{accept}` it", when(Some(drift.since)), drift.why)
+        format!(
+            "{words}, since {}: {}; `{mend}` it, or `{accept}` it",
+            when(Some(drift.since)),
+            drift.why
+        )
     });
 
     facts(&[
@@ -243,7 +284,9 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
     }
 
     for why in refused {
-        hint(&format!("the server cannot be started with this blueprint: {why}"));
+        hint(&format!(
+            "the server cannot be started with this blueprint: {why}"
+        ));
     }
 
     Ok(())
@@ -252,7 +295,10 @@ fn show(context: &Context, args: &ShowArgs) -> Result<()> {
 /// Extends the error if there is a unit of that name without a server.
 fn or_orphan(db: &Db, server: &ServerRef, error: Error) -> Error {
     let orphans = poll::orphans(db.connection()).unwrap_or_default();
-    match orphans.iter().find(|orphan| orphan.instance == server.to_string()) {
+    match orphans
+        .iter()
+        .find(|orphan| orphan.instance == server.to_string())
+    {
         Some(orphan) => Error::new(error.exit, format!("{error}; but {}", orphan.words())),
         None => error,
     }
@@ -281,7 +327,8 @@ fn remove(context: &Context, server: &ServerRef) -> Result<()> {
             let path = context.paths.root.join(part).join(server.id.to_string());
             if path.symlink_metadata().is_ok() {
                 return Err(Error::conflict(format!(
-                    "server {0} ('{1}') still has files in {2}: first run `left4me-job enqueue delete --server {0} --wait`",
+                    "server {0} ('{1}') still has files in {2}: first run `left4me-job enqueue \
+                    delete --server {0} --wait`",
                     server.id,
                     server.name,
                     path.display()
@@ -292,5 +339,8 @@ fn remove(context: &Context, server: &ServerRef) -> Result<()> {
         servers::remove(tx, context.now, &context.actor, server.id)
     })?;
 
-    output::line(&format!("server {} '{}' removed; port {} is free", server.id, server.name, server.port))
+    output::line(&format!(
+        "server {} '{}' removed; port {} is free",
+        server.id, server.name, server.port
+    ))
 }

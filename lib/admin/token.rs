@@ -79,7 +79,10 @@ fn create(context: &Context, args: &CreateArgs) -> Result<()> {
     }
 
     // On standard error, so that the token alone is the output.
-    hint(&format!("token {} of '{}'; it cannot be shown again", row.id, row.user));
+    hint(&format!(
+        "token {} of '{}'; it cannot be shown again",
+        row.id, row.user
+    ));
     output::line(&token)
 }
 
@@ -111,6 +114,16 @@ fn list(context: &Context, args: &ListArgs) -> Result<()> {
 }
 
 fn revoke(context: &Context, args: &RevokeArgs) -> Result<()> {
-    let changed = context.db()?.write(|tx| tokens::revoke(tx, context.now, &context.actor, args.id))?;
-    output::line(&format!("token {} {}", args.id, if changed { "is revoked" } else { "is revoked already" }))
+    let changed = context
+        .db()?
+        .write(|tx| tokens::revoke(tx, context.now, &context.actor, args.id))?;
+    output::line(&format!(
+        "token {} {}",
+        args.id,
+        if changed {
+            "is revoked"
+        } else {
+            "is revoked already"
+        }
+    ))
 }

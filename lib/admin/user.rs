@@ -86,9 +86,14 @@ fn add(context: &Context, args: &AddArgs) -> Result<()> {
     // Hashing is slow on purpose, so it happens before the transaction.
     let hash = password::hash(&ask(args.password_stdin)?)?;
     let role = if args.admin { Role::Admin } else { Role::User };
-    let user = db.write(|tx| users::create(tx, context.now, &context.actor, &args.name, role, &hash))?;
+    let user =
+        db.write(|tx| users::create(tx, context.now, &context.actor, &args.name, role, &hash))?;
 
-    output::line(&format!("{} '{}' added", if user.is_admin { "admin" } else { "user" }, user.name))
+    output::line(&format!(
+        "{} '{}' added",
+        if user.is_admin { "admin" } else { "user" },
+        user.name
+    ))
 }
 
 fn list(context: &Context, args: &ListArgs) -> Result<()> {
@@ -122,11 +127,16 @@ fn passwd(context: &Context, args: &PasswdArgs) -> Result<()> {
     users::find(db.connection(), &args.name)?;
     let hash = password::hash(&ask(args.password_stdin)?)?;
     db.write(|tx| users::set_password(tx, context.now, &context.actor, &args.name, &hash))?;
-    output::line(&format!("user '{}' has a new password; all sessions are ended and all tokens revoked", args.name))
+    output::line(&format!(
+        "user '{}' has a new password; all sessions are ended and all tokens revoked",
+        args.name
+    ))
 }
 
 fn disable(context: &Context, name: &UserName) -> Result<()> {
-    let changed = context.db()?.write(|tx| users::disable(tx, context.now, &context.actor, name))?;
+    let changed = context
+        .db()?
+        .write(|tx| users::disable(tx, context.now, &context.actor, name))?;
     output::line(&format!(
         "user '{name}' {}",
         if changed {
@@ -138,8 +148,17 @@ fn disable(context: &Context, name: &UserName) -> Result<()> {
 }
 
 fn enable(context: &Context, name: &UserName) -> Result<()> {
-    let changed = context.db()?.write(|tx| users::enable(tx, context.now, &context.actor, name))?;
-    output::line(&format!("user '{name}' {}", if changed { "is enabled" } else { "is enabled already" }))
+    let changed = context
+        .db()?
+        .write(|tx| users::enable(tx, context.now, &context.actor, name))?;
+    output::line(&format!(
+        "user '{name}' {}",
+        if changed {
+            "is enabled"
+        } else {
+            "is enabled already"
+        }
+    ))
 }
 
 /// Reads a valid password: a line of standard input, or a prompt that asks twice.
@@ -154,7 +173,9 @@ fn ask(from_stdin: bool) -> Result<String> {
         }
         password
     } else {
-        return Err(Error::usage("no terminal to ask for the password: pass it with --password-stdin"));
+        return Err(Error::usage(
+            "no terminal to ask for the password: pass it with --password-stdin",
+        ));
     };
 
     password::check(&password)?;
@@ -162,17 +183,25 @@ fn ask(from_stdin: bool) -> Result<String> {
 }
 
 fn prompt(text: &str) -> Result<String> {
-    rpassword::prompt_password(text).map_err(|error| Error::from(error).within("the password cannot be read"))
+    rpassword::prompt_password(text)
+        .map_err(|error| Error::from(error).within("the password cannot be read"))
 }
 
 fn first_line() -> Result<String> {
     let most = password::MAX_BYTES as u64 + 2;
     let mut line = Vec::new();
-    std::io::stdin().lock().take(most).read_until(b'\n', &mut line)?;
+    std::io::stdin()
+        .lock()
+        .take(most)
+        .read_until(b'\n', &mut line)?;
 
-    let line = line.strip_suffix(b"\n").map_or(&line[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
+    let line = line
+        .strip_suffix(b"\n")
+        .map_or(&line[..], |line| line.strip_suffix(b"\r").unwrap_or(line));
     match std::str::from_utf8(line) {
-        Ok("") => Err(Error::usage("no password on standard input: its first line is empty")),
+        Ok("") => Err(Error::usage(
+            "no password on standard input: its first line is empty",
+        )),
         Ok(password) => Ok(password.to_owned()),
         Err(_) => Err(Error::usage("the password is not UTF-8 text")),
     }

@@ -23,14 +23,23 @@ pub fn remember() {
 
 fn lookup() -> String {
     let uid = getuid();
-    let sudo = if uid.is_root() { std::env::var("SUDO_USER").ok().and_then(|name| sudo_user(&name)) } else { None };
+    let sudo = if uid.is_root() {
+        std::env::var("SUDO_USER")
+            .ok()
+            .and_then(|name| sudo_user(&name))
+    } else {
+        None
+    };
     sudo.unwrap_or_else(|| login_name(uid))
 }
 
 /// SUDO_USER counts only for root, and only if the user exists: any user can set the variable.
 fn sudo_user(name: &str) -> Option<String> {
     let name: UserName = name.parse().ok()?;
-    User::from_name(name.as_str()).ok().flatten().map(|user| user.name)
+    User::from_name(name.as_str())
+        .ok()
+        .flatten()
+        .map(|user| user.name)
 }
 
 fn login_name(uid: Uid) -> String {

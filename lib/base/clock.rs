@@ -6,9 +6,16 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Unix time in milliseconds, UTC. A clock set before 1970 reads as 0.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the wall clock"
+)]
 pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
 }
 
 /// The same moment on two clocks: the wall clock, and CLOCK_MONOTONIC, which systemd's timestamps
@@ -25,7 +32,6 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The current moment.
     #[must_use]
     pub fn now() -> Self {
         let now = now_ms();
@@ -43,7 +49,11 @@ impl Moment {
     /// for a time in the future.
     #[must_use]
     pub fn wall(&self, us: u64) -> i64 {
-        let ago = if us == 0 { 0 } else { self.monotonic_us.saturating_sub(us) / 1000 };
+        let ago = if us == 0 {
+            0
+        } else {
+            self.monotonic_us.saturating_sub(us) / 1000
+        };
         self.now - i64::try_from(ago).unwrap_or(0)
     }
 }
@@ -88,7 +98,8 @@ pub fn time_of_day(ms: i64) -> String {
 /// `ms` for programs: `2026-11-20T20:44:07Z`.
 #[must_use]
 pub fn iso(ms: i64) -> String {
-    jiff::Timestamp::from_second(ms.div_euclid(1000)).map_or_else(|_| "-".to_owned(), |at| at.to_string())
+    jiff::Timestamp::from_second(ms.div_euclid(1000))
+        .map_or_else(|_| "-".to_owned(), |at| at.to_string())
 }
 
 /// The UTC offsets of the host's time zone around `ms`, for a program that shows times and has no
@@ -97,25 +108,41 @@ pub fn iso(ms: i64) -> String {
 /// clocks, the last one begins at the next change.
 #[must_use]
 pub fn offsets(ms: i64) -> String {
-    let Ok(at) = jiff::Timestamp::from_millisecond(ms) else { return String::new() };
+    let Ok(at) = jiff::Timestamp::from_millisecond(ms) else {
+        return String::new();
+    };
     let zone = zone();
     let entry = |since: i64, info: &jiff::tz::TimeZoneOffsetInfo<'_>| {
-        format!("{since} {} {}", info.offset().seconds() / 60, info.abbreviation())
+        format!(
+            "{since} {} {}",
+            info.offset().seconds() / 60,
+            info.abbreviation()
+        )
     };
 
     // A change at exactly this moment counts as the last one.
-    let after = at.checked_add(jiff::SignedDuration::from_millis(1)).unwrap_or(at);
-    let last = zone.preceding(after).next().map_or(jiff::Timestamp::UNIX_EPOCH, |change| change.timestamp());
+    let after = at
+        .checked_add(jiff::SignedDuration::from_millis(1))
+        .unwrap_or(at);
+    let last = zone
+        .preceding(after)
+        .next()
+        .map_or(jiff::Timestamp::UNIX_EPOCH, |change| change.timestamp());
     let before = (last.as_millisecond() - 1).max(0);
     let moments = [
         Some(before),
         Some(last.as_millisecond()),
-        zone.following(at).next().map(|change| change.timestamp().as_millisecond()),
+        zone.following(at)
+            .next()
+            .map(|change| change.timestamp().as_millisecond()),
     ];
 
     let entries = moments.into_iter().flatten().filter_map(|since| {
         let at = jiff::Timestamp::from_millisecond(since).ok()?;
-        Some(entry(if since == before { 0 } else { since }, &zone.to_offset_info(at)))
+        Some(entry(
+            if since == before { 0 } else { since },
+            &zone.to_offset_info(at),
+        ))
     });
 
     entries.collect::<Vec<_>>().join(",")
@@ -124,7 +151,10 @@ pub fn offsets(ms: i64) -> String {
 /// The zone that TZ names, or the host's. Falls back to UTC, which is then also the name that is
 /// shown.
 fn zone() -> jiff::tz::TimeZone {
-    jiff::tz::TimeZone::try_system().ok().or_else(without_rule).unwrap_or(jiff::tz::TimeZone::UTC)
+    jiff::tz::TimeZone::try_system()
+        .ok()
+        .or_else(without_rule)
+        .unwrap_or(jiff::tz::TimeZone::UTC)
 }
 
 /// A zone such as `CET-1CEST`, which names summer time without its dates. The C library uses the
@@ -162,7 +192,11 @@ mod tests {
 
     #[test]
     fn a_monotonic_time_becomes_one_on_the_wall() {
-        let moment = Moment { now: 1_000_000, monotonic_us: 5_000_000, booted_at: 995_000 };
+        let moment = Moment {
+            now: 1_000_000,
+            monotonic_us: 5_000_000,
+            booted_at: 995_000,
+        };
         assert_eq!(
             [0, 5_000_000, 3_000_000, 9_000_000].map(|us| moment.wall(us)),
             [1_000_000, 1_000_000, 998_000, 1_000_000]
@@ -181,7 +215,13 @@ mod tests {
 
     #[test]
     fn a_span_is_told_in_the_two_largest_units() {
-        assert_eq!([span(0), span(340), span(12_345), span(200_000)], ["0 s", "340 ms", "12 s", "3 min 20 s"]);
-        assert_eq!([span(7_500_000), span(356_400_000)], ["2 h 5 min", "4 d 3 h"]);
+        assert_eq!(
+            [span(0), span(340), span(12_345), span(200_000)],
+            ["0 s", "340 ms", "12 s", "3 min 20 s"]
+        );
+        assert_eq!(
+            [span(7_500_000), span(356_400_000)],
+            ["2 h 5 min", "4 d 3 h"]
+        );
     }
 }

@@ -148,15 +148,26 @@ const LONGEST_PAUSES: Duration = Duration::from_secs(15);
 
 fn pauses(text: &str) -> Result<Pauses, String> {
     let number = |part: &str| {
-        let plain = part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        part.parse::<f64>().ok().filter(|_| plain).and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        let plain = part
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
+        part.parse::<f64>()
+            .ok()
+            .filter(|_| plain)
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
     };
     let parsed: Option<Vec<Duration>> = text.split(',').map(|part| number(part.trim())).collect();
 
-    let total = |all: &[Duration]| all.iter().try_fold(Duration::ZERO, |sum, one| sum.checked_add(*one));
+    let total = |all: &[Duration]| {
+        all.iter()
+            .try_fold(Duration::ZERO, |sum, one| sum.checked_add(*one))
+    };
     match parsed {
         Some(all) if total(&all).is_some_and(|total| total <= LONGEST_PAUSES) => Ok(Pauses(all)),
-        _ => Err("seconds separated by commas are needed, together at most 15, as in 0.1,0.5,2,3,4".to_owned()),
+        _ => Err(
+            "seconds separated by commas are needed, together at most 15, as in 0.1,0.5,2,3,4"
+                .to_owned(),
+        ),
     }
 }
 
@@ -180,14 +191,18 @@ pub struct PollSeconds {
 impl PollSeconds {
     /// The number, by the same rules as systemd's generator.
     ///
-    /// # Errors
-    /// 2, with the setting's name, for anything but a number from 1 to 3600.
+    /// Fails with 2, with the setting's name, for anything but a number from 1 to 3600.
     pub fn number(&self) -> crate::base::Result<u32> {
         let text = self.poll_seconds.as_str();
-        let number = text.parse().ok().filter(|number| (1..=3600).contains(number) && !text.starts_with(['0', '+']));
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| (1..=3600).contains(number) && !text.starts_with(['0', '+']));
         number.ok_or_else(|| {
             let shown = crate::base::names::shown(text);
-            crate::base::Error::usage(format!("LEFT4ME_POLL_SECONDS={shown} is not a number from 1 to 3600"))
+            crate::base::Error::usage(format!(
+                "LEFT4ME_POLL_SECONDS={shown} is not a number from 1 to 3600"
+            ))
         })
     }
 }
@@ -204,9 +219,7 @@ pub struct Ports {
 /// An inclusive range of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange {
-    /// The lowest port.
     pub first: u16,
-    /// The highest port.
     pub last: u16,
 }
 
@@ -225,16 +238,16 @@ impl std::fmt::Display for PortRange {
 }
 
 /// Parses a path that must be absolute and without `..`.
-///
-/// # Errors
-/// One line that says whether the path is relative or has a `..`.
 pub fn absolute(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if !path.is_absolute() {
         return Err("an absolute path is needed".to_owned());
     }
 
-    if path.components().any(|part| part == std::path::Component::ParentDir) {
+    if path
+        .components()
+        .any(|part| part == std::path::Component::ParentDir)
+    {
         return Err("a path without '..' is needed".to_owned());
     }
 
@@ -242,7 +255,9 @@ pub fn absolute(text: &str) -> Result<PathBuf, String> {
 }
 
 fn port_range(text: &str) -> Result<PortRange, String> {
-    let parsed = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    let parsed = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
     match parsed {
         Some((first, last)) if first >= 1024 && first <= last => Ok(PortRange { first, last }),
         _ => Err("FIRST-LAST is needed, both from 1024 to 65535, as in 27000-27999".to_owned()),
@@ -269,15 +284,19 @@ pub fn parse_for_judge<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
     let path = settings_file();
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let mut file = EnvFile::parse(&text);
-    let bad: Vec<String> =
-        settings().into_iter().filter(|known| refusal(known, &file).is_some()).map(|known| known.name).collect();
+    let bad: Vec<String> = settings()
+        .into_iter()
+        .filter(|known| refusal(known, &file).is_some())
+        .map(|known| known.name)
+        .collect();
 
     if bad.is_empty() && file.faults.is_empty() {
         return parsed_with(&path, |command| command);
     }
 
     // Without the bad values the arguments can be parsed, which shows whether the call judges.
-    file.assignments.retain(|assignment| !bad.contains(&assignment.name));
+    file.assignments
+        .retain(|assignment| !bad.contains(&assignment.name));
 
     let cli = matched(with_defaults(C::command(), &file), |error| error.exit());
     if judges(&cli) { cli } else { parse() }
@@ -287,14 +306,17 @@ pub fn parse_for_judge<C: Parser>(judges: impl Fn(&C) -> bool) -> C {
 /// choose where root works.
 #[must_use]
 pub fn parse_without_environment<C: Parser>() -> C {
-    let blind = |command: clap::Command| command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
+    let blind =
+        |command: clap::Command| command.mut_args(|arg| arg.env(clap::builder::Resettable::Reset));
     parsed_with(Path::new(SETTINGS_FILE), blind)
 }
 
 fn parsed_with<C: Parser>(path: &Path, change: impl FnOnce(clap::Command) -> clap::Command) -> C {
     let file = match read_settings(path) {
         Ok(file) => file,
-        Err(message) => C::command().error(clap::error::ErrorKind::InvalidValue, message).exit(),
+        Err(message) => C::command()
+            .error(clap::error::ErrorKind::InvalidValue, message)
+            .exit(),
     };
     let command = change(with_defaults(C::command(), &file));
     let name = command.get_name().to_owned();
@@ -309,7 +331,10 @@ fn parsed_with<C: Parser>(path: &Path, change: impl FnOnce(clap::Command) -> cla
     })
 }
 
-fn matched<C: Parser>(command: clap::Command, fail: impl FnOnce(clap::Error) -> clap::ArgMatches) -> C {
+fn matched<C: Parser>(
+    command: clap::Command,
+    fail: impl FnOnce(clap::Error) -> clap::ArgMatches,
+) -> C {
     let matches = command.clone().try_get_matches().unwrap_or_else(fail);
     C::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command.clone()).exit())
 }
@@ -321,12 +346,15 @@ fn blamed(file: &EnvFile, error: &clap::Error) -> Option<String> {
     }
 
     let text = error.to_string();
-    let known = settings().into_iter().find(|known| text.contains(&format!("<{}>", known.name)))?;
+    let known = settings()
+        .into_iter()
+        .find(|known| text.contains(&format!("<{}>", known.name)))?;
     let (line, why) = refusal(&known, file)?;
     let given = std::env::var_os(&known.name);
 
     // For a service, systemd has put the file's values into the environment.
-    let is_files = given.is_none_or(|given| file.get(&known.name).is_some_and(|value| given == value));
+    let is_files =
+        given.is_none_or(|given| file.get(&known.name).is_some_and(|value| given == value));
     is_files.then(|| format!("line {line}: {why}"))
 }
 
@@ -336,15 +364,27 @@ pub fn refusal(known: &Known, file: &EnvFile) -> Option<(usize, String)> {
     let assignment = file.last(&known.name)?;
     let why = known.judge(&assignment.value).err()?;
     let shown = super::names::shown(&assignment.value);
-    Some((assignment.line, format!("{}={shown} is refused: {why}", known.name)))
+    Some((
+        assignment.line,
+        format!("{}={shown} is refused: {why}", known.name),
+    ))
 }
 
 /// Reads a settings file. A missing or unreadable file counts as empty.
 fn read_settings(path: &Path) -> Result<EnvFile, String> {
-    let Ok(text) = fs_err::read_to_string(path) else { return Ok(EnvFile::default()) };
+    let Ok(text) = fs_err::read_to_string(path) else {
+        return Ok(EnvFile::default());
+    };
     let file = EnvFile::parse(&text);
-    match file.faults.iter().find(|(fault, ..)| *fault == Fault::NoAssignment) {
-        Some((_, line, _)) => Err(format!("{} line {line}: NAME=value is needed", path.display())),
+    match file
+        .faults
+        .iter()
+        .find(|(fault, ..)| *fault == Fault::NoAssignment)
+    {
+        Some((_, line, _)) => Err(format!(
+            "{} line {line}: NAME=value is needed",
+            path.display()
+        )),
         None => Ok(file),
     }
 }
@@ -357,15 +397,25 @@ fn with_defaults(mut command: clap::Command, file: &EnvFile) -> clap::Command {
 
     let known: Vec<(clap::Id, String)> = command
         .get_arguments()
-        .filter_map(|arg| Some((arg.get_id().clone(), file.get(arg.get_env()?.to_str()?)?.to_owned())))
+        .filter_map(|arg| {
+            Some((
+                arg.get_id().clone(),
+                file.get(arg.get_env()?.to_str()?)?.to_owned(),
+            ))
+        })
         .collect();
 
     for (id, value) in known {
-        command = command.mut_arg(id, |arg| arg.default_value(clap::builder::OsStr::from(value)));
+        command = command.mut_arg(id, |arg| {
+            arg.default_value(clap::builder::OsStr::from(value))
+        });
     }
 
     // A subcommand may have settings of its own.
-    let verbs: Vec<String> = command.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    let verbs: Vec<String> = command
+        .get_subcommands()
+        .map(|verb| verb.get_name().to_owned())
+        .collect();
     for verb in verbs {
         command = command.mut_subcommand(verb, |verb| with_defaults(verb, file));
     }
@@ -374,85 +424,4 @@ fn with_defaults(mut command: clap::Command, file: &EnvFile) -> clap::Command {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::{CommandFactory as _, FromArgMatches as _};
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Program {
-        #[command(flatten)]
-        paths: Paths,
-        #[command(flatten)]
-        ports: Ports,
-    }
-
-    fn parsed(file: &str, argv: &[&str]) -> Result<Program, clap::Error> {
-        let path = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(path.path(), file).unwrap();
-        let command = with_defaults(Program::command(), &read_settings(path.path()).unwrap());
-        Program::from_arg_matches(&command.try_get_matches_from(argv)?)
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_settings_file_and_the_file_over_the_default() {
-        let program = parsed("# a comment\n\nLEFT4ME_ROOT=\"/srv/l4d\"\nOTHER=1\n", &["x"]).unwrap();
-        assert_eq!(program.paths.root, Path::new("/srv/l4d"));
-        assert_eq!(program.paths.database(), Path::new("/srv/l4d/db/left4me.db"));
-        let program = parsed("LEFT4ME_ROOT=/srv/l4d", &["x", "--root", "/opt/x"]).unwrap();
-        assert_eq!(program.paths.root, Path::new("/opt/x"));
-        assert_eq!(program.ports.port_range, PortRange { first: 27000, last: 27999 });
-    }
-
-    #[test]
-    fn a_database_elsewhere_is_taken_as_named_and_the_former_default_as_the_new_one() {
-        let place = |file: &str| parsed(file, &["x"]).unwrap().paths.database();
-        assert_eq!(place("LEFT4ME_DB=/srv/x.db"), Path::new("/srv/x.db"));
-        assert_eq!(place("LEFT4ME_DB=/var/lib/left4me/left4me.db"), Path::new("/var/lib/left4me/db/left4me.db"));
-    }
-
-    #[test]
-    fn pauses_are_seconds_with_commas_and_a_bad_value_says_so() {
-        assert_eq!(pauses("0.1, 2").unwrap().total(), Duration::from_millis(2100));
-        assert_eq!(pauses("0").unwrap(), Pauses(vec![Duration::ZERO]));
-        for bad in ["", "1,", "-1", "x", "inf", "NaN", "1e3", "8,8", "99999999999999999999,1"] {
-            assert!(pauses(bad).unwrap_err().contains("separated by commas"), "{bad}");
-        }
-    }
-
-    #[derive(Parser)]
-    struct WithVerbs {
-        #[command(subcommand)]
-        verb: Verbs,
-    }
-
-    #[derive(clap::Subcommand)]
-    enum Verbs {
-        Look(PollSeconds),
-    }
-
-    #[test]
-    fn the_settings_file_counts_for_a_verbs_own_settings_too() {
-        let settings = EnvFile::parse("LEFT4ME_POLL_SECONDS=7");
-        let seconds = |argv: &[&str]| {
-            let command = with_defaults(WithVerbs::command(), &settings);
-            let Verbs::Look(poll) = WithVerbs::from_arg_matches(&command.get_matches_from(argv)).unwrap().verb;
-            poll.number().ok()
-        };
-
-        assert_eq!(seconds(&["x", "look"]), Some(7));
-        assert_eq!(seconds(&["x", "look", "--poll-seconds", "9"]), Some(9));
-        assert_eq!(seconds(&["x", "look", "--poll-seconds", "07"]), None);
-    }
-
-    #[test]
-    fn a_bad_value_names_its_setting() {
-        for bad in
-            ["LEFT4ME_PORT_RANGE=5-4", "LEFT4ME_PORT_RANGE=80-90", "LEFT4ME_ROOT=relative", "LEFT4ME_ROOT=/a/../b"]
-        {
-            let error = parsed(bad, &["x"]).err().expect("refused").to_string();
-            let setting = bad.split('=').next().unwrap();
-            assert!(error.contains(setting), "{error}");
-        }
-    }
-}
+mod tests;

@@ -44,18 +44,27 @@ impl FromStr for ControlGroup {
     type Err = BadGroup;
 
     fn from_str(text: &str) -> Result<Self, BadGroup> {
-        let below = text.strip_prefix('/').filter(|_| text.len() <= MAX_PATH).ok_or(BadGroup::NoPath)?;
+        let below = text
+            .strip_prefix('/')
+            .filter(|_| text.len() <= MAX_PATH)
+            .ok_or(BadGroup::NoPath)?;
         if !below.split('/').all(is_part) {
             return Err(BadGroup::NoPath);
         }
         let group = Self(text.to_owned());
-        let unit = below.split('/').find(|part| is_unit(part)).ok_or(BadGroup::Foreign)?;
-        if is_ours(unit) { Ok(group) } else { Err(BadGroup::Foreign) }
+        let unit = below
+            .split('/')
+            .find(|part| is_unit(part))
+            .ok_or(BadGroup::Foreign)?;
+        if is_ours(unit) {
+            Ok(group)
+        } else {
+            Err(BadGroup::Foreign)
+        }
     }
 }
 
 impl ControlGroup {
-    /// The path.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -64,23 +73,31 @@ impl ControlGroup {
     /// The parts down to the unit's own group.
     pub fn parts_to_unit(&self) -> impl Iterator<Item = &str> {
         let mut ended = false;
-        self.0.split('/').skip(1).take_while(move |part| !std::mem::replace(&mut ended, is_unit(part)))
+        self.0
+            .split('/')
+            .skip(1)
+            .take_while(move |part| !std::mem::replace(&mut ended, is_unit(part)))
     }
 
-    /// The unit.
     #[must_use]
     pub fn unit(&self) -> &str {
-        self.0.split('/').find(|part| is_unit(part)).unwrap_or_default()
+        self.0
+            .split('/')
+            .find(|part| is_unit(part))
+            .unwrap_or_default()
     }
 }
 
 /// Whether `name` is an instance of one of the units that run commands.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
-    let instance =
-        UNITS.iter().find_map(|begin| name.strip_prefix(begin)).and_then(|rest| rest.strip_suffix(".service"));
+    let instance = UNITS
+        .iter()
+        .find_map(|begin| name.strip_prefix(begin))
+        .and_then(|rest| rest.strip_suffix(".service"));
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\".contains(&byte);
-    name.len() <= MAX_UNIT_NAME && instance.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(allowed))
+    name.len() <= MAX_UNIT_NAME
+        && instance.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(allowed))
 }
 
 fn is_unit(part: &str) -> bool {
@@ -100,7 +117,11 @@ mod tests {
 
     #[test]
     fn groups_of_our_units_and_below_are_accepted() {
-        for text in [RUNNER, &format!("{RUNNER}/command"), "/system.slice/left4me-purge@7.service"] {
+        for text in [
+            RUNNER,
+            &format!("{RUNNER}/command"),
+            "/system.slice/left4me-purge@7.service",
+        ] {
             let group: ControlGroup = text.parse().unwrap();
             assert!(is_ours(group.unit()), "{text}");
             assert_eq!(group.parts_to_unit().last(), Some(group.unit()), "{text}");
@@ -115,7 +136,10 @@ mod tests {
         for (text, why) in [
             ("", BadGroup::NoPath),
             ("left4me-runner@1.service", BadGroup::NoPath),
-            ("/../../var/lib/left4me/steam/left4me-runner@1.service", BadGroup::NoPath),
+            (
+                "/../../var/lib/left4me/steam/left4me-runner@1.service",
+                BadGroup::NoPath,
+            ),
             ("/left4me-runner@1.service/../../fifo", BadGroup::NoPath),
             ("//left4me-runner@1.service", BadGroup::NoPath),
             ("/left4me-runner@1.service/", BadGroup::NoPath),
@@ -129,7 +153,11 @@ mod tests {
             assert_eq!(text.parse::<ControlGroup>(), Err(why), "{text}");
         }
 
-        assert!(format!("/{}", "x/".repeat(1000)).parse::<ControlGroup>().is_err());
+        assert!(
+            format!("/{}", "x/".repeat(1000))
+                .parse::<ControlGroup>()
+                .is_err()
+        );
     }
 
     proptest! {

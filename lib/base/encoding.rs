@@ -9,9 +9,8 @@ pub const BOM: char = '\u{feff}';
 
 /// Decodes UTF-8 text.
 ///
-/// # Errors
-/// Names the first line that is not UTF-8, the likely encoding, and the command that converts it.
-/// The error contains no byte of the text.
+/// Errors: Names the first line that is not UTF-8, the likely encoding, and the command that
+/// converts it. The error contains no byte of the text.
 pub fn decode(bytes: Vec<u8>) -> Result<String, BadName> {
     if let Some((name, code)) = wide(&bytes) {
         return Err(foreign(format!("line 1 on is {name}"), code));
@@ -41,13 +40,23 @@ fn plain(text: &str) -> String {
 }
 
 fn foreign(what: String, code: &str) -> BadName {
-    BadName::new(format!("not UTF-8 text ({what}); convert it: `iconv -f {code} -t UTF-8 OLD >NEW`"))
+    BadName::new(format!(
+        "not UTF-8 text ({what}); convert it: `iconv -f {code} -t UTF-8 OLD >NEW`"
+    ))
 }
 
 /// Recognizes encodings with two or four bytes per character, by the byte order mark or by the zero
 /// bytes of ASCII text.
 fn wide(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
-    let zeros = |first: usize| bytes.iter().skip(first).step_by(2).take(256).filter(|&&byte| byte == 0).count();
+    let zeros = |first: usize| {
+        bytes
+            .iter()
+            .skip(first)
+            .step_by(2)
+            .take(256)
+            .filter(|&&byte| byte == 0)
+            .count()
+    };
     let half = bytes.len().min(512) / 2;
     match bytes {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Some(("UTF-32", "UTF-32")),
@@ -69,7 +78,9 @@ fn narrow(bytes: &[u8]) -> (&'static str, &'static str) {
         }
 
         match tail {
-            [second, behind @ ..] if *byte > 0x80 && *byte < 0xff && matches!(second, 0x40..=0x7e | 0x80..=0xfe) => {
+            [second, behind @ ..]
+                if *byte > 0x80 && *byte < 0xff && matches!(second, 0x40..=0x7e | 0x80..=0xfe) =>
+            {
                 pairs += 1;
                 // Punctuation and the 3,755 most common characters.
                 usual += usize::from(matches!(byte, 0xa1..=0xa3 | 0xb0..=0xd7) && *second >= 0xa1);
@@ -94,7 +105,9 @@ fn narrow(bytes: &[u8]) -> (&'static str, &'static str) {
     match () {
         // Long runs: whole words outside ASCII.
         () if letters >= 3 * runs => ("Windows-1251 (Cyrillic)", "WINDOWS-1251"),
-        () if bytes.iter().any(|byte| matches!(byte, 0x80..=0x9f)) => ("Windows-1252 (Latin-1)", "WINDOWS-1252"),
+        () if bytes.iter().any(|byte| matches!(byte, 0x80..=0x9f)) => {
+            ("Windows-1252 (Latin-1)", "WINDOWS-1252")
+        }
         () => ("Latin-1", "LATIN1"),
     }
 }
@@ -120,20 +133,44 @@ mod tests {
 
     #[test]
     fn other_encodings_are_named_with_the_line_and_the_command() {
-        let wide = |to: fn(u16) -> [u8; 2]| "hostname x\n".encode_utf16().flat_map(to).collect::<Vec<u8>>();
+        let wide = |to: fn(u16) -> [u8; 2]| {
+            "hostname x\n"
+                .encode_utf16()
+                .flat_map(to)
+                .collect::<Vec<u8>>()
+        };
         let (little, big) = (wide(u16::to_le_bytes), wide(u16::to_be_bytes));
         for (bytes, line, code) in [
-            (b"a\nb\nhostname \"Gr\xf6\xdfe\"\n".to_vec(), "line 3", "-f LATIN1 "),
-            (b"hostname \"caf\xe9 \x80\"".to_vec(), "line 1", "-f WINDOWS-1252 "),
-            (b"// x\r\nhostname \"\xb2\xe2\xca\xd4\xb7\xfe\xce\xf1\xc6\xf7\"\r\n".to_vec(), "line 2", "-f GBK "),
-            (b"hostname \"\xd1\xe5\xf0\xe2\xe5\xf0 \xcc\xee\xf1\xea\xe2\xe0\"".to_vec(), "line 1", "-f WINDOWS-1251 "),
+            (
+                b"a\nb\nhostname \"Gr\xf6\xdfe\"\n".to_vec(),
+                "line 3",
+                "-f LATIN1 ",
+            ),
+            (
+                b"hostname \"caf\xe9 \x80\"".to_vec(),
+                "line 1",
+                "-f WINDOWS-1252 ",
+            ),
+            (
+                b"// x\r\nhostname \"\xb2\xe2\xca\xd4\xb7\xfe\xce\xf1\xc6\xf7\"\r\n".to_vec(),
+                "line 2",
+                "-f GBK ",
+            ),
+            (
+                b"hostname \"\xd1\xe5\xf0\xe2\xe5\xf0 \xcc\xee\xf1\xea\xe2\xe0\"".to_vec(),
+                "line 1",
+                "-f WINDOWS-1251 ",
+            ),
             ([&b"\xff\xfe"[..], &little].concat(), "line 1", "-f UTF-16 "),
             ([&b"\xfe\xff"[..], &big].concat(), "line 1", "-f UTF-16 "),
             (little, "line 1", "-f UTF-16LE "),
             (big, "line 1", "-f UTF-16BE "),
         ] {
             let text = refused(&bytes);
-            assert!(text.contains(line) && text.contains(code) && !text.contains('\n'), "{text}");
+            assert!(
+                text.contains(line) && text.contains(code) && !text.contains('\n'),
+                "{text}"
+            );
         }
     }
 

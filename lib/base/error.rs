@@ -59,11 +59,19 @@ impl Error {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         let message: String = message.into();
         let message = if message.contains(char::is_control) {
-            message.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+            message
+                .trim()
+                .chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .collect()
         } else {
             message
         };
-        let message = if message.is_ascii() { message } else { visible(&message).into_owned() };
+        let message = if message.is_ascii() {
+            message
+        } else {
+            visible(&message).into_owned()
+        };
 
         Self { exit, message }
     }

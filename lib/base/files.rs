@@ -14,16 +14,18 @@ use super::users;
 
 /// The flags for opening a file that another user can replace: they follow no link and do not block
 /// on a FIFO.
-pub const NO_FOLLOW: OFlag = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+pub const NO_FOLLOW: OFlag = OFlag::O_NOFOLLOW
+    .union(OFlag::O_NONBLOCK)
+    .union(OFlag::O_NOCTTY)
+    .union(OFlag::O_CLOEXEC);
 
 /// Opens a file for reading and writing; creates it with mode 0660, whatever the umask.
-///
-/// # Errors
-/// The operating system's error with the path; [`ErrorKind::InvalidInput`] if [`refusal`] refuses
-/// the file.
 pub fn open_shared(path: &Path) -> IoResult<File> {
     let mut options = fs_err::OpenOptions::new();
-    options.read(true).write(true).custom_flags(NO_FOLLOW.bits());
+    options
+        .read(true)
+        .write(true)
+        .custom_flags(NO_FOLLOW.bits());
     let file = match options.open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => create(&mut options, path)?,
         Err(error) => return Err(explain(path, error)),
@@ -49,10 +51,6 @@ fn create(options: &mut fs_err::OpenOptions, path: &Path) -> IoResult<fs_err::Fi
 }
 
 /// Opens a regular file for reading in a directory that another user can write.
-///
-/// # Errors
-/// The operating system's error with the path; [`ErrorKind::InvalidInput`] for anything but a
-/// regular file.
 pub fn open_to_read(path: &Path) -> IoResult<File> {
     let mut options = fs_err::OpenOptions::new();
     let refused = |found: &Metadata| IoError::new(ErrorKind::InvalidInput, not_regular(found));
@@ -77,7 +75,9 @@ fn explain(path: &Path, error: IoError) -> IoError {
     match path.symlink_metadata() {
         // A regular file that this user may not open.
         Ok(found) if found.is_file() && error.kind() == ErrorKind::PermissionDenied => error,
-        Ok(found) => refusal(&found).map_or(error, |why| IoError::new(ErrorKind::InvalidInput, why)),
+        Ok(found) => {
+            refusal(&found).map_or(error, |why| IoError::new(ErrorKind::InvalidInput, why))
+        }
         Err(_) => error,
     }
 }
@@ -95,7 +95,11 @@ pub fn refusal(found: &Metadata) -> Option<String> {
         return None;
     }
 
-    Some(format!("it belongs to {}, not to {}", user_name(owner), users::LEFT4ME))
+    Some(format!(
+        "it belongs to {}, not to {}",
+        user_name(owner),
+        users::LEFT4ME
+    ))
 }
 
 /// The type of a file, in words.
@@ -112,7 +116,10 @@ pub fn kind(kind: FileType) -> &'static str {
 }
 
 fn user_name(uid: Uid) -> String {
-    User::from_uid(uid).ok().flatten().map_or_else(|| format!("user id {uid}"), |user| user.name)
+    User::from_uid(uid)
+        .ok()
+        .flatten()
+        .map_or_else(|| format!("user id {uid}"), |user| user.name)
 }
 
 #[cfg(test)]
@@ -130,13 +137,22 @@ mod tests {
         nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         std::fs::create_dir(at("directory")).unwrap();
 
-        for (name, words) in
-            [("link", "a link"), ("dangling", "a link"), ("fifo", "a FIFO"), ("directory", "a directory")]
-        {
+        for (name, words) in [
+            ("link", "a link"),
+            ("dangling", "a link"),
+            ("fifo", "a FIFO"),
+            ("directory", "a directory"),
+        ] {
             let error = open_shared(&at(name)).unwrap_err();
-            assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(words), "{name}: {error}");
+            assert!(
+                error.kind() == ErrorKind::InvalidInput && error.to_string().contains(words),
+                "{name}: {error}"
+            );
             let error = open_to_read(&at(name)).unwrap_err();
-            assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(words), "{name}: {error}");
+            assert!(
+                error.kind() == ErrorKind::InvalidInput && error.to_string().contains(words),
+                "{name}: {error}"
+            );
         }
 
         assert!(open_to_read(&at("target")).is_ok());
@@ -149,6 +165,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = open_shared(&dir.path().join("new")).unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o660);
-        assert!(open_shared(&dir.path().join("new")).is_ok(), "and opened again");
+        assert!(
+            open_shared(&dir.path().join("new")).is_ok(),
+            "and opened again"
+        );
     }
 }

@@ -25,16 +25,25 @@ use super::visible::visible;
 pub fn start(level: LevelFilter) {
     let registry = tracing_subscriber::registry().with(level);
     let is_journal = connected_to_journal();
-    let journal = if is_journal { JournalLog::new().ok() } else { None };
+    let journal = if is_journal {
+        JournalLog::new().ok()
+    } else {
+        None
+    };
     let started = match journal {
-        Some(journal) => registry.with(Journald { journal: Some(journal) }).try_init(),
+        Some(journal) => registry
+            .with(Journald {
+                journal: Some(journal),
+            })
+            .try_init(),
         None if is_journal => registry.with(Journald { journal: None }).try_init(),
         None => {
             let lines = tracing_subscriber::fmt::layer()
                 .with_writer(std::io::stderr)
                 .with_target(false)
                 .with_ansi(
-                    std::env::var_os("NO_COLOR").is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr()),
+                    std::env::var_os("NO_COLOR").is_none()
+                        && std::io::IsTerminal::is_terminal(&std::io::stderr()),
                 )
                 .without_time();
 
@@ -76,7 +85,10 @@ impl Visit for Fields {
         if field.name() == "message" {
             self.message = format!("{value:?}");
         } else {
-            self.pairs.push((format!("LEFT4ME_{}", field.name().to_ascii_uppercase()), format!("{value:?}")));
+            self.pairs.push((
+                format!("LEFT4ME_{}", field.name().to_ascii_uppercase()),
+                format!("{value:?}"),
+            ));
         }
     }
 
@@ -84,7 +96,10 @@ impl Visit for Fields {
         if field.name() == "message" {
             value.clone_into(&mut self.message);
         } else {
-            self.pairs.push((format!("LEFT4ME_{}", field.name().to_ascii_uppercase()), value.to_owned()));
+            self.pairs.push((
+                format!("LEFT4ME_{}", field.name().to_ascii_uppercase()),
+                value.to_owned(),
+            ));
         }
     }
 }
@@ -116,7 +131,11 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
         }
 
         // `journalctl -u` shows only the message, not the fields, so the error is added to it.
-        let error = fields.pairs.iter().find(|(key, _)| key == "LEFT4ME_ERROR").map(|(_, text)| text.clone());
+        let error = fields
+            .pairs
+            .iter()
+            .find(|(key, _)| key == "LEFT4ME_ERROR")
+            .map(|(_, text)| text.clone());
         let message = match error {
             Some(text) => format!("{}: {text}", fields.message),
             None => std::mem::take(&mut fields.message),
@@ -128,7 +147,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Journald {
         let metadata = event.metadata();
         let Some(journal) = &self.journal else {
             // A failure here cannot be reported anywhere.
-            std::io::stderr().lock().write_all(prefixed(*metadata.level(), &message, &fields.pairs).as_bytes()).ok();
+            std::io::stderr()
+                .lock()
+                .write_all(prefixed(*metadata.level(), &message, &fields.pairs).as_bytes())
+                .ok();
             return;
         };
 
@@ -187,8 +209,14 @@ mod tests {
 
     #[test]
     fn an_event_for_journald_is_one_line_with_a_level() {
-        let pairs = [("LEFT4ME_PEER_UID".to_owned(), "997".to_owned()), ("LEFT4ME_ERROR".to_owned(), "x".to_owned())];
-        assert_eq!(prefixed(Level::WARN, "refused", &pairs), "<4>refused (LEFT4ME_PEER_UID=997)\n");
+        let pairs = [
+            ("LEFT4ME_PEER_UID".to_owned(), "997".to_owned()),
+            ("LEFT4ME_ERROR".to_owned(), "x".to_owned()),
+        ];
+        assert_eq!(
+            prefixed(Level::WARN, "refused", &pairs),
+            "<4>refused (LEFT4ME_PEER_UID=997)\n"
+        );
         assert_eq!(prefixed(Level::INFO, "a\n<0>b", &[]), "<6>a\u{fffd}<0>b\n");
     }
 }

@@ -22,7 +22,6 @@ pub struct Lock {
 
 /// Takes the lock of `role` for the database at `path`.
 ///
-/// # Errors
 /// Fails with the holder's pid if the lock is held.
 pub fn take(path: &Path, role: &str) -> Result<Lock> {
     wait(path, role, Duration::ZERO)
@@ -30,20 +29,26 @@ pub fn take(path: &Path, role: &str) -> Result<Lock> {
 
 /// As [`take`], but waits up to `timeout` for the holder.
 ///
-/// # Errors
 /// Fails with the holder's pid if the lock is still held.
 pub fn wait(path: &Path, role: &str, timeout: Duration) -> Result<Lock> {
     let lock_path = file_of(path, role);
-    let mut file = files::open_shared(&lock_path).map_err(|error| unusable(&lock_path, role, error))?;
+    let mut file =
+        files::open_shared(&lock_path).map_err(|error| unusable(&lock_path, role, error))?;
     let deadline = Instant::now() + timeout;
 
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Lock { _file: with_pid(lock) }),
+            Ok(lock) => {
+                return Ok(Lock {
+                    _file: with_pid(lock),
+                });
+            }
             Err((taken, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = taken,
             Err((taken, Errno::EWOULDBLOCK)) => return Err(busy(path, role, taken)),
             Err((_, error)) => {
-                return Err(Error::from(std::io::Error::from(error)).within(format!("the {role}'s lock")));
+                return Err(
+                    Error::from(std::io::Error::from(error)).within(format!("the {role}'s lock"))
+                );
             }
         }
 
@@ -56,7 +61,10 @@ fn unusable(lock_path: &Path, role: &str, error: std::io::Error) -> Error {
     if error.kind() != ErrorKind::InvalidInput {
         return error.into();
     }
-    Error::unavailable(format!("the {role}'s lock {} cannot be used: {error}; remove it", lock_path.display()))
+    Error::unavailable(format!(
+        "the {role}'s lock {} cannot be used: {error}; remove it",
+        lock_path.display()
+    ))
 }
 
 fn file_of(path: &Path, role: &str) -> PathBuf {
@@ -84,12 +92,19 @@ pub fn is_held(path: &Path, role: &str) -> Option<bool> {
 fn is_flock_on(line: &str, inode: u64) -> bool {
     let mut words = line.split_whitespace().skip(1);
     words.next() == Some("FLOCK")
-        && words.nth(3).and_then(|place| place.rsplit(':').next()).and_then(|number| number.parse().ok()) == Some(inode)
+        && words
+            .nth(3)
+            .and_then(|place| place.rsplit(':').next())
+            .and_then(|number| number.parse().ok())
+            == Some(inode)
 }
 
 /// Writes our pid into the lock file, for the message of the next process.
 fn with_pid(mut file: Flock<File>) -> Flock<File> {
-    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id()));
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.rewind())
+        .and_then(|()| write!(file, "{}", std::process::id()));
     if let Err(error) = written {
         tracing::debug!(%error, "cannot write the pid to the lock file");
     }
@@ -99,10 +114,15 @@ fn with_pid(mut file: Flock<File>) -> Flock<File> {
 fn busy(path: &Path, role: &str, mut file: File) -> Error {
     let mut pid = String::new();
     let holder = match file.read_to_string(&mut pid) {
-        Ok(_) if !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()) => format!(" (pid {pid})"),
+        Ok(_) if !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()) => {
+            format!(" (pid {pid})")
+        }
         _ => String::new(),
     };
-    Error::conflict(format!("another {role}{holder} serves {} already; this one exits", path.display()))
+    Error::conflict(format!(
+        "another {role}{holder} serves {} already; this one exits",
+        path.display()
+    ))
 }
 
 #[cfg(test)]
@@ -113,7 +133,11 @@ mod tests {
     fn a_lock_is_held_from_take_to_drop_and_checking_does_not_take_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.db");
-        assert_eq!(is_held(&path, "worker"), Some(false), "there is no lock file yet");
+        assert_eq!(
+            is_held(&path, "worker"),
+            Some(false),
+            "there is no lock file yet"
+        );
 
         let lock = take(&path, "worker").unwrap();
         assert_eq!(is_held(&path, "worker"), Some(true));
@@ -129,21 +153,40 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.db");
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("x.db-worker.lock")).unwrap();
-        nix::unistd::mkfifo(&dir.path().join("x.db-poller.lock"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        nix::unistd::mkfifo(
+            &dir.path().join("x.db-poller.lock"),
+            nix::sys::stat::Mode::S_IRWXU,
+        )
+        .unwrap();
 
         for role in ["worker", "poller"] {
             let error = take(&path, role).err().expect("refused");
             assert_eq!(error.exit.code(), 69);
-            assert!(error.to_string().contains(&format!("x.db-{role}.lock")), "{error}");
+            assert!(
+                error.to_string().contains(&format!("x.db-{role}.lock")),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn only_a_granted_flock_counts() {
-        assert!(is_flock_on("1: FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF", 10_044_015));
-        assert!(!is_flock_on("1: FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF", 44_015));
-        assert!(!is_flock_on("1: -> FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF", 10_044_015));
-        assert!(!is_flock_on("2: POSIX  ADVISORY  WRITE 1 fe:00:10044015 0 EOF", 10_044_015));
+        assert!(is_flock_on(
+            "1: FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF",
+            10_044_015
+        ));
+        assert!(!is_flock_on(
+            "1: FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF",
+            44_015
+        ));
+        assert!(!is_flock_on(
+            "1: -> FLOCK  ADVISORY  WRITE 26541 fe:00:10044015 0 EOF",
+            10_044_015
+        ));
+        assert!(!is_flock_on(
+            "2: POSIX  ADVISORY  WRITE 1 fe:00:10044015 0 EOF",
+            10_044_015
+        ));
         assert!(!is_flock_on("", 0) && !is_flock_on("1: FLOCK", 0));
     }
 }

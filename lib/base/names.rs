@@ -78,7 +78,8 @@ macro_rules! row_id {
                 let digits = !text.is_empty() && text.len() <= 18 && text.bytes().all(|b| b.is_ascii_digit());
                 match text.parse() {
                     Ok(id) if digits && id > 0 => Ok(Self(id)),
-                    _ => Err(BadName(format!("'{}' is not a {} id: a positive number is needed", shown(text), $what))),
+                    _ => Err(BadName(format!("'{}' is not a {} id: a positive number is \
+                                             needed", shown(text), $what))),
                 }
             }
         }
@@ -91,24 +92,14 @@ row_id!(
 row_id!(
     /// `jobs.id`; grows with time, so it also orders jobs.
     JobId, "job");
-row_id!(
-    /// `tasks.id`.
-    TaskId, "task");
-row_id!(
-    /// `cancellations.id`.
-    CancellationId, "cancellation");
-row_id!(
-    /// `users.id`.
-    UserId, "user");
+row_id!(TaskId, "task");
+row_id!(CancellationId, "cancellation");
+row_id!(UserId, "user");
 row_id!(
     /// `overlays.id`.
     OverlayId, "overlay");
-row_id!(
-    /// `blueprints.id`.
-    BlueprintId, "blueprint");
-row_id!(
-    /// `tokens.id`.
-    TokenId, "token");
+row_id!(BlueprintId, "blueprint");
+row_id!(TokenId, "token");
 
 /// Text in any script, in its [`normal`] form.
 macro_rules! free_text {
@@ -158,7 +149,6 @@ macro_rules! name_type {
         pub struct $name(String);
 
         impl $name {
-            /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -188,54 +178,59 @@ macro_rules! name_type {
 
 checked_name!(
     /// The instance of `left4me-server@…`: a server's id, or a name given to `l4d2ctl`.
-    InstanceName, "instance name", "lower-case letters, digits, '-' and '_', at most 64, a letter or digit first",
+    InstanceName, "instance name", "lower-case letters, digits, '-' and '_', at most 64, a letter \
+                                   or digit first",
     |text| slug(text, 64, |b| b.is_ascii_lowercase() || b.is_ascii_digit(), b"_-"));
 checked_name!(
     /// An overlay in the catalog.
-    OverlayName, "overlay name", "letters, digits, '.', '-' and '_', at most 64, a letter or digit first",
+    OverlayName, "overlay name", "letters, digits, '.', '-' and '_', at most 64, a letter or digit \
+                                 first",
     |text| slug(text, 64, |b| b.is_ascii_alphanumeric(), b"._-") && !text.contains(".."));
 checked_name!(
     /// A path below `overlays/`, as `left4me overlay add --path` takes it: `name` or `folder/name`.
     OverlayRef, "overlay path",
-    "folders below the overlays directory, separated by '/', without '..', ':' or ',', at most 255 characters",
+    "folders below the overlays directory, separated by '/', without '..', ':' or ',', at most 255 \
+    characters",
     overlay_ref);
 free_text!(
     /// The name of a local account: free text, used to sign in.
-    UserName, "user name", "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path",
+    UserName, "user name", "1 to 64 characters, none of them invisible or a control character; no \
+                           '-' first, no '..' as in a path",
     |text| !text.bytes().all(|b| b == b'.'));
 free_text!(
     /// A server's display name: free text, unique per user.
     ServerName, "server name",
-    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path, not only digits",
+    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as \
+    in a path, not only digits",
     is_no_id);
 free_text!(
     /// A blueprint's display name: free text, unique per user.
     BlueprintName, "blueprint name",
-    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path, not only digits",
+    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as \
+    in a path, not only digits",
     is_no_id);
 free_text!(
     /// What a token is for: free text of its owner.
     TokenName, "token name",
-    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as in a path",
+    "1 to 64 characters, none of them invisible or a control character; no '-' first, no '..' as \
+    in a path",
     |_| true);
 
 checked_name!(
     /// Identifies repeated requests as the same request. Chosen by the client, per user.
     RequestKey, "idempotency key", "1 to 200 letters, digits, '.', '-' and '_'",
     |text| slug(text, 200, |b| b.is_ascii_alphanumeric() || b"._-".contains(&b), b""));
-row_id!(
-    /// `sessions.id`.
-    SessionId, "session");
+row_id!(SessionId, "session");
 checked_name!(
     /// A position in the journal, as journald writes it: `s=…;i=…;b=…;m=…;t=…;x=…`.
-    Cursor, "journal cursor", "s=, i=, b=, m=, t= and x= with hexadecimal digits, as the journal gives it",
+    Cursor, "journal cursor", "s=, i=, b=, m=, t= and x= with hexadecimal digits, as the journal \
+                              gives it",
     cursor);
 
 /// A reference to a server, `ID|NAME`. Digits are an id, so no display name consists only of
 /// digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerRef {
-    /// By `servers.id`.
     Id(ServerId),
     /// By its display name, which is unique only per user.
     Name(ServerName),
@@ -244,7 +239,6 @@ pub enum ServerRef {
 /// A reference to a blueprint, `ID|NAME`, as [`ServerRef`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlueprintRef {
-    /// By `blueprints.id`.
     Id(BlueprintId),
     /// By its display name, which is unique only per user.
     Name(BlueprintName),
@@ -304,34 +298,54 @@ pub fn overlay_unit(instance: impl fmt::Display) -> String {
 /// The instance in the name of an overlay's unit.
 #[must_use]
 pub fn overlay_instance(unit: &str) -> Option<&str> {
-    unit.strip_prefix("left4me-overlay@")?.strip_suffix(".service").filter(|instance| !instance.is_empty())
+    unit.strip_prefix("left4me-overlay@")?
+        .strip_suffix(".service")
+        .filter(|instance| !instance.is_empty())
 }
 
 /// The instance in the name of a server's unit. None for other units and for the template.
 #[must_use]
 pub fn server_instance(unit: &str) -> Option<&str> {
-    unit.strip_prefix("left4me-server@")?.strip_suffix(".service").filter(|instance| !instance.is_empty())
+    unit.strip_prefix("left4me-server@")?
+        .strip_suffix(".service")
+        .filter(|instance| !instance.is_empty())
 }
 
 /// Whether `text` has 1 to `most` bytes, the first of which passes `first`, and the others pass it
 /// or are in `also`.
 fn slug(text: &str, most: usize, first: fn(u8) -> bool, also: &[u8]) -> bool {
     let bytes = text.as_bytes();
-    !bytes.is_empty() && bytes.len() <= most && first(bytes[0]) && bytes.iter().all(|&b| first(b) || also.contains(&b))
+    !bytes.is_empty()
+        && bytes.len() <= most
+        && first(bytes[0])
+        && bytes.iter().all(|&b| first(b) || also.contains(&b))
 }
 
 fn overlay_ref(text: &str) -> bool {
     text.len() <= 255
-        && text.split('/').all(|part| slug(part, 255, |b| b.is_ascii_alphanumeric(), b"._-+@") && !part.contains(".."))
+        && text.split('/').all(|part| {
+            slug(part, 255, |b| b.is_ascii_alphanumeric(), b"._-+@") && !part.contains("..")
+        })
 }
 
 /// Whether `text` has exactly the six fields in journald's order: two 128-bit ids and four 64-bit
 /// numbers.
 fn cursor(text: &str) -> bool {
-    let hex = |digits: &str| digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let hex = |digits: &str| {
+        digits
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
     let mut parts = text.split(';');
-    let mut fields =
-        [("s=", 32..=32), ("i=", 1..=16), ("b=", 32..=32), ("m=", 1..=16), ("t=", 1..=16), ("x=", 1..=16)].into_iter();
+    let mut fields = [
+        ("s=", 32..=32),
+        ("i=", 1..=16),
+        ("b=", 32..=32),
+        ("m=", 1..=16),
+        ("t=", 1..=16),
+        ("x=", 1..=16),
+    ]
+    .into_iter();
 
     fields.all(|(name, lengths)| {
         let digits = parts.next().and_then(|part| part.strip_prefix(name));
@@ -340,122 +354,4 @@ fn cursor(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const BAD: [&str; 12] =
-        ["", "..", "../x", "a/../b", "a\0b", "a\nb", "-rf", "a:b", "a,b", "\u{1b}[31m", " ", "a\u{202e}b"];
-
-    #[test]
-    fn names_refuse_paths_control_bytes_and_leading_dashes() {
-        let long = "a".repeat(10_240);
-        for bad in BAD.into_iter().chain([long.as_str()]) {
-            assert!(bad.parse::<InstanceName>().is_err(), "{bad:?}");
-            assert!(bad.parse::<OverlayName>().is_err(), "{bad:?}");
-            assert!(bad.parse::<OverlayRef>().is_err(), "{bad:?}");
-            assert!(bad.parse::<ServerId>().is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_is_one_short_line() {
-        let error = "x\n".repeat(5_000).parse::<InstanceName>().unwrap_err().to_string();
-        assert!(!error.contains('\n') && error.len() < 250, "{error}");
-    }
-
-    #[test]
-    fn a_display_name_is_free_text_but_never_only_digits() {
-        assert!("Friday night: expert, no bots".parse::<ServerName>().is_ok());
-        assert!("Größe №1".parse::<ServerName>().is_ok());
-        assert!("42".parse::<ServerName>().is_err());
-        assert!("42".parse::<UserName>().is_ok() && "..".parse::<UserName>().is_err());
-    }
-
-    #[test]
-    fn a_refusal_shows_the_text_with_escapes() {
-        let said = |text: &str| text.parse::<OverlayName>().unwrap_err().to_string();
-        assert!(said("Сервер").starts_with("'Сервер' is not a valid overlay name"), "{}", said("Сервер"));
-        assert!(said("a\u{202e}b\n\u{1b}").starts_with("'a\\u{202e}b\\n\\u{1b}' is"), "{}", said("a\u{202e}b\n\u{1b}"));
-    }
-
-    const CURSOR: &str = "s=739ad463348b4ceca5a9e69c95a3c93f;i=4ece7;b=6c7c6013a26343b29e964691ff25d04c;\
-                          m=4fc72436e;t=4c508a72423d9;x=d3e5610681098c10";
-
-    #[test]
-    fn a_cursor_has_exactly_the_six_fields_of_journald() {
-        assert_eq!(CURSOR.parse::<Cursor>().unwrap().as_str(), CURSOR);
-        for bad in [
-            CURSOR.replace("m=", "n="),
-            CURSOR.replace("4c508a72423d9", ""),
-            CURSOR.replace("4c508a72423d9", "4C508A72423D9"),
-            CURSOR.replace("4c508a72423d9", "14c508a72423d94c5"),
-            CURSOR.replace("s=7", "s="),
-            CURSOR.replace(";m", " m"),
-            format!("{CURSOR};"),
-            format!(" {CURSOR}"),
-            format!("{CURSOR}\n"),
-            CURSOR[..CURSOR.len() - 19].to_owned(),
-        ] {
-            assert!(bad.parse::<Cursor>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn an_overlay_path_stays_below_its_root() {
-        assert!("maps/custom-1".parse::<OverlayRef>().is_ok());
-        for bad in ["/etc", "maps//x", "maps/", "./x", "maps/.hidden"] {
-            assert!(bad.parse::<OverlayRef>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn digits_are_an_id_and_everything_else_is_a_name() {
-        assert_eq!("7".parse(), Ok(ServerRef::Id(ServerId(7))));
-        assert!(matches!("7b".parse(), Ok(ServerRef::Name(_))));
-        assert!(matches!("Friday".parse(), Ok(BlueprintRef::Name(_))));
-        for bad in ["", "0", "99999999999999999999", "-1", "../1"] {
-            assert!(bad.parse::<ServerRef>().is_err(), "{bad}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_accepted_instance_is_a_safe_path_component(text in ".{0,80}") {
-            if let Ok(name) = text.parse::<InstanceName>() {
-                prop_assert!(!name.as_str().contains(['/', '.', '\0', ':', ',', ' ']));
-                prop_assert!(!name.as_str().starts_with('-'));
-            }
-        }
-
-        #[test]
-        fn journald_cursors_are_accepted_and_broken_ones_refused(
-            ids: [u128; 2], numbers: [u64; 4], at in 0_usize..160, other in "[^0-9a-f]",
-        ) {
-            let ([s, b], [i, m, t, x]) = (ids, numbers);
-            let text = format!("s={s:032x};i={i:x};b={b:032x};m={m:x};t={t:x};x={x:x}");
-            prop_assert_eq!(text.parse::<Cursor>().unwrap().to_string(), text.clone());
-
-            let at = at % text.len();
-            if text.as_bytes()[at] != other.as_bytes()[0] {
-                let broken = format!("{}{other}{}", &text[..at], &text[at + 1..]);
-                prop_assert!(broken.parse::<Cursor>().is_err(), "{}", broken);
-            }
-        }
-
-        #[test]
-        fn every_accepted_cursor_is_one_plain_word(text in "[sibmtx=;0-9a-f \n-]{0,180}") {
-            if let Ok(cursor) = text.parse::<Cursor>() {
-                prop_assert!(cursor.as_str().bytes().all(|b| b.is_ascii_alphanumeric() || b == b'=' || b == b';'));
-            }
-        }
-
-        #[test]
-        fn an_id_is_digits_and_positive(text in "[-+0-9 ]{0,22}") {
-            if let Ok(id) = text.parse::<JobId>() {
-                prop_assert!(id.0 > 0);
-                prop_assert!(text.bytes().all(|b| b.is_ascii_digit()));
-            }
-        }
-    }
-}
+mod tests;

@@ -46,11 +46,16 @@ pub fn passed_socket() -> Option<OwnedFd> {
 /// All sockets passed to this process. Call it only once.
 #[must_use]
 pub fn passed_sockets() -> Vec<OwnedFd> {
-    let Ok(fds) = sd_notify::listen_fds() else { return Vec::new() };
+    let Ok(fds) = sd_notify::listen_fds() else {
+        return Vec::new();
+    };
     let own = |fd| {
         // SAFETY: systemd opened this descriptor for us (sd_notify checks that LISTEN_PID is ours),
         // and nothing else in the process owns it: this function is called once, at start.
-        #[expect(unsafe_code, reason = "taking ownership of a descriptor that the service manager passed")]
+        #[expect(
+            unsafe_code,
+            reason = "taking ownership of a descriptor that the service manager passed"
+        )]
         unsafe {
             OwnedFd::from_raw_fd(fd)
         }

@@ -46,29 +46,25 @@ pub enum Verdict {
     },
     /// No server can start.
     Unfit {
-        /// Why.
         why: String,
         /// What to do.
         advice: String,
     },
     /// The test could not run.
-    Untried {
-        /// Why.
-        why: String,
-    },
+    Untried { why: String },
 }
 
 impl Checked {
     /// Writes the result. Creates the directory when root runs the program by hand; otherwise the
     /// unit has made it.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
     pub fn write(&self) -> Result<()> {
         fs_err::create_dir_all(DIRECTORY)?;
         let file = Path::new(DIRECTORY).join("result");
         let new = file.with_extension("new");
-        fs_err::write(&new, serde_json::to_vec(self).map_err(std::io::Error::from)?)?;
+        fs_err::write(
+            &new,
+            serde_json::to_vec(self).map_err(std::io::Error::from)?,
+        )?;
         fs_err::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
         Ok(fs_err::rename(new, file)?)
     }
@@ -88,27 +84,37 @@ impl Checked {
     }
 
     fn parse(text: &str, root: &Path) -> Option<Self> {
-        serde_json::from_str(text).ok().filter(|checked: &Self| checked.root == root)
+        serde_json::from_str(text)
+            .ok()
+            .filter(|checked: &Self| checked.root == root)
     }
 
     /// Why a download makes no sense: no server could start.
     #[must_use]
     pub fn refusal(&self) -> Option<String> {
-        let Verdict::Unfit { why, .. } = &self.verdict else { return None };
+        let Verdict::Unfit { why, .. } = &self.verdict else {
+            return None;
+        };
         Some(format!("{}: {why}", self.place()))
     }
 
     /// What does not work, although servers start.
     #[must_use]
     pub fn limits(&self) -> Option<String> {
-        let Verdict::Limited { why, .. } = &self.verdict else { return None };
+        let Verdict::Limited { why, .. } = &self.verdict else {
+            return None;
+        };
         Some(format!("{}: {why}", self.place()))
     }
 
     /// The tested directory and its file system: `/var/lib/left4me/runtime (overlay)`.
     #[must_use]
     pub fn place(&self) -> String {
-        format!("{} ({})", self.root.join("runtime").display(), self.file_system)
+        format!(
+            "{} ({})",
+            self.root.join("runtime").display(),
+            self.file_system
+        )
     }
 }
 
@@ -118,21 +124,39 @@ mod tests {
 
     #[test]
     fn a_result_is_read_back_for_its_own_root_only_and_refuses_only_what_no_server_can_start_on() {
-        let checked =
-            |verdict| Checked { root: PathBuf::from("/srv/l4"), file_system: "zfs".to_owned(), at_us: 7, verdict };
-        let unfit = checked(Verdict::Unfit { why: "no overlay".to_owned(), advice: "move it".to_owned() });
+        let checked = |verdict| Checked {
+            root: PathBuf::from("/srv/l4"),
+            file_system: "zfs".to_owned(),
+            at_us: 7,
+            verdict,
+        };
+        let unfit = checked(Verdict::Unfit {
+            why: "no overlay".to_owned(),
+            advice: "move it".to_owned(),
+        });
         let text = serde_json::to_string(&unfit).unwrap();
 
-        assert_eq!(Checked::parse(&text, Path::new("/srv/l4")), Some(unfit.clone()));
+        assert_eq!(
+            Checked::parse(&text, Path::new("/srv/l4")),
+            Some(unfit.clone())
+        );
         assert_eq!(Checked::parse(&text, Path::new("/var/lib/left4me")), None);
         assert_eq!(Checked::parse("{}", Path::new("/srv/l4")), None);
 
-        assert_eq!(unfit.refusal().as_deref(), Some("/srv/l4/runtime (zfs): no overlay"));
+        assert_eq!(
+            unfit.refusal().as_deref(),
+            Some("/srv/l4/runtime (zfs): no overlay")
+        );
 
         for other in [
             Verdict::Good,
-            Verdict::Limited { why: "x".to_owned(), advice: "y".to_owned() },
-            Verdict::Untried { why: "x".to_owned() },
+            Verdict::Limited {
+                why: "x".to_owned(),
+                advice: "y".to_owned(),
+            },
+            Verdict::Untried {
+                why: "x".to_owned(),
+            },
         ] {
             assert_eq!(checked(other).refusal(), None);
         }

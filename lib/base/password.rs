@@ -14,30 +14,38 @@ pub const MAX_BYTES: usize = 1024;
 
 /// Refuses a password that is too short, too long, or has control characters.
 ///
-/// # Errors
-/// Names the broken rule; the message does not contain the password.
+/// Errors: Names the broken rule; the message does not contain the password.
 pub fn check(password: &str) -> Result<()> {
     if password.chars().count() < MIN_LENGTH {
-        return Err(Error::usage(format!("the password is too short: at least {MIN_LENGTH} characters are needed")));
+        return Err(Error::usage(format!(
+            "the password is too short: at least {MIN_LENGTH} characters are needed"
+        )));
     }
     if password.len() > MAX_BYTES {
-        return Err(Error::usage(format!("the password is too long: at most {MAX_BYTES} bytes are allowed")));
+        return Err(Error::usage(format!(
+            "the password is too long: at most {MAX_BYTES} bytes are allowed"
+        )));
     }
     if password.contains(char::is_control) {
-        return Err(Error::usage("the password has a control character or a line break"));
+        return Err(Error::usage(
+            "the password has a control character or a line break",
+        ));
     }
 
     Ok(())
 }
 
 /// The hash of a password in PHC form, with a new salt. Takes about 30 ms and 19 MiB.
-///
-/// # Errors
-/// Fails if the kernel gives no random bits.
 pub fn hash(password: &str) -> Result<String> {
-    let failed = |error: &dyn std::fmt::Display| Error::unavailable(format!("the password cannot be hashed: {error}"));
-    let hashed = hasher().map_err(|error| failed(&error))?.hash_password(password.as_bytes());
-    hashed.map(|hash| hash.to_string()).map_err(|error| failed(&error))
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::unavailable(format!("the password cannot be hashed: {error}"))
+    };
+    let hashed = hasher()
+        .map_err(|error| failed(&error))?
+        .hash_password(password.as_bytes());
+    hashed
+        .map(|hash| hash.to_string())
+        .map_err(|error| failed(&error))
 }
 
 /// Whether `password` matches `hash`. A damaged hash matches no password.
@@ -45,11 +53,19 @@ pub fn hash(password: &str) -> Result<String> {
 pub fn verify(password: &str, hash: &str) -> bool {
     let parsed = argon2::password_hash::phc::PasswordHash::new(hash);
     password.len() <= MAX_BYTES
-        && parsed.is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        && parsed.is_ok_and(|hash| {
+            Argon2::default()
+                .verify_password(password.as_bytes(), &hash)
+                .is_ok()
+        })
 }
 
 fn hasher() -> argon2::Result<Argon2<'static>> {
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(19_456, 2, 1, None)?))
+    Ok(Argon2::new(
+        Algorithm::Argon2id,
+        Version::V0x13,
+        Params::new(19_456, 2, 1, None)?,
+    ))
 }
 
 #[cfg(test)]
@@ -59,10 +75,17 @@ mod tests {
     #[test]
     fn a_password_matches_only_its_own_hash() {
         let hashed = hash("correct horse").unwrap();
-        assert!(hashed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hashed}");
+        assert!(
+            hashed.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{hashed}"
+        );
         assert!(verify("correct horse", &hashed));
         assert!(!verify("correct house", &hashed) && !verify("x", "damaged") && !verify("", ""));
-        assert_ne!(hashed, hash("correct horse").unwrap(), "the salt is new each time");
+        assert_ne!(
+            hashed,
+            hash("correct horse").unwrap(),
+            "the salt is new each time"
+        );
     }
 
     #[test]

@@ -6,9 +6,6 @@ use sha2::{Digest as _, Sha256};
 use super::{Error, Result};
 
 /// 256 bits from the kernel, in hexadecimal: 64 characters.
-///
-/// # Errors
-/// Fails if the kernel gives none.
 pub fn random() -> Result<String> {
     let mut bits = [0_u8; 32];
     getrandom::fill(&mut bits)
@@ -26,9 +23,11 @@ pub fn digest(text: &str) -> [u8; 32] {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a String cannot fail.
+            write!(text, "{byte:02x}").ok();
+            text
+        })
 }

@@ -48,10 +48,17 @@ impl ServerUser {
         let mut name = format!("{PREFIX}{server}");
         if name.len() > MAX_NAME {
             let hash = Sha256::digest(server.as_str());
-            let hex: String = hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
+            let hex: String = hash
+                .iter()
+                .take(10)
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             name = format!("{PREFIX}_{hex}");
         }
-        Self { name, id: id(server.as_str()) }
+        Self {
+            name,
+            id: id(server.as_str()),
+        }
     }
 }
 
@@ -59,7 +66,10 @@ impl ServerUser {
 #[must_use]
 pub fn is_server_user(uid: u32) -> bool {
     has_number(uid)
-        || User::from_uid(Uid::from_raw(uid)).ok().flatten().is_some_and(|user| user.name.starts_with(PREFIX))
+        || User::from_uid(Uid::from_raw(uid))
+            .ok()
+            .flatten()
+            .is_some_and(|user| user.name.starts_with(PREFIX))
 }
 
 /// Whether left4me created this user: by its id, or by its comment if another user had the id.
@@ -73,12 +83,18 @@ fn has_number(uid: u32) -> bool {
 }
 
 fn id(instance: &str) -> u32 {
-    let number = instance.parse::<u32>().ok().filter(|number| number.to_string() == instance);
+    let number = instance
+        .parse::<u32>()
+        .ok()
+        .filter(|number| number.to_string() == instance);
     if let Some(number) = number.filter(|number| (1..EACH).contains(number)) {
         return NUMBERED + number;
     }
     let hash = Sha256::digest(instance);
-    let number = hash.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    let number = hash
+        .iter()
+        .take(8)
+        .fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     NAMED + u32::try_from(number % u64::from(EACH)).unwrap_or_default()
 }
 
@@ -90,7 +106,13 @@ mod tests {
     #[test]
     fn the_uid_contains_the_servers_number_or_a_hash_of_the_name() {
         let of = |instance: &str| ServerUser::of(&instance.parse().unwrap());
-        assert_eq!(of("7"), ServerUser { name: "left4me_7".to_owned(), id: 2_100_000_007 });
+        assert_eq!(
+            of("7"),
+            ServerUser {
+                name: "left4me_7".to_owned(),
+                id: 2_100_000_007
+            }
+        );
         assert_eq!(of("19999999").id, 2_119_999_999);
 
         for hashed in ["20000000", "007", "test", "steam", "4294967303"] {
@@ -102,7 +124,10 @@ mod tests {
         assert_eq!(of(&"x".repeat(23)).name.len(), 31);
 
         let long = of(&"x".repeat(64)).name;
-        assert!(long.len() <= 31 && long.starts_with("left4me__") && long != of(&"x".repeat(63)).name, "{long}");
+        assert!(
+            long.len() <= 31 && long.starts_with("left4me__") && long != of(&"x".repeat(63)).name,
+            "{long}"
+        );
     }
 
     #[test]
@@ -112,7 +137,10 @@ mod tests {
             include_str!("../../systemd/left4me-purge@.service"),
         ] {
             for key in ["User", "Group"] {
-                assert!(unit.lines().any(|line| line == format!("{key}={PREFIX}%i")), "{key}");
+                assert!(
+                    unit.lines().any(|line| line == format!("{key}={PREFIX}%i")),
+                    "{key}"
+                );
             }
         }
     }
@@ -121,9 +149,17 @@ mod tests {
     #[test]
     fn the_generator_names_the_same_user_for_a_long_name() {
         let dir = tempfile::tempdir().unwrap();
-        let long: [InstanceName; 2] = ["l".repeat(24), "a-name_".repeat(9)].map(|name| name.parse().unwrap());
+        let long: [InstanceName; 2] =
+            ["l".repeat(24), "a-name_".repeat(9)].map(|name| name.parse().unwrap());
         std::fs::create_dir_all(dir.path().join("multi-user.target.wants")).unwrap();
-        for bad in [&"x".repeat(23), "7", "_", &"B".repeat(30), &format!("{};x", "x".repeat(30)), &"y".repeat(65)] {
+        for bad in [
+            &"x".repeat(23),
+            "7",
+            "_",
+            &"B".repeat(30),
+            &format!("{};x", "x".repeat(30)),
+            &"y".repeat(65),
+        ] {
             std::fs::create_dir_all(dir.path().join("runtime").join(bad)).unwrap();
         }
 
@@ -131,7 +167,10 @@ mod tests {
         let wanted = format!("multi-user.target.wants/left4me-server@{}.service", long[1]);
         std::os::unix::fs::symlink("/nonexistent", dir.path().join(wanted)).unwrap();
 
-        let generator = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/system-generators/left4me");
+        let generator = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/systemd/system-generators/left4me"
+        );
         #[expect(clippy::disallowed_methods, reason = "as systemd runs it")]
         let status = std::process::Command::new(generator)
             .arg(dir.path().join("out"))
@@ -141,7 +180,10 @@ mod tests {
             .status();
 
         assert!(status.unwrap().success());
-        assert_eq!(std::fs::read_dir(dir.path().join("out")).unwrap().count(), 4);
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("out")).unwrap().count(),
+            4
+        );
 
         for name in long {
             let user = ServerUser::of(&name).name;

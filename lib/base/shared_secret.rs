@@ -27,24 +27,27 @@ impl fmt::Debug for Secret {
 
 impl Secret {
     /// Reads the single line of the file.
-    ///
-    /// # Errors
-    /// Fails if the file cannot be read, if other users can read it, or if it is not one line of 32
-    /// to 512 visible ASCII characters. The error contains no character of the secret.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |what: &str| Error::usage(format!("{}: {what}", path.display()));
         let mut options = fs_err::OpenOptions::new();
 
         // Do not block on a FIFO.
-        let file = options.read(true).custom_flags(nix::libc::O_NONBLOCK).open(path);
+        let file = options
+            .read(true)
+            .custom_flags(nix::libc::O_NONBLOCK)
+            .open(path);
         let file = file.map_err(|error| Error::unavailable(error.to_string()))?;
-        let found = file.metadata().map_err(|error| Error::unavailable(error.to_string()))?;
+        let found = file
+            .metadata()
+            .map_err(|error| Error::unavailable(error.to_string()))?;
 
         if !found.is_file() {
             return Err(wrong("not a regular file"));
         }
         if found.permissions().mode() & 0o007 != 0 {
-            return Err(wrong("other users can read or write this secret: chown root:left4me and chmod 0640"));
+            return Err(wrong(
+                "other users can read or write this secret: chown root:left4me and chmod 0640",
+            ));
         }
 
         let mut text = String::new();
@@ -52,10 +55,13 @@ impl Secret {
         read.map_err(|_| wrong("the secret is not text"))?;
 
         let text = text.strip_suffix('\n').unwrap_or(&text);
-        let is_good =
-            (MIN_LENGTH..=MAX_LENGTH as usize).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        let is_good = (MIN_LENGTH..=MAX_LENGTH as usize).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic());
         if !is_good {
-            return Err(wrong("the secret has to be one line of 32 to 512 letters and digits: `openssl rand -hex 32`"));
+            return Err(wrong(
+                "the secret has to be one line of 32 to 512 letters and digits: `openssl rand -hex \
+                32`",
+            ));
         }
 
         Ok(Self::of(text.as_bytes()))
@@ -65,7 +71,11 @@ impl Secret {
     #[must_use]
     pub fn is(&self, text: &[u8]) -> bool {
         let other = Self::of(text);
-        self.0.iter().zip(other.0).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+        self.0
+            .iter()
+            .zip(other.0)
+            .fold(0, |differs, (a, b)| differs | (a ^ b))
+            == 0
     }
 
     fn of(text: &[u8]) -> Self {
@@ -103,10 +113,19 @@ mod tests {
             (&good.repeat(17), 0o640),
         ] {
             let error = read(text, mode).unwrap_err();
-            assert!(error.exit.code() == 2 && !error.to_string().contains("89abcdef"), "{error}");
+            assert!(
+                error.exit.code() == 2 && !error.to_string().contains("89abcdef"),
+                "{error}"
+            );
         }
 
         assert_eq!(Secret::read(dir.path()).unwrap_err().exit.code(), 2);
-        assert_eq!(Secret::read(&dir.path().join("none")).unwrap_err().exit.code(), 69);
+        assert_eq!(
+            Secret::read(&dir.path().join("none"))
+                .unwrap_err()
+                .exit
+                .code(),
+            69
+        );
     }
 }

@@ -9,7 +9,6 @@ use super::output::{line, printable};
 /// The colour of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
-    /// The terminal's default.
     Plain,
     /// Healthy.
     Good,
@@ -50,19 +49,23 @@ pub struct Table {
 /// Whether standard output takes colour.
 #[must_use]
 pub fn colours() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stdout().is_terminal()
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::io::stdout().is_terminal()
 }
 
 impl Table {
-    /// An empty table.
     #[must_use]
     pub fn new<const N: usize>(headings: [&'static str; N]) -> Self {
-        Self { headings: headings.map(str::to_owned).to_vec(), rows: Vec::new() }
+        Self {
+            headings: headings.map(str::to_owned).to_vec(),
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.into_iter().map(|cell| (cell, Tone::Plain)).collect());
+        self.rows
+            .push(cells.into_iter().map(|cell| (cell, Tone::Plain)).collect());
     }
 
     /// Adds a row with colours.
@@ -81,10 +84,16 @@ impl Table {
                 continue;
             }
 
-            let times = self.rows.iter().filter_map(|row| row.get(column)).map(|(time, _)| time.as_str());
+            let times = self
+                .rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|(time, _)| time.as_str());
             let times = times.filter(|time| !time.is_empty());
             let mut zones = times.map(|time| time.splitn(3, ' ').nth(2));
-            let Some(Some(zone)) = zones.next() else { continue };
+            let Some(Some(zone)) = zones.next() else {
+                continue;
+            };
             if !zones.all(|other| other == Some(zone)) {
                 continue;
             }
@@ -100,19 +109,35 @@ impl Table {
     /// The lines of the table. Every column but the last is padded to its widest cell.
     #[must_use]
     pub fn lines(&self, colours: bool) -> Vec<String> {
-        let headings = self.headings.iter().map(|heading| (heading.clone(), Tone::Plain)).collect();
-        let shown: Vec<Vec<(String, Tone)>> = std::iter::once(headings)
-            .chain(self.rows.iter().map(|row| row.iter().map(|(cell, tone)| (one_line(cell), *tone)).collect()))
+        let headings = self
+            .headings
+            .iter()
+            .map(|heading| (heading.clone(), Tone::Plain))
             .collect();
-        let width = |column: usize| shown.iter().filter_map(|row| row.get(column)).map(|(cell, _)| cells(cell)).max();
-        let widths: Vec<usize> = (0..self.headings.len()).map(|column| width(column).unwrap_or(0)).collect();
-        shown.iter().map(|row| aligned(row, &widths, colours)).collect()
+        let shown: Vec<Vec<(String, Tone)>> = std::iter::once(headings)
+            .chain(self.rows.iter().map(|row| {
+                row.iter()
+                    .map(|(cell, tone)| (one_line(cell), *tone))
+                    .collect()
+            }))
+            .collect();
+        let width = |column: usize| {
+            shown
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|(cell, _)| cells(cell))
+                .max()
+        };
+        let widths: Vec<usize> = (0..self.headings.len())
+            .map(|column| width(column).unwrap_or(0))
+            .collect();
+        shown
+            .iter()
+            .map(|row| aligned(row, &widths, colours))
+            .collect()
     }
 
     /// Prints the table on standard output.
-    ///
-    /// # Errors
-    /// Fails if the output cannot be written.
     pub fn print(&self) -> Result<()> {
         self.lines(colours()).iter().try_for_each(|text| line(text))
     }
@@ -123,7 +148,10 @@ fn aligned(row: &[(String, Tone)], widths: &[usize], colours: bool) -> String {
     for (column, ((cell, tone), &width)) in row.iter().zip(widths).enumerate() {
         text.push_str(&tone.paint(cell, colours));
         if column + 1 < row.len() {
-            text.extend(std::iter::repeat_n(' ', width.saturating_sub(cells(cell)) + 2));
+            text.extend(std::iter::repeat_n(
+                ' ',
+                width.saturating_sub(cells(cell)) + 2,
+            ));
         }
     }
 
@@ -132,7 +160,11 @@ fn aligned(row: &[(String, Tone)], widths: &[usize], colours: bool) -> String {
 }
 
 fn one_line(cell: &str) -> String {
-    if cell.is_empty() { "-".to_owned() } else { printable(cell).replace('\t', " ") }
+    if cell.is_empty() {
+        "-".to_owned()
+    } else {
+        printable(cell).replace('\t', " ")
+    }
 }
 
 /// The width on a terminal, counted as one column per character, which is close enough for names.
@@ -150,14 +182,24 @@ mod tests {
         table.row(["1".to_owned(), "one".to_owned()]);
         table.row(["1000".to_owned(), "t\u{1b}[31mw\no".to_owned()]);
         table.row([String::new(), String::new()]);
-        assert_eq!(table.lines(false), ["ID    NAME", "1     one", "1000  t\u{fffd}[31mw\u{fffd}o", "-     -"]);
+        assert_eq!(
+            table.lines(false),
+            [
+                "ID    NAME",
+                "1     one",
+                "1000  t\u{fffd}[31mw\u{fffd}o",
+                "-     -"
+            ]
+        );
     }
 
     #[test]
     fn a_zone_that_all_times_share_stands_in_the_heading_and_others_at_their_times() {
         let table = |times: [&str; 3]| {
             let mut table = Table::new(["ID", "AT", "LEFT"]);
-            times.iter().for_each(|time| table.row(["1".to_owned(), (*time).to_owned(), String::new()]));
+            times
+                .iter()
+                .for_each(|time| table.row(["1".to_owned(), (*time).to_owned(), String::new()]));
             table.times(&["AT", "LEFT"]);
             table.lines(false)
         };
@@ -165,11 +207,18 @@ mod tests {
         let (first, second) = ("2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CET");
         assert_eq!(
             table([first, "", first])[..3],
-            ["ID  AT (CEST)            LEFT", "1   2026-10-25 02:30:00  -", "1   -                    -"]
+            [
+                "ID  AT (CEST)            LEFT",
+                "1   2026-10-25 02:30:00  -",
+                "1   -                    -"
+            ]
         );
         assert_eq!(
             table([first, second, ""])[..2],
-            ["ID  AT                        LEFT", "1   2026-10-25 02:30:00 CEST  -"]
+            [
+                "ID  AT                        LEFT",
+                "1   2026-10-25 02:30:00 CEST  -"
+            ]
         );
     }
 

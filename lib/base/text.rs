@@ -9,13 +9,15 @@ use super::{Error, Result, encoding};
 /// Reads a text file of at most `limit` bytes; removes the byte order mark and carriage returns.
 /// `-` is standard input.
 ///
-/// # Errors
 /// Fails if the file does not exist, may not be read, is too large or is not UTF-8. The error
 /// contains no byte of the text.
 pub fn read(path: &Path, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)
+        std::io::stdin()
+            .lock()
+            .take(limit + 1)
+            .read_to_end(&mut bytes)
     } else {
         fs_err::File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
     };
@@ -23,29 +25,37 @@ pub fn read(path: &Path, limit: u64) -> Result<String> {
 }
 
 /// As [`read`], for an open file.
-///
-/// # Errors
-/// As [`read`].
 pub fn read_opened(file: &File, path: &Path, limit: u64) -> Result<String> {
     let mut bytes = Vec::new();
     let read = file.take(limit + 1).read_to_end(&mut bytes);
     checked(path, limit, bytes, read)
 }
 
-fn checked(path: &Path, limit: u64, bytes: Vec<u8>, read: std::io::Result<usize>) -> Result<String> {
+fn checked(
+    path: &Path,
+    limit: u64,
+    bytes: Vec<u8>,
+    read: std::io::Result<usize>,
+) -> Result<String> {
     let shown = path.display();
     match read {
-        Ok(_) if bytes.len() as u64 > limit => {
-            Err(Error::usage(format!("{shown} is too large: at most {limit} bytes are allowed")))
-        }
-        Ok(_) => encoding::decode(bytes).map_err(|why| Error::usage(format!("{shown} is {why}"))),
-        Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::usage(format!("{shown} does not exist"))),
-        Err(error) if error.kind() == ErrorKind::IsADirectory => Err(Error::usage(format!("{shown} is a directory"))),
-        // Root reads as left4me, but the file may be readable only for root.
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Error::not_permitted(format!(
-            "{shown} cannot be read by {}: use `-` and pass the text on standard input",
-            user()
+        Ok(_) if bytes.len() as u64 > limit => Err(Error::usage(format!(
+            "{shown} is too large: at most {limit} bytes are allowed"
         ))),
+        Ok(_) => encoding::decode(bytes).map_err(|why| Error::usage(format!("{shown} is {why}"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Error::usage(format!("{shown} does not exist")))
+        }
+        Err(error) if error.kind() == ErrorKind::IsADirectory => {
+            Err(Error::usage(format!("{shown} is a directory")))
+        }
+        // Root reads as left4me, but the file may be readable only for root.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(Error::not_permitted(format!(
+                "{shown} cannot be read by {}: use `-` and pass the text on standard input",
+                user()
+            )))
+        }
         Err(error) => Err(error.into()),
     }
 }
@@ -53,7 +63,10 @@ fn checked(path: &Path, limit: u64, bytes: Vec<u8>, read: std::io::Result<usize>
 /// The name of the current user.
 fn user() -> String {
     let uid = nix::unistd::geteuid();
-    nix::unistd::User::from_uid(uid).ok().flatten().map_or_else(|| format!("user id {uid}"), |user| user.name)
+    nix::unistd::User::from_uid(uid)
+        .ok()
+        .flatten()
+        .map_or_else(|| format!("user id {uid}"), |user| user.name)
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@
 pub fn set() {
     if let Err(errno) = nix::sys::prctl::set_dumpable(false) {
         // The kernel has no reason to refuse this; continue without it.
-        eprintln!("left4me: cannot protect the process from others of its user: {}", errno.desc());
+        eprintln!(
+            "left4me: cannot protect the process from others of its user: {}",
+            errno.desc()
+        );
     }
 }

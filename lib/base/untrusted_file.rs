@@ -11,17 +11,24 @@ use super::files::{self, NO_FOLLOW};
 
 /// Reads at most `limit` bytes of the file `below` in `top`. `top` itself may be a link, because
 /// its owner made it. Below it, no link is followed, and only a regular file is read.
-///
-/// # Errors
-/// The operating system's error; `InvalidInput` if it is not a regular file.
 pub fn read(top: &Path, below: &[&str], limit: usize) -> Result<Vec<u8>> {
     let (name, folders) = below.split_last().ok_or(ErrorKind::InvalidInput)?;
-    let mut dir = open(top, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut dir = open(
+        top,
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
     for folder in folders {
-        dir = openat(&dir, *folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY | NO_FOLLOW, Mode::empty())?;
+        dir = openat(
+            &dir,
+            *folder,
+            OFlag::O_RDONLY | OFlag::O_DIRECTORY | NO_FOLLOW,
+            Mode::empty(),
+        )?;
     }
 
-    let file = require_regular(openat(&dir, *name, OFlag::O_RDONLY | NO_FOLLOW, Mode::empty())?.into())?;
+    let file =
+        require_regular(openat(&dir, *name, OFlag::O_RDONLY | NO_FOLLOW, Mode::empty())?.into())?;
     let mut bytes = Vec::new();
     file.take(limit as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -29,11 +36,17 @@ pub fn read(top: &Path, below: &[&str], limit: usize) -> Result<Vec<u8>> {
 
 /// Checks that `file` is a regular file.
 ///
-/// # Errors
-/// `InvalidInput` if it is not.
+/// Errors: `InvalidInput` if it is not.
 pub fn require_regular(file: File) -> Result<File> {
     let found = file.metadata()?;
-    if found.is_file() { Ok(file) } else { Err(Error::new(ErrorKind::InvalidInput, files::not_regular(&found))) }
+    if found.is_file() {
+        Ok(file)
+    } else {
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            files::not_regular(&found),
+        ))
+    }
 }
 
 #[cfg(test)]

@@ -17,13 +17,17 @@ pub const GAME: &str = "left4me-game";
 
 /// The ids of a user that must exist.
 ///
-/// # Errors
 /// Fails if there is none: the package's sysusers.d was not applied.
 pub fn ids(name: &str) -> Result<(Uid, Gid)> {
     match User::from_name(name) {
         Ok(Some(user)) => Ok((user.uid, user.gid)),
-        Ok(None) => Err(Error::unavailable(format!("there is no user {name}: run `systemd-sysusers`"))),
-        Err(errno) => Err(Error::unavailable(format!("the user {name} cannot be looked up: {}", errno.desc()))),
+        Ok(None) => Err(Error::unavailable(format!(
+            "there is no user {name}: run `systemd-sysusers`"
+        ))),
+        Err(errno) => Err(Error::unavailable(format!(
+            "the user {name} cannot be looked up: {}",
+            errno.desc()
+        ))),
     }
 }
 
@@ -34,14 +38,13 @@ pub fn uid(name: &str) -> Option<Uid> {
 }
 
 /// Drops root's rights for good and continues as `uid` and `gid`.
-///
-/// # Errors
-/// Fails if the kernel refuses.
 pub fn become_user(uid: Uid, gid: Gid) -> Result<()> {
     setgroups(&[gid])
         .and_then(|()| setgid(gid))
         .and_then(|()| setuid(uid))
-        .map_err(|errno| Error::not_permitted(format!("cannot become user id {uid}: {}", errno.desc())))
+        .map_err(|errno| {
+            Error::not_permitted(format!("cannot become user id {uid}: {}", errno.desc()))
+        })
 }
 
 /// The user that a program started by root has to become before it works in `directory`. This is
@@ -58,7 +61,9 @@ pub fn unprivileged_user(directory: &Path) -> Option<(Uid, Gid)> {
     }
 
     match fs_err::metadata(directory) {
-        Ok(owner) if owner.uid() != 0 => Some((Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()))),
+        Ok(owner) if owner.uid() != 0 => {
+            Some((Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid())))
+        }
         Ok(_) if walk::walk(directory).is_ok_and(|walked| walked.is_roots) => None,
         // A missing directory is reported later, by the program that needs it.
         _ => ids(LEFT4ME).ok(),
@@ -67,11 +72,10 @@ pub fn unprivileged_user(directory: &Path) -> Option<(Uid, Gid)> {
 
 /// Becomes the [`unprivileged_user`] of the database's directory, for good. Call it before opening
 /// anything that does not belong to root.
-///
-/// # Errors
-/// Fails if the kernel refuses.
 pub fn drop_root(database: &Path) -> Result<()> {
-    let Some((uid, gid)) = unprivileged_user(database.parent().unwrap_or(database)) else { return Ok(()) };
+    let Some((uid, gid)) = unprivileged_user(database.parent().unwrap_or(database)) else {
+        return Ok(());
+    };
     // Jobs and events name the person who started the program.
     caller::remember();
     become_user(uid, gid)

@@ -18,7 +18,9 @@ pub fn is_deceptive(before: Option<char>, c: char, after: Option<char>) -> bool 
         // ZWNJ and ZWJ.
         '\u{200c}' | '\u{200d}' => !(before.is_some_and(joins) && after.is_some_and(joins)),
         // Variation selectors: draw the previous character as text or as emoji.
-        '\u{fe00}'..='\u{fe0f}' => !before.is_some_and(|before| joins(before) || before.is_ascii_graphic()),
+        '\u{fe00}'..='\u{fe0f}' => {
+            !before.is_some_and(|before| joins(before) || before.is_ascii_graphic())
+        }
         _ => is_invisible(c),
     }
 }
@@ -36,7 +38,10 @@ pub fn is_invisible(c: char) -> bool {
 
 /// Whether `c` is a letter outside ASCII, an emoji, or a sign that combines with them.
 fn joins(c: char) -> bool {
-    !c.is_ascii() && !c.is_whitespace() && !c.is_control() && (!is_invisible(c) || matches!(c, '\u{fe00}'..='\u{fe0f}'))
+    !c.is_ascii()
+        && !c.is_whitespace()
+        && !c.is_control()
+        && (!is_invisible(c) || matches!(c, '\u{fe00}'..='\u{fe0f}'))
 }
 
 /// The visible form of a deceptive character.
@@ -74,9 +79,15 @@ mod tests {
     fn deceptive_characters_become_numbers() {
         for (text, shown) in [
             ("admin\u{202e}nimda", "admin\\u{202e}nimda"),
-            ("a\u{2066}b\u{2069}c\u{200f}\u{61c}", "a\\u{2066}b\\u{2069}c\\u{200f}\\u{61c}"),
+            (
+                "a\u{2066}b\u{2069}c\u{200f}\u{61c}",
+                "a\\u{2066}b\\u{2069}c\\u{200f}\\u{61c}",
+            ),
             ("two\u{2028}lines\u{2029}", "two\\u{2028}lines\\u{2029}"),
-            ("ad\u{200b}m\u{ad}in\u{feff}\u{2060}", "ad\\u{200b}m\\u{ad}in\\u{feff}\\u{2060}"),
+            (
+                "ad\u{200b}m\u{ad}in\u{feff}\u{2060}",
+                "ad\\u{200b}m\\u{ad}in\\u{feff}\\u{2060}",
+            ),
             ("a\u{200d}b\u{200c}", "a\\u{200d}b\\u{200c}"),
             ("x\u{e0041}\u{e007f}", "x\\u{e0041}\\u{e007f}"),
             ("\u{206f}\u{fff9}\u{3164}", "\\u{206f}\\u{fff9}\\u{3164}"),
@@ -95,7 +106,8 @@ mod tests {
             "می\u{200c}خواهم",
             "שלום עולם",
             "क्\u{200d}ष",
-            "👩\u{200d}👩\u{200d}👧\u{200d}👦 ❤\u{fe0f}\u{200d}🔥 🏳\u{fe0f}\u{200d}🌈 1\u{fe0f}\u{20e3} 👍🏽",
+            "👩\u{200d}👩\u{200d}👧\u{200d}👦 ❤\u{fe0f}\u{200d}🔥 🏳\u{fe0f}\u{200d}🌈 1\u{fe0f}\u{20e3} \
+            👍🏽",
             "界 ゲーム 게임",
         ] {
             assert_eq!(visible(text), text);

@@ -22,9 +22,6 @@ pub struct Walked {
 
 /// Opens a directory one path component after the other. The owner of a directory on the path could
 /// put a link into it, so a program that runs as root must open paths in no other way.
-///
-/// # Errors
-/// The operating system's error; [`ErrorKind::InvalidInput`] for a link.
 pub fn walk(path: &Path) -> IoResult<Walked> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let path = std::path::absolute(path)?;
@@ -52,7 +49,10 @@ pub fn walk(path: &Path) -> IoResult<Walked> {
         last = fstat(&fd)?;
     }
 
-    Ok(Walked { is_roots: is_safe && is_roots(&last, false), fd })
+    Ok(Walked {
+        is_roots: is_safe && is_roots(&last, false),
+        fd,
+    })
 }
 
 /// Opens, with root's rights, a file that root named and that only root can change. None if this is
@@ -77,7 +77,11 @@ pub fn open_root_owned(path: &Path) -> Option<File> {
 /// files in it.
 fn is_roots(found: &FileStat, sticky: bool) -> bool {
     let mode = Mode::from_bits_truncate(found.st_mode);
-    let others = if found.st_gid == 0 { Mode::S_IWOTH } else { Mode::S_IWGRP | Mode::S_IWOTH };
+    let others = if found.st_gid == 0 {
+        Mode::S_IWOTH
+    } else {
+        Mode::S_IWGRP | Mode::S_IWOTH
+    };
     found.st_uid == 0 && (!mode.intersects(others) || (sticky && mode.contains(Mode::S_ISVTX)))
 }
 
@@ -102,10 +106,16 @@ mod tests {
         assert!(walk(&dir.join("a/b")).is_ok() && walk(&dir.join("a/b/../b")).is_ok());
         for (through, name) in [("link/b", "'link'"), ("a/end", "'end'"), ("link", "'link'")] {
             let error = walk(&dir.join(through)).unwrap_err();
-            assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains(name), "{error}");
+            assert!(
+                error.kind() == ErrorKind::InvalidInput && error.to_string().contains(name),
+                "{error}"
+            );
         }
 
-        assert_eq!(walk(&dir.join("missing")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(
+            walk(&dir.join("missing")).unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
     }
 
     #[test]
@@ -120,10 +130,16 @@ mod tests {
             assert!(is_roots(&found(0, gid, mode), true), "{gid} {mode:o}");
         }
 
-        for (uid, gid, mode, sticky) in
-            [(0, 0, 0o1777, false), (0, 7, 0o775, true), (0, 0, 0o757, true), (7, 0, 0o700, true)]
-        {
-            assert!(!is_roots(&found(uid, gid, mode), sticky), "{uid} {gid} {mode:o}");
+        for (uid, gid, mode, sticky) in [
+            (0, 0, 0o1777, false),
+            (0, 7, 0o775, true),
+            (0, 0, 0o757, true),
+            (7, 0, 0o700, true),
+        ] {
+            assert!(
+                !is_roots(&found(uid, gid, mode), sticky),
+                "{uid} {gid} {mode:o}"
+            );
         }
     }
 }

@@ -11,9 +11,7 @@ use crate::wire::Cancel;
 pub enum Action {
     /// End the commands of these tasks.
     EndCommands {
-        /// The job.
         job: JobId,
-        /// Its tasks.
         tasks: Vec<TaskId>,
         /// How urgently.
         how: Cancel,
@@ -53,7 +51,13 @@ impl FinishedStep {
 
     /// Writes it to the journal: a failed step as a warning, the others as info.
     pub fn log(&self) {
-        let Self { job, step, detail, duration_ms, .. } = self;
+        let Self {
+            job,
+            step,
+            detail,
+            duration_ms,
+            ..
+        } = self;
         let (job_id, cancellation_id) = (job.0, self.cancellation.0);
         let task_id = self.task.map(|id| id.0);
         let signal = self.signal;

@@ -21,7 +21,6 @@ const COLLECT: Duration = Duration::from_secs(3);
 /// What to clean and verify.
 #[derive(Clone, Debug)]
 pub struct CleanUp {
-    /// The cancellation.
     pub id: CancellationId,
     /// The commands that were ended.
     pub runners: Vec<Runner>,
@@ -36,7 +35,6 @@ pub struct CleanUp {
 /// The result of a cleanup.
 #[derive(Clone, Debug)]
 pub struct CleanUpReport {
-    /// The cancellation.
     pub id: CancellationId,
     /// What was removed, or what could not be.
     pub cleaned: Result<String, String>,
@@ -66,7 +64,13 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
             .map(|&server| scope.spawn(move || (server, Observed::ask(helper, &server.into()))))
             .collect();
         let left = wait_for_units(&work.runners);
-        (left, checks.into_iter().filter_map(|check| check.join().ok()).collect::<Vec<_>>())
+        (
+            left,
+            checks
+                .into_iter()
+                .filter_map(|check| check.join().ok())
+                .collect::<Vec<_>>(),
+        )
     });
 
     failpoint::hit("cancel.verified");
@@ -74,20 +78,33 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
     let mut wrong: Vec<String> = left.iter().map(|runner| runner.undying()).collect();
     let unknown = work.runners.iter().filter(|runner| !is_known(runner));
     wrong.extend(unknown.map(|runner| {
-        format!("cannot tell whether a process of {} is left: its control group is not known", runner.words())
+        format!(
+            "cannot tell whether a process of {} is left: its control group is not known",
+            runner.words()
+        )
     }));
     let unknown = observed.iter().filter(|(_, observed)| !observed.is_known());
-    wrong.extend(unknown.map(|(server, _)| format!("systemd did not say what server {server} is now")));
+    wrong.extend(
+        unknown.map(|(server, _)| format!("systemd did not say what server {server} is now")),
+    );
 
     let servers = observed.iter();
-    let servers = servers.map(|(server, observed)| format!("server {server} is {}", observed.unit.actual()));
+    let servers =
+        servers.map(|(server, observed)| format!("server {server} is {}", observed.unit.actual()));
     let nothing_left = nothing_left(&work.runners).to_owned();
-    let fine = std::iter::once(nothing_left).chain(servers).collect::<Vec<_>>().join("; ");
+    let fine = std::iter::once(nothing_left)
+        .chain(servers)
+        .collect::<Vec<_>>()
+        .join("; ");
 
     CleanUpReport {
         id: work.id,
         cleaned,
-        verified: if wrong.is_empty() { Ok(fine) } else { Err(wrong.join("; ")) },
+        verified: if wrong.is_empty() {
+            Ok(fine)
+        } else {
+            Err(wrong.join("; "))
+        },
         left: left.into_iter().map(|runner| runner.id).collect(),
         observed,
         cleaned_at,
@@ -97,7 +114,8 @@ pub fn clean_up(work: &CleanUp, root: &Path, helper: &Path) -> CleanUpReport {
 /// The report of a cleanup that did not end in time.
 #[must_use]
 pub fn timed_out(id: CancellationId, now: i64) -> CleanUpReport {
-    let message = "the cleanup did not finish in time; see `systemctl status` and the journal".to_owned();
+    let message =
+        "the cleanup did not finish in time; see `systemctl status` and the journal".to_owned();
     CleanUpReport {
         id,
         cleaned: Err(message.clone()),
@@ -135,7 +153,10 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
             (false, Some(pause)) => (failures.join("; "), *pause),
         };
 
-        let (cancellation_id, delay_ms) = (work.id.0, u64::try_from(pause.as_millis()).unwrap_or(u64::MAX));
+        let (cancellation_id, delay_ms) = (
+            work.id.0,
+            u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+        );
         tracing::warn!(
             cancellation_id,
             attempt = tries,
@@ -161,12 +182,20 @@ fn clean(work: &CleanUp, root: &Path) -> Result<String, String> {
 
 /// Whether it is known what is left of a command, from its control group or its supervisor.
 fn is_known(runner: &Runner) -> bool {
-    let has_group = || runner.group().is_ok_and(|group| group.is_some_and(|group| UnitGroup::above(&group).is_some()));
+    let has_group = || {
+        runner
+            .group()
+            .is_ok_and(|group| group.is_some_and(|group| UnitGroup::above(&group).is_some()))
+    };
     runner.tree.is_some() || has_group()
 }
 
 fn nothing_left(runners: &[Runner]) -> &'static str {
-    if runners.is_empty() { "no command was running" } else { "no process is left" }
+    if runners.is_empty() {
+        "no command was running"
+    } else {
+        "no process is left"
+    }
 }
 
 /// Waits until the units of the commands are gone. Returns the commands that still have processes.
@@ -174,12 +203,16 @@ fn nothing_left(runners: &[Runner]) -> &'static str {
 fn wait_for_units(runners: &[Runner]) -> Vec<&Runner> {
     let deadline = Instant::now() + COLLECT;
     let group = |runner: &Runner| UnitGroup::above(&runner.group().ok()??);
-    let mut units: Vec<_> = runners.iter().filter_map(|runner| Some((runner, group(runner)?))).collect();
+    let mut units: Vec<_> = runners
+        .iter()
+        .filter_map(|runner| Some((runner, group(runner)?)))
+        .collect();
 
     loop {
         units.retain(|(_, unit)| unit.exists());
-        let known_left =
-            units.iter().all(|(runner, unit)| runner.tree.as_deref() == Some("left") && unit.is_populated());
+        let known_left = units
+            .iter()
+            .all(|(runner, unit)| runner.tree.as_deref() == Some("left") && unit.is_populated());
         if known_left || Instant::now() >= deadline {
             units.retain(|(_, unit)| unit.is_populated());
             return units.into_iter().map(|(runner, _)| runner).collect();

@@ -36,9 +36,7 @@ pub struct Signal {
 /// What is known about the signals that a cancellation sent.
 #[derive(Clone, Debug)]
 pub struct Sent {
-    /// The job.
     pub job: JobId,
-    /// The cancellation.
     pub cancellation: CancellationId,
     /// When the first signal was sent, unix ms.
     pub at: i64,
@@ -84,7 +82,10 @@ impl JournalMessage {
             }
             JournalMessage::Escalated(record) => {
                 let what = subject(record);
-                log(record, &format!("cancelling {what}: --force was added, what still runs is killed"));
+                log(
+                    record,
+                    &format!("cancelling {what}: --force was added, what still runs is killed"),
+                );
             }
             JournalMessage::Signal(signal) => signal.log(),
         }
@@ -93,17 +94,29 @@ impl JournalMessage {
 
 /// Logs the cancellation of a queued job, or of a task of it.
 pub fn log_queued(record: &Cancellation) {
-    log(record, &format!("{} was cancelled before execution {}", subject(record), by(record)));
+    log(
+        record,
+        &format!(
+            "{} was cancelled before execution {}",
+            subject(record),
+            by(record)
+        ),
+    );
 }
 
 fn subject(record: &Cancellation) -> String {
-    let task = record.task_id.map_or_else(String::new, |task| format!("task {task} of "));
+    let task = record
+        .task_id
+        .map_or_else(String::new, |task| format!("task {task} of "));
     format!("{task}job {}", record.job_id)
 }
 
 fn by(record: &Cancellation) -> String {
     let force = if record.force { ", with --force" } else { "" };
-    format!("{}{force}", messages::by(&record.requested_by, &record.reason))
+    format!(
+        "{}{force}",
+        messages::by(&record.requested_by, &record.reason)
+    )
 }
 
 fn log(record: &Cancellation, message: &str) {
@@ -121,15 +134,46 @@ fn log(record: &Cancellation, message: &str) {
 
 impl Signal {
     fn log(&self) {
-        let Self { job, task, command, unit, signal, outcome, duration_ms, .. } = self;
-        let message = format!("cancelling job {job}: {signal} to {command}: {outcome} after {duration_ms} ms");
+        let Self {
+            job,
+            task,
+            command,
+            unit,
+            signal,
+            outcome,
+            duration_ms,
+            ..
+        } = self;
+        let message = format!(
+            "cancelling job {job}: {signal} to {command}: {outcome} after {duration_ms} ms"
+        );
         let (job_id, task_id, cancellation_id) = (job.0, task.0, self.cancellation.0);
         let (unit, pid) = (unit.as_deref(), self.pid);
 
         if *outcome == ENDED {
-            tracing::info!(job_id, task_id, cancellation_id, unit, pid, signal, outcome, duration_ms, "{message}");
+            tracing::info!(
+                job_id,
+                task_id,
+                cancellation_id,
+                unit,
+                pid,
+                signal,
+                outcome,
+                duration_ms,
+                "{message}"
+            );
         } else {
-            tracing::warn!(job_id, task_id, cancellation_id, unit, pid, signal, outcome, duration_ms, "{message}");
+            tracing::warn!(
+                job_id,
+                task_id,
+                cancellation_id,
+                unit,
+                pid,
+                signal,
+                outcome,
+                duration_ms,
+                "{message}"
+            );
         }
     }
 }
@@ -165,7 +209,10 @@ pub fn signals(runner: &Runner, sent: &Sent, now: i64) -> Vec<Signal> {
         (false, false) => vec![signal("SIGTERM", last, sent.at, ended_at)],
         (false, true) => {
             let kill_at = sent.kill_at().clamp(sent.at, ended_at);
-            vec![signal("SIGTERM", "ignored", sent.at, kill_at), signal("SIGKILL", last, kill_at, ended_at)]
+            vec![
+                signal("SIGTERM", "ignored", sent.at, kill_at),
+                signal("SIGKILL", last, kill_at, ended_at),
+            ]
         }
     }
 }
@@ -206,29 +253,55 @@ mod tests {
     fn each_signal_has_an_outcome_and_a_duration() {
         let of = |ended_by, tree, sent: Sent| {
             let signals = signals(&runner(ended_by, tree), &sent, 20_000).into_iter();
-            signals.map(|one| (one.signal, one.outcome, one.duration_ms)).collect::<Vec<_>>()
+            signals
+                .map(|one| (one.signal, one.outcome, one.duration_ms))
+                .collect::<Vec<_>>()
         };
         let empty = Some("empty");
         let gentle = || sent(false, None);
 
-        assert_eq!(of("terminate", empty, gentle()), [("SIGTERM", "ended", 10_200)]);
-        assert_eq!(of("kill", empty, gentle()), [("SIGTERM", "ignored", 10_000), ("SIGKILL", "ended", 200)]);
-        assert_eq!(of("kill", empty, sent(true, None)), [("SIGKILL", "ended", 10_200)]);
+        assert_eq!(
+            of("terminate", empty, gentle()),
+            [("SIGTERM", "ended", 10_200)]
+        );
+        assert_eq!(
+            of("kill", empty, gentle()),
+            [("SIGTERM", "ignored", 10_000), ("SIGKILL", "ended", 200)]
+        );
+        assert_eq!(
+            of("kill", empty, sent(true, None)),
+            [("SIGKILL", "ended", 10_200)]
+        );
 
         let escalated = sent(true, Some(4000));
-        assert_eq!(of("kill", empty, escalated), [("SIGTERM", "ignored", 3000), ("SIGKILL", "ended", 7200)]);
-        assert_eq!(of("kill", Some("left"), gentle())[1], ("SIGKILL", "not ended", 200));
-        assert_eq!(of("lost", None, gentle()), [("SIGTERM", "no answer", 10_200)]);
+        assert_eq!(
+            of("kill", empty, escalated),
+            [("SIGTERM", "ignored", 3000), ("SIGKILL", "ended", 7200)]
+        );
+        assert_eq!(
+            of("kill", Some("left"), gentle())[1],
+            ("SIGKILL", "not ended", 200)
+        );
+        assert_eq!(
+            of("lost", None, gentle()),
+            [("SIGTERM", "no answer", 10_200)]
+        );
     }
 
     #[test]
     fn a_timeout_is_the_end_of_the_grace_without_force() {
-        let killed = [runner("terminate", Some("empty")), runner("kill", Some("empty"))];
+        let killed = [
+            runner("terminate", Some("empty")),
+            runner("kill", Some("empty")),
+        ];
 
         assert!(sent(false, None).has_timed_out(&killed, false, 20_000));
         assert!(!sent(true, None).has_timed_out(&killed, false, 20_000));
         assert!(!sent(true, Some(4000)).has_timed_out(&killed, false, 20_000));
-        assert!(sent(true, Some(11_300)).has_timed_out(&killed, false, 20_000), "the kill came before the force");
+        assert!(
+            sent(true, Some(11_300)).has_timed_out(&killed, false, 20_000),
+            "the kill came before the force"
+        );
         assert!(!sent(false, None).has_timed_out(&killed[..1], false, 20_000));
         assert!(sent(false, None).has_timed_out(&[runner("lost", None)], true, 20_000));
     }

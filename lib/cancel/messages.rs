@@ -8,10 +8,13 @@ use crate::queue::live::LiveJob;
 
 /// `by anna: match tonight`, or `by anna` without a reason.
 pub fn by(who: &str, why: &str) -> String {
-    if why.is_empty() { format!("by {who}") } else { format!("by {who}: {why}") }
+    if why.is_empty() {
+        format!("by {who}")
+    } else {
+        format!("by {who}: {why}")
+    }
 }
 
-/// Why a task ended.
 pub fn end_of_task(by: &str, cause: Option<TaskId>) -> String {
     match cause {
         None => format!("cancelled {by}"),
@@ -22,14 +25,23 @@ pub fn end_of_task(by: &str, cause: Option<TaskId>) -> String {
 /// Names the servers that a cancelled job stopped and did not start again, with the command that
 /// starts them. Empty when there is none.
 pub fn left_stopped(job: &LiveJob) -> String {
-    let servers = job.all_servers().into_iter().filter(|&id| job.leaves_stopped(id));
+    let servers = job
+        .all_servers()
+        .into_iter()
+        .filter(|&id| job.leaves_stopped(id));
     let left: Vec<String> = servers.map(|id| id.to_string()).collect();
     if left.is_empty() {
         return String::new();
     }
 
-    let options = left.iter().map(|id| format!(" --server {id}")).collect::<String>();
-    format!("; it left server {} stopped: `left4me-job enqueue start{options}` starts what it stopped", left.join(", "))
+    let options = left
+        .iter()
+        .map(|id| format!(" --server {id}"))
+        .collect::<String>();
+    format!(
+        "; it left server {} stopped: `left4me-job enqueue start{options}` starts what it stopped",
+        left.join(", ")
+    )
 }
 
 /// `2 cancelled, 1 skipped`
@@ -54,13 +66,24 @@ pub fn trouble(runner: &Runner) -> Option<String> {
 
 /// `2 commands ended, 1 of them killed`, or `1 of 2 commands ended` when one is not known to have.
 pub fn ended(runners: &[Runner]) -> String {
-    let known: Vec<&Runner> = runners.iter().filter(|runner| trouble(runner).is_none()).collect();
+    let known: Vec<&Runner> = runners
+        .iter()
+        .filter(|runner| trouble(runner).is_none())
+        .collect();
     let is_killed = |runner: &&&Runner| runner.ended_by.as_deref() == Some("kill");
     let killed = known.iter().filter(is_killed).count();
 
     if known.len() < runners.len() {
-        let killed = if killed == 0 { String::new() } else { format!(", {killed} of them killed") };
-        return format!("{} of {} commands ended{killed}", known.len(), runners.len());
+        let killed = if killed == 0 {
+            String::new()
+        } else {
+            format!(", {killed} of them killed")
+        };
+        return format!(
+            "{} of {} commands ended{killed}",
+            known.len(),
+            runners.len()
+        );
     }
 
     match (known.len(), killed) {

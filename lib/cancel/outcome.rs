@@ -11,7 +11,9 @@ use crate::queue::live::LiveJob;
 
 /// The task whose cancellation caused this one's.
 pub fn cause(job: &LiveJob, fate: &Fate) -> Option<TaskId> {
-    fate.caused_by.and_then(|at| job.tasks.get(at)).map(|task| task.id)
+    fate.caused_by
+        .and_then(|at| job.tasks.get(at))
+        .map(|task| task.id)
 }
 
 /// Gives the task the state that the cancellation decided. False when it has ended already.
@@ -27,7 +29,12 @@ pub fn settle(
     let task = &mut job.tasks[fate.at];
     let waived = matches!(scope, Scope::Task { at, cascade: false } if at == fate.at);
 
-    let end = tasks::Cancelled { state: fate.end, error: &error, waived, was_running: task.was_running };
+    let end = tasks::Cancelled {
+        state: fate.end,
+        error: &error,
+        waived,
+        was_running: task.was_running,
+    };
     if !tasks::cancel(tx, task.id, &end, now)? {
         return Ok(false);
     }

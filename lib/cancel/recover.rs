@@ -10,10 +10,10 @@ use crate::cancel::action::Action;
 use crate::cancel::cleaner::clean_up;
 use crate::cancel::journal::JournalMessage;
 use crate::cancel::tracker::Tracker;
-use crate::db::{Db, cancellations, jobs, logs};
+use crate::db::{Db, cancellations, candidates, logs};
 use crate::queue::hands::Places;
 use crate::queue::live::LiveJob;
-use crate::queue::turn::Outcome;
+use crate::queue::tick_result::TickResult;
 use crate::wire::Stream;
 
 /// How many times it checks for more: new requests may come in meanwhile.
@@ -21,9 +21,6 @@ const ROUNDS: usize = 5;
 
 /// Finishes them. Returns the jobs that ended, and the servers to check again. Calls `meanwhile`
 /// between slow steps.
-///
-/// # Errors
-/// When the database cannot be written. The next start finishes the rest.
 pub fn recover(
     db: &mut Db,
     places: &Places,
@@ -36,9 +33,11 @@ pub fn recover(
     failpoint::hit("cancel.recovering");
 
     let mut live = Vec::new();
-    for job in jobs::live_candidates(db.connection())? {
+    for job in candidates::live(db.connection())? {
         // A job whose rows cannot be read is failed later, by queue/recover.rs.
-        let Ok(mut job) = LiveJob::load(db.connection(), job.id) else { continue };
+        let Ok(mut job) = LiveJob::load(db.connection(), job.id) else {
+            continue;
+        };
         for task in &mut job.tasks {
             task.ended = true;
         }
@@ -46,7 +45,7 @@ pub fn recover(
     }
 
     let mut tracker = Tracker::new(Duration::ZERO, pauses.clone());
-    let mut outcome = Outcome::default();
+    let mut outcome = TickResult::default();
     // The first round takes every step up to the cleanup, the second one finishes.
     for _ in 0..ROUNDS {
         if !cancellations::any_live(db.connection())? {
@@ -74,6 +73,16 @@ pub fn recover(
     }
 
     failpoint::hit("cancel.recovered");
-    outcome.news.iter().for_each(crate::queue::observe::News::tell);
-    Ok((outcome.finished.into_iter().map(|ended| ended.job).collect(), outcome.look))
+    outcome
+        .news
+        .iter()
+        .for_each(crate::queue::observe::News::tell);
+    Ok((
+        outcome
+            .finished
+            .into_iter()
+            .map(|ended| ended.job)
+            .collect(),
+        outcome.look,
+    ))
 }

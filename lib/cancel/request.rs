@@ -21,7 +21,6 @@ use crate::wire::Stream;
 /// What to cancel, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct CancelRequest<'a> {
-    /// The job.
     pub job: JobId,
     /// Only this task of it.
     pub task: Option<TaskId>,
@@ -31,7 +30,6 @@ pub struct CancelRequest<'a> {
     pub cascade: bool,
     /// Why; empty when no reason was given.
     pub reason: &'a str,
-    /// Who requests it.
     pub requested_by: &'a str,
 }
 
@@ -40,7 +38,14 @@ impl<'a> CancelRequest<'a> {
     /// `CancelRequest { force: true, ..CancelRequest::new(job, user) }`.
     #[must_use]
     pub fn new(job: JobId, requested_by: &'a str) -> Self {
-        Self { job, task: None, force: false, cascade: true, reason: "", requested_by }
+        Self {
+            job,
+            task: None,
+            force: false,
+            cascade: true,
+            reason: "",
+            requested_by,
+        }
     }
 }
 
@@ -48,8 +53,7 @@ impl<'a> CancelRequest<'a> {
 /// `force` escalates. For what has ended already, nothing is written, and the result has neither
 /// success nor a record.
 ///
-/// # Errors
-/// When the job does not exist, or the task is not one of its tasks.
+/// Fails if the job does not exist, or the task is not one of its tasks.
 pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<CancelResult> {
     db.write(|tx| {
         let job = jobs::get(tx, request.job)?;
@@ -77,7 +81,10 @@ pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<Can
         } else {
             let cancels_job = request.task.is_none() && job.state == JobState::Running;
             if cancels_job && !jobs::set_cancelling(tx, job.id, now)? {
-                return Err(Error::conflict(format!("job {} is not running any more: ask again", job.id)));
+                return Err(Error::conflict(format!(
+                    "job {} is not running any more: ask again",
+                    job.id
+                )));
             }
             let detail = if request.force { "forced" } else { "" };
             add_event(tx, request, cancelling_event(request), detail, now)?;
@@ -89,7 +96,10 @@ pub fn request(db: &mut Db, request: &CancelRequest<'_>, now: i64) -> Result<Can
 fn task_state(job: &Job, id: TaskId) -> Result<(TaskId, TaskState)> {
     let found = job.tasks.iter().find(|task| task.id == id);
     found.map(|task| (id, task.state)).ok_or_else(|| {
-        Error::not_found(format!("job {} has no task {id}: `left4me-job show {}` lists its tasks", job.id, job.id))
+        Error::not_found(format!(
+            "job {} has no task {id}: `left4me-job show {}` lists its tasks",
+            job.id, job.id
+        ))
     })
 }
 
@@ -102,7 +112,12 @@ fn active_for(tx: &Connection, request: &CancelRequest<'_>) -> Result<Option<Can
 }
 
 /// Answers a repeated request with the existing record. A new `force` applies from now on.
-fn repeat(tx: &Connection, request: &CancelRequest<'_>, active: &Cancellation, now: i64) -> Result<CancelResult> {
+fn repeat(
+    tx: &Connection,
+    request: &CancelRequest<'_>,
+    active: &Cancellation,
+    now: i64,
+) -> Result<CancelResult> {
     // A forced request for one task does not kill the whole job.
     let same_target = request.task == active.task_id;
     if request.force && same_target && cancellations::escalate(tx, active.id, now)? {
@@ -113,10 +128,20 @@ fn repeat(tx: &Connection, request: &CancelRequest<'_>, active: &Cancellation, n
 }
 
 fn cancelling_event(request: &CancelRequest<'_>) -> &'static str {
-    if request.task.is_some() { "task.cancelling" } else { "job.cancelling" }
+    if request.task.is_some() {
+        "task.cancelling"
+    } else {
+        "job.cancelling"
+    }
 }
 
-fn add_event(tx: &Connection, request: &CancelRequest<'_>, kind: &str, detail: &str, now: i64) -> Result<()> {
+fn add_event(
+    tx: &Connection,
+    request: &CancelRequest<'_>,
+    kind: &str,
+    detail: &str,
+    now: i64,
+) -> Result<()> {
     events::add(tx, now, &new_event(request, kind, detail))
 }
 
@@ -134,23 +159,42 @@ fn new_event<'a>(request: &'a CancelRequest<'_>, kind: &'a str, detail: &'a str)
 
 /// Cancels a queued job, or one task of it, in this transaction. When a single task is cancelled,
 /// the others stay queued. The job ends when no task is left.
-fn settle_queued(tx: &Connection, request: &CancelRequest<'_>, id: CancellationId, now: i64) -> Result<()> {
+fn settle_queued(
+    tx: &Connection,
+    request: &CancelRequest<'_>,
+    id: CancellationId,
+    now: i64,
+) -> Result<()> {
     let by = messages::by(request.requested_by, request.reason);
     let mut job = LiveJob::load(tx, request.job)?;
     let scope = match request.task.and_then(|task| job.position(task)) {
-        Some(at) => Scope::Task { at, cascade: request.cascade },
+        Some(at) => Scope::Task {
+            at,
+            cascade: request.cascade,
+        },
         None => Scope::Job,
     };
 
     let fates: Vec<Fate> = fates(&job.known(), scope);
     for fate in &fates {
         cancellations::touch(tx, id, job.tasks[fate.at].id, outcome::cause(&job, fate))?;
-        outcome::settle(tx, &mut job, fate, scope, (request.requested_by, request.reason), now)?;
+        outcome::settle(
+            tx,
+            &mut job,
+            fate,
+            scope,
+            (request.requested_by, request.reason),
+            now,
+        )?;
 
         let task = &job.tasks[fate.at];
         let kind = format!("task.{}", fate.end);
         let detail = task.error.as_deref().unwrap_or_default();
-        let event = NewEvent { task: Some(task.id), server: task.server, ..new_event(request, &kind, detail) };
+        let event = NewEvent {
+            task: Some(task.id),
+            server: task.server,
+            ..new_event(request, &kind, detail)
+        };
         events::add(tx, now, &event)?;
     }
 
@@ -159,10 +203,18 @@ fn settle_queued(tx: &Connection, request: &CancelRequest<'_>, id: CancellationI
         let line = format!("cancelled before execution {by}");
         jobs::cancel(tx, request.job, JobState::Queued, &line, now)?;
         logs::append(tx, request.job, now, Stream::Stderr, &line)?;
-        let whole = CancelRequest { task: None, ..*request };
+        let whole = CancelRequest {
+            task: None,
+            ..*request
+        };
         add_event(tx, &whole, "job.cancelled", "before execution", now)?;
         for server in job.all_servers() {
-            observe::settle(tx, server, &Cause::Job(request.job, request.requested_by), now)?;
+            observe::settle(
+                tx,
+                server,
+                &Cause::Job(request.job, request.requested_by),
+                now,
+            )?;
         }
     }
 

@@ -105,8 +105,7 @@ impl CancelResult {
 
 /// Reads the result or progress of a cancellation.
 ///
-/// # Errors
-/// When there is no such cancellation.
+/// Fails if there is no such cancellation.
 pub fn of(connection: &Connection, id: CancellationId) -> Result<CancelResult> {
     let record = cancellations::get(connection, id)?;
     let steps = cancellations::steps(connection, id)?;
@@ -153,20 +152,28 @@ fn with_pending(steps: Vec<StepRow>, state: Progress) -> Vec<StepRow> {
         return steps;
     }
     let begun = |step| steps.iter().find(|row| row.step == step).cloned();
-    Step::ALL.map(|step| begun(step).unwrap_or_else(|| StepRow::pending(step))).to_vec()
+    Step::ALL
+        .map(|step| begun(step).unwrap_or_else(|| StepRow::pending(step)))
+        .to_vec()
 }
 
 fn state_of(connection: &Connection, record: &Cancellation, task: TaskId) -> Result<String> {
     let job = jobs::get(connection, record.job_id)?;
     let found = job.tasks.iter().find(|other| other.id == task);
-    Ok(found.map_or_else(|| record.previous_state.clone(), |task| task.state.to_string()))
+    Ok(found.map_or_else(
+        || record.previous_state.clone(),
+        |task| task.state.to_string(),
+    ))
 }
 
 fn message(record: &Cancellation, steps: &[StepRow]) -> String {
     match (&record.message, steps.last()) {
         (Some(message), _) => message.clone(),
         (None, Some(step)) => format!("being cancelled by {}: {}", record.requested_by, step.step),
-        (None, None) => format!("requested by {}; the worker has not begun", record.requested_by),
+        (None, None) => format!(
+            "requested by {}; the worker has not begun",
+            record.requested_by
+        ),
     }
 }
 

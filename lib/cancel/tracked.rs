@@ -20,7 +20,7 @@ use crate::domain::job::JobState;
 use crate::domain::task::TaskState;
 use crate::queue::journal::Finished;
 use crate::queue::live::LiveJob;
-use crate::queue::turn::Outcome;
+use crate::queue::tick_result::TickResult;
 use crate::wire::Cancel;
 
 /// A cancellation under way.
@@ -56,7 +56,13 @@ pub(super) enum Phase {
 }
 
 impl Tracked {
-    pub(super) fn new(record: &Cancellation, scope: Scope, fates: Vec<Fate>, deadline: Instant, now: i64) -> Self {
+    pub(super) fn new(
+        record: &Cancellation,
+        scope: Scope,
+        fates: Vec<Fate>,
+        deadline: Instant,
+        now: i64,
+    ) -> Self {
         Self {
             id: record.id,
             job: record.job_id,
@@ -67,9 +73,16 @@ impl Tracked {
             scope,
             fates,
             running: Vec::new(),
-            first: if record.force { Cancel::Kill } else { Cancel::Terminate },
+            first: if record.force {
+                Cancel::Kill
+            } else {
+                Cancel::Terminate
+            },
             escalated_at: record.escalated_at,
-            phase: Phase::Terminating { deadline, closed: false },
+            phase: Phase::Terminating {
+                deadline,
+                closed: false,
+            },
             since: now,
             failed: false,
         }
@@ -77,18 +90,35 @@ impl Tracked {
 
     /// The tasks whose commands have not ended.
     pub(super) fn not_ended(&self, live: &[LiveJob]) -> Vec<TaskId> {
-        let Some(job) = live.iter().find(|job| job.id == self.job) else { return Vec::new() };
+        let Some(job) = live.iter().find(|job| job.id == self.job) else {
+            return Vec::new();
+        };
 
-        let tasks = job.tasks.iter().filter(|task| self.running.contains(&task.id));
+        let tasks = job
+            .tasks
+            .iter()
+            .filter(|task| self.running.contains(&task.id));
         let not_ended = tasks.filter(|task| task.state == TaskState::Cancelling && !task.ended);
         not_ended.map(|task| task.id).collect()
     }
 
     pub(super) fn end_commands(&self, tasks: Vec<TaskId>) -> Action {
-        let how = if self.force { Cancel::Kill } else { Cancel::Terminate };
+        let how = if self.force {
+            Cancel::Kill
+        } else {
+            Cancel::Terminate
+        };
         let urgency = if self.force { ", at once" } else { "" };
-        let message = format!("being cancelled{urgency} {}", messages::by(&self.who, &self.why));
-        Action::EndCommands { job: self.job, tasks, how, message }
+        let message = format!(
+            "being cancelled{urgency} {}",
+            messages::by(&self.who, &self.why)
+        );
+        Action::EndCommands {
+            job: self.job,
+            tasks,
+            how,
+            message,
+        }
     }
 
     pub(super) fn sent(&self, grace: Duration) -> Sent {
@@ -105,8 +135,13 @@ impl Tracked {
 
     /// What to clean up and verify after the commands of `runners` ended.
     pub(super) fn clean_up(&self, job: &LiveJob, runners: Vec<Runner>, pauses: Pauses) -> CleanUp {
-        let ran = || job.tasks.iter().filter(|task| self.running.contains(&task.id));
-        let changes_unit = ran().filter(|task| task.kind.as_ref().is_ok_and(|kind| kind.changes_unit()));
+        let ran = || {
+            job.tasks
+                .iter()
+                .filter(|task| self.running.contains(&task.id))
+        };
+        let changes_unit =
+            ran().filter(|task| task.kind.as_ref().is_ok_and(|kind| kind.changes_unit()));
         CleanUp {
             id: self.id,
             runners,
@@ -124,25 +159,46 @@ impl Tracked {
         detail: &'a str,
     ) -> NewEvent<'a> {
         let (actor, reason) = (&self.who, &self.why);
-        NewEvent { kind, actor, job: Some(self.job), task, server, detail, reason }
+        NewEvent {
+            kind,
+            actor,
+            job: Some(self.job),
+            task,
+            server,
+            detail,
+            reason,
+        }
     }
 
     /// Gives one task the state that the cancellation decided, unless it has ended already.
-    pub(super) fn settle(&self, tx: &Connection, job: &mut LiveJob, fate: &Fate, now: i64) -> Result<()> {
+    pub(super) fn settle(
+        &self,
+        tx: &Connection,
+        job: &mut LiveJob,
+        fate: &Fate,
+        now: i64,
+    ) -> Result<()> {
         if !outcome::settle(tx, job, fate, self.scope, (&self.who, &self.why), now)? {
             return Ok(());
         }
 
         let (cause, task) = (outcome::cause(job, fate), &job.tasks[fate.at]);
         let kind = format!("task.{}", fate.end);
-        let what = task.kind.as_ref().map_or_else(Clone::clone, ToString::to_string);
+        let what = task
+            .kind
+            .as_ref()
+            .map_or_else(Clone::clone, ToString::to_string);
 
         let detail = match cause {
             Some(cause) => format!("{what}: goes with task {cause}"),
             None => what,
         };
 
-        events::add(tx, now, &self.event(&kind, Some(task.id), task.server, &detail))
+        events::add(
+            tx,
+            now,
+            &self.event(&kind, Some(task.id), task.server, &detail),
+        )
     }
 
     /// Ends the job when it is cancelled as a whole. Returns the message for the record.
@@ -150,41 +206,68 @@ impl Tracked {
         &self,
         tx: &Connection,
         live: &mut Vec<LiveJob>,
-        outcome: &mut Outcome,
+        outcome: &mut TickResult,
         now: i64,
     ) -> Result<String> {
         let by = messages::by(&self.who, &self.why);
         let found = live.iter().position(|job| job.id == self.job);
         if let (None, Some(found)) = (self.task, found) {
             let job = live.remove(found);
-            if !jobs::cancel(tx, job.id, JobState::Cancelling, &format!("cancelled {by}"), now)? {
-                tracing::warn!(job_id = job.id.0, "job {} was not ours to cancel any more", job.id);
+            if !jobs::cancel(
+                tx,
+                job.id,
+                JobState::Cancelling,
+                &format!("cancelled {by}"),
+                now,
+            )? {
+                tracing::warn!(
+                    job_id = job.id.0,
+                    "job {} was not ours to cancel any more",
+                    job.id
+                );
             }
 
             let detail = messages::settled(&self.fates);
             let event = self.event("job.cancelled", None, job.only_server(), &detail);
             events::add(tx, now, &event)?;
             outcome.leave_servers(tx, &job, now)?;
-            outcome.finished.push(Finished::of(&job, JobState::Cancelled, 1, Some(by.clone())));
-            return Ok(format!("job {} cancelled {by}{}", job.id, messages::left_stopped(&job)));
+            outcome
+                .finished
+                .push(Finished::of(&job, JobState::Cancelled, 1, Some(by.clone())));
+            return Ok(format!(
+                "job {} cancelled {by}{}",
+                job.id,
+                messages::left_stopped(&job)
+            ));
         }
 
         if let Some(found) = found {
             live[found].cancellations = live[found].cancellations.saturating_sub(1);
         }
-        let task = self.task.map_or_else(String::new, |task| format!("task {task} of "));
+        let task = self
+            .task
+            .map_or_else(String::new, |task| format!("task {task} of "));
         Ok(format!("{task}job {} cancelled {by}", self.job))
     }
 }
 
 /// The outcome of each task, with those that a dead worker has settled already.
-pub(super) fn all_fates(tx: &Connection, id: CancellationId, job: &LiveJob, scope: Scope) -> Result<Vec<Fate>> {
+pub(super) fn all_fates(
+    tx: &Connection,
+    id: CancellationId,
+    job: &LiveJob,
+    scope: Scope,
+) -> Result<Vec<Fate>> {
     let mut fates = fates(&job.known(), scope);
     let is_terminal = |at: &usize| job.tasks[*at].state.is_terminal();
     for settled in cancellations::affected(tx, id)? {
         if let Some(at) = job.position(settled.id).filter(is_terminal) {
             let caused_by = settled.caused_by.and_then(|id| job.position(id));
-            fates.push(Fate { at, end: job.tasks[at].state, caused_by });
+            fates.push(Fate {
+                at,
+                end: job.tasks[at].state,
+                caused_by,
+            });
         }
     }
 

@@ -25,7 +25,7 @@ use crate::domain::task::TaskState;
 use crate::process::escalation;
 use crate::queue::live::LiveJob;
 use crate::queue::observe::{self, Cause};
-use crate::queue::turn::Outcome;
+use crate::queue::tick_result::TickResult;
 use crate::wire::Cancel;
 
 /// How much longer than the kill escalation the tracker waits before it closes the connection of a
@@ -52,7 +52,14 @@ impl Tracker {
     /// SIGKILL. `pauses`: between the attempts to clean up.
     #[must_use]
     pub fn new(grace: Duration, pauses: Pauses) -> Self {
-        Self { grace, pauses, tracked: Vec::new(), reports: Vec::new(), has_news: false, actions: Vec::new() }
+        Self {
+            grace,
+            pauses,
+            tracked: Vec::new(),
+            reports: Vec::new(),
+            has_news: false,
+            actions: Vec::new(),
+        }
     }
 
     /// Adds a report of the cleaner, for the next tick.
@@ -89,13 +96,20 @@ impl Tracker {
     }
 
     /// Takes every cancellation as far as it can go now.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
-    pub fn advance(&mut self, tx: &Connection, live: &mut Vec<LiveJob>, outcome: &mut Outcome, now: i64) -> Result<()> {
+    pub fn advance(
+        &mut self,
+        tx: &Connection,
+        live: &mut Vec<LiveJob>,
+        outcome: &mut TickResult,
+        now: i64,
+    ) -> Result<()> {
         self.has_news = false;
         for record in cancellations::live(tx)? {
-            match self.tracked.iter().position(|tracked| tracked.id == record.id) {
+            match self
+                .tracked
+                .iter()
+                .position(|tracked| tracked.id == record.id)
+            {
                 Some(at) if record.force && !self.tracked[at].force => {
                     self.escalate(at, live, &record);
                 }
@@ -121,12 +135,19 @@ impl Tracker {
         }
 
         // A report that came after its deadline has no use any more.
-        self.reports.retain(|report| self.tracked.iter().any(|tracked| tracked.id == report.id));
+        self.reports
+            .retain(|report| self.tracked.iter().any(|tracked| tracked.id == report.id));
         Ok(())
     }
 
     /// The steps `block` and `identify`: from here on no further task of it starts.
-    fn begin(&mut self, tx: &Connection, live: &mut [LiveJob], record: &Cancellation, now: i64) -> Result<()> {
+    fn begin(
+        &mut self,
+        tx: &Connection,
+        live: &mut [LiveJob],
+        record: &Cancellation,
+        now: i64,
+    ) -> Result<()> {
         failpoint::hit("cancel.found");
         let id = record.id;
         cancellations::begin(tx, id)?;
@@ -136,7 +157,10 @@ impl Tracker {
         };
         let scope = match record.task_id.map(|task| job.position(task)) {
             None => Scope::Job,
-            Some(Some(at)) => Scope::Task { at, cascade: record.cascade },
+            Some(Some(at)) => Scope::Task {
+                at,
+                cascade: record.cascade,
+            },
             Some(None) => return already_ended::settle(tx, record, now),
         };
 
@@ -147,7 +171,8 @@ impl Tracker {
 
         let deadline = Instant::now() + self.time_limit(record.force);
         let mut tracked = Tracked::new(record, scope, fates, deadline, now);
-        self.actions.push(Action::Log(JournalMessage::Begun(record.clone())));
+        self.actions
+            .push(Action::Log(JournalMessage::Begun(record.clone())));
 
         job.cancellations += 1;
         for fate in &tracked.fates {
@@ -156,7 +181,11 @@ impl Tracker {
         self.end_step(tx, &mut tracked, Step::Block, true, blocked(scope), now)?;
         failpoint::hit("cancel.blocked");
 
-        let ended = job.tasks.iter().filter(|task| task.state.is_terminal()).count();
+        let ended = job
+            .tasks
+            .iter()
+            .filter(|task| task.state.is_terminal())
+            .count();
         for fate in &tracked.fates {
             let cause = outcome::cause(job, fate);
             let task = &mut job.tasks[fate.at];
@@ -167,16 +196,26 @@ impl Tracker {
             }
         }
 
-        let had_begun = |task: &Affected| ["running", "cancelling"].contains(&task.previous_state.as_str());
+        let had_begun =
+            |task: &Affected| ["running", "cancelling"].contains(&task.previous_state.as_str());
         let affected = cancellations::affected(tx, id)?;
-        tracked.running.extend(affected.iter().filter(|task| had_begun(task)).map(|task| task.id));
-        let (running, pending) = (tracked.running.len(), affected.len() - tracked.running.len());
+        tracked.running.extend(
+            affected
+                .iter()
+                .filter(|task| had_begun(task))
+                .map(|task| task.id),
+        );
+        let (running, pending) = (
+            tracked.running.len(),
+            affected.len() - tracked.running.len(),
+        );
         let found = format!("{running} running, {pending} pending, {ended} ended");
         self.end_step(tx, &mut tracked, Step::Identify, true, found, now)?;
 
         cancellations::begin_step(tx, id, Step::Terminate, now)?;
         if !tracked.running.is_empty() {
-            self.actions.push(tracked.end_commands(tracked.running.clone()));
+            self.actions
+                .push(tracked.end_commands(tracked.running.clone()));
         }
         self.tracked.push(tracked);
         Ok(())
@@ -187,10 +226,13 @@ impl Tracker {
         let limit = Instant::now() + self.time_limit(true);
         let tracked = &mut self.tracked[at];
         (tracked.force, tracked.escalated_at) = (true, record.escalated_at);
-        self.actions.push(Action::Log(JournalMessage::Escalated(record.clone())));
+        self.actions
+            .push(Action::Log(JournalMessage::Escalated(record.clone())));
 
         let not_ended = tracked.not_ended(live);
-        if let (Phase::Terminating { deadline, .. }, false) = (&mut tracked.phase, not_ended.is_empty()) {
+        if let (Phase::Terminating { deadline, .. }, false) =
+            (&mut tracked.phase, not_ended.is_empty())
+        {
             *deadline = limit.min(*deadline);
             self.actions.push(tracked.end_commands(not_ended));
         }
@@ -200,7 +242,9 @@ impl Tracker {
     /// tasks get their states in this transaction, and the cleaner gets its work.
     fn settle(&mut self, tx: &Connection, live: &mut [LiveJob], at: usize, now: i64) -> Result<()> {
         let mut tracked = self.tracked[at].clone();
-        let Phase::Terminating { deadline, closed } = tracked.phase else { return Ok(()) };
+        let Phase::Terminating { deadline, closed } = tracked.phase else {
+            return Ok(());
+        };
         let not_ended = tracked.not_ended(live);
 
         if !not_ended.is_empty() && Instant::now() < deadline {
@@ -212,12 +256,17 @@ impl Tracker {
             // thread in the worker.
             self.actions.push(Action::CloseConnections(not_ended));
             let deadline = Instant::now() + MARGIN;
-            self.tracked[at].phase = Phase::Terminating { deadline, closed: true };
+            self.tracked[at].phase = Phase::Terminating {
+                deadline,
+                closed: true,
+            };
             return Ok(());
         }
 
         failpoint::hit("cancel.ended");
-        let Some(job) = live.iter_mut().find(|job| job.id == tracked.job) else { return Ok(()) };
+        let Some(job) = live.iter_mut().find(|job| job.id == tracked.job) else {
+            return Ok(());
+        };
 
         let mut of_tasks: Vec<Runner> = Vec::new();
         for &task in &tracked.running {
@@ -230,14 +279,28 @@ impl Tracker {
 
         // A command that did not report its end has probably left nothing, but that is not known.
         let mut wrong: Vec<String> = ended.iter().filter_map(messages::trouble).collect();
-        for task in job.tasks.iter_mut().filter(|task| not_ended.contains(&task.id)) {
+        for task in job
+            .tasks
+            .iter_mut()
+            .filter(|task| not_ended.contains(&task.id))
+        {
             task.abandoned = true;
-            wrong.push(format!("task {} did not end in time: what it works on waits until it has", task.id));
+            wrong.push(format!(
+                "task {} did not end in time: what it works on waits until it has",
+                task.id
+            ));
         }
 
         let all = std::iter::once(messages::ended(&ended)).chain(wrong.iter().cloned());
         let detail = all.collect::<Vec<_>>().join("; ");
-        self.end_step(tx, &mut tracked, Step::Terminate, wrong.is_empty(), detail, now)?;
+        self.end_step(
+            tx,
+            &mut tracked,
+            Step::Terminate,
+            wrong.is_empty(),
+            detail,
+            now,
+        )?;
 
         cancellations::begin_step(tx, tracked.id, Step::Settle, now)?;
         for fate in &tracked.fates {
@@ -263,19 +326,30 @@ impl Tracker {
         &mut self,
         tx: &Connection,
         live: &mut Vec<LiveJob>,
-        outcome: &mut Outcome,
+        outcome: &mut TickResult,
         at: usize,
         now: i64,
     ) -> Result<()> {
         let mut tracked = self.tracked[at].clone();
-        let Phase::Checking { deadline } = tracked.phase else { return Ok(()) };
+        let Phase::Checking { deadline } = tracked.phase else {
+            return Ok(());
+        };
         if self.waits_for_others(&tracked) {
             return Ok(());
         }
-        let Some(report) = self.report(tx, &tracked, deadline, now)? else { return Ok(()) };
+        let Some(report) = self.report(tx, &tracked, deadline, now)? else {
+            return Ok(());
+        };
 
         let (cleaned, detail) = split(report.cleaned);
-        self.end_step(tx, &mut tracked, Step::Clean, cleaned, detail, report.cleaned_at)?;
+        self.end_step(
+            tx,
+            &mut tracked,
+            Step::Clean,
+            cleaned,
+            detail,
+            report.cleaned_at,
+        )?;
         let (verified, detail) = split(report.verified);
         self.end_step(tx, &mut tracked, Step::Verify, verified, detail, now)?;
 
@@ -285,14 +359,19 @@ impl Tracker {
 
         let cause = Cause::Job(tracked.job, &tracked.who);
         for (server, observed) in &report.observed {
-            outcome.news.extend(observe::record(tx, *server, observed, &cause)?);
+            outcome
+                .news
+                .extend(observe::record(tx, *server, observed, &cause)?);
         }
 
         let ended = tracked.finish_job(tx, live, outcome, now)?;
         failpoint::hit("cancel.finishing");
         self.end_step(tx, &mut tracked, Step::Finish, true, ended.clone(), now)?;
         let (state, message) = if tracked.failed {
-            (Progress::Failed, format!("{ended}, but not all could be done: see its steps"))
+            (
+                Progress::Failed,
+                format!("{ended}, but not all could be done: see its steps"),
+            )
         } else {
             (Progress::Completed, ended)
         };
@@ -310,7 +389,11 @@ impl Tracker {
         deadline: Instant,
         now: i64,
     ) -> Result<Option<CleanUpReport>> {
-        if let Some(at) = self.reports.iter().position(|report| report.id == tracked.id) {
+        if let Some(at) = self
+            .reports
+            .iter()
+            .position(|report| report.id == tracked.id)
+        {
             return Ok(Some(self.reports.swap_remove(at)));
         }
         if Instant::now() < deadline {
@@ -321,7 +404,10 @@ impl Tracker {
         let ended = runners::of_cancellation(tx, tracked.id)?;
         let lost = ended.into_iter().filter(|runner| runner.tree.is_none());
         let left = lost.map(|runner| runner.id).collect();
-        Ok(Some(CleanUpReport { left, ..cleaner::timed_out(tracked.id, now) }))
+        Ok(Some(CleanUpReport {
+            left,
+            ..cleaner::timed_out(tracked.id, now)
+        }))
     }
 
     /// Records the end of a step, and logs it.
@@ -373,7 +459,9 @@ impl Tracker {
             cancellations::set_timed_out(tx, tracked.id)?;
         }
 
-        let signals = ended.iter().flat_map(|runner| journal::signals(runner, &sent, now));
+        let signals = ended
+            .iter()
+            .flat_map(|runner| journal::signals(runner, &sent, now));
         let messages = signals.map(|signal| Action::Log(JournalMessage::Signal(signal)));
         self.actions.extend(messages);
         Ok(())
@@ -381,7 +469,11 @@ impl Tracker {
 
     /// How long the end of a command may take.
     fn time_limit(&self, force: bool) -> Duration {
-        let grace = if force { Duration::ZERO } else { self.grace + escalation::LINGER };
+        let grace = if force {
+            Duration::ZERO
+        } else {
+            self.grace + escalation::LINGER
+        };
         grace + escalation::EMPTY_WAIT + MARGIN
     }
 }

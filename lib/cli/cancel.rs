@@ -127,13 +127,23 @@ fn report(result: &CancelResult, json: bool) -> Result<ExitCode> {
 
 /// Prints the tasks and the commands that were ended, one per line.
 pub fn print_affected(result: &CancelResult) -> Result<()> {
-    let lines = affected_tasks(result).into_iter().chain(result.runners_terminated.iter().map(runner_line));
-    lines.map(|line| output::printable(&line).into_owned()).try_for_each(|line| output::line(&line))
+    let lines = affected_tasks(result)
+        .into_iter()
+        .chain(result.runners_terminated.iter().map(runner_line));
+    lines
+        .map(|line| output::printable(&line).into_owned())
+        .try_for_each(|line| output::line(&line))
 }
 
 fn runner_line(runner: &Terminated) -> String {
-    let unit = runner.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("a command");
-    let pid = runner.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
+    let unit = runner
+        .unit
+        .as_deref()
+        .filter(|unit| !unit.is_empty())
+        .unwrap_or("a command");
+    let pid = runner
+        .pid
+        .map_or_else(String::new, |pid| format!(", process {pid}"));
     let end = match runner.ended_by.as_deref() {
         Some("terminate") => "ended by SIGTERM",
         Some("kill") => "ended by SIGKILL",
@@ -141,22 +151,40 @@ fn runner_line(runner: &Terminated) -> String {
         _ => "has not ended",
     };
 
-    let left =
-        if runner.tree.as_deref() == Some("left") { ", and one of its processes could not be killed" } else { "" };
-    format!("  {unit} ({} of task {}{pid}): {end}{left}", runner.verb, runner.task_id)
+    let left = if runner.tree.as_deref() == Some("left") {
+        ", and one of its processes could not be killed"
+    } else {
+        ""
+    };
+    format!(
+        "  {unit} ({} of task {}{pid}): {end}{left}",
+        runner.verb, runner.task_id
+    )
 }
 
 fn affected_tasks(result: &CancelResult) -> Vec<String> {
     let task = |task: &crate::db::cancellations::Affected| {
-        let server = task.server.map_or_else(String::new, |id| format!(" of server {id}"));
-        let cause = task.caused_by.map_or_else(String::new, |id| format!(", with task {id}"));
-        format!("  task {} ({}{server}): {} -> {}{cause}", task.id, task.kind, task.previous_state, task.state)
+        let server = task
+            .server
+            .map_or_else(String::new, |id| format!(" of server {id}"));
+        let cause = task
+            .caused_by
+            .map_or_else(String::new, |id| format!(", with task {id}"));
+        format!(
+            "  task {} ({}{server}): {} -> {}{cause}",
+            task.id, task.kind, task.previous_state, task.state
+        )
     };
     result.tasks_affected.iter().map(task).collect()
 }
 
 /// Waits until the cancellation is over and shows each step.
-fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &mut Steps) -> Result<CancelResult> {
+fn watch(
+    context: &Context,
+    id: CancellationId,
+    unheard: Option<Error>,
+    steps: &mut Steps,
+) -> Result<CancelResult> {
     let mut watch = Watch::new(context.db.path())?;
     let mut steps_started = 0;
     let mut deadline = Instant::now() + WORKER_TIMEOUT;
@@ -170,7 +198,11 @@ fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &
         }
 
         // Each step that starts shows that a worker is at it.
-        let started = result.steps.iter().filter(|step| step.started_at.is_some()).count();
+        let started = result
+            .steps
+            .iter()
+            .filter(|step| step.started_at.is_some())
+            .count();
         if started != steps_started {
             steps_started = started;
             deadline = Instant::now() + WORKER_TIMEOUT;
@@ -181,7 +213,9 @@ fn watch(context: &Context, id: CancellationId, unheard: Option<Error>, steps: &
             && Instant::now() >= deadline
             && lock::is_held(context.db.path(), "worker") != Some(true)
         {
-            return Err(Error::unavailable(format!("the cancellation is recorded and waits for a worker: {error}")));
+            return Err(Error::unavailable(format!(
+                "the cancellation is recorded and waits for a worker: {error}"
+            )));
         }
         deadline = deadline.max(Instant::now() + LOCK_CHECK_INTERVAL);
     }
@@ -199,16 +233,24 @@ impl Steps {
         let on_terminal = std::io::stderr().is_terminal() && std::io::stdout().is_terminal();
         let bar = (on_terminal && !quiet).then(|| {
             let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
-            let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            let bar = ProgressBar::new_spinner()
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
 
-        Self { quiet, bar, printed: 0 }
+        Self {
+            quiet,
+            bar,
+            printed: 0,
+        }
     }
 
     fn show(&mut self, steps: &[StepRow]) -> Result<()> {
-        let over: Vec<&StepRow> = steps.iter().filter(|step| step.finished_at.is_some()).collect();
+        let over: Vec<&StepRow> = steps
+            .iter()
+            .filter(|step| step.finished_at.is_some())
+            .collect();
         for step in over.iter().skip(self.printed) {
             if !self.quiet {
                 let text = line(step);
@@ -220,7 +262,10 @@ impl Steps {
         }
 
         self.printed = over.len();
-        if let (Some(bar), Some(step)) = (&self.bar, steps.iter().find(|step| step.state == StepState::Running)) {
+        if let (Some(bar), Some(step)) = (
+            &self.bar,
+            steps.iter().find(|step| step.state == StepState::Running),
+        ) {
             bar.set_message(step.step.to_string());
         }
 
@@ -248,12 +293,20 @@ pub fn line(step: &StepRow) -> String {
         StepState::Failed => "FAILED: ",
     };
 
-    format!("{:<10} {time:>8}  {mark}{}", step.step, step.detail.as_deref().unwrap_or(""))
+    format!(
+        "{:<10} {time:>8}  {mark}{}",
+        step.step,
+        step.detail.as_deref().unwrap_or("")
+    )
 }
 
 /// Formats milliseconds: `12 ms`, `10.2 s`.
 pub fn duration(ms: i64) -> String {
     // The clock may have been set back in between.
     let ms = ms.max(0);
-    if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
+    if ms < 1000 {
+        format!("{ms} ms")
+    } else {
+        format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+    }
 }

@@ -52,7 +52,10 @@ pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
         jobs::state(tx, args.id)?;
         let all = cancellations::of_job(tx, args.id)?;
         let Some(newest) = all.last() else {
-            return Err(Error::not_found(format!("job {} has no cancellation, nor has one of its tasks", args.id)));
+            return Err(Error::not_found(format!(
+                "job {} has no cancellation, nor has one of its tasks",
+                args.id
+            )));
         };
         Ok((result::of(tx, newest.id)?, all.len() - 1))
     })?;
@@ -62,10 +65,21 @@ pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    let what = result.task.map_or_else(|| "job".to_owned(), |task| format!("task {task} of job"));
+    let what = result
+        .task
+        .map_or_else(|| "job".to_owned(), |task| format!("task {task} of job"));
     let mut facts = vec![
-        ("what", format!("{what} {} ({} -> {})", result.job_id, result.previous_state, result.state)),
-        ("requested by", result.requested_by.clone().unwrap_or_default()),
+        (
+            "what",
+            format!(
+                "{what} {} ({} -> {})",
+                result.job_id, result.previous_state, result.state
+            ),
+        ),
+        (
+            "requested by",
+            result.requested_by.clone().unwrap_or_default(),
+        ),
     ];
 
     if !result.reason.is_empty() {
@@ -73,7 +87,11 @@ pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
     }
 
     facts.push(("force", force(&result)));
-    facts.extend(result.cancellation_state.map(|state| ("record", state.to_string())));
+    facts.extend(
+        result
+            .cancellation_state
+            .map(|state| ("record", state.to_string())),
+    );
     facts.push(("progress", result.message.clone()));
     for (name, value) in facts {
         output::line(&format!("{name:<12} {}", output::printable(&value)))?;
@@ -90,7 +108,10 @@ pub fn status(context: &mut Context, args: &StatusArgs) -> Result<ExitCode> {
 
     cancel::print_affected(&result)?;
     if earlier > 0 {
-        eprintln!("{earlier} earlier cancellations: see `left4me-job cancellations --job {}`", args.id);
+        eprintln!(
+            "{earlier} earlier cancellations: see `left4me-job cancellations --job {}`",
+            args.id
+        );
     }
 
     Ok(ExitCode::SUCCESS)
@@ -101,13 +122,20 @@ fn force(result: &CancelResult) -> String {
     match (result.force_used, result.escalated_at, result.timed_out) {
         (true, Some(at), _) => format!("since {}", clock::local(at)),
         (true, None, _) => "yes".to_owned(),
-        (false, _, true) => "no; a command was killed because it did not end within the grace".to_owned(),
+        (false, _, true) => {
+            "no; a command was killed because it did not end within the grace".to_owned()
+        }
         (false, _, false) => "no".to_owned(),
     }
 }
 
 pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
-    let filter = Filter { job: args.job, state: args.state, limit: args.limit, offset: args.offset };
+    let filter = Filter {
+        job: args.job,
+        state: args.state,
+        limit: args.limit,
+        offset: args.offset,
+    };
     let all = context.db.read(|tx| {
         args.job.map(|id| jobs::state(tx, id)).transpose()?;
         cancellations::list(tx, &filter)
@@ -122,7 +150,16 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    let mut table = Table::new(["ID", "JOB", "TASK", "STATE", "BY", "REQUESTED", "DURATION", "REASON"]);
+    let mut table = Table::new([
+        "ID",
+        "JOB",
+        "TASK",
+        "STATE",
+        "BY",
+        "REQUESTED",
+        "DURATION",
+        "REASON",
+    ]);
     let dash = || "-".to_owned();
     for one in &all {
         let tone = match one.state {
@@ -133,11 +170,21 @@ pub fn list(context: &mut Context, args: &Args) -> Result<ExitCode> {
         let cells = [
             (one.id.to_string(), Tone::Plain),
             (one.job_id.to_string(), Tone::Plain),
-            (one.task_id.map_or_else(dash, |id| id.to_string()), Tone::Plain),
-            (format!("{}{}", one.state, if one.force { " (force)" } else { "" }), tone),
+            (
+                one.task_id.map_or_else(dash, |id| id.to_string()),
+                Tone::Plain,
+            ),
+            (
+                format!("{}{}", one.state, if one.force { " (force)" } else { "" }),
+                tone,
+            ),
             (one.requested_by.clone(), Tone::Plain),
             (clock::local(one.created_at), Tone::Plain),
-            (one.finished_at.map_or_else(dash, |at| cancel::duration(at - one.created_at)), Tone::Plain),
+            (
+                one.finished_at
+                    .map_or_else(dash, |at| cancel::duration(at - one.created_at)),
+                Tone::Plain,
+            ),
             (one.reason.clone(), Tone::Plain),
         ];
 

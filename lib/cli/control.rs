@@ -31,8 +31,12 @@ pub struct PauseArgs {
 pub struct ResumeArgs {}
 
 pub fn retry(context: &mut Context, args: &RetryArgs) -> Result<ExitCode> {
-    let accepted =
-        enqueue::retry(&mut context.db, args.id, &enqueue::Requester::local(&caller::caller()), clock::now_ms())?;
+    let accepted = enqueue::retry(
+        &mut context.db,
+        args.id,
+        &enqueue::Requester::local(&caller::caller()),
+        clock::now_ms(),
+    )?;
     context.wake_worker();
     if args.json {
         output::json(&accepted)?
@@ -51,20 +55,30 @@ pub fn pause(context: &mut Context, args: &PauseArgs) -> Result<ExitCode> {
     })?;
 
     if !paused {
-        let who =
-            queue::pause(context.db.connection())?.map_or_else(String::new, |pause| format!(" by {}", pause.paused_by));
-        return Err(Error::conflict(format!("the queue is paused already{who}; resume it with `left4me-job resume`")));
+        let who = queue::pause(context.db.connection())?
+            .map_or_else(String::new, |pause| format!(" by {}", pause.paused_by));
+        return Err(Error::conflict(format!(
+            "the queue is paused already{who}; resume it with `left4me-job resume`"
+        )));
     }
 
-    let rest = if running > 0 { format!("; running jobs continue: {running}") } else { String::new() };
+    let rest = if running > 0 {
+        format!("; running jobs continue: {running}")
+    } else {
+        String::new()
+    };
     output::line(&format!("the queue is paused{rest}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub fn resume(context: &mut Context, _: &ResumeArgs) -> Result<ExitCode> {
     let by = caller::caller();
-    let (resumed, queued) =
-        context.db.write(|tx| Ok((queue::set_resumed(tx, clock::now_ms(), &by)?, jobs::counts(tx)?.0)))?;
+    let (resumed, queued) = context.db.write(|tx| {
+        Ok((
+            queue::set_resumed(tx, clock::now_ms(), &by)?,
+            jobs::counts(tx)?.0,
+        ))
+    })?;
     if !resumed {
         return Err(Error::conflict("the queue is not paused"));
     }

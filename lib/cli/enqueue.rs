@@ -21,7 +21,12 @@ pub struct Args {
     /// install and update take no server; the others take --server or --all
     operation: Operation,
     /// A server's id or name; repeatable
-    #[arg(long = "server", short = 's', value_name = "ID|NAME", conflicts_with = "all")]
+    #[arg(
+        long = "server",
+        short = 's',
+        value_name = "ID|NAME",
+        conflicts_with = "all"
+    )]
     servers: Vec<ServerRef>,
     /// All servers
     #[arg(long)]
@@ -60,7 +65,15 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         output::json(&accepted)?;
     } else if args.follow {
         // Standard output is for the log lines, so the id goes to standard error.
-        eprintln!("job {} {}", accepted.job_id, if accepted.added { "queued" } else { "is already queued or running" });
+        eprintln!(
+            "job {} {}",
+            accepted.job_id,
+            if accepted.added {
+                "queued"
+            } else {
+                "is already queued or running"
+            }
+        );
     } else {
         output::line(&accepted.job_id.to_string())?;
     }
@@ -70,7 +83,14 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
         follow::follow(
             context,
             accepted.job_id,
-            &follow::Options { after: 0, style: if args.json { follow::Style::Aside } else { follow::Style::Lines } },
+            &follow::Options {
+                after: 0,
+                style: if args.json {
+                    follow::Style::Aside
+                } else {
+                    follow::Style::Lines
+                },
+            },
         )
     } else if args.wait {
         wait::wait(context, &[accepted.job_id], None)

@@ -41,8 +41,14 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     args.job.map(|id| jobs::state(connection, id)).transpose()?;
 
     // Start watching before the first query, so that no commit in between is missed.
-    let mut watch = if args.follow { Some(Watch::new(context.db.path())?) } else { None };
-    let limit = args.limit.unwrap_or(if args.job.is_some() { 100_000 } else { 50 });
+    let mut watch = if args.follow {
+        Some(Watch::new(context.db.path())?)
+    } else {
+        None
+    };
+    let limit = args
+        .limit
+        .unwrap_or(if args.job.is_some() { 100_000 } else { 50 });
     let first = events::last(connection, args.job, limit)?;
 
     if first.is_empty() && !args.follow {
@@ -73,7 +79,9 @@ fn print(events: &[Event], args: &Args) -> Result<()> {
 
     // Headings would scroll away while following.
     if args.follow {
-        return events.iter().try_for_each(|event| output::line(&output::printable(&cells(event).join("  "))));
+        return events
+            .iter()
+            .try_for_each(|event| output::line(&output::printable(&cells(event).join("  "))));
     }
     if events.is_empty() {
         return Ok(());
@@ -92,13 +100,21 @@ fn cells(event: &Event) -> [String; 5] {
         event.server_id.map(|id| format!("server {id}")),
     ];
     let about: Vec<String> = about.into_iter().flatten().collect();
-    let why = if event.reason.is_empty() { String::new() } else { format!(" ({})", event.reason) };
+    let why = if event.reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", event.reason)
+    };
 
     [
         clock::local(event.at),
         event.kind.clone(),
         event.actor.clone(),
-        if about.is_empty() { "-".to_owned() } else { about.join(", ") },
+        if about.is_empty() {
+            "-".to_owned()
+        } else {
+            about.join(", ")
+        },
         format!("{}{why}", event.detail).trim_start().to_owned(),
     ]
 }

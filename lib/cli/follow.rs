@@ -44,7 +44,9 @@ pub fn follow(context: &Context, job: JobId, options: &Options) -> Result<ExitCo
     let connection = context.db.connection();
     let mut watch = Watch::new(context.db.path())?;
     let mut progress = Progress::new(
-        options.style == Style::Lines && std::io::stderr().is_terminal() && std::io::stdout().is_terminal(),
+        options.style == Style::Lines
+            && std::io::stderr().is_terminal()
+            && std::io::stdout().is_terminal(),
     );
     let mut after = options.after;
 
@@ -80,10 +82,17 @@ pub fn print(line: &Line, style: Style, progress: &mut Progress) -> Result<()> {
 
     match (style, line.stream) {
         (Style::Json, _) => output::json(line),
-        (Style::Lines, Stream::Stdout) => progress.suspend(|| output::line(&output::printable(&line.line))),
+        (Style::Lines, Stream::Stdout) => {
+            progress.suspend(|| output::line(&output::printable(&line.line)))
+        }
         _ => progress.suspend(|| {
             // A failure to write standard error cannot be reported anywhere.
-            writeln!(std::io::stderr().lock(), "{}", output::printable(&line.line)).ok();
+            writeln!(
+                std::io::stderr().lock(),
+                "{}",
+                output::printable(&line.line)
+            )
+            .ok();
             Ok(())
         }),
     }
@@ -95,13 +104,22 @@ pub fn report_end(context: &Context, job: JobId, state: JobState) -> Result<Exit
         return Ok(ExitCode::SUCCESS);
     }
     let ended = jobs::get(context.db.connection(), job)?;
-    let why = ended.error.map_or_else(String::new, |error| format!(": {error}"));
-    Err(Error::failed(format!("job {job} ({}) {state}{why}", ended.operation)))
+    let why = ended
+        .error
+        .map_or_else(String::new, |error| format!(": {error}"));
+    Err(Error::failed(format!(
+        "job {job} ({}) {state}{why}",
+        ended.operation
+    )))
 }
 
 /// Makes Ctrl-C stop the watching, not the job, and say so.
 pub fn leave_running_on_interrupt(jobs: &[JobId]) {
-    let ids = jobs.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let ids = jobs
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ");
     exit_on_interrupt(format!(
         "stopped watching; the job keeps running: `left4me-job logs {ids} --follow` shows it again"
     ));

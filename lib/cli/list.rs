@@ -35,9 +35,24 @@ pub struct Args {
 
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let (jobs, pause, undying, nonsense) = context.db.read(|tx| {
-        let server = args.server.as_ref().map(|name| servers::find(tx, name)).transpose()?.map(|server| server.id);
-        let filter = Filter { server, states: args.states.clone(), limit: args.limit, offset: 0 };
-        Ok((jobs::list(tx, &filter)?, queue::pause(tx)?, recover::undying(tx)?, recover::nonsense(tx)?))
+        let server = args
+            .server
+            .as_ref()
+            .map(|name| servers::find(tx, name))
+            .transpose()?
+            .map(|server| server.id);
+        let filter = Filter {
+            server,
+            states: args.states.clone(),
+            limit: args.limit,
+            offset: 0,
+        };
+        Ok((
+            jobs::list(tx, &filter)?,
+            queue::pause(tx)?,
+            recover::undying(tx)?,
+            recover::nonsense(tx)?,
+        ))
     })?;
 
     if args.json {
@@ -47,13 +62,21 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
 
     // What keeps jobs waiting goes to standard error, before the table.
     if let Some(pause) = pause {
-        let why = pause.reason.map_or_else(String::new, |reason| format!(": {reason}"));
+        let why = pause
+            .reason
+            .map_or_else(String::new, |reason| format!(": {reason}"));
         let since = clock::local(pause.paused_at);
-        let message = format!("the queue is paused by {} since {since}{why}", pause.paused_by);
+        let message = format!(
+            "the queue is paused by {} since {since}{why}",
+            pause.paused_by
+        );
         eprintln!("{}", output::printable(&message));
     }
     for runner in undying {
-        eprintln!("{}: jobs for the same servers wait until it is gone", runner.undying());
+        eprintln!(
+            "{}: jobs for the same servers wait until it is gone",
+            runner.undying()
+        );
     }
     for row in nonsense {
         eprintln!("{}", output::printable(&row));
@@ -65,7 +88,15 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     }
 
     let now = clock::now_ms();
-    let mut table = Table::new(["ID", "OPERATION", "SERVERS", "STATE", "BY", "QUEUED", "DURATION"]);
+    let mut table = Table::new([
+        "ID",
+        "OPERATION",
+        "SERVERS",
+        "STATE",
+        "BY",
+        "QUEUED",
+        "DURATION",
+    ]);
     for job in &jobs {
         table.row([
             job.id.to_string(),

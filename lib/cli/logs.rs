@@ -15,7 +15,8 @@ use crate::db::{jobs, logs};
 Examples:
   left4me-job logs 7
   left4me-job logs 7 --follow                until the job ends; exit 0 if it succeeded
-  left4me-job logs 7 --after 1200 --json     one JSON document per line: seq, at, stream, task_id, line")]
+  left4me-job logs 7 --after 1200 --json     one JSON document per line: seq, at, stream, task_id, \
+  line")]
 pub struct Args {
     /// The job's id
     id: JobId,
@@ -36,7 +37,14 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
     let connection = context.db.connection();
     jobs::state(connection, args.id)?;
     if args.follow {
-        return follow::follow(context, args.id, &Options { after: args.after, style });
+        return follow::follow(
+            context,
+            args.id,
+            &Options {
+                after: args.after,
+                style,
+            },
+        );
     }
 
     let mut after = args.after;

@@ -72,7 +72,6 @@ enum Verb {
     Monitor(monitor::Args),
 }
 
-/// What every verb needs.
 struct Context {
     db: Db,
     worker_socket: PathBuf,
@@ -93,14 +92,17 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The program.
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
     let cli = parse::<Cli>();
     // Log lines on the terminal would garble the monitor's screen.
     let would_garble = matches!(cli.verb, Verb::Monitor(_)) && std::io::stderr().is_terminal();
-    journal::start(if would_garble { LevelFilter::OFF } else { cli.logging.log });
+    journal::start(if would_garble {
+        LevelFilter::OFF
+    } else {
+        cli.logging.log
+    });
     run(cli).unwrap_or_else(|error| error.report(PROGRAM))
 }
 
@@ -113,7 +115,10 @@ fn run(cli: Cli) -> Result<ExitCode> {
     // Drop root before opening anything that another user can replace.
     users::drop_root(&database)?;
 
-    let mut context = Context { db: Db::open(&database)?, worker_socket: cli.worker.worker_socket };
+    let mut context = Context {
+        db: Db::open(&database)?,
+        worker_socket: cli.worker.worker_socket,
+    };
     let done = match cli.verb {
         Verb::Enqueue(args) => enqueue::run(&mut context, &args),
         Verb::List(args) => list::run(&mut context, &args),

@@ -26,10 +26,13 @@ impl Progress {
             return false;
         }
 
-        let Some(progress) = steam::progress(line) else { return false };
+        let Some(progress) = steam::progress(line) else {
+            return false;
+        };
         let bar = self.bar.get_or_insert_with(|| {
             let template = "{msg:24} [{bar:40}] {percent:>3} %  {elapsed}";
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            let style = ProgressStyle::with_template(template)
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::new(10_000).with_style(style.progress_chars("=> "));
             bar.enable_steady_tick(Duration::from_secs(1));
             bar

@@ -53,10 +53,15 @@ pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
 }
 
 fn print(full: &FullJob) -> Result<()> {
-    let FullJob { job, runners, cancellations } = full;
+    let FullJob {
+        job,
+        runners,
+        cancellations,
+    } = full;
     let now = clock::now_ms();
-    let position =
-        job.queue_position.map_or_else(String::new, |position| format!(", position {position} in the queue"));
+    let position = job.queue_position.map_or_else(String::new, |position| {
+        format!(", position {position} in the queue")
+    });
     let mut facts = vec![
         ("job", format!("{} ({})", job.id, job.operation)),
         ("state", format!("{}{position}", job.state)),
@@ -66,8 +71,12 @@ fn print(full: &FullJob) -> Result<()> {
     ];
     facts.extend(job.retry_of.map(|id| ("retry of", format!("job {id}"))));
     facts.extend(job.started_at.map(|at| ("started", clock::local(at))));
-    facts
-        .extend(job.finished_at.map(|at| ("finished", format!("{} (after {})", clock::local(at), duration(job, now)))));
+    facts.extend(job.finished_at.map(|at| {
+        (
+            "finished",
+            format!("{} (after {})", clock::local(at), duration(job, now)),
+        )
+    }));
     facts.extend(job.exit_code.map(|code| ("exit code", code.to_string())));
     facts.extend(job.error.clone().map(|error| ("error", error)));
     for (name, value) in facts {
@@ -75,7 +84,9 @@ fn print(full: &FullJob) -> Result<()> {
     }
 
     output::line("")?;
-    let mut table = Table::new(["TASK", "KIND", "SERVER", "STATE", "AFTER", "DURATION", "ERROR"]);
+    let mut table = Table::new([
+        "TASK", "KIND", "SERVER", "STATE", "AFTER", "DURATION", "ERROR",
+    ]);
     for task in &job.tasks {
         table.row(task_row(task, now));
     }
@@ -89,9 +100,14 @@ fn print(full: &FullJob) -> Result<()> {
         output::line("")?;
     }
     for one in cancellations {
-        let what = one.task_id.map_or_else(String::new, |id| format!(" of task {id}"));
+        let what = one
+            .task_id
+            .map_or_else(String::new, |id| format!(" of task {id}"));
         let message = one.message.as_deref().unwrap_or("in progress");
-        let text = format!("cancellation {}{what} by {}: {}, {message}", one.id, one.requested_by, one.state);
+        let text = format!(
+            "cancellation {}{what} by {}: {}, {message}",
+            one.id, one.requested_by, one.state
+        );
         output::line(&output::printable(&text))?;
     }
 
@@ -108,7 +124,10 @@ fn print(full: &FullJob) -> Result<()> {
             runner.unit.clone().unwrap_or_else(dash),
             runner.pid.map_or_else(dash, |pid| pid.to_string()),
             runner.exit_code.map_or_else(dash, |code| code.to_string()),
-            runner.ended_by.clone().unwrap_or_else(|| "running".to_owned()),
+            runner
+                .ended_by
+                .clone()
+                .unwrap_or_else(|| "running".to_owned()),
             runner.tree.clone().unwrap_or_else(dash),
         ]);
     }
@@ -118,7 +137,11 @@ fn print(full: &FullJob) -> Result<()> {
 
 /// How the job ended for each server; empty if it succeeded for all of them.
 fn outcomes(job: &Job) -> Vec<String> {
-    if job.server_outcomes.iter().all(|one| one.outcome == Outcome::Succeeded) {
+    if job
+        .server_outcomes
+        .iter()
+        .all(|one| one.outcome == Outcome::Succeeded)
+    {
         return Vec::new();
     }
 
@@ -127,34 +150,58 @@ fn outcomes(job: &Job) -> Vec<String> {
         let at = job.servers.iter().position(|&id| id == one.server);
         let name = at.and_then(|at| job.server_names.get(at)?.as_deref());
         let name = name.map_or_else(String::new, |name| format!(" ({name})"));
-        let why = one.error.as_ref().map_or_else(String::new, |error| format!(": {error}"));
-        lines.push(format!("server {}{name} {}{why}", one.server, one.outcome.words()));
+        let why = one
+            .error
+            .as_ref()
+            .map_or_else(String::new, |error| format!(": {error}"));
+        lines.push(format!(
+            "server {}{name} {}{why}",
+            one.server,
+            one.outcome.words()
+        ));
     }
 
-    let left = job.server_outcomes.iter().filter(|one| one.outcome == Outcome::LeftStopped);
-    let left: String = left.map(|one| format!(" --server {}", one.server)).collect();
+    let left = job
+        .server_outcomes
+        .iter()
+        .filter(|one| one.outcome == Outcome::LeftStopped);
+    let left: String = left
+        .map(|one| format!(" --server {}", one.server))
+        .collect();
     if !left.is_empty() && job.state.is_terminal() {
-        lines.push(format!("to start the servers it stopped: left4me-job enqueue start{left}"));
+        lines.push(format!(
+            "to start the servers it stopped: left4me-job enqueue start{left}"
+        ));
     }
 
     lines
 }
 
 fn task_row(task: &Task, now: i64) -> [String; 7] {
-    let duration = task.started_at.map_or_else(dash, |started| clock::span(task.finished_at.unwrap_or(now) - started));
+    let duration = task.started_at.map_or_else(dash, |started| {
+        clock::span(task.finished_at.unwrap_or(now) - started)
+    });
     [
         task.id.to_string(),
         task.kind.clone(),
         task.server.map_or_else(dash, |id| id.to_string()),
         task.state.to_string(),
-        if task.depends_on.is_empty() { dash() } else { ids(&task.depends_on) },
+        if task.depends_on.is_empty() {
+            dash()
+        } else {
+            ids(&task.depends_on)
+        },
         duration,
         task.error.clone().unwrap_or_default(),
     ]
 }
 
 fn ids(tasks: &[TaskId]) -> String {
-    tasks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    tasks
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn dash() -> String {

@@ -25,7 +25,12 @@ pub struct Args {
 }
 
 pub fn run(context: &mut Context, args: &Args) -> Result<ExitCode> {
-    wait(context, &args.ids, args.timeout.map(|seconds| Duration::from_secs(seconds.into())))
+    wait(
+        context,
+        &args.ids,
+        args.timeout
+            .map(|seconds| Duration::from_secs(seconds.into())),
+    )
 }
 
 /// Waits for all of `ids`, at most `timeout`.
@@ -48,14 +53,19 @@ pub fn wait(context: &Context, ids: &[JobId], timeout: Option<Duration>) -> Resu
                 failed.extend(follow::report_end(context, id, state).err());
                 break;
             }
-            if !watch.wait(deadline)? && deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Err(Error::failed(format!("job {id} is still {state} and continues")));
+            if !watch.wait(deadline)? && deadline.is_some_and(|deadline| Instant::now() >= deadline)
+            {
+                return Err(Error::failed(format!(
+                    "job {id} is still {state} and continues"
+                )));
             }
         }
     }
 
     // The last error becomes the exit code; report the others here.
-    let Some(last) = failed.pop() else { return Ok(ExitCode::SUCCESS) };
+    let Some(last) = failed.pop() else {
+        return Ok(ExitCode::SUCCESS);
+    };
     for error in failed {
         let _ = error.report(super::PROGRAM);
     }

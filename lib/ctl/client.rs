@@ -13,7 +13,6 @@ use crate::wire::{Stream, Tree};
 
 /// Sends `request` and prints the output of its command.
 ///
-/// # Errors
 /// Fails with the command's own exit code, or if the socket is not served.
 pub(super) fn print(socket: &Path, request: &impl Serialize, what: &str) -> Result<()> {
     send(socket, request, what, &mut |stream, text| match stream {
@@ -26,9 +25,6 @@ pub(super) fn print(socket: &Path, request: &impl Serialize, what: &str) -> Resu
 }
 
 /// Sends `request` and calls `on_line` for each line of output.
-///
-/// # Errors
-/// As [`print`].
 pub(super) fn send(
     socket: &Path,
     request: &impl Serialize,
@@ -46,13 +42,17 @@ pub(super) fn send(
             refused = Some(error.into_owned());
         } else if let Some(code) = answer.exit {
             if answer.tree == Some(Tree::Left) {
-                print_stderr(&format!("{PROGRAM}: warning: a process of the command could not be ended"));
+                print_stderr(&format!(
+                    "{PROGRAM}: warning: a process of the command could not be ended"
+                ));
             }
             return finish(code, refused, what);
         }
     }
 
-    Err(Error::failed(format!("{what}: the connection ended before the result")))
+    Err(Error::failed(format!(
+        "{what}: the connection ended before the result"
+    )))
 }
 
 /// Prints a line on standard error. A failure cannot be reported anywhere.
@@ -64,7 +64,11 @@ fn finish(code: i32, refused: Option<String>, what: &str) -> Result<()> {
     if code == 0 && refused.is_none() {
         return Ok(());
     }
-    let exit = u8::try_from(code).ok().filter(|&code| code != 0).map_or(Exit::Failed, Exit::Foreign);
-    let why = refused.unwrap_or_else(|| format!("failed with exit code {code}; see its output above"));
+    let exit = u8::try_from(code)
+        .ok()
+        .filter(|&code| code != 0)
+        .map_or(Exit::Failed, Exit::Foreign);
+    let why =
+        refused.unwrap_or_else(|| format!("failed with exit code {code}; see its output above"));
     Err(Error::new(exit, format!("{what}: {why}")))
 }

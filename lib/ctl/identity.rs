@@ -31,7 +31,9 @@ pub(super) fn become_left4me() -> Result<()> {
     }
 
     let Ok(Some(user)) = User::from_name(LEFT4ME) else {
-        print_stderr(&format!("{PROGRAM}: there is no user {LEFT4ME}: continuing as root"));
+        print_stderr(&format!(
+            "{PROGRAM}: there is no user {LEFT4ME}: continuing as root"
+        ));
         return Ok(());
     };
 

@@ -109,7 +109,6 @@ pub fn command() -> clap::Command {
     Cli::command()
 }
 
-/// The program.
 #[must_use]
 pub fn main() -> ExitCode {
     undumpable::set();
@@ -132,7 +131,10 @@ fn run(cli: Cli) -> Result<()> {
     };
 
     identity::become_left4me()?;
-    let ctl = verbs::Control { root: cli.paths.root, hands: cli.hands };
+    let ctl = verbs::Control {
+        root: cli.paths.root,
+        hands: cli.hands,
+    };
     match (cli.verb, spec) {
         (Verb::Install, _) => ctl.install(),
         (Verb::Initialize { name, .. }, Some(spec)) => ctl.initialize(&name, &spec),
@@ -141,6 +143,14 @@ fn run(cli: Cli) -> Result<()> {
         (Verb::Stop { name }, _) => ctl.stop(&name),
         (Verb::Delete { name }, _) => ctl.delete(&name),
         (Verb::Status { name, json }, _) => ctl.status(&name, json),
-        (Verb::Logs { name, lines, follow, .. }, _) => ctl.logs(&name, lines, follow),
+        (
+            Verb::Logs {
+                name,
+                lines,
+                follow,
+                ..
+            },
+            _,
+        ) => ctl.logs(&name, lines, follow),
     }
 }

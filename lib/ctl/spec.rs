@@ -29,10 +29,10 @@ struct File {
 
 /// Reads and checks a spec file.
 ///
-/// # Errors
 /// Fails with the line number of the error, or if the file may not be read.
 pub(super) fn read(path: &Path) -> Result<Spec> {
-    parse(&text::read(path, LIMIT)?).map_err(|why| Error::usage(format!("{}: {why}", path.display())))
+    parse(&text::read(path, LIMIT)?)
+        .map_err(|why| Error::usage(format!("{}: {why}", path.display())))
 }
 
 fn parse(text: &str) -> Result<Spec, String> {
@@ -40,29 +40,47 @@ fn parse(text: &str) -> Result<Spec, String> {
         with_snippet: false,
         merge_keys: serde_saphyr::options::MergeKeyPolicy::Error,
     };
-    let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|error| describe(&error))?;
+    let file: File =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| describe(&error))?;
 
     if file.port.value < 1024 {
-        return Err(format!("line {}: port: 1024 to 65535 is needed", file.port.defined.line()));
+        return Err(format!(
+            "line {}: port: 1024 to 65535 is needed",
+            file.port.defined.line()
+        ));
     }
 
     let spec = Spec {
         port: file.port.value,
-        overlays: list("overlays", "folders below overlays/, separated by '/'", file.overlays)?,
+        overlays: list(
+            "overlays",
+            "folders below overlays/, separated by '/'",
+            file.overlays,
+        )?,
         arguments: arguments(file.arguments)?,
-        config: list("config", "at most 1024 bytes, one line, without control characters", file.config)?,
+        config: list(
+            "config",
+            "at most 1024 bytes, one line, without control characters",
+            file.config,
+        )?,
     };
 
     check(&spec.overlays, &spec.arguments, &spec.config).map_err(|bad| bad.to_string())?;
     Ok(spec)
 }
 
-fn list<T: FromStr>(key: &str, rule: &str, entries: Option<Vec<Spanned<String>>>) -> Result<Vec<T>, String> {
+fn list<T: FromStr>(
+    key: &str,
+    rule: &str,
+    entries: Option<Vec<Spanned<String>>>,
+) -> Result<Vec<T>, String> {
     let parsed = entries.unwrap_or_default().into_iter().map(|entry| {
-        entry
-            .value
-            .parse()
-            .map_err(|_| format!("line {}: an entry of {key} is not valid: {rule}", entry.defined.line()))
+        entry.value.parse().map_err(|_| {
+            format!(
+                "line {}: an entry of {key} is not valid: {rule}",
+                entry.defined.line()
+            )
+        })
     });
     parsed.collect()
 }
@@ -71,7 +89,10 @@ fn list<T: FromStr>(key: &str, rule: &str, entries: Option<Vec<Spanned<String>>>
 fn arguments(entries: Option<Vec<Spanned<String>>>) -> Result<Vec<Argument>, String> {
     for entry in entries.iter().flatten() {
         if let Some(why) = refusal(&entry.value) {
-            return Err(format!("line {}: an entry of arguments is refused: {why}", entry.defined.line()));
+            return Err(format!(
+                "line {}: an entry of arguments is refused: {why}",
+                entry.defined.line()
+            ));
         }
     }
     list("arguments", "one word each", entries)
@@ -81,17 +102,26 @@ fn arguments(entries: Option<Vec<Spanned<String>>>) -> Result<Vec<Argument>, Str
 fn describe(error: &YamlError) -> String {
     let what = match error.without_snippet() {
         YamlError::SerdeUnknownField { field, .. } => {
-            format!("unknown key '{}': the keys are port, overlays, arguments and config", shown(field))
+            format!(
+                "unknown key '{}': the keys are port, overlays, arguments and \
+                    config",
+                shown(field)
+            )
         }
         YamlError::SerdeMissingField { field, .. } => format!("'{field}' is missing"),
         YamlError::DuplicateMappingKey { .. } => "a key appears twice".to_owned(),
         YamlError::MultipleDocuments { .. } => "the file has more than one document".to_owned(),
-        YamlError::Eof { .. } => "there is nothing in it: port, overlays, arguments and config are needed".to_owned(),
+        YamlError::Eof { .. } => {
+            "there is nothing in it: port, overlays, arguments and config are \
+                                 needed"
+                .to_owned()
+        }
         YamlError::InvalidScalar { .. }
         | YamlError::SerdeInvalidType { .. }
         | YamlError::SerdeInvalidValue { .. }
         | YamlError::Unexpected { .. } => {
-            "a value is of the wrong kind: port is a number; overlays, arguments and config are lists \
+            "a value is of the wrong kind: port is a number; overlays, arguments and config are \
+            lists \
              of text; put text with ': ' into quotes"
                 .to_owned()
         }
@@ -113,15 +143,31 @@ mod tests {
     #[test]
     fn a_complete_file_is_read_in_order() {
         let spec = parse(
-            "port: 27015\noverlays: [b, a/c]\narguments:\n  - +map\n  - c1m1_hotel\n  - 8\nconfig:\n  - 'hostname \"x: y\"'\n  - 'sv_cheats 0'\n",
+            "port: 27015\noverlays: [b, a/c]\narguments:\n  - +map\n  - c1m1_hotel\n  - \
+            8\nconfig:\n  - 'hostname \"x: y\"'\n  - 'sv_cheats 0'\n",
         )
         .unwrap();
 
         assert_eq!(spec.port, 27015);
-        assert_eq!(spec.overlays.iter().map(|overlay| overlay.as_str()).collect::<Vec<_>>(), ["b", "a/c"]);
-        assert_eq!(spec.arguments.iter().map(Argument::as_str).collect::<Vec<_>>(), ["+map", "c1m1_hotel", "8"]);
         assert_eq!(
-            spec.config.iter().map(ConfigLine::as_str).collect::<Vec<_>>(),
+            spec.overlays
+                .iter()
+                .map(|overlay| overlay.as_str())
+                .collect::<Vec<_>>(),
+            ["b", "a/c"]
+        );
+        assert_eq!(
+            spec.arguments
+                .iter()
+                .map(Argument::as_str)
+                .collect::<Vec<_>>(),
+            ["+map", "c1m1_hotel", "8"]
+        );
+        assert_eq!(
+            spec.config
+                .iter()
+                .map(ConfigLine::as_str)
+                .collect::<Vec<_>>(),
             ["hostname \"x: y\"", "sv_cheats 0"]
         );
 
@@ -138,16 +184,35 @@ mod tests {
             ("port: 80\n", 1, "1024"),
             ("port: -1\n", 1, "port"),
             ("port: 27015\nport: 27016\n", 2, "twice"),
-            ("port: 27015\noverlays:\n  - ok\n  - ../hunter2\n", 4, "overlays"),
+            (
+                "port: 27015\noverlays:\n  - ok\n  - ../hunter2\n",
+                4,
+                "overlays",
+            ),
             ("port: 27015\noverlays:\n  - hunter2:x\n", 3, "overlays"),
             ("port: 27015\noverlays: hunter2\n", 2, "list"),
-            ("port: 27015\narguments:\n  - \"hunter2\\nx\"\n", 3, "arguments"),
-            ("port: 27015\narguments: [+hostport]\n", 2, "left4me gives this one itself"),
-            ("port: 27015\narguments:\n  - +x\n  - hunter2 -port 1\n", 4, "configuration lines"),
+            (
+                "port: 27015\narguments:\n  - \"hunter2\\nx\"\n",
+                3,
+                "arguments",
+            ),
+            (
+                "port: 27015\narguments: [+hostport]\n",
+                2,
+                "left4me gives this one itself",
+            ),
+            (
+                "port: 27015\narguments:\n  - +x\n  - hunter2 -port 1\n",
+                4,
+                "configuration lines",
+            ),
             ("port: 27015\nconfig:\n  - {hunter2: 1}\n", 3, "kind"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.starts_with(&format!("line {line}:")) && error.contains(word), "{text:?}: {error}");
+            assert!(
+                error.starts_with(&format!("line {line}:")) && error.contains(word),
+                "{text:?}: {error}"
+            );
             assert!(!error.contains("hunter2"), "{error}");
         }
 
@@ -162,7 +227,10 @@ mod tests {
             "port: *hunter2",
         ] {
             let error = parse(text).unwrap_err();
-            assert!(!error.contains("hunter2") && !error.contains('\n'), "{text:?}: {error}");
+            assert!(
+                !error.contains("hunter2") && !error.contains('\n'),
+                "{text:?}: {error}"
+            );
         }
     }
 
@@ -179,7 +247,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_error_is_one_line(text in "[ -~\n\t\u{e4}]{0,200}|(port|overlays|config): [ -~\n]{0,80}") {
+        fn every_error_is_one_line(text in "[ -~\n\t\u{e4}]{0,200}|(port|overlays|config): [ \
+                                           -~\n]{0,80}") {
             if let Err(error) = parse(&text) {
                 prop_assert!(!error.contains('\n') && error.len() < 400, "{error}");
             }

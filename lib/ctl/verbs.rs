@@ -44,22 +44,30 @@ impl Control {
         if !mounted.is_empty() {
             let names: Vec<&str> = mounted.iter().map(InstanceName::as_str).collect();
             return Err(Error::conflict(format!(
-                "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue update`, which \
+                "the overlay of {} is mounted: stop it first, or use `left4me-job enqueue update`, \
+                which \
                  stops and restarts servers",
                 names.join(", ")
             )));
         }
 
-        print(&self.hands.runner_socket, &RunnerRequest::Install {}, "install")?;
+        print(
+            &self.hands.runner_socket,
+            &RunnerRequest::Install {},
+            "install",
+        )?;
         line("the game is installed")
     }
 
     pub(super) fn initialize(&self, name: &InstanceName, spec: &Spec) -> Result<()> {
         match instance::initialize(&self.root, name, spec, || Ok(()))? {
-            Initialized::Written => line(&format!("instance {name}: settings and configuration written")),
+            Initialized::Written => line(&format!(
+                "instance {name}: settings and configuration written"
+            )),
             Initialized::Unchanged => line(&format!("instance {name} is up to date")),
             Initialized::InUse => Err(Error::conflict(format!(
-                "the overlay of instance {name} is mounted, so nothing was changed: run `l4d2ctl stop \
+                "the overlay of instance {name} is mounted, so nothing was changed: run `l4d2ctl \
+                stop \
                  {name}`, initialize again, then `l4d2ctl start {name}`"
             ))),
         }
@@ -70,9 +78,15 @@ impl Control {
             return Err(self.missing(name));
         }
 
-        installation::refuse_unfinished(&self.root).map_err(|error| error.within(format!("instance {name}")))?;
-        let enabled =
-            self.helper(&HelperRequest::Enable { server: name.clone(), observe: false }, &format!("start {name}"));
+        installation::refuse_unfinished(&self.root)
+            .map_err(|error| error.within(format!("instance {name}")))?;
+        let enabled = self.helper(
+            &HelperRequest::Enable {
+                server: name.clone(),
+                observe: false,
+            },
+            &format!("start {name}"),
+        );
 
         // systemctl reports that the start failed; the unit's properties say why.
         if let Err(error) = enabled {
@@ -91,11 +105,21 @@ impl Control {
             )));
         }
 
-        line(&format!("instance {name} is {} ({})", unit.actual(), unit.words()))
+        line(&format!(
+            "instance {name} is {} ({})",
+            unit.actual(),
+            unit.words()
+        ))
     }
 
     pub(super) fn stop(&self, name: &InstanceName) -> Result<()> {
-        self.helper(&HelperRequest::Disable { server: name.clone(), observe: false }, &format!("stop {name}"))?;
+        self.helper(
+            &HelperRequest::Disable {
+                server: name.clone(),
+                observe: false,
+            },
+            &format!("stop {name}"),
+        )?;
         line(&format!("instance {name} is stopped"))
     }
 
@@ -103,9 +127,20 @@ impl Control {
     /// if the instance is gone.
     pub(super) fn delete(&self, name: &InstanceName) -> Result<()> {
         let what = format!("delete {name}");
-        self.helper(&HelperRequest::Disable { server: name.clone(), observe: false }, &what)?;
+        self.helper(
+            &HelperRequest::Disable {
+                server: name.clone(),
+                observe: false,
+            },
+            &what,
+        )?;
         instance::remove(&self.root, name, || Ok(()))?;
-        self.helper(&HelperRequest::Purge { server: name.clone() }, &what)?;
+        self.helper(
+            &HelperRequest::Purge {
+                server: name.clone(),
+            },
+            &what,
+        )?;
         line(&format!("instance {name} is deleted"))
     }
 
@@ -129,7 +164,11 @@ impl Control {
             mounted: mounts::overlays_mounted(&self.root)?.contains(name),
         };
 
-        if as_json { json(&status) } else { status.print() }
+        if as_json {
+            json(&status)
+        } else {
+            status.print()
+        }
     }
 
     pub(super) fn logs(&self, name: &InstanceName, lines: u32, follow: bool) -> Result<()> {
@@ -143,14 +182,21 @@ impl Control {
 
     fn observe(&self, name: &InstanceName) -> Result<Unit> {
         let mut properties = Vec::new();
-        let request = HelperRequest::Show { server: name.clone() };
-        send(&self.hands.helper_socket, &request, &format!("status {name}"), &mut |stream, text| {
-            match stream {
-                Stream::Stdout => properties.push(text.to_owned()),
-                Stream::Stderr => print_stderr(text),
-            }
-            Ok(())
-        })?;
+        let request = HelperRequest::Show {
+            server: name.clone(),
+        };
+        send(
+            &self.hands.helper_socket,
+            &request,
+            &format!("status {name}"),
+            &mut |stream, text| {
+                match stream {
+                    Stream::Stdout => properties.push(text.to_owned()),
+                    Stream::Stderr => print_stderr(text),
+                }
+                Ok(())
+            },
+        )?;
 
         Ok(Unit::from_properties(properties.iter().map(String::as_str)))
     }
@@ -165,19 +211,29 @@ impl Control {
 impl Status<'_> {
     fn print(&self) -> Result<()> {
         let yes_no = |yes: bool| if yes { "yes" } else { "no" };
-        let result = if self.result.is_empty() || self.result == "success" { "" } else { self.result.as_str() };
+        let result = if self.result.is_empty() || self.result == "success" {
+            ""
+        } else {
+            self.result.as_str()
+        };
         for (name, value) in [
             ("instance", self.name.as_str()),
             ("unit", &self.unit),
             ("state", self.actual_state.as_str()),
-            ("systemd state", &format!("{} ({})", self.active_state, self.sub_state)),
+            (
+                "systemd state",
+                &format!("{} ({})", self.active_state, self.sub_state),
+            ),
             ("result", result),
             ("starts at boot", self.enabled.map_or("unknown", yes_no)),
             ("initialized", yes_no(self.initialized)),
             ("overlay mounted", yes_no(self.mounted)),
         ] {
             if !value.is_empty() {
-                line(&format!("{name:<15}  {}", crate::base::output::printable(value)))?;
+                line(&format!(
+                    "{name:<15}  {}",
+                    crate::base::output::printable(value)
+                ))?;
             }
         }
 

@@ -8,13 +8,11 @@ use crate::base::names::{JobId, ServerId, ServerName, UserId};
 
 /// Whether the job exists and `user` may see it: as its requester, or as the owner of all its
 /// servers. Without a user (for an admin) every existing job counts.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn job(connection: &Connection, id: JobId, user: Option<UserId>) -> Result<bool> {
     let rule = may_see("jobs", "?2");
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT 1 FROM jobs WHERE id = ?1 AND (?2 IS NULL OR {rule})"))?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT 1 FROM jobs WHERE id = ?1 AND (?2 IS NULL OR {rule})"
+    ))?;
     Ok(statement.exists(params![id.0, user.map(|user| user.0)])?)
 }
 
@@ -41,10 +39,16 @@ pub(super) fn jobs_of(user: UserId) -> String {
 }
 
 /// The server of `user` with this name. Other users' servers count as missing.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn own_server(connection: &Connection, user: UserId, name: &ServerName) -> Result<Option<ServerId>> {
-    let mut statement = connection.prepare_cached("SELECT id FROM servers WHERE user_id = ?1 AND name = ?2")?;
-    Ok(statement.query_row(params![user.0, name.as_str()], |row| row.get(0).map(ServerId)).optional()?)
+pub fn own_server(
+    connection: &Connection,
+    user: UserId,
+    name: &ServerName,
+) -> Result<Option<ServerId>> {
+    let mut statement =
+        connection.prepare_cached("SELECT id FROM servers WHERE user_id = ?1 AND name = ?2")?;
+    Ok(statement
+        .query_row(params![user.0, name.as_str()], |row| {
+            row.get(0).map(ServerId)
+        })
+        .optional()?)
 }

@@ -26,7 +26,6 @@ pub struct Filter {
 /// An event, and the name of its server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The event.
     pub event: Event,
     /// The server's name; none without a server, and when its row is gone.
     pub server_name: Option<String>,
@@ -48,7 +47,14 @@ impl Filter {
 
         if let Some(actor) = &self.actor {
             all.push("e.actor IN (?, ?, ?)");
-            values.extend([actor.clone(), format!("web:{actor}"), format!("api:{actor}")].map(Value::from));
+            values.extend(
+                [
+                    actor.clone(),
+                    format!("web:{actor}"),
+                    format!("api:{actor}"),
+                ]
+                .map(Value::from),
+            );
         }
 
         if let Some(kind) = &self.kind {
@@ -67,14 +73,14 @@ impl Filter {
 }
 
 /// A page of events, newest first.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn page(connection: &Connection, filter: &Filter) -> Result<Vec<Entry>> {
     let (conditions, mut values) = filter.conditions();
     values.push(i64::from(filter.limit).into());
 
-    let columns: Vec<String> = events::EVENT.split(", ").map(|name| format!("e.{name}")).collect();
+    let columns: Vec<String> = events::EVENT
+        .split(", ")
+        .map(|name| format!("e.{name}"))
+        .collect();
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {}, s.name FROM events e LEFT JOIN servers s ON s.id = e.server_id
          WHERE {conditions} ORDER BY e.id DESC LIMIT ?",
@@ -82,7 +88,10 @@ pub fn page(connection: &Connection, filter: &Filter) -> Result<Vec<Entry>> {
     ))?;
 
     let rows = statement.query_map(params_from_iter(values), |row| {
-        Ok(Entry { event: events::event(row)?, server_name: text_or_null(row, columns.len())? })
+        Ok(Entry {
+            event: events::event(row)?,
+            server_name: text_or_null(row, columns.len())?,
+        })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -102,26 +111,93 @@ mod tests {
             ("jobs.odd", "bert", None),
             ("server.crashed", "outside", Some(9)),
         ] {
-            let event = NewEvent { kind, actor, server: server.map(ServerId), ..NewEvent::default() };
+            let event = NewEvent {
+                kind,
+                actor,
+                server: server.map(ServerId),
+                ..NewEvent::default()
+            };
             events::add(&db, 1, &event).unwrap();
         }
 
         let found = |filter: Filter| -> Vec<i64> {
-            page(&db, &Filter { limit: 9, ..filter }).unwrap().iter().map(|entry| entry.event.id).collect()
+            page(&db, &Filter { limit: 9, ..filter })
+                .unwrap()
+                .iter()
+                .map(|entry| entry.event.id)
+                .collect()
         };
 
         assert_eq!(found(Filter::default()), [4, 3, 2, 1]);
-        assert_eq!(found(Filter { actor: Some("anna".into()), ..Filter::default() }), [2, 1]);
-        assert_eq!(found(Filter { actor: Some("web:anna".into()), ..Filter::default() }), [2]);
-        assert_eq!(found(Filter { kind: Some("job".into()), ..Filter::default() }), [2, 1]);
-        assert_eq!(found(Filter { kind: Some("job.failed".into()), ..Filter::default() }), [2]);
-        assert_eq!(found(Filter { kind: Some("x' OR 1 --".into()), ..Filter::default() }), [0_i64; 0]);
-        assert_eq!(found(Filter { server: Some(ServerId(1)), before: Some(2), ..Filter::default() }), [1]);
+        assert_eq!(
+            found(Filter {
+                actor: Some("anna".into()),
+                ..Filter::default()
+            }),
+            [2, 1]
+        );
+        assert_eq!(
+            found(Filter {
+                actor: Some("web:anna".into()),
+                ..Filter::default()
+            }),
+            [2]
+        );
+        assert_eq!(
+            found(Filter {
+                kind: Some("job".into()),
+                ..Filter::default()
+            }),
+            [2, 1]
+        );
+        assert_eq!(
+            found(Filter {
+                kind: Some("job.failed".into()),
+                ..Filter::default()
+            }),
+            [2]
+        );
+        assert_eq!(
+            found(Filter {
+                kind: Some("x' OR 1 --".into()),
+                ..Filter::default()
+            }),
+            [0_i64; 0]
+        );
+        assert_eq!(
+            found(Filter {
+                server: Some(ServerId(1)),
+                before: Some(2),
+                ..Filter::default()
+            }),
+            [1]
+        );
 
-        let names: Vec<_> = page(&db, &Filter { limit: 2, ..Filter::default() }).unwrap();
-        assert_eq!(names.iter().map(|entry| entry.server_name.as_deref()).collect::<Vec<_>>(), [None, None]);
+        let names: Vec<_> = page(
+            &db,
+            &Filter {
+                limit: 2,
+                ..Filter::default()
+            },
+        )
+        .unwrap();
+        assert_eq!(
+            names
+                .iter()
+                .map(|entry| entry.server_name.as_deref())
+                .collect::<Vec<_>>(),
+            [None, None]
+        );
 
-        let first = page(&db, &Filter { before: Some(2), limit: 1, ..Filter::default() }).unwrap();
+        let first = page(
+            &db,
+            &Filter {
+                before: Some(2),
+                limit: 1,
+                ..Filter::default()
+            },
+        )
+        .unwrap();
         assert_eq!(first[0].server_name.as_deref(), Some("S0"));
     }
 }

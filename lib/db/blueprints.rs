@@ -4,17 +4,14 @@
 //! invalid one gives one clear error that names the blueprint. [`stored`] reads it anyway, so that
 //! it can be shown and corrected.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row};
 use serde::Serialize;
 
-use crate::base::names::{BadName, BlueprintId, BlueprintName, BlueprintRef, OverlayName, ServerId, UserId, shown};
+use crate::base::names::{BadName, BlueprintId, BlueprintRef, OverlayName, UserId, shown};
 use crate::base::{Error, Exit, Result};
-use crate::db::events::{self, NewEvent};
-use crate::db::{error, overlays, ports};
 use crate::domain::blueprint::{Argument, ConfigLine, Spec, check};
 use crate::domain::notices;
 
-/// A blueprint's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Content {
     /// Names of overlays, topmost first.
@@ -42,7 +39,11 @@ pub struct Stored {
 impl From<Content> for Stored {
     fn from(content: Content) -> Self {
         Self {
-            overlays: content.overlays.into_iter().map(|name| name.to_string()).collect(),
+            overlays: content
+                .overlays
+                .into_iter()
+                .map(|name| name.to_string())
+                .collect(),
             arguments: content.arguments.into_iter().map(String::from).collect(),
             config: content.config.into_iter().map(String::from).collect(),
             refused: Vec::new(),
@@ -53,11 +54,9 @@ impl From<Content> for Stored {
 /// A blueprint as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Blueprint {
-    /// The row's id.
     pub id: BlueprintId,
     /// The display name, as stored: escape it for output.
     pub name: String,
-    /// Its owner's name.
     pub user: String,
     /// How many overlays it has.
     pub overlay_count: u32,
@@ -67,22 +66,8 @@ pub struct Blueprint {
     pub created_at: i64,
     /// Unix ms.
     pub updated_at: i64,
-    /// Its owner.
     #[serde(skip)]
     pub user_id: UserId,
-}
-
-/// What an edit replaces; a part that is none stays unchanged.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Change {
-    /// The new name.
-    pub name: Option<BlueprintName>,
-    /// The new overlays.
-    pub overlays: Option<Vec<OverlayName>>,
-    /// The new arguments.
-    pub arguments: Option<Vec<Argument>>,
-    /// The new lines of server.cfg.
-    pub config: Option<Vec<ConfigLine>>,
 }
 
 /// `SELECT` of a [`Blueprint`], followed by `$tail`.
@@ -100,25 +85,40 @@ macro_rules! select {
 
 /// Finds the blueprint that `blueprint` refers to, among those of `user` or of all users.
 ///
-/// # Errors
-/// 3 when there is none; 2 with the ids when two users have one with that name.
-pub fn find(connection: &Connection, blueprint: &BlueprintRef, user: Option<UserId>) -> Result<Blueprint> {
+/// Fails with 3 when there is none; 2 with the ids when two users have one with that name.
+pub fn find(
+    connection: &Connection,
+    blueprint: &BlueprintRef,
+    user: Option<UserId>,
+) -> Result<Blueprint> {
     let mut found = match blueprint {
         BlueprintRef::Id(id) => rows(connection, select!("WHERE b.id = ?1"), [id.0])?,
-        BlueprintRef::Name(name) => rows(connection, select!("WHERE b.name = ?1 ORDER BY b.id"), [name.as_str()])?,
+        BlueprintRef::Name(name) => rows(
+            connection,
+            select!("WHERE b.name = ?1 ORDER BY b.id"),
+            [name.as_str()],
+        )?,
     };
     found.retain(|blueprint| user.is_none_or(|user| user == blueprint.user_id));
 
     match found.len() {
         0 => Err(Error::not_found(format!(
             "{}no blueprint '{blueprint}': see `left4me blueprint list`",
-            if user.is_some() { "this user has " } else { "there is " }
+            if user.is_some() {
+                "this user has "
+            } else {
+                "there is "
+            }
         ))),
         1 => Ok(found.swap_remove(0)),
         _ => {
-            let ids: Vec<String> = found.iter().map(|one| format!("{} ({})", one.id, one.user)).collect();
+            let ids: Vec<String> = found
+                .iter()
+                .map(|one| format!("{} ({})", one.id, one.user))
+                .collect();
             Err(Error::usage(format!(
-                "several blueprints are named '{blueprint}'; say which by its id, or pass --user: {}",
+                "several blueprints are named '{blueprint}'; say which by its id, or pass --user: \
+                {}",
                 ids.join(", ")
             )))
         }
@@ -126,33 +126,27 @@ pub fn find(connection: &Connection, blueprint: &BlueprintRef, user: Option<User
 }
 
 /// The blueprint with this id, if there is one.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn get(connection: &Connection, id: BlueprintId) -> Result<Option<Blueprint>> {
     Ok(rows(connection, select!("WHERE b.id = ?1"), [id.0])?.pop())
 }
 
 /// All blueprints by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn all(connection: &Connection) -> Result<Vec<Blueprint>> {
     rows(connection, select!("ORDER BY b.id"), [])
 }
 
 /// The blueprints of one user by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Blueprint>> {
-    rows(connection, select!("WHERE b.user_id = ?1 ORDER BY b.id"), [user.0])
+    rows(
+        connection,
+        select!("WHERE b.user_id = ?1 ORDER BY b.id"),
+        [user.0],
+    )
 }
 
 /// A blueprint's content.
 ///
-/// # Errors
-/// 3 when it does not exist; 1 with its name when its row is invalid.
+/// Fails with 3 when it does not exist; 1 with its name when its row is invalid.
 pub fn content(connection: &Connection, id: BlueprintId) -> Result<Content> {
     let (name, arguments, config) = texts(connection, id)?;
     let bad = |what: &str, why: String| damaged(id, &name, what, &why);
@@ -164,23 +158,28 @@ pub fn content(connection: &Connection, id: BlueprintId) -> Result<Content> {
 }
 
 /// What a blueprint's row holds, even when no server can be started with it.
-///
-/// # Errors
-/// 3 when it does not exist.
 pub fn stored(connection: &Connection, id: BlueprintId) -> Result<Stored> {
     let (_, arguments, config) = texts(connection, id)?;
-    let mut stored = Stored { overlays: overlay_names(connection, id)?, ..Stored::default() };
-    for (text, list, what) in
-        [(&arguments, &mut stored.arguments, "arguments"), (&config, &mut stored.config, "config lines")]
-    {
+    let mut stored = Stored {
+        overlays: overlay_names(connection, id)?,
+        ..Stored::default()
+    };
+    for (text, list, what) in [
+        (&arguments, &mut stored.arguments, "arguments"),
+        (&config, &mut stored.config, "config lines"),
+    ] {
         match serde_json::from_str(text) {
             Ok(texts) => *list = texts,
-            Err(error) => stored.refused.push(format!("its {what} are damaged: {error}")),
+            Err(error) => stored
+                .refused
+                .push(format!("its {what} are damaged: {error}")),
         }
     }
 
     let bad = |text: &String| text.parse::<Argument>().err().map(|bad| bad.to_string());
-    stored.refused.extend(stored.arguments.iter().filter_map(bad));
+    stored
+        .refused
+        .extend(stored.arguments.iter().filter_map(bad));
 
     let bad = |text: &String| text.parse::<ConfigLine>().err().map(|bad| bad.to_string());
     stored.refused.extend(stored.config.iter().filter_map(bad));
@@ -196,9 +195,6 @@ pub fn stored(connection: &Connection, id: BlueprintId) -> Result<Stored> {
 }
 
 /// Why no server can be started with this blueprint; empty when one can.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn refusals(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
     match stored(connection, id) {
         Ok(stored) => Ok(stored.refused),
@@ -218,27 +214,20 @@ fn startable(connection: &Connection, id: BlueprintId) -> Result<Option<Content>
 
 /// SourceTV's port of a server with this blueprint; none when it is off, or when no server can be
 /// started.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub(super) fn tv_port(connection: &Connection, id: BlueprintId) -> Result<Option<u16>> {
     let content = startable(connection, id)?;
     Ok(content.and_then(|content| notices::tv_port(&content.arguments, &content.config)))
 }
 
 /// Notices about settings that work but hide the blueprint's servers from players.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn notices(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
     let content = startable(connection, id)?;
-    Ok(content.map_or_else(Vec::new, |content| notices::of(&content.arguments, &content.config)))
+    Ok(content.map_or_else(Vec::new, |content| {
+        notices::of(&content.arguments, &content.config)
+    }))
 }
 
 /// The blueprints with which no server can be started, and why.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn refused(connection: &Connection) -> Result<Vec<(Blueprint, Vec<String>)>> {
     let mut refused = Vec::new();
     for blueprint in all(connection)? {
@@ -252,15 +241,15 @@ pub fn refused(connection: &Connection) -> Result<Vec<(Blueprint, Vec<String>)>>
 }
 
 /// The input for the files of a server on `port`.
-///
-/// # Errors
-/// As [`content`].
 pub fn spec(connection: &Connection, id: BlueprintId, port: u16) -> Result<Spec> {
     let (name, arguments, config) = texts(connection, id)?;
     let mut statement = connection.prepare_cached(
-        "SELECT o.ref FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id WHERE l.blueprint_id = ?1 ORDER BY l.position",
+        "SELECT o.ref FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id WHERE \
+         l.blueprint_id = ?1 ORDER BY l.position",
     )?;
-    let overlays: Vec<String> = statement.query_map([id.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let overlays: Vec<String> = statement
+        .query_map([id.0], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
     let bad = |what: &str, why: String| damaged(id, &name, what, &why);
     let spec = Spec {
         port,
@@ -268,99 +257,10 @@ pub fn spec(connection: &Connection, id: BlueprintId, port: u16) -> Result<Spec>
         arguments: list(&arguments).map_err(|why| bad("arguments", why))?,
         config: list(&config).map_err(|why| bad("config", why))?,
     };
-    check(&spec.overlays, &spec.arguments, &spec.config).map_err(|why| bad("content", why.to_string()))?;
+    check(&spec.overlays, &spec.arguments, &spec.config)
+        .map_err(|why| bad("content", why.to_string()))?;
 
     Ok(spec)
-}
-
-/// Adds a blueprint and its event.
-///
-/// # Errors
-/// 2 when it is too large or names an overlay twice; 3 for an overlay that is not in the catalog; 4
-/// when the user has a blueprint with that name.
-pub fn create(
-    tx: &Connection,
-    now: i64,
-    actor: &str,
-    user: UserId,
-    name: &BlueprintName,
-    content: &Content,
-) -> Result<Blueprint> {
-    check(&content.overlays, &content.arguments, &content.config)?;
-
-    let added = tx
-        .prepare_cached(
-            "INSERT INTO blueprints (user_id, name, arguments, config, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-        )?
-        .execute(params![user.0, name.as_str(), json(&content.arguments)?, json(&content.config)?, now]);
-    named(added, name)?;
-
-    let id = BlueprintId(tx.last_insert_rowid());
-    stack(tx, id, &content.overlays)?;
-    tell(tx, now, actor, "blueprint.created", id, name.as_str())?;
-    get(tx, id)?.ok_or_else(|| gone(id))
-}
-
-/// Replaces parts of a blueprint, and adds an event. The change applies to linked servers at their
-/// next action.
-///
-/// # Errors
-/// 3 when it or an overlay does not exist; 4 when SourceTV of one of its servers would need a taken
-/// port; otherwise those of [`create`].
-pub fn edit(tx: &Connection, now: i64, actor: &str, id: BlueprintId, change: &Change) -> Result<Blueprint> {
-    let before = ports::shared(tx)?;
-    if let Some(name) = &change.name {
-        named(tx.execute("UPDATE blueprints SET name = ?2 WHERE id = ?1", params![id.0, name.as_str()]), name)?;
-    }
-
-    if let Some(arguments) = &change.arguments {
-        check::<OverlayName>(&[], arguments, &[])?;
-        tx.execute("UPDATE blueprints SET arguments = ?2 WHERE id = ?1", params![id.0, json(arguments)?])?;
-    }
-
-    if let Some(config) = &change.config {
-        check::<OverlayName>(&[], &[], config)?;
-        tx.execute("UPDATE blueprints SET config = ?2 WHERE id = ?1", params![id.0, json(config)?])?;
-    }
-
-    if let Some(overlays) = &change.overlays {
-        check(overlays, &[], &[])?;
-        tx.execute("DELETE FROM blueprint_overlays WHERE blueprint_id = ?1", [id.0])?;
-        stack(tx, id, overlays)?;
-    }
-
-    // The time always grows: by it an editor detects that another user has changed the blueprint.
-    tx.execute("UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1", params![id.0, now])?;
-
-    let blueprint = get(tx, id)?.ok_or_else(|| gone(id))?;
-    let servers: Vec<ServerId> = blueprint.servers.iter().copied().map(ServerId).collect();
-    ports::none_added(tx, &before, &servers)?;
-    tell(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
-    Ok(blueprint)
-}
-
-/// Removes a blueprint, and adds an event.
-///
-/// # Errors
-/// 3 when it does not exist; 4 with the names of the servers that are linked to it.
-pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result<Blueprint> {
-    let blueprint = get(tx, id)?.ok_or_else(|| gone(id))?;
-    let mut statement = tx.prepare_cached("SELECT id, name FROM servers WHERE blueprint_id = ?1 ORDER BY id")?;
-    let linked = statement.query_map([id.0], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
-    let linked: Vec<String> =
-        linked.map(|row| row.map(|(id, name)| format!("{id} ('{name}')"))).collect::<rusqlite::Result<_>>()?;
-
-    if !linked.is_empty() {
-        return Err(Error::conflict(format!(
-            "blueprint '{}' is used by server {}: assign another one with `left4me server assign`, or remove the server first",
-            blueprint.name,
-            linked.join(", ")
-        )));
-    }
-
-    tx.prepare_cached("DELETE FROM blueprints WHERE id = ?1")?.execute([id.0])?;
-    tell(tx, now, actor, "blueprint.deleted", id, &blueprint.name)?;
-    Ok(blueprint)
 }
 
 /// Refuses another user's blueprint: blueprints are private.
@@ -376,39 +276,15 @@ pub(super) fn must_belong(connection: &Connection, id: BlueprintId, user: UserId
     )))
 }
 
-/// Writes the overlays of a blueprint that has none, with the topmost at position 0.
-fn stack(tx: &Connection, id: BlueprintId, names: &[OverlayName]) -> Result<()> {
-    let mut statement =
-        tx.prepare_cached("INSERT INTO blueprint_overlays (blueprint_id, position, overlay_id) VALUES (?1, ?2, ?3)")?;
-    for (position, name) in names.iter().enumerate() {
-        let overlay = overlays::find(tx, name)?;
-        statement.execute(params![id.0, i64::try_from(position).unwrap_or(i64::MAX), overlay.id.0])?;
-    }
-    Ok(())
-}
-
-/// Turns the error of a taken name into a conflict.
-fn named(written: rusqlite::Result<usize>, name: &BlueprintName) -> Result<()> {
-    match written {
-        Err(taken) if error::is_taken(&taken) => Err(Error::conflict(format!(
-            "this user has a blueprint named '{name}' already: see `left4me blueprint edit`"
-        ))),
-        other => Ok(other.map(drop)?),
-    }
-}
-
-fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, id: BlueprintId, name: &str) -> Result<()> {
-    let detail = format!("{id} '{name}'");
-    events::add(tx, now, &NewEvent { kind, actor, detail: &detail, ..NewEvent::default() })
-}
-
 /// The names of the overlays, topmost first.
 fn overlay_names(connection: &Connection, id: BlueprintId) -> Result<Vec<String>> {
     let mut statement = connection.prepare_cached(
         "SELECT o.name FROM blueprint_overlays l JOIN overlays o ON o.id = l.overlay_id
          WHERE l.blueprint_id = ?1 ORDER BY l.position",
     )?;
-    Ok(statement.query_map([id.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
+    Ok(statement
+        .query_map([id.0], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 /// Name, arguments and config, as stored.
@@ -421,37 +297,46 @@ fn texts(connection: &Connection, id: BlueprintId) -> Result<(String, String, St
 }
 
 fn list<T: TryFrom<String, Error = BadName>>(text: &str) -> Result<Vec<T>, String> {
-    parsed(serde_json::from_str(text).map_err(|error| format!("a JSON array of strings is needed: {error}"))?)
+    parsed(
+        serde_json::from_str(text)
+            .map_err(|error| format!("a JSON array of strings is needed: {error}"))?,
+    )
 }
 
 fn parsed<T: TryFrom<String, Error = BadName>>(texts: Vec<String>) -> Result<Vec<T>, String> {
-    texts.into_iter().map(|text| T::try_from(text).map_err(|bad| bad.to_string())).collect()
+    texts
+        .into_iter()
+        .map(|text| T::try_from(text).map_err(|bad| bad.to_string()))
+        .collect()
 }
 
-fn json<T: Serialize>(values: &[T]) -> Result<String> {
-    serde_json::to_string(values).map_err(|error| Error::failed(format!("a list cannot be written down: {error}")))
+pub(super) fn json<T: Serialize>(values: &[T]) -> Result<String> {
+    serde_json::to_string(values)
+        .map_err(|error| Error::failed(format!("a list cannot be written down: {error}")))
 }
 
 fn damaged(id: BlueprintId, name: &str, what: &str, why: &str) -> Error {
     Error::failed(format!(
-        "blueprint {id} ('{}'): its {what} cannot be used: {why}; correct them with `left4me blueprint edit {id}`",
+        "blueprint {id} ('{}'): its {what} cannot be used: {why}; correct them with `left4me \
+        blueprint edit {id}`",
         shown(name)
     ))
 }
 
-fn gone(id: BlueprintId) -> Error {
-    Error::not_found(format!("blueprint {id} does not exist any more"))
-}
-
 fn rows(connection: &Connection, sql: &str, by: impl rusqlite::Params) -> Result<Vec<Blueprint>> {
     let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_map(by, read)?.collect::<rusqlite::Result<_>>()?)
+    Ok(statement
+        .query_map(by, read)?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Blueprint> {
     let servers: Option<String> = row.get(7)?;
-    let mut servers: Vec<i64> =
-        servers.iter().flat_map(|ids| ids.split(',')).filter_map(|id| id.parse().ok()).collect();
+    let mut servers: Vec<i64> = servers
+        .iter()
+        .flat_map(|ids| ids.split(','))
+        .filter_map(|id| id.parse().ok())
+        .collect();
     servers.sort_unstable();
 
     Ok(Blueprint {
@@ -464,4 +349,9 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Blueprint> {
         overlay_count: row.get(6)?,
         servers,
     })
+}
+
+/// The error for a blueprint that does not exist.
+pub(super) fn gone(id: BlueprintId) -> Error {
+    Error::not_found(format!("blueprint {id} does not exist any more"))
 }

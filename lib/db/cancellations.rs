@@ -42,7 +42,8 @@ pub struct Cancellation {
     pub message: Option<String>,
 }
 
-const COLUMNS: &str = "id, job_id, task_id, requested_by, reason, force, cascade, previous_state, state, created_at, finished_at, message, escalated_at, timed_out";
+const COLUMNS: &str = "id, job_id, task_id, requested_by, reason, force, cascade, previous_state, \
+                      state, created_at, finished_at, message, escalated_at, timed_out";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
     let state = text(row, 8)?;
@@ -57,7 +58,11 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
         cascade: row.get(6)?,
         previous_state: text(row, 7)?,
         state: state.parse().map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(8, rusqlite::types::Type::Text, Box::new(error))
+            rusqlite::Error::FromSqlConversionFailure(
+                8,
+                rusqlite::types::Type::Text,
+                Box::new(error),
+            )
         })?,
         created_at: row.get(9)?,
         finished_at: row.get(10)?,
@@ -70,13 +75,10 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Cancellation> {
 /// A cancellation to record.
 #[derive(Clone, Copy, Debug)]
 pub struct New<'a> {
-    /// The job.
     pub job: JobId,
     /// The task, when the request is for one task.
     pub task: Option<TaskId>,
-    /// Who requests it.
     pub requested_by: &'a str,
-    /// Why.
     pub reason: &'a str,
     /// Whether to send SIGKILL at once.
     pub force: bool,
@@ -87,12 +89,10 @@ pub struct New<'a> {
 }
 
 /// Records a cancellation.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId> {
     tx.prepare_cached(
-        "INSERT INTO cancellations (job_id, task_id, requested_by, reason, force, cascade, previous_state, created_at)
+        "INSERT INTO cancellations (job_id, task_id, requested_by, reason, force, cascade, \
+         previous_state, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
     )?
     .execute(params![
@@ -111,21 +111,27 @@ pub fn insert(tx: &Connection, new: &New<'_>, now: i64) -> Result<CancellationId
 
 /// One cancellation.
 ///
-/// # Errors
-/// 3 when there is none; 69 when the database cannot be read.
+/// Fails with 3 when there is none; 69 when the database cannot be read.
 pub fn get(connection: &Connection, id: CancellationId) -> Result<Cancellation> {
     let found = connection
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM cancellations WHERE id = ?1"))?
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM cancellations WHERE id = ?1"
+        ))?
         .query_row([id.0], from_row)
         .optional()?;
-    found.ok_or_else(|| Error::not_found(format!("no such cancellation: {id}; see `left4me-job cancellations`")))
+    found.ok_or_else(|| {
+        Error::not_found(format!(
+            "no such cancellation: {id}; see `left4me-job cancellations`"
+        ))
+    })
 }
 
 /// The active cancellation of this task, or of the job as a whole when `task` is none.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn live_of(connection: &Connection, job: JobId, task: Option<TaskId>) -> Result<Option<Cancellation>> {
+pub fn live_of(
+    connection: &Connection,
+    job: JobId,
+    task: Option<TaskId>,
+) -> Result<Option<Cancellation>> {
     let found = connection
         .prepare_cached(&format!(
             "SELECT {COLUMNS} FROM cancellations
@@ -138,9 +144,6 @@ pub fn live_of(connection: &Connection, job: JobId, task: Option<TaskId>) -> Res
 }
 
 /// All active cancellations, oldest first.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn live(connection: &Connection) -> Result<Vec<Cancellation>> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {COLUMNS} FROM cancellations WHERE state IN ('requested', 'running') ORDER BY id"
@@ -150,12 +153,11 @@ pub fn live(connection: &Connection) -> Result<Vec<Cancellation>> {
 }
 
 /// Whether any cancellation is active.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn any_live(connection: &Connection) -> Result<bool> {
     Ok(connection
-        .prepare_cached("SELECT EXISTS (SELECT 1 FROM cancellations WHERE state IN ('requested', 'running'))")?
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM cancellations WHERE state IN ('requested', 'running'))",
+        )?
         .query_row([], |row| row.get(0))?)
 }
 
@@ -173,36 +175,38 @@ pub struct Filter {
 }
 
 /// Cancellations, newest first.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Cancellation>> {
-    let by_job = if filter.job.is_some() { "job_id = ?1" } else { "?1 IS NULL" };
+    let by_job = if filter.job.is_some() {
+        "job_id = ?1"
+    } else {
+        "?1 IS NULL"
+    };
     // The state is a literal, so that SQLite can use the partial indexes.
-    let by_state = filter.state.map_or_else(String::new, |state| format!("AND state = '{state}'"));
+    let by_state = filter
+        .state
+        .map_or_else(String::new, |state| format!("AND state = '{state}'"));
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM cancellations WHERE {by_job} {by_state} ORDER BY id DESC LIMIT ?2 OFFSET ?3"
+        "SELECT {COLUMNS} FROM cancellations WHERE {by_job} {by_state} ORDER BY id DESC LIMIT ?2 \
+         OFFSET ?3"
     ))?;
-    let rows = statement.query_map(params![filter.job.map(|id| id.0), filter.limit, filter.offset], from_row)?;
+    let rows = statement.query_map(
+        params![filter.job.map(|id| id.0), filter.limit, filter.offset],
+        from_row,
+    )?;
 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// All cancellations of a job, in the order of their requests.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Cancellation>> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM cancellations WHERE job_id = ?1 ORDER BY id"))?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM cancellations WHERE job_id = ?1 ORDER BY id"
+    ))?;
     let rows = statement.query_map([job.0], from_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Escalates to SIGKILL. False when that was done before, or when the cancellation has ended.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn escalate(tx: &Connection, id: CancellationId, now: i64) -> Result<bool> {
     let changed = tx
         .prepare_cached(
@@ -214,27 +218,20 @@ pub fn escalate(tx: &Connection, id: CancellationId, now: i64) -> Result<bool> {
 }
 
 /// Records that a command outlived its grace without --force.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn set_timed_out(tx: &Connection, id: CancellationId) -> Result<()> {
-    tx.prepare_cached("UPDATE cancellations SET timed_out = 1 WHERE id = ?1 AND timed_out = 0")?.execute([id.0])?;
+    tx.prepare_cached("UPDATE cancellations SET timed_out = 1 WHERE id = ?1 AND timed_out = 0")?
+        .execute([id.0])?;
     Ok(())
 }
 
 /// Leaves the journal entry about it to the next worker.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn leave_for_journal(tx: &Connection, id: CancellationId) -> Result<()> {
-    tx.prepare_cached("UPDATE cancellations SET for_journal = 1 WHERE id = ?1")?.execute([id.0])?;
+    tx.prepare_cached("UPDATE cancellations SET for_journal = 1 WHERE id = ?1")?
+        .execute([id.0])?;
     Ok(())
 }
 
 /// Whether a cancellation lacks its journal entry.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn any_for_journal(connection: &Connection) -> Result<bool> {
     Ok(connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM cancellations WHERE for_journal = 1)")?
@@ -242,9 +239,6 @@ pub fn any_for_journal(connection: &Connection) -> Result<bool> {
 }
 
 /// Takes the cancellations that lack their journal entry, each only once.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn take_for_journal(tx: &Connection) -> Result<Vec<Cancellation>> {
     let mut statement = tx.prepare_cached(&format!(
         "UPDATE cancellations SET for_journal = 0 WHERE for_journal = 1 RETURNING {COLUMNS}"
@@ -256,20 +250,22 @@ pub fn take_for_journal(tx: &Connection) -> Result<Vec<Cancellation>> {
 }
 
 /// requested -> running.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn begin(tx: &Connection, id: CancellationId) -> Result<()> {
-    tx.prepare_cached("UPDATE cancellations SET state = 'running' WHERE id = ?1 AND state = 'requested'")?
-        .execute([id.0])?;
+    tx.prepare_cached(
+        "UPDATE cancellations SET state = 'running' WHERE id = ?1 AND state = 'requested'",
+    )?
+    .execute([id.0])?;
     Ok(())
 }
 
 /// Completes the record. False when it was complete already.
-///
-/// # Errors
-/// 69 when the database cannot be written.
-pub fn finish(tx: &Connection, id: CancellationId, state: Progress, message: &str, now: i64) -> Result<bool> {
+pub fn finish(
+    tx: &Connection,
+    id: CancellationId,
+    state: Progress,
+    message: &str,
+    now: i64,
+) -> Result<bool> {
     let changed = tx
         .prepare_cached(
             "UPDATE cancellations SET state = ?2, message = ?3, finished_at = ?4
@@ -300,28 +296,37 @@ impl StepRow {
     /// A step that has not begun.
     #[must_use]
     pub fn pending(step: Step) -> Self {
-        Self { step, state: StepState::Pending, started_at: None, finished_at: None, ok: None, detail: None }
+        Self {
+            step,
+            state: StepState::Pending,
+            started_at: None,
+            finished_at: None,
+            ok: None,
+            detail: None,
+        }
     }
 }
 
 /// Begins a step. One that a worker began before it died is resumed.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn begin_step(tx: &Connection, id: CancellationId, step: Step, now: i64) -> Result<()> {
     tx.prepare_cached(
         "INSERT INTO cancellation_steps (cancellation_id, step, started_at) SELECT ?1, ?2, ?3
-         WHERE NOT EXISTS (SELECT 1 FROM cancellation_steps WHERE cancellation_id = ?1 AND step = ?2)",
+         WHERE NOT EXISTS (SELECT 1 FROM cancellation_steps WHERE cancellation_id = ?1 AND step = \
+         ?2)",
     )?
     .execute(params![id.0, step.as_str(), now])?;
     Ok(())
 }
 
 /// Ends a step that has begun; one that has ended stays unchanged.
-///
-/// # Errors
-/// 69 when the database cannot be written.
-pub fn end_step(tx: &Connection, id: CancellationId, step: Step, ok: bool, detail: &str, now: i64) -> Result<()> {
+pub fn end_step(
+    tx: &Connection,
+    id: CancellationId,
+    step: Step,
+    ok: bool,
+    detail: &str,
+    now: i64,
+) -> Result<()> {
     tx.prepare_cached(
         "UPDATE cancellation_steps SET finished_at = ?3, ok = ?4, detail = ?5
          WHERE cancellation_id = ?1 AND step = ?2 AND finished_at IS NULL",
@@ -331,20 +336,19 @@ pub fn end_step(tx: &Connection, id: CancellationId, step: Step, ok: bool, detai
 }
 
 /// A cancellation's steps, in the order they were taken.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn steps(connection: &Connection, id: CancellationId) -> Result<Vec<StepRow>> {
     let mut statement = connection.prepare_cached(
-        "SELECT step, started_at, finished_at, ok, detail FROM cancellation_steps WHERE cancellation_id = ?1 ORDER BY id",
+        "SELECT step, started_at, finished_at, ok, detail FROM cancellation_steps WHERE \
+         cancellation_id = ?1 ORDER BY id",
     )?;
 
     let rows = statement.query_map([id.0], |row| {
         let step = Step::parse(row.get_ref(0)?.as_str()?);
 
         Ok(StepRow {
-            step: step
-                .ok_or_else(|| rusqlite::Error::InvalidColumnType(0, "step".into(), rusqlite::types::Type::Text))?,
+            step: step.ok_or_else(|| {
+                rusqlite::Error::InvalidColumnType(0, "step".into(), rusqlite::types::Type::Text)
+            })?,
             state: StepState::of(row.get(2)?, row.get(3)?),
             started_at: row.get(1)?,
             finished_at: row.get(2)?,
@@ -375,12 +379,15 @@ pub struct Affected {
 
 /// Records that a cancellation settles `task`, with the task's current state. Only the first call
 /// counts.
-///
-/// # Errors
-/// 69 when the database cannot be written.
-pub fn touch(tx: &Connection, id: CancellationId, task: TaskId, caused_by: Option<TaskId>) -> Result<()> {
+pub fn touch(
+    tx: &Connection,
+    id: CancellationId,
+    task: TaskId,
+    caused_by: Option<TaskId>,
+) -> Result<()> {
     tx.prepare_cached(
-        "INSERT OR IGNORE INTO cancellation_tasks (cancellation_id, task_id, previous_state, caused_by)
+        "INSERT OR IGNORE INTO cancellation_tasks (cancellation_id, task_id, previous_state, \
+         caused_by)
          SELECT ?1, id, state, ?3 FROM tasks WHERE id = ?2",
     )?
     .execute(params![id.0, task.0, caused_by.map(|id| id.0)])?;
@@ -388,13 +395,11 @@ pub fn touch(tx: &Connection, id: CancellationId, task: TaskId, caused_by: Optio
 }
 
 /// The tasks that it settles, in the plan's order.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn affected(connection: &Connection, id: CancellationId) -> Result<Vec<Affected>> {
     let mut statement = connection.prepare_cached(
         "SELECT t.id, t.kind, t.server_id, c.previous_state, t.state, c.caused_by
-         FROM cancellation_tasks c JOIN tasks t ON t.id = c.task_id WHERE c.cancellation_id = ?1 ORDER BY t.id",
+         FROM cancellation_tasks c JOIN tasks t ON t.id = c.task_id WHERE c.cancellation_id = ?1 \
+         ORDER BY t.id",
     )?;
 
     let rows = statement.query_map([id.0], |row| {

@@ -12,16 +12,14 @@ const MOST: u32 = 50;
 
 /// Records crashes, and deletes rows that are too old. A clock that was set back leaves rows in the
 /// future: their true time is unknown, so they count as of now.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()> {
     tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1 AND at < ?2")?
         .execute(params![server.0, now - DAY])?;
     tx.prepare_cached("UPDATE server_crashes SET at = ?2 WHERE server_id = ?1 AND at > ?2")?
         .execute(params![server.0, now])?;
 
-    let mut insert = tx.prepare_cached("INSERT INTO server_crashes (server_id, at) VALUES (?1, ?2)")?;
+    let mut insert =
+        tx.prepare_cached("INSERT INTO server_crashes (server_id, at) VALUES (?1, ?2)")?;
     for _ in 0..count.min(MOST) {
         insert.execute(params![server.0, now])?;
     }
@@ -30,27 +28,27 @@ pub fn add(tx: &Connection, server: ServerId, count: u32, now: i64) -> Result<()
 }
 
 /// Deletes the crashes of a server that was started deliberately: the count begins at 0.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn forget(tx: &Connection, server: ServerId) -> Result<()> {
-    tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1")?.execute([server.0])?;
+    tx.prepare_cached("DELETE FROM server_crashes WHERE server_id = ?1")?
+        .execute([server.0])?;
     Ok(())
 }
 
 /// How often it crashed recently.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn count(connection: &Connection, server: ServerId, now: i64) -> Result<Crashes> {
     Ok(connection
         .prepare_cached(
             "SELECT count(*) FILTER (WHERE at > ?2), count(*),
-                    coalesce(max(at) FILTER (WHERE at > ?2) - min(at) FILTER (WHERE at > ?2), 0) FROM server_crashes
+                    coalesce(max(at) FILTER (WHERE at > ?2) - min(at) FILTER (WHERE at > ?2), 0) \
+                    FROM server_crashes
              WHERE server_id = ?1 AND at > ?3",
         )?
         .query_row(params![server.0, now - RECENT, now - DAY], |row| {
-            Ok(Crashes { recent: row.get(0)?, day: row.get(1)?, spread: row.get(2)? })
+            Ok(Crashes {
+                recent: row.get(0)?,
+                day: row.get(1)?,
+                spread: row.get(2)?,
+            })
         })?)
 }
 
@@ -68,14 +66,24 @@ mod tests {
         }
 
         let back = now - hour;
-        assert!(count(&db, server, back).unwrap().keep_coming(false), "the three before");
+        assert!(
+            count(&db, server, back).unwrap().keep_coming(false),
+            "the three before"
+        );
         add(&db, server, 1, back).unwrap();
         assert_eq!(count(&db, server, back).unwrap().recent, 4);
-        assert_eq!(count(&db, server, back + DAY + 1).unwrap(), Crashes::default());
+        assert_eq!(
+            count(&db, server, back + DAY + 1).unwrap(),
+            Crashes::default()
+        );
 
         // The clock was ten years ahead for a moment.
         add(&db, server, 1, now + 3650 * DAY).unwrap();
         add(&db, server, 1, now).unwrap();
-        assert_eq!(count(&db, server, now + DAY + 1).unwrap(), Crashes::default(), "none stays for ten years");
+        assert_eq!(
+            count(&db, server, now + DAY + 1).unwrap(),
+            Crashes::default(),
+            "none stays for ten years"
+        );
     }
 }

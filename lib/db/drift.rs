@@ -18,7 +18,13 @@ pub struct Drifted {
 
 /// The drift in three columns, beginning at `first`.
 pub(super) fn drifted(row: &Row<'_>, first: usize) -> rusqlite::Result<Option<Drifted>> {
-    let Some(kind) = row.get(first)? else { return Ok(None) };
+    let Some(kind) = row.get(first)? else {
+        return Ok(None);
+    };
     let why: Option<String> = row.get(first + 2)?;
-    Ok(Some(Drifted { kind, since: row.get(first + 1)?, why: why.unwrap_or_default() }))
+    Ok(Some(Drifted {
+        kind,
+        since: row.get(first + 1)?,
+        why: why.unwrap_or_default(),
+    }))
 }

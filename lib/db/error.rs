@@ -24,7 +24,8 @@ pub fn opening(path: &Path, error: &std::io::Error) -> Error {
     let (shown, path) = (path, path.display());
     match error.kind() {
         std::io::ErrorKind::NotFound => Error::unavailable(format!(
-            "database {path} is not there: install the package, run `systemd-tmpfiles --create`, or name the file \
+            "database {path} is not there: install the package, run `systemd-tmpfiles --create`, \
+            or name the file \
              with LEFT4ME_DB"
         )),
         std::io::ErrorKind::InvalidInput => refused(shown, &error.to_string()),
@@ -38,26 +39,42 @@ pub fn opening(path: &Path, error: &std::io::Error) -> Error {
 /// A file that is not a database of left4me and is not opened.
 #[must_use]
 pub fn refused(path: &Path, why: &str) -> Error {
-    Error::unavailable(format!("database {} is not opened: {why}; see `left4me doctor`", path.display()))
+    Error::unavailable(format!(
+        "database {} is not opened: {why}; see `left4me doctor`",
+        path.display()
+    ))
 }
 
 fn told(what: &str, error: &rusqlite::Error) -> Error {
     let (exit, advice) = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            (Exit::Unavailable, "another process holds it locked; try again, and see who with `fuser` on the file")
-        }
-        Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => (
-            Exit::NotPermitted,
-            "it cannot be written; run this as root or as a member of group left4me, and see `left4me doctor`",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
+            Exit::Unavailable,
+            "another process holds it locked; try again, and see who with `fuser` on the file",
         ),
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            (Exit::Unavailable, "the file is damaged or no database; nothing was changed; restore a backup")
+        Some(
+            ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied
+            | ErrorCode::AuthorizationForStatementDenied,
+        ) => (
+            Exit::NotPermitted,
+            "it cannot be written; run this as root or as a member of group left4me, and see \
+            `left4me doctor`",
+        ),
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => (
+            Exit::Unavailable,
+            "the file is damaged or no database; nothing was changed; restore a backup",
+        ),
+        Some(ErrorCode::DiskFull) => (
+            Exit::Unavailable,
+            "the disk is full; nothing was changed; make room",
+        ),
+        Some(ErrorCode::CannotOpen) => (
+            Exit::Unavailable,
+            "it cannot be opened; see `left4me doctor` for owners and modes",
+        ),
+        Some(ErrorCode::SystemIoFailure) => {
+            (Exit::Unavailable, "the disk does not answer as it should")
         }
-        Some(ErrorCode::DiskFull) => (Exit::Unavailable, "the disk is full; nothing was changed; make room"),
-        Some(ErrorCode::CannotOpen) => {
-            (Exit::Unavailable, "it cannot be opened; see `left4me doctor` for owners and modes")
-        }
-        Some(ErrorCode::SystemIoFailure) => (Exit::Unavailable, "the disk does not answer as it should"),
         _ => (Exit::Failed, ""),
     };
     let semicolon = if advice.is_empty() { "" } else { ": " };

@@ -28,14 +28,10 @@ pub struct NewEvent<'a> {
     pub server: Option<ServerId>,
     /// Details, in words.
     pub detail: &'a str,
-    /// The actor's reason.
     pub reason: &'a str,
 }
 
 /// Adds one event, in the transaction of the change that it describes.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn add(connection: &Connection, now: i64, event: &NewEvent<'_>) -> Result<()> {
     connection
         .prepare_cached(
@@ -98,25 +94,34 @@ pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
 }
 
 /// Events after `after`, oldest first, of one job or of all.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn after(connection: &Connection, job: Option<JobId>, after: i64, limit: u32) -> Result<Vec<Event>> {
-    let whose = if job.is_some() { "job_id = ?1" } else { "?1 IS NULL" };
-    let mut statement = connection
-        .prepare_cached(&format!("SELECT {EVENT} FROM events WHERE {whose} AND id > ?2 ORDER BY id LIMIT ?3"))?;
+pub fn after(
+    connection: &Connection,
+    job: Option<JobId>,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Event>> {
+    let whose = if job.is_some() {
+        "job_id = ?1"
+    } else {
+        "?1 IS NULL"
+    };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {EVENT} FROM events WHERE {whose} AND id > ?2 ORDER BY id LIMIT ?3"
+    ))?;
     let rows = statement.query_map(params![job.map(|id| id.0), after, limit], event)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The last `limit` events, oldest first, of one job or of all.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn last(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<Vec<Event>> {
-    let whose = if job.is_some() { "job_id = ?1" } else { "?1 IS NULL" };
+    let whose = if job.is_some() {
+        "job_id = ?1"
+    } else {
+        "?1 IS NULL"
+    };
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {EVENT} FROM (SELECT {EVENT} FROM events WHERE {whose} ORDER BY id DESC LIMIT ?2) ORDER BY id"
+        "SELECT {EVENT} FROM (SELECT {EVENT} FROM events WHERE {whose} ORDER BY id DESC LIMIT ?2) \
+         ORDER BY id"
     ))?;
     let rows = statement.query_map(params![job.map(|id| id.0), limit], event)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -125,7 +130,6 @@ pub fn last(connection: &Connection, job: Option<JobId>, limit: u32) -> Result<V
 /// Something that happened to a server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServerEvent {
-    /// The row's id.
     pub id: i64,
     /// Unix ms.
     pub at: i64,
@@ -145,10 +149,11 @@ pub struct ServerEvent {
 }
 
 /// What happened to a server, newest first.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn of_server(connection: &Connection, server: ServerId, limit: u32) -> Result<Vec<ServerEvent>> {
+pub fn of_server(
+    connection: &Connection,
+    server: ServerId,
+    limit: u32,
+) -> Result<Vec<ServerEvent>> {
     let mut statement = connection.prepare_cached(
         "SELECT e.id, e.at, e.kind, e.actor, e.job_id, e.detail, j.lines
          FROM events e LEFT JOIN event_journal j ON j.event_id = e.id
@@ -168,7 +173,9 @@ pub fn of_server(connection: &Connection, server: ServerId, limit: u32) -> Resul
             actor,
             job_id,
             detail: text(row, 5)?,
-            journal: lines.and_then(|lines| serde_json::from_str(&lines).ok()).unwrap_or_default(),
+            journal: lines
+                .and_then(|lines| serde_json::from_str(&lines).ok())
+                .unwrap_or_default(),
         })
     })?;
 
@@ -177,10 +184,11 @@ pub fn of_server(connection: &Connection, server: ServerId, limit: u32) -> Resul
 
 /// Crashes and failures after `since` that have no journal lines yet, newest first: event and
 /// server.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn without_journal(connection: &Connection, since: i64, limit: u32) -> Result<Vec<(i64, ServerId)>> {
+pub fn without_journal(
+    connection: &Connection,
+    since: i64,
+    limit: u32,
+) -> Result<Vec<(i64, ServerId)>> {
     // Scans the primary key backwards, so that old events are not read.
     let mut statement = connection.prepare_cached(
         "SELECT id, server_id FROM events
@@ -189,21 +197,23 @@ pub fn without_journal(connection: &Connection, since: i64, limit: u32) -> Resul
            AND NOT EXISTS (SELECT 1 FROM event_journal j WHERE j.event_id = events.id)
          ORDER BY id DESC LIMIT ?2",
     )?;
-    let rows = statement.query_map(params![since, limit], |row| Ok((row.get(0)?, ServerId(row.get(1)?))))?;
+    let rows = statement.query_map(params![since, limit], |row| {
+        Ok((row.get(0)?, ServerId(row.get(1)?)))
+    })?;
 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Stores the last journal lines of a crash or failure. Those of the server's oldest ones are
 /// deleted, so that a crash loop does not fill the disk.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn keep_journal(tx: &Connection, event: i64, server: ServerId, lines: &[String]) -> Result<()> {
-    let lines =
-        serde_json::to_string(lines).map_err(|error| Error::failed(format!("lines of event {event}: {error}")))?;
-    tx.prepare_cached("INSERT OR IGNORE INTO event_journal (event_id, lines) SELECT id, ?2 FROM events WHERE id = ?1")?
-        .execute(params![event, lines])?;
+    let lines = serde_json::to_string(lines)
+        .map_err(|error| Error::failed(format!("lines of event {event}: {error}")))?;
+    tx.prepare_cached(
+        "INSERT OR IGNORE INTO event_journal (event_id, lines) SELECT id, ?2 FROM \
+                       events WHERE id = ?1",
+    )?
+    .execute(params![event, lines])?;
 
     // Without lines an empty list is stored, so that they are not requested again.
     tx.prepare_cached(

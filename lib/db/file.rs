@@ -19,9 +19,8 @@ pub(super) const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// Opens the file, which must exist, for reading and writing.
 ///
-/// # Errors
-/// 69 when it is missing, not a regular file, or of an unexpected owner; 77 when permission is
-/// denied.
+/// Fails with 69 when it is missing, not a regular file, or of an unexpected owner; 77 when
+/// permission is denied.
 pub(super) fn open(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     connect(&checked(path)?, flags, path)
@@ -29,16 +28,17 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
 
 /// Runs `work` on a read-only connection, without migrating. When no program has the file open, no
 /// file is created beside it: then the write-ahead log is empty and not needed.
-///
-/// # Errors
-/// Those of [`open`], and those of `work`.
 pub(super) fn reading<T>(path: &Path, work: impl Fn(&mut Connection) -> Result<T>) -> Result<T> {
     let place = checked(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
 
     let is_open = || beside(&place, "-wal").symlink_metadata().is_ok();
     if !is_open() {
-        let mut connection = connect(Path::new(&immutable(&place)), flags | OpenFlags::SQLITE_OPEN_URI, path)?;
+        let mut connection = connect(
+            Path::new(&immutable(&place)),
+            flags | OpenFlags::SQLITE_OPEN_URI,
+            path,
+        )?;
         let found = work(&mut connection);
         // A program that has opened the file meanwhile may have written during the read.
         if !is_open() {
@@ -59,7 +59,9 @@ fn immutable(path: &Path) -> String {
     let mut uri = "file:".to_owned();
     for &byte in path.as_os_str().as_bytes() {
         match byte {
-            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => uri.push(char::from(byte)),
+            b'/' | b'-' | b'_' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {
+                uri.push(char::from(byte))
+            }
             // Writing into a String cannot fail.
             _ => drop(write!(uri, "%{byte:02x}")),
         }
@@ -71,9 +73,6 @@ fn immutable(path: &Path) -> String {
 /// The path with resolved directories, if all files that SQLite would open there are regular files.
 /// The check is by name, because closing a descriptor of the file drops all locks that this process
 /// has on it.
-///
-/// # Errors
-/// Those of [`open`].
 pub(super) fn checked(path: &Path) -> Result<PathBuf> {
     let found = fs_err::symlink_metadata(path).map_err(|error| opening(path, &error))?;
     if let Some(why) = refusal(&found) {
@@ -85,7 +84,10 @@ pub(super) fn checked(path: &Path) -> Result<PathBuf> {
         if let Ok(found) = beside.symlink_metadata()
             && !found.is_file()
         {
-            let why = format!("it is {}, not a regular file", files::kind(found.file_type()));
+            let why = format!(
+                "it is {}, not a regular file",
+                files::kind(found.file_type())
+            );
             return Err(refused(&beside, &why));
         }
     }
@@ -94,7 +96,9 @@ pub(super) fn checked(path: &Path) -> Result<PathBuf> {
         return Err(refused(path, "it cannot be a file"));
     };
 
-    Ok(fs_err::canonicalize(directory).map_err(|error| opening(path, &error))?.join(name))
+    Ok(fs_err::canonicalize(directory)
+        .map_err(|error| opening(path, &error))?
+        .join(name))
 }
 
 pub(super) fn beside(path: &Path, name: &str) -> PathBuf {
@@ -106,17 +110,19 @@ pub(super) fn beside(path: &Path, name: &str) -> PathBuf {
 /// Creates the file and its directory when they are missing. On a packaged installation tmpfiles.d
 /// creates the directory; elsewhere, such as on a developer's machine, this function does.
 ///
-/// # Errors
-/// 69 when it cannot be created, and while a database of an older version is at its former path; 77
-/// when permission is denied.
+/// Fails with 69 when it cannot be created, and while a database of an older version is at its
+/// former path; 77 when permission is denied.
 pub(super) fn make(path: &Path) -> Result<()> {
-    let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let is_missing = path
+        .symlink_metadata()
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     if is_missing && let Some(root) = path.ancestors().nth(2).filter(|_| path.ends_with(DATABASE)) {
         let former = root.join("left4me.db");
         // A new file here would hide the old database.
         if former.symlink_metadata().is_ok() {
             return Err(Error::unavailable(format!(
-                "database {}: that of an older version is still at {}; the package's installation moves it, or as root \
+                "database {}: that of an older version is still at {}; the package's installation \
+                moves it, or as root \
                  `left4me-helper upgrade`",
                 path.display(),
                 former.display()
@@ -127,13 +133,17 @@ pub(super) fn make(path: &Path) -> Result<()> {
     }
 
     // The descriptor is closed at once, before there are connections; see Db::open.
-    files::open_shared(path).map(drop).map_err(|error| opening(path, &error))
+    files::open_shared(path)
+        .map(drop)
+        .map_err(|error| opening(path, &error))
 }
 
 fn make_directory(path: &Path) -> Result<()> {
     // This checks first instead of using mkdir's error: the services' sandboxes refuse the setgid
     // bit before the kernel sees the path.
-    let Some(directory) = path.parent().filter(|directory| !directory.exists()) else { return Ok(()) };
+    let Some(directory) = path.parent().filter(|directory| !directory.exists()) else {
+        return Ok(());
+    };
     match std::fs::DirBuilder::new().mode(0o2770).create(directory) {
         Ok(()) => {
             let mode = std::fs::Permissions::from_mode(0o2770);
@@ -173,8 +183,15 @@ mod tests {
 
                 let error = open(&path).expect_err(trick);
                 assert_eq!(error.exit.code(), 69, "{name} {trick}");
-                assert!(error.to_string().contains(place.to_str().unwrap()), "{error}");
-                assert_eq!(reading(&path, |_| Ok(())).unwrap_err().exit.code(), 69, "{name} {trick}");
+                assert!(
+                    error.to_string().contains(place.to_str().unwrap()),
+                    "{error}"
+                );
+                assert_eq!(
+                    reading(&path, |_| Ok(())).unwrap_err().exit.code(),
+                    69,
+                    "{name} {trick}"
+                );
                 assert!(make(&path).is_err() || !name.is_empty());
                 if trick == "directory" {
                     std::fs::remove_dir(&place).unwrap();
@@ -192,17 +209,30 @@ mod tests {
         let path = dir.path().join("odd name?#%.db");
         let count = |path: &Path| {
             reading(path, |connection| {
-                Ok(connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)
+                Ok(connection
+                    .query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?)
             })
         };
 
         let writer = Connection::open(&path).unwrap();
-        writer.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)").unwrap();
+        writer
+            .execute_batch(
+                "PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)",
+            )
+            .unwrap();
         assert_eq!(count(&path).unwrap(), 1, "out of the log");
         drop(writer);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the last one has closed it");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "the last one has closed it"
+        );
         assert_eq!(count(&path).unwrap(), 1);
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "and reading made no file");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "and reading made no file"
+        );
     }
 
     #[test]
@@ -210,7 +240,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("left4me.db"), "").unwrap();
         let error = make(&dir.path().join("db/left4me.db")).unwrap_err();
-        assert!(error.exit.code() == 69 && error.to_string().contains("left4me-helper upgrade"), "{error}");
+        assert!(
+            error.exit.code() == 69 && error.to_string().contains("left4me-helper upgrade"),
+            "{error}"
+        );
         assert!(!dir.path().join("db").exists());
     }
 }

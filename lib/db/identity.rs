@@ -29,8 +29,15 @@ impl Identity {
     pub fn of(path: &Path) -> Self {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let kept = open(path, flags, Mode::empty()).ok();
-        let file = kept.as_ref().and_then(|kept| fstat(kept).ok()).map(|found| (found.st_dev, found.st_ino));
-        Self { path: path.to_owned(), file, kept: kept.map(Arc::new) }
+        let file = kept
+            .as_ref()
+            .and_then(|kept| fstat(kept).ok())
+            .map(|found| (found.st_dev, found.st_ino));
+        Self {
+            path: path.to_owned(),
+            file,
+            kept: kept.map(Arc::new),
+        }
     }
 
     /// Whether the path still leads to the same file. A file that was only moved counts as the
@@ -45,15 +52,21 @@ impl Identity {
     }
 
     fn has_a_name(&self) -> bool {
-        self.kept.as_ref().and_then(|kept| fstat(kept).ok()).is_some_and(|found| found.st_nlink > 0)
+        self.kept
+            .as_ref()
+            .and_then(|kept| fstat(kept).ok())
+            .is_some_and(|found| found.st_nlink > 0)
     }
 
     /// Checks that the path still leads to the same file.
     ///
-    /// # Errors
-    /// 69 when the path leads to another file, or to none.
+    /// Fails with 69 when the path leads to another file, or to none.
     pub fn check(&self) -> Result<()> {
-        if self.is_current() { Ok(()) } else { Err(self.replaced()) }
+        if self.is_current() {
+            Ok(())
+        } else {
+            Err(self.replaced())
+        }
     }
 
     /// The error that reports a replaced file.
@@ -62,13 +75,18 @@ impl Identity {
         let path = self.path.display();
         Error::new(
             Exit::Unavailable,
-            format!("database {path} was replaced, as by `left4me restore`: run this again, it opens the new one"),
+            format!(
+                "database {path} was replaced, as by `left4me restore`: run this again, it opens \
+                the new one"
+            ),
         )
     }
 }
 
 fn number(path: &Path) -> Option<(u64, u64)> {
-    path.symlink_metadata().ok().map(|found| (found.dev(), found.ino()))
+    path.symlink_metadata()
+        .ok()
+        .map(|found| (found.dev(), found.ino()))
 }
 
 #[cfg(test)]
@@ -89,7 +107,10 @@ mod tests {
         std::fs::rename(&other, &path).unwrap();
 
         let error = identity.check().unwrap_err();
-        assert!(error.exit == Exit::Unavailable && error.to_string().contains("was replaced"), "{error}");
+        assert!(
+            error.exit == Exit::Unavailable && error.to_string().contains("was replaced"),
+            "{error}"
+        );
         std::fs::remove_file(&path).unwrap();
         assert!(!identity.is_current());
     }

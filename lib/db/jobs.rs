@@ -12,7 +12,6 @@ use crate::domain::job::JobState;
 use crate::domain::operation::Operation;
 use crate::domain::outcome::ServerOutcome;
 use crate::domain::plan::Plan;
-use crate::domain::schedule::Candidate;
 
 /// A job, as `--json` shows it.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
@@ -54,9 +53,7 @@ pub struct Job {
 pub struct NewJob<'a> {
     /// What to do.
     pub operation: Operation,
-    /// The servers.
     pub targets: &'a [ServerId],
-    /// Who requests it.
     pub requested_by: &'a str,
     /// The requester's account, for a request over the web.
     pub user: Option<UserId>,
@@ -68,13 +65,11 @@ pub struct NewJob<'a> {
 /// acceptance. Among queued jobs created_at never decreases, even if the clock does, so the order
 /// by created_at and id equals the order by id. Jobs that have left the queue do not count: one
 /// from a clock that was years ahead would pass its date to all later jobs.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Result<JobId> {
     tx.prepare_cached(
         "INSERT INTO jobs (operation, requested_by, user_id, retry_of, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs WHERE state = 'queued' ORDER BY id DESC LIMIT 1), 0)), ?5)",
+         VALUES (?1, ?2, ?3, ?4, max(?5, coalesce((SELECT created_at FROM jobs WHERE state = \
+         'queued' ORDER BY id DESC LIMIT 1), 0)), ?5)",
     )?
     .execute(params![
         job.operation.as_str(),
@@ -85,7 +80,8 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
     ])?;
 
     let id = JobId(tx.last_insert_rowid());
-    let mut insert = tx.prepare_cached("INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)")?;
+    let mut insert =
+        tx.prepare_cached("INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)")?;
     for server in job.targets {
         insert.execute(params![id.0, server.0])?;
     }
@@ -96,19 +92,22 @@ pub fn insert(tx: &Connection, job: &NewJob<'_>, plan: &Plan, now: i64) -> Resul
 
 /// The oldest queued or running job with the same operation on exactly the same targets. A job that
 /// is being cancelled does not count: it will not do the work.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn find_live_twin(connection: &Connection, operation: Operation, targets: &[ServerId]) -> Result<Option<JobId>> {
+pub fn find_live_twin(
+    connection: &Connection,
+    operation: Operation,
+    targets: &[ServerId],
+) -> Result<Option<JobId>> {
     // The second half repeats the partial index's states literally, or SQLite would not use it.
     let mut statement = connection.prepare_cached(
         "SELECT id FROM jobs WHERE state = 'queued' AND operation = ?1
-         UNION ALL SELECT id FROM jobs WHERE state IN ('running', 'cancelling') AND state = 'running' AND operation = ?1
+         UNION ALL SELECT id FROM jobs WHERE state IN ('running', 'cancelling') AND state = \
+         'running' AND operation = ?1
          ORDER BY id",
     )?;
 
-    let ids: Vec<i64> =
-        statement.query_map([operation.as_str()], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let ids: Vec<i64> = statement
+        .query_map([operation.as_str()], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
     let mut wanted = targets.to_vec();
     wanted.sort_unstable();
 
@@ -122,18 +121,15 @@ pub fn find_live_twin(connection: &Connection, operation: Operation, targets: &[
 }
 
 /// A job's servers, ascending.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn targets(connection: &Connection, id: JobId) -> Result<Vec<ServerId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT server_id FROM job_targets WHERE job_id = ?1 ORDER BY server_id")?;
+    let mut statement = connection
+        .prepare_cached("SELECT server_id FROM job_targets WHERE job_id = ?1 ORDER BY server_id")?;
     let rows = statement.query_map([id.0], |row| row.get(0).map(ServerId))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-const COLUMNS: &str =
-    "id, operation, state, requested_by, retry_of, created_at, started_at, finished_at, exit_code, error";
+const COLUMNS: &str = "id, operation, state, requested_by, retry_of, created_at, started_at, \
+                      finished_at, exit_code, error";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
     Ok(Job {
@@ -159,7 +155,11 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Job> {
 pub(super) fn parse_state(row: &Row<'_>, column: usize) -> rusqlite::Result<JobState> {
     let word = row.get_ref(column)?.as_str()?;
     word.parse().map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            rusqlite::types::Type::Text,
+            Box::new(error),
+        )
     })
 }
 
@@ -184,8 +184,7 @@ fn complete(connection: &Connection, job: &mut Job) -> Result<()> {
 
 /// One job with its tasks.
 ///
-/// # Errors
-/// 3 when there is none; 69 when the database cannot be read.
+/// Fails with 3 when there is none; 69 when the database cannot be read.
 pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
     let mut job = connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?
@@ -200,15 +199,16 @@ pub fn get(connection: &Connection, id: JobId) -> Result<Job> {
 
 fn missing(id: JobId, error: rusqlite::Error) -> Error {
     match error {
-        rusqlite::Error::QueryReturnedNoRows => Error::not_found(format!("no such job: {id}; see `left4me-job list`")),
+        rusqlite::Error::QueryReturnedNoRows => {
+            Error::not_found(format!("no such job: {id}; see `left4me-job list`"))
+        }
         other => other.into(),
     }
 }
 
 /// A job's state and exit code.
 ///
-/// # Errors
-/// 3 when there is none; 69 when the database cannot be read.
+/// Fails with 3 when there is none; 69 when the database cannot be read.
 pub fn state(connection: &Connection, id: JobId) -> Result<(JobState, Option<i64>)> {
     connection
         .prepare_cached("SELECT state, exit_code FROM jobs WHERE id = ?1")?
@@ -230,45 +230,55 @@ pub struct Filter {
 }
 
 /// Jobs, newest first, with their tasks.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn list(connection: &Connection, filter: &Filter) -> Result<Vec<Job>> {
-    let states = filter.states.iter().map(|state| format!("'{}'", state.as_str())).collect::<Vec<_>>().join(",");
-    let by_state = if states.is_empty() { String::new() } else { format!("AND state IN ({states})") };
+    let states = filter
+        .states
+        .iter()
+        .map(|state| format!("'{}'", state.as_str()))
+        .collect::<Vec<_>>()
+        .join(",");
+    let by_state = if states.is_empty() {
+        String::new()
+    } else {
+        format!("AND state IN ({states})")
+    };
     let by_server = match filter.server {
         Some(_) => "id IN (SELECT job_id FROM job_targets WHERE server_id = ?1)",
         None => "?1 IS NULL",
     };
 
     let mut statement = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM jobs WHERE {by_server} {by_state} ORDER BY id DESC LIMIT ?2 OFFSET ?3"
+        "SELECT {COLUMNS} FROM jobs WHERE {by_server} {by_state} ORDER BY id DESC LIMIT ?2 OFFSET \
+         ?3"
     ))?;
-    let rows = statement.query_map(params![filter.server.map(|id| id.0), filter.limit, filter.offset], from_row)?;
+    let rows = statement.query_map(
+        params![filter.server.map(|id| id.0), filter.limit, filter.offset],
+        from_row,
+    )?;
     all_of(connection, rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The jobs with these ids, with their tasks. `ids` must descend; ids without a row are left out.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub(super) fn with_ids(connection: &Connection, ids: &[JobId]) -> Result<Vec<Job>> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?;
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM jobs WHERE id = ?1"))?;
     let mut jobs = Vec::with_capacity(ids.len());
     for id in ids {
-        jobs.extend(statement.query_map([id.0], from_row)?.collect::<rusqlite::Result<Vec<_>>>()?);
+        jobs.extend(
+            statement
+                .query_map([id.0], from_row)?
+                .collect::<rusqlite::Result<Vec<_>>>()?,
+        );
     }
     all_of(connection, jobs)
 }
 
 /// The approximate size of a job as JSON, in bytes, with its servers and tasks; 0 without a row.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub(super) fn size(connection: &Connection, id: JobId) -> Result<usize> {
     let mut statement = connection.prepare_cached(
         "SELECT 400 + coalesce(octet_length(error), 0)
-             + (SELECT 200 * count(*) + coalesce(sum(octet_length(error)), 0) FROM tasks WHERE job_id = ?1)
+             + (SELECT 200 * count(*) + coalesce(sum(octet_length(error)), 0) FROM tasks WHERE \
+             job_id = ?1)
              + (SELECT 40 * count(*) FROM job_targets WHERE job_id = ?1)
          FROM jobs WHERE id = ?1",
     )?;
@@ -278,15 +288,18 @@ pub(super) fn size(connection: &Connection, id: JobId) -> Result<usize> {
 
 /// Completes jobs whose ids descend. The queue is counted once, not once per job.
 fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
-    let mut between =
-        connection.prepare_cached("SELECT count(*) FROM jobs WHERE state = 'queued' AND id > ?1 AND id <= ?2")?;
+    let mut between = connection.prepare_cached(
+        "SELECT count(*) FROM jobs WHERE state = 'queued' AND id > ?1 AND id <= ?2",
+    )?;
 
     let mut newer: Option<(JobId, i64)> = None;
     for job in &mut jobs {
         if job.state == JobState::Queued {
             let position = match newer {
                 None => queue_position(connection, job.id)?,
-                Some((id, position)) => position - between.query_row([job.id.0, id.0], |row| row.get::<_, i64>(0))?,
+                Some((id, position)) => {
+                    position - between.query_row([job.id.0, id.0], |row| row.get::<_, i64>(0))?
+                }
             };
             newer = Some((job.id, position));
             job.queue_position = Some(position);
@@ -304,9 +317,6 @@ fn all_of(connection: &Connection, mut jobs: Vec<Job>) -> Result<Vec<Job>> {
 }
 
 /// The number of queued jobs up to and including `id`: 1 for the next one. Derived, never stored.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn queue_position(connection: &Connection, id: JobId) -> Result<i64> {
     Ok(connection
         .prepare_cached("SELECT count(*) FROM jobs WHERE state = 'queued' AND id <= ?1")?
@@ -314,9 +324,6 @@ pub fn queue_position(connection: &Connection, id: JobId) -> Result<i64> {
 }
 
 /// How many jobs are queued, and how many are running or being cancelled.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn counts(connection: &Connection) -> Result<(i64, i64)> {
     Ok(connection
         .prepare_cached(
@@ -327,94 +334,13 @@ pub fn counts(connection: &Connection) -> Result<(i64, i64)> {
 }
 
 /// Whether any job is queued; cheaper than [`counts`].
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn any_queued(connection: &Connection) -> Result<bool> {
     Ok(connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'queued')")?
         .query_row([], |row| row.get(0))?)
 }
 
-const CANDIDATE: &str =
-    "j.id, j.operation, (SELECT group_concat(t.server_id) FROM job_targets t WHERE t.job_id = j.id)";
-
-fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
-    let operation = text(row, 1)?.parse::<Operation>();
-    let servers = match row.get_ref(2)?.as_str_or_null()? {
-        Some(list) => list.split(',').filter_map(|id| id.parse().ok().map(ServerId)).collect(),
-        None => Vec::new(),
-    };
-    Ok(Candidate { id: JobId(row.get(0)?), exclusive: operation.is_ok_and(Operation::is_exclusive), servers })
-}
-
-/// The jobs that are running or being cancelled, as the schedule needs them.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn live_candidates(connection: &Connection) -> Result<Vec<Candidate>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {CANDIDATE} FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id"
-    ))?;
-    let rows = statement.query_map([], candidate)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// The jobs, ended or not, with a process that survived SIGKILL. No other job may work on the same
-/// servers while it exists.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn held_candidates(connection: &Connection) -> Result<Vec<Candidate>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {CANDIDATE} FROM jobs j WHERE j.id IN
-             (SELECT t.job_id FROM runners r JOIN tasks t ON t.id = r.task_id WHERE r.tree = 'left') ORDER BY j.id"
-    ))?;
-    let rows = statement.query_map([], candidate)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// The first `limit` queued jobs after `after`, oldest first.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn queued_candidates(connection: &Connection, after: JobId, limit: u32) -> Result<Vec<Candidate>> {
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.id > ?1 ORDER BY j.id LIMIT ?2"
-    ))?;
-    let rows = statement.query_map(params![after.0, limit], candidate)?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
-}
-
-/// For the rest of a long queue: the first exclusive job after `after`, and each server's first
-/// queued job after it. No other job can start before one of these. One look-up per server.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn queue_heads(connection: &Connection, after: JobId, servers: &[ServerId]) -> Result<Vec<Candidate>> {
-    let mut exclusive = connection.prepare_cached(&format!(
-        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.operation IN ('install', 'update') AND j.id > ?1
-         ORDER BY j.id LIMIT 1"
-    ))?;
-    let mut heads: Vec<Candidate> = exclusive.query_map([after.0], candidate)?.collect::<rusqlite::Result<_>>()?;
-
-    let mut head = connection.prepare_cached(&format!(
-        "SELECT {CANDIDATE} FROM job_targets h CROSS JOIN jobs j ON j.id = h.job_id
-         WHERE h.server_id = ?1 AND h.job_id > ?2 AND j.state = 'queued' ORDER BY h.job_id LIMIT 1"
-    ))?;
-    for server in servers {
-        heads.extend(head.query_map(params![server.0, after.0], candidate)?.collect::<rusqlite::Result<Vec<_>>>()?);
-    }
-
-    heads.sort_unstable_by_key(|job| job.id);
-    heads.dedup_by_key(|job| job.id);
-    Ok(heads)
-}
-
 /// queued -> running, for `worker`. False when it is no longer queued.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn claim(tx: &Connection, id: JobId, worker: &str, now: i64) -> Result<bool> {
     Ok(tx
         .prepare_cached(
@@ -428,49 +354,56 @@ pub fn claim(tx: &Connection, id: JobId, worker: &str, now: i64) -> Result<bool>
 /// How a job ends.
 #[derive(Clone, Debug)]
 pub struct Finish<'a> {
-    /// A terminal state.
     pub state: JobState,
     /// 0 on success.
     pub exit_code: i64,
-    /// Why it failed.
     pub error: Option<&'a str>,
 }
 
 /// running -> a terminal state, only by the worker that claimed it. False when the job has ended,
 /// is being cancelled, or belongs to another worker.
-///
-/// # Errors
-/// 69 when the database cannot be written.
-pub fn finish(tx: &Connection, id: JobId, worker: &str, finish: &Finish<'_>, now: i64) -> Result<bool> {
+pub fn finish(
+    tx: &Connection,
+    id: JobId,
+    worker: &str,
+    finish: &Finish<'_>,
+    now: i64,
+) -> Result<bool> {
     Ok(tx
         .prepare_cached(
-            "UPDATE jobs SET state = ?3, exit_code = ?4, error = ?5, finished_at = ?6, updated_at = ?6
+            "UPDATE jobs SET state = ?3, exit_code = ?4, error = ?5, finished_at = ?6, updated_at \
+             = ?6
              WHERE id = ?1 AND state = 'running' AND worker_id = ?2",
         )?
-        .execute(params![id.0, worker, finish.state.as_str(), finish.exit_code, finish.error, now])?
+        .execute(params![
+            id.0,
+            worker,
+            finish.state.as_str(),
+            finish.exit_code,
+            finish.error,
+            now
+        ])?
         > 0)
 }
 
 /// running -> cancelling; it can then only become cancelled. False when it is no longer running.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn set_cancelling(tx: &Connection, id: JobId, now: i64) -> Result<bool> {
     Ok(tx
-        .prepare_cached("UPDATE jobs SET state = 'cancelling', updated_at = ?2 WHERE id = ?1 AND state = 'running'")?
+        .prepare_cached(
+            "UPDATE jobs SET state = 'cancelling', updated_at = ?2 WHERE id = ?1 AND \
+                         state = 'running'",
+        )?
         .execute(params![id.0, now])?
         > 0)
 }
 
 /// `from` -> cancelled. A queued job then never starts; a cancelling one is ended only by the
 /// worker that holds the lock. False when it is no longer in that state.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn cancel(tx: &Connection, id: JobId, from: JobState, error: &str, now: i64) -> Result<bool> {
     Ok(tx
         .prepare_cached(
-            "UPDATE jobs SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3, updated_at = ?3
+            "UPDATE jobs SET state = 'cancelled', exit_code = 1, error = ?2, finished_at = ?3, \
+             updated_at = ?3
              WHERE id = ?1 AND state = ?4",
         )?
         .execute(params![id.0, error, now, from.as_str()])?
@@ -479,9 +412,6 @@ pub fn cancel(tx: &Connection, id: JobId, from: JobState, error: &str, now: i64)
 
 /// Ends a job of a dead worker: running -> failed, cancelling -> cancelled. Returns the new state.
 /// Only a worker that holds the lock may call this: the lock proves that the former one is dead.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn recover(tx: &Connection, id: JobId, error: &str, now: i64) -> Result<Option<JobState>> {
     let state = tx
         .prepare_cached(

@@ -9,13 +9,9 @@ use crate::db::text;
 /// A server that is linked to a blueprint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Linked {
-    /// The blueprint.
     pub blueprint: BlueprintId,
-    /// The server.
     pub id: ServerId,
-    /// Its display name.
     pub name: String,
-    /// Its port.
     pub port: u16,
 }
 
@@ -29,20 +25,20 @@ fn linked(row: &Row<'_>) -> rusqlite::Result<Linked> {
 }
 
 /// The servers of one blueprint, ordered by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn of_blueprint(connection: &Connection, id: BlueprintId) -> Result<Vec<Linked>> {
-    let mut statement = connection
-        .prepare_cached("SELECT blueprint_id, id, name, port FROM servers WHERE blueprint_id = ?1 ORDER BY id")?;
-    Ok(statement.query_map([id.0], linked)?.collect::<rusqlite::Result<_>>()?)
+    let mut statement = connection.prepare_cached(
+        "SELECT blueprint_id, id, name, port FROM servers WHERE blueprint_id = ?1 ORDER BY id",
+    )?;
+    Ok(statement
+        .query_map([id.0], linked)?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 /// All servers with their blueprints, ordered by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn all(connection: &Connection) -> Result<Vec<Linked>> {
-    let mut statement = connection.prepare_cached("SELECT blueprint_id, id, name, port FROM servers ORDER BY id")?;
-    Ok(statement.query_map([], linked)?.collect::<rusqlite::Result<_>>()?)
+    let mut statement = connection
+        .prepare_cached("SELECT blueprint_id, id, name, port FROM servers ORDER BY id")?;
+    Ok(statement
+        .query_map([], linked)?
+        .collect::<rusqlite::Result<_>>()?)
 }

@@ -36,7 +36,6 @@ const BYTES: usize = 1024 * 1024;
 /// The rows of a page, and the total.
 pub type Listed<T> = (Vec<T>, i64);
 
-/// Which jobs to list.
 #[derive(Clone, Debug, Default)]
 pub struct Jobs {
     /// Only jobs that this user may see; none for an admin, who sees all.
@@ -50,9 +49,6 @@ pub struct Jobs {
 }
 
 /// Jobs with their tasks, newest first.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn jobs(connection: &Connection, which: &Jobs, part: Part) -> Result<Listed<Job>> {
     let mut rule = String::new();
     let is_live = !which.states.is_empty() && which.states.iter().all(|state| !state.is_terminal());
@@ -67,10 +63,15 @@ pub fn jobs(connection: &Connection, which: &Jobs, part: Part) -> Result<Listed<
     }
 
     if let Some(server) = which.server {
-        rule.push_str(&format!(" AND id IN (SELECT job_id FROM job_targets WHERE server_id = {server})"));
+        rule.push_str(&format!(
+            " AND id IN (SELECT job_id FROM job_targets WHERE server_id = {server})"
+        ));
     }
 
-    let arms: Vec<String> = arms(&which.states).into_iter().map(|arm| format!("FROM jobs WHERE {arm}{rule}")).collect();
+    let arms: Vec<String> = arms(&which.states)
+        .into_iter()
+        .map(|arm| format!("FROM jobs WHERE {arm}{rule}"))
+        .collect();
     let (ids, total) = match which.viewer {
         Some(_) if !is_live => part_of_few(connection, &arms.join(" UNION ALL SELECT id "), part)?,
         _ => part_of(connection, &arms, "DESC", part)?,
@@ -106,15 +107,21 @@ fn arms(states: &[JobState]) -> Vec<String> {
         arms.push("state = 'queued'".to_owned());
     }
 
-    let live: Vec<JobState> = states.iter().copied().filter(|state| *state != Queued).collect();
+    let live: Vec<JobState> = states
+        .iter()
+        .copied()
+        .filter(|state| *state != Queued)
+        .collect();
     if !live.is_empty() {
-        arms.push(format!("state IN ('running', 'cancelling') AND state IN ({})", words(&live)));
+        arms.push(format!(
+            "state IN ('running', 'cancelling') AND state IN ({})",
+            words(&live)
+        ));
     }
 
     arms
 }
 
-/// Which cancellations to list.
 #[derive(Clone, Debug, Default)]
 pub struct Cancellations {
     /// Only those of jobs that this user may see; none for an admin, who sees all.
@@ -126,10 +133,11 @@ pub struct Cancellations {
 }
 
 /// Cancellations, newest first.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn cancellations(connection: &Connection, which: &Cancellations, part: Part) -> Result<Listed<Cancellation>> {
+pub fn cancellations(
+    connection: &Connection,
+    which: &Cancellations,
+    part: Part,
+) -> Result<Listed<Cancellation>> {
     let mut from = "FROM cancellations WHERE TRUE".to_owned();
     if let Some(user) = which.viewer {
         from.push_str(&format!(
@@ -160,7 +168,6 @@ pub fn cancellations(connection: &Connection, which: &Cancellations, part: Part)
     Ok((part, total))
 }
 
-/// Which servers to list.
 #[derive(Clone, Debug, Default)]
 pub struct Servers {
     /// Only servers of this user; none for an admin, who sees all.
@@ -172,9 +179,6 @@ pub struct Servers {
 }
 
 /// Servers, ordered by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn servers(connection: &Connection, which: &Servers, part: Part) -> Result<Listed<Server>> {
     let mut from = "FROM servers WHERE TRUE".to_owned();
     if let Some(user) = which.viewer {
@@ -192,24 +196,44 @@ pub fn servers(connection: &Connection, which: &Servers, part: Part) -> Result<L
     }
 
     let (ids, total) = part_of(connection, &[from], "ASC", part)?;
-    let rows = ids.into_iter().filter_map(|id| servers::get(connection, ServerId(id)).transpose());
+    let rows = ids
+        .into_iter()
+        .filter_map(|id| servers::get(connection, ServerId(id)).transpose());
     Ok((rows.collect::<Result<_>>()?, total))
 }
 
 fn words(states: &[impl std::fmt::Display]) -> String {
-    states.iter().map(|state| format!("'{state}'")).collect::<Vec<_>>().join(",")
+    states
+        .iter()
+        .map(|state| format!("'{state}'"))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 /// The ids of one page, and the total. Each of `arms` is a `FROM …`; no row is in two of them. The
 /// text differs from call to call, so the statement is not cached: it would only displace those
 /// that are needed often.
-fn part_of(connection: &Connection, arms: &[String], order: &str, part: Part) -> Result<(Vec<i64>, i64)> {
-    let counts: Vec<String> = arms.iter().map(|arm| format!("(SELECT count(*) {arm})")).collect();
-    let total = connection.prepare(&format!("SELECT {}", counts.join(" + ")))?.query_row([], |row| row.get(0))?;
+fn part_of(
+    connection: &Connection,
+    arms: &[String],
+    order: &str,
+    part: Part,
+) -> Result<(Vec<i64>, i64)> {
+    let counts: Vec<String> = arms
+        .iter()
+        .map(|arm| format!("(SELECT count(*) {arm})"))
+        .collect();
+    let total = connection
+        .prepare(&format!("SELECT {}", counts.join(" + ")))?
+        .query_row([], |row| row.get(0))?;
     let rows: Vec<String> = arms.iter().map(|arm| format!("SELECT id {arm}")).collect();
-    let mut statement =
-        connection.prepare(&format!("{} ORDER BY id {order} LIMIT ?1 OFFSET ?2", rows.join(" UNION ALL ")))?;
-    let ids = statement.query_map([part.limit, part.offset], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut statement = connection.prepare(&format!(
+        "{} ORDER BY id {order} LIMIT ?1 OFFSET ?2",
+        rows.join(" UNION ALL ")
+    ))?;
+    let ids = statement
+        .query_map([part.limit, part.offset], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
     Ok((ids, total))
 }
 
@@ -241,13 +265,17 @@ mod tests {
     use crate::db::with_servers;
     use proptest::prelude::*;
 
-    const ALL: Part = Part { limit: 500, offset: 0 };
+    const ALL: Part = Part {
+        limit: 500,
+        offset: 0,
+    };
 
     /// Servers 1 and 2 of user 1, 3 and 4 of user 2, and the given jobs.
     fn house(rows: &[(u8, u8, u8)]) -> Connection {
         let db = with_servers(4);
         db.execute_batch(
-            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('bert', '', 1, 1);
+            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('bert', '', \
+             1, 1);
              UPDATE servers SET user_id = 2 WHERE id > 2;",
         )
         .unwrap();
@@ -261,7 +289,11 @@ mod tests {
             };
 
             db.execute(
-                &format!("INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id) VALUES ('stop', 'x', ?1, 1, 1, {row})"),
+                &format!(
+                    "INSERT INTO jobs (operation, requested_by, user_id, created_at, \
+                          updated_at, state, started_at, finished_at, exit_code, worker_id) VALUES \
+                          ('stop', 'x', ?1, 1, 1, {row})"
+                ),
                 [requester],
             )
             .unwrap();
@@ -269,7 +301,11 @@ mod tests {
             let id = db.last_insert_rowid();
             // The fifth stands for a server whose row is gone.
             for server in (1..=5).filter(|server| targets & (1 << server) != 0) {
-                db.execute("INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)", [id, server]).unwrap();
+                db.execute(
+                    "INSERT INTO job_targets (job_id, server_id) VALUES (?1, ?2)",
+                    [id, server],
+                )
+                .unwrap();
             }
         }
 
@@ -313,13 +349,26 @@ mod tests {
     #[test]
     fn what_is_queued_or_runs_is_found_by_its_index() {
         let db = house(&[]);
-        for states in [vec![JobState::Queued], vec![JobState::Running], vec![JobState::Queued, JobState::Running]] {
+        for states in [
+            vec![JobState::Queued],
+            vec![JobState::Running],
+            vec![JobState::Queued, JobState::Running],
+        ] {
             for arm in arms(&states) {
-                let mut plan =
-                    db.prepare(&format!("EXPLAIN QUERY PLAN SELECT count(*) FROM jobs WHERE {arm}")).unwrap();
-                let steps: Vec<String> = plan.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+                let mut plan = db
+                    .prepare(&format!(
+                        "EXPLAIN QUERY PLAN SELECT count(*) FROM jobs WHERE {arm}"
+                    ))
+                    .unwrap();
+                let steps: Vec<String> = plan
+                    .query_map([], |row| row.get(3))
+                    .unwrap()
+                    .map(Result::unwrap)
+                    .collect();
                 assert!(
-                    steps.iter().all(|step| step.contains("jobs_queued") || step.contains("jobs_live")),
+                    steps
+                        .iter()
+                        .all(|step| step.contains("jobs_queued") || step.contains("jobs_live")),
                     "{steps:?}"
                 );
             }

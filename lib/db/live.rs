@@ -19,31 +19,33 @@ pub struct Replay {
 
 /// Where a reader begins who has the lines up to `after` and gets at most the last `most` of the
 /// existing ones. An `after` beyond the last line counts as the last line.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn replay(connection: &Connection, job: JobId, after: i64, most: u32) -> Result<Replay> {
     let last = super::logs::last_seq(connection, job)?;
     let after = after.clamp(0, last);
     let before_kept: Option<i64> = connection
-        .prepare_cached("SELECT seq FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq DESC LIMIT 1 OFFSET ?3")?
+        .prepare_cached(
+            "SELECT seq FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq DESC \
+                         LIMIT 1 OFFSET ?3",
+        )?
         .query_row(params![job.0, after, most], |row| row.get(0))
         .optional()?;
 
     Ok(match before_kept {
-        Some(seq) => Replay { after: seq, dropped: seq - after },
+        Some(seq) => Replay {
+            after: seq,
+            dropped: seq - after,
+        },
         None => Replay { after, dropped: 0 },
     })
 }
 
 /// The seq of a job's last line.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn last_line(connection: &Connection, job: JobId) -> Result<Option<String>> {
-    let mut statement =
-        connection.prepare_cached("SELECT line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC LIMIT 1")?;
-    Ok(statement.query_row([job.0], |row| text(row, 0)).optional()?)
+    let mut statement = connection
+        .prepare_cached("SELECT line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC LIMIT 1")?;
+    Ok(statement
+        .query_row([job.0], |row| text(row, 0))
+        .optional()?)
 }
 
 /// A snapshot of what can end a subscriber's right to read.
@@ -60,33 +62,35 @@ pub struct Rights {
 /// Whether a session or token in `known` has ended since, or a user was changed; returns the
 /// current snapshot too. A new session or token takes no right away. Reads the active sessions, all
 /// tokens and all users.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn rights_lost(connection: &Connection, known: Rights) -> Result<(bool, Rights)> {
     let mut statement = connection.prepare_cached(
         "SELECT s.newest, s.live, s.known, t.newest, t.live, t.known, u.* FROM
-             (SELECT coalesce(max(id), 0) AS newest, count(*) AS live, count(*) FILTER (WHERE id <= ?1) AS known
+             (SELECT coalesce(max(id), 0) AS newest, count(*) AS live, count(*) FILTER (WHERE id \
+             <= ?1) AS known
               FROM sessions WHERE ended_at IS NULL) s,
-             (SELECT coalesce(max(id), 0) AS newest, count(*) AS live, count(*) FILTER (WHERE id <= ?2) AS known
+             (SELECT coalesce(max(id), 0) AS newest, count(*) AS live, count(*) FILTER (WHERE id \
+             <= ?2) AS known
               FROM tokens WHERE revoked_at IS NULL) t,
              (SELECT count(*), coalesce(sum(updated_at), 0) FROM users) u",
     )?;
 
-    Ok(statement.query_row(params![known.newest_session, known.newest_token], |row| {
-        let now = Rights {
-            newest_session: row.get(0)?,
-            sessions: row.get(1)?,
-            newest_token: row.get(3)?,
-            tokens: row.get(4)?,
-            users: row.get(6)?,
-            changed: row.get(7)?,
-        };
+    Ok(
+        statement.query_row(params![known.newest_session, known.newest_token], |row| {
+            let now = Rights {
+                newest_session: row.get(0)?,
+                sessions: row.get(1)?,
+                newest_token: row.get(3)?,
+                tokens: row.get(4)?,
+                users: row.get(6)?,
+                changed: row.get(7)?,
+            };
 
-        let kept: (i64, i64) = (row.get(2)?, row.get(5)?);
-        let same = kept == (known.sessions, known.tokens) && (now.users, now.changed) == (known.users, known.changed);
-        Ok((!same, now))
-    })?)
+            let kept: (i64, i64) = (row.get(2)?, row.get(5)?);
+            let same = kept == (known.sessions, known.tokens)
+                && (now.users, now.changed) == (known.users, known.changed);
+            Ok((!same, now))
+        })?,
+    )
 }
 
 /// The users a job belongs to.
@@ -100,39 +104,43 @@ pub struct Owners {
 }
 
 /// The owners of a job.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn owners(connection: &Connection, job: JobId) -> Result<Owners> {
     let mut statement = connection.prepare_cached(
-        "SELECT (SELECT CASE WHEN min(s.user_id) = max(s.user_id) AND count(*) = count(s.id) THEN min(s.user_id) END
+        "SELECT (SELECT CASE WHEN min(s.user_id) = max(s.user_id) AND count(*) = count(s.id) THEN \
+         min(s.user_id) END
                  FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id WHERE t.job_id = ?1),
                 (SELECT user_id FROM jobs WHERE id = ?1)",
     )?;
     let user = |id: Option<i64>| id.map(UserId);
-    Ok(statement.query_row([job.0], |row| Ok(Owners { servers: user(row.get(0)?), asked: user(row.get(1)?) }))?)
+    Ok(statement.query_row([job.0], |row| {
+        Ok(Owners {
+            servers: user(row.get(0)?),
+            asked: user(row.get(1)?),
+        })
+    })?)
 }
 
 /// Detects changes of a server's row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerMark {
-    /// The row's id.
     pub id: ServerId,
-    /// Its owner.
     pub owner: UserId,
     version: i64,
     updated_at: i64,
 }
 
 /// The marks of all servers.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn server_marks(connection: &Connection) -> Result<Vec<ServerMark>> {
-    let mut statement = connection.prepare_cached("SELECT id, user_id, version, updated_at FROM servers")?;
+    let mut statement =
+        connection.prepare_cached("SELECT id, user_id, version, updated_at FROM servers")?;
     let rows = statement.query_map([], |row| {
         let (id, owner) = (ServerId(row.get(0)?), UserId(row.get(1)?));
-        Ok(ServerMark { id, owner, version: row.get(2)?, updated_at: row.get(3)? })
+        Ok(ServerMark {
+            id,
+            owner,
+            version: row.get(2)?,
+            updated_at: row.get(3)?,
+        })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -140,7 +148,6 @@ pub fn server_marks(connection: &Connection) -> Result<Vec<ServerMark>> {
 /// Detects changes of a running job and its tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobMark {
-    /// The row's id.
     pub id: JobId,
     /// Whether its log reports a percentage.
     pub installs: bool,
@@ -151,19 +158,23 @@ pub struct JobMark {
 }
 
 /// The marks of the jobs that are running or being cancelled.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn job_marks(connection: &Connection) -> Result<Vec<JobMark>> {
     let mut statement = connection.prepare_cached(
         "SELECT j.id, j.operation IN ('install', 'update'), j.state,
-                count(t.started_at), count(*) FILTER (WHERE t.state = 'cancelling'), count(t.finished_at)
-         FROM jobs j LEFT JOIN tasks t ON t.job_id = j.id WHERE j.state IN ('running', 'cancelling') GROUP BY j.id",
+                count(t.started_at), count(*) FILTER (WHERE t.state = 'cancelling'), \
+                count(t.finished_at)
+         FROM jobs j LEFT JOIN tasks t ON t.job_id = j.id WHERE j.state IN ('running', \
+         'cancelling') GROUP BY j.id",
     )?;
 
     let rows = statement.query_map([], |row| {
         let tasks = (row.get(3)?, row.get(4)?, row.get(5)?);
-        Ok(JobMark { id: JobId(row.get(0)?), installs: row.get(1)?, state: text(row, 2)?, tasks })
+        Ok(JobMark {
+            id: JobId(row.get(0)?),
+            installs: row.get(1)?,
+            state: text(row, 2)?,
+            tasks,
+        })
     })?;
 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -172,35 +183,32 @@ pub fn job_marks(connection: &Connection) -> Result<Vec<JobMark>> {
 /// What an event is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// The event.
     pub id: i64,
     /// `job.queued`, `queue.paused`, …
     pub kind: String,
-    /// The job.
     pub job: Option<JobId>,
-    /// The server.
     pub server: Option<ServerId>,
 }
 
 /// The marks of the events after `after`, oldest first, at most `limit`. Every transition of a job
 /// has its event.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn events_after(connection: &Connection, after: i64, limit: u32) -> Result<Vec<Mark>> {
-    let mut statement = connection
-        .prepare_cached("SELECT id, kind, job_id, server_id FROM events WHERE id > ?1 ORDER BY id LIMIT ?2")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT id, kind, job_id, server_id FROM events WHERE id > ?1 ORDER BY id LIMIT ?2",
+    )?;
     let rows = statement.query_map(params![after, limit], |row| {
         let (job, server) = (row.get::<_, Option<i64>>(2)?, row.get::<_, Option<i64>>(3)?);
-        Ok(Mark { id: row.get(0)?, kind: text(row, 1)?, job: job.map(JobId), server: server.map(ServerId) })
+        Ok(Mark {
+            id: row.get(0)?,
+            kind: text(row, 1)?,
+            job: job.map(JobId),
+            server: server.map(ServerId),
+        })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The last event's id; 0 without events.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn last_event(connection: &Connection) -> Result<i64> {
     let mut statement = connection.prepare_cached("SELECT coalesce(max(id), 0) FROM events")?;
     Ok(statement.query_row([], |row| row.get(0))?)
@@ -222,14 +230,26 @@ mod tests {
             lost
         };
 
-        let session = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (1, randomblob(32), 1, 1, 9)";
-        let token = "INSERT INTO tokens (user_id, name, hash, created_at) VALUES (1, 'x', randomblob(32), 1)";
+        let session = "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) \
+                       VALUES (1, randomblob(32), 1, 1, 9)";
+        let token = "INSERT INTO tokens (user_id, name, hash, created_at) VALUES (1, 'x', \
+                     randomblob(32), 1)";
 
         assert!(!lost(session) && !lost(session) && !lost(token));
-        assert!(!lost("UPDATE sessions SET last_seen_at = 5; UPDATE tokens SET last_used_at = 5"));
+        assert!(!lost(
+            "UPDATE sessions SET last_seen_at = 5; UPDATE tokens SET last_used_at = 5"
+        ));
         assert!(lost("UPDATE sessions SET ended_at = 5 WHERE id = 1") && !lost(""));
-        assert!(lost(&format!("UPDATE sessions SET ended_at = 5 WHERE id = 2; {session}")), "one ends, one begins");
-        assert!(lost("UPDATE tokens SET revoked_at = 5") && lost("UPDATE users SET disabled_at = 5, updated_at = 5"));
+        assert!(
+            lost(&format!(
+                "UPDATE sessions SET ended_at = 5 WHERE id = 2; {session}"
+            )),
+            "one ends, one begins"
+        );
+        assert!(
+            lost("UPDATE tokens SET revoked_at = 5")
+                && lost("UPDATE users SET disabled_at = 5, updated_at = 5")
+        );
         assert!(!lost(session) && lost("DELETE FROM sessions"));
     }
 
@@ -237,10 +257,12 @@ mod tests {
     fn a_job_is_its_servers_owners_when_that_is_one_user_and_its_askers() {
         let db = with_servers(3);
         db.execute_batch(
-            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('ben', '', 1, 1);
+            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('ben', '', 1, \
+             1);
              UPDATE servers SET user_id = 2 WHERE id = 3;
              INSERT INTO jobs (operation, requested_by, created_at, updated_at, user_id) VALUES
-                 ('start', 'x', 1, 1, NULL), ('start', 'x', 1, 1, 2), ('install', 'x', 1, 1, NULL), ('stop', 'x', 1, 1, NULL);
+                 ('start', 'x', 1, 1, NULL), ('start', 'x', 1, 1, 2), ('install', 'x', 1, 1, \
+                 NULL), ('stop', 'x', 1, 1, NULL);
              INSERT INTO job_targets VALUES (1, 1), (1, 2), (2, 2), (2, 3), (4, 1), (4, 99);",
         )
         .unwrap();
@@ -250,20 +272,36 @@ mod tests {
             (owners.servers.map(|id| id.0), owners.asked.map(|id| id.0))
         };
 
-        assert_eq!([1, 2, 3, 4].map(owners), [(Some(1), None), (None, Some(2)), (None, None), (None, None)]);
+        assert_eq!(
+            [1, 2, 3, 4].map(owners),
+            [(Some(1), None), (None, Some(2)), (None, None), (None, None)]
+        );
     }
 
     #[test]
     fn a_replay_keeps_the_last_lines_and_counts_what_it_leaves_out() {
         let db = with_servers(0);
-        db.execute_batch("INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('x', 'x', 1, 1)")
-            .unwrap();
+        db.execute_batch(
+            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) \
+                          VALUES ('x', 'x', 1, 1)",
+        )
+        .unwrap();
         for _ in 0..10 {
             crate::db::logs::append(&db, JobId(1), 1, crate::wire::Stream::Stdout, "x").unwrap();
         }
 
-        let replay = |after, most| replay(&db, JobId(1), after, most).map(|r| (r.after, r.dropped)).unwrap();
-        assert_eq!([replay(0, 10), replay(0, 4), replay(5, 4), replay(6, 4)], [(0, 0), (6, 6), (6, 1), (6, 0)]);
-        assert_eq!([replay(99, 4), replay(10, 4), replay(-1, 0)], [(10, 0), (10, 0), (10, 10)]);
+        let replay = |after, most| {
+            replay(&db, JobId(1), after, most)
+                .map(|r| (r.after, r.dropped))
+                .unwrap()
+        };
+        assert_eq!(
+            [replay(0, 10), replay(0, 4), replay(5, 4), replay(6, 4)],
+            [(0, 0), (6, 6), (6, 1), (6, 0)]
+        );
+        assert_eq!(
+            [replay(99, 4), replay(10, 4), replay(-1, 0)],
+            [(10, 0), (10, 0), (10, 10)]
+        );
     }
 }

@@ -33,9 +33,6 @@ pub struct Line {
 }
 
 /// The job's last seq; 0 without lines.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn last_seq(connection: &Connection, job: JobId) -> Result<i64> {
     Ok(connection
         .prepare_cached("SELECT coalesce(max(seq), 0) FROM job_logs WHERE job_id = ?1")?
@@ -43,9 +40,6 @@ pub fn last_seq(connection: &Connection, job: JobId) -> Result<i64> {
 }
 
 /// Inserts a line at `seq`.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn insert(
     tx: &Connection,
     job: JobId,
@@ -55,38 +49,47 @@ pub fn insert(
     task: Option<TaskId>,
     line: &str,
 ) -> Result<()> {
-    tx.prepare_cached("INSERT INTO job_logs (job_id, seq, at, stream, task_id, line) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-        .execute(params![job.0, seq, at, stream.as_str(), task.map(|id| id.0), line])?;
+    tx.prepare_cached(
+        "INSERT INTO job_logs (job_id, seq, at, stream, task_id, line) VALUES (?1, \
+                       ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![
+        job.0,
+        seq,
+        at,
+        stream.as_str(),
+        task.map(|id| id.0),
+        line
+    ])?;
     Ok(())
 }
 
 /// Adds a line after the job's last one. For a job that has no log writer.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn append(tx: &Connection, job: JobId, at: i64, stream: Stream, line: &str) -> Result<()> {
     insert(tx, job, last_seq(tx, job)? + 1, at, stream, None, line)
 }
 
 /// Lines after `after`, in order, at most `limit`.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn after(connection: &Connection, job: JobId, after: i64, limit: u32) -> Result<Vec<Line>> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER \
+         BY seq LIMIT ?3",
     )?;
     let rows = statement.query_map(params![job.0, after, limit], from_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The same, but the lines end once they have `bytes` of text.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn page(connection: &Connection, job: JobId, after: i64, limit: u32, bytes: usize) -> Result<Vec<Line>> {
+pub fn page(
+    connection: &Connection,
+    job: JobId,
+    after: i64,
+    limit: u32,
+    bytes: usize,
+) -> Result<Vec<Line>> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER \
+         BY seq LIMIT ?3",
     )?;
     let mut rows = statement.query(params![job.0, after, limit])?;
 
@@ -101,12 +104,10 @@ pub fn page(connection: &Connection, job: JobId, after: i64, limit: u32, bytes: 
 }
 
 /// The last lines before `before`, in order, at most `limit`; `i64::MAX` selects the log's end.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> Result<Vec<Line>> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq < ?2 ORDER BY seq DESC LIMIT ?3",
+        "SELECT seq, at, stream, task_id, line FROM job_logs WHERE job_id = ?1 AND seq < ?2 ORDER \
+         BY seq DESC LIMIT ?3",
     )?;
     let rows = statement.query_map(params![job.0, before, limit], from_row)?;
     let mut lines = rows.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -120,22 +121,26 @@ pub fn before(connection: &Connection, job: JobId, before: i64, limit: u32) -> R
 const LOOKED_AT: u32 = 2000;
 
 /// The last of the log's `LOOKED_AT` last lines that looks like a progress line of steamcmd.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn last_progress(connection: &Connection, job: JobId) -> Result<Option<String>> {
     let mut statement = connection.prepare_cached(
-        "SELECT line FROM (SELECT seq, line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC LIMIT ?2)
+        "SELECT line FROM (SELECT seq, line FROM job_logs WHERE job_id = ?1 ORDER BY seq DESC \
+         LIMIT ?2)
          WHERE line LIKE '%Update state%progress:%' ORDER BY seq DESC LIMIT 1",
     )?;
-    Ok(statement.query_row(params![job.0, LOOKED_AT], |row| text(row, 0)).optional()?)
+    Ok(statement
+        .query_row(params![job.0, LOOKED_AT], |row| text(row, 0))
+        .optional()?)
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Line> {
     Ok(Line {
         seq: row.get(0)?,
         at: row.get(1)?,
-        stream: if row.get_ref(2)?.as_str()? == Stream::Stderr.as_str() { Stream::Stderr } else { Stream::Stdout },
+        stream: if row.get_ref(2)?.as_str()? == Stream::Stderr.as_str() {
+            Stream::Stderr
+        } else {
+            Stream::Stdout
+        },
         task_id: row.get::<_, Option<i64>>(3)?.map(TaskId),
         line: text(row, 4)?,
     })
@@ -164,13 +169,18 @@ pub enum Found {
 /// Searches for the nearest line beyond `from` (exclusive) that contains `words`. The case of ASCII
 /// letters does not count. At most `page` lines are read, so that a long log does not delay the
 /// answer.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn find(connection: &Connection, job: JobId, from: i64, way: Way, words: &str, page: u32) -> Result<Found> {
+pub fn find(
+    connection: &Connection,
+    job: JobId,
+    from: i64,
+    way: Way,
+    words: &str,
+    page: u32,
+) -> Result<Found> {
     let mut statement = connection.prepare_cached(match way {
         Way::Down => {
-            "SELECT seq, instr(lower(line), lower(?4)) FROM job_logs WHERE job_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+            "SELECT seq, instr(lower(line), lower(?4)) FROM job_logs WHERE job_id = ?1 AND seq > \
+             ?2 ORDER BY seq LIMIT ?3"
         }
         Way::Up => {
             "SELECT seq, instr(lower(line), lower(?4)) FROM job_logs WHERE job_id = ?1 AND seq < ?2
@@ -188,20 +198,24 @@ pub fn find(connection: &Connection, job: JobId, from: i64, way: Way, words: &st
         }
     }
 
-    Ok(if looked_at < page { Found::Nowhere } else { Found::NotYet(last) })
+    Ok(if looked_at < page {
+        Found::Nowhere
+    } else {
+        Found::NotYet(last)
+    })
 }
 
 /// Removes the middle of a log that has grown past head and tail: the rows between the head and
 /// `tail_from` are deleted, and one line in their place says how many they were.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn leave_out_middle(tx: &Connection, job: JobId, tail_from: i64, now: i64) -> Result<()> {
     let mark = KEEP_HEAD + 1;
     tx.prepare_cached("DELETE FROM job_logs WHERE job_id = ?1 AND seq >= ?2 AND seq < ?3")?
         .execute(params![job.0, mark, tail_from])?;
-    let words =
-        format!("[… {} lines are left out here: the log passed {} lines …]", tail_from - mark, KEEP_HEAD + KEEP_TAIL);
+    let words = format!(
+        "[… {} lines are left out here: the log passed {} lines …]",
+        tail_from - mark,
+        KEEP_HEAD + KEEP_TAIL
+    );
     insert(tx, job, mark, now, Stream::Stderr, None, &words)
 }
 
@@ -213,7 +227,8 @@ mod tests {
     fn log(lines: &[&str]) -> Connection {
         let db = with_servers(0);
         db.execute(
-            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('install', 'x', 1, 1)",
+            "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('install', \
+             'x', 1, 1)",
             [],
         )
         .unwrap();
@@ -241,14 +256,21 @@ mod tests {
     fn a_page_has_at_least_a_line_and_ends_with_the_one_that_fills_it() {
         let db = log(&["aaaa", "b", "cccc", "d"]);
         let page = |from, limit, bytes| seqs(&page(&db, JobId(1), from, limit, bytes).unwrap());
-        assert_eq!([page(0, 9, 1), page(0, 9, 5), page(1, 9, 4)], [vec![1], vec![1, 2], vec![2, 3]]);
+        assert_eq!(
+            [page(0, 9, 1), page(0, 9, 5), page(1, 9, 4)],
+            [vec![1], vec![1, 2], vec![2, 3]]
+        );
         assert_eq!([page(0, 3, 99), page(4, 9, 99)], [vec![1, 2, 3], vec![]]);
     }
 
     #[test]
     fn how_far_an_installation_is_is_found_behind_other_lines_but_not_for_ever() {
         let line = " Update state (0x61) downloading, progress: 45.32 (1 / 2)";
-        let db = log(&["Update state (0x61) downloading, progress: 1.00 (0 / 2)", line, "Update state"]);
+        let db = log(&[
+            "Update state (0x61) downloading, progress: 1.00 (0 / 2)",
+            line,
+            "Update state",
+        ]);
 
         assert_eq!(last_progress(&db, JobId(1)).unwrap().as_deref(), Some(line));
         assert_eq!(last_progress(&db, JobId(2)).unwrap(), None);
@@ -270,7 +292,11 @@ mod tests {
         assert_eq!(find(2, Way::Up, "two", 10), Found::Nowhere);
         assert_eq!(find(0, Way::Down, "twof", 3), Found::NotYet(3));
         assert_eq!(find(3, Way::Down, "twof", 3), Found::At(4));
-        assert_eq!(find(0, Way::Down, "0% of '", 10), Found::At(5), "no letter has a meaning of its own");
+        assert_eq!(
+            find(0, Way::Down, "0% of '", 10),
+            Found::At(5),
+            "no letter has a meaning of its own"
+        );
         assert_eq!(find(i64::MAX, Way::Up, "nothing", 10), Found::Nowhere);
     }
 }

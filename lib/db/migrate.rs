@@ -42,17 +42,13 @@ fn migrations() -> Migrations<'static> {
 }
 
 /// The schema version of the file: the number of steps applied.
-///
-/// # Errors
-/// 69 when the file cannot be read.
 pub fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
 /// Migrates the file to [`LATEST`]. Two programs may start at once: the second finds the work done.
 ///
-/// # Errors
-/// 69 with both versions when the file is from a newer left4me; it stays untouched.
+/// Fails with 69 with both versions when the file is from a newer left4me; it stays untouched.
 pub fn to_latest(connection: &mut Connection, path: &Path) -> Result<()> {
     let before = version(connection).map_err(|error| in_file(path, &error))?;
     if before == LATEST {
@@ -61,7 +57,8 @@ pub fn to_latest(connection: &mut Connection, path: &Path) -> Result<()> {
 
     if before > LATEST {
         return Err(Error::unavailable(format!(
-            "database {} has schema {before}, this program knows {LATEST}: it is from a newer left4me; upgrade this one. Nothing was changed",
+            "database {} has schema {before}, this program knows {LATEST}: it is from a newer \
+            left4me; upgrade this one. Nothing was changed",
             path.display()
         )));
     }
@@ -81,7 +78,10 @@ pub fn to_latest(connection: &mut Connection, path: &Path) -> Result<()> {
 
     Err(match error {
         rusqlite_migration::Error::RusqliteError { err, .. } => in_file(path, &err),
-        other => Error::unavailable(format!("database {}: migration failed: {other}", path.display())),
+        other => Error::unavailable(format!(
+            "database {}: migration failed: {other}",
+            path.display()
+        )),
     })
 }
 

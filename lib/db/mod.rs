@@ -15,8 +15,10 @@
 
 pub mod access;
 pub mod activity;
+pub mod blueprint_change;
 pub mod blueprints;
 pub mod cancellations;
+pub mod candidates;
 pub mod crashes;
 pub mod drift;
 pub mod error;
@@ -46,6 +48,7 @@ pub mod runners;
 pub mod samples;
 pub mod servers;
 pub mod sessions;
+mod states;
 pub mod tasks;
 pub mod tokens;
 pub mod under_way;
@@ -87,7 +90,6 @@ const LONG_WAL: u32 = 1000;
 /// and a worker uses most of them.
 const STATEMENTS: usize = 96;
 
-/// An open database.
 pub struct Db {
     connection: Connection,
     path: PathBuf,
@@ -99,40 +101,32 @@ impl Db {
     /// migrates it. Call it once in a process: it checks the file through a descriptor first, and
     /// closing any descriptor of a file drops all POSIX locks that the process has on it, including
     /// those of its other connections. Open those with [`Db::open_existing`].
-    ///
-    /// # Errors
-    /// 69 when it cannot be used: missing directory, not a database, from a newer left4me, locked
-    /// for too long; 77 when permission is denied.
     pub fn open(path: &Path) -> Result<Self> {
         file::make(path)?;
         Self::connect(path, "FULL")
     }
 
     /// Opens a file that must exist.
-    ///
-    /// # Errors
-    /// Those of [`Db::open`]; also 69 when it is missing.
     pub fn open_existing(path: &Path) -> Result<Self> {
         Self::connect(path, "FULL")
     }
 
     /// Opens a second connection for the log writer, which may lose its last lines on power loss.
-    ///
-    /// # Errors
-    /// Those of [`Db::open`].
     pub fn open_for_logs(path: &Path) -> Result<Self> {
         Self::connect(path, "NORMAL")
     }
 
     /// Runs `work` on one consistent state of a file that must exist. Reads only, and keeps the
     /// file's schema, so a statement may refer to a missing table or column.
-    ///
-    /// # Errors
-    /// Those of [`Db::open_existing`], and those of `work`.
     pub fn look<T>(path: &Path, work: impl Fn(&Transaction<'_>) -> Result<T>) -> Result<T> {
         file::reading(path, |connection| {
-            connection.busy_timeout(LOOK).map_err(|error| error::in_file(path, &error))?;
-            work(&Transaction::new(connection, TransactionBehavior::Deferred)?)
+            connection
+                .busy_timeout(LOOK)
+                .map_err(|error| error::in_file(path, &error))?;
+            work(&Transaction::new(
+                connection,
+                TransactionBehavior::Deferred,
+            )?)
         })
     }
 
@@ -140,15 +134,25 @@ impl Db {
         let in_file = |error: rusqlite::Error| error::in_file(path, &error);
         let identity = Identity::of(path);
         let connection = file::open(path)?;
-        connection.busy_handler(Some(wait_for_lock)).map_err(in_file)?;
+        connection
+            .busy_handler(Some(wait_for_lock))
+            .map_err(in_file)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
 
         // The last connection to close skips the checkpoint: `left4me-job enqueue` is often the
         // only one.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(in_file)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true).map_err(in_file)?;
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .map_err(in_file)?;
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)
+            .map_err(in_file)?;
 
-        let mut db = Self { connection, path: path.to_owned(), identity };
+        let mut db = Self {
+            connection,
+            path: path.to_owned(),
+            identity,
+        };
 
         // The first process switches a new file to WAL. For the others SQLite does not call the
         // busy handler.
@@ -169,7 +173,9 @@ impl Db {
     /// Sets the pragmas, and checks that WAL is on: SQLite returns the mode that stays in effect
     /// instead of an error.
     fn configure(&self, synchronous: &str) -> rusqlite::Result<()> {
-        let mode: String = self.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+        let mode: String = self
+            .connection
+            .query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
 
         // A log beside another file would become that file's log. During a restore the first read
         // waited for its end; `connect` reports the replaced file.
@@ -178,31 +184,34 @@ impl Db {
         }
 
         if mode != "wal" {
-            let mode: String = self.connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+            let mode: String =
+                self.connection
+                    .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
             if mode != "wal" {
                 return Err(rusqlite::Error::SqliteFailure(
                     rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN),
-                    Some(format!("write-ahead logging is needed, but the journal mode stays '{mode}'")),
+                    Some(format!(
+                        "write-ahead logging is needed, but the journal mode stays '{mode}'"
+                    )),
                 ));
             }
         }
 
         self.connection.execute_batch(&format!(
-            "PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;
+            "PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = \
+            OFF; PRAGMA temp_store = MEMORY;
              PRAGMA wal_autocheckpoint = {SHORT_WAL};"
         ))
     }
 
     /// For a long-running program: checkpoints less often than one that opens the file for a single
     /// job.
-    ///
-    /// # Errors
-    /// 69 when the database cannot be used.
     pub fn stay(&self) -> Result<()> {
-        Ok(self.connection.pragma_update(None, "wal_autocheckpoint", LONG_WAL)?)
+        Ok(self
+            .connection
+            .pragma_update(None, "wal_autocheckpoint", LONG_WAL)?)
     }
 
-    /// The file's path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -216,9 +225,6 @@ impl Db {
 
     /// Runs `work` in one BEGIN IMMEDIATE transaction, and commits it, or rolls back on an error.
     /// Keep `work` fast, because all other writers wait.
-    ///
-    /// # Errors
-    /// Those of `work`, or 69 when the database cannot be written.
     pub fn write<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         self.identity.check()?;
         let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Immediate)?;
@@ -230,9 +236,6 @@ impl Db {
     }
 
     /// Runs several read statements on one consistent state.
-    ///
-    /// # Errors
-    /// Those of `work`, or 69 when the database cannot be read.
     pub fn read<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         self.identity.check()?;
         let transaction = Transaction::new(&mut self.connection, TransactionBehavior::Deferred)?;
@@ -241,8 +244,7 @@ impl Db {
 
     /// Checks that no other file has replaced the database.
     ///
-    /// # Errors
-    /// 69 when another file has the database's name now.
+    /// Fails with 69 when another file has the database's name now.
     pub fn must_be_current(&self) -> Result<()> {
         self.identity.check()
     }
@@ -257,7 +259,10 @@ impl Db {
     /// Copies the write-ahead log back into the file, as far as other programs' locks allow. For a
     /// program that exits.
     pub fn checkpoint(&self) {
-        if let Err(error) = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+        if let Err(error) = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        {
             tracing::debug!(%error, "no checkpoint");
         }
     }
@@ -297,13 +302,16 @@ pub(crate) fn with_servers(count: i64) -> Connection {
     migrate::to_latest(&mut connection, path).unwrap();
     connection
         .execute_batch(
-            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', 1, 1);
-             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, 1);",
+            "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES ('anna', '', \
+             1, 1);
+             INSERT INTO blueprints (user_id, name, created_at, updated_at) VALUES (1, 'plain', 1, \
+             1);",
         )
         .unwrap();
 
     for number in 0..count {
-        let sql = "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (1, 'S' || ?1, 27000 + ?1, 1, 1, 1)";
+        let sql = "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) \
+                   VALUES (1, 'S' || ?1, 27000 + ?1, 1, 1, 1)";
         connection.execute(sql, [number]).unwrap();
     }
 

@@ -15,13 +15,10 @@ use crate::domain::server::{ActualState, DesiredState};
 /// A server as the monitor shows it.
 #[derive(Clone, Debug)]
 pub struct ServerRow {
-    /// The row's id.
     pub id: ServerId,
     /// Its display name, as stored.
     pub name: String,
-    /// Its desired state.
     pub desired: DesiredState,
-    /// Its actual state.
     pub actual: ActualState,
     /// Since when it has that actual state, unix ms.
     pub since: Option<i64>,
@@ -32,12 +29,10 @@ pub struct ServerRow {
 }
 
 /// All servers, ordered by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id, name, desired_state, actual_state, actual_since, drift, drift_since, drift_why, last_error
+        "SELECT id, name, desired_state, actual_state, actual_since, drift, drift_since, \
+         drift_why, last_error
          FROM servers ORDER BY id",
     )?;
 
@@ -59,11 +54,8 @@ pub fn servers(connection: &Connection) -> Result<Vec<ServerRow>> {
 /// A job of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// The server.
     pub server: ServerId,
-    /// The job.
     pub job: JobId,
-    /// Its operation's word.
     pub operation: String,
     /// Queued, running or cancelling.
     pub state: JobState,
@@ -71,22 +63,24 @@ pub struct Busy {
 
 /// The jobs of servers that are running or being cancelled, then the first queued one of each
 /// server. For an update, which has no targets, the servers are those of its tasks.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn busy(connection: &Connection) -> Result<Vec<Busy>> {
     let mut running = connection.prepare_cached(
-        "SELECT t.server_id, j.id, j.operation, j.state FROM jobs j CROSS JOIN job_targets t ON t.job_id = j.id
+        "SELECT t.server_id, j.id, j.operation, j.state FROM jobs j CROSS JOIN job_targets t ON \
+         t.job_id = j.id
          WHERE j.state IN ('running', 'cancelling')
-         UNION SELECT k.server_id, j.id, j.operation, j.state FROM jobs j CROSS JOIN tasks k ON k.job_id = j.id
+         UNION SELECT k.server_id, j.id, j.operation, j.state FROM jobs j CROSS JOIN tasks k ON \
+         k.job_id = j.id
          WHERE j.state IN ('running', 'cancelling') AND k.server_id IS NOT NULL",
     )?;
-    let mut busy = running.query_map([], busy_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut busy = running
+        .query_map([], busy_row)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
 
     let mut waiting = connection.prepare_cached(
         "SELECT s.id, j.id, j.operation, j.state FROM servers s CROSS JOIN jobs j ON j.id =
              (SELECT t.job_id FROM job_targets t CROSS JOIN jobs q ON q.id = t.job_id
-              WHERE t.server_id = s.id AND t.job_id >= (SELECT min(id) FROM jobs WHERE state = 'queued') AND q.state = 'queued'
+              WHERE t.server_id = s.id AND t.job_id >= (SELECT min(id) FROM jobs WHERE state = \
+              'queued') AND q.state = 'queued'
               ORDER BY t.job_id LIMIT 1)",
     )?;
 
@@ -108,14 +102,12 @@ fn busy_row(row: &Row<'_>) -> rusqlite::Result<Busy> {
 
 /// How many jobs are queued, and how many are running or being cancelled; each count stops at
 /// `most`.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn counts(connection: &Connection, most: u32) -> Result<(i64, i64)> {
     Ok(connection
         .prepare_cached(
             "SELECT (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' LIMIT ?1)),
-                    (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state IN ('running', 'cancelling') LIMIT ?1))",
+                    (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state IN ('running', \
+                    'cancelling') LIMIT ?1))",
         )?
         .query_row([most], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
@@ -123,13 +115,9 @@ pub fn counts(connection: &Connection, most: u32) -> Result<(i64, i64)> {
 /// A job as the monitor shows it.
 #[derive(Clone, Debug)]
 pub struct JobRow {
-    /// The row's id.
     pub id: JobId,
-    /// The operation's word.
     pub operation: String,
-    /// Its state.
     pub state: JobState,
-    /// Who requested it.
     pub requested_by: String,
     /// Unix ms.
     pub created_at: i64,
@@ -137,7 +125,6 @@ pub struct JobRow {
     pub started_at: Option<i64>,
     /// Unix ms.
     pub finished_at: Option<i64>,
-    /// Why it failed.
     pub error: Option<String>,
     /// The names of its first three servers.
     pub first_servers: Vec<String>,
@@ -148,7 +135,8 @@ pub struct JobRow {
 macro_rules! select {
     ($tail:literal) => {
         concat!(
-            "SELECT j.id, j.operation, j.state, j.requested_by, j.created_at, j.started_at, j.finished_at, j.error,
+            "SELECT j.id, j.operation, j.state, j.requested_by, j.created_at, j.started_at, \
+             j.finished_at, j.error,
                     (SELECT count(*) FROM job_targets t WHERE t.job_id = j.id) ",
             $tail
         )
@@ -170,25 +158,31 @@ fn job_row(row: &Row<'_>) -> rusqlite::Result<JobRow> {
     })
 }
 
-fn job_rows(connection: &Connection, sql: &str, limits: impl rusqlite::Params) -> Result<Vec<JobRow>> {
+fn job_rows(
+    connection: &Connection,
+    sql: &str,
+    limits: impl rusqlite::Params,
+) -> Result<Vec<JobRow>> {
     let mut statement = connection.prepare_cached(sql)?;
-    let mut jobs = statement.query_map(limits, job_row)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut jobs = statement
+        .query_map(limits, job_row)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
     let mut names = connection.prepare_cached(
-        "SELECT coalesce(s.name, '#' || t.server_id) FROM job_targets t LEFT JOIN servers s ON s.id = t.server_id
+        "SELECT coalesce(s.name, '#' || t.server_id) FROM job_targets t LEFT JOIN servers s ON \
+         s.id = t.server_id
          WHERE t.job_id = ?1 ORDER BY t.server_id LIMIT 3",
     )?;
 
     for job in jobs.iter_mut().filter(|job| job.servers > 0) {
-        job.first_servers = names.query_map([job.id.0], |row| text(row, 0))?.collect::<rusqlite::Result<_>>()?;
+        job.first_servers = names
+            .query_map([job.id.0], |row| text(row, 0))?
+            .collect::<rusqlite::Result<_>>()?;
     }
 
     Ok(jobs)
 }
 
 /// The jobs that are running or being cancelled, oldest first.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn live(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
     job_rows(
         connection,
@@ -198,20 +192,18 @@ pub fn live(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
 }
 
 /// The head of the queue, next one first.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn queued(connection: &Connection, limit: u32) -> Result<Vec<JobRow>> {
-    job_rows(connection, select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"), [limit])
+    job_rows(
+        connection,
+        select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"),
+        [limit],
+    )
 }
 
 /// Ended jobs, ordered by the event of their end, newest first, so that a clock that is set back
 /// does not hide the latest. Only the `among` newest jobs are searched, and the `among` newest of
 /// those that are older than every job that has not ended. A job that ended earlier may be missed
 /// behind a long queue or in a long history.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn ended(connection: &Connection, limit: u32, among: u32) -> Result<Vec<JobRow>> {
     job_rows(
         connection,
@@ -220,7 +212,8 @@ pub fn ended(connection: &Connection, limit: u32, among: u32) -> Result<Vec<JobR
                    UNION
                    SELECT * FROM (SELECT id FROM jobs WHERE id < (SELECT min(id) FROM (
                            SELECT min(id) AS id FROM jobs WHERE state = 'queued'
-                           UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', 'cancelling')))
+                           UNION ALL SELECT min(id) FROM jobs WHERE state IN ('running', \
+                           'cancelling')))
                        ORDER BY id DESC LIMIT ?2)) near
              CROSS JOIN jobs j ON j.id = near.id
              WHERE j.finished_at IS NOT NULL
@@ -237,16 +230,12 @@ pub fn ended(connection: &Connection, limit: u32, among: u32) -> Result<Vec<JobR
 pub struct Tasks {
     /// Tasks that have ended.
     pub done: i64,
-    /// All of them.
     pub all: i64,
     /// The kinds of its running tasks.
     pub doing: Vec<String>,
 }
 
 /// The progress of a job.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn tasks(connection: &Connection, job: JobId) -> Result<Tasks> {
     let mut statement = connection.prepare_cached(
         "SELECT state IN ('running', 'cancelling'), kind, count(*), count(finished_at) FROM tasks
@@ -279,15 +268,21 @@ mod tests {
     fn busy_database() -> Connection {
         let db = with_servers(5);
         db.execute_batch(
-            "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id)
-             VALUES (1, 'install', 'x', 1, 1, 'succeeded', 1, 30, 0, 'w'), (2, 'start', 'x', 1, 1, 'failed', 1, 20, 1, 'w'),
-                    (3, 'start', 'x', 1, 1, 'cancelled', NULL, 10, 1, NULL), (4, 'update', 'x', 1, 1, 'running', 1, NULL, NULL, 'w'),
-                    (5, 'stop', 'x', 1, 1, 'queued', NULL, NULL, NULL, NULL), (6, 'start', 'x', 1, 1, 'queued', NULL, NULL, NULL, NULL),
+            "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, \
+             started_at, finished_at, exit_code, worker_id)
+             VALUES (1, 'install', 'x', 1, 1, 'succeeded', 1, 30, 0, 'w'), (2, 'start', 'x', 1, 1, \
+             'failed', 1, 20, 1, 'w'),
+                    (3, 'start', 'x', 1, 1, 'cancelled', NULL, 10, 1, NULL), (4, 'update', 'x', 1, \
+                    1, 'running', 1, NULL, NULL, 'w'),
+                    (5, 'stop', 'x', 1, 1, 'queued', NULL, NULL, NULL, NULL), (6, 'start', 'x', 1, \
+                    1, 'queued', NULL, NULL, NULL, NULL),
                     (7, 'start', 'x', 1, 1, 'cancelled', NULL, 40, 1, NULL);
              INSERT INTO job_targets VALUES (5, 1), (5, 2), (5, 3), (5, 4), (5, 99), (6, 1), (2, 1);
-             INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at) VALUES
+             INSERT INTO tasks (job_id, position, kind, server_id, state, started_at, finished_at) \
+             VALUES
                  (4, 0, 'stop', 1, 'succeeded', 1, 2), (4, 1, 'stop', 5, 'succeeded', 1, 2),
-                 (4, 2, 'install-runtime', NULL, 'running', 2, NULL), (4, 3, 'start', 1, 'pending', NULL, NULL);",
+                 (4, 2, 'install-runtime', NULL, 'running', 2, NULL), (4, 3, 'start', 1, \
+                 'pending', NULL, NULL);",
         )
         .unwrap();
 
@@ -301,11 +296,21 @@ mod tests {
 
         let queue = queued(&db, 9).unwrap();
         assert_eq!(ids(&queue), [5, 6]);
-        assert_eq!((queue[0].servers, queue[0].first_servers.join(" ")), (5, "S0 S1 S2".to_owned()));
+        assert_eq!(
+            (queue[0].servers, queue[0].first_servers.join(" ")),
+            (5, "S0 S1 S2".to_owned())
+        );
         assert_eq!(ids(&queued(&db, 1).unwrap()), [5]);
-        assert_eq!((counts(&db, 9).unwrap(), counts(&db, 1).unwrap()), ((2, 1), (1, 1)));
+        assert_eq!(
+            (counts(&db, 9).unwrap(), counts(&db, 1).unwrap()),
+            ((2, 1), (1, 1))
+        );
         assert_eq!(ids(&ended(&db, 9, 9).unwrap()), [7, 1, 2, 3]);
-        assert_eq!(ids(&ended(&db, 2, 1).unwrap()), [7, 3], "the newest of all, and the newest before the live ones");
+        assert_eq!(
+            ids(&ended(&db, 2, 1).unwrap()),
+            [7, 3],
+            "the newest of all, and the newest before the live ones"
+        );
     }
 
     #[test]
@@ -313,7 +318,8 @@ mod tests {
         let db = busy_database();
         db.execute_batch(
             "INSERT INTO events (at, kind, actor, job_id) VALUES
-                 (30, 'job.succeeded', 'x', 1), (40, 'job.cancelled', 'x', 7), (20, 'job.failed', 'x', 2)",
+                 (30, 'job.succeeded', 'x', 1), (40, 'job.cancelled', 'x', 7), (20, 'job.failed', \
+                 'x', 2)",
         )
         .unwrap();
         assert_eq!(ids(&ended(&db, 9, 9).unwrap()), [2, 7, 1, 3]);
@@ -322,14 +328,24 @@ mod tests {
     #[test]
     fn a_server_is_busy_with_what_runs_and_with_what_waits_first() {
         let busy = busy(&busy_database()).unwrap();
-        let told: Vec<_> = busy.iter().map(|busy| (busy.server.0, busy.job.0)).collect();
+        let told: Vec<_> = busy
+            .iter()
+            .map(|busy| (busy.server.0, busy.job.0))
+            .collect();
         assert_eq!(told, [(1, 4), (5, 4), (1, 5), (2, 5), (3, 5), (4, 5)]);
     }
 
     #[test]
     fn a_job_is_as_far_as_its_tasks() {
         let tasks = tasks(&busy_database(), JobId(4)).unwrap();
-        assert_eq!(tasks, Tasks { done: 2, all: 4, doing: vec!["install-runtime".to_owned()] });
+        assert_eq!(
+            tasks,
+            Tasks {
+                done: 2,
+                all: 4,
+                doing: vec!["install-runtime".to_owned()]
+            }
+        );
     }
 
     /// With 100,000 queued jobs the monitor must not read them all: SQLite has to use the partial
@@ -340,16 +356,29 @@ mod tests {
         let plans = |sql: &str| -> Vec<String> {
             let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let limits: Vec<u32> = vec![9; statement.parameter_count()];
-            let rows = statement.query_map(rusqlite::params_from_iter(limits), |row| row.get(3)).unwrap();
+            let rows = statement
+                .query_map(rusqlite::params_from_iter(limits), |row| row.get(3))
+                .unwrap();
             rows.collect::<rusqlite::Result<_>>().unwrap()
         };
 
         for (sql, index) in [
-            (select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"), "jobs_queued"),
-            (select!("FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id LIMIT ?1"), "jobs_live"),
+            (
+                select!("FROM jobs j WHERE j.state = 'queued' ORDER BY j.id LIMIT ?1"),
+                "jobs_queued",
+            ),
+            (
+                select!(
+                    "FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id LIMIT ?1"
+                ),
+                "jobs_live",
+            ),
         ] {
             let plan = plans(sql);
-            assert!(plan[0].contains(index) && !plan.iter().any(|step| step.contains("TEMP B-TREE")), "{plan:?}");
+            assert!(
+                plan[0].contains(index) && !plan.iter().any(|step| step.contains("TEMP B-TREE")),
+                "{plan:?}"
+            );
         }
     }
 }

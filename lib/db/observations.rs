@@ -18,11 +18,9 @@ use crate::domain::server::DesiredState;
 /// A server as a poll of its unit needs it.
 #[derive(Clone, Debug)]
 pub struct Watched {
-    /// The row's id.
     pub id: ServerId,
     /// The row's version when it was read.
     pub version: i64,
-    /// Its desired state.
     pub desired: DesiredState,
     /// What the last poll saw.
     pub known: Known,
@@ -37,13 +35,13 @@ pub struct Watched {
 /// An invalid row: the table was edited by hand.
 #[derive(Clone, Debug)]
 pub struct BadRow {
-    /// Its id.
     pub id: i64,
     /// What is wrong with it.
     pub why: String,
 }
 
-const COLUMNS: &str = "id, version, desired_state, actual_state, actual_state_updated_at, active_enter_us, exit_us, \
+const COLUMNS: &str = "id, version, desired_state, actual_state, actual_state_updated_at, \
+                      active_enter_us, exit_us, \
                        restarts, enabled, last_end, last_error, drift, drift_since, drift_why";
 
 fn watched(row: &Row<'_>) -> rusqlite::Result<Watched> {
@@ -75,28 +73,30 @@ fn signed(value: u64) -> i64 {
 }
 
 /// All servers, ordered by id; for an invalid row, what is wrong with it.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn all(connection: &Connection) -> Result<Vec<Result<Watched, BadRow>>> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM servers ORDER BY id"))?;
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM servers ORDER BY id"))?;
     let rows = statement.query_map([], |row| {
         let id: i64 = row.get(0)?;
         if id < 1 {
-            return Ok(Err(BadRow { id, why: "ids begin with 1".to_owned() }));
+            return Ok(Err(BadRow {
+                id,
+                why: "ids begin with 1".to_owned(),
+            }));
         }
-        Ok(watched(row).map_err(|error| BadRow { id, why: error.to_string() }))
+        Ok(watched(row).map_err(|error| BadRow {
+            id,
+            why: error.to_string(),
+        }))
     })?;
 
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// One server; none when it does not exist.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Watched>> {
-    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM servers WHERE id = ?1"))?;
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM servers WHERE id = ?1"))?;
     Ok(statement.query_row([id.0], watched).optional()?)
 }
 
@@ -127,7 +127,8 @@ macro_rules! in_time {
         concat!(
             "CASE WHEN j.state = 'queued' THEN j.created_at > ",
             $waited,
-            " WHEN j.operation IN ('install', 'update') THEN coalesce(j.started_at, j.created_at) > ",
+            " WHEN j.operation IN ('install', 'update') THEN coalesce(j.started_at, j.created_at) \
+            > ",
             $installed,
             " ELSE coalesce(j.started_at, j.created_at) > ",
             $ran,
@@ -137,9 +138,6 @@ macro_rules! in_time {
 }
 
 /// The servers with an unfinished job that is within its time limit: the worker polls them itself.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn in_jobs(connection: &Connection, now: i64) -> Result<HashSet<ServerId>> {
     // A running job also has the servers of its tasks; an update has no others.
     let mut statement = connection.prepare_cached(concat!(
@@ -160,15 +158,17 @@ pub fn in_jobs(connection: &Connection, now: i64) -> Result<HashSet<ServerId>> {
 }
 
 fn moments(now: i64) -> [i64; 3] {
-    [now - WAITED_TOO_LONG, now - RAN_TOO_LONG, now - INSTALLED_TOO_LONG]
+    [
+        now - WAITED_TOO_LONG,
+        now - RAN_TOO_LONG,
+        now - INSTALLED_TOO_LONG,
+    ]
 }
 
 /// A job that has not ended, as the judgement of drift needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveJob {
-    /// Its id.
     pub id: i64,
-    /// Its operation's word.
     pub operation: String,
     /// Whether it is queued.
     pub is_queued: bool,
@@ -179,16 +179,16 @@ pub struct LiveJob {
 }
 
 /// A job of the server that has not ended; a running one comes before queued ones.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<Option<LiveJob>> {
-    let Some(job) = live_job(connection, id)? else { return Ok(None) };
+    let Some(job) = live_job(connection, id)? else {
+        return Ok(None);
+    };
     let [waited, ran, installed] = moments(now);
 
     Ok(connection
         .prepare_cached(concat!(
-            "SELECT j.id, j.operation, j.state = 'queued', iif(j.state = 'queued', j.created_at, coalesce(j.started_at, j.created_at)), ",
+            "SELECT j.id, j.operation, j.state = 'queued', iif(j.state = 'queued', j.created_at, \
+             coalesce(j.started_at, j.created_at)), ",
             in_time!("?2", "?3", "?4"),
             " FROM jobs j WHERE j.id = ?1"
         ))?
@@ -205,9 +205,6 @@ pub fn job_under_way(connection: &Connection, id: ServerId, now: i64) -> Result<
 }
 
 /// A job of the server that has not ended.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn live_job(connection: &Connection, id: ServerId) -> Result<Option<i64>> {
     Ok(connection
         .prepare_cached(concat!(
@@ -241,19 +238,25 @@ pub struct Seen<'a> {
 
 /// Writes an observation if the row still has the version that was read. False when it has a newer
 /// one, or when the server does not exist.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Result<bool> {
-    let Seen { known, sub, last_end, since, now } = seen;
+    let Seen {
+        known,
+        sub,
+        last_end,
+        since,
+        now,
+    } = seen;
     let written = tx
         .prepare_cached(
             "UPDATE servers SET
-                 version = version + (actual_state <> ?3 OR actual_sub_state IS NOT ?4 OR active_enter_us <> ?5 OR exit_us <> ?6
+                 version = version + (actual_state <> ?3 OR actual_sub_state IS NOT ?4 OR \
+                 active_enter_us <> ?5 OR exit_us <> ?6
                      OR restarts <> ?7 OR last_end IS NOT ?9 OR enabled IS NOT ?8),
-                 actual_since = CASE WHEN actual_since IS NULL OR actual_state <> ?3 OR active_enter_us <> ?5 THEN ?10
+                 actual_since = CASE WHEN actual_since IS NULL OR actual_state <> ?3 OR \
+                 active_enter_us <> ?5 THEN ?10
                      ELSE actual_since END,
-                 actual_state = ?3, actual_sub_state = ?4, active_enter_us = ?5, exit_us = ?6, restarts = ?7,
+                 actual_state = ?3, actual_sub_state = ?4, active_enter_us = ?5, exit_us = ?6, \
+                 restarts = ?7,
                  enabled = ?8, last_end = ?9, actual_state_updated_at = ?11
              WHERE id = ?1 AND version = ?2",
         )?
@@ -276,12 +279,10 @@ pub fn write(tx: &Connection, id: ServerId, version: i64, seen: &Seen<'_>) -> Re
 
 /// Sets these servers to unknown, if their rows still have the versions that were read; the time of
 /// the last poll stays. Returns how many were known before.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn forget(tx: &Connection, rows: &[(ServerId, i64)], now: i64) -> Result<usize> {
     let mut statement = tx.prepare_cached(
-        "UPDATE servers SET version = version + 1, actual_state = 'unknown', actual_sub_state = NULL, actual_since = ?2
+        "UPDATE servers SET version = version + 1, actual_state = 'unknown', actual_sub_state = \
+         NULL, actual_since = ?2
          WHERE id = ?1 AND version = ?3 AND actual_state <> 'unknown'",
     )?;
 
@@ -294,26 +295,21 @@ pub fn forget(tx: &Connection, rows: &[(ServerId, i64)], now: i64) -> Result<usi
 }
 
 /// Records that a poll saw a change of a server that has a job; the server's row stays unchanged.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn miss(tx: &Connection, id: ServerId) -> Result<()> {
-    tx.prepare_cached("INSERT OR IGNORE INTO missed_looks (server_id) VALUES (?1)")?.execute([id.0])?;
+    tx.prepare_cached("INSERT OR IGNORE INTO missed_looks (server_id) VALUES (?1)")?
+        .execute([id.0])?;
     Ok(())
 }
 
 /// Whether a poll saw a change of the server while it had a job. Clears that mark.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn take_missed(tx: &Connection, id: ServerId) -> Result<bool> {
-    Ok(tx.prepare_cached("DELETE FROM missed_looks WHERE server_id = ?1")?.execute([id.0])? > 0)
+    Ok(tx
+        .prepare_cached("DELETE FROM missed_looks WHERE server_id = ?1")?
+        .execute([id.0])?
+        > 0)
 }
 
 /// Sets or clears a drift.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)>) -> Result<()> {
     let (kind, since, why) = match drift {
         Some((kind, since, why)) => (Some(kind.as_str()), Some(since), Some(why)),
@@ -321,7 +317,8 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
     };
 
     tx.prepare_cached(
-        "UPDATE servers SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = ?4 WHERE id = ?1",
+        "UPDATE servers SET version = version + 1, drift = ?2, drift_since = ?3, drift_why = ?4 \
+         WHERE id = ?1",
     )?
     .execute(params![id.0, kind, since, why])?;
 
@@ -329,25 +326,27 @@ pub fn set_drift(tx: &Connection, id: ServerId, drift: Option<(Drift, i64, &str)
 }
 
 /// The servers whose last run ended with exactly this text.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn ended_with(connection: &Connection, end: &str) -> Result<Vec<ServerId>> {
-    let mut statement =
-        connection.prepare_cached("SELECT id FROM servers WHERE last_end = ?1 AND id > 0 ORDER BY id")?;
+    let mut statement = connection
+        .prepare_cached("SELECT id FROM servers WHERE last_end = ?1 AND id > 0 ORDER BY id")?;
     let rows = statement.query_map([end], |row| row.get(0).map(ServerId))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Replaces the text about a server's last end by a fuller one, also in the reason of its drift,
 /// and records the last error. False when it has ended in another way since.
-///
-/// # Errors
-/// 69 when the database cannot be written.
-pub fn explain(tx: &Connection, id: ServerId, bare: &str, full: &str, error: &str, now: i64) -> Result<bool> {
+pub fn explain(
+    tx: &Connection,
+    id: ServerId,
+    bare: &str,
+    full: &str,
+    error: &str,
+    now: i64,
+) -> Result<bool> {
     let replaced = tx
         .prepare_cached(
-            "UPDATE servers SET version = version + 1, last_end = ?3, drift_why = replace(drift_why, ?2, ?3),
+            "UPDATE servers SET version = version + 1, last_end = ?3, drift_why = \
+             replace(drift_why, ?2, ?3),
                  last_error = ?4, updated_at = ?5
              WHERE id = ?1 AND last_end = ?2",
         )?
@@ -357,105 +356,4 @@ pub fn explain(tx: &Connection, id: ServerId, bare: &str, full: &str, error: &st
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::db::with_servers;
-    use crate::domain::server::ActualState;
-
-    fn see(db: &Connection, version: i64, actual: ActualState, enabled: Option<bool>, now: i64) -> bool {
-        let known = Known { actual, looked_at: None, active_enter_us: 7, exit_us: 0, restarts: 0, enabled };
-        let seen = Seen { known: &known, sub: Some("x"), last_end: None, since: now, now };
-        write(db, ServerId(1), version, &seen).unwrap()
-    }
-
-    fn version_and_time(db: &Connection) -> (i64, Option<i64>) {
-        let row = get(db, ServerId(1)).unwrap().unwrap();
-        (row.version, row.known.looked_at)
-    }
-
-    #[test]
-    fn the_version_grows_with_what_is_seen_and_the_time_with_every_look() {
-        let db = with_servers(1);
-        assert!(see(&db, 1, ActualState::Running, Some(true), 5));
-        assert_eq!(version_and_time(&db), (2, Some(5)));
-        assert!(see(&db, 2, ActualState::Running, Some(true), 6));
-        assert_eq!(version_and_time(&db), (2, Some(6)));
-        assert!(see(&db, 2, ActualState::Stopped, Some(true), 7));
-        assert_eq!(version_and_time(&db), (3, Some(7)));
-    }
-
-    #[test]
-    fn what_was_seen_earlier_is_not_written_over_what_was_seen_later() {
-        let db = with_servers(1);
-        let early = get(&db, ServerId(1)).unwrap().unwrap().version;
-        assert!(see(&db, early, ActualState::Failed, Some(true), 6));
-        assert!(!see(&db, early, ActualState::Running, Some(true), 5));
-        assert_eq!(get(&db, ServerId(1)).unwrap().unwrap().known.actual, ActualState::Failed);
-    }
-
-    #[test]
-    fn a_nonsense_row_does_not_hide_the_others() {
-        let db = with_servers(3);
-        db.execute_batch(
-            "UPDATE servers SET id = -5 WHERE id = 2; PRAGMA ignore_check_constraints = 1;
-            UPDATE servers SET desired_state = 'flying' WHERE id = 3",
-        )
-        .unwrap();
-
-        let rows = all(&db).unwrap();
-        let bad: Vec<i64> = rows.iter().filter_map(|row| row.as_ref().err().map(|bad| bad.id)).collect();
-        assert_eq!((rows.len(), bad), (3, vec![-5, 3]));
-    }
-
-    #[test]
-    fn servers_of_jobs_that_have_not_ended_are_the_workers() {
-        let db = with_servers(5);
-        db.execute_batch(
-            "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at) VALUES (1, 'start', 'x', 1, 1);
-             INSERT INTO job_targets VALUES (1, 2);
-             INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, started_at, worker_id)
-                 VALUES (2, 'update', 'x', 1, 1, 'running', 1, 'w'), (3, 'stop', 'x', 1, 1, 'cancelling', 1, 'w');
-             INSERT INTO tasks (job_id, position, kind, server_id) VALUES (2, 0, 'stop', 3), (2, 1, 'install-runtime', NULL);
-             INSERT INTO job_targets VALUES (3, 4);
-             INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, finished_at, exit_code)
-                 VALUES (4, 'start', 'x', 1, 1, 'succeeded', 1, 0);
-             INSERT INTO job_targets VALUES (4, 5);",
-        )
-        .unwrap();
-
-        let mut ids: Vec<i64> = in_jobs(&db, 2).unwrap().into_iter().map(|id| id.0).collect();
-        ids.sort_unstable();
-        assert_eq!(ids, [2, 3, 4]);
-        assert_eq!(live_job(&db, ServerId(3)).unwrap(), Some(2));
-
-        // The stop has run for too long, the start has waited for too long; an update may take half
-        // an hour.
-        let later = |now| {
-            let mut ids: Vec<i64> = in_jobs(&db, now).unwrap().into_iter().map(|id| id.0).collect();
-            ids.sort_unstable();
-            ids
-        };
-
-        assert_eq!((later(300_000), later(300_002), later(1_800_002)), (vec![2, 3, 4], vec![3], vec![]));
-
-        let job = job_under_way(&db, ServerId(2), 300_002).unwrap().unwrap();
-        assert!(!job.is_in_time && job.is_queued && job.since == 1 && job.operation == "start", "{job:?}");
-        assert!(job_under_way(&db, ServerId(3), 300_002).unwrap().unwrap().is_in_time);
-        assert_eq!(live_job(&db, ServerId(5)).unwrap(), None);
-    }
-
-    #[test]
-    fn what_nobody_can_tell_any_more_keeps_when_it_was_last_seen() {
-        let db = with_servers(2);
-        see(&db, 1, ActualState::Running, Some(true), 5);
-        assert_eq!(forget(&db, &[(ServerId(1), 1), (ServerId(2), 1)], 8).unwrap(), 0, "it was seen since");
-        assert_eq!(forget(&db, &[(ServerId(1), 2), (ServerId(2), 1)], 9).unwrap(), 1);
-        assert_eq!(forget(&db, &[(ServerId(1), 3), (ServerId(2), 1)], 10).unwrap(), 0, "told once");
-
-        let row = get(&db, ServerId(1)).unwrap().unwrap();
-        assert_eq!(
-            (row.known.actual, row.known.looked_at, row.known.active_enter_us),
-            (ActualState::Unknown, Some(5), 7)
-        );
-    }
-}
+mod tests;

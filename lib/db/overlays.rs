@@ -11,7 +11,6 @@ use crate::db::events::{self, NewEvent};
 /// An overlay of the catalog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Overlay {
-    /// The row's id.
     pub id: OverlayId,
     /// Its name, as stored: escape it for output.
     pub name: String,
@@ -25,9 +24,6 @@ pub struct Overlay {
 }
 
 /// The overlay with this name.
-///
-/// # Errors
-/// 3 when there is none.
 pub fn find(connection: &Connection, name: &OverlayName) -> Result<Overlay> {
     let row = connection
         .prepare_cached("SELECT id, name, ref, created_at FROM overlays WHERE name = ?1")?
@@ -35,7 +31,9 @@ pub fn find(connection: &Connection, name: &OverlayName) -> Result<Overlay> {
 
     let mut overlay = match row {
         Err(rusqlite::Error::QueryReturnedNoRows) => {
-            return Err(Error::not_found(format!("no overlay is named '{name}': see `left4me overlay list`")));
+            return Err(Error::not_found(format!(
+                "no overlay is named '{name}': see `left4me overlay list`"
+            )));
         }
         other => other?,
     };
@@ -45,12 +43,12 @@ pub fn find(connection: &Connection, name: &OverlayName) -> Result<Overlay> {
 }
 
 /// All overlays by name.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn all(connection: &Connection) -> Result<Vec<Overlay>> {
-    let mut statement = connection.prepare_cached("SELECT id, name, ref, created_at FROM overlays ORDER BY name")?;
-    let mut overlays: Vec<Overlay> = statement.query_map([], read)?.collect::<rusqlite::Result<_>>()?;
+    let mut statement = connection
+        .prepare_cached("SELECT id, name, ref, created_at FROM overlays ORDER BY name")?;
+    let mut overlays: Vec<Overlay> = statement
+        .query_map([], read)?
+        .collect::<rusqlite::Result<_>>()?;
     for overlay in &mut overlays {
         overlay.blueprints = used_by(connection, overlay.id)?;
     }
@@ -58,49 +56,74 @@ pub fn all(connection: &Connection) -> Result<Vec<Overlay>> {
 }
 
 /// Adds an overlay and its event.
-///
-/// # Errors
-/// 4 when the name is taken.
-pub fn create(tx: &Connection, now: i64, actor: &str, name: &OverlayName, reference: &OverlayRef) -> Result<Overlay> {
+pub fn create(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    name: &OverlayName,
+    reference: &OverlayRef,
+) -> Result<Overlay> {
     let added = tx
         .prepare_cached("INSERT INTO overlays (name, ref, created_at) VALUES (?1, ?2, ?3)")?
         .execute(params![name.as_str(), reference.as_str(), now]);
 
     match added {
         Err(taken) if error::is_taken(&taken) => {
-            return Err(Error::conflict(format!("an overlay named '{name}' is in the catalog already")));
+            return Err(Error::conflict(format!(
+                "an overlay named '{name}' is in the catalog already"
+            )));
         }
         other => other?,
     };
 
     let detail = format!("'{name}' at overlays/{reference}");
-    events::add(tx, now, &NewEvent { kind: "overlay.added", actor, detail: &detail, ..NewEvent::default() })?;
+    events::add(
+        tx,
+        now,
+        &NewEvent {
+            kind: "overlay.added",
+            actor,
+            detail: &detail,
+            ..NewEvent::default()
+        },
+    )?;
     find(tx, name)
 }
 
 /// Removes an overlay from the catalog, and adds an event. Its directory stays.
 ///
-/// # Errors
-/// 3 when there is none; 4 with the blueprints that use it.
+/// Fails with 3 when there is none; 4 with the blueprints that use it.
 pub fn remove(tx: &Connection, now: i64, actor: &str, name: &OverlayName) -> Result<Overlay> {
     let overlay = find(tx, name)?;
     if !overlay.blueprints.is_empty() {
         return Err(Error::conflict(format!(
-            "overlay '{name}' is used by blueprint {}: take it out with `left4me blueprint edit` first",
+            "overlay '{name}' is used by blueprint {}: take it out with `left4me blueprint edit` \
+            first",
             overlay.blueprints.join(", ")
         )));
     }
 
-    tx.prepare_cached("DELETE FROM overlays WHERE id = ?1")?.execute([overlay.id.0])?;
+    tx.prepare_cached("DELETE FROM overlays WHERE id = ?1")?
+        .execute([overlay.id.0])?;
 
     let detail = format!("'{name}' at overlays/{}", overlay.reference);
-    events::add(tx, now, &NewEvent { kind: "overlay.removed", actor, detail: &detail, ..NewEvent::default() })?;
+    events::add(
+        tx,
+        now,
+        &NewEvent {
+            kind: "overlay.removed",
+            actor,
+            detail: &detail,
+            ..NewEvent::default()
+        },
+    )?;
     Ok(overlay)
 }
 
 fn used_by(connection: &Connection, id: OverlayId) -> Result<Vec<String>> {
     let mut statement = connection.prepare_cached(
-        "SELECT b.id, b.name, coalesce(u.name, '?') FROM blueprint_overlays l JOIN blueprints b ON b.id = l.blueprint_id
+        "SELECT b.id, b.name, coalesce(u.name, '?') FROM blueprint_overlays l JOIN blueprints b ON \
+         b.id = l.blueprint_id
          LEFT JOIN users u ON u.id = b.user_id WHERE l.overlay_id = ?1 ORDER BY b.id",
     )?;
 

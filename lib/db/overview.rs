@@ -28,19 +28,25 @@ impl Servers {
     /// Whether the game files are in use: a server that is up has them mounted.
     #[must_use]
     pub fn has_mounted(&self) -> bool {
-        let up = [ActualState::Running, ActualState::Starting, ActualState::Stopping];
-        self.states.iter().any(|(state, count)| up.contains(state) && *count > 0)
+        let up = [
+            ActualState::Running,
+            ActualState::Starting,
+            ActualState::Stopping,
+        ];
+        self.states
+            .iter()
+            .any(|(state, count)| up.contains(state) && *count > 0)
     }
 }
 
 /// Counts the servers.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn servers(connection: &Connection) -> Result<Servers> {
-    let mut statement =
-        connection.prepare_cached("SELECT actual_state, count(*), count(drift) FROM servers GROUP BY actual_state")?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)))?;
+    let mut statement = connection.prepare_cached(
+        "SELECT actual_state, count(*), count(drift) FROM servers GROUP BY actual_state",
+    )?;
+    let rows = statement.query_map([], |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?))
+    })?;
 
     let mut servers = Servers::default();
     for row in rows {
@@ -50,21 +56,22 @@ pub fn servers(connection: &Connection) -> Result<Servers> {
         servers.states.push((state, count));
     }
 
-    servers.states.sort_unstable_by_key(|(state, _)| ActualState::ALL.iter().position(|other| other == state));
+    servers.states.sort_unstable_by_key(|(state, _)| {
+        ActualState::ALL.iter().position(|other| other == state)
+    });
     Ok(servers)
 }
 
 /// How many jobs were requested since `since` (unix ms), by state. Counts at most the last ten
 /// thousand.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn jobs_since(connection: &Connection, since: i64) -> Result<Vec<(JobState, i64)>> {
     let mut statement = connection.prepare_cached(
         "SELECT state, count(*) FROM (SELECT state, created_at FROM jobs ORDER BY id DESC LIMIT ?2)
          WHERE created_at >= ?1 GROUP BY state",
     )?;
-    let rows = statement.query_map([since, RECENT], |row| Ok((parse_state(row, 0)?, row.get(1)?)))?;
+    let rows = statement.query_map([since, RECENT], |row| {
+        Ok((parse_state(row, 0)?, row.get(1)?))
+    })?;
     let mut counts: Vec<(JobState, i64)> = rows.collect::<rusqlite::Result<_>>()?;
     counts.sort_unstable_by_key(|(state, _)| JobState::ALL.iter().position(|other| other == state));
 
@@ -74,7 +81,6 @@ pub fn jobs_since(connection: &Connection, since: i64) -> Result<Vec<(JobState, 
 /// An unfinished job on the game files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shared {
-    /// The job.
     pub id: JobId,
     /// install or update.
     pub operation: String,
@@ -83,21 +89,23 @@ pub struct Shared {
 }
 
 /// The running install or update; otherwise the first queued one.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn shared_job(connection: &Connection) -> Result<Option<Shared>> {
     // The states and operations repeat those of the partial indexes literally; otherwise SQLite
     // would not use them.
     let mut statement = connection.prepare_cached(
-        "SELECT * FROM (SELECT id, operation, state FROM jobs WHERE state IN ('running', 'cancelling')
+        "SELECT * FROM (SELECT id, operation, state FROM jobs WHERE state IN ('running', \
+         'cancelling')
              AND operation IN ('install', 'update') ORDER BY id LIMIT 1)
          UNION ALL SELECT * FROM (SELECT id, operation, state FROM jobs WHERE state = 'queued'
              AND operation IN ('install', 'update') ORDER BY id LIMIT 1) LIMIT 1",
     )?;
 
     let found = statement.query_row([], |row| {
-        Ok(Shared { id: JobId(row.get(0)?), operation: text(row, 1)?, state: parse_state(row, 2)? })
+        Ok(Shared {
+            id: JobId(row.get(0)?),
+            operation: text(row, 1)?,
+            state: parse_state(row, 2)?,
+        })
     });
     Ok(found.optional()?)
 }
@@ -114,18 +122,31 @@ mod tests {
         db.execute_batch(
             "UPDATE servers SET actual_state = 'running' WHERE id < 3;
              UPDATE servers SET drift = 'down', drift_since = 1 WHERE id = 3;
-             INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id)
-             VALUES ('install', 'x', 1, 1, 'failed', 1, 2, 1, 'w'), ('update', 'x', 5, 5, 'queued', NULL, NULL, NULL, NULL),
-                    ('install', 'x', 6, 6, 'running', 6, NULL, NULL, 'w'), ('start', 'x', 6, 6, 'queued', NULL, NULL, NULL, NULL);",
+             INSERT INTO jobs (operation, requested_by, created_at, updated_at, state, started_at, \
+             finished_at, exit_code, worker_id)
+             VALUES ('install', 'x', 1, 1, 'failed', 1, 2, 1, 'w'), ('update', 'x', 5, 5, \
+             'queued', NULL, NULL, NULL, NULL),
+                    ('install', 'x', 6, 6, 'running', 6, NULL, NULL, 'w'), ('start', 'x', 6, 6, \
+                    'queued', NULL, NULL, NULL, NULL);",
         )
         .unwrap();
 
         let counted = servers(&db).unwrap();
         assert_eq!((counted.all, counted.drifted), (3, 1));
-        assert_eq!(counted.states, [(ActualState::Running, 2), (ActualState::Unknown, 1)]);
-        assert_eq!(jobs_since(&db, 5).unwrap(), [(JobState::Queued, 2), (JobState::Running, 1)]);
+        assert_eq!(
+            counted.states,
+            [(ActualState::Running, 2), (ActualState::Unknown, 1)]
+        );
+        assert_eq!(
+            jobs_since(&db, 5).unwrap(),
+            [(JobState::Queued, 2), (JobState::Running, 1)]
+        );
         assert_eq!(shared_job(&db).unwrap().unwrap().id, JobId(3));
-        db.execute("UPDATE jobs SET state = 'failed', finished_at = 9, exit_code = 1 WHERE id = 3", []).unwrap();
+        db.execute(
+            "UPDATE jobs SET state = 'failed', finished_at = 9, exit_code = 1 WHERE id = 3",
+            [],
+        )
+        .unwrap();
         assert_eq!(shared_job(&db).unwrap().unwrap().id, JobId(2));
     }
 }

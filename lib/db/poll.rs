@@ -30,10 +30,17 @@ impl Orphan {
     /// What is wrong, and what to do about it.
     #[must_use]
     pub fn words(&self) -> String {
-        let Self { state, instance, .. } = self;
-        let boot = if self.enabled { "starts at boot" } else { "does not start at boot" };
+        let Self {
+            state, instance, ..
+        } = self;
+        let boot = if self.enabled {
+            "starts at boot"
+        } else {
+            "does not start at boot"
+        };
         format!(
-            "{} is {state}, {boot}, and belongs to no server: `sudo left4me-helper disable {instance}` ends it",
+            "{} is {state}, {boot}, and belongs to no server: `sudo left4me-helper disable \
+            {instance}` ends it",
             self.unit()
         )
     }
@@ -49,55 +56,59 @@ pub struct Poll {
 }
 
 /// All orphans, ordered by instance.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn orphans(connection: &Connection) -> Result<Vec<Orphan>> {
-    let mut statement =
-        connection.prepare_cached("SELECT instance, enabled, state, since FROM orphans ORDER BY instance")?;
+    let mut statement = connection
+        .prepare_cached("SELECT instance, enabled, state, since FROM orphans ORDER BY instance")?;
     let rows = statement.query_map([], |row| {
-        Ok(Orphan { instance: text(row, 0)?, enabled: row.get(1)?, state: text(row, 2)?, since: row.get(3)? })
+        Ok(Orphan {
+            instance: text(row, 0)?,
+            enabled: row.get(1)?,
+            state: text(row, 2)?,
+            since: row.get(3)?,
+        })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Adds an orphan, or updates its state. Writes nothing when the state is the same.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn set_orphan(tx: &Connection, orphan: &Orphan) -> Result<()> {
     tx.prepare_cached(
         "INSERT INTO orphans (instance, enabled, state, since) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (instance) DO UPDATE SET enabled = ?2, state = ?3 WHERE enabled <> ?2 OR state <> ?3",
+         ON CONFLICT (instance) DO UPDATE SET enabled = ?2, state = ?3 WHERE enabled <> ?2 OR \
+         state <> ?3",
     )?
-    .execute(params![orphan.instance, orphan.enabled, orphan.state, orphan.since])?;
+    .execute(params![
+        orphan.instance,
+        orphan.enabled,
+        orphan.state,
+        orphan.since
+    ])?;
     Ok(())
 }
 
-/// Removes an orphan.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn remove_orphan(tx: &Connection, instance: &str) -> Result<()> {
-    tx.prepare_cached("DELETE FROM orphans WHERE instance = ?1")?.execute([instance])?;
+    tx.prepare_cached("DELETE FROM orphans WHERE instance = ?1")?
+        .execute([instance])?;
     Ok(())
 }
 
 /// The poller's last run.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn last(connection: &Connection) -> Result<Poll> {
-    let mut statement = connection.prepare_cached("SELECT polled_at, error FROM poll WHERE id = 1")?;
-    Ok(statement.query_row([], |row| Ok(Poll { polled_at: row.get(0)?, error: row.get(1)? }))?)
+    let mut statement =
+        connection.prepare_cached("SELECT polled_at, error FROM poll WHERE id = 1")?;
+    Ok(statement.query_row([], |row| {
+        Ok(Poll {
+            polled_at: row.get(0)?,
+            error: row.get(1)?,
+        })
+    })?)
 }
 
 /// Records that the poller read all units, or why it could not.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn finished(tx: &Connection, now: i64, error: Option<&str>) -> Result<()> {
-    tx.prepare_cached("UPDATE poll SET polled_at = iif(?2 IS NULL, ?1, polled_at), error = ?2 WHERE id = 1")?
-        .execute(params![now, error])?;
+    tx.prepare_cached(
+        "UPDATE poll SET polled_at = iif(?2 IS NULL, ?1, polled_at), error = ?2 WHERE id = 1",
+    )?
+    .execute(params![now, error])?;
     Ok(())
 }

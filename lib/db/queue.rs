@@ -10,20 +10,23 @@ use crate::db::events::{self, NewEvent};
 pub struct Pause {
     /// Since when, unix ms.
     pub paused_at: i64,
-    /// Who paused it.
     pub paused_by: String,
-    /// The reason given.
     pub reason: Option<String>,
 }
 
 /// The pause, if the queue is paused.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn pause(connection: &Connection) -> Result<Option<Pause>> {
     let row = connection
-        .prepare_cached("SELECT paused_at, paused_by, reason FROM queue WHERE id = 1 AND paused_at IS NOT NULL")?
-        .query_row([], |row| Ok(Pause { paused_at: row.get(0)?, paused_by: row.get(1)?, reason: row.get(2)? }));
+        .prepare_cached(
+            "SELECT paused_at, paused_by, reason FROM queue WHERE id = 1 AND paused_at IS NOT NULL",
+        )?
+        .query_row([], |row| {
+            Ok(Pause {
+                paused_at: row.get(0)?,
+                paused_by: row.get(1)?,
+                reason: row.get(2)?,
+            })
+        });
 
     match row {
         Ok(pause) => Ok(Some(pause)),
@@ -34,12 +37,10 @@ pub fn pause(connection: &Connection) -> Result<Option<Pause>> {
 
 /// Pauses claiming; running jobs continue. False when it was paused already: the first pause keeps
 /// its name and reason.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn set_paused(tx: &Connection, now: i64, by: &str, reason: Option<&str>) -> Result<bool> {
     let changed = tx.execute(
-        "UPDATE queue SET paused_at = ?1, paused_by = ?2, reason = ?3 WHERE id = 1 AND paused_at IS NULL",
+        "UPDATE queue SET paused_at = ?1, paused_by = ?2, reason = ?3 WHERE id = 1 AND paused_at \
+         IS NULL",
         params![now, by, reason],
     )?;
 
@@ -47,7 +48,12 @@ pub fn set_paused(tx: &Connection, now: i64, by: &str, reason: Option<&str>) -> 
         events::add(
             tx,
             now,
-            &NewEvent { kind: "queue.paused", actor: by, detail: reason.unwrap_or(""), ..NewEvent::default() },
+            &NewEvent {
+                kind: "queue.paused",
+                actor: by,
+                detail: reason.unwrap_or(""),
+                ..NewEvent::default()
+            },
         )?;
     }
 
@@ -55,17 +61,23 @@ pub fn set_paused(tx: &Connection, now: i64, by: &str, reason: Option<&str>) -> 
 }
 
 /// Resumes claiming. False when it was not paused.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn set_resumed(tx: &Connection, now: i64, by: &str) -> Result<bool> {
     let changed = tx.execute(
-        "UPDATE queue SET paused_at = NULL, paused_by = NULL, reason = NULL WHERE id = 1 AND paused_at IS NOT NULL",
+        "UPDATE queue SET paused_at = NULL, paused_by = NULL, reason = NULL WHERE id = 1 AND \
+         paused_at IS NOT NULL",
         [],
     )?;
 
     if changed > 0 {
-        events::add(tx, now, &NewEvent { kind: "queue.resumed", actor: by, ..NewEvent::default() })?;
+        events::add(
+            tx,
+            now,
+            &NewEvent {
+                kind: "queue.resumed",
+                actor: by,
+                ..NewEvent::default()
+            },
+        )?;
     }
 
     Ok(changed > 0)

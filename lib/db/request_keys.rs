@@ -11,22 +11,29 @@ use crate::base::names::{JobId, RequestKey, UserId};
 const DAY: i64 = 24 * 3600 * 1000;
 
 /// The job that `user` requested with this key.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn find(connection: &Connection, user: UserId, key: &RequestKey, now: i64) -> Result<Option<JobId>> {
-    let mut statement = connection
-        .prepare_cached("SELECT job_id FROM request_keys WHERE user_id = ?1 AND key = ?2 AND created_at >= ?3")?;
-    Ok(statement.query_row(params![user.0, key.as_str(), now - DAY], |row| row.get(0).map(JobId)).optional()?)
+pub fn find(
+    connection: &Connection,
+    user: UserId,
+    key: &RequestKey,
+    now: i64,
+) -> Result<Option<JobId>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT job_id FROM request_keys WHERE user_id = ?1 AND key = ?2 AND created_at >= ?3",
+    )?;
+    Ok(statement
+        .query_row(params![user.0, key.as_str(), now - DAY], |row| {
+            row.get(0).map(JobId)
+        })
+        .optional()?)
 }
 
 /// Stores the key, and deletes those that are older than a day.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn add(tx: &Connection, user: UserId, key: &RequestKey, job: JobId, now: i64) -> Result<()> {
-    tx.prepare_cached("DELETE FROM request_keys WHERE created_at < ?1")?.execute([now - DAY])?;
-    tx.prepare_cached("INSERT INTO request_keys (user_id, key, job_id, created_at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![user.0, key.as_str(), job.0, now])?;
+    tx.prepare_cached("DELETE FROM request_keys WHERE created_at < ?1")?
+        .execute([now - DAY])?;
+    tx.prepare_cached(
+        "INSERT INTO request_keys (user_id, key, job_id, created_at) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![user.0, key.as_str(), job.0, now])?;
     Ok(())
 }

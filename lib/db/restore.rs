@@ -28,7 +28,8 @@ pub fn staged(database: &Path) -> PathBuf {
 /// second.
 #[must_use]
 pub fn kept(database: &Path, stamp: &str) -> Option<PathBuf> {
-    let names = std::iter::once(stamp.to_owned()).chain((2..100).map(|number| format!("{stamp}-{number}")));
+    let names =
+        std::iter::once(stamp.to_owned()).chain((2..100).map(|number| format!("{stamp}-{number}")));
     let mut places = names.map(|name| file::beside(database, &format!("{KEPT}{name}")));
     places.find(|place| place.symlink_metadata().is_err())
 }
@@ -36,12 +37,13 @@ pub fn kept(database: &Path, stamp: &str) -> Option<PathBuf> {
 /// Checks a copy that no other program uses, and prepares it: migrated to this program's schema,
 /// and one file without a log beside it.
 ///
-/// # Errors
-/// 1 when it is damaged, or not a database of left4me; 69 when it is from a newer left4me.
+/// Fails with 1 when it is damaged, or not a database of left4me; 69 when it is from a newer
+/// left4me.
 pub fn prepare(staged: &Path) -> Result<()> {
     let complaints = Db::look(staged, |tx| {
         let found = tx.query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('users', 'servers', 'jobs')",
+            "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('users', \
+             'servers', 'jobs')",
             [],
             |row| row.get::<_, i64>(0),
         );
@@ -52,14 +54,21 @@ pub fn prepare(staged: &Path) -> Result<()> {
             found => found.map_err(|error| damaged(&error))?,
         };
 
-        let schema = if found < 3 { 0 } else { migrate::version(tx).map_err(|error| damaged(&error))? };
+        let schema = if found < 3 {
+            0
+        } else {
+            migrate::version(tx).map_err(|error| damaged(&error))?
+        };
         if schema < 1 {
-            return Err(Error::failed("the backup is no database of left4me; nothing was changed"));
+            return Err(Error::failed(
+                "the backup is no database of left4me; nothing was changed",
+            ));
         }
 
         if schema > migrate::LATEST {
             return Err(Error::unavailable(format!(
-                "the backup has schema {schema}, this program knows {}: it is from a newer left4me; upgrade this \
+                "the backup has schema {schema}, this program knows {}: it is from a newer \
+                left4me; upgrade this \
                  one, then run this again. Nothing was changed",
                 migrate::LATEST
             )));
@@ -73,23 +82,30 @@ pub fn prepare(staged: &Path) -> Result<()> {
     }
 
     let db = Db::open_existing(staged)?;
-    let mode = db.connection().query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));
+    let mode = db
+        .connection()
+        .query_row("PRAGMA journal_mode = DELETE", [], |row| {
+            row.get::<_, String>(0)
+        });
     match mode.map_err(|error| in_file(staged, &error))? {
         mode if mode == "delete" => Ok(()),
-        mode => Err(Error::failed(format!("the backup's journal mode stays '{mode}'; nothing was changed"))),
+        mode => Err(Error::failed(format!(
+            "the backup's journal mode stays '{mode}'; nothing was changed"
+        ))),
     }
 }
 
 fn damaged(why: impl std::fmt::Display) -> Error {
-    Error::failed(format!("the backup is damaged: {why}; nothing was changed; take another one"))
+    Error::failed(format!(
+        "the backup is damaged: {why}; nothing was changed; take another one"
+    ))
 }
 
 /// Gives `staged`, which [`prepare`] has prepared, the database's name in one step, and the former
 /// database the name `kept`. Returns whether there was one.
 ///
-/// # Errors
-/// 69 when another program has the database open, or the file system's error. Then the former
-/// database is still in place.
+/// Fails with 69 when another program has the database open, or the file system's error. Then the
+/// former database is still in place.
 pub fn exchange(staged: &Path, path: &Path, kept: &Path) -> Result<bool> {
     let is_there = path.symlink_metadata().is_ok();
     // While this is open, no other program can read the former database and begin a log beside it.
@@ -104,7 +120,11 @@ pub fn exchange(staged: &Path, path: &Path, kept: &Path) -> Result<bool> {
 
         // Once the log is in the file, the other files hold no data.
         let is_empty = held.is_some() && name != "-wal";
-        let done = if is_empty { fs_err::remove_file(&beside) } else { fs_err::rename(&beside, &aside) };
+        let done = if is_empty {
+            fs_err::remove_file(&beside)
+        } else {
+            fs_err::rename(&beside, &aside)
+        };
         done.map_err(|error| opening(path, &error))?;
     }
 
@@ -147,7 +167,9 @@ fn fold(path: &Path) -> Result<Option<Connection>> {
     match folded() {
         Ok(()) => Ok(Some(connection)),
         Err(error) => match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure) => Ok(None),
+            Some(
+                ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure,
+            ) => Ok(None),
             _ => Err(in_file(path, &error)),
         },
     }
@@ -155,17 +177,23 @@ fn fold(path: &Path) -> Result<Option<Connection>> {
 
 /// Removes what an interrupted restore left: the copy, and a second name of the database.
 ///
-/// # Errors
-/// The file system's error.
+/// Errors: The file system's error.
 pub fn clean(staged: &Path, path: &Path) -> Result<()> {
-    for place in std::iter::once(staged.to_owned()).chain(file::BESIDE.map(|name| file::beside(staged, name))) {
+    for place in std::iter::once(staged.to_owned())
+        .chain(file::BESIDE.map(|name| file::beside(staged, name)))
+    {
         remove(&place)?;
     }
 
-    let (Some(directory), Ok(own)) = (path.parent(), path.symlink_metadata()) else { return Ok(()) };
+    let (Some(directory), Ok(own)) = (path.parent(), path.symlink_metadata()) else {
+        return Ok(());
+    };
     for entry in fs_err::read_dir(directory)? {
         let entry = entry?;
-        let is_kept = entry.file_name().to_str().is_some_and(|name| name.contains(KEPT));
+        let is_kept = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.contains(KEPT));
         if is_kept && entry.metadata().is_ok_and(|found| same(&found, &own)) {
             remove(&entry.path())?;
         }
@@ -191,7 +219,9 @@ fn remove(place: &PathBuf) -> Result<()> {
 
 /// Makes renames in the directory of `path` durable.
 fn sync_directory(path: &Path) -> Result<()> {
-    let Some(directory) = path.parent() else { return Ok(()) };
+    let Some(directory) = path.parent() else {
+        return Ok(());
+    };
     Ok(fs_err::File::open(directory)?.sync_all()?)
 }
 
@@ -205,7 +235,8 @@ mod tests {
 
         db.write(|tx| {
             Ok(tx.execute(
-                "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES (?1, '', 1, 1)",
+                "INSERT INTO users (name, password_hash, created_at, updated_at) VALUES (?1, '', \
+                 1, 1)",
                 [word],
             )?)
         })
@@ -214,12 +245,24 @@ mod tests {
 
     fn users(path: &Path) -> Vec<String> {
         let db = Db::open_existing(path).unwrap();
-        let mut statement = db.connection().prepare("SELECT name FROM users ORDER BY name").unwrap();
-        statement.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
+        let mut statement = db
+            .connection()
+            .prepare("SELECT name FROM users ORDER BY name")
+            .unwrap();
+        statement
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .collect::<rusqlite::Result<_>>()
+            .unwrap()
     }
 
     fn places(dir: &Path) -> [PathBuf; 3] {
-        ["left4me.db", "left4me.db.restoring", "left4me.db.before-restore-1"].map(|name| dir.join(name))
+        [
+            "left4me.db",
+            "left4me.db.restoring",
+            "left4me.db.before-restore-1",
+        ]
+        .map(|name| dir.join(name))
     }
 
     #[test]
@@ -233,7 +276,10 @@ mod tests {
         made(&staged, "new");
         prepare(&staged).unwrap();
         assert!(exchange(&staged, &path, &kept).unwrap());
-        assert_eq!((users(&path), users(&kept)), (vec!["new".to_owned()], vec!["old".to_owned()]));
+        assert_eq!(
+            (users(&path), users(&kept)),
+            (vec!["new".to_owned()], vec!["old".to_owned()])
+        );
     }
 
     #[test]
@@ -253,8 +299,20 @@ mod tests {
         std::fs::rename(&staged, &path).unwrap();
 
         let words = "was replaced";
-        assert!(follower.read(|tx| events::last(tx, None, 1).map(drop)).unwrap_err().to_string().contains(words));
-        assert!(follower.write(|_| Ok(())).unwrap_err().to_string().contains(words));
+        assert!(
+            follower
+                .read(|tx| events::last(tx, None, 1).map(drop))
+                .unwrap_err()
+                .to_string()
+                .contains(words)
+        );
+        assert!(
+            follower
+                .write(|_| Ok(()))
+                .unwrap_err()
+                .to_string()
+                .contains(words)
+        );
         assert!(watch.look().unwrap_err().to_string().contains(words));
         assert_eq!(users(&path), ["new"]);
         assert!(!kept.exists());
@@ -269,7 +327,9 @@ mod tests {
         prepare(&staged).unwrap();
 
         let other = Connection::open(&path).unwrap();
-        other.execute_batch("BEGIN; SELECT count(*) FROM users").unwrap();
+        other
+            .execute_batch("BEGIN; SELECT count(*) FROM users")
+            .unwrap();
 
         let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
@@ -293,7 +353,10 @@ mod tests {
         prepare(&staged).unwrap();
         assert!(exchange(&staged, &path, &kept).unwrap());
         assert_eq!(users(&path), ["new"]);
-        assert_eq!(std::fs::read_to_string(file::beside(&kept, "-wal")).unwrap(), "and a log");
+        assert_eq!(
+            std::fs::read_to_string(file::beside(&kept, "-wal")).unwrap(),
+            "and a log"
+        );
     }
 
     #[test]
@@ -302,15 +365,25 @@ mod tests {
         let [path, staged, _] = places(dir.path());
         let refused = |why: &str| {
             let error = prepare(&staged).unwrap_err().to_string();
-            assert!(error.contains(why) && error.contains("othing was changed"), "{error}");
+            assert!(
+                error.contains(why) && error.contains("othing was changed"),
+                "{error}"
+            );
         };
 
-        std::fs::write(&staged, "some text that is long enough to be read as a header of a database file").unwrap();
+        std::fs::write(
+            &staged,
+            "some text that is long enough to be read as a header of a database file",
+        )
+        .unwrap();
         refused("no database of left4me");
         std::fs::write(&staged, "").unwrap();
         refused("no database of left4me");
         std::fs::remove_file(&staged).unwrap();
-        Connection::open(&staged).unwrap().execute_batch("CREATE TABLE t (x); PRAGMA user_version = 3").unwrap();
+        Connection::open(&staged)
+            .unwrap()
+            .execute_batch("CREATE TABLE t (x); PRAGMA user_version = 3")
+            .unwrap();
         refused("no database of left4me");
         clean(&staged, &path).unwrap();
         made(&staged, "new");
@@ -322,7 +395,10 @@ mod tests {
         refused("newer left4me");
         clean(&staged, &path).unwrap();
         made(&staged, "new");
-        Connection::open(&staged).unwrap().execute_batch("PRAGMA journal_mode = DELETE").unwrap();
+        Connection::open(&staged)
+            .unwrap()
+            .execute_batch("PRAGMA journal_mode = DELETE")
+            .unwrap();
 
         let mut bytes = std::fs::read(&staged).unwrap();
         let end = bytes.len();

@@ -12,7 +12,6 @@ use crate::wire::{EndedBy, Served, Tree};
 /// A connection, as `left4me-job show` prints it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Runner {
-    /// The row's id.
     pub id: i64,
     /// The task it served.
     pub task_id: TaskId,
@@ -22,13 +21,11 @@ pub struct Runner {
     pub unit: Option<String>,
     /// The process that served it.
     pub pid: Option<i64>,
-    /// Its control group.
     pub cgroup: Option<String>,
     /// Unix ms.
     pub started_at: i64,
     /// Unix ms; none while it is open.
     pub ended_at: Option<i64>,
-    /// The command's exit code.
     pub exit_code: Option<i64>,
     /// How it ended: exit, terminate, kill; lost when the connection broke.
     pub ended_by: Option<String>,
@@ -40,15 +37,20 @@ impl Runner {
     /// A description: `left4me-runner@3.service (install of task 31, process 4711)`.
     #[must_use]
     pub fn words(&self) -> String {
-        let unit = self.unit.as_deref().filter(|unit| is_ours(unit)).unwrap_or("a command");
-        let pid = self.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
+        let unit = self
+            .unit
+            .as_deref()
+            .filter(|unit| is_ours(unit))
+            .unwrap_or("a command");
+        let pid = self
+            .pid
+            .map_or_else(String::new, |pid| format!(", process {pid}"));
         format!("{unit} ({} of task {}{pid})", self.verb, self.task_id)
     }
 
     /// The control group of its processes; none when it never reported one.
     ///
-    /// # Errors
-    /// The path cannot be a control group of left4me; then it is not opened.
+    /// Errors: The path cannot be a control group of left4me; then it is not opened.
     pub fn group(&self) -> std::result::Result<Option<ControlGroup>, BadGroup> {
         self.cgroup.as_deref().map(str::parse).transpose()
     }
@@ -57,8 +59,17 @@ impl Runner {
     #[must_use]
     pub fn nonsense(&self) -> Option<String> {
         let bad = self.group().err()?;
-        let group: String = self.cgroup.as_deref().unwrap_or_default().chars().take(100).collect();
-        Some(format!("{}: {group:?} {bad}; it is not followed", self.words()))
+        let group: String = self
+            .cgroup
+            .as_deref()
+            .unwrap_or_default()
+            .chars()
+            .take(100)
+            .collect();
+        Some(format!(
+            "{}: {group:?} {bad}; it is not followed",
+            self.words()
+        ))
     }
 
     /// The message that it has a process which survived SIGKILL.
@@ -80,9 +91,6 @@ pub struct End {
 }
 
 /// Records a new connection; returns its row.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn begin(tx: &Connection, task: TaskId, verb: &str, now: i64) -> Result<i64> {
     tx.prepare_cached("INSERT INTO runners (task_id, verb, started_at) VALUES (?1, ?2, ?3)")?
         .execute(params![task.0, verb, now])?;
@@ -90,20 +98,16 @@ pub fn begin(tx: &Connection, task: TaskId, verb: &str, now: i64) -> Result<i64>
 }
 
 /// Records which process serves it. A forwarded request reports more than one: the last one stays.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn started(tx: &Connection, id: i64, served: &Served) -> Result<()> {
     let group = served.group.as_ref().map(ControlGroup::as_str);
-    tx.prepare_cached("UPDATE runners SET unit = ?2, pid = ?3, cgroup = ?4 WHERE id = ?1 AND ended_at IS NULL")?
-        .execute(params![id, served.unit, served.pid, group])?;
+    tx.prepare_cached(
+        "UPDATE runners SET unit = ?2, pid = ?3, cgroup = ?4 WHERE id = ?1 AND ended_at IS NULL",
+    )?
+    .execute(params![id, served.unit, served.pid, group])?;
     Ok(())
 }
 
 /// Records how it ended.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
     let ended_by = match end.ended_by {
         Some(EndedBy::Exit) => "exit",
@@ -118,7 +122,8 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
     });
 
     tx.prepare_cached(
-        "UPDATE runners SET ended_at = ?2, exit_code = ?3, ended_by = ?4, tree = ?5 WHERE id = ?1 AND ended_at IS NULL",
+        "UPDATE runners SET ended_at = ?2, exit_code = ?3, ended_by = ?4, tree = ?5 WHERE id = ?1 \
+         AND ended_at IS NULL",
     )?
     .execute(params![id, now, end.exit, ended_by, tree])?;
 
@@ -127,12 +132,10 @@ pub fn end(tx: &Connection, id: i64, end: End, now: i64) -> Result<()> {
 
 /// Ends, as lost, a row that a dead worker left open. `left`: whether its processes still exist;
 /// none when that is unknown.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn lose(tx: &Connection, id: i64, left: Option<bool>, now: i64) -> Result<()> {
     tx.prepare_cached(
-        "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3 WHERE id = ?1 AND ended_at IS NULL",
+        "UPDATE runners SET ended_at = ?2, ended_by = 'lost', tree = ?3 WHERE id = ?1 AND ended_at \
+         IS NULL",
     )?
     .execute(params![id, now, left.map(tree_word)])?;
     Ok(())
@@ -143,9 +146,6 @@ fn tree_word(left: bool) -> &'static str {
 }
 
 /// Records whether processes of a lost connection are left.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn set_tree(tx: &Connection, id: i64, left: bool) -> Result<()> {
     tx.prepare_cached("UPDATE runners SET tree = ?2 WHERE id = ?1 AND ended_at IS NOT NULL")?
         .execute(params![id, tree_word(left)])?;
@@ -153,20 +153,18 @@ pub fn set_tree(tx: &Connection, id: i64, left: bool) -> Result<()> {
 }
 
 /// Records that this cancellation ended those commands of `task` that did not exit by themselves.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn ended_by(tx: &Connection, cancellation: CancellationId, task: TaskId) -> Result<()> {
     tx.prepare_cached(
         "UPDATE runners SET cancellation_id = ?1
-         WHERE task_id = ?2 AND cancellation_id IS NULL AND ended_by IN ('terminate', 'kill', 'lost')",
+         WHERE task_id = ?2 AND cancellation_id IS NULL AND ended_by IN ('terminate', 'kill', \
+         'lost')",
     )?
     .execute(params![cancellation.0, task.0])?;
     Ok(())
 }
 
-const COLUMNS: &str =
-    "r.id, r.task_id, r.verb, r.unit, r.pid, r.cgroup, r.started_at, r.ended_at, r.exit_code, r.ended_by, r.tree";
+const COLUMNS: &str = "r.id, r.task_id, r.verb, r.unit, r.pid, r.cgroup, r.started_at, r.ended_at, \
+                      r.exit_code, r.ended_by, r.tree";
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Runner> {
     Ok(Runner {
@@ -185,48 +183,38 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Runner> {
 }
 
 fn rows(connection: &Connection, which: &str, of: i64) -> Result<Vec<Runner>> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM runners r WHERE {which} ORDER BY r.id"))?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM runners r WHERE {which} ORDER BY r.id"
+    ))?;
     let rows = statement.query_map([of], from_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The open connections: at its start, a worker finds here what a dead one may have left running.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn open(connection: &Connection) -> Result<Vec<Runner>> {
     rows(connection, "?1 = 0 AND r.ended_at IS NULL", 0)
 }
 
 /// The connections with processes that survived SIGKILL, as last checked.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn left(connection: &Connection) -> Result<Vec<Runner>> {
     rows(connection, "?1 = 0 AND r.tree = 'left'", 0)
 }
 
 /// All connections of a job, in the order of their start.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Runner>> {
-    rows(connection, "r.task_id IN (SELECT id FROM tasks WHERE job_id = ?1)", job.0)
+    rows(
+        connection,
+        "r.task_id IN (SELECT id FROM tasks WHERE job_id = ?1)",
+        job.0,
+    )
 }
 
 /// All connections of a task, in the order of their start.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn of_task(connection: &Connection, task: TaskId) -> Result<Vec<Runner>> {
     rows(connection, "r.task_id = ?1", task.0)
 }
 
 /// The connections that a cancellation ended.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn of_cancellation(connection: &Connection, id: CancellationId) -> Result<Vec<Runner>> {
     rows(connection, "r.cancellation_id = ?1", id.0)
 }

@@ -36,13 +36,17 @@ const PORTION: i64 = 20;
 /// Adds a sample. The first sample of each ten minutes also deletes some that are too old, and some
 /// that a wrong clock left more than a day ahead. Samples less far ahead stay: a clock that is set
 /// back by an hour deletes nothing.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
-    let values = params![server.0, sample.at, sample.memory_bytes, sample.cpu_ns, sample.restarts];
+    let values = params![
+        server.0,
+        sample.at,
+        sample.memory_bytes,
+        sample.cpu_ns,
+        sample.restarts
+    ];
     tx.prepare_cached(
-        "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR REPLACE INTO samples (server_id, at, memory_bytes, cpu_ns, restarts) VALUES \
+         (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute(values)?;
 
@@ -58,7 +62,8 @@ pub fn add(tx: &Connection, server: ServerId, sample: &Sample) -> Result<()> {
 
     let first = tx
         .prepare_cached(
-            "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR IGNORE INTO samples_10min (server_id, at, memory_bytes, cpu_ns, restarts) \
+             VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .execute(values)?;
 
@@ -73,37 +78,53 @@ fn drop_old(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
     for (table, age) in [("samples", DAY), ("samples_10min", MONTH)] {
         tx.prepare_cached(&format!(
             "DELETE FROM {table} WHERE server_id = ?1 AND at IN
-                 (SELECT at FROM {table} WHERE server_id = ?1 AND (at < ?2 OR at > ?3) ORDER BY at LIMIT ?4 + 2 *
+                 (SELECT at FROM {table} WHERE server_id = ?1 AND (at < ?2 OR at > ?3) ORDER BY at \
+                 LIMIT ?4 + 2 *
                      (SELECT count(*) FROM {table} WHERE server_id = ?1 AND at > ?5 AND at <= ?6))"
         ))?
-        .execute(params![server.0, now - age, now + DAY, PORTION, now - COARSE, now])?;
+        .execute(params![
+            server.0,
+            now - age,
+            now + DAY,
+            PORTION,
+            now - COARSE,
+            now
+        ])?;
     }
 
     Ok(())
 }
 
 /// Deletes some of the old samples of a server that does not run, because it gets no new ones.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn prune_idle(tx: &Connection, server: ServerId, now: i64) -> Result<()> {
     drop_old(tx, server, now)
 }
 
 /// A server's samples after `since`, oldest first: all polls when `since` is within the last day,
 /// otherwise one per ten minutes.
-///
-/// # Errors
-/// 69 when the database cannot be read.
-pub fn since(connection: &Connection, server: ServerId, since: i64, now: i64) -> Result<Vec<Sample>> {
-    let table = if since >= now - DAY { "samples" } else { "samples_10min" };
+pub fn since(
+    connection: &Connection,
+    server: ServerId,
+    since: i64,
+    now: i64,
+) -> Result<Vec<Sample>> {
+    let table = if since >= now - DAY {
+        "samples"
+    } else {
+        "samples_10min"
+    };
     let mut statement = connection.prepare_cached(&format!(
         "SELECT at, memory_bytes, cpu_ns, restarts FROM {table}
          WHERE server_id = ?1 AND at > ?2 AND at <= ?3 ORDER BY at"
     ))?;
 
     let rows = statement.query_map(params![server.0, since, now], |row| {
-        Ok(Sample { at: row.get(0)?, memory_bytes: row.get(1)?, cpu_ns: row.get(2)?, restarts: row.get(3)? })
+        Ok(Sample {
+            at: row.get(0)?,
+            memory_bytes: row.get(1)?,
+            cpu_ns: row.get(2)?,
+            restarts: row.get(3)?,
+        })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
@@ -117,9 +138,17 @@ mod tests {
     fn a_month_of_polls_leaves_a_day_at_full_and_thirty_days_at_ten_minutes() {
         let db = with_servers(1);
         let server = ServerId(1);
-        let sample = |at| Sample { at, memory_bytes: Some(1 << 30), cpu_ns: Some(at), restarts: 0 };
+        let sample = |at| Sample {
+            at,
+            memory_bytes: Some(1 << 30),
+            cpu_ns: Some(at),
+            restarts: 0,
+        };
         let count = |table: &str| -> i64 {
-            db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+            db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
+                row.get(0)
+            })
+            .unwrap()
         };
         let start = 1_800_000_000_000;
 
@@ -130,12 +159,28 @@ mod tests {
             add(&db, server, &sample(now)).unwrap();
         }
 
-        assert!((288..=291).contains(&count("samples")), "{} of a day", count("samples"));
-        assert!((4320..=4322).contains(&count("samples_10min")), "{} of 30 days", count("samples_10min"));
+        assert!(
+            (288..=291).contains(&count("samples")),
+            "{} of a day",
+            count("samples")
+        );
+        assert!(
+            (4320..=4322).contains(&count("samples_10min")),
+            "{} of 30 days",
+            count("samples_10min")
+        );
 
         let day = super::since(&db, server, now - DAY / 2, now).unwrap();
-        assert_eq!((day.len(), day.last().map(|sample| sample.at)), (144, Some(now)));
-        assert_eq!(super::since(&db, server, now - 10 * DAY, now).unwrap().len(), 1440);
+        assert_eq!(
+            (day.len(), day.last().map(|sample| sample.at)),
+            (144, Some(now))
+        );
+        assert_eq!(
+            super::since(&db, server, now - 10 * DAY, now)
+                .unwrap()
+                .len(),
+            1440
+        );
 
         // The clock is ten years ahead for an hour, then correct again.
         let before = (count("samples"), count("samples_10min"));
@@ -145,8 +190,18 @@ mod tests {
 
         assert!(count("samples") > before.0 - 150 && count("samples_10min") > before.1 - 150);
         add(&db, server, &sample(now + COARSE)).unwrap();
-        assert!(super::since(&db, server, now - MONTH, now + COARSE).unwrap().len() > 4100, "the history is there");
-        assert_eq!(super::since(&db, server, now, now + COARSE).unwrap().len(), 1, "and nothing from the future");
+        assert!(
+            super::since(&db, server, now - MONTH, now + COARSE)
+                .unwrap()
+                .len()
+                > 4100,
+            "the history is there"
+        );
+        assert_eq!(
+            super::since(&db, server, now, now + COARSE).unwrap().len(),
+            1,
+            "and nothing from the future"
+        );
 
         // An hour back deletes nothing. 60 days back deletes what lies ahead.
         let before = count("samples");
@@ -157,8 +212,12 @@ mod tests {
             add(&db, server, &sample(now - 60 * DAY + step * COARSE)).unwrap();
         }
 
-        let ahead = "SELECT count(*) FROM samples_10min WHERE at > (SELECT min(at) FROM samples_10min) + 4 * 86400000";
-        assert_eq!(db.query_row(ahead, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+        let ahead = "SELECT count(*) FROM samples_10min WHERE at > (SELECT min(at) FROM \
+                     samples_10min) + 4 * 86400000";
+        assert_eq!(
+            db.query_row(ahead, [], |row| row.get::<_, i64>(0)).unwrap(),
+            0
+        );
         for _ in 0..50 {
             prune_idle(&db, server, now + 31 * DAY).unwrap();
         }

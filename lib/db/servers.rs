@@ -1,8 +1,5 @@
 //! Servers: name, port and blueprint, desired and actual state.
 
-use std::collections::HashSet;
-
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
@@ -13,7 +10,6 @@ use crate::db::drift::{Drifted, drifted};
 use crate::db::events::{self, NewEvent};
 use crate::db::{blueprints, error, observations, ports};
 use crate::domain::blueprint::Spec;
-use crate::domain::drift::Drift;
 use crate::domain::server::{ActualState, DesiredState};
 
 /// A server, as `--json` and the API show it.
@@ -64,9 +60,7 @@ pub struct Server {
 /// A server to create.
 #[derive(Clone, Copy, Debug)]
 pub struct NewServer<'a> {
-    /// Its owner.
     pub user: UserId,
-    /// Its display name.
     pub name: &'a ServerName,
     /// One of the owner's blueprints.
     pub blueprint: BlueprintId,
@@ -79,10 +73,14 @@ pub struct NewServer<'a> {
 macro_rules! select {
     ($tail:literal) => {
         concat!(
-            "SELECT s.id, s.name, coalesce(u.name, '?'), s.port, coalesce(b.name, '?'), s.desired_state, s.actual_state,
-                    s.actual_sub_state, s.actual_state_updated_at, s.last_error, s.enabled, s.user_id, s.blueprint_id,
-                    s.actual_since, s.restarts, s.last_end, s.drift, s.drift_since, s.drift_why, s.version
-             FROM servers s LEFT JOIN users u ON u.id = s.user_id LEFT JOIN blueprints b ON b.id = s.blueprint_id ",
+            "SELECT s.id, s.name, coalesce(u.name, '?'), s.port, coalesce(b.name, '?'), \
+             s.desired_state, s.actual_state,
+                    s.actual_sub_state, s.actual_state_updated_at, s.last_error, s.enabled, \
+                    s.user_id, s.blueprint_id,
+                    s.actual_since, s.restarts, s.last_end, s.drift, s.drift_since, s.drift_why, \
+                    s.version
+             FROM servers s LEFT JOIN users u ON u.id = s.user_id LEFT JOIN blueprints b ON b.id = \
+             s.blueprint_id ",
             $tail
         )
     };
@@ -90,20 +88,30 @@ macro_rules! select {
 
 /// Finds the server that `server` refers to.
 ///
-/// # Errors
-/// 3 when there is none; 2 with the ids when two users have a server with that name.
+/// Fails with 3 when there is none; 2 with the ids when two users have a server with that name.
 pub fn find(connection: &Connection, server: &ServerRef) -> Result<Server> {
     match server {
-        ServerRef::Id(id) => get(connection, *id)?
-            .ok_or_else(|| Error::not_found(format!("no server has the id {id}: see `left4me server list`"))),
+        ServerRef::Id(id) => get(connection, *id)?.ok_or_else(|| {
+            Error::not_found(format!(
+                "no server has the id {id}: see `left4me server list`"
+            ))
+        }),
         ServerRef::Name(name) => {
-            let mut same = rows(connection, select!("WHERE s.name = ?1 ORDER BY s.id"), [name.as_str()])?;
+            let mut same = rows(
+                connection,
+                select!("WHERE s.name = ?1 ORDER BY s.id"),
+                [name.as_str()],
+            )?;
             match same.len() {
-                0 => Err(Error::not_found(format!("no server is named '{name}': see `left4me server list`"))),
+                0 => Err(Error::not_found(format!(
+                    "no server is named '{name}': see `left4me server list`"
+                ))),
                 1 => Ok(same.swap_remove(0)),
                 _ => {
-                    let ids: Vec<String> =
-                        same.iter().map(|server| format!("{} ({})", server.id, server.user)).collect();
+                    let ids: Vec<String> = same
+                        .iter()
+                        .map(|server| format!("{} ({})", server.id, server.user))
+                        .collect();
                     Err(Error::usage(format!(
                         "several servers are named '{name}'; say which by its id: {}",
                         ids.join(", ")
@@ -115,28 +123,21 @@ pub fn find(connection: &Connection, server: &ServerRef) -> Result<Server> {
 }
 
 /// The server with this id, if there is one.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn get(connection: &Connection, id: ServerId) -> Result<Option<Server>> {
     Ok(rows(connection, select!("WHERE s.id = ?1"), [id.0])?.pop())
 }
 
 /// All servers, ordered by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn all(connection: &Connection) -> Result<Vec<Server>> {
     rows(connection, select!("ORDER BY s.id"), [])
 }
 
 /// The id of the server that `server` refers to; cheaper than [`find`].
-///
-/// # Errors
-/// Those of [`find`].
 pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> {
     if let ServerRef::Id(id) = server
-        && connection.prepare_cached("SELECT 1 FROM servers WHERE id = ?1")?.exists([id.0])?
+        && connection
+            .prepare_cached("SELECT 1 FROM servers WHERE id = ?1")?
+            .exists([id.0])?
     {
         return Ok(*id);
     }
@@ -144,9 +145,6 @@ pub fn find_id(connection: &Connection, server: &ServerRef) -> Result<ServerId> 
 }
 
 /// Whether a server's desired state is running. False when it does not exist.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn is_wanted(connection: &Connection, id: ServerId) -> Result<bool> {
     Ok(connection
         .prepare_cached("SELECT 1 FROM servers WHERE id = ?1 AND desired_state = 'running'")?
@@ -154,9 +152,6 @@ pub fn is_wanted(connection: &Connection, id: ServerId) -> Result<bool> {
 }
 
 /// All servers' ids and display names, ascending by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn names(connection: &Connection) -> Result<Vec<(ServerId, String)>> {
     let mut statement = connection.prepare_cached("SELECT id, name FROM servers ORDER BY id")?;
     let rows = statement.query_map([], |row| Ok((ServerId(row.get(0)?), row.get(1)?)))?;
@@ -164,9 +159,6 @@ pub fn names(connection: &Connection) -> Result<Vec<(ServerId, String)>> {
 }
 
 /// All servers' ids, ascending.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn all_ids(connection: &Connection) -> Result<Vec<ServerId>> {
     let mut statement = connection.prepare_cached("SELECT id FROM servers ORDER BY id")?;
     let ids = statement.query_map([], |row| row.get(0).map(ServerId))?;
@@ -174,19 +166,18 @@ pub fn all_ids(connection: &Connection) -> Result<Vec<ServerId>> {
 }
 
 /// The servers of one user, ordered by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Server>> {
-    rows(connection, select!("WHERE s.user_id = ?1 ORDER BY s.id"), [user.0])
+    rows(
+        connection,
+        select!("WHERE s.user_id = ?1 ORDER BY s.id"),
+        [user.0],
+    )
 }
 
 /// The ids of one user's servers.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn ids_of_user(connection: &Connection, user: UserId) -> Result<Vec<ServerId>> {
-    let mut statement = connection.prepare_cached("SELECT id FROM servers WHERE user_id = ?1 ORDER BY id")?;
+    let mut statement =
+        connection.prepare_cached("SELECT id FROM servers WHERE user_id = ?1 ORDER BY id")?;
     let ids = statement.query_map([user.0], |row| row.get(0).map(ServerId))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
@@ -194,27 +185,42 @@ pub fn ids_of_user(connection: &Connection, user: UserId) -> Result<Vec<ServerId
 /// Adds a server, with the desired state stopped, and its event. Call it in a write transaction, so
 /// that a free port stays free.
 ///
-/// # Errors
-/// 2 for a port outside of `range`; 4 when the port is taken (with its server), the range is full,
-/// the owner has a server with that name, or the blueprint belongs to another user.
-pub fn create(tx: &Connection, now: i64, actor: &str, new: &NewServer<'_>, range: PortRange) -> Result<Server> {
+/// Fails with 2 for a port outside of `range`; 4 when the port is taken (with its server), the
+/// range is full, the owner has a server with that name, or the blueprint belongs to another user.
+pub fn create(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    new: &NewServer<'_>,
+    range: PortRange,
+) -> Result<Server> {
     blueprints::must_belong(tx, new.blueprint, new.user)?;
 
     let before = ports::shared(tx)?;
     let port = match new.port {
-        Some(port) => usable_port(tx, port, range, new.user)?,
-        None => free_port(tx, range, blueprints::tv_port(tx, new.blueprint)?)?,
+        Some(port) => ports::usable_port(tx, port, range, new.user)?,
+        None => ports::free_port(tx, range, blueprints::tv_port(tx, new.blueprint)?)?,
     };
 
     let added = tx
         .prepare_cached(
-            "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+            "INSERT INTO servers (user_id, name, port, blueprint_id, created_at, updated_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
         )?
-        .execute(params![new.user.0, new.name.as_str(), port, new.blueprint.0, now]);
+        .execute(params![
+            new.user.0,
+            new.name.as_str(),
+            port,
+            new.blueprint.0,
+            now
+        ]);
 
     match added {
         Err(taken) if error::is_taken(&taken) => {
-            return Err(Error::conflict(format!("this user has a server named '{}' already", new.name)));
+            return Err(Error::conflict(format!(
+                "this user has a server named '{}' already",
+                new.name
+            )));
         }
         other => other?,
     };
@@ -223,7 +229,13 @@ pub fn create(tx: &Connection, now: i64, actor: &str, new: &NewServer<'_>, range
     ports::none_added(tx, &before, &[id])?;
 
     let detail = format!("'{}' on port {port}", new.name);
-    let event = NewEvent { kind: "server.created", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
+    let event = NewEvent {
+        kind: "server.created",
+        actor,
+        server: Some(id),
+        detail: &detail,
+        ..NewEvent::default()
+    };
     events::add(tx, now, &event)?;
     get(tx, id)?.ok_or_else(|| gone(id))
 }
@@ -231,24 +243,32 @@ pub fn create(tx: &Connection, now: i64, actor: &str, new: &NewServer<'_>, range
 /// Links the server to another blueprint of its owner, and adds an event. It applies at the next
 /// action.
 ///
-/// # Errors
-/// 3 when the server does not exist; 4 when the blueprint belongs to another user, or its
-/// SourceTV's port is taken.
-pub fn assign(tx: &Connection, now: i64, actor: &str, id: ServerId, blueprint: BlueprintId) -> Result<Server> {
+/// Fails with 3 when the server does not exist; 4 when the blueprint belongs to another user, or
+/// its SourceTV's port is taken.
+pub fn assign(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    id: ServerId,
+    blueprint: BlueprintId,
+) -> Result<Server> {
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     blueprints::must_belong(tx, blueprint, server.user_id)?;
 
     let before = ports::shared(tx)?;
-    tx.prepare_cached("UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1")?.execute(params![
-        id.0,
-        blueprint.0,
-        now
-    ])?;
+    tx.prepare_cached("UPDATE servers SET blueprint_id = ?2, updated_at = ?3 WHERE id = ?1")?
+        .execute(params![id.0, blueprint.0, now])?;
     ports::none_added(tx, &before, &[id])?;
 
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     let detail = format!("to blueprint '{}'", server.blueprint);
-    let event = NewEvent { kind: "server.assigned", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
+    let event = NewEvent {
+        kind: "server.assigned",
+        actor,
+        server: Some(id),
+        detail: &detail,
+        ..NewEvent::default()
+    };
     events::add(tx, now, &event)?;
     Ok(server)
 }
@@ -256,23 +276,32 @@ pub fn assign(tx: &Connection, now: i64, actor: &str, id: ServerId, blueprint: B
 /// Deletes the row, and adds an event; the server's jobs and events stay. Its files stay too, so a
 /// `delete` job has to remove them first.
 ///
-/// # Errors
-/// 3 when it does not exist; 4 with what to do while its desired state is running, it runs, has an
-/// unfinished job, or may have files.
+/// Fails with 3 when it does not exist; 4 with what to do while its desired state is running, it
+/// runs, has an unfinished job, or may have files.
 pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Server> {
     let server = get(tx, id)?.ok_or_else(|| gone(id))?;
     let first = format!("first run `left4me-job enqueue delete --server {id} --wait`");
 
-    let still = |why: String| Err(Error::conflict(format!("server {id} ('{}') {why}", server.name)));
+    let still = |why: String| {
+        Err(Error::conflict(format!(
+            "server {id} ('{}') {why}",
+            server.name
+        )))
+    };
     if let Some(job) = observations::live_job(tx, id)? {
-        return still(format!("has job {job}, which has not ended: wait for it with `left4me-job wait {job}`"));
+        return still(format!(
+            "has job {job}, which has not ended: wait for it with `left4me-job wait {job}`"
+        ));
     }
 
     if server.desired_state == DesiredState::Running {
         return still(format!("should be running: {first}"));
     }
 
-    if !matches!(server.actual_state, ActualState::Stopped | ActualState::Failed | ActualState::Unknown) {
+    if !matches!(
+        server.actual_state,
+        ActualState::Stopped | ActualState::Failed | ActualState::Unknown
+    ) {
         return still(format!("is {}: {first}", server.actual_state));
     }
 
@@ -280,18 +309,22 @@ pub fn remove(tx: &Connection, now: i64, actor: &str, id: ServerId) -> Result<Se
         return still(format!("may have files under instances/{id}: {first}"));
     }
 
-    tx.prepare_cached("DELETE FROM servers WHERE id = ?1")?.execute([id.0])?;
+    tx.prepare_cached("DELETE FROM servers WHERE id = ?1")?
+        .execute([id.0])?;
 
     let detail = format!("'{}' on port {}", server.name, server.port);
-    let event = NewEvent { kind: "server.removed", actor, server: Some(id), detail: &detail, ..NewEvent::default() };
+    let event = NewEvent {
+        kind: "server.removed",
+        actor,
+        server: Some(id),
+        detail: &detail,
+        ..NewEvent::default()
+    };
     events::add(tx, now, &event)?;
     Ok(server)
 }
 
 /// Sets the desired state. False when it is the same already, or when the server does not exist.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i64) -> Result<bool> {
     let changed = tx
         .prepare_cached(
@@ -304,19 +337,24 @@ pub fn set_desired(tx: &Connection, id: ServerId, desired: DesiredState, now: i6
 
 /// Sets why the server's last task failed; none after a success. Writes nothing when it is the
 /// same.
-///
-/// # Errors
-/// 69 when the database cannot be written.
-pub fn set_last_error(tx: &Connection, id: ServerId, last_error: Option<&str>, now: i64) -> Result<()> {
-    tx.prepare_cached("UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3 WHERE id = ?1 AND last_error IS NOT ?2")?
-        .execute(params![id.0, last_error, now])?;
+pub fn set_last_error(
+    tx: &Connection,
+    id: ServerId,
+    last_error: Option<&str>,
+    now: i64,
+) -> Result<()> {
+    tx.prepare_cached(
+        "UPDATE servers SET version = version + 1, last_error = ?2, updated_at = ?3 \
+                       WHERE id = ?1 AND last_error IS NOT ?2",
+    )?
+    .execute(params![id.0, last_error, now])?;
     Ok(())
 }
 
 /// The input for the server's files, with the current content of its blueprint.
 ///
-/// # Errors
-/// 3 when the server does not exist; 1 with the blueprint's name when its row is invalid.
+/// Fails with 3 when the server does not exist; 1 with the blueprint's name when its row is
+/// invalid.
 pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
     let (port, blueprint) = connection
         .prepare_cached("SELECT port, blueprint_id FROM servers WHERE id = ?1")?
@@ -328,62 +366,17 @@ pub fn spec(connection: &Connection, id: ServerId) -> Result<Spec> {
 
 /// The servers that an update has to stop and start again: those that should be running, and those
 /// that are.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn wanted_running(connection: &Connection) -> Result<Vec<ServerId>> {
     let mut statement = connection.prepare_cached(
-        "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN ('running', 'starting', 'stopping') ORDER BY id",
+        "SELECT id FROM servers WHERE desired_state = 'running' OR actual_state IN ('running', \
+         'starting', 'stopping') ORDER BY id",
     )?;
     let ids = statement.query_map([], |row| row.get(0).map(ServerId))?;
     Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The lowest port of `range` that no server uses, for its game or for SourceTV.
-///
-/// # Errors
-/// 4 when there is none.
-pub fn lowest_free_port(connection: &Connection, range: PortRange) -> Result<u16> {
-    free_port(connection, range, None)
-}
-
-/// [`lowest_free_port`], except for the server's own `tv` port.
-fn free_port(connection: &Connection, range: PortRange, tv: Option<u16>) -> Result<u16> {
-    let mut statement = connection.prepare_cached("SELECT port FROM servers WHERE port BETWEEN ?1 AND ?2")?;
-    let mut taken: HashSet<u16> =
-        statement.query_map([range.first, range.last], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    taken.extend(ports::of_tv(connection)?.into_iter().chain(tv));
-    (range.first..=range.last).find(|port| !taken.contains(port)).ok_or_else(|| {
-        Error::conflict(format!("all ports of {range} are taken: remove a server, or widen LEFT4ME_PORT_RANGE"))
-    })
-}
-
-/// Returns `port` if it lies in the range and no server has it.
-fn usable_port(connection: &Connection, port: u16, range: PortRange, user: UserId) -> Result<u16> {
-    if !range.contains(port) {
-        return Err(Error::usage(format!("port {port} is outside of {range} (LEFT4ME_PORT_RANGE)")));
-    }
-
-    let other = connection
-        .prepare_cached("SELECT id, name, user_id FROM servers WHERE port = ?1")?
-        .query_row([port], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, UserId(row.get(2)?))))
-        .optional()?;
-
-    match other {
-        None => Ok(port),
-        Some((id, name, owner)) => {
-            // The message must not name another user's server.
-            let by = if owner == user { format!("server {id} ('{name}')") } else { "another user's server".to_owned() };
-            Err(Error::conflict(format!("port {port} is taken by {by}; without --port the lowest free one is taken")))
-        }
-    }
-}
-
 /// Whether a task began to write the server's files after the last one that removed them. The ids
 /// give the order of a server's tasks, because the clock may go back between two of them.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn may_have_files(connection: &Connection, id: ServerId) -> Result<bool> {
     let last: Option<String> = connection
         .prepare_cached(
@@ -404,7 +397,9 @@ fn gone(id: ServerId) -> Error {
 
 fn rows(connection: &Connection, sql: &str, by: impl rusqlite::Params) -> Result<Vec<Server>> {
     let mut statement = connection.prepare_cached(sql)?;
-    Ok(statement.query_map(by, read)?.collect::<rusqlite::Result<_>>()?)
+    Ok(statement
+        .query_map(by, read)?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
@@ -433,32 +428,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Server> {
     })
 }
 
-impl FromSql for DesiredState {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        match value.as_str()? {
-            "running" => Ok(DesiredState::Running),
-            "stopped" => Ok(DesiredState::Stopped),
-            other => Err(FromSqlError::Other(format!("'{other}' is no desired state").into())),
-        }
-    }
-}
-
-impl FromSql for Drift {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        let word = value.as_str()?;
-        let known = Drift::ALL.into_iter().find(|drift| drift.as_str() == word);
-        known.ok_or_else(|| FromSqlError::Other(format!("'{word}' is no drift").into()))
-    }
-}
-
-/// An unknown word is read as [`ActualState::Unknown`].
-impl FromSql for ActualState {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        let word = value.as_str()?;
-        Ok(ActualState::ALL.into_iter().find(|state| state.as_str() == word).unwrap_or(ActualState::Unknown))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -468,12 +437,26 @@ mod tests {
     fn an_update_takes_what_shall_run_and_what_does() {
         let db = with_servers(5);
         assert!(set_desired(&db, ServerId(2), DesiredState::Running, 5).unwrap());
-        assert!(!set_desired(&db, ServerId(2), DesiredState::Running, 6).unwrap(), "it was that already");
-        for (id, actual) in [(3, ActualState::Stopping), (4, ActualState::Failed), (5, ActualState::Starting)] {
-            db.execute("UPDATE servers SET actual_state = ?2 WHERE id = ?1", params![id, actual.as_str()]).unwrap();
+        assert!(
+            !set_desired(&db, ServerId(2), DesiredState::Running, 6).unwrap(),
+            "it was that already"
+        );
+        for (id, actual) in [
+            (3, ActualState::Stopping),
+            (4, ActualState::Failed),
+            (5, ActualState::Starting),
+        ] {
+            db.execute(
+                "UPDATE servers SET actual_state = ?2 WHERE id = ?1",
+                params![id, actual.as_str()],
+            )
+            .unwrap();
         }
 
-        assert_eq!(wanted_running(&db).unwrap(), [ServerId(2), ServerId(3), ServerId(5)]);
+        assert_eq!(
+            wanted_running(&db).unwrap(),
+            [ServerId(2), ServerId(3), ServerId(5)]
+        );
         assert_eq!(all_ids(&db).unwrap().len(), 5);
     }
 
@@ -482,11 +465,30 @@ mod tests {
         let db = with_servers(3);
         let range = |first, last| PortRange { first, last };
 
-        assert_eq!(lowest_free_port(&db, range(26999, 27005)).unwrap(), 26999);
-        assert_eq!(lowest_free_port(&db, range(27000, 27005)).unwrap(), 27003);
-        assert_eq!(lowest_free_port(&db, range(27000, 27002)).unwrap_err().exit.code(), 4);
-        db.execute("DELETE FROM servers WHERE port = 27001", []).unwrap();
-        assert_eq!(lowest_free_port(&db, range(27000, 27002)).unwrap(), 27001);
-        assert_eq!(lowest_free_port(&db, range(65535, 65535)).unwrap(), 65535);
+        assert_eq!(
+            ports::lowest_free_port(&db, range(26999, 27005)).unwrap(),
+            26999
+        );
+        assert_eq!(
+            ports::lowest_free_port(&db, range(27000, 27005)).unwrap(),
+            27003
+        );
+        assert_eq!(
+            ports::lowest_free_port(&db, range(27000, 27002))
+                .unwrap_err()
+                .exit
+                .code(),
+            4
+        );
+        db.execute("DELETE FROM servers WHERE port = 27001", [])
+            .unwrap();
+        assert_eq!(
+            ports::lowest_free_port(&db, range(27000, 27002)).unwrap(),
+            27001
+        );
+        assert_eq!(
+            ports::lowest_free_port(&db, range(65535, 65535)).unwrap(),
+            65535
+        );
     }
 }

@@ -16,11 +16,8 @@ const KEPT: i64 = 30 * 24 * 3600 * 1000;
 /// A valid session, with its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The row's id.
     pub id: SessionId,
-    /// Its user.
     pub user: UserId,
-    /// The user's name.
     pub name: String,
     /// Whether the user is an admin.
     pub is_admin: bool,
@@ -31,17 +28,22 @@ pub struct Session {
 /// Begins a session, and deletes some of those that ended long ago. Not all at once: a sign-in
 /// while the clock is years ahead would otherwise delete every session. `text` is the cookie's
 /// value.
-///
-/// # Errors
-/// 69 when the database cannot be written.
-pub fn begin(tx: &Connection, user: UserId, text: &str, now: i64, expires_at: i64) -> Result<SessionId> {
+pub fn begin(
+    tx: &Connection,
+    user: UserId,
+    text: &str,
+    now: i64,
+    expires_at: i64,
+) -> Result<SessionId> {
     tx.prepare_cached(
-        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY id LIMIT 20)",
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < ?1 ORDER BY \
+         id LIMIT 20)",
     )?
     .execute([now - KEPT])?;
 
     tx.prepare_cached(
-        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, ?2, ?3, ?3, ?4)",
+        "INSERT INTO sessions (user_id, hash, created_at, last_seen_at, expires_at) VALUES (?1, \
+         ?2, ?3, ?3, ?4)",
     )?
     .execute(params![user.0, secret::digest(text), now, expires_at])?;
 
@@ -51,12 +53,10 @@ pub fn begin(tx: &Connection, user: UserId, text: &str, now: i64, expires_at: i6
 /// The session of a cookie, if it is valid: not ended, not expired, not idle for too long, its user
 /// not disabled. A session last used in a far future is invalid too: it comes from a wrong clock,
 /// and would stay valid until then.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Session>> {
     let mut statement = connection.prepare_cached(
-        "SELECT s.id, u.id, u.name, u.is_admin, s.last_seen_at FROM sessions s JOIN users u ON u.id = s.user_id
+        "SELECT s.id, u.id, u.name, u.is_admin, s.last_seen_at FROM sessions s JOIN users u ON \
+         u.id = s.user_id
          WHERE s.hash = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
              AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL",
     )?;
@@ -75,32 +75,26 @@ pub fn find(connection: &Connection, text: &str, now: i64) -> Result<Option<Sess
 }
 
 /// Whether a session is still valid and its user unchanged, for a stream that was opened in it.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn is_good(connection: &Connection, id: SessionId, is_admin: bool, now: i64) -> Result<bool> {
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM sessions s JOIN users u ON u.id = s.user_id
          WHERE s.id = ?1 AND s.ended_at IS NULL AND s.expires_at > ?2
-             AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL AND u.is_admin = ?4",
+             AND s.last_seen_at > ?2 - ?3 AND s.last_seen_at < ?2 + ?3 AND u.disabled_at IS NULL \
+             AND u.is_admin = ?4",
     )?;
     Ok(statement.exists(params![id.0, now, IDLE, is_admin])?)
 }
 
 /// Records that the session is in use, also after the clock was set back.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn touch(tx: &Connection, id: SessionId, now: i64) -> Result<()> {
-    tx.prepare_cached("UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at <> ?2")?
-        .execute(params![id.0, now])?;
+    tx.prepare_cached(
+        "UPDATE sessions SET last_seen_at = ?2 WHERE id = ?1 AND last_seen_at <> ?2",
+    )?
+    .execute(params![id.0, now])?;
     Ok(())
 }
 
 /// Ends a session. False when it had ended already.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn end(tx: &Connection, id: SessionId, now: i64) -> Result<bool> {
     let ended = tx
         .prepare_cached("UPDATE sessions SET ended_at = ?2 WHERE id = ?1 AND ended_at IS NULL")?

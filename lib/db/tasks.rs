@@ -64,22 +64,29 @@ pub fn outcomes(tasks: &[Task]) -> Vec<ServerOutcome> {
         });
     }
 
-    order.into_iter().map(|server| outcome::of(server, facts.get(&server).map_or(&[], Vec::as_slice))).collect()
+    order
+        .into_iter()
+        .map(|server| outcome::of(server, facts.get(&server).map_or(&[], Vec::as_slice)))
+        .collect()
 }
 
 /// Inserts a plan's tasks, pending, and their dependencies.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
-    let mut task_row =
-        tx.prepare_cached("INSERT INTO tasks (job_id, position, kind, server_id) VALUES (?1, ?2, ?3, ?4)")?;
-    let mut edge_row =
-        tx.prepare_cached("INSERT INTO task_dependencies (task_id, depends_on, needs) VALUES (?1, ?2, ?3)")?;
+    let mut task_row = tx.prepare_cached(
+        "INSERT INTO tasks (job_id, position, kind, server_id) VALUES (?1, ?2, ?3, ?4)",
+    )?;
+    let mut edge_row = tx.prepare_cached(
+        "INSERT INTO task_dependencies (task_id, depends_on, needs) VALUES (?1, ?2, ?3)",
+    )?;
 
     let mut ids: Vec<i64> = Vec::with_capacity(plan.tasks.len());
     for (position, task) in (0_i64..).zip(&plan.tasks) {
-        task_row.execute(params![job.0, position, task.kind.as_str(), task.server.map(|id| id.0)])?;
+        task_row.execute(params![
+            job.0,
+            position,
+            task.kind.as_str(),
+            task.server.map(|id| id.0)
+        ])?;
         let id = tx.last_insert_rowid();
         for &(before, needs) in &task.after {
             // A task depends only on earlier ones, so the id is known; a wrong plan would violate
@@ -94,9 +101,16 @@ pub fn insert_plan(tx: &Connection, job: JobId, plan: &Plan) -> Result<()> {
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
     let word = row.get_ref(3)?.as_str()?;
-    let state = TaskState::ALL.into_iter().find(|state| state.as_str() == word).ok_or_else(|| {
-        rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, format!("task state '{word}'").into())
-    })?;
+    let state = TaskState::ALL
+        .into_iter()
+        .find(|state| state.as_str() == word)
+        .ok_or_else(|| {
+            rusqlite::Error::FromSqlConversionFailure(
+                3,
+                rusqlite::types::Type::Text,
+                format!("task state '{word}'").into(),
+            )
+        })?;
 
     Ok(Task {
         id: TaskId(row.get(0)?),
@@ -115,24 +129,22 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
 }
 
 /// A job's tasks in the order of its plan, with their dependencies.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn of_job(connection: &Connection, job: JobId) -> Result<Vec<Task>> {
-    Ok(of_jobs(connection, &[job])?.remove(&job).unwrap_or_default())
+    Ok(of_jobs(connection, &[job])?
+        .remove(&job)
+        .unwrap_or_default())
 }
 
 /// The same for each of these jobs; one without tasks is left out.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId, Vec<Task>>> {
     let wanted = serde_json::Value::from_iter(jobs.iter().map(|job| job.0)).to_string();
     // SQLite keeps the order of a CROSS JOIN, so it reads each job's tasks by their index.
     let mut statement = connection.prepare_cached(
-        "SELECT t.id, t.kind, t.server_id, t.state, t.started_at, t.finished_at, t.exit_code, t.error, t.was_running,
+        "SELECT t.id, t.kind, t.server_id, t.state, t.started_at, t.finished_at, t.exit_code, \
+         t.error, t.was_running,
                 t.waived, t.job_id
-         FROM json_each(?1) wanted CROSS JOIN tasks t ON t.job_id = wanted.value ORDER BY t.job_id, t.position",
+         FROM json_each(?1) wanted CROSS JOIN tasks t ON t.job_id = wanted.value ORDER BY \
+         t.job_id, t.position",
     )?;
 
     let mut all: HashMap<JobId, Vec<Task>> = HashMap::with_capacity(jobs.len());
@@ -156,10 +168,14 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
     while let Some(row) = rows.next()? {
         let place = places.get(&TaskId(row.get(1)?));
         let tasks = all.get_mut(&JobId(row.get(0)?));
-        if let Some(task) = tasks.zip(place).and_then(|(tasks, place)| tasks.get_mut(*place)) {
+        if let Some(task) = tasks
+            .zip(place)
+            .and_then(|(tasks, place)| tasks.get_mut(*place))
+        {
             task.depends_on.push(TaskId(row.get(2)?));
             let is_end = row.get::<_, String>(3)? == Needs::End.as_str();
-            task.needs.push(if is_end { Needs::End } else { Needs::Success });
+            task.needs
+                .push(if is_end { Needs::End } else { Needs::Success });
         }
     }
 
@@ -167,18 +183,14 @@ pub fn of_jobs(connection: &Connection, jobs: &[JobId]) -> Result<HashMap<JobId,
 }
 
 /// The job of a task, if the task exists.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn job_of(connection: &Connection, id: TaskId) -> Result<Option<JobId>> {
     let mut statement = connection.prepare_cached("SELECT job_id FROM tasks WHERE id = ?1")?;
-    Ok(statement.query_row([id.0], |row| row.get(0).map(JobId)).optional()?)
+    Ok(statement
+        .query_row([id.0], |row| row.get(0).map(JobId))
+        .optional()?)
 }
 
 /// pending -> running. False when it is no longer pending or its job is not running.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn start(tx: &Connection, id: TaskId, now: i64) -> Result<bool> {
     Ok(tx
         .prepare_cached(
@@ -192,7 +204,6 @@ pub fn start(tx: &Connection, id: TaskId, now: i64) -> Result<bool> {
 /// How a task ends.
 #[derive(Clone, Debug)]
 pub struct Finish<'a> {
-    /// A terminal state.
     pub state: TaskState,
     /// 0 on success.
     pub exit_code: Option<i64>,
@@ -203,27 +214,30 @@ pub struct Finish<'a> {
 }
 
 /// running -> succeeded, failed or cancelled. False when it has ended already.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn finish(tx: &Connection, id: TaskId, finish: &Finish<'_>, now: i64) -> Result<bool> {
     Ok(tx
         .prepare_cached(
-            "UPDATE tasks SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, finished_at = ?6
+            "UPDATE tasks SET state = ?2, exit_code = ?3, error = ?4, was_running = ?5, \
+             finished_at = ?6
              WHERE id = ?1 AND state = 'running'",
         )?
-        .execute(params![id.0, finish.state.as_str(), finish.exit_code, finish.error, finish.was_running, now])?
+        .execute(params![
+            id.0,
+            finish.state.as_str(),
+            finish.exit_code,
+            finish.error,
+            finish.was_running,
+            now
+        ])?
         > 0)
 }
 
 /// pending -> skipped, because a dependency did not succeed. False when it is not pending.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn skip(tx: &Connection, id: TaskId, why: &str, now: i64) -> Result<bool> {
     Ok(tx
         .prepare_cached(
-            "UPDATE tasks SET state = 'skipped', error = ?2, finished_at = ?3 WHERE id = ?1 AND state = 'pending'",
+            "UPDATE tasks SET state = 'skipped', error = ?2, finished_at = ?3 WHERE id = ?1 AND \
+             state = 'pending'",
         )?
         .execute(params![id.0, why, now])?
         > 0)
@@ -231,12 +245,11 @@ pub fn skip(tx: &Connection, id: TaskId, why: &str, now: i64) -> Result<bool> {
 
 /// running -> cancelling; from then on it can only become cancelled. False when it is no longer
 /// running.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn set_cancelling(tx: &Connection, id: TaskId) -> Result<bool> {
     Ok(tx
-        .prepare_cached("UPDATE tasks SET state = 'cancelling' WHERE id = ?1 AND state = 'running'")?
+        .prepare_cached(
+            "UPDATE tasks SET state = 'cancelling' WHERE id = ?1 AND state = 'running'",
+        )?
         .execute([id.0])?
         > 0)
 }
@@ -255,57 +268,67 @@ pub struct Cancelled<'a> {
 }
 
 /// pending or cancelling -> cancelled or skipped. False when it has ended already.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn cancel(tx: &Connection, id: TaskId, end: &Cancelled<'_>, now: i64) -> Result<bool> {
     Ok(tx
         .prepare_cached(
-            "UPDATE tasks SET exit_code = CASE state WHEN 'cancelling' THEN 1 END, state = ?2, error = ?3, waived = ?4,
+            "UPDATE tasks SET exit_code = CASE state WHEN 'cancelling' THEN 1 END, state = ?2, \
+             error = ?3, waived = ?4,
                     was_running = coalesce(?5, was_running), finished_at = ?6
              WHERE id = ?1 AND state IN ('pending', 'cancelling')",
         )?
-        .execute(params![id.0, end.state.as_str(), end.error, end.waived, end.was_running, now])?
+        .execute(params![
+            id.0,
+            end.state.as_str(),
+            end.error,
+            end.waived,
+            end.was_running,
+            now
+        ])?
         > 0)
 }
 
 /// Ends the tasks of a job that a dead or stopping worker leaves: running -> failed, cancelling ->
 /// cancelled, pending -> skipped. Returns them with their servers and new states.
-///
-/// # Errors
-/// 69 when the database cannot be written.
-pub fn abandon(tx: &Connection, job: JobId, why: &str, now: i64) -> Result<Vec<(TaskId, Option<ServerId>, String)>> {
+pub fn abandon(
+    tx: &Connection,
+    job: JobId,
+    why: &str,
+    now: i64,
+) -> Result<Vec<(TaskId, Option<ServerId>, String)>> {
     let mut statement = tx.prepare_cached(
-        "UPDATE tasks SET exit_code = CASE state WHEN 'pending' THEN NULL ELSE 1 END, error = ?2, finished_at = ?3,
-                state = CASE state WHEN 'running' THEN 'failed' WHEN 'cancelling' THEN 'cancelled' ELSE 'skipped' END
-         WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling') RETURNING id, server_id, state",
+        "UPDATE tasks SET exit_code = CASE state WHEN 'pending' THEN NULL ELSE 1 END, error = ?2, \
+         finished_at = ?3,
+                state = CASE state WHEN 'running' THEN 'failed' WHEN 'cancelling' THEN 'cancelled' \
+                ELSE 'skipped' END
+         WHERE job_id = ?1 AND state IN ('pending', 'running', 'cancelling') RETURNING id, \
+         server_id, state",
     )?;
 
     let rows = statement.query_map(params![job.0, why, now], |row| {
-        Ok((TaskId(row.get(0)?), row.get::<_, Option<i64>>(1)?.map(ServerId), row.get(2)?))
+        Ok((
+            TaskId(row.get(0)?),
+            row.get::<_, Option<i64>>(1)?.map(ServerId),
+            row.get(2)?,
+        ))
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The servers of a job's running tasks.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn running_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
     let mut statement = connection.prepare_cached(
-        "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND state = 'running'",
+        "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND \
+         state = 'running'",
     )?;
     let rows = statement.query_map([job.0], |row| row.get(0).map(ServerId))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The servers of a job's tasks that have started: their state may have changed.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn started_servers(connection: &Connection, job: JobId) -> Result<Vec<ServerId>> {
     let mut statement = connection.prepare_cached(
-        "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND started_at IS NOT NULL",
+        "SELECT DISTINCT server_id FROM tasks WHERE job_id = ?1 AND server_id IS NOT NULL AND \
+         started_at IS NOT NULL",
     )?;
     let rows = statement.query_map([job.0], |row| row.get(0).map(ServerId))?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -13,9 +13,7 @@ pub const PREFIX: &str = "l4m_";
 /// A token as lists show it: without the token itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Token {
-    /// The row's id.
     pub id: TokenId,
-    /// Its owner's name.
     pub user: String,
     /// Its purpose, as its owner named it.
     pub name: String,
@@ -25,7 +23,6 @@ pub struct Token {
     pub last_used_at: Option<i64>,
     /// Unix ms; none while it is valid.
     pub revoked_at: Option<i64>,
-    /// Its owner.
     #[serde(skip)]
     pub user_id: UserId,
 }
@@ -44,23 +41,34 @@ macro_rules! select {
 /// Adds a token and its event; returns it with its text, which cannot be read again. Reloading the
 /// page that shows it repeats the request, so no two valid tokens of a user may have the same name.
 ///
-/// # Errors
-/// 4 when a valid token of this user has the name; 69 when the database cannot be written or the
-/// kernel returns no random bits.
-pub fn create(tx: &Connection, now: i64, actor: &str, user: UserId, name: &TokenName) -> Result<(Token, String)> {
+/// Fails with 4 when a valid token of this user has the name; 69 when the database cannot be
+/// written or the kernel returns no random bits.
+pub fn create(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    user: UserId,
+    name: &TokenName,
+) -> Result<(Token, String)> {
     let same = "SELECT id FROM tokens WHERE user_id = ?1 AND name = ?2 AND revoked_at IS NULL";
-    let same =
-        tx.prepare_cached(same)?.query_row(params![user.0, name.as_str()], |row| row.get::<_, i64>(0)).optional()?;
+    let same = tx
+        .prepare_cached(same)?
+        .query_row(params![user.0, name.as_str()], |row| row.get::<_, i64>(0))
+        .optional()?;
 
     if let Some(id) = same {
-        let words =
-            format!("a good token named '{name}' exists already ({id}): its text was shown once, when it was made");
+        let words = format!(
+            "a good token named '{name}' exists already ({id}): its text was shown once, when it \
+            was made"
+        );
         return Err(Error::conflict(words));
     }
 
     let text = format!("{PREFIX}{}", secret::random()?);
-    tx.prepare_cached("INSERT INTO tokens (user_id, name, hash, created_at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![user.0, name.as_str(), secret::digest(&text), now])?;
+    tx.prepare_cached(
+        "INSERT INTO tokens (user_id, name, hash, created_at) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![user.0, name.as_str(), secret::digest(&text), now])?;
 
     let token = get(tx, TokenId(tx.last_insert_rowid()))?;
     tell(tx, now, actor, "token.created", &token)?;
@@ -68,27 +76,22 @@ pub fn create(tx: &Connection, now: i64, actor: &str, user: UserId, name: &Token
 }
 
 /// All tokens, including revoked ones, ordered by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn all(connection: &Connection) -> Result<Vec<Token>> {
     let mut statement = connection.prepare_cached(select!("ORDER BY t.id"))?;
-    Ok(statement.query_map([], read)?.collect::<rusqlite::Result<_>>()?)
+    Ok(statement
+        .query_map([], read)?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 /// A user's tokens, including revoked ones, ordered by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn of_user(connection: &Connection, user: UserId) -> Result<Vec<Token>> {
     let mut statement = connection.prepare_cached(select!("WHERE t.user_id = ?1 ORDER BY t.id"))?;
-    Ok(statement.query_map([user.0], read)?.collect::<rusqlite::Result<_>>()?)
+    Ok(statement
+        .query_map([user.0], read)?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 /// Revokes a token, and adds an event. False when it was revoked already.
-///
-/// # Errors
-/// 3 when there is no such token.
 pub fn revoke(tx: &Connection, now: i64, actor: &str, id: TokenId) -> Result<bool> {
     let token = get(tx, id)?;
     let changed = tx
@@ -103,31 +106,27 @@ pub fn revoke(tx: &Connection, now: i64, actor: &str, id: TokenId) -> Result<boo
 }
 
 /// Revokes all valid tokens of a user, and adds an event for each.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn revoke_all(tx: &Connection, now: i64, actor: &str, user: UserId) -> Result<()> {
-    for token in of_user(tx, user)?.into_iter().filter(|token| token.revoked_at.is_none()) {
+    for token in of_user(tx, user)?
+        .into_iter()
+        .filter(|token| token.revoked_at.is_none())
+    {
         revoke(tx, now, actor, token.id)?;
     }
     Ok(())
 }
 
 /// The token with this text, if it is valid: not revoked, its owner not disabled.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn authenticate(connection: &Connection, text: &str) -> Result<Option<Token>> {
     Ok(connection
-        .prepare_cached(select!("WHERE t.hash = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL"))?
+        .prepare_cached(select!(
+            "WHERE t.hash = ?1 AND t.revoked_at IS NULL AND u.disabled_at IS NULL"
+        ))?
         .query_row([secret::digest(text)], read)
         .optional()?)
 }
 
 /// Whether a token is still valid and its user unchanged.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn is_good(connection: &Connection, id: TokenId, is_admin: bool) -> Result<bool> {
     let mut statement = connection.prepare_cached(
         "SELECT 1 FROM tokens t JOIN users u ON u.id = t.user_id
@@ -137,12 +136,10 @@ pub fn is_good(connection: &Connection, id: TokenId, is_admin: bool) -> Result<b
 }
 
 /// Records that a token was used. Writes nothing when the last record is less than a minute old.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn touch(tx: &Connection, id: TokenId, now: i64) -> Result<()> {
     tx.prepare_cached(
-        "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND abs(coalesce(last_used_at, 0) - ?2) > 60000",
+        "UPDATE tokens SET last_used_at = ?2 WHERE id = ?1 AND abs(coalesce(last_used_at, 0) - ?2) \
+         > 60000",
     )?
     .execute(params![id.0, now])?;
     Ok(())
@@ -153,12 +150,25 @@ fn get(connection: &Connection, id: TokenId) -> Result<Token> {
         .prepare_cached(select!("WHERE t.id = ?1"))?
         .query_row([id.0], read)
         .optional()?
-        .ok_or_else(|| Error::not_found(format!("no token has the id {id}: see `left4me token list`")))
+        .ok_or_else(|| {
+            Error::not_found(format!(
+                "no token has the id {id}: see `left4me token list`"
+            ))
+        })
 }
 
 fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, token: &Token) -> Result<()> {
     let detail = format!("{} '{}' of {}", token.id, token.name, token.user);
-    events::add(tx, now, &NewEvent { kind, actor, detail: &detail, ..NewEvent::default() })
+    events::add(
+        tx,
+        now,
+        &NewEvent {
+            kind,
+            actor,
+            detail: &detail,
+            ..NewEvent::default()
+        },
+    )
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<Token> {

@@ -10,7 +10,6 @@ use crate::domain::operation::Operation;
 /// A job that is running or being cancelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnderWay {
-    /// The row's id.
     pub id: JobId,
     /// Its operation; none for an unknown word.
     pub operation: Option<Operation>,
@@ -41,14 +40,14 @@ pub struct Step {
 }
 
 /// Adjusts the times of jobs that have not ended, and of their parts, to the clock's step.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn shift(tx: &Connection, step: Step) -> Result<()> {
     const LIVE: &str = "SELECT id FROM jobs WHERE state IN ('running', 'cancelling')";
 
     let queued = "state = 'queued'";
-    let (running, tasks) = ("state IN ('running', 'cancelling')", format!("job_id IN ({LIVE})"));
+    let (running, tasks) = (
+        "state IN ('running', 'cancelling')",
+        format!("job_id IN ({LIVE})"),
+    );
     let runners = format!("task_id IN (SELECT id FROM tasks WHERE job_id IN ({LIVE}))");
     let cancellations = "state IN ('requested', 'running')";
 
@@ -67,7 +66,8 @@ pub fn shift(tx: &Connection, step: Step) -> Result<()> {
         ("cancellations", "created_at", cancellations),
     ] {
         tx.prepare_cached(&format!(
-            "UPDATE {table} SET {column} = {column} + ?1 WHERE {whose} AND NOT ({column} > ?2 AND {column} <= ?3)"
+            "UPDATE {table} SET {column} = {column} + ?1 WHERE {whose} AND NOT ({column} > ?2 AND \
+             {column} <= ?3)"
         ))?
         .execute(params![step.by, step.after, step.now])?;
     }
@@ -76,9 +76,6 @@ pub fn shift(tx: &Connection, step: Step) -> Result<()> {
 }
 
 /// All jobs that are running or being cancelled, ordered by id.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn all(connection: &Connection) -> Result<Vec<UnderWay>> {
     let mut statement = connection.prepare_cached(
         "SELECT id, operation, coalesce(started_at, created_at) FROM jobs
@@ -87,7 +84,11 @@ pub fn all(connection: &Connection) -> Result<Vec<UnderWay>> {
 
     let rows = statement.query_map([], |row| {
         let operation = text(row, 1)?.parse().ok();
-        Ok(UnderWay { id: JobId(row.get(0)?), operation, started_at: row.get(2)? })
+        Ok(UnderWay {
+            id: JobId(row.get(0)?),
+            operation,
+            started_at: row.get(2)?,
+        })
     })?;
 
     Ok(rows.collect::<rusqlite::Result<_>>()?)

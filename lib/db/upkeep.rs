@@ -33,12 +33,14 @@ pub struct Health {
 
 /// Checks the file, without migrating or changing it.
 ///
-/// # Errors
-/// 69 or 77 when it cannot be read.
+/// Fails with 69 or 77 when it cannot be read.
 pub fn look(path: &Path) -> Result<Health> {
     Db::look(path, |tx| {
         let health = || -> rusqlite::Result<Health> {
-            Ok(Health { schema: migrate::version(tx)?, complaints: complaints(tx, "quick_check")? })
+            Ok(Health {
+                schema: migrate::version(tx)?,
+                complaints: complaints(tx, "quick_check")?,
+            })
         };
         health().map_err(|error| in_file(path, &error))
     })
@@ -61,8 +63,7 @@ const LOCK_TIME: Duration = Duration::from_millis(300);
 /// Takes and releases the write lock, without a change. A file that no program has open stays
 /// closed, because opening it would create files beside it.
 ///
-/// # Errors
-/// 69 or 77 when the file cannot be written.
+/// Fails with 69 or 77 when the file cannot be written.
 pub fn take_lock(path: &Path) -> Result<Lock> {
     if file::beside(path, "-wal").symlink_metadata().is_err() {
         return Ok(Lock::Unused);
@@ -87,11 +88,12 @@ pub fn take_lock(path: &Path) -> Result<Lock> {
 /// the copy. Other programs read and write meanwhile. The copy is one file, without a write-ahead
 /// log.
 ///
-/// # Errors
-/// 69 or 77 when one of the files cannot be used; 1 when the copy fails its check.
+/// Fails with 69 or 77 when one of the files cannot be used; 1 when the copy fails its check.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let source = file::open(from)?;
-    source.busy_timeout(Duration::from_secs(15)).map_err(|error| in_file(from, &error))?;
+    source
+        .busy_timeout(Duration::from_secs(15))
+        .map_err(|error| in_file(from, &error))?;
 
     let mut target = file::open(to)?;
     let mut found = || -> rusqlite::Result<Vec<String>> {
@@ -109,27 +111,34 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     let found = found().map_err(|error| in_file(to, &error))?;
     match found.first() {
         None => Ok(()),
-        Some(first) => Err(Error::failed(format!("the copy of {} fails its check: {first}", from.display()))),
+        Some(first) => Err(Error::failed(format!(
+            "the copy of {} fails its check: {first}",
+            from.display()
+        ))),
     }
 }
 
 /// The complaints of a full check of the file, including references between tables.
 ///
-/// # Errors
-/// SQLite's error for a file that cannot be read.
+/// Errors: SQLite's error for a file that cannot be read.
 pub(super) fn complaints_of(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut found = complaints(connection, "integrity_check")?;
     let mut statement = connection.prepare("PRAGMA foreign_key_check")?;
     let mut rows = statement.query([])?;
     if let Some(row) = rows.next()? {
-        found.push(format!("a row of {} refers to one that is not there", row.get::<_, String>(0)?));
+        found.push(format!(
+            "a row of {} refers to one that is not there",
+            row.get::<_, String>(0)?
+        ));
     }
     Ok(found)
 }
 
 fn complaints(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(&format!("PRAGMA {check}(10)"))?;
-    let lines = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let lines = statement
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<Vec<String>>>()?;
     Ok(lines.into_iter().filter(|line| line != "ok").collect())
 }
 
@@ -145,36 +154,38 @@ pub enum Depth {
 /// How many rows were deleted, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Pruned {
-    /// Jobs.
     pub jobs: i64,
-    /// Lines of logs.
     pub log_lines: i64,
-    /// Sessions.
     pub sessions: i64,
 }
 
 /// Counts what [`prune`] would delete. Reads only.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn count(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
     db.read(|tx| {
         let number = |sql: &str| tx.query_row(sql, [before], |row| row.get::<_, i64>(0));
         let log_lines = number(
             "SELECT count(*) FROM job_logs WHERE job_id IN
-               (SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1)",
+               (SELECT id FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND \
+               finished_at < ?1)",
         )?;
 
         if depth == Depth::Logs {
-            return Ok(Pruned { log_lines, ..Pruned::default() });
+            return Ok(Pruned {
+                log_lines,
+                ..Pruned::default()
+            });
         }
 
         Ok(Pruned {
             log_lines,
             jobs: number(
-                "SELECT count(*) FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1",
+                "SELECT count(*) FROM jobs WHERE state IN ('succeeded', 'failed', 'cancelled') AND \
+                 finished_at < ?1",
             )?,
-            sessions: number("SELECT count(*) FROM sessions WHERE coalesce(ended_at, expires_at) < ?1")?,
+            sessions: number(
+                "SELECT count(*) FROM sessions WHERE coalesce(ended_at, expires_at) < \
+                              ?1",
+            )?,
         })
     })
 }
@@ -182,9 +193,6 @@ pub fn count(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
 /// Deletes what ended before `before` (unix ms), in transactions of about a thousand rows. Events
 /// stay, because they record who did what. An interruption leaves a consistent file, and the next
 /// call continues.
-///
-/// # Errors
-/// 69 when the database cannot be written.
 pub fn prune(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
     let (mut done, mut next) = (Pruned::default(), Some(0));
     while let Some(after) = next {
@@ -211,10 +219,17 @@ pub fn prune(db: &mut Db, before: i64, depth: Depth) -> Result<Pruned> {
 
 /// Deletes about [`BATCH`] rows of the jobs after `after` that ended before `before`. Returns what
 /// it deleted, and the job after which to continue; none when no job is left.
-fn drop_jobs(tx: &Connection, before: i64, depth: Depth, after: i64) -> Result<(Pruned, Option<i64>)> {
+fn drop_jobs(
+    tx: &Connection,
+    before: i64,
+    depth: Depth,
+    after: i64,
+) -> Result<(Pruned, Option<i64>)> {
     let (mut done, mut last, mut left) = (Pruned::default(), after, BATCH);
     while left > 0 {
-        let Some(job) = next_ended(tx, before, last)? else { return Ok((done, None)) };
+        let Some(job) = next_ended(tx, before, last)? else {
+            return Ok((done, None));
+        };
         let lines = drop_lines(tx, job, left)?;
 
         done.log_lines += lines;
@@ -230,7 +245,10 @@ fn drop_jobs(tx: &Connection, before: i64, depth: Depth, after: i64) -> Result<(
             if tasks == most {
                 break;
             }
-            done.jobs += rows(tx.prepare_cached("DELETE FROM jobs WHERE id = ?1")?.execute([job])?);
+            done.jobs += rows(
+                tx.prepare_cached("DELETE FROM jobs WHERE id = ?1")?
+                    .execute([job])?,
+            );
         }
 
         last = job;
@@ -242,16 +260,20 @@ fn drop_jobs(tx: &Connection, before: i64, depth: Depth, after: i64) -> Result<(
 /// The next job by id that ended before `before`.
 fn next_ended(tx: &Connection, before: i64, after: i64) -> Result<Option<i64>> {
     let mut statement = tx.prepare_cached(
-        "SELECT id FROM jobs WHERE id > ?2 AND state IN ('succeeded', 'failed', 'cancelled') AND finished_at < ?1
+        "SELECT id FROM jobs WHERE id > ?2 AND state IN ('succeeded', 'failed', 'cancelled') AND \
+         finished_at < ?1
          ORDER BY id LIMIT 1",
     )?;
-    Ok(statement.query_row([before, after], |row| row.get(0)).optional()?)
+    Ok(statement
+        .query_row([before, after], |row| row.get(0))
+        .optional()?)
 }
 
 /// Deletes at most `most` of the first lines of a job.
 fn drop_lines(tx: &Connection, job: i64, most: i64) -> Result<i64> {
     let mut statement = tx.prepare_cached(
-        "DELETE FROM job_logs WHERE job_id = ?1 AND seq IN (SELECT seq FROM job_logs WHERE job_id = ?1 ORDER BY seq LIMIT ?2)",
+        "DELETE FROM job_logs WHERE job_id = ?1 AND seq IN (SELECT seq FROM job_logs WHERE job_id \
+         = ?1 ORDER BY seq LIMIT ?2)",
     )?;
     Ok(rows(statement.execute([job, most])?))
 }
@@ -259,14 +281,16 @@ fn drop_lines(tx: &Connection, job: i64, most: i64) -> Result<i64> {
 /// Deletes at most `most` of the last tasks of a job, with their dependencies and runners.
 fn drop_tasks(tx: &Connection, job: i64, most: i64) -> Result<i64> {
     let mut statement = tx.prepare_cached(
-        "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE job_id = ?1 ORDER BY position DESC LIMIT ?2)",
+        "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE job_id = ?1 ORDER BY position \
+         DESC LIMIT ?2)",
     )?;
     Ok(rows(statement.execute([job, most])?))
 }
 
 fn drop_sessions(tx: &Connection, before: i64) -> Result<i64> {
     let mut statement = tx.prepare_cached(
-        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE coalesce(ended_at, expires_at) < ?1 LIMIT ?2)",
+        "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE coalesce(ended_at, \
+         expires_at) < ?1 LIMIT ?2)",
     )?;
     Ok(rows(statement.execute(params![before, BATCH])?))
 }

@@ -20,9 +20,7 @@ pub enum Role {
 /// A user; the password's hash stays in the database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct User {
-    /// The row's id.
     pub id: UserId,
-    /// The login name.
     pub name: String,
     /// Whether the user is an admin.
     pub is_admin: bool,
@@ -37,81 +35,101 @@ pub struct User {
 /// `SELECT` of a [`User`], followed by `$tail`.
 macro_rules! select {
     ($tail:literal) => {
-        concat!("SELECT id, name, is_admin, created_at, updated_at, disabled_at FROM users ", $tail)
+        concat!(
+            "SELECT id, name, is_admin, created_at, updated_at, disabled_at FROM users ",
+            $tail
+        )
     };
 }
 
 /// The user with this name.
-///
-/// # Errors
-/// 3 when there is none.
 pub fn find(connection: &Connection, name: &UserName) -> Result<User> {
-    by_name(connection, name.as_str())?
-        .ok_or_else(|| Error::not_found(format!("no user is named '{name}': see `left4me user list`")))
+    by_name(connection, name.as_str())?.ok_or_else(|| {
+        Error::not_found(format!(
+            "no user is named '{name}': see `left4me user list`"
+        ))
+    })
 }
 
 /// The user with this name, if there is one. Accepts any text.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn by_name(connection: &Connection, name: &str) -> Result<Option<User>> {
-    Ok(connection.prepare_cached(select!("WHERE name = ?1"))?.query_row([name], read).optional()?)
+    Ok(connection
+        .prepare_cached(select!("WHERE name = ?1"))?
+        .query_row([name], read)
+        .optional()?)
 }
 
 /// The user with this id, if there is one.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn get(connection: &Connection, id: UserId) -> Result<Option<User>> {
-    Ok(connection.prepare_cached(select!("WHERE id = ?1"))?.query_row([id.0], read).optional()?)
+    Ok(connection
+        .prepare_cached(select!("WHERE id = ?1"))?
+        .query_row([id.0], read)
+        .optional()?)
 }
 
 /// All users, ordered by name.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn all(connection: &Connection) -> Result<Vec<User>> {
     let mut statement = connection.prepare_cached(select!("ORDER BY name"))?;
-    Ok(statement.query_map([], read)?.collect::<rusqlite::Result<_>>()?)
+    Ok(statement
+        .query_map([], read)?
+        .collect::<rusqlite::Result<_>>()?)
 }
 
 /// The hash of a user's password, for signing in.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn password_hash(connection: &Connection, id: UserId) -> Result<Option<String>> {
-    let mut statement = connection.prepare_cached("SELECT password_hash FROM users WHERE id = ?1")?;
+    let mut statement =
+        connection.prepare_cached("SELECT password_hash FROM users WHERE id = ?1")?;
     Ok(statement.query_row([id.0], |row| row.get(0)).optional()?)
 }
 
 /// Adds a user and its event. `hash` is what [`crate::base::password::hash`] made of the password.
-///
-/// # Errors
-/// 4 when the name is taken.
-pub fn create(tx: &Connection, now: i64, actor: &str, name: &UserName, role: Role, hash: &str) -> Result<User> {
+pub fn create(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    name: &UserName,
+    role: Role,
+    hash: &str,
+) -> Result<User> {
     let added = tx
         .prepare_cached(
-            "INSERT INTO users (name, password_hash, is_admin, created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?4)",
+            "INSERT INTO users (name, password_hash, is_admin, created_at, updated_at) VALUES (?1, \
+             ?2, ?3, ?4, ?4)",
         )?
         .execute(params![name.as_str(), hash, role == Role::Admin, now]);
 
     match added {
         Err(taken) if error::is_taken(&taken) => {
-            return Err(Error::conflict(format!("a user named '{name}' exists already: see `left4me user passwd`")));
+            return Err(Error::conflict(format!(
+                "a user named '{name}' exists already: see `left4me user passwd`"
+            )));
         }
         other => other?,
     };
 
-    tell(tx, now, actor, if role == Role::Admin { "user.added-as-admin" } else { "user.added" }, name)?;
+    tell(
+        tx,
+        now,
+        actor,
+        if role == Role::Admin {
+            "user.added-as-admin"
+        } else {
+            "user.added"
+        },
+        name,
+    )?;
     find(tx, name)
 }
 
 /// Sets a new password, ends the user's sessions and tokens, and adds events. A password is changed
 /// when another person may know it, and that person may have created a token.
-///
-/// # Errors
-/// 3 when there is no such user.
-pub fn set_password(tx: &Connection, now: i64, actor: &str, name: &UserName, hash: &str) -> Result<User> {
+pub fn set_password(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    name: &UserName,
+    hash: &str,
+) -> Result<User> {
     let user = find(tx, name)?;
     tx.prepare_cached("UPDATE users SET password_hash = ?2, updated_at = ?3 WHERE id = ?1")?
         .execute(params![user.id.0, hash, now])?;
@@ -123,13 +141,13 @@ pub fn set_password(tx: &Connection, now: i64, actor: &str, name: &UserName, has
 
 /// Disables a user: blocks sign-in, and ends sessions and tokens, so that enabling the user does
 /// not restore them. False when the user was disabled already.
-///
-/// # Errors
-/// 3 when there is no such user.
 pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result<bool> {
     let user = find(tx, name)?;
     let changed = tx
-        .prepare_cached("UPDATE users SET disabled_at = ?2, updated_at = ?2 WHERE id = ?1 AND disabled_at IS NULL")?
+        .prepare_cached(
+            "UPDATE users SET disabled_at = ?2, updated_at = ?2 WHERE id = ?1 AND \
+                         disabled_at IS NULL",
+        )?
         .execute(params![user.id.0, now])?;
 
     if changed > 0 {
@@ -142,14 +160,12 @@ pub fn disable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Resul
 }
 
 /// Enables a user, and adds an event. False when the user was enabled already.
-///
-/// # Errors
-/// 3 when there is no such user.
 pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result<bool> {
     let user = find(tx, name)?;
     let changed = tx
         .prepare_cached(
-            "UPDATE users SET disabled_at = NULL, updated_at = ?2 WHERE id = ?1 AND disabled_at IS NOT NULL",
+            "UPDATE users SET disabled_at = NULL, updated_at = ?2 WHERE id = ?1 AND disabled_at IS \
+             NOT NULL",
         )?
         .execute(params![user.id.0, now])?;
 
@@ -161,13 +177,14 @@ pub fn enable(tx: &Connection, now: i64, actor: &str, name: &UserName) -> Result
 }
 
 /// Whether this is the last admin who can sign in.
-///
-/// # Errors
-/// 69 when the database cannot be read.
 pub fn is_last_admin(connection: &Connection, id: UserId) -> Result<bool> {
-    let mut statement = connection
-        .prepare_cached("SELECT count(*) = 1 AND max(id) = ?1 FROM users WHERE is_admin = 1 AND disabled_at IS NULL")?;
-    Ok(statement.query_row([id.0], |row| row.get::<_, Option<bool>>(0))?.unwrap_or(false))
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*) = 1 AND max(id) = ?1 FROM users WHERE is_admin = 1 AND \
+                         disabled_at IS NULL",
+    )?;
+    Ok(statement
+        .query_row([id.0], |row| row.get::<_, Option<bool>>(0))?
+        .unwrap_or(false))
 }
 
 fn end_sessions(tx: &Connection, now: i64, user: UserId) -> Result<()> {
@@ -177,7 +194,16 @@ fn end_sessions(tx: &Connection, now: i64, user: UserId) -> Result<()> {
 }
 
 fn tell(tx: &Connection, now: i64, actor: &str, kind: &str, name: &UserName) -> Result<()> {
-    events::add(tx, now, &NewEvent { kind, actor, detail: name.as_str(), ..NewEvent::default() })
+    events::add(
+        tx,
+        now,
+        &NewEvent {
+            kind,
+            actor,
+            detail: name.as_str(),
+            ..NewEvent::default()
+        },
+    )
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<User> {

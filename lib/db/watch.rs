@@ -39,18 +39,26 @@ pub struct Watch {
 impl Watch {
     /// Starts watching. Earlier commits are not reported.
     ///
-    /// # Errors
-    /// 69 or 77 when the file cannot be opened.
+    /// Fails with 69 or 77 when the file cannot be opened.
     pub fn new(path: &Path) -> Result<Self> {
         let identity = Identity::of(path);
         let connection = file::open(path)?;
         connection
-            .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .set_db_config(
+                rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
+                true,
+            )
             .map_err(|error| in_file(path, &error))?;
 
         // The first read opens the -wal file, so that there is a file to watch.
         let seen = version(&connection).map_err(|error| in_file(path, &error))?;
-        Ok(Self { connection, identity, inotify: watch_wal(path), seen, settled: 0 })
+        Ok(Self {
+            connection,
+            identity,
+            inotify: watch_wal(path),
+            seen,
+            settled: 0,
+        })
     }
 
     /// The descriptor that becomes readable after a write. A caller with its own poll loop then
@@ -63,19 +71,22 @@ impl Watch {
     /// The time after which a caller with its own poll loop calls [`Watch::look`] without a report.
     #[must_use]
     pub fn due(&self) -> Duration {
-        SETTLE.get(self.settled).map_or(SAFETY, |&pause| Duration::from_millis(pause))
+        SETTLE
+            .get(self.settled)
+            .map_or(SAFETY, |&pause| Duration::from_millis(pause))
     }
 
     /// Waits for a commit, at most until `deadline`. False when the time ran out.
     ///
-    /// # Errors
-    /// 69 when the file cannot be read any more, or another one has its name.
+    /// Fails with 69 when the file cannot be read any more, or another one has its name.
     pub fn wait(&mut self, deadline: Option<Instant>) -> Result<bool> {
         loop {
             if self.look()? {
                 return Ok(true);
             }
-            let left = deadline.map_or(SAFETY, |deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.map_or(SAFETY, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
             if left.is_zero() {
                 return Ok(false);
             }
@@ -85,10 +96,13 @@ impl Watch {
 
     /// Reads inotify's reports. Whether there was a commit since the last call that returned true.
     ///
-    /// # Errors
-    /// 69 when the file cannot be read any more, or another one has its name.
+    /// Fails with 69 when the file cannot be read any more, or another one has its name.
     pub fn look(&mut self) -> Result<bool> {
-        self.settled = if self.drain() { 0 } else { SETTLE.len().min(self.settled + 1) };
+        self.settled = if self.drain() {
+            0
+        } else {
+            SETTLE.len().min(self.settled + 1)
+        };
         self.identity.check()?;
         let now = version(&self.connection)?;
         Ok(std::mem::replace(&mut self.seen, now) != now)
@@ -96,14 +110,19 @@ impl Watch {
 
     /// Sleeps until inotify reports a write or the time is over.
     fn sleep(&self, time: Duration) {
-        let mut fds = Vec::from_iter(self.descriptor().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let mut fds = Vec::from_iter(
+            self.descriptor()
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
+        );
         // An early wake-up by a signal is harmless.
         nix::poll::poll(&mut fds, timeout(time)).ok();
     }
 
     /// Reads inotify's reports. Whether there were any.
     fn drain(&self) -> bool {
-        let Some(inotify) = &self.inotify else { return false };
+        let Some(inotify) = &self.inotify else {
+            return false;
+        };
         let mut told = false;
         while inotify.read_events().is_ok_and(|events| !events.is_empty()) {
             told = true;
@@ -122,7 +141,12 @@ fn watch_wal(path: &Path) -> Option<Inotify> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
     let mut wal = path.as_os_str().to_owned();
     wal.push("-wal");
-    inotify.add_watch(Path::new(&wal), AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_DONT_FOLLOW).ok()?;
+    inotify
+        .add_watch(
+            Path::new(&wal),
+            AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_DONT_FOLLOW,
+        )
+        .ok()?;
     Some(inotify)
 }
 

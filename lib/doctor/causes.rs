@@ -29,17 +29,30 @@ struct Entry {
 
 impl Entry {
     fn unit(&self) -> &str {
-        if self.about.is_empty() { &self.within } else { &self.about }
+        if self.about.is_empty() {
+            &self.within
+        } else {
+            &self.about
+        }
     }
 }
 
 /// What systemd reports when the program could not: the program's sandbox may hide the journal from
 /// it.
 const STATUSES: [(&str, &str); 4] = [
-    ("status=203/EXEC", "its program cannot be executed (203/EXEC): see the file's mode, and whether it is there"),
-    ("status=226/NAMESPACE", "its sandbox cannot be made (226/NAMESPACE): a path that the unit names is missing"),
+    (
+        "status=203/EXEC",
+        "its program cannot be executed (203/EXEC): see the file's mode, and whether it is there",
+    ),
+    (
+        "status=226/NAMESPACE",
+        "its sandbox cannot be made (226/NAMESPACE): a path that the unit names is missing",
+    ),
     ("status=217/USER", "its user is missing (217/USER)"),
-    ("status=200/CHDIR", "its working directory cannot be entered (200/CHDIR)"),
+    (
+        "status=200/CHDIR",
+        "its working directory cannot be entered (200/CHDIR)",
+    ),
 ];
 
 /// Adds the cause to each finding that names a unit. Users who may not read the journal get a hint
@@ -64,11 +77,16 @@ pub(super) fn explain(findings: &mut [Finding]) {
         let is_root = nix::unistd::geteuid().is_root();
         match cause {
             Some(cause) => {
-                let holder = in_use(&cause).and_then(holder).map(|who| format!("; {who}")).unwrap_or_default();
+                let holder = in_use(&cause)
+                    .and_then(holder)
+                    .map(|who| format!("; {who}"))
+                    .unwrap_or_default();
                 finding.found = format!("{}: {cause}{holder}", finding.found);
             }
             None if is_root => {}
-            None => finding.found.push_str(" (the cause needs root: `sudo left4me doctor`)"),
+            None => finding
+                .found
+                .push_str(" (the cause needs root: `sudo left4me doctor`)"),
         }
     }
 }
@@ -76,17 +94,33 @@ pub(super) fn explain(findings: &mut [Finding]) {
 /// The last line of the journal that gives a reason. If several instances match, that of the last
 /// instance.
 fn reason(text: &str) -> Option<String> {
-    let entries: Vec<Entry> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let entries: Vec<Entry> = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
     let unit = entries.last()?.unit();
     let lines = || {
         let of_it = entries.iter().filter(|entry| entry.unit() == unit);
         of_it.filter_map(|entry| Some((entry.from.as_str(), entry.message.as_str()?)))
     };
-    let mut told = lines().filter(|(from, line)| is_one(from, line)).map(|(from, line)| bare(line, &[unit, from]));
-    let by_status = |line: &str| STATUSES.iter().find(|(status, _)| line.contains(status)).map(|(_, words)| *words);
-    let last = told.next_back().or_else(|| lines().filter_map(|(_, line)| by_status(line)).next_back())?;
+    let mut told = lines()
+        .filter(|(from, line)| is_one(from, line))
+        .map(|(from, line)| bare(line, &[unit, from]));
+    let by_status = |line: &str| {
+        STATUSES
+            .iter()
+            .find(|(status, _)| line.contains(status))
+            .map(|(_, words)| *words)
+    };
+    let last = told
+        .next_back()
+        .or_else(|| lines().filter_map(|(_, line)| by_status(line)).next_back())?;
 
-    Some(printable(&last.chars().take(LONGEST).collect::<String>()).trim_end_matches('.').to_owned())
+    Some(
+        printable(&last.chars().take(LONGEST).collect::<String>())
+            .trim_end_matches('.')
+            .to_owned(),
+    )
 }
 
 /// The port in `Failed to create listening socket (127.0.0.1:8000): Address already in use`.
@@ -97,15 +131,27 @@ fn in_use(cause: &str) -> Option<u16> {
 
 /// The program that listens on a port. Only root sees it.
 fn holder(port: u16) -> Option<String> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-    let sockets: Vec<String> = tables.iter().flat_map(|table| listeners(table, port)).collect();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .map(|table| fs::read_to_string(table).unwrap_or_default());
+    let sockets: Vec<String> = tables
+        .iter()
+        .flat_map(|table| listeners(table, port))
+        .collect();
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let name = process.file_name();
-        let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
+        let Some(pid) = name
+            .to_str()
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        else {
+            continue;
+        };
         // PID 1 holds the sockets of all units open.
         if pid != "1" && has_open(&process.path(), &sockets) {
             let program = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("port {port} is taken by process {pid} ({})", printable(program.trim_end())));
+            return Some(format!(
+                "port {port} is taken by process {pid} ({})",
+                printable(program.trim_end())
+            ));
         }
     }
 
@@ -124,9 +170,16 @@ fn listeners(table: &str, port: u16) -> Vec<String> {
 }
 
 fn has_open(process: &Path, sockets: &[String]) -> bool {
-    let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+    let open = fs::read_dir(process.join("fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
     open.filter_map(|entry| fs::read_link(entry.path()).ok())
-        .any(|target| target.to_str().is_some_and(|target| sockets.iter().any(|socket| socket == target)))
+        .any(|target| {
+            target
+                .to_str()
+                .is_some_and(|target| sockets.iter().any(|socket| socket == target))
+        })
 }
 
 #[cfg(test)]
@@ -143,8 +196,16 @@ mod tests {
         let journal = [
             entry("left4me-web", unit, "left4me-web: old"),
             entry("left4me-web", unit, "left4me-web: LEFT4ME_X=y is refused."),
-            entry("systemd", unit, "left4me-web.service: Main process exited, code=exited, status=2/INVALIDARGUMENT"),
-            entry("systemd", unit, "left4me-web.service: Failed with result 'exit-code'."),
+            entry(
+                "systemd",
+                unit,
+                "left4me-web.service: Main process exited, code=exited, status=2/INVALIDARGUMENT",
+            ),
+            entry(
+                "systemd",
+                unit,
+                "left4me-web.service: Failed with result 'exit-code'.",
+            ),
         ]
         .join("\n");
 
@@ -158,23 +219,44 @@ mod tests {
         let (former, last) = ("left4me-runner@1.service", "left4me-runner@2.service");
         let journal = [
             entry("left4me-runner", former, "request refused: not a request"),
-            entry("systemd", last, "left4me-runner@2.service: Main process exited, code=exited, status=203/EXEC"),
-            entry("systemd", last, "left4me-runner@2.service: Failed with result 'exit-code'."),
+            entry(
+                "systemd",
+                last,
+                "left4me-runner@2.service: Main process exited, code=exited, status=203/EXEC",
+            ),
+            entry(
+                "systemd",
+                last,
+                "left4me-runner@2.service: Failed with result 'exit-code'.",
+            ),
         ];
 
-        assert!(reason(&journal.join("\n")).unwrap().starts_with("its program cannot be executed"));
-        assert_eq!(reason(&journal[0]).unwrap(), "request refused: not a request");
+        assert!(
+            reason(&journal.join("\n"))
+                .unwrap()
+                .starts_with("its program cannot be executed")
+        );
+        assert_eq!(
+            reason(&journal[0]).unwrap(),
+            "request refused: not a request"
+        );
     }
 
     #[test]
     fn a_port_in_use_is_read_from_what_systemd_says() {
         let said = "Failed to create listening socket ([::1]:8000): Address already in use";
         assert_eq!(in_use(said), Some(8000));
-        assert_eq!(in_use("Failed to create listening socket ([::1]:8000): Address family not supported"), None);
+        assert_eq!(
+            in_use("Failed to create listening socket ([::1]:8000): Address family not supported"),
+            None
+        );
 
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
-            0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0\n   \
-            1: 0100007F:1F40 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0\n";
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   \
+                    uid  timeout inode\n   \
+            0: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        \
+            0 4711 1 0\n   \
+            1: 0100007F:1F40 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        \
+            0 4712 1 0\n";
         assert_eq!(listeners(table, 8000), ["socket:[4711]"]);
         assert_eq!(listeners(table, 8001), Vec::<String>::new());
     }

@@ -14,9 +14,9 @@ use crate::host::content;
 
 pub(super) fn check(database: &Path, root: &Path) -> Vec<Finding> {
     // Other checks report problems of the database.
-    let Ok((overlays, notices, shared)) =
-        Db::look(database, |tx| Ok((overlays::all(tx)?, notices(tx)?, ports::shared(tx)?)))
-    else {
+    let Ok((overlays, notices, shared)) = Db::look(database, |tx| {
+        Ok((overlays::all(tx)?, notices(tx)?, ports::shared(tx)?))
+    }) else {
         return Vec::new();
     };
 
@@ -32,19 +32,31 @@ pub(super) fn check(database: &Path, root: &Path) -> Vec<Finding> {
 
 /// One finding for each overlay that has files the game does not see.
 fn seen(root: &Path, overlays: &[Overlay]) -> Vec<Finding> {
-    let all: Vec<OverlayRef> = overlays.iter().filter_map(|overlay| overlay.reference.parse().ok()).collect();
+    let all: Vec<OverlayRef> = overlays
+        .iter()
+        .filter_map(|overlay| overlay.reference.parse().ok())
+        .collect();
     let mut findings = Vec::new();
     for reference in &all {
-        let Ok(found) = content::inspect(root, std::slice::from_ref(reference), &all) else { continue };
+        let Ok(found) = content::inspect(root, std::slice::from_ref(reference), &all) else {
+            continue;
+        };
         if !found.is_clean() {
             let told: Vec<String> = found.told().collect();
             let advice = "correct these files; servers have it from their next start";
-            findings.push(Finding::warn(format!("overlay {reference}"), told.join("; "), advice));
+            findings.push(Finding::warn(
+                format!("overlay {reference}"),
+                told.join("; "),
+                advice,
+            ));
         }
     }
 
     if findings.is_empty() && !all.is_empty() {
-        findings.push(Finding::ok("overlays", format!("the game can read all of {}", all.len())));
+        findings.push(Finding::ok(
+            "overlays",
+            format!("the game can read all of {}", all.len()),
+        ));
     }
 
     findings
@@ -53,9 +65,14 @@ fn seen(root: &Path, overlays: &[Overlay]) -> Vec<Finding> {
 /// Notices about the blueprints that servers use.
 fn notices(tx: &rusqlite::Connection) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for blueprint in blueprints::all(tx)?.iter().filter(|blueprint| !blueprint.servers.is_empty()) {
+    for blueprint in blueprints::all(tx)?
+        .iter()
+        .filter(|blueprint| !blueprint.servers.is_empty())
+    {
         // Another check reports content that is refused.
-        let Ok(content) = blueprints::content(tx, blueprint.id) else { continue };
+        let Ok(content) = blueprints::content(tx, blueprint.id) else {
+            continue;
+        };
         let told = notices::of(&content.arguments, &content.config);
         findings.extend(told.iter().map(|notice| finding(blueprint, notice)));
     }
@@ -65,7 +82,14 @@ fn notices(tx: &rusqlite::Connection) -> Result<Vec<Finding>> {
 
 fn finding(blueprint: &Blueprint, notice: &str) -> Finding {
     let servers: Vec<String> = blueprint.servers.iter().map(ToString::to_string).collect();
-    let advice = format!("leave it if that is meant; else `left4me blueprint edit {}`", blueprint.id);
+    let advice = format!(
+        "leave it if that is meant; else `left4me blueprint edit {}`",
+        blueprint.id
+    );
     let check = format!("blueprint {} ({})", blueprint.id, blueprint.name);
-    Finding::warn(check, format!("server {}: {notice}", servers.join(", ")), advice)
+    Finding::warn(
+        check,
+        format!("server {}: {notice}", servers.join(", ")),
+        advice,
+    )
 }

@@ -23,8 +23,13 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
         Ok(found) => found,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let make = Advice::root(format!("{TMPFILES} && left4me migrate"));
-            let advice = restore(root).map_or(make, |restore| restore.after("a new file would be empty"));
-            findings.push(Finding::fail(check, format!("{} is missing", path.display()), advice));
+            let advice =
+                restore(root).map_or(make, |restore| restore.after("a new file would be empty"));
+            findings.push(Finding::fail(
+                check,
+                format!("{} is missing", path.display()),
+                advice,
+            ));
             return findings;
         }
         Err(error) => {
@@ -34,26 +39,55 @@ pub(super) fn check(root: &Path, path: &Path) -> Vec<Finding> {
     };
 
     if !found.is_file() {
-        let text =
-            format!("{} is {}, not a regular file: no program opens it", path.display(), kind(found.file_type()));
-        let advice =
-            Advice::root(format!("rm -d {}", quoted(path))).after("see who put it there, and run doctor again");
+        let text = format!(
+            "{} is {}, not a regular file: no program opens it",
+            path.display(),
+            kind(found.file_type())
+        );
+        let advice = Advice::root(format!("rm -d {}", quoted(path)))
+            .after("see who put it there, and run doctor again");
         findings.push(Finding::fail(check, text, advice));
         return findings;
     }
 
-    findings.push(owned("database owner", path, &found, LEFT4ME, LEFT4ME, 0o660));
-    findings.extend(["-wal", "-shm"].iter().filter_map(|name| beside(path, name, found.uid())));
+    findings.push(owned(
+        "database owner",
+        path,
+        &found,
+        LEFT4ME,
+        LEFT4ME,
+        0o660,
+    ));
+    findings.extend(
+        ["-wal", "-shm"]
+            .iter()
+            .filter_map(|name| beside(path, name, found.uid())),
+    );
     findings.extend(content(root, path));
     findings
 }
 
 /// The command that restores the newest of the numbered backups.
 fn restore(root: &Path) -> Option<Advice> {
-    let backups = root.join("backups").read_dir().ok()?.flatten().map(|entry| entry.path());
-    let number = |path: &Path| path.file_stem()?.to_str()?.strip_prefix("left4me-")?.rsplit('-').next()?.parse().ok();
+    let backups = root
+        .join("backups")
+        .read_dir()
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path());
+    let number = |path: &Path| {
+        path.file_stem()?
+            .to_str()?
+            .strip_prefix("left4me-")?
+            .rsplit('-')
+            .next()?
+            .parse()
+            .ok()
+    };
     let databases = backups.filter(|path| path.extension().is_some_and(|end| end == "db"));
-    let newest = databases.filter_map(|path| Some((number(&path)?, path))).max_by_key(|(number, _): &(u64, _)| *number);
+    let newest = databases
+        .filter_map(|path| Some((number(&path)?, path)))
+        .max_by_key(|(number, _): &(u64, _)| *number);
     newest.map(|(_, path)| Advice::root(format!("left4me restore {}", quoted(path))))
 }
 
@@ -68,13 +102,24 @@ fn beside(path: &Path, name: &str, owner: u32) -> Option<Finding> {
 
     let shown = beside.display();
     if !found.is_file() {
-        let text = format!("{shown} is {}, not a regular file: no program opens the database", kind(found.file_type()));
-        return Some(Finding::fail("database", text, Advice::root(format!("rm -d {}", quoted(&beside)))));
+        let text = format!(
+            "{shown} is {}, not a regular file: no program opens the database",
+            kind(found.file_type())
+        );
+        return Some(Finding::fail(
+            "database",
+            text,
+            Advice::root(format!("rm -d {}", quoted(&beside))),
+        ));
     }
 
     (found.uid() != owner).then(|| {
         let advice = mend(&beside, LEFT4ME, LEFT4ME, 0o660);
-        Finding::fail("database owner", format!("{shown} belongs to another user"), advice)
+        Finding::fail(
+            "database owner",
+            format!("{shown} belongs to another user"),
+            advice,
+        )
     })
 }
 
@@ -91,11 +136,17 @@ fn former(root: &Path, path: &Path) -> Option<Finding> {
 
     Some(if path.symlink_metadata().is_ok() {
         let text = format!("{shown} is still there, and no program of this version reads it");
-        let see = format!("see what wrote it, and what is in it; when it holds nothing that {} lacks", path.display());
+        let see = format!(
+            "see what wrote it, and what is in it; when it holds nothing that {} lacks",
+            path.display()
+        );
         let advice = Advice::root(format!("rm {}", quoted(&former))).after(see);
         Finding::warn(check, text, advice)
     } else {
-        let text = format!("{shown} is not moved to {} yet: no program can use it", path.display());
+        let text = format!(
+            "{shown} is not moved to {} yet: no program can use it",
+            path.display()
+        );
         Finding::fail(check, text, Advice::root("left4me-helper upgrade"))
     })
 }
@@ -103,7 +154,9 @@ fn former(root: &Path, path: &Path) -> Option<Finding> {
 /// Checks only schema and integrity, for callers that cannot see owners. None for a file that takes
 /// long to read.
 pub(super) fn whole(root: &Path, path: &Path) -> Option<Vec<Finding>> {
-    path.symlink_metadata().is_ok_and(|found| found.len() <= QUICK).then(|| content(root, path))
+    path.symlink_metadata()
+        .is_ok_and(|found| found.len() <= QUICK)
+        .then(|| content(root, path))
 }
 
 fn content(root: &Path, path: &Path) -> Vec<Finding> {
@@ -112,14 +165,20 @@ fn content(root: &Path, path: &Path) -> Vec<Finding> {
             schema(health.schema),
             match health.complaints.first() {
                 None => Finding::ok("database check", "whole"),
-                Some(first) => Finding::fail("database check", format!("damaged: {first}"), from_backup(root)),
+                Some(first) => Finding::fail(
+                    "database check",
+                    format!("damaged: {first}"),
+                    from_backup(root),
+                ),
             },
         ],
         Err(error) => {
             let advice = match error.exit {
                 Exit::NotPermitted => "run this as root; then see the findings about owners".into(),
                 _ if error.to_string().contains("damaged") => from_backup(root),
-                _ => Advice::from("see `journalctl -k` for what the disk says, and the findings about writing"),
+                _ => Advice::from(
+                    "see `journalctl -k` for what the disk says, and the findings about writing",
+                ),
             };
             vec![Finding::fail("database", error.to_string(), advice)]
         }
@@ -137,7 +196,10 @@ fn schema(found: i64) -> Finding {
         _ if found == known => Finding::ok(check, found.to_string()),
         _ if found < known => Finding::warn(
             check,
-            format!("{found}, this program knows {known}: checks of the queue and the servers may be missing here"),
+            format!(
+                "{found}, this program knows {known}: checks of the queue and the servers may be \
+                missing here"
+            ),
             Advice::run("left4me migrate").and("any other program migrates it when it starts"),
         ),
         _ => Finding::fail(

@@ -29,8 +29,11 @@ const DIRECTORIES: [(&str, u32, &str, &str); 10] = [
 ];
 
 /// Directories in which all files have one owner: name, depth to check, owner.
-const OWNED_INSIDE: [(&str, u32, &str); 3] =
-    [("instances", 5, LEFT4ME), ("installation", 1, STEAM), ("steam", 1, STEAM)];
+const OWNED_INSIDE: [(&str, u32, &str); 3] = [
+    ("instances", 5, LEFT4ME),
+    ("installation", 1, STEAM),
+    ("steam", 1, STEAM),
+];
 
 pub(super) const TMPFILES: &str = "systemd-tmpfiles --create left4me.conf";
 
@@ -56,14 +59,33 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
             let path = root.join(name);
             let path = if name.is_empty() { root } else { &path };
 
-            let check = format!("directory {}", if name.is_empty() { "LEFT4ME_ROOT" } else { name });
+            let check = format!(
+                "directory {}",
+                if name.is_empty() {
+                    "LEFT4ME_ROOT"
+                } else {
+                    name
+                }
+            );
             // Only the data directory itself may be a symbolic link: its path comes from root's
             // settings.
-            match if name.is_empty() { path.metadata() } else { path.symlink_metadata() } {
+            match if name.is_empty() {
+                path.metadata()
+            } else {
+                path.symlink_metadata()
+            } {
                 Ok(found) if !found.is_dir() => {
                     let what = kind(found.file_type());
-                    let advice = Advice::root(format!("rm {} && {}", quoted(path), make(path, user, group, *mode)));
-                    Finding::fail(check, format!("{} is {what}, not a directory", path.display()), advice)
+                    let advice = Advice::root(format!(
+                        "rm {} && {}",
+                        quoted(path),
+                        make(path, user, group, *mode)
+                    ));
+                    Finding::fail(
+                        check,
+                        format!("{} is {what}, not a directory", path.display()),
+                        advice,
+                    )
                 }
                 Ok(found) => owned(&check, path, &found, user, group, *mode),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -85,7 +107,11 @@ pub(super) fn directories(root: &Path) -> Vec<Finding> {
         }));
     }
 
-    findings.extend(OWNED_INSIDE.iter().filter_map(|(name, depth, user)| foreign_inside(root, name, *depth, user)));
+    findings.extend(
+        OWNED_INSIDE
+            .iter()
+            .filter_map(|(name, depth, user)| foreign_inside(root, name, *depth, user)),
+    );
     findings
 }
 
@@ -98,7 +124,9 @@ fn foreign_inside(root: &Path, name: &str, depth: u32, user: &str) -> Option<Fin
     while let Some((dir, depth)) = waiting.pop() {
         // The check of the directory itself has already reported what cannot be read.
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let Ok(found) = entry.metadata() else { continue };
+            let Ok(found) = entry.metadata() else {
+                continue;
+            };
             seen += 1;
 
             if found.uid() != owner {
@@ -115,24 +143,44 @@ fn foreign_inside(root: &Path, name: &str, depth: u32, user: &str) -> Option<Fin
     let first = first?;
     Some(Finding::fail(
         format!("inside {name}"),
-        format!("{foreign} entries do not belong to {user}, as {}", first.display()),
+        format!(
+            "{foreign} entries do not belong to {user}, as {}",
+            first.display()
+        ),
         Advice::root(format!("chown -hR {user} {}", quoted(root.join(name)))),
     ))
 }
 
 /// Checks owner, group and mode.
-pub(super) fn owned(check: &str, path: &Path, found: &Metadata, user: &str, group: &str, mode: u32) -> Finding {
-    let is = (user_name(found.uid()), group_name(found.gid()), found.mode() & 0o7777);
+pub(super) fn owned(
+    check: &str,
+    path: &Path,
+    found: &Metadata,
+    user: &str,
+    group: &str,
+    mode: u32,
+) -> Finding {
+    let is = (
+        user_name(found.uid()),
+        group_name(found.gid()),
+        found.mode() & 0o7777,
+    );
     let text = format!("{} {}:{} {:04o}", path.display(), is.0, is.1, is.2);
 
     // A directory below one with the setgid bit inherits the bit. It may also have been removed;
     // both are harmless.
     let inherited = if found.is_dir() { 0o2000 } else { 0 };
-    if (is.0.as_str(), is.1.as_str(), is.2 & !inherited) == (user, group, mode & !inherited) && is.2 & mode == mode {
+    if (is.0.as_str(), is.1.as_str(), is.2 & !inherited) == (user, group, mode & !inherited)
+        && is.2 & mode == mode
+    {
         return Finding::ok(check, text);
     }
 
-    Finding::fail(check, format!("{text}, and should be {user}:{group} {mode:04o}"), mend(path, user, group, mode))
+    Finding::fail(
+        check,
+        format!("{text}, and should be {user}:{group} {mode:04o}"),
+        mend(path, user, group, mode),
+    )
 }
 
 /// The command that sets a path's owner and mode. It cannot follow a link that another user puts
@@ -143,7 +191,9 @@ pub(super) fn mend(path: &Path, user: &str, group: &str, mode: u32) -> Advice {
         return Advice::root(TMPFILES);
     }
     let path = quoted(path);
-    Advice::root(format!("chown -h {user}:{group} {path} && sudo -u {user} chmod {mode:04o} {path}"))
+    Advice::root(format!(
+        "chown -h {user}:{group} {path} && sudo -u {user} chmod {mode:04o} {path}"
+    ))
 }
 
 /// Whether tmpfiles.d/left4me.conf creates a path.
@@ -156,22 +206,43 @@ fn make(path: &Path, user: &str, group: &str, mode: u32) -> String {
     if is_shipped(path) {
         return TMPFILES.to_owned();
     }
-    format!("install -d -o {user} -g {group} -m {mode:04o} {}", quoted(path))
+    format!(
+        "install -d -o {user} -g {group} -m {mode:04o} {}",
+        quoted(path)
+    )
 }
 
 /// The finding for an error of the operating system while checking a path.
 pub(super) fn told(check: &str, path: &Path, error: &std::io::Error) -> Finding {
     match error.kind() {
-        ErrorKind::NotFound => Finding::fail(check, format!("{} is missing", path.display()), Advice::root(TMPFILES)),
+        ErrorKind::NotFound => Finding::fail(
+            check,
+            format!("{} is missing", path.display()),
+            Advice::root(TMPFILES),
+        ),
         ErrorKind::PermissionDenied => {
             // Root checks as user left4me, so that user must have access.
             let is_left4me = users::uid(LEFT4ME) == Some(nix::unistd::geteuid());
             if !is_left4me {
-                return Finding::skip(check, format!("{} needs root (`sudo left4me doctor`)", path.display()));
+                return Finding::skip(
+                    check,
+                    format!("{} needs root (`sudo left4me doctor`)", path.display()),
+                );
             }
-            let closed = path.ancestors().skip(1).find(|above| above.read_dir().is_ok()).unwrap_or(path);
-            let advice = format!("let user left4me pass through each directory below {}", closed.display());
-            Finding::warn(check, format!("{} cannot be looked at by user left4me", path.display()), advice)
+            let closed = path
+                .ancestors()
+                .skip(1)
+                .find(|above| above.read_dir().is_ok())
+                .unwrap_or(path);
+            let advice = format!(
+                "let user left4me pass through each directory below {}",
+                closed.display()
+            );
+            Finding::warn(
+                check,
+                format!("{} cannot be looked at by user left4me", path.display()),
+                advice,
+            )
         }
         _ => {
             let advice = "see `journalctl -k` for what the disk or its driver says";
@@ -181,11 +252,17 @@ pub(super) fn told(check: &str, path: &Path, error: &std::io::Error) -> Finding 
 }
 
 fn user_name(uid: u32) -> String {
-    User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name)
+    User::from_uid(Uid::from_raw(uid))
+        .ok()
+        .flatten()
+        .map_or_else(|| uid.to_string(), |user| user.name)
 }
 
 fn group_name(gid: u32) -> String {
-    Group::from_gid(Gid::from_raw(gid)).ok().flatten().map_or_else(|| gid.to_string(), |group| group.name)
+    Group::from_gid(Gid::from_raw(gid))
+        .ok()
+        .flatten()
+        .map_or_else(|| gid.to_string(), |group| group.name)
 }
 
 /// Checks the sudoers file. Only root may read its directory.
@@ -195,7 +272,10 @@ pub(super) fn sudoers() -> Finding {
         Ok(found) => owned("sudoers", sudoers, &found, "root", "root", 0o440),
         Err(error) if error.kind() == ErrorKind::NotFound => Finding::fail(
             "sudoers",
-            format!("{} is missing: group left4me cannot use l4d2ctl", sudoers.display()),
+            format!(
+                "{} is missing: group left4me cannot use l4d2ctl",
+                sudoers.display()
+            ),
             Advice::root(REINSTALL).after("in the directory of the package's file"),
         ),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
@@ -222,23 +302,40 @@ mod tests {
             owned("x", dir.path(), &found, &user, &group, needs).severity
         };
 
-        assert_eq!([judged(0o2755, 0o755), judged(0o2750, 0o2750)], [Severity::Ok; 2]);
-        assert_eq!([judged(0o750, 0o2750), judged(0o777, 0o755)], [Severity::Fail; 2]);
+        assert_eq!(
+            [judged(0o2755, 0o755), judged(0o2750, 0o2750)],
+            [Severity::Ok; 2]
+        );
+        assert_eq!(
+            [judged(0o750, 0o2750), judged(0o777, 0o755)],
+            [Severity::Fail; 2]
+        );
     }
 
     #[test]
     fn a_wrong_mode_is_told_with_the_command_that_mends_it() {
         let dir = tempfile::tempdir().unwrap();
         let found = dir.path().metadata().unwrap();
-        let finding = owned("x", dir.path(), &found, "nobody-like-that", "nogroup", 0o2775);
+        let finding = owned(
+            "x",
+            dir.path(),
+            &found,
+            "nobody-like-that",
+            "nogroup",
+            0o2775,
+        );
         assert_eq!(finding.severity, Severity::Fail);
 
         let advice = finding.advice.unwrap();
         assert!(
-            advice.contains("chown -h nobody") && advice.contains("sudo -u nobody-like-that chmod 2775"),
+            advice.contains("chown -h nobody")
+                && advice.contains("sudo -u nobody-like-that chmod 2775"),
             "{advice}"
         );
 
-        assert_eq!(mend(Path::new("/var/lib/left4me/db"), LEFT4ME, LEFT4ME, 0o2770), Advice::root(TMPFILES));
+        assert_eq!(
+            mend(Path::new("/var/lib/left4me/db"), LEFT4ME, LEFT4ME, 0o2770),
+            Advice::root(TMPFILES)
+        );
     }
 }

@@ -46,13 +46,19 @@ pub struct Advice {
 
 impl From<&str> for Advice {
     fn from(text: &str) -> Self {
-        Self { text: text.to_owned(), command: None }
+        Self {
+            text: text.to_owned(),
+            command: None,
+        }
     }
 }
 
 impl From<String> for Advice {
     fn from(text: String) -> Self {
-        Self { text, command: None }
+        Self {
+            text,
+            command: None,
+        }
     }
 }
 
@@ -60,31 +66,56 @@ impl Advice {
     /// A command that root runs.
     pub(super) fn root(command: impl Into<String>) -> Self {
         let command = command.into();
-        Self { text: format!("as root: {command}"), command: Some(command) }
+        Self {
+            text: format!("as root: {command}"),
+            command: Some(command),
+        }
     }
 
     /// A command that each member of the group can run.
     pub(super) fn run(command: impl Into<String>) -> Self {
         let command = command.into();
-        Self { text: format!("run `{command}`"), command: Some(command) }
+        Self {
+            text: format!("run `{command}`"),
+            command: Some(command),
+        }
     }
 
     /// Adds a text before the command: what to do first, or instead.
     pub(super) fn after(self, text: impl std::fmt::Display) -> Self {
-        Self { text: format!("{text}; {}", self.text), ..self }
+        Self {
+            text: format!("{text}; {}", self.text),
+            ..self
+        }
     }
 
     /// Adds a text after the command.
     pub(super) fn and(self, text: impl std::fmt::Display) -> Self {
-        Self { text: format!("{} ({text})", self.text), ..self }
+        Self {
+            text: format!("{} ({text})", self.text),
+            ..self
+        }
     }
 }
 
 impl Finding {
-    fn new(severity: Severity, check: impl Into<String>, found: impl Into<String>, advice: Option<Advice>) -> Self {
+    fn new(
+        severity: Severity,
+        check: impl Into<String>,
+        found: impl Into<String>,
+        advice: Option<Advice>,
+    ) -> Self {
         let (check, found) = (check.into(), found.into());
-        let (advice, command) = advice.map_or((None, None), |advice| (Some(advice.text), advice.command));
-        Self { severity, check, found, advice, command, unit: None }
+        let (advice, command) =
+            advice.map_or((None, None), |advice| (Some(advice.text), advice.command));
+        Self {
+            severity,
+            check,
+            found,
+            advice,
+            command,
+            unit: None,
+        }
     }
 
     pub(super) fn ok(check: impl Into<String>, found: impl Into<String>) -> Self {
@@ -96,11 +127,19 @@ impl Finding {
         Self::new(Severity::Skip, check, format!("not checked: {why}"), None)
     }
 
-    pub(super) fn warn(check: impl Into<String>, found: impl Into<String>, advice: impl Into<Advice>) -> Self {
+    pub(super) fn warn(
+        check: impl Into<String>,
+        found: impl Into<String>,
+        advice: impl Into<Advice>,
+    ) -> Self {
         Self::new(Severity::Warn, check, found, Some(advice.into()))
     }
 
-    pub(super) fn fail(check: impl Into<String>, found: impl Into<String>, advice: impl Into<Advice>) -> Self {
+    pub(super) fn fail(
+        check: impl Into<String>,
+        found: impl Into<String>,
+        advice: impl Into<Advice>,
+    ) -> Self {
         Self::new(Severity::Fail, check, found, Some(advice.into()))
     }
 
@@ -119,8 +158,12 @@ pub(super) fn quoted(name: impl AsRef<std::ffi::OsStr>) -> String {
 
     let bytes = name.as_ref().as_bytes();
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain) => text.to_owned(),
-        Ok(text) if !text.contains(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
+        Ok(text) if !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain) => {
+            text.to_owned()
+        }
+        Ok(text) if !text.contains(char::is_control) => {
+            format!("'{}'", text.replace('\'', r"'\''"))
+        }
         _ => {
             let mut quoted = "$'".to_owned();
             for &byte in bytes {
@@ -161,10 +204,21 @@ mod tests {
 
     #[test]
     fn the_command_of_an_advice_is_in_its_text() {
-        let finding =
-            Finding::fail("x", "y", Advice::root("touch /x").after("see who took it away").and("it is small"));
-        assert_eq!(finding.advice.unwrap(), "see who took it away; as root: touch /x (it is small)");
+        let finding = Finding::fail(
+            "x",
+            "y",
+            Advice::root("touch /x")
+                .after("see who took it away")
+                .and("it is small"),
+        );
+        assert_eq!(
+            finding.advice.unwrap(),
+            "see who took it away; as root: touch /x (it is small)"
+        );
         assert_eq!(finding.command.unwrap(), "touch /x");
-        assert_eq!(Finding::skip("x", "needs root").found, "not checked: needs root");
+        assert_eq!(
+            Finding::skip("x", "needs root").found,
+            "not checked: needs root"
+        );
     }
 }

@@ -13,7 +13,13 @@ use crate::base::users::STEAM;
 use crate::domain::steam::{HOMES, MANIFEST, MANIFEST_LIMIT, PROGRAMS, UNFINISHED, prove};
 
 /// Where Debian puts 32-bit libraries, with or without multiarch.
-const LIBRARY_DIRS: [&str; 5] = ["/lib/i386-linux-gnu", "/usr/lib/i386-linux-gnu", "/lib32", "/usr/lib32", "/usr/lib"];
+const LIBRARY_DIRS: [&str; 5] = [
+    "/lib/i386-linux-gnu",
+    "/usr/lib/i386-linux-gnu",
+    "/lib32",
+    "/usr/lib32",
+    "/usr/lib",
+];
 
 /// The libraries that the 32-bit engine loads, and the Debian packages that have them.
 const LIBRARIES: [(&str, &str); 4] = [
@@ -49,7 +55,8 @@ pub(super) fn data(root: &Path, steamcmd: &Path) -> Vec<Finding> {
 
 fn executable(steamcmd: &Path) -> Finding {
     let shown = steamcmd.display();
-    let advice = "unpack Valve's steamcmd_linux.tar.gz there as user left4me-steam, or set LEFT4ME_STEAMCMD \
+    let advice = "unpack Valve's steamcmd_linux.tar.gz there as user left4me-steam, or set \
+                 LEFT4ME_STEAMCMD \
                   (/usr/games/steamcmd of Debian's package)";
 
     match steamcmd.metadata() {
@@ -62,7 +69,9 @@ fn executable(steamcmd: &Path) -> Finding {
             format!("{shown} cannot be executed"),
             Advice::root(format!("sudo -u {STEAM} chmod 0755 {}", quoted(steamcmd))),
         ),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => told("steamcmd", steamcmd, &error),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            told("steamcmd", steamcmd, &error)
+        }
         _ => Finding::fail("steamcmd", format!("{shown} is missing"), advice),
     }
 }
@@ -70,7 +79,11 @@ fn executable(steamcmd: &Path) -> Finding {
 fn libraries() -> Finding {
     let there = |name: &str| {
         let loader = name.starts_with("ld-linux") && Path::new("/lib").join(name).exists();
-        loader || LIBRARY_DIRS.iter().take(4).any(|dir| Path::new(dir).join(name).exists())
+        loader
+            || LIBRARY_DIRS
+                .iter()
+                .take(4)
+                .any(|dir| Path::new(dir).join(name).exists())
     };
 
     let missing: Vec<String> = LIBRARIES
@@ -82,37 +95,68 @@ fn libraries() -> Finding {
     if missing.is_empty() {
         Finding::ok("32-bit libraries", "all there")
     } else {
-        Finding::fail("32-bit libraries", format!("missing: {}", missing.join(", ")), Advice::root(APT))
+        Finding::fail(
+            "32-bit libraries",
+            format!("missing: {}", missing.join(", ")),
+            Advice::root(APT),
+        )
     }
 }
 
 fn installation(root: &Path) -> Finding {
     let dir = root.join("installation");
-    let (program, manifest) = (dir.join("srcds_linux"), dir.join(MANIFEST.iter().collect::<PathBuf>()));
+    let (program, manifest) = (
+        dir.join("srcds_linux"),
+        dir.join(MANIFEST.iter().collect::<PathBuf>()),
+    );
 
     let advice = Advice::run(INSTALL);
     if dir.join(UNFINISHED).symlink_metadata().is_ok() {
-        let found = format!("{} holds Windows files of an update that was not finished", dir.display());
+        let found = format!(
+            "{} holds Windows files of an update that was not finished",
+            dir.display()
+        );
         return Finding::fail("installation", format!("{found}: no server starts"), advice);
     }
 
     // Not access(2): in a sandbox nothing may be executed.
-    let mode = program.metadata().ok().filter(std::fs::Metadata::is_file).map(|found| found.permissions().mode());
+    let mode = program
+        .metadata()
+        .ok()
+        .filter(std::fs::Metadata::is_file)
+        .map(|found| found.permissions().mode());
     let missing = match mode {
         None => &program,
         Some(mode) if mode & 0o111 == 0 => {
-            return Finding::fail("installation", format!("{} cannot be executed", program.display()), advice);
+            return Finding::fail(
+                "installation",
+                format!("{} cannot be executed", program.display()),
+                advice,
+            );
         }
         Some(_) => match whole(&dir) {
-            Ok(build) => return Finding::ok("installation", format!("build {build} in {}", dir.display())),
+            Ok(build) => {
+                return Finding::ok(
+                    "installation",
+                    format!("build {build} in {}", dir.display()),
+                );
+            }
             Err(None) => &manifest,
             Err(Some(why)) => {
-                return Finding::warn("installation", format!("{} is not whole: {why}", dir.display()), advice);
+                return Finding::warn(
+                    "installation",
+                    format!("{} is not whole: {why}", dir.display()),
+                    advice,
+                );
             }
         },
     };
 
-    Finding::warn("installation", format!("{} is missing", missing.display()), advice)
+    Finding::warn(
+        "installation",
+        format!("{} is missing", missing.display()),
+        advice,
+    )
 }
 
 /// The build that is installed. The error has no text if there is no manifest.
@@ -123,7 +167,8 @@ fn whole(dir: &Path) -> Result<u64, Option<String>> {
         std::io::ErrorKind::NotFound => None,
         _ => Some(format!("{manifest}: {error}")),
     })?;
-    let build = prove(&String::from_utf8_lossy(&bytes)).map_err(|why| Some(format!("{manifest}: {why}")))?;
+    let build = prove(&String::from_utf8_lossy(&bytes))
+        .map_err(|why| Some(format!("{manifest}: {why}")))?;
 
     for group in PROGRAMS {
         if !group.iter().any(|name| dir.join(name).is_file()) {
@@ -143,10 +188,15 @@ fn client_library(root: &Path, steamcmd: &Path) -> Finding {
         return Finding::ok("steamclient.so", library.display().to_string());
     }
 
-    let missing = format!("{} is missing: servers would be 'LAN only'", library.display());
+    let missing = format!(
+        "{} is missing: servers would be 'LAN only'",
+        library.display()
+    );
     let beside = steamcmd.parent().map(Path::to_owned);
 
-    let mut places = beside.into_iter().chain(HOMES.map(|below| steam.join(below)));
+    let mut places = beside
+        .into_iter()
+        .chain(HOMES.map(|below| steam.join(below)));
     match places.find(|place| place.join("linux32/steamclient.so").exists()) {
         Some(place) => Finding::warn(
             "steamclient.so",
@@ -155,15 +205,21 @@ fn client_library(root: &Path, steamcmd: &Path) -> Finding {
         ),
         None => Finding::warn(
             "steamclient.so",
-            format!("{missing}; neither {} nor a home of steamcmd has it", steamcmd.display()),
-            Advice::run(INSTALL).and("steamcmd brings it when it updates itself: see its first lines"),
+            format!(
+                "{missing}; neither {} nor a home of steamcmd has it",
+                steamcmd.display()
+            ),
+            Advice::run(INSTALL)
+                .and("steamcmd brings it when it updates itself: see its first lines"),
         ),
     }
 }
 
 fn room(root: &Path) -> Finding {
     let free = match statvfs(root) {
-        Ok(found) => found.blocks_available().saturating_mul(found.fragment_size()),
+        Ok(found) => found
+            .blocks_available()
+            .saturating_mul(found.fragment_size()),
         Err(errno) => {
             return Finding::fail(
                 "disk",
@@ -172,9 +228,15 @@ fn room(root: &Path) -> Finding {
             );
         }
     };
-    let text = format!("{}.{} GiB free in {}", free >> 30, ((free & (LITTLE - 1)) * 10) >> 30, root.display());
+    let text = format!(
+        "{}.{} GiB free in {}",
+        free >> 30,
+        ((free & (LITTLE - 1)) * 10) >> 30,
+        root.display()
+    );
 
-    let advice = "make room: old backups, overlays that no blueprint uses, `left4me prune --older-than 90`";
+    let advice =
+        "make room: old backups, overlays that no blueprint uses, `left4me prune --older-than 90`";
     match free {
         ..LITTLE => Finding::fail("disk", text, advice),
         LITTLE..TIGHT => Finding::warn("disk", text, advice),

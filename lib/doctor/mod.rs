@@ -43,21 +43,22 @@ pub struct Looks {
 /// The paths to check.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// The data directory.
     pub root: PathBuf,
-    /// The database file.
     pub database: PathBuf,
     /// The socket that wakes the worker.
     pub worker_socket: PathBuf,
     /// The sockets of helper and runner.
     pub hands: HandSockets,
-    /// The other settings.
     pub looks: Looks,
 }
 
 impl Places {
     fn steamcmd(&self) -> PathBuf {
-        self.looks.place.steamcmd.clone().unwrap_or_else(|| self.root.join("steam/steamcmd.sh"))
+        self.looks
+            .place
+            .steamcmd
+            .clone()
+            .unwrap_or_else(|| self.root.join("steam/steamcmd.sh"))
     }
 }
 
@@ -73,7 +74,9 @@ pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
     findings.push(files::sudoers());
 
     let database = database::check(&places.root, &places.database);
-    let is_whole = database.iter().all(|finding| finding.severity == Severity::Ok);
+    let is_whole = database
+        .iter()
+        .all(|finding| finding.severity == Severity::Ok);
 
     findings.extend(database);
     if is_whole {
@@ -89,11 +92,19 @@ pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
     findings.extend(queue::check(&places.database, now));
     findings.extend(servers::check(&places.database, &places.looks.poll, now));
     findings.extend(content::check(&places.database, &places.root));
-    findings.extend(sockets::check(&places.worker_socket, &places.hands, units.as_ref().ok()));
+    findings.extend(sockets::check(
+        &places.worker_socket,
+        &places.hands,
+        units.as_ref().ok(),
+    ));
     findings.extend(game::check(&places.root, &places.steamcmd()));
 
     // These run last, because starting a service may change what the other checks found.
-    findings.extend(units.iter().flat_map(|units| services::check(places, units, is_whole)));
+    findings.extend(
+        units
+            .iter()
+            .flat_map(|units| services::check(places, units, is_whole)),
+    );
     findings
 }
 
@@ -102,7 +113,10 @@ pub fn at_home(places: &Places, now: i64) -> Vec<Finding> {
 pub fn complete(findings: &mut Vec<Finding>, root: &Path) {
     if nix::unistd::geteuid().is_root() {
         findings.extend(accounts::passwords());
-        if let Some(sudoers) = findings.iter_mut().find(|finding| finding.check == "sudoers") {
+        if let Some(sudoers) = findings
+            .iter_mut()
+            .find(|finding| finding.check == "sudoers")
+        {
             *sudoers = files::sudoers();
         }
         if let Some(tried) = overlay::tried(root) {
@@ -117,7 +131,6 @@ pub fn complete(findings: &mut Vec<Finding>, root: &Path) {
 /// What can be checked inside a sandbox, and what cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The findings.
     pub findings: Vec<Finding>,
     /// Checks whose result would be a guess inside the sandbox.
     pub unanswered: Vec<&'static str>,
@@ -141,13 +154,18 @@ pub fn inside(places: &Places, now: i64) -> Report {
 
     match database::whole(&places.root, &places.database) {
         Some(found) => findings.extend(found),
-        None => unanswered.push("whether the database is whole: it is too large to be read for a page"),
+        None => {
+            unanswered.push("whether the database is whole: it is too large to be read for a page")
+        }
     }
 
     findings.extend(accounts::check());
     findings.extend(sockets::files(&places.worker_socket, &places.hands));
     findings.extend(game::data(&places.root, &places.steamcmd()));
-    Report { findings, unanswered }
+    Report {
+        findings,
+        unanswered,
+    }
 }
 
 #[cfg(test)]
@@ -164,14 +182,33 @@ mod tests {
         let places = Places {
             database,
             worker_socket: root.join("worker.sock"),
-            hands: HandSockets { helper_socket: root.join("helper.sock"), runner_socket: root.join("runner.sock") },
-            looks: Looks { place: Steamcmd { steamcmd: None }, poll: PollSeconds { poll_seconds: "30".to_owned() } },
+            hands: HandSockets {
+                helper_socket: root.join("helper.sock"),
+                runner_socket: root.join("runner.sock"),
+            },
+            looks: Looks {
+                place: Steamcmd { steamcmd: None },
+                poll: PollSeconds {
+                    poll_seconds: "30".to_owned(),
+                },
+            },
             root,
         };
         let report = inside(&places, 1_000_000);
 
-        let checks: Vec<&str> = report.findings.iter().map(|finding| finding.check.as_str()).collect();
-        for there in ["queue", "poller", "database check", "socket helper", "installation", "disk"] {
+        let checks: Vec<&str> = report
+            .findings
+            .iter()
+            .map(|finding| finding.check.as_str())
+            .collect();
+        for there in [
+            "queue",
+            "poller",
+            "database check",
+            "socket helper",
+            "installation",
+            "disk",
+        ] {
             assert!(checks.contains(&there), "{there} is missing in {checks:?}");
         }
 
@@ -180,6 +217,8 @@ mod tests {
             || check.starts_with("directory ")
             || check.contains("libraries")));
 
-        assert!(report.unanswered.len() == 6 && report.findings.iter().all(|one| !one.found.is_empty()));
+        assert!(
+            report.unanswered.len() == 6 && report.findings.iter().all(|one| !one.found.is_empty())
+        );
     }
 }

@@ -24,7 +24,11 @@ pub(super) fn tried(root: &Path) -> Option<Finding> {
         Some(checked) => judge(&checked),
         None => {
             let why = match said {
-                Ok((_, text)) => text.lines().next().unwrap_or("it left no result").to_owned(),
+                Ok((_, text)) => text
+                    .lines()
+                    .next()
+                    .unwrap_or("it left no result")
+                    .to_owned(),
                 Err(error) => error.to_string(),
             };
             by_type(root).unwrap_or_else(|| untried(&format!("{UNIT}: {why}")))
@@ -39,18 +43,28 @@ pub(super) fn known(root: &Path) -> Option<Finding> {
 
 fn by_type(root: &Path) -> Option<Finding> {
     let kind = filesystem::unfit(&root.join("runtime"))?;
-    let found = format!("{} is on {kind}: no server's overlay can be mounted there, so none can start", root.display());
+    let found = format!(
+        "{} is on {kind}: no server's overlay can be mounted there, so none can start",
+        root.display()
+    );
     Some(Finding::fail(CHECK, found, filesystem::ADVICE))
 }
 
 fn judge(checked: &Checked) -> Finding {
     let place = checked.place();
     match &checked.verdict {
-        Verdict::Good => Finding::ok(CHECK, format!("{place}: an overlay was mounted and used as a server does")),
-        Verdict::Limited { why, advice } => Finding::warn(CHECK, format!("{place}: {why}"), advice.clone()),
-        Verdict::Unfit { why, advice } => {
-            Finding::fail(CHECK, format!("{place}: {why}; no server can start"), advice.clone())
+        Verdict::Good => Finding::ok(
+            CHECK,
+            format!("{place}: an overlay was mounted and used as a server does"),
+        ),
+        Verdict::Limited { why, advice } => {
+            Finding::warn(CHECK, format!("{place}: {why}"), advice.clone())
         }
+        Verdict::Unfit { why, advice } => Finding::fail(
+            CHECK,
+            format!("{place}: {why}; no server can start"),
+            advice.clone(),
+        ),
         Verdict::Untried { why } => untried(why),
     }
 }
@@ -67,17 +81,45 @@ mod tests {
 
     #[test]
     fn only_what_no_server_can_start_on_fails_and_each_finding_says_where() {
-        let judged =
-            |verdict| judge(&Checked { root: "/srv/l4".into(), file_system: "zfs".to_owned(), at_us: 1, verdict });
-        let (why, advice) = ("no overlay (the kernel: x)".to_owned(), "move it".to_owned());
-        let unfit = judged(Verdict::Unfit { why: why.clone(), advice: advice.clone() });
+        let judged = |verdict| {
+            judge(&Checked {
+                root: "/srv/l4".into(),
+                file_system: "zfs".to_owned(),
+                at_us: 1,
+                verdict,
+            })
+        };
+        let (why, advice) = (
+            "no overlay (the kernel: x)".to_owned(),
+            "move it".to_owned(),
+        );
+        let unfit = judged(Verdict::Unfit {
+            why: why.clone(),
+            advice: advice.clone(),
+        });
 
-        assert_eq!((unfit.severity, unfit.advice.as_deref()), (Severity::Fail, Some("move it")));
-        assert_eq!(unfit.found, "/srv/l4/runtime (zfs): no overlay (the kernel: x); no server can start");
-        assert_eq!(judged(Verdict::Limited { why: why.clone(), advice }).severity, Severity::Warn);
+        assert_eq!(
+            (unfit.severity, unfit.advice.as_deref()),
+            (Severity::Fail, Some("move it"))
+        );
+        assert_eq!(
+            unfit.found,
+            "/srv/l4/runtime (zfs): no overlay (the kernel: x); no server can start"
+        );
+        assert_eq!(
+            judged(Verdict::Limited {
+                why: why.clone(),
+                advice
+            })
+            .severity,
+            Severity::Warn
+        );
         assert_eq!(judged(Verdict::Good).severity, Severity::Ok);
 
         let untried = judged(Verdict::Untried { why });
-        assert!(untried.severity == Severity::Warn && untried.found.contains("no overlay"), "{untried:?}");
+        assert!(
+            untried.severity == Severity::Warn && untried.found.contains("no overlay"),
+            "{untried:?}"
+        );
     }
 }

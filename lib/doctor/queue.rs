@@ -10,19 +10,22 @@ use crate::base::{Result, clock};
 use crate::db::queue::Pause;
 use crate::db::runners::Runner;
 use crate::db::under_way::{self, UnderWay};
-use crate::db::{Db, jobs, queue};
+use crate::db::{Db, candidates, jobs, queue};
 use crate::domain::operation::Operation;
 use crate::queue::recover;
 
 /// The worker starts queued jobs when it starts.
-const SERVE: &str = "systemctl restart left4me-worker.socket && systemctl start left4me-worker.service";
+const SERVE: &str =
+    "systemctl restart left4me-worker.socket && systemctl start left4me-worker.service";
 
 /// How long a job that could start may wait, in ms. After that, no worker serves the queue.
 const PATIENCE: i64 = 120_000;
 
 pub(super) fn check(path: &Path, now: i64) -> Vec<Finding> {
     // The checks of the database report its problems.
-    read(path).map(|found| judge(&found, now)).unwrap_or_default()
+    read(path)
+        .map(|found| judge(&found, now))
+        .unwrap_or_default()
 }
 
 struct Found {
@@ -39,7 +42,10 @@ struct Found {
 fn read(path: &Path) -> Result<Found> {
     Db::look(path, |tx| {
         let (waiting, live) = jobs::counts(tx)?;
-        let first = jobs::queued_candidates(tx, JobId(0), 1)?.first().map(|job| jobs::get(tx, job.id)).transpose()?;
+        let first = candidates::queued(tx, JobId(0), 1)?
+            .first()
+            .map(|job| jobs::get(tx, job.id))
+            .transpose()?;
 
         Ok(Found {
             pause: queue::pause(tx)?,
@@ -59,13 +65,18 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
     let text = format!("{waiting} waiting, {live} under way");
     let mut findings = vec![match (&found.pause, found.first) {
         (Some(pause), _) => {
-            let why =
-                pause.reason.as_deref().filter(|why| !why.is_empty()).map_or(String::new(), |why| format!(": {why}"));
+            let why = pause
+                .reason
+                .as_deref()
+                .filter(|why| !why.is_empty())
+                .map_or(String::new(), |why| format!(": {why}"));
             let since = clock::span(now - pause.paused_at);
             let text = format!("paused by {} {since} ago{why}; {text}", pause.paused_by);
             Finding::warn(check, text, Advice::run("left4me-job resume"))
         }
-        (None, Some((job, since))) if *live == 0 && found.undying.is_empty() && (now - since).abs() > PATIENCE => {
+        (None, Some((job, since)))
+            if *live == 0 && found.undying.is_empty() && (now - since).abs() > PATIENCE =>
+        {
             let waits = match now > since {
                 true => format!("waits for {}", clock::span(now - since)),
                 false => "was accepted before the clock was set back".to_owned(),
@@ -83,7 +94,12 @@ fn judge(found: &Found, now: i64) -> Vec<Finding> {
     let advice = Advice::root("systemctl restart left4me-worker.service")
         .after("no left4me of this version writes such a row: see who can write the database")
         .and("the worker settles it when it starts");
-    findings.extend(found.nonsense.iter().map(|row| Finding::warn("process", row.clone(), advice.clone())));
+    findings.extend(
+        found
+            .nonsense
+            .iter()
+            .map(|row| Finding::warn("process", row.clone(), advice.clone())),
+    );
     findings
 }
 
@@ -97,19 +113,31 @@ fn overdue(job: &UnderWay, now: i64) -> Option<Finding> {
         None => ("another operation", Operation::Start.overdue_after()),
     };
 
-    let text =
-        format!("job {id} ({word}) has run for {}; its kind takes {} at most", clock::span(age), clock::span(limit));
-    let advice = Advice::run(format!("left4me-job cancel {id} --reason 'it takes too long'"))
-        .after(format!("`left4me-job logs {id} --follow` shows what it waits for"))
-        .and("which ends it");
+    let text = format!(
+        "job {id} ({word}) has run for {}; its kind takes {} at most",
+        clock::span(age),
+        clock::span(limit)
+    );
+    let advice = Advice::run(format!(
+        "left4me-job cancel {id} --reason 'it takes too long'"
+    ))
+    .after(format!(
+        "`left4me-job logs {id} --follow` shows what it waits for"
+    ))
+    .and("which ends it");
 
     Some(Finding::warn("job", text, advice))
 }
 
 /// Reports a process that could not be killed and blocks what it works on.
 fn undying(runner: &Runner) -> Finding {
-    let advice = "it waits in the kernel, for a disk or network file system mostly: mend that, or reboot; the queue goes on by itself then";
-    Finding::warn("process", format!("{}: jobs on the same wait", runner.undying()), advice)
+    let advice = "it waits in the kernel, for a disk or network file system mostly: mend that, or \
+                 reboot; the queue goes on by itself then";
+    Finding::warn(
+        "process",
+        format!("{}: jobs on the same wait", runner.undying()),
+        advice,
+    )
 }
 
 #[cfg(test)]
@@ -133,31 +161,59 @@ mod tests {
 
     #[test]
     fn a_job_that_runs_for_longer_than_its_kind_is_told_with_what_to_do() {
-        let job = |operation, started_at| UnderWay { id: JobId(7), operation: Some(operation), started_at };
+        let job = |operation, started_at| UnderWay {
+            id: JobId(7),
+            operation: Some(operation),
+            started_at,
+        };
         let now = 12_000_000;
         assert_eq!(overdue(&job(Operation::Update, 2_000_000), now), None);
         let finding = overdue(&job(Operation::Update, 1_000_000), now).unwrap();
-        assert!(finding.severity == Severity::Warn && finding.found.contains("job 7 (update) has run for 3 h 3 min"));
+        assert!(
+            finding.severity == Severity::Warn
+                && finding
+                    .found
+                    .contains("job 7 (update) has run for 3 h 3 min")
+        );
         assert!(finding.advice.unwrap().contains("left4me-job cancel 7"));
         assert!(overdue(&job(Operation::Stop, 11_000_000), now).is_some());
     }
 
     #[test]
     fn a_queue_that_is_paused_or_that_nobody_serves_is_told() {
-        assert_eq!(judged(None, 0, 990_000).severity, Severity::Ok, "it has just come");
-        assert_eq!(judged(None, 1, 0).severity, Severity::Ok, "it waits for one that is under way");
+        assert_eq!(
+            judged(None, 0, 990_000).severity,
+            Severity::Ok,
+            "it has just come"
+        );
+        assert_eq!(
+            judged(None, 1, 0).severity,
+            Severity::Ok,
+            "it waits for one that is under way"
+        );
 
         let stuck = judged(None, 0, 400_000);
-        assert!(stuck.severity == Severity::Fail && stuck.found.contains("job 7"), "{stuck:?}");
+        assert!(
+            stuck.severity == Severity::Fail && stuck.found.contains("job 7"),
+            "{stuck:?}"
+        );
 
         let back = judged(None, 0, 4_600_000);
-        assert!(back.severity == Severity::Fail && back.found.contains("before the clock was set back"), "{back:?}");
+        assert!(
+            back.severity == Severity::Fail && back.found.contains("before the clock was set back"),
+            "{back:?}"
+        );
 
-        let pause = Pause { paused_at: 400_000, paused_by: "anna".to_owned(), reason: Some("disk".to_owned()) };
+        let pause = Pause {
+            paused_at: 400_000,
+            paused_by: "anna".to_owned(),
+            reason: Some("disk".to_owned()),
+        };
         let paused = judged(Some(pause), 0, 400_000);
 
         assert!(
-            paused.severity == Severity::Warn && paused.found.contains("by anna 10 min 0 s ago: disk"),
+            paused.severity == Severity::Warn
+                && paused.found.contains("by anna 10 min 0 s ago: disk"),
             "{paused:?}"
         );
     }

@@ -25,30 +25,67 @@ pub(super) fn check(path: &Path, poll_seconds: &PollSeconds, now: i64) -> Vec<Fi
     // Earlier checks have reported problems of the database.
     if let Ok((last, servers, orphans, refused)) = read(path) {
         findings.extend(judge(&last, &servers, &orphans, seconds, now));
-        findings.extend(refused.iter().map(|(blueprint, why)| unusable(blueprint, why)));
+        findings.extend(
+            refused
+                .iter()
+                .map(|(blueprint, why)| unusable(blueprint, why)),
+        );
     }
 
     findings
 }
 
-type Found = (Poll, Vec<Server>, Vec<Orphan>, Vec<(Blueprint, Vec<String>)>);
+type Found = (
+    Poll,
+    Vec<Server>,
+    Vec<Orphan>,
+    Vec<(Blueprint, Vec<String>)>,
+);
 
 fn read(path: &Path) -> Result<Found> {
-    Db::look(path, |tx| Ok((poll::last(tx)?, servers::all(tx)?, poll::orphans(tx)?, blueprints::refused(tx)?)))
+    Db::look(path, |tx| {
+        Ok((
+            poll::last(tx)?,
+            servers::all(tx)?,
+            poll::orphans(tx)?,
+            blueprints::refused(tx)?,
+        ))
+    })
 }
 
 /// Reports a blueprint that cannot start any server.
 fn unusable(blueprint: &Blueprint, why: &[String]) -> Finding {
     let check = format!("blueprint {} ({})", blueprint.id, blueprint.name);
-    let advice = format!("correct it on its page, or with `left4me blueprint edit {}`", blueprint.id);
+    let advice = format!(
+        "correct it on its page, or with `left4me blueprint edit {}`",
+        blueprint.id
+    );
     let servers: Vec<String> = blueprint.servers.iter().map(ToString::to_string).collect();
     if servers.is_empty() {
-        return Finding::warn(check, format!("no server can be started with it: {}", why.join("; ")), advice);
+        return Finding::warn(
+            check,
+            format!("no server can be started with it: {}", why.join("; ")),
+            advice,
+        );
     }
-    Finding::fail(check, format!("server {} cannot be started: {}", servers.join(", "), why.join("; ")), advice)
+    Finding::fail(
+        check,
+        format!(
+            "server {} cannot be started: {}",
+            servers.join(", "),
+            why.join("; ")
+        ),
+        advice,
+    )
 }
 
-fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32, now: i64) -> Vec<Finding> {
+fn judge(
+    last: &Poll,
+    servers: &[Server],
+    orphans: &[Orphan],
+    poll_seconds: u32,
+    now: i64,
+) -> Vec<Finding> {
     let mut findings = vec![poller(last, poll_seconds, now)];
     for server in servers {
         if let Some(drift) = &server.drift {
@@ -56,8 +93,9 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
             let id = server.id;
             let advice = match drift.kind {
                 Drift::Crashing => Drift::crash_advice(id).into(),
-                _ => Advice::run(format!("left4me-job enqueue {mend} --server {id}"))
-                    .and(format!("or leave it so: `left4me-job enqueue {accept} --server {id}`")),
+                _ => Advice::run(format!("left4me-job enqueue {mend} --server {id}")).and(format!(
+                    "or leave it so: `left4me-job enqueue {accept} --server {id}`"
+                )),
             };
 
             findings.push(Finding::warn(
@@ -69,8 +107,19 @@ fn judge(last: &Poll, servers: &[Server], orphans: &[Orphan], poll_seconds: u32,
     }
 
     findings.extend(orphans.iter().map(|orphan| {
-        let advice = Advice::root(format!("left4me-helper disable {}", quoted(&orphan.instance)));
-        Finding::warn("orphan", format!("{} belongs to no server and is {}", orphan.unit(), orphan.state), advice)
+        let advice = Advice::root(format!(
+            "left4me-helper disable {}",
+            quoted(&orphan.instance)
+        ));
+        Finding::warn(
+            "orphan",
+            format!(
+                "{} belongs to no server and is {}",
+                orphan.unit(),
+                orphan.state
+            ),
+            advice,
+        )
     }));
 
     findings
@@ -80,7 +129,9 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
     let check = "poller";
     let poller = "left4me-poller.service";
 
-    let advice = Advice::root(format!("systemctl restart left4me-poller.timer && systemctl start {poller}"));
+    let advice = Advice::root(format!(
+        "systemctl restart left4me-poller.timer && systemctl start {poller}"
+    ));
     if let Some(error) = &last.error {
         return Finding::fail(check, format!("it cannot see the servers: {error}"), advice);
     }
@@ -98,7 +149,12 @@ fn poller(last: &Poll, poll_seconds: u32, now: i64) -> Finding {
             advice,
         ),
         Some(at) if now - at > SILENT.max(MISSED * i64::from(poll_seconds) * 1000) => {
-            Finding::fail(check, format!("it has not looked for {}", clock::span(now - at)), advice).told_by(poller)
+            Finding::fail(
+                check,
+                format!("it has not looked for {}", clock::span(now - at)),
+                advice,
+            )
+            .told_by(poller)
         }
         Some(at) => Finding::ok(check, format!("it looked {} ago", clock::span(now - at))),
     }
@@ -112,14 +168,41 @@ mod tests {
     #[test]
     fn a_poller_that_is_silent_or_blind_is_told() {
         let look = |polled_at, error: Option<&str>| {
-            poller(&Poll { polled_at, error: error.map(str::to_owned) }, 30, 1_000_000).severity
+            poller(
+                &Poll {
+                    polled_at,
+                    error: error.map(str::to_owned),
+                },
+                30,
+                1_000_000,
+            )
+            .severity
         };
 
         assert_eq!(look(Some(920_000), None), Severity::Ok);
-        assert_eq!(poller(&Poll { polled_at: Some(920_000), error: None }, 1, 1_000_000).severity, Severity::Ok);
+        assert_eq!(
+            poller(
+                &Poll {
+                    polled_at: Some(920_000),
+                    error: None
+                },
+                1,
+                1_000_000
+            )
+            .severity,
+            Severity::Ok
+        );
         assert_eq!(look(Some(900_000), None), Severity::Fail);
-        assert_eq!(look(Some(1_060_000), None), Severity::Ok, "a clock is corrected by seconds");
-        assert_eq!(look(Some(4_600_000), None), Severity::Fail, "it has died, and the clock was set back by an hour");
+        assert_eq!(
+            look(Some(1_060_000), None),
+            Severity::Ok,
+            "a clock is corrected by seconds"
+        );
+        assert_eq!(
+            look(Some(4_600_000), None),
+            Severity::Fail,
+            "it has died, and the clock was set back by an hour"
+        );
         assert_eq!(look(Some(990_000), Some("no bus")), Severity::Fail);
         assert_eq!(look(None, None), Severity::Warn);
     }

@@ -69,13 +69,20 @@ pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Findi
         while !front.is_finished() {
             thread::sleep(PAUSE / 6);
             if looked.elapsed() > PAUSE * 4 {
-                fails.store(look(WEB).is_some_and(|unit| unit.is_looping()), Ordering::Relaxed);
+                fails.store(
+                    look(WEB).is_some_and(|unit| unit.is_looping()),
+                    Ordering::Relaxed,
+                );
                 looked = Instant::now();
             }
         }
 
         findings.extend(front.join().unwrap_or_default());
-        findings.extend(hands.into_iter().flat_map(|one| one.join().unwrap_or_default()));
+        findings.extend(
+            hands
+                .into_iter()
+                .flat_map(|one| one.join().unwrap_or_default()),
+        );
         findings
     });
 
@@ -86,7 +93,9 @@ pub(super) fn check(places: &Places, units: &Units, is_whole: bool) -> Vec<Findi
 /// Running systemctl leaves these signals blocked.
 fn interruptible<T>(work: impl FnOnce() -> T) -> T {
     let mut signals = SigSet::empty();
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().for_each(|signal| signals.add(signal));
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .for_each(|signal| signals.add(signal));
     let _ = signals.thread_unblock();
     work()
 }
@@ -112,11 +121,21 @@ fn is_up(units: &Units, name: &str) -> bool {
 /// The finding for a service that is not asked: its units have a problem, which the check of the
 /// units explains, or its start would change the database.
 fn before(check: &str, units: &Units, name: &str, is_whole: bool) -> Option<Vec<Finding>> {
-    if !is_up(units, &format!("{name}.socket")) || units.get(&format!("{name}.service")).is_none_or(Unit::is_looping) {
-        return Some(vec![Finding::skip(check, "see what is said about its units")]);
+    if !is_up(units, &format!("{name}.socket"))
+        || units
+            .get(&format!("{name}.service"))
+            .is_none_or(Unit::is_looping)
+    {
+        return Some(vec![Finding::skip(
+            check,
+            "see what is said about its units",
+        )]);
     }
     if !is_whole && !is_up(units, &format!("{name}.service")) {
-        return Some(vec![Finding::skip(check, "its start would change the database; see what is said about that")]);
+        return Some(vec![Finding::skip(
+            check,
+            "its start would change the database; see what is said about that",
+        )]);
     }
     None
 }
@@ -168,8 +187,12 @@ fn started(name: &str, since: u64) -> Option<Duration> {
 }
 
 fn silent(check: &str, found: impl Into<String>, unit: &str) -> Finding {
-    Finding::fail(check, found, "remove the cause, which the unit says itself; nothing has to be restarted")
-        .told_by(unit)
+    Finding::fail(
+        check,
+        found,
+        "remove the cause, which the unit says itself; nothing has to be restarted",
+    )
+    .told_by(unit)
 }
 
 /// Checks each address of the web front.
@@ -179,16 +202,30 @@ fn web(units: &Units, is_whole: bool, fails: &AtomicBool) -> Vec<Finding> {
         return findings;
     }
 
-    let listen = units.get("left4me-web.socket").map(|unit| unit.listen.clone()).unwrap_or_default();
-    let streams: Vec<String> = listen.into_iter().filter(|(_, kind)| kind == "Stream").map(|(at, _)| at).collect();
+    let listen = units
+        .get("left4me-web.socket")
+        .map(|unit| unit.listen.clone())
+        .unwrap_or_default();
+    let streams: Vec<String> = listen
+        .into_iter()
+        .filter(|(_, kind)| kind == "Stream")
+        .map(|(at, _)| at)
+        .collect();
     if streams.is_empty() {
-        let advice = "give left4me-web.socket a ListenStream= (`systemctl edit left4me-web.socket`)";
+        let advice =
+            "give left4me-web.socket a ListenStream= (`systemctl edit left4me-web.socket`)";
         return vec![Finding::fail(check, "its socket has no address", advice)];
     }
 
     thread::scope(|scope| {
-        let tries: Vec<_> = streams.iter().map(|at| scope.spawn(move || ask_web(at, fails))).collect();
-        tries.into_iter().filter_map(|one| one.join().ok()).collect()
+        let tries: Vec<_> = streams
+            .iter()
+            .map(|at| scope.spawn(move || ask_web(at, fails)))
+            .collect();
+        tries
+            .into_iter()
+            .filter_map(|one| one.join().ok())
+            .collect()
     })
 }
 
@@ -199,7 +236,10 @@ fn ask_web(at: &str, fails: &AtomicBool) -> Finding {
         Ok(answer) if answer.is_empty() => silent(check, format!("{at} does not answer"), WEB),
         Ok(answer) => {
             let line = answer.lines().next().unwrap_or_default();
-            let found = format!("{at} answers '{}', as left4me does not", crate::base::names::shown(line));
+            let found = format!(
+                "{at} answers '{}', as left4me does not",
+                crate::base::names::shown(line)
+            );
             let advice = "another program may listen there, too: see `ss -tlnp`, as root";
             Finding::fail(check, found, advice)
         }
@@ -208,7 +248,8 @@ fn ask_web(at: &str, fails: &AtomicBool) -> Finding {
         }
         Err(error) => {
             let advice = Advice::root("systemctl restart left4me-web.socket");
-            Finding::fail(check, format!("{at} takes no connection: {error}"), advice).told_by("left4me-web.socket")
+            Finding::fail(check, format!("{at} takes no connection: {error}"), advice)
+                .told_by("left4me-web.socket")
         }
     }
 }
@@ -226,7 +267,8 @@ enum Asked {
 /// Sends a health request, as a monitoring system does. Empty if no answer comes, or if the service
 /// `fails` meanwhile.
 fn answer(at: &str, fails: &AtomicBool) -> std::io::Result<String> {
-    let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nUser-Agent: left4me-doctor\r\nConnection: close\r\n\r\n";
+    let request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nUser-Agent: \
+                   left4me-doctor\r\nConnection: close\r\n\r\n";
     let step = Some(PAUSE);
     let mut asked = match address(at) {
         Some(address) => {
@@ -270,7 +312,11 @@ fn is_slow(error: &std::io::Error) -> bool {
 fn address(at: &str) -> Option<SocketAddr> {
     let mut address: SocketAddr = at.parse().ok()?;
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+        address.set_ip(if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
     }
     Some(address)
 }
@@ -279,13 +325,21 @@ fn address(at: &str) -> Option<SocketAddr> {
 fn connect_unix(at: &str) -> std::io::Result<UnixStream> {
     use std::os::linux::net::SocketAddrExt as _;
     match at.strip_prefix('@') {
-        Some(name) => UnixStream::connect_addr(&std::os::unix::net::SocketAddr::from_abstract_name(name)?),
+        Some(name) => {
+            UnixStream::connect_addr(&std::os::unix::net::SocketAddr::from_abstract_name(name)?)
+        }
         None => UnixStream::connect(at),
     }
 }
 
 fn helper(socket: &Path) -> Vec<Finding> {
-    let answered = ask(socket, &Show { verb: "show", server: "0" });
+    let answered = ask(
+        socket,
+        &Show {
+            verb: "show",
+            server: "0",
+        },
+    );
     vec![judged("helper", answered, 0)]
 }
 
@@ -321,7 +375,10 @@ fn judged(name: &str, answered: Result<i32>, wanted: i32) -> Finding {
 
 /// Removes `; see …` at the end of a message, because the advice of the finding is better.
 fn without_advice(message: &str) -> String {
-    let end = message.find("; see `").or_else(|| message.find(": see `")).unwrap_or(message.len());
+    let end = message
+        .find("; see `")
+        .or_else(|| message.find(": see `"))
+        .unwrap_or(message.len());
     message.get(..end).unwrap_or(message).to_owned()
 }
 
@@ -333,18 +390,37 @@ mod tests {
 
     #[test]
     fn an_answer_counts_when_it_is_the_one_that_was_to_come() {
-        assert_eq!(judged("runner", Ok(REFUSED), REFUSED).severity, Severity::Ok);
+        assert_eq!(
+            judged("runner", Ok(REFUSED), REFUSED).severity,
+            Severity::Ok
+        );
         let wrong = judged("helper", Ok(1), 0);
-        assert!(wrong.severity == Severity::Fail && wrong.unit.as_deref() == Some("left4me-helper@*.service"));
-        assert_eq!(judged("helper", Err(Error::not_permitted("x")), 0).severity, Severity::Skip);
-        let away = judged("helper", Err(Error::unavailable("/x does not exist: see `systemctl status x`")), 0);
+        assert!(
+            wrong.severity == Severity::Fail
+                && wrong.unit.as_deref() == Some("left4me-helper@*.service")
+        );
+        assert_eq!(
+            judged("helper", Err(Error::not_permitted("x")), 0).severity,
+            Severity::Skip
+        );
+        let away = judged(
+            "helper",
+            Err(Error::unavailable(
+                "/x does not exist: see `systemctl status x`",
+            )),
+            0,
+        );
         assert_eq!(away.found, "/x does not exist");
         assert!(is_ours("HTTP/1.1 200 OK\r\n") && !is_ours("HTTP/1.0 404 File not found"));
     }
 
     #[test]
     fn an_address_for_all_interfaces_is_asked_at_this_hosts_own() {
-        for (at, asked) in [("0.0.0.0:80", "127.0.0.1:80"), ("[::]:80", "[::1]:80"), ("192.0.2.1:8", "192.0.2.1:8")] {
+        for (at, asked) in [
+            ("0.0.0.0:80", "127.0.0.1:80"),
+            ("[::]:80", "[::1]:80"),
+            ("192.0.2.1:8", "192.0.2.1:8"),
+        ] {
             assert_eq!(address(at).unwrap().to_string(), asked);
         }
         assert_eq!(address("/run/left4me-web.sock"), None);
@@ -359,12 +435,24 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 512];
             let read = stream.read(&mut request).unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                .unwrap();
             String::from_utf8_lossy(&request[..read]).into_owned()
         });
 
-        assert!(is_ours(&answer(path.to_str().unwrap(), &AtomicBool::new(false)).unwrap()));
-        assert!(serve.join().unwrap().starts_with("GET /health HTTP/1.1\r\nHost: localhost\r\n"));
-        assert!(answer(path.to_str().unwrap(), &AtomicBool::new(false)).is_err(), "the listener is gone");
+        assert!(is_ours(
+            &answer(path.to_str().unwrap(), &AtomicBool::new(false)).unwrap()
+        ));
+        assert!(
+            serve
+                .join()
+                .unwrap()
+                .starts_with("GET /health HTTP/1.1\r\nHost: localhost\r\n")
+        );
+        assert!(
+            answer(path.to_str().unwrap(), &AtomicBool::new(false)).is_err(),
+            "the listener is gone"
+        );
     }
 }

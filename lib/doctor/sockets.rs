@@ -24,13 +24,20 @@ pub(super) fn check(worker: &Path, hands: &HandSockets, units: Option<&Units>) -
 /// Checks only the files of the sockets, for callers that cannot see owners. It does not connect,
 /// because that would start a unit.
 pub(super) fn files(worker: &Path, hands: &HandSockets) -> Vec<Finding> {
-    [("worker", worker), ("helper", &hands.helper_socket), ("runner", &hands.runner_socket)]
-        .into_iter()
-        .map(|(name, path)| match file(name, path) {
-            Ok(_) => Finding::ok(format!("socket {name}"), format!("{} is there", path.display())),
-            Err(finding) => *finding,
-        })
-        .collect()
+    [
+        ("worker", worker),
+        ("helper", &hands.helper_socket),
+        ("runner", &hands.runner_socket),
+    ]
+    .into_iter()
+    .map(|(name, path)| match file(name, path) {
+        Ok(_) => Finding::ok(
+            format!("socket {name}"),
+            format!("{} is there", path.display()),
+        ),
+        Err(finding) => *finding,
+    })
+    .collect()
 }
 
 fn file(name: &str, path: &Path) -> Result<Metadata, Box<Finding>> {
@@ -40,12 +47,22 @@ fn file(name: &str, path: &Path) -> Result<Metadata, Box<Finding>> {
         Ok(found) if found.file_type().is_socket() => Ok(found),
         Ok(found) if found.is_dir() => {
             let advice = Advice::root(format!("rmdir {} && {}", quoted(path), restart(name)));
-            Err(Box::new(Finding::fail(check, format!("{} is a directory", path.display()), advice)))
+            Err(Box::new(Finding::fail(
+                check,
+                format!("{} is a directory", path.display()),
+                advice,
+            )))
         }
-        Ok(_) => Err(Box::new(Finding::fail(check, format!("{} is no socket", path.display()), start))),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(Box::new(Finding::fail(check, format!("{} is missing", path.display()), start)))
-        }
+        Ok(_) => Err(Box::new(Finding::fail(
+            check,
+            format!("{} is no socket", path.display()),
+            start,
+        ))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Box::new(Finding::fail(
+            check,
+            format!("{} is missing", path.display()),
+            start,
+        ))),
         Err(error) => Err(Box::new(told(&check, path, &error))),
     }
 }
@@ -72,11 +89,16 @@ fn socket(name: &str, path: &Path, user: &str, mode: u32, units: Option<&Units>)
 
     // The worker's socket takes datagrams: if a program listens, another kind of connection fails
     // with EPROTOTYPE. The check of the services asks the other two.
-    let no_listener =
-        name == "worker" && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
+    let no_listener = name == "worker"
+        && UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
 
     if no_listener {
-        return Finding::fail(check, format!("nothing listens on {}", path.display()), Advice::root(restart(name)));
+        return Finding::fail(
+            check,
+            format!("nothing listens on {}", path.display()),
+            Advice::root(restart(name)),
+        );
     }
 
     finding
@@ -90,11 +112,20 @@ fn elsewhere(name: &str, path: &Path, units: Option<&Units>) -> Option<Finding> 
         return None;
     }
 
-    let at = listen.iter().map(|(at, _)| at.as_str()).collect::<Vec<_>>().join(", ");
+    let at = listen
+        .iter()
+        .map(|(at, _)| at.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
     let setting = format!("LEFT4ME_{}_SOCKET", name.to_uppercase());
-    let found = format!("{setting} is {}, and {unit} listens at {at}", path.display());
-    let advice =
-        format!("make them the same: the setting, or `systemctl edit {unit}`, then as root: {}", restart(name));
+    let found = format!(
+        "{setting} is {}, and {unit} listens at {at}",
+        path.display()
+    );
+    let advice = format!(
+        "make them the same: the setting, or `systemctl edit {unit}`, then as root: {}",
+        restart(name)
+    );
 
     Some(Finding::fail(format!("socket {name}"), found, advice))
 }

@@ -88,26 +88,33 @@ impl Units {
 
 /// Asks systemd about all units.
 ///
-/// # Errors
-/// The finding that says why systemd cannot be asked.
+/// Errors: The finding that says why systemd cannot be asked.
 pub(super) fn look() -> Result<Units, Box<Finding>> {
     if !Path::new("/run/systemd/system").is_dir() {
-        let advice = "left4me needs a host that systemd booted; see deploy/lab for one to try it in";
-        return Err(Box::new(Finding::fail("systemd", "it is not this host's PID 1", advice)));
+        let advice =
+            "left4me needs a host that systemd booted; see deploy/lab for one to try it in";
+        return Err(Box::new(Finding::fail(
+            "systemd",
+            "it is not this host's PID 1",
+            advice,
+        )));
     }
     let names = ACTIVE.into_iter().chain(SERVICES.map(|(name, _)| name));
-    let failed = |error: Error| Finding::fail("systemd", error.to_string(), "see `systemctl status`");
-    ask(names).map(Units).map_err(|error| Box::new(failed(error)))
+    let failed =
+        |error: Error| Finding::fail("systemd", error.to_string(), "see `systemctl status`");
+    ask(names)
+        .map(Units)
+        .map_err(|error| Box::new(failed(error)))
 }
 
 /// Runs `systemctl show` for units. The output has one paragraph per unit.
 ///
-/// # Errors
-/// 69 if systemctl cannot be started.
+/// Fails with 69 if systemctl cannot be started.
 pub(super) fn ask<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Vec<Unit>> {
     let properties = "--property=Id,LoadState,ActiveState,SubState,Result,UnitFileState,DropInPaths,NeedDaemonReload,\
                       Listen,ActiveEnterTimestampMonotonic";
-    systemctl("left4me", ["show", properties].into_iter().chain(names)).map(|(_, text)| parse(&text))
+    systemctl("left4me", ["show", properties].into_iter().chain(names))
+        .map(|(_, text)| parse(&text))
 }
 
 pub(super) fn check(units: &Units) -> Vec<Finding> {
@@ -130,7 +137,9 @@ fn parse(text: &str) -> Vec<Unit> {
                 "Result" => &mut unit.result,
                 "UnitFileState" => &mut unit.file,
                 "DropInPaths" => {
-                    let all = value.split(' ').filter(|path| OVER.iter().any(|over| path.starts_with(over)));
+                    let all = value
+                        .split(' ')
+                        .filter(|path| OVER.iter().any(|over| path.starts_with(over)));
                     unit.drop_ins = all.map(str::to_owned).collect();
                     continue;
                 }
@@ -144,8 +153,11 @@ fn parse(text: &str) -> Vec<Unit> {
                 }
                 // `127.0.0.1:8000 (Stream)`, one per line.
                 "Listen" => {
-                    let pair = value.rsplit_once(" (").map(|(address, kind)| (address, kind.trim_end_matches(')')));
-                    unit.listen.extend(pair.map(|(address, kind)| (address.to_owned(), kind.to_owned())));
+                    let pair = value
+                        .rsplit_once(" (")
+                        .map(|(address, kind)| (address, kind.trim_end_matches(')')));
+                    unit.listen
+                        .extend(pair.map(|(address, kind)| (address.to_owned(), kind.to_owned())));
                     continue;
                 }
                 _ => continue,
@@ -182,7 +194,12 @@ fn judge(units: &[Unit]) -> Vec<Finding> {
 
 /// Checks a service: it must be neither masked nor failed.
 fn service(unit: &Unit, starter: &str) -> Option<Finding> {
-    let Unit { name, active, result, .. } = unit;
+    let Unit {
+        name,
+        active,
+        result,
+        ..
+    } = unit;
     let check = format!("unit {name}");
     if let Some(finding) = unusable(unit, &format!("systemctl start {starter}")) {
         return Some(finding);
@@ -197,7 +214,10 @@ fn service(unit: &Unit, starter: &str) -> Option<Finding> {
         (format!("failed ({result})"), again)
     } else {
         let advice = "remove the cause: it is started again every 2 s";
-        (format!("starts and fails, again and again ({result})"), Advice::from(advice))
+        (
+            format!("starts and fails, again and again ({result})"),
+            Advice::from(advice),
+        )
     };
 
     Some(Finding::fail(check, format!("{found}{}", changed(unit)), advice).told_by(name))
@@ -205,7 +225,13 @@ fn service(unit: &Unit, starter: &str) -> Option<Finding> {
 
 /// Checks a unit that must be active.
 fn one(unit: &Unit) -> Finding {
-    let Unit { name, active, result, file, .. } = unit;
+    let Unit {
+        name,
+        active,
+        result,
+        file,
+        ..
+    } = unit;
     let check = format!("unit {name}");
     let is_target = name.ends_with(".target");
     let starts = match file.as_str() {
@@ -221,9 +247,21 @@ fn one(unit: &Unit) -> Finding {
     }
 
     if active != "active" {
-        let why = if result.is_empty() || result == "success" { String::new() } else { format!(" ({result})") };
-        let finding = Finding::fail(check, format!("{active}{why}{}", changed(unit)), Advice::root(starts));
-        return if active == "failed" { finding.told_by(name) } else { finding };
+        let why = if result.is_empty() || result == "success" {
+            String::new()
+        } else {
+            format!(" ({result})")
+        };
+        let finding = Finding::fail(
+            check,
+            format!("{active}{why}{}", changed(unit)),
+            Advice::root(starts),
+        );
+        return if active == "failed" {
+            finding.told_by(name)
+        } else {
+            finding
+        };
     }
 
     if file == "disabled" {
@@ -231,7 +269,14 @@ fn one(unit: &Unit) -> Finding {
         return Finding::fail(check, "active, but not after the next boot", advice);
     }
 
-    Finding::ok(check, if file.is_empty() { active.clone() } else { format!("{active}, {file}") })
+    Finding::ok(
+        check,
+        if file.is_empty() {
+            active.clone()
+        } else {
+            format!("{active}, {file}")
+        },
+    )
 }
 
 /// Reports a unit that systemd cannot start at all. `starts` is the command that starts it
@@ -240,9 +285,17 @@ fn unusable(unit: &Unit, starts: &str) -> Option<Finding> {
     let Unit { name, load, .. } = unit;
     let check = format!("unit {name}");
     if unit.is_masked() {
-        let runtime = if unit.file == "masked-runtime" { " --runtime" } else { "" };
+        let runtime = if unit.file == "masked-runtime" {
+            " --runtime"
+        } else {
+            ""
+        };
         let advice = Advice::root(format!("systemctl unmask{runtime} {name} && {starts}"));
-        return Some(Finding::fail(check, "masked: systemd does not start it", advice));
+        return Some(Finding::fail(
+            check,
+            "masked: systemd does not start it",
+            advice,
+        ));
     }
 
     if load == "not-found" {
@@ -262,25 +315,43 @@ fn unusable(unit: &Unit, starts: &str) -> Option<Finding> {
 
 /// The drop-ins that change a unit, for a unit that does not work.
 fn changed(unit: &Unit) -> String {
-    if unit.drop_ins.is_empty() { String::new() } else { format!("; changed by {}", unit.drop_ins.join(", ")) }
+    if unit.drop_ins.is_empty() {
+        String::new()
+    } else {
+        format!("; changed by {}", unit.drop_ins.join(", "))
+    }
 }
 
 /// Reports files that override the package's own: whole copies, which an upgrade does not change,
 /// and masks of units that systemd is not asked about.
 fn hidden(over: &[&Path], shipped: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let all = ACTIVE.into_iter().chain(SERVICES.map(|(name, _)| name)).chain(OTHERS);
+    let all = ACTIVE
+        .into_iter()
+        .chain(SERVICES.map(|(name, _)| name))
+        .chain(OTHERS);
     for name in all {
         for directory in over {
             let path = directory.join(name);
-            let Ok(found) = path.symlink_metadata() else { continue };
+            let Ok(found) = path.symlink_metadata() else {
+                continue;
+            };
             let check = format!("unit {name}");
 
-            let is_mask = std::fs::read_link(&path).is_ok_and(|target| target == Path::new("/dev/null"));
+            let is_mask =
+                std::fs::read_link(&path).is_ok_and(|target| target == Path::new("/dev/null"));
             if is_mask && OTHERS.contains(&name) {
-                let runtime = if directory.starts_with("/run") { " --runtime" } else { "" };
+                let runtime = if directory.starts_with("/run") {
+                    " --runtime"
+                } else {
+                    ""
+                };
                 let advice = Advice::root(format!("systemctl unmask{runtime} {name}"));
-                findings.push(Finding::fail(check, "masked: systemd does not start it", advice));
+                findings.push(Finding::fail(
+                    check,
+                    "masked: systemd does not start it",
+                    advice,
+                ));
             } else if !is_mask && !found.is_dir() {
                 findings.extend(copy(check, &path, &shipped.join(name)));
             }
@@ -292,115 +363,28 @@ fn hidden(over: &[&Path], shipped: &Path) -> Vec<Finding> {
 
 fn copy(check: String, path: &PathBuf, shipped: &Path) -> Option<Finding> {
     let shown = path.display();
-    let is_same = std::fs::read(path).ok().is_some_and(|own| std::fs::read(shipped).is_ok_and(|other| own == other));
-    let differs = if is_same { "the same for now" } else { "another text" };
-    let found = format!("{shown} stands before the package's unit ({differs}): upgrades do not change it");
+    let is_same = std::fs::read(path)
+        .ok()
+        .is_some_and(|own| std::fs::read(shipped).is_ok_and(|other| own == other));
+    let differs = if is_same {
+        "the same for now"
+    } else {
+        "another text"
+    };
+    let found =
+        format!("{shown} stands before the package's unit ({differs}): upgrades do not change it");
     let name = path.file_name()?.to_string_lossy().into_owned();
     let aside = quoted(path.with_extension("replaced"));
-    let advice = Advice::root(format!("mv {} {aside} && systemctl daemon-reload", quoted(path)))
-        .after(format!("keep what differs as a drop-in (`systemctl edit {name}`)"));
+    let advice = Advice::root(format!(
+        "mv {} {aside} && systemctl daemon-reload",
+        quoted(path)
+    ))
+    .after(format!(
+        "keep what differs as a drop-in (`systemctl edit {name}`)"
+    ));
 
     Some(Finding::warn(check, found, advice))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::doctor::Severity;
-
-    fn judged(text: &str) -> Vec<Finding> {
-        judge(&parse(text))
-    }
-
-    fn loaded(name: &str, more: &str) -> String {
-        format!("Id={name}\nLoadState=loaded\n{more}\n\n")
-    }
-
-    #[test]
-    fn a_unit_has_to_be_active_and_enabled() {
-        let text = [
-            loaded("left4me-worker.socket", "Result=success\nActiveState=active\nUnitFileState=enabled"),
-            loaded("left4me-helper.socket", "ActiveState=failed\nResult=trigger-limit-hit"),
-            loaded("left4me.target", "ActiveState=active\nUnitFileState=disabled"),
-            "Id=left4me-runner.socket\nLoadState=not-found\nActiveState=inactive\n\n".to_owned(),
-            loaded("left4me-worker.service", "ActiveState=inactive\nResult=success"),
-        ];
-        let found = judged(&text.concat());
-        let severities: Vec<Severity> = found.iter().map(|finding| finding.severity).collect();
-
-        assert_eq!(severities, [Severity::Ok, Severity::Fail, Severity::Fail, Severity::Fail], "{found:?}");
-        assert_eq!(found[1].unit.as_deref(), Some("left4me-helper.socket"), "its journal has the cause");
-        assert_eq!(found[2].command.as_deref(), Some("systemctl enable left4me.target"));
-        assert!(found[3].command.as_ref().unwrap().contains("dpkg"));
-    }
-
-    #[test]
-    fn a_masked_unit_is_unmasked_and_not_installed_again() {
-        let text = "Id=left4me-web.socket\nLoadState=masked\nActiveState=inactive\nUnitFileState=masked\n\n\
-                    Id=left4me-worker.service\nLoadState=masked\nActiveState=inactive\nUnitFileState=masked-runtime\n";
-        let found = judged(text);
-        let command = |at: usize| found[at].command.clone().unwrap();
-
-        assert!(command(0).starts_with("systemctl unmask left4me-web.socket && "), "{found:?}");
-        assert_eq!(
-            command(1),
-            "systemctl unmask --runtime left4me-worker.service && systemctl start left4me-worker.socket"
-        );
-    }
-
-    #[test]
-    fn a_service_may_be_idle_but_must_neither_have_failed_nor_fail_again_and_again() {
-        let failed = judged(&loaded("left4me-poller.service", "ActiveState=failed\nResult=exit-code"));
-        assert!(failed.len() == 1 && failed[0].found == "failed (exit-code)", "{failed:?}");
-
-        let looping = judged(&loaded(
-            "left4me-worker.service",
-            "ActiveState=activating\nSubState=auto-restart\nResult=exit-code\n\
-             DropInPaths=/etc/systemd/system/left4me-worker.service.d/x.conf /run/systemd/generator/y.conf",
-        ));
-
-        assert!(
-            looping[0].found.ends_with("changed by /etc/systemd/system/left4me-worker.service.d/x.conf"),
-            "{looping:?}"
-        );
-
-        assert_eq!(judged(&loaded("left4me-web.service", "ActiveState=inactive\nResult=success")), []);
-
-        let stale = judged(&loaded("left4me-web.service", "ActiveState=active\nNeedDaemonReload=yes"));
-        assert_eq!(stale[0].command.as_deref(), Some("systemctl daemon-reload"));
-    }
-
-    #[test]
-    fn each_address_of_a_socket_is_read() {
-        let text = "Id=left4me-web.socket\nListen=127.0.0.1:8000 (Stream)\nListen=[::1]:8002 (Stream)\nListen=/a (b) (Stream)\n";
-        let listen = parse(text).swap_remove(0).listen;
-        let stream = |address: &str| (address.to_owned(), "Stream".to_owned());
-        assert_eq!(listen, [stream("127.0.0.1:8000"), stream("[::1]:8002"), stream("/a (b)")]);
-    }
-
-    #[test]
-    fn a_file_that_stands_before_the_packages_unit_is_named_and_every_unit_is_known() {
-        let dir = tempfile::tempdir().unwrap();
-        let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd"));
-
-        std::fs::write(dir.path().join("left4me-web.service"), "[Service]\n").unwrap();
-        std::fs::copy(shipped.join("left4me.target"), dir.path().join("left4me.target")).unwrap();
-        for masked in ["left4me-server@.service", "left4me-worker.socket"] {
-            std::os::unix::fs::symlink("/dev/null", dir.path().join(masked)).unwrap();
-        }
-
-        std::fs::create_dir(dir.path().join("left4me-web.service.d")).unwrap();
-
-        let found = hidden(&[dir.path()], shipped);
-        let of =
-            |name: &str| found.iter().find(|finding| finding.check == format!("unit {name}")).map(|one| &one.found);
-
-        assert!(of("left4me-web.service").unwrap().contains("another text"), "{found:?}");
-        assert!(of("left4me.target").unwrap().contains("the same for now"), "{found:?}");
-        assert!(of("left4me-server@.service").unwrap().contains("masked") && found.len() == 3, "{found:?}");
-
-        let ours = ACTIVE.into_iter().chain(SERVICES.map(|(name, _)| name)).chain(OTHERS);
-        let missing: Vec<&str> = ours.filter(|name| !shipped.join(name).is_file()).collect();
-        assert_eq!(missing, Vec::<&str>::new());
-    }
-}
+mod tests;

@@ -51,7 +51,10 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
         let path = root.join(name);
         let mount = mount_of(&path);
 
-        let by_mount = matches!(tried, Tried::ReadOnly | Tried::NoRoom | Tried::NoInodes | Tried::Quota);
+        let by_mount = matches!(
+            tried,
+            Tried::ReadOnly | Tried::NoRoom | Tried::NoInodes | Tried::Quota
+        );
         if by_mount && told.contains(&(mount.clone(), tried)) {
             continue;
         }
@@ -63,8 +66,14 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
     }
 
     match (findings.is_empty(), is_left4me) {
-        (true, true) => findings.push(Finding::ok("writing", "each directory of the services can be written")),
-        (_, false) => findings.push(Finding::skip("writing", "needs root (`sudo left4me doctor`)")),
+        (true, true) => findings.push(Finding::ok(
+            "writing",
+            "each directory of the services can be written",
+        )),
+        (_, false) => findings.push(Finding::skip(
+            "writing",
+            "needs root (`sudo left4me doctor`)",
+        )),
         _ => {}
     }
 
@@ -76,9 +85,20 @@ pub(super) fn check(root: &Path) -> Vec<Finding> {
 fn tries<'a>(root: &'a Path, is_left4me: bool) -> impl Iterator<Item = (&'static str, Tried)> + 'a {
     let ours = OURS.into_iter().map(move |name| {
         let path = root.join(name);
-        (name, if is_left4me { try_in(&path) } else { by_file_system(&path) })
+        (
+            name,
+            if is_left4me {
+                try_in(&path)
+            } else {
+                by_file_system(&path)
+            },
+        )
     });
-    ours.chain(THEIRS.into_iter().map(|name| (name, by_file_system(&root.join(name)))))
+    ours.chain(
+        THEIRS
+            .into_iter()
+            .map(|name| (name, by_file_system(&root.join(name)))),
+    )
 }
 
 fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
@@ -87,53 +107,93 @@ fn finding(path: &Path, mount: &Path, tried: Tried) -> Option<Finding> {
     match tried {
         Tried::Written | Tried::Missing => None,
         Tried::ReadOnly => {
-            let advice = Advice::root(format!("mount -o remount,rw {}", quoted(mount)))
-                .after("see why in `journalctl -k` (after errors of a disk the kernel makes its file systems so)");
-            fail(format!("{on} is mounted read-only: nothing can be written in {shown}"), advice)
+            let advice = Advice::root(format!("mount -o remount,rw {}", quoted(mount))).after(
+                "see why in `journalctl -k` (after errors of a disk the kernel makes its \
+                       file systems so)",
+            );
+            fail(
+                format!("{on} is mounted read-only: nothing can be written in {shown}"),
+                advice,
+            )
         }
         Tried::NoRoom => {
-            let advice = format!("make room in {on}: `du -xh --max-depth=2 {} | sort -h | tail`", quoted(mount));
-            fail(format!("the file system at {on} is full: nothing can be written in {shown}"), advice.into())
+            let advice = format!(
+                "make room in {on}: `du -xh --max-depth=2 {} | sort -h | tail`",
+                quoted(mount)
+            );
+            fail(
+                format!("the file system at {on} is full: nothing can be written in {shown}"),
+                advice.into(),
+            )
         }
         Tried::NoInodes => {
             let advice = format!(
-                "delete files in {on}, however small: `du -x --inodes --max-depth=2 {} | sort -n | tail`",
+                "delete files in {on}, however small: `du -x --inodes --max-depth=2 {} | sort -n | \
+                tail`",
                 quoted(mount)
             );
-            fail(format!("the file system at {on} has no inodes left: no file can be made in {shown}"), advice.into())
+            fail(
+                format!(
+                    "the file system at {on} has no inodes left: no file can be made in {shown}"
+                ),
+                advice.into(),
+            )
         }
         Tried::Quota => {
             let advice = format!("raise the quota of user {LEFT4ME} at {on}");
-            fail(format!("the disk quota of user {LEFT4ME} at {on} is used up"), advice.into())
+            fail(
+                format!("the disk quota of user {LEFT4ME} at {on} is used up"),
+                advice.into(),
+            )
         }
         Tried::Refused => {
-            let advice = "see the findings about directories; then whether AppArmor or another policy forbids it \
+            let advice = "see the findings about directories; then whether AppArmor or another \
+                         policy forbids it \
                           (`journalctl -k`)";
-            fail(format!("user {LEFT4ME} may not write in {shown}"), advice.into())
+            fail(
+                format!("user {LEFT4ME} may not write in {shown}"),
+                advice.into(),
+            )
         }
         Tried::Failed(errno) => {
             let advice = "see `journalctl -k` for what the disk or its driver says";
-            fail(format!("nothing can be written in {shown}: {}", errno.desc()), advice.into())
+            fail(
+                format!("nothing can be written in {shown}: {}", errno.desc()),
+                advice.into(),
+            )
         }
     }
 }
 
 /// Writes a few bytes into a file without a name: nothing is left when this process ends.
 fn try_in(directory: &Path) -> Tried {
-    if !directory.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+    if !directory
+        .symlink_metadata()
+        .is_ok_and(|found| found.is_dir())
+    {
         return Tried::Missing;
     }
 
     let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).mode(0o600).custom_flags(nix::libc::O_TMPFILE);
+    options
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_TMPFILE);
 
-    let written = options.open(directory).and_then(|mut file| file.write_all(&BYTES));
-    let Err(error) = written else { return Tried::Written };
+    let written = options
+        .open(directory)
+        .and_then(|mut file| file.write_all(&BYTES));
+    let Err(error) = written else {
+        return Tried::Written;
+    };
     match error.raw_os_error().map(Errno::from_raw) {
         // A file system without such files, for example NFS.
         Some(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::ENOENT) => by_file_system(directory),
         Some(Errno::EROFS) => Tried::ReadOnly,
-        Some(Errno::ENOSPC) if statvfs(directory).is_ok_and(|found| is_without_inodes(&found)) => Tried::NoInodes,
+        Some(Errno::ENOSPC) if statvfs(directory).is_ok_and(|found| is_without_inodes(&found)) => {
+            Tried::NoInodes
+        }
         Some(Errno::ENOSPC) => Tried::NoRoom,
         Some(Errno::EDQUOT) => Tried::Quota,
         Some(Errno::EACCES | Errno::EPERM) => Tried::Refused,
@@ -162,7 +222,11 @@ fn is_without_inodes(found: &Statvfs) -> bool {
 /// The mount point of a path's file system.
 fn mount_of(path: &Path) -> PathBuf {
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    mounts::of(&path).ok().flatten().map(|mount| mount.point).unwrap_or_default()
+    mounts::of(&path)
+        .ok()
+        .flatten()
+        .map(|mount| mount.point)
+        .unwrap_or_default()
 }
 
 /// Checks whether the database can be written, by taking and releasing its write lock. None if
@@ -170,7 +234,10 @@ fn mount_of(path: &Path) -> PathBuf {
 pub(super) fn database(path: &Path) -> Option<Finding> {
     let check = "database writing";
     match upkeep::take_lock(path) {
-        Ok(upkeep::Lock::Free) => Some(Finding::ok(check, "its write lock was taken, and given back")),
+        Ok(upkeep::Lock::Free) => Some(Finding::ok(
+            check,
+            "its write lock was taken, and given back",
+        )),
         Ok(upkeep::Lock::Busy) => Some(Finding::ok(check, "another program is writing")),
         Ok(upkeep::Lock::Unused) => None,
         Err(error) => {
@@ -198,10 +265,16 @@ mod tests {
     fn each_end_is_told_as_what_it_is_with_the_mount() {
         let told = |tried| finding(Path::new("/data/tmp"), Path::new("/data"), tried).unwrap();
         let found = told(Tried::ReadOnly);
-        assert!(found.found.contains("/data is mounted read-only") && found.command.unwrap().ends_with("rw /data"));
+        assert!(
+            found.found.contains("/data is mounted read-only")
+                && found.command.unwrap().ends_with("rw /data")
+        );
         assert!(told(Tried::NoRoom).found.contains("/data is full"));
         assert!(told(Tried::NoInodes).found.contains("no inodes"));
         assert!(told(Tried::Failed(Errno::EIO)).found.contains("I/O error"));
-        assert_eq!(finding(Path::new("/x"), Path::new("/"), Tried::Written), None);
+        assert_eq!(
+            finding(Path::new("/x"), Path::new("/"), Tried::Written),
+            None
+        );
     }
 }

@@ -37,7 +37,6 @@ pub struct Spec {
 pub struct ConfigLine(String);
 
 impl ConfigLine {
-    /// The line's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -56,9 +55,18 @@ impl TryFrom<String> for ConfigLine {
     fn try_from(text: String) -> Result<Self, BadName> {
         // A file from Windows begins with a byte order mark, and its lines end with a carriage
         // return. The game would take both as text.
-        let text = text.strip_prefix(BOM).unwrap_or(&text).trim_end_matches('\r').to_owned();
+        let text = text
+            .strip_prefix(BOM)
+            .unwrap_or(&text)
+            .trim_end_matches('\r')
+            .to_owned();
 
-        let bad = |why: &str| Err(BadName::new(format!("config line '{}' is refused: {why}", shown(&text))));
+        let bad = |why: &str| {
+            Err(BadName::new(format!(
+                "config line '{}' is refused: {why}",
+                shown(&text)
+            )))
+        };
         if text.len() > MAX_TEXT {
             return bad("at most 1024 bytes are allowed");
         }
@@ -78,15 +86,16 @@ impl From<ConfigLine> for String {
 }
 
 /// Refuses a blueprint that is too large or names an overlay twice.
-///
-/// # Errors
-/// One line that says what is too much.
 pub fn check<O: PartialEq + std::fmt::Display>(
     overlays: &[O],
     arguments: &[Argument],
     config: &[ConfigLine],
 ) -> Result<(), BadName> {
-    let too_many = |what: &str, most: usize| Err(BadName::new(format!("too many {what}: at most {most} are allowed")));
+    let too_many = |what: &str, most: usize| {
+        Err(BadName::new(format!(
+            "too many {what}: at most {most} are allowed"
+        )))
+    };
     if overlays.len() > MAX_OVERLAYS {
         return too_many("overlays", MAX_OVERLAYS);
     }
@@ -113,7 +122,13 @@ mod tests {
     fn a_config_line_is_one_line() {
         assert!("sv_tags \"a\" // x\tb".parse::<ConfigLine>().is_ok());
         assert!("x\nrcon_password y".parse::<ConfigLine>().is_err());
-        assert_eq!("\u{feff}hostname x\r".parse::<ConfigLine>().unwrap().as_str(), "hostname x");
+        assert_eq!(
+            "\u{feff}hostname x\r"
+                .parse::<ConfigLine>()
+                .unwrap()
+                .as_str(),
+            "hostname x"
+        );
         assert!("a\rb".parse::<ConfigLine>().is_err());
     }
 

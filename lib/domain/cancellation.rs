@@ -15,17 +15,16 @@ pub const REASON_LIMIT: usize = 1000;
 /// Parses a cancellation's reason: one line of at most [`REASON_LIMIT`] characters, without control
 /// characters.
 ///
-/// # Errors
-/// The text breaks one of these rules.
+/// Errors: The text breaks one of these rules.
 pub fn reason(text: &str) -> Result<String, BadName> {
     match &*visible(text.trim()) {
         "" => Err(BadName::new("a reason has words".to_owned())),
-        text if text.chars().count() > REASON_LIMIT => {
-            Err(BadName::new(format!("a reason has at most {REASON_LIMIT} characters")))
-        }
-        text if text.contains(char::is_control) => {
-            Err(BadName::new("a reason is one line without control characters".to_owned()))
-        }
+        text if text.chars().count() > REASON_LIMIT => Err(BadName::new(format!(
+            "a reason has at most {REASON_LIMIT} characters"
+        ))),
+        text if text.contains(char::is_control) => Err(BadName::new(
+            "a reason is one line without control characters".to_owned(),
+        )),
         text => Ok(text.to_owned()),
     }
 }
@@ -51,9 +50,15 @@ pub enum Step {
 }
 
 impl Step {
-    /// All of them.
-    pub const ALL: [Step; 7] =
-        [Step::Block, Step::Identify, Step::Terminate, Step::Settle, Step::Clean, Step::Verify, Step::Finish];
+    pub const ALL: [Step; 7] = [
+        Step::Block,
+        Step::Identify,
+        Step::Terminate,
+        Step::Settle,
+        Step::Clean,
+        Step::Verify,
+        Step::Finish,
+    ];
 
     /// The word in the database.
     #[must_use]
@@ -134,8 +139,12 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// All of them.
-    pub const ALL: [Progress; 4] = [Progress::Requested, Progress::Running, Progress::Completed, Progress::Failed];
+    pub const ALL: [Progress; 4] = [
+        Progress::Requested,
+        Progress::Running,
+        Progress::Completed,
+        Progress::Failed,
+    ];
 
     /// The word in the database.
     #[must_use]
@@ -164,10 +173,16 @@ impl fmt::Display for Progress {
 impl FromStr for Progress {
     type Err = BadName;
     fn from_str(text: &str) -> Result<Self, BadName> {
-        Progress::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
-            let known = Progress::ALL.map(Progress::as_str).join(", ");
-            BadName::new(format!("'{}' is not a state of a cancellation: one of {known}", shown(text)))
-        })
+        Progress::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| {
+                let known = Progress::ALL.map(Progress::as_str).join(", ");
+                BadName::new(format!(
+                    "'{}' is not a state of a cancellation: one of {known}",
+                    shown(text)
+                ))
+            })
     }
 }
 
@@ -188,7 +203,6 @@ pub enum Scope {
 /// What the rules need to know of a task.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Its state.
     pub state: TaskState,
     /// The positions that it depends on, and what it needs of each.
     pub after: Vec<(Needs, usize)>,
@@ -214,14 +228,28 @@ pub struct Fate {
 #[must_use]
 pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
     let live = |at: usize| tasks.get(at).is_some_and(|task| !task.state.is_terminal());
-    let Scope::Task { at: target, cascade } = scope else {
+    let Scope::Task {
+        at: target,
+        cascade,
+    } = scope
+    else {
         let all = (0..tasks.len()).filter(|&at| live(at));
-        return all.map(|at| Fate { at, end: TaskState::Cancelled, caused_by: None }).collect();
+        return all
+            .map(|at| Fate {
+                at,
+                end: TaskState::Cancelled,
+                caused_by: None,
+            })
+            .collect();
     };
 
     let mut fates = Vec::new();
     if live(target) {
-        fates.push(Fate { at: target, end: TaskState::Cancelled, caused_by: None });
+        fates.push(Fate {
+            at: target,
+            end: TaskState::Cancelled,
+            caused_by: None,
+        });
     }
 
     if !cascade || fates.is_empty() {
@@ -235,8 +263,16 @@ pub fn fates(tasks: &[Known], scope: Scope) -> Vec<Fate> {
             on == target || (needs == Needs::Success && fates.iter().any(|fate| fate.at == on))
         };
         if live(at) && task.after.iter().any(goes_too) {
-            let end = if task.state == TaskState::Pending { TaskState::Skipped } else { TaskState::Cancelled };
-            fates.push(Fate { at, end, caused_by: Some(target) });
+            let end = if task.state == TaskState::Pending {
+                TaskState::Skipped
+            } else {
+                TaskState::Cancelled
+            };
+            fates.push(Fate {
+                at,
+                end,
+                caused_by: Some(target),
+            });
         }
     }
 
@@ -254,9 +290,20 @@ mod tests {
     fn update(servers: i64, states: &[TaskState]) -> Vec<Known> {
         let running: Vec<ServerId> = (1..=servers).map(ServerId).collect();
         let plan = plan(Operation::Update, &[], &running);
-        let states = states.iter().copied().chain(std::iter::repeat(TaskState::Pending));
-        let after = |edges: &[(usize, Needs)]| edges.iter().map(|&(at, needs)| (needs, at)).collect();
-        plan.tasks.iter().zip(states).map(|(task, state)| Known { state, after: after(&task.after) }).collect()
+        let states = states
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(TaskState::Pending));
+        let after =
+            |edges: &[(usize, Needs)]| edges.iter().map(|&(at, needs)| (needs, at)).collect();
+        plan.tasks
+            .iter()
+            .zip(states)
+            .map(|(task, state)| Known {
+                state,
+                after: after(&task.after),
+            })
+            .collect()
     }
 
     fn ends(fates: &[Fate]) -> Vec<(usize, TaskState)> {
@@ -268,7 +315,13 @@ mod tests {
         use TaskState::{Cancelled, Running, Skipped, Succeeded};
         // Tasks: stop 0 1 2, install 3, start 4 5 6.
         let tasks = update(3, &[Succeeded, Running, Running]);
-        let fates = fates(&tasks, Scope::Task { at: 1, cascade: true });
+        let fates = fates(
+            &tasks,
+            Scope::Task {
+                at: 1,
+                cascade: true,
+            },
+        );
         assert_eq!(ends(&fates), [(1, Cancelled), (3, Skipped), (5, Skipped)]);
         assert!(fates[1..].iter().all(|fate| fate.caused_by == Some(1)));
     }
@@ -278,14 +331,48 @@ mod tests {
         use TaskState::{Cancelled, Running, Skipped, Succeeded};
 
         let tasks = update(2, &[Succeeded, Succeeded, Running]);
-        let all = fates(&tasks, Scope::Task { at: 2, cascade: true });
+        let all = fates(
+            &tasks,
+            Scope::Task {
+                at: 2,
+                cascade: true,
+            },
+        );
         assert_eq!(ends(&all), [(2, Cancelled), (3, Skipped), (4, Skipped)]);
 
-        let one = fates(&tasks, Scope::Task { at: 2, cascade: false });
+        let one = fates(
+            &tasks,
+            Scope::Task {
+                at: 2,
+                cascade: false,
+            },
+        );
         assert_eq!(ends(&one), [(2, Cancelled)]);
-        assert_eq!(ends(&fates(&tasks, Scope::Job)), [(2, Cancelled), (3, Cancelled), (4, Cancelled)]);
-        assert_eq!(fates(&tasks, Scope::Task { at: 0, cascade: true }), [], "it has ended");
-        assert_eq!(fates(&tasks, Scope::Task { at: 99, cascade: true }), []);
+        assert_eq!(
+            ends(&fates(&tasks, Scope::Job)),
+            [(2, Cancelled), (3, Cancelled), (4, Cancelled)]
+        );
+        assert_eq!(
+            fates(
+                &tasks,
+                Scope::Task {
+                    at: 0,
+                    cascade: true
+                }
+            ),
+            [],
+            "it has ended"
+        );
+        assert_eq!(
+            fates(
+                &tasks,
+                Scope::Task {
+                    at: 99,
+                    cascade: true
+                }
+            ),
+            []
+        );
     }
 
     #[test]

@@ -5,7 +5,6 @@
 pub struct Command {
     /// Its name, spelled as in the line.
     pub name: String,
-    /// Its value.
     pub value: String,
 }
 
@@ -13,10 +12,19 @@ pub struct Command {
 /// variable that the engine hides; it counts as a command that sets NAME.
 pub fn commands(line: &str) -> impl Iterator<Item = Command> {
     split(line).into_iter().filter_map(|command| {
-        let mut words = command.split_whitespace().map(|word| word.trim_matches('"'));
+        let mut words = command
+            .split_whitespace()
+            .map(|word| word.trim_matches('"'));
         let first = words.next()?;
-        let name = if first.eq_ignore_ascii_case("sm_cvar") { words.next()? } else { first };
-        Some(Command { name: name.to_owned(), value: words.next()?.to_owned() })
+        let name = if first.eq_ignore_ascii_case("sm_cvar") {
+            words.next()?
+        } else {
+            first
+        };
+        Some(Command {
+            name: name.to_owned(),
+            value: words.next()?.to_owned(),
+        })
     })
 }
 
@@ -45,9 +53,19 @@ mod tests {
 
     #[test]
     fn quotes_hold_a_text_together_and_comments_set_nothing() {
-        let of = |line: &str| commands(line).map(|one| format!("{}={}", one.name, one.value)).collect::<Vec<_>>();
-        assert_eq!(of("hostname \"a; sv_lan 1\"; sv_region 3 // sv_lan 1"), ["hostname=a;", "sv_region=3"]);
-        assert_eq!(of("SM_Cvar z_difficulty \"Hard\"; status; sm_cvar x"), ["z_difficulty=Hard"]);
+        let of = |line: &str| {
+            commands(line)
+                .map(|one| format!("{}={}", one.name, one.value))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("hostname \"a; sv_lan 1\"; sv_region 3 // sv_lan 1"),
+            ["hostname=a;", "sv_region=3"]
+        );
+        assert_eq!(
+            of("SM_Cvar z_difficulty \"Hard\"; status; sm_cvar x"),
+            ["z_difficulty=Hard"]
+        );
         assert_eq!(of("motd \"https://example.org\"").len(), 1);
         assert!(of("// x 1").is_empty() && of("").is_empty());
     }

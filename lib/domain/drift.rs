@@ -58,14 +58,22 @@ impl Crashes {
     #[must_use]
     pub fn keep_coming(self, already: bool) -> bool {
         let is_slow_loop = self.recent >= MANY_RECENT && self.spread >= LOOP;
-        is_slow_loop || already && self.recent > 0 || self.day >= MANY_A_DAY && self.recent < MANY_RECENT
+        is_slow_loop
+            || already && self.recent > 0
+            || self.day >= MANY_A_DAY && self.recent < MANY_RECENT
     }
 }
 
 /// `crashed 7 times in 10 min`.
 impl fmt::Display for Crashes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let times = |count: u32| if count == 1 { "once".to_owned() } else { format!("{count} times") };
+        let times = |count: u32| {
+            if count == 1 {
+                "once".to_owned()
+            } else {
+                format!("{count} times")
+            }
+        };
         match self.recent {
             MANY_RECENT.. => write!(f, "crashed {} in 10 min", times(self.recent)),
             _ => write!(f, "crashed {} in 24 h", times(self.day)),
@@ -85,8 +93,13 @@ pub enum Judgement {
 }
 
 impl Drift {
-    /// All of them.
-    pub const ALL: [Drift; 5] = [Drift::Down, Drift::Up, Drift::Enabled, Drift::Disabled, Drift::Crashing];
+    pub const ALL: [Drift; 5] = [
+        Drift::Down,
+        Drift::Up,
+        Drift::Enabled,
+        Drift::Disabled,
+        Drift::Crashing,
+    ];
 
     /// The word in the database and in JSON.
     #[must_use]
@@ -128,7 +141,8 @@ impl Drift {
     #[must_use]
     pub fn crash_advice(id: ServerId) -> String {
         format!(
-            "`left4me server history {id} --journal` has the output before each crash; `left4me-job enqueue stop --server {id}` ends it"
+            "`left4me server history {id} --journal` has the output before each crash; \
+            `left4me-job enqueue stop --server {id}` ends it"
         )
     }
 }
@@ -143,16 +157,29 @@ impl fmt::Display for Drift {
 /// report it, which is no drift. `crashing`: its crashes continue. That counts while the server
 /// runs and while it waits for its restart, where it spends most of such a loop.
 #[must_use]
-pub fn judge(desired: DesiredState, actual: ActualState, enabled: Option<bool>, crashing: bool) -> Judgement {
+pub fn judge(
+    desired: DesiredState,
+    actual: ActualState,
+    enabled: Option<bool>,
+    crashing: bool,
+) -> Judgement {
     match (desired, actual) {
         (DesiredState::Running, ActualState::Running | ActualState::Starting) if crashing => {
             Judgement::Drifted(Drift::Crashing)
         }
-        (_, ActualState::Unknown | ActualState::Starting | ActualState::Stopping) => Judgement::Open,
-        (DesiredState::Running, ActualState::Stopped | ActualState::Failed) => Judgement::Drifted(Drift::Down),
+        (_, ActualState::Unknown | ActualState::Starting | ActualState::Stopping) => {
+            Judgement::Open
+        }
+        (DesiredState::Running, ActualState::Stopped | ActualState::Failed) => {
+            Judgement::Drifted(Drift::Down)
+        }
         (DesiredState::Stopped, ActualState::Running) => Judgement::Drifted(Drift::Up),
-        (DesiredState::Running, ActualState::Running) if enabled == Some(false) => Judgement::Drifted(Drift::Disabled),
-        (DesiredState::Stopped, ActualState::Stopped | ActualState::Failed) if enabled == Some(true) => {
+        (DesiredState::Running, ActualState::Running) if enabled == Some(false) => {
+            Judgement::Drifted(Drift::Disabled)
+        }
+        (DesiredState::Stopped, ActualState::Stopped | ActualState::Failed)
+            if enabled == Some(true) =>
+        {
             Judgement::Drifted(Drift::Enabled)
         }
         (DesiredState::Running, ActualState::Running)
@@ -177,22 +204,46 @@ mod tests {
             (Stopping, Judgement::Open, Judgement::Open),
             (Unknown, Judgement::Open, Judgement::Open),
         ] {
-            assert_eq!(judge(DesiredState::Running, actual, None, false), wanted, "wanted, {actual}");
-            assert_eq!(judge(DesiredState::Stopped, actual, None, false), not_wanted, "not wanted, {actual}");
+            assert_eq!(
+                judge(DesiredState::Running, actual, None, false),
+                wanted,
+                "wanted, {actual}"
+            );
+            assert_eq!(
+                judge(DesiredState::Stopped, actual, None, false),
+                not_wanted,
+                "not wanted, {actual}"
+            );
         }
     }
 
     #[test]
     fn what_would_happen_at_boot_counts_when_all_else_is_in_order() {
         let wanted = |actual, enabled| judge(DesiredState::Running, actual, Some(enabled), false);
-        let not_wanted = |actual, enabled| judge(DesiredState::Stopped, actual, Some(enabled), false);
+        let not_wanted =
+            |actual, enabled| judge(DesiredState::Stopped, actual, Some(enabled), false);
 
         assert_eq!(wanted(ActualState::Running, true), Judgement::InOrder);
-        assert_eq!(wanted(ActualState::Running, false), Judgement::Drifted(Drift::Disabled));
-        assert_eq!(wanted(ActualState::Stopped, false), Judgement::Drifted(Drift::Down));
-        assert_eq!(not_wanted(ActualState::Stopped, true), Judgement::Drifted(Drift::Enabled));
-        assert_eq!(not_wanted(ActualState::Failed, true), Judgement::Drifted(Drift::Enabled));
-        assert_eq!(not_wanted(ActualState::Running, true), Judgement::Drifted(Drift::Up));
+        assert_eq!(
+            wanted(ActualState::Running, false),
+            Judgement::Drifted(Drift::Disabled)
+        );
+        assert_eq!(
+            wanted(ActualState::Stopped, false),
+            Judgement::Drifted(Drift::Down)
+        );
+        assert_eq!(
+            not_wanted(ActualState::Stopped, true),
+            Judgement::Drifted(Drift::Enabled)
+        );
+        assert_eq!(
+            not_wanted(ActualState::Failed, true),
+            Judgement::Drifted(Drift::Enabled)
+        );
+        assert_eq!(
+            not_wanted(ActualState::Running, true),
+            Judgement::Drifted(Drift::Up)
+        );
     }
     #[test]
     fn crashes_that_keep_coming_are_a_drift_of_a_server_that_should_be_running_and_is_not_down() {
@@ -200,19 +251,36 @@ mod tests {
 
         let crashing = |desired, actual| judge(desired, actual, Some(true), true);
         for actual in [Running, Starting] {
-            assert_eq!(crashing(DesiredState::Running, actual), Judgement::Drifted(Drift::Crashing), "{actual}");
+            assert_eq!(
+                crashing(DesiredState::Running, actual),
+                Judgement::Drifted(Drift::Crashing),
+                "{actual}"
+            );
         }
 
-        assert_eq!(crashing(DesiredState::Running, Failed), Judgement::Drifted(Drift::Down));
-        assert_eq!(crashing(DesiredState::Running, Stopped), Judgement::Drifted(Drift::Down));
-        assert_eq!(crashing(DesiredState::Stopped, Running), Judgement::Drifted(Drift::Up));
+        assert_eq!(
+            crashing(DesiredState::Running, Failed),
+            Judgement::Drifted(Drift::Down)
+        );
+        assert_eq!(
+            crashing(DesiredState::Running, Stopped),
+            Judgement::Drifted(Drift::Down)
+        );
+        assert_eq!(
+            crashing(DesiredState::Stopped, Running),
+            Judgement::Drifted(Drift::Up)
+        );
         assert_eq!(crashing(DesiredState::Running, Stopping), Judgement::Open);
         assert_eq!(crashing(DesiredState::Running, Unknown), Judgement::Open);
     }
 
     #[test]
     fn three_crashes_in_ten_minutes_or_ten_in_a_day_are_too_many_until_ten_minutes_are_quiet() {
-        let crashes = |recent, day| Crashes { recent, day, spread: 10_000 };
+        let crashes = |recent, day| Crashes {
+            recent,
+            day,
+            spread: 10_000,
+        };
         for (crashes, fresh, already) in [
             (crashes(0, 0), false, false),
             (crashes(2, 2), false, true),
@@ -221,10 +289,21 @@ mod tests {
             (crashes(3, 3), true, true),
             (crashes(0, 10), true, true),
         ] {
-            assert_eq!((crashes.keep_coming(false), crashes.keep_coming(true)), (fresh, already), "{crashes:?}");
+            assert_eq!(
+                (crashes.keep_coming(false), crashes.keep_coming(true)),
+                (fresh, already),
+                "{crashes:?}"
+            );
         }
 
-        assert!(!Crashes { spread: 2_000, ..crashes(5, 5) }.keep_coming(false), "systemd's start limit ends that");
+        assert!(
+            !Crashes {
+                spread: 2_000,
+                ..crashes(5, 5)
+            }
+            .keep_coming(false),
+            "systemd's start limit ends that"
+        );
         assert_eq!(crashes(7, 12).to_string(), "crashed 7 times in 10 min");
         assert_eq!(crashes(1, 12).to_string(), "crashed 12 times in 24 h");
         assert_eq!(crashes(1, 1).to_string(), "crashed once in 24 h");

@@ -17,26 +17,38 @@ const MAX_VALUE: usize = 128 * 1024 - 64;
 
 /// `NAME="value"` for EnvironmentFile=.
 ///
-/// # Errors
-/// 1 when the value is longer than the kernel's limit.
+/// Fails with 1 when the value is longer than the kernel's limit.
 pub fn assignment(name: &str, value: &str) -> Result<String> {
     if value.len() > MAX_VALUE {
-        return Err(Error::failed(format!("{name} would have {} bytes, and {MAX_VALUE} are possible", value.len())));
+        return Err(Error::failed(format!(
+            "{name} would have {} bytes, and {MAX_VALUE} are possible",
+            value.len()
+        )));
     }
-    Ok(format!("{name}=\"{}\"\n", escaped(value, &['"', '\\', '`', '$'])))
+    Ok(format!(
+        "{name}=\"{}\"\n",
+        escaped(value, &['"', '\\', '`', '$'])
+    ))
 }
 
 /// Joins words to one value. An unquoted `$NAME` in ExecStart= splits it into the same words again.
 #[must_use]
 pub fn words<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    words.map(|word| format!("\"{}\"", escaped(word, &['"', '\\']))).collect::<Vec<_>>().join(" ")
+    words
+        .map(|word| format!("\"{}\"", escaped(word, &['"', '\\'])))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The value of `name` in an environment file, as systemd reads it. The last assignment counts.
 /// None without an assignment, and for text that systemd would read over several lines or reject.
 #[must_use]
 pub fn value(text: &str, name: &str) -> Option<String> {
-    let assigned = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+    let assigned = |line: &str| {
+        line.strip_prefix(name)?
+            .strip_prefix('=')
+            .map(str::to_owned)
+    };
     unquoted(&text.lines().filter_map(assigned).next_back()?)
 }
 
@@ -124,12 +136,19 @@ mod tests {
     fn arrives(arguments: &[&str]) {
         let line = assignment("L4D2_ARGS", &words(arguments.iter().copied())).unwrap();
         assert_eq!(line.matches('\n').count(), 1, "{line}");
-        assert_eq!(split(&value(&line, "L4D2_ARGS").expect("one whole value")), arguments, "{line}");
+        assert_eq!(
+            split(&value(&line, "L4D2_ARGS").expect("one whole value")),
+            arguments,
+            "{line}"
+        );
     }
 
     #[test]
     fn the_model_splits_as_systemd_documents_it() {
-        assert_eq!(split(r#"a "b c" 'd e' f\ g h"i"j"#), ["a", "b c", "d e", "f g", "hij"]);
+        assert_eq!(
+            split(r#"a "b c" 'd e' f\ g h"i"j"#),
+            ["a", "b c", "d e", "f g", "hij"]
+        );
 
         for (text, read) in [
             ("X=\"a\\\"b\\nc\\\\d\"\n", Some("a\"b\\nc\\d")),

@@ -53,7 +53,10 @@ impl JobState {
     /// Whether the job has ended; such a state is final.
     #[must_use]
     pub fn is_terminal(self) -> bool {
-        matches!(self, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+        matches!(
+            self,
+            JobState::Succeeded | JobState::Failed | JobState::Cancelled
+        )
     }
 
     /// Whether a transition to `next` is allowed.
@@ -78,13 +81,16 @@ impl fmt::Display for JobState {
 impl FromStr for JobState {
     type Err = BadName;
     fn from_str(text: &str) -> Result<Self, BadName> {
-        JobState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
-            BadName::new(format!(
-                "'{}' is not a job state: one of {}",
-                shown(text),
-                JobState::ALL.map(JobState::as_str).join(", ")
-            ))
-        })
+        JobState::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| {
+                BadName::new(format!(
+                    "'{}' is not a job state: one of {}",
+                    shown(text),
+                    JobState::ALL.map(JobState::as_str).join(", ")
+                ))
+            })
     }
 }
 
@@ -108,9 +114,15 @@ mod tests {
     #[test]
     fn no_transition_leaves_a_terminal_state_and_every_state_can_end() {
         for from in JobState::ALL {
-            let next: Vec<_> = JobState::ALL.into_iter().filter(|&to| from.may_become(to)).collect();
+            let next: Vec<_> = JobState::ALL
+                .into_iter()
+                .filter(|&to| from.may_become(to))
+                .collect();
             assert_eq!(next.is_empty(), from.is_terminal(), "{from}");
-            assert!(from.is_terminal() || from.may_become(JobState::Cancelled), "{from}");
+            assert!(
+                from.is_terminal() || from.may_become(JobState::Cancelled),
+                "{from}"
+            );
         }
         assert!(!JobState::Queued.may_become(JobState::Succeeded));
         assert!(!JobState::Cancelling.may_become(JobState::Failed));
@@ -120,7 +132,10 @@ mod tests {
     fn a_job_fails_with_any_task_and_is_cancelled_only_when_nothing_succeeded() {
         use TaskState::{Cancelled, Failed, Skipped, Succeeded};
         assert_eq!(outcome(&[Succeeded, Failed, Cancelled]), JobState::Failed);
-        assert_eq!(outcome(&[Succeeded, Cancelled, Skipped]), JobState::Succeeded);
+        assert_eq!(
+            outcome(&[Succeeded, Cancelled, Skipped]),
+            JobState::Succeeded
+        );
         assert_eq!(outcome(&[Cancelled, Skipped]), JobState::Cancelled);
         assert_eq!(outcome(&[]), JobState::Succeeded);
     }

@@ -35,7 +35,15 @@ const MAX_LINE: usize = 2000;
 
 /// The arguments that the unit itself gives, with the longest port. `left4me-server@.service` has
 /// the same words.
-const OWN: [&str; 7] = ["-game", "left4dead2", "-strictportbind", "+ip", "0.0.0.0", "+hostport", "65535"];
+const OWN: [&str; 7] = [
+    "-game",
+    "left4dead2",
+    "-strictportbind",
+    "+ip",
+    "0.0.0.0",
+    "+hostport",
+    "65535",
+];
 
 /// The longest path of the program, which is the first word of the engine's line.
 const PROGRAM: usize = "/var/lib/left4me/runtime//merged/srcds_linux".len() + 64;
@@ -47,24 +55,71 @@ const AROUND: usize = 3;
 const DEFAULT_MAP: [&str; 2] = ["+map", "c1m1_hotel"];
 
 const OURS: &str = "left4me gives this one itself; the port is the server's own";
-const SCRIPT: &str = "it belongs to srcds_run, which left4me does not run: systemd restarts a server that \
+const SCRIPT: &str = "it belongs to srcds_run, which left4me does not run: systemd restarts a \
+                     server that \
                       crashed, and an admin updates the game";
-const LOG: &str = "it fills a file that nothing empties: the server's page and `l4d2ctl logs` show the console";
-const SECRET: &str = "launch arguments are in the process list: put it into the configuration lines";
+const LOG: &str =
+    "it fills a file that nothing empties: the server's page and `l4d2ctl logs` show the console";
+const SECRET: &str =
+    "launch arguments are in the process list: put it into the configuration lines";
 
 /// Words that are refused in any case and at any position, with the reason.
 const RESERVED: &[(&str, &[&str])] = &[
-    (OURS, &["-game", "-vproject", "-basedir", "-defaultgamedir", "-strictportbind", "-insert_search_path"]),
-    (OURS, &["-ip", "+ip", "-port", "+port", "-hostport", "+hostport"]),
-    (SCRIPT, &["-norestart", "-autoupdate", "-steam_dir", "-steamcmd_script", "-steamerr", "-steamuser"]),
-    (SCRIPT, &["-steampass", "-binary", "-gdb", "-debug", "-debuglog", "-consolelog", "-fork", "-pidfile"]),
+    (
+        OURS,
+        &[
+            "-game",
+            "-vproject",
+            "-basedir",
+            "-defaultgamedir",
+            "-strictportbind",
+            "-insert_search_path",
+        ],
+    ),
+    (
+        OURS,
+        &["-ip", "+ip", "-port", "+port", "-hostport", "+hostport"],
+    ),
+    (
+        SCRIPT,
+        &[
+            "-norestart",
+            "-autoupdate",
+            "-steam_dir",
+            "-steamcmd_script",
+            "-steamerr",
+            "-steamuser",
+        ],
+    ),
+    (
+        SCRIPT,
+        &[
+            "-steampass",
+            "-binary",
+            "-gdb",
+            "-debug",
+            "-debuglog",
+            "-consolelog",
+            "-fork",
+            "-pidfile",
+        ],
+    ),
     (SCRIPT, &["-ignoresigint", "-notrap", "-timeout", "-help"]),
-    (LOG, &["-condebug", "-conclearlog", "-conlogfile", "+con_logfile"]),
+    (
+        LOG,
+        &["-condebug", "-conclearlog", "-conlogfile", "+con_logfile"],
+    ),
     (SECRET, &["+rcon_password"]),
 ];
 
 /// Commands whose value is a file below left4dead2/cfg.
-const RUNS_A_FILE: [&str; 5] = ["+exec", "+execifexists", "+execwithwhitelist", "+servercfgfile", "+lservercfgfile"];
+const RUNS_A_FILE: [&str; 5] = [
+    "+exec",
+    "+execifexists",
+    "+execwithwhitelist",
+    "+servercfgfile",
+    "+lservercfgfile",
+];
 
 /// One launch argument: a single word that left4me does not set itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +127,6 @@ const RUNS_A_FILE: [&str; 5] = ["+exec", "+execifexists", "+execwithwhitelist", 
 pub struct Argument(String);
 
 impl Argument {
-    /// The argument's text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -116,13 +170,17 @@ pub fn refusal(word: &str) -> Option<&'static str> {
     // The length check comes later, so that a long sentence gets this message.
     if word.contains(char::is_whitespace) {
         return Some(
-            "an argument is one word: give several words one by one, and put text with spaces into the \
+            "an argument is one word: give several words one by one, and put text with spaces into \
+            the \
              configuration lines, as in: hostname \"My server\"",
         );
     }
 
     if word.contains('"') {
-        return Some("it has a quote: put text in quotes into the configuration lines, as in: hostname \"My server\"");
+        return Some(
+            "it has a quote: put text in quotes into the configuration lines, as in: hostname \"My \
+            server\"",
+        );
     }
 
     if word.contains('@') {
@@ -153,29 +211,36 @@ pub fn refusal(word: &str) -> Option<&'static str> {
         return Some("the name of a command follows '+': letters, digits and '_'");
     }
 
-    RESERVED.iter().find(|(_, words)| is_one_of(word, words)).map(|(why, _)| *why)
+    RESERVED
+        .iter()
+        .find(|(_, words)| is_one_of(word, words))
+        .map(|(why, _)| *why)
 }
 
 /// Checks whether these arguments, each valid by itself, can be given together.
-///
-/// # Errors
-/// One line that says which is wrong, or that they are too many or too long, and what to do.
 pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
     if arguments.len() > MAX_ARGUMENTS {
-        return Err(BadName::new(format!("too many arguments: at most {MAX_ARGUMENTS} are allowed")));
+        return Err(BadName::new(format!(
+            "too many arguments: at most {MAX_ARGUMENTS} are allowed"
+        )));
     }
 
     for pair in arguments.windows(2) {
         let [command, value] = pair else { continue };
         if is_one_of(command.as_str(), &RUNS_A_FILE) && !is_below_cfg(value.as_str()) {
             // The message leaves out the value: its reader may have no right to read that file.
-            let why = "what follows is no file below left4dead2/cfg: put the file into an overlay's \
+            let why = "what follows is no file below left4dead2/cfg: put the file into an \
+                      overlay's \
                        left4dead2/cfg, and give its path from there";
             return Err(refused(command.as_str(), why));
         }
     }
 
-    let words = OWN.iter().chain(&DEFAULT_MAP).copied().chain(arguments.iter().map(Argument::as_str));
+    let words = OWN
+        .iter()
+        .chain(&DEFAULT_MAP)
+        .copied()
+        .chain(arguments.iter().map(Argument::as_str));
     let line: usize = words.map(|word| word.len() + AROUND).sum();
 
     let room = MAX_LINE - PROGRAM - AROUND;
@@ -191,21 +256,33 @@ pub fn check(arguments: &[Argument]) -> Result<(), BadName> {
 
 /// Checks the words of a whole list, as a user left them in a row or a file. A server is started
 /// with [`words`] of the result, because a file of an earlier version names no default map.
-///
-/// # Errors
-/// One line that says what is wrong and what to do.
-pub fn check_line<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Result<Vec<Argument>, BadName> {
-    let arguments: Vec<Argument> =
-        words.into_iter().map(|word| word.as_ref().parse()).collect::<Result<_, BadName>>()?;
+pub fn check_line<S: AsRef<str>>(
+    words: impl IntoIterator<Item = S>,
+) -> Result<Vec<Argument>, BadName> {
+    let arguments: Vec<Argument> = words
+        .into_iter()
+        .map(|word| word.as_ref().parse())
+        .collect::<Result<_, BadName>>()?;
     check(&arguments)?;
     Ok(arguments)
 }
 
 /// The words that follow left4me's own: the arguments, and the default map unless they name one.
 pub fn words(arguments: &[Argument]) -> impl Iterator<Item = &str> {
-    let names = |option: &str| arguments.iter().any(|argument| argument.as_str().eq_ignore_ascii_case(option));
-    let add = if names("+map") || names("-nodefaultmap") { 0 } else { DEFAULT_MAP.len() };
-    arguments.iter().map(Argument::as_str).chain(DEFAULT_MAP.into_iter().take(add))
+    let names = |option: &str| {
+        arguments
+            .iter()
+            .any(|argument| argument.as_str().eq_ignore_ascii_case(option))
+    };
+    let add = if names("+map") || names("-nodefaultmap") {
+        0
+    } else {
+        DEFAULT_MAP.len()
+    };
+    arguments
+        .iter()
+        .map(Argument::as_str)
+        .chain(DEFAULT_MAP.into_iter().take(add))
 }
 
 fn refused(text: &str, why: &str) -> BadName {
@@ -225,151 +302,4 @@ fn is_below_cfg(value: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// The engine's parser after it has joined argv: newer copies with quotes, older ones without.
-    fn engine(argv: &[&str], quotes: bool) -> Vec<String> {
-        let quote = if quotes { "\"" } else { "" };
-        let line: String = argv.iter().map(|word| format!("{quote}{word}{quote} ")).collect();
-        assert!(line.len() < 2048, "the engine would write past its buffer");
-
-        let (mut words, mut word, mut is_quoted) = (Vec::new(), None::<String>, false);
-        for c in line.chars() {
-            match (c, is_quoted, &mut word) {
-                ('"', true, _) => {
-                    words.extend(word.take().filter(|word| !word.is_empty()));
-                    is_quoted = false;
-                }
-                ('"', false, None) => {
-                    is_quoted = true;
-                    word = Some(String::new());
-                }
-                (c, false, None) if c.is_whitespace() => {}
-                (c, false, Some(_)) if c.is_whitespace() => words.extend(word.take()),
-                (c, _, word) => word.get_or_insert_default().push(c),
-            }
-        }
-
-        words.extend(word);
-        words
-    }
-
-    fn is_refused(word: &str, with: &str) {
-        let error = word.parse::<Argument>().expect_err(word).to_string();
-        assert!(error.contains(with) && !error.contains('\n'), "{word:?}: {error}");
-    }
-
-    #[test]
-    fn what_the_engine_would_read_as_something_else_is_refused_with_the_way_out() {
-        for word in ["My server", "x -port 27001 -ip 127.0.0.1", "\t", "a\u{a0}b", "a\u{2003}b", " +map"] {
-            is_refused(word, if word.contains('\t') { "control" } else { "configuration lines" });
-        }
-
-        for word in ["\"My", "a\"b", "@file", "x@file", "a;quit", "..\\x", "Größe", "a\u{ad}b"] {
-            is_refused(word, "configuration lines");
-        }
-
-        for word in ["a\nb", "a\0b", "\u{1b}[2J", "a\u{85}b"] {
-            is_refused(word, "control character");
-        }
-
-        is_refused("", "empty");
-        is_refused(&"x".repeat(251), "250 bytes");
-        for word in ["+", "++map", "+sv_tags:x", "+hostport'1", "+a{b", "+map/"] {
-            is_refused(word, "name of a command");
-        }
-    }
-
-    #[test]
-    fn reserved_words_are_refused_in_any_case() {
-        for word in ["-game", "-GAME", "+HostPort", "-port", "+ip", "-strictportbind"] {
-            is_refused(word, "left4me gives this one itself");
-        }
-
-        for word in ["-autoupdate", "-Steam_Dir", "-steamcmd_script", "-binary", "-gdb", "-debug", "-norestart"] {
-            is_refused(word, "srcds_run");
-        }
-
-        is_refused("+RCON_password", "configuration lines");
-        is_refused("-condebug", "l4d2ctl logs");
-    }
-
-    #[test]
-    fn what_stays_one_word_arrives() {
-        for word in ["+map", "c1m1_hotel", "***", "?", "[a]*", "-tickrate", "60", "$HOME", "%n", "a'b", "-", "x=y,z"] {
-            assert_eq!(word.parse::<Argument>().unwrap().as_str(), word);
-        }
-        for word in ["-games", "+hostports", "-port2", "x-port", "game"] {
-            assert!(word.parse::<Argument>().is_ok(), "{word}");
-        }
-    }
-
-    #[test]
-    fn a_file_to_run_is_one_below_cfg() {
-        for (command, value) in
-            [("+exec", "../../x.cfg"), ("+EXEC", "/etc/passwd"), ("+exec", "a/../../x"), ("+servercfgfile", "c:x")]
-        {
-            let error = check_line([command, value]).unwrap_err().to_string();
-            assert!(error.contains("left4dead2/cfg"), "{error}");
-        }
-
-        for value in ["server.cfg", "sourcemod/x.cfg", "a..b", "+map", "-x"] {
-            check_line(["+exec", value]).unwrap();
-        }
-
-        check_line(["+exec"]).unwrap();
-    }
-
-    #[test]
-    fn a_line_near_the_engines_buffer_is_refused() {
-        let long = |count: usize| vec!["x".repeat(100); count];
-        check_line(long(14)).unwrap();
-        let error = check_line(long(20)).unwrap_err().to_string();
-        assert!(error.contains("too long together") && error.contains("configuration lines"), "{error}");
-        assert!(check_line(vec!["x"; 201]).unwrap_err().to_string().contains("at most 200"));
-        check_line(vec!["x"; 200]).unwrap();
-    }
-
-    #[test]
-    fn the_default_map_is_added_where_none_is_named() {
-        let given = |words: &[&str]| check_line(words).unwrap();
-        assert_eq!(words(&given(&[])).collect::<Vec<_>>(), ["+map", "c1m1_hotel"]);
-        assert_eq!(words(&given(&["-x"])).collect::<Vec<_>>(), ["-x", "+map", "c1m1_hotel"]);
-        assert_eq!(words(&given(&["+MAP", "c2"])).collect::<Vec<_>>(), ["+MAP", "c2"]);
-        assert_eq!(words(&given(&["-nodefaultmap"])).collect::<Vec<_>>(), ["-nodefaultmap"]);
-    }
-
-    #[test]
-    fn the_program_and_its_own_words_are_those_of_the_unit() {
-        let unit = include_str!("../../systemd/left4me-server@.service");
-        let start = unit.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
-        for word in &OWN[..6] {
-            assert!(start.split(' ').any(|found| found == *word), "{word} in {start}");
-        }
-        assert_eq!(start.split(' ').count(), OWN.len() + 2, "the program, left4me's own, the arguments: {start}");
-    }
-
-    proptest! {
-        #[test]
-        fn what_passes_is_the_same_to_every_copy_of_the_engine(
-            given in proptest::collection::vec("[ -~]{1,12}|[-+][a-z]{1,8}|[^\\p{Cc}]{1,6}|[*?'$%/]{1,4}", 0..12),
-        ) {
-            let Ok(arguments) = check_line(&given) else { return Ok(()) };
-            let program = format!("/var/lib/left4me/runtime/{}/merged/srcds_linux", "n".repeat(64));
-            let argv: Vec<&str> = std::iter::once(program.as_str()).chain(OWN).chain(words(&arguments)).collect();
-            prop_assert_eq!(engine(&argv, true), argv.clone());
-            prop_assert_eq!(engine(&argv, false), argv);
-        }
-
-        #[test]
-        fn the_longest_line_that_passes_fits(sizes in proptest::collection::vec(1_usize..250, 0..40)) {
-            let given: Vec<String> = sizes.into_iter().map(|size| "x".repeat(size)).collect();
-            let Ok(arguments) = check_line(&given) else { return Ok(()) };
-            let program = format!("/var/lib/left4me/runtime/{}/merged/srcds_linux", "n".repeat(64));
-            let argv: Vec<&str> = std::iter::once(program.as_str()).chain(OWN).chain(words(&arguments)).collect();
-            prop_assert_eq!(engine(&argv, true).len(), argv.len());
-        }
-    }
-}
+mod tests;

@@ -15,7 +15,6 @@ use crate::domain::launch::{Argument, refusal};
 pub struct Converted {
     /// Its arguments. Those that could not be converted are unchanged.
     pub arguments: Vec<String>,
-    /// Its configuration lines.
     pub config: Vec<String>,
     /// What was done, one message per change. Values are left out: one may be a password.
     pub changes: Vec<String>,
@@ -24,7 +23,17 @@ pub struct Converted {
 /// Settings whose value may be set at each map load, as server.cfg does. A name that ends with `_`
 /// stands for all names that begin with it. A command such as `map` is not in the list, because
 /// server.cfg would run it at each map load.
-const SETTINGS: [&str; 9] = ["hostname", "rcon_password", "sv_", "mp_", "tv_", "z_", "director_", "survivor_", "motd_"];
+const SETTINGS: [&str; 9] = [
+    "hostname",
+    "rcon_password",
+    "sv_",
+    "mp_",
+    "tv_",
+    "z_",
+    "director_",
+    "survivor_",
+    "motd_",
+];
 
 /// Signs the server in once, before the first map, so it cannot be a configuration line.
 const NOT_A_SETTING: &str = "sv_setsteamaccount";
@@ -54,7 +63,10 @@ const DROPPED: [(&str, bool); 17] = [
 /// Converts the arguments that are refused and have a replacement; none when there are none.
 #[must_use]
 pub fn convert(arguments: &[String], config: &[String]) -> Option<Converted> {
-    let mut upgrade = Upgrade { rest: arguments, ..Upgrade::default() };
+    let mut upgrade = Upgrade {
+        rest: arguments,
+        ..Upgrade::default()
+    };
     while let Some((first, rest)) = upgrade.rest.split_first() {
         upgrade.rest = rest;
         upgrade.take(first);
@@ -66,7 +78,11 @@ pub fn convert(arguments: &[String], config: &[String]) -> Option<Converted> {
     }
 
     upgrade.lines.extend_from_slice(config);
-    Some(Converted { arguments: upgrade.kept, config: upgrade.lines, changes: upgrade.changes })
+    Some(Converted {
+        arguments: upgrade.kept,
+        config: upgrade.lines,
+        changes: upgrade.changes,
+    })
 }
 
 #[derive(Default)]
@@ -81,7 +97,10 @@ impl Upgrade<'_> {
     fn take(&mut self, argument: &str) {
         let text = argument.trim();
         let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-        if !(self.became_line(name, value.trim()) || self.is_dropped(text) || self.was_split(argument)) {
+        if !(self.became_line(name, value.trim())
+            || self.is_dropped(text)
+            || self.was_split(argument))
+        {
             self.kept.push(argument.to_owned());
         }
     }
@@ -89,10 +108,18 @@ impl Upgrade<'_> {
     /// Converts `+setting` and a value that is refused as an argument, in one argument or in
     /// several.
     fn became_line(&mut self, name: &str, value: &str) -> bool {
-        let Some(setting) = name.strip_prefix('+').filter(|setting| is_setting(setting)) else { return false };
-        let (value, taken) = if value.is_empty() { self.following() } else { (value.to_owned(), 0) };
+        let Some(setting) = name.strip_prefix('+').filter(|setting| is_setting(setting)) else {
+            return false;
+        };
+        let (value, taken) = if value.is_empty() {
+            self.following()
+        } else {
+            (value.to_owned(), 0)
+        };
         let is_needed = refusal(name).is_some() || refusal(&value).is_some();
-        let Some(line) = config_line(setting, &value).filter(|_| is_needed) else { return false };
+        let Some(line) = config_line(setting, &value).filter(|_| is_needed) else {
+            return false;
+        };
 
         if self.would_join(taken) {
             return false;
@@ -100,24 +127,35 @@ impl Upgrade<'_> {
 
         self.rest = self.rest.get(taken..).unwrap_or_default();
         self.lines.push(line);
-        self.changes.push(format!("'{}' is a configuration line now", shown(name)));
+        self.changes
+            .push(format!("'{}' is a configuration line now", shown(name)));
         true
     }
 
     /// Whether removing the next `taken` words would make the word after them the value of the last
     /// one that is kept.
     fn would_join(&self, taken: usize) -> bool {
-        is_value(self.rest.get(taken)) && self.kept.last().is_some_and(|last| last.starts_with(['+', '-']))
+        is_value(self.rest.get(taken))
+            && self
+                .kept
+                .last()
+                .is_some_and(|last| last.starts_with(['+', '-']))
     }
 
     /// The value that follows a setting, and how many arguments it spans: several when a quoted
     /// text with spaces was given word by word.
     fn following(&self) -> (String, usize) {
-        let Some(first) = self.rest.first() else { return (String::new(), 0) };
+        let Some(first) = self.rest.first() else {
+            return (String::new(), 0);
+        };
         let first = first.trim();
         let is_open = first.starts_with('"') && (first.len() == 1 || !first.ends_with('"'));
 
-        let close = self.rest.iter().skip(1).position(|word| word.trim_end().ends_with('"'));
+        let close = self
+            .rest
+            .iter()
+            .skip(1)
+            .position(|word| word.trim_end().ends_with('"'));
         match close.filter(|_| is_open) {
             Some(at) => (self.rest[..at + 2].join(" "), at + 2),
             None if first.starts_with(['+', '-']) => (String::new(), 0),
@@ -126,7 +164,10 @@ impl Upgrade<'_> {
     }
 
     fn is_dropped(&mut self, word: &str) -> bool {
-        let Some((_, has_value)) = DROPPED.iter().find(|(known, _)| word.eq_ignore_ascii_case(known)) else {
+        let Some((_, has_value)) = DROPPED
+            .iter()
+            .find(|(known, _)| word.eq_ignore_ascii_case(known))
+        else {
             return false;
         };
 
@@ -136,7 +177,10 @@ impl Upgrade<'_> {
         }
 
         self.rest = &self.rest[taken..];
-        self.changes.push(format!("'{}' is gone: a server plays the same without it", shown(word)));
+        self.changes.push(format!(
+            "'{}' is gone: a server plays the same without it",
+            shown(word)
+        ));
         true
     }
 
@@ -144,12 +188,16 @@ impl Upgrade<'_> {
     fn was_split(&mut self, argument: &str) -> bool {
         let words: Vec<&str> = argument.split_whitespace().collect();
         let is_one = words.len() == 1 && words.first() == Some(&argument);
-        if is_one || words.is_empty() || words.iter().any(|word| word.parse::<Argument>().is_err()) {
+        if is_one || words.is_empty() || words.iter().any(|word| word.parse::<Argument>().is_err())
+        {
             return false;
         }
 
         self.kept.extend(words.into_iter().map(str::to_owned));
-        self.changes.push(format!("'{}' is one argument for each word now", shown(argument)));
+        self.changes.push(format!(
+            "'{}' is one argument for each word now",
+            shown(argument)
+        ));
         true
     }
 }
@@ -161,17 +209,28 @@ fn is_value(next: Option<&String>) -> bool {
 fn is_setting(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let is_word = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let is_known =
-        SETTINGS.iter().any(|known| if known.ends_with('_') { name.starts_with(known) } else { name == *known });
+    let is_known = SETTINGS.iter().any(|known| {
+        if known.ends_with('_') {
+            name.starts_with(known)
+        } else {
+            name == *known
+        }
+    });
     is_word && is_known && name != NOT_A_SETTING
 }
 
 /// `name "value"`; none for a value that cannot be quoted, or that is longer than a line of the
 /// console.
 fn config_line(name: &str, value: &str) -> Option<String> {
-    let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);
+    let inner = value
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .unwrap_or(value);
     let line = format!("{name} \"{inner}\"");
-    let is_held = !inner.is_empty() && !inner.contains('"') && line.len() < 512 && line.parse::<ConfigLine>().is_ok();
+    let is_held = !inner.is_empty()
+        && !inner.contains('"')
+        && line.len() < 512
+        && line.parse::<ConfigLine>().is_ok();
     is_held.then_some(line)
 }
 
@@ -187,9 +246,14 @@ mod tests {
 
     #[track_caller]
     fn becomes(arguments: &[&str], kept: &[&str], lines: &[&str]) {
-        let converted = convert(&texts(arguments), &texts(&["sv_cheats 0"])).expect("something to convert");
+        let converted =
+            convert(&texts(arguments), &texts(&["sv_cheats 0"])).expect("something to convert");
         assert_eq!(converted.arguments, texts(kept));
-        assert_eq!(converted.config, [texts(lines), texts(&["sv_cheats 0"])].concat(), "they come first");
+        assert_eq!(
+            converted.config,
+            [texts(lines), texts(&["sv_cheats 0"])].concat(),
+            "they come first"
+        );
         assert!(!converted.changes.is_empty());
     }
 
@@ -200,9 +264,21 @@ mod tests {
 
     #[test]
     fn text_with_spaces_becomes_a_configuration_line() {
-        becomes(&["+hostname", "Bob's server", "+map", "c2"], &["+map", "c2"], &["hostname \"Bob's server\""]);
-        becomes(&["+hostname", "\"My server\""], &[], &["hostname \"My server\""]);
-        becomes(&["+hostname", "\"My", "big", "server\"", "-x"], &["-x"], &["hostname \"My big server\""]);
+        becomes(
+            &["+hostname", "Bob's server", "+map", "c2"],
+            &["+map", "c2"],
+            &["hostname \"Bob's server\""],
+        );
+        becomes(
+            &["+hostname", "\"My server\""],
+            &[],
+            &["hostname \"My server\""],
+        );
+        becomes(
+            &["+hostname", "\"My", "big", "server\"", "-x"],
+            &["-x"],
+            &["hostname \"My big server\""],
+        );
         becomes(&["+SV_tags", "a; b"], &[], &["SV_tags \"a; b\""]);
         becomes(&["+hostname", "Größe"], &[], &["hostname \"Größe\""]);
         becomes(&["+hostname My server"], &[], &["hostname \"My server\""]);
@@ -210,21 +286,46 @@ mod tests {
 
     #[test]
     fn a_password_leaves_the_process_list_and_is_not_told() {
-        becomes(&["+rcon_password", "hunter2", "+map", "x"], &["+map", "x"], &["rcon_password \"hunter2\""]);
+        becomes(
+            &["+rcon_password", "hunter2", "+map", "x"],
+            &["+map", "x"],
+            &["rcon_password \"hunter2\""],
+        );
         let converted = convert(&texts(&["+rcon_password", "hunter2"]), &[]).unwrap();
-        assert!(!converted.changes.concat().contains("hunter2"), "{converted:?}");
+        assert!(
+            !converted.changes.concat().contains("hunter2"),
+            "{converted:?}"
+        );
     }
 
     #[test]
     fn several_harmless_words_become_several_arguments() {
-        becomes(&["-x y", "+map c1m1_hotel"], &["-x", "y", "+map", "c1m1_hotel"], &[]);
-        becomes(&["+map", "c1m1 hotel", " +x "], &["+map", "c1m1", "hotel", "+x"], &[]);
+        becomes(
+            &["-x y", "+map c1m1_hotel"],
+            &["-x", "y", "+map", "c1m1_hotel"],
+            &[],
+        );
+        becomes(
+            &["+map", "c1m1 hotel", " +x "],
+            &["+map", "c1m1", "hotel", "+x"],
+            &[],
+        );
     }
 
     #[test]
     fn what_only_srcds_run_obeyed_is_dropped() {
         becomes(&["-debug", "-pidfile", "x.pid", "-map"], &["-map"], &[]);
-        becomes(&["-autoupdate", "-steam_dir", ".", "-steamcmd_script", "x;id;"], &[], &[]);
+        becomes(
+            &[
+                "-autoupdate",
+                "-steam_dir",
+                ".",
+                "-steamcmd_script",
+                "x;id;",
+            ],
+            &[],
+            &[],
+        );
         becomes(&["-timeout", "-debug"], &[], &[]);
         stays(&["+hostname", "-debug", "x"]);
         stays(&["+map", "+hostname", "\"a\"", "x"]);
@@ -232,7 +333,13 @@ mod tests {
 
     #[test]
     fn what_is_good_or_cannot_be_had_otherwise_stays() {
-        for good in [&["+map", "c1m1_hotel"][..], &["+hostname", "x"], &["-tickrate", "60"], &["***"], &[]] {
+        for good in [
+            &["+map", "c1m1_hotel"][..],
+            &["+hostname", "x"],
+            &["-tickrate", "60"],
+            &["***"],
+            &[],
+        ] {
             stays(good);
         }
 
@@ -250,19 +357,29 @@ mod tests {
         ] {
             let before = texts(left);
             let after = convert(&before, &[]).map_or(before, |converted| converted.arguments);
-            assert!(check_line(&after).is_err(), "it is still refused: {left:?} {after:?}");
+            assert!(
+                check_line(&after).is_err(),
+                "it is still refused: {left:?} {after:?}"
+            );
         }
     }
 
     #[test]
     fn a_blueprint_without_room_for_the_lines_stays() {
-        assert_eq!(convert(&texts(&["+hostname", "a b"]), &vec![String::new(); MAX_CONFIG_LINES]), None);
+        assert_eq!(
+            convert(
+                &texts(&["+hostname", "a b"]),
+                &vec![String::new(); MAX_CONFIG_LINES]
+            ),
+            None
+        );
     }
 
     proptest! {
         #[test]
         fn a_second_time_nothing_is_left_to_convert_and_good_arguments_stay(
-            given in proptest::collection::vec("[ -~]{0,12}|[-+](hostname|map|debug|rcon_password)|\"[a-z ]{0,5}\"?", 0..8),
+            given in proptest::collection::vec("[ \
+                                               -~]{0,12}|[-+](hostname|map|debug|rcon_password)|\"[a-z ]{0,5}\"?", 0..8),
         ) {
             if check_line(&given).is_ok() {
                 prop_assert_eq!(convert(&given, &[]), None);

@@ -68,7 +68,11 @@ impl Operation {
     /// within minutes, even for many servers at once.
     #[must_use]
     pub fn overdue_after(self) -> i64 {
-        if self.is_exclusive() { 3 * 3_600_000 } else { 15 * 60_000 }
+        if self.is_exclusive() {
+            3 * 3_600_000
+        } else {
+            15 * 60_000
+        }
     }
 
     /// The desired state that the servers get when the job is accepted; none leaves it unchanged.
@@ -91,9 +95,15 @@ impl fmt::Display for Operation {
 impl FromStr for Operation {
     type Err = BadName;
     fn from_str(text: &str) -> Result<Self, BadName> {
-        Operation::ALL.into_iter().find(|operation| operation.as_str() == text).ok_or_else(|| {
-            let known = Operation::ALL.map(Operation::as_str).join(", ");
-            BadName::new(format!("'{}' is not an operation: one of {known}", shown(text)))
-        })
+        Operation::ALL
+            .into_iter()
+            .find(|operation| operation.as_str() == text)
+            .ok_or_else(|| {
+                let known = Operation::ALL.map(Operation::as_str).join(", ");
+                BadName::new(format!(
+                    "'{}' is not an operation: one of {known}",
+                    shown(text)
+                ))
+            })
     }
 }

@@ -24,7 +24,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The outcome in words.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -54,7 +53,6 @@ pub struct ServerOutcome {
 pub struct Facts<'a> {
     /// The word of its kind.
     pub kind: &'a str,
-    /// Its state.
     pub state: TaskState,
     /// Why it failed or was skipped.
     pub error: Option<&'a str>,
@@ -65,25 +63,49 @@ pub struct Facts<'a> {
 /// The outcome of the server that has these tasks.
 #[must_use]
 pub fn of(server: ServerId, tasks: &[Facts<'_>]) -> ServerOutcome {
-    let with = |outcome, error: Option<String>| ServerOutcome { server, outcome, error };
+    let with = |outcome, error: Option<String>| ServerOutcome {
+        server,
+        outcome,
+        error,
+    };
     let first = |state: TaskState| tasks.iter().find(|task| task.state == state);
     if is_left_stopped(tasks) {
-        return with(Outcome::LeftStopped, Some("it ran before, and was not started again".to_owned()));
+        return with(
+            Outcome::LeftStopped,
+            Some("it ran before, and was not started again".to_owned()),
+        );
     }
 
     if let Some(task) = first(TaskState::Failed) {
-        return with(Outcome::Failed, Some(format!("{}: {}", task.kind, task.error.unwrap_or("no reason is known"))));
+        return with(
+            Outcome::Failed,
+            Some(format!(
+                "{}: {}",
+                task.kind,
+                task.error.unwrap_or("no reason is known")
+            )),
+        );
     }
 
     let is_live = |task: &Facts<'_>| !task.state.is_terminal();
     if tasks.iter().any(is_live) {
         let begun = tasks.iter().any(|task| task.state != TaskState::Pending);
-        return with(if begun { Outcome::Running } else { Outcome::Pending }, None);
+        return with(
+            if begun {
+                Outcome::Running
+            } else {
+                Outcome::Pending
+            },
+            None,
+        );
     }
 
     let undone = first(TaskState::Cancelled).or_else(|| first(TaskState::Skipped));
     match undone {
-        Some(task) => with(Outcome::Cancelled, task.error.map(|error| format!("{}: {error}", task.kind))),
+        Some(task) => with(
+            Outcome::Cancelled,
+            task.error.map(|error| format!("{}: {error}", task.kind)),
+        ),
         None => with(Outcome::Succeeded, None),
     }
 }
@@ -91,9 +113,12 @@ pub fn of(server: ServerId, tasks: &[Facts<'_>]) -> ServerOutcome {
 /// Whether the job stopped the server while it ran, and did not start it again.
 #[must_use]
 pub fn is_left_stopped(tasks: &[Facts<'_>]) -> bool {
-    let stopped = tasks.iter().any(|task| task.state == TaskState::Succeeded && task.was_running == Some(true));
+    let stopped = tasks
+        .iter()
+        .any(|task| task.state == TaskState::Succeeded && task.was_running == Some(true));
     let given_up = |task: &Facts<'_>| {
-        task.kind.starts_with("start") && matches!(task.state, TaskState::Cancelled | TaskState::Skipped)
+        task.kind.starts_with("start")
+            && matches!(task.state, TaskState::Cancelled | TaskState::Skipped)
     };
     stopped && tasks.iter().any(given_up)
 }
@@ -103,30 +128,72 @@ mod tests {
     use super::*;
 
     fn task(kind: &str, state: TaskState) -> Facts<'_> {
-        Facts { kind, state, error: None, was_running: None }
+        Facts {
+            kind,
+            state,
+            error: None,
+            was_running: None,
+        }
     }
 
     #[test]
     fn each_server_of_a_job_ends_as_its_tasks_do() {
         use TaskState::{Cancelled, Failed, Pending, Running, Skipped, Succeeded};
 
-        let stop = |state, was_running| Facts { was_running: Some(was_running), ..task("stop", state) };
-        let failed = Facts { error: Some("signal 11"), ..task("start", Failed) };
+        let stop = |state, was_running| Facts {
+            was_running: Some(was_running),
+            ..task("stop", state)
+        };
+        let failed = Facts {
+            error: Some("signal 11"),
+            ..task("start", Failed)
+        };
         for (tasks, outcome) in [
-            (vec![task("initialize", Pending), task("start", Pending)], Outcome::Pending),
-            (vec![task("initialize", Succeeded), task("start", Pending)], Outcome::Running),
-            (vec![task("initialize", Succeeded), task("start", Running)], Outcome::Running),
-            (vec![task("initialize", Succeeded), task("start", Succeeded)], Outcome::Succeeded),
+            (
+                vec![task("initialize", Pending), task("start", Pending)],
+                Outcome::Pending,
+            ),
+            (
+                vec![task("initialize", Succeeded), task("start", Pending)],
+                Outcome::Running,
+            ),
+            (
+                vec![task("initialize", Succeeded), task("start", Running)],
+                Outcome::Running,
+            ),
+            (
+                vec![task("initialize", Succeeded), task("start", Succeeded)],
+                Outcome::Succeeded,
+            ),
             (vec![task("initialize", Succeeded), failed], Outcome::Failed),
-            (vec![stop(Succeeded, true), task("start-if-ran", Cancelled)], Outcome::LeftStopped),
-            (vec![stop(Succeeded, true), task("initialize", Failed), task("start", Skipped)], Outcome::LeftStopped),
-            (vec![stop(Succeeded, false), task("start-if-ran", Cancelled)], Outcome::Cancelled),
-            (vec![stop(Cancelled, true), task("start-if-ran", Cancelled)], Outcome::Cancelled),
+            (
+                vec![stop(Succeeded, true), task("start-if-ran", Cancelled)],
+                Outcome::LeftStopped,
+            ),
+            (
+                vec![
+                    stop(Succeeded, true),
+                    task("initialize", Failed),
+                    task("start", Skipped),
+                ],
+                Outcome::LeftStopped,
+            ),
+            (
+                vec![stop(Succeeded, false), task("start-if-ran", Cancelled)],
+                Outcome::Cancelled,
+            ),
+            (
+                vec![stop(Cancelled, true), task("start-if-ran", Cancelled)],
+                Outcome::Cancelled,
+            ),
             (vec![stop(Succeeded, true), failed], Outcome::Failed),
         ] {
             assert_eq!(of(ServerId(1), &tasks).outcome, outcome, "{tasks:?}");
         }
 
-        assert_eq!(of(ServerId(1), &[failed]).error.as_deref(), Some("start: signal 11"));
+        assert_eq!(
+            of(ServerId(1), &[failed]).error.as_deref(),
+            Some("start: signal 11")
+        );
     }
 }

@@ -9,7 +9,6 @@ use crate::domain::task::{Needs, TaskKind};
 /// One task of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedTask {
-    /// Its kind.
     pub kind: TaskKind,
     /// Its server; none for the game files, which all servers share.
     pub server: Option<ServerId>,
@@ -20,13 +19,21 @@ pub struct PlannedTask {
 /// The tasks of a job, in an order that respects their dependencies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// The tasks.
     pub tasks: Vec<PlannedTask>,
 }
 
 impl Plan {
-    fn push(&mut self, kind: TaskKind, server: Option<ServerId>, after: Vec<(usize, Needs)>) -> usize {
-        self.tasks.push(PlannedTask { kind, server, after });
+    fn push(
+        &mut self,
+        kind: TaskKind,
+        server: Option<ServerId>,
+        after: Vec<(usize, Needs)>,
+    ) -> usize {
+        self.tasks.push(PlannedTask {
+            kind,
+            server,
+            after,
+        });
         self.tasks.len() - 1
     }
 
@@ -34,7 +41,10 @@ impl Plan {
     fn chain(&mut self, server: ServerId, kinds: &[TaskKind]) {
         let mut last = None;
         for &kind in kinds {
-            let after = last.map(|task| (task, Needs::Success)).into_iter().collect();
+            let after = last
+                .map(|task| (task, Needs::Success))
+                .into_iter()
+                .collect();
             last = Some(self.push(kind, Some(server), after));
         }
     }
@@ -44,7 +54,9 @@ impl Plan {
 /// stop and to start again. Other operations ignore `running`.
 #[must_use]
 pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) -> Plan {
-    use TaskKind::{Initialize, InstallRuntime, PurgeInstance, PurgeUpper, Start, StartIfRan, Stop};
+    use TaskKind::{
+        Initialize, InstallRuntime, PurgeInstance, PurgeUpper, Start, StartIfRan, Stop,
+    };
 
     let mut plan = Plan::default();
     let chain: &[TaskKind] = match operation {
@@ -74,12 +86,19 @@ pub fn plan(operation: Operation, targets: &[ServerId], running: &[ServerId]) ->
 /// also needs its own server's stop, which records whether the server ran.
 fn update(running: &[ServerId]) -> Plan {
     let mut plan = Plan::default();
-    let stops: Vec<usize> = running.iter().map(|&server| plan.push(TaskKind::Stop, Some(server), Vec::new())).collect();
+    let stops: Vec<usize> = running
+        .iter()
+        .map(|&server| plan.push(TaskKind::Stop, Some(server), Vec::new()))
+        .collect();
     let after_stops = stops.iter().map(|&stop| (stop, Needs::Success)).collect();
 
     let install = plan.push(TaskKind::InstallRuntime, None, after_stops);
     for (&server, &stop) in running.iter().zip(&stops) {
-        plan.push(TaskKind::StartIfRan, Some(server), vec![(stop, Needs::End), (install, Needs::End)]);
+        plan.push(
+            TaskKind::StartIfRan,
+            Some(server),
+            vec![(stop, Needs::End), (install, Needs::End)],
+        );
     }
 
     plan
@@ -97,8 +116,14 @@ mod tests {
         plan.tasks
             .iter()
             .map(|task| {
-                let after: Vec<_> = task.after.iter().map(|(index, _)| index.to_string()).collect();
-                let server = task.server.map_or_else(String::new, |server| format!("({server})"));
+                let after: Vec<_> = task
+                    .after
+                    .iter()
+                    .map(|(index, _)| index.to_string())
+                    .collect();
+                let server = task
+                    .server
+                    .map_or_else(String::new, |server| format!("({server})"));
                 format!("{}{server}<{}", task.kind, after.join(","))
             })
             .collect()
@@ -107,25 +132,53 @@ mod tests {
     #[test]
     fn each_operation_has_the_tasks_of_the_rules() {
         assert_eq!(shape(Operation::Install, &[], &[7]), ["install-runtime<"]);
-        assert_eq!(shape(Operation::Start, &[1], &[]), ["initialize(1)<", "start(1)<0"]);
-        assert_eq!(shape(Operation::Restart, &[1], &[]), ["stop(1)<", "initialize(1)<0", "start(1)<1"]);
+        assert_eq!(
+            shape(Operation::Start, &[1], &[]),
+            ["initialize(1)<", "start(1)<0"]
+        );
+        assert_eq!(
+            shape(Operation::Restart, &[1], &[]),
+            ["stop(1)<", "initialize(1)<0", "start(1)<1"]
+        );
         assert_eq!(
             shape(Operation::Reset, &[1], &[]),
-            ["stop(1)<", "purge-upper(1)<0", "initialize(1)<1", "start-if-ran(1)<2"]
+            [
+                "stop(1)<",
+                "purge-upper(1)<0",
+                "initialize(1)<1",
+                "start-if-ran(1)<2"
+            ]
         );
 
-        assert_eq!(shape(Operation::Delete, &[4], &[]), ["stop(4)<", "purge-instance(4)<0"]);
-        assert_eq!(shape(Operation::Stop, &[1, 2], &[]), ["stop(1)<", "stop(2)<"]);
+        assert_eq!(
+            shape(Operation::Delete, &[4], &[]),
+            ["stop(4)<", "purge-instance(4)<0"]
+        );
+        assert_eq!(
+            shape(Operation::Stop, &[1, 2], &[]),
+            ["stop(1)<", "stop(2)<"]
+        );
     }
 
     #[test]
     fn an_update_stops_side_by_side_installs_and_starts_what_ran_even_when_the_install_fails() {
         assert_eq!(
             shape(Operation::Update, &[], &[1, 2]),
-            ["stop(1)<", "stop(2)<", "install-runtime<0,1", "start-if-ran(1)<0,2", "start-if-ran(2)<1,2"]
+            [
+                "stop(1)<",
+                "stop(2)<",
+                "install-runtime<0,1",
+                "start-if-ran(1)<0,2",
+                "start-if-ran(2)<1,2"
+            ]
         );
         let plan = plan(Operation::Update, &[], &[ServerId(1)]);
-        assert!(plan.tasks[2].after.iter().all(|&(_, needs)| needs == Needs::End));
+        assert!(
+            plan.tasks[2]
+                .after
+                .iter()
+                .all(|&(_, needs)| needs == Needs::End)
+        );
         assert_eq!(shape(Operation::Update, &[], &[]), ["install-runtime<"]);
     }
 

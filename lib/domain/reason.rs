@@ -37,15 +37,19 @@ const EMPTY_PHRASES: [&str; 21] = [
 /// failure.
 #[must_use]
 pub fn is_one(from: &str, line: &str) -> bool {
-    let says_nothing = from == "systemd" && EMPTY_PHRASES.iter().any(|phrase| line.contains(phrase));
+    let says_nothing =
+        from == "systemd" && EMPTY_PHRASES.iter().any(|phrase| line.contains(phrase));
     !line.trim().is_empty() && !says_nothing
 }
 
 /// A line without its leading names: systemd's lines begin with the unit, ours with the program.
 #[must_use]
 pub fn bare<'a>(line: &'a str, names: &[&str]) -> &'a str {
-    let strip =
-        |line: &'a str, name: &&str| line.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(line);
+    let strip = |line: &'a str, name: &&str| {
+        line.strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix(": "))
+            .unwrap_or(line)
+    };
     names.iter().fold(line, strip)
 }
 
@@ -64,8 +68,11 @@ pub fn of_overlay<'a>(
     lines: impl DoubleEndedIterator<Item = (&'a str, &'a str)>,
 ) -> Option<String> {
     let unit = overlay_unit(server);
-    let is_overlays = |from: &str, line: &str| from == HELPER || from == "systemd" && line.starts_with(&unit);
-    let mut reasons = lines.rev().filter(|(from, line)| is_overlays(from, line) && is_one(from, line));
+    let is_overlays =
+        |from: &str, line: &str| from == HELPER || from == "systemd" && line.starts_with(&unit);
+    let mut reasons = lines
+        .rev()
+        .filter(|(from, line)| is_overlays(from, line) && is_one(from, line));
     reasons.next().map(|(_, line)| said(&unit, line))
 }
 
@@ -79,23 +86,36 @@ mod tests {
             "left4me-server@7.service: Main process exited, code=killed, status=11/SEGV",
             "left4me-server@7.service: Failed with result 'signal'.",
             "Dependency failed for left4me-server@7.service - Left 4 Dead 2 server 7.",
-            "left4me-server@7.service: Job left4me-server@7.service/start failed with result 'dependency'.",
+            "left4me-server@7.service: Job left4me-server@7.service/start failed with result \
+            'dependency'.",
             "Failed to listen on left4me-web.socket - left4me: the web front's address.",
         ] {
             assert!(!is_one("systemd", line), "{line}");
         }
 
-        assert!(is_one("systemd", "left4me-server@7.service: Failed to load environment files: No such file"));
+        assert!(is_one(
+            "systemd",
+            "left4me-server@7.service: Failed to load environment files: No such file"
+        ));
         assert!(is_one(HELPER, "left4me-helper: layer /x is missing"));
-        assert!(is_one("srcds", "Starting map c1m1_hotel failed: out of edicts"), "the game's own words");
+        assert!(
+            is_one("srcds", "Starting map c1m1_hotel failed: out of edicts"),
+            "the game's own words"
+        );
         assert!(!is_one("srcds", "  "));
     }
 
     #[test]
     fn a_reason_names_its_unit_once() {
         let unit = "left4me-overlay@7.service";
-        assert_eq!(said(unit, "left4me-helper: layer /x is missing"), "left4me-overlay@7.service: layer /x is missing");
-        assert_eq!(said(unit, "left4me-overlay@7.service: no"), "left4me-overlay@7.service: no");
+        assert_eq!(
+            said(unit, "left4me-helper: layer /x is missing"),
+            "left4me-overlay@7.service: layer /x is missing"
+        );
+        assert_eq!(
+            said(unit, "left4me-overlay@7.service: no"),
+            "left4me-overlay@7.service: no"
+        );
         assert_eq!(said(unit, &"x".repeat(999)).len(), unit.len() + 2 + 300);
     }
 
@@ -107,14 +127,27 @@ mod tests {
         let lines = [
             (HELPER, "left4me-helper: the lower layer /a does not exist"),
             (HELPER, "left4me-helper: the lower layer /b does not exist"),
-            ("systemd", "left4me-overlay@7.service: Main process exited, code=exited, status=3/NOTIMPLEMENTED"),
+            (
+                "systemd",
+                "left4me-overlay@7.service: Main process exited, code=exited, \
+                status=3/NOTIMPLEMENTED",
+            ),
             ("systemd", "left4me-server@7.service: Bad unit file setting"),
             ("srcds", "left4me-overlay@7.service: a plugin wrote this"),
         ];
 
-        assert_eq!(of(&lines).as_deref(), Some("left4me-overlay@7.service: the lower layer /b does not exist"));
+        assert_eq!(
+            of(&lines).as_deref(),
+            Some("left4me-overlay@7.service: the lower layer /b does not exist")
+        );
 
-        let timed_out = [lines[0], ("systemd", "left4me-overlay@7.service: start operation timed out. Terminating.")];
+        let timed_out = [
+            lines[0],
+            (
+                "systemd",
+                "left4me-overlay@7.service: start operation timed out. Terminating.",
+            ),
+        ];
         let words = "left4me-overlay@7.service: start operation timed out. Terminating.";
         assert_eq!(of(&timed_out).as_deref(), Some(words));
         assert_eq!(of(&lines[2..]), None);

@@ -15,7 +15,6 @@ pub struct Candidate {
     pub id: JobId,
     /// Whether it runs alone.
     pub exclusive: bool,
-    /// Its servers.
     pub servers: Vec<ServerId>,
 }
 
@@ -90,7 +89,10 @@ mod tests {
     fn an_old_install_is_not_starved_by_newer_server_jobs() {
         let mut schedule = Schedule::with_running([&job(1, &[1])]);
         assert!(!schedule.consider(&job(2, &[])));
-        assert!(!schedule.consider(&job(3, &[2])), "a newer job must not overtake the install");
+        assert!(
+            !schedule.consider(&job(3, &[2])),
+            "a newer job must not overtake the install"
+        );
         assert!(schedule.is_closed());
     }
 
@@ -98,15 +100,23 @@ mod tests {
     fn different_servers_go_side_by_side_and_one_server_in_order() {
         let mut schedule = Schedule::with_running([&job(1, &[1])]);
         assert!(!schedule.consider(&job(2, &[1, 2])));
-        assert!(!schedule.consider(&job(3, &[2])), "server 2 waits for the older job 2");
+        assert!(
+            !schedule.consider(&job(3, &[2])),
+            "server 2 waits for the older job 2"
+        );
         assert!(schedule.consider(&job(4, &[3])));
     }
 
     fn jobs() -> impl Strategy<Value = Vec<Candidate>> {
         // An empty set of servers stands for an exclusive job: about one in eight.
-        proptest::collection::vec(proptest::collection::btree_set(1_i64..8, 0..4), 1..40).prop_map(|all| {
-            all.into_iter().zip(1..).map(|(servers, id)| job(id, &servers.into_iter().collect::<Vec<_>>())).collect()
-        })
+        proptest::collection::vec(proptest::collection::btree_set(1_i64..8, 0..4), 1..40).prop_map(
+            |all| {
+                all.into_iter()
+                    .zip(1..)
+                    .map(|(servers, id)| job(id, &servers.into_iter().collect::<Vec<_>>()))
+                    .collect()
+            },
+        )
     }
 
     proptest! {
@@ -139,17 +149,20 @@ mod tests {
                 }
 
                 queued = waiting;
-                prop_assert!(!running.is_empty() || queued.is_empty(), "nothing runs although a job waits");
+                prop_assert!(!running.is_empty() || queued.is_empty(), "nothing runs although a \
+                    job waits");
                 if !running.is_empty() {
                     running.swap_remove(pick % running.len());
                 }
             }
 
-            prop_assert_eq!(started.len(), all.len(), "each round ends one job, so all had their turn");
+            prop_assert_eq!(started.len(), all.len(), "each round ends one job, so all had their \
+                                                      turn");
 
             for (earlier, a) in started.iter().enumerate() {
                 for b in &started[earlier..] {
-                    prop_assert!(!conflict(a, b) || a.id <= b.id, "conflicting jobs run in the order of acceptance");
+                    prop_assert!(!conflict(a, b) || a.id <= b.id, "conflicting jobs run in the \
+                        order of acceptance");
                 }
             }
         }

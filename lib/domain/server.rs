@@ -53,7 +53,6 @@ pub enum ActualState {
 }
 
 impl ActualState {
-    /// All of them.
     pub const ALL: [ActualState; 6] = [
         ActualState::Running,
         ActualState::Starting,
@@ -83,13 +82,15 @@ impl ActualState {
         match (active, sub) {
             // Between a crash and its automatic restart. The last two are short phases of it
             // (systemd 254 and later).
-            ("activating", _) | ("failed", "failed-before-auto-restart") | ("inactive", "dead-before-auto-restart") => {
-                ActualState::Starting
-            }
+            ("activating", _)
+            | ("failed", "failed-before-auto-restart")
+            | ("inactive", "dead-before-auto-restart") => ActualState::Starting,
             ("active", "running") | ("reloading" | "refreshing", _) => ActualState::Running,
             // A service without a process: the game exited cleanly while something else keeps the
             // unit up. `systemctl clean` works on stopped units only.
-            ("active", "exited") | ("inactive", _) | ("maintenance", "cleaning") => ActualState::Stopped,
+            ("active", "exited") | ("inactive", _) | ("maintenance", "cleaning") => {
+                ActualState::Stopped
+            }
             ("deactivating", _) => ActualState::Stopping,
             ("failed", _) => ActualState::Failed,
             _ => ActualState::Unknown,
@@ -106,10 +107,16 @@ impl fmt::Display for ActualState {
 impl FromStr for ActualState {
     type Err = BadName;
     fn from_str(text: &str) -> Result<Self, BadName> {
-        ActualState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
-            let known = ActualState::ALL.map(ActualState::as_str).join(", ");
-            BadName::new(format!("'{}' is not a server's state: one of {known}", shown(text)))
-        })
+        ActualState::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| {
+                let known = ActualState::ALL.map(ActualState::as_str).join(", ");
+                BadName::new(format!(
+                    "'{}' is not a server's state: one of {known}",
+                    shown(text)
+                ))
+            })
     }
 }
 
@@ -140,8 +147,16 @@ mod tests {
         ("deactivating", "final-sigterm", ActualState::Stopping),
         ("deactivating", "final-sigkill", ActualState::Stopping),
         ("failed", "failed", ActualState::Failed),
-        ("inactive", "dead-before-auto-restart", ActualState::Starting),
-        ("failed", "failed-before-auto-restart", ActualState::Starting),
+        (
+            "inactive",
+            "dead-before-auto-restart",
+            ActualState::Starting,
+        ),
+        (
+            "failed",
+            "failed-before-auto-restart",
+            ActualState::Starting,
+        ),
         ("inactive", "dead-resources-pinned", ActualState::Stopped),
         ("activating", "auto-restart", ActualState::Starting),
         ("activating", "auto-restart-queued", ActualState::Starting),
@@ -151,7 +166,11 @@ mod tests {
     #[test]
     fn every_pair_of_systemds_words_has_its_state() {
         for (active, sub, state) in PAIRS {
-            assert_eq!(ActualState::from_unit(active, sub), *state, "{active}, {sub}");
+            assert_eq!(
+                ActualState::from_unit(active, sub),
+                *state,
+                "{active}, {sub}"
+            );
         }
     }
 
@@ -173,12 +192,22 @@ mod tests {
                     ActualState::Unknown => &["active", "maintenance", "", "x"],
                 };
 
-                assert!(allowed.contains(&active), "{active}, {sub}: {:?}", ActualState::from_unit(active, sub));
+                assert!(
+                    allowed.contains(&active),
+                    "{active}, {sub}: {:?}",
+                    ActualState::from_unit(active, sub)
+                );
             }
         }
 
-        assert_eq!(ActualState::from_unit("active", "dead"), ActualState::Unknown);
+        assert_eq!(
+            ActualState::from_unit("active", "dead"),
+            ActualState::Unknown
+        );
         assert_eq!(ActualState::from_unit("", ""), ActualState::Unknown);
-        assert_eq!(ActualState::from_unit("maintenance", "x"), ActualState::Unknown);
+        assert_eq!(
+            ActualState::from_unit("maintenance", "x"),
+            ActualState::Unknown
+        );
     }
 }

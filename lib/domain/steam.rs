@@ -89,7 +89,14 @@ impl Pass {
         };
 
         if let Some(platform) = platform {
-            arguments.extend(["+@sSteamCmdForcePlatformType", platform, "+force_install_dir"].map(OsString::from));
+            arguments.extend(
+                [
+                    "+@sSteamCmdForcePlatformType",
+                    platform,
+                    "+force_install_dir",
+                ]
+                .map(OsString::from),
+            );
             arguments.push(directory.into());
         }
 
@@ -109,8 +116,7 @@ impl Pass {
 
 /// Parses a setting as the name of a Steam account.
 ///
-/// # Errors
-/// One line that does not repeat the value, which may be a password.
+/// Errors: One line that does not repeat the value, which may be a password.
 pub fn account(setting: &str) -> Result<Option<&str>, String> {
     let name = setting.trim();
     if name.is_empty() || name == "anonymous" {
@@ -122,15 +128,17 @@ pub fn account(setting: &str) -> Result<Option<&str>, String> {
         return Ok(Some(name));
     }
 
-    Err("LEFT4ME_STEAM_ACCOUNT is not a login name (letters, digits and _ . - @): put the name alone there, \
+    Err(
+        "LEFT4ME_STEAM_ACCOUNT is not a login name (letters, digits and _ . - @): put the name \
+        alone there, \
          and no password, which steamcmd asks for once in a login by hand"
-        .to_owned())
+            .to_owned(),
+    )
 }
 
 /// A progress line: `Update state (0x61) downloading, progress: 45.32 (1234 / 5678)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress<'a> {
-    /// The state word.
     pub state: u32,
     /// The phase: downloading, verifying update, …
     pub phase: &'a str,
@@ -167,7 +175,11 @@ mod tests {
 
     fn words(pass: Pass, account: Option<&str>) -> String {
         let words = pass.arguments(Path::new("/srv/l4d2"), account);
-        words.iter().map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ")
+        words
+            .iter()
+            .map(|word| word.to_str().unwrap())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -179,26 +191,56 @@ mod tests {
     fn the_install_directory_comes_before_the_login() {
         assert_eq!(
             words(Pass::Windows, None),
-            "+@sSteamCmdForcePlatformType windows +force_install_dir /srv/l4d2 +login anonymous +app_update 222860 validate +quit"
+            "+@sSteamCmdForcePlatformType windows +force_install_dir /srv/l4d2 +login anonymous \
+            +app_update 222860 validate +quit"
         );
         assert_eq!(words(Pass::Prime, None), "+login anonymous +quit");
     }
 
     #[test]
     fn an_account_is_a_name_alone_and_steamcmd_may_not_ask_for_its_password() {
-        assert_eq!(words(Pass::Prime, Some("anna")), "+@NoPromptForPassword 1 +login anna +quit");
-        assert!(words(Pass::Linux, Some("anna")).contains("+@NoPromptForPassword 1 +login anna +app_update"));
-        assert_eq!((account(""), account(" anonymous "), account("anna_7")), (Ok(None), Ok(None), Ok(Some("anna_7"))));
-        for bad in ["anna secret7", "anna\nx", "+quit", "-x", "anna;id", &"a".repeat(65)] {
+        assert_eq!(
+            words(Pass::Prime, Some("anna")),
+            "+@NoPromptForPassword 1 +login anna +quit"
+        );
+        assert!(
+            words(Pass::Linux, Some("anna"))
+                .contains("+@NoPromptForPassword 1 +login anna +app_update")
+        );
+        assert_eq!(
+            (account(""), account(" anonymous "), account("anna_7")),
+            (Ok(None), Ok(None), Ok(Some("anna_7")))
+        );
+        for bad in [
+            "anna secret7",
+            "anna\nx",
+            "+quit",
+            "-x",
+            "anna;id",
+            &"a".repeat(65),
+        ] {
             let error = account(bad).unwrap_err();
-            assert!(error.contains("LEFT4ME_STEAM_ACCOUNT") && !error.contains("secret7"), "{error}");
+            assert!(
+                error.contains("LEFT4ME_STEAM_ACCOUNT") && !error.contains("secret7"),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn a_progress_line_is_read_and_no_other() {
-        let read = progress(" Update state (0x61) downloading, progress: 45.32 (1234 / 5678)").unwrap();
-        assert_eq!(read, Progress { state: 0x61, phase: "downloading", percent: 45.32, done: 1234, total: 5678 });
+        let read =
+            progress(" Update state (0x61) downloading, progress: 45.32 (1234 / 5678)").unwrap();
+        assert_eq!(
+            read,
+            Progress {
+                state: 0x61,
+                phase: "downloading",
+                percent: 45.32,
+                done: 1234,
+                total: 5678
+            }
+        );
 
         for other in [
             "",

@@ -24,7 +24,6 @@ pub enum TaskKind {
 }
 
 impl TaskKind {
-    /// All of them.
     pub const ALL: [TaskKind; 7] = [
         TaskKind::InstallRuntime,
         TaskKind::Initialize,
@@ -89,7 +88,6 @@ pub enum TaskState {
 }
 
 impl TaskState {
-    /// All of them.
     pub const ALL: [TaskState; 7] = [
         TaskState::Pending,
         TaskState::Running,
@@ -117,7 +115,10 @@ impl TaskState {
     /// Whether the task has ended; such a state is final.
     #[must_use]
     pub fn is_terminal(self) -> bool {
-        matches!(self, TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped)
+        matches!(
+            self,
+            TaskState::Succeeded | TaskState::Failed | TaskState::Cancelled | TaskState::Skipped
+        )
     }
 
     /// Whether a transition to `next` is allowed.
@@ -193,7 +194,10 @@ mod tests {
     #[test]
     fn no_transition_leaves_a_terminal_state_and_every_state_can_end() {
         for from in TaskState::ALL {
-            let next: Vec<_> = TaskState::ALL.into_iter().filter(|&to| from.may_become(to)).collect();
+            let next: Vec<_> = TaskState::ALL
+                .into_iter()
+                .filter(|&to| from.may_become(to))
+                .collect();
             assert_eq!(next.is_empty(), from.is_terminal(), "{from}");
         }
         assert!(!TaskState::Running.may_become(TaskState::Skipped));
@@ -211,8 +215,14 @@ mod tests {
     fn a_task_runs_when_what_it_needs_has_come_and_is_skipped_when_it_cannot_come() {
         use TaskState::{Failed, Pending, Running, Skipped, Succeeded};
         assert_eq!(readiness(&[]), Readiness::Ready);
-        assert_eq!(readiness(&[(Needs::Success, Succeeded), (Needs::Success, Running)]), Readiness::Wait);
-        assert_eq!(readiness(&[(Needs::Success, Failed), (Needs::Success, Pending)]), Readiness::Skip);
+        assert_eq!(
+            readiness(&[(Needs::Success, Succeeded), (Needs::Success, Running)]),
+            Readiness::Wait
+        );
+        assert_eq!(
+            readiness(&[(Needs::Success, Failed), (Needs::Success, Pending)]),
+            Readiness::Skip
+        );
         assert_eq!(readiness(&[(Needs::Success, Skipped)]), Readiness::Skip);
         assert_eq!(readiness(&[(Needs::End, Failed)]), Readiness::Ready);
         assert_eq!(readiness(&[(Needs::End, Pending)]), Readiness::Wait);

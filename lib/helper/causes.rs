@@ -20,10 +20,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Reports the cause to the peer after a command for the server that failed by itself. `began` is
 /// when the command began, unix ms. Gives the command's outcome.
-///
-/// # Errors
-/// If journalctl cannot be started.
-pub(super) fn of(supervisor: &mut Supervisor, server: &InstanceName, began: i64, outcome: Outcome) -> Result<Outcome> {
+pub(super) fn of(
+    supervisor: &mut Supervisor,
+    server: &InstanceName,
+    began: i64,
+    outcome: Outcome,
+) -> Result<Outcome> {
     if outcome.ended_by == EndedBy::Exit && !outcome.succeeded() {
         tell(supervisor, server, began)?;
     }
@@ -74,7 +76,11 @@ fn tell(supervisor: &mut Supervisor, server: &InstanceName, began: i64) -> Resul
     }
 
     if let Some(entry) = found {
-        let unit = if entry.from == reason::HELPER { overlay } else { unit };
+        let unit = if entry.from == reason::HELPER {
+            overlay
+        } else {
+            unit
+        };
         supervisor.say(Stream::Stderr, &reason::said(&unit, &entry.line));
     }
 

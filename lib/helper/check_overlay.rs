@@ -45,12 +45,18 @@ const LAYERS: [&str; 3] = ["installation", "overlays", "workshop_cache"];
 
 /// Runs the test and writes its result.
 ///
-/// # Errors
-/// Exit 1 if no server could start, or if the test or its result could not be completed.
+/// Fails with 1 if no server could start, or if the test or its result could not be completed.
 pub(super) fn run(root: &Path) -> Result<()> {
     let at_us = Moment::now().monotonic_us;
-    let verdict = tried(root).unwrap_or_else(|error| Verdict::Untried { why: error.to_string() });
-    let checked = Checked { root: root.to_owned(), file_system: file_system(root), at_us, verdict };
+    let verdict = tried(root).unwrap_or_else(|error| Verdict::Untried {
+        why: error.to_string(),
+    });
+    let checked = Checked {
+        root: root.to_owned(),
+        file_system: file_system(root),
+        at_us,
+        verdict,
+    };
     checked.write()?;
 
     match &checked.verdict {
@@ -60,14 +66,19 @@ pub(super) fn run(root: &Path) -> Result<()> {
             Ok(())
         }
         Verdict::Unfit { why, .. } => Err(Error::failed(format!("{}: {why}", checked.place()))),
-        Verdict::Untried { why } => Err(Error::failed(format!("an overlay could not be tried: {why}"))),
+        Verdict::Untried { why } => Err(Error::failed(format!(
+            "an overlay could not be tried: {why}"
+        ))),
     }
 }
 
 /// The type of runtime/'s file system, as in the list of mounts.
 fn file_system(root: &Path) -> String {
     let runtime = fs::canonicalize(root.join("runtime")).unwrap_or_else(|_| root.to_owned());
-    mounts::of(&runtime).ok().flatten().map_or_else(String::new, |mount| mount.kind)
+    mounts::of(&runtime)
+        .ok()
+        .flatten()
+        .map_or_else(String::new, |mount| mount.kind)
 }
 
 fn tried(root: &Path) -> Result<Verdict> {
@@ -85,7 +96,9 @@ fn tried(root: &Path) -> Result<Verdict> {
 
 /// Removes what this test, or one that was killed, has left behind.
 fn clear(runtime: &Directory) -> Result<()> {
-    let Found::Open(all) = runtime.find(NAME)? else { return Ok(()) };
+    let Found::Open(all) = runtime.find(NAME)? else {
+        return Ok(());
+    };
     stack::clear(&all.path.join("merged"))?;
     stack::clear(&all.path.join("parts"))?;
     drop(all);
@@ -116,16 +129,27 @@ impl Trial {
         fs::write(lower.path.join(REPLACED).join(KEPT), "lower\n")?;
 
         let runtime = Runtime::inside(&all, owner, &[])?;
-        Ok(Self { all, lower, runtime, owner, log })
+        Ok(Self {
+            all,
+            lower,
+            runtime,
+            owner,
+            log,
+        })
     }
 
     fn verdict(mut self) -> Result<Verdict> {
-        let layer = Layer { path: self.lower.path.clone(), fd: self.lower.fd.try_clone()?, is_own: false };
-        let stacked = match stack::mount("left4me-overlay-check", &[layer], &self.runtime, self.owner) {
-            Ok(stacked) => stacked,
-            Err(Refused::Kernel(errno, _)) => return Ok(self.refused(errno)),
-            Err(Refused::Other(error)) => return Err(error),
+        let layer = Layer {
+            path: self.lower.path.clone(),
+            fd: self.lower.fd.try_clone()?,
+            is_own: false,
         };
+        let stacked =
+            match stack::mount("left4me-overlay-check", &[layer], &self.runtime, self.owner) {
+                Ok(stacked) => stacked,
+                Err(Refused::Kernel(errno, _)) => return Ok(self.refused(errno)),
+                Err(Refused::Other(error)) => return Err(error),
+            };
 
         let used = self.use_it();
         let merged = &self.runtime.merged.path;
@@ -133,12 +157,21 @@ impl Trial {
 
         let said = self.log.overlayfs();
         Ok(match used {
-            Err(Fault::Needed(what)) => Verdict::Unfit { why: with(what, &said), advice: ADVICE.to_owned() },
-            Err(Fault::Rare(what)) => Verdict::Limited { why: with(what, &said), advice: ADVICE.to_owned() },
+            Err(Fault::Needed(what)) => Verdict::Unfit {
+                why: with(what, &said),
+                advice: ADVICE.to_owned(),
+            },
+            Err(Fault::Rare(what)) => Verdict::Limited {
+                why: with(what, &said),
+                advice: ADVICE.to_owned(),
+            },
             Ok(()) => match stacked {
                 Some(WithoutStandIns(errno)) => Verdict::Limited {
                     why: with(
-                        format!("the game can only read, not write in place, the files of overlays: {}", errno.desc()),
+                        format!(
+                            "the game can only read, not write in place, the files of overlays: {}",
+                            errno.desc()
+                        ),
                         &said,
                     ),
                     advice: ADVICE.to_owned(),
@@ -153,16 +186,24 @@ impl Trial {
         let mut said = self.log.overlayfs();
         // Tries again with short relative names, which the kernel can put in its messages.
         if fchdir(&self.all).is_ok()
-            && let Err((_, words)) = configure(&[("lowerdir", "lower"), ("upperdir", "upper"), ("workdir", "work")])
+            && let Err((_, words)) = configure(&[
+                ("lowerdir", "lower"),
+                ("upperdir", "upper"),
+                ("workdir", "work"),
+            ])
         {
             said.extend(words);
         }
 
-        let why = with(format!("no server's overlay can be mounted there: {}", errno.desc()), &said);
+        let why = with(
+            format!("no server's overlay can be mounted there: {}", errno.desc()),
+            &said,
+        );
         let advice = match errno {
             Errno::ENODEV => "the kernel has no overlayfs: `modprobe overlay`".to_owned(),
             Errno::EPERM | Errno::EACCES => {
-                "in a container: let it mount overlays (LXC: a privileged one, or nesting); else see the kernel's log"
+                "in a container: let it mount overlays (LXC: a privileged one, or nesting); else \
+                see the kernel's log"
                     .to_owned()
             }
             _ => ADVICE.to_owned(),
@@ -176,12 +217,16 @@ impl Trial {
         let merged = self.runtime.merged.path.as_path();
         let needed = |what: &str, error: std::io::Error| Fault::Needed(format!("{what}: {error}"));
         let kept = merged.join(KEPT);
-        append(&kept, "game\n").map_err(|error| needed("a file of an overlay cannot be written", error))?;
+        append(&kept, "game\n")
+            .map_err(|error| needed("a file of an overlay cannot be written", error))?;
 
         let is_changed = fs::read_to_string(&kept).is_ok_and(|text| text == "lower\ngame\n");
-        let is_untouched = fs::read_to_string(self.lower.path.join(KEPT)).is_ok_and(|text| text == "lower\n");
+        let is_untouched =
+            fs::read_to_string(self.lower.path.join(KEPT)).is_ok_and(|text| text == "lower\n");
         if !is_changed || !is_untouched {
-            return Err(Fault::Needed("what is written to a file of an overlay does not stay".to_owned()));
+            return Err(Fault::Needed(
+                "what is written to a file of an overlay does not stay".to_owned(),
+            ));
         }
 
         let (new, renamed) = (merged.join("new.cfg"), merged.join("renamed.cfg"));
@@ -222,11 +267,19 @@ impl Trial {
 
         for name in LAYERS {
             let path = format!("../../{name}");
-            let Ok(_there) = open(path.as_str(), FLAGS | OFlag::O_PATH, Mode::empty()) else { continue };
+            let Ok(_there) = open(path.as_str(), FLAGS | OFlag::O_PATH, Mode::empty()) else {
+                continue;
+            };
             if let Err((errno, mut said)) = configure(&[("lowerdir", &format!("lower:{path}"))]) {
                 said.extend(self.log.overlayfs());
-                let why = with(format!("{name}/ cannot be a layer of an overlay: {}", errno.desc()), &said);
-                return Ok(Verdict::Unfit { why, advice: ADVICE.to_owned() });
+                let why = with(
+                    format!("{name}/ cannot be a layer of an overlay: {}", errno.desc()),
+                    &said,
+                );
+                return Ok(Verdict::Unfit {
+                    why,
+                    advice: ADVICE.to_owned(),
+                });
             }
         }
 
@@ -244,14 +297,20 @@ enum Fault {
 
 fn append(path: &Path, text: &str) -> std::io::Result<()> {
     use std::io::Write as _;
-    let mut file = fs::OpenOptions::new().append(true).create(true).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
 
 /// The names in a directory; none if they cannot be read.
 fn names(path: &Path) -> Option<Vec<std::ffi::OsString>> {
-    fs::read_dir(path).ok()?.map(|entry| entry.map(|entry| entry.file_name()).ok()).collect()
+    fs::read_dir(path)
+        .ok()?
+        .map(|entry| entry.map(|entry| entry.file_name()).ok())
+        .collect()
 }
 
 /// `what (the kernel: …)`, with each message once.
@@ -262,7 +321,11 @@ fn with(what: String, said: &[String]) -> String {
             words.push(one);
         }
     }
-    if words.is_empty() { what } else { format!("{what} (the kernel: {})", words.join("; ")) }
+    if words.is_empty() {
+        what
+    } else {
+        format!("{what} (the kernel: {})", words.join("; "))
+    }
 }
 
 #[cfg(test)]
@@ -274,6 +337,9 @@ mod tests {
         let said = ["a".to_owned(), "b".to_owned(), "a".to_owned()];
         assert_eq!(with("no".to_owned(), &said), "no (the kernel: a; b)");
         assert_eq!(with("no".to_owned(), &[]), "no");
-        assert!(NAME.parse::<crate::base::names::InstanceName>().is_err(), "no server has this name");
+        assert!(
+            NAME.parse::<crate::base::names::InstanceName>().is_err(),
+            "no server has this name"
+        );
     }
 }

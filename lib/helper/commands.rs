@@ -23,7 +23,13 @@ pub(super) fn systemctl_with(
     arguments: &[&str],
     observe: &mut dyn FnMut(Stream, &str) -> Relay,
 ) -> Result<Outcome> {
-    supervisor.run(&spec("/usr/bin/systemctl", &[&["--no-ask-password"], arguments].concat()), observe)
+    supervisor.run(
+        &spec(
+            "/usr/bin/systemctl",
+            &[&["--no-ask-password"], arguments].concat(),
+        ),
+        observe,
+    )
 }
 
 /// Stops a unit whose start was interrupted. Otherwise systemd would continue with it, although the
@@ -36,7 +42,18 @@ pub(super) fn stop_after_the_end(supervisor: &mut Supervisor, unit: &str) -> Res
 /// Reports to the peer that `unit` does the work from now on, with its main process and control
 /// group.
 pub(super) fn serve_from(supervisor: &mut Supervisor, unit: &str) -> Result<()> {
-    let spec = spec("/usr/bin/systemctl", &["--no-ask-password", "show", "-P", "MainPID", "-P", "ControlGroup", unit]);
+    let spec = spec(
+        "/usr/bin/systemctl",
+        &[
+            "--no-ask-password",
+            "show",
+            "-P",
+            "MainPID",
+            "-P",
+            "ControlGroup",
+            unit,
+        ],
+    );
     let mut values = Vec::new();
 
     supervisor.run_after_the_end(&spec, STOP_PATIENCE, &mut |stream, line| {
@@ -46,9 +63,19 @@ pub(super) fn serve_from(supervisor: &mut Supervisor, unit: &str) -> Result<()> 
         Relay::Drop
     })?;
 
-    let pid = values.iter().find_map(|value| value.parse().ok()).unwrap_or(0);
-    let cgroup = values.into_iter().find(|value| value.starts_with('/')).unwrap_or_default();
-    supervisor.served_by(Started { unit: unit.to_owned(), pid, cgroup });
+    let pid = values
+        .iter()
+        .find_map(|value| value.parse().ok())
+        .unwrap_or(0);
+    let cgroup = values
+        .into_iter()
+        .find(|value| value.starts_with('/'))
+        .unwrap_or_default();
+    supervisor.served_by(Started {
+        unit: unit.to_owned(),
+        pid,
+        cgroup,
+    });
     Ok(())
 }
 
@@ -58,7 +85,13 @@ pub(super) fn journalctl(
     arguments: &[&str],
     observe: &mut dyn FnMut(Stream, &str) -> Relay,
 ) -> Result<Outcome> {
-    supervisor.run(&spec("/usr/bin/journalctl", &[&["--no-pager"], arguments].concat()), observe)
+    supervisor.run(
+        &spec(
+            "/usr/bin/journalctl",
+            &[&["--no-pager"], arguments].concat(),
+        ),
+        observe,
+    )
 }
 
 /// Like [`journalctl`], for JSON output with lines of up to `line_limit` characters.
@@ -68,7 +101,10 @@ pub(super) fn journalctl_json(
     line_limit: usize,
     observe: &mut dyn FnMut(Stream, &str) -> Relay,
 ) -> Result<Outcome> {
-    let spec = spec("/usr/bin/journalctl", &[&["--no-pager"], arguments].concat());
+    let spec = spec(
+        "/usr/bin/journalctl",
+        &[&["--no-pager"], arguments].concat(),
+    );
     supervisor.run(&Spec { line_limit, ..spec }, observe)
 }
 
@@ -84,8 +120,13 @@ fn spec(program: &str, arguments: &[&str]) -> Spec {
     ];
 
     Spec {
-        argv: std::iter::once(&program).chain(arguments).map(|&word| word.into()).collect(),
-        env: environment.map(|(name, value)| (name.into(), value.into())).to_vec(),
+        argv: std::iter::once(&program)
+            .chain(arguments)
+            .map(|&word| word.into())
+            .collect(),
+        env: environment
+            .map(|(name, value)| (name.into(), value.into()))
+            .to_vec(),
         cwd: "/".into(),
         terminal: Terminal::Pipes,
         first_signal: Signal::SIGTERM,

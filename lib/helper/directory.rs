@@ -14,20 +14,20 @@ use crate::base::{Error, Result};
 /// An open directory, with its path for messages.
 #[derive(Debug)]
 pub(super) struct Directory {
-    /// The open directory.
     pub fd: OwnedFd,
     /// Its path, for messages and to look it up in the list of mounts.
     pub path: PathBuf,
 }
 
 /// The flags for opening a directory.
-pub(super) const FLAGS: OFlag =
-    OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+pub(super) const FLAGS: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
 
 /// A directory that was looked up. An error means that the name exists but cannot be used.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// The directory exists.
     Open(Directory),
     /// Nothing has this name.
     Missing,
@@ -56,14 +56,23 @@ impl Directory {
     pub(super) fn enter(&self, name: &str) -> Result<Self> {
         match self.find(name)? {
             Found::Open(directory) => Ok(directory),
-            Found::Missing => Err(Error::not_found(format!("{} does not exist", self.path.join(name).display()))),
+            Found::Missing => Err(Error::not_found(format!(
+                "{} does not exist",
+                self.path.join(name).display()
+            ))),
         }
     }
 
     /// Opens the directory `name` with `mode` and owned by `owner`, and creates it if it is
     /// missing. A directory of root or of a user in `former` is handed over. One of any other user
     /// is refused, because no other user should have been able to create it.
-    pub(super) fn ensure(&self, name: &str, mode: Mode, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
+    pub(super) fn ensure(
+        &self,
+        name: &str,
+        mode: Mode,
+        owner: (Uid, Gid),
+        former: &[Uid],
+    ) -> Result<Self> {
         match mkdirat(&self.fd, name, Mode::S_IRWXU) {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(unusable(&self.path.join(name), errno)),
@@ -79,7 +88,11 @@ impl Directory {
         }
 
         if uid != owner.0 && !uid.is_root() && !former.contains(&uid) {
-            let why = format!("{} belongs to user id {uid}, not to {}", directory.path.display(), owner.0);
+            let why = format!(
+                "{} belongs to user id {uid}, not to {}",
+                directory.path.display(),
+                owner.0
+            );
             return Err(Error::conflict(why));
         }
 
@@ -115,7 +128,9 @@ impl AsFd for Directory {
 pub(super) fn unusable(path: &Path, errno: Errno) -> Error {
     let path = path.display();
     match errno {
-        Errno::ELOOP | Errno::ENOTDIR => Error::failed(format!("{path} is no directory, or a symbolic link")),
+        Errno::ELOOP | Errno::ENOTDIR => {
+            Error::failed(format!("{path} is no directory, or a symbolic link"))
+        }
         Errno::EACCES | Errno::EPERM => Error::not_permitted(format!("{path}: {}", errno.desc())),
         errno => Error::failed(format!("{path}: {}", errno.desc())),
     }

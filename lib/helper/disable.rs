@@ -9,9 +9,6 @@ use crate::wire::EndedBy;
 
 /// Disables and stops the unit of the server, then that of its overlay, and resets their failed
 /// states. A server that was never started or does not exist counts as stopped.
-///
-/// # Errors
-/// If systemctl cannot be started.
 pub(super) fn run(supervisor: &mut Supervisor, name: &InstanceName) -> Result<Outcome> {
     let (server, overlay) = (server_unit(name), overlay_unit(name));
     let began = clock::now_ms();
@@ -29,6 +26,17 @@ pub(super) fn run(supervisor: &mut Supervisor, name: &InstanceName) -> Result<Ou
     }
 
     // Fails for a unit that is not loaded; then there is no failed state to reset.
-    let forgotten = systemctl_with(supervisor, &["reset-failed", &server, &overlay], &mut |_, _| Relay::Drop)?;
-    Ok(Outcome { code: if forgotten.ended_by == EndedBy::Exit { 0 } else { forgotten.code }, ..forgotten })
+    let forgotten = systemctl_with(
+        supervisor,
+        &["reset-failed", &server, &overlay],
+        &mut |_, _| Relay::Drop,
+    )?;
+    Ok(Outcome {
+        code: if forgotten.ended_by == EndedBy::Exit {
+            0
+        } else {
+            forgotten.code
+        },
+        ..forgotten
+    })
 }

@@ -28,9 +28,8 @@ struct Level {
 
 /// Removes everything in `directory`.
 ///
-/// # Errors
-/// If something cannot be removed or is on another file system. Whatever could be removed before
-/// that is gone.
+/// Fails if something cannot be removed or is on another file system. Whatever could be removed
+/// before that is gone.
 pub(super) fn empty(directory: &Directory) -> Result<()> {
     let failed = |errno| unusable(&directory.path, errno);
     let device = fstat(directory).map_err(failed)?.st_dev;
@@ -38,21 +37,30 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
     own(&top);
 
     let full = sweep(&top).map_err(failed)?;
-    let mut levels = vec![Level { fd: top, name: c"".into(), full }];
+    let mut levels = vec![Level {
+        fd: top,
+        name: c"".into(),
+        full,
+    }];
     loop {
         let deep = levels.len() > DEPTH;
-        let Some(level) = levels.last_mut() else { return Ok(()) };
+        let Some(level) = levels.last_mut() else {
+            return Ok(());
+        };
         let Some(name) = level.full.pop() else {
             // This level is empty: remove its directory from the one above.
             let done = levels.pop();
             if let (Some(level), Some(done)) = (levels.last(), done) {
-                unlinkat(&level.fd, done.name.as_c_str(), UnlinkatFlags::RemoveDir).map_err(failed)?;
+                unlinkat(&level.fd, done.name.as_c_str(), UnlinkatFlags::RemoveDir)
+                    .map_err(failed)?;
             }
             continue;
         };
 
         if deep {
-            let (Some(top), Some(level)) = (levels.first(), levels.last()) else { continue };
+            let (Some(top), Some(level)) = (levels.first(), levels.last()) else {
+                continue;
+            };
             let up = lift(&level.fd, &name, &top.fd).map_err(failed)?;
             levels[0].full.push(up);
             continue;
@@ -60,7 +68,11 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
 
         let fd = enter(&level.fd, &name).map_err(failed)?;
         if fstat(&fd).map_err(failed)?.st_dev != device {
-            let words = format!("{} in {} is on another file system", name.to_string_lossy(), directory.path.display());
+            let words = format!(
+                "{} in {} is on another file system",
+                name.to_string_lossy(),
+                directory.path.display()
+            );
             return Err(Error::failed(words));
         }
 
@@ -70,9 +82,6 @@ pub(super) fn empty(directory: &Directory) -> Result<()> {
 }
 
 /// Removes `name` in `directory`, whatever it is. Succeeds if nothing has this name.
-///
-/// # Errors
-/// See [`empty`].
 pub(super) fn remove(directory: &Directory, name: &CStr) -> Result<()> {
     match unlink(&directory.fd, name) {
         Ok(()) => return Ok(()),
@@ -81,7 +90,10 @@ pub(super) fn remove(directory: &Directory, name: &CStr) -> Result<()> {
     }
 
     let fd = enter(&directory.fd, name).map_err(|errno| unusable(&directory.path, errno))?;
-    empty(&Directory { fd, path: directory.path.join(name.to_string_lossy().as_ref()) })?;
+    empty(&Directory {
+        fd,
+        path: directory.path.join(name.to_string_lossy().as_ref()),
+    })?;
     unlink(&directory.fd, name).map_err(|errno| unusable(&directory.path, errno))
 }
 
@@ -96,9 +108,17 @@ fn lift(from: &OwnedFd, name: &CStr, top: &OwnedFd) -> Result<CString, Errno> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
     let (seconds, nanoseconds) = (now.tv_sec(), now.tv_nsec());
     for attempt in 0_u32.. {
-        let up = CString::new(format!(".left4me-purge-{seconds:x}-{nanoseconds:x}-{attempt}"));
+        let up = CString::new(format!(
+            ".left4me-purge-{seconds:x}-{nanoseconds:x}-{attempt}"
+        ));
         let up = up.map_err(|_| Errno::EINVAL)?;
-        match renameat2(from, name, top, up.as_c_str(), RenameFlags::RENAME_NOREPLACE) {
+        match renameat2(
+            from,
+            name,
+            top,
+            up.as_c_str(),
+            RenameFlags::RENAME_NOREPLACE,
+        ) {
             Err(Errno::EEXIST) => {}
             moved => return moved.map(|()| up),
         }
@@ -130,9 +150,17 @@ fn sweep(fd: &OwnedFd) -> Result<Vec<CString>, Errno> {
 }
 
 fn unlink(parent: impl AsFd, name: &CStr) -> Result<(), Errno> {
-    let gone = |result| if result == Err(Errno::ENOENT) { Ok(()) } else { result };
+    let gone = |result| {
+        if result == Err(Errno::ENOENT) {
+            Ok(())
+        } else {
+            result
+        }
+    };
     match unlinkat(&parent, name, UnlinkatFlags::NoRemoveDir) {
-        Err(Errno::EISDIR | Errno::EPERM) => gone(unlinkat(&parent, name, UnlinkatFlags::RemoveDir)),
+        Err(Errno::EISDIR | Errno::EPERM) => {
+            gone(unlinkat(&parent, name, UnlinkatFlags::RemoveDir))
+        }
         result => gone(result),
     }
 }

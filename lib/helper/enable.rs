@@ -11,14 +11,26 @@ use crate::wire::EndedBy;
 
 /// Enables and starts the server's unit.
 ///
-/// # Errors
-/// Exit 3 if the instance was never initialized: without instance.env the unit could only fail.
-pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceName) -> Result<Outcome> {
-    let file = root.join("instances").join(server.as_str()).join("instance.env");
+/// Fails with 3 if the instance was never initialized: without instance.env the unit could only
+/// fail.
+pub(super) fn run(
+    supervisor: &mut Supervisor,
+    root: &Path,
+    server: &InstanceName,
+) -> Result<Outcome> {
+    let file = root
+        .join("instances")
+        .join(server.as_str())
+        .join("instance.env");
     if let Err(error) = fs_err::symlink_metadata(&file) {
-        let hint = format!("server {server} was never initialized: {} is missing; initialize it first", file.display());
+        let hint = format!(
+            "server {server} was never initialized: {} is missing; initialize it first",
+            file.display()
+        );
         return Err(match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::not_found(hint),
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+                Error::not_found(hint)
+            }
             // The sandbox of the helper's unit may deny root access. systemd has access, so the
             // unit decides.
             std::io::ErrorKind::PermissionDenied => return enable(supervisor, server),
@@ -34,7 +46,9 @@ pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceNam
 fn enable(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> {
     let unit = server_unit(server);
     // Fails for a unit that is not loaded; then there is nothing to reset.
-    let forgotten = systemctl_with(supervisor, &["reset-failed", &unit], &mut |_, _| Relay::Drop)?;
+    let forgotten = systemctl_with(supervisor, &["reset-failed", &unit], &mut |_, _| {
+        Relay::Drop
+    })?;
     if forgotten.ended_by != EndedBy::Exit {
         return Ok(forgotten);
     }

@@ -22,32 +22,46 @@ use crate::domain::{env_file, launch};
 const DIRECTORY: &str = "left4me-servers";
 
 /// Writes the file of a server atomically.
-///
-/// # Errors
-/// If it cannot be written.
 pub(super) fn write(server: &InstanceName, settings: &Settings) -> Result<()> {
     let root = (Uid::from_raw(0), Gid::from_raw(0));
-    let directory = Directory::root(Path::new("/run"))?.ensure(DIRECTORY, Mode::S_IRWXU, root, &[])?;
+    let directory =
+        Directory::root(Path::new("/run"))?.ensure(DIRECTORY, Mode::S_IRWXU, root, &[])?;
     let path = directory.path.join(format!("{server}.env"));
     let failed = |errno| unusable(&path, errno);
     let arguments = env_file::words(launch::words(&settings.arguments));
-    let text = format!("L4D2_PORT={}\n{}", settings.port, env_file::assignment("L4D2_ARGS", &arguments)?);
+    let text = format!(
+        "L4D2_PORT={}\n{}",
+        settings.port,
+        env_file::assignment("L4D2_ARGS", &arguments)?
+    );
 
     let (name, beside) = (name(server, "env")?, name(server, "new")?);
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let new: OwnedFd = openat(&directory, beside.as_c_str(), flags, Mode::from_bits_truncate(0o600)).map_err(failed)?;
-    std::fs::File::from(new).write_all(text.as_bytes()).map_err(|error| Error::from(error).within(path.display()))?;
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let new: OwnedFd = openat(
+        &directory,
+        beside.as_c_str(),
+        flags,
+        Mode::from_bits_truncate(0o600),
+    )
+    .map_err(failed)?;
+    std::fs::File::from(new)
+        .write_all(text.as_bytes())
+        .map_err(|error| Error::from(error).within(path.display()))?;
     renameat(&directory, beside.as_c_str(), &directory, name.as_c_str()).map_err(failed)
 }
 
 /// Removes the file of a server. Succeeds if there is none.
-///
-/// # Errors
-/// If it cannot be removed.
 pub(super) fn remove(server: &InstanceName) -> Result<()> {
     let run = Directory::root(Path::new("/run"))?;
-    let Found::Open(directory) = run.find(DIRECTORY)? else { return Ok(()) };
-    match unlinkat(directory.as_fd(), name(server, "env")?.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+    let Found::Open(directory) = run.find(DIRECTORY)? else {
+        return Ok(());
+    };
+    match unlinkat(
+        directory.as_fd(),
+        name(server, "env")?.as_c_str(),
+        UnlinkatFlags::NoRemoveDir,
+    ) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(unusable(&directory.path, errno)),
     }

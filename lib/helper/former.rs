@@ -27,8 +27,7 @@ const DROP_IN: &str = "60-before-upgrade.conf";
 
 /// Prepares every instance, including those that run. A problem with one does not stop the others.
 ///
-/// # Errors
-/// The last problem, if there was any. The others are in the journal.
+/// Errors: The last problem, if there was any. The others are in the journal.
 pub(super) fn upgrade(root: &Path) -> Result<()> {
     let directory = match Directory::root(root) {
         Err(_) if matches!(root.try_exists(), Ok(false)) => return Ok(()),
@@ -38,7 +37,9 @@ pub(super) fn upgrade(root: &Path) -> Result<()> {
 
     let mut results = vec![opened];
     for server in servers(&directory)? {
-        results.push(prepare(&directory, &server).map_err(|error| error.within(format!("server {server}"))));
+        results.push(
+            prepare(&directory, &server).map_err(|error| error.within(format!("server {server}"))),
+        );
     }
 
     let mut last = Ok(());
@@ -53,8 +54,7 @@ pub(super) fn upgrade(root: &Path) -> Result<()> {
 
 /// Gives the files that a server wrote as left4me-game to its own user. Nothing may be mounted.
 ///
-/// # Errors
-/// If a file belongs to neither user.
+/// Fails if a file belongs to neither user.
 pub(super) fn take_over(root: &Directory, server: &InstanceName) -> Result<()> {
     for unit in [server_unit(server), overlay_unit(server)] {
         remove_drop_in(&unit)?;
@@ -76,8 +76,13 @@ fn servers(root: &Directory) -> Result<Vec<InstanceName>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
-    let names: std::io::Result<Vec<_>> = entries.map(|entry| entry.map(|entry| entry.file_name())).collect();
-    Ok(names?.iter().filter_map(|name| name.to_str()?.parse().ok()).collect())
+    let names: std::io::Result<Vec<_>> = entries
+        .map(|entry| entry.map(|entry| entry.file_name()))
+        .collect();
+    Ok(names?
+        .iter()
+        .filter_map(|name| name.to_str()?.parse().ok())
+        .collect())
 }
 
 fn prepare(root: &Directory, server: &InstanceName) -> Result<()> {
@@ -99,14 +104,23 @@ fn prepare(root: &Directory, server: &InstanceName) -> Result<()> {
 /// those. With the group that older versions set, left4me-helper@ could not see whether a server is
 /// initialized.
 fn open_instances(root: &Directory) -> Result<()> {
-    let Found::Open(instances) = root.find("instances")? else { return Ok(()) };
+    let Found::Open(instances) = root.find("instances")? else {
+        return Ok(());
+    };
     let found = fstat(&instances).map_err(|errno| unusable(&instances.path, errno))?;
 
     let entries = fs_err::read_dir(&instances.path)?;
     for entry in entries {
         let name = entry?.file_name();
-        let Some(name) = name.to_str().filter(|name| name.parse::<InstanceName>().is_ok()) else { continue };
-        let Ok(Found::Open(instance)) = instances.find(name) else { continue };
+        let Some(name) = name
+            .to_str()
+            .filter(|name| name.parse::<InstanceName>().is_ok())
+        else {
+            continue;
+        };
+        let Ok(Found::Open(instance)) = instances.find(name) else {
+            continue;
+        };
 
         let inner = fstat(&instance).map_err(|errno| unusable(&instance.path, errno))?;
         if inner.st_uid != found.st_uid || !geteuid().is_root() {
@@ -123,15 +137,19 @@ fn open_instances(root: &Directory) -> Result<()> {
 }
 
 /// Writes the drop-ins that keep the former user of all servers for this server.
-///
-/// # Errors
-/// If they cannot be written.
 pub(super) fn write_drop_ins(server: &InstanceName) -> Result<()> {
     let game = users::GAME;
-    let why = "# Written by left4me-helper upgrade: this server runs since before it had a user of its own.\n";
+    let why = "# Written by left4me-helper upgrade: this server runs since before it had a user of \
+              its own.\n";
     let texts = [
-        (server_unit(server), format!("{why}[Service]\nUser={game}\nGroup={game}\n")),
-        (overlay_unit(server), format!("{why}[Service]\nEnvironment={}={game}\n", user::SETTING)),
+        (
+            server_unit(server),
+            format!("{why}[Service]\nUser={game}\nGroup={game}\n"),
+        ),
+        (
+            overlay_unit(server),
+            format!("{why}[Service]\nEnvironment={}={game}\n", user::SETTING),
+        ),
     ];
 
     for (unit, text) in texts {

@@ -35,18 +35,31 @@ pub(super) struct Ask<'a> {
 /// Prints the last `lines` lines, or those after the cursor `after`; with `follow`, also new lines
 /// until the peer closes the connection.
 ///
-/// # Errors
-/// Exit 64 if more than [`MOST`] lines are requested.
-pub(super) fn run(supervisor: &mut Supervisor, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
-    read(supervisor, server, ask, |entry| Ok(format!("{} {}: {}", clock::local(entry.at), entry.from, entry.line)))
+/// Fails with 64 if more than [`MOST`] lines are requested.
+pub(super) fn run(
+    supervisor: &mut Supervisor,
+    server: &InstanceName,
+    ask: Ask<'_>,
+) -> Result<Outcome> {
+    read(supervisor, server, ask, |entry| {
+        Ok(format!(
+            "{} {}: {}",
+            clock::local(entry.at),
+            entry.from,
+            entry.line
+        ))
+    })
 }
 
 /// Prints the same as one [`JournalEntry`] per line.
-///
-/// # Errors
-/// See [`run`].
-pub(super) fn entries(supervisor: &mut Supervisor, server: &InstanceName, ask: Ask<'_>) -> Result<Outcome> {
-    read(supervisor, server, ask, |entry| serde_json::to_string(&entry))
+pub(super) fn entries(
+    supervisor: &mut Supervisor,
+    server: &InstanceName,
+    ask: Ask<'_>,
+) -> Result<Outcome> {
+    read(supervisor, server, ask, |entry| {
+        serde_json::to_string(&entry)
+    })
 }
 
 /// Both formats are built from the same fields. The text output of journalctl would show any sender
@@ -60,27 +73,40 @@ fn read(
     let arguments = arguments(server, ask)?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
 
-    journalctl_json(supervisor, &arguments, LONGEST, &mut |stream, line| match stream {
-        Stream::Stdout => match entry(line).and_then(&write) {
-            Ok(line) => Relay::Replace(Stream::Stdout, line),
-            Err(error) => Relay::Replace(Stream::Stderr, format!("an entry of the journal cannot be read: {error}")),
+    journalctl_json(
+        supervisor,
+        &arguments,
+        LONGEST,
+        &mut |stream, line| match stream {
+            Stream::Stdout => match entry(line).and_then(&write) {
+                Ok(line) => Relay::Replace(Stream::Stdout, line),
+                Err(error) => Relay::Replace(
+                    Stream::Stderr,
+                    format!("an entry of the journal cannot be read: {error}"),
+                ),
+            },
+            Stream::Stderr => Relay::AsIs,
         },
-        Stream::Stderr => Relay::AsIs,
-    })
+    )
 }
 
 fn arguments(server: &InstanceName, ask: Ask<'_>) -> Result<Vec<String>> {
     let lines = ask.lines.or(ask.after.is_none().then_some(DEFAULT));
     if let Some(lines) = lines.filter(|&lines| lines > MOST) {
         let exit = Exit::Foreign(u8::try_from(REFUSED).unwrap_or(2));
-        return Err(Error::new(exit, format!("not a request: {lines} lines, at most {MOST} are possible")));
+        return Err(Error::new(
+            exit,
+            format!("not a request: {lines} lines, at most {MOST} are possible"),
+        ));
     }
 
     let (unit, overlay) = (server_unit(server), overlay_unit(server));
 
     // Without --merge journalctl needs the id of this boot, which a sandbox with its own /proc does
     // not have.
-    let mut arguments: Vec<String> = ["--quiet", "--merge", "-u", &unit, "-u", &overlay].map(str::to_owned).into();
+    let mut arguments: Vec<String> = ["--quiet", "--merge", "-u", &unit, "-u", &overlay]
+        .map(str::to_owned)
+        .into();
     arguments.extend(ask.after.map(|cursor| format!("--after-cursor={cursor}")));
 
     match lines {
@@ -89,7 +115,12 @@ fn arguments(server: &InstanceName, ask: Ask<'_>) -> Result<Vec<String>> {
     }
 
     // Without --all a field of more than 4096 bytes is null.
-    let output = ["-o", "json", "--all", "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID"];
+    let output = [
+        "-o",
+        "json",
+        "--all",
+        "--output-fields=MESSAGE,SYSLOG_IDENTIFIER,_PID,_UID",
+    ];
     arguments.extend(output.map(str::to_owned));
     arguments.extend(ask.follow.then(|| "-f".to_owned()));
     Ok(arguments)
@@ -143,9 +174,10 @@ fn text(field: &Value) -> String {
 fn bytes(field: &Value) -> Vec<u8> {
     match field {
         Value::String(text) => text.as_bytes().to_vec(),
-        Value::Array(list) if list.iter().all(Value::is_u64) => {
-            list.iter().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect()
-        }
+        Value::Array(list) if list.iter().all(Value::is_u64) => list
+            .iter()
+            .filter_map(|byte| u8::try_from(byte.as_u64()?).ok())
+            .collect(),
         Value::Array(several) => several.first().map(bytes).unwrap_or_default(),
         _ => Vec::new(),
     }
@@ -162,24 +194,47 @@ mod tests {
             r#"{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1342540861416409","_BOOT_ID":"6c","_UID":"997","SYSLOG_IDENTIFIER":"srcds_run","MESSAGE":{message}}}"#
         );
         let entry = entry(&line).unwrap();
-        assert_eq!((entry.cursor.as_str(), entry.at, &*entry.from), (CURSOR, 1_342_540_861_416, "srcds"));
+        assert_eq!(
+            (entry.cursor.as_str(), entry.at, &*entry.from),
+            (CURSOR, 1_342_540_861_416, "srcds")
+        );
         entry.line
     }
 
     #[test]
     fn only_journalds_own_fields_say_who_speaks() {
         let from = |fields: &str| {
-            let line = format!(r#"{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1","MESSAGE":"x"{fields}}}"#);
+            let line = format!(
+                r#"{{"__CURSOR":"{CURSOR}","__REALTIME_TIMESTAMP":"1","MESSAGE":"x"{fields}}}"#
+            );
             entry(&line).unwrap().from
         };
 
-        let claims = r#","SYSLOG_IDENTIFIER":"systemd","SYSLOG_PID":"1","UNIT":"left4me-server@7.service""#;
-        assert_eq!(from(&format!(r#"{claims},"_UID":"997","_PID":"1""#)), "srcds");
-        assert_eq!(from(&format!(r#"{claims},"_UID":"2100000007","_PID":"4711","_COMM":"systemd""#)), "srcds");
+        let claims =
+            r#","SYSLOG_IDENTIFIER":"systemd","SYSLOG_PID":"1","UNIT":"left4me-server@7.service""#;
+        assert_eq!(
+            from(&format!(r#"{claims},"_UID":"997","_PID":"1""#)),
+            "srcds"
+        );
+        assert_eq!(
+            from(&format!(
+                r#"{claims},"_UID":"2100000007","_PID":"4711","_COMM":"systemd""#
+            )),
+            "srcds"
+        );
         assert_eq!(from(claims), "srcds", "journald does not know whose it is");
-        assert_eq!(from(&format!(r#"{claims},"_UID":"0","_PID":"1""#)), "systemd");
-        assert_eq!(from(r#","SYSLOG_IDENTIFIER":"left4me-helper","_UID":"0","_PID":"12""#), "left4me-helper");
-        assert_eq!(from(r#","SYSLOG_IDENTIFIER":"systemd-journald","_UID":"0","_PID":"40""#), "systemd-journald");
+        assert_eq!(
+            from(&format!(r#"{claims},"_UID":"0","_PID":"1""#)),
+            "systemd"
+        );
+        assert_eq!(
+            from(r#","SYSLOG_IDENTIFIER":"left4me-helper","_UID":"0","_PID":"12""#),
+            "left4me-helper"
+        );
+        assert_eq!(
+            from(r#","SYSLOG_IDENTIFIER":"systemd-journald","_UID":"0","_PID":"40""#),
+            "systemd-journald"
+        );
     }
 
     #[test]
@@ -187,14 +242,26 @@ mod tests {
         assert_eq!(told(r#""Map: c1m1 \"x\"""#), "Map: c1m1 \"x\"");
         assert_eq!(told("[27,91,51,49,109,114,101,100,255]"), "red\u{fffd}");
         assert_eq!(told(r#"["first","second"]"#), "first");
-        assert_eq!(told(r#""a\nid: 7\r\ndata: {}""#), "a\u{240a}id: 7\u{240d}\u{240a}data: {}");
+        assert_eq!(
+            told(r#""a\nid: 7\r\ndata: {}""#),
+            "a\u{240a}id: 7\u{240d}\u{240a}data: {}"
+        );
         assert_eq!(told("null"), "");
-        assert_eq!(told(&format!("\"{}\"", "ж".repeat(4097))).chars().count(), 4096 + 4);
+        assert_eq!(
+            told(&format!("\"{}\"", "ж".repeat(4097))).chars().count(),
+            4096 + 4
+        );
     }
 
     #[test]
     fn what_is_no_entry_is_an_error() {
-        for bad in ["", "{}", "[]", r#"{"__CURSOR":"x","__REALTIME_TIMESTAMP":"1"}"#, "-- No entries --"] {
+        for bad in [
+            "",
+            "{}",
+            "[]",
+            r#"{"__CURSOR":"x","__REALTIME_TIMESTAMP":"1"}"#,
+            "-- No entries --",
+        ] {
             assert!(entry(bad).is_err(), "{bad}");
         }
     }

@@ -24,14 +24,22 @@ impl KernelLog {
     /// own, and a sandbox may hide it.
     pub(super) fn from_now() -> Self {
         let mut options = fs_err::OpenOptions::new();
-        let opened = options.read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits()).open("/dev/kmsg");
-        let log = opened.ok().map(File::from).and_then(|mut log| log.seek(SeekFrom::End(0)).is_ok().then_some(log));
+        let opened = options
+            .read(true)
+            .custom_flags((OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits())
+            .open("/dev/kmsg");
+        let log = opened
+            .ok()
+            .map(File::from)
+            .and_then(|mut log| log.seek(SeekFrom::End(0)).is_ok().then_some(log));
         Self(log)
     }
 
     /// The messages of overlayfs since then.
     pub(super) fn overlayfs(&mut self) -> Vec<String> {
-        let Some(log) = &mut self.0 else { return Vec::new() };
+        let Some(log) = &mut self.0 else {
+            return Vec::new();
+        };
         let mut said = Vec::new();
 
         let mut record = [0_u8; 8192];
@@ -53,7 +61,9 @@ impl KernelLog {
 fn message(record: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(record);
     let line = text.split_once(';')?.1.lines().next()?;
-    let said = line.strip_prefix("overlayfs: ").or_else(|| line.strip_prefix("overlay: "))?;
+    let said = line
+        .strip_prefix("overlayfs: ")
+        .or_else(|| line.strip_prefix("overlay: "))?;
     // Lines such as `...falling back to index=off` say only what the kernel does about it.
     (!said.starts_with("...")).then(|| said.trim_end_matches('.').to_owned())
 }
@@ -62,9 +72,14 @@ fn message(record: &[u8]) -> Option<String> {
 /// messages.
 pub(super) fn configure(options: &[(&str, &str)]) -> Result<(), (Errno, Vec<String>)> {
     let failed = |errno: rustix::io::Errno| Errno::from_raw(errno.raw_os_error());
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| (failed(errno), Vec::new()))?;
-    let mut set = options.iter().map(|(key, value)| fsconfig_set_string(&context, *key, *value));
-    let made = set.try_for_each(|set| set).and_then(|()| fsconfig_create(&context));
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(|errno| (failed(errno), Vec::new()))?;
+    let mut set = options
+        .iter()
+        .map(|(key, value)| fsconfig_set_string(&context, *key, *value));
+    let made = set
+        .try_for_each(|set| set)
+        .and_then(|()| fsconfig_create(&context));
 
     made.map_err(|errno| {
         let mut said = Vec::new();
@@ -93,7 +108,8 @@ mod tests {
     fn only_what_overlayfs_says_is_taken_from_the_kernels_log() {
         let said = |record: &str| message(record.as_bytes());
         assert_eq!(
-            said("4,812,90155,-;overlayfs: upper fs needs to support d_type.\n SUBSYSTEM=x\n").as_deref(),
+            said("4,812,90155,-;overlayfs: upper fs needs to support d_type.\n SUBSYSTEM=x\n")
+                .as_deref(),
             Some("upper fs needs to support d_type")
         );
 
@@ -112,7 +128,10 @@ mod tests {
             assert_eq!(said(other), None, "{other}");
         }
 
-        assert_eq!(own_words(b"e overlay: No changes allowed\n").as_deref(), Some("No changes allowed"));
+        assert_eq!(
+            own_words(b"e overlay: No changes allowed\n").as_deref(),
+            Some("No changes allowed")
+        );
         assert_eq!(own_words(b"e"), None);
     }
 }

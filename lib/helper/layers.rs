@@ -16,12 +16,10 @@ use crate::base::{Error, Result};
 /// The largest number of layers, the kernel's OVL_MAX_STACK.
 pub(super) const MOST: usize = 500;
 
-/// One lower layer.
 #[derive(Debug)]
 pub(super) struct Layer {
     /// Its path, as in instance.env.
     pub path: PathBuf,
-    /// The open directory.
     pub fd: OwnedFd,
     /// Whether it is the instance's own layer.
     pub is_own: bool,
@@ -29,11 +27,11 @@ pub(super) struct Layer {
 
 /// Takes a shared lock (flock(2)) on the directory of the instance, until the result is dropped.
 ///
-/// # Errors
-/// Exit 3 if the server was not initialized.
+/// Fails with 3 if the server was not initialized.
 pub(super) fn lock(root: &Directory, server: &InstanceName) -> Result<Flock<OwnedFd>> {
     let instance = root.enter("instances")?.enter(server.as_str())?;
-    Flock::lock(instance.fd, FlockArg::LockShared).map_err(|(_, errno)| unusable(&instance.path, errno))
+    Flock::lock(instance.fd, FlockArg::LockShared)
+        .map_err(|(_, errno)| unusable(&instance.path, errno))
 }
 
 /// Opens and checks the layers that instance.env names, the topmost first.
@@ -43,7 +41,11 @@ pub(super) fn open(
     server: &InstanceName,
     names: &[String],
 ) -> Result<Vec<Layer>> {
-    let file = root.path.join("instances").join(server.as_str()).join("instance.env");
+    let file = root
+        .path
+        .join("instances")
+        .join(server.as_str())
+        .join("instance.env");
     if names.len() > MOST {
         return Err(Error::failed(format!(
             "{} has {} lower layers, at most {MOST} are possible",
@@ -55,17 +57,33 @@ pub(super) fn open(
     let mut seen = HashSet::new();
     let mut layers = Vec::with_capacity(names.len());
     for name in names {
-        let below = [&root.path, settings_root].into_iter().find_map(|root| below(root, name));
-        let below = below.filter(|below| allowed(below, server)).ok_or_else(|| {
-            Error::failed(format!("'{}' in {} is not where lower layers are", shown(name), file.display()))
-        })?;
+        let below = [&root.path, settings_root]
+            .into_iter()
+            .find_map(|root| below(root, name));
+        let below = below
+            .filter(|below| allowed(below, server))
+            .ok_or_else(|| {
+                Error::failed(format!(
+                    "'{}' in {} is not where lower layers are",
+                    shown(name),
+                    file.display()
+                ))
+            })?;
 
         if !seen.insert(below.clone()) {
-            return Err(Error::failed(format!("'{}' is twice in {}", shown(name), file.display())));
+            return Err(Error::failed(format!(
+                "'{}' is twice in {}",
+                shown(name),
+                file.display()
+            )));
         }
 
         let is_own = below.starts_with("instances");
-        layers.push(Layer { fd: open_layer(root, &below)?, path: root.path.join(&below), is_own });
+        layers.push(Layer {
+            fd: open_layer(root, &below)?,
+            path: root.path.join(&below),
+            is_own,
+        });
     }
 
     Ok(layers)
@@ -77,9 +95,12 @@ fn below(root: &Path, name: &str) -> Option<PathBuf> {
     // Joining the components again drops a doubled or trailing slash and `.`, so that the
     // comparison fails for them.
     let below: PathBuf = rest.components().collect();
-    let plain = below.components().all(|part| matches!(part, Component::Normal(_)));
+    let plain = below
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
     let canonical = root.join(&below).as_os_str() == name;
-    (plain && canonical && !name.contains(|c: char| c.is_control() || matches!(c, ',' | '\\'))).then_some(below)
+    (plain && canonical && !name.contains(|c: char| c.is_control() || matches!(c, ',' | '\\')))
+        .then_some(below)
 }
 
 fn allowed(below: &Path, server: &InstanceName) -> bool {
@@ -100,7 +121,9 @@ fn open_layer(root: &Directory, below: &Path) -> Result<OwnedFd> {
     let mut fd = root.fd.try_clone()?;
     for name in below {
         fd = openat(&fd, name, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::ENOENT => Error::not_found(format!("the lower layer {} does not exist", path.display())),
+            Errno::ENOENT => {
+                Error::not_found(format!("the lower layer {} does not exist", path.display()))
+            }
             Errno::ENOTDIR | Errno::ELOOP => Error::failed(format!(
                 "the lower layer {} goes through a symbolic link, or is no directory",
                 path.display()
@@ -118,7 +141,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn is_allowed(name: &str) -> bool {
-        below(Path::new("/srv/l4"), name).is_some_and(|below| allowed(&below, &"7".parse().unwrap()))
+        below(Path::new("/srv/l4"), name)
+            .is_some_and(|below| allowed(&below, &"7".parse().unwrap()))
     }
 
     #[test]

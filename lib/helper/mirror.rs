@@ -46,9 +46,6 @@ const DEPTH: usize = 64;
 /// owned by `owner`. If the game has replaced a directory (by a file, a link, or a whiteout after
 /// removing it), that is left alone, with everything below it. Gives an error number if `files`
 /// could not take all stand-ins.
-///
-/// # Errors
-/// If a layer cannot be read or is too deep, or if a directory cannot be created.
 pub(super) fn mirror(
     layers: &[Layer],
     upper: &Directory,
@@ -57,9 +54,19 @@ pub(super) fn mirror(
     shared: Option<Gid>,
 ) -> Result<Result<(), Errno>> {
     let (open, closed, taken) = (HashSet::new(), HashMap::new(), HashSet::new());
-    let mut mirror = Mirror { owner, shared, is_own: false, open, closed, taken, files: Ok(()) };
+    let mut mirror = Mirror {
+        owner,
+        shared,
+        is_own: false,
+        open,
+        closed,
+        taken,
+        files: Ok(()),
+    };
 
-    let game = layers.iter().find(|layer| layer.path.ends_with("installation"));
+    let game = layers
+        .iter()
+        .find(|layer| layer.path.ends_with("installation"));
     for layer in layers {
         mirror.is_own = layer.is_own;
 
@@ -72,16 +79,22 @@ pub(super) fn mirror(
             game: game.map(|game| top(&game.fd)).transpose()?,
         };
 
-        mirror.below(place, Path::new(""), DEPTH).map_err(|errno| match errno {
-            Errno::ELOOP => {
-                Error::failed(format!("{} has directories more than {DEPTH} levels deep", layer.path.display()))
-            }
-            errno => failed(errno).within("its directories cannot be made for the game"),
-        })?;
+        mirror
+            .below(place, Path::new(""), DEPTH)
+            .map_err(|errno| match errno {
+                Errno::ELOOP => Error::failed(format!(
+                    "{} has directories more than {DEPTH} levels deep",
+                    layer.path.display()
+                )),
+                errno => failed(errno).within("its directories cannot be made for the game"),
+            })?;
     }
 
     for (path, found) in &mirror.closed {
-        tracing::info!("{} is closed to the game in a lower layer, and stays so", path.display());
+        tracing::info!(
+            "{} is closed to the game in a lower layer, and stays so",
+            path.display()
+        );
         close(upper, path, found).map_err(|errno| unusable(&upper.path.join(path), errno))?;
     }
 
@@ -116,7 +129,12 @@ struct Place {
 
 impl Mirror {
     fn below(&mut self, place: Place, path: &Path, depth: usize) -> Result<(), Errno> {
-        let Place { from, upper, files, game } = place;
+        let Place {
+            from,
+            upper,
+            files,
+            game,
+        } = place;
         let mut entries = Dir::from_fd(from)?;
 
         let (mut directories, mut others) = (Vec::<CString>::new(), Vec::<CString>::new());
@@ -148,19 +166,37 @@ impl Mirror {
             };
 
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
-            let game = game.as_ref().and_then(|game| self.readable_directory(game, &name));
+            let game = game
+                .as_ref()
+                .and_then(|game| self.readable_directory(game, &name));
             if !self.is_open(&path, &fstat(&inner)?, game.is_some()) {
                 continue;
             }
 
-            let Some(files) = standins::directory(&files, &name)? else { continue };
+            let Some(files) = standins::directory(&files, &name)? else {
+                continue;
+            };
             if let Some(upper) = ensure(&upper, &name, self.owner)? {
-                self.below(Place { from: inner, upper, files, game }, &path, depth - 1)?;
+                self.below(
+                    Place {
+                        from: inner,
+                        upper,
+                        files,
+                        game,
+                    },
+                    &path,
+                    depth - 1,
+                )?;
             }
         }
 
         for name in others {
-            self.file(&entries, &files, &name, path.join(OsStr::from_bytes(name.to_bytes())))?;
+            self.file(
+                &entries,
+                &files,
+                &name,
+                path.join(OsStr::from_bytes(name.to_bytes())),
+            )?;
         }
 
         Ok(())
@@ -186,7 +222,13 @@ impl Mirror {
     }
 
     /// Handles an entry that is not a directory.
-    fn file(&mut self, from: &Dir, files: &OwnedFd, name: &CStr, path: PathBuf) -> Result<(), Errno> {
+    fn file(
+        &mut self,
+        from: &Dir,
+        files: &OwnedFd,
+        name: &CStr,
+        path: PathBuf,
+    ) -> Result<(), Errno> {
         if self.taken.contains(&path) || self.closed.contains_key(&path) {
             return Ok(());
         }
@@ -199,7 +241,10 @@ impl Mirror {
         let is_file = SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG;
 
         // A file with an ACL gets no stand-in, because the mode does not say everything.
-        let is_ours = is_file && !self.is_own && self.may(&found, 0o4) && !standins::has_acl(from.as_fd(), name);
+        let is_ours = is_file
+            && !self.is_own
+            && self.may(&found, 0o4)
+            && !standins::has_acl(from.as_fd(), name);
         if !is_ours {
             self.taken.insert(path);
         } else if self.files.is_ok() {
@@ -211,7 +256,9 @@ impl Mirror {
 
     fn readable_directory(&self, parent: &OwnedFd, name: &CStr) -> Option<OwnedFd> {
         let directory = openat(parent, name, FLAGS, Mode::empty()).ok()?;
-        fstat(&directory).is_ok_and(|found| self.may(&found, 0o5)).then_some(directory)
+        fstat(&directory)
+            .is_ok_and(|found| self.may(&found, 0o5))
+            .then_some(directory)
     }
 
     /// Whether the server's user has these rights on a file or directory.
@@ -265,12 +312,17 @@ fn close(upper: &Directory, path: &Path, closed: &FileStat) -> Result<(), Errno>
     }
 
     let found = fstat(&directory)?;
-    let is_closed = (found.st_uid, found.st_gid, found.st_mode) == (closed.st_uid, closed.st_gid, closed.st_mode);
+    let is_closed = (found.st_uid, found.st_gid, found.st_mode)
+        == (closed.st_uid, closed.st_gid, closed.st_mode);
     if is_closed {
         return Ok(());
     }
 
-    give(&directory, closed.st_mode & 0o777, (Uid::from_raw(closed.st_uid), Gid::from_raw(closed.st_gid)))
+    give(
+        &directory,
+        closed.st_mode & 0o777,
+        (Uid::from_raw(closed.st_uid), Gid::from_raw(closed.st_gid)),
+    )
 }
 
 /// Root owns the directory meanwhile: changing the mode of another user's directory would need a

@@ -133,9 +133,9 @@ pub fn main() -> ExitCode {
     let result = match &settings.verb {
         None => return serve(&settings),
         Some(Verb::PurgeFiles { server }) => purge_files::run(&settings.paths.root, server),
-        Some(_) if !Uid::effective().is_root() => {
-            Err(Error::not_permitted("not permitted: root is needed; try `sudo left4me-helper …`"))
-        }
+        Some(_) if !Uid::effective().is_root() => Err(Error::not_permitted(
+            "not permitted: root is needed; try `sudo left4me-helper …`",
+        )),
         Some(Verb::Mount { server }) => mount::run(&settings.paths.root, server),
         Some(Verb::Umount { server }) => umount::run(&settings.paths.root, server),
         Some(Verb::CheckOverlay) => check_overlay::run(&settings.paths.root),
@@ -160,7 +160,9 @@ fn settings() -> Result<Settings> {
     };
 
     if std::env::args_os().any(names_a_path) {
-        return Err(Error::not_permitted("through sudo, paths are taken from /etc/left4me/left4me.env only"));
+        return Err(Error::not_permitted(
+            "through sudo, paths are taken from /etc/left4me/left4me.env only",
+        ));
     }
 
     Ok(config::parse_without_environment())
@@ -168,7 +170,8 @@ fn settings() -> Result<Settings> {
 
 fn serve(settings: &Settings) -> ExitCode {
     let Some(socket) = notify::passed_socket() else {
-        let words = "a verb is needed (see --help), or a connection, which systemd passes for left4me-helper.socket";
+        let words = "a verb is needed (see --help), or a connection, which systemd passes for \
+                    left4me-helper.socket";
         return Error::usage(words).report(NAME);
     };
 
@@ -186,7 +189,9 @@ fn serve(settings: &Settings) -> ExitCode {
 }
 
 fn command(settings: &Settings, verb: &Verb) -> ExitCode {
-    let Some(request) = verb.request() else { return Error::usage("this verb is no request").report(NAME) };
+    let Some(request) = verb.request() else {
+        return Error::usage("this verb is no request").report(NAME);
+    };
     match carry_out(settings, Peer::person(NAME), &request) {
         Ok((code, _)) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
         Err(error) => error.report(NAME),
@@ -197,12 +202,30 @@ impl Verb {
     /// The request for the same operation. Verbs that only root or a unit runs have none.
     fn request(&self) -> Option<HelperRequest> {
         Some(match self {
-            Verb::Enable { server } => HelperRequest::Enable { server: server.clone(), observe: false },
-            Verb::Disable { server } => HelperRequest::Disable { server: server.clone(), observe: false },
-            Verb::Show { server } => HelperRequest::Show { server: server.clone() },
-            Verb::Journal { server, lines, follow } => HelperRequest::journal(server.clone(), *lines, *follow),
-            Verb::Purge { server } => HelperRequest::Purge { server: server.clone() },
-            Verb::Mount { .. } | Verb::Umount { .. } | Verb::CheckOverlay | Verb::Upgrade | Verb::PurgeFiles { .. } => {
+            Verb::Enable { server } => HelperRequest::Enable {
+                server: server.clone(),
+                observe: false,
+            },
+            Verb::Disable { server } => HelperRequest::Disable {
+                server: server.clone(),
+                observe: false,
+            },
+            Verb::Show { server } => HelperRequest::Show {
+                server: server.clone(),
+            },
+            Verb::Journal {
+                server,
+                lines,
+                follow,
+            } => HelperRequest::journal(server.clone(), *lines, *follow),
+            Verb::Purge { server } => HelperRequest::Purge {
+                server: server.clone(),
+            },
+            Verb::Mount { .. }
+            | Verb::Umount { .. }
+            | Verb::CheckOverlay
+            | Verb::Upgrade
+            | Verb::PurgeFiles { .. } => {
                 return None;
             }
         })
@@ -231,9 +254,23 @@ fn dispatch(supervisor: &mut Supervisor, root: &Path, request: &HelperRequest) -
             outcome
         }
         HelperRequest::Show { server } => show::run(supervisor, server),
-        HelperRequest::Journal { server, lines, follow, entries, after } => {
-            let ask = journal::Ask { lines: *lines, follow: *follow, after: after.as_ref() };
-            if *entries { journal::entries(supervisor, server, ask) } else { journal::run(supervisor, server, ask) }
+        HelperRequest::Journal {
+            server,
+            lines,
+            follow,
+            entries,
+            after,
+        } => {
+            let ask = journal::Ask {
+                lines: *lines,
+                follow: *follow,
+                after: after.as_ref(),
+            };
+            if *entries {
+                journal::entries(supervisor, server, ask)
+            } else {
+                journal::run(supervisor, server, ask)
+            }
         }
         HelperRequest::Purge { server } => purge::run(supervisor, root, server),
     }

@@ -18,9 +18,8 @@ use crate::process::mounts;
 /// server as, and writes the file that systemd reads before it. If the same layers are already
 /// mounted for the same user, it only writes the file.
 ///
-/// # Errors
-/// Exit 3 if the server was not initialized or a layer is missing; 4 if something else is mounted
-/// there; 1 for a layer that is not allowed, or if the kernel refuses.
+/// Fails with 3 if the server was not initialized or a layer is missing; 4 if something else is
+/// mounted there; 1 for a layer that is not allowed, or if the kernel refuses.
 pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     let directory = Directory::root(root)?;
     // No layer may change until the mount is complete. initialize takes the exclusive side of this
@@ -48,7 +47,11 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
             umount::run(root, server)?;
         }
         Some(mount) => {
-            let words = format!("{} has a {} mounted on it that is not ours", merged.display(), mount.kind);
+            let words = format!(
+                "{} has a {} mounted on it that is not ours",
+                merged.display(),
+                mount.kind
+            );
             return Err(Error::conflict(format!("{words}: unmount it first")));
         }
     }
@@ -71,14 +74,19 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
 /// The users that may own the tree from before: the former user of all servers, and the server's
 /// own user if the loaded units do not use it yet.
 fn earlier_users(server: &InstanceName) -> Result<Vec<Uid>> {
-    Ok(user::former().into_iter().chain([user::ensure(server)?.0]).collect())
+    Ok(user::former()
+        .into_iter()
+        .chain([user::ensure(server)?.0])
+        .collect())
 }
 
 /// Lets the group of the server, and no other, read the instance's own layer: server.cfg may
 /// contain rcon_password.
 fn share_layer(root: &Directory, server: &InstanceName, group: Gid) -> Result<()> {
     let instances = root.enter("instances")?;
-    let Found::Open(layer) = instances.enter(server.as_str())?.find("layer")? else { return Ok(()) };
+    let Found::Open(layer) = instances.enter(server.as_str())?.find("layer")? else {
+        return Ok(());
+    };
     walk::share(&layer, instances.owner()?, group)
 }
 
@@ -89,6 +97,11 @@ fn source(server: &InstanceName, layers: &[Layer]) -> String {
         hash.update(layer.path.as_os_str().as_encoded_bytes());
         hash.update([0]);
     }
-    let hex: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = hash
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("left4me-{server}:{hex}")
 }

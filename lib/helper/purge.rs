@@ -9,7 +9,8 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 
 use super::commands::{
-    journalctl, overlay_unit, purge_unit, serve_from, server_unit, stop_after_the_end, systemctl, systemctl_with,
+    journalctl, overlay_unit, purge_unit, serve_from, server_unit, stop_after_the_end, systemctl,
+    systemctl_with,
 };
 use super::directory::{Directory, Found, unusable};
 use super::empty;
@@ -21,41 +22,61 @@ use crate::wire::{EndedBy, Stream, Tree};
 /// Runs left4me-purge@N.service. If it fails, its last log lines follow as error lines. Then
 /// removes runtime/N if instances/N is gone.
 ///
-/// # Errors
-/// Exit 4 while the server or its overlay is active, because files would vanish under a running
-/// game.
-pub(super) fn run(supervisor: &mut Supervisor, root: &Path, server: &InstanceName) -> Result<Outcome> {
+/// Fails with 4 while the server or its overlay is active, because files would vanish under a
+/// running game.
+pub(super) fn run(
+    supervisor: &mut Supervisor,
+    root: &Path,
+    server: &InstanceName,
+) -> Result<Outcome> {
     let units = [server_unit(server), overlay_unit(server)];
     let mut states = Vec::new();
-    let asked = systemctl_with(supervisor, &["is-active", &units[0], &units[1]], &mut |stream, line| {
-        if stream == Stream::Stdout {
-            states.push(line.to_owned());
-            return Relay::Drop;
-        }
-        Relay::AsIs
-    })?;
+    let asked = systemctl_with(
+        supervisor,
+        &["is-active", &units[0], &units[1]],
+        &mut |stream, line| {
+            if stream == Stream::Stdout {
+                states.push(line.to_owned());
+                return Relay::Drop;
+            }
+            Relay::AsIs
+        },
+    )?;
 
     if asked.ended_by != EndedBy::Exit {
         return Ok(asked);
     }
 
     if states.len() != units.len() {
-        return Err(Error::unavailable(format!("systemd did not say whether {} is active", units.join(" or "))));
+        return Err(Error::unavailable(format!(
+            "systemd did not say whether {} is active",
+            units.join(" or ")
+        )));
     }
 
     // The exit code of is-active is for both units together, so the states in its output are
     // compared.
     let at_rest = |state: &String| ["inactive", "failed", "unknown"].contains(&state.as_str());
     if let Some((unit, state)) = units.iter().zip(&states).find(|(_, state)| !at_rest(state)) {
-        return Err(Error::conflict(format!("server {server} cannot be purged: {unit} is {state}; stop it first")));
+        return Err(Error::conflict(format!(
+            "server {server} cannot be purged: {unit} is {state}; stop it first"
+        )));
     }
 
     let root = Directory::root(root)?;
-    let Found::Open(all) = root.find("runtime")? else { return Ok(Outcome::exit(0)) };
-    let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(Outcome::exit(0)) };
+    let Found::Open(all) = root.find("runtime")? else {
+        return Ok(Outcome::exit(0));
+    };
+    let Found::Open(runtime) = all.find(server.as_str())? else {
+        return Ok(Outcome::exit(0));
+    };
     let is_there = matches!(runtime.find("upper")?, Found::Open(_));
 
-    let purged = if is_there { start(supervisor, server)? } else { Outcome::exit(0) };
+    let purged = if is_there {
+        start(supervisor, server)?
+    } else {
+        Outcome::exit(0)
+    };
     if !purged.succeeded() || !is_gone(&root, server)? {
         return Ok(purged);
     }
@@ -82,13 +103,18 @@ fn start(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> 
             tracing::error!("{error}");
         }
 
-        return Ok(Outcome { tree: Tree::Left, ..purged });
+        return Ok(Outcome {
+            tree: Tree::Left,
+            ..purged
+        });
     }
 
     if !purged.succeeded() {
-        let _ = journalctl(supervisor, &["--quiet", "-u", &unit, "-n", "10", "-o", "cat"], &mut |_, _| {
-            Relay::To(Stream::Stderr)
-        })?;
+        let _ = journalctl(
+            supervisor,
+            &["--quiet", "-u", &unit, "-n", "10", "-o", "cat"],
+            &mut |_, _| Relay::To(Stream::Stderr),
+        )?;
     }
 
     Ok(purged)

@@ -13,23 +13,36 @@ use crate::process::mounts;
 
 /// Empties the upper directory of `server`. Succeeds if there is none.
 ///
-/// # Errors
-/// Exit 77 if the caller is not the owner of the directory; 4 while the overlay is mounted.
+/// Fails with 77 if the caller is not the owner of the directory; 4 while the overlay is mounted.
 pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     let root = Directory::root(root)?;
     let merged = runtime::merged(&root, server);
     if !mounts::at(&merged)?.is_empty() {
-        return Err(Error::conflict(format!("{} is mounted: stop server {server} first", merged.display())));
+        return Err(Error::conflict(format!(
+            "{} is mounted: stop server {server} first",
+            merged.display()
+        )));
     }
 
-    let Found::Open(all) = root.find("runtime")? else { return Ok(()) };
-    let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(()) };
-    let Found::Open(upper) = runtime.find("upper")? else { return Ok(()) };
+    let Found::Open(all) = root.find("runtime")? else {
+        return Ok(());
+    };
+    let Found::Open(runtime) = all.find(server.as_str())? else {
+        return Ok(());
+    };
+    let Found::Open(upper) = runtime.find("upper")? else {
+        return Ok(());
+    };
 
     let owner = upper.owner()?;
     if owner != geteuid() {
-        let why = format!("not permitted: {} belongs to user id {owner}", upper.path.display());
-        return Err(Error::not_permitted(format!("{why}; as root, use `left4me-helper purge {server}`")));
+        let why = format!(
+            "not permitted: {} belongs to user id {owner}",
+            upper.path.display()
+        );
+        return Err(Error::not_permitted(format!(
+            "{why}; as root, use `left4me-helper purge {server}`"
+        )));
     }
 
     empty::empty(&upper)

@@ -18,7 +18,6 @@ const ROOT: (Uid, Gid) = (Uid::from_raw(0), Gid::from_raw(0));
 pub(super) struct Runtime {
     /// The upper layer: what the game wrote.
     pub upper: Directory,
-    /// The kernel's work directory.
     pub work: Directory,
     /// Where the overlay is mounted.
     pub merged: Directory,
@@ -30,16 +29,17 @@ impl Runtime {
     /// Creates missing directories, and gives those of users in `former` to root and to `owner`.
     /// Nothing may be mounted.
     ///
-    /// # Errors
-    /// Exit 4 if something belongs to another user; 1 for a link in place of a directory.
-    pub(super) fn ensure(root: &Directory, server: &InstanceName, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
+    /// Fails with 4 if something belongs to another user; 1 for a link in place of a directory.
+    pub(super) fn ensure(
+        root: &Directory,
+        server: &InstanceName,
+        owner: (Uid, Gid),
+        former: &[Uid],
+    ) -> Result<Self> {
         Self::inside(&close(root, server, former)?, owner, former)
     }
 
     /// Creates the four directories in `all`, which belongs to root.
-    ///
-    /// # Errors
-    /// See [`Runtime::ensure`].
     pub(super) fn inside(all: &Directory, owner: (Uid, Gid), former: &[Uid]) -> Result<Self> {
         let work = all.ensure("work", Mode::S_IRWXU, ROOT, former)?;
         let merged = all.ensure("merged", mode(0o755), ROOT, former)?;
@@ -54,26 +54,29 @@ impl Runtime {
             _ => all.ensure("upper", mode(0o755), owner, &[])?,
         };
 
-        Ok(Self { upper, work, merged, parts })
+        Ok(Self {
+            upper,
+            work,
+            merged,
+            parts,
+        })
     }
 }
 
 /// Opens runtime/ID and makes it root's.
-///
-/// # Errors
-/// See [`Runtime::ensure`].
 pub(super) fn close(root: &Directory, server: &InstanceName, former: &[Uid]) -> Result<Directory> {
     let all = root.ensure("runtime", mode(0o711), ROOT, former)?;
     all.ensure(server.as_str(), Mode::S_IRWXU, ROOT, former)
 }
 
 /// The owner of the upper layer; none if the overlay was never mounted.
-///
-/// # Errors
-/// If it cannot be determined.
 pub(super) fn upper_owner(root: &Directory, server: &InstanceName) -> Result<Option<Uid>> {
-    let Found::Open(all) = root.find("runtime")? else { return Ok(None) };
-    let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(None) };
+    let Found::Open(all) = root.find("runtime")? else {
+        return Ok(None);
+    };
+    let Found::Open(runtime) = all.find(server.as_str())? else {
+        return Ok(None);
+    };
     match runtime.find("upper")? {
         Found::Open(upper) => upper.owner().map(Some),
         Found::Missing => Ok(None),
@@ -86,5 +89,8 @@ fn mode(bits: u32) -> Mode {
 
 /// The mount point of a server's overlay, as the kernel lists it.
 pub(super) fn merged(root: &Directory, server: &InstanceName) -> PathBuf {
-    root.path.join("runtime").join(server.as_str()).join("merged")
+    root.path
+        .join("runtime")
+        .join(server.as_str())
+        .join("merged")
 }

@@ -27,7 +27,6 @@ const MAY_BE_MISSING: [&str; 2] = ["hostname", "rcon_password"];
 /// The settings in instance.env.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// The game's port.
     pub port: u16,
     /// Launch arguments after left4me's own.
     pub arguments: Vec<Argument>,
@@ -37,16 +36,19 @@ pub(super) struct Settings {
 
 /// Reads and checks the settings of `server`.
 ///
-/// # Errors
-/// Exit 3 if the server was not initialized; 1 for a file that initialize did not write, and for a
-/// value that is refused.
+/// Fails with 3 if the server was not initialized; 1 for a file that initialize did not write, and
+/// for a value that is refused.
 pub(super) fn read(root: &Directory, server: &InstanceName) -> Result<Settings> {
     let instances = root.enter("instances")?;
     let path = instances.path.join(server.as_str()).join("instance.env");
     let file = path.display();
     let missing = || Error::not_found(format!("{file} does not exist: initialize server {server}"));
-    let Found::Open(instance) = instances.find(server.as_str())? else { return Err(missing()) };
-    let Some(text) = open(&instances, &instance, server)? else { return Err(missing()) };
+    let Found::Open(instance) = instances.find(server.as_str())? else {
+        return Err(missing());
+    };
+    let Some(text) = open(&instances, &instance, server)? else {
+        return Err(missing());
+    };
 
     let bad = |what: String| Error::failed(format!("{file} {what}: initialize server {server}"));
     let value = |name| env_file::value(&text, name).ok_or_else(|| bad(format!("has no {name}")));
@@ -55,27 +57,37 @@ pub(super) fn read(root: &Directory, server: &InstanceName) -> Result<Settings> 
     let port = port.ok_or_else(|| bad("has an L4D2_PORT that is no port".to_owned()))?;
     let words = env_file::split(&env_file::value(&text, "L4D2_ARGS").unwrap_or_default());
     let arguments = arguments(server, words).map_err(|why| bad(format!("is refused ({why})")))?;
-    let layers = value("LEFT4ME_LOWERDIRS")?.split(':').map(str::to_owned).collect();
+    let layers = value("LEFT4ME_LOWERDIRS")?
+        .split(':')
+        .map(str::to_owned)
+        .collect();
 
-    Ok(Settings { port, arguments, layers })
+    Ok(Settings {
+        port,
+        arguments,
+        layers,
+    })
 }
 
 /// Parses the arguments and checks them together. Arguments for srcds_run, from an older version,
 /// are converted as the upgrade converts a blueprint, so that the server starts at boot and after a
 /// crash.
 ///
-/// # Errors
-/// For an argument that is refused, and for a setting that must not get lost: a server without its
-/// password is open to everybody.
+/// Fails for an argument that is refused, and for a setting that must not get lost: a server
+/// without its password is open to everybody.
 fn arguments(server: &InstanceName, words: Vec<String>) -> Result<Vec<Argument>, BadName> {
     let words = match launch_upgrade::convert(&words, &[]) {
         None => words,
         Some(converted) => {
-            if let Some(line) =
-                converted.config.iter().find(|line| !MAY_BE_MISSING.iter().any(|name| is_of(line, name)))
+            if let Some(line) = converted
+                .config
+                .iter()
+                .find(|line| !MAY_BE_MISSING.iter().any(|name| is_of(line, name)))
             {
                 let name = line.split(' ').next().unwrap_or_default();
-                return Err(BadName::new(format!("'+{name}' and its value would be lost")));
+                return Err(BadName::new(format!(
+                    "'+{name}' and its value would be lost"
+                )));
             }
 
             for change in &converted.changes {
@@ -85,7 +97,10 @@ fn arguments(server: &InstanceName, words: Vec<String>) -> Result<Vec<Argument>,
             converted.arguments
         }
     };
-    let mut arguments: Vec<Argument> = words.iter().map(|word| word.parse()).collect::<Result<_, BadName>>()?;
+    let mut arguments: Vec<Argument> = words
+        .iter()
+        .map(|word| word.parse())
+        .collect::<Result<_, BadName>>()?;
 
     // The limits apply to the arguments of a blueprint. initialize adds a map if there is none.
     let given = arguments.len().saturating_sub(2);
@@ -99,13 +114,24 @@ fn arguments(server: &InstanceName, words: Vec<String>) -> Result<Vec<Argument>,
 
 /// Whether a configuration line sets `name`.
 fn is_of(line: &str, name: &str) -> bool {
-    line.split(' ').next().is_some_and(|first| first.eq_ignore_ascii_case(name))
+    line.split(' ')
+        .next()
+        .is_some_and(|first| first.eq_ignore_ascii_case(name))
 }
 
 /// The text of the file; none if nothing has this name.
-fn open(instances: &Directory, instance: &Directory, server: &InstanceName) -> Result<Option<String>> {
+fn open(
+    instances: &Directory,
+    instance: &Directory,
+    server: &InstanceName,
+) -> Result<Option<String>> {
     let path = instance.path.join("instance.env");
-    let refused = |why: &str| Error::failed(format!("{} {why}: initialize server {server}", path.display()));
+    let refused = |why: &str| {
+        Error::failed(format!(
+            "{} {why}: initialize server {server}",
+            path.display()
+        ))
+    };
 
     // O_NONBLOCK: a FIFO in its place must not block root.
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
@@ -131,10 +157,14 @@ fn open(instances: &Directory, instance: &Directory, server: &InstanceName) -> R
     }
 
     let mut bytes = Vec::new();
-    File::from(fd).take(FILE_LIMIT + 1).read_to_end(&mut bytes)?;
+    File::from(fd)
+        .take(FILE_LIMIT + 1)
+        .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(refused(&format!("is longer than {FILE_LIMIT} bytes")));
     }
 
-    String::from_utf8(bytes).map(Some).map_err(|_| refused("is not text"))
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| refused("is not text"))
 }

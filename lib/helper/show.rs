@@ -13,9 +13,6 @@ const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,Result,NRest
     ExecMainExitTimestampMonotonic,MainPID,ControlGroup,MemoryCurrent,CPUUsageNSec,UnitFileState";
 
 /// Prints the properties. systemd has them for an unknown server too; LoadState shows that.
-///
-/// # Errors
-/// If systemctl cannot be started.
 pub(super) fn run(supervisor: &mut Supervisor, server: &InstanceName) -> Result<Outcome> {
     systemctl(supervisor, &["show", PROPERTIES, &server_unit(server)])
 }
@@ -31,12 +28,16 @@ pub(super) fn observe(supervisor: &mut Supervisor, server: &InstanceName, wants:
     let at = Moment::now();
     let mut properties = Vec::new();
 
-    let shown = systemctl_with(supervisor, &["show", PROPERTIES, &server_unit(server)], &mut |stream, line| {
-        if stream == Stream::Stdout {
-            properties.push(line.to_owned());
-        }
-        Relay::Drop
-    });
+    let shown = systemctl_with(
+        supervisor,
+        &["show", PROPERTIES, &server_unit(server)],
+        &mut |stream, line| {
+            if stream == Stream::Stdout {
+                properties.push(line.to_owned());
+            }
+            Relay::Drop
+        },
+    );
 
     if shown.is_ok_and(|outcome| outcome.succeeded()) {
         supervisor.observed(Observation { at, properties });

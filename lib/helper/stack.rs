@@ -38,8 +38,7 @@ pub(super) struct WithoutStandIns(pub Errno);
 /// Mounts `layers`, the topmost first, below the upper layer of `runtime`. `owner` can write the
 /// files, unless the result says otherwise.
 ///
-/// # Errors
-/// 1 or 77 if the kernel refuses; then nothing is mounted.
+/// Fails with 1 or 77 if the kernel refuses; then nothing is mounted.
 pub(super) fn mount(
     source: &str,
     layers: &[Layer],
@@ -84,19 +83,35 @@ fn build(
     let refused = |errno| Refused::Kernel(errno, runtime.merged.path.clone());
     nix::unistd::chdir("/proc/self/fd").map_err(refused)?;
 
-    let tmpfs = Made { kind: "tmpfs", source, flags: MsFlags::MS_NOEXEC, options: standins::OPTIONS };
-    tmpfs.mount(&runtime.parts.fd).map_err(|errno| Refused::Kernel(errno, parts.clone()))?;
+    let tmpfs = Made {
+        kind: "tmpfs",
+        source,
+        flags: MsFlags::MS_NOEXEC,
+        options: standins::OPTIONS,
+    };
+    tmpfs
+        .mount(&runtime.parts.fd)
+        .map_err(|errno| Refused::Kernel(errno, parts.clone()))?;
 
-    let files = Directory { fd: reopen(parts).map_err(Refused::Other)?, path: parts.clone() };
+    let files = Directory {
+        fd: reopen(parts).map_err(Refused::Other)?,
+        path: parts.clone(),
+    };
     let shared = users::ids(users::GAME).ok().map(|ids| ids.1);
-    let made = mirror::mirror(layers, &runtime.upper, &files, owner, shared).map_err(Refused::Other)?;
+    let made =
+        mirror::mirror(layers, &runtime.upper, &files, owner, shared).map_err(Refused::Other)?;
 
     let (own, others): (Vec<&Layer>, Vec<&Layer>) = layers.iter().partition(|layer| layer.is_own);
-    let inner = made.and_then(|()| read_only(source, &files.fd, &others)).and_then(|()| {
-        let top = open(parts, FLAGS, Mode::empty())?;
-        let lower = own.iter().map(|layer| layer.fd.as_raw_fd()).chain([top.as_raw_fd()]);
-        outer(source, lower, runtime)
-    });
+    let inner = made
+        .and_then(|()| read_only(source, &files.fd, &others))
+        .and_then(|()| {
+            let top = open(parts, FLAGS, Mode::empty())?;
+            let lower = own
+                .iter()
+                .map(|layer| layer.fd.as_raw_fd())
+                .chain([top.as_raw_fd()]);
+            outer(source, lower, runtime)
+        });
     let Err(errno) = inner else { return Ok(None) };
 
     // The data may already be on an overlay (the kernel stacks only two), or the stand-ins may not
@@ -114,15 +129,30 @@ fn build(
 
 /// Mounts the stand-ins above the layers that they stand for.
 fn read_only(source: &str, files: &OwnedFd, layers: &[&Layer]) -> Result<(), Errno> {
-    let lower = [files].into_iter().chain(layers.iter().map(|layer| &layer.fd)).map(|fd| fd.as_raw_fd());
+    let lower = [files]
+        .into_iter()
+        .chain(layers.iter().map(|layer| &layer.fd))
+        .map(|fd| fd.as_raw_fd());
     let options = format!("metacopy=on,lowerdir={}", joined(lower));
-    Made { kind: "overlay", source, flags: MsFlags::MS_RDONLY, options: &options }.mount(files)
+    Made {
+        kind: "overlay",
+        source,
+        flags: MsFlags::MS_RDONLY,
+        options: &options,
+    }
+    .mount(files)
 }
 
 fn outer(source: &str, lower: impl Iterator<Item = i32>, runtime: &Runtime) -> Result<(), Errno> {
     let (upper, work) = (runtime.upper.fd.as_raw_fd(), runtime.work.fd.as_raw_fd());
     let options = format!("lowerdir={},upperdir={upper},workdir={work}", joined(lower));
-    Made { kind: "overlay", source, flags: MsFlags::empty(), options: &options }.mount(&runtime.merged.fd)
+    Made {
+        kind: "overlay",
+        source,
+        flags: MsFlags::empty(),
+        options: &options,
+    }
+    .mount(&runtime.merged.fd)
 }
 
 fn joined(fds: impl Iterator<Item = i32>) -> String {
@@ -141,7 +171,13 @@ impl Made<'_> {
     fn mount(&self, target: &OwnedFd) -> Result<(), Errno> {
         let target = target.as_raw_fd().to_string();
         let flags = FLAGS_OF_ALL | self.flags;
-        nix::mount::mount(Some(self.source), target.as_str(), Some(self.kind), flags, Some(self.options))
+        nix::mount::mount(
+            Some(self.source),
+            target.as_str(),
+            Some(self.kind),
+            flags,
+            Some(self.options),
+        )
     }
 }
 
@@ -152,17 +188,17 @@ fn reopen(path: &Path) -> Result<OwnedFd> {
 
 /// Unmounts what an interrupted mount of `server` left behind. Runs before its directories are
 /// opened, because they are below.
-///
-/// # Errors
-/// If it cannot be unmounted.
 pub(super) fn clear_leftovers(root: &Directory, server: &InstanceName) -> Result<()> {
-    clear(&root.path.join("runtime").join(server.as_str()).join("parts"))
+    clear(
+        &root
+            .path
+            .join("runtime")
+            .join(server.as_str())
+            .join("parts"),
+    )
 }
 
 /// Unmounts everything on `path`. The unmount is detached, because the mount above still uses it.
-///
-/// # Errors
-/// If it cannot be unmounted.
 pub(super) fn clear(path: &Path) -> Result<()> {
     for _ in mounts::at(path)? {
         match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
@@ -176,17 +212,23 @@ pub(super) fn clear(path: &Path) -> Result<()> {
 }
 
 fn kernel_refused(target: &Path, errno: Errno) -> Error {
-    let words = format!("the overlay cannot be mounted on {}: {}", target.display(), errno.desc());
+    let words = format!(
+        "the overlay cannot be mounted on {}: {}",
+        target.display(),
+        errno.desc()
+    );
     let hint = match errno {
         Errno::EPERM | Errno::EACCES => " (CAP_SYS_ADMIN is needed)",
         Errno::EBUSY => " (upper or work is in use by another mount)",
         Errno::EINVAL => match filesystem::unfit(target) {
             Some(kind) => {
-                let why = format!("{words}: it is on {kind}; `sudo left4me doctor` says what to do");
+                let why =
+                    format!("{words}: it is on {kind}; `sudo left4me doctor` says what to do");
                 return Error::failed(why);
             }
             None => {
-                " (the file system cannot hold an upper layer, or two layers overlap: `sudo left4me doctor` tries the \
+                " (the file system cannot hold an upper layer, or two layers overlap: `sudo \
+                left4me doctor` tries the \
                  first, `dmesg` says which)"
             }
         },

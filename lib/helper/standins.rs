@@ -48,8 +48,14 @@ pub(super) fn directory(parent: &OwnedFd, name: &CString) -> Result<Option<Owned
 
 /// Creates the stand-in of a file with the attributes `found`, for `owner`, who may read and write
 /// it. An existing stand-in of a higher layer is kept.
-pub(super) fn file(parent: &OwnedFd, name: &CStr, found: &FileStat, owner: (Uid, Gid)) -> Result<(), Errno> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+pub(super) fn file(
+    parent: &OwnedFd,
+    name: &CStr,
+    found: &FileStat,
+    owner: (Uid, Gid),
+) -> Result<(), Errno> {
+    let flags =
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = match openat(parent, name, flags, Mode::S_IRUSR | Mode::S_IWUSR) {
         Ok(file) => file,
         Err(Errno::EEXIST) => return Ok(()),
@@ -60,10 +66,16 @@ pub(super) fn file(parent: &OwnedFd, name: &CStr, found: &FileStat, owner: (Uid,
     rustix::fs::fsetxattr(&file, METACOPY, &[], XattrFlags::CREATE)
         .map_err(|errno| Errno::from_raw(errno.raw_os_error()))?;
 
-    let times = [(found.st_atime, found.st_atime_nsec), (found.st_mtime, found.st_mtime_nsec)];
+    let times = [
+        (found.st_atime, found.st_atime_nsec),
+        (found.st_mtime, found.st_mtime_nsec),
+    ];
     let [accessed, modified] = times.map(|(seconds, nanos)| TimeSpec::new(seconds, nanos));
     futimens(&file, &accessed, &modified)?;
-    fchmod(&file, Mode::from_bits_truncate(found.st_mode & 0o777 | 0o600))?;
+    fchmod(
+        &file,
+        Mode::from_bits_truncate(found.st_mode & 0o777 | 0o600),
+    )?;
 
     // The owner changes last: setting mode and times of another user's file would need a
     // capability.
@@ -73,6 +85,8 @@ pub(super) fn file(parent: &OwnedFd, name: &CStr, found: &FileStat, owner: (Uid,
 /// Whether a file has an ACL.
 pub(super) fn has_acl(parent: BorrowedFd<'_>, name: &CStr) -> bool {
     // Before Linux 6.13 no call reads attributes of a name in a directory.
-    let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(OsStr::from_bytes(name.to_bytes()));
+    let path = Path::new("/proc/self/fd")
+        .join(parent.as_raw_fd().to_string())
+        .join(OsStr::from_bytes(name.to_bytes()));
     rustix::fs::lgetxattr(&path, ACL, &mut [0_u8; 0][..]).is_ok_and(|size| size > 0)
 }

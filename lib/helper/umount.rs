@@ -22,8 +22,7 @@ const NAMED: usize = 5;
 /// kernel leaves behind as root's, and the file that systemd read. Files of a server that ran
 /// during an upgrade are given to its own user. Succeeds if nothing is mounted.
 ///
-/// # Errors
-/// Exit 1 while a process uses the mount; the message names it.
+/// Fails with 1 while a process uses the mount; the message names it.
 pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
     let directory = match Directory::root(root) {
         Err(_) if matches!(root.try_exists(), Ok(false)) => return Ok(()),
@@ -38,8 +37,12 @@ pub(super) fn run(root: &Path, server: &InstanceName) -> Result<()> {
 
     environment::remove(server)?;
 
-    let Found::Open(all) = directory.find("runtime")? else { return Ok(()) };
-    let Found::Open(runtime) = all.find(server.as_str())? else { return Ok(()) };
+    let Found::Open(all) = directory.find("runtime")? else {
+        return Ok(());
+    };
+    let Found::Open(runtime) = all.find(server.as_str())? else {
+        return Ok(());
+    };
     if let Found::Open(work) = runtime.find("work")? {
         empty::remove(&work, c"work")?;
     }
@@ -53,11 +56,20 @@ fn unmount(merged: &Path) -> Result<()> {
         match umount2(merged, MntFlags::UMOUNT_NOFOLLOW) {
             // EINVAL: no longer mounted, another process was faster.
             Ok(()) | Err(Errno::EINVAL) => return Ok(()),
-            Err(Errno::EBUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+            Err(Errno::EBUSY) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50))
+            }
             Err(Errno::EBUSY) => {
                 let users = users_of(merged);
-                let who = if users.is_empty() { "a process that cannot be seen".to_owned() } else { users.join(", ") };
-                return Err(Error::failed(format!("{} is in use by {who}: stop the server first", merged.display())));
+                let who = if users.is_empty() {
+                    "a process that cannot be seen".to_owned()
+                } else {
+                    users.join(", ")
+                };
+                return Err(Error::failed(format!(
+                    "{} is in use by {who}: stop the server first",
+                    merged.display()
+                )));
             }
             Err(errno) => return Err(super::directory::unusable(merged, errno)),
         }
@@ -68,17 +80,34 @@ fn unmount(merged: &Path) -> Result<()> {
 /// them: `4711 (srcds_linux)`.
 fn users_of(path: &Path) -> Vec<String> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let processes = entries.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
+    let processes = entries.filter(|entry| {
+        entry
+            .file_name()
+            .as_encoded_bytes()
+            .iter()
+            .all(u8::is_ascii_digit)
+    });
     let users = processes.filter(|process| {
         let process = process.path();
-        let open = std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|file| file.path());
-        let mut links = ["cwd", "root", "exe"].into_iter().map(|name| process.join(name)).chain(open);
+        let open = std::fs::read_dir(process.join("fd"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|file| file.path());
+        let mut links = ["cwd", "root", "exe"]
+            .into_iter()
+            .map(|name| process.join(name))
+            .chain(open);
         links.any(|link| std::fs::read_link(link).is_ok_and(|target| target.starts_with(path)))
     });
 
     let told = users.map(|process| {
         let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-        format!("{} ({})", process.file_name().to_string_lossy(), name.trim_end())
+        format!(
+            "{} ({})",
+            process.file_name().to_string_lossy(),
+            name.trim_end()
+        )
     });
 
     told.take(NAMED).collect()

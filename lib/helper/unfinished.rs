@@ -13,17 +13,19 @@ use crate::domain::steam::UNFINISHED;
 
 /// Refuses a mount over an installation that may contain Windows files.
 ///
-/// # Errors
-/// Exit 4, with advice.
+/// Fails with 4, with advice.
 pub(super) fn refuse(roots: [&Path; 2], layers: &[Layer]) -> Result<()> {
     // Only installations count: an overlay may contain a file of any name.
     let installations = roots.map(|root| root.join("installation"));
 
-    let installation = layers.iter().find(|layer| installations.contains(&layer.path));
+    let installation = layers
+        .iter()
+        .find(|layer| installations.contains(&layer.path));
     match installation {
         Some(layer) if fstatat(&layer.fd, UNFINISHED, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok() => {
             Err(Error::conflict(format!(
-                "{} holds Windows files of an update that was not finished: `left4me-job enqueue install --follow` first",
+                "{} holds Windows files of an update that was not finished: `left4me-job enqueue \
+                install --follow` first",
                 layer.path.display()
             )))
         }

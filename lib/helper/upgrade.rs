@@ -31,10 +31,6 @@ const FILES: [&str; 6] = [
 ];
 
 /// Runs all parts.
-///
-/// # Errors
-/// The errors of the parts that failed. If the data directory cannot be given to root, the database
-/// is not moved; servers are prepared in any case.
 pub(super) fn run(paths: &Paths) -> Result<()> {
     let root = take_root(paths);
     let database = root.and_then(|()| move_database(paths));
@@ -49,9 +45,8 @@ pub(super) fn run(paths: &Paths) -> Result<()> {
 /// tmpfiles.d does the same for /var/lib/left4me, but not for another LEFT4ME_ROOT, nor if that is
 /// a link to another disk.
 ///
-/// # Errors
-/// 4 if the settings put the database directly in it, where SQLite can no longer create files
-/// beside it.
+/// Fails with 4 if the settings put the database directly in it, where SQLite can no longer create
+/// files beside it.
 fn take_root(paths: &Paths) -> Result<()> {
     if !paths.root.exists() {
         return Ok(());
@@ -60,7 +55,12 @@ fn take_root(paths: &Paths) -> Result<()> {
     let root = Directory::root(&paths.root)?;
     if !root.owner()?.is_root() {
         let refused = |errno| unusable(&root.path, errno);
-        fchown(&root, Some(Uid::from_raw(0)), Some(users::ids(users::LEFT4ME)?.1)).map_err(refused)?;
+        fchown(
+            &root,
+            Some(Uid::from_raw(0)),
+            Some(users::ids(users::LEFT4ME)?.1),
+        )
+        .map_err(refused)?;
         fchmod(&root, Mode::from_bits_truncate(0o751)).map_err(refused)?;
     }
 
@@ -71,7 +71,8 @@ fn take_root(paths: &Paths) -> Result<()> {
 
     let (name, own) = (named.display(), paths.root.join("db"));
     Err(Error::conflict(format!(
-        "LEFT4ME_DB={name} is in a directory that left4me may not write any more: stop left4me.target, move the file \
+        "LEFT4ME_DB={name} is in a directory that left4me may not write any more: stop \
+        left4me.target, move the file \
          and what begins with its name to {}, and name that in /etc/left4me/left4me.env",
         own.display()
     )))
@@ -80,11 +81,12 @@ fn take_root(paths: &Paths) -> Result<()> {
 /// Moves ROOT/left4me.db into a directory of its own. A database that the settings put elsewhere
 /// stays there.
 ///
-/// # Errors
-/// 4 if there is a database in the new place too, or another kind of file in the old one. Then
-/// nothing is moved.
+/// Fails with 4 if there is a database in the new place too, or another kind of file in the old
+/// one. Then nothing is moved.
 fn move_database(paths: &Paths) -> Result<()> {
-    let Some(root) = paths.root_with_database() else { return Ok(()) };
+    let Some(root) = paths.root_with_database() else {
+        return Ok(());
+    };
     if !root.exists() {
         return Ok(());
     }
@@ -101,7 +103,12 @@ fn move_database(paths: &Paths) -> Result<()> {
         return Ok(());
     }
 
-    let own = root.ensure("db", Mode::from_bits_truncate(0o2770), users::ids(users::LEFT4ME)?, &[])?;
+    let own = root.ensure(
+        "db",
+        Mode::from_bits_truncate(0o2770),
+        users::ids(users::LEFT4ME)?,
+        &[],
+    )?;
     // Check every name before the first rename, so that nothing is moved halfway.
     for name in &found {
         must_be_free(&root, &own, name)?;
@@ -116,19 +123,23 @@ fn move_database(paths: &Paths) -> Result<()> {
         fsync(directory).map_err(|errno| unusable(&directory.path, errno))?;
     }
 
-    output::line(&format!("the database moved from {} to {}", root.path.display(), own.path.display()))
+    output::line(&format!(
+        "the database moved from {} to {}",
+        root.path.display(),
+        own.path.display()
+    ))
 }
 
 /// Whether there is a regular file of this name.
 ///
-/// # Errors
-/// 4 for anything else with this name: older versions created only regular files.
+/// Fails with 4 for anything else with this name: older versions created only regular files.
 fn is_regular(root: &Directory, name: &str) -> Result<bool> {
     let path = root.path.join(name);
     match fstatat(root, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(found) if found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() => Ok(true),
         Ok(_) => Err(Error::conflict(format!(
-            "{} is not a regular file: nothing was moved. Move it away as root, then run `left4me-helper upgrade`",
+            "{} is not a regular file: nothing was moved. Move it away as root, then run \
+            `left4me-helper upgrade`",
             path.display()
         ))),
         Err(Errno::ENOENT) => Ok(false),
@@ -142,7 +153,8 @@ fn must_be_free(root: &Directory, own: &Directory, name: &str) -> Result<()> {
         Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(unusable(&path, errno)),
         Ok(_) => Err(Error::conflict(format!(
-            "{} and {} are both there: nothing was moved. Compare them, move one away as root, then run `left4me-helper upgrade`",
+            "{} and {} are both there: nothing was moved. Compare them, move one away as root, \
+            then run `left4me-helper upgrade`",
             root.path.join(name).display(),
             path.display()
         ))),
@@ -151,8 +163,16 @@ fn must_be_free(root: &Directory, own: &Directory, name: &str) -> Result<()> {
 
 fn unmoved(path: &Path, own: &Path, errno: Errno) -> Error {
     let hint = match errno {
-        Errno::EXDEV => ", which is another file system: stop left4me and move the files by hand, the database last",
+        Errno::EXDEV => {
+            ", which is another file system: stop left4me and move the files by hand, the database \
+            last"
+        }
         _ => "",
     };
-    Error::failed(format!("{} cannot be moved to {}{hint}: {}", path.display(), own.display(), errno.desc()))
+    Error::failed(format!(
+        "{} cannot be moved to {}{hint}: {}",
+        path.display(),
+        own.display(),
+        errno.desc()
+    ))
 }

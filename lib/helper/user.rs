@@ -22,28 +22,30 @@ pub(super) const SETTING: &str = "LEFT4ME_SERVER_USER";
 
 /// The ids of the server's user. Creates the user if it is missing.
 ///
-/// # Errors
-/// Exit 69 if the user cannot be created.
+/// Fails with 69 if the user cannot be created.
 pub(super) fn ensure(server: &InstanceName) -> Result<(Uid, Gid)> {
     let user = ServerUser::of(server);
     if let Some(found) = find(&user.name)? {
         return Ok(found);
     }
     make(&user, server)?;
-    find(&user.name)?.ok_or_else(|| Error::unavailable(format!("the user {} of server {server} is missing", user.name)))
+    find(&user.name)?.ok_or_else(|| {
+        Error::unavailable(format!(
+            "the user {} of server {server} is missing",
+            user.name
+        ))
+    })
 }
 
 /// The ids of the user that systemd will start the server as: its own, or left4me-game for a server
 /// that ran during an upgrade, until its units are reloaded.
-///
-/// # Errors
-/// See [`ensure`]; exit 1 for another user.
 pub(super) fn loaded(server: &InstanceName) -> Result<(Uid, Gid)> {
     match std::env::var(SETTING) {
         Err(_) => ensure(server),
         Ok(name) if name == users::GAME => users::ids(users::GAME),
         Ok(_) => Err(Error::failed(format!(
-            "server {server}: {SETTING} is set by left4me's own drop-in only; remove it from yours (`systemctl cat left4me-overlay@{server}`)"
+            "server {server}: {SETTING} is set by left4me's own drop-in only; remove it from yours \
+            (`systemctl cat left4me-overlay@{server}`)"
         ))),
     }
 }
@@ -57,21 +59,34 @@ fn find(name: &str) -> Result<Option<(Uid, Gid)>> {
     match User::from_name(name) {
         // If a person's account happens to have such a name, no game may use it.
         Ok(Some(user)) if !server_user::is_managed(&user) => Err(Error::conflict(format!(
-            "the account {name} (uid {}) is not one that left4me made: a server needs that name for its own user",
+            "the account {name} (uid {}) is not one that left4me made: a server needs that name \
+            for its own user",
             user.uid
         ))),
         Ok(user) => Ok(user.map(|user| (user.uid, user.gid))),
-        Err(errno) => Err(Error::unavailable(format!("the user {name} cannot be looked up: {}", errno.desc()))),
+        Err(errno) => Err(Error::unavailable(format!(
+            "the user {name} cannot be looked up: {}",
+            errno.desc()
+        ))),
     }
 }
 
 /// Creates the user. If its uid is already taken, systemd-sysusers uses a free one, so the entry
 /// counts and not the number.
 fn make(user: &ServerUser, server: &InstanceName) -> Result<()> {
-    let line = format!("u {} {} \"{} {server}\" -", user.name, user.id, server_user::COMMENT);
+    let line = format!(
+        "u {} {} \"{} {server}\" -",
+        user.name,
+        user.id,
+        server_user::COMMENT
+    );
     let spec = Spec {
-        argv: ["/usr/bin/systemd-sysusers", "--inline", &line].map(Into::into).to_vec(),
-        env: [("LANG", "C.UTF-8"), ("PATH", "/usr/bin:/bin")].map(|(name, value)| (name.into(), value.into())).to_vec(),
+        argv: ["/usr/bin/systemd-sysusers", "--inline", &line]
+            .map(Into::into)
+            .to_vec(),
+        env: [("LANG", "C.UTF-8"), ("PATH", "/usr/bin:/bin")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .to_vec(),
         cwd: "/".into(),
         terminal: Terminal::Pipes,
         first_signal: Signal::SIGTERM,
@@ -90,5 +105,8 @@ fn make(user: &ServerUser, server: &InstanceName) -> Result<()> {
         return Ok(());
     }
 
-    Err(Error::unavailable(format!("the user {} of server {server} cannot be made: {last}", user.name)))
+    Err(Error::unavailable(format!(
+        "the user {} of server {server} cannot be made: {last}",
+        user.name
+    )))
 }

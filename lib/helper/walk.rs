@@ -28,23 +28,25 @@ struct Level {
 /// as `top` is not theirs, something may be left, and another call continues. The kernel drops
 /// setuid bits and capabilities of files.
 ///
-/// # Errors
-/// If an entry cannot be changed or is on another file system.
+/// Fails if an entry cannot be changed or is on another file system.
 pub(super) fn give(top: &Directory, from: &[Uid], to: (Uid, Gid)) -> Result<()> {
     each(top, &mut |parent, name, found| {
         if !from.contains(&Uid::from_raw(found.st_uid)) {
             return Ok(());
         }
-        fchownat(parent, name, Some(to.0), Some(to.1), AtFlags::AT_SYMLINK_NOFOLLOW)
+        fchownat(
+            parent,
+            name,
+            Some(to.0),
+            Some(to.1),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        )
     })?;
     fchown(top, Some(to.0), Some(to.1)).map_err(|errno| unusable(&top.path, errno))
 }
 
 /// Sets the group of everything that `owner` has in `top`, and of `top` itself. A file with a
 /// second hard link is skipped, because that link may be anywhere.
-///
-/// # Errors
-/// See [`give`].
 pub(super) fn share(top: &Directory, owner: Uid, group: Gid) -> Result<()> {
     let differs = |found: &FileStat| {
         let is_alone = is_directory(found) || found.st_nlink == 1;
@@ -69,7 +71,11 @@ pub(super) fn share(top: &Directory, owner: Uid, group: Gid) -> Result<()> {
     })?;
 
     let failed = |errno| unusable(&top.path, errno);
-    if differs(&fstat(top).map_err(failed)?) { fchown(top, None, Some(group)).map_err(failed) } else { Ok(()) }
+    if differs(&fstat(top).map_err(failed)?) {
+        fchown(top, None, Some(group)).map_err(failed)
+    } else {
+        Ok(())
+    }
 }
 
 /// Visits everything below `top`; a directory comes before its contents.
@@ -79,7 +85,11 @@ fn each(top: &Directory, visit: Visit<'_>) -> Result<()> {
     let found = fstat(&here).map_err(failed)?;
     let device = found.st_dev;
 
-    let mut levels = vec![Level { device, inode: found.st_ino, waiting: sweep(&here, visit).map_err(failed)? }];
+    let mut levels = vec![Level {
+        device,
+        inode: found.st_ino,
+        waiting: sweep(&here, visit).map_err(failed)?,
+    }];
 
     while let Some(level) = levels.last_mut() {
         let Some(name) = level.waiting.pop() else {
@@ -94,11 +104,18 @@ fn each(top: &Directory, visit: Visit<'_>) -> Result<()> {
         let found = fstat(&inner).map_err(failed)?;
         if found.st_dev != device {
             let name = name.to_string_lossy();
-            return Err(Error::failed(format!("{name} in {} is on another file system", top.path.display())));
+            return Err(Error::failed(format!(
+                "{name} in {} is on another file system",
+                top.path.display()
+            )));
         }
 
         here = inner;
-        levels.push(Level { device, inode: found.st_ino, waiting: sweep(&here, visit).map_err(failed)? });
+        levels.push(Level {
+            device,
+            inode: found.st_ino,
+            waiting: sweep(&here, visit).map_err(failed)?,
+        });
     }
 
     Ok(())
@@ -108,7 +125,11 @@ fn each(top: &Directory, visit: Visit<'_>) -> Result<()> {
 fn up(here: &OwnedFd, parent: &Level) -> Result<OwnedFd, Errno> {
     let above = openat(here, c"..", FLAGS, Mode::empty())?;
     let found = fstat(&above)?;
-    if (found.st_dev, found.st_ino) == (parent.device, parent.inode) { Ok(above) } else { Err(Errno::ESTALE) }
+    if (found.st_dev, found.st_ino) == (parent.device, parent.inode) {
+        Ok(above)
+    } else {
+        Err(Errno::ESTALE)
+    }
 }
 
 /// Visits the entries of a directory and gives its subdirectories.

@@ -65,14 +65,28 @@ pub struct Units {
 
 /// An entry of ListUnitsByPatterns: name, description, load, active, sub, following, path, job's
 /// id, type and path.
-type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+type Listed = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
 
 /// Reads all units of servers that systemd has loaded.
 ///
-/// # Errors
-/// 69 when the bus or systemd does not reply.
+/// Fails with 69 when the bus or systemd does not reply.
 pub fn read() -> Result<Units> {
-    let unreadable = |why: String| Error::unavailable(format!("systemd cannot be asked over the system bus: {why}"));
+    let unreadable = |why: String| {
+        Error::unavailable(format!(
+            "systemd cannot be asked over the system bus: {why}"
+        ))
+    };
     let units = zruntime::block_on(async {
         let runtime = SharedRuntime::current().map_err(|error| error.to_string())?;
         match runtime.timeout(PATIENCE, all()).await {
@@ -94,9 +108,18 @@ fn words(error: &zbus::Error) -> String {
 
 async fn all() -> zbus::Result<Units> {
     let queued = NonZeroUsize::new(4 * AT_ONCE).unwrap_or(NonZeroUsize::MIN);
-    let bus = zbus::connection::Builder::system().max_queued(queued).build().await?;
+    let bus = zbus::connection::Builder::system()
+        .max_queued(queued)
+        .build()
+        .await?;
     let state = get(&bus, PATH.try_into()?, MANAGER, "SystemState").await?;
-    let booted = get(&bus, PATH.try_into()?, MANAGER, "UserspaceTimestampMonotonic").await?;
+    let booted = get(
+        &bus,
+        PATH.try_into()?,
+        MANAGER,
+        "UserspaceTimestampMonotonic",
+    )
+    .await?;
     let booted_us = u64::try_from(&booted).unwrap_or(0);
     let mut units = Units {
         at: moment(booted_us),
@@ -114,8 +137,13 @@ async fn all() -> zbus::Result<Units> {
         }
 
         let now = list(&bus).await?;
-        let before: HashMap<&str, &Listed> = listed.iter().map(|unit| (unit.0.as_str(), unit)).collect();
-        let has_moved = |unit: &&Listed| !before.get(unit.0.as_str()).is_some_and(|before| is_same(before, unit));
+        let before: HashMap<&str, &Listed> =
+            listed.iter().map(|unit| (unit.0.as_str(), unit)).collect();
+        let has_moved = |unit: &&Listed| {
+            !before
+                .get(unit.0.as_str())
+                .is_some_and(|before| is_same(before, unit))
+        };
 
         moved = now.iter().filter(has_moved).cloned().collect();
         listed = now;
@@ -125,10 +153,17 @@ async fn all() -> zbus::Result<Units> {
     }
 
     // A unit that has left the list is no longer loaded.
-    let still: HashSet<&str> = listed.iter().filter_map(|unit| server_instance(&unit.0)).collect();
+    let still: HashSet<&str> = listed
+        .iter()
+        .filter_map(|unit| server_instance(&unit.0))
+        .collect();
     units.loaded.retain(|name, _| still.contains(name.as_str()));
     units.failed_overlays = failed_overlays(&bus, units.at).await?;
-    units.moving = moved.iter().filter_map(|unit| server_instance(&unit.0)).map(str::to_owned).collect();
+    units.moving = moved
+        .iter()
+        .filter_map(|unit| server_instance(&unit.0))
+        .map(str::to_owned)
+        .collect();
 
     Ok(units)
 }
@@ -137,7 +172,14 @@ async fn all() -> zbus::Result<Units> {
 /// PID 1 does. PID 1's wall clock at that time is not used, because it may have been wrong.
 fn moment(booted_us: u64) -> Moment {
     let now = Moment::now();
-    if booted_us == 0 { now } else { Moment { booted_at: now.wall(booted_us), ..now } }
+    if booted_us == 0 {
+        now
+    } else {
+        Moment {
+            booted_at: now.wall(booted_us),
+            ..now
+        }
+    }
 }
 
 /// Whether two entries of the same unit are equal.
@@ -146,24 +188,49 @@ fn is_same(one: &Listed, other: &Listed) -> bool {
 }
 
 fn from_list(listed: &Listed) -> [(&'static str, String); 2] {
-    [("ActiveState", listed.3.clone()), ("SubState", listed.4.clone())]
+    [
+        ("ActiveState", listed.3.clone()),
+        ("SubState", listed.4.clone()),
+    ]
 }
 
 async fn list(bus: &Connection) -> zbus::Result<Vec<Listed>> {
     let body = (Vec::<&str>::new(), vec![PATTERN]);
-    bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "ListUnitsByPatterns", &body).await?.body().deserialize()
+    bus.call_method(
+        Some(SYSTEMD),
+        PATH,
+        Some(MANAGER),
+        "ListUnitsByPatterns",
+        &body,
+    )
+    .await?
+    .body()
+    .deserialize()
 }
 
 /// In most cases there are none, for one call.
 async fn failed_overlays(bus: &Connection, at: Moment) -> zbus::Result<BTreeMap<String, i64>> {
     let body = (vec!["failed"], vec![OVERLAYS]);
-    let reply = bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "ListUnitsByPatterns", &body).await?;
+    let reply = bus
+        .call_method(
+            Some(SYSTEMD),
+            PATH,
+            Some(MANAGER),
+            "ListUnitsByPatterns",
+            &body,
+        )
+        .await?;
 
     let mut failed = BTreeMap::new();
     for unit in reply.body().deserialize::<Vec<Listed>>()? {
-        let Some(instance) = overlay_instance(&unit.0) else { continue };
+        let Some(instance) = overlay_instance(&unit.0) else {
+            continue;
+        };
         match get(bus, unit.6.clone(), UNIT, "InactiveEnterTimestampMonotonic").await {
-            Ok(since) => drop(failed.insert(instance.to_owned(), at.wall(u64::try_from(&since).unwrap_or(0)))),
+            Ok(since) => drop(failed.insert(
+                instance.to_owned(),
+                at.wall(u64::try_from(&since).unwrap_or(0)),
+            )),
             // The unit was unloaded or started again meanwhile.
             Err(error) if is_of_one_unit(&error) => {}
             Err(error) => return Err(error),
@@ -175,7 +242,15 @@ async fn failed_overlays(bus: &Connection, at: Moment) -> zbus::Result<BTreeMap<
 
 /// Whether the template of servers' units is installed.
 async fn has_template(bus: &Connection) -> zbus::Result<bool> {
-    let reply = bus.call_method(Some(SYSTEMD), PATH, Some(MANAGER), "GetUnitFileState", &(TEMPLATE)).await;
+    let reply = bus
+        .call_method(
+            Some(SYSTEMD),
+            PATH,
+            Some(MANAGER),
+            "GetUnitFileState",
+            &(TEMPLATE),
+        )
+        .await;
     match reply {
         Ok(_) => Ok(true),
         Err(zbus::Error::FDO(error)) if matches!(*error, fdo::Error::FileNotFound(_)) => Ok(false),
@@ -186,7 +261,8 @@ async fn has_template(bus: &Connection) -> zbus::Result<bool> {
 /// The properties of units, with as many calls at once as the bus allows. If one unit cannot be
 /// read, only that unit is unknown.
 async fn details(bus: &Connection, listed: &[Listed]) -> zbus::Result<Vec<(String, Unit)>> {
-    let mut told: Vec<Vec<(&str, String)>> = listed.iter().map(|line| from_list(line).to_vec()).collect();
+    let mut told: Vec<Vec<(&str, String)>> =
+        listed.iter().map(|line| from_list(line).to_vec()).collect();
     let mut calls: Vec<(usize, &Listed, &'static str, &'static str)> = Vec::new();
     for (index, line) in listed.iter().enumerate() {
         calls.extend(wanted(line).map(|(interface, property)| (index, line, interface, property)));
@@ -197,7 +273,9 @@ async fn details(bus: &Connection, listed: &[Listed]) -> zbus::Result<Vec<(Strin
         let mut waiting = Vec::with_capacity(chunk.len());
         for &(index, line, interface, property) in chunk {
             let (bus, path) = (bus.clone(), line.6.clone());
-            let reply = runtime.spawn(property, async move { get(&bus, path, interface, property).await });
+            let reply = runtime.spawn(property, async move {
+                get(&bus, path, interface, property).await
+            });
             waiting.push((index, property, reply));
         }
 
@@ -214,9 +292,17 @@ async fn details(bus: &Connection, listed: &[Listed]) -> zbus::Result<Vec<(Strin
     }
 
     let units = listed.iter().zip(told).filter_map(|(line, told)| {
-        let pairs = told.iter().map(|(property, value)| (*property, value.as_str()));
+        let pairs = told
+            .iter()
+            .map(|(property, value)| (*property, value.as_str()));
         let job = (line.7 != 0).then(|| line.8.clone());
-        Some((server_instance(&line.0)?.to_owned(), Unit { job, ..Unit::from_pairs(pairs) }))
+        Some((
+            server_instance(&line.0)?.to_owned(),
+            Unit {
+                job,
+                ..Unit::from_pairs(pairs)
+            },
+        ))
     });
 
     Ok(units.collect())
@@ -240,8 +326,15 @@ fn is_of_one_unit(error: &zbus::Error) -> bool {
 /// The properties worth reading in this state: of a running unit its resource use, of any other how
 /// it ended.
 fn wanted(listed: &Listed) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
-    let always = [(SERVICE, "NRestarts"), (UNIT, "ActiveEnterTimestampMonotonic")];
-    let fares = [(SERVICE, "MainPID"), (SERVICE, "MemoryCurrent"), (SERVICE, "CPUUsageNSec")];
+    let always = [
+        (SERVICE, "NRestarts"),
+        (UNIT, "ActiveEnterTimestampMonotonic"),
+    ];
+    let fares = [
+        (SERVICE, "MainPID"),
+        (SERVICE, "MemoryCurrent"),
+        (SERVICE, "CPUUsageNSec"),
+    ];
 
     let ended = [
         (SERVICE, "Result"),
@@ -253,11 +346,27 @@ fn wanted(listed: &Listed) -> impl Iterator<Item = (&'static str, &'static str)>
     ];
 
     let runs = ActualState::from_unit(&listed.3, &listed.4) == ActualState::Running;
-    always.into_iter().chain(fares.into_iter().filter(move |_| runs)).chain(ended.into_iter().filter(move |_| !runs))
+    always
+        .into_iter()
+        .chain(fares.into_iter().filter(move |_| runs))
+        .chain(ended.into_iter().filter(move |_| !runs))
 }
 
-async fn get(bus: &Connection, path: OwnedObjectPath, interface: &str, property: &str) -> zbus::Result<OwnedVariant> {
-    let reply: Message = bus.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "Get", &(interface, property)).await?;
+async fn get(
+    bus: &Connection,
+    path: OwnedObjectPath,
+    interface: &str,
+    property: &str,
+) -> zbus::Result<OwnedVariant> {
+    let reply: Message = bus
+        .call_method(
+            Some(SYSTEMD),
+            path,
+            Some(PROPERTIES),
+            "Get",
+            &(interface, property),
+        )
+        .await?;
     let body = reply.body();
     body.deserialize::<Variant<'_>>()?.try_into()
 }

@@ -48,9 +48,7 @@ const NO_SETTINGS: [&str; 16] = [
 /// One overlay's own server.cfg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Brought {
-    /// The overlay.
     pub overlay: OverlayRef,
-    /// The file.
     pub path: PathBuf,
     /// Its second name in left4dead2/cfg, such as `server_maps.cfg`.
     pub name: String,
@@ -59,7 +57,6 @@ pub struct Brought {
 /// A setting that more than one of the files sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contest {
-    /// The console variable.
     pub setting: String,
     /// The overlay whose line wins; none for the blueprint.
     pub winner: Option<OverlayRef>,
@@ -81,7 +78,13 @@ pub(super) fn find<'o>(
         }
 
         let is_taken = |name: &str| {
-            let is_in = |layer: &String| Path::new(layer).join(CFG).join(name).symlink_metadata().is_ok();
+            let is_in = |layer: &String| {
+                Path::new(layer)
+                    .join(CFG)
+                    .join(name)
+                    .symlink_metadata()
+                    .is_ok()
+            };
             found.iter().any(|other| other.name == name) || layers.iter().skip(1).any(is_in)
         };
 
@@ -94,7 +97,11 @@ pub(super) fn find<'o>(
             count += 1;
         }
 
-        found.push(Brought { overlay: overlay.clone(), path, name });
+        found.push(Brought {
+            overlay: overlay.clone(),
+            path,
+            name,
+        });
     }
 
     found
@@ -104,7 +111,16 @@ pub(super) fn find<'o>(
 /// case, ASCII.
 fn plain(overlay: &str) -> String {
     let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    let plain: String = overlay.chars().map(|c| if is_kept(c) { c.to_ascii_lowercase() } else { '_' }).collect();
+    let plain: String = overlay
+        .chars()
+        .map(|c| {
+            if is_kept(c) {
+                c.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        })
+        .collect();
     plain.chars().take(LONGEST).collect()
 }
 
@@ -127,7 +143,11 @@ pub(super) fn contests(brought: &[Brought], lines: &[ConfigLine]) -> Vec<Contest
     let contested = setters.into_iter().filter_map(|(setting, mut whose)| {
         let winner = whose.pop()?;
         let losers: Vec<OverlayRef> = whose.into_iter().flatten().collect();
-        (!losers.is_empty()).then_some(Contest { setting, winner, losers })
+        (!losers.is_empty()).then_some(Contest {
+            setting,
+            winner,
+            losers,
+        })
     });
 
     contested.take(TOLD).collect()
@@ -135,15 +155,25 @@ pub(super) fn contests(brought: &[Brought], lines: &[ConfigLine]) -> Vec<Contest
 
 fn head(path: &Path) -> String {
     let mut bytes = Vec::new();
-    let read = files::open_to_read(path).and_then(|file| file.take(COMPARED).read_to_end(&mut bytes));
-    if read.is_ok() { String::from_utf8_lossy(&bytes).into_owned() } else { String::new() }
+    let read =
+        files::open_to_read(path).and_then(|file| file.take(COMPARED).read_to_end(&mut bytes));
+    if read.is_ok() {
+        String::from_utf8_lossy(&bytes).into_owned()
+    } else {
+        String::new()
+    }
 }
 
 /// The console variables that a text sets, in lower case.
 fn settings(text: &str) -> HashSet<String> {
-    let commands = text.trim_start_matches(BOM).lines().flat_map(console::commands);
+    let commands = text
+        .trim_start_matches(BOM)
+        .lines()
+        .flat_map(console::commands);
     let names = commands.map(|command| command.name.to_ascii_lowercase());
-    names.filter(|name| !name.is_empty() && !NO_SETTINGS.contains(&name.as_str())).collect()
+    names
+        .filter(|name| !name.is_empty() && !NO_SETTINGS.contains(&name.as_str()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -161,8 +191,15 @@ mod tests {
 
     fn names(overlays: &[(OverlayRef, PathBuf)]) -> Vec<String> {
         let mut layers = vec!["/own".to_owned()];
-        layers.extend(overlays.iter().map(|(_, path)| path.to_string_lossy().into_owned()));
-        let found = find(overlays.iter().map(|(name, path)| (name, path.as_path())), &layers);
+        layers.extend(
+            overlays
+                .iter()
+                .map(|(_, path)| path.to_string_lossy().into_owned()),
+        );
+        let found = find(
+            overlays.iter().map(|(name, path)| (name, path.as_path())),
+            &layers,
+        );
         found.into_iter().map(|brought| brought.name).collect()
     }
 
@@ -175,13 +212,25 @@ mod tests {
             overlay(dir.path(), "maps_one", &config),
             overlay(dir.path(), "empty", &[]),
             overlay(dir.path(), "B.c-d", &config),
-            overlay(dir.path(), "mine", &[("server.cfg", "exec server_mine.cfg"), ("server_mine.cfg", "x 1")]),
+            overlay(
+                dir.path(),
+                "mine",
+                &[
+                    ("server.cfg", "exec server_mine.cfg"),
+                    ("server_mine.cfg", "x 1"),
+                ],
+            ),
         ];
 
         let long = format!("{}/{}", "a".repeat(100), "b".repeat(100));
         assert_eq!(
             names(&all),
-            ["server_mine_2.cfg", "server_b.c-d.cfg", "server_maps_one.cfg", "server_maps_one_2.cfg"]
+            [
+                "server_mine_2.cfg",
+                "server_b.c-d.cfg",
+                "server_maps_one.cfg",
+                "server_maps_one_2.cfg"
+            ]
         );
 
         assert!(names(&[overlay(dir.path(), &long, &config)])[0].len() < 80);
@@ -190,20 +239,42 @@ mod tests {
     #[test]
     fn the_last_setter_wins_and_what_sets_nothing_is_no_contest() {
         let dir = tempfile::tempdir().unwrap();
-        let low =
-            "\u{feff}hostname \"low\"\r\nsv_region 3; exec a.cfg\nsm_cvar z_difficulty Hard // x\necho hi\nlog on";
+        let low = "\u{feff}hostname \"low\"\r\nsv_region 3; exec a.cfg\nsm_cvar z_difficulty Hard \
+                  // x\necho hi\nlog on";
         let all = [
-            overlay(dir.path(), "top", &[("server.cfg", "HOSTNAME \"top\"\necho hi\nexec a.cfg\nz_difficulty Easy\n")]),
+            overlay(
+                dir.path(),
+                "top",
+                &[(
+                    "server.cfg",
+                    "HOSTNAME \"top\"\necho hi\nexec a.cfg\nz_difficulty Easy\n",
+                )],
+            ),
             overlay(dir.path(), "low", &[("server.cfg", low)]),
         ];
         let found = find(all.iter().map(|(name, path)| (name, path.as_path())), &[]);
-        let lines: Vec<ConfigLine> = vec!["hostname \"mine\"".parse().unwrap(), "log on".parse().unwrap()];
+        let lines: Vec<ConfigLine> = vec![
+            "hostname \"mine\"".parse().unwrap(),
+            "log on".parse().unwrap(),
+        ];
         let told: Vec<(String, Option<String>, usize)> = contests(&found, &lines)
             .into_iter()
-            .map(|one| (one.setting, one.winner.map(|winner| winner.to_string()), one.losers.len()))
+            .map(|one| {
+                (
+                    one.setting,
+                    one.winner.map(|winner| winner.to_string()),
+                    one.losers.len(),
+                )
+            })
             .collect();
 
         let top = Some("top".to_owned());
-        assert_eq!(told, [("hostname".to_owned(), None, 2), ("z_difficulty".to_owned(), top, 1)]);
+        assert_eq!(
+            told,
+            [
+                ("hostname".to_owned(), None, 2),
+                ("z_difficulty".to_owned(), top, 1)
+            ]
+        );
     }
 }

@@ -44,9 +44,15 @@ const BELOW_THE_GAME: [&str; 12] = [
 ];
 
 /// The host's directories that a server's sandbox hides, in addition to left4me's own.
-const HIDDEN: [&str; 6] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev/shm"];
+const HIDDEN: [&str; 6] = [
+    "/home",
+    "/root",
+    "/run/user",
+    "/tmp",
+    "/var/tmp",
+    "/dev/shm",
+];
 
-/// The findings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// One line each, beginning with the path.
@@ -71,12 +77,13 @@ impl Found {
 
 /// Checks `overlays`. Their links may lead into each other, into `others` and into the game files.
 ///
-/// # Errors
-/// 1 when `root` cannot be used. A missing overlay is not reported here.
+/// Fails with 1 when `root` cannot be used. A missing overlay is not reported here.
 pub fn inspect(root: &Path, overlays: &[OverlayRef], others: &[OverlayRef]) -> Result<Found> {
     let root = fs_err::canonicalize(root)?;
     let located = |list: &[OverlayRef]| -> Vec<PathBuf> {
-        list.iter().filter_map(|reference| overlay::locate(&root, reference).ok()).collect()
+        list.iter()
+            .filter_map(|reference| overlay::locate(&root, reference).ok())
+            .collect()
     };
     let subjects = located(overlays);
     let mut layers = subjects.clone();
@@ -85,8 +92,14 @@ pub fn inspect(root: &Path, overlays: &[OverlayRef], others: &[OverlayRef]) -> R
     layers.push(root.join("installation"));
 
     let shared = users::ids(users::GAME).ok().map(|ids| ids.1);
-    let mut look =
-        Look { merged: root.join("runtime/ID/merged"), root, layers, shared, found: Found::default(), left: 0 };
+    let mut look = Look {
+        merged: root.join("runtime/ID/merged"),
+        root,
+        layers,
+        shared,
+        found: Found::default(),
+        left: 0,
+    };
 
     for subject in subjects {
         look.left = ENTRIES;
@@ -118,23 +131,41 @@ impl Look {
         }
         // Names in an overlay are untrusted text.
         let line = format!("{}: {why}", path.display());
-        self.found.lines.push(visible(&line).chars().map(|c| if c.is_control() { '?' } else { c }).collect());
+        self.found.lines.push(
+            visible(&line)
+                .chars()
+                .map(|c| if c.is_control() { '?' } else { c })
+                .collect(),
+        );
     }
 
     /// Checks for names at the top of an overlay where the game does not look for its content.
     fn top(&mut self, overlay: &Path) {
-        let Ok(entries) = std::fs::read_dir(overlay) else { return };
+        let Ok(entries) = std::fs::read_dir(overlay) else {
+            return;
+        };
         for entry in entries.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let lower = name.to_lowercase();
 
             let path = entry.path();
             if lower == "left4dead2" && name != lower {
-                self.tell(&path, "the game looks into left4dead2, in lower case: rename it");
+                self.tell(
+                    &path,
+                    "the game looks into left4dead2, in lower case: rename it",
+                );
             } else if BELOW_THE_GAME.contains(&lower.as_str()) {
-                self.tell(&path, &format!("the game looks into left4dead2/{lower}: move it to left4dead2/{lower}"));
+                self.tell(
+                    &path,
+                    &format!(
+                        "the game looks into left4dead2/{lower}: move it to left4dead2/{lower}"
+                    ),
+                );
             } else if lower.ends_with(".vpk") {
-                self.tell(&path, "the game looks for add-ons in left4dead2/addons: move it there");
+                self.tell(
+                    &path,
+                    "the game looks for add-ons in left4dead2/addons: move it there",
+                );
             } else if path.join("left4dead2").is_dir() {
                 self.tell(
                     &path.join("left4dead2"),
@@ -149,7 +180,10 @@ impl Look {
         let entries = match std::fs::read_dir(&here) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                return self.tell(&here, "left4me cannot look into it, and so cannot say what the game will see");
+                return self.tell(
+                    &here,
+                    "left4me cannot look into it, and so cannot say what the game will see",
+                );
             }
             Err(_) => return,
         };
@@ -161,7 +195,9 @@ impl Look {
             self.left -= 1;
 
             let (path, inner) = (entry.path(), inner.join(entry.file_name()));
-            let Ok(found) = path.symlink_metadata() else { continue };
+            let Ok(found) = path.symlink_metadata() else {
+                continue;
+            };
             if found.is_symlink() {
                 if let Err(why) = self.follow(&inner) {
                     self.tell(&path, &why);
@@ -170,7 +206,10 @@ impl Look {
                 // A directory that the game itself has stays accessible.
                 let is_open = self.may(&found, 0o5) || self.is_the_games(&inner);
                 if !is_open {
-                    self.tell(&path, &format!("it is closed to the game{}", owner_and_mode(&found, "rx")));
+                    self.tell(
+                        &path,
+                        &format!("it is closed to the game{}", owner_and_mode(&found, "rx")),
+                    );
                 } else if depth > 0 {
                     self.below(layer, &inner, depth - 1);
                 }
@@ -187,13 +226,18 @@ impl Look {
         }
 
         if !self.may(found, 0o4) {
-            return self.tell(path, &format!("the game cannot read it{}", owner_and_mode(found, "r")));
+            return self.tell(
+                path,
+                &format!("the game cannot read it{}", owner_and_mode(found, "r")),
+            );
         }
 
-        if inner.parent() == Some(Path::new("left4dead2/cfg")) && inner.extension().is_some_and(|end| end == "cfg") {
+        if inner.parent() == Some(Path::new("left4dead2/cfg"))
+            && inner.extension().is_some_and(|end| end == "cfg")
+        {
             let mut head = [0_u8; 3];
-            let read =
-                crate::base::files::open_to_read(path).and_then(|mut file| std::io::Read::read(&mut file, &mut head));
+            let read = crate::base::files::open_to_read(path)
+                .and_then(|mut file| std::io::Read::read(&mut file, &mut head));
 
             let why = match (read, head) {
                 (Ok(3), [0xef, 0xbb, 0xbf]) => {
@@ -211,26 +255,41 @@ impl Look {
     }
 
     fn is_the_games(&self, inner: &Path) -> bool {
-        self.root.join("installation").join(inner).metadata().is_ok_and(|found| found.is_dir() && self.may(&found, 0o5))
+        self.root
+            .join("installation")
+            .join(inner)
+            .metadata()
+            .is_ok_and(|found| found.is_dir() && self.may(&found, 0o5))
     }
 
     /// Whether a server's user has these rights. It owns nothing here, and is in one group.
     fn may(&self, found: &Metadata, rights: u32) -> bool {
-        let shift = if self.shared == Some(Gid::from_raw(found.gid())) { 3 } else { 0 };
+        let shift = if self.shared == Some(Gid::from_raw(found.gid())) {
+            3
+        } else {
+            0
+        };
         found.mode() >> shift & rights == rights
     }
 
     /// Follows the link at `inner` as the game does, in the merged tree.
     fn follow(&self, inner: &Path) -> Result<(), String> {
         let (mut here, mut links) = (PathBuf::new(), 0);
-        let mut rest: VecDeque<OsString> = inner.components().map(|part| part.as_os_str().to_owned()).collect();
+        let mut rest: VecDeque<OsString> = inner
+            .components()
+            .map(|part| part.as_os_str().to_owned())
+            .collect();
         while let Some(name) = rest.pop_front() {
             if name == ".." {
                 if here.pop() {
                     continue;
                 }
                 let outside = self.merged.parent().unwrap_or(&self.merged);
-                return self.outside(&rest.iter().fold(outside.to_owned(), |path, part| path.join(part)));
+                return self.outside(
+                    &rest
+                        .iter()
+                        .fold(outside.to_owned(), |path, part| path.join(part)),
+                );
             }
 
             let next = here.join(&name);
@@ -238,7 +297,10 @@ impl Look {
                 let path = layer.join(&next);
                 path.symlink_metadata().ok().map(|found| (path, found))
             }) else {
-                return Err(format!("the link is dead: {} is in no layer", self.merged.join(&next).display()));
+                return Err(format!(
+                    "the link is dead: {} is in no layer",
+                    self.merged.join(&next).display()
+                ));
             };
 
             if !found.is_symlink() {
@@ -247,7 +309,8 @@ impl Look {
             }
 
             links += 1;
-            let target = std::fs::read_link(&path).map_err(|error| format!("the link cannot be read: {error}"))?;
+            let target = std::fs::read_link(&path)
+                .map_err(|error| format!("the link cannot be read: {error}"))?;
             if links > DEPTH {
                 return Err("the link leads to itself".to_owned());
             }
@@ -256,9 +319,14 @@ impl Look {
                 return self.outside(&rest.iter().fold(target, |path, part| path.join(part)));
             }
 
-            let parts = target.components().filter(|part| *part != Component::CurDir);
+            let parts = target
+                .components()
+                .filter(|part| *part != Component::CurDir);
             let parts: Vec<OsString> = parts.map(|part| part.as_os_str().to_owned()).collect();
-            parts.into_iter().rev().for_each(|part| rest.push_front(part));
+            parts
+                .into_iter()
+                .rev()
+                .for_each(|part| rest.push_front(part));
         }
 
         Ok(())
@@ -277,23 +345,31 @@ impl Look {
         let shown = plain.display();
         let is_below = |top: &str| plain.starts_with(self.root.join(top));
         let is_shown = if plain.starts_with(&self.root) {
-            ["overlays", "workshop_cache", "steam"].into_iter().any(is_below)
+            ["overlays", "workshop_cache", "steam"]
+                .into_iter()
+                .any(is_below)
         } else {
             !HIDDEN.iter().any(|hidden| plain.starts_with(hidden))
         };
 
         if !is_shown {
             return Err(format!(
-                "in a server's tree the link leads to {shown}, which the game does not see: link to {} by its whole path",
+                "in a server's tree the link leads to {shown}, which the game does not see: link \
+                to {} by its whole path",
                 self.root.join("workshop_cache/…").display()
             ));
         }
 
         match plain.metadata() {
             Ok(found) if self.may(&found, if found.is_dir() { 0o5 } else { 0o4 }) => Ok(()),
-            Ok(found) => Err(format!("it leads to {shown}, which the game cannot read{}", owner_and_mode(&found, "r"))),
+            Ok(found) => Err(format!(
+                "it leads to {shown}, which the game cannot read{}",
+                owner_and_mode(&found, "r")
+            )),
             Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-            Err(_) => Err(format!("the link is dead: in a server's tree it leads to {shown}, which does not exist")),
+            Err(_) => Err(format!(
+                "the link is dead: in a server's tree it leads to {shown}, which does not exist"
+            )),
         }
     }
 }
@@ -301,7 +377,10 @@ impl Look {
 /// `: mode 0600, owner anna; chmod o+r opens it`.
 fn owner_and_mode(found: &Metadata, rights: &str) -> String {
     let uid = found.uid();
-    let owner = User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+    let owner = User::from_uid(Uid::from_raw(uid))
+        .ok()
+        .flatten()
+        .map_or_else(|| uid.to_string(), |user| user.name);
     format!(
         " (mode {:04o}, owner {owner}): `chmod o+{rights}` opens it, unless it should stay private",
         found.mode() & 0o7777
@@ -309,129 +388,4 @@ fn owner_and_mode(found: &Metadata, rights: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    fn root() -> (tempfile::TempDir, PathBuf) {
-        let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir_in("/var/lib");
-        let dir = dir.or_else(|_| tempfile::tempdir()).unwrap();
-
-        let root = dir.path().canonicalize().unwrap();
-        for below in [
-            "overlays/x/left4dead2/addons",
-            "overlays/y/left4dead2",
-            "workshop_cache",
-            "installation/left4dead2/cfg",
-            "runtime",
-        ] {
-            std::fs::create_dir_all(root.join(below)).unwrap();
-        }
-
-        std::fs::write(root.join("workshop_cache/7.vpk"), "x").unwrap();
-        (dir, root)
-    }
-
-    fn found(root: &Path) -> Vec<String> {
-        let (x, y) = ("x".parse().unwrap(), "y".parse().unwrap());
-        let mut lines: Vec<String> = inspect(root, &[x], &[y]).unwrap().told().collect();
-        lines.iter_mut().for_each(|line| *line = line.replace(&format!("{}/", root.display()), ""));
-        lines.sort();
-        lines
-    }
-
-    #[test]
-    fn a_sound_overlay_has_nothing_to_tell() {
-        let (_dir, root) = root();
-        let addons = root.join("overlays/x/left4dead2/addons");
-
-        symlink(root.join("workshop_cache/7.vpk"), addons.join("whole.vpk")).unwrap();
-        symlink("../../../../../workshop_cache/7.vpk", addons.join("from-merged.vpk")).unwrap();
-        symlink("whole.vpk", addons.join("again.vpk")).unwrap();
-        symlink("../cfg", addons.join("game-cfg")).unwrap();
-        std::fs::write(root.join("overlays/y/left4dead2/other"), "x").unwrap();
-        symlink("../other", addons.join("others")).unwrap();
-        symlink("/etc/hostname", addons.join("host")).unwrap();
-        assert_eq!(found(&root), [] as [&str; 0]);
-    }
-
-    #[test]
-    fn links_are_judged_from_the_merged_tree() {
-        let (_dir, root) = root();
-        let addons = root.join("overlays/x/left4dead2/addons");
-        for (name, target, words) in [
-            ("a", "../../../../workshop_cache/7.vpk", "runtime/workshop_cache/7.vpk, which the game does not see"),
-            ("b", "nothing", "is in no layer"),
-            ("c", "c", "leads to itself"),
-            ("d", "/home/anna/7.vpk", "/home/anna/7.vpk, which the game does not see"),
-            ("e", &format!("{}/installation/left4dead2/cfg", root.display()), "which the game does not see"),
-            ("f", &format!("{}/workshop_cache/8.vpk", root.display()), "does not exist"),
-        ] {
-            symlink(target, addons.join(name)).unwrap();
-            let lines = found(&root);
-            let line = lines.iter().find(|line| line.starts_with(&format!("overlays/x/left4dead2/addons/{name}: ")));
-            assert!(line.is_some_and(|line| line.contains(words)), "{name}: {lines:?}");
-        }
-
-        assert_eq!(found(&root).len(), 6);
-    }
-
-    #[test]
-    fn what_the_game_cannot_read_is_named_with_owner_and_mode() {
-        let (_dir, root) = root();
-        let close = |path: &str, mode: u32| {
-            std::fs::set_permissions(root.join(path), std::fs::Permissions::from_mode(mode)).unwrap();
-        };
-
-        std::fs::write(root.join("overlays/x/left4dead2/addons/p.cfg"), "x").unwrap();
-        close("overlays/x/left4dead2/addons/p.cfg", 0o640);
-        std::fs::create_dir(root.join("overlays/x/left4dead2/shut")).unwrap();
-        std::fs::write(root.join("overlays/x/left4dead2/shut/inner"), "x").unwrap();
-        close("overlays/x/left4dead2/shut", 0o700);
-
-        // The game files have this directory, so the modes of the files in it decide.
-        std::fs::create_dir(root.join("overlays/x/left4dead2/cfg")).unwrap();
-        std::fs::write(root.join("overlays/x/left4dead2/cfg/server.cfg"), b"\xef\xbb\xbfhostname x").unwrap();
-        close("overlays/x/left4dead2/cfg", 0o700);
-        close("workshop_cache/7.vpk", 0o600);
-        symlink(root.join("workshop_cache/7.vpk"), root.join("overlays/x/left4dead2/addons/7.vpk")).unwrap();
-        nix::unistd::mkfifo(&root.join("overlays/x/left4dead2/pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-
-        let lines = found(&root);
-        let begins = [
-            "addons/7.vpk: it leads to ",
-            "addons/p.cfg: the game cannot read it (mode 0640, owner ",
-            "cfg/server.cfg: it begins with a byte",
-            "pipe: it is no regular",
-            "shut: it is closed to the game (mode 0700",
-        ];
-
-        assert_eq!(lines.len(), begins.len(), "{lines:?}");
-        for (line, begin) in lines.iter().zip(begins) {
-            assert!(line.starts_with(&format!("overlays/x/left4dead2/{begin}")), "{line}");
-        }
-    }
-
-    #[test]
-    fn content_beside_left4dead2_is_found_and_the_list_is_bounded() {
-        let (_dir, root) = root();
-        for below in ["addons", "Maps", "package/left4dead2", "Left4Dead2"] {
-            std::fs::create_dir_all(root.join("overlays/x").join(below)).unwrap();
-        }
-
-        std::fs::write(root.join("overlays/x/map.VPK"), "x").unwrap();
-
-        let lines = found(&root);
-        assert_eq!(lines.len(), 5, "{lines:?}");
-        assert!(lines.contains(
-            &"overlays/x/addons: the game looks into left4dead2/addons: move it to left4dead2/addons".to_owned()
-        ));
-        for number in 0..50 {
-            symlink("gone\u{202e}\n", root.join("overlays/x/left4dead2").join(format!("{number}\n\u{202e}"))).unwrap();
-        }
-
-        let lines = found(&root);
-        assert!(lines.len() == TOLD + 1 && lines.contains(&"and 35 more of that kind".to_owned()), "{lines:?}");
-        assert!(lines.iter().all(|line| !line.contains(['\n', '\u{202e}'])));
-    }
-}
+mod tests;

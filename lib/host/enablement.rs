@@ -14,13 +14,15 @@ pub const SYSTEM: &str = "/etc/systemd/system";
 /// The instances of left4me-server@ that a unit in `directory` wants or requires, and that are not
 /// masked there.
 ///
-/// # Errors
-/// An existing directory cannot be read.
+/// Errors: An existing directory cannot be read.
 pub fn enabled(directory: &Path) -> Result<BTreeSet<String>> {
     let mut found = BTreeSet::new();
     for entry in fs_err::read_dir(directory)? {
         let path = entry?.path();
-        if !path.extension().is_some_and(|end| end == "wants" || end == "requires") {
+        if !path
+            .extension()
+            .is_some_and(|end| end == "wants" || end == "requires")
+        {
             continue;
         }
 
@@ -28,7 +30,11 @@ pub fn enabled(directory: &Path) -> Result<BTreeSet<String>> {
             Ok(links) => links,
             // A file with that name, or a directory that systemctl has just removed with its last
             // link.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
 
@@ -40,7 +46,9 @@ pub fn enabled(directory: &Path) -> Result<BTreeSet<String>> {
 
     found.retain(|instance| {
         let mask = directory.join(server_unit(instance));
-        !mask.read_link().is_ok_and(|target| target == Path::new("/dev/null"))
+        !mask
+            .read_link()
+            .is_ok_and(|target| target == Path::new("/dev/null"))
     });
 
     Ok(found)
@@ -61,7 +69,10 @@ mod tests {
 
         let template = "/usr/lib/systemd/system/left4me-server@.service";
         link("multi-user.target.wants/left4me-server@1.service", template);
-        link("friday.target.requires/left4me-server@x-2.service", template);
+        link(
+            "friday.target.requires/left4me-server@x-2.service",
+            template,
+        );
         link("multi-user.target.wants/left4me-server@3.service", template);
         link("left4me-server@3.service", "/dev/null");
         link("multi-user.target.wants/left4me-server@.service", template);

@@ -7,8 +7,7 @@ use crate::domain::steam::UNFINISHED;
 
 /// Refuses a start over Windows files: a windows pass without a linux pass after it.
 ///
-/// # Errors
-/// Exit 4, with what to do.
+/// Fails with 4, with what to do.
 pub fn refuse_unfinished(root: &Path) -> Result<()> {
     let installation = root.join("installation");
     if installation.join(UNFINISHED).symlink_metadata().is_err() {

@@ -32,9 +32,8 @@ pub enum Initialized {
 /// Brings the instance's files to the state that `spec` describes. ROOT/instances must exist.
 /// `may_write` is called last, after the wait for the lock, which may take long.
 ///
-/// # Errors
-/// 1 with the overlay when one cannot be used; 1 or 77 when the files cannot be written; the error
-/// of `may_write`.
+/// Fails with 1 with the overlay when one cannot be used; 1 or 77 when the files cannot be written;
+/// the error of `may_write`.
 pub fn initialize(
     root: &Path,
     instance: &InstanceName,
@@ -63,9 +62,6 @@ pub fn initialize(
 
 /// Whether [`initialize`] would succeed with `spec`, as far as can be checked without writing:
 /// every layer exists and is usable, and the text can be rendered.
-///
-/// # Errors
-/// 1 with what is wrong.
 pub fn check(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<()> {
     let root = fs_err::canonicalize(root)?;
     Files::of(&root, instance, spec)?;
@@ -73,7 +69,8 @@ pub fn check(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<()> {
     let installation = root.join("installation");
     if !installation.is_dir() {
         return Err(Error::failed(format!(
-            "the game is not installed: there is no {}; enqueue update, which installs and starts again",
+            "the game is not installed: there is no {}; enqueue update, which installs and starts \
+            again",
             installation.display()
         )));
     }
@@ -84,25 +81,34 @@ pub fn check(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<()> {
 /// Removes the instance's files; missing ones are no error. Does not follow links. `may_remove` is
 /// called last.
 ///
-/// # Errors
-/// 4 while its overlay is mounted; 1 or 77 when something is left; the error of `may_remove`.
-pub fn remove(root: &Path, instance: &InstanceName, may_remove: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Fails with 4 while its overlay is mounted; 1 or 77 when something is left; the error of
+/// `may_remove`.
+pub fn remove(
+    root: &Path,
+    instance: &InstanceName,
+    may_remove: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let root = fs_err::canonicalize(root)?;
     if mounts::is_mounted(&root, instance)? {
-        return Err(Error::conflict(format!("server {instance} has its overlay mounted: stop it first")));
+        return Err(Error::conflict(format!(
+            "server {instance} has its overlay mounted: stop it first"
+        )));
     }
 
     let instances = root.join("instances");
     may_remove()?;
     layer::remove(&instances.join(instance.as_str()))?;
-    if instances.is_dir() { layer::sync(&instances) } else { Ok(()) }
+    if instances.is_dir() {
+        layer::sync(&instances)
+    } else {
+        Ok(())
+    }
 }
 
 /// Removes what an interrupted initialization left beside the instance's files. Returns what was
 /// removed.
 ///
-/// # Errors
-/// 1 when another program holds the instance's lock, or something cannot be removed.
+/// Fails with 1 when another program holds the instance's lock, or something cannot be removed.
 pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
     let dir = root.join("instances").join(instance.as_str());
     if !dir.is_dir() {
@@ -110,15 +116,19 @@ pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
     }
 
     let opened = std::fs::File::open(&dir).map_err(|error| unusable(&dir, error))?;
-    let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => {
-            Error::conflict(format!("another program (l4d2ctl?) uses the files of server {instance}"))
-        }
-        other => unusable(&dir, other.into()),
-    })?;
+    let lock =
+        Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+            nix::errno::Errno::EWOULDBLOCK => Error::conflict(format!(
+                "another program (l4d2ctl?) uses the files of server {instance}"
+            )),
+            other => unusable(&dir, other.into()),
+        })?;
 
     let mut removed = Vec::new();
-    for path in layer::beside(&dir.join("layer")).into_iter().chain(layer::beside(&dir.join("instance.env"))) {
+    for path in layer::beside(&dir.join("layer"))
+        .into_iter()
+        .chain(layer::beside(&dir.join("instance.env")))
+    {
         if path.symlink_metadata().is_ok() {
             layer::remove(&path)?;
             removed.push(path);
@@ -132,7 +142,10 @@ pub fn tidy(root: &Path, instance: &InstanceName) -> Result<Vec<PathBuf>> {
 /// Whether the instance was initialized, so that systemd can start it.
 #[must_use]
 pub fn is_initialized(root: &Path, instance: &InstanceName) -> bool {
-    root.join("instances").join(instance.as_str()).join("instance.env").is_file()
+    root.join("instances")
+        .join(instance.as_str())
+        .join("instance.env")
+        .is_file()
 }
 
 /// The target content of an instance's directory.
@@ -148,11 +161,16 @@ impl Files {
         let own = configs::find(overlay::with_paths(&spec.overlays, &layers), &layers);
         let text = rendering::render(spec, &layers, &own)?;
         let dir = root.join("instances").join(instance.as_str());
-        Ok(Self { dir, environment: text.environment(), layer: layer::of(root, text.server_cfg, &own) })
+        Ok(Self {
+            dir,
+            environment: text.environment(),
+            layer: layer::of(root, text.server_cfg, &own),
+        })
     }
 
     fn are_in(&self, dir: &Path) -> bool {
-        Node::File(self.environment.clone()).is_at(&dir.join("instance.env")) && self.layer.is_at(&dir.join("layer"))
+        Node::File(self.environment.clone()).is_at(&dir.join("instance.env"))
+            && self.layer.is_at(&dir.join("layer"))
     }
 
     /// Creates the instance's directory if it is missing, and locks it (flock(2)): worker and
@@ -162,14 +180,18 @@ impl Files {
         if let Some(instances) = dir.parent()
             && !instances.is_dir()
         {
-            return Err(Error::failed(format!("{} is missing: run `systemd-tmpfiles --create`", instances.display())));
+            return Err(Error::failed(format!(
+                "{} is missing: run `systemd-tmpfiles --create`",
+                instances.display()
+            )));
         }
 
         layer::make_dir(dir)?;
         layer::settle_instance_mode(dir)?;
 
         let opened = std::fs::File::open(dir).map_err(|error| unusable(dir, error))?;
-        Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| unusable(dir, errno.into()))
+        Flock::lock(opened, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| unusable(dir, errno.into()))
     }
 
     /// Writes the files that differ.
@@ -195,7 +217,12 @@ mod tests {
     fn root() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for below in ["overlays/maps", "workshop_cache", "installation", "instances"] {
+        for below in [
+            "overlays/maps",
+            "workshop_cache",
+            "installation",
+            "instances",
+        ] {
             std::fs::create_dir_all(root.join(below)).unwrap();
         }
         (dir, root)
@@ -217,7 +244,10 @@ mod tests {
     #[test]
     fn initializing_writes_settings_and_layer_and_a_second_time_touches_nothing() {
         let (_dir, root) = root();
-        assert_eq!(initialize(&root, &name(), &spec(), || Ok(())).unwrap(), Initialized::Written);
+        assert_eq!(
+            initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
+            Initialized::Written
+        );
 
         let dir = root.join("instances/7");
         let shown = root.display();
@@ -231,12 +261,26 @@ mod tests {
         );
 
         let config = std::fs::read_to_string(dir.join("layer/left4dead2/cfg/server.cfg")).unwrap();
-        assert!(config.starts_with("// left4me") && config.ends_with("\nhostname \"x\"\n"), "{config}");
-        assert_eq!(std::fs::read_link(dir.join("layer/.steam/sdk32")).unwrap(), root.join("steam/linux32"));
+        assert!(
+            config.starts_with("// left4me") && config.ends_with("\nhostname \"x\"\n"),
+            "{config}"
+        );
+        assert_eq!(
+            std::fs::read_link(dir.join("layer/.steam/sdk32")).unwrap(),
+            root.join("steam/linux32")
+        );
 
-        let seen = |path: &str| dir.join(path).metadata().map(|found| (found.ino(), found.ctime_nsec())).unwrap();
+        let seen = |path: &str| {
+            dir.join(path)
+                .metadata()
+                .map(|found| (found.ino(), found.ctime_nsec()))
+                .unwrap()
+        };
         let before = (seen("instance.env"), seen("layer"), seen("."));
-        assert_eq!(initialize(&root, &name(), &spec(), || Ok(())).unwrap(), Initialized::Unchanged);
+        assert_eq!(
+            initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
+            Initialized::Unchanged
+        );
         assert_eq!(before, (seen("instance.env"), seen("layer"), seen(".")));
     }
 
@@ -244,25 +288,60 @@ mod tests {
     fn a_change_is_written_and_nothing_is_left_beside_it() {
         let (_dir, root) = root();
         initialize(&root, &name(), &spec(), || Ok(())).unwrap();
-        let changed = Spec { port: 27001, config: Vec::new(), ..spec() };
-        assert_eq!(initialize(&root, &name(), &changed, || Ok(())).unwrap(), Initialized::Written);
-        std::fs::write(root.join("instances/7/layer/left4dead2/cfg/server.cfg"), "by hand").unwrap();
-        assert_eq!(initialize(&root, &name(), &changed, || Ok(())).unwrap(), Initialized::Written);
-        assert_eq!(std::fs::read_dir(root.join("instances/7")).unwrap().count(), 2);
+        let changed = Spec {
+            port: 27001,
+            config: Vec::new(),
+            ..spec()
+        };
+        assert_eq!(
+            initialize(&root, &name(), &changed, || Ok(())).unwrap(),
+            Initialized::Written
+        );
+        std::fs::write(
+            root.join("instances/7/layer/left4dead2/cfg/server.cfg"),
+            "by hand",
+        )
+        .unwrap();
+        assert_eq!(
+            initialize(&root, &name(), &changed, || Ok(())).unwrap(),
+            Initialized::Written
+        );
+        assert_eq!(
+            std::fs::read_dir(root.join("instances/7")).unwrap().count(),
+            2
+        );
     }
 
     #[test]
     fn modes_do_not_depend_on_what_was_there() {
         let (_dir, root) = root();
         let instances = root.join("instances");
-        let mode = |path: &str| instances.join(path).metadata().unwrap().permissions().mode() & 0o7777;
+        let mode = |path: &str| {
+            instances
+                .join(path)
+                .metadata()
+                .unwrap()
+                .permissions()
+                .mode()
+                & 0o7777
+        };
 
         // As the previous version left it.
         std::fs::create_dir(instances.join("7")).unwrap();
-        std::fs::set_permissions(instances.join("7"), std::fs::Permissions::from_mode(0o2750)).unwrap();
+        std::fs::set_permissions(instances.join("7"), std::fs::Permissions::from_mode(0o2750))
+            .unwrap();
         initialize(&root, &name(), &spec(), || Ok(())).unwrap();
-        assert_eq!([mode("7"), mode("7/layer"), mode("7/layer/left4dead2/cfg")], [0o711, 0o750, 0o750]);
-        assert_eq!([mode("7/instance.env"), mode("7/layer/left4dead2/cfg/server.cfg")], [0o640; 2]);
+        assert_eq!(
+            [mode("7"), mode("7/layer"), mode("7/layer/left4dead2/cfg")],
+            [0o711, 0o750, 0o750]
+        );
+        assert_eq!(
+            [
+                mode("7/instance.env"),
+                mode("7/layer/left4dead2/cfg/server.cfg")
+            ],
+            [0o640; 2]
+        );
     }
 
     #[test]
@@ -286,7 +365,12 @@ mod tests {
         assert!(!root.join("overlays/instance.env").exists());
         std::fs::remove_file(root.join("instances/7")).unwrap();
         std::fs::remove_dir(root.join("instances")).unwrap();
-        assert!(initialize(&root, &name(), &spec(), || Ok(())).unwrap_err().to_string().contains("tmpfiles"));
+        assert!(
+            initialize(&root, &name(), &spec(), || Ok(()))
+                .unwrap_err()
+                .to_string()
+                .contains("tmpfiles")
+        );
     }
 
     #[test]
@@ -294,7 +378,13 @@ mod tests {
         let (_dir, root) = root();
         std::fs::create_dir_all(root.join("instances/7/layer.new/x")).unwrap();
         std::fs::write(root.join("instances/7/instance.new"), "x").unwrap();
-        assert_eq!(initialize(&root, &name(), &spec(), || Ok(())).unwrap(), Initialized::Written);
-        assert_eq!(std::fs::read_dir(root.join("instances/7")).unwrap().count(), 2);
+        assert_eq!(
+            initialize(&root, &name(), &spec(), || Ok(())).unwrap(),
+            Initialized::Written
+        );
+        assert_eq!(
+            std::fs::read_dir(root.join("instances/7")).unwrap().count(),
+            2
+        );
     }
 }

@@ -40,9 +40,16 @@ pub(super) fn of(root: &Path, server_cfg: String, brought: &[Brought]) -> Node {
     let mut cfg = vec![("server.cfg".to_owned(), Node::File(server_cfg))];
     // A link, not a copy: the mode of the overlay's file decides who may read it, and the game
     // reads its current content at each map load.
-    cfg.extend(brought.iter().map(|file| (file.name.clone(), Node::Link(file.path.clone()))));
+    cfg.extend(
+        brought
+            .iter()
+            .map(|file| (file.name.clone(), Node::Link(file.path.clone()))),
+    );
     let sdk = ("sdk32".to_owned(), Node::Link(root.join("steam/linux32")));
-    Node::Dir(vec![dir("left4dead2", vec![dir("cfg", cfg)]), dir(".steam", vec![sdk])])
+    Node::Dir(vec![
+        dir("left4dead2", vec![dir("cfg", cfg)]),
+        dir(".steam", vec![sdk]),
+    ])
 }
 
 impl Node {
@@ -51,13 +58,16 @@ impl Node {
         match self {
             Node::Link(target) => std::fs::read_link(path).is_ok_and(|found| found == *target),
             Node::File(text) => {
-                path.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == text.len() as u64)
+                path.symlink_metadata()
+                    .is_ok_and(|found| found.is_file() && found.len() == text.len() as u64)
                     && is_text(path, text)
             }
             Node::Dir(entries) => {
                 path.symlink_metadata().is_ok_and(|found| found.is_dir())
                     && std::fs::read_dir(path).is_ok_and(|found| found.count() == entries.len())
-                    && entries.iter().all(|(name, node)| node.is_at(&path.join(name)))
+                    && entries
+                        .iter()
+                        .all(|(name, node)| node.is_at(&path.join(name)))
             }
         }
     }
@@ -80,9 +90,6 @@ impl Node {
 
     /// Makes `path` exactly this in one step: builds it beside, exchanges the two, and removes the
     /// old one.
-    ///
-    /// # Errors
-    /// 1 or 77 when it cannot be written; the old one then stays in place.
     pub(super) fn replace(&self, path: &Path) -> Result<()> {
         let beside = path.with_extension("new");
         remove(&beside)?;
@@ -102,15 +109,15 @@ fn is_text(path: &Path, text: &str) -> bool {
 
 /// Removes a file, a link or a whole directory. Does not follow links; a missing path is no error.
 ///
-/// # Errors
-/// 1 or 77 when something is left.
+/// Fails with 1 or 77 when something is left.
 pub(super) fn remove(path: &Path) -> Result<()> {
     let removed = match path.symlink_metadata() {
         Ok(found) if found.is_dir() => fs_err::remove_dir_all(path),
         Ok(_) => fs_err::remove_file(path),
-        Err(error) => {
-            Err(std::io::Error::new(error.kind(), format!("{} cannot be looked at: {error}", path.display())))
-        }
+        Err(error) => Err(std::io::Error::new(
+            error.kind(),
+            format!("{} cannot be looked at: {error}", path.display()),
+        )),
     };
 
     match removed {
@@ -125,9 +132,6 @@ pub(super) fn beside(path: &Path) -> [PathBuf; 2] {
 }
 
 /// Replaces a file in one step, durably.
-///
-/// # Errors
-/// 1 or 77 when it cannot be written; the old one then stays in place.
 pub(super) fn replace_file(path: &Path, text: &str) -> Result<()> {
     let beside = path.with_extension("new");
     remove(&beside)?;
@@ -138,14 +142,18 @@ pub(super) fn replace_file(path: &Path, text: &str) -> Result<()> {
 
 /// Creates a directory if it is missing. Its group and setgid bit come from its parent.
 ///
-/// # Errors
-/// 1 or 77 when it cannot be created, or something else is there.
+/// Fails with 1 or 77 when it cannot be created, or something else is there.
 pub(super) fn make_dir(path: &Path) -> Result<()> {
     match std::fs::DirBuilder::new().mode(DIR_MODE).create(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => match path.symlink_metadata() {
-            Ok(found) if found.is_dir() => Ok(()),
-            _ => Err(Error::failed(format!("{} is in the way: it is not a directory", path.display()))),
-        },
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            match path.symlink_metadata() {
+                Ok(found) if found.is_dir() => Ok(()),
+                _ => Err(Error::failed(format!(
+                    "{} is in the way: it is not a directory",
+                    path.display()
+                ))),
+            }
+        }
         other => other.map_err(|error| Error::from(error).within(path.display())),
     }
 }
@@ -154,8 +162,7 @@ pub(super) fn make_dir(path: &Path) -> Result<()> {
 /// which passes the game's group on. If the kernel or a sandbox refuses that, this is an error:
 /// otherwise a server could not read its settings.
 ///
-/// # Errors
-/// 1 when the mode cannot be set.
+/// Fails with 1 when the mode cannot be set.
 pub(super) fn settle_mode(path: &Path) -> Result<()> {
     let before = fs_err::symlink_metadata(path)?.permissions().mode() & 0o7777;
     let wanted = (before & 0o7000) | DIR_MODE;
@@ -178,18 +185,24 @@ pub(super) fn settle_mode(path: &Path) -> Result<()> {
 /// Gives an instance's directory its mode. This drops the access of the group of all games, which
 /// the directory inherited by the setgid bit.
 ///
-/// # Errors
-/// 1 or 77 when the mode cannot be changed.
+/// Fails with 1 or 77 when the mode cannot be changed.
 pub(super) fn settle_instance_mode(path: &Path) -> Result<()> {
     let mode = fs_err::symlink_metadata(path)?.permissions().mode() & 0o7777;
     if mode == INSTANCE_MODE {
         return Ok(());
     }
-    Ok(fs_err::set_permissions(path, Permissions::from_mode(INSTANCE_MODE))?)
+    Ok(fs_err::set_permissions(
+        path,
+        Permissions::from_mode(INSTANCE_MODE),
+    )?)
 }
 
 fn write_file(path: &Path, text: &str) -> Result<()> {
-    let mut file = fs_err::OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    let mut file = fs_err::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path)?;
     file.write_all(text.as_bytes())?;
     file.set_permissions(Permissions::from_mode(FILE_MODE))?;
     Ok(file.sync_all()?)
@@ -216,8 +229,7 @@ fn exchange(new: &Path, old: &Path) -> Result<()> {
 
 /// Makes a directory's entries durable.
 ///
-/// # Errors
-/// 1 when the disk does not accept them.
+/// Fails with 1 when the disk does not accept them.
 pub(super) fn sync(dir: &Path) -> Result<()> {
     Ok(fs_err::File::open(dir)?.sync_all()?)
 }
@@ -228,7 +240,10 @@ mod tests {
 
     fn tree(text: &str) -> Node {
         Node::Dir(vec![
-            ("d".to_owned(), Node::Dir(vec![("f".to_owned(), Node::File(text.to_owned()))])),
+            (
+                "d".to_owned(),
+                Node::Dir(vec![("f".to_owned(), Node::File(text.to_owned()))]),
+            ),
             ("l".to_owned(), Node::Link(PathBuf::from("/x"))),
         ])
     }
@@ -245,7 +260,11 @@ mod tests {
         assert!(!tree("a").is_at(&path), "an entry too many");
         tree("b").replace(&path).unwrap();
         assert!(tree("b").is_at(&path));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "nothing is left beside it"
+        );
     }
 
     #[test]

@@ -8,8 +8,7 @@ use crate::process::mounts;
 
 /// The instances with a mount on ROOT/runtime/NAME/merged, ordered by name.
 ///
-/// # Errors
-/// 1 when the list of mounts cannot be read.
+/// Fails with 1 when the list of mounts cannot be read.
 pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
     let root = match fs_err::canonicalize(root) {
         Ok(root) => root,
@@ -18,7 +17,10 @@ pub fn overlays_mounted(root: &Path) -> Result<Vec<InstanceName>> {
     };
     let runtime = root.join("runtime");
     let all = mounts::all().map_err(untold)?;
-    let mut names: Vec<InstanceName> = all.iter().filter_map(|mount| instance_of(&runtime, &mount.point)).collect();
+    let mut names: Vec<InstanceName> = all
+        .iter()
+        .filter_map(|mount| instance_of(&runtime, &mount.point))
+        .collect();
 
     names.sort_unstable();
     names.dedup();
@@ -38,7 +40,11 @@ fn untold(error: Error) -> Error {
 
 /// The instance, if `point` is RUNTIME/NAME/merged.
 fn instance_of(runtime: &Path, point: &Path) -> Option<InstanceName> {
-    let name = point.strip_prefix(runtime).ok()?.parent().filter(|_| point.ends_with("merged"))?;
+    let name = point
+        .strip_prefix(runtime)
+        .ok()?
+        .parent()
+        .filter(|_| point.ends_with("merged"))?;
     name.to_str()?.parse().ok()
 }
 
@@ -50,7 +56,10 @@ mod tests {
     fn only_the_merged_directory_of_a_valid_instance_counts() {
         let runtime = Path::new("/var/lib/left4me/runtime");
         let of = |point: &str| instance_of(runtime, Path::new(point)).map(|name| name.to_string());
-        assert_eq!(of("/var/lib/left4me/runtime/7/merged").as_deref(), Some("7"));
+        assert_eq!(
+            of("/var/lib/left4me/runtime/7/merged").as_deref(),
+            Some("7")
+        );
 
         for other in [
             "/var/lib/left4me/runtime/7",

@@ -10,12 +10,16 @@ const MAX_LAYERS: usize = 500;
 
 /// The absolute paths of all lower layers, topmost first. `root` must be canonical.
 ///
-/// # Errors
-/// 1 with the overlay and its path when it is missing, not a directory, outside of what the game
-/// may see, contains a character that mount options cannot, or overlaps another one.
-pub(super) fn lower_layers(root: &Path, instance: &InstanceName, overlays: &[OverlayRef]) -> Result<Vec<String>> {
+/// Fails with 1 with the overlay and its path when it is missing, not a directory, outside of what
+/// the game may see, contains a character that mount options cannot, or overlaps another one.
+pub(super) fn lower_layers(
+    root: &Path,
+    instance: &InstanceName,
+    overlays: &[OverlayRef],
+) -> Result<Vec<String>> {
     let layer = root.join("instances").join(instance.as_str()).join("layer");
-    let mut layers = vec![mountable(&layer).map_err(|why| Error::failed(format!("the root {why}")))?];
+    let mut layers =
+        vec![mountable(&layer).map_err(|why| Error::failed(format!("the root {why}")))?];
 
     let mut found: Vec<(PathBuf, &OverlayRef)> = Vec::with_capacity(overlays.len());
     for overlay in overlays {
@@ -27,17 +31,25 @@ pub(super) fn lower_layers(root: &Path, instance: &InstanceName, overlays: &[Ove
     // Sorted by path components, everything below a directory follows it directly.
     found.sort_unstable();
     for pair in found.windows(2) {
-        let [(path, overlay), (below, other)] = pair else { continue };
+        let [(path, overlay), (below, other)] = pair else {
+            continue;
+        };
         if below.starts_with(path) {
             return Err(refused(
                 other,
                 below,
-                &format!("overlays cannot overlap, and overlay '{overlay}' is {}", path.display()),
+                &format!(
+                    "overlays cannot overlap, and overlay '{overlay}' is {}",
+                    path.display()
+                ),
             ));
         }
     }
 
-    layers.push(mountable(&root.join("installation")).map_err(|why| Error::failed(format!("the root {why}")))?);
+    layers.push(
+        mountable(&root.join("installation"))
+            .map_err(|why| Error::failed(format!("the root {why}")))?,
+    );
     if layers.len() > MAX_LAYERS {
         return Err(Error::failed(format!(
             "{} overlays are too many: the kernel takes {}",
@@ -54,15 +66,17 @@ pub(super) fn with_paths<'o>(
     overlays: &'o [OverlayRef],
     layers: &'o [String],
 ) -> impl DoubleEndedIterator<Item = (&'o OverlayRef, &'o Path)> {
-    overlays.iter().zip(layers.iter().skip(1)).map(|(overlay, path)| (overlay, Path::new(path)))
+    overlays
+        .iter()
+        .zip(layers.iter().skip(1))
+        .map(|(overlay, path)| (overlay, Path::new(path)))
 }
 
 /// The overlay's real path: below overlays/, or through a symbolic link below workshop_cache/.
 /// `root` must be canonical.
 ///
-/// # Errors
-/// 1 with the overlay and its path when it is missing, not a directory, or outside of what the game
-/// may see.
+/// Fails with 1 with the overlay and its path when it is missing, not a directory, or outside of
+/// what the game may see.
 pub fn locate(root: &Path, overlay: &OverlayRef) -> Result<PathBuf> {
     let named = root.join("overlays").join(overlay.as_str());
     let path = match named.canonicalize() {
@@ -95,7 +109,9 @@ fn words(error: &std::io::Error) -> String {
         std::io::ErrorKind::NotFound => {
             "it does not exist; make it, or take the overlay out of the blueprint".to_owned()
         }
-        std::io::ErrorKind::PermissionDenied => "not permitted to look at it; see its owner and mode".to_owned(),
+        std::io::ErrorKind::PermissionDenied => {
+            "not permitted to look at it; see its owner and mode".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -103,18 +119,30 @@ fn words(error: &std::io::Error) -> String {
 /// The path as text, if mount options and a settings file can contain it.
 fn mountable(path: &Path) -> Result<String, String> {
     match path.to_str() {
-        Some(text) if !text.contains(|c: char| matches!(c, ':' | ',' | '\\') || c.is_control()) => Ok(text.to_owned()),
-        _ => Err("has ':', ',', '\\' or a control character in its path, which a mount cannot take".to_owned()),
+        Some(text) if !text.contains(|c: char| matches!(c, ':' | ',' | '\\') || c.is_control()) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(
+            "has ':', ',', '\\' or a control character in its path, which a mount cannot take"
+                .to_owned(),
+        ),
     }
 }
 
 fn refused(overlay: &OverlayRef, path: &Path, why: &str) -> Error {
-    Error::failed(format!("overlay '{overlay}' ({}) cannot be used: {why}", shown_path(path)))
+    Error::failed(format!(
+        "overlay '{overlay}' ({}) cannot be used: {why}",
+        shown_path(path)
+    ))
 }
 
 fn shown_path(path: &Path) -> String {
     let text = path.to_string_lossy();
-    if text.contains(char::is_control) { shown(&text) } else { text.into_owned() }
+    if text.contains(char::is_control) {
+        shown(&text)
+    } else {
+        text.into_owned()
+    }
 }
 
 #[cfg(test)]
@@ -125,40 +153,67 @@ mod tests {
     fn root() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for below in ["overlays/maps/one", "overlays/two", "workshop_cache/123", "installation", "instances"] {
+        for below in [
+            "overlays/maps/one",
+            "overlays/two",
+            "workshop_cache/123",
+            "installation",
+            "instances",
+        ] {
             std::fs::create_dir_all(root.join(below)).unwrap();
         }
         (dir, root)
     }
 
     fn layers(root: &Path, overlays: &[&str]) -> Result<Vec<String>> {
-        let overlays: Vec<OverlayRef> = overlays.iter().map(|overlay| overlay.parse().unwrap()).collect();
+        let overlays: Vec<OverlayRef> = overlays
+            .iter()
+            .map(|overlay| overlay.parse().unwrap())
+            .collect();
         lower_layers(root, &"7".parse().unwrap(), &overlays)
     }
 
     #[test]
     fn the_own_layer_is_topmost_then_the_overlays_in_order_then_the_installation() {
         let (_dir, root) = root();
-        symlink(root.join("workshop_cache/123"), root.join("overlays/cached")).unwrap();
+        symlink(
+            root.join("workshop_cache/123"),
+            root.join("overlays/cached"),
+        )
+        .unwrap();
 
         let all = layers(&root, &["two", "maps/one", "cached"]).unwrap();
-        let below: Vec<_> = all.iter().map(|path| path.strip_prefix(root.to_str().unwrap()).unwrap()).collect();
+        let below: Vec<_> = all
+            .iter()
+            .map(|path| path.strip_prefix(root.to_str().unwrap()).unwrap())
+            .collect();
 
         assert_eq!(
             below,
-            ["/instances/7/layer", "/overlays/two", "/overlays/maps/one", "/workshop_cache/123", "/installation"]
+            [
+                "/instances/7/layer",
+                "/overlays/two",
+                "/overlays/maps/one",
+                "/workshop_cache/123",
+                "/installation"
+            ]
         );
     }
 
     #[test]
     fn an_overlay_that_leads_outside_is_named_with_its_path() {
         let (_dir, root) = root();
-        for (name, target) in
-            [("etc", Path::new("/etc")), ("self", &root.join("overlays")), ("inst", &root.join("installation"))]
-        {
+        for (name, target) in [
+            ("etc", Path::new("/etc")),
+            ("self", &root.join("overlays")),
+            ("inst", &root.join("installation")),
+        ] {
             symlink(target, root.join("overlays").join(name)).unwrap();
             let error = layers(&root, &[name]).unwrap_err().to_string();
-            assert!(error.contains(&format!("'{name}'")) && error.contains(target.to_str().unwrap()), "{error}");
+            assert!(
+                error.contains(&format!("'{name}'")) && error.contains(target.to_str().unwrap()),
+                "{error}"
+            );
         }
     }
 
@@ -168,12 +223,25 @@ mod tests {
         std::fs::write(root.join("overlays/file"), "x").unwrap();
         symlink("loop", root.join("overlays/loop")).unwrap();
 
-        for (name, odd) in [("colon", "a:b"), ("comma", "a,b"), ("newline", "a\nb"), ("backslash", "a\\b")] {
+        for (name, odd) in [
+            ("colon", "a:b"),
+            ("comma", "a,b"),
+            ("newline", "a\nb"),
+            ("backslash", "a\\b"),
+        ] {
             std::fs::create_dir(root.join("overlays").join(odd)).unwrap();
             symlink(odd, root.join("overlays").join(name)).unwrap();
         }
 
-        for name in ["missing", "file", "loop", "colon", "comma", "newline", "backslash"] {
+        for name in [
+            "missing",
+            "file",
+            "loop",
+            "colon",
+            "comma",
+            "newline",
+            "backslash",
+        ] {
             let error = layers(&root, &["two", name]).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
@@ -184,7 +252,13 @@ mod tests {
         let (_dir, root) = root();
         symlink("two", root.join("overlays/again")).unwrap();
         for pair in [["maps", "maps/one"], ["maps/one", "maps"], ["two", "again"]] {
-            assert!(layers(&root, &pair).unwrap_err().to_string().contains("overlap"), "{pair:?}");
+            assert!(
+                layers(&root, &pair)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("overlap"),
+                "{pair:?}"
+            );
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::host::configs::{self, Brought, Contest};
 use crate::host::{env_file, overlay};
 
 /// The first lines of a server.cfg.
-const HEADER: &str = "// left4me writes this file from the server's blueprint whenever the server starts.\n\
+const HEADER: &str = "// left4me writes this file from the server's blueprint whenever the server \
+                     starts.\n\
                       // What is changed here is lost: change the blueprint.\n";
 
 /// The comments before and after the overlays' own files.
@@ -20,7 +21,8 @@ const THEN: &str = "\n// The blueprint's lines. They run last, and win.\n";
 
 /// The command that `left4me-server@.service` starts in the merged directory. systemd expands the
 /// two variables.
-const COMMAND: &str = "srcds_linux -game left4dead2 -strictportbind +ip 0.0.0.0 +hostport ${L4D2_PORT} $L4D2_ARGS";
+const COMMAND: &str =
+    "srcds_linux -game left4dead2 -strictportbind +ip 0.0.0.0 +hostport ${L4D2_PORT} $L4D2_ARGS";
 
 /// The texts of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +46,7 @@ impl Rendering {
 /// The texts of an instance with `spec` over `layers`, topmost first, and the server.cfg files that
 /// overlays contain.
 ///
-/// # Errors
-/// 1 when arguments or layers together are longer than the kernel's limit.
+/// Fails with 1 when arguments or layers together are longer than the kernel's limit.
 pub fn render(spec: &Spec, layers: &[String], brought: &[Brought]) -> Result<Rendering> {
     let mut server_cfg = HEADER.to_owned();
     if !brought.is_empty() {
@@ -63,7 +64,11 @@ pub fn render(spec: &Spec, layers: &[String], brought: &[Brought]) -> Result<Ren
 
     let arguments = env_file::assignment("L4D2_ARGS", &words(spec))?;
     let launch = format!("L4D2_PORT={}\n{arguments}", spec.port);
-    Ok(Rendering { server_cfg, launch, stack: env_file::assignment("LEFT4ME_LOWERDIRS", &layers.join(":"))? })
+    Ok(Rendering {
+        server_cfg,
+        launch,
+        stack: env_file::assignment("LEFT4ME_LOWERDIRS", &layers.join(":"))?,
+    })
 }
 
 fn words(spec: &Spec) -> String {
@@ -103,8 +108,7 @@ pub struct Preview {
 /// Previews what initializing an instance from `spec` would write. Writes nothing, and continues
 /// when an overlay is missing.
 ///
-/// # Errors
-/// 1 or 77 when the root itself cannot be used, or the texts are too long.
+/// Fails with 1 or 77 when the root itself cannot be used, or the texts are too long.
 pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Preview> {
     let root = fs_err::canonicalize(root)?;
     let (found, trouble) = match overlay::lower_layers(&root, instance, &spec.overlays) {
@@ -112,13 +116,19 @@ pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Prev
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
 
-    let mut layers = vec![layer(root.join("instances").join(instance.as_str()).join("layer"), None)];
+    let mut layers = vec![layer(
+        root.join("instances").join(instance.as_str()).join("layer"),
+        None,
+    )];
     for reference in &spec.overlays {
         layers.push(match overlay::locate(&root, reference) {
             Ok(path) => layer(path, Some(reference)),
             Err(error) => Layer {
                 trouble: Some(error.to_string()),
-                ..layer(root.join("overlays").join(reference.as_str()), Some(reference))
+                ..layer(
+                    root.join("overlays").join(reference.as_str()),
+                    Some(reference),
+                )
             },
         });
     }
@@ -134,23 +144,43 @@ pub fn preview(root: &Path, instance: &InstanceName, spec: &Spec) -> Result<Prev
     let usable = if trouble.is_none() {
         found
     } else {
-        layers.iter().filter(|layer| layer.trouble.is_none()).map(|layer| layer.path.clone()).collect()
+        layers
+            .iter()
+            .filter(|layer| layer.trouble.is_none())
+            .map(|layer| layer.path.clone())
+            .collect()
     };
 
     let located = layers.iter().filter(|layer| layer.trouble.is_none());
-    let located: Vec<_> = located.filter_map(|one| Some((one.overlay.as_ref()?, Path::new(&one.path)))).collect();
+    let located: Vec<_> = located
+        .filter_map(|one| Some((one.overlay.as_ref()?, Path::new(&one.path))))
+        .collect();
     let brought = configs::find(located.into_iter(), &usable);
     let contests = configs::contests(&brought, &spec.config);
     let rendering = render(spec, &usable, &brought)?;
-    let command = COMMAND.replace("${L4D2_PORT}", &spec.port.to_string()).replace("$L4D2_ARGS", &words(spec));
+    let command = COMMAND
+        .replace("${L4D2_PORT}", &spec.port.to_string())
+        .replace("$L4D2_ARGS", &words(spec));
     let command = command.trim_end().to_owned();
     let notices = notices::of(&spec.arguments, &spec.config);
 
-    Ok(Preview { layers, rendering, command, brought, contests, notices, trouble })
+    Ok(Preview {
+        layers,
+        rendering,
+        command,
+        brought,
+        contests,
+        notices,
+        trouble,
+    })
 }
 
 fn layer(path: std::path::PathBuf, overlay: Option<&OverlayRef>) -> Layer {
-    Layer { path: path.to_string_lossy().into_owned(), overlay: overlay.cloned(), trouble: None }
+    Layer {
+        path: path.to_string_lossy().into_owned(),
+        overlay: overlay.cloned(),
+        trouble: None,
+    }
 }
 
 #[cfg(test)]
@@ -162,18 +192,31 @@ mod tests {
     fn root() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
-        for below in ["overlays/maps", "overlays/mods", "workshop_cache/7", "installation", "instances"] {
+        for below in [
+            "overlays/maps",
+            "overlays/mods",
+            "workshop_cache/7",
+            "installation",
+            "instances",
+        ] {
             std::fs::create_dir_all(root.join(below)).unwrap();
         }
-        std::os::unix::fs::symlink(root.join("workshop_cache/7"), root.join("overlays/cached")).unwrap();
+        std::os::unix::fs::symlink(root.join("workshop_cache/7"), root.join("overlays/cached"))
+            .unwrap();
         (dir, root)
     }
 
     fn spec(overlays: &[&str], arguments: &[&str], config: &[&str]) -> Spec {
         Spec {
             port: 27005,
-            overlays: overlays.iter().map(|overlay| overlay.parse().unwrap()).collect(),
-            arguments: arguments.iter().map(|argument| argument.parse().unwrap()).collect(),
+            overlays: overlays
+                .iter()
+                .map(|overlay| overlay.parse().unwrap())
+                .collect(),
+            arguments: arguments
+                .iter()
+                .map(|argument| argument.parse().unwrap())
+                .collect(),
             config: config.iter().map(|line| line.parse().unwrap()).collect(),
         }
     }
@@ -184,21 +227,49 @@ mod tests {
 
     #[test]
     fn the_preview_is_what_initializing_writes() {
-        let odd = ["+sv_tags", "$HOME,${L4D2_PORT},$L4D2_ARGS,%n,`id`,'***',?", "+map", "c1m1_hotel"];
+        let odd = [
+            "+sv_tags",
+            "$HOME,${L4D2_PORT},$L4D2_ARGS,%n,`id`,'***',?",
+            "+map",
+            "c1m1_hotel",
+        ];
         for spec in [
             spec(&[], &[], &[]),
-            spec(&["mods", "cached", "maps"], &["+map", "c1m1_hotel"], &["hostname \"x\"", "", "// ü\tb"]),
+            spec(
+                &["mods", "cached", "maps"],
+                &["+map", "c1m1_hotel"],
+                &["hostname \"x\"", "", "// ü\tb"],
+            ),
             spec(&["maps"], &odd, &["sv_tags \"$a\""]),
         ] {
             let (_dir, root) = root();
             let shown = preview(&root, &name(), &spec).unwrap();
-            assert_eq!(std::fs::read_dir(root.join("instances")).unwrap().count(), 0, "a preview writes nothing");
-            assert_eq!(initialize(&root, &name(), &spec, || Ok(())).unwrap(), Initialized::Written);
-            let written = |below: &str| std::fs::read_to_string(root.join("instances/7").join(below)).unwrap();
+            assert_eq!(
+                std::fs::read_dir(root.join("instances")).unwrap().count(),
+                0,
+                "a preview writes nothing"
+            );
+            assert_eq!(
+                initialize(&root, &name(), &spec, || Ok(())).unwrap(),
+                Initialized::Written
+            );
+            let written = |below: &str| {
+                std::fs::read_to_string(root.join("instances/7").join(below)).unwrap()
+            };
             assert_eq!(shown.rendering.environment(), written("instance.env"));
-            assert_eq!(shown.rendering.server_cfg, written("layer/left4dead2/cfg/server.cfg"));
-            let paths: Vec<&str> = shown.layers.iter().map(|layer| layer.path.as_str()).collect();
-            assert!(written("instance.env").contains(&format!("LEFT4ME_LOWERDIRS=\"{}\"", paths.join(":"))));
+            assert_eq!(
+                shown.rendering.server_cfg,
+                written("layer/left4dead2/cfg/server.cfg")
+            );
+            let paths: Vec<&str> = shown
+                .layers
+                .iter()
+                .map(|layer| layer.path.as_str())
+                .collect();
+            assert!(
+                written("instance.env")
+                    .contains(&format!("LEFT4ME_LOWERDIRS=\"{}\"", paths.join(":")))
+            );
             assert_eq!(shown.trouble, None);
         }
     }
@@ -206,9 +277,19 @@ mod tests {
     #[test]
     fn the_overlays_own_server_cfg_runs_before_the_blueprints_lines() {
         let (_dir, root) = root();
-        for (overlay, text) in [("maps", "hostname \"maps\"\n"), ("mods", "hostname \"mods\"\nsv_tags x\n")] {
-            std::fs::create_dir_all(root.join("overlays").join(overlay).join("left4dead2/cfg")).unwrap();
-            std::fs::write(root.join("overlays").join(overlay).join("left4dead2/cfg/server.cfg"), text).unwrap();
+        for (overlay, text) in [
+            ("maps", "hostname \"maps\"\n"),
+            ("mods", "hostname \"mods\"\nsv_tags x\n"),
+        ] {
+            std::fs::create_dir_all(root.join("overlays").join(overlay).join("left4dead2/cfg"))
+                .unwrap();
+            std::fs::write(
+                root.join("overlays")
+                    .join(overlay)
+                    .join("left4dead2/cfg/server.cfg"),
+                text,
+            )
+            .unwrap();
         }
 
         for lines in [&["hostname \"mine\""][..], &[]] {
@@ -220,14 +301,24 @@ mod tests {
             let text = std::fs::read_to_string(cfg.join("server.cfg")).unwrap();
             assert_eq!(shown.rendering.server_cfg, text);
 
-            let commands: Vec<&str> = text.lines().filter(|line| !line.starts_with("//") && !line.is_empty()).collect();
-            assert_eq!(commands, [&["exec server_maps.cfg", "exec server_mods.cfg"], lines].concat());
+            let commands: Vec<&str> = text
+                .lines()
+                .filter(|line| !line.starts_with("//") && !line.is_empty())
+                .collect();
+            assert_eq!(
+                commands,
+                [&["exec server_maps.cfg", "exec server_mods.cfg"], lines].concat()
+            );
 
             let through = std::fs::read_to_string(cfg.join("server_mods.cfg")).unwrap();
             assert_eq!(through, "hostname \"mods\"\nsv_tags x\n");
 
             let winner = shown.contests[0].winner.as_ref().map(ToString::to_string);
-            assert_eq!(winner, lines.is_empty().then(|| "mods".to_owned()), "the blueprint's line, else the topmost");
+            assert_eq!(
+                winner,
+                lines.is_empty().then(|| "mods".to_owned()),
+                "the blueprint's line, else the topmost"
+            );
         }
     }
 
@@ -236,15 +327,22 @@ mod tests {
         let (_dir, root) = root();
         let spec = spec(&["maps", "gone", "mods"], &["+map", "x"], &["a"]);
         let shown = preview(&root, &name(), &spec).unwrap();
-        let refused = initialize(&root, &name(), &spec, || Ok(())).unwrap_err().to_string();
+        let refused = initialize(&root, &name(), &spec, || Ok(()))
+            .unwrap_err()
+            .to_string();
         assert_eq!(shown.trouble.as_deref(), Some(refused.as_str()));
 
-        let troubled: Vec<&str> =
-            shown.layers.iter().filter(|layer| layer.trouble.is_some()).map(|layer| layer.path.as_str()).collect();
+        let troubled: Vec<&str> = shown
+            .layers
+            .iter()
+            .filter(|layer| layer.trouble.is_some())
+            .map(|layer| layer.path.as_str())
+            .collect();
 
         assert_eq!(troubled, [root.join("overlays/gone").to_str().unwrap()]);
         assert!(
-            shown.rendering.server_cfg.ends_with("\na\n") && shown.command.ends_with("+hostport 27005 \"+map\" \"x\"")
+            shown.rendering.server_cfg.ends_with("\na\n")
+                && shown.command.ends_with("+hostport 27005 \"+map\" \"x\"")
         );
     }
 

@@ -27,13 +27,11 @@ const KEPT: usize = 8 * 1024 * 1024;
 /// A reply's lines, up to a limit: everything beyond it is read and discarded.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// The lines.
     pub lines: Vec<(Stream, String)>,
     bytes: usize,
 }
 
 impl Kept {
-    /// Adds lines.
     pub fn add(&mut self, lines: Vec<(Stream, String)>) {
         for (stream, line) in lines {
             // An empty line uses memory too.
@@ -61,9 +59,8 @@ pub trait Sink {
 /// Sends one request and passes on the replies until the end. `Ok` even when the command failed:
 /// check the returned end.
 ///
-/// # Errors
-/// 69 or 77 when nothing listens, or the connection broke before the end arrived; 1 when the
-/// request was refused.
+/// Fails with 69 or 77 when nothing listens, or the connection broke before the end arrived; 1 when
+/// the request was refused.
 pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Result<End> {
     let mut connection = Connection::open(socket, request)?;
     sink.opened(connection.canceller());
@@ -72,7 +69,10 @@ pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Resu
     let mut refused = None;
     loop {
         let Some(answer) = connection.next_answer()? else {
-            return Err(Error::failed(format!("{} ended without a word about how", socket.display())));
+            return Err(Error::failed(format!(
+                "{} ended without a word about how",
+                socket.display()
+            )));
         };
 
         if let Some(text) = answer.stdout {
@@ -81,13 +81,25 @@ pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Resu
             lines.push((Stream::Stderr, printable(&text).into_owned()));
         } else if let Some(observation) = answer.observed {
             let unit = Unit::from_properties(observation.properties.iter().map(String::as_str));
-            sink.observed(Observed { unit, at: observation.at });
+            sink.observed(Observed {
+                unit,
+                at: observation.at,
+            });
         } else if let Some(started) = answer.started {
             sink.started(&started.unit, connection.server_pid());
         } else if let Some(error) = answer.error {
-            refused = Some(printable(&error).chars().take(LINE_LIMIT).collect::<String>());
+            refused = Some(
+                printable(&error)
+                    .chars()
+                    .take(LINE_LIMIT)
+                    .collect::<String>(),
+            );
         } else if let Some(exit) = answer.exit {
-            let end = End { exit: Some(exit), ended_by: answer.ended_by, tree: answer.tree };
+            let end = End {
+                exit: Some(exit),
+                ended_by: answer.ended_by,
+                tree: answer.tree,
+            };
             if !lines.is_empty() {
                 sink.lines(lines);
             }
@@ -106,7 +118,6 @@ pub fn ask(socket: &Path, request: &impl Serialize, sink: &mut dyn Sink) -> Resu
 /// What systemd reported about a server's unit, and when.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// The unit.
     pub unit: Unit,
     /// Just before systemd was asked.
     pub at: Moment,
@@ -126,12 +137,24 @@ impl Observed {
     #[must_use]
     pub fn ask(socket: &Path, server: &InstanceName) -> Self {
         let at = Moment::now();
-        let (lines, end) = ask_within(socket, &HelperRequest::Show { server: server.clone() }, SHOW);
+        let (lines, end) = ask_within(
+            socket,
+            &HelperRequest::Show {
+                server: server.clone(),
+            },
+            SHOW,
+        );
         if let Err(error) = end {
             tracing::warn!("server {server} cannot be looked at: {error}");
-            return Self { unit: Unit::default(), at };
+            return Self {
+                unit: Unit::default(),
+                at,
+            };
         }
-        Self { unit: Unit::from_properties(lines.iter().map(|(_, line)| line.as_str())), at }
+        Self {
+            unit: Unit::from_properties(lines.iter().map(|(_, line)| line.as_str())),
+            at,
+        }
     }
 }
 
@@ -167,7 +190,9 @@ struct Hurried {
 
 impl Sink for Hurried {
     fn opened(&mut self, canceller: Canceller) {
-        let (patience, Some(done)) = (self.patience, self.done.take()) else { return };
+        let (patience, Some(done)) = (self.patience, self.done.take()) else {
+            return;
+        };
         let closer = canceller.clone();
         let wait = move || {
             if done.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
@@ -187,9 +212,17 @@ impl Sink for Hurried {
 }
 
 /// [`ask`] with a timeout: the lines, and the end.
-fn ask_within(socket: &Path, request: &HelperRequest, patience: Duration) -> (Vec<(Stream, String)>, Result<End>) {
+fn ask_within(
+    socket: &Path,
+    request: &HelperRequest,
+    patience: Duration,
+) -> (Vec<(Stream, String)>, Result<End>) {
     let (answered, done) = channel();
-    let mut sink = Hurried { kept: Kept::default(), patience, done: Some(done) };
+    let mut sink = Hurried {
+        kept: Kept::default(),
+        patience,
+        done: Some(done),
+    };
     let end = ask(socket, request, &mut sink);
     drop(answered);
     (sink.kept.lines, end)
@@ -197,10 +230,12 @@ fn ask_within(socket: &Path, request: &HelperRequest, patience: Duration) -> (Ve
 
 /// The last entries of a server's journal, including those of its overlay, from the helper, within
 /// `patience`.
-///
-/// # Errors
-/// Those of [`last_lines`].
-pub fn last_entries(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<JournalEntry>> {
+pub fn last_entries(
+    socket: &Path,
+    server: &InstanceName,
+    lines: u32,
+    patience: Duration,
+) -> Result<Vec<JournalEntry>> {
     let request = HelperRequest::Journal {
         server: server.clone(),
         lines: Some(lines),
@@ -210,23 +245,44 @@ pub fn last_entries(socket: &Path, server: &InstanceName, lines: u32, patience: 
     };
     let lines = answer(socket, server, &request, patience)?;
 
-    Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    Ok(lines
+        .iter()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
 }
 
 /// The last lines of a server's journal, from the helper, within `patience`.
-///
-/// # Errors
-/// Those of [`ask`]; 1 when the journal could not be read, or not in time.
-pub fn last_lines(socket: &Path, server: &InstanceName, lines: u32, patience: Duration) -> Result<Vec<String>> {
-    answer(socket, server, &HelperRequest::journal(server.clone(), lines, false), patience)
+pub fn last_lines(
+    socket: &Path,
+    server: &InstanceName,
+    lines: u32,
+    patience: Duration,
+) -> Result<Vec<String>> {
+    answer(
+        socket,
+        server,
+        &HelperRequest::journal(server.clone(), lines, false),
+        patience,
+    )
 }
 
-fn answer(socket: &Path, server: &InstanceName, request: &HelperRequest, patience: Duration) -> Result<Vec<String>> {
+fn answer(
+    socket: &Path,
+    server: &InstanceName,
+    request: &HelperRequest,
+    patience: Duration,
+) -> Result<Vec<String>> {
     let (kept, end) = ask_within(socket, request, patience);
     if end?.exit != Some(0) {
-        return Err(Error::failed(format!("the journal of server {server} could not be read")));
+        return Err(Error::failed(format!(
+            "the journal of server {server} could not be read"
+        )));
     }
-    Ok(kept.into_iter().filter(|(stream, _)| *stream == Stream::Stdout).map(|(_, line)| line).collect())
+    Ok(kept
+        .into_iter()
+        .filter(|(stream, _)| *stream == Stream::Stdout)
+        .map(|(_, line)| line)
+        .collect())
 }
 
 #[cfg(test)]
@@ -235,7 +291,12 @@ mod tests {
 
     #[test]
     fn a_start_that_is_tried_again_tells_why_it_failed_when_that_one_fails_too() {
-        let again = ["ActiveState=activating", "SubState=start", "Result=success", "NRestarts=1"];
+        let again = [
+            "ActiveState=activating",
+            "SubState=start",
+            "Result=success",
+            "NRestarts=1",
+        ];
         let failed = [
             "ActiveState=failed",
             "SubState=failed",
@@ -245,11 +306,19 @@ mod tests {
             "ExecMainExitTimestampMonotonic=7",
         ];
         let mut answers = vec![&failed[..], &again, &again].into_iter().rev();
-        let mut show = || Ok(Unit::from_properties(answers.next().into_iter().flatten().copied()));
+        let mut show = || {
+            Ok(Unit::from_properties(
+                answers.next().into_iter().flatten().copied(),
+            ))
+        };
 
         assert_eq!(why_failed(&mut show), Some(unit::End::Code(203)));
 
         assert_eq!(why_failed(|| Err(Error::failed("gone"))), None);
-        assert_eq!(why_failed(|| Ok(Unit::unloaded(false))), None, "nothing is known, and nothing will be");
+        assert_eq!(
+            why_failed(|| Ok(Unit::unloaded(false))),
+            None,
+            "nothing is known, and nothing will be"
+        );
     }
 }

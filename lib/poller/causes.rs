@@ -24,9 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Records the cause of each overlay failure that has none yet: as the server's last exit, as the
 /// reason of its drift, and as its last error.
-///
-/// # Errors
-/// 69 if the database cannot be used. A helper that does not answer is a warning.
 pub(super) fn record(db: &mut Db, helper: &Path) -> Result<()> {
     let begun = Instant::now();
     let bare = End::NotMounted.to_string();
@@ -38,13 +35,18 @@ pub(super) fn record(db: &mut Db, helper: &Path) -> Result<()> {
         let cause = match of(helper, server) {
             Ok(cause) => cause,
             Err(error) => {
-                tracing::warn!(server_id = server.0, "why the overlay of server {server} failed is not known: {error}");
+                tracing::warn!(
+                    server_id = server.0,
+                    "why the overlay of server {server} failed is not known: {error}"
+                );
                 break;
             }
         };
 
         let full = format!("{bare}: {cause}");
-        if db.write(|tx| observations::explain(tx, server, &bare, &full, &cause, clock::now_ms()))? {
+        if db
+            .write(|tx| observations::explain(tx, server, &bare, &full, &cause, clock::now_ms()))?
+        {
             tracing::warn!(server_id = server.0, "server {server}: {full}");
         }
     }
@@ -55,7 +57,10 @@ pub(super) fn record(db: &mut Db, helper: &Path) -> Result<()> {
 fn of(helper: &Path, server: ServerId) -> Result<String> {
     let instance = InstanceName::from(server);
     let entries = units::last_entries(helper, &instance, ENTRIES, PATIENCE)?;
-    let lines = entries.iter().map(|entry| (entry.from.as_str(), entry.line.as_str()));
+    let lines = entries
+        .iter()
+        .map(|entry| (entry.from.as_str(), entry.line.as_str()));
     let unit = overlay_unit(&instance);
-    Ok(reason::of_overlay(&instance, lines).unwrap_or_else(|| format!("{unit}: its journal does not say why")))
+    Ok(reason::of_overlay(&instance, lines)
+        .unwrap_or_else(|| format!("{unit}: its journal does not say why")))
 }

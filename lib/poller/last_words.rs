@@ -34,10 +34,6 @@ const OLDEST: i64 = 600_000;
 const MOST: u32 = 64;
 
 /// Fetches and keeps the last lines for abnormal exits that have none yet.
-///
-/// # Errors
-/// 69 if the database cannot be used. A helper that does not answer is a warning; the next run
-/// tries again.
 pub(super) fn keep(db: &mut Db, helper: &Path) -> Result<()> {
     let begun = Instant::now();
     let missing = events::without_journal(db.connection(), clock::now_ms() - OLDEST, MOST)?;
@@ -49,18 +45,28 @@ pub(super) fn keep(db: &mut Db, helper: &Path) -> Result<()> {
         let fetched: Vec<_> = std::thread::scope(|scope| {
             let fetch = |&(event, server): &(i64, ServerId)| {
                 scope.spawn(move || {
-                    (event, server, units::last_lines(helper, &InstanceName::from(server), LINES, PATIENCE))
+                    (
+                        event,
+                        server,
+                        units::last_lines(helper, &InstanceName::from(server), LINES, PATIENCE),
+                    )
                 })
             };
             let threads: Vec<_> = batch.iter().map(fetch).collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().ok())
+                .collect()
         });
 
         for (event, server, lines) in fetched {
             match lines {
                 Ok(lines) => db.write(|tx| events::keep_journal(tx, event, server, &lines))?,
                 Err(error) => {
-                    tracing::warn!(server_id = server.0, "the last lines of server {server} were not kept: {error}");
+                    tracing::warn!(
+                        server_id = server.0,
+                        "the last lines of server {server} were not kept: {error}"
+                    );
                     return Ok(());
                 }
             }

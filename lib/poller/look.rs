@@ -21,7 +21,6 @@ pub(super) struct Before {
     pub(super) watched: Vec<Watched>,
     /// The known units without a row.
     pub(super) orphans: Vec<Orphan>,
-    /// The previous poll.
     pub(super) last: Poll,
 }
 
@@ -47,13 +46,22 @@ pub(super) struct Seen {
 impl Before {
     /// Reads all rows. An invalid row is logged and skipped.
     pub(super) fn read(db: &mut Db) -> Result<Self> {
-        let (rows, orphans, last) = db.read(|tx| Ok((observations::all(tx)?, poll::orphans(tx)?, poll::last(tx)?)))?;
-        let mut before = Self { watched: Vec::new(), orphans, last };
+        let (rows, orphans, last) =
+            db.read(|tx| Ok((observations::all(tx)?, poll::orphans(tx)?, poll::last(tx)?)))?;
+        let mut before = Self {
+            watched: Vec::new(),
+            orphans,
+            last,
+        };
         for row in rows {
             match row {
                 Ok(watched) => before.watched.push(watched),
                 Err(bad) => {
-                    tracing::warn!("the row of server {} makes no sense and is left alone: {}", bad.id, bad.why);
+                    tracing::warn!(
+                        "the row of server {} makes no sense and is left alone: {}",
+                        bad.id,
+                        bad.why
+                    );
                 }
             }
         }
@@ -92,7 +100,10 @@ impl Seen {
         let enabled = self.enabled.contains(instance);
         let mut observed = match self.loaded.get(instance) {
             Some(observed) => observed.clone(),
-            None => Observed { unit: Unit::unloaded(enabled), at: self.at },
+            None => Observed {
+                unit: Unit::unloaded(enabled),
+                at: self.at,
+            },
         };
 
         observed.unit.enabled = Some(enabled);
@@ -105,7 +116,9 @@ impl Seen {
     pub(super) fn orphans(&self, ids: &HashSet<ServerId>) -> Vec<Orphan> {
         let instances: BTreeSet<&String> = self.loaded.keys().chain(&self.enabled).collect();
         let is_known = |instance: &str| {
-            instance.parse::<ServerId>().is_ok_and(|id| id.to_string() == instance && ids.contains(&id))
+            instance
+                .parse::<ServerId>()
+                .is_ok_and(|id| id.to_string() == instance && ids.contains(&id))
         };
 
         let mut orphans = Vec::new();
@@ -129,7 +142,8 @@ impl Seen {
     pub(super) fn complaint(&self) -> Option<Error> {
         (!self.has_template).then(|| {
             Error::unavailable(
-                "left4me-server@.service is not installed: no server can start; reinstall the package (apt-get install --reinstall left4me)",
+                "left4me-server@.service is not installed: no server can start; reinstall the \
+                package (apt-get install --reinstall left4me)",
             )
         })
     }

@@ -13,7 +13,7 @@ use clap::{CommandFactory as _, Parser};
 
 use crate::base::config::{HandSockets, Logging, Paths, WorkerSocket, parse};
 use crate::base::{Error, Result, journal, lock, notify, undumpable, users};
-use crate::db::{Db, jobs, queue};
+use crate::db::{Db, candidates, jobs, queue};
 use crate::queue::wake;
 use look::{Before, Now};
 
@@ -37,7 +37,8 @@ struct Cli {
     logging: Logging,
 }
 
-const EXAMPLES: &str = "Examples:\n  systemctl start --wait left4me-poller.service   one look, now\n  left4me server list                             what it saw";
+const EXAMPLES: &str = "Examples:\n  systemctl start --wait left4me-poller.service   one look, \
+                       now\n  left4me server list                             what it saw";
 
 /// The program's command line, for its manual page.
 #[must_use]
@@ -107,9 +108,10 @@ fn poll(cli: &Cli) -> Result<()> {
 fn wake_worker(db: &Db, cli: &Cli) -> Result<()> {
     let connection = db.connection();
     let waiting = jobs::any_queued(connection)? && queue::pause(connection)?.is_none();
-    if !waiting && jobs::live_candidates(connection)?.is_empty() {
+    if !waiting && candidates::live(connection)?.is_empty() {
         return Ok(());
     }
 
-    wake::worker(&cli.worker.worker_socket).map_err(|error| Error::new(error.exit, format!("jobs wait, but {error}")))
+    wake::worker(&cli.worker.worker_socket)
+        .map_err(|error| Error::new(error.exit, format!("jobs wait, but {error}")))
 }

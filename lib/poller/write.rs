@@ -28,7 +28,9 @@ pub(super) fn seen(db: &mut Db, before: &Before, seen: &Seen) -> Result<()> {
 
         let mut news = Vec::new();
         for watched in &before.watched {
-            let Some(observed) = seen.of(watched.id) else { continue };
+            let Some(observed) = seen.of(watched.id) else {
+                continue;
+            };
             if !in_jobs.contains(&watched.id) {
                 news.extend(server(tx, watched, &observed, before)?);
             } else if watched.known.is_outdated_by(&observed.unit) {
@@ -78,8 +80,15 @@ pub(super) fn unreadable(db: &mut Db, before: &Before, error: &Error) -> Result<
 }
 
 /// Records the state of one server.
-fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Before) -> Result<Option<News>> {
-    let Written::Done(changes, after) = observe::record_over(tx, watched, observed, &Cause::Outside)? else {
+fn server(
+    tx: &Connection,
+    watched: &Watched,
+    observed: &Observed,
+    before: &Before,
+) -> Result<Option<News>> {
+    let Written::Done(changes, after) =
+        observe::record_over(tx, watched, observed, &Cause::Outside)?
+    else {
         return Ok(None);
     };
 
@@ -87,7 +96,9 @@ fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Befo
 
     // No job clears an error that the poller itself has recorded.
     let is_overlays = |error: &String| error.starts_with(&overlay_unit(id));
-    if changes.iter().any(|change| matches!(change, Change::Started(_)))
+    if changes
+        .iter()
+        .any(|change| matches!(change, Change::Started(_)))
         && watched.last_error.as_ref().is_some_and(is_overlays)
     {
         servers::set_last_error(tx, id, None, observed.at.now)?;
@@ -106,11 +117,19 @@ fn server(tx: &Connection, watched: &Watched, observed: &Observed, before: &Befo
             restarts: unit.restarts,
         };
         samples::add(tx, id, &sample)?;
-    } else if before.last.polled_at.is_none_or(|last| last / samples::COARSE != at / samples::COARSE) {
+    } else if before
+        .last
+        .polled_at
+        .is_none_or(|last| last / samples::COARSE != at / samples::COARSE)
+    {
         samples::prune_idle(tx, id, at)?;
     }
 
-    Ok((!changes.is_empty() || !told.is_empty()).then_some(News { server: id, changes, told }))
+    Ok((!changes.is_empty() || !told.is_empty()).then_some(News {
+        server: id,
+        changes,
+        told,
+    }))
 }
 
 /// Records the orphans. Gives those that are new and those that are gone.
@@ -120,13 +139,28 @@ fn write_orphans(
     orphans: Vec<Orphan>,
     now: i64,
 ) -> Result<(Vec<Orphan>, Vec<Orphan>)> {
-    let known: HashSet<&str> = before.iter().map(|orphan| orphan.instance.as_str()).collect();
-    let still: HashSet<&str> = orphans.iter().map(|orphan| orphan.instance.as_str()).collect();
+    let known: HashSet<&str> = before
+        .iter()
+        .map(|orphan| orphan.instance.as_str())
+        .collect();
+    let still: HashSet<&str> = orphans
+        .iter()
+        .map(|orphan| orphan.instance.as_str())
+        .collect();
 
-    let lost: Vec<Orphan> = before.iter().filter(|orphan| !still.contains(orphan.instance.as_str())).cloned().collect();
+    let lost: Vec<Orphan> = before
+        .iter()
+        .filter(|orphan| !still.contains(orphan.instance.as_str()))
+        .cloned()
+        .collect();
     for orphan in &lost {
         poll::remove_orphan(tx, &orphan.instance)?;
-        orphan_event(tx, now, "server.drift_ended", &format!("{} is gone or has its server", orphan.unit()))?;
+        orphan_event(
+            tx,
+            now,
+            "server.drift_ended",
+            &format!("{} is gone or has its server", orphan.unit()),
+        )?;
     }
 
     for orphan in &orphans {
@@ -136,10 +170,23 @@ fn write_orphans(
         }
     }
 
-    let found = orphans.iter().filter(|orphan| !known.contains(orphan.instance.as_str())).cloned().collect();
+    let found = orphans
+        .iter()
+        .filter(|orphan| !known.contains(orphan.instance.as_str()))
+        .cloned()
+        .collect();
     Ok((found, lost))
 }
 
 fn orphan_event(tx: &Connection, now: i64, kind: &str, detail: &str) -> Result<()> {
-    events::add(tx, now, &NewEvent { kind, actor: OUTSIDE, detail, ..NewEvent::default() })
+    events::add(
+        tx,
+        now,
+        &NewEvent {
+            kind,
+            actor: OUTSIDE,
+            detail,
+            ..NewEvent::default()
+        },
+    )
 }

@@ -14,20 +14,33 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs systemctl with `arguments`, for the program `name`. Returns its exit code and all lines
 /// that it printed.
-///
-/// # Errors
-/// When it cannot be started.
-pub fn systemctl<'a>(name: &'static str, arguments: impl IntoIterator<Item = &'a str>) -> Result<(i32, String)> {
-    ask(name, &["/usr/bin/systemctl", "--no-pager"], arguments, |_| true)
+pub fn systemctl<'a>(
+    name: &'static str,
+    arguments: impl IntoIterator<Item = &'a str>,
+) -> Result<(i32, String)> {
+    ask(
+        name,
+        &["/usr/bin/systemctl", "--no-pager"],
+        arguments,
+        |_| true,
+    )
 }
 
 /// Runs journalctl with `arguments`, for the program `name`. Gives all lines that it printed.
 ///
-/// # Errors
-/// Exit 69 when it cannot be started.
-pub fn journalctl<'a>(name: &'static str, arguments: impl IntoIterator<Item = &'a str>) -> Result<String> {
+/// Fails with 69 when it cannot be started.
+pub fn journalctl<'a>(
+    name: &'static str,
+    arguments: impl IntoIterator<Item = &'a str>,
+) -> Result<String> {
     let output = |stream| stream == Stream::Stdout;
-    ask(name, &["/usr/bin/journalctl", "--no-pager", "--quiet"], arguments, output).map(|(_, text)| text)
+    ask(
+        name,
+        &["/usr/bin/journalctl", "--no-pager", "--quiet"],
+        arguments,
+        output,
+    )
+    .map(|(_, text)| text)
 }
 
 fn ask<'a>(

@@ -36,7 +36,8 @@ impl Cgroup {
         match Self::create(directory, format!("{}/{NAME}", path.trim_end_matches('/'))) {
             Ok(cgroup) => Some(cgroup),
             Err(error) => {
-                tracing::warn!(%error, "no control group for the command: its processes are tracked by /proc");
+                tracing::warn!(%error, "no control group for the command: its processes are \
+                                       tracked by /proc");
                 None
             }
         }
@@ -48,10 +49,19 @@ impl Cgroup {
             _ => {}
         }
 
-        let procs = fs::OpenOptions::new().write(true).open(directory.join("cgroup.procs"))?;
+        let procs = fs::OpenOptions::new()
+            .write(true)
+            .open(directory.join("cgroup.procs"))?;
         let procs = procs.into_parts().0;
-        let events = fs::File::open(directory.join("cgroup.events"))?.into_parts().0;
-        Ok(Self { directory, path, procs, events })
+        let events = fs::File::open(directory.join("cgroup.events"))?
+            .into_parts()
+            .0;
+        Ok(Self {
+            directory,
+            path,
+            procs,
+            events,
+        })
     }
 
     /// The group's path as in /proc/PID/cgroup.
@@ -106,7 +116,10 @@ impl Drop for Cgroup {
 #[must_use]
 pub fn own_unit() -> String {
     let path = own_group();
-    path.rsplit('/').find(|part| part.ends_with(".service")).unwrap_or_default().to_owned()
+    path.rsplit('/')
+        .find(|part| part.ends_with(".service"))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The control group of this process as in /proc/PID/cgroup; empty without a unified hierarchy.
@@ -118,18 +131,26 @@ pub fn own_group() -> String {
 /// The line `0::/path` is the unified hierarchy's.
 fn own_path() -> Option<String> {
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
-    text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    text.lines()
+        .find_map(|line| line.strip_prefix("0::"))
+        .map(str::to_owned)
 }
 
 /// The unified hierarchy. It is not always at /sys/fs/cgroup: a hybrid host mounts it elsewhere.
 pub(super) fn hierarchy() -> Option<mounts::Mount> {
-    mounts::all().ok()?.into_iter().find(|mount| mount.kind == "cgroup2")
+    mounts::all()
+        .ok()?
+        .into_iter()
+        .find(|mount| mount.kind == "cgroup2")
 }
 
 /// The directory of a group whose path is as in /proc/PID/cgroup.
 fn directory_of(path: &Path) -> Option<PathBuf> {
     let hierarchy = hierarchy()?;
-    let below = path.strip_prefix(&hierarchy.root).or_else(|_| path.strip_prefix("/")).ok()?;
+    let below = path
+        .strip_prefix(&hierarchy.root)
+        .or_else(|_| path.strip_prefix("/"))
+        .ok()?;
     Some(hierarchy.point.join(below))
 }
 
@@ -150,12 +171,20 @@ fn has_attribute(directory: &Path, name: &std::ffi::CStr) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
 
     let bytes = directory.as_os_str().as_bytes();
-    let Ok(directory) = std::ffi::CString::new(bytes) else { return false };
+    let Ok(directory) = std::ffi::CString::new(bytes) else {
+        return false;
+    };
     let mut value = [0_u8; 8];
     // SAFETY: both names end with NUL, and the kernel writes at most the length of `value`, which
     // outlives the call.
     #[expect(unsafe_code, reason = "no crate here reads extended attributes")]
-    let length =
-        unsafe { nix::libc::getxattr(directory.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let length = unsafe {
+        nix::libc::getxattr(
+            directory.as_ptr(),
+            name.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
     length == 1 && value[0] == b'1'
 }

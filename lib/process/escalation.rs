@@ -77,7 +77,12 @@ impl Escalation {
     /// Starts with a command that runs.
     #[must_use]
     pub fn new(grace: Duration) -> Self {
-        Self { grace, phase: Phase::Running, requested: None, ended_by: EndedBy::Exit }
+        Self {
+            grace,
+            phase: Phase::Running,
+            requested: None,
+            ended_by: EndedBy::Exit,
+        }
     }
 
     /// Requests the end of the command. A kill overrides a terminate, never the other way round.
@@ -85,7 +90,6 @@ impl Escalation {
         self.requested = self.requested.max(Some(cancel));
     }
 
-    /// The next step.
     pub fn next(&mut self, state: TreeState, now: Instant) -> NextStep {
         match self.phase {
             Phase::Running if state.main_ended => self.linger(state, now, now + LINGER),
@@ -93,7 +97,9 @@ impl Escalation {
                 None => NextStep::Wait(None),
                 Some(Cancel::Terminate) => {
                     self.ended_by = EndedBy::Terminate;
-                    self.phase = Phase::Signalled { until: now + self.grace };
+                    self.phase = Phase::Signalled {
+                        until: now + self.grace,
+                    };
                     NextStep::Signal
                 }
                 Some(Cancel::Kill) => self.kill(now),
@@ -101,7 +107,9 @@ impl Escalation {
             Phase::Signalled { until } if state.main_ended && state.group_empty => {
                 self.linger(state, now, until.min(now + LINGER))
             }
-            Phase::Signalled { until } if self.requested == Some(Cancel::Kill) || now >= until => self.kill(now),
+            Phase::Signalled { until } if self.requested == Some(Cancel::Kill) || now >= until => {
+                self.kill(now)
+            }
             Phase::Signalled { until } => NextStep::Wait(Some(until)),
             Phase::Lingering { until } => self.lingering(state, now, until),
             Phase::Killed { until, again } => self.killed(state, now, until, again),
@@ -125,14 +133,26 @@ impl Escalation {
 
     fn kill(&mut self, now: Instant) -> NextStep {
         // After a normal end only leftovers are killed, and the outcome stays a normal end.
-        if !matches!((self.phase, self.ended_by), (Phase::Lingering { .. }, EndedBy::Exit)) {
+        if !matches!(
+            (self.phase, self.ended_by),
+            (Phase::Lingering { .. }, EndedBy::Exit)
+        ) {
             self.ended_by = EndedBy::Kill;
         }
-        self.phase = Phase::Killed { until: now + EMPTY_WAIT, again: now + KILL_AGAIN };
+        self.phase = Phase::Killed {
+            until: now + EMPTY_WAIT,
+            again: now + KILL_AGAIN,
+        };
         NextStep::Kill
     }
 
-    fn killed(&mut self, state: TreeState, now: Instant, until: Instant, again: Instant) -> NextStep {
+    fn killed(
+        &mut self,
+        state: TreeState,
+        now: Instant,
+        until: Instant,
+        again: Instant,
+    ) -> NextStep {
         let gone = state.main_ended && state.tree_empty;
         if gone && !state.output_open {
             NextStep::Done(self.ended_by, Tree::Empty)
@@ -143,7 +163,10 @@ impl Escalation {
             // until the end of the wait.
             NextStep::Wait(Some(until))
         } else if now >= again {
-            self.phase = Phase::Killed { until, again: now + KILL_AGAIN };
+            self.phase = Phase::Killed {
+                until,
+                again: now + KILL_AGAIN,
+            };
             NextStep::Kill
         } else {
             NextStep::Wait(Some(again.min(until)))
@@ -157,11 +180,26 @@ mod tests {
     use proptest::prelude::*;
 
     const GRACE: Duration = Duration::from_secs(10);
-    const RUNNING: TreeState =
-        TreeState { main_ended: false, group_empty: false, tree_empty: false, output_open: true };
-    const GONE: TreeState = TreeState { main_ended: true, group_empty: true, tree_empty: true, output_open: false };
-    const LEFTOVER: TreeState = TreeState { tree_empty: false, ..GONE };
-    const HELD: TreeState = TreeState { output_open: true, ..GONE };
+    const RUNNING: TreeState = TreeState {
+        main_ended: false,
+        group_empty: false,
+        tree_empty: false,
+        output_open: true,
+    };
+    const GONE: TreeState = TreeState {
+        main_ended: true,
+        group_empty: true,
+        tree_empty: true,
+        output_open: false,
+    };
+    const LEFTOVER: TreeState = TreeState {
+        tree_empty: false,
+        ..GONE
+    };
+    const HELD: TreeState = TreeState {
+        output_open: true,
+        ..GONE
+    };
 
     fn at(start: Instant, ms: u64) -> Instant {
         start + Duration::from_millis(ms)
@@ -174,8 +212,14 @@ mod tests {
         let start = Instant::now();
         let mut escalation = Escalation::new(GRACE);
         for (i, (ms, request, state, expected)) in moments.iter().enumerate() {
-            request.iter().for_each(|&cancel| escalation.request(cancel));
-            assert_eq!(escalation.next(*state, at(start, *ms)), expected(start), "step {i}");
+            request
+                .iter()
+                .for_each(|&cancel| escalation.request(cancel));
+            assert_eq!(
+                escalation.next(*state, at(start, *ms)),
+                expected(start),
+                "step {i}"
+            );
         }
     }
 
@@ -183,7 +227,9 @@ mod tests {
     fn a_normal_end_is_an_exit() {
         check(&[
             (0, None, RUNNING, |_| NextStep::Wait(None)),
-            (5, None, GONE, |_| NextStep::Done(EndedBy::Exit, Tree::Empty)),
+            (5, None, GONE, |_| {
+                NextStep::Done(EndedBy::Exit, Tree::Empty)
+            }),
         ]);
     }
 
@@ -192,7 +238,9 @@ mod tests {
         check(&[
             (0, None, LEFTOVER, |s| NextStep::Wait(Some(at(s, 1000)))),
             (1000, None, LEFTOVER, |_| NextStep::Kill),
-            (1001, None, GONE, |_| NextStep::Done(EndedBy::Exit, Tree::Empty)),
+            (1001, None, GONE, |_| {
+                NextStep::Done(EndedBy::Exit, Tree::Empty)
+            }),
         ]);
     }
 
@@ -200,7 +248,9 @@ mod tests {
     fn a_pipe_held_from_outside_is_waited_for_one_second() {
         check(&[
             (0, None, HELD, |s| NextStep::Wait(Some(at(s, 1000)))),
-            (1000, None, HELD, |_| NextStep::Done(EndedBy::Exit, Tree::Empty)),
+            (1000, None, HELD, |_| {
+                NextStep::Done(EndedBy::Exit, Tree::Empty)
+            }),
         ]);
     }
 
@@ -209,7 +259,9 @@ mod tests {
         check(&[
             (0, Some(Cancel::Terminate), RUNNING, |_| NextStep::Signal),
             (0, None, RUNNING, |s| NextStep::Wait(Some(at(s, 10_000)))),
-            (9_000, None, GONE, |_| NextStep::Done(EndedBy::Terminate, Tree::Empty)),
+            (9_000, None, GONE, |_| {
+                NextStep::Done(EndedBy::Terminate, Tree::Empty)
+            }),
         ]);
     }
 
@@ -217,23 +269,36 @@ mod tests {
     fn a_command_that_ignores_the_signal_is_killed_after_the_grace() {
         check(&[
             (0, Some(Cancel::Terminate), RUNNING, |_| NextStep::Signal),
-            (9_999, Some(Cancel::Terminate), RUNNING, |s| NextStep::Wait(Some(at(s, 10_000)))),
+            (9_999, Some(Cancel::Terminate), RUNNING, |s| {
+                NextStep::Wait(Some(at(s, 10_000)))
+            }),
             (10_000, None, RUNNING, |_| NextStep::Kill),
-            (10_010, None, RUNNING, |s| NextStep::Wait(Some(at(s, 10_050)))),
+            (10_010, None, RUNNING, |s| {
+                NextStep::Wait(Some(at(s, 10_050)))
+            }),
             (10_050, None, RUNNING, |_| NextStep::Kill),
-            (10_051, None, GONE, |_| NextStep::Done(EndedBy::Kill, Tree::Empty)),
+            (10_051, None, GONE, |_| {
+                NextStep::Done(EndedBy::Kill, Tree::Empty)
+            }),
         ]);
     }
 
     #[test]
     fn the_grace_is_for_the_group_and_the_linger_for_the_rest() {
-        let group = TreeState { group_empty: false, ..LEFTOVER };
+        let group = TreeState {
+            group_empty: false,
+            ..LEFTOVER
+        };
         check(&[
             (0, Some(Cancel::Terminate), RUNNING, |_| NextStep::Signal),
             (10, None, group, |s| NextStep::Wait(Some(at(s, 10_000)))),
-            (5_000, None, LEFTOVER, |s| NextStep::Wait(Some(at(s, 6_000)))),
+            (5_000, None, LEFTOVER, |s| {
+                NextStep::Wait(Some(at(s, 6_000)))
+            }),
             (6_000, None, LEFTOVER, |_| NextStep::Kill),
-            (6_001, None, GONE, |_| NextStep::Done(EndedBy::Kill, Tree::Empty)),
+            (6_001, None, GONE, |_| {
+                NextStep::Done(EndedBy::Kill, Tree::Empty)
+            }),
         ]);
     }
 
@@ -241,9 +306,13 @@ mod tests {
     fn leftovers_do_not_outlive_the_grace() {
         check(&[
             (0, Some(Cancel::Terminate), RUNNING, |_| NextStep::Signal),
-            (9_900, None, LEFTOVER, |s| NextStep::Wait(Some(at(s, 10_000)))),
+            (9_900, None, LEFTOVER, |s| {
+                NextStep::Wait(Some(at(s, 10_000)))
+            }),
             (10_000, None, LEFTOVER, |_| NextStep::Kill),
-            (10_001, None, GONE, |_| NextStep::Done(EndedBy::Kill, Tree::Empty)),
+            (10_001, None, GONE, |_| {
+                NextStep::Done(EndedBy::Kill, Tree::Empty)
+            }),
         ]);
     }
 
@@ -252,7 +321,9 @@ mod tests {
         check(&[
             (0, Some(Cancel::Terminate), RUNNING, |_| NextStep::Signal),
             (100, Some(Cancel::Kill), RUNNING, |_| NextStep::Kill),
-            (5_100, None, RUNNING, |_| NextStep::Done(EndedBy::Kill, Tree::Left)),
+            (5_100, None, RUNNING, |_| {
+                NextStep::Done(EndedBy::Kill, Tree::Left)
+            }),
         ]);
         check(&[(0, Some(Cancel::Kill), RUNNING, |_| NextStep::Kill)]);
     }

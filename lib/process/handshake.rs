@@ -18,13 +18,21 @@ pub fn read_request<R: DeserializeOwned>(socket: OwnedFd, allowed: &[Uid]) -> Op
     let (uid, pid) = match getsockopt(&socket, PeerCredentials) {
         Ok(peer) => (Uid::from_raw(peer.uid()), peer.pid()),
         Err(errno) => {
-            refuse(&socket, None, &format!("the peer's user is unknown: {}", errno.desc()));
+            refuse(
+                &socket,
+                None,
+                &format!("the peer's user is unknown: {}", errno.desc()),
+            );
             return None;
         }
     };
 
     if !uid.is_root() && !allowed.contains(&uid) {
-        refuse(&socket, Some((uid, pid)), &format!("not permitted for user id {uid}"));
+        refuse(
+            &socket,
+            Some((uid, pid)),
+            &format!("not permitted for user id {uid}"),
+        );
         return None;
     }
 
@@ -45,7 +53,11 @@ pub fn read_request<R: DeserializeOwned>(socket: OwnedFd, allowed: &[Uid]) -> Op
 
 fn refuse(socket: &OwnedFd, peer: Option<(Uid, i32)>, why: &str) {
     let (uid, pid) = peer.map_or((None, None), |(uid, pid)| (Some(uid.as_raw()), Some(pid)));
-    tracing::warn!(peer_uid = uid, peer_pid = pid, "request refused: {why} (peer uid {uid:?}, pid {pid:?})");
+    tracing::warn!(
+        peer_uid = uid,
+        peer_pid = pid,
+        "request refused: {why} (peer uid {uid:?}, pid {pid:?})"
+    );
 
     let mut answer = Batch::default();
     answer.answer(&Answer::error(why));

@@ -48,7 +48,15 @@ impl Lines {
     #[must_use]
     pub fn up_to(limit: usize) -> Self {
         let (line, update) = (Vec::new(), String::new());
-        Self { line, cut: false, last: CarriageReturn::None, update, pending: false, due: None, limit }
+        Self {
+            line,
+            cut: false,
+            last: CarriageReturn::None,
+            update,
+            pending: false,
+            due: None,
+            limit,
+        }
     }
 
     /// Takes the next bytes and emits each line that they end.
@@ -107,7 +115,10 @@ impl Lines {
 
     /// Takes the text up to the next line break or carriage return. Returns what comes after it.
     fn text<'b>(&mut self, bytes: &'b [u8], emit: &mut impl FnMut(&str)) -> &'b [u8] {
-        let Some(end) = bytes.iter().position(|&byte| byte == b'\n' || byte == b'\r') else {
+        let Some(end) = bytes
+            .iter()
+            .position(|&byte| byte == b'\n' || byte == b'\r')
+        else {
             self.push(bytes);
             return &[];
         };
@@ -146,7 +157,8 @@ impl Lines {
         }
 
         self.update.clear();
-        self.update.push_str(&clean_up_to(&self.line, self.cut, self.limit));
+        self.update
+            .push_str(&clean_up_to(&self.line, self.cut, self.limit));
         self.pending = true;
         self.due = self.due.or(Some(now + UPDATE_WINDOW));
 
@@ -245,7 +257,10 @@ fn sequence(text: &str) -> Option<usize> {
     let rest = text.strip_prefix('\u{1b}')?.as_bytes();
     match rest.first()? {
         b'[' => {
-            let end = rest[1..].iter().position(|byte| !matches!(byte, 0x20..=0x3f))? + 1;
+            let end = rest[1..]
+                .iter()
+                .position(|byte| !matches!(byte, 0x20..=0x3f))?
+                + 1;
             matches!(rest[end], 0x40..=0x7e).then_some(end + 2)
         }
         b']' => {
@@ -255,7 +270,10 @@ fn sequence(text: &str) -> Option<usize> {
                 _ => (rest.get(end + 1) == Some(&b'\\')).then_some(end + 3),
             }
         }
-        b'(' | b')' => rest.get(1).filter(|byte| byte.is_ascii_alphanumeric()).map(|_| 3),
+        b'(' | b')' => rest
+            .get(1)
+            .filter(|byte| byte.is_ascii_alphanumeric())
+            .map(|_| 3),
         b'7' | b'8' | b'=' | b'>' | b'A'..=b'Z' | b'\\' | b'c' => Some(2),
         _ => None,
     }
@@ -269,7 +287,9 @@ mod tests {
     fn lines(pieces: &[&[u8]]) -> Vec<String> {
         let (now, mut out, mut lines) = (Instant::now(), Vec::new(), Lines::default());
         let mut emit = |text: &str| out.push(text.to_owned());
-        pieces.iter().for_each(|piece| lines.feed(piece, now, &mut emit));
+        pieces
+            .iter()
+            .for_each(|piece| lines.feed(piece, now, &mut emit));
         lines.finish(&mut emit);
         out
     }
@@ -291,7 +311,10 @@ mod tests {
             (b"a\xffb\n", &["a\u{fffd}b"]),
             (b"a\0b\tc\x07\n", &["a\u{2400}b\tc\u{2407}"]),
             (b"\x1b[1;31mred\x1b[0m\x1b]0;title\x07.\n", &["red."]),
-            ("ab\u{202e}dc\u{200b}\n".as_bytes(), &["ab\\u{202e}dc\\u{200b}"]),
+            (
+                "ab\u{202e}dc\u{200b}\n".as_bytes(),
+                &["ab\\u{202e}dc\\u{200b}"],
+            ),
             (b"\x1bx \x1b[\xff\n", &["\u{241b}x \u{241b}[\u{fffd}"]),
             (long.as_bytes(), &[&cut]),
             (wide.as_bytes(), &[&wide]),
@@ -299,14 +322,26 @@ mod tests {
         ];
 
         for (bytes, expected) in table {
-            assert_eq!(lines(&[bytes]), *expected, "{:?}", String::from_utf8_lossy(bytes));
+            assert_eq!(
+                lines(&[bytes]),
+                *expected,
+                "{:?}",
+                String::from_utf8_lossy(bytes)
+            );
         }
     }
 
     #[test]
     fn a_line_break_may_be_split_anywhere() {
         assert_eq!(lines(&[b"a\r", b"\nb\r", b"c\r", b"\r\n"]), ["a", "b", "c"]);
-        assert_eq!(lines(&["ж".as_bytes().split_at(1).0, "ж".as_bytes().split_at(1).1, b"\n"]), ["ж"]);
+        assert_eq!(
+            lines(&[
+                "ж".as_bytes().split_at(1).0,
+                "ж".as_bytes().split_at(1).1,
+                b"\n"
+            ]),
+            ["ж"]
+        );
         assert_eq!(lines(&[b"a\n\r", b"\nb\n"]), ["a", "", "b"]);
     }
 

@@ -51,9 +51,7 @@ pub enum Terminal {
 pub struct Spec {
     /// The program by absolute path, then its arguments.
     pub argv: Vec<OsString>,
-    /// Its whole environment.
     pub env: Vec<(OsString, OsString)>,
-    /// Its working directory.
     pub cwd: PathBuf,
     /// Its input and output.
     pub terminal: Terminal,
@@ -90,7 +88,11 @@ impl Outcome {
     /// A normal end with nothing left.
     #[must_use]
     pub fn exit(code: i32) -> Self {
-        Self { code, ended_by: EndedBy::Exit, tree: Tree::Empty }
+        Self {
+            code,
+            ended_by: EndedBy::Exit,
+            tree: Tree::Empty,
+        }
     }
 
     /// Whether the command ended normally, with code 0, and left nothing.

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use crate::base::Result;
 
-/// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     /// The directory within the file system that is mounted.
@@ -20,33 +19,31 @@ pub struct Mount {
 }
 
 /// All mounts that this process sees, oldest first.
-///
-/// # Errors
-/// When /proc cannot be read.
 pub fn all() -> Result<Vec<Mount>> {
     Ok(parse(&fs_err::read("/proc/self/mountinfo")?))
 }
 
 /// The mounts at `point`; the last one is on top.
-///
-/// # Errors
-/// When /proc cannot be read.
 pub fn at(point: &Path) -> Result<Vec<Mount>> {
-    Ok(all()?.into_iter().filter(|mount| mount.point == point).collect())
+    Ok(all()?
+        .into_iter()
+        .filter(|mount| mount.point == point)
+        .collect())
 }
 
 /// The mount that `path` is on, which must be without symbolic links; none if /proc does not say.
-///
-/// # Errors
-/// When /proc cannot be read.
 pub fn of(path: &Path) -> Result<Option<Mount>> {
-    let above = all()?.into_iter().filter(|mount| path.starts_with(&mount.point));
+    let above = all()?
+        .into_iter()
+        .filter(|mount| path.starts_with(&mount.point));
     // Of several at one point, the last one is on top.
     Ok(above.max_by_key(|mount| mount.point.components().count()))
 }
 
 fn parse(text: &[u8]) -> Vec<Mount> {
-    text.split(|&byte| byte == b'\n').filter_map(parse_line).collect()
+    text.split(|&byte| byte == b'\n')
+        .filter_map(parse_line)
+        .collect()
 }
 
 /// `36 35 98:0 /root /point rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
@@ -59,7 +56,12 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
 
     let kind = String::from_utf8_lossy(words.next()?).into_owned();
     let source = path(words.next()?).to_string_lossy().into_owned();
-    Some(Mount { root, point, kind, source })
+    Some(Mount {
+        root,
+        point,
+        kind,
+        source,
+    })
 }
 
 /// Undoes the kernel's octal escapes of space, tab, line feed and backslash.
@@ -85,14 +87,22 @@ mod tests {
 
     #[test]
     fn mountinfo_is_read_with_its_escapes() {
-        let text = b"36 35 98:0 /mnt1 /a\\040b rw,noatime master:1 shared:2 - overlay left4me-1:ab rw,lowerdir=/x\n\
+        let text =
+            b"36 35 98:0 /mnt1 /a\\040b rw,noatime master:1 shared:2 - overlay left4me-1:ab \
+                    rw,lowerdir=/x\n\
             37 35 0:25 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
         let mounts = parse(text);
 
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].point, Path::new("/a b"));
-        assert_eq!((mounts[0].kind.as_str(), mounts[0].source.as_str()), ("overlay", "left4me-1:ab"));
-        assert_eq!((mounts[1].root.as_path(), mounts[1].kind.as_str()), (Path::new("/"), "cgroup2"));
+        assert_eq!(
+            (mounts[0].kind.as_str(), mounts[0].source.as_str()),
+            ("overlay", "left4me-1:ab")
+        );
+        assert_eq!(
+            (mounts[1].root.as_path(), mounts[1].kind.as_str()),
+            (Path::new("/"), "cgroup2")
+        );
     }
 
     #[test]

@@ -23,8 +23,14 @@ pub struct Peer {
 
 #[derive(Debug)]
 enum Side {
-    Wire { socket: OwnedFd, controls: LineReader },
-    Person { name: &'static str, err: Batch },
+    Wire {
+        socket: OwnedFd,
+        controls: LineReader,
+    },
+    Person {
+        name: &'static str,
+        err: Batch,
+    },
 }
 
 /// A descriptor of the peer for the poll loop.
@@ -57,13 +63,24 @@ impl Peer {
     /// A client whose request was read with `controls`.
     #[must_use]
     pub fn wire(socket: OwnedFd, controls: LineReader) -> Self {
-        Self { side: Side::Wire { socket, controls }, out: Batch::default(), gone: false }
+        Self {
+            side: Side::Wire { socket, controls },
+            out: Batch::default(),
+            gone: false,
+        }
     }
 
     /// A person who ran the program `name`: lines go unchanged to standard output and error.
     #[must_use]
     pub fn person(name: &'static str) -> Self {
-        Self { side: Side::Person { name, err: Batch::default() }, out: Batch::default(), gone: false }
+        Self {
+            side: Side::Person {
+                name,
+                err: Batch::default(),
+            },
+            out: Batch::default(),
+            gone: false,
+        }
     }
 
     /// Whether the peer has gone away.
@@ -128,26 +145,51 @@ impl Peer {
     }
 
     /// What to poll now.
-    pub(super) fn polled<'a>(&'a self, out: BorrowedFd<'a>, err: BorrowedFd<'a>) -> Vec<Polled<'a>> {
-        let pollout = |batch: &Batch| if batch.waiting() > 0 { PollFlags::POLLOUT } else { PollFlags::empty() };
+    pub(super) fn polled<'a>(
+        &'a self,
+        out: BorrowedFd<'a>,
+        err: BorrowedFd<'a>,
+    ) -> Vec<Polled<'a>> {
+        let pollout = |batch: &Batch| {
+            if batch.waiting() > 0 {
+                PollFlags::POLLOUT
+            } else {
+                PollFlags::empty()
+            }
+        };
         match &self.side {
             _ if self.gone => Vec::new(),
             Side::Wire { socket, .. } => {
                 let events = PollFlags::POLLIN | pollout(&self.out);
-                vec![Polled { fd: socket.as_fd(), events, which: PeerFd::Socket }]
+                vec![Polled {
+                    fd: socket.as_fd(),
+                    events,
+                    which: PeerFd::Socket,
+                }]
             }
             Side::Person { err: waiting, .. } => vec![
-                Polled { fd: out, events: pollout(&self.out), which: PeerFd::Out },
-                Polled { fd: err, events: pollout(waiting), which: PeerFd::Err },
+                Polled {
+                    fd: out,
+                    events: pollout(&self.out),
+                    which: PeerFd::Out,
+                },
+                Polled {
+                    fd: err,
+                    events: pollout(waiting),
+                    which: PeerFd::Err,
+                },
             ],
         }
     }
 
     /// Reads or writes one descriptor that is ready.
     pub(super) fn serve(&mut self, which: PeerFd, ready: PollFlags) -> PeerEvent {
-        let failed = ready.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL | PollFlags::POLLHUP);
+        let failed =
+            ready.intersects(PollFlags::POLLERR | PollFlags::POLLNVAL | PollFlags::POLLHUP);
         match (which, &mut self.side) {
-            (PeerFd::Socket, Side::Wire { .. }) if ready.contains(PollFlags::POLLIN) || failed => self.read_controls(),
+            (PeerFd::Socket, Side::Wire { .. }) if ready.contains(PollFlags::POLLIN) || failed => {
+                self.read_controls()
+            }
             (PeerFd::Out, Side::Person { .. }) if failed => self.close(),
             (PeerFd::Out, Side::Person { .. }) if ready.contains(PollFlags::POLLOUT) => {
                 if self.out.write_some(stdout()).is_err() {
@@ -169,7 +211,9 @@ impl Peer {
     /// Sends what a socket takes now. A terminal is written only when poll says that it does not
     /// block.
     pub(super) fn flush(&mut self) -> PeerEvent {
-        let Side::Wire { socket, .. } = &self.side else { return PeerEvent::None };
+        let Side::Wire { socket, .. } = &self.side else {
+            return PeerEvent::None;
+        };
         if self.gone || self.out.waiting() == 0 || self.out.send(socket.as_fd()).is_ok() {
             return PeerEvent::None;
         }
@@ -178,7 +222,9 @@ impl Peer {
 
     /// The strongest of the control lines that have been read.
     pub(super) fn controls(&mut self) -> PeerEvent {
-        let Side::Wire { controls, .. } = &mut self.side else { return PeerEvent::None };
+        let Side::Wire { controls, .. } = &mut self.side else {
+            return PeerEvent::None;
+        };
         let mut strongest = None;
         loop {
             match controls.take() {
@@ -196,7 +242,9 @@ impl Peer {
     }
 
     fn read_controls(&mut self) -> PeerEvent {
-        let Side::Wire { socket, controls } = &mut self.side else { return PeerEvent::None };
+        let Side::Wire { socket, controls } = &mut self.side else {
+            return PeerEvent::None;
+        };
         let filled = controls.fill(socket.as_fd(), MsgFlags::MSG_DONTWAIT);
         let filled = filled.unwrap_or(Filled::Closed);
 
@@ -204,7 +252,11 @@ impl Peer {
             // A kill that was sent just before the hangup still counts.
             (Filled::Closed, event) => {
                 self.close();
-                if event == PeerEvent::Cancel(Cancel::Kill) { event } else { PeerEvent::Gone }
+                if event == PeerEvent::Cancel(Cancel::Kill) {
+                    event
+                } else {
+                    PeerEvent::Gone
+                }
             }
             (_, event) => event,
         }

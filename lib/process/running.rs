@@ -61,10 +61,19 @@ impl<'o> Running<'o> {
         cgroup: Option<Rc<Cgroup>>,
         observe: &'o mut dyn FnMut(Stream, &str) -> Relay,
     ) -> Self {
-        let output = |(stream, fd)| Output { stream, fd: Some(fd), lines: Lines::up_to(line_limit) };
+        let output = |(stream, fd)| Output {
+            stream,
+            fd: Some(fd),
+            lines: Lines::up_to(line_limit),
+        };
         let outputs = child.outputs.into_iter().map(output).collect();
         let tree = ProcessTree::new(child.pid, cgroup);
-        Self { tree, outputs, signs: SignsOfLife::default(), observe }
+        Self {
+            tree,
+            outputs,
+            signs: SignsOfLife::default(),
+            observe,
+        }
     }
 
     pub(super) fn state(&mut self) -> TreeState {
@@ -87,7 +96,9 @@ impl<'o> Running<'o> {
 
     /// Reads what one output has now, at most `limit` bytes.
     pub(super) fn read(&mut self, which: usize, limit: usize, peer: &mut Peer, buffer: &mut [u8]) {
-        let Some(output) = self.outputs.get_mut(which) else { return };
+        let Some(output) = self.outputs.get_mut(which) else {
+            return;
+        };
         let mut taken = 0;
         while let (Some(fd), true) = (&output.fd, taken < limit) {
             match nix::unistd::read(fd, buffer) {

@@ -18,7 +18,9 @@ pub struct Silence<'a> {
 
 impl fmt::Debug for Silence<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Silence").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("Silence")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -39,7 +41,14 @@ pub(super) struct SilenceWatch<'a> {
 impl<'a> SilenceWatch<'a> {
     pub(super) fn new(silence: Silence<'a>, now: Instant) -> Self {
         let next_check = now + silence.limit / CHECKS;
-        Self { silence, since: now, next_check, called: now, activity: None, over: false }
+        Self {
+            silence,
+            since: now,
+            next_check,
+            called: now,
+            activity: None,
+            over: false,
+        }
     }
 
     /// Whether the command has hung. `alive`: it gave a sign of life since the last call.
@@ -65,7 +74,11 @@ impl<'a> SilenceWatch<'a> {
             let is_silent = now.saturating_duration_since(self.since) >= pause;
             if is_silent || self.activity.is_none() {
                 let activity = (self.silence.activity)();
-                if self.activity.replace(activity).is_some_and(|before| before != activity) {
+                if self
+                    .activity
+                    .replace(activity)
+                    .is_some_and(|before| before != activity)
+                {
                     self.since = now;
                 }
             }
@@ -94,7 +107,13 @@ mod tests {
         let second = std::cell::Cell::new(0);
         let mut measure = || work(second.get());
         let start = Instant::now();
-        let mut watch = SilenceWatch::new(Silence { limit: LIMIT, activity: &mut measure }, start);
+        let mut watch = SilenceWatch::new(
+            Silence {
+                limit: LIMIT,
+                activity: &mut measure,
+            },
+            start,
+        );
 
         (1..=most).find(|&at| {
             second.set(at);
@@ -122,7 +141,13 @@ mod tests {
     fn a_suspended_host_does_not_count_as_silence() {
         let start = Instant::now();
         let mut same = || 7;
-        let mut watch = SilenceWatch::new(Silence { limit: LIMIT, activity: &mut same }, start);
+        let mut watch = SilenceWatch::new(
+            Silence {
+                limit: LIMIT,
+                activity: &mut same,
+            },
+            start,
+        );
 
         assert!(!watch.is_over(false, start + Duration::from_secs(1)));
         assert!(!watch.is_over(false, start + Duration::from_secs(7200)));

@@ -27,19 +27,26 @@ pub struct Child {
 
 /// Starts `spec`. The new process enters the control group behind `procs` before its program
 /// starts.
-///
-/// # Errors
-/// When it cannot be started, for example because the program is not found or not executable.
 pub fn spawn(spec: &Spec, procs: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     let (program, arguments) = spec.argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that spawns"
+    )]
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(spec.env.iter().cloned()).current_dir(&spec.cwd);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(spec.env.iter().cloned())
+        .current_dir(&spec.cwd);
 
     let outputs = match spec.terminal {
         Terminal::Pty => {
             let (ours, theirs) = terminal()?;
-            command.stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs);
+            command
+                .stdin(Stdio::null())
+                .stdout(theirs.try_clone()?)
+                .stderr(theirs);
             vec![(Stream::Stdout, ours)]
         }
         Terminal::Pipes => {
@@ -55,7 +62,10 @@ pub fn spawn(spec: &Spec, procs: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     let procs = procs.map(|fd| fd.as_raw_fd());
     // SAFETY: `prepare` runs between fork and exec; it makes system calls only, allocates nothing
     // and takes no lock. The descriptor in `procs` is open until spawn() below has returned.
-    #[expect(unsafe_code, reason = "only between fork and exec can a session be entered")]
+    #[expect(
+        unsafe_code,
+        reason = "only between fork and exec can a session be entered"
+    )]
     unsafe {
         command.pre_exec(move || prepare(procs));
     }
@@ -63,12 +73,18 @@ pub fn spawn(spec: &Spec, procs: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     let child = command.spawn()?;
     let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
     // The Child is dropped without a wait: tree.rs reaps every child.
-    Ok(Child { pid: Pid::from_raw(pid), outputs })
+    Ok(Child {
+        pid: Pid::from_raw(pid),
+        outputs,
+    })
 }
 
 /// Runs in the new process: enters control group and session, resets the signal mask, and closes
 /// all other descriptors at exec.
-#[expect(unsafe_code, reason = "system calls without a safe wrapper that is async-signal-safe by contract")]
+#[expect(
+    unsafe_code,
+    reason = "system calls without a safe wrapper that is async-signal-safe by contract"
+)]
 fn prepare(procs: Option<RawFd>) -> io::Result<()> {
     let check = |result: libc::c_int| match result {
         ..0 => Err(io::Error::last_os_error()),
@@ -89,11 +105,20 @@ fn prepare(procs: Option<RawFd>) -> io::Result<()> {
         check(libc::setsid())?;
         let mut mask: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut mask);
-        check(libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut()))?;
+        check(libc::sigprocmask(
+            libc::SIG_SETMASK,
+            &raw const mask,
+            std::ptr::null_mut(),
+        ))?;
         // When this process is killed outside systemd, the command must not stay behind. Older
         // kernels lack these two calls, so their results are ignored.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        libc::syscall(
+            libc::SYS_close_range,
+            3_u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        );
     }
 
     Ok(())
@@ -117,9 +142,18 @@ fn terminal() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 fn set_size(terminal: &PtyMaster) -> io::Result<()> {
-    let size = Winsize { ws_row: 80, ws_col: 512, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize {
+        ws_row: 80,
+        ws_col: 512,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: TIOCSWINSZ reads one winsize, which is a local of that type.
     #[expect(unsafe_code, reason = "no crate here wraps this ioctl")]
     let result = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

@@ -59,12 +59,14 @@ impl Supervisor {
     /// it starts, and makes the command's control group where one is delegated. Tells the peer
     /// which unit serves it, so that it knows even when this process hangs before it starts a
     /// command. `grace` is the time between the first signal and SIGKILL.
-    ///
-    /// # Errors
-    /// When the system refuses one of these.
     pub fn new(peer: Peer, grace: Duration) -> Result<Self> {
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
+        for signal in [
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+            Signal::SIGCHLD,
+        ] {
             set.add(signal);
         }
 
@@ -72,7 +74,8 @@ impl Supervisor {
         let signals = sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)
             .and_then(|()| set_child_subreaper(true))
             .and_then(|()| SignalFd::with_flags(&set, flags));
-        let signals = signals.map_err(|errno| Error::failed(format!("cannot watch processes: {}", errno.desc())))?;
+        let signals = signals
+            .map_err(|errno| Error::failed(format!("cannot watch processes: {}", errno.desc())))?;
 
         let mut supervisor = Self {
             peer,
@@ -100,26 +103,26 @@ impl Supervisor {
 
     /// Sends a line of this program itself.
     pub fn say(&mut self, stream: Stream, text: &str) {
-        self.peer.line(stream, &super::lines::clean(text.as_bytes(), false));
+        self.peer
+            .line(stream, &super::lines::clean(text.as_bytes(), false));
     }
 
     /// Runs one command to its end. `observe` gets each line and decides whether the peer gets it.
     /// Starts nothing once the peer is gone, has cancelled, or a signal stopped this process.
-    ///
-    /// # Errors
-    /// When the program cannot be started; the message names it.
-    pub fn run(&mut self, spec: &Spec, observe: &mut dyn FnMut(Stream, &str) -> Relay) -> Result<Outcome> {
+    pub fn run(
+        &mut self,
+        spec: &Spec,
+        observe: &mut dyn FnMut(Stream, &str) -> Relay,
+    ) -> Result<Outcome> {
         if let Some(outcome) = self.pause(Duration::ZERO) {
             return Ok(outcome);
         }
-        self.supervise(spec, observe, None, None).map(|(outcome, _)| outcome)
+        self.supervise(spec, observe, None, None)
+            .map(|(outcome, _)| outcome)
     }
 
     /// As [`Supervisor::run`], for a program that may hang: when it is silent for too long, it is
     /// ended as if it was cancelled. The second value says whether that happened.
-    ///
-    /// # Errors
-    /// As [`Supervisor::run`].
     pub fn run_watched(
         &mut self,
         spec: &Spec,
@@ -138,9 +141,6 @@ impl Supervisor {
 
     /// Runs one more command after a cancellation, to end what an earlier one began elsewhere. It
     /// cannot be cancelled, and is killed after `patience`.
-    ///
-    /// # Errors
-    /// As [`Supervisor::run`].
     pub fn run_after_the_end(
         &mut self,
         spec: &Spec,
@@ -148,7 +148,8 @@ impl Supervisor {
         observe: &mut dyn FnMut(Stream, &str) -> Relay,
     ) -> Result<Outcome> {
         let deadline = Instant::now() + patience;
-        self.supervise(spec, observe, Some(deadline), None).map(|(outcome, _)| outcome)
+        self.supervise(spec, observe, Some(deadline), None)
+            .map(|(outcome, _)| outcome)
     }
 
     /// Starts the command and waits for its end. With a `deadline` only that ends it early; without
@@ -170,9 +171,16 @@ impl Supervisor {
             Error::new(exit, format!("cannot start `{spec}`: {error}"))
         })?;
 
-        let cgroup = self.cgroup.as_ref().map_or_else(own_group, |cgroup| cgroup.path().to_owned());
+        let cgroup = self
+            .cgroup
+            .as_ref()
+            .map_or_else(own_group, |cgroup| cgroup.path().to_owned());
         let pid = child.pid.as_raw().unsigned_abs();
-        self.peer.started(Started { unit: own_unit(), pid, cgroup });
+        self.peer.started(Started {
+            unit: own_unit(),
+            pid,
+            cgroup,
+        });
 
         let mut running = Running::new(child, spec.line_limit, self.cgroup.clone(), observe);
         let mut escalation = Escalation::new(self.grace);
@@ -185,16 +193,26 @@ impl Supervisor {
                 None => self.requested,
                 Some(deadline) => (now >= deadline).then_some(Cancel::Kill),
             };
-            requested.into_iter().for_each(|cancel| escalation.request(cancel));
+            requested
+                .into_iter()
+                .for_each(|cancel| escalation.request(cancel));
             let hung = watch.as_mut().is_some_and(|watch| {
                 // A command that waits for a slow reader has not hung.
-                watch.is_over(std::mem::take(&mut running.signs.any) || self.peer.is_full(), now)
+                watch.is_over(
+                    std::mem::take(&mut running.signs.any) || self.peer.is_full(),
+                    now,
+                )
             });
             if hung {
                 escalation.request(Cancel::Terminate);
             }
 
-            let due = watch.as_ref().and_then(SilenceWatch::due).into_iter().chain(deadline).min();
+            let due = watch
+                .as_ref()
+                .and_then(SilenceWatch::due)
+                .into_iter()
+                .chain(deadline)
+                .min();
             match escalation.next(running.state(), now) {
                 NextStep::Signal => running.tree.signal(spec.first_signal),
                 NextStep::Kill => running.tree.kill(),
@@ -204,7 +222,14 @@ impl Supervisor {
                 NextStep::Done(ended_by, tree) => {
                     running.drain(&mut self.peer, &mut self.buffer);
                     let code = running.tree.code.unwrap_or(128 + 9);
-                    return Ok((Outcome { code, ended_by, tree }, hung));
+                    return Ok((
+                        Outcome {
+                            code,
+                            ended_by,
+                            tree,
+                        },
+                        hung,
+                    ));
                 }
             }
         }
@@ -232,7 +257,11 @@ impl Supervisor {
                 Some(Cancel::Terminate) => (Signal::SIGTERM, EndedBy::Terminate),
                 Some(Cancel::Kill) => (Signal::SIGKILL, EndedBy::Kill),
             };
-            return Some(Outcome { code: 128 + signal as i32, ended_by, tree: Tree::Empty });
+            return Some(Outcome {
+                code: 128 + signal as i32,
+                ended_by,
+                tree: Tree::Empty,
+            });
         }
     }
 
@@ -241,7 +270,8 @@ impl Supervisor {
     pub fn end(mut self, result: Result<Outcome>) -> i32 {
         let code = match result {
             _ if self.malformed => {
-                let expected = "a control line is {\"cancel\":\"terminate\"} or {\"cancel\":\"kill\"}";
+                let expected =
+                    "a control line is {\"cancel\":\"terminate\"} or {\"cancel\":\"kill\"}";
                 self.peer.error(expected);
                 self.last(Outcome::exit(REFUSED))
             }
@@ -261,8 +291,13 @@ impl Supervisor {
     }
 
     fn last(&mut self, outcome: Outcome) -> i32 {
-        let Outcome { code, ended_by, tree } = outcome;
-        self.peer.last(&Answer::exit(code, Some(ended_by), Some(tree)));
+        let Outcome {
+            code,
+            ended_by,
+            tree,
+        } = outcome;
+        self.peer
+            .last(&Answer::exit(code, Some(ended_by), Some(tree)));
         code
     }
 
@@ -272,7 +307,9 @@ impl Supervisor {
         let outputs = running.iter().flat_map(|running| running.outputs.iter());
         let due = outputs.filter_map(|output| output.lines.due());
         let until = due.chain(until).min();
-        let time = until.map_or(PollTimeout::NONE, |until| timeout(until.saturating_duration_since(Instant::now())));
+        let time = until.map_or(PollTimeout::NONE, |until| {
+            timeout(until.saturating_duration_since(Instant::now()))
+        });
 
         for (source, ready) in self.ready(running.as_deref(), time) {
             match (source, running.as_deref_mut()) {
@@ -292,7 +329,11 @@ impl Supervisor {
     }
 
     /// Polls. Returns what is ready.
-    fn ready(&self, running: Option<&Running<'_>>, time: PollTimeout) -> Vec<(PollSource, PollFlags)> {
+    fn ready(
+        &self,
+        running: Option<&Running<'_>>,
+        time: PollTimeout,
+    ) -> Vec<(PollSource, PollFlags)> {
         let (out, err) = (io::stdout(), io::stderr());
         let mut sources = vec![PollSource::Signals];
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
@@ -323,8 +364,14 @@ impl Supervisor {
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
 
-        let flags = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-        sources.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty()).collect()
+        let flags = fds
+            .iter()
+            .map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        sources
+            .into_iter()
+            .zip(flags)
+            .filter(|(_, flags)| !flags.is_empty())
+            .collect()
     }
 
     fn flush(&mut self) {
@@ -339,7 +386,9 @@ impl Supervisor {
             PeerEvent::Gone => Cancel::Terminate,
             PeerEvent::Malformed => {
                 if !self.malformed {
-                    tracing::warn!("the peer sent a line that is no control line: the command is ended");
+                    tracing::warn!(
+                        "the peer sent a line that is no control line: the command is ended"
+                    );
                 }
                 self.malformed = true;
                 Cancel::Terminate
@@ -353,7 +402,11 @@ impl Supervisor {
     fn read_signals(&mut self) {
         while let Ok(Some(info)) = self.signals.read_signal() {
             if i32::try_from(info.ssi_signo) != Ok(Signal::SIGCHLD as i32) {
-                let cancel = if self.stopped { Cancel::Kill } else { Cancel::Terminate };
+                let cancel = if self.stopped {
+                    Cancel::Kill
+                } else {
+                    Cancel::Terminate
+                };
                 self.requested = Some(cancel).max(self.requested);
                 self.stopped = true;
             }

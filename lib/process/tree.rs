@@ -28,7 +28,13 @@ impl ProcessTree {
     /// The tree of the command whose main process, leader of its own session and group, is `main`.
     #[must_use]
     pub fn new(main: Pid, cgroup: Option<Rc<Cgroup>>) -> Self {
-        Self { cgroup, main, code: None, childless: false, group_gone: false }
+        Self {
+            cgroup,
+            main,
+            code: None,
+            childless: false,
+            group_gone: false,
+        }
     }
 
     /// Reaps every child that has ended.
@@ -66,7 +72,11 @@ impl ProcessTree {
     /// Whether no process of the tree is left.
     #[must_use]
     pub fn empty(&self) -> bool {
-        self.childless && self.cgroup.as_ref().is_none_or(|cgroup| !cgroup.populated())
+        self.childless
+            && self
+                .cgroup
+                .as_ref()
+                .is_none_or(|cgroup| !cgroup.populated())
     }
 
     /// Sends `signal` to the command's group.
@@ -92,7 +102,10 @@ impl ProcessTree {
 fn descendants() -> Vec<Pid> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        let pid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok());
         if let Some(pid) = pid
             && let Some(parent) = parent_of(pid)
         {

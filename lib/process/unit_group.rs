@@ -36,33 +36,55 @@ impl UnitGroup {
     #[must_use]
     pub fn above(group: &ControlGroup) -> Option<Self> {
         let mount = hierarchy()?;
-        let root = mount.root.to_str()?.split('/').filter(|part| !part.is_empty());
+        let root = mount
+            .root
+            .to_str()?
+            .split('/')
+            .filter(|part| !part.is_empty());
         let root = root.collect::<Vec<_>>();
         let parts: Vec<&str> = group.parts_to_unit().collect();
 
         // When only a part of the hierarchy is mounted, the path may begin with what is above it.
         let below = parts.strip_prefix(root.as_slice()).unwrap_or(&parts);
         let parts = below.iter().map(|&part| part.to_owned()).collect();
-        Some(Self { top: mount.point, parts })
+        Some(Self {
+            top: mount.point,
+            parts,
+        })
     }
 
     /// The groups of all of left4me's units whose names begin with `prefix`, in any slice.
     #[must_use]
     pub fn all(prefix: &str) -> Vec<Self> {
-        let Some(top) = hierarchy().map(|mount| mount.point) else { return Vec::new() };
+        let Some(top) = hierarchy().map(|mount| mount.point) else {
+            return Vec::new();
+        };
 
         let mut found = Vec::new();
         let mut slices = vec![Vec::new()];
         while let Some(slice) = slices.pop() {
-            let path = slice.iter().fold(top.clone(), |path, part: &String| path.join(part));
+            let path = slice
+                .iter()
+                .fold(top.clone(), |path, part: &String| path.join(part));
             for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-                let Ok(name) = entry.file_name().into_string() else { continue };
-                let parts = || slice.iter().cloned().chain([name.clone()]).collect::<Vec<_>>();
+                let Ok(name) = entry.file_name().into_string() else {
+                    continue;
+                };
+                let parts = || {
+                    slice
+                        .iter()
+                        .cloned()
+                        .chain([name.clone()])
+                        .collect::<Vec<_>>()
+                };
                 // Only slices are searched: the program that runs in a unit names what is below it.
                 if name.ends_with(".slice") && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     slices.push(parts());
                 } else if name.starts_with(prefix) && is_ours(&name) {
-                    found.push(Self { top: top.clone(), parts: parts() });
+                    found.push(Self {
+                        top: top.clone(),
+                        parts: parts(),
+                    });
                 }
             }
         }
@@ -73,7 +95,8 @@ impl UnitGroup {
     /// Whether a process is in the group or below it.
     #[must_use]
     pub fn is_populated(&self) -> bool {
-        self.read("cgroup.events").is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
+        self.read("cgroup.events")
+            .is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
     }
 
     /// Whether the group exists: systemd removes it when the unit ends.
@@ -84,7 +107,8 @@ impl UnitGroup {
 
     /// Whether the process is in the group itself, not below it.
     fn has(&self, pid: u32) -> bool {
-        self.read("cgroup.procs").is_ok_and(|text| text.lines().any(|line| line.parse() == Ok(pid)))
+        self.read("cgroup.procs")
+            .is_ok_and(|text| text.lines().any(|line| line.parse() == Ok(pid)))
     }
 
     /// The first of its processes.
@@ -94,7 +118,11 @@ impl UnitGroup {
 
     fn served(&self, pid: Option<u32>) -> Served {
         let group = format!("/{}", self.parts.join("/")).parse().ok();
-        Served { unit: self.parts.last().cloned(), pid, group }
+        Served {
+            unit: self.parts.last().cloned(),
+            pid,
+            group,
+        }
     }
 
     fn open(&self) -> io::Result<OwnedFd> {
@@ -108,11 +136,18 @@ impl UnitGroup {
     }
 
     fn read(&self, file: &str) -> io::Result<String> {
-        let file = File::from(openat(&self.open()?, file, OFlag::O_RDONLY | NO_FOLLOW, Mode::empty())?);
+        let file = File::from(openat(
+            &self.open()?,
+            file,
+            OFlag::O_RDONLY | NO_FOLLOW,
+            Mode::empty(),
+        )?);
         is_hierarchy(&file)?;
 
         let mut text = String::new();
-        require_regular(file)?.take(READ_LIMIT).read_to_string(&mut text)?;
+        require_regular(file)?
+            .take(READ_LIMIT)
+            .read_to_string(&mut text)?;
         Ok(text)
     }
 }
@@ -127,12 +162,19 @@ impl UnitGroup {
 /// helper's unit.
 #[must_use]
 pub fn served_by(pid: Option<u32>) -> Served {
-    let Some(pid) = pid else { return Served::default() };
-    let groups = ["left4me-runner@", "left4me-helper@"].into_iter().flat_map(UnitGroup::all);
-    groups
+    let Some(pid) = pid else {
+        return Served::default();
+    };
+    let groups = ["left4me-runner@", "left4me-helper@"]
         .into_iter()
-        .find(|group| group.has(pid))
-        .map_or(Served { pid: Some(pid), ..Served::default() }, |group| group.served(Some(pid)))
+        .flat_map(UnitGroup::all);
+    groups.into_iter().find(|group| group.has(pid)).map_or(
+        Served {
+            pid: Some(pid),
+            ..Served::default()
+        },
+        |group| group.served(Some(pid)),
+    )
 }
 
 /// The unit of this name with one of its processes, if it exists.
@@ -147,7 +189,10 @@ fn is_hierarchy(file: &impl std::os::fd::AsFd) -> io::Result<()> {
     if fstatfs(file)?.filesystem_type() == CGROUP2_SUPER_MAGIC {
         return Ok(());
     }
-    Err(io::Error::new(ErrorKind::InvalidInput, "it is not in the hierarchy of control groups"))
+    Err(io::Error::new(
+        ErrorKind::InvalidInput,
+        "it is not in the hierarchy of control groups",
+    ))
 }
 
 #[cfg(test)]
@@ -164,17 +209,33 @@ mod tests {
         mkfifo(&dir.path().join(UNIT).join("cgroup.events"), Mode::S_IRWXU).unwrap();
         std::os::unix::fs::symlink("/sys/fs/cgroup", dir.path().join("away.slice")).unwrap();
 
-        for parts in [vec![UNIT], vec!["away.slice", UNIT], vec!["gone.slice", UNIT]] {
+        for parts in [
+            vec![UNIT],
+            vec!["away.slice", UNIT],
+            vec!["gone.slice", UNIT],
+        ] {
             let parts = parts.into_iter().map(str::to_owned).collect();
-            let group = UnitGroup { top: dir.path().to_owned(), parts };
-            assert!(!group.exists() && !group.is_populated() && group.first().is_none(), "{group:?}");
+            let group = UnitGroup {
+                top: dir.path().to_owned(),
+                parts,
+            };
+            assert!(
+                !group.exists() && !group.is_populated() && group.first().is_none(),
+                "{group:?}"
+            );
         }
     }
 
     #[test]
     fn a_process_outside_our_units_has_only_its_pid() {
         let pid = std::process::id();
-        assert_eq!(served_by(Some(pid)), Served { pid: Some(pid), ..Served::default() });
+        assert_eq!(
+            served_by(Some(pid)),
+            Served {
+                pid: Some(pid),
+                ..Served::default()
+            }
+        );
         assert_eq!(served_by(None), Served::default());
         assert_eq!(served_in("left4me-purge@7.service"), None);
     }

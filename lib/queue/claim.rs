@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use crate::base::Result;
 use crate::base::names::{JobId, TaskId};
-use crate::db::{jobs, queue, servers};
+use crate::db::{candidates, jobs, queue, servers};
 use crate::domain::schedule::{Candidate, Schedule};
 
 /// How many queued jobs are read before the rest is read per server.
@@ -18,9 +18,6 @@ const PAGE: u32 = 64;
 
 /// Claims at most `free` jobs for `worker`, oldest first, within the caller's transaction, and
 /// gives their ids. `at_work`: what tasks still work on although their jobs have ended.
-///
-/// # Errors
-/// 69 if the database cannot be written.
 pub fn claim(
     tx: &Connection,
     worker: &str,
@@ -32,13 +29,13 @@ pub fn claim(
         return Ok(Vec::new());
     }
 
-    let page = jobs::queued_candidates(tx, JobId(0), PAGE)?;
+    let page = candidates::queued(tx, JobId(0), PAGE)?;
     if page.is_empty() {
         return Ok(Vec::new());
     }
 
     // What a process that cannot be killed works on is taken too, although its job has ended.
-    let (live, held) = (jobs::live_candidates(tx)?, jobs::held_candidates(tx)?);
+    let (live, held) = (candidates::live(tx)?, candidates::held(tx)?);
     let at_work = at_work.iter().map(|(_, candidate)| candidate);
     let mut schedule = Schedule::with_running(live.iter().chain(&held).chain(at_work));
     let mut claimed = Vec::new();
@@ -46,8 +43,11 @@ pub fn claim(
 
     let last = page.last().map_or(JobId(0), |job| job.id);
     if page.len() == PAGE as usize && claimed.len() < free && !schedule.is_closed() {
-        let open: Vec<_> = servers::all_ids(tx)?.into_iter().filter(|&id| !schedule.is_taken(id)).collect();
-        let heads = jobs::queue_heads(tx, last, &open)?;
+        let open: Vec<_> = servers::all_ids(tx)?
+            .into_iter()
+            .filter(|&id| !schedule.is_taken(id))
+            .collect();
+        let heads = candidates::queue_heads(tx, last, &open)?;
         take(tx, &mut schedule, &heads, worker, free, now, &mut claimed)?;
     }
 

@@ -32,7 +32,6 @@ pub struct JobRequest<'a> {
     pub targets: Targets,
     /// If the same job is already queued or running, return that one.
     pub unique: bool,
-    /// Who requests it.
     pub requester: Requester<'a>,
 }
 
@@ -52,7 +51,11 @@ impl<'a> Requester<'a> {
     /// A request from this host's command line.
     #[must_use]
     pub fn local(name: &'a str) -> Self {
-        Self { name, user: None, key: None }
+        Self {
+            name,
+            user: None,
+            key: None,
+        }
     }
 }
 
@@ -72,14 +75,16 @@ pub struct Accepted {
 
 /// Accepts a job. When this returns, the job is on disk.
 ///
-/// # Errors
-/// 2 if operation and targets do not fit; 3 for an unknown server; 4 if the key belongs to another
-/// request; 69 if the database cannot be written.
+/// Fails with 2 if operation and targets do not fit; 3 for an unknown server; 4 if the key belongs
+/// to another request; 69 if the database cannot be written.
 pub fn enqueue(db: &mut Db, request: &JobRequest<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
         let targets = resolve(tx, request)?;
         if let Some(job) = repeated(tx, &request.requester, now)? {
-            if job.operation != request.operation.as_str() || job.servers != targets || job.retry_of.is_some() {
+            if job.operation != request.operation.as_str()
+                || job.servers != targets
+                || job.retry_of.is_some()
+            {
                 return Err(reused(&job));
             }
             return accepted(tx, job.id, false);
@@ -91,15 +96,26 @@ pub fn enqueue(db: &mut Db, request: &JobRequest<'_>, now: i64) -> Result<Accept
             return accepted(tx, job_id, false);
         }
 
-        let id = accept(tx, request.operation, &targets, &request.requester, None, now)?;
+        let id = accept(
+            tx,
+            request.operation,
+            &targets,
+            &request.requester,
+            None,
+            now,
+        )?;
         accepted(tx, id, true)
     })
 }
 
 /// The job that was accepted with this key before.
 fn repeated(tx: &rusqlite::Connection, requester: &Requester<'_>, now: i64) -> Result<Option<Job>> {
-    let (Some(user), Some(key)) = (requester.user, requester.key) else { return Ok(None) };
-    request_keys::find(tx, user, key, now)?.map(|id| jobs::get(tx, id)).transpose()
+    let (Some(user), Some(key)) = (requester.user, requester.key) else {
+        return Ok(None);
+    };
+    request_keys::find(tx, user, key, now)?
+        .map(|id| jobs::get(tx, id))
+        .transpose()
 }
 
 /// The error for a key that belongs to another request. Without it, the caller would take the
@@ -113,13 +129,16 @@ fn reused(job: &Job) -> Error {
 
 /// Accepts a new job that does the same as job `id`.
 ///
-/// # Errors
-/// 3 for an unknown job, or if one of its servers is gone; 4 while it has not ended; 69 if the
-/// database cannot be written.
+/// Fails with 3 for an unknown job, or if one of its servers is gone; 4 while it has not ended; 69
+/// if the database cannot be written.
 pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Result<Accepted> {
     db.write(|tx| {
         if let Some(job) = repeated(tx, requester, now)? {
-            return if job.retry_of == Some(id) { accepted(tx, job.id, false) } else { Err(reused(&job)) };
+            return if job.retry_of == Some(id) {
+                accepted(tx, job.id, false)
+            } else {
+                Err(reused(&job))
+            };
         }
 
         let job = jobs::get(tx, id)?;
@@ -130,12 +149,16 @@ pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Res
             )));
         }
 
-        let operation =
-            job.operation.parse::<Operation>().map_err(|error| Error::from(error).within(format!("job {id}")))?;
+        let operation = job
+            .operation
+            .parse::<Operation>()
+            .map_err(|error| Error::from(error).within(format!("job {id}")))?;
 
         for &server in &job.servers {
             if servers::get(tx, server)?.is_none() {
-                return Err(Error::not_found(format!("job {id} cannot be retried: server {server} is gone")));
+                return Err(Error::not_found(format!(
+                    "job {id} cannot be retried: server {server} is gone"
+                )));
             }
         }
 
@@ -145,9 +168,22 @@ pub fn retry(db: &mut Db, id: JobId, requester: &Requester<'_>, now: i64) -> Res
 }
 
 fn accepted(tx: &rusqlite::Connection, job_id: JobId, added: bool) -> Result<Accepted> {
-    let state = if added { JobState::Queued } else { jobs::state(tx, job_id)?.0 };
-    let queue_position = if state == JobState::Queued { Some(jobs::queue_position(tx, job_id)?) } else { None };
-    Ok(Accepted { job_id, state, queue_position, added })
+    let state = if added {
+        JobState::Queued
+    } else {
+        jobs::state(tx, job_id)?.0
+    };
+    let queue_position = if state == JobState::Queued {
+        Some(jobs::queue_position(tx, job_id)?)
+    } else {
+        None
+    };
+    Ok(Accepted {
+        job_id,
+        state,
+        queue_position,
+        added,
+    })
 }
 
 /// The ids of the servers, ascending and without duplicates.
@@ -156,7 +192,9 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
     let mut ids: Vec<ServerId> = match &request.targets {
         Targets::None if operation.is_exclusive() => return Ok(Vec::new()),
         Targets::None => {
-            return Err(Error::usage(format!("{operation} is for servers: name them with --server, or take --all")));
+            return Err(Error::usage(format!(
+                "{operation} is for servers: name them with --server, or take --all"
+            )));
         }
         _ if operation.is_exclusive() => {
             return Err(Error::usage(format!(
@@ -164,11 +202,16 @@ fn resolve(tx: &rusqlite::Connection, request: &JobRequest<'_>) -> Result<Vec<Se
             )));
         }
         Targets::All => servers::all_ids(tx)?,
-        Targets::Named(names) => names.iter().map(|name| servers::find_id(tx, name)).collect::<Result<_>>()?,
+        Targets::Named(names) => names
+            .iter()
+            .map(|name| servers::find_id(tx, name))
+            .collect::<Result<_>>()?,
     };
 
     if ids.is_empty() {
-        return Err(Error::not_found("there is no server yet: `left4me server create NAME --blueprint B` makes one"));
+        return Err(Error::not_found(
+            "there is no server yet: `left4me server create NAME --blueprint B` makes one",
+        ));
     }
 
     ids.sort_unstable();
@@ -185,9 +228,19 @@ fn accept(
     now: i64,
 ) -> Result<JobId> {
     // An update also stops and starts the servers that should be running.
-    let running = if operation == Operation::Update { servers::wanted_running(tx)? } else { Vec::new() };
+    let running = if operation == Operation::Update {
+        servers::wanted_running(tx)?
+    } else {
+        Vec::new()
+    };
     let plan = plan(operation, targets, &running);
-    let new = NewJob { operation, targets, requested_by: requester.name, user: requester.user, retry_of };
+    let new = NewJob {
+        operation,
+        targets,
+        requested_by: requester.name,
+        user: requester.user,
+        retry_of,
+    };
 
     let id = jobs::insert(tx, &new, &plan, now)?;
     if let (Some(user), Some(key)) = (requester.user, requester.key) {
@@ -200,7 +253,11 @@ fn accept(
         }
     }
 
-    let server = if let [one] = targets { Some(*one) } else { None };
+    let server = if let [one] = targets {
+        Some(*one)
+    } else {
+        None
+    };
     events::add(
         tx,
         now,

@@ -74,7 +74,9 @@ impl Connections {
     pub fn end_all(&self, how: Cancel) {
         let mut book = self.book();
         book.closed = book.closed.max(Some(how));
-        book.open.values().for_each(|(_, canceller)| tell(canceller, how));
+        book.open
+            .values()
+            .for_each(|(_, canceller)| tell(canceller, how));
     }
 
     /// Prevents these tasks from starting new commands, and ends all of theirs that run, at once.
@@ -92,7 +94,10 @@ impl Connections {
     /// waits for them.
     pub fn close(&self, tasks: &[TaskId]) {
         let book = self.book();
-        book.open.values().filter(|(task, _)| tasks.contains(task)).for_each(|(_, canceller)| canceller.close());
+        book.open
+            .values()
+            .filter(|(task, _)| tasks.contains(task))
+            .for_each(|(_, canceller)| canceller.close());
     }
 
     /// Forgets a task after its thread has ended.
@@ -124,9 +129,7 @@ fn tell(canceller: &Canceller, how: Cancel) {
 pub struct Hands {
     /// The paths of runner, helper and data.
     pub places: Arc<Places>,
-    /// The log writer.
     pub log: Log<Ended>,
-    /// The open connections.
     pub connections: Connections,
     /// The tasks that only wait.
     pub settling: Settling,
@@ -143,7 +146,11 @@ impl Hands {
     /// The context of one task.
     #[must_use]
     pub fn of_task(&self, job: JobId, task: TaskId) -> TaskHands<'_> {
-        TaskHands { hands: self, job, task }
+        TaskHands {
+            hands: self,
+            job,
+            task,
+        }
     }
 }
 
@@ -161,52 +168,71 @@ impl TaskHands<'_> {
 
     /// Fails if the task should not continue.
     ///
-    /// # Errors
-    /// 1 if it is being cancelled or the worker is stopping.
+    /// Fails with 1 if it is being cancelled or the worker is stopping.
     pub fn may_go_on(&self) -> Result<()> {
         self.refusal().map_or(Ok(()), |why| Err(Error::failed(why)))
     }
 
     /// Writes a line of left4me itself to the job's log.
     pub fn note(&self, stream: Stream, line: impl std::fmt::Display) {
-        self.hands.log.note(self.job, self.task, stream, format!("left4me: {line}"));
+        self.hands
+            .log
+            .note(self.job, self.task, stream, format!("left4me: {line}"));
     }
 
     /// Enables and starts the unit. Also gives what systemd reports about it afterwards.
     ///
-    /// # Errors
-    /// The command's own code if it failed; 69 if the helper cannot be reached.
+    /// Errors: The command's own code if it failed; 69 if the helper cannot be reached.
     pub fn enable(&self, server: &InstanceName) -> (Result<()>, Result<Observed>) {
-        self.observed("enable", &HelperRequest::Enable { server: server.clone(), observe: true }, server)
+        self.observed(
+            "enable",
+            &HelperRequest::Enable {
+                server: server.clone(),
+                observe: true,
+            },
+            server,
+        )
     }
 
     /// Disables and stops the unit, and unmounts its overlay. Also gives what systemd reports about
     /// it afterwards.
-    ///
-    /// # Errors
-    /// See [`TaskHands::enable`].
     pub fn disable(&self, server: &InstanceName) -> (Result<()>, Result<Observed>) {
-        self.observed("disable", &HelperRequest::Disable { server: server.clone(), observe: true }, server)
+        self.observed(
+            "disable",
+            &HelperRequest::Disable {
+                server: server.clone(),
+                observe: true,
+            },
+            server,
+        )
     }
 
     /// Empties the upper layer. Removes everything if the instance is gone.
-    ///
-    /// # Errors
-    /// See [`TaskHands::enable`].
     pub fn purge(&self, server: &InstanceName) -> Result<()> {
-        let request = HelperRequest::Purge { server: server.clone() };
-        self.ask("purge", &self.hands.places.helper, &request, Keep::Log { also: Some(purge_unit(server)) })
+        let request = HelperRequest::Purge {
+            server: server.clone(),
+        };
+        self.ask(
+            "purge",
+            &self.hands.places.helper,
+            &request,
+            Keep::Log {
+                also: Some(purge_unit(server)),
+            },
+        )
     }
 
     /// Copies the unit's last lines to the job's log, and gives the last one that the game itself
     /// printed.
-    ///
-    /// # Errors
-    /// See [`TaskHands::enable`].
     pub fn journal(&self, server: &InstanceName, lines: u32) -> Result<Option<String>> {
         let mut kept = Kept::default();
         let request = HelperRequest::journal(server.clone(), lines, false);
-        self.ask("journal", &self.hands.places.helper, &request, Keep::Lines(&mut kept))?;
+        self.ask(
+            "journal",
+            &self.hands.places.helper,
+            &request,
+            Keep::Lines(&mut kept),
+        )?;
 
         let last = kept
             .lines
@@ -231,23 +257,34 @@ impl TaskHands<'_> {
 
     /// What systemd reports about the unit. The output is an answer to the worker and does not go
     /// to the job's log.
-    ///
-    /// # Errors
-    /// See [`TaskHands::enable`].
     pub fn show(&self, server: &InstanceName) -> Result<Observed> {
         let at = Moment::now();
         let mut properties = Kept::default();
-        let request = HelperRequest::Show { server: server.clone() };
-        self.ask("show", &self.hands.places.helper, &request, Keep::Lines(&mut properties))?;
-        Ok(Observed { unit: Unit::from_properties(properties.lines.iter().map(|(_, line)| line.as_str())), at })
+        let request = HelperRequest::Show {
+            server: server.clone(),
+        };
+        self.ask(
+            "show",
+            &self.hands.places.helper,
+            &request,
+            Keep::Lines(&mut properties),
+        )?;
+        Ok(Observed {
+            unit: Unit::from_properties(properties.lines.iter().map(|(_, line)| line.as_str())),
+            at,
+        })
     }
 
     /// Installs or updates the game.
     ///
-    /// # Errors
-    /// steamcmd's own code if it failed; 69 if the runner cannot be reached.
+    /// Errors: steamcmd's own code if it failed; 69 if the runner cannot be reached.
     pub fn install(&self) -> Result<()> {
-        self.ask("install", &self.hands.places.runner, &RunnerRequest::Install {}, Keep::Log { also: None })
+        self.ask(
+            "install",
+            &self.hands.places.runner,
+            &RunnerRequest::Install {},
+            Keep::Log { also: None },
+        )
     }
 
     /// Sends a request that changes the unit, and gives what the helper reports about the unit
@@ -259,27 +296,55 @@ impl TaskHands<'_> {
         server: &InstanceName,
     ) -> (Result<()>, Result<Observed>) {
         let mut seen = None;
-        let done = self.ask(verb, &self.hands.places.helper, request, Keep::Observed(&mut seen));
+        let done = self.ask(
+            verb,
+            &self.hands.places.helper,
+            request,
+            Keep::Observed(&mut seen),
+        );
         let seen = seen.map_or_else(|| self.show(server), Ok);
         (done, seen)
     }
 
     /// Handles one connection: its row, its lines and its end. If the command does not exit with 0,
     /// the error has its last line on standard error.
-    fn ask(&self, verb: &'static str, socket: &Path, request: &impl Serialize, keep: Keep<'_>) -> Result<()> {
+    fn ask(
+        &self,
+        verb: &'static str,
+        socket: &Path,
+        request: &impl Serialize,
+        keep: Keep<'_>,
+    ) -> Result<()> {
         if let Some(why) = self.refusal() {
             return Err(Error::failed(format!("{verb} was not begun: {why}")));
         }
 
         let token = self.hands.log.runner_began(self.task, verb);
-        let mut sink = LogSink { hands: self, token, keep, last_error: None };
+        let mut sink = LogSink {
+            hands: self,
+            token,
+            keep,
+            last_error: None,
+        };
         let end = units::ask(socket, request, &mut sink);
         let last_error = sink.last_error.take();
         self.hands.connections.forget(token);
 
-        let told = end.as_ref().map_or(End { exit: None, ended_by: None, tree: None }, |end| *end);
+        let told = end.as_ref().map_or(
+            End {
+                exit: None,
+                ended_by: None,
+                tree: None,
+            },
+            |end| *end,
+        );
         self.hands.log.runner_ended(token, told);
-        verdict(verb, end.map_err(|error| error.within(verb))?, last_error, self.refusal())
+        verdict(
+            verb,
+            end.map_err(|error| error.within(verb))?,
+            last_error,
+            self.refusal(),
+        )
     }
 }
 
@@ -288,8 +353,17 @@ const REASON: usize = 500;
 
 /// systemctl's message without the hint where to read more: the job's log already has that.
 fn without_pointer(line: &str) -> &str {
-    let pointers = [" See \"systemctl ", " See 'systemctl ", " See \"journalctl ", " See 'journalctl "];
-    let end = pointers.iter().filter_map(|pointer| line.find(pointer)).filter(|&at| at > 0).min();
+    let pointers = [
+        " See \"systemctl ",
+        " See 'systemctl ",
+        " See \"journalctl ",
+        " See 'journalctl ",
+    ];
+    let end = pointers
+        .iter()
+        .filter_map(|pointer| line.find(pointer))
+        .filter(|&at| at > 0)
+        .min();
     end.map_or(line, |end| &line[..end])
 }
 
@@ -303,11 +377,17 @@ fn verdict(verb: &str, end: End, last_error: Option<String>, why: Option<&str>) 
         )));
     }
 
-    if code == 0 && end.ended_by != Some(EndedBy::Terminate) && end.ended_by != Some(EndedBy::Kill) {
+    if code == 0 && end.ended_by != Some(EndedBy::Terminate) && end.ended_by != Some(EndedBy::Kill)
+    {
         return Ok(());
     }
 
-    let exit = Exit::Foreign(u8::try_from(code).ok().filter(|&code| code != 0).unwrap_or(1));
+    let exit = Exit::Foreign(
+        u8::try_from(code)
+            .ok()
+            .filter(|&code| code != 0)
+            .unwrap_or(1),
+    );
     let why = why.map_or_else(String::new, |why| format!(" because {why}"));
     let how = match end.ended_by {
         Some(EndedBy::Terminate) => format!("was ended{why}"),
@@ -338,7 +418,10 @@ struct LogSink<'a, 'b> {
 
 impl Sink for LogSink<'_, '_> {
     fn opened(&mut self, canceller: Canceller) {
-        self.hands.hands.connections.keep(self.hands.task, self.token, canceller);
+        self.hands
+            .hands
+            .connections
+            .keep(self.hands.task, self.token, canceller);
     }
 
     fn started(&mut self, unit: &str, server: Option<u32>) {
@@ -349,7 +432,10 @@ impl Sink for LogSink<'_, '_> {
     }
 
     fn lines(&mut self, lines: Vec<(Stream, String)>) {
-        if let Some((_, line)) = lines.iter().rev().find(|(stream, line)| *stream == Stream::Stderr && !line.is_empty())
+        if let Some((_, line)) = lines
+            .iter()
+            .rev()
+            .find(|(stream, line)| *stream == Stream::Stderr && !line.is_empty())
         {
             self.last_error = Some(without_pointer(line).chars().take(REASON).collect());
         }
@@ -357,7 +443,10 @@ impl Sink for LogSink<'_, '_> {
         match &mut self.keep {
             Keep::Lines(kept) => kept.add(lines),
             Keep::Log { .. } | Keep::Observed(_) => {
-                self.hands.hands.log.lines(self.hands.job, self.hands.task, lines);
+                self.hands
+                    .hands
+                    .log
+                    .lines(self.hands.job, self.hands.task, lines);
             }
         }
     }

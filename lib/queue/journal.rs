@@ -15,9 +15,7 @@ pub struct Started {
 /// A job that has ended.
 #[derive(Clone, Debug)]
 pub struct Finished {
-    /// Its id.
     pub job: JobId,
-    /// A terminal state.
     pub state: JobState,
     /// The operation; empty if its row cannot be read.
     operation: String,
@@ -27,20 +25,34 @@ pub struct Finished {
 }
 
 fn operation(job: &LiveJob) -> String {
-    job.operation.as_ref().map_or_else(Clone::clone, ToString::to_string)
+    job.operation
+        .as_ref()
+        .map_or_else(Clone::clone, ToString::to_string)
 }
 
 impl Started {
-    /// For this job.
     #[must_use]
     pub fn of(job: &LiveJob) -> Self {
-        Self { job: job.id, operation: operation(job), requested_by: job.requested_by.clone() }
+        Self {
+            job: job.id,
+            operation: operation(job),
+            requested_by: job.requested_by.clone(),
+        }
     }
 
     /// Writes it to the journal.
     pub fn tell(&self) {
-        let Self { job, operation, requested_by } = self;
-        tracing::info!(job_id = job.0, operation, requested_by, "job {job} started: {operation}, for {requested_by}");
+        let Self {
+            job,
+            operation,
+            requested_by,
+        } = self;
+        tracing::info!(
+            job_id = job.0,
+            operation,
+            requested_by,
+            "job {job} started: {operation}, for {requested_by}"
+        );
     }
 }
 
@@ -48,26 +60,60 @@ impl Finished {
     /// For this job, with its end.
     #[must_use]
     pub fn of(job: &LiveJob, state: JobState, exit_code: i64, why: Option<String>) -> Self {
-        Self { job: job.id, state, operation: operation(job), exit_code, why }
+        Self {
+            job: job.id,
+            state,
+            operation: operation(job),
+            exit_code,
+            why,
+        }
     }
 
     /// For a job whose rows cannot be read.
     #[must_use]
     pub fn unreadable(job: JobId, why: String) -> Self {
-        Self { job, state: JobState::Failed, operation: String::new(), exit_code: 1, why: Some(why) }
+        Self {
+            job,
+            state: JobState::Failed,
+            operation: String::new(),
+            exit_code: 1,
+            why: Some(why),
+        }
     }
 
     /// Writes it to the journal: a failure as a warning, everything else as info.
     pub fn tell(&self) {
-        let Self { job, state, operation, exit_code, why } = self;
+        let Self {
+            job,
+            state,
+            operation,
+            exit_code,
+            why,
+        } = self;
         let why = why.as_deref().unwrap_or_default();
-        let message = if why.is_empty() { format!("job {job} {state}") } else { format!("job {job} {state}: {why}") };
+        let message = if why.is_empty() {
+            format!("job {job} {state}")
+        } else {
+            format!("job {job} {state}: {why}")
+        };
 
         let (job_id, state_name) = (job.0, state.as_str());
         if *state == JobState::Failed {
-            tracing::warn!(job_id, operation, state = state_name, exit_code, "{message}");
+            tracing::warn!(
+                job_id,
+                operation,
+                state = state_name,
+                exit_code,
+                "{message}"
+            );
         } else {
-            tracing::info!(job_id, operation, state = state_name, exit_code, "{message}");
+            tracing::info!(
+                job_id,
+                operation,
+                state = state_name,
+                exit_code,
+                "{message}"
+            );
         }
     }
 }

@@ -16,17 +16,14 @@ use crate::domain::task::{Needs, Readiness, TaskKind, TaskState, readiness};
 /// A task of an active job.
 #[derive(Clone, Debug)]
 pub struct LiveTask {
-    /// Its id.
     pub id: TaskId,
     /// What it does, or the unknown word from its row.
     pub kind: Result<TaskKind, String>,
     /// The server that it works on.
     pub server: Option<ServerId>,
-    /// Its state.
     pub state: TaskState,
     /// Its exit code, 0 on success.
     pub exit_code: i64,
-    /// Why it failed.
     pub error: Option<String>,
     /// Whether the server was running, as a stop task found it.
     pub was_running: Option<bool>,
@@ -48,15 +45,11 @@ pub struct LiveTask {
 /// A job that this worker runs.
 #[derive(Clone, Debug)]
 pub struct LiveJob {
-    /// Its id.
     pub id: JobId,
     /// The operation, or the unknown word from its row.
     pub operation: Result<Operation, String>,
-    /// Its targets.
     pub servers: Vec<ServerId>,
-    /// Who requested it.
     pub requested_by: String,
-    /// Its plan.
     pub tasks: Vec<LiveTask>,
     /// How many cancellations of the job or its tasks are in progress. The job does not end before
     /// they do.
@@ -89,8 +82,7 @@ impl LiveTask {
 impl LiveJob {
     /// Reads a job with its tasks.
     ///
-    /// # Errors
-    /// 3 if there is no such job; 1 or 69 if its rows cannot be read.
+    /// Fails with 3 if there is no such job; 1 or 69 if its rows cannot be read.
     pub fn load(connection: &Connection, id: JobId) -> Result<Self> {
         let job = jobs::get(connection, id)?;
         let positions: Vec<TaskId> = job.tasks.iter().map(|task| task.id).collect();
@@ -133,7 +125,10 @@ impl LiveJob {
     /// What to do with a task. None if it is not pending or must not start.
     #[must_use]
     pub fn readiness(&self, task: usize) -> Option<Readiness> {
-        let task = self.tasks.get(task).filter(|task| task.state == TaskState::Pending && !task.blocked)?;
+        let task = self
+            .tasks
+            .get(task)
+            .filter(|task| task.state == TaskState::Pending && !task.blocked)?;
         let states: Vec<_> = task
             .after
             .iter()
@@ -145,7 +140,11 @@ impl LiveJob {
     /// Its targets, and for an update also the servers that it stops and starts.
     #[must_use]
     pub fn all_servers(&self) -> BTreeSet<ServerId> {
-        self.servers.iter().copied().chain(self.tasks.iter().filter_map(|task| task.server)).collect()
+        self.servers
+            .iter()
+            .copied()
+            .chain(self.tasks.iter().filter_map(|task| task.server))
+            .collect()
     }
 
     /// Whether the job stopped this server, which was running, and did not start it again.
@@ -154,7 +153,10 @@ impl LiveJob {
         let tasks = self.tasks.iter().filter(|task| task.server == Some(server));
         let facts: Vec<Facts<'_>> = tasks
             .map(|task| Facts {
-                kind: task.kind.as_ref().map_or_else(String::as_str, |kind| kind.as_str()),
+                kind: task
+                    .kind
+                    .as_ref()
+                    .map_or_else(String::as_str, |kind| kind.as_str()),
                 state: task.state,
                 error: task.error.as_deref(),
                 was_running: task.was_running,
@@ -167,7 +169,11 @@ impl LiveJob {
     /// Its server, if it has exactly one.
     #[must_use]
     pub fn only_server(&self) -> Option<ServerId> {
-        if let [one] = self.servers[..] { Some(one) } else { None }
+        if let [one] = self.servers[..] {
+            Some(one)
+        } else {
+            None
+        }
     }
 
     /// What threads that were left behind still work on.
@@ -176,7 +182,14 @@ impl LiveJob {
         let left = self.tasks.iter().filter(|task| task.is_left_behind());
         left.map(|task| {
             let servers = task.server.into_iter().collect::<Vec<_>>();
-            (task.id, Candidate { id: self.id, exclusive: servers.is_empty(), servers })
+            (
+                task.id,
+                Candidate {
+                    id: self.id,
+                    exclusive: servers.is_empty(),
+                    servers,
+                },
+            )
         })
         .collect()
     }
@@ -184,7 +197,13 @@ impl LiveJob {
     /// Its tasks in the form that cancellation needs.
     #[must_use]
     pub fn known(&self) -> Vec<Known> {
-        self.tasks.iter().map(|task| Known { state: task.state, after: task.after.clone() }).collect()
+        self.tasks
+            .iter()
+            .map(|task| Known {
+                state: task.state,
+                after: task.after.clone(),
+            })
+            .collect()
     }
 
     /// The position of a task.

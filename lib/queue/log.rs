@@ -70,7 +70,10 @@ pub struct Log<E> {
 
 impl<E> Clone for Log<E> {
     fn clone(&self) -> Self {
-        Self { sender: self.sender.clone(), tokens: Arc::clone(&self.tokens) }
+        Self {
+            sender: self.sender.clone(),
+            tokens: Arc::clone(&self.tokens),
+        }
     }
 }
 
@@ -81,7 +84,12 @@ pub struct RunnerToken(u64);
 impl<E> Log<E> {
     /// Writes lines of a task. Blocks while the writer is behind.
     pub fn lines(&self, job: JobId, task: TaskId, lines: Vec<(Stream, String)>) {
-        self.send(Message::Lines { job, task, at: clock::now_ms(), lines });
+        self.send(Message::Lines {
+            job,
+            task,
+            at: clock::now_ms(),
+            lines,
+        });
     }
 
     /// Writes one line of left4me itself about a task.
@@ -93,19 +101,31 @@ impl<E> Log<E> {
     #[must_use]
     pub fn runner_began(&self, task: TaskId, verb: &'static str) -> RunnerToken {
         let token = self.tokens.fetch_add(1, Ordering::Relaxed);
-        self.send(Message::RunnerBegan { token, task, verb, at: clock::now_ms() });
+        self.send(Message::RunnerBegan {
+            token,
+            task,
+            verb,
+            at: clock::now_ms(),
+        });
         RunnerToken(token)
     }
 
     /// Records which unit serves it. Committed at once, so that a worker that dies leaves a record
     /// of what may still run.
     pub fn runner_started(&self, token: RunnerToken, served: Served) {
-        self.send(Message::RunnerStarted { token: token.0, served });
+        self.send(Message::RunnerStarted {
+            token: token.0,
+            served,
+        });
     }
 
     /// Records how it ended.
     pub fn runner_ended(&self, token: RunnerToken, end: runners::End) {
-        self.send(Message::RunnerEnded { token: token.0, end, at: clock::now_ms() });
+        self.send(Message::RunnerEnded {
+            token: token.0,
+            end,
+            at: clock::now_ms(),
+        });
     }
 
     /// Passes `end` on after everything that was sent before.
@@ -143,10 +163,10 @@ impl Writer {
 
 /// Starts the writer for the database at `path`. It calls `ended` for everything that
 /// [`Log::ended`] sent.
-///
-/// # Errors
-/// 69 if the database cannot be opened.
-pub fn start<E: Send + 'static>(path: &Path, ended: impl Fn(E) + Send + 'static) -> Result<(Log<E>, Writer)> {
+pub fn start<E: Send + 'static>(
+    path: &Path,
+    ended: impl Fn(E) + Send + 'static,
+) -> Result<(Log<E>, Writer)> {
     let db = Db::open_for_logs(path)?;
     db.stay()?;
 
@@ -166,7 +186,13 @@ pub fn start<E: Send + 'static>(path: &Path, ended: impl Fn(E) + Send + 'static)
         .spawn(move || write_all(state, &receiver, ended))
         .map_err(|error| Error::from(error).within("the log writer cannot be started"))?;
 
-    Ok((Log { sender, tokens: Arc::new(AtomicU64::new(1)) }, Writer { thread, give_up }))
+    Ok((
+        Log {
+            sender,
+            tokens: Arc::new(AtomicU64::new(1)),
+        },
+        Writer { thread, give_up },
+    ))
 }
 
 struct State<E> {
@@ -185,7 +211,8 @@ fn write_all<E>(mut state: State<E>, receiver: &Receiver<Message<E>>, ended: imp
             receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
         } else {
             // After a quiet time the first line is committed at once. Under load a batch gathers.
-            receiver.recv_timeout((last_commit + LATENESS).saturating_duration_since(Instant::now()))
+            receiver
+                .recv_timeout((last_commit + LATENESS).saturating_duration_since(Instant::now()))
         };
 
         let urgent = match message {
@@ -233,7 +260,8 @@ impl<E> State<E> {
             }
 
             if !std::mem::replace(&mut told, true) {
-                tracing::error!(%error, "log lines cannot be written; the commands wait, the next try is in a second");
+                tracing::error!(%error, "log lines cannot be written; the commands wait, the next \
+                                        try is in a second");
             }
 
             std::thread::park_timeout(RETRY);
@@ -248,7 +276,13 @@ impl<E> State<E> {
     }
 
     fn try_commit(&mut self) -> Result<()> {
-        let Self { db, next_seq, rows, batch, .. } = self;
+        let Self {
+            db,
+            next_seq,
+            rows,
+            batch,
+            ..
+        } = self;
         let mut seqs = HashMap::new();
         let mut new_rows = Vec::new();
 
@@ -258,7 +292,12 @@ impl<E> State<E> {
 
             for message in batch.iter() {
                 match message {
-                    Message::Lines { job, task, at, lines } => {
+                    Message::Lines {
+                        job,
+                        task,
+                        at,
+                        lines,
+                    } => {
                         let seq = match seqs.get(job).or_else(|| next_seq.get(job)) {
                             Some(&seq) => seq,
                             None => logs::last_seq(tx, *job)? + 1,
@@ -266,7 +305,12 @@ impl<E> State<E> {
                         let next = insert_lines(tx, (*job, *task), *at, seq, lines)?;
                         seqs.insert(*job, next);
                     }
-                    Message::RunnerBegan { token, task, verb, at } => {
+                    Message::RunnerBegan {
+                        token,
+                        task,
+                        verb,
+                        at,
+                    } => {
                         new_rows.push((*token, runners::begin(tx, *task, verb, *at)?));
                     }
                     Message::RunnerStarted { token, served } => {
@@ -280,9 +324,18 @@ impl<E> State<E> {
                         }
                     }
                     Message::Forget(job) => {
-                        let next = seqs.get(job).or_else(|| next_seq.get(job)).copied().unwrap_or(0);
+                        let next = seqs
+                            .get(job)
+                            .or_else(|| next_seq.get(job))
+                            .copied()
+                            .unwrap_or(0);
                         if next - 1 > LIMIT {
-                            logs::leave_out_middle(tx, *job, next - logs::KEEP_TAIL, clock::now_ms())?;
+                            logs::leave_out_middle(
+                                tx,
+                                *job,
+                                next - logs::KEEP_TAIL,
+                                clock::now_ms(),
+                            )?;
                         }
                     }
                     Message::Ended(_) => {}
@@ -309,7 +362,10 @@ impl<E> State<E> {
 }
 
 fn row_of(token: u64, new: &[(u64, i64)], old: &HashMap<u64, i64>) -> Option<i64> {
-    new.iter().find(|(other, _)| *other == token).map(|(_, row)| *row).or_else(|| old.get(&token).copied())
+    new.iter()
+        .find(|(other, _)| *other == token)
+        .map(|(_, row)| *row)
+        .or_else(|| old.get(&token).copied())
 }
 
 /// Inserts lines from `seq` on and gives the next number. Trims the middle of a log that has grown
@@ -337,5 +393,7 @@ fn cut(line: &str) -> &str {
     if line.len() <= LINE_LIMIT {
         return line;
     }
-    line.char_indices().nth(LINE_LIMIT + crate::wire::CUT_MARK.len()).map_or(line, |(end, _)| &line[..end])
+    line.char_indices()
+        .nth(LINE_LIMIT + crate::wire::CUT_MARK.len())
+        .map_or(line, |(end, _)| &line[..end])
 }

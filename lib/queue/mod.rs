@@ -9,6 +9,7 @@
 
 pub mod claim;
 pub mod enqueue;
+mod finish;
 pub mod hands;
 pub mod journal;
 pub mod live;
@@ -19,6 +20,7 @@ pub mod run;
 pub mod settling;
 mod stay_up;
 pub mod steps;
+pub mod tick_result;
 pub mod turn;
 pub mod wake;
 pub mod work;

@@ -11,14 +11,15 @@ use crate::base::Result;
 use crate::base::names::{JobId, ServerId};
 use crate::db::events::{self, NewEvent};
 use crate::db::runners::{self, Runner};
-use crate::db::{Db, cancellations, jobs, logs, servers, tasks};
+use crate::db::{Db, cancellations, candidates, jobs, logs, servers, tasks};
 use crate::domain::job::JobState;
 use crate::process::unit_group::UnitGroup;
-use crate::queue::turn;
+use crate::queue::finish;
 use crate::wire::Stream;
 
 /// The message for a job whose worker died.
-const WHY: &str = "the worker that ran this job died; it was not run again: `left4me-job retry` does that";
+const WHY: &str =
+    "the worker that ran this job died; it was not run again: `left4me-job retry` does that";
 
 /// The actor of these events.
 const WORKER: &str = "left4me-worker";
@@ -51,27 +52,26 @@ pub struct Left {
 }
 
 /// Reads what a dead worker left behind.
-///
-/// # Errors
-/// 69 if the database cannot be read.
 pub fn look(db: &Db) -> Result<Left> {
     let connection = db.connection();
-    let mut left = Left { runners: runners::open(connection)?, held: runners::left(connection)?, ..Left::default() };
-    for job in jobs::live_candidates(connection)? {
-        left.servers.extend(tasks::started_servers(connection, job.id)?);
+    let mut left = Left {
+        runners: runners::open(connection)?,
+        held: runners::left(connection)?,
+        ..Left::default()
+    };
+    for job in candidates::live(connection)? {
+        left.servers
+            .extend(tasks::started_servers(connection, job.id)?);
     }
     Ok(left)
 }
 
 /// Fails the running jobs of a dead worker, with a log line that says why. cancel/ has finished the
 /// cancellations that existed before; jobs that were cancelled since are left to it.
-///
-/// # Errors
-/// 69 if the database cannot be written.
 pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
     db.write(|tx| {
         let mut recovered = Recovered::default();
-        for job in jobs::live_candidates(tx)? {
+        for job in candidates::live(tx)? {
             if cancellations::live_of(tx, job.id, None)?.is_some() {
                 recovered.more_to_cancel = true;
                 continue;
@@ -81,12 +81,20 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
                 servers::set_last_error(tx, server, Some(WHY), now)?;
             }
 
-            turn::abandon(tx, job.id, WORKER, "the worker died", now)?;
+            finish::abandon(tx, job.id, WORKER, "the worker died", now)?;
             logs::append(tx, job.id, now, Stream::Stderr, &format!("left4me: {WHY}"))?;
 
-            let Some(state) = jobs::recover(tx, job.id, WHY, now)? else { continue };
+            let Some(state) = jobs::recover(tx, job.id, WHY, now)? else {
+                continue;
+            };
             let kind = format!("job.{state}");
-            let event = NewEvent { kind: &kind, actor: WORKER, job: Some(job.id), detail: WHY, ..NewEvent::default() };
+            let event = NewEvent {
+                kind: &kind,
+                actor: WORKER,
+                job: Some(job.id),
+                detail: WHY,
+                ..NewEvent::default()
+            };
             events::add(tx, now, &event)?;
             recovered.jobs.push((job.id, state));
         }
@@ -102,10 +110,22 @@ pub fn recover(db: &mut Db, now: i64) -> Result<Recovered> {
 /// A worker that died right after a command's start has not recorded its control group. So this
 /// waits for every runner on the host, except for those known to be stuck. It does not wait for
 /// helpers: running their verbs twice is harmless, and other programs use them too.
-pub fn wait_for_the_dead(dead: &Left, patience: Duration, mut meanwhile: impl FnMut()) -> Vec<Runner> {
+pub fn wait_for_the_dead(
+    dead: &Left,
+    patience: Duration,
+    mut meanwhile: impl FnMut(),
+) -> Vec<Runner> {
     let deadline = Instant::now() + patience;
-    let mut left: Vec<_> = dead.runners.iter().filter_map(|runner| Some((runner, Place::of(runner)?))).collect();
-    let held: Vec<_> = dead.held.iter().filter_map(|runner| UnitGroup::above(&runner.group().ok()??)).collect();
+    let mut left: Vec<_> = dead
+        .runners
+        .iter()
+        .filter_map(|runner| Some((runner, Place::of(runner)?)))
+        .collect();
+    let held: Vec<_> = dead
+        .held
+        .iter()
+        .filter_map(|runner| UnitGroup::above(&runner.group().ok()??))
+        .collect();
     let mut unknown = UnitGroup::all(RUNNERS);
     unknown.retain(|group| !held.contains(group));
 
@@ -123,9 +143,6 @@ pub fn wait_for_the_dead(dead: &Left, patience: Duration, mut meanwhile: impl Fn
 /// Records what became of a dead worker's connections. This happens only after the wait, so that
 /// the next worker also waits if this one dies meanwhile. `left` are those that still have
 /// processes: what they work on is blocked.
-///
-/// # Errors
-/// 69 if the database cannot be written.
 pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Result<()> {
     if runners.is_empty() {
         return Ok(());
@@ -148,14 +165,15 @@ pub fn lose(db: &mut Db, runners: &[Runner], left: &[Runner], now: i64) -> Resul
 
 /// Checks again for processes that could not be killed. Those that are gone no longer block
 /// anything. Gives whether any is left.
-///
-/// # Errors
-/// 69 if the database cannot be used.
 pub fn release(db: &mut Db) -> Result<bool> {
     let left = runners::left(db.connection())?;
-    let (there, gone): (Vec<&Runner>, Vec<&Runner>) = left.iter().partition(|runner| is_there(runner));
+    let (there, gone): (Vec<&Runner>, Vec<&Runner>) =
+        left.iter().partition(|runner| is_there(runner));
     if !gone.is_empty() {
-        db.write(|tx| gone.iter().try_for_each(|runner| runners::set_tree(tx, runner.id, false)))?;
+        db.write(|tx| {
+            gone.iter()
+                .try_for_each(|runner| runners::set_tree(tx, runner.id, false))
+        })?;
         for runner in &gone {
             match runner.nonsense() {
                 Some(nonsense) => tracing::warn!("{nonsense}"),
@@ -168,20 +186,19 @@ pub fn release(db: &mut Db) -> Result<bool> {
 }
 
 /// Processes that could not be killed and still exist, for display.
-///
-/// # Errors
-/// 69 if the database cannot be read.
 pub fn undying(connection: &Connection) -> Result<Vec<Runner>> {
-    Ok(runners::left(connection)?.into_iter().filter(is_there).collect())
+    Ok(runners::left(connection)?
+        .into_iter()
+        .filter(is_there)
+        .collect())
 }
 
 /// Invalid values in the rows that recovery reads, for display. The worker does not act on such
 /// rows.
-///
-/// # Errors
-/// 69 if the database cannot be read.
 pub fn nonsense(connection: &Connection) -> Result<Vec<String>> {
-    let rows = runners::open(connection)?.into_iter().chain(runners::left(connection)?);
+    let rows = runners::open(connection)?
+        .into_iter()
+        .chain(runners::left(connection)?);
     Ok(rows.filter_map(|runner| runner.nonsense()).collect())
 }
 
@@ -199,7 +216,12 @@ enum Place {
 
 impl Place {
     fn of(runner: &Runner) -> Option<Self> {
-        let unit = runner.group().ok()?.as_ref().and_then(UnitGroup::above).map(Place::Unit);
+        let unit = runner
+            .group()
+            .ok()?
+            .as_ref()
+            .and_then(UnitGroup::above)
+            .map(Place::Unit);
         unit.or_else(|| runner.pid.map(Place::Process))
     }
 
@@ -207,8 +229,12 @@ impl Place {
         match self {
             Place::Unit(group) => group.is_populated(),
             // A zombie no longer does anything.
-            Place::Process(pid) => std::fs::read_to_string(format!("/proc/{pid}/stat"))
-                .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))),
+            Place::Process(pid) => {
+                std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+                    stat.rsplit_once(')')
+                        .is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+                })
+            }
         }
     }
 }

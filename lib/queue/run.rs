@@ -22,13 +22,23 @@ use crate::wire::Stream;
 /// Runs one task to its end, and passes on the [`Ended`] after its last line. A panic fails only
 /// this task.
 pub fn run(hands: &Hands, work: &Work) {
-    let span =
-        tracing::info_span!("task", job_id = work.job.0, task_id = work.task.0, server_id = work.server.map(|id| id.0));
+    let span = tracing::info_span!(
+        "task",
+        job_id = work.job.0,
+        task_id = work.task.0,
+        server_id = work.server.map(|id| id.0)
+    );
     let _inside = span.enter();
     let mut ended = Ended::succeeded(work.job, work.task);
     let task_hands = hands.of_task(work.job, work.task);
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| carry_out(&task_hands, work, &mut ended)))
-        .unwrap_or_else(|_| Err(Error::failed("left4me itself failed here (a panic; see the worker's journal)")));
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        carry_out(&task_hands, work, &mut ended)
+    }))
+    .unwrap_or_else(|_| {
+        Err(Error::failed(
+            "left4me itself failed here (a panic; see the worker's journal)",
+        ))
+    });
 
     if let Err(error) = result {
         task_hands.note(Stream::Stderr, &error);
@@ -53,12 +63,17 @@ fn carry_out(hands: &TaskHands<'_>, work: &Work, ended: &mut Ended) -> Result<()
     hands.may_go_on()?;
     failpoint::panic_at("task.panics");
 
-    let server = work.server.ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
+    let server = work
+        .server
+        .ok_or_else(|| Error::failed(format!("task {kind} needs a server")));
     match kind {
         TaskKind::InstallRuntime => install(hands, work),
         TaskKind::Initialize => initialize(hands, work, server?),
         TaskKind::StartIfRan if work.was_running == Some(false) => {
-            hands.note(Stream::Stdout, format!("server {} did not run before; it stays stopped", server?));
+            hands.note(
+                Stream::Stdout,
+                format!("server {} did not run before; it stays stopped", server?),
+            );
             Ok(())
         }
         TaskKind::Start | TaskKind::StartIfRan => start(hands, server?, ended),
@@ -74,12 +89,19 @@ fn install(hands: &TaskHands<'_>, work: &Work) -> Result<()> {
     let mounted = mounts::overlays_mounted(hands.root())?;
     if !mounted.is_empty() {
         let told = |instance: &InstanceName| {
-            let known = work.names.iter().find(|(id, _)| InstanceName::from(*id) == *instance);
-            known.map_or_else(|| instance.to_string(), |(id, name)| format!("{id} ({name})"))
+            let known = work
+                .names
+                .iter()
+                .find(|(id, _)| InstanceName::from(*id) == *instance);
+            known.map_or_else(
+                || instance.to_string(),
+                |(id, name)| format!("{id} ({name})"),
+            )
         };
         let names = mounted.iter().map(told).collect::<Vec<_>>().join(", ");
         return Err(Error::failed(format!(
-            "the overlay of server {names} is mounted: stop it first, or enqueue update, which stops, installs and starts again"
+            "the overlay of server {names} is mounted: stop it first, or enqueue update, which \
+            stops, installs and starts again"
         )));
     }
 
@@ -89,20 +111,32 @@ fn install(hands: &TaskHands<'_>, work: &Work) -> Result<()> {
 fn initialize(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()> {
     let spec = match &work.spec {
         Some(spec) => spec.clone()?,
-        None => return Err(Error::failed(format!("server {server}: its blueprint was not read"))),
+        None => {
+            return Err(Error::failed(format!(
+                "server {server}: its blueprint was not read"
+            )));
+        }
     };
 
     match instance::initialize(hands.root(), &server.into(), &spec, || hands.may_go_on())? {
-        Initialized::Written => {
-            hands.note(Stream::Stdout, format!("server {server}: instance and config layer written"))
-        }
-        Initialized::Unchanged => hands.note(Stream::Stdout, format!("server {server}: instance is up to date")),
+        Initialized::Written => hands.note(
+            Stream::Stdout,
+            format!("server {server}: instance and config layer written"),
+        ),
+        Initialized::Unchanged => hands.note(
+            Stream::Stdout,
+            format!("server {server}: instance is up to date"),
+        ),
         Initialized::InUse if work.operation == Some(Operation::Start) => {
-            hands.note(Stream::Stdout, format!("server {server} runs: its changes apply at the next restart"));
+            hands.note(
+                Stream::Stdout,
+                format!("server {server} runs: its changes apply at the next restart"),
+            );
         }
         Initialized::InUse => {
             return Err(Error::failed(format!(
-                "server {server} runs with its layer mounted: nothing was changed; enqueue restart to apply the changes"
+                "server {server} runs with its layer mounted: nothing was changed; enqueue restart \
+                to apply the changes"
             )));
         }
     }
@@ -117,14 +151,20 @@ fn tell_content(hands: &TaskHands<'_>, server: ServerId, spec: &Spec) {
         hands.note(Stream::Stderr, format!("server {server}: {notice}"));
     }
     match content::inspect(hands.root(), &spec.overlays, &[]) {
-        Ok(found) => found.told().for_each(|line| hands.note(Stream::Stderr, line)),
-        Err(error) => hands.note(Stream::Stderr, format!("the overlays cannot be looked through: {error}")),
+        Ok(found) => found
+            .told()
+            .for_each(|line| hands.note(Stream::Stderr, line)),
+        Err(error) => hands.note(
+            Stream::Stderr,
+            format!("the overlays cannot be looked through: {error}"),
+        ),
     }
 }
 
 fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
-    installation::refuse_unfinished(hands.root()).map_err(|error| error.within(format!("server {server}")))?;
+    installation::refuse_unfinished(hands.root())
+        .map_err(|error| error.within(format!("server {server}")))?;
 
     let (enabled, observed) = hands.enable(&instance);
     if let Ok(observed) = &observed {
@@ -173,7 +213,14 @@ fn start(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> Result<(
         return Err(ended_at_once(hands, server, ended));
     }
 
-    hands.note(Stream::Stdout, format!("server {server} is {} ({})", observed.unit.actual(), observed.unit.words()));
+    hands.note(
+        Stream::Stdout,
+        format!(
+            "server {server} is {} ({})",
+            observed.unit.actual(),
+            observed.unit.words()
+        ),
+    );
     Ok(())
 }
 
@@ -185,23 +232,33 @@ fn ended_at_once(hands: &TaskHands<'_>, server: ServerId, ended: &mut Ended) -> 
         ended.observed = Some((server, observed.clone()));
         Ok(observed.unit)
     });
-    let how = end.map_or_else(|| "how it ended is not known".to_owned(), |end| end.to_string());
+    let how = end.map_or_else(
+        || "how it ended is not known".to_owned(),
+        |end| end.to_string(),
+    );
     let said = match hands.journal(&instance, 20) {
         Ok(Some(line)) => format!("; its last line: {line}"),
         _ => String::new(),
     };
 
-    Error::failed(format!("server {server} started and ended within moments: {how}{said}"))
+    Error::failed(format!(
+        "server {server} started and ended within moments: {how}{said}"
+    ))
 }
 
 fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended) -> Result<()> {
     let instance = InstanceName::from(server);
     let before = hands.show(&instance)?.unit.actual();
-    if before == ActualState::Running && matches!(work.operation, Some(Operation::Restart | Operation::Reset)) {
+    if before == ActualState::Running
+        && matches!(work.operation, Some(Operation::Restart | Operation::Reset))
+    {
         can_come_back(hands, work, server)?;
     }
 
-    let ran = matches!(before, ActualState::Running | ActualState::Starting | ActualState::Stopping);
+    let ran = matches!(
+        before,
+        ActualState::Running | ActualState::Starting | ActualState::Stopping
+    );
     ended.was_running = Some(ran || work.wanted);
 
     let (disabled, observed) = hands.disable(&instance);
@@ -217,11 +274,16 @@ fn stop(hands: &TaskHands<'_>, work: &Work, server: ServerId, ended: &mut Ended)
 /// A restart that could not start the server again must not stop it, so that its players can stay.
 fn can_come_back(hands: &TaskHands<'_>, work: &Work, server: ServerId) -> Result<()> {
     let checked = match &work.spec {
-        Some(spec) => spec.clone().and_then(|spec| instance::check(hands.root(), &server.into(), &spec)),
+        Some(spec) => spec
+            .clone()
+            .and_then(|spec| instance::check(hands.root(), &server.into(), &spec)),
         None => Ok(()),
     };
-    checked
-        .map_err(|error| error.within(format!("server {server} goes on as it ran, because it could not start again")))
+    checked.map_err(|error| {
+        error.within(format!(
+            "server {server} goes on as it ran, because it could not start again"
+        ))
+    })
 }
 
 /// Removes the instance first, then the runtime files: the purge unit removes the runtime directory
@@ -230,6 +292,9 @@ fn purge_instance(hands: &TaskHands<'_>, server: ServerId) -> Result<()> {
     let instance = InstanceName::from(server);
     instance::remove(hands.root(), &instance, || hands.may_go_on())?;
     hands.purge(&instance)?;
-    hands.note(Stream::Stdout, format!("server {server}: instance and runtime files are removed"));
+    hands.note(
+        Stream::Stdout,
+        format!("server {server}: instance and runtime files are removed"),
+    );
     Ok(())
 }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::base::names::TaskId;
 
-/// The waiting tasks.
 #[derive(Clone, Default)]
 pub struct Settling(Arc<Inner>);
 

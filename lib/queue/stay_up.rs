@@ -23,15 +23,18 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Waits until the main process of the unit has been up for a moment. False if it has ended. True
 /// if its control group is not known.
-///
-/// # Errors
-/// The error of `may_go_on`.
 pub(super) fn stays_up(seen: &Observed, may_go_on: impl Fn() -> Result<()>) -> Result<bool> {
     let unit = &seen.unit;
-    let (Some(pid), Some(group)) = (unit.main_pid, &unit.control_group) else { return Ok(true) };
+    let (Some(pid), Some(group)) = (unit.main_pid, &unit.control_group) else {
+        return Ok(true);
+    };
 
     // 0: the start time is not known.
-    let since = if unit.active_enter_us == 0 { u64::MAX } else { unit.active_enter_us };
+    let since = if unit.active_enter_us == 0 {
+        u64::MAX
+    } else {
+        unit.active_enter_us
+    };
     let up = Duration::from_micros(seen.at.monotonic_us.saturating_sub(since));
 
     // A host that mounts its control groups elsewhere.
@@ -45,7 +48,12 @@ pub(super) fn stays_up(seen: &Observed, may_go_on: impl Fn() -> Result<()>) -> R
     watch(&processes, pid, MOMENT.saturating_sub(up), may_go_on)
 }
 
-fn watch(processes: &Path, pid: u32, moment: Duration, may_go_on: impl Fn() -> Result<()>) -> Result<bool> {
+fn watch(
+    processes: &Path,
+    pid: u32,
+    moment: Duration,
+    may_go_on: impl Fn() -> Result<()>,
+) -> Result<bool> {
     let begun = Instant::now();
     loop {
         may_go_on()?;
@@ -83,7 +91,11 @@ mod tests {
         let (_kept, file) = group("70\n77\n");
         let begun = Instant::now();
         assert!(watch(&file, 77, MOMENT, || Ok(())).unwrap());
-        assert!(begun.elapsed() >= MOMENT && begun.elapsed() < MOMENT * 4, "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() >= MOMENT && begun.elapsed() < MOMENT * 4,
+            "{:?}",
+            begun.elapsed()
+        );
 
         let ends = file.clone();
         let end = std::thread::spawn(move || {
@@ -102,8 +114,13 @@ mod tests {
         let (_kept, file) = group("78\n");
         assert!(!watch(&file, 77, MOMENT, || Ok(())).unwrap());
         let begun = Instant::now();
-        let refused = watch(&file, 78, MOMENT * 20, || Err(Error::failed("it is being cancelled")));
+        let refused = watch(&file, 78, MOMENT * 20, || {
+            Err(Error::failed("it is being cancelled"))
+        });
         assert!(refused.is_err() && begun.elapsed() < MOMENT);
-        assert!(stays_up(&Observed::default(), || Ok(())).unwrap(), "nothing is known of it");
+        assert!(
+            stays_up(&Observed::default(), || Ok(())).unwrap(),
+            "nothing is known of it"
+        );
     }
 }

@@ -27,21 +27,29 @@ impl Steps {
 
     /// Moves the times of active jobs if the clock was set since the last call. A failed write is
     /// tried again at the next call.
-    ///
-    /// # Errors
-    /// 69 if the database cannot be written.
     pub fn attend(&mut self, db: &mut Db, now: Moment) -> Result<()> {
         // The boot time stays the same unless the clock is set.
         let by = now.booted_at - self.last.booted_at;
         if by.abs() >= LEAST {
-            let step = Step { by, after: self.last.now + by, now: now.now };
+            let step = Step {
+                by,
+                after: self.last.now + by,
+                now: now.now,
+            };
             let way = if by > 0 { "forward" } else { "back" };
-            let detail = format!("the host's clock was set {way} by {}", clock::span(by.abs()));
+            let detail = format!(
+                "the host's clock was set {way} by {}",
+                clock::span(by.abs())
+            );
 
             db.write(|tx| {
                 under_way::shift(tx, step)?;
-                let event =
-                    NewEvent { kind: "clock.set", actor: events::OUTSIDE, detail: &detail, ..NewEvent::default() };
+                let event = NewEvent {
+                    kind: "clock.set",
+                    actor: events::OUTSIDE,
+                    detail: &detail,
+                    ..NewEvent::default()
+                };
                 events::add(tx, now.now, &event)
             })?;
 
@@ -62,7 +70,11 @@ mod tests {
     /// A moment `up` ms after a boot, on a clock that is `off` ms ahead.
     fn moment(up: i64, off: i64) -> Moment {
         let booted_at = 1_800_000_000_000 + off;
-        Moment { now: booted_at + up, monotonic_us: u64::try_from(up * 1000).unwrap(), booted_at }
+        Moment {
+            now: booted_at + up,
+            monotonic_us: u64::try_from(up * 1000).unwrap(),
+            booted_at,
+        }
     }
 
     #[test]
@@ -74,12 +86,15 @@ mod tests {
 
             db.write(|tx| {
                 tx.execute_batch(&format!(
-                    "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, started_at, finished_at, exit_code, worker_id) VALUES
+                    "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at, state, \
+                     started_at, finished_at, exit_code, worker_id) VALUES
                          (1, 'stop', 'x', {begun}, 1, 'succeeded', {begun}, {begun}, 0, 'w'),
                          (2, 'update', 'x', {begun}, 1, 'running', {begun}, NULL, NULL, 'w'),
                          (3, 'stop', 'x', {begun}, 1, 'queued', NULL, NULL, NULL, NULL);
-                     INSERT INTO tasks (job_id, position, kind, state, started_at, finished_at) VALUES
-                         (2, 0, 'stop', 'succeeded', {begun}, {begun}), (2, 1, 'install-runtime', 'running', {begun}, NULL);
+                     INSERT INTO tasks (job_id, position, kind, state, started_at, finished_at) \
+                     VALUES
+                         (2, 0, 'stop', 'succeeded', {begun}, {begun}), (2, 1, 'install-runtime', \
+                         'running', {begun}, NULL);
                      INSERT INTO runners (task_id, verb, started_at) VALUES (2, 'install', {begun})"
                 ))?;
 
@@ -94,7 +109,8 @@ mod tests {
 
             db.write(|tx| {
                 tx.execute(
-                    "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at) VALUES (4, 'start', 'x', ?1, ?1)",
+                    "INSERT INTO jobs (id, operation, requested_by, created_at, updated_at) VALUES \
+                     (4, 'start', 'x', ?1, ?1)",
                     [after],
                 )?;
                 Ok(())
@@ -107,7 +123,9 @@ mod tests {
 
             let ages = |sql: &str| -> Vec<i64> {
                 let mut statement = db.connection().prepare(sql).unwrap();
-                let rows = statement.query_map([], |row| Ok(now.now - row.get::<_, i64>(0)?)).unwrap();
+                let rows = statement
+                    .query_map([], |row| Ok(now.now - row.get::<_, i64>(0)?))
+                    .unwrap();
                 rows.map(Result::unwrap).collect()
             };
 
@@ -118,8 +136,14 @@ mod tests {
             );
 
             assert_eq!(ages("SELECT started_at FROM jobs WHERE id = 2"), [600_000]);
-            assert_eq!(ages("SELECT started_at FROM tasks ORDER BY id"), [600_000, 600_000]);
-            assert_eq!(ages("SELECT finished_at FROM tasks WHERE id = 1"), [600_000]);
+            assert_eq!(
+                ages("SELECT started_at FROM tasks ORDER BY id"),
+                [600_000, 600_000]
+            );
+            assert_eq!(
+                ages("SELECT finished_at FROM tasks WHERE id = 1"),
+                [600_000]
+            );
             assert_eq!(ages("SELECT started_at FROM runners"), [600_000]);
             assert_eq!(
                 ages("SELECT started_at FROM jobs WHERE id = 1"),
@@ -129,7 +153,10 @@ mod tests {
 
             let told = events::last(db.connection(), None, 9).unwrap();
             assert_eq!(told.len(), 1, "{told:?}");
-            assert!(told[0].detail.starts_with("the host's clock was set "), "{told:?}");
+            assert!(
+                told[0].detail.starts_with("the host's clock was set "),
+                "{told:?}"
+            );
         }
     }
 }

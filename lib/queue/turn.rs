@@ -6,19 +6,20 @@
 
 use rusqlite::Connection;
 
-use crate::base::names::{JobId, ServerId, TaskId};
-use crate::base::{Error, Exit, Result};
-use crate::db::events::{self, NewEvent};
-use crate::db::{Db, jobs, observations, servers, tasks};
-use crate::domain::job::{JobState, outcome};
+use crate::base::names::{JobId, TaskId};
+use crate::base::{Exit, Result};
+use crate::db::events::{self};
+use crate::db::{Db, servers, tasks};
 use crate::domain::operation::Operation;
 use crate::domain::schedule::Candidate;
 use crate::domain::task::{Readiness, TaskKind, TaskState};
 use crate::queue::claim;
-use crate::queue::journal::{Finished, Started};
-use crate::queue::live::{LiveJob, LiveTask};
+use crate::queue::finish::{fail_unreadable, finish_jobs};
+use crate::queue::journal::Started;
+use crate::queue::live::LiveJob;
 use crate::queue::observe::{self, Cause, News};
 use crate::queue::settling::Settling;
+use crate::queue::tick_result::{TickResult, event};
 use crate::queue::work::{Ended, Work};
 
 /// What the worker remembers between ticks.
@@ -34,56 +35,19 @@ pub struct Engine {
     left_behind: Vec<(TaskId, Candidate)>,
 }
 
-/// The result of a tick.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Tasks to start now.
-    pub begin: Vec<Work>,
-    /// Jobs that were claimed.
-    pub started: Vec<Started>,
-    /// Jobs that ended.
-    pub finished: Vec<Finished>,
-    /// What happened to servers, to be reported.
-    pub news: Vec<News>,
-    /// Servers to poll once more: a poll saw a change while their job was active.
-    pub look: Vec<ServerId>,
-}
-
-impl Outcome {
-    /// Judges the servers of a job again after its end.
-    ///
-    /// # Errors
-    /// 69 if the database cannot be written.
-    pub fn leave_servers(&mut self, tx: &Connection, job: &LiveJob, now: i64) -> Result<()> {
-        for server in job.all_servers() {
-            if job.leaves_stopped(server) {
-                let words = format!(
-                    "job {} ({}) ended before it started this server again: `left4me-job enqueue start --server {server}` does",
-                    job.id,
-                    job.operation.as_ref().map_or_else(Clone::clone, ToString::to_string)
-                );
-                servers::set_last_error(tx, server, Some(&words), now)?;
-            }
-
-            self.news.extend(observe::settle(tx, server, &Cause::Job(job.id, &job.requested_by), now)?);
-            if observations::take_missed(tx, server)? {
-                self.look.push(server);
-            }
-        }
-
-        Ok(())
-    }
-}
-
-/// Why a job is not started any more.
-pub const STOPPED: &str = "worker stopped";
-
 impl Engine {
     /// Creates a worker without jobs. `worker` is its fencing name: no other run of any worker has
     /// it.
     #[must_use]
     pub fn new(worker: String, slots: usize, settling: Settling) -> Self {
-        Self { worker, slots, jobs: Vec::new(), ended: Vec::new(), settling, left_behind: Vec::new() }
+        Self {
+            worker,
+            slots,
+            jobs: Vec::new(),
+            ended: Vec::new(),
+            settling,
+            left_behind: Vec::new(),
+        }
     }
 
     /// Records a finished task; the next tick settles it.
@@ -95,9 +59,17 @@ impl Engine {
     /// `live`. They block what they work on but take no slot, so that a disk that hangs under one
     /// server does not stop the others.
     fn left_behind_by(&self, live: &[LiveJob]) -> Vec<(TaskId, Candidate)> {
-        let gone = self.jobs.iter().filter(|job| !live.iter().any(|other| other.id == job.id));
-        let all = self.left_behind.iter().cloned().chain(gone.flat_map(LiveJob::left_behind));
-        all.filter(|(task, _)| !self.ended.iter().any(|ended| ended.task == *task)).collect()
+        let gone = self
+            .jobs
+            .iter()
+            .filter(|job| !live.iter().any(|other| other.id == job.id));
+        let all = self
+            .left_behind
+            .iter()
+            .cloned()
+            .chain(gone.flat_map(LiveJob::left_behind));
+        all.filter(|(task, _)| !self.ended.iter().any(|ended| ended.task == *task))
+            .collect()
     }
 
     /// How many tasks take a slot.
@@ -133,19 +105,15 @@ impl Engine {
     /// Runs one tick. With `stopping`, it starts nothing new and fails jobs that cannot continue.
     /// `attend` handles cancellations (cancel/ is a higher layer). It runs after the settling and
     /// before any start.
-    ///
-    /// # Errors
-    /// 69 if the database cannot be written. Then nothing has changed, and the next tick tries
-    /// again.
     pub fn turn(
         &mut self,
         db: &mut Db,
         stopping: bool,
         now: i64,
-        mut attend: impl FnMut(&Connection, &mut Vec<LiveJob>, &mut Outcome) -> Result<()>,
-    ) -> Result<Outcome> {
+        mut attend: impl FnMut(&Connection, &mut Vec<LiveJob>, &mut TickResult) -> Result<()>,
+    ) -> Result<TickResult> {
         let mut live = self.jobs.clone();
-        let mut result = Outcome::default();
+        let mut result = TickResult::default();
 
         db.write(|tx| {
             for ended in &self.ended {
@@ -162,7 +130,9 @@ impl Engine {
 
             if !stopping {
                 // Ready tasks of active jobs take free slots before new jobs do.
-                let free = self.slots.saturating_sub(running(&live, &self.settling) + ready(&live));
+                let free = self
+                    .slots
+                    .saturating_sub(running(&live, &self.settling) + ready(&live));
                 for id in claim::claim(tx, &self.worker, free, &self.left_behind_by(&live), now)? {
                     match load(tx, id, now) {
                         Ok(job) => {
@@ -171,7 +141,13 @@ impl Engine {
                         }
                         // The database itself has failed: the whole tick is tried again.
                         Err(error) if error.exit == Exit::Unavailable => return Err(error),
-                        Err(error) => result.finished.push(fail_unreadable(tx, id, &self.worker, &error, now)?),
+                        Err(error) => result.finished.push(fail_unreadable(
+                            tx,
+                            id,
+                            &self.worker,
+                            &error,
+                            now,
+                        )?),
                     }
                 }
 
@@ -194,40 +170,39 @@ impl Engine {
 /// The number of tasks that take a slot.
 fn running(jobs: &[LiveJob], settling: &Settling) -> usize {
     let tasks = jobs.iter().flat_map(|job| &job.tasks);
-    tasks.filter(|task| task.is_running() && !settling.has(task.id)).count()
+    tasks
+        .filter(|task| task.is_running() && !settling.has(task.id))
+        .count()
 }
 
 /// The number of tasks that could start if there were slots.
 fn ready(jobs: &[LiveJob]) -> usize {
     jobs.iter()
-        .map(|job| (0..job.tasks.len()).filter(|&task| job.readiness(task) == Some(Readiness::Ready)).count())
+        .map(|job| {
+            (0..job.tasks.len())
+                .filter(|&task| job.readiness(task) == Some(Readiness::Ready))
+                .count()
+        })
         .sum()
 }
 
 /// Loads a job that was just claimed, with its tasks.
 fn load(tx: &Connection, id: JobId, now: i64) -> Result<LiveJob> {
     let job = LiveJob::load(tx, id)?;
-    let detail = job.operation.as_ref().map_or_else(String::clone, ToString::to_string);
+    let detail = job
+        .operation
+        .as_ref()
+        .map_or_else(String::clone, ToString::to_string);
     events::add(tx, now, &event(&job, "job.started", None, &detail))?;
     Ok(job)
 }
 
-/// An event about a job, or one of its tasks.
-fn event<'a>(job: &'a LiveJob, kind: &'a str, task: Option<&LiveTask>, detail: &'a str) -> NewEvent<'a> {
-    let server = task.map_or_else(|| job.only_server(), |task| task.server);
-
-    NewEvent {
-        kind,
-        actor: &job.requested_by,
-        job: Some(job.id),
-        task: task.map(|task| task.id),
-        server,
-        detail,
-        ..NewEvent::default()
-    }
-}
-
-fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> Result<Option<News>> {
+fn write_end(
+    tx: &Connection,
+    live: &mut [LiveJob],
+    ended: &Ended,
+    now: i64,
+) -> Result<Option<News>> {
     let job = live.iter_mut().find(|job| job.id == ended.job);
     if let Some(task) = job.and_then(|job| job.tasks.iter_mut().find(|task| task.id == ended.task))
         && (task.state == TaskState::Cancelling || task.state.is_terminal())
@@ -244,12 +219,21 @@ fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> 
         was_running: ended.was_running,
     };
     let written = tasks::finish(tx, ended.task, &finish, now)?;
-    let Some(job) = live.iter_mut().find(|job| job.id == ended.job) else { return Ok(None) };
+    let Some(job) = live.iter_mut().find(|job| job.id == ended.job) else {
+        return Ok(None);
+    };
     let news = match &ended.observed {
-        Some((server, observed)) => observe::record(tx, *server, observed, &Cause::Job(job.id, &job.requested_by))?,
+        Some((server, observed)) => observe::record(
+            tx,
+            *server,
+            observed,
+            &Cause::Job(job.id, &job.requested_by),
+        )?,
         None => None,
     };
-    let Some(at) = job.position(ended.task).filter(|&at| !job.tasks[at].ended) else { return Ok(news) };
+    let Some(at) = job.position(ended.task).filter(|&at| !job.tasks[at].ended) else {
+        return Ok(news);
+    };
     let task = &mut job.tasks[at];
 
     task.state = ended.state;
@@ -271,8 +255,14 @@ fn write_end(tx: &Connection, live: &mut [LiveJob], ended: &Ended, now: i64) -> 
 fn tell_task(tx: &Connection, job: &LiveJob, at: usize, now: i64) -> Result<()> {
     let task = &job.tasks[at];
     let kind = format!("task.{}", task.state);
-    let what = task.kind.as_ref().map_or_else(Clone::clone, ToString::to_string);
-    let detail = task.error.as_ref().map_or_else(|| what.clone(), |error| format!("{what}: {error}"));
+    let what = task
+        .kind
+        .as_ref()
+        .map_or_else(Clone::clone, ToString::to_string);
+    let detail = task
+        .error
+        .as_ref()
+        .map_or_else(|| what.clone(), |error| format!("{what}: {error}"));
     events::add(tx, now, &event(job, &kind, Some(task), &detail))
 }
 
@@ -295,7 +285,13 @@ fn skip_hopeless(tx: &Connection, job: &mut LiveJob, now: i64) -> Result<()> {
 
 /// Starts ready tasks in the order of their jobs, while slots are free. The input of a task is read
 /// here, so changes of a blueprint count until then.
-fn begin(tx: &Connection, live: &mut [LiveJob], slots: usize, settling: &Settling, now: i64) -> Result<Vec<Work>> {
+fn begin(
+    tx: &Connection,
+    live: &mut [LiveJob],
+    slots: usize,
+    settling: &Settling,
+    now: i64,
+) -> Result<Vec<Work>> {
     let mut free = slots.saturating_sub(running(live, settling));
     let mut begin = Vec::new();
     // Nothing is known about an unknown operation, whatever tasks its job has.
@@ -305,7 +301,9 @@ fn begin(tx: &Connection, live: &mut [LiveJob], slots: usize, settling: &Settlin
                 return Ok(begin);
             }
 
-            if job.readiness(at) != Some(Readiness::Ready) || !tasks::start(tx, job.tasks[at].id, now)? {
+            if job.readiness(at) != Some(Readiness::Ready)
+                || !tasks::start(tx, job.tasks[at].id, now)?
+            {
                 continue;
             }
 
@@ -322,7 +320,9 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
     let task = &job.tasks[at];
     let spec = match (&task.kind, task.server) {
         // In a restart, the stop first checks whether the server can start again.
-        (Ok(TaskKind::Initialize | TaskKind::Stop), Some(server)) => Some(servers::spec(tx, server)),
+        (Ok(TaskKind::Initialize | TaskKind::Stop), Some(server)) => {
+            Some(servers::spec(tx, server))
+        }
         _ => None,
     };
 
@@ -332,7 +332,10 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
         _ => Vec::new(),
     };
 
-    let stop = job.tasks.iter().find(|other| other.kind == Ok(TaskKind::Stop) && other.server == task.server);
+    let stop = job
+        .tasks
+        .iter()
+        .find(|other| other.kind == Ok(TaskKind::Stop) && other.server == task.server);
 
     // An interrupted update leaves its servers stopped, and its retry must start them. So for an
     // update, a server that should be running counts as one that was running.
@@ -349,137 +352,8 @@ fn work(tx: &Connection, job: &LiveJob, at: usize) -> Work {
         wanted,
         names,
         // A stop that was cancelled early has found nothing; then the desired state decides.
-        was_running: stop.and_then(|stop| stop.was_running).or_else(|| servers::is_wanted(tx, task.server?).ok()),
-    }
-}
-
-/// Ends jobs that have nothing left to do and, when the worker stops, jobs that cannot continue.
-fn finish_jobs(
-    tx: &Connection,
-    live: &mut Vec<LiveJob>,
-    worker: &str,
-    stopping: bool,
-    now: i64,
-    result: &mut Outcome,
-) -> Result<()> {
-    let mut finished = Vec::new();
-    for job in live.iter().filter(|job| job.cancellations == 0) {
-        let done = job.tasks.iter().all(|task| task.state.is_terminal());
-        let hopeless = stopping || job.operation.is_err();
-
-        let stuck = hopeless && !job.tasks.iter().any(LiveTask::is_running);
-        if !done && !stuck {
-            continue;
-        }
-
-        let end = verdict(job, done, stopping);
-        if !done {
-            abandon(tx, job.id, &job.requested_by, end.error.as_deref().unwrap_or(STOPPED), now)?;
-        }
-
-        let finish = jobs::Finish { state: end.state, exit_code: end.exit_code, error: end.error.as_deref() };
-        if !jobs::finish(tx, job.id, worker, &finish, now)? {
-            // Another program has ended the job, or wants to. This worker holds the lock and no
-            // longer runs anything of it.
-            let state = jobs::recover(tx, job.id, "ended outside this worker while it ran", now)?;
-            tracing::warn!(job_id = job.id.0, ?state, "job {} was not ours to finish", job.id);
-            finished.push(Finished::of(job, state.unwrap_or(end.state), end.exit_code, end.error));
-            continue;
-        }
-
-        let kind = format!("job.{}", end.state);
-        let mut told = event(job, &kind, None, end.error.as_deref().unwrap_or(""));
-        if let Some((who, why)) = job.tasks.iter().find_map(|task| task.cancelled_by.as_ref())
-            && end.state == JobState::Cancelled
-        {
-            (told.actor, told.reason) = (who, why);
-        }
-
-        events::add(tx, now, &told)?;
-        result.leave_servers(tx, job, now)?;
-        finished.push(Finished::of(job, end.state, end.exit_code, end.error));
-    }
-
-    live.retain(|job| !finished.iter().any(|ended| ended.job == job.id));
-    result.finished.extend(finished);
-    Ok(())
-}
-
-/// Ends the unfinished tasks of a job that is given up, each with an event.
-///
-/// # Errors
-/// 69 if the database cannot be written.
-pub fn abandon(tx: &Connection, job: JobId, actor: &str, why: &str, now: i64) -> Result<()> {
-    for (task, server, state) in tasks::abandon(tx, job, why, now)? {
-        let kind = format!("task.{state}");
-        let event = NewEvent {
-            kind: &kind,
-            actor,
-            job: Some(job),
-            task: Some(task),
-            server,
-            detail: why,
-            ..NewEvent::default()
-        };
-
-        events::add(tx, now, &event)?;
-    }
-
-    Ok(())
-}
-
-/// Fails a job whose rows cannot be read, so that it does not block the jobs behind it.
-fn fail_unreadable(tx: &Connection, id: JobId, worker: &str, error: &Error, now: i64) -> Result<Finished> {
-    let why = format!("its rows cannot be read: {error}");
-    abandon(tx, id, "left4me-worker", &why, now)?;
-    jobs::finish(tx, id, worker, &jobs::Finish { state: JobState::Failed, exit_code: 1, error: Some(&why) }, now)?;
-    events::add(
-        tx,
-        now,
-        &NewEvent { kind: "job.failed", actor: "left4me-worker", job: Some(id), detail: &why, ..NewEvent::default() },
-    )?;
-
-    Ok(Finished::unreadable(id, why))
-}
-
-struct Verdict {
-    state: JobState,
-    exit_code: i64,
-    error: Option<String>,
-}
-
-fn verdict(job: &LiveJob, done: bool, stopping: bool) -> Verdict {
-    let failed = |exit_code, error: String| Verdict { state: JobState::Failed, exit_code, error: Some(error) };
-    if let Err(word) = &job.operation {
-        return failed(
-            1,
-            Error::failed(format!("unknown operation '{}'", crate::base::names::shown(word))).to_string(),
-        );
-    }
-
-    if !done {
-        return failed(1, STOPPED.to_owned());
-    }
-
-    if job.servers.is_empty() && job.operation.as_ref().is_ok_and(|operation| !operation.is_exclusive()) {
-        return failed(1, "a server operation without a server".to_owned());
-    }
-
-    if job.tasks.is_empty() {
-        return failed(1, "the job has no tasks".to_owned());
-    }
-
-    let states: Vec<_> = job.tasks.iter().map(|task| task.state).collect();
-    let first_failed = job.tasks.iter().find(|task| task.state == TaskState::Failed);
-    match (outcome(&states), first_failed) {
-        (JobState::Failed, Some(task)) => {
-            let why = task.error.clone().unwrap_or_default();
-            failed(task.exit_code, if stopping { format!("{STOPPED}: {why}") } else { why })
-        }
-        (JobState::Succeeded, _) => Verdict { state: JobState::Succeeded, exit_code: 0, error: None },
-        (state, _) => {
-            let error = job.tasks.iter().find(|task| task.state == TaskState::Cancelled);
-            Verdict { state, exit_code: 1, error: error.and_then(|task| task.error.clone()) }
-        }
+        was_running: stop
+            .and_then(|stop| stop.was_running)
+            .or_else(|| servers::is_wanted(tx, task.server?).ok()),
     }
 }

@@ -10,11 +10,8 @@ use crate::host::units::Observed;
 /// A task to run, with its input.
 #[derive(Clone, Debug)]
 pub struct Work {
-    /// Its job.
     pub job: JobId,
-    /// Its id.
     pub task: TaskId,
-    /// The job's operation.
     pub operation: Option<Operation>,
     /// What to do, or the unknown word from its row.
     pub kind: Result<TaskKind, String>,
@@ -34,15 +31,11 @@ pub struct Work {
 /// How a task ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// Its job.
     pub job: JobId,
-    /// Its id.
     pub task: TaskId,
-    /// A terminal state.
     pub state: TaskState,
     /// Its exit code, 0 on success.
     pub exit_code: i64,
-    /// Why it failed.
     pub error: Option<String>,
     /// Whether the server was running, as a stop task found it.
     pub was_running: Option<bool>,
@@ -54,12 +47,25 @@ impl Ended {
     /// A task that has succeeded so far.
     #[must_use]
     pub fn succeeded(job: JobId, task: TaskId) -> Self {
-        Self { job, task, state: TaskState::Succeeded, exit_code: 0, error: None, was_running: None, observed: None }
+        Self {
+            job,
+            task,
+            state: TaskState::Succeeded,
+            exit_code: 0,
+            error: None,
+            was_running: None,
+            observed: None,
+        }
     }
 
     /// A task that failed before it could start.
     #[must_use]
     pub fn failed(job: JobId, task: TaskId, error: String) -> Self {
-        Self { state: TaskState::Failed, exit_code: 1, error: Some(error), ..Self::succeeded(job, task) }
+        Self {
+            state: TaskState::Failed,
+            exit_code: 1,
+            error: Some(error),
+            ..Self::succeeded(job, task)
+        }
     }
 }

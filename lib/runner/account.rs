@@ -20,9 +20,6 @@ const DIRECTORIES: [&str; 6] = [
 
 /// Makes these directories private: steamcmd makes them readable for all, and every user of the
 /// host may enter its home.
-///
-/// # Errors
-/// When the mode of one cannot be set; it may be another user's.
 pub(super) fn make_private(home: &Path) -> Result<()> {
     let first = home.join(DIRECTORIES[0]);
     if let Some(above) = first.parent().filter(|_| first.symlink_metadata().is_err()) {
@@ -32,7 +29,9 @@ pub(super) fn make_private(home: &Path) -> Result<()> {
 
     for directory in DIRECTORIES {
         let path = home.join(directory);
-        let Ok(found) = path.symlink_metadata() else { continue };
+        let Ok(found) = path.symlink_metadata() else {
+            continue;
+        };
         if found.is_dir() && found.permissions().mode() & 0o077 != 0 {
             fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700))?;
         }

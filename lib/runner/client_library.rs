@@ -23,8 +23,7 @@ fn find(steamcmd: &Path, home: &Path) -> Option<PathBuf> {
 
 /// Links every path where servers look for the library to where this steamcmd keeps it.
 ///
-/// # Errors
-/// When a link cannot be made.
+/// Fails if a link cannot be made.
 pub(super) fn link(supervisor: &mut Supervisor, home: &Path, steamcmd: &Path) -> Result<()> {
     let found = find(steamcmd, home);
     if found.is_none() {
@@ -62,7 +61,10 @@ fn set_aside(supervisor: &mut Supervisor, path: &Path) -> Result<()> {
             _ => fs::rename(path, &aside)?,
         }
         let (path, aside) = (path.display(), aside.display());
-        supervisor.say(Stream::Stderr, &format!("{path} is of another steamcmd: renamed to {aside}"));
+        supervisor.say(
+            Stream::Stderr,
+            &format!("{path} is of another steamcmd: renamed to {aside}"),
+        );
     }
 
     Ok(())
@@ -75,7 +77,10 @@ fn make_link(supervisor: &mut Supervisor, link: &Path, target: &Path) -> Result<
         Ok(_) => fs::remove_file(link)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(_) => {
-            supervisor.say(Stream::Stderr, &format!("{} is no link: not changed", link.display()));
+            supervisor.say(
+                Stream::Stderr,
+                &format!("{} is no link: not changed", link.display()),
+            );
             return Ok(());
         }
     }

@@ -24,7 +24,6 @@ use crate::domain::steam::{self, Cause, Failure, Heard, Pass, Retry, Success, Ve
 use crate::process::{self, Outcome, Silence, Spec, Supervisor, Terminal, mounts};
 use crate::wire::{EndedBy, LINE_LIMIT, Stream, Tree};
 
-/// One installation.
 struct Install<'a> {
     supervisor: &'a mut Supervisor,
     root: &'a Path,
@@ -59,13 +58,16 @@ const RESTARTS: u32 = 2;
 
 /// Installs or updates the game in ROOT/installation.
 ///
-/// # Errors
-/// When steamcmd is missing, an overlay is mounted, another steamcmd runs, or every attempt failed;
-/// the last one has steamcmd's own exit code, or 1.
+/// Fails if steamcmd is missing, an overlay is mounted, another steamcmd runs, or every attempt
+/// failed; the last one has steamcmd's own exit code, or 1.
 pub(super) fn run(supervisor: &mut Supervisor, settings: &Settings) -> Result<Outcome> {
     let root = settings.paths.root.as_path();
     let account = steam::account(&settings.steam.steam_account).map_err(Error::usage)?;
-    let steamcmd = settings.place.steamcmd.clone().unwrap_or_else(|| root.join("steam/steamcmd.sh"));
+    let steamcmd = settings
+        .place
+        .steamcmd
+        .clone()
+        .unwrap_or_else(|| root.join("steam/steamcmd.sh"));
     check_executable(&steamcmd)?;
 
     let _lock = match lock(supervisor, root, settings.grace.duration() + LOCK_MARGIN)? {
@@ -75,14 +77,23 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &Settings) -> Result<Ou
     refuse_while_mounted(root)?;
     refuse_without_overlays(supervisor, root)?;
 
-    let installation = Installation { directory: root.join("installation") };
+    let installation = Installation {
+        directory: root.join("installation"),
+    };
     let silence = Duration::from_secs(settings.steam.steam_silence_seconds.into());
     if account.is_some() {
         account::make_private(&root.join("steam"))?;
     }
 
     let account = account.map(str::to_owned);
-    let mut install = Install { supervisor, root, installation, steamcmd, account, silence };
+    let mut install = Install {
+        supervisor,
+        root,
+        installation,
+        steamcmd,
+        account,
+        silence,
+    };
     let base = Duration::from_secs(settings.steam.steam_retry_seconds.into());
     let limit = Duration::from_secs(settings.steam.steam_rate_limit_seconds.into());
     let outcome = install.retry(RetryPolicy::new(base, limit));
@@ -92,7 +103,8 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &Settings) -> Result<Ou
         if install.installation.verify().is_ok() {
             install.installation.mark_finished()?;
         } else {
-            let warning = "a windows pass came without a linux pass after it: no server starts over \
+            let warning = "a windows pass came without a linux pass after it: no server starts \
+                          over \
                            Windows files; install again once the cause above is mended";
             install.supervisor.say(Stream::Stderr, warning);
         }
@@ -101,32 +113,51 @@ pub(super) fn run(supervisor: &mut Supervisor, settings: &Settings) -> Result<Ou
     outcome
 }
 
-/// A game that no server could start is not worth some 9 GB. left4me-overlay-check.service ran just before this program;
-/// where it could not, the file system's type has to do.
+/// A game that no server could start is not worth some 9 GB. left4me-overlay-check.service ran just
+/// before this program; where it could not, the file system's type has to do.
 fn refuse_without_overlays(supervisor: &mut Supervisor, root: &Path) -> Result<()> {
     let why = match Checked::recent(root) {
         Some(checked) => {
             if let Some(words) = checked.limits() {
-                supervisor.say(Stream::Stderr, &format!("{words}; `sudo left4me doctor` says what to do"));
+                supervisor.say(
+                    Stream::Stderr,
+                    &format!("{words}; `sudo left4me doctor` says what to do"),
+                );
             }
             checked.refusal()
         }
-        None => filesystem::unfit(&root.join("installation"))
-            .map(|kind| format!("{} is on {kind}, where no server's overlay can be mounted", root.display())),
+        None => filesystem::unfit(&root.join("installation")).map(|kind| {
+            format!(
+                "{} is on {kind}, where no server's overlay can be mounted",
+                root.display()
+            )
+        }),
     };
-    let refused = |why| Error::failed(format!("nothing was downloaded: {why}; `sudo left4me doctor` says what to do"));
+    let refused = |why| {
+        Error::failed(format!(
+            "nothing was downloaded: {why}; `sudo left4me doctor` says what to do"
+        ))
+    };
     why.map_or(Ok(()), |why| Err(refused(why)))
 }
 
 impl Install<'_> {
     /// Attempts the installation until it succeeds or the policy allows no retry.
     fn retry(&mut self, mut policy: RetryPolicy) -> Result<Outcome> {
-        let mut from = if self.installation.is_begun() { Pass::Linux } else { Pass::Prime };
+        let mut from = if self.installation.is_begun() {
+            Pass::Linux
+        } else {
+            Pass::Prime
+        };
         loop {
             let (failure, code) = match self.attempt(from)? {
                 Attempt::Installed(build) => {
                     self.installation.mark_finished()?;
-                    client_library::link(self.supervisor, &self.root.join("steam"), &self.steamcmd)?;
+                    client_library::link(
+                        self.supervisor,
+                        &self.root.join("steam"),
+                        &self.steamcmd,
+                    )?;
                     let directory = self.installation.directory.display();
                     let message = format!("installed: build {build} in {directory}");
                     self.supervisor.say(Stream::Stderr, &message);
@@ -149,7 +180,11 @@ impl Install<'_> {
                 self.clear()?;
             }
             let limited = failure.cause.retry() == Retry::AfterTheLimit;
-            let of = if limited { String::new() } else { format!(" of {}", steam::ATTEMPTS) };
+            let of = if limited {
+                String::new()
+            } else {
+                format!(" of {}", steam::ATTEMPTS)
+            };
             let (count, wait_s) = (policy.count(), wait.as_secs());
             let message = format!("attempt {count}{of} failed: {why}; the next one in {wait_s} s");
             self.supervisor.say(Stream::Stderr, &message);
@@ -191,7 +226,9 @@ impl Install<'_> {
                     is_new = success == Some(Success::UpToDate) || changed;
                     if success.is_some() && outcome.code != 0 {
                         let code = outcome.code;
-                        let message = format!("{pass}: exit code {code} after its success; the manifest decides");
+                        let message = format!(
+                            "{pass}: exit code {code} after its success; the manifest decides"
+                        );
                         self.supervisor.say(Stream::Stderr, &message);
                     }
                 }
@@ -201,13 +238,20 @@ impl Install<'_> {
 
         let verified = self.installation.verify().and_then(|build| match is_new {
             true => Ok(build),
-            false => Err(format!("{} is older than this run", self.installation.manifest().display())),
+            false => Err(format!(
+                "{} is older than this run",
+                self.installation.manifest().display()
+            )),
         });
 
         Ok(match verified {
             Ok(build) => Attempt::Installed(build),
             Err(detail) => {
-                let failure = Failure { cause: Cause::NoProof, detail, from: Pass::Linux };
+                let failure = Failure {
+                    cause: Cause::NoProof,
+                    detail,
+                    from: Pass::Linux,
+                };
                 Attempt::Failed(failure, 1)
             }
         })
@@ -246,11 +290,16 @@ impl Install<'_> {
         argv.extend(pass.arguments(&self.installation.directory, self.account.as_deref()));
         let environment = [
             ("HOME", home.as_os_str()),
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".as_ref()),
+            (
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".as_ref(),
+            ),
             ("LANG", "C.UTF-8".as_ref()),
             ("TERM", "dumb".as_ref()),
         ];
-        let environment = environment.iter().map(|(name, value)| (name.into(), (*value).to_owned()));
+        let environment = environment
+            .iter()
+            .map(|(name, value)| (name.into(), (*value).to_owned()));
         let spec = Spec {
             argv,
             env: environment.collect(),
@@ -262,7 +311,10 @@ impl Install<'_> {
 
         let mut heard = Heard::default();
         let installation = &self.installation;
-        let silence = Silence { limit: self.silence, activity: &mut || installation.change_sum() };
+        let silence = Silence {
+            limit: self.silence,
+            activity: &mut || installation.change_sum(),
+        };
 
         let result = self.supervisor.run_watched(&spec, silence, &mut |_, line| {
             heard.line(line);
@@ -301,7 +353,8 @@ impl Install<'_> {
             let path = self.installation.directory.join("steamapps").join(name);
             match fs::remove_dir_all(&path) {
                 Ok(()) => {
-                    self.supervisor.say(Stream::Stderr, &format!("removed {}", path.display()));
+                    self.supervisor
+                        .say(Stream::Stderr, &format!("removed {}", path.display()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),
@@ -335,7 +388,9 @@ fn check_executable(steamcmd: &Path) -> Result<()> {
     };
 
     let path = steamcmd.display();
-    Err(Error::unavailable(format!("steamcmd: {path} {why}: install it there or set LEFT4ME_STEAMCMD")))
+    Err(Error::unavailable(format!(
+        "steamcmd: {path} {why}: install it there or set LEFT4ME_STEAMCMD"
+    )))
 }
 
 /// The result of [`lock`].
@@ -351,7 +406,11 @@ fn lock(supervisor: &mut Supervisor, root: &Path, patience: Duration) -> Result<
     let path = root.join("steam/.left4me-install.lock");
     // steamcmd can replace the file: to wait for a FIFO would block this process and the queue.
     let flags = files::NO_FOLLOW.bits();
-    let file = fs::OpenOptions::new().create(true).append(true).custom_flags(flags).open(&path)?;
+    let file = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .custom_flags(flags)
+        .open(&path)?;
     let file = untrusted_file::require_regular(file.into_parts().0);
     let mut file = file.map_err(|error| Error::from(error).within(path.display()))?;
 
@@ -362,11 +421,16 @@ fn lock(supervisor: &mut Supervisor, root: &Path, patience: Duration) -> Result<
             Err((file, nix::errno::Errno::EWOULDBLOCK)) if Instant::now() < until => file,
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
                 let path = path.display();
-                return Err(Error::conflict(format!("another installation is under way: it holds {path}")));
+                return Err(Error::conflict(format!(
+                    "another installation is under way: it holds {path}"
+                )));
             }
             Err((_, errno)) => {
                 let path = path.display();
-                return Err(Error::failed(format!("cannot lock {path}: {}", errno.desc())));
+                return Err(Error::failed(format!(
+                    "cannot lock {path}: {}",
+                    errno.desc()
+                )));
             }
         };
 
@@ -380,9 +444,16 @@ fn lock(supervisor: &mut Supervisor, root: &Path, patience: Duration) -> Result<
 /// behaviour (the kernel's overlayfs documentation).
 fn refuse_while_mounted(root: &Path) -> Result<()> {
     // The kernel lists mount points with symbolic links resolved.
-    let runtime = fs::canonicalize(root).unwrap_or_else(|_| root.to_owned()).join("runtime");
+    let runtime = fs::canonicalize(root)
+        .unwrap_or_else(|_| root.to_owned())
+        .join("runtime");
     let instance = |mount: mounts::Mount| {
-        let below = mount.point.strip_prefix(&runtime).ok()?.as_os_str().as_bytes();
+        let below = mount
+            .point
+            .strip_prefix(&runtime)
+            .ok()?
+            .as_os_str()
+            .as_bytes();
         let name = below.strip_suffix(b"/merged")?;
         (mount.kind == "overlay").then(|| String::from_utf8_lossy(name).into_owned())
     };
@@ -394,5 +465,7 @@ fn refuse_while_mounted(root: &Path) -> Result<()> {
     }
 
     let servers = mounted.join(", ");
-    Err(Error::conflict(format!("the game is in use by server {servers}: stop it first, or use update")))
+    Err(Error::conflict(format!(
+        "the game is in use by server {servers}: stop it first, or use update"
+    )))
 }

@@ -39,15 +39,19 @@ impl Installation {
     pub(super) fn stamp(&self) -> Stamp {
         let stamp = |found: Metadata| {
             let (mtime, ctime) = (found.mtime(), found.ctime());
-            (found.dev(), found.ino(), mtime, found.mtime_nsec(), ctime, found.ctime_nsec())
+            (
+                found.dev(),
+                found.ino(),
+                mtime,
+                found.mtime_nsec(),
+                ctime,
+                found.ctime_nsec(),
+            )
         };
         Stamp(self.manifest().symlink_metadata().ok().map(stamp))
     }
 
     /// The installed build, from the manifest. The programs of a Linux server have to exist too.
-    ///
-    /// # Errors
-    /// One line that says what is missing.
     pub(super) fn verify(&self) -> Result<u64, String> {
         let manifest = self.manifest();
         let text = read_manifest(&self.directory);
@@ -55,14 +59,22 @@ impl Installation {
         let build = build.map_err(|why| format!("{}: {why}", manifest.display()))?;
 
         for group in PROGRAMS {
-            if !group.iter().any(|name| is_program(&self.directory.join(name))) {
+            if !group
+                .iter()
+                .any(|name| is_program(&self.directory.join(name)))
+            {
                 let path = self.directory.join(group[0]);
-                return Err(format!("{} is missing, empty or cannot be read", path.display()));
+                return Err(format!(
+                    "{} is missing, empty or cannot be read",
+                    path.display()
+                ));
             }
         }
 
         let server = self.directory.join(PROGRAMS[0][0]);
-        let mode = server.metadata().map_or(0, |found| found.permissions().mode());
+        let mode = server
+            .metadata()
+            .map_or(0, |found| found.permissions().mode());
         if mode & 0o111 == 0 {
             return Err(format!("{} cannot be executed", server.display()));
         }
@@ -70,16 +82,17 @@ impl Installation {
     }
 
     /// Marks that Windows files may be here from now on. Returns whether the mark is new.
-    ///
-    /// # Errors
-    /// When the mark cannot be written.
     pub(super) fn mark_unfinished(&self) -> Result<bool> {
         fs::create_dir_all(&self.directory)?;
         let text = "A windows pass of steamcmd began, and no linux pass has finished after it: \
                     no server starts.\n";
         let path = self.directory.join(UNFINISHED);
 
-        match fs::OpenOptions::new().write(true).create_new(true).open(&path) {
+        match fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+        {
             Ok(mut file) => {
                 io::Write::write_all(&mut file, text.as_bytes())?;
                 file.sync_all()?;
@@ -108,10 +121,16 @@ impl Installation {
 
         while let Some(directory) = waiting.pop() {
             // When an entry disappears meanwhile, its directory's own times change the sum.
-            let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+            let Ok(entries) = std::fs::read_dir(&directory) else {
+                continue;
+            };
             for entry in entries.flatten() {
-                let Ok(found) = entry.metadata() else { continue };
-                let Some(fewer) = left.checked_sub(1) else { return sum };
+                let Ok(found) = entry.metadata() else {
+                    continue;
+                };
+                let Some(fewer) = left.checked_sub(1) else {
+                    return sum;
+                };
                 left = fewer;
 
                 let changed = found.mtime().wrapping_mul(1_000_000_007);
@@ -129,7 +148,8 @@ impl Installation {
 }
 
 fn is_program(path: &Path) -> bool {
-    path.metadata().is_ok_and(|found| found.is_file() && found.len() > 0)
+    path.metadata()
+        .is_ok_and(|found| found.is_file() && found.len() > 0)
 }
 
 fn read_manifest(installation: &Path) -> Result<String, String> {

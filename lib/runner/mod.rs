@@ -53,10 +53,14 @@ pub fn main() -> ExitCode {
         return error.report("left4me-runner");
     };
 
-    let allowed = users::uid(users::LEFT4ME).into_iter().chain([Uid::effective()]);
+    let allowed = users::uid(users::LEFT4ME)
+        .into_iter()
+        .chain([Uid::effective()]);
     let allowed: Vec<Uid> = allowed.collect();
     let request = handshake::read_request::<RunnerRequest>(socket, &allowed);
-    let Some((request, peer)) = request else { return ExitCode::SUCCESS };
+    let Some((request, peer)) = request else {
+        return ExitCode::SUCCESS;
+    };
 
     let mut supervisor = match Supervisor::new(peer, settings.grace.duration()) {
         Ok(supervisor) => supervisor,
@@ -80,7 +84,11 @@ pub fn main() -> ExitCode {
     let left = matches!(&result, Ok(outcome) if outcome.tree == Tree::Left);
     // The client gets the code; this process's own says only whether the unit did its work.
     let _ = supervisor.end(result);
-    if left { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if left {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// Sends keep-alive pings to PID 1. The command runs as the same user and can stop this process. A
@@ -88,7 +96,9 @@ pub fn main() -> ExitCode {
 /// of its own, because a slow disk may block the main thread for longer, which is no reason to end
 /// the unit. Signals are blocked in it: the supervisor takes them.
 fn start_watchdog() {
-    let Some(pause) = notify::watchdog_interval() else { return };
+    let Some(pause) = notify::watchdog_interval() else {
+        return;
+    };
     let ping = move || {
         loop {
             notify::watchdog();
@@ -96,7 +106,10 @@ fn start_watchdog() {
         }
     };
 
-    if let Err(error) = std::thread::Builder::new().name("watchdog".to_owned()).spawn(ping) {
+    if let Err(error) = std::thread::Builder::new()
+        .name("watchdog".to_owned())
+        .spawn(ping)
+    {
         tracing::warn!(%error, "cannot start the watchdog thread: PID 1 will end this runner");
     }
 }

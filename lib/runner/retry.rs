@@ -23,7 +23,12 @@ pub(super) struct RetryPolicy {
 
 impl RetryPolicy {
     pub(super) fn new(base: Duration, limit: Duration) -> Self {
-        Self { base, limit, failed: 0, limited: 0 }
+        Self {
+            base,
+            limit,
+            failed: 0,
+            limited: 0,
+        }
     }
 
     /// Counts a failed attempt. Returns the wait before the next one; `None` when there is none.
@@ -60,7 +65,9 @@ mod tests {
 
     fn waits(cause: Cause, base: u64) -> Vec<u64> {
         let mut policy = RetryPolicy::new(Duration::from_secs(base), Duration::from_secs(1800));
-        std::iter::from_fn(|| policy.failed(cause)).map(|wait| wait.as_secs()).collect()
+        std::iter::from_fn(|| policy.failed(cause))
+            .map(|wait| wait.as_secs())
+            .collect()
     }
 
     #[test]
@@ -71,7 +78,12 @@ mod tests {
         assert_eq!(waits(Cause::Incomplete, 15), [15; 4]);
         assert_eq!(waits(Cause::RateLimit, 15), [1800; 2]);
 
-        for cause in [Cause::DiskFull, Cause::NoSubscription, Cause::Credentials, Cause::SteamGuard] {
+        for cause in [
+            Cause::DiskFull,
+            Cause::NoSubscription,
+            Cause::Credentials,
+            Cause::SteamGuard,
+        ] {
             assert!(waits(cause, 15).is_empty(), "{cause:?}");
         }
     }

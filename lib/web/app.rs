@@ -20,17 +20,14 @@ pub type App = Arc<Shared>;
 
 /// What [`App`] points to.
 pub struct Shared {
-    /// The database.
     pub store: Store,
     /// The addresses of the web front.
     pub origins: Origins,
-    /// The trusted proxies.
     pub proxies: Proxies,
     /// Limits failed sign-ins.
     pub throttle: Throttle,
     /// Hashes and checks passwords, two at a time.
     pub passwords: Passwords,
-    /// The live feeds.
     pub hub: Hub,
     /// Limits open streams and downloads.
     pub streams: Limiter,
@@ -45,11 +42,9 @@ pub struct Shared {
 /// The settings that requests need.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The data directory.
     pub root: PathBuf,
     /// The socket that wakes the worker.
     pub worker_socket: PathBuf,
-    /// The helper's socket.
     pub helper_socket: PathBuf,
     /// The runner's socket, for the doctor.
     pub runner_socket: PathBuf,

@@ -20,11 +20,31 @@ struct Asset {
 }
 
 const ALL: &[Asset] = &[
-    Asset { name: "style.css", kind: "text/css; charset=utf-8", content: include_bytes!("assets/style.css") },
-    Asset { name: "app.js", kind: "text/javascript; charset=utf-8", content: include_bytes!("assets/app.js") },
-    Asset { name: "streams.js", kind: "text/javascript; charset=utf-8", content: include_bytes!("assets/streams.js") },
-    Asset { name: "log.js", kind: "text/javascript; charset=utf-8", content: include_bytes!("assets/log.js") },
-    Asset { name: "icon.svg", kind: "image/svg+xml", content: include_bytes!("assets/icon.svg") },
+    Asset {
+        name: "style.css",
+        kind: "text/css; charset=utf-8",
+        content: include_bytes!("assets/style.css"),
+    },
+    Asset {
+        name: "app.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("assets/app.js"),
+    },
+    Asset {
+        name: "streams.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("assets/streams.js"),
+    },
+    Asset {
+        name: "log.js",
+        kind: "text/javascript; charset=utf-8",
+        content: include_bytes!("assets/log.js"),
+    },
+    Asset {
+        name: "icon.svg",
+        kind: "image/svg+xml",
+        content: include_bytes!("assets/icon.svg"),
+    },
 ];
 
 /// Changes whenever an asset does.
@@ -40,19 +60,35 @@ pub fn url(name: &str) -> String {
 }
 
 pub(super) fn routes(table: Table) -> Table {
-    table.get(Access::Anyone, "/assets/{stamp}/{name}", show).get(Access::Anyone, "/favicon.ico", icon)
+    table
+        .get(Access::Anyone, "/assets/{stamp}/{name}", show)
+        .get(Access::Anyone, "/favicon.ico", icon)
 }
 
 async fn show(Path((stamp, name)): Path<(String, String)>) -> Result<Response, Failure> {
-    let asset = ALL.iter().find(|asset| asset.name == name).filter(|_| stamp == *STAMP).ok_or_else(Failure::no_page)?;
+    let asset = ALL
+        .iter()
+        .find(|asset| asset.name == name)
+        .filter(|_| stamp == *STAMP)
+        .ok_or_else(Failure::no_page)?;
     Ok(content(asset, "public, max-age=31536000, immutable"))
 }
 
 async fn icon() -> Result<Response, Failure> {
-    let asset = ALL.iter().find(|asset| asset.name == "icon.svg").ok_or_else(Failure::no_page)?;
+    let asset = ALL
+        .iter()
+        .find(|asset| asset.name == "icon.svg")
+        .ok_or_else(Failure::no_page)?;
     Ok(content(asset, "public, max-age=86400"))
 }
 
 fn content(asset: &Asset, cache: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, asset.kind), (header::CACHE_CONTROL, cache)], asset.content).into_response()
+    (
+        [
+            (header::CONTENT_TYPE, asset.kind),
+            (header::CACHE_CONTROL, cache),
+        ],
+        asset.content,
+    )
+        .into_response()
 }

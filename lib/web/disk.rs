@@ -15,10 +15,9 @@ static DISK: LazyLock<Limiter> = LazyLock::new(|| Limiter::shared(2));
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs `work` on a blocking thread.
-///
-/// # Errors
-/// 503 if the disk does not answer.
-pub async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub async fn look<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     look_within(TIMEOUT, work).await
 }
 
@@ -31,7 +30,9 @@ async fn look_within<T: Send + 'static>(
         let permit = DISK.acquire(timeout).await.ok_or_else(silent)?;
         permit.blocking(work).await.map_err(Failure::internal)
     };
-    tokio::time::timeout(timeout, looking).await.map_err(|_| silent())?
+    tokio::time::timeout(timeout, looking)
+        .await
+        .map_err(|_| silent())?
 }
 
 #[cfg(test)]
@@ -44,7 +45,10 @@ mod tests {
 
     #[test]
     fn a_silent_disk_is_reported_and_the_next_request_is_served() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
 
         runtime.block_on(async {
             let (free, held) = mpsc::channel::<()>();

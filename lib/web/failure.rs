@@ -14,7 +14,6 @@ pub struct Failure {
     pub status: StatusCode,
     /// One line for people: what failed, on what, what to do.
     pub message: String,
-    /// Seconds for Retry-After.
     pub retry_after: Option<u32>,
     /// The id under which journalctl finds an internal error.
     pub request_id: Option<String>,
@@ -35,13 +34,21 @@ pub struct FailureBody {
 
 impl Failure {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after: None, request_id: None }
+        Self {
+            status,
+            message: message.into(),
+            retry_after: None,
+            request_id: None,
+        }
     }
 
     /// 401: the request needs a sign-in or a token.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "sign in, or send a token: Authorization: Bearer l4m_…")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "sign in, or send a token: Authorization: Bearer l4m_…",
+        )
     }
 
     /// 403.
@@ -71,7 +78,6 @@ impl Failure {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, message).retry_after(seconds)
     }
 
-    /// Sets Retry-After.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
@@ -88,7 +94,11 @@ impl Failure {
     /// The error, as the API sends it.
     #[must_use]
     pub fn body(&self) -> FailureBody {
-        FailureBody { error: self.code(), message: self.message.clone(), request_id: self.request_id.clone() }
+        FailureBody {
+            error: self.code(),
+            message: self.message.clone(),
+            request_id: self.request_id.clone(),
+        }
     }
 }
 

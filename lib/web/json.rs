@@ -37,9 +37,6 @@ pub fn limiter() -> Limiter {
 }
 
 /// Sends the result of `work` as JSON, once the user has a permit.
-///
-/// # Errors
-/// Those of `work`.
 pub async fn answer<T, F>(app: &App, user: UserId, work: F) -> Result<Response, Failure>
 where
     T: Serialize,
@@ -47,8 +44,9 @@ where
 {
     let closed = || Failure::internal("the limiter is closed");
     let permit = app.answers.acquire_for(user).await.ok_or_else(closed)?;
-    let bytes =
-        app.store.read(move |db| serde_json::to_vec(&work(db)?).map_err(|error| Error::failed(error.to_string())));
+    let bytes = app.store.read(move |db| {
+        serde_json::to_vec(&work(db)?).map_err(|error| Error::failed(error.to_string()))
+    });
     let bytes = bytes.await?;
     let body = if bytes.len() <= SHORT {
         Body::from(bytes)
@@ -75,6 +73,10 @@ async fn send(bytes: Vec<u8>, permit: Permit, to: Sender<Result<Bytes>>) {
 
     if is_late {
         // The answer must not look complete. If the client is gone, there is no receiver.
-        to.send(Err(Error::unavailable("the client read the answer too slowly"))).await.ok();
+        to.send(Err(Error::unavailable(
+            "the client read the answer too slowly",
+        )))
+        .await
+        .ok();
     }
 }

@@ -40,7 +40,12 @@ impl Limiter {
     /// A limiter with `permits` in all, and `per_user` for each user.
     #[must_use]
     pub fn new(permits: usize, per_user: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(permits)), permits, per_user, users: Mutex::default() }
+        Self {
+            all: Arc::new(Semaphore::new(permits)),
+            permits,
+            per_user,
+            users: Mutex::default(),
+        }
     }
 
     /// A limiter without a limit per user.
@@ -59,23 +64,37 @@ impl Limiter {
     #[must_use]
     pub fn try_acquire(&self) -> Option<Permit> {
         let all = Arc::clone(&self.all).try_acquire_owned().ok()?;
-        Some(Permit { _own: None, _all: all })
+        Some(Permit {
+            _own: None,
+            _all: all,
+        })
     }
 
     /// A user's permit, if one is free now.
-    ///
-    /// # Errors
-    /// Which limit is exhausted.
     pub fn try_acquire_for(&self, user: UserId) -> Result<Permit, Exhausted> {
-        let own = self.own(user).try_acquire_owned().map_err(|_| Exhausted::User(self.per_user))?;
-        let all = Arc::clone(&self.all).try_acquire_owned().map_err(|_| Exhausted::All)?;
-        Ok(Permit { _own: Some(own), _all: all })
+        let own = self
+            .own(user)
+            .try_acquire_owned()
+            .map_err(|_| Exhausted::User(self.per_user))?;
+        let all = Arc::clone(&self.all)
+            .try_acquire_owned()
+            .map_err(|_| Exhausted::All)?;
+        Ok(Permit {
+            _own: Some(own),
+            _all: all,
+        })
     }
 
     /// The next free permit; none if `wait` ends first.
     pub async fn acquire(&self, wait: Duration) -> Option<Permit> {
-        let all = timeout(wait, Arc::clone(&self.all).acquire_owned()).await.ok()?.ok()?;
-        Some(Permit { _own: None, _all: all })
+        let all = timeout(wait, Arc::clone(&self.all).acquire_owned())
+            .await
+            .ok()?
+            .ok()?;
+        Some(Permit {
+            _own: None,
+            _all: all,
+        })
     }
 
     /// A user's next free permit. It waits for the user's own limit first, so that a user with many
@@ -83,7 +102,10 @@ impl Limiter {
     pub async fn acquire_for(&self, user: UserId) -> Option<Permit> {
         let own = self.own(user).acquire_owned().await.ok()?;
         let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
-        Some(Permit { _own: Some(own), _all: all })
+        Some(Permit {
+            _own: Some(own),
+            _all: all,
+        })
     }
 
     /// The user's own permits. They are dropped with the last one in use.
@@ -105,9 +127,11 @@ impl Permit {
     /// if the client disconnects: otherwise clients that disconnect could start any number of
     /// threads.
     ///
-    /// # Errors
-    /// If the work panics, or the program exits.
-    pub async fn blocking<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    /// Fails if the work panics, or the program exits.
+    pub async fn blocking<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
         let work = move || {
             let done = work();
             drop(self);
@@ -124,7 +148,10 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     fn run(story: impl Future<Output = ()>) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         runtime.block_on(async { timeout(LONG, story).await.expect("it ends") });
     }
 
@@ -133,8 +160,14 @@ mod tests {
         let limiter = Limiter::new(3, 2);
         let held = [1, 1, 2].map(|user| limiter.try_acquire_for(UserId(user)).expect("a permit"));
 
-        assert!(matches!(limiter.try_acquire_for(UserId(1)), Err(Exhausted::User(2))));
-        assert!(matches!(limiter.try_acquire_for(UserId(2)), Err(Exhausted::All)));
+        assert!(matches!(
+            limiter.try_acquire_for(UserId(1)),
+            Err(Exhausted::User(2))
+        ));
+        assert!(matches!(
+            limiter.try_acquire_for(UserId(2)),
+            Err(Exhausted::All)
+        ));
         assert!(limiter.is_used());
         drop(held);
         assert!(!limiter.is_used());
@@ -148,8 +181,14 @@ mod tests {
             let (finish, held) = std::sync::mpsc::channel::<()>();
             let permit = limiter.try_acquire().expect("a permit");
             let client = permit.blocking(move || held.recv().is_ok());
-            assert!(timeout(Duration::from_millis(20), client).await.is_err(), "the client goes");
-            assert!(limiter.acquire(Duration::from_millis(20)).await.is_none(), "its work goes on");
+            assert!(
+                timeout(Duration::from_millis(20), client).await.is_err(),
+                "the client goes"
+            );
+            assert!(
+                limiter.acquire(Duration::from_millis(20)).await.is_none(),
+                "its work goes on"
+            );
             finish.send(()).unwrap();
             assert!(limiter.acquire(LONG).await.is_some());
         });

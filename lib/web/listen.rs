@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use nix::sys::socket::{AddressFamily, SockType, SockaddrLike as _, SockaddrStorage, getsockname, getsockopt, sockopt};
+use nix::sys::socket::{
+    AddressFamily, SockType, SockaddrLike as _, SockaddrStorage, getsockname, getsockopt, sockopt,
+};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -21,7 +23,6 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-/// An accepted connection.
 pub enum Connection {
     /// With the peer's address.
     Tcp(TcpStream, SocketAddr),
@@ -31,9 +32,6 @@ pub enum Connection {
 
 impl Listener {
     /// A listener that systemd passed.
-    ///
-    /// # Errors
-    /// If the socket accepts no connections.
     pub fn inherited(socket: OwnedFd) -> Result<Self> {
         let own = getsockname::<SockaddrStorage>(socket.as_raw_fd());
         let family = own.ok().and_then(|own| own.family());
@@ -49,7 +47,9 @@ impl Listener {
             Some(AddressFamily::Unix) if is_stream => {
                 let listener = std::os::unix::net::UnixListener::from(socket);
                 listener.set_nonblocking(true).map_err(failed)?;
-                Ok(Self::Unix(UnixListener::from_std(listener).map_err(failed)?))
+                Ok(Self::Unix(
+                    UnixListener::from_std(listener).map_err(failed)?,
+                ))
             }
             _ => Err(Error::unavailable(
                 "systemd passed a socket that takes no connections: left4me-web.socket may have \
@@ -61,8 +61,12 @@ impl Listener {
 
     fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Connection>> {
         match self {
-            Self::Tcp(listener) => listener.poll_accept(context).map_ok(|(stream, peer)| Connection::Tcp(stream, peer)),
-            Self::Unix(listener) => listener.poll_accept(context).map_ok(|(stream, _)| Connection::Unix(stream)),
+            Self::Tcp(listener) => listener
+                .poll_accept(context)
+                .map_ok(|(stream, peer)| Connection::Tcp(stream, peer)),
+            Self::Unix(listener) => listener
+                .poll_accept(context)
+                .map_ok(|(stream, _)| Connection::Unix(stream)),
         }
     }
 }
@@ -81,9 +85,6 @@ impl Listeners {
     }
 
     /// The next connection at any of them.
-    ///
-    /// # Errors
-    /// Those of accept(2).
     pub async fn accept(&mut self) -> io::Result<Connection> {
         poll_fn(|context| {
             let count = self.all.len();
@@ -107,14 +108,17 @@ impl Connection {
     pub fn peer(&self, peers: &Peers) -> Peer {
         match self {
             Self::Tcp(stream, addr) => {
-                let owner = stream.local_addr().map_or(Owner::Unknown, |own| peers.owner(*addr, own));
+                let owner = stream
+                    .local_addr()
+                    .map_or(Owner::Unknown, |own| peers.owner(*addr, own));
                 Peer { addr: *addr, owner }
             }
             // A unix socket's peer is on this host, as one on loopback is, so both get the same
             // rules.
-            Self::Unix(stream) => {
-                Peer { addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), owner: peers.unix_owner(stream.as_fd()) }
-            }
+            Self::Unix(stream) => Peer {
+                addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                owner: peers.unix_owner(stream.as_fd()),
+            },
         }
     }
 
@@ -149,7 +153,11 @@ impl AsRawFd for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream, _) => Pin::new(stream).poll_read(context, buffer),
             Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -158,7 +166,11 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream, _) => Pin::new(stream).poll_write(context, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(context, bytes),

@@ -24,17 +24,23 @@ use crate::web::viewer::Viewer;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Only our own files and nothing inline, so that injected text stays text.
-const CSP: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'";
+const CSP: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors \
+                  'none'; object-src 'none'";
 
-/// The outermost layer.
 pub async fn finish(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = secret::random().map_or_else(|_| "-".to_owned(), |text| text[..16].to_owned());
     let path = request.uri().path().to_owned();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|path| path.as_str().to_owned());
     let method = request.method().clone();
     let signed_in = session::cookie(request.headers(), app.origins.is_https()).is_some();
 
-    let peer = request.extensions().get::<ConnectInfo<Peer>>().map(|peer| peer.0);
+    let peer = request
+        .extensions()
+        .get::<ConnectInfo<Peer>>()
+        .map(|peer| peer.0);
     if let Some(peer) = &peer {
         let client = app.proxies.client(peer, request.headers());
         request.extensions_mut().insert(client);
@@ -57,7 +63,8 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
             Err(_) => Failure::busy("this took too long: try again", 5).into_response(),
         }
     } else {
-        let message = "this host is not known here: set LEFT4ME_WEB_ORIGIN to the address in the browser";
+        let message =
+            "this host is not known here: set LEFT4ME_WEB_ORIGIN to the address in the browser";
         Failure::new(StatusCode::MISDIRECTED_REQUEST, message).into_response()
     };
 
@@ -73,7 +80,8 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
     // Render a failure. The details of an internal one go only into the journal.
     if let Some(mut failure) = response.extensions_mut().remove::<Failure>() {
         if failure.status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(request_id = id, peer = ?peer.map(|peer| peer.addr), "{method} {path}: {}", failure.message);
+            tracing::error!(request_id = id, peer = ?peer.map(|peer| peer.addr), "{method} {path}: \
+                {}", failure.message);
             failure.request_id = Some(id.clone());
             "internal error: see left4me-web's journal".clone_into(&mut failure.message);
         }
@@ -81,10 +89,19 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
         response = failure_response(&path, &failure, viewer, response.headers());
     }
 
-    tracing::debug!(request_id = id, "{method} {path} {}", response.status().as_u16());
+    tracing::debug!(
+        request_id = id,
+        "{method} {path} {}",
+        response.status().as_u16()
+    );
 
     let route = route.as_deref().unwrap_or(metrics::NO_ROUTE);
-    app.metrics.observe(method.as_str(), route, response.status().as_u16(), begun.elapsed());
+    app.metrics.observe(
+        method.as_str(),
+        route,
+        response.status().as_u16(),
+        begun.elapsed(),
+    );
 
     add_security_headers(response.headers_mut(), signed_in);
     response
@@ -92,8 +109,15 @@ pub async fn finish(State(app): State<App>, mut request: Request, next: Next) ->
 
 /// hyper limits a head that is incomplete in its buffer; one that arrives at once can be longer.
 fn head_length(request: &Request) -> usize {
-    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    request.uri().path_and_query().map_or(0, |path| path.as_str().len()) + fields.sum::<usize>()
+    let fields = request
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    request
+        .uri()
+        .path_and_query()
+        .map_or(0, |path| path.as_str().len())
+        + fields.sum::<usize>()
 }
 
 fn is_plain_refusal(response: &Response) -> bool {
@@ -104,13 +128,21 @@ fn is_plain_refusal(response: &Response) -> bool {
 }
 
 /// The response to a failure: JSON for programs, a page for people.
-fn failure_response(path: &str, failure: &Failure, viewer: Option<Viewer>, before: &HeaderMap) -> Response {
+fn failure_response(
+    path: &str,
+    failure: &Failure,
+    viewer: Option<Viewer>,
+    before: &HeaderMap,
+) -> Response {
     let is_api = path.starts_with("/api/") || path == "/metrics" || path == "/health";
     let mut response = if is_api {
         (failure.status, axum::Json(failure.body())).into_response()
     } else {
         let title = "That did not work";
-        let frame = viewer.map_or_else(|| Frame::anonymous(title), |viewer| Frame::of(viewer, title));
+        let frame = viewer.map_or_else(
+            || Frame::anonymous(title),
+            |viewer| Frame::of(viewer, title),
+        );
         let page = FailurePage { frame, failure };
         match page.render() {
             Ok(page) => (failure.status, Html(page)).into_response(),
@@ -125,12 +157,16 @@ fn failure_response(path: &str, failure: &Failure, viewer: Option<Viewer>, befor
     }
 
     if let Some(seconds) = failure.retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, seconds.into());
     }
 
     // Close the connection after a 503, so that it does not hold a permit.
     if failure.status == StatusCode::SERVICE_UNAVAILABLE {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 
     response
@@ -144,13 +180,18 @@ struct FailurePage<'a> {
 }
 
 fn add_security_headers(headers: &mut HeaderMap, signed_in: bool) {
-    let mut set = |name: &'static str, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
+    let mut set = |name: &'static str, value: &'static str| {
+        headers.insert(name, HeaderValue::from_static(value))
+    };
     set("content-security-policy", CSP);
     set("x-content-type-options", "nosniff");
     set("referrer-policy", "same-origin");
     set("cross-origin-opener-policy", "same-origin");
     set("cross-origin-resource-policy", "same-origin");
-    set("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()");
+    set(
+        "permissions-policy",
+        "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    );
 
     // Pages seen while signed in must not come back with the Back button after signing out. Assets
     // have their own Cache-Control.

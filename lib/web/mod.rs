@@ -105,7 +105,9 @@ struct Cli {
     own: WebSettings,
 }
 
-const EXAMPLES: &str = "Examples:\n  systemctl start left4me-web.socket            the usual way: the first request starts it\n  left4me-web --listen 127.0.0.1:8080            in the foreground";
+const EXAMPLES: &str = "Examples:\n  systemctl start left4me-web.socket            the usual way: \
+                       the first request starts it\n  left4me-web --listen \
+                       127.0.0.1:8080            in the foreground";
 
 /// A client that reads next to nothing for this long is disconnected.
 const WRITE_TIME: Duration = Duration::from_secs(30);
@@ -168,12 +170,24 @@ fn run(cli: &Cli) -> Result<()> {
         let busy = move || waiting.throttle.is_needed(waiting.throttle.now());
         let (counting, hub) = (Arc::clone(&app), app.hub.clone());
         let refused = move || counting.metrics.refused("connections");
-        let reason =
-            serve::serve(sockets, router(app), &limits, stop_requested(database.clone())?, busy, refused, move || {
-                hub.shutdown()
-            })
-            .await?;
-        tracing::debug!("exiting: {}", if reason == StopReason::Idle { "idle" } else { "stop requested" });
+        let reason = serve::serve(
+            sockets,
+            router(app),
+            &limits,
+            stop_requested(database.clone())?,
+            busy,
+            refused,
+            move || hub.shutdown(),
+        )
+        .await?;
+        tracing::debug!(
+            "exiting: {}",
+            if reason == StopReason::Idle {
+                "idle"
+            } else {
+                "stop requested"
+            }
+        );
 
         Ok(())
     });
@@ -189,9 +203,18 @@ pub fn router(app: App) -> Router {
 }
 
 fn app(cli: &Cli, store: Store) -> Result<App> {
-    let secret = cli.own.proxy_secret_file.as_deref().map(Secret::read).transpose();
+    let secret = cli
+        .own
+        .proxy_secret_file
+        .as_deref()
+        .map(Secret::read)
+        .transpose();
     let secret = secret.map_err(|error| error.within("LEFT4ME_WEB_PROXY_SECRET_FILE"))?;
-    let live = live::Settings::new(cli.paths.database(), cli.sockets.helper_socket.clone(), cli.own.replay_limit);
+    let live = live::Settings::new(
+        cli.paths.database(),
+        cli.sockets.helper_socket.clone(),
+        cli.own.replay_limit,
+    );
 
     Ok(Arc::new(Shared {
         store,
@@ -200,7 +223,10 @@ fn app(cli: &Cli, store: Store) -> Result<App> {
         throttle: auth::throttle::Throttle::default(),
         passwords: passwords::Passwords::default(),
         hub: Hub::start(live)?,
-        streams: Limiter::new(count(cli.own.connections) * 3 / 4, count(cli.own.streams_per_user)),
+        streams: Limiter::new(
+            count(cli.own.connections) * 3 / 4,
+            count(cli.own.streams_per_user),
+        ),
         answers: json::limiter(),
         metrics: Metrics::new(clock::now_ms())?,
         settings: Settings {
@@ -224,14 +250,21 @@ fn count(number: u32) -> usize {
 fn sockets(cli: &Cli) -> Result<Sockets> {
     let passed = notify::passed_sockets().into_iter();
     let (netlink, listeners): (Vec<_>, Vec<_>) = passed.partition(is_netlink);
-    let listeners = match listeners.into_iter().map(Listener::inherited).collect::<Result<Vec<_>>>()? {
+    let listeners = match listeners
+        .into_iter()
+        .map(Listener::inherited)
+        .collect::<Result<Vec<_>>>()?
+    {
         // systemd closes the listeners of a socket unit that was edited, until it is restarted.
         none if none.is_empty() && !netlink.is_empty() => return Err(no_listener()),
         none if none.is_empty() => vec![Listener::Tcp(listen(cli)?)],
         passed => passed,
     };
 
-    Ok(Sockets { listeners: Listeners::new(listeners), peers: Peers::new(netlink.into_iter().next()) })
+    Ok(Sockets {
+        listeners: Listeners::new(listeners),
+        peers: Peers::new(netlink.into_iter().next()),
+    })
 }
 
 fn is_netlink(socket: &OwnedFd) -> bool {
@@ -255,13 +288,18 @@ fn listen(cli: &Cli) -> Result<TcpListener> {
 
 fn no_listener() -> Error {
     Error::unavailable(
-        "systemd passed no address to listen at: left4me-web.socket was edited, or is not active; as root \
+        "systemd passed no address to listen at: left4me-web.socket was edited, or is not active; \
+        as root \
          `systemctl restart left4me-web.socket`",
     )
 }
 
 fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -269,7 +307,8 @@ fn open(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// A task of its own: a busy listener does not delay the watchdog, but hanging threads stop it.
 async fn attend_watchdog() {
-    let mut beat = tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3600)));
+    let mut beat =
+        tokio::time::interval(notify::watchdog_interval().unwrap_or(Duration::from_secs(3600)));
     loop {
         beat.tick().await;
         notify::watchdog();
@@ -287,7 +326,10 @@ async fn replaced(identity: &Identity) {
 /// next request then starts a new process, with all state from the new file.
 fn stop_requested(database: PathBuf) -> Result<impl Future<Output = ()>> {
     let identity = Identity::of(&database);
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
 
     Ok(async move {
         tokio::select! {

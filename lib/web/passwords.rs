@@ -15,8 +15,7 @@ const WAITING: usize = 30;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A hash with no known password: an unknown user costs the same time as a wrong password.
-const DUMMY_HASH: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$bGVmdDRtZSBub2JvZHk$wTfRm6fOIEwUSRk0mM4j2Nx9vZjz0rJIkXl5MGQm3fY";
+const DUMMY_HASH: &str = "$argon2id$v=19$m=19456,t=2,p=1$bGVmdDRtZSBub2JvZHk$wTfRm6fOIEwUSRk0mM4j2Nx9vZjz0rJIkXl5MGQm3fY";
 
 /// Checks and hashes passwords.
 pub struct Passwords {
@@ -26,15 +25,15 @@ pub struct Passwords {
 
 impl Default for Passwords {
     fn default() -> Self {
-        Self { checks: Limiter::shared(AT_ONCE), queue: Limiter::shared(AT_ONCE + WAITING) }
+        Self {
+            checks: Limiter::shared(AT_ONCE),
+            queue: Limiter::shared(AT_ONCE + WAITING),
+        }
     }
 }
 
 impl Passwords {
     /// Takes a slot in the queue. Do it before an attempt is counted, so that a 503 does not count.
-    ///
-    /// # Errors
-    /// 503 if too many wait already.
     pub fn slot(&self) -> Result<Permit, Failure> {
         self.queue.try_acquire().ok_or_else(busy)
     }
@@ -42,9 +41,13 @@ impl Passwords {
     /// Whether the password matches the hash. Without a hash the result is false, after the same
     /// time.
     ///
-    /// # Errors
-    /// If the check panics.
-    pub async fn verify(&self, slot: Permit, password: String, hash: Option<String>) -> Result<bool, Failure> {
+    /// Fails if the check panics.
+    pub async fn verify(
+        &self,
+        slot: Permit,
+        password: String,
+        hash: Option<String>,
+    ) -> Result<bool, Failure> {
         let check = move || {
             let good = password::verify(&password, hash.as_deref().unwrap_or(DUMMY_HASH));
             good && hash.is_some()
@@ -52,10 +55,6 @@ impl Passwords {
         self.work(slot, check).await
     }
 
-    /// Hashes a password.
-    ///
-    /// # Errors
-    /// 422 if it breaks the rules; 503 if too many wait already.
     pub async fn hash(&self, password: String) -> Result<String, Failure> {
         password::check(&password)?;
         let slot = self.slot()?;
@@ -92,6 +91,9 @@ mod tests {
         let real = password::hash("a real password").unwrap();
         let cost = |hash: &str| hash.split('$').nth(3).unwrap().to_owned();
         assert_eq!(cost(DUMMY_HASH), cost(&real));
-        assert_eq!(DUMMY_HASH.split('$').nth(5).unwrap().len(), real.split('$').nth(5).unwrap().len());
+        assert_eq!(
+            DUMMY_HASH.split('$').nth(5).unwrap().len(),
+            real.split('$').nth(5).unwrap().len()
+        );
     }
 }

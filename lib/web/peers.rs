@@ -14,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockopt, recvfrom, sendto, socket,
-    sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, getsockopt, recvfrom,
+    sendto, socket, sockopt,
 };
 use nix::sys::stat::fstat;
 
@@ -72,7 +72,14 @@ impl Peers {
     #[must_use]
     pub fn new(passed: Option<OwnedFd>) -> Self {
         let flags = SockFlag::SOCK_CLOEXEC;
-        let open = || socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkSockDiag);
+        let open = || {
+            socket(
+                AddressFamily::Netlink,
+                SockType::Raw,
+                flags,
+                SockProtocol::NetlinkSockDiag,
+            )
+        };
         let opened = passed.map_or_else(open, Ok).and_then(|socket| {
             // The kernel answers while it handles the request, so no call ever blocks.
             fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -80,11 +87,21 @@ impl Peers {
         });
 
         if let Err(errno) = &opened {
-            tracing::warn!("cannot determine the users of local connections: no netlink socket: {}", errno.desc());
+            tracing::warn!(
+                "cannot determine the users of local connections: no netlink socket: {}",
+                errno.desc()
+            );
         }
 
-        let foreign = [users::GAME, users::STEAM].iter().filter_map(|name| users::uid(name)).map(|uid| uid.as_raw());
-        Self { socket: opened.ok(), foreign: foreign.collect(), has_complained: AtomicBool::new(false) }
+        let foreign = [users::GAME, users::STEAM]
+            .iter()
+            .filter_map(|name| users::uid(name))
+            .map(|uid| uid.as_raw());
+        Self {
+            socket: opened.ok(),
+            foreign: foreign.collect(),
+            has_complained: AtomicBool::new(false),
+        }
     }
 
     /// Who opened the connection from `peer` to `own`.
@@ -98,9 +115,16 @@ impl Peers {
             Ok(None) => Owner::Unknown,
             Err(errno) => {
                 if !self.has_complained.swap(true, Ordering::Relaxed) {
-                    tracing::warn!("cannot determine the users of local connections: sock_diag: {}", errno.desc());
+                    tracing::warn!(
+                        "cannot determine the users of local connections: sock_diag: {}",
+                        errno.desc()
+                    );
                 }
-                if is_local(peer, own) { Owner::Unknown } else { Owner::Elsewhere }
+                if is_local(peer, own) {
+                    Owner::Unknown
+                } else {
+                    Owner::Elsewhere
+                }
             }
         }
     }
@@ -124,7 +148,9 @@ impl Peers {
     /// The owner of the socket at the other end: first its inode, then its uid.
     fn unix_uid(&self, connection: BorrowedFd<'_>) -> Result<Option<u32>, Errno> {
         let own = u32::try_from(fstat(connection)?.st_ino).map_err(|_| Errno::EOVERFLOW)?;
-        let Some(peer) = self.unix_attribute(own, UDIAG_SHOW_PEER, UNIX_DIAG_PEER)? else { return Ok(None) };
+        let Some(peer) = self.unix_attribute(own, UDIAG_SHOW_PEER, UNIX_DIAG_PEER)? else {
+            return Ok(None);
+        };
         self.unix_attribute(peer, UDIAG_SHOW_UID, UNIX_DIAG_UID)
     }
 
@@ -137,7 +163,10 @@ impl Peers {
 
     /// The owner of the socket at `peer` that is connected to `own`, if it is on this host.
     fn uid(&self, peer: SocketAddr, own: SocketAddr) -> Result<Option<u32>, Errno> {
-        self.ask(|number| request(number, peer, own), |bytes, number| answer(bytes, number, peer.port(), own.port()))
+        self.ask(
+            |number| request(number, peer, own),
+            |bytes, number| answer(bytes, number, peer.port(), own.port()),
+        )
     }
 
     /// Sends a request and reads until its answer arrives.
@@ -146,13 +175,20 @@ impl Peers {
         request: impl FnOnce(u32) -> Vec<u8>,
         answer: impl Fn(&[u8], u32) -> Option<Result<Option<u32>, Errno>>,
     ) -> Result<Option<u32>, Errno> {
-        let Some(socket) = &self.socket else { return Err(Errno::ENOTCONN) };
+        let Some(socket) = &self.socket else {
+            return Err(Errno::ENOTCONN);
+        };
         let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
         socket.1 = socket.1.wrapping_add(1);
 
         let number = socket.1;
         let fd = socket.0.as_raw_fd();
-        sendto(fd, &request(number), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        sendto(
+            fd,
+            &request(number),
+            &NetlinkAddr::new(0, 0),
+            MsgFlags::empty(),
+        )?;
 
         let mut bytes = [0; 1024];
         loop {
@@ -177,7 +213,11 @@ fn is_local(peer: SocketAddr, own: SocketAddr) -> bool {
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2`, for exactly one socket.
 fn request(number: u32, peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
-    let family = if peer.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let family = if peer.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
     let mut body = Vec::with_capacity(72);
 
     body.extend_from_slice(&(HEADER as u32 + 56).to_ne_bytes());
@@ -227,7 +267,12 @@ fn unix_request(number: u32, inode: u32, show: u32) -> Vec<u8> {
 
 /// An attribute of a unix socket in an answer; `Ok(None)` if there is no such socket or attribute,
 /// None if it answers another request.
-fn unix_answer(bytes: &[u8], number: u32, inode: u32, attribute: u16) -> Option<Result<Option<u32>, Errno>> {
+fn unix_answer(
+    bytes: &[u8],
+    number: u32,
+    inode: u32,
+    attribute: u16,
+) -> Option<Result<Option<u32>, Errno>> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let short = |at: usize| Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
     if word(8)? != number {
@@ -236,7 +281,11 @@ fn unix_answer(bytes: &[u8], number: u32, inode: u32, attribute: u16) -> Option<
 
     if short(4)? != SOCK_DIAG_BY_FAMILY {
         let errno = Errno::from_raw(word(HEADER)?.cast_signed().wrapping_neg());
-        return Some(if errno == Errno::ENOENT { Ok(None) } else { Err(errno) });
+        return Some(if errno == Errno::ENOENT {
+            Ok(None)
+        } else {
+            Err(errno)
+        });
     }
 
     if word(HEADER + 4) != Some(inode) {
@@ -268,7 +317,11 @@ fn answer(bytes: &[u8], number: u32, peer: u16, own: u16) -> Option<Result<Optio
     let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
     if kind != SOCK_DIAG_BY_FAMILY {
         let errno = Errno::from_raw(word(HEADER)?.cast_signed().wrapping_neg());
-        return Some(if errno == Errno::ENOENT { Ok(None) } else { Err(errno) });
+        return Some(if errno == Errno::ENOENT {
+            Ok(None)
+        } else {
+            Err(errno)
+        });
     }
 
     if bytes.len() < HEADER + ANSWER {
@@ -279,7 +332,11 @@ fn answer(bytes: &[u8], number: u32, peer: u16, own: u16) -> Option<Result<Optio
     let is_it = short(HEADER + 4)? == peer && short(HEADER + 6)? == own && state != LISTEN;
 
     // A socket without a process: older kernels say that root owns it.
-    Some(Ok(if is_it && inode != 0 { Some(word(HEADER + 64)?) } else { None }))
+    Some(Ok(if is_it && inode != 0 {
+        Some(word(HEADER + 64)?)
+    } else {
+        None
+    }))
 }
 
 #[cfg(test)]
@@ -296,7 +353,11 @@ mod tests {
             let listener = TcpListener::bind(at).unwrap();
             let port = listener.local_addr().unwrap().port();
 
-            let to: Vec<&str> = if at == "[::]:0" { vec!["127.0.0.1", "::1"] } else { vec![&at[..at.len() - 2]] };
+            let to: Vec<&str> = if at == "[::]:0" {
+                vec!["127.0.0.1", "::1"]
+            } else {
+                vec![&at[..at.len() - 2]]
+            };
             for to in to {
                 let client = TcpStream::connect((to.trim_matches(['[', ']']), port)).unwrap();
                 let (server, peer) = listener.accept().unwrap();
@@ -325,8 +386,16 @@ mod tests {
         assert_eq!(peers.unix_uid(server.as_fd()), Ok(Some(me)), "by sock_diag");
         assert_eq!(peers.unix_owner(server.as_fd()), Owner::User(me));
 
-        let mute = Peers { socket: None, foreign: vec![me], has_complained: AtomicBool::new(true) };
-        assert_eq!(mute.unix_owner(server.as_fd()), Owner::Foreign(me), "by SO_PEERCRED");
+        let mute = Peers {
+            socket: None,
+            foreign: vec![me],
+            has_complained: AtomicBool::new(true),
+        };
+        assert_eq!(
+            mute.unix_owner(server.as_fd()),
+            Owner::Foreign(me),
+            "by SO_PEERCRED"
+        );
         drop(client);
     }
 
@@ -334,18 +403,40 @@ mod tests {
     fn another_host_is_elsewhere_and_a_listener_is_no_client() {
         let peers = Peers::new(None);
         let own = "192.0.2.1:8000".parse().unwrap();
-        assert_eq!(peers.owner("192.0.2.7:4000".parse().unwrap(), own), Owner::Elsewhere);
+        assert_eq!(
+            peers.owner("192.0.2.7:4000".parse().unwrap(), own),
+            Owner::Elsewhere
+        );
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert_eq!(peers.owner(listener.local_addr().unwrap(), "127.0.0.1:9".parse().unwrap()), Owner::Unknown);
+        assert_eq!(
+            peers.owner(
+                listener.local_addr().unwrap(),
+                "127.0.0.1:9".parse().unwrap()
+            ),
+            Owner::Unknown
+        );
     }
 
     #[test]
     fn without_a_socket_a_local_program_is_unknown() {
-        let peers = Peers { socket: None, foreign: Vec::new(), has_complained: AtomicBool::new(true) };
+        let peers = Peers {
+            socket: None,
+            foreign: Vec::new(),
+            has_complained: AtomicBool::new(true),
+        };
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        assert_eq!(peers.owner(at("127.0.0.1:1"), at("127.0.0.1:2")), Owner::Unknown);
-        assert_eq!(peers.owner(at("10.0.0.1:1"), at("10.0.0.1:2")), Owner::Unknown);
-        assert_eq!(peers.owner(at("10.0.0.2:1"), at("10.0.0.1:2")), Owner::Elsewhere);
+        assert_eq!(
+            peers.owner(at("127.0.0.1:1"), at("127.0.0.1:2")),
+            Owner::Unknown
+        );
+        assert_eq!(
+            peers.owner(at("10.0.0.1:1"), at("10.0.0.1:2")),
+            Owner::Unknown
+        );
+        assert_eq!(
+            peers.owner(at("10.0.0.2:1"), at("10.0.0.1:2")),
+            Owner::Elsewhere
+        );
     }
 
     #[test]
@@ -360,6 +451,9 @@ mod tests {
         bytes[HEADER + 68] = 1;
         assert_eq!(answer(&bytes, 7, 0, 0), Some(Ok(Some(0))));
         assert_eq!(answer(&bytes, 7, 1, 0), Some(Ok(None)));
-        assert_eq!(answer(&bytes[..HEADER + 20], 7, 0, 0), Some(Err(Errno::EBADMSG)));
+        assert_eq!(
+            answer(&bytes[..HEADER + 20], 7, 0, 0),
+            Some(Err(Errno::EBADMSG))
+        );
     }
 }

@@ -19,7 +19,10 @@ impl Pieces {
     /// `kept` is dropped with the body.
     #[must_use]
     pub fn new(pieces: Receiver<Result<Bytes>>, kept: impl Send + 'static) -> Self {
-        Self { pieces, _kept: Box::new(kept) }
+        Self {
+            pieces,
+            _kept: Box::new(kept),
+        }
     }
 }
 
@@ -27,7 +30,12 @@ impl Body for Pieces {
     type Data = Bytes;
     type Error = Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>>>> {
-        self.pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        self.pieces
+            .poll_recv(context)
+            .map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }

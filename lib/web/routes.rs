@@ -24,11 +24,13 @@ fn table(app: Option<App>) -> Table {
 /// The router of all routes.
 pub fn router(app: App) -> Router {
     let table = table(Some(app.clone()));
-    let router = table.into_router().fallback(no_page).method_not_allowed_fallback(no_method);
+    let router = table
+        .into_router()
+        .fallback(no_page)
+        .method_not_allowed_fallback(no_method);
     router.with_state(app)
 }
 
-/// All routes.
 #[must_use]
 pub fn list() -> Vec<Route> {
     table(None).into_list()

@@ -45,7 +45,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sent without reading the request: a client that sends slowly must not hold us.
-const FULL_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nContent-Length: 42\r\nRetry-After: 5\r\nConnection: close\r\n\r\nleft4me-web is full: try again in a moment";
+const FULL_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: \
+                              text/plain\r\nContent-Length: 42\r\nRetry-After: 5\r\nConnection: \
+                              close\r\n\r\nleft4me-web is full: try again in a moment";
 
 /// Counts requests and streams until their last byte.
 #[derive(Clone, Default)]
@@ -112,9 +114,6 @@ pub enum StopReason {
 
 /// Serves until idle or until `stop` completes. `busy` keeps the process from being idle. `refused`
 /// is called for each refused connection, and `close_streams` once the listeners are closed.
-///
-/// # Errors
-/// None at present: a failed connection affects only itself.
 pub async fn serve(
     sockets: Sockets,
     router: Router,
@@ -129,7 +128,10 @@ pub async fn serve(
     let foreign = Limiter::shared(MAX_FOREIGN);
     let graceful = GracefulShutdown::new();
     let in_flight = InFlight::default();
-    let Sockets { mut listeners, peers } = sockets;
+    let Sockets {
+        mut listeners,
+        peers,
+    } = sockets;
     let mut stop = pin!(stop);
     let mut idle_since = Instant::now();
 
@@ -189,7 +191,10 @@ pub async fn serve(
 
     close_streams();
     if timeout(DRAIN_TIME, graceful.shutdown()).await.is_err() {
-        tracing::warn!("requests still running after {} s are aborted", DRAIN_TIME.as_secs());
+        tracing::warn!(
+            "requests still running after {} s are aborted",
+            DRAIN_TIME.as_secs()
+        );
     }
 
     Ok(reason)
@@ -197,7 +202,12 @@ pub async fn serve(
 
 /// The peer of a connection, and its permits. Game servers have few, so that a plugin that opens
 /// many takes none from users.
-fn admit(stream: &Connection, peers: &Peers, connections: &Limiter, foreign: &Limiter) -> Option<(Peer, Permits)> {
+fn admit(
+    stream: &Connection,
+    peers: &Peers,
+    connections: &Limiter,
+    foreign: &Limiter,
+) -> Option<(Peer, Permits)> {
     let permit = connections.try_acquire()?;
     let peer = stream.peer(peers);
     let few = match peer.owner {
@@ -226,7 +236,11 @@ fn serve_connection(
     });
 
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD).half_close(false);
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .half_close(false);
 
     let io = TokioIo::new(WriteLimited::new(stream, limits.write_time));
     let served = graceful.watch(server.serve_connection(io, service));
@@ -255,7 +269,12 @@ async fn answer(
     };
 
     match ready.call(request).await {
-        Ok(response) => response.map(|body| Body::new(Counted { body, _in_use: guard })),
+        Ok(response) => response.map(|body| {
+            Body::new(Counted {
+                body,
+                _in_use: guard,
+            })
+        }),
         Err(never) => match never {},
     }
 }
@@ -290,7 +309,12 @@ impl http_body::Body for Counted {
 /// discard the response.
 fn refuse(mut stream: Connection, refusals: &Limiter) {
     // It fits into a new connection's buffer, so every client gets it, however many come at once.
-    send(stream.as_raw_fd(), FULL_RESPONSE, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL).ok();
+    send(
+        stream.as_raw_fd(),
+        FULL_RESPONSE,
+        MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+    )
+    .ok();
 
     let mut waste = [0; 4096];
     let Some(permit) = refusals.try_acquire() else {

@@ -45,9 +45,6 @@ impl Inner {
 
 impl Store {
     /// Opens the file.
-    ///
-    /// # Errors
-    /// As [`Db::open`].
     pub fn open(path: &Path) -> Result<Self> {
         let writer = Db::open(path)?;
 
@@ -67,9 +64,6 @@ impl Store {
     }
 
     /// Runs `work` on one consistent snapshot.
-    ///
-    /// # Errors
-    /// Those of `work`, and if the database cannot be read.
     pub async fn read<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -78,7 +72,11 @@ impl Store {
         let inner = Arc::clone(&self.0);
 
         aside(permit(&self.0.reading).await?, move || {
-            let free = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let free = inner
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
             let mut db = match free.filter(|db| !db.is_replaced()) {
                 Some(db) => db,
                 // Not Db::open: it opens the file itself first, and closing any descriptor of a
@@ -87,7 +85,11 @@ impl Store {
                 None => Db::open_existing(&inner.path)?,
             };
             let done = db.read(|tx| work(tx));
-            inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+            inner
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(db);
 
             done
         })
@@ -95,9 +97,6 @@ impl Store {
     }
 
     /// Runs `work` in one transaction.
-    ///
-    /// # Errors
-    /// Those of `work`, and if the database cannot be written.
     pub async fn write<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -107,9 +106,6 @@ impl Store {
     }
 
     /// Lends the writing connection to `work`, which makes its own transaction.
-    ///
-    /// # Errors
-    /// Those of `work`, and if others hold the lock for too long.
     pub async fn with<T, F>(&self, work: F) -> Result<T>
     where
         T: Send + 'static,
@@ -126,7 +122,9 @@ impl Store {
     where
         F: FnOnce(&Transaction<'_>) -> Result<()> + Send + 'static,
     {
-        let Some(permit) = self.0.writing.try_acquire() else { return };
+        let Some(permit) = self.0.writing.try_acquire() else {
+            return;
+        };
         let inner = Arc::clone(&self.0);
 
         tokio::spawn(async move {

@@ -25,11 +25,10 @@ use crate::web::viewer::{Credential, Viewer};
 const MAX_TOPICS: usize = 16;
 
 pub(super) fn routes(table: Table) -> Table {
-    table.get(Access::User, "/live", changes).get(Access::User, "/jobs/{id}/logs", job).get(
-        Access::User,
-        "/servers/{id}/log/stream",
-        console,
-    )
+    table
+        .get(Access::User, "/live", changes)
+        .get(Access::User, "/jobs/{id}/logs", job)
+        .get(Access::User, "/servers/{id}/log/stream", console)
 }
 
 /// An open stream or download, until it is dropped.
@@ -39,20 +38,24 @@ pub struct StreamGuard {
 }
 
 /// Opens a stream of a `kind` of the metrics.
-///
-/// # Errors
-/// 503 if the user, or all users together, have too many open.
 pub fn open(app: &App, user: UserId, kind: &'static str) -> Result<StreamGuard, Failure> {
     let permit = app.streams.try_acquire_for(user).map_err(|exhausted| {
         app.metrics.refused("streams");
         let message = match exhausted {
-            Exhausted::User(most) => format!("you have too many live pages or downloads open ({most}): close one"),
-            Exhausted::All => "too many live pages are open: reload this one in a moment".to_owned(),
+            Exhausted::User(most) => {
+                format!("you have too many live pages or downloads open ({most}): close one")
+            }
+            Exhausted::All => {
+                "too many live pages are open: reload this one in a moment".to_owned()
+            }
         };
         Failure::busy(message, 10)
     })?;
 
-    Ok(StreamGuard { _permit: permit, _counted: app.metrics.stream(kind) })
+    Ok(StreamGuard {
+        _permit: permit,
+        _counted: app.metrics.stream(kind),
+    })
 }
 
 /// The changes, and the logs and consoles that one browser follows with them. Each `follow` is
@@ -64,28 +67,58 @@ async fn changes(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let after = last_id(&headers).or(since.get("after")).map(str::to_owned);
-    let wanted = since.into_pairs().into_iter().filter(|(name, _)| name == "follow");
+    let wanted = since
+        .into_pairs()
+        .into_iter()
+        .filter(|(name, _)| name == "follow");
 
-    let topics = wanted.map(|(_, text)| topic(&text)).collect::<Result<Vec<_>, _>>()?;
+    let topics = wanted
+        .map(|(_, text)| topic(&text))
+        .collect::<Result<Vec<_>, _>>()?;
     if topics.len() > MAX_TOPICS {
-        return Err(Failure::unprocessable(format!("one stream follows {MAX_TOPICS} logs and consoles at most")));
+        return Err(Failure::unprocessable(format!(
+            "one stream follows {MAX_TOPICS} logs and consoles at most"
+        )));
     }
 
     // A topic that the viewer may not see is reported as over; the others are not affected.
     let (asked, who) = (topics.clone(), viewer.clone());
-    let seen = app.store.read(move |db| Ok(asked.iter().map(|topic| may_see(db, &who, topic).is_ok()).collect()));
+    let seen = app.store.read(move |db| {
+        Ok(asked
+            .iter()
+            .map(|topic| may_see(db, &who, topic).is_ok())
+            .collect())
+    });
     let seen: Vec<bool> = seen.await?;
     let topics: Vec<_> = topics
         .into_iter()
         .zip(seen)
-        .map(|(topic, seen)| if seen { Ok(topic) } else { Err("it does not exist any more".to_owned()) })
+        .map(|(topic, seen)| {
+            if seen {
+                Ok(topic)
+            } else {
+                Err("it does not exist any more".to_owned())
+            }
+        })
         .collect();
 
     let followed: Vec<Topic> = topics.iter().flatten().cloned().collect();
-    let reader =
-        reader(&app, &viewer, "changes", move |db, who| followed.iter().try_for_each(|topic| may_see(db, who, topic)))?;
-    let sees = if viewer.is_admin { live::Viewer::Admin } else { live::Viewer::User(viewer.id) };
-    Ok(stream(Body::new(app.hub.changes(sees, after.as_deref(), topics, reader))))
+    let reader = reader(&app, &viewer, "changes", move |db, who| {
+        followed
+            .iter()
+            .try_for_each(|topic| may_see(db, who, topic))
+    })?;
+    let sees = if viewer.is_admin {
+        live::Viewer::Admin
+    } else {
+        live::Viewer::User(viewer.id)
+    };
+    Ok(stream(Body::new(app.hub.changes(
+        sees,
+        after.as_deref(),
+        topics,
+        reader,
+    ))))
 }
 
 fn may_see(db: &Connection, who: &Viewer, topic: &Topic) -> Result<()> {
@@ -97,7 +130,12 @@ fn may_see(db: &Connection, who: &Viewer, topic: &Topic) -> Result<()> {
 
 /// `job:7:120`, `console:1:`.
 fn topic(text: &str) -> Result<Topic, Failure> {
-    let bad = || Failure::unprocessable(format!("'{}' is neither job:ID:SEQ nor console:ID:CURSOR", shown(text)));
+    let bad = || {
+        Failure::unprocessable(format!(
+            "'{}' is neither job:ID:SEQ nor console:ID:CURSOR",
+            shown(text)
+        ))
+    };
     let (kind, rest) = text.split_once(':').ok_or_else(bad)?;
     let (id, after) = rest.split_once(':').ok_or_else(bad)?;
 
@@ -114,7 +152,6 @@ fn seq(text: &str) -> Result<i64, Failure> {
     seq.ok_or_else(|| Failure::unprocessable("'after' or Last-Event-ID is not a line number"))
 }
 
-/// A job's log.
 async fn job(
     State(app): State<App>,
     viewer: Viewer,
@@ -134,7 +171,6 @@ async fn job(
     Ok(stream(Body::new(app.hub.job(id, after, reader))))
 }
 
-/// A server's console.
 async fn console(
     State(app): State<App>,
     viewer: Viewer,
@@ -143,8 +179,13 @@ async fn console(
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let id: ServerId = id.parse().map_err(|_| Failure::no_page())?;
-    let reader = admitted(&app, &viewer, "console", move |db, who| who.server(db, id).map(drop)).await?;
-    let after = last_id(&headers).or(since.get("after")).filter(|text| !text.is_empty());
+    let reader = admitted(&app, &viewer, "console", move |db, who| {
+        who.server(db, id).map(drop)
+    })
+    .await?;
+    let after = last_id(&headers)
+        .or(since.get("after"))
+        .filter(|text| !text.is_empty());
     let console = app.hub.console(id, after, reader).map_err(|error| {
         app.metrics.refused("streams");
         Failure::from(error).retry_after(10)
@@ -181,20 +222,21 @@ fn reader(
     let check = move || -> live::RightsCheck {
         let (store, viewer, allowed) = (store.clone(), viewer.clone(), allowed.clone());
         Box::pin(async move {
-            let asked =
-                store.read(move |db| Ok(is_good(db, &viewer, clock::now_ms())? && allowed(db, &viewer).is_ok()));
+            let asked = store.read(move |db| {
+                Ok(is_good(db, &viewer, clock::now_ms())? && allowed(db, &viewer).is_ok())
+            });
             // If the check fails, access is denied: the page reconnects and gets the reason.
             asked.await.unwrap_or(false)
         })
     };
 
-    Ok(Reader { check: Box::new(check), guard: Box::new(open) })
+    Ok(Reader {
+        check: Box::new(check),
+        guard: Box::new(open),
+    })
 }
 
 /// Whether the session or token is still valid.
-///
-/// # Errors
-/// If the database cannot be read.
 pub fn is_good(db: &Connection, viewer: &Viewer, now: i64) -> Result<bool> {
     match viewer.by {
         Credential::Session(id) => sessions::is_good(db, id, viewer.is_admin, now),

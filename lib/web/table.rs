@@ -33,22 +33,43 @@ impl Table {
     /// Without an app it only collects the list.
     #[must_use]
     pub fn new(app: Option<App>) -> Self {
-        Self { app, router: Router::new(), list: Vec::new() }
+        Self {
+            app,
+            router: Router::new(),
+            list: Vec::new(),
+        }
     }
 
     /// Adds a route that shows something.
     #[must_use]
-    pub fn get<H: Handler<T, App>, T: 'static>(self, who: Access, path: &'static str, handler: H) -> Self {
+    pub fn get<H: Handler<T, App>, T: 'static>(
+        self,
+        who: Access,
+        path: &'static str,
+        handler: H,
+    ) -> Self {
         self.add(Method::GET, MethodFilter::GET, who, path, handler)
     }
 
     /// Adds a route that changes something.
     #[must_use]
-    pub fn post<H: Handler<T, App>, T: 'static>(self, who: Access, path: &'static str, handler: H) -> Self {
+    pub fn post<H: Handler<T, App>, T: 'static>(
+        self,
+        who: Access,
+        path: &'static str,
+        handler: H,
+    ) -> Self {
         self.add(Method::POST, MethodFilter::POST, who, path, handler)
     }
 
-    fn add<H, T>(mut self, method: Method, filter: MethodFilter, who: Access, path: &'static str, handler: H) -> Self
+    fn add<H, T>(
+        mut self,
+        method: Method,
+        filter: MethodFilter,
+        who: Access,
+        path: &'static str,
+        handler: H,
+    ) -> Self
     where
         H: Handler<T, App>,
         T: 'static,
@@ -67,7 +88,6 @@ impl Table {
         self.router
     }
 
-    /// All routes.
     #[must_use]
     pub fn into_list(self) -> Vec<Route> {
         self.list

@@ -24,7 +24,6 @@ pub struct Viewer {
 /// How the viewer was authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Credential {
-    /// A session's cookie.
     Session(SessionId),
     /// A token of the REST API.
     Token(TokenId),
@@ -49,23 +48,24 @@ impl Viewer {
 
     /// The server, if the viewer may see it.
     ///
-    /// # Errors
-    /// Not found, also for a server of another user.
+    /// Errors: Not found, also for a server of another user.
     pub fn server(&self, connection: &Connection, id: ServerId) -> Result<Server> {
-        let found = servers::get(connection, id)?.filter(|server| self.is_admin || server.user_id == self.id);
+        let found = servers::get(connection, id)?
+            .filter(|server| self.is_admin || server.user_id == self.id);
         found.ok_or_else(|| crate::base::Error::not_found(format!("there is no server {id}")))
     }
 
     /// Succeeds if the viewer may see the job: an admin, who requested it, or the owner of all its
     /// servers.
     ///
-    /// # Errors
-    /// Not found, also for a job that the viewer may not see.
+    /// Errors: Not found, also for a job that the viewer may not see.
     pub fn may_see_job(&self, connection: &Connection, id: JobId) -> Result<()> {
         if access::job(connection, id, self.all_or_own())? {
             return Ok(());
         }
-        Err(crate::base::Error::not_found(format!("there is no job {id}")))
+        Err(crate::base::Error::not_found(format!(
+            "there is no job {id}"
+        )))
     }
 }
 
@@ -73,6 +73,10 @@ impl<S: Sync> FromRequestParts<S> for Viewer {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
-        parts.extensions.get::<Self>().cloned().ok_or_else(Failure::anonymous)
+        parts
+            .extensions
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(Failure::anonymous)
     }
 }

@@ -25,10 +25,17 @@ impl WriteLimited {
     /// Disconnects the peer if it reads less than 16 KiB in `budget` of waiting.
     #[must_use]
     pub fn new(stream: Connection, budget: Duration) -> Self {
-        Self { stream, budget: WaitBudget::new(budget) }
+        Self {
+            stream,
+            budget: WaitBudget::new(budget),
+        }
     }
 
-    fn check(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn check(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         let written = self.budget.account(context, written);
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == io::ErrorKind::TimedOut
@@ -53,16 +60,27 @@ struct WaitBudget {
 
 impl WaitBudget {
     fn new(limit: Duration) -> Self {
-        Self { limit, left: limit, taken: 0, waiting: None }
+        Self {
+            limit,
+            left: limit,
+            taken: 0,
+            waiting: None,
+        }
     }
 
     /// Passes a finished write on; counts the time of a pending one.
-    fn account(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn account(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(done) = written {
             if let Some((since, _)) = self.waiting.take() {
                 self.left = self.left.saturating_sub(since.elapsed());
             }
-            self.taken = self.taken.saturating_add(done.as_ref().copied().unwrap_or(0));
+            self.taken = self
+                .taken
+                .saturating_add(done.as_ref().copied().unwrap_or(0));
             if self.taken >= MIN_BYTES {
                 (self.left, self.taken) = (self.limit, 0);
             }
@@ -70,12 +88,17 @@ impl WaitBudget {
         }
 
         let left = self.left;
-        let (_, deadline) = self.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
+        let (_, deadline) = self
+            .waiting
+            .get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
         ready!(deadline.as_mut().poll(context));
         self.waiting = None;
         self.left = Duration::ZERO;
 
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")))
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client reads too slowly",
+        )))
     }
 }
 
@@ -90,7 +113,11 @@ impl AsyncRead for WriteLimited {
 }
 
 impl AsyncWrite for WriteLimited {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.check(context, written)
     }
@@ -154,7 +181,11 @@ mod tests {
     }
 
     fn run<T>(story: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_time()
+            .build()
+            .unwrap();
         runtime.block_on(async { timeout(LONG, story).await.expect("it ends") })
     }
 
@@ -178,7 +209,11 @@ mod tests {
             tokio::spawn(read(theirs, MIN_BYTES, LIMIT / 4));
             let begun = Instant::now();
             write(&mut ours, 12 * MIN_BYTES).await.unwrap();
-            assert!(begun.elapsed() > LIMIT * 2, "it took long: {:?}", begun.elapsed());
+            assert!(
+                begun.elapsed() > LIMIT * 2,
+                "it took long: {:?}",
+                begun.elapsed()
+            );
         });
     }
 

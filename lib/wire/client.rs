@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::sockopt::PassCred;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, recvmsg, setsockopt};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, UnixAddr, UnixCredentials, recvmsg, setsockopt,
+};
 use serde::Serialize;
 
 use super::line::{Filled, LineReader, timeout};
@@ -51,13 +53,16 @@ pub struct Canceller {
 impl Connection {
     /// Connects to the runner's or helper's socket at `path` and sends `request`.
     ///
-    /// # Errors
-    /// When no service listens there, or this user may not connect. The message names the socket
-    /// and says what to do.
+    /// Fails if no service listens there, or this user may not connect. The message names the
+    /// socket and says what to do.
     pub fn open(path: &Path, request: &impl Serialize) -> Result<Self> {
         let socket = UnixStream::connect(path).map_err(|error| refused(path, &error))?;
-        let mut line = serde_json::to_vec(request)
-            .map_err(|error| Error::failed(format!("a request for {} cannot be written: {error}", path.display())))?;
+        let mut line = serde_json::to_vec(request).map_err(|error| {
+            Error::failed(format!(
+                "a request for {} cannot be written: {error}",
+                path.display()
+            ))
+        })?;
         line.push(b'\n');
 
         // Before the request: no answer comes earlier, so each one carries its sender's pid.
@@ -74,7 +79,16 @@ impl Connection {
     fn over(socket: UnixStream, path: PathBuf) -> Self {
         let (socket, lines) = (Arc::new(socket), LineReader::new(ANSWER_LIMIT));
         let (deadline, server, opened) = (None, None, Instant::now());
-        Self { socket, lines, path, over: false, deadline, server, started: 0, opened }
+        Self {
+            socket,
+            lines,
+            path,
+            over: false,
+            deadline,
+            server,
+            started: 0,
+            opened,
+        }
     }
 
     /// The process that serves this connection, from the kernel: the sender of the first answer,
@@ -93,15 +107,13 @@ impl Connection {
     /// A handle for another thread, to cancel the command.
     #[must_use]
     pub fn canceller(&self) -> Canceller {
-        Canceller { socket: Arc::clone(&self.socket) }
+        Canceller {
+            socket: Arc::clone(&self.socket),
+        }
     }
 
     /// Waits for the next answer; `None` after the one with `exit`. The answer borrows this
     /// connection's buffer.
-    ///
-    /// # Errors
-    /// When the other side closes the connection before `exit`, sends an invalid answer, or does
-    /// not answer in time.
     pub fn next_answer(&mut self) -> Result<Option<Answer<'_>>> {
         if self.over {
             return Ok(None);
@@ -113,7 +125,8 @@ impl Connection {
             }
             self.wait()?;
             if self.server.is_none() {
-                self.server = Some(next_sender(&self.socket).map_err(|errno| self.broken(&errno.desc()))?);
+                self.server =
+                    Some(next_sender(&self.socket).map_err(|errno| self.broken(&errno.desc()))?);
             }
             match self.lines.fill(self.socket.as_fd(), MsgFlags::empty()) {
                 Ok(Filled::Some | Filled::Nothing) => {}
@@ -125,7 +138,9 @@ impl Connection {
         };
 
         let parsed = match self.lines.text(line) {
-            Ok(text) => serde_json::from_str::<Answer<'_>>(text).map_err(|error| self.broken(&error)),
+            Ok(text) => {
+                serde_json::from_str::<Answer<'_>>(text).map_err(|error| self.broken(&error))
+            }
             Err(bad) => Err(self.broken(&bad)),
         };
         let answer = parsed?;
@@ -147,7 +162,9 @@ impl Connection {
     /// Waits for bytes or the end when there is a deadline; without one the read itself waits.
     fn wait(&self) -> Result<()> {
         let first = self.server.is_none().then(|| self.opened + FIRST_ANSWER);
-        let Some(deadline) = self.deadline.into_iter().chain(first).min() else { return Ok(()) };
+        let Some(deadline) = self.deadline.into_iter().chain(first).min() else {
+            return Ok(());
+        };
 
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -178,9 +195,6 @@ impl Drop for Connection {
 
 impl Canceller {
     /// Terminates or kills the command.
-    ///
-    /// # Errors
-    /// When the other side has gone away.
     pub fn send(&self, cancel: Cancel) -> io::Result<()> {
         let mut line = serde_json::to_vec(&Control { cancel })?;
         line.push(b'\n');
@@ -225,28 +239,36 @@ fn next_sender(socket: &UnixStream) -> Result<Sender, Errno> {
 }
 
 fn broken(path: &Path, why: &dyn fmt::Display) -> Error {
-    Error::failed(format!("{} failed: {why}; see `journalctl -u '{}@*'`", path.display(), service(path)))
+    Error::failed(format!(
+        "{} failed: {why}; see `journalctl -u '{}@*'`",
+        path.display(),
+        service(path)
+    ))
 }
 
 /// `left4me-helper` for `/run/left4me/helper.sock`.
 fn service(path: &Path) -> String {
-    let stem = path.file_stem().map_or_else(|| "socket".into(), |stem| stem.to_string_lossy());
+    let stem = path
+        .file_stem()
+        .map_or_else(|| "socket".into(), |stem| stem.to_string_lossy());
     format!("left4me-{stem}")
 }
 
 fn refused(path: &Path, error: &io::Error) -> Error {
     let (shown, unit) = (path.display(), service(path));
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            Error::not_permitted(format!("not permitted to use {shown}: run this as root or with `sudo -u left4me`"))
-        }
-        io::ErrorKind::NotFound => {
-            Error::unavailable(format!("{shown} does not exist: see `systemctl status {unit}.socket`"))
-        }
-        io::ErrorKind::ConnectionRefused => {
-            Error::unavailable(format!("no service listens on {shown}: see `systemctl status {unit}.socket`"))
-        }
-        _ => Error::unavailable(format!("{shown} cannot be used: {error}; see `systemctl status {unit}.socket`")),
+        io::ErrorKind::PermissionDenied => Error::not_permitted(format!(
+            "not permitted to use {shown}: run this as root or with `sudo -u left4me`"
+        )),
+        io::ErrorKind::NotFound => Error::unavailable(format!(
+            "{shown} does not exist: see `systemctl status {unit}.socket`"
+        )),
+        io::ErrorKind::ConnectionRefused => Error::unavailable(format!(
+            "no service listens on {shown}: see `systemctl status {unit}.socket`"
+        )),
+        _ => Error::unavailable(format!(
+            "{shown} cannot be used: {error}; see `systemctl status {unit}.socket`"
+        )),
     }
 }
 
@@ -258,7 +280,9 @@ mod tests {
     use std::io::{BufRead as _, BufReader};
     use std::os::unix::net::UnixListener;
 
-    fn served(answers: &'static str) -> (tempfile::TempDir, PathBuf, std::thread::JoinHandle<String>) {
+    fn served(
+        answers: &'static str,
+    ) -> (tempfile::TempDir, PathBuf, std::thread::JoinHandle<String>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runner.sock");
         let listener = UnixListener::bind(&path).unwrap();
@@ -266,7 +290,9 @@ mod tests {
         let server = std::thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();
             let mut request = String::new();
-            BufReader::new(socket.try_clone().unwrap()).read_line(&mut request).unwrap();
+            BufReader::new(socket.try_clone().unwrap())
+                .read_line(&mut request)
+                .unwrap();
             socket.write_all(answers.as_bytes()).unwrap();
             request
         });
@@ -276,15 +302,22 @@ mod tests {
 
     #[test]
     fn answers_are_borrowed_and_end_with_exit() {
-        let (_dir, path, server) =
-            served("{\"stdout\":\"hello\"}\n{\"stderr\":\"a\\tb\"}\n{\"exit\":0,\"tree\":\"empty\"}\n");
+        let (_dir, path, server) = served(
+            "{\"stdout\":\"hello\"}\n{\"stderr\":\"a\\tb\"}\n{\"exit\":0,\"tree\":\"empty\"}\n",
+        );
         let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
 
         let first = connection.next_answer().unwrap().unwrap();
-        assert!(matches!(first.stdout, Some(Cow::Borrowed("hello"))), "{first:?}");
+        assert!(
+            matches!(first.stdout, Some(Cow::Borrowed("hello"))),
+            "{first:?}"
+        );
         let second = connection.next_answer().unwrap().unwrap();
         assert_eq!(second, Answer::line(Stream::Stderr, "a\tb".into()));
-        assert_eq!(connection.next_answer().unwrap().unwrap().tree, Some(Tree::Empty));
+        assert_eq!(
+            connection.next_answer().unwrap().unwrap().tree,
+            Some(Tree::Empty)
+        );
         assert_eq!(connection.next_answer().unwrap(), None);
 
         assert_eq!(server.join().unwrap(), "{\"verb\":\"install\"}\n");
@@ -292,7 +325,12 @@ mod tests {
 
     #[test]
     fn a_server_that_goes_away_before_the_end_is_an_error() {
-        for answers in ["", "{\"stdout\":\"x\"}\n", "{\"stdout\":\"half", "not json\n"] {
+        for answers in [
+            "",
+            "{\"stdout\":\"x\"}\n",
+            "{\"stdout\":\"half",
+            "not json\n",
+        ] {
             let (_dir, path, _server) = served(answers);
             let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
 
@@ -328,18 +366,25 @@ mod tests {
 
     #[test]
     fn the_server_pid_comes_from_the_kernel() {
-        let (_dir, path, _server) = served("{\"started\":{\"unit\":\"x\",\"pid\":1}}\n{\"exit\":0}\n");
+        let (_dir, path, _server) =
+            served("{\"started\":{\"unit\":\"x\",\"pid\":1}}\n{\"exit\":0}\n");
         let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
 
         assert_eq!(connection.server_pid(), None);
         assert!(connection.next_answer().unwrap().unwrap().started.is_some());
-        assert_eq!(connection.server_pid(), Some(std::process::id()), "a thread of this process");
+        assert_eq!(
+            connection.server_pid(),
+            Some(std::process::id()),
+            "a thread of this process"
+        );
         assert_eq!(connection.next_answer().unwrap().unwrap().exit, Some(0));
     }
 
     #[test]
     fn an_invalid_answer_breaks_the_connection() {
-        let flood = "{\"started\":{\"unit\":\"x\",\"pid\":1}}\n".repeat(STARTED_LIMIT + 1).leak();
+        let flood = "{\"started\":{\"unit\":\"x\",\"pid\":1}}\n"
+            .repeat(STARTED_LIMIT + 1)
+            .leak();
         for answers in [
             "{}\n",
             "[]\n",
@@ -363,7 +408,11 @@ mod tests {
         let (_dir, path, _server) = served("{\"exit\":0}\n{\"exit\":1}\nnonsense");
         let mut connection = Connection::open(&path, &RunnerRequest::Install {}).unwrap();
         assert_eq!(connection.next_answer().unwrap().unwrap().exit, Some(0));
-        assert_eq!(connection.next_answer().unwrap(), None, "what follows the end is not read");
+        assert_eq!(
+            connection.next_answer().unwrap(),
+            None,
+            "what follows the end is not read"
+        );
     }
 
     #[test]
@@ -371,12 +420,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("helper.sock");
 
-        let error = Connection::open(&path, &RunnerRequest::Install {}).err().expect("no socket");
+        let error = Connection::open(&path, &RunnerRequest::Install {})
+            .err()
+            .expect("no socket");
         assert_eq!(error.exit.code(), 69);
-        assert!(error.to_string().contains("systemctl status left4me-helper.socket"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("systemctl status left4me-helper.socket"),
+            "{error}"
+        );
 
         drop(UnixListener::bind(&path).unwrap());
-        let error = Connection::open(&path, &RunnerRequest::Install {}).err().expect("no listener");
+        let error = Connection::open(&path, &RunnerRequest::Install {})
+            .err()
+            .expect("no listener");
         assert_eq!(error.exit.code(), 69);
         assert!(error.to_string().contains("no service listens"), "{error}");
     }

@@ -30,7 +30,6 @@ pub enum BadLine {
     Binary,
     /// The other side closed the connection before the line was complete.
     Closed,
-    /// The socket failed.
     Broken(Errno),
 }
 
@@ -39,7 +38,9 @@ impl fmt::Display for BadLine {
         match self {
             BadLine::TooLong(limit) => write!(f, "the line is longer than {limit} bytes"),
             BadLine::TooSlow(time) => write!(f, "no whole line came within {} s", time.as_secs()),
-            BadLine::Binary => f.write_str("the line is not text: UTF-8 without control characters is needed"),
+            BadLine::Binary => {
+                f.write_str("the line is not text: UTF-8 without control characters is needed")
+            }
             BadLine::Closed => f.write_str("the connection was closed before a whole line came"),
             BadLine::Broken(errno) => write!(f, "the connection failed: {}", errno.desc()),
         }
@@ -74,13 +75,16 @@ impl LineReader {
     #[must_use]
     pub fn new(limit: usize) -> Self {
         let bytes = vec![0; limit + 1 + READ_SIZE.min(limit * 2)];
-        Self { bytes, start: 0, scanned: 0, end: 0, limit }
+        Self {
+            bytes,
+            start: 0,
+            scanned: 0,
+            end: 0,
+            limit,
+        }
     }
 
     /// Reads once; without waiting when `flags` has `MSG_DONTWAIT`. Repeats an interrupted call.
-    ///
-    /// # Errors
-    /// When the socket fails.
     pub fn fill(&mut self, socket: BorrowedFd<'_>, flags: MsgFlags) -> Result<Filled, Errno> {
         if self.start > 0 && (self.start == self.end || self.end == self.bytes.len()) {
             self.bytes.copy_within(self.start..self.end, 0);
@@ -110,10 +114,12 @@ impl LineReader {
 
     /// The next complete line, as a range for [`LineReader::text`]; `None` when there is none yet.
     ///
-    /// # Errors
-    /// [`BadLine::TooLong`].
+    /// Errors: [`BadLine::TooLong`].
     pub fn take(&mut self) -> Result<Option<Range<usize>>, BadLine> {
-        match self.bytes[self.scanned..self.end].iter().position(|&byte| byte == b'\n') {
+        match self.bytes[self.scanned..self.end]
+            .iter()
+            .position(|&byte| byte == b'\n')
+        {
             Some(at) => {
                 let line = self.start..self.scanned + at;
                 self.start = line.end + 1;
@@ -141,8 +147,7 @@ impl LineReader {
 
     /// The text of the line that `take` found last. Valid until the next `fill`.
     ///
-    /// # Errors
-    /// [`BadLine::Binary`].
+    /// Errors: [`BadLine::Binary`].
     pub fn text(&self, line: Range<usize>) -> Result<&str, BadLine> {
         let bytes = self.bytes.get(line).unwrap_or_default();
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
@@ -153,9 +158,6 @@ impl LineReader {
     }
 
     /// Waits for one complete line, at most `time`.
-    ///
-    /// # Errors
-    /// Each of [`BadLine`].
     pub fn read_line(&mut self, socket: BorrowedFd<'_>, time: Duration) -> Result<&str, BadLine> {
         let deadline = Instant::now() + time;
         let line = loop {
@@ -174,7 +176,10 @@ impl LineReader {
             let mut wait = [PollFd::new(socket, PollFlags::POLLIN)];
             match poll(&mut wait, timeout(left)) {
                 Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) => match self.fill(socket, MsgFlags::MSG_DONTWAIT).map_err(BadLine::Broken)? {
+                Ok(_) => match self
+                    .fill(socket, MsgFlags::MSG_DONTWAIT)
+                    .map_err(BadLine::Broken)?
+                {
                     Filled::Closed => return Err(BadLine::Closed),
                     Filled::Some | Filled::Nothing => {}
                 },
@@ -201,7 +206,6 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Adds one answer line.
     pub fn answer(&mut self, answer: &Answer<'_>) {
         let before = self.bytes.len();
         match serde_json::to_writer(&mut self.bytes, answer) {
@@ -230,9 +234,6 @@ impl Batch {
     }
 
     /// Sends as much as the socket takes without waiting.
-    ///
-    /// # Errors
-    /// When the other side is gone.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         self.write_with(usize::MAX, |bytes| send(socket.as_raw_fd(), bytes, flags))
@@ -241,14 +242,15 @@ impl Batch {
     /// Writes at most 4096 bytes, what a pipe takes atomically. After poll said that `file` is
     /// writable, this does not wait, although the file is not set non-blocking: it may be shared
     /// with a person's shell.
-    ///
-    /// # Errors
-    /// When the other side is gone.
     pub fn write_some(&mut self, file: impl AsFd) -> io::Result<()> {
         self.write_with(4096, |bytes| nix::unistd::write(&file, bytes))
     }
 
-    fn write_with(&mut self, limit: usize, mut write: impl FnMut(&[u8]) -> Result<usize, Errno>) -> io::Result<()> {
+    fn write_with(
+        &mut self,
+        limit: usize,
+        mut write: impl FnMut(&[u8]) -> Result<usize, Errno>,
+    ) -> io::Result<()> {
         let stop = self.sent.saturating_add(limit).min(self.bytes.len());
         while self.sent < stop {
             match write(&self.bytes[self.sent..stop]) {
@@ -297,11 +299,19 @@ mod tests {
         assert_eq!(read(b"half", true, long), Err(BadLine::Closed));
         assert_eq!(read(b"", true, long), Err(BadLine::Closed));
         assert_eq!(read(&[b'x'; 65], false, long), Err(BadLine::TooLong(64)));
-        assert_eq!(read(&[&[b'x'; 65][..], b"\n"].concat(), false, long), Err(BadLine::TooLong(64)));
+        assert_eq!(
+            read(&[&[b'x'; 65][..], b"\n"].concat(), false, long),
+            Err(BadLine::TooLong(64))
+        );
         assert_eq!(read(b"a\0b", false, long), Err(BadLine::Binary));
         assert_eq!(read(b"a\xffb\n", false, long), Err(BadLine::Binary));
         assert_eq!(read(b"a\x1b[0m\n", false, long), Err(BadLine::Binary));
-        assert_eq!(read(&[&[b'x'; 64][..], b"\n"].concat(), false, long).unwrap().len(), 64);
+        assert_eq!(
+            read(&[&[b'x'; 64][..], b"\n"].concat(), false, long)
+                .unwrap()
+                .len(),
+            64
+        );
     }
 
     #[test]
@@ -316,10 +326,18 @@ mod tests {
 
         let mut reader = LineReader::new(64);
         for i in 0..5000 {
-            assert_eq!(reader.read_line(server.as_fd(), Duration::from_secs(10)).unwrap(), format!("line {i}"));
+            assert_eq!(
+                reader
+                    .read_line(server.as_fd(), Duration::from_secs(10))
+                    .unwrap(),
+                format!("line {i}")
+            );
         }
         sender.join().unwrap();
-        assert_eq!(reader.read_line(server.as_fd(), Duration::from_secs(10)), Err(BadLine::Closed));
+        assert_eq!(
+            reader.read_line(server.as_fd(), Duration::from_secs(10)),
+            Err(BadLine::Closed)
+        );
     }
 
     #[test]
@@ -331,12 +349,17 @@ mod tests {
         }
 
         batch.send(server.as_fd()).unwrap();
-        assert!(batch.waiting() > 0, "a socket's buffer is smaller than that");
+        assert!(
+            batch.waiting() > 0,
+            "a socket's buffer is smaller than that"
+        );
 
         let mut reader = LineReader::new(64);
         for i in 0..20_000 {
             batch.send(server.as_fd()).unwrap();
-            let line = reader.read_line(client.as_fd(), Duration::from_secs(10)).unwrap();
+            let line = reader
+                .read_line(client.as_fd(), Duration::from_secs(10))
+                .unwrap();
             assert_eq!(line, format!("line number {i}"));
         }
 

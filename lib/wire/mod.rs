@@ -39,7 +39,6 @@ pub const REFUSED: i32 = 64;
 pub enum HelperRequest {
     /// `systemctl enable --now left4me-server@SERVER`
     Enable {
-        /// The instance.
         server: InstanceName,
         /// Whether an [`Observation`] of the unit is sent before the end.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -48,20 +47,14 @@ pub enum HelperRequest {
     /// `systemctl disable --now left4me-server@SERVER`; also unmounts its overlay and resets a
     /// failed state.
     Disable {
-        /// The instance.
         server: InstanceName,
         /// As in `Enable`.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         observe: bool,
     },
     /// The unit's properties, as `Name=value` lines.
-    Show {
-        /// The instance.
-        server: InstanceName,
-    },
-    /// The unit's journal.
+    Show { server: InstanceName },
     Journal {
-        /// The instance.
         server: InstanceName,
         /// How many of the last lines; 100 by default.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -78,10 +71,7 @@ pub enum HelperRequest {
     },
     /// Runs `left4me-purge@SERVER`: empties the upper layer, and removes runtime/SERVER when
     /// instances/SERVER is gone.
-    Purge {
-        /// The instance.
-        server: InstanceName,
-    },
+    Purge { server: InstanceName },
 }
 
 /// One entry of a unit's journal, for a request with `entries`.
@@ -104,7 +94,13 @@ impl HelperRequest {
     /// The last `lines` lines of the unit's journal, as text for people.
     #[must_use]
     pub fn journal(server: InstanceName, lines: u32, follow: bool) -> Self {
-        HelperRequest::Journal { server, lines: Some(lines), follow, entries: false, after: None }
+        HelperRequest::Journal {
+            server,
+            lines: Some(lines),
+            follow,
+            entries: false,
+            after: None,
+        }
     }
 
     /// The time between SIGTERM and SIGKILL for its commands. `grace` is the setting for commands
@@ -113,7 +109,9 @@ impl HelperRequest {
     pub fn grace(&self, grace: Duration) -> Duration {
         match self {
             HelperRequest::Show { .. } | HelperRequest::Journal { .. } => grace.min(READING_GRACE),
-            HelperRequest::Enable { .. } | HelperRequest::Disable { .. } | HelperRequest::Purge { .. } => grace,
+            HelperRequest::Enable { .. }
+            | HelperRequest::Disable { .. }
+            | HelperRequest::Purge { .. } => grace,
         }
     }
 }
@@ -174,11 +172,9 @@ pub const STARTED_LIMIT: usize = 64;
 /// What serves a connection, according to the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Served {
-    /// The unit instance.
     pub unit: Option<String>,
     /// The process of it that answered.
     pub pid: Option<u32>,
-    /// The unit's control group.
     pub group: Option<ControlGroup>,
 }
 
@@ -216,16 +212,31 @@ pub struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Started>,
     /// A line of the command's output.
-    #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub stdout: Option<Cow<'a, str>>,
     /// A line of the command's error output, or a message of the server.
-    #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub stderr: Option<Cow<'a, str>>,
     /// What systemd reported of the unit; only for a request with `observe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<Observation>,
     /// Why the request was refused or could not be carried out.
-    #[serde(borrow, default, deserialize_with = "text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        borrow,
+        default,
+        deserialize_with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub error: Option<Cow<'a, str>>,
     /// The end: the command's exit code, 128+n for a signal, 64 for a refused request.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -261,9 +272,6 @@ impl Stream {
 
 /// Parses a request or control line: one JSON object. serde alone would also accept a list of the
 /// fields' values.
-///
-/// # Errors
-/// One line that says what is wrong.
 pub fn parse<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, String> {
     if !line.trim_start().starts_with('{') {
         return Err("a JSON object is needed".to_owned());
@@ -272,7 +280,9 @@ pub fn parse<T: serde::de::DeserializeOwned>(line: &str) -> Result<T, String> {
 }
 
 /// Borrows the text when it has no escapes. serde's own `Option<Cow<str>>` is always owned.
-fn text<'de: 'a, 'a, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Cow<'a, str>>, D::Error> {
+fn text<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Cow<'a, str>>, D::Error> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -284,44 +294,70 @@ impl<'a> Answer<'a> {
     #[must_use]
     pub fn line(stream: Stream, text: Cow<'a, str>) -> Self {
         match stream {
-            Stream::Stdout => Answer { stdout: Some(text), ..Answer::default() },
-            Stream::Stderr => Answer { stderr: Some(text), ..Answer::default() },
+            Stream::Stdout => Answer {
+                stdout: Some(text),
+                ..Answer::default()
+            },
+            Stream::Stderr => Answer {
+                stderr: Some(text),
+                ..Answer::default()
+            },
         }
     }
 
     /// What runs now.
     #[must_use]
     pub fn started(started: Started) -> Self {
-        Answer { started: Some(started), ..Answer::default() }
+        Answer {
+            started: Some(started),
+            ..Answer::default()
+        }
     }
 
     /// What systemd reported.
     #[must_use]
     pub fn observed(observation: Observation) -> Self {
-        Answer { observed: Some(observation), ..Answer::default() }
+        Answer {
+            observed: Some(observation),
+            ..Answer::default()
+        }
     }
 
     /// Why the request is not carried out.
     #[must_use]
     pub fn error(text: impl Into<Cow<'a, str>>) -> Self {
-        Answer { error: Some(text.into()), ..Answer::default() }
+        Answer {
+            error: Some(text.into()),
+            ..Answer::default()
+        }
     }
 
     /// Whether it is valid: exactly one answer, and an exit code that a command can have.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        let texts = [&self.stdout, &self.stderr, &self.error].into_iter().flatten().count();
-        let others = [self.started.is_some(), self.observed.is_some(), self.exit.is_some()];
+        let texts = [&self.stdout, &self.stderr, &self.error]
+            .into_iter()
+            .flatten()
+            .count();
+        let others = [
+            self.started.is_some(),
+            self.observed.is_some(),
+            self.exit.is_some(),
+        ];
         let all = texts + others.into_iter().filter(|&is_set| is_set).count();
 
         let ends = self.ended_by.is_some() || self.tree.is_some();
         all == 1 && self.exit.map_or(!ends, |code| (0..=255).contains(&code))
     }
 
-    /// The last answer.
     #[must_use]
     pub fn exit(code: i32, ended_by: Option<EndedBy>, tree: Option<Tree>) -> Self {
-        Answer { exit: Some(code), ended_by, tree, ..Answer::default() }
+        Answer {
+            exit: Some(code),
+            ended_by,
+            tree,
+            ..Answer::default()
+        }
     }
 }
 
@@ -331,11 +367,19 @@ mod tests {
 
     #[test]
     fn requests_have_the_contracts_shape() {
-        let enable: HelperRequest = serde_json::from_str(r#"{"verb":"enable","server":"1"}"#).unwrap();
-        assert_eq!(serde_json::to_string(&enable).unwrap(), r#"{"verb":"enable","server":"1"}"#);
+        let enable: HelperRequest =
+            serde_json::from_str(r#"{"verb":"enable","server":"1"}"#).unwrap();
+        assert_eq!(
+            serde_json::to_string(&enable).unwrap(),
+            r#"{"verb":"enable","server":"1"}"#
+        );
 
-        let journal: HelperRequest = serde_json::from_str(r#"{"verb":"journal","server":"1","lines":5}"#).unwrap();
-        assert_eq!(journal, HelperRequest::journal("1".parse().unwrap(), 5, false));
+        let journal: HelperRequest =
+            serde_json::from_str(r#"{"verb":"journal","server":"1","lines":5}"#).unwrap();
+        assert_eq!(
+            journal,
+            HelperRequest::journal("1".parse().unwrap(), 5, false)
+        );
         assert_eq!(
             serde_json::to_string(&journal).unwrap(),
             r#"{"verb":"journal","server":"1","lines":5,"follow":false}"#
@@ -372,7 +416,11 @@ mod tests {
             assert!(parse::<HelperRequest>(bad).is_err(), "{bad}");
         }
 
-        for bad in [r#"{"verb":"install","argv":["sh"]}"#, r#"{"verb":"run"}"#, "{}"] {
+        for bad in [
+            r#"{"verb":"install","argv":["sh"]}"#,
+            r#"{"verb":"run"}"#,
+            "{}",
+        ] {
             assert!(parse::<RunnerRequest>(bad).is_err(), "{bad}");
         }
 

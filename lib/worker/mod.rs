@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser};
 use nix::sys::stat::{Mode, umask};
 
-use crate::base::config::{CleanRetry, Grace, HandSockets, Logging, Paths, WorkerSettings, WorkerSocket, parse};
+use crate::base::config::{
+    CleanRetry, Grace, HandSockets, Logging, Paths, WorkerSettings, WorkerSocket, parse,
+};
 use crate::base::names::ServerId;
 use crate::base::{Result, clock, journal, lock, notify, undumpable, users};
 use crate::cancel;
@@ -112,7 +114,10 @@ fn recover_from_dead_worker(cli: &Cli, db: &mut Db) -> Result<Vec<ServerId>> {
 
     for runner in &left {
         let unit = runner.unit.as_deref().unwrap_or("a command");
-        tracing::error!("{unit} still has processes of a dead worker's command: what it works on waits for its end");
+        tracing::error!(
+            "{unit} still has processes of a dead worker's command: what it works on waits for its \
+            end"
+        );
     }
 
     recover::lose(db, &dead.runners, &left, clock::now_ms())?;
@@ -120,15 +125,22 @@ fn recover_from_dead_worker(cli: &Cli, db: &mut Db) -> Result<Vec<ServerId>> {
     let mut servers = dead.servers;
     let pauses = &cli.cleaning.clean_retry_seconds;
     loop {
-        let (cancelled, observe) = cancel::recover::recover(db, &cli.paths(), pauses, notify::watchdog)?;
+        let (cancelled, observe) =
+            cancel::recover::recover(db, &cli.paths(), pauses, notify::watchdog)?;
         for job in cancelled {
-            tracing::warn!(job_id = job.0, "a dead worker was cancelling job {job}: it is cancelled now");
+            tracing::warn!(
+                job_id = job.0,
+                "a dead worker was cancelling job {job}: it is cancelled now"
+            );
         }
         servers.extend(observe);
 
         let recovered = recover::recover(db, clock::now_ms())?;
         for (job, state) in &recovered.jobs {
-            tracing::warn!(job_id = job.0, "a dead worker left job {job} behind: it is {state} now");
+            tracing::warn!(
+                job_id = job.0,
+                "a dead worker left job {job} behind: it is {state} now"
+            );
         }
         if !recovered.more_to_cancel {
             break;

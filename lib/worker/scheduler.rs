@@ -130,7 +130,11 @@ impl Scheduler {
             if stopping != Stopping::No && !busy {
                 return Ok(());
             }
-            idle_since = if busy { None } else { idle_since.or_else(|| Some(Instant::now())) };
+            idle_since = if busy {
+                None
+            } else {
+                idle_since.or_else(|| Some(Instant::now()))
+            };
             let mut wait = if failed {
                 RETRY
             } else if busy {
@@ -153,7 +157,9 @@ impl Scheduler {
             if let Stopping::Ending { deadline, killed } = stopping {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() && killed {
-                    return Err(Error::failed("commands did not end in time; their jobs are failed at the next start"));
+                    return Err(Error::failed(
+                        "commands did not end in time; their jobs are failed at the next start",
+                    ));
                 }
                 if left.is_zero() {
                     stopping = self.kill_all();
@@ -173,7 +179,10 @@ impl Scheduler {
             true => Some(Duration::ZERO),
             false => self.tracker.deadline().map(until),
         };
-        cancelling.into_iter().chain(self.held.then_some(STATUS_PAUSE)).min()
+        cancelling
+            .into_iter()
+            .chain(self.held.then_some(STATUS_PAUSE))
+            .min()
     }
 
     /// Collects what ended, and runs one tick of the queue. True when the database failed.
@@ -214,7 +223,9 @@ impl Scheduler {
         let mut tracker = self.tracker.clone();
         let outcome = self
             .engine
-            .turn(&mut self.db, stopping, now, |tx, live, outcome| tracker.advance(tx, live, outcome, now))?;
+            .turn(&mut self.db, stopping, now, |tx, live, outcome| {
+                tracker.advance(tx, live, outcome, now)
+            })?;
         self.tracker = tracker;
 
         self.run_actions();
@@ -252,7 +263,12 @@ impl Scheduler {
     fn run_actions(&mut self) {
         for action in self.tracker.take_actions() {
             match action {
-                Action::EndCommands { job, tasks, how, message } => {
+                Action::EndCommands {
+                    job,
+                    tasks,
+                    how,
+                    message,
+                } => {
                     failpoint::hit("cancel.identified");
                     // The log line comes first: a command that ends at once would otherwise log its
                     // end before it, and the job could be over by then.
@@ -289,8 +305,13 @@ impl Scheduler {
             waker.wake();
         };
 
-        if std::thread::Builder::new().name("clean-up".to_owned()).spawn(clean).is_err() {
-            self.tracker.add_report(cleaner::timed_out(id, clock::now_ms()));
+        if std::thread::Builder::new()
+            .name("clean-up".to_owned())
+            .spawn(clean)
+            .is_err()
+        {
+            self.tracker
+                .add_report(cleaner::timed_out(id, clock::now_ms()));
         }
     }
 
@@ -307,7 +328,9 @@ impl Scheduler {
     fn start_task(&self, work: Work) {
         let context = self.context.clone();
         let (job, task) = (work.job, work.task);
-        let thread = std::thread::Builder::new().name(format!("task-{task}")).stack_size(512 * 1024);
+        let thread = std::thread::Builder::new()
+            .name(format!("task-{task}"))
+            .stack_size(512 * 1024);
 
         if let Err(error) = thread.spawn(move || run::run(&context, &work)) {
             let error = format!("no thread could be started: {error}");
@@ -317,13 +340,20 @@ impl Scheduler {
 
     /// STATUS for `systemctl status`: at most once a second, because counting a long queue is slow.
     fn send_status(&mut self) -> Result<()> {
-        if self.status_sent.is_some_and(|sent| sent.elapsed() < STATUS_PAUSE) {
+        if self
+            .status_sent
+            .is_some_and(|sent| sent.elapsed() < STATUS_PAUSE)
+        {
             return Ok(());
         }
         self.status_sent = Some(Instant::now());
 
         let (queued, running) = jobs::counts(self.db.connection())?;
-        let paused = if queue::pause(self.db.connection())?.is_some() { ", paused" } else { "" };
+        let paused = if queue::pause(self.db.connection())?.is_some() {
+            ", paused"
+        } else {
+            ""
+        };
         notify::status(&format!("{running} running, {queued} queued{paused}"));
         Ok(())
     }
@@ -346,7 +376,11 @@ impl Scheduler {
             }
         };
 
-        if std::thread::Builder::new().name("observe".to_owned()).spawn(observe).is_ok() {
+        if std::thread::Builder::new()
+            .name("observe".to_owned())
+            .spawn(observe)
+            .is_ok()
+        {
             self.observing += count;
         }
     }
@@ -389,15 +423,24 @@ impl Scheduler {
             Stopping::Ending { killed: true, .. } => return stopping,
         }
 
-        tracing::info!("stopping: ending {} running tasks", self.engine.running_tasks());
+        tracing::info!(
+            "stopping: ending {} running tasks",
+            self.engine.running_tasks()
+        );
         notify::stopping("ending running commands");
         self.context.connections.end_all(Cancel::Terminate);
-        Stopping::Ending { deadline: Instant::now() + self.grace + STOP_MARGIN, killed: false }
+        Stopping::Ending {
+            deadline: Instant::now() + self.grace + STOP_MARGIN,
+            killed: false,
+        }
     }
 
     fn kill_all(&mut self) -> Stopping {
         self.context.connections.end_all(Cancel::Kill);
-        Stopping::Ending { deadline: Instant::now() + STOP_MARGIN, killed: true }
+        Stopping::Ending {
+            deadline: Instant::now() + STOP_MARGIN,
+            killed: true,
+        }
     }
 
     pub(super) fn finish(self, writer: Writer) {

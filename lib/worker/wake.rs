@@ -43,7 +43,6 @@ pub struct Wake {
 pub struct Waker(Arc<EventFd>);
 
 impl Waker {
-    /// Wakes the worker.
     pub fn wake(&self) {
         if let Err(error) = self.0.write(1) {
             tracing::error!(%error, "cannot wake the worker");
@@ -54,9 +53,6 @@ impl Waker {
 impl Wake {
     /// Takes systemd's socket, if there is one, and reads what is in it. From here on SIGTERM and
     /// SIGINT are read by [`Wake::wait`].
-    ///
-    /// # Errors
-    /// When the kernel refuses a descriptor.
     pub fn open(path: &Path) -> Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGTERM);
@@ -68,9 +64,18 @@ impl Wake {
         let event = Arc::new(EventFd::from_flags(flags).map_err(io)?);
 
         let socket = notify::passed_socket().map(UnixDatagram::from);
-        let wake = Self { socket, watch: None, signals, event, ignores_notifications: false, bound: None };
+        let wake = Self {
+            socket,
+            watch: None,
+            signals,
+            event,
+            ignores_notifications: false,
+            bound: None,
+        };
         if let Some(socket) = &wake.socket {
-            socket.set_nonblocking(true).map_err(|error| Error::from(error).within(path.display()))?;
+            socket
+                .set_nonblocking(true)
+                .map_err(|error| Error::from(error).within(path.display()))?;
         }
 
         wake.drain();
@@ -80,9 +85,6 @@ impl Wake {
     /// In the foreground, without systemd's socket: binds a socket where none is in use, and
     /// watches the database, so that jobs are found also when another process holds the socket. The
     /// caller holds the worker's lock.
-    ///
-    /// # Errors
-    /// When the database cannot be watched.
     pub fn listen(&mut self, path: &Path, database: &Path) -> Result<()> {
         if self.socket.is_some() {
             return Ok(());
@@ -97,13 +99,17 @@ impl Wake {
 
         match UnixDatagram::bind(path) {
             Ok(socket) => {
-                socket.set_nonblocking(true).map_err(|error| Error::from(error).within(path.display()))?;
+                socket
+                    .set_nonblocking(true)
+                    .map_err(|error| Error::from(error).within(path.display()))?;
                 self.socket = Some(socket);
                 self.bound = Some(path.to_owned());
             }
             Err(error) => {
                 let path = path.display();
-                tracing::info!("no socket at {path} ({error}): new jobs are found by watching the database");
+                tracing::info!(
+                    "no socket at {path} ({error}): new jobs are found by watching the database"
+                );
             }
         }
 
@@ -126,9 +132,6 @@ impl Wake {
     }
 
     /// Waits for an event, at most `time`.
-    ///
-    /// # Errors
-    /// When the kernel refuses to wait.
     pub fn wait(&mut self, time: Duration) -> Result<WakeReason> {
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
@@ -136,12 +139,23 @@ impl Wake {
         ];
         let socket = self.notifications().map(UnixDatagram::as_fd);
         let watch = self.watch.as_ref().and_then(Watch::descriptor);
-        fds.extend(socket.into_iter().chain(watch).map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(
+            socket
+                .into_iter()
+                .chain(watch)
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
+        );
 
         // Rounded up, so that the last wait before a deadline does not spin.
-        let time = self.watch.as_ref().map_or(time, |watch| watch.due().min(time));
+        let time = self
+            .watch
+            .as_ref()
+            .map_or(time, |watch| watch.due().min(time));
         let ms = time.as_millis() + 1;
-        match poll(&mut fds, PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)) {
+        match poll(
+            &mut fds,
+            PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX),
+        ) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(error) => return Err(io(error)),
         }
@@ -155,7 +169,11 @@ impl Wake {
             watch.look()?;
         }
 
-        Ok(if is_stopped { WakeReason::Stop } else { WakeReason::Work })
+        Ok(if is_stopped {
+            WakeReason::Stop
+        } else {
+            WakeReason::Work
+        })
     }
 
     fn notifications(&self) -> Option<&UnixDatagram> {
@@ -183,7 +201,9 @@ impl Drop for Wake {
 
 /// Whether a socket file exists that no process serves.
 fn is_stale(path: &Path) -> bool {
-    let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
+    let is_socket = path
+        .symlink_metadata()
+        .is_ok_and(|file| file.file_type().is_socket());
     is_socket
         && UnixDatagram::unbound()
             .and_then(|probe| probe.connect(path))

@@ -1,9 +1,10 @@
-//! A real browser as a value: Debian's chromium, driven through chromedriver. Its processes are this machine's, its
-//! network is where the test runs, which is the lab's.
+//! A real browser as a value: Debian's chromium, driven through chromedriver. Its processes are
+//! this machine's, its network is where the test runs, which is the lab's.
 //!
-//! Whatever the browser complains of on its console fails the test at the next [`Browser::is_quiet`], a violation of the
-//! content security policy included. [`Browser::shoot`] looks at a page as a whole: what axe-core says of it, how it fits
-//! on a phone, and a picture of it for people.
+//! Whatever the browser complains of on its console fails the test at the next
+//! [`Browser::is_quiet`], a violation of the content security policy included. [`Browser::shoot`]
+//! looks at a page as a whole: what axe-core says of it, how it fits on a phone, and a picture of
+//! it for people.
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
@@ -61,8 +62,16 @@ struct Ask {
 }
 
 impl WebDriverCompatibleCommand for Ask {
-    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
-        base.join(&format!("session/{}/{}", session.unwrap_or_default(), self.path))
+    fn endpoint(
+        &self,
+        base: &url::Url,
+        session: Option<&str>,
+    ) -> Result<url::Url, url::ParseError> {
+        base.join(&format!(
+            "session/{}/{}",
+            session.unwrap_or_default(),
+            self.path
+        ))
     }
 
     fn method_and_body(&self, _: &url::Url) -> (Method, Option<String>) {
@@ -101,8 +110,14 @@ impl Browser {
             .expect("chromedriver runs");
         let mut output = BufReader::new(driver.stdout.take().expect("a pipe"));
         let port = port(&mut output);
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let capabilities = match capabilities(profile.path().join("data").to_str().expect("a path"), scripts) {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let capabilities = match capabilities(
+            profile.path().join("data").to_str().expect("a path"),
+            scripts,
+        ) {
             Value::Object(capabilities) => capabilities,
             _ => unreachable!("an object is what was made"),
         };
@@ -127,11 +142,14 @@ impl Browser {
     }
 
     fn run<T>(&self, doing: impl Future<Output = Result<T, CmdError>>) -> Result<T, String> {
-        self.runtime.block_on(doing).map_err(|error| error.to_string())
+        self.runtime
+            .block_on(doing)
+            .map_err(|error| error.to_string())
     }
 
     fn ask(&self, path: &'static str, body: Value) -> Value {
-        self.run(self.client.issue_cmd(Ask { path, body })).unwrap_or_else(|error| panic!("{path}: {error}"))
+        self.run(self.client.issue_cmd(Ask { path, body }))
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     fn devtools(&self, method: &str, params: &Value) {
@@ -144,7 +162,8 @@ impl Browser {
     /// Opens a page.
     #[track_caller]
     pub fn go(&self, path: &str) {
-        self.run(self.client.goto(&format!("{ORIGIN}{path}"))).unwrap_or_else(|error| panic!("{path}: {error}"));
+        self.run(self.client.goto(&format!("{ORIGIN}{path}")))
+            .unwrap_or_else(|error| panic!("{path}: {error}"));
     }
 
     /// The page's path, with its query.
@@ -157,7 +176,8 @@ impl Browser {
     /// What a script gives back.
     #[track_caller]
     pub fn js(&self, script: &str) -> Value {
-        self.run(self.client.execute(script, Vec::new())).unwrap_or_else(|error| panic!("{script}: {error}"))
+        self.run(self.client.execute(script, Vec::new()))
+            .unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
     /// All text that is seen in the first element of this kind; empty when there is none.
@@ -171,7 +191,11 @@ impl Browser {
     pub fn sees(&self, css: &str, words: &str) {
         self.waits(&format!("'{words}' in {css}"), || {
             let text = self.text(css);
-            if text.contains(words) { Ok(()) } else { Err(text) }
+            if text.contains(words) {
+                Ok(())
+            } else {
+                Err(text)
+            }
         });
     }
 
@@ -180,7 +204,11 @@ impl Browser {
     pub fn comes_to(&self, path: &str) {
         self.waits(&format!("the page {path}"), || {
             let now = self.path();
-            if now == path { Ok(()) } else { Err(format!("{now}: {}", self.text("main"))) }
+            if now == path {
+                Ok(())
+            } else {
+                Err(format!("{now}: {}", self.text("main")))
+            }
         });
     }
 
@@ -192,8 +220,15 @@ impl Browser {
 
     /// Does something with an element, as soon as it is there and takes it: pages move.
     #[track_caller]
-    fn with<T>(&self, what: &str, at: Locator<'_>, act: impl AsyncFn(Element) -> Result<T, CmdError>) -> T {
-        self.waits(what, || self.run(async { act(self.client.find(at).await?).await }))
+    fn with<T>(
+        &self,
+        what: &str,
+        at: Locator<'_>,
+        act: impl AsyncFn(Element) -> Result<T, CmdError>,
+    ) -> T {
+        self.waits(what, || {
+            self.run(async { act(self.client.find(at).await?).await })
+        })
     }
 
     /// Clicks what has this name; the first that is seen.
@@ -222,29 +257,48 @@ impl Browser {
     #[track_caller]
     pub fn click_twice(&self, name: &str) {
         let xpath = Named(name).to_string();
-        self.with(&format!("two clicks at {name}"), Locator::XPath(&xpath), async |element| {
-            let to = PointerAction::MoveToElement { element, duration: None, x: 0., y: 0. };
-            let (down, up) = (PointerAction::Down { button: 0 }, PointerAction::Up { button: 0 });
-            let mouse = [to, down.clone(), up.clone(), down, up]
-                .into_iter()
-                .fold(MouseActions::new("mouse".into()), |all, one| all.then(one));
-            self.client.perform_actions(mouse).await
-        });
+        self.with(
+            &format!("two clicks at {name}"),
+            Locator::XPath(&xpath),
+            async |element| {
+                let to = PointerAction::MoveToElement {
+                    element,
+                    duration: None,
+                    x: 0.,
+                    y: 0.,
+                };
+                let (down, up) = (
+                    PointerAction::Down { button: 0 },
+                    PointerAction::Up { button: 0 },
+                );
+                let mouse = [to, down.clone(), up.clone(), down, up]
+                    .into_iter()
+                    .fold(MouseActions::new("mouse".into()), |all, one| all.then(one));
+                self.client.perform_actions(mouse).await
+            },
+        );
     }
 
     /// Waits until the job's page says this of its state by itself.
     #[track_caller]
     pub fn wait_for_state(&self, state: &str, seconds: u64) {
-        wait_for(&format!("the job is {state}"), Duration::from_secs(seconds), || {
-            let now = self.text("#state");
-            if now == state { Ok(()) } else { Err(now) }
-        });
+        wait_for(
+            &format!("the job is {state}"),
+            Duration::from_secs(seconds),
+            || {
+                let now = self.text("#state");
+                if now == state { Ok(()) } else { Err(now) }
+            },
+        );
     }
 
     /// What has the focus, in words.
     #[track_caller]
     pub fn focused(&self) -> String {
-        self.js("return document.activeElement.textContent.trim()").as_str().unwrap_or_default().to_owned()
+        self.js("return document.activeElement.textContent.trim()")
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// What a script gives to its `done`.
@@ -296,34 +350,47 @@ impl Browser {
     /// Looks at another page that is open.
     #[track_caller]
     pub fn turn_to(&self, window: WindowHandle) {
-        self.run(self.client.switch_to_window(window)).expect("a window");
+        self.run(self.client.switch_to_window(window))
+            .expect("a window");
     }
 
     /// Puts text into a field, in place of what is there.
     #[track_caller]
     pub fn fill(&self, css: &str, text: &str) {
-        self.with(&format!("{css} takes text"), Locator::Css(css), async |field| {
-            field.clear().await?;
-            field.send_keys(text).await
-        });
+        self.with(
+            &format!("{css} takes text"),
+            Locator::Css(css),
+            async |field| {
+                field.clear().await?;
+                field.send_keys(text).await
+            },
+        );
     }
 
     /// Chooses what has these words in a list.
     #[track_caller]
     pub fn choose(&self, css: &str, words: &str) {
-        self.with(&format!("{css} takes {words}"), Locator::Css(css), async |list| list.select_by_label(words).await);
+        self.with(
+            &format!("{css} takes {words}"),
+            Locator::Css(css),
+            async |list| list.select_by_label(words).await,
+        );
     }
 
     /// Presses keys, wherever the focus is.
     #[track_caller]
     pub fn press(&self, keys: &str) {
-        self.run(async { self.client.active_element().await?.send_keys(keys).await }).expect("keys are taken");
+        self.run(async { self.client.active_element().await?.send_keys(keys).await })
+            .expect("keys are taken");
     }
 
     /// An attribute of the first element of this kind.
     #[track_caller]
     pub fn attribute(&self, css: &str, name: &str) -> String {
-        self.with(css, Locator::Css(css), async |element| element.attr(name).await).unwrap_or_default()
+        self.with(css, Locator::Css(css), async |element| {
+            element.attr(name).await
+        })
+        .unwrap_or_default()
     }
 
     /// Signs in, from the page that asks for it.
@@ -343,20 +410,31 @@ impl Browser {
         let entries = self.ask("se/log", json!({"type": "browser"}));
         let entries = entries.as_array().cloned().unwrap_or_default();
         let told = |entry: &Value| format!("{}: {}", entry["level"], entry["message"]);
-        entries.iter().filter(|entry| entry["level"] != "INFO" && entry["level"] != "DEBUG").map(told).collect()
+        entries
+            .iter()
+            .filter(|entry| entry["level"] != "INFO" && entry["level"] != "DEBUG")
+            .map(told)
+            .collect()
     }
 
     /// Panics if the browser has complained of anything.
     #[track_caller]
     pub fn is_quiet(&self) {
-        assert_eq!(self.complaints(), Vec::<String>::new(), "the browser's console at {}", self.path());
+        assert_eq!(
+            self.complaints(),
+            Vec::<String>::new(),
+            "the browser's console at {}",
+            self.path()
+        );
     }
 
-    /// Panics unless the browser has complained of this, and of nothing else: the story asked for it.
+    /// Panics unless the browser has complained of this, and of nothing else: the story asked for
+    /// it.
     #[track_caller]
     pub fn complains_only_of(&self, words: &str) {
         let complaints = self.complaints();
-        let as_expected = !complaints.is_empty() && complaints.iter().all(|one| one.contains(words));
+        let as_expected =
+            !complaints.is_empty() && complaints.iter().all(|one| one.contains(words));
         assert!(as_expected, "{words} at {}: {complaints:#?}", self.path());
     }
 
@@ -400,12 +478,18 @@ impl Browser {
 
     /// A browser in this time zone.
     pub fn in_zone(&self, zone: &str) {
-        self.devtools("Emulation.setTimezoneOverride", &json!({"timezoneId": zone}));
+        self.devtools(
+            "Emulation.setTimezoneOverride",
+            &json!({"timezoneId": zone}),
+        );
     }
 
     /// A script that runs before those of each page from now on.
     pub fn before_pages(&self, script: &str) {
-        self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": script}));
+        self.devtools(
+            "Page.addScriptToEvaluateOnNewDocument",
+            &json!({"source": script}),
+        );
     }
 
     /// Goes back to the usual size.
@@ -424,18 +508,27 @@ impl Browser {
     /// No page scrolls sideways.
     #[track_caller]
     fn fits(&self, name: &str) {
-        let widest = "const wide = [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > 361 \
-            && !e.closest('.table, pre, .log-frame')).slice(0, 5).map(e => e.outerHTML.slice(0, 120)); \
-            return [document.documentElement.scrollWidth, document.documentElement.clientWidth, wide]";
+        let widest = "const wide = [...document.querySelectorAll('body *')].filter(e => \
+                     e.getBoundingClientRect().right > 361 \
+            && !e.closest('.table, pre, .log-frame')).slice(0, 5).map(e => e.outerHTML.slice(0, \
+            120)); \
+            return [document.documentElement.scrollWidth, document.documentElement.clientWidth, \
+            wide]";
         let found = self.js(widest);
         let (scrolled, seen) = (found[0].as_u64(), found[1].as_u64());
-        assert!(scrolled <= seen && seen == Some(PHONE.0.into()), "{name} is wider than a phone: {found:#}");
+        assert!(
+            scrolled <= seen && seen == Some(PHONE.0.into()),
+            "{name} is wider than a phone: {found:#}"
+        );
     }
 
     #[track_caller]
     fn picture(&self, name: &str) {
-        let picture = self.run(self.client.screenshot()).unwrap_or_else(|error| panic!("a picture of {name}: {error}"));
-        std::fs::write(self.pictures.join(format!("{name}.png")), picture).expect("the picture is written");
+        let picture = self
+            .run(self.client.screenshot())
+            .unwrap_or_else(|error| panic!("a picture of {name}: {error}"));
+        std::fs::write(self.pictures.join(format!("{name}.png")), picture)
+            .expect("the picture is written");
     }
 
     /// Panics on what axe-core calls serious or worse.
@@ -443,7 +536,11 @@ impl Browser {
     fn is_accessible(&self, name: &str) {
         if self.scripts == Scripts::On {
             let found = self.flaws();
-            assert!(found.is_empty(), "axe-core on {name} at {}: {found:#?}", self.path());
+            assert!(
+                found.is_empty(),
+                "axe-core on {name} at {}: {found:#?}",
+                self.path()
+            );
         }
     }
 
@@ -451,21 +548,27 @@ impl Browser {
     #[track_caller]
     pub fn flaws(&self) -> Vec<Value> {
         let found = self.js_async(&format!("if (!window.axe) {{ {}\n }} {RUN_AXE}", axe()));
-        found.as_array().cloned().unwrap_or_else(|| panic!("axe-core at {}: {found}", self.path()))
+        found
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| panic!("axe-core at {}: {found}", self.path()))
     }
 }
 
 const RUN_AXE: &str = "
     window.axe.run(document, { resultTypes: ['violations'] }).then(
-        (found) => done(found.violations.filter((one) => ['serious', 'critical'].includes(one.impact)).map((one) => ({
+        (found) => done(found.violations.filter((one) => ['serious', \
+        'critical'].includes(one.impact)).map((one) => ({
             rule: one.id, impact: one.impact, help: one.help,
-            where: one.nodes.slice(0, 5).map((node) => [node.target.join(' '), node.html.slice(0, 200), node.failureSummary]),
+            where: one.nodes.slice(0, 5).map((node) => [node.target.join(' '), node.html.slice(0, \
+            200), node.failureSummary]),
         }))),
         (error) => done(String(error)));";
 
 /// axe-core's script; `tests/run` fetches it.
 fn axe() -> String {
-    let path = std::env::var("LEFT4ME_TEST_AXE").expect("LEFT4ME_TEST_AXE names axe.min.js: tests/run fetches it");
+    let path = std::env::var("LEFT4ME_TEST_AXE")
+        .expect("LEFT4ME_TEST_AXE names axe.min.js: tests/run fetches it");
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
@@ -475,8 +578,11 @@ fn port(output: &mut BufReader<ChildStdout>) -> u16 {
     let begun = Instant::now();
     let mut line = String::new();
     while begun.elapsed() < PATIENCE && output.read_line(&mut line).is_ok_and(|read| read > 0) {
-        let port =
-            line.trim_end().trim_end_matches('.').rsplit_once("successfully on port ").map(|(_, port)| port.parse());
+        let port = line
+            .trim_end()
+            .trim_end_matches('.')
+            .rsplit_once("successfully on port ")
+            .map(|(_, port)| port.parse());
         if let Some(Ok(port)) = port {
             return port;
         }
@@ -508,7 +614,11 @@ fn capabilities(profile: &str, scripts: Scripts) -> Value {
 impl Drop for Browser {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("---- the browser was at {}:\n{}", self.tried_path(), self.text("body"));
+            eprintln!(
+                "---- the browser was at {}:\n{}",
+                self.tried_path(),
+                self.text("body")
+            );
             if let Ok(picture) = self.run(self.client.screenshot()) {
                 let which = self.driver.id();
                 std::fs::write(self.pictures.join(format!("failed-{which}.png")), picture).ok();
@@ -524,6 +634,7 @@ impl Drop for Browser {
 
 impl Browser {
     fn tried_path(&self) -> String {
-        self.run(self.client.current_url()).map_or_else(|error| error, |url| url.to_string())
+        self.run(self.client.current_url())
+            .map_or_else(|error| error, |url| url.to_string())
     }
 }

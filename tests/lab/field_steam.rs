@@ -1,5 +1,5 @@
-//! steamcmd as public reports have it, on a host with a server that people play on: each cause in words, nothing that
-//! hangs, and no server over the wrong files.
+//! steamcmd as public reports have it, on a host with a server that people play on: each cause in
+//! words, nothing that hangs, and no server over the wrong files.
 
 use crate::lab::{Lab, s, wait_until};
 use crate::site::STEAM;
@@ -7,7 +7,11 @@ use crate::site::STEAM;
 const INSTALLATION: &str = "/var/lib/left4me/installation";
 
 pub fn steamcmds_ways_are_survived_and_told(lab: &Lab) {
-    for setting in ["RETRY_SECONDS=0", "RATE_LIMIT_SECONDS=0", "SILENCE_SECONDS=1"] {
+    for setting in [
+        "RETRY_SECONDS=0",
+        "RATE_LIMIT_SECONDS=0",
+        "SILENCE_SECONDS=1",
+    ] {
         lab.set(&format!("LEFT4ME_STEAM_{setting}"));
     }
     lab.describe(&["played"]);
@@ -26,27 +30,76 @@ fn a_first_run_updates_itself(lab: &Lab) {
     lab.steamcmd("self_update=1 lines=1");
     let job = lab.job(&["install"]);
     let log = lab.log(job.id);
-    let words = ["Downloading update", "Update complete, launching", "Assertion Failed", "fully installed"];
+    let words = [
+        "Downloading update",
+        "Update complete, launching",
+        "Assertion Failed",
+        "fully installed",
+    ];
     let at = words.map(|word| log.iter().position(|line| line.line.contains(word)));
     assert!(at.is_sorted() && at[0].is_some(), "{words:?} are at {at:?}");
 }
 
 fn each_cause_is_the_jobs_error(lab: &Lab) {
     for (behaviour, words, code, runs) in [
-        ("fatal=offline", &["Steam cannot be reached", "network"][..], 254, "5"),
-        ("fatal=space", &["the disk is full", "MiB free", "make room"], 7, "1"),
-        ("fatal=libraries", &["32-bit library is missing", "left4me doctor"], 127, "1"),
-        ("user_info=timeout", &["did not answer in time", "network"], 1, "5"),
-        ("appinfo=timeout", &["did not answer in time", "network"], 1, "5"),
+        (
+            "fatal=offline",
+            &["Steam cannot be reached", "network"][..],
+            254,
+            "5",
+        ),
+        (
+            "fatal=space",
+            &["the disk is full", "MiB free", "make room"],
+            7,
+            "1",
+        ),
+        (
+            "fatal=libraries",
+            &["32-bit library is missing", "left4me doctor"],
+            127,
+            "1",
+        ),
+        (
+            "user_info=timeout",
+            &["did not answer in time", "network"],
+            1,
+            "5",
+        ),
+        (
+            "appinfo=timeout",
+            &["did not answer in time", "network"],
+            1,
+            "5",
+        ),
         ("login=limit", &["too many logins", "half an hour"], 5, "3"),
-        ("login=password", &["not valid", "log in once by hand"], 5, "1"),
-        ("login=guard", &["Steam Guard", "log in once by hand"], 5, "1"),
-        ("refuse=No_subscription", &["no subscription", "LEFT4ME_STEAM_ACCOUNT"], 8, "1"),
+        (
+            "login=password",
+            &["not valid", "log in once by hand"],
+            5,
+            "1",
+        ),
+        (
+            "login=guard",
+            &["Steam Guard", "log in once by hand"],
+            5,
+            "1",
+        ),
+        (
+            "refuse=No_subscription",
+            &["no subscription", "LEFT4ME_STEAM_ACCOUNT"],
+            8,
+            "1",
+        ),
     ] {
         lab.steamcmd(behaviour);
         let job = lab.failing_job(&["install"], words);
         assert_eq!(job.exit_code, Some(code), "{behaviour}: {}", job.error);
-        assert!(words.iter().all(|word| job.error.contains(word)), "{behaviour}: {}", job.error);
+        assert!(
+            words.iter().all(|word| job.error.contains(word)),
+            "{behaviour}: {}",
+            job.error
+        );
         let counted = lab.ok(&["cat", &format!("{STEAM}/standin.failures")]);
         assert_eq!(counted, runs, "runs with {behaviour}");
     }
@@ -68,7 +121,11 @@ fn what_hangs_is_ended_and_the_server_comes_back(lab: &Lab) {
         lab.runs(1, "played");
     }
     lab.steamcmd("prompt=1 silent_work=3");
-    assert_eq!(lab.job(&["update"]).state, "succeeded", "its input is at its end, and it works without a word");
+    assert_eq!(
+        lab.job(&["update"]).state,
+        "succeeded",
+        "its input is at its end, and it works without a word"
+    );
 }
 
 fn no_server_starts_over_windows_files(lab: &Lab) {
@@ -76,9 +133,17 @@ fn no_server_starts_over_windows_files(lab: &Lab) {
     let words = ["invalid platform"];
     let job = lab.failing_job(&["update"], &words);
     lab.logged(job.id, "stderr", &["no server starts over Windows files"]);
-    assert!(lab.is(&format!("test -e {INSTALLATION}/srcds.exe && test -e {INSTALLATION}/.left4me-unfinished")));
-    assert_eq!(lab.unit("left4me-server@1.service", "ActiveState"), "inactive");
-    let error = lab.server("played")["last_error"].as_str().unwrap_or_default().to_owned();
+    assert!(lab.is(&format!(
+        "test -e {INSTALLATION}/srcds.exe && test -e {INSTALLATION}/.left4me-unfinished"
+    )));
+    assert_eq!(
+        lab.unit("left4me-server@1.service", "ActiveState"),
+        "inactive"
+    );
+    let error = lab.server("played")["last_error"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     assert!(error.contains("holds Windows files"), "{error}");
     let doctor = lab.run(&["left4me", "doctor"]).stdout;
     assert!(doctor.contains("holds Windows files"), "{doctor}");
@@ -86,7 +151,10 @@ fn no_server_starts_over_windows_files(lab: &Lab) {
     // A start past left4me is refused as well.
     let by_hand = lab.run(&["systemctl", "start", "left4me-server@1.service"]);
     assert_ne!(by_hand.code, 0);
-    assert!(lab.console("left4me-overlay@1.service").contains("holds Windows files"));
+    assert!(
+        lab.console("left4me-overlay@1.service")
+            .contains("holds Windows files")
+    );
     lab.sh("systemctl reset-failed");
 
     lab.steamcmd("");
@@ -100,8 +168,12 @@ fn no_server_starts_over_windows_files(lab: &Lab) {
 fn debians_steamcmd_serves_as_well(lab: &Lab) {
     const KEEPS: &str = ".local/share/Steam/steamcmd";
     lab.job(&["stop", "--server", "played"]);
-    lab.sh(&format!("install -D -m 755 {STEAM}/steamcmd.sh /usr/lib/games/steam/steamcmd.sh"));
-    lab.sh(&format!("rm -r {STEAM}/linux32 {STEAM}/.steam {STEAM}/steamcmd.sh"));
+    lab.sh(&format!(
+        "install -D -m 755 {STEAM}/steamcmd.sh /usr/lib/games/steam/steamcmd.sh"
+    ));
+    lab.sh(&format!(
+        "rm -r {STEAM}/linux32 {STEAM}/.steam {STEAM}/steamcmd.sh"
+    ));
     let script = format!(
         "#!/bin/sh\nd=$HOME/{KEEPS}\nmkdir -p $d/linux32 && : >$d/linux32/steamclient.so\n\
          cp /usr/lib/games/steam/steamcmd.sh $d/ && exec $d/steamcmd.sh \"$@\"\n"
@@ -109,7 +181,10 @@ fn debians_steamcmd_serves_as_well(lab: &Lab) {
     lab.write("/usr/games/steamcmd", &script);
     lab.sh("chmod 755 /usr/games/steamcmd");
     let doctor = lab.run(&["left4me", "doctor"]).stdout;
-    assert!(doctor.contains("/usr/games/steamcmd"), "the advice names this way\n{doctor}");
+    assert!(
+        doctor.contains("/usr/games/steamcmd"),
+        "the advice names this way\n{doctor}"
+    );
     lab.set("LEFT4ME_STEAMCMD=/usr/games/steamcmd");
     assert_eq!(lab.job(&["install"]).state, "succeeded");
     for place in ["linux32", ".steam/sdk32"] {
@@ -124,8 +199,16 @@ fn debians_steamcmd_serves_as_well(lab: &Lab) {
     lab.job(&["start", "--server", "played"]);
     wait_until("the server reaches Steam", s(10), || {
         let since = format!("@{begun}");
-        let said =
-            lab.ok(&["journalctl", "-u", "left4me-server@1.service", "--since", &since, "-o", "cat", "--no-pager"]);
+        let said = lab.ok(&[
+            "journalctl",
+            "-u",
+            "left4me-server@1.service",
+            "--since",
+            &since,
+            "-o",
+            "cat",
+            "--no-pager",
+        ]);
         said.contains("Connection to Steam servers successful.")
     });
 }
@@ -133,16 +216,27 @@ fn debians_steamcmd_serves_as_well(lab: &Lab) {
 fn an_account_is_used_and_its_secrets_are_nowhere(lab: &Lab) {
     const PASSWORD: &str = "correct-horse-7";
     const TOKEN: &str = "eyAidHlwIjogIkpXVCIs";
-    lab.write(&format!("{STEAM}/{}/standin.conf", ".local/share/Steam/steamcmd"), "refuse_anonymous=1\n");
+    lab.write(
+        &format!("{STEAM}/{}/standin.conf", ".local/share/Steam/steamcmd"),
+        "refuse_anonymous=1\n",
+    );
     lab.failing_job(&["update"], &["no subscription", "LEFT4ME_STEAM_ACCOUNT"]);
     lab.set("LEFT4ME_STEAM_ACCOUNT=anna_7");
     lab.failing_job(&["update"], &["cached credentials", "log in once by hand"]);
 
     // As the README says.
-    let by_hand = format!("HOME={STEAM} script -qec '/usr/games/steamcmd +login anna_7 +quit' /dev/null");
-    lab.run_with("left4me-steam", &["sh", "-c", &by_hand], &format!("{PASSWORD}\n"));
+    let by_hand =
+        format!("HOME={STEAM} script -qec '/usr/games/steamcmd +login anna_7 +quit' /dev/null");
+    lab.run_with(
+        "left4me-steam",
+        &["sh", "-c", &by_hand],
+        &format!("{PASSWORD}\n"),
+    );
     let config = format!("{STEAM}/Steam/config/config.vdf");
-    assert!(lab.is(&format!("grep -q {TOKEN} {config}")), "the login by hand left a token");
+    assert!(
+        lab.is(&format!("grep -q {TOKEN} {config}")),
+        "the login by hand left a token"
+    );
     let job = lab.job(&["update"]);
     lab.logged(job.id, "stdout", &["Logging in user 'anna_7'", "OK"]);
     lab.runs(1, "played");
@@ -154,10 +248,16 @@ fn an_account_is_used_and_its_secrets_are_nowhere(lab: &Lab) {
     assert_eq!(seen, "linux32", "all that a server sees of steamcmd's home");
     for secret in [PASSWORD, TOKEN] {
         lab.ok(&["journalctl", "--sync"]);
-        let found = format!("journalctl --no-pager -o export | grep -q -- '[{}]{}'", &secret[..1], &secret[1..]);
+        let found = format!(
+            "journalctl --no-pager -o export | grep -q -- '[{}]{}'",
+            &secret[..1],
+            &secret[1..]
+        );
         assert!(!lab.is(&found), "{secret} is in the journal");
         assert!(
-            !lab.is(&format!("grep -rqs -- {secret} /var/lib/left4me/db /etc/left4me")),
+            !lab.is(&format!(
+                "grep -rqs -- {secret} /var/lib/left4me/db /etc/left4me"
+            )),
             "{secret} is written down"
         );
     }

@@ -9,35 +9,54 @@ const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 
 pub fn times_name_their_zone_and_a_cancelled_update_is_mended_from_its_page(lab: &Lab) {
-    lab.in_its_network("times_name_their_zone_and_a_cancelled_update_is_mended_from_its_page", |lab| {
-        // Without summer time, so that this test is the same all year.
-        lab.sh("ln -sf /usr/share/zoneinfo/Asia/Kolkata /etc/localtime");
-        lab.describe(&["One", "Two"]);
-        lab.job(&["install"]);
-        lab.job(&["start", "--server", "1", "--server", "2"]);
-        commands_and_sandboxed_programs_know_the_zone(lab);
-        let anna = Browser::start(lab.suite().as_str(), Scripts::On);
-        anna.in_zone("America/Phoenix");
-        anna.go("/");
-        anna.sign_in("admin", PASSWORD);
-        anna.comes_to("/");
-        let job = an_update_is_cancelled_while_its_page_is_open(lab, &anna);
-        pages_have_the_hosts_zone_and_the_readers(&anna);
-        what_it_left_down_is_started_from_its_page(lab, &anna, job);
-    });
+    lab.in_its_network(
+        "times_name_their_zone_and_a_cancelled_update_is_mended_from_its_page",
+        |lab| {
+            // Without summer time, so that this test is the same all year.
+            lab.sh("ln -sf /usr/share/zoneinfo/Asia/Kolkata /etc/localtime");
+            lab.describe(&["One", "Two"]);
+            lab.job(&["install"]);
+            lab.job(&["start", "--server", "1", "--server", "2"]);
+            commands_and_sandboxed_programs_know_the_zone(lab);
+            let anna = Browser::start(lab.suite().as_str(), Scripts::On);
+            anna.in_zone("America/Phoenix");
+            anna.go("/");
+            anna.sign_in("admin", PASSWORD);
+            anna.comes_to("/");
+            let job = an_update_is_cancelled_while_its_page_is_open(lab, &anna);
+            pages_have_the_hosts_zone_and_the_readers(&anna);
+            what_it_left_down_is_started_from_its_page(lab, &anna, job);
+        },
+    );
 }
 
 fn commands_and_sandboxed_programs_know_the_zone(lab: &Lab) {
     let list = lab.ok(&["left4me-job", "list"]);
-    assert!(list.lines().next().is_some_and(|heading| heading.contains("QUEUED (IST)")), "{list}");
+    assert!(
+        list.lines()
+            .next()
+            .is_some_and(|heading| heading.contains("QUEUED (IST)")),
+        "{list}"
+    );
     let list = lab.sh("TZ=Asia/Tokyo left4me-job list");
-    assert!(list.lines().next().is_some_and(|heading| heading.contains("QUEUED (JST)")), "{list}");
+    assert!(
+        list.lines()
+            .next()
+            .is_some_and(|heading| heading.contains("QUEUED (JST)")),
+        "{list}"
+    );
     // The helper runs in a root of its own.
     let console = lab.ok(&["left4me-helper", "journal", "1", "--lines", "1"]);
     assert_eq!(console.split(' ').nth(2), Some("IST"), "{console}");
-    assert!(lab.ok(&["left4me", "server", "show", "1"]).contains(" IST\n"));
+    assert!(
+        lab.ok(&["left4me", "server", "show", "1"])
+            .contains(" IST\n")
+    );
     // Timers go by the same zone.
-    lab.sh("systemctl start left4me-update.timer; systemctl list-timers left4me-update.timer | grep ' IST '");
+    lab.sh(
+        "systemctl start left4me-update.timer; systemctl list-timers left4me-update.timer | \
+           grep ' IST '",
+    );
     lab.sh("systemctl stop left4me-update.timer");
 }
 
@@ -48,10 +67,18 @@ fn an_update_is_cancelled_while_its_page_is_open(lab: &Lab, anna: &Browser) -> i
     anna.go(&format!("/jobs/{job}"));
     wait_until("steamcmd runs", s(30), || {
         lab.is(
-            "pgrep -u left4me-steam steamcmd >/dev/null && ! systemctl is-active -q left4me-server@1 left4me-server@2",
+            "pgrep -u left4me-steam steamcmd >/dev/null && ! systemctl is-active -q \
+            left4me-server@1 left4me-server@2",
         )
     });
-    lab.ok(&["left4me-job", "cancel", &job.to_string(), "--reason", "players wait", "--force"]);
+    lab.ok(&[
+        "left4me-job",
+        "cancel",
+        &job.to_string(),
+        "--reason",
+        "players wait",
+        "--force",
+    ]);
     anna.wait_for_state("cancelled", 30);
     job
 }
@@ -63,14 +90,23 @@ fn pages_have_the_hosts_zone_and_the_readers(anna: &Browser) {
               .map((time) => time.outerHTML).slice(0, 5)",
     );
     assert_eq!(wrong.as_array().map(Vec::len), Some(0), "{wrong:#}");
-    assert!(anna.js("return document.querySelectorAll('#log time').length").as_u64() > Some(5));
+    assert!(
+        anna.js("return document.querySelectorAll('#log time').length")
+            .as_u64()
+            > Some(5)
+    );
     anna.sees("main", "Times in IST");
-    let hint = anna.waits("the reader's time", || match anna.attribute("#facts time", "title") {
-        title if title.contains("; here ") => Ok(title),
-        title => Err(title),
+    let hint = anna.waits("the reader's time", || {
+        match anna.attribute("#facts time", "title") {
+            title if title.contains("; here ") => Ok(title),
+            title => Err(title),
+        }
     });
     // Mountain standard time; a browser that has no letters for it says how far it is from UTC.
-    assert!(hint.contains(" IST; here ") && (hint.ends_with(" MST") || hint.ends_with(" GMT-7")), "{hint}");
+    assert!(
+        hint.contains(" IST; here ") && (hint.ends_with(" MST") || hint.ends_with(" GMT-7")),
+        "{hint}"
+    );
     let hours = anna.js(
         r"const [host, here] = document.querySelector('#facts time').title.match(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/g)
               .map((time) => Date.parse(time.replace(' ', 'T') + 'Z'));
@@ -86,10 +122,19 @@ fn the_readers_clock_may_be_wrong(anna: &Browser) {
     let wrong = "const right = Date.now; Date.now = () => right() - 3600000;";
     anna.before_pages(wrong);
     anna.go(&path);
-    assert_eq!(anna.js("return Math.round((Date.now() - new Date().getTime()) / 60000)"), -60);
+    assert_eq!(
+        anna.js("return Math.round((Date.now() - new Date().getTime()) / 60000)"),
+        -60
+    );
     anna.js("document.dispatchEvent(new Event('visibilitychange'))");
     anna.waits("ages by the host's clock", || match anna.text("#facts") {
-        facts if facts.contains("ago") && !facts.contains("in 1 h") && !facts.contains("in 59 min") => Ok(()),
+        facts
+            if facts.contains("ago")
+                && !facts.contains("in 1 h")
+                && !facts.contains("in 59 min") =>
+        {
+            Ok(())
+        }
         facts => Err(facts),
     });
 }
@@ -110,11 +155,18 @@ fn what_it_left_down_is_started_from_its_page(lab: &Lab, anna: &Browser, job: i6
         now => Err(now),
     });
     anna.wait_for_state("succeeded", 30);
-    assert_eq!(lab.unit("left4me-server@1.service", "ActiveState"), "active");
+    assert_eq!(
+        lab.unit("left4me-server@1.service", "ActiveState"),
+        "active"
+    );
 
     anna.go(&path);
-    let offers =
-        || anna.js("return [...document.querySelectorAll('#outcomes button')].map((one) => one.textContent).join()");
+    let offers = || {
+        anna.js(
+            "return [...document.querySelectorAll('#outcomes button')].map((one) => \
+                one.textContent).join()",
+        )
+    };
     assert_eq!(offers(), "Start Two again", "One runs");
     // It is started from elsewhere: the open page stops offering it.
     lab.job(&["start", "--server", "2"]);

@@ -1,5 +1,6 @@
-//! What people met in their browsers in the field: many pages over HTTP/1.1, a proxy that answers 502 for a moment, a
-//! session that ends while a user types, long logs, a window that is half as wide as the screen.
+//! What people met in their browsers in the field: many pages over HTTP/1.1, a proxy that answers
+//! 502 for a moment, a session that ends while a user types, long logs, a window that is half as
+//! wide as the screen.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -38,13 +39,17 @@ fn the_beginning_of_a_long_log_is_shown(lab: &Lab, anna: &Browser) {
     anna.click("Earlier lines");
     let shown = || {
         let lines = anna.js(
-            "return [...document.querySelectorAll('#log .line')].map((line) => [line.dataset.seq ?? '', line.querySelector('.what').textContent])",
+            "return [...document.querySelectorAll('#log .line')].map((line) => [line.dataset.seq \
+            ?? '', line.querySelector('.what').textContent])",
         );
         let lines = lines.as_array().expect("a list").clone();
         lines
             .iter()
             .map(|line| {
-                (line[0].as_str().unwrap_or_default().to_owned(), line[1].as_str().unwrap_or_default().to_owned())
+                (
+                    line[0].as_str().unwrap_or_default().to_owned(),
+                    line[1].as_str().unwrap_or_default().to_owned(),
+                )
             })
             .collect::<Vec<_>>()
     };
@@ -53,18 +58,36 @@ fn the_beginning_of_a_long_log_is_shown(lab: &Lab, anna: &Browser) {
         lines => Err(format!("{:?}", lines.first())),
     });
     assert_eq!(lines[0].1, log[0].line);
-    let gap = lines.iter().position(|(seq, _)| seq.is_empty()).expect("a mark for what is not shown");
-    assert_eq!(lines[gap - 1].0, gap.to_string(), "the beginning has no hole");
+    let gap = lines
+        .iter()
+        .position(|(seq, _)| seq.is_empty())
+        .expect("a mark for what is not shown");
+    assert_eq!(
+        lines[gap - 1].0,
+        gap.to_string(),
+        "the beginning has no hole"
+    );
     let next: usize = lines[gap + 1].0.parse().expect("a number");
-    assert!(lines[gap].1.contains(&format!("lines {} to {} are not shown", gap + 1, next - 1)), "{:?}", lines[gap]);
-    assert_eq!(lines.last().expect("a line").0, log.len().to_string(), "the end is shown, too");
+    assert!(
+        lines[gap]
+            .1
+            .contains(&format!("lines {} to {} are not shown", gap + 1, next - 1)),
+        "{:?}",
+        lines[gap]
+    );
+    assert_eq!(
+        lines.last().expect("a line").0,
+        log.len().to_string(),
+        "the end is shown, too"
+    );
     anna.shoot("30-log-from-line-1");
 }
 
 fn what_would_fail_is_not_offered(lab: &Lab, anna: &Browser) {
     let offers = || {
         anna.js(
-            "return [...document.querySelectorAll('#game form')].map((form) => form.getAttribute('action')).join(' ')",
+            "return [...document.querySelectorAll('#game form')].map((form) => \
+            form.getAttribute('action')).join(' ')",
         )
     };
     anna.go("/admin");
@@ -72,7 +95,11 @@ fn what_would_fail_is_not_offered(lab: &Lab, anna: &Browser) {
     lab.steamcmd("");
     lab.job(&["start", "--server", "1"]);
     anna.go("/admin");
-    assert_eq!(offers(), "/admin/update", "an install is refused while a server is up");
+    assert_eq!(
+        offers(),
+        "/admin/update",
+        "an install is refused while a server is up"
+    );
     lab.sh("mv /var/lib/left4me/steam/steamcmd.sh /var/lib/left4me/steam/elsewhere");
     anna.go("/admin");
     assert_eq!(offers(), "");
@@ -85,7 +112,10 @@ fn a_restart_that_cannot_work_leaves_the_server_up(lab: &Lab) {
     let pid = lab.main_pid(1);
     lab.sh("mv /var/lib/left4me/overlays/demo /var/lib/left4me/overlays/elsewhere");
     for operation in ["restart", "reset"] {
-        lab.failing_job(&[operation, "--server", "1"], &["demo", "does not exist", "goes on as it ran"]);
+        lab.failing_job(
+            &[operation, "--server", "1"],
+            &["demo", "does not exist", "goes on as it ran"],
+        );
         assert_eq!(lab.main_pid(1), pid, "its players stay");
     }
     lab.sh("mv /var/lib/left4me/overlays/elsewhere /var/lib/left4me/overlays/demo");
@@ -96,18 +126,31 @@ fn a_restart_that_cannot_work_leaves_the_server_up(lab: &Lab) {
 /// How many streams the front has open, of which kind.
 fn streams() -> String {
     let mut front = TcpStream::connect("127.0.0.1:8000").expect("the front listens");
-    front.write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n").expect("it reads");
+    front
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n")
+        .expect("it reads");
     let mut said = String::new();
     front.read_to_string(&mut said).expect("it answers");
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
-    let open = said.lines().filter(|line| line.starts_with("left4me_web_streams{") && !line.ends_with(" 0"));
+    let open = said
+        .lines()
+        .filter(|line| line.starts_with("left4me_web_streams{") && !line.ends_with(" 0"));
     open.collect::<Vec<_>>().join(", ")
 }
 
 fn eight_pages_share_one_stream(lab: &Lab, anna: &Browser) {
     anna.go("/");
-    for path in ["/servers/1/log", "/servers/2/log", "/servers/3/log", "/", "/admin", "/admin/jobs", "/servers/1"] {
-        // Over HTTP/1.1 a browser opens six connections to a host: with a stream each, the seventh page never comes.
+    for path in [
+        "/servers/1/log",
+        "/servers/2/log",
+        "/servers/3/log",
+        "/",
+        "/admin",
+        "/admin/jobs",
+        "/servers/1",
+    ] {
+        // Over HTTP/1.1 a browser opens six connections to a host: with a stream each, the seventh
+        // page never comes.
         anna.open_window(path);
         anna.sees("h1", "");
     }
@@ -121,7 +164,11 @@ fn eight_pages_share_one_stream(lab: &Lab, anna: &Browser) {
     anna.sees("#state", "stopped");
     lab.job(&["start", "--server", "1"]);
     anna.sees("#state", "running");
-    assert_eq!(anna.js("return window.marked"), true, "the page was not loaded again");
+    assert_eq!(
+        anna.js("return window.marked"),
+        true,
+        "the page was not loaded again"
+    );
     anna.close_others();
     anna.is_quiet();
 }
@@ -138,8 +185,16 @@ impl Proxy {
     /// At 127.0.0.1:8001, in front of left4me-web.
     fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:8001").expect("the port is free");
-        let proxy = Self { broken: Arc::default(), open: Arc::default(), refused: Arc::default() };
-        let (broken, open, refused) = (Arc::clone(&proxy.broken), Arc::clone(&proxy.open), Arc::clone(&proxy.refused));
+        let proxy = Self {
+            broken: Arc::default(),
+            open: Arc::default(),
+            refused: Arc::default(),
+        };
+        let (broken, open, refused) = (
+            Arc::clone(&proxy.broken),
+            Arc::clone(&proxy.open),
+            Arc::clone(&proxy.refused),
+        );
         std::thread::spawn(move || {
             for mut client in listener.incoming().flatten() {
                 if broken.load(Ordering::SeqCst) {
@@ -149,19 +204,29 @@ impl Proxy {
                     }
                     refused.fetch_add(1, Ordering::SeqCst);
                     client
-                        .write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                        .write_all(
+                            b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: \
+                                    close\r\n\r\n",
+                        )
                         .ok();
                     continue;
                 }
-                let Ok(server) = TcpStream::connect("127.0.0.1:8000") else { continue };
+                let Ok(server) = TcpStream::connect("127.0.0.1:8000") else {
+                    continue;
+                };
                 for (from, to) in [(&client, &server), (&server, &client)] {
-                    let (mut from, mut to) = (from.try_clone().expect("a copy"), to.try_clone().expect("a copy"));
+                    let (mut from, mut to) = (
+                        from.try_clone().expect("a copy"),
+                        to.try_clone().expect("a copy"),
+                    );
                     std::thread::spawn(move || {
                         std::io::copy(&mut from, &mut to).ok();
                         to.shutdown(Shutdown::Both).ok();
                     });
                 }
-                open.lock().unwrap_or_else(PoisonError::into_inner).extend([client, server]);
+                open.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend([client, server]);
             }
         });
         proxy
@@ -170,7 +235,12 @@ impl Proxy {
     /// Breaks off all connections, and answers 502 from now on, or goes on.
     fn set_broken(&self, broken: bool) {
         self.broken.store(broken, Ordering::SeqCst);
-        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for stream in self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .drain(..)
+        {
             stream.shutdown(Shutdown::Both).ok();
         }
     }
@@ -179,7 +249,9 @@ impl Proxy {
 fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
     let say = |words: &str| {
         lab.write("/root/say", &format!("{words}\n"));
-        lab.sh(&format!("cp /root/say {GAME}/standin.say-now; mv {GAME}/standin.say-now {GAME}/standin.say"));
+        lab.sh(&format!(
+            "cp /root/say {GAME}/standin.say-now; mv {GAME}/standin.say-now {GAME}/standin.say"
+        ));
     };
     let proxy = Proxy::start();
     anna.js("location.href = 'http://127.0.0.1:8001/servers/1/log'");
@@ -190,20 +262,36 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
     proxy.set_broken(true);
     anna.sees("[data-log-state]", "connection lost");
     say("in the gap");
-    wait_for("the page is answered with 502", s(20), || match proxy.refused.load(Ordering::SeqCst) {
-        0 => Err("not yet".to_owned()),
-        _ => Ok(()),
+    wait_for("the page is answered with 502", s(20), || {
+        match proxy.refused.load(Ordering::SeqCst) {
+            0 => Err("not yet".to_owned()),
+            _ => Ok(()),
+        }
     });
     proxy.set_broken(false);
     anna.sees("[data-log-state]", "live");
     anna.sees("#log", "in the gap");
     say("after the gap");
     anna.sees("#log", "after the gap");
-    assert_eq!(anna.js("return window.marked"), true, "the page was not loaded again");
-    let lines = anna.js("return [...document.querySelectorAll('#log .what')].map((what) => what.textContent)");
-    let lines: Vec<&str> = lines.as_array().expect("a list").iter().filter_map(|line| line.as_str()).collect();
+    assert_eq!(
+        anna.js("return window.marked"),
+        true,
+        "the page was not loaded again"
+    );
+    let lines = anna
+        .js("return [...document.querySelectorAll('#log .what')].map((what) => what.textContent)");
+    let lines: Vec<&str> = lines
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|line| line.as_str())
+        .collect();
     for words in ["before the gap", "in the gap", "after the gap"] {
-        assert_eq!(lines.iter().filter(|line| line.contains(words)).count(), 1, "'{words}' once: {lines:#?}");
+        assert_eq!(
+            lines.iter().filter(|line| line.contains(words)).count(),
+            1,
+            "'{words}' once: {lines:#?}"
+        );
     }
     // A page that is hidden follows nothing, and goes on where it was when it is shown again.
     anna.go("/servers/1/log");
@@ -213,7 +301,8 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
     // A browser without a screen shows all of its windows: so the page is told what it would see.
     let hide = |hidden: bool| {
         anna.js(&format!(
-            "Object.defineProperty(document, 'hidden', {{ get: () => {hidden}, configurable: true }}); \
+            "Object.defineProperty(document, 'hidden', {{ get: () => {hidden}, configurable: true \
+            }}); \
              document.dispatchEvent(new Event('visibilitychange'))"
         ));
     };
@@ -235,7 +324,12 @@ fn a_502_costs_no_line_and_doubles_none(lab: &Lab, anna: &Browser) {
 
 fn what_was_typed_outlives_the_session(lab: &Lab, anna: &Browser) {
     let signed_out = |password: &str| {
-        lab.run_with("root", &["left4me", "user", "passwd", "admin", "--password-stdin"], password).ends_with(0);
+        lab.run_with(
+            "root",
+            &["left4me", "user", "passwd", "admin", "--password-stdin"],
+            password,
+        )
+        .ends_with(0);
     };
     let value = |css: &str| anna.js(&format!("return document.querySelector('{css}').value"));
     anna.go("/blueprints/new");
@@ -248,7 +342,10 @@ fn what_was_typed_outlives_the_session(lab: &Lab, anna: &Browser) {
     anna.comes_to("/blueprints/new");
     anna.sees("main", "Your input was restored");
     assert_eq!(value("input[name=name]"), "после работы");
-    assert_eq!(value("textarea[name=config]"), "hostname \"typed for an hour\"");
+    assert_eq!(
+        value("textarea[name=config]"),
+        "hostname \"typed for an hour\""
+    );
     anna.shoot("32-typed-text-is-back");
     // The page of a preview is no page that one can come back to: the form's own is.
     anna.click("Preview");
@@ -258,7 +355,10 @@ fn what_was_typed_outlives_the_session(lab: &Lab, anna: &Browser) {
     anna.sees("h1", "Sign in");
     anna.sign_in("admin", "tall order of 9");
     anna.comes_to("/blueprints/new");
-    assert_eq!(value("textarea[name=config]"), "hostname \"typed for an hour\"");
+    assert_eq!(
+        value("textarea[name=config]"),
+        "hostname \"typed for an hour\""
+    );
     anna.click("Save");
     anna.sees("h1", "после работы");
     // What was sent is not given back, and a password never is.
@@ -266,16 +366,28 @@ fn what_was_typed_outlives_the_session(lab: &Lab, anna: &Browser) {
     assert_eq!(value("textarea[name=config]"), "");
     anna.go("/admin/users");
     anna.fill("form[action='/admin/users'] input[name=name]", "Боб");
-    anna.fill("form[action='/admin/users'] input[name=password]", "not to be kept");
+    anna.fill(
+        "form[action='/admin/users'] input[name=password]",
+        "not to be kept",
+    );
     signed_out("correct horse 7\n");
     anna.click("Add");
     anna.sees("h1", "Sign in");
     let kept = anna.js("return JSON.stringify(sessionStorage)").to_string();
-    assert!(kept.contains("Боб") && !kept.contains("not to be kept"), "{kept}");
+    assert!(
+        kept.contains("Боб") && !kept.contains("not to be kept"),
+        "{kept}"
+    );
     anna.sign_in("admin", PASSWORD);
     anna.comes_to("/admin/users");
-    assert_eq!(value("form[action=\"/admin/users\"] input[name=name]"), "Боб");
-    assert_eq!(value("form[action=\"/admin/users\"] input[name=password]"), "");
+    assert_eq!(
+        value("form[action=\"/admin/users\"] input[name=name]"),
+        "Боб"
+    );
+    assert_eq!(
+        value("form[action=\"/admin/users\"] input[name=password]"),
+        ""
+    );
     anna.complaints();
 }
 
@@ -286,13 +398,23 @@ fn nothing_is_squeezed_in_a_narrow_window(anna: &Browser) {
             range.selectNodeContents(node);
             return new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size;
         };
-        const labels = [...document.querySelectorAll('.bar label')].filter((label) => lines(label) > 1).map((label) => label.textContent);
+        const labels = [...document.querySelectorAll('.bar label')].filter((label) => lines(label) \
+        > 1).map((label) => label.textContent);
         const cells = [...document.querySelectorAll('tbody th, [data-label=What]')]
-            .filter((cell) => cell.getBoundingClientRect().width < 130).map((cell) => cell.textContent.trim());
+            .filter((cell) => cell.getBoundingClientRect().width < 130).map((cell) => \
+            cell.textContent.trim());
         const over = document.documentElement.scrollWidth - document.documentElement.clientWidth;
         return JSON.stringify([labels, cells, over > 0 ? over : 0])";
-    for (number, path) in
-        ["/", "/admin/jobs", "/admin", "/admin/users", "/admin/events", "/servers/1"].into_iter().enumerate()
+    for (number, path) in [
+        "/",
+        "/admin/jobs",
+        "/admin",
+        "/admin/users",
+        "/admin/events",
+        "/servers/1",
+    ]
+    .into_iter()
+    .enumerate()
     {
         anna.go(path);
         for width in [769, 900, 1030, 1280] {

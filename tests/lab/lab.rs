@@ -39,7 +39,8 @@ pub struct Lab {
     reaper: Option<Child>,
 }
 
-/// Set to the name of the lab in a test that runs inside of its network; see [`Lab::in_its_network`].
+/// Set to the name of the lab in a test that runs inside of its network; see
+/// [`Lab::in_its_network`].
 const INSIDE: &str = "LEFT4ME_TEST_INSIDE";
 
 /// What a command in the lab came to.
@@ -56,8 +57,16 @@ pub struct Output {
 
 impl fmt::Display for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Output { code, stdout, stderr, command } = self;
-        write!(f, "# {command}\nexit code {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n---")
+        let Output {
+            code,
+            stdout,
+            stderr,
+            command,
+        } = self;
+        write!(
+            f,
+            "# {command}\nexit code {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}\n---"
+        )
     }
 }
 
@@ -72,9 +81,16 @@ impl Output {
     /// Panics unless it said something on standard error, on one line, that has all of `words`.
     #[track_caller]
     pub fn complains_of(self, words: &[&str]) -> Self {
-        assert_eq!(self.stderr.lines().count(), 1, "one line of complaint\n{self}");
+        assert_eq!(
+            self.stderr.lines().count(),
+            1,
+            "one line of complaint\n{self}"
+        );
         for word in words {
-            assert!(self.stderr.contains(word), "a complaint about '{word}'\n{self}");
+            assert!(
+                self.stderr.contains(word),
+                "a complaint about '{word}'\n{self}"
+            );
         }
         self
     }
@@ -85,10 +101,23 @@ impl Lab {
     #[track_caller]
     pub fn up(suite: Suite) -> Self {
         if let Ok(name) = std::env::var(INSIDE) {
-            return Self { name, suite, reaper: None };
+            return Self {
+                name,
+                suite,
+                reaper: None,
+            };
         }
         let (deb, standin) = (deb(), setting("LEFT4ME_TEST_STANDIN"));
-        Self::boot(suite, &["--deb".as_ref(), deb.as_os_str(), "--standin".as_ref(), standin.as_os_str()], "")
+        Self::boot(
+            suite,
+            &[
+                "--deb".as_ref(),
+                deb.as_os_str(),
+                "--standin".as_ref(),
+                standin.as_os_str(),
+            ],
+            "",
+        )
     }
 
     /// Boots `suite` and nothing else: a Debian that has never seen left4me.
@@ -106,20 +135,31 @@ impl Lab {
     #[track_caller]
     fn boot(suite: Suite, options: &[&std::ffi::OsStr], packages: &str) -> Self {
         let mut up = command(lab_script());
-        up.args(["up", "--suite", suite.as_str()]).args(options).stdin(Stdio::null());
+        up.args(["up", "--suite", suite.as_str()])
+            .args(options)
+            .stdin(Stdio::null());
         if !packages.is_empty() {
             up.env("LEFT4ME_LAB_PACKAGES", packages);
         }
         let up = up.output().expect("deploy/lab runs");
         let complaint = String::from_utf8_lossy(&up.stderr);
-        assert!(up.status.success(), "deploy/lab up: {}\n{complaint}", up.status);
+        assert!(
+            up.status.success(),
+            "deploy/lab up: {}\n{complaint}",
+            up.status
+        );
         let name = String::from_utf8_lossy(&up.stdout).trim().to_owned();
         let reaper = (std::env::var_os("LEFT4ME_TEST_KEEP").is_none()).then(|| reaper(&name));
-        Self { name, suite, reaper }
+        Self {
+            name,
+            suite,
+            reaper,
+        }
     }
 
-    /// Runs `story`, the test of this name, so that 127.0.0.1 is the lab's and not this machine's: in another process of
-    /// this same test, whose programs are this machine's. A browser is one; all that it starts ends with the lab.
+    /// Runs `story`, the test of this name, so that 127.0.0.1 is the lab's and not this machine's:
+    /// in another process of this same test, whose programs are this machine's. A browser is one;
+    /// all that it starts ends with the lab.
     #[track_caller]
     pub fn in_its_network(&self, name: &str, story: fn(&Lab)) {
         if std::env::var_os(INSIDE).is_some() {
@@ -127,17 +167,25 @@ impl Lab {
         }
         let own = std::env::current_exe().expect("our own path");
         // sudo, on the way, passes no environment on.
-        let ours = std::env::vars().filter(|(key, _)| key.starts_with("LEFT4ME_") || key == "PATH" || key == "HOME");
+        let ours = std::env::vars()
+            .filter(|(key, _)| key.starts_with("LEFT4ME_") || key == "PATH" || key == "HOME");
         let status = command(lab_script())
             .args(["net", &self.name, "--", "env"])
             .args(ours.map(|(key, value)| format!("{key}={value}")))
             .arg(format!("{INSIDE}={}", self.name))
             .arg(own)
-            .args(["--exact", &format!("{}::{name}", self.suite.as_str()), "--nocapture"])
+            .args([
+                "--exact",
+                &format!("{}::{name}", self.suite.as_str()),
+                "--nocapture",
+            ])
             .stdin(Stdio::null())
             .status()
             .expect("deploy/lab runs");
-        assert!(status.success(), "the story inside of the lab's network: {status}");
+        assert!(
+            status.success(),
+            "the story inside of the lab's network: {status}"
+        );
     }
 
     /// Which Debian it is.
@@ -166,7 +214,12 @@ impl Lab {
             .spawn()
             .expect("deploy/lab runs");
         // Whether a command reads what it is given is its own affair.
-        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).ok();
+        child
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(input.as_bytes())
+            .ok();
         let output = child.wait_with_output().expect("an end of deploy/lab");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         // What sudo, on the way into the lab, says of a host that is not in its own /etc/hosts.
@@ -174,7 +227,11 @@ impl Lab {
         let output = Output {
             code: output.status.code().unwrap_or(-1),
             stdout: text(&output.stdout),
-            stderr: text(&output.stderr).lines().filter(from_inside).collect::<Vec<_>>().join("\n"),
+            stderr: text(&output.stderr)
+                .lines()
+                .filter(from_inside)
+                .collect::<Vec<_>>()
+                .join("\n"),
             command: argv.join(" "),
         };
         assert!(output.code != LAB_AT_FAULT, "the lab failed\n{output}");
@@ -201,15 +258,29 @@ impl Lab {
     /// Writes a file, for everybody to read.
     #[track_caller]
     pub fn write(&self, path: &str, text: &str) {
-        self.run_with("root", &["install", "-D", "-m", "644", "/dev/stdin", path], text).ends_with(0);
+        self.run_with(
+            "root",
+            &["install", "-D", "-m", "644", "/dev/stdin", path],
+            text,
+        )
+        .ends_with(0);
     }
 
     /// Puts a file of ours there, with its mode.
     #[track_caller]
     pub fn push(&self, file: &Path, path: &str) {
-        let pushed = command(lab_script()).args(["push", &self.name]).arg(file).arg(path).stdin(Stdio::null()).output();
+        let pushed = command(lab_script())
+            .args(["push", &self.name])
+            .arg(file)
+            .arg(path)
+            .stdin(Stdio::null())
+            .output();
         let pushed = pushed.expect("deploy/lab runs");
-        assert!(pushed.status.success(), "deploy/lab push: {}", String::from_utf8_lossy(&pushed.stderr));
+        assert!(
+            pushed.status.success(),
+            "deploy/lab push: {}",
+            String::from_utf8_lossy(&pushed.stderr)
+        );
     }
 
     /// A property of a unit.
@@ -221,14 +292,22 @@ impl Lab {
     /// A real reboot; returns when it is up again.
     #[track_caller]
     pub fn reboot(&self) {
-        let output = command(lab_script()).args(["reboot", &self.name]).stdin(Stdio::null()).output();
+        let output = command(lab_script())
+            .args(["reboot", &self.name])
+            .stdin(Stdio::null())
+            .output();
         let output = output.expect("deploy/lab runs");
-        assert!(output.status.success(), "deploy/lab reboot: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "deploy/lab reboot: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     fn exec(&self, user: &str, argv: &[&str]) -> Command {
         let mut exec = command(lab_script());
-        exec.args(["exec", "--user", user, &self.name, "--"]).args(argv);
+        exec.args(["exec", "--user", user, &self.name, "--"])
+            .args(argv);
         exec
     }
 
@@ -241,9 +320,18 @@ impl Lab {
             "ls -la /var/lib/left4me /var/lib/left4me/* /run/left4me | head -n 60",
             "journalctl --no-pager --lines 150 --output short-precise",
         ] {
-            let output = self.exec("root", &["bash", "-c", script]).stdin(Stdio::null()).output();
-            let output = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
-            eprintln!("---- {}# {script}\n{}", self.name, String::from_utf8_lossy(&output));
+            let output = self
+                .exec("root", &["bash", "-c", script])
+                .stdin(Stdio::null())
+                .output();
+            let output = output
+                .map(|output| [output.stdout, output.stderr].concat())
+                .unwrap_or_default();
+            eprintln!(
+                "---- {}# {script}\n{}",
+                self.name,
+                String::from_utf8_lossy(&output)
+            );
         }
     }
 }
@@ -257,7 +345,10 @@ impl Drop for Lab {
             self.tell_all();
         }
         let Some(mut reaper) = self.reaper.take() else {
-            eprintln!("{} is kept: deploy/lab exec {} -- bash", self.name, self.name);
+            eprintln!(
+                "{} is kept: deploy/lab exec {} -- bash",
+                self.name, self.name
+            );
             return;
         };
         drop(reaper.stdin.take());
@@ -270,12 +361,18 @@ impl Drop for Lab {
 
 /// Looks until `look` is content; panics with what it saw last when `deadline` has passed.
 #[track_caller]
-pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn wait_for<T>(
+    what: &str,
+    deadline: Duration,
+    mut look: impl FnMut() -> Result<T, String>,
+) -> T {
     let begun = Instant::now();
     loop {
         match look() {
             Ok(value) => return value,
-            Err(seen) if begun.elapsed() > deadline => panic!("{what}: not within {deadline:?}; last seen: {seen}"),
+            Err(seen) if begun.elapsed() > deadline => {
+                panic!("{what}: not within {deadline:?}; last seen: {seen}")
+            }
             Err(_) => thread::sleep(LOOK_EVERY),
         }
     }
@@ -284,7 +381,13 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Res
 /// [`wait_for`] something that is so or not.
 #[track_caller]
 pub fn wait_until(what: &str, deadline: Duration, mut is_so: impl FnMut() -> bool) {
-    wait_for(what, deadline, || if is_so() { Ok(()) } else { Err("not so".to_owned()) });
+    wait_for(what, deadline, || {
+        if is_so() {
+            Ok(())
+        } else {
+            Err("not so".to_owned())
+        }
+    });
 }
 
 /// Seconds.
@@ -304,9 +407,9 @@ pub fn standin(name: &str) -> PathBuf {
 
 fn setting(name: &str) -> PathBuf {
     let value = std::env::var_os(name);
-    PathBuf::from(
-        value.unwrap_or_else(|| panic!("{name} is not set: tests/run builds what these tests need, and sets it")),
-    )
+    PathBuf::from(value.unwrap_or_else(|| {
+        panic!("{name} is not set: tests/run builds what these tests need, and sets it")
+    }))
 }
 
 /// The checkout.

@@ -1,15 +1,17 @@
-//! left4me in real Debians, from the package on: what an administrator sees, in bookworm and in trixie.
+//! left4me in real Debians, from the package on: what an administrator sees, in bookworm and in
+//! trixie.
 //!
-//! Each test is a story of one lab: a booted system with the package installed by apt, stand-ins for steamcmd and the
-//! game, and nothing else. `tests/run` builds those and runs the stories; by hand:
+//! Each test is a story of one lab: a booted system with the package installed by apt, stand-ins
+//! for steamcmd and the game, and nothing else. `tests/run` builds those and runs the stories; by
+//! hand:
 //!
 //! ```text
 //! LEFT4ME_TEST_DEB=target/debian/left4me_….deb LEFT4ME_TEST_STANDIN=target/release/examples \
 //!     cargo nextest run --test lab -E 'test(bookworm::a_queued_start)'
 //! ```
 //!
-//! LEFT4ME_TEST_KEEP=1 leaves the labs standing (`deploy/lab list`). Nothing here sleeps and hopes: [`lab::wait_for`]
-//! looks until something is so, or its deadline has passed.
+//! LEFT4ME_TEST_KEEP=1 leaves the labs standing (`deploy/lab list`). Nothing here sleeps and hopes:
+//! [`lab::wait_for`] looks until something is so, or its deadline has passed.
 #![forbid(unsafe_code)]
 
 mod browser;

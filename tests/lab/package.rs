@@ -1,5 +1,5 @@
-//! The package's life: installed again, upgraded, removed, installed again, purged; beside running servers and queued
-//! jobs.
+//! The package's life: installed again, upgraded, removed, installed again, purged; beside running
+//! servers and queued jobs.
 
 use crate::lab::{Lab, deb, s, wait_until};
 use crate::rows::ENABLED;
@@ -21,13 +21,22 @@ pub fn an_upgrade_touches_nothing_a_removal_keeps_data_and_a_purge_takes_it(lab:
 }
 
 fn apt(lab: &Lab, words: &[&str]) {
-    let get = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "--yes", "--quiet"];
+    let get = [
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "--yes",
+        "--quiet",
+    ];
     lab.ok(&[&get[..], words].concat());
 }
 
 /// Where `lab up` left the package inside.
 fn inside() -> String {
-    format!("/root/{}", deb().file_name().expect("a file").to_string_lossy())
+    format!(
+        "/root/{}",
+        deb().file_name().expect("a file").to_string_lossy()
+    )
 }
 
 fn an_upgrade_leaves_servers_and_queue_alone(lab: &Lab) {
@@ -41,7 +50,11 @@ fn an_upgrade_leaves_servers_and_queue_alone(lab: &Lab) {
     lab.ok(&["systemctl", "stop", "left4me-watch@1.timer"]);
     apt(lab, &["install", "--reinstall", &inside()]);
     assert_eq!(running(lab), before, "after the same package again");
-    assert_eq!(lab.unit("left4me-watch@1.timer", "ActiveState"), "active", "the poller is told of it from now on");
+    assert_eq!(
+        lab.unit("left4me-watch@1.timer", "ActiveState"),
+        "active",
+        "the poller is told of it from now on"
+    );
 
     lab.sh(&format!(
         "dpkg-deb -R {} /root/next; sed -i 's/^Version: .*/&+next/' /root/next/DEBIAN/control; \
@@ -49,20 +62,44 @@ fn an_upgrade_leaves_servers_and_queue_alone(lab: &Lab) {
         inside()
     ));
     apt(lab, &["install", "/root/next.deb"]);
-    assert!(lab.ok(&["dpkg-query", "--show", "--showformat", "${Version}", "left4me"]).ends_with("+next"));
+    assert!(
+        lab.ok(&[
+            "dpkg-query",
+            "--show",
+            "--showformat",
+            "${Version}",
+            "left4me"
+        ])
+        .ends_with("+next")
+    );
     assert_eq!(running(lab), before, "after the upgrade");
-    assert_eq!(lab.ok(&["cat", "/etc/left4me/left4me.env"]), settings, "the admin's settings");
+    assert_eq!(
+        lab.ok(&["cat", "/etc/left4me/left4me.env"]),
+        settings,
+        "the admin's settings"
+    );
 
     assert_eq!(lab.show(queued).state, "queued", "the job that waited");
     lab.ok(&["left4me-job", "resume"]);
-    assert_eq!(lab.ended(queued, 30).state, "succeeded", "the job that waited, by the new program");
-    assert_eq!(lab.sh("systemctl list-units --failed --plain --no-legend"), "", "failed units");
+    assert_eq!(
+        lab.ended(queued, 30).state,
+        "succeeded",
+        "the job that waited, by the new program"
+    );
+    assert_eq!(
+        lab.sh("systemctl list-units --failed --plain --no-legend"),
+        "",
+        "failed units"
+    );
 }
 
 /// What an upgrade must not change: the game's process, its mount, the sockets' units, the target.
 fn running(lab: &Lab) -> String {
-    let sockets = "left4me-worker.socket left4me-helper.socket left4me-runner.socket left4me-web.socket left4me.target";
-    let units = lab.sh(&format!("systemctl show -p Id,ActiveState,InvocationID {sockets}"));
+    let sockets = "left4me-worker.socket left4me-helper.socket left4me-runner.socket \
+                  left4me-web.socket left4me.target";
+    let units = lab.sh(&format!(
+        "systemctl show -p Id,ActiveState,InvocationID {sockets}"
+    ));
     format!("{} {:?} {units}", lab.main_pid(1), lab.mounts())
 }
 
@@ -73,27 +110,52 @@ fn a_removal_stops_and_keeps_data(lab: &Lab) {
     assert_eq!(lab.processes_of("left4me_1"), "", "the game's processes");
     assert_eq!(lab.processes_of("left4me"), "", "our processes");
     assert_eq!(lab.mounts(), Vec::<String>::new(), "mounts");
-    assert_eq!(lab.sh("systemctl list-unit-files --no-legend 'left4me*' || true"), "", "units");
-    for kept in ["db/left4me.db", "installation/srcds_run", "overlays/demo", "instances/1", "runtime/1/upper"] {
-        assert!(lab.is(&format!("test -e /var/lib/left4me/{kept}")), "{kept} is gone");
+    assert_eq!(
+        lab.sh("systemctl list-unit-files --no-legend 'left4me*' || true"),
+        "",
+        "units"
+    );
+    for kept in [
+        "db/left4me.db",
+        "installation/srcds_run",
+        "overlays/demo",
+        "instances/1",
+        "runtime/1/upper",
+    ] {
+        assert!(
+            lab.is(&format!("test -e /var/lib/left4me/{kept}")),
+            "{kept} is gone"
+        );
     }
-    let rows = lab.ok(&["sqlite3", "/var/lib/left4me/db/left4me.db", "SELECT count(*) FROM jobs"]);
+    let rows = lab.ok(&[
+        "sqlite3",
+        "/var/lib/left4me/db/left4me.db",
+        "SELECT count(*) FROM jobs",
+    ]);
     assert_eq!(rows, jobs.to_string(), "jobs that are kept");
 }
 
 fn an_installation_brings_back_what_was_enabled(lab: &Lab) {
     apt(lab, &["install", &inside()]);
-    wait_until("the enabled server runs again", s(30), || lab.unit(UNIT, "ActiveState") == "active");
+    wait_until("the enabled server runs again", s(30), || {
+        lab.unit(UNIT, "ActiveState") == "active"
+    });
     lab.answers("runs");
     for unit in ENABLED {
-        let expected = if unit == "left4me-web.socket" { "disabled" } else { "enabled" };
+        let expected = if unit == "left4me-web.socket" {
+            "disabled"
+        } else {
+            "enabled"
+        };
         assert_eq!(lab.unit(unit, "UnitFileState"), expected, "{unit}");
     }
     lab.is_stopped(2, "rests");
     lab.job(&["restart", "--server", "runs"]);
     lab.runs(1, "runs");
     lab.reboot();
-    wait_until("the server is active after the reboot", s(60), || lab.unit(UNIT, "ActiveState") == "active");
+    wait_until("the server is active after the reboot", s(60), || {
+        lab.unit(UNIT, "ActiveState") == "active"
+    });
     lab.answers("runs");
 }
 
@@ -110,21 +172,42 @@ fn a_purge_removes_everything(lab: &Lab) {
         "/run/left4me-overlay-check",
         "/usr/libexec/left4me",
     ] {
-        assert!(lab.is(&format!("! test -e {gone}")), "{gone} is still there");
+        assert!(
+            lab.is(&format!("! test -e {gone}")),
+            "{gone} is still there"
+        );
     }
     for user in ["left4me", "left4me-game", "left4me-steam"] {
         assert_eq!(lab.processes_of(user), "", "processes of {user}");
-        assert!(lab.is(&format!("getent passwd {user}")), "the user {user} stays, so that its uid is not given away");
+        assert!(
+            lab.is(&format!("getent passwd {user}")),
+            "the user {user} stays, so that its uid is not given away"
+        );
     }
-    assert_eq!(lab.sh("getent passwd | grep ^left4me_ || true"), "", "servers' own users");
-    assert_eq!(lab.sh("find /etc/systemd /usr/lib/systemd -name '*left4me*' -o -name 'l4d2*'"), "", "units and links");
     assert_eq!(
-        lab.sh("systemctl list-units --all --plain --no-legend 'left4me*' 'l4d2*' | grep -v not-found || true"),
+        lab.sh("getent passwd | grep ^left4me_ || true"),
+        "",
+        "servers' own users"
+    );
+    assert_eq!(
+        lab.sh("find /etc/systemd /usr/lib/systemd -name '*left4me*' -o -name 'l4d2*'"),
+        "",
+        "units and links"
+    );
+    assert_eq!(
+        lab.sh(
+            "systemctl list-units --all --plain --no-legend 'left4me*' 'l4d2*' | grep -v \
+               not-found || true"
+        ),
         "",
         "units"
     );
     assert_eq!(lab.mounts(), Vec::<String>::new(), "mounts");
-    assert_eq!(lab.sh("systemctl list-units --failed --plain --no-legend"), "", "failed units");
+    assert_eq!(
+        lab.sh("systemctl list-units --failed --plain --no-legend"),
+        "",
+        "failed units"
+    );
 }
 
 fn it_can_be_installed_anew(lab: &Lab) {

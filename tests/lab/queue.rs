@@ -36,7 +36,8 @@ fn an_update_starts_again_what_ran(lab: &Lab) {
     lab.steamcmd("buildid=77");
     let job = lab.job(&["update"]);
     lab.logged(job.id, "stdout", &["fully installed"]);
-    lab.sh("grep -q '\"buildid\".*\"77\"' /var/lib/left4me/installation/steamapps/appmanifest_222860.acf");
+    lab.sh("grep -q '\"buildid\".*\"77\"' \
+           /var/lib/left4me/installation/steamapps/appmanifest_222860.acf");
     lab.runs(1, "runs");
     assert_ne!(lab.main_pid(1), pid, "the game was stopped for the update");
     lab.answers("runs");
@@ -57,18 +58,31 @@ fn a_reset_empties_what_the_game_wrote(lab: &Lab) {
     let written = format!("{ONE}/left4dead2/cfg/written.cfg");
     lab.sh(&format!("touch {written}; chown left4me_1: {written}"));
     lab.job(&["restart", "--server", "runs"]);
-    assert!(lab.is(&format!("test -e {written}")), "a restart keeps what the game wrote");
+    assert!(
+        lab.is(&format!("test -e {written}")),
+        "a restart keeps what the game wrote"
+    );
     lab.job(&["reset", "--server", "runs"]);
     lab.runs(1, "runs");
     lab.answers("runs");
-    assert!(lab.is(&format!("! test -e {written}")), "a reset removes what the game wrote");
+    assert!(
+        lab.is(&format!("! test -e {written}")),
+        "a reset removes what the game wrote"
+    );
 
     lab.job(&["start", "--server", "rests"]);
     lab.job(&["stop", "--server", "rests"]);
-    assert!(lab.is("find /var/lib/left4me/runtime/2/upper -type f | grep -q ."), "the game wrote something");
+    assert!(
+        lab.is("find /var/lib/left4me/runtime/2/upper -type f | grep -q ."),
+        "the game wrote something"
+    );
     lab.job(&["reset", "--server", "rests"]);
     lab.is_stopped(2, "rests");
-    assert_eq!(lab.sh("find /var/lib/left4me/runtime/2/upper -type f"), "", "what is left in the upper layer");
+    assert_eq!(
+        lab.sh("find /var/lib/left4me/runtime/2/upper -type f"),
+        "",
+        "what is left in the upper layer"
+    );
 }
 
 fn a_crash_is_restarted_and_a_clean_end_is_not(lab: &Lab) {
@@ -80,9 +94,17 @@ fn a_crash_is_restarted_and_a_clean_end_is_not(lab: &Lab) {
     });
     lab.answers("runs");
     lab.sh(&format!("touch {ONE}/left4dead2/standin.exit0"));
-    wait_until("the unit ends with the game", s(10), || lab.unit(UNIT, "ActiveState") == "inactive");
+    wait_until("the unit ends with the game", s(10), || {
+        lab.unit(UNIT, "ActiveState") == "inactive"
+    });
     // Longer than RestartSec= would be no proof either; the unit's word is.
-    assert_eq!((lab.unit(UNIT, "SubState").as_str(), lab.unit(UNIT, "Result").as_str()), ("dead", "success"));
+    assert_eq!(
+        (
+            lab.unit(UNIT, "SubState").as_str(),
+            lab.unit(UNIT, "Result").as_str()
+        ),
+        ("dead", "success")
+    );
     lab.job(&["start", "--server", "runs"]);
     lab.runs(1, "runs");
 }
@@ -101,45 +123,80 @@ fn the_timers_are_there_and_off_and_their_services_do_it(lab: &Lab) {
     let jobs = lab.job_count();
     lab.ok(&["systemctl", "start", "left4me-update.service"]);
     lab.ok(&["systemctl", "start", "left4me-update.service"]);
-    assert_eq!(lab.job_count(), jobs + 1, "two nights, one update that waits");
+    assert_eq!(
+        lab.job_count(),
+        jobs + 1,
+        "two nights, one update that waits"
+    );
     lab.ok(&["left4me-job", "resume"]);
-    let update = lab.json(&["left4me-job", "list", "--limit", "1", "--json"])[0]["id"].as_i64().expect("an id");
+    let update = lab.json(&["left4me-job", "list", "--limit", "1", "--json"])[0]["id"]
+        .as_i64()
+        .expect("an id");
     assert_eq!(lab.ended(update, 60).state, "succeeded");
 
     for _ in 0..9 {
         lab.ok(&["systemctl", "start", "left4me-backup.service"]);
     }
-    let kept: Vec<String> = lab.sh(&format!("ls {BACKUPS}")).lines().map(str::to_owned).collect();
+    let kept: Vec<String> = lab
+        .sh(&format!("ls {BACKUPS}"))
+        .lines()
+        .map(str::to_owned)
+        .collect();
     assert_eq!(kept.len(), 7, "the last seven backups: {kept:?}");
     let newest = format!("{BACKUPS}/{}", kept[6]);
-    assert_eq!(lab.ok(&["sqlite3", &newest, "PRAGMA integrity_check"]), "ok");
+    assert_eq!(
+        lab.ok(&["sqlite3", &newest, "PRAGMA integrity_check"]),
+        "ok"
+    );
     let rows = |file: &str| lab.ok(&["sqlite3", "-readonly", file, "SELECT count(*) FROM jobs"]);
-    assert_eq!(rows(&newest), rows("/var/lib/left4me/db/left4me.db"), "jobs in the backup");
-    assert!(lab.is(&format!("! find {BACKUPS} -perm /007 -type f | grep -q .")), "a backup that everybody can read");
+    assert_eq!(
+        rows(&newest),
+        rows("/var/lib/left4me/db/left4me.db"),
+        "jobs in the backup"
+    );
+    assert!(
+        lab.is(&format!("! find {BACKUPS} -perm /007 -type f | grep -q .")),
+        "a backup that everybody can read"
+    );
 }
 
 fn nothing_of_ours_is_alive_when_idle_and_a_poke_wakes_it(lab: &Lab) {
-    let ours = || lab.run(&["pgrep", "--list-full", "--full", "^/usr/libexec/left4me/"]).stdout;
+    let ours = || {
+        lab.run(&["pgrep", "--list-full", "--full", "^/usr/libexec/left4me/"])
+            .stdout
+    };
     wait_until("nothing of left4me is alive", s(20), || ours().is_empty());
     assert_eq!(lab.unit("left4me-worker.service", "Result"), "success");
     // The poller comes and goes.
-    wait_until("no process of ours is alive", s(20), || lab.processes_of("left4me").is_empty());
+    wait_until("no process of ours is alive", s(20), || {
+        lab.processes_of("left4me").is_empty()
+    });
     assert_eq!(lab.processes_of("left4me-steam"), "");
     lab.runs(1, "runs");
 
     // Cold: the socket starts the worker, which takes the job at once.
     let before = lab.unit("left4me-worker.service", "InvocationID");
     lab.job(&["restart", "--server", "runs"]);
-    assert_ne!(lab.unit("left4me-worker.service", "InvocationID"), before, "a worker of its own");
+    assert_ne!(
+        lab.unit("left4me-worker.service", "InvocationID"),
+        before,
+        "a worker of its own"
+    );
     lab.answers("runs");
 
-    // Jobs of a stopped queue wait, whatever wakes the worker; the next wake-up after `resume` runs them.
+    // Jobs of a stopped queue wait, whatever wakes the worker; the next wake-up after `resume` runs
+    // them.
     lab.ok(&["left4me-job", "pause"]);
     let waiting = lab.enqueue(&["stop", "--server", "runs"]);
-    wait_until("the worker left though a job waits", s(30), || ours().is_empty());
+    wait_until("the worker left though a job waits", s(30), || {
+        ours().is_empty()
+    });
     assert_eq!(lab.show(waiting).state, "queued");
     lab.ok(&["left4me-job", "resume"]);
     assert_eq!(lab.ended(waiting, 30).state, "succeeded");
     lab.is_stopped(1, "runs");
-    assert!(lab.is(&format!("! test -e {STEAM}/steamapps")), "the game is installed in its own place");
+    assert!(
+        lab.is(&format!("! test -e {STEAM}/steamapps")),
+        "the game is installed in its own place"
+    );
 }

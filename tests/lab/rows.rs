@@ -79,14 +79,22 @@ impl Lab {
     pub fn polls_have_ended(&self) {
         wait_for("the polls end", s(20), || {
             let state = self.ok(&["systemctl", "show", "--property", "ActiveState,Job", POLLER]);
-            let has_ended = |line: &str| ["Job=", "ActiveState=inactive", "ActiveState=failed"].contains(&line);
-            let by_hand = self.run(&["pgrep", "--full", "^/usr/libexec/left4me/left4me-poller"]).stdout;
-            if state.lines().all(has_ended) && by_hand.is_empty() { Ok(()) } else { Err(format!("{state} {by_hand}")) }
+            let has_ended =
+                |line: &str| ["Job=", "ActiveState=inactive", "ActiveState=failed"].contains(&line);
+            let by_hand = self
+                .run(&["pgrep", "--full", "^/usr/libexec/left4me/left4me-poller"])
+                .stdout;
+            if state.lines().all(has_ended) && by_hand.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{state} {by_hand}"))
+            }
         });
     }
 
-    /// What the poller told the journal of a server, at warning or above, that has this word. By its name and not by its
-    /// unit: journald cannot tell the unit of a process that has ended before its words are read.
+    /// What the poller told the journal of a server, at warning or above, that has this word. By
+    /// its name and not by its unit: journald cannot tell the unit of a process that has ended
+    /// before its words are read.
     #[track_caller]
     pub fn warnings(&self, field: &str, word: &str) -> Vec<String> {
         self.ok(&["journalctl", "--sync"]);
@@ -99,7 +107,12 @@ impl Lab {
             field,
         ];
         let output = self.run(&journal);
-        output.stdout.lines().filter(|line| line.contains(word)).map(str::to_owned).collect()
+        output
+            .stdout
+            .lines()
+            .filter(|line| line.contains(word))
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -113,51 +126,101 @@ impl Lab {
     /// Waits, as long as a row may take, until the server's row is so; gives it.
     #[track_caller]
     pub fn soon(&self, id: u32, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-        wait_for(&format!("the row of server {id} tells {what}"), SOON, || {
-            let row = self.row(id);
-            if is_so(&row) { Ok(row) } else { Err(format!("{row:#}")) }
-        })
+        wait_for(
+            &format!("the row of server {id} tells {what}"),
+            SOON,
+            || {
+                let row = self.row(id);
+                if is_so(&row) {
+                    Ok(row)
+                } else {
+                    Err(format!("{row:#}"))
+                }
+            },
+        )
     }
 
     /// A server's history, newest first.
     #[track_caller]
     pub fn history(&self, id: u32) -> Vec<Event> {
         let id = id.to_string();
-        let history = self.json(&["left4me", "server", "history", &id, "--limit", "1000", "--journal", "--json"]);
+        let history = self.json(&[
+            "left4me",
+            "server",
+            "history",
+            &id,
+            "--limit",
+            "1000",
+            "--journal",
+            "--json",
+        ]);
         let event = |event: &Value| {
-            let text = |key: &str| event[key].as_str().unwrap_or_else(|| panic!("no {key} in {event}")).to_owned();
+            let text = |key: &str| {
+                event[key]
+                    .as_str()
+                    .unwrap_or_else(|| panic!("no {key} in {event}"))
+                    .to_owned()
+            };
             let lines = event["journal"].as_array().into_iter().flatten();
             Event {
-                at: event["at"].as_i64().unwrap_or_else(|| panic!("no at in {event}")),
+                at: event["at"]
+                    .as_i64()
+                    .unwrap_or_else(|| panic!("no at in {event}")),
                 kind: text("kind"),
                 cause: text("cause"),
                 detail: text("detail"),
-                journal: lines.map(|line| line.as_str().expect("a line").to_owned()).collect(),
+                journal: lines
+                    .map(|line| line.as_str().expect("a line").to_owned())
+                    .collect(),
             }
         };
-        history.as_array().expect("a list").iter().map(event).collect()
+        history
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(event)
+            .collect()
     }
 
     /// A server's events of one kind, newest first.
     #[track_caller]
     pub fn events(&self, id: u32, kind: &str) -> Vec<Event> {
-        self.history(id).into_iter().filter(|event| event.kind == kind).collect()
+        self.history(id)
+            .into_iter()
+            .filter(|event| event.kind == kind)
+            .collect()
     }
 
-    /// Waits, as long as a row may take, until the server has so many events of a kind; gives the newest. More are wrong.
+    /// Waits, as long as a row may take, until the server has so many events of a kind; gives the
+    /// newest. More are wrong.
     #[track_caller]
     pub fn soon_event(&self, id: u32, kind: &str, count: usize) -> Event {
-        let mut events = wait_for(&format!("event {count} {kind} of server {id}"), SOON, || {
-            let events = self.events(id, kind);
-            if events.len() >= count { Ok(events) } else { Err(format!("{:#?}", self.history(id))) }
-        });
-        assert_eq!(events.len(), count, "{kind} of server {id}: {:#?}", self.history(id));
+        let mut events = wait_for(
+            &format!("event {count} {kind} of server {id}"),
+            SOON,
+            || {
+                let events = self.events(id, kind);
+                if events.len() >= count {
+                    Ok(events)
+                } else {
+                    Err(format!("{:#?}", self.history(id)))
+                }
+            },
+        );
+        assert_eq!(
+            events.len(),
+            count,
+            "{kind} of server {id}: {:#?}",
+            self.history(id)
+        );
         events.swap_remove(0)
     }
 
     /// What SQL prints that is run by the owner of the database.
     #[track_caller]
     pub fn sql(&self, sql: &str) -> String {
-        self.run_as("left4me", &["sqlite3", DATABASE, sql]).ends_with(0).stdout
+        self.run_as("left4me", &["sqlite3", DATABASE, sql])
+            .ends_with(0)
+            .stdout
     }
 }

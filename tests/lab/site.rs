@@ -1,4 +1,5 @@
-//! What an administrator does in a lab: describing servers, enqueueing jobs, looking at what came of them.
+//! What an administrator does in a lab: describing servers, enqueueing jobs, looking at what came
+//! of them.
 
 use serde_json::Value;
 
@@ -30,27 +31,48 @@ pub struct Job {
 
 /// The setting up.
 impl Lab {
-    /// A setting of left4me, for whatever starts from now on. The worker, if one runs, is told to leave.
+    /// A setting of left4me, for whatever starts from now on. The worker, if one runs, is told to
+    /// leave.
     #[track_caller]
     pub fn set(&self, setting: &str) {
-        self.run_with("root", &["tee", "-a", SETTINGS], &format!("{setting}\n")).ends_with(0);
+        self.run_with("root", &["tee", "-a", SETTINGS], &format!("{setting}\n"))
+            .ends_with(0);
         self.ok(&["systemctl", "stop", "left4me-worker.service"]);
     }
 
     /// How the next runs of steamcmd behave; without memory of the ones before.
     #[track_caller]
     pub fn steamcmd(&self, behaviour: &str) {
-        self.sh(&format!("rm -f {STEAM}/standin.{{failures,primed,updated}} {STEAM}/standin-printed.log"));
-        self.write(&format!("{STEAM}/standin.conf"), &behaviour.replace(' ', "\n"));
+        self.sh(&format!(
+            "rm -f {STEAM}/standin.{{failures,primed,updated}} {STEAM}/standin-printed.log"
+        ));
+        self.write(
+            &format!("{STEAM}/standin.conf"),
+            &behaviour.replace(' ', "\n"),
+        );
     }
 
     /// A user, an overlay, a blueprint and servers of these names, in this order from id 1 on.
     #[track_caller]
     pub fn describe(&self, servers: &[&str]) {
-        self.run_with("root", &["left4me", "user", "add", "admin", "--admin", "--password-stdin"], "correct horse 7\n")
-            .ends_with(0);
+        self.run_with(
+            "root",
+            &[
+                "left4me",
+                "user",
+                "add",
+                "admin",
+                "--admin",
+                "--password-stdin",
+            ],
+            "correct horse 7\n",
+        )
+        .ends_with(0);
         self.ok(&["left4me", "overlay", "add", "demo"]);
-        self.write("/root/server.cfg", "hostname \"first name\"\nsv_steamgroup_exclusive 0\n");
+        self.write(
+            "/root/server.cfg",
+            "hostname \"first name\"\nsv_steamgroup_exclusive 0\n",
+        );
         self.ok(&[
             "left4me",
             "blueprint",
@@ -66,7 +88,16 @@ impl Lab {
             "/root/server.cfg",
         ]);
         for server in servers {
-            self.ok(&["left4me", "server", "create", server, "--blueprint", "versus", "--user", "admin"]);
+            self.ok(&[
+                "left4me",
+                "server",
+                "create",
+                server,
+                "--blueprint",
+                "versus",
+                "--user",
+                "admin",
+            ]);
         }
     }
 }
@@ -85,10 +116,14 @@ impl Lab {
         self.show(number(&output))
     }
 
-    /// A job that has to fail: `left4me-job` ends with 1 and says why on one line, which has these words.
+    /// A job that has to fail: `left4me-job` ends with 1 and says why on one line, which has these
+    /// words.
     #[track_caller]
     pub fn failing_job(&self, request: &[&str], words: &[&str]) -> Job {
-        let output = self.enqueue_and_wait(request).ends_with(1).complains_of(words);
+        let output = self
+            .enqueue_and_wait(request)
+            .ends_with(1)
+            .complains_of(words);
         let job = self.show(number(&output));
         assert_eq!(job.state, "failed", "{output}");
         job
@@ -97,7 +132,11 @@ impl Lab {
     /// Enqueues without waiting.
     #[track_caller]
     pub fn enqueue(&self, request: &[&str]) -> i64 {
-        number(&self.run(&[&["left4me-job", "enqueue"], request].concat()).ends_with(0))
+        number(
+            &self
+                .run(&[&["left4me-job", "enqueue"], request].concat())
+                .ends_with(0),
+        )
     }
 
     /// A job as it is now.
@@ -125,7 +164,10 @@ impl Lab {
     /// How many jobs there are, ended ones too.
     #[track_caller]
     pub fn job_count(&self) -> usize {
-        self.json(&["left4me-job", "list", "--limit", "1000", "--json"]).as_array().expect("a list").len()
+        self.json(&["left4me-job", "list", "--limit", "1000", "--json"])
+            .as_array()
+            .expect("a list")
+            .len()
     }
 
     /// A job's log, its numbers checked: 1, 2, 3 … without gaps.
@@ -137,7 +179,11 @@ impl Lab {
             .map(|line| {
                 let line: Value = serde_json::from_str(line).expect("a JSON document per line");
                 let text = |key: &str| line[key].as_str().expect("a text").to_owned();
-                Line { seq: line["seq"].as_i64().expect("a seq"), stream: text("stream"), line: text("line") }
+                Line {
+                    seq: line["seq"].as_i64().expect("a seq"),
+                    stream: text("stream"),
+                    line: text("line"),
+                }
             })
             .collect();
         for (line, seq) in lines.iter().zip(1..) {
@@ -150,9 +196,21 @@ impl Lab {
     #[track_caller]
     pub fn logged(&self, job: i64, stream: &str, words: &[&str]) {
         let log = self.log(job);
-        let found = log.iter().any(|line| line.stream == stream && words.iter().all(|word| line.line.contains(word)));
-        let tail: Vec<&str> = log.iter().rev().take(20).rev().map(|line| line.line.as_str()).collect();
-        assert!(found, "job {job} has no line with {words:?} on {stream}; its last lines:\n{}", tail.join("\n"));
+        let found = log
+            .iter()
+            .any(|line| line.stream == stream && words.iter().all(|word| line.line.contains(word)));
+        let tail: Vec<&str> = log
+            .iter()
+            .rev()
+            .take(20)
+            .rev()
+            .map(|line| line.line.as_str())
+            .collect();
+        assert!(
+            found,
+            "job {job} has no line with {words:?} on {stream}; its last lines:\n{}",
+            tail.join("\n")
+        );
     }
 }
 
@@ -162,7 +220,8 @@ impl Lab {
     #[track_caller]
     pub fn json(&self, argv: &[&str]) -> Value {
         let text = self.ok(argv);
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{argv:?} printed no JSON document: {error}\n{text}"))
+        serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("{argv:?} printed no JSON document: {error}\n{text}"))
     }
 
     #[track_caller]
@@ -175,13 +234,22 @@ impl Lab {
     pub fn answers(&self, server: &str) -> String {
         let port = self.server(server)["port"].as_u64().expect("a port");
         let address = format!("127.0.0.1:{port}");
-        wait_for(&format!("server {server} answers on {address}"), s(30), || {
-            let output = self.run(&[SRCDS, "--query", &address]);
-            if output.code == 0 { Ok(output.stdout) } else { Err(output.to_string()) }
-        })
+        wait_for(
+            &format!("server {server} answers on {address}"),
+            s(30),
+            || {
+                let output = self.run(&[SRCDS, "--query", &address]);
+                if output.code == 0 {
+                    Ok(output.stdout)
+                } else {
+                    Err(output.to_string())
+                }
+            },
+        )
     }
 
-    /// Panics unless the server is what `enqueue start` promises: running, at boot too, as its own user, on its overlay.
+    /// Panics unless the server is what `enqueue start` promises: running, at boot too, as its own
+    /// user, on its overlay.
     #[track_caller]
     pub fn runs(&self, id: u32, server: &str) {
         let unit = format!("left4me-server@{id}.service");
@@ -190,8 +258,14 @@ impl Lab {
         let merged = format!("/var/lib/left4me/runtime/{id}/merged");
         assert!(self.mounts().contains(&merged), "{merged} is not mounted");
         let group = self.unit(&unit, "ControlGroup");
-        let users = self.sh(&format!("ps -o user:32= -p $(paste -sd, /sys/fs/cgroup{group}/cgroup.procs) | sort -u"));
-        assert_eq!(users, format!("left4me_{id}"), "the users of the game's processes");
+        let users = self.sh(&format!(
+            "ps -o user:32= -p $(paste -sd, /sys/fs/cgroup{group}/cgroup.procs) | sort -u"
+        ));
+        assert_eq!(
+            users,
+            format!("left4me_{id}"),
+            "the users of the game's processes"
+        );
         let server = self.server(server);
         for (key, expected) in [("desired_state", "running"), ("actual_state", "running")] {
             assert_eq!(server[key], expected, "{server:#}");
@@ -206,7 +280,10 @@ impl Lab {
         assert_eq!(self.unit(&unit, "ActiveState"), "inactive", "{unit}");
         assert_eq!(self.unit(&unit, "UnitFileState"), "disabled", "{unit}");
         let merged = format!("/var/lib/left4me/runtime/{id}/merged");
-        assert!(!self.mounts().contains(&merged), "{merged} is still mounted");
+        assert!(
+            !self.mounts().contains(&merged),
+            "{merged} is still mounted"
+        );
         let server = self.server(server);
         for (key, expected) in [("desired_state", "stopped"), ("actual_state", "stopped")] {
             assert_eq!(server[key], expected, "{server:#}");
@@ -222,14 +299,22 @@ impl Lab {
     /// Where overlays are mounted.
     #[track_caller]
     pub fn mounts(&self) -> Vec<String> {
-        let found = self.sh("awk '$3 == \"overlay\" && $2 != \"/\" { print $2 }' /proc/mounts | sort");
+        let found =
+            self.sh("awk '$3 == \"overlay\" && $2 != \"/\" { print $2 }' /proc/mounts | sort");
         found.lines().map(str::to_owned).collect()
     }
 
     /// A unit's lines of the journal, as they were printed.
     #[track_caller]
     pub fn console(&self, unit: &str) -> String {
-        self.ok(&["journalctl", "--no-pager", "--output", "cat", "--unit", unit])
+        self.ok(&[
+            "journalctl",
+            "--no-pager",
+            "--output",
+            "cat",
+            "--unit",
+            unit,
+        ])
     }
 
     /// The processes of a user, one a line; nothing when there are none.
@@ -241,5 +326,9 @@ impl Lab {
 /// The id that `enqueue` printed.
 #[track_caller]
 fn number(output: &Output) -> i64 {
-    output.stdout.trim().parse().unwrap_or_else(|_| panic!("a job's id on standard output\n{output}"))
+    output
+        .stdout
+        .trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("a job's id on standard output\n{output}"))
 }

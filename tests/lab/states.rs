@@ -1,5 +1,6 @@
-//! Rows do not lie: whatever happens to a server behind our back is in its row within two seconds, with its cause; drift
-//! is told once, and nothing is restarted by us. The poller's timer is off here, but for the reboot.
+//! Rows do not lie: whatever happens to a server behind our back is in its row within two seconds,
+//! with its cause; drift is told once, and nothing is restarted by us. The poller's timer is off
+//! here, but for the reboot.
 
 use serde_json::Value;
 
@@ -30,14 +31,20 @@ fn a_start_is_told_with_its_job(lab: &Lab) {
     for id in ALL {
         let started = lab.soon_event(id, "server.started", 1);
         assert!(started.cause.starts_with("job "), "{started:?}");
-        let row = lab.soon(id, "running", |row| row["actual_state"] == "running" && row["enabled"] == true);
-        assert_eq!((drift(&row), row["restarts"].as_i64()), ("", Some(0)), "{row:#}");
+        let row = lab.soon(id, "running", |row| {
+            row["actual_state"] == "running" && row["enabled"] == true
+        });
+        assert_eq!(
+            (drift(&row), row["restarts"].as_i64()),
+            ("", Some(0)),
+            "{row:#}"
+        );
         assert!(row["actual_since"].is_i64(), "{row:#}");
     }
 }
 
-/// After `act`, this drift is in the row soon. It is written once and told once, and polls that see it again change
-/// nothing: neither the row nor the unit.
+/// After `act`, this drift is in the row soon. It is written once and told once, and polls that see
+/// it again change nothing: neither the row nor the unit.
 #[track_caller]
 fn drifts(lab: &Lab, id: u32, kind: &str, why: &str, act: impl FnOnce()) -> Value {
     let told = || {
@@ -46,21 +53,48 @@ fn drifts(lab: &Lab, id: u32, kind: &str, why: &str, act: impl FnOnce()) -> Valu
     };
     let (events, warnings) = told();
     act();
-    let row =
-        lab.soon(id, &format!("drift {kind}: {why}"), |row| drift(row) == kind && says(&row["drift"]["why"], why));
+    let row = lab.soon(id, &format!("drift {kind}: {why}"), |row| {
+        drift(row) == kind && says(&row["drift"]["why"], why)
+    });
     let state = lab.unit(&unit(id), "ActiveState");
     lab.poll();
     lab.poll();
     let again = lab.row(id);
-    for key in ["version", "actual_state", "actual_since", "last_end", "drift", "enabled"] {
-        assert_eq!(again[key], row[key], "{key} after polls that saw nothing new\n{again:#}");
+    for key in [
+        "version",
+        "actual_state",
+        "actual_since",
+        "last_end",
+        "drift",
+        "enabled",
+    ] {
+        assert_eq!(
+            again[key], row[key],
+            "{key} after polls that saw nothing new\n{again:#}"
+        );
     }
     let looked_at = |row: &Value| row["actual_state_updated_at"].as_i64();
-    assert!(looked_at(&again) > looked_at(&row), "the polls looked\n{again:#}");
-    assert_eq!(told(), (events + 1, warnings + 1), "server.drifted and warnings: {:#?}", lab.history(id));
-    assert_eq!(lab.unit(&unit(id), "ActiveState"), state, "what polls do to {}", unit(id));
+    assert!(
+        looked_at(&again) > looked_at(&row),
+        "the polls looked\n{again:#}"
+    );
+    assert_eq!(
+        told(),
+        (events + 1, warnings + 1),
+        "server.drifted and warnings: {:#?}",
+        lab.history(id)
+    );
+    assert_eq!(
+        lab.unit(&unit(id), "ActiveState"),
+        state,
+        "what polls do to {}",
+        unit(id)
+    );
     let event = &lab.events(id, "server.drifted")[0];
-    assert!(event.cause == "outside" && event.detail.contains(why), "{event:?}");
+    assert!(
+        event.cause == "outside" && event.detail.contains(why),
+        "{event:?}"
+    );
     row
 }
 
@@ -80,16 +114,29 @@ fn a_stop_by_hand_is_drift_until_a_job_ends_it(lab: &Lab) {
     let row = drifts(lab, 1, "down", "told to stop", || {
         lab.ok(&["systemctl", "disable", "--now", &unit(1)]);
     });
-    assert_eq!((&row["actual_state"], &row["enabled"]), (&"stopped".into(), &false.into()), "{row:#}");
-    assert!(says(&row["last_end"], "systemd was told to stop it"), "{row:#}");
+    assert_eq!(
+        (&row["actual_state"], &row["enabled"]),
+        (&"stopped".into(), &false.into()),
+        "{row:#}"
+    );
+    assert!(
+        says(&row["last_end"], "systemd was told to stop it"),
+        "{row:#}"
+    );
     let stopped = lab.soon_event(1, "server.stopped", 1);
     assert_eq!(stopped.cause, "outside", "{stopped:?}");
 
     let shown = lab.ok(&["left4me", "server", "show", "1"]);
-    assert!(shown.contains("drift") && shown.contains("told to stop"), "{shown}");
+    assert!(
+        shown.contains("drift") && shown.contains("told to stop"),
+        "{shown}"
+    );
     let list = lab.ok(&["left4me", "server", "list"]);
     let mut lines = list.lines();
-    assert!(lines.next().is_some_and(|head| head.contains("DRIFT")), "{list}");
+    assert!(
+        lines.next().is_some_and(|head| head.contains("DRIFT")),
+        "{list}"
+    );
     for (line, is_down) in lines.zip([true, false, false]) {
         assert_eq!(line.contains("down"), is_down, "{list}");
     }
@@ -116,24 +163,46 @@ fn a_crash_is_told_with_its_cause_and_is_no_drift_while_systemd_restarts(lab: &L
         let row = lab.soon(id, &format!("starting, after {how}"), |row| {
             row["actual_state"] == "starting" && says(&row["last_end"], how)
         });
-        assert!(row["drift"].is_null() && row["actual_since"].as_i64() > since, "{row:#}");
+        assert!(
+            row["drift"].is_null() && row["actual_since"].as_i64() > since,
+            "{row:#}"
+        );
         let crashed = lab.soon_event(id, "server.crashed", 1);
-        assert!(crashed.cause == "outside" && crashed.detail.contains(how), "{crashed:?}");
+        assert!(
+            crashed.cause == "outside" && crashed.detail.contains(how),
+            "{crashed:?}"
+        );
     }
     for (id, starts) in [2, 1].into_iter().zip(started) {
-        wait_until("the crashed game runs again", s(30), || lab.unit(&unit(id), "SubState") == "running");
-        let row = lab.soon(id, "running again", |row| row["actual_state"] == "running" && row["restarts"] == 1);
-        assert!(row["drift"].is_null() && row["last_end"].is_string(), "{row:#}");
+        wait_until("the crashed game runs again", s(30), || {
+            lab.unit(&unit(id), "SubState") == "running"
+        });
+        let row = lab.soon(id, "running again", |row| {
+            row["actual_state"] == "running" && row["restarts"] == 1
+        });
+        assert!(
+            row["drift"].is_null() && row["last_end"].is_string(),
+            "{row:#}"
+        );
         let started = lab.soon_event(id, "server.started", starts + 1);
         assert_eq!(started.cause, "outside", "{started:?}");
         its_last_lines_are_kept(lab, id, "server.crashed");
     }
-    assert_eq!(count("server.drifted"), drifted, "a crash that systemd mends is no drift");
+    assert_eq!(
+        count("server.drifted"),
+        drifted,
+        "a crash that systemd mends is no drift"
+    );
     let told = lab.ok(&["left4me", "server", "history", "2"]);
     for words in ["crashed", "signal 9", "outside", "job "] {
-        assert!(told.contains(words), "history says nothing of '{words}'\n{told}");
+        assert!(
+            told.contains(words),
+            "history says nothing of '{words}'\n{told}"
+        );
     }
-    let newest = lab.json(&["left4me", "server", "history", "2", "--limit", "1", "--json"]);
+    let newest = lab.json(&[
+        "left4me", "server", "history", "2", "--limit", "1", "--json",
+    ]);
     assert_eq!(
         (newest.as_array().map(Vec::len), &newest[0]["kind"]),
         (Some(1), &"server.started".into()),
@@ -144,22 +213,46 @@ fn a_crash_is_told_with_its_cause_and_is_no_drift_while_systemd_restarts(lab: &L
 /// The journal of the newest event of that kind; it may come after the event.
 #[track_caller]
 fn its_last_lines_are_kept(lab: &Lab, id: u32, kind: &str) {
-    let journal = wait_for(&format!("the last lines of {kind} of server {id}"), SOON, || {
-        let event = lab.events(id, kind).swap_remove(0);
-        if event.journal.is_empty() { Err(format!("{event:?}")) } else { Ok(event.journal) }
-    });
-    assert!(journal.len() <= 20, "the last 20 lines, not {}", journal.len());
+    let journal = wait_for(
+        &format!("the last lines of {kind} of server {id}"),
+        SOON,
+        || {
+            let event = lab.events(id, kind).swap_remove(0);
+            if event.journal.is_empty() {
+                Err(format!("{event:?}"))
+            } else {
+                Ok(event.journal)
+            }
+        },
+    );
+    assert!(
+        journal.len() <= 20,
+        "the last 20 lines, not {}",
+        journal.len()
+    );
     let of_the_game = ["VAC secure mode", "argv[", "cwd=", "tick "];
     let is_of_it = |line: &String| of_the_game.iter().any(|word| line.contains(word));
-    assert!(journal.iter().any(is_of_it), "what the game said\n{}", journal.join("\n"));
+    assert!(
+        journal.iter().any(is_of_it),
+        "what the game said\n{}",
+        journal.join("\n")
+    );
 }
 
-/// Where the kernel counts memory, the game eats more than it may have. Elsewhere it is ended as systemd-oomd does that,
-/// which tells PID 1 by two attributes of the control group; what PID 1 makes of it is the same.
+/// Where the kernel counts memory, the game eats more than it may have. Elsewhere it is ended as
+/// systemd-oomd does that, which tells PID 1 by two attributes of the control group; what PID 1
+/// makes of it is the same.
 fn run_out_of_memory(lab: &Lab, id: u32) {
     let group = format!("/sys/fs/cgroup{}", lab.unit(&unit(id), "ControlGroup"));
     if lab.is(&format!("test -e {group}/memory.max")) {
-        lab.ok(&["systemctl", "set-property", "--runtime", &unit(id), "MemoryMax=64M", "MemorySwapMax=0"]);
+        lab.ok(&[
+            "systemctl",
+            "set-property",
+            "--runtime",
+            &unit(id),
+            "MemoryMax=64M",
+            "MemorySwapMax=0",
+        ]);
         lab.write(&format!("{}/standin.eat", game(id)), "512");
         return;
     }
@@ -177,11 +270,20 @@ fn run_out_of_memory(lab: &Lab, id: u32) {
 fn a_game_that_ends_by_itself_stays_down(lab: &Lab) {
     let row = drifts(lab, 3, "down", "by itself", || {
         lab.sh(&format!("touch {}/standin.exit0", game(3)));
-        wait_until("the unit ends with the game", s(10), || lab.unit(&unit(3), "ActiveState") == "inactive");
+        wait_until("the unit ends with the game", s(10), || {
+            lab.unit(&unit(3), "ActiveState") == "inactive"
+        });
     });
-    assert_eq!((&row["actual_state"], &row["enabled"]), (&"stopped".into(), &true.into()), "{row:#}");
+    assert_eq!(
+        (&row["actual_state"], &row["enabled"]),
+        (&"stopped".into(), &true.into()),
+        "{row:#}"
+    );
     let stopped = lab.soon_event(3, "server.stopped", 1);
-    assert!(stopped.cause == "outside" && stopped.detail.contains("by itself"), "{stopped:?}");
+    assert!(
+        stopped.cause == "outside" && stopped.detail.contains("by itself"),
+        "{stopped:?}"
+    );
     drift_ends(lab, 3, "job ", || {
         lab.job(&["start", "--server", "3"]);
     });
@@ -192,19 +294,40 @@ fn a_crash_loop_ends_at_the_start_limit(lab: &Lab) {
     lab.write(dropin, "[Service]\nRestartSec=100ms\n");
     lab.ok(&["systemctl", "daemon-reload"]);
     let row = drifts(lab, 3, "down", "start limit", || {
-        lab.sh(&format!("cd {}; touch standin.crash-on-start standin.crash", game(3)));
-        wait_until("systemd gives up", s(20), || lab.unit(&unit(3), "ActiveState") == "failed");
+        lab.sh(&format!(
+            "cd {}; touch standin.crash-on-start standin.crash",
+            game(3)
+        ));
+        wait_until("systemd gives up", s(20), || {
+            lab.unit(&unit(3), "ActiveState") == "failed"
+        });
     });
     assert_eq!(row["actual_state"], "failed", "{row:#}");
-    assert!(says(&row["last_end"], "start limit") && says(&row["last_end"], "signal 11"), "{row:#}");
+    assert!(
+        says(&row["last_end"], "start limit") && says(&row["last_end"], "signal 11"),
+        "{row:#}"
+    );
     let failed = lab.soon_event(3, "server.failed", 1);
-    assert!(failed.cause == "outside" && failed.detail.contains("start limit"), "{failed:?}");
+    assert!(
+        failed.cause == "outside" && failed.detail.contains("start limit"),
+        "{failed:?}"
+    );
     its_last_lines_are_kept(lab, 3, "server.failed");
-    assert!(!lab.events(3, "server.crashed").is_empty(), "{:#?}", lab.history(3));
+    assert!(
+        !lab.events(3, "server.crashed").is_empty(),
+        "{:#?}",
+        lab.history(3)
+    );
     let failed = lab.sh("systemctl list-units --failed --plain --no-legend | awk '{ print $1 }'");
-    assert_eq!(failed, unit(3), "failed units: the poller has no part in it");
+    assert_eq!(
+        failed,
+        unit(3),
+        "failed units: the poller has no part in it"
+    );
 
-    lab.sh(&format!("rm {dropin} /var/lib/left4me/runtime/3/upper/left4dead2/standin.crash-on-start"));
+    lab.sh(&format!(
+        "rm {dropin} /var/lib/left4me/runtime/3/upper/left4dead2/standin.crash-on-start"
+    ));
     lab.ok(&["systemctl", "daemon-reload"]);
     drift_ends(lab, 3, "job ", || {
         lab.job(&["start", "--server", "3"]);
@@ -220,29 +343,45 @@ fn a_stop_of_all_at_once_is_told_of_each(lab: &Lab) {
     wait_for("each row tells that its server is down", SOON, || {
         let rows = lab.json(&["left4me", "server", "list", "--json"]);
         let is_down = |row: &Value| {
-            row["actual_state"] == "stopped" && drift(row) == "down" && says(&row["drift"]["why"], "told to stop")
+            row["actual_state"] == "stopped"
+                && drift(row) == "down"
+                && says(&row["drift"]["why"], "told to stop")
         };
-        if rows.as_array().expect("a list").iter().all(is_down) { Ok(()) } else { Err(format!("{rows:#}")) }
+        if rows.as_array().expect("a list").iter().all(is_down) {
+            Ok(())
+        } else {
+            Err(format!("{rows:#}"))
+        }
     });
     lab.poll();
-    assert_eq!(counts("server.drifted"), drifted.map(|count| count + 1), "server.drifted of each");
+    assert_eq!(
+        counts("server.drifted"),
+        drifted.map(|count| count + 1),
+        "server.drifted of each"
+    );
 
     let job = lab.job(&["start", "--all"]);
     for id in ALL {
-        lab.soon(id, "running without drift", |row| row["actual_state"] == "running" && row["drift"].is_null());
+        lab.soon(id, "running without drift", |row| {
+            row["actual_state"] == "running" && row["drift"].is_null()
+        });
         let event = lab.soon_event(id, "server.drift_ended", ended[id as usize - 1] + 1);
         assert_eq!(event.cause, format!("job {}", job.id), "{event:?}");
     }
 }
 
-/// Enabling and disabling is no change of a unit's state, so the poller is not notified: the next poll sees it.
+/// Enabling and disabling is no change of a unit's state, so the poller is not notified: the next
+/// poll sees it.
 fn then_poll(lab: &Lab, verb: &str, unit: &str) {
     lab.ok(&["systemctl", verb, unit]);
     lab.poll();
 }
 
 fn what_runs_or_would_run_against_our_wish_is_drift(lab: &Lab) {
-    let (stops, drifted) = (lab.events(3, "server.stopped").len(), lab.events(3, "server.drifted").len());
+    let (stops, drifted) = (
+        lab.events(3, "server.stopped").len(),
+        lab.events(3, "server.drifted").len(),
+    );
     let job = lab.job(&["stop", "--server", "3"]);
     let stopped = lab.soon_event(3, "server.stopped", stops + 1);
     assert_eq!(stopped.cause, format!("job {}", job.id), "{stopped:?}");
@@ -264,7 +403,9 @@ fn what_runs_or_would_run_against_our_wish_is_drift(lab: &Lab) {
 
 fn what_would_not_start_at_boot_is_drift(lab: &Lab) {
     let pid = lab.main_pid(1);
-    drifts(lab, 1, "disabled", "", || then_poll(lab, "disable", &unit(1)));
+    drifts(lab, 1, "disabled", "", || {
+        then_poll(lab, "disable", &unit(1))
+    });
     drift_ends(lab, 1, "outside", || then_poll(lab, "enable", &unit(1)));
     assert_eq!(lab.main_pid(1), pid, "its game was left alone");
     lab.runs(1, "1");
@@ -277,7 +418,11 @@ fn a_unit_without_a_row_is_told(lab: &Lab) {
     list().complains_of(&[&unit(77)]);
     lab.poll();
     list().complains_of(&[&unit(77)]);
-    assert_eq!(lab.warnings("--", &unit(77)).len(), 1, "the journal tells it once");
+    assert_eq!(
+        lab.warnings("--", &unit(77)).len(),
+        1,
+        "the journal tells it once"
+    );
     then_poll(lab, "disable", &unit(77));
     assert_eq!(list().stderr, "", "after it was disabled");
 }
@@ -298,11 +443,19 @@ pub fn a_reboot_leaves_states_that_are_true(lab: &Lab) {
     let boot = boot.trim_start_matches('@').parse::<i64>().expect("a time") * 1000;
     for (id, state) in [(1, "running"), (2, "stopped"), (3, "running")] {
         // OnBootSec=15s, and what a busy machine takes besides.
-        let row = wait_for(&format!("server {id} is {state} after the boot"), s(20), || {
-            let row = lab.row(id);
-            let looked_at = row["actual_state_updated_at"].as_i64() > Some(boot);
-            if looked_at && row["actual_state"] == state { Ok(row) } else { Err(format!("{row:#}")) }
-        });
+        let row = wait_for(
+            &format!("server {id} is {state} after the boot"),
+            s(20),
+            || {
+                let row = lab.row(id);
+                let looked_at = row["actual_state_updated_at"].as_i64() > Some(boot);
+                if looked_at && row["actual_state"] == state {
+                    Ok(row)
+                } else {
+                    Err(format!("{row:#}"))
+                }
+            },
+        );
         assert!(row["drift"].is_null(), "{row:#}");
         assert_eq!(row["enabled"], state == "running", "{row:#}");
     }
@@ -316,16 +469,46 @@ pub fn a_reboot_leaves_states_that_are_true(lab: &Lab) {
 fn the_way_down_and_up_is_no_drift(lab: &Lab, before: i64, boot: i64) {
     for id in ALL {
         let history = lab.history(id);
-        let since: Vec<&str> = history.iter().filter(|e| e.at > before).map(|e| e.kind.as_str()).collect();
+        let since: Vec<&str> = history
+            .iter()
+            .filter(|e| e.at > before)
+            .map(|e| e.kind.as_str())
+            .collect();
         let wrong = ["server.drifted", "server.crashed", "server.failed"];
-        assert!(!since.iter().any(|kind| wrong.contains(kind)), "by shutting down or booting: {history:#?}");
-        let starts = history.iter().filter(|e| e.kind == "server.started" && e.at > boot).collect::<Vec<_>>();
-        assert_eq!(starts.len(), usize::from(id != 2), "starts since the boot: {history:#?}");
-        assert!(starts.iter().all(|start| start.cause == "outside"), "{history:#?}");
+        assert!(
+            !since.iter().any(|kind| wrong.contains(kind)),
+            "by shutting down or booting: {history:#?}"
+        );
+        let starts = history
+            .iter()
+            .filter(|e| e.kind == "server.started" && e.at > boot)
+            .collect::<Vec<_>>();
+        assert_eq!(
+            starts.len(),
+            usize::from(id != 2),
+            "starts since the boot: {history:#?}"
+        );
+        assert!(
+            starts.iter().all(|start| start.cause == "outside"),
+            "{history:#?}"
+        );
     }
-    assert_eq!(lab.events(3, "server.drift_ended").len(), 1, "{:#?}", lab.history(3));
-    assert_eq!(lab.warnings("--boot=0", ""), Vec::<String>::new(), "what the poller warned of since the boot");
-    assert_eq!(lab.sh("systemctl list-units --failed --plain --no-legend"), "", "failed units");
+    assert_eq!(
+        lab.events(3, "server.drift_ended").len(),
+        1,
+        "{:#?}",
+        lab.history(3)
+    );
+    assert_eq!(
+        lab.warnings("--boot=0", ""),
+        Vec::<String>::new(),
+        "what the poller warned of since the boot"
+    );
+    assert_eq!(
+        lab.sh("systemctl list-units --failed --plain --no-legend"),
+        "",
+        "failed units"
+    );
 }
 
 fn the_timer_polls_as_often_as_it_was_told(lab: &Lab) {
@@ -334,18 +517,29 @@ fn the_timer_polls_as_often_as_it_was_told(lab: &Lab) {
         wait_for("the timer's next poll", s(40), || {
             let row = lab.row(2);
             let at = row["actual_state_updated_at"].as_i64().expect("a time");
-            if at > last { Ok(at) } else { Err(format!("{row:#}")) }
+            if at > last {
+                Ok(at)
+            } else {
+                Err(format!("{row:#}"))
+            }
         })
     };
     let first = next_look(0);
     let second = next_look(first);
     let third = next_look(second);
     let pause = third - second;
-    assert!((4000..9000).contains(&pause), "LEFT4ME_POLL_SECONDS=5, and {pause} ms between two polls");
+    assert!(
+        (4000..9000).contains(&pause),
+        "LEFT4ME_POLL_SECONDS=5, and {pause} ms between two polls"
+    );
     // What no trigger tells: the timer's poll finds it.
     lab.ok(&["systemctl", "enable", &unit(2)]);
     wait_for("a poll finds the enabled server", s(12), || {
         let row = lab.row(2);
-        if drift(&row) == "enabled" { Ok(()) } else { Err(format!("{row:#}")) }
+        if drift(&row) == "enabled" {
+            Ok(())
+        } else {
+            Err(format!("{row:#}"))
+        }
     });
 }

@@ -3,7 +3,8 @@
 use crate::lab::Lab;
 use crate::site::STEAM;
 
-/// Each state word with the part of the words that an operator looks for, and whether trying again may help.
+/// Each state word with the part of the words that an operator looks for, and whether trying again
+/// may help.
 const STATES: &[(&str, &str, bool)] = &[
     ("0x202", "disk is full", false),
     ("0x212", "disk is full", false),
@@ -28,10 +29,18 @@ fn failing_states_are_named_and_tried_again_where_that_helps(lab: &Lab) {
     for (state, words, again) in STATES {
         lab.steamcmd(&format!("state={state}"));
         let job = lab.failing_job(&["install"], &["install", state]);
-        assert_eq!(job.exit_code, Some(8), "steamcmd's own exit code for {state}");
+        assert_eq!(
+            job.exit_code,
+            Some(8),
+            "steamcmd's own exit code for {state}"
+        );
         lab.logged(job.id, "stderr", &[words, state]);
         let runs = lab.ok(&["cat", &format!("{STEAM}/standin.failures")]);
-        assert_eq!(runs, if *again { "5" } else { "1" }, "failed runs in state {state}");
+        assert_eq!(
+            runs,
+            if *again { "5" } else { "1" },
+            "failed runs in state {state}"
+        );
     }
 }
 
@@ -50,7 +59,11 @@ fn a_passing_failure_is_survived(lab: &Lab) {
     ] {
         lab.steamcmd(behaviour);
         let job = lab.job(&["install"]);
-        assert_eq!((job.state.as_str(), job.error.as_str()), ("succeeded", ""), "{behaviour}");
+        assert_eq!(
+            (job.state.as_str(), job.error.as_str()),
+            ("succeeded", ""),
+            "{behaviour}"
+        );
     }
 }
 
@@ -73,12 +86,31 @@ fn noise_is_kept_within_bounds(lab: &Lab) {
     lab.steamcmd("longline=1000000 badutf8=1 cr_progress=5000 lines=5000");
     let job = lab.job(&["install"]);
     let log = lab.log(job.id);
-    let longest = log.iter().map(|line| line.line.chars().count()).max().unwrap_or(0);
-    assert!((4000..4200).contains(&longest), "a long line is cut at 4096 characters: {longest}");
-    assert!(log.iter().any(|line| line.line.starts_with("bad \u{fffd}")), "bytes that are no UTF-8 are replaced");
-    let verifying = log.iter().filter(|line| line.line.contains("verifying update")).count();
-    assert!((1..1000).contains(&verifying), "of 10000 progress updates {verifying} became lines");
-    let counted = log.iter().filter(|line| line.line.starts_with("line ")).count();
+    let longest = log
+        .iter()
+        .map(|line| line.line.chars().count())
+        .max()
+        .unwrap_or(0);
+    assert!(
+        (4000..4200).contains(&longest),
+        "a long line is cut at 4096 characters: {longest}"
+    );
+    assert!(
+        log.iter().any(|line| line.line.starts_with("bad \u{fffd}")),
+        "bytes that are no UTF-8 are replaced"
+    );
+    let verifying = log
+        .iter()
+        .filter(|line| line.line.contains("verifying update"))
+        .count();
+    assert!(
+        (1..1000).contains(&verifying),
+        "of 10000 progress updates {verifying} became lines"
+    );
+    let counted = log
+        .iter()
+        .filter(|line| line.line.starts_with("line "))
+        .count();
     assert_eq!(counted, 5000, "lines of the one pass of an update");
 }
 

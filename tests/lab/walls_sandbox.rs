@@ -1,5 +1,6 @@
-//! The walls of each unit, tried from inside: a program in the place of the unit's own makes every attack that it knows,
-//! and lists what it can write and connect to. And what a steamcmd that was taken over can do to its runner and the queue.
+//! The walls of each unit, tried from inside: a program in the place of the unit's own makes every
+//! attack that it knows, and lists what it can write and connect to. And what a steamcmd that was
+//! taken over can do to its runner and the queue.
 
 use crate::lab::{Lab, s, standin, wait_for, wait_until};
 use crate::site::STEAM;
@@ -31,12 +32,22 @@ const EVERYWHERE: &[&str] = &[
     "/run/systemd/userdb/io.systemd.DynamicUser",
 ];
 
-/// Where a service of ours may write: its own temporary files, and the pressure of its own memory (systemd 257).
+/// Where a service of ours may write: its own temporary files, and the pressure of its own memory
+/// (systemd 257).
 const TEMPORARY: &[&str] = &["/tmp/", "/var/tmp/", "/memory.pressure"];
 
 /// The directories of the data, where the sandbox hides none of them; their own modes hold.
-const ALL_DATA: &[&str] =
-    &["backups", "db", "installation", "instances", "overlays", "runtime", "steam", "tmp", "workshop_cache"];
+const ALL_DATA: &[&str] = &[
+    "backups",
+    "db",
+    "installation",
+    "instances",
+    "overlays",
+    "runtime",
+    "steam",
+    "tmp",
+    "workshop_cache",
+];
 
 const DB: &str = "/var/lib/left4me/db/";
 
@@ -45,14 +56,22 @@ const OURS: &[Unit] = &[
         name: "left4me-worker.service",
         through: &[],
         written: &[DB, "/var/lib/left4me/instances/", "/var/lib/left4me/tmp/"],
-        connected: &["/run/left4me/worker.sock", "/run/left4me/helper.sock", "/run/left4me/runner.sock"],
+        connected: &[
+            "/run/left4me/worker.sock",
+            "/run/left4me/helper.sock",
+            "/run/left4me/runner.sock",
+        ],
         seen: ALL_DATA,
     },
     Unit {
         name: "left4me-web.service",
         through: &[],
         written: &[DB],
-        connected: &["/run/left4me/worker.sock", "/run/left4me/helper.sock", "/run/left4me/runner.sock"],
+        connected: &[
+            "/run/left4me/worker.sock",
+            "/run/left4me/helper.sock",
+            "/run/left4me/runner.sock",
+        ],
         seen: ALL_DATA,
     },
     Unit {
@@ -93,7 +112,10 @@ const OURS: &[Unit] = &[
         name: "left4me-helper@walls.service",
         through: &[],
         written: &["/dev/pts/", "/var/lib/left4me/runtime/"],
-        connected: &["/run/systemd/private", "/run/systemd/journal/io.systemd.journal"],
+        connected: &[
+            "/run/systemd/private",
+            "/run/systemd/journal/io.systemd.journal",
+        ],
         seen: &["instances", "runtime"],
     },
     // It mounts, in the host's namespace: it has no tree of its own that could be read-only.
@@ -118,14 +140,18 @@ const OURS: &[Unit] = &[
     Unit {
         name: "left4me-overlay-check.service",
         through: &["mount", "umount", "fsopen"],
-        written: &["/dev/pts/", "/run/left4me-overlay-check/", "/var/lib/left4me/runtime/"],
+        written: &[
+            "/dev/pts/",
+            "/run/left4me-overlay-check/",
+            "/var/lib/left4me/runtime/",
+        ],
         connected: &["/run/systemd/journal/io.systemd.journal"],
         seen: &["installation", "overlays", "runtime", "workshop_cache"],
     },
 ];
 
-/// What programs of 32 bits and of strangers need; besides, the network is theirs. Files in memory and FIFOs are what any
-/// program may have: nothing is opened of theirs without care.
+/// What programs of 32 bits and of strangers need; besides, the network is theirs. Files in memory
+/// and FIFOs are what any program may have: nothing is opened of theirs without care.
 const FOREIGN: &[&str] = &[
     "any call of 32 bits",
     "AF_INET",
@@ -149,7 +175,12 @@ const FOREIGN: &[&str] = &[
 const GAME: Unit = Unit {
     name: "left4me-server@1.service",
     through: FOREIGN,
-    written: &["/var/lib/left4me/runtime/1/merged/", "/dev/shm/", "/dev/mqueue/", "/proc/pressure/"],
+    written: &[
+        "/var/lib/left4me/runtime/1/merged/",
+        "/dev/shm/",
+        "/dev/mqueue/",
+        "/proc/pressure/",
+    ],
     // Name look-ups.
     connected: &["/run/systemd/userdb/io.systemd.DynamicUser"],
     seen: &["overlays", "runtime", "steam", "workshop_cache"],
@@ -170,21 +201,34 @@ const STEAMCMD: Unit = Unit {
         "/sys/fs/cgroup/l4d2.slice/l4d2-build.slice/left4me-runner@",
     ],
     // PID 1 listens to the runner there, and to no other process of the unit.
-    connected: &["/run/systemd/userdb/io.systemd.DynamicUser", "/run/systemd/notify"],
+    connected: &[
+        "/run/systemd/userdb/io.systemd.DynamicUser",
+        "/run/systemd/notify",
+    ],
     seen: &["installation", "steam", "workshop_cache"],
 };
 
 pub fn no_unit_lets_a_program_out(lab: &Lab) {
     lab.push(&standin("standin-intruder"), INTRUDER);
     lab.describe(&["target"]);
-    let job =
-        tried_by_steamcmd(lab, &format!("{INTRUDER} walls; {INTRUDER} walk; {INTRUDER} program32 /tmp/program32"));
+    let job = tried_by_steamcmd(
+        lab,
+        &format!("{INTRUDER} walls; {INTRUDER} walk; {INTRUDER} program32 /tmp/program32"),
+    );
     STEAMCMD.judge(&job);
-    assert!(job.contains(&"program32: exit status: 0".to_owned()), "a program of 32 bits runs\n{}", job.join("\n"));
+    assert!(
+        job.contains(&"program32: exit status: 0".to_owned()),
+        "a program of 32 bits runs\n{}",
+        job.join("\n")
+    );
     lab.job(&["start", "--server", "1"]);
     let game = tried_by_the_game(lab);
     GAME.judge(&game);
-    assert!(game.contains(&"program32: exit status: 0".to_owned()), "a program of 32 bits runs\n{}", game.join("\n"));
+    assert!(
+        game.contains(&"program32: exit status: 0".to_owned()),
+        "a program of 32 bits runs\n{}",
+        game.join("\n")
+    );
     lab.job(&["stop", "--server", "1"]);
     for (unit, lines) in tried_in_our_own_units(lab) {
         unit.judge(&lines);
@@ -195,11 +239,23 @@ impl Unit {
     /// Panics unless the lines are what may come of it.
     #[track_caller]
     fn judge(&self, lines: &[String]) {
-        let tried = lines.iter().filter(|line| line.contains(": denied") || line.contains("GOT THROUGH")).count();
+        let tried = lines
+            .iter()
+            .filter(|line| line.contains(": denied") || line.contains("GOT THROUGH"))
+            .count();
         let walked = lines.iter().filter(|line| line.starts_with("can ")).count();
-        assert!(tried > 60 && walked > 0, "{}: it was tried\n{}", self.name, lines.join("\n"));
+        assert!(
+            tried > 60 && walked > 0,
+            "{}: it was tried\n{}",
+            self.name,
+            lines.join("\n")
+        );
         let wrong: Vec<&String> = lines.iter().filter(|line| !self.may(line)).collect();
-        assert!(wrong.is_empty(), "{} lets this through: {wrong:#?}", self.name);
+        assert!(
+            wrong.is_empty(),
+            "{} lets this through: {wrong:#?}",
+            self.name
+        );
     }
 
     fn may(&self, line: &str) -> bool {
@@ -207,15 +263,20 @@ impl Unit {
             return self.through.contains(&attack);
         }
         if let Some(path) = line.strip_prefix("can write ") {
-            let temporary = |place: &&str| path == *place || place.starts_with("/m") && path.ends_with(*place);
-            return TEMPORARY.iter().any(temporary) || self.written.iter().any(|place| is_in(path, place));
+            let temporary =
+                |place: &&str| path == *place || place.starts_with("/m") && path.ends_with(*place);
+            return TEMPORARY.iter().any(temporary)
+                || self.written.iter().any(|place| is_in(path, place));
         }
         if let Some(name) = line.strip_prefix("can see ") {
             return self.seen.contains(&name);
         }
-        let Some(path) = line.strip_prefix("can connect ") else { return !line.contains("not made") };
+        let Some(path) = line.strip_prefix("can connect ") else {
+            return !line.contains("not made");
+        };
         let is_ours = OURS.iter().any(|unit| unit.name == self.name);
-        is_ours && EVERYWHERE.contains(&path) || self.connected.iter().any(|place| is_in(path, place))
+        is_ours && EVERYWHERE.contains(&path)
+            || self.connected.iter().any(|place| is_in(path, place))
     }
 }
 
@@ -232,7 +293,11 @@ fn tried_by_the_game(lab: &Lab) -> Vec<String> {
     );
     let out = wait_for("the game has tried", s(30), || {
         let out = lab.run(&["cat", &format!("{GAME}/standin.run.out")]);
-        if out.code == 0 { Ok(out.stdout) } else { Err(out.stderr) }
+        if out.code == 0 {
+            Ok(out.stdout)
+        } else {
+            Err(out.stderr)
+        }
     });
     out.lines().map(str::to_owned).collect()
 }
@@ -242,19 +307,29 @@ fn tried_by_steamcmd(lab: &Lab, command: &str) -> Vec<String> {
     behave(lab, command);
     let job = lab.job(&["install"]);
     behave(lab, "true");
-    lab.log(job.id).into_iter().filter(|line| line.stream == "stdout").map(|line| line.line).collect()
+    lab.log(job.id)
+        .into_iter()
+        .filter(|line| line.stream == "stdout")
+        .map(|line| line.line)
+        .collect()
 }
 
 fn behave(lab: &Lab, command: &str) {
-    lab.write(&format!("{STEAM}/standin.conf"), &format!("run={command}\n"));
+    lab.write(
+        &format!("{STEAM}/standin.conf"),
+        &format!("run={command}\n"),
+    );
 }
 
-/// The intruder takes the place of the program in each unit; all else is as shipped. So that it can be executed it is
-/// named in ExecPaths=, and, where the root directory is one of its own, is shown there: a program that was taken over is
-/// in both, too.
+/// The intruder takes the place of the program in each unit; all else is as shipped. So that it can
+/// be executed it is named in ExecPaths=, and, where the root directory is one of its own, is shown
+/// there: a program that was taken over is in both, too.
 fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
-    lab.sh("systemctl stop left4me-worker.socket left4me-worker.service left4me-web.socket left4me-web.service \
-            left4me-poller.timer left4me-poller.service 'left4me-overlay@*.service'");
+    lab.sh(
+        "systemctl stop left4me-worker.socket left4me-worker.service left4me-web.socket \
+           left4me-web.service \
+            left4me-poller.timer left4me-poller.service 'left4me-overlay@*.service'",
+    );
     for unit in OURS {
         let (plus, shown) = match unit.name {
             "left4me-web.service"
@@ -263,10 +338,22 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
             | "left4me-overlay-check.service" => ("+", true),
             _ => ("", false),
         };
-        let bind = if shown { format!("BindReadOnlyPaths={INTRUDER}") } else { String::new() };
-        let exec = if unit.name.contains("overlay@") { String::new() } else { format!("ExecPaths={plus}{INTRUDER}") };
+        let bind = if shown {
+            format!("BindReadOnlyPaths={INTRUDER}")
+        } else {
+            String::new()
+        };
+        let exec = if unit.name.contains("overlay@") {
+            String::new()
+        } else {
+            format!("ExecPaths={plus}{INTRUDER}")
+        };
         // The whole host is what the mounting unit sees: nothing to list there.
-        let walk = if exec.is_empty() { "/bin/echo can write /" } else { &format!("{INTRUDER} walk") };
+        let walk = if exec.is_empty() {
+            "/bin/echo can write /"
+        } else {
+            &format!("{INTRUDER} walk")
+        };
         lab.write(
             &format!("/run/systemd/system/{}.d/walls.conf", unit.name),
             &format!(
@@ -284,7 +371,10 @@ fn tried_in_our_own_units(lab: &Lab) -> Vec<(&'static Unit, Vec<String>)> {
         (unit, lines.lines().map(str::to_owned).collect())
     });
     let tried = tried.collect();
-    lab.sh("rm -r /run/systemd/system/left4me-*.d; systemctl daemon-reload; systemctl start left4me.target");
+    lab.sh(
+        "rm -r /run/systemd/system/left4me-*.d; systemctl daemon-reload; systemctl start \
+           left4me.target",
+    );
     tried
 }
 
@@ -298,34 +388,56 @@ pub fn a_taken_over_steamcmd_holds_neither_its_runner_nor_the_queue(lab: &Lab) {
     rows_of_nonsense_are_named_and_not_followed(lab);
     lab.steamcmd("");
     assert_eq!(lab.job(&["install"]).state, "succeeded", "the next job");
-    assert_eq!(lab.sh("systemctl list-units --failed --plain --no-legend"), "", "failed units");
+    assert_eq!(
+        lab.sh("systemctl list-units --failed --plain --no-legend"),
+        "",
+        "failed units"
+    );
 }
 
 fn it_sees_nothing_of_its_runner(lab: &Lab) {
     let lines = tried_by_steamcmd(lab, &format!("{INTRUDER} takeover"));
-    let tried: Vec<&String> = lines.iter().filter(|line| line.starts_with("the runner")).collect();
+    let tried: Vec<&String> = lines
+        .iter()
+        .filter(|line| line.starts_with("the runner"))
+        .collect();
     assert!(tried.len() >= 11, "{lines:#?}");
-    assert!(tried.iter().all(|line| line.contains(": denied")), "{tried:#?}");
+    assert!(
+        tried.iter().all(|line| line.contains(": denied")),
+        "{tried:#?}"
+    );
 
     // What is written down of it is what the kernel says: the unit, with its own process.
     let job = lab.json(&["left4me-job", "list", "--limit", "1", "--json"])[0]["id"].to_string();
     let runner = lab.json(&["left4me-job", "show", &job, "--json"])["runners"][0].clone();
     let unit = runner["unit"].as_str().unwrap_or_default();
     let group = runner["cgroup"].as_str().unwrap_or_default();
-    assert!(unit.starts_with("left4me-runner@") && group.ends_with(unit) && runner["pid"].is_i64(), "{runner}");
+    assert!(
+        unit.starts_with("left4me-runner@") && group.ends_with(unit) && runner["pid"].is_i64(),
+        "{runner}"
+    );
 }
 
-/// Both run as the same user, so a signal cannot be kept from it: PID 1 ends the unit that shows no life.
+/// Both run as the same user, so a signal cannot be kept from it: PID 1 ends the unit that shows no
+/// life.
 fn a_runner_that_it_stops_is_ended(lab: &Lab) {
     // As shipped it takes 20 s.
     const DROP_IN: &str = "/run/systemd/system/left4me-runner@.service.d";
-    lab.write(&format!("{DROP_IN}/soon.conf"), "[Service]\nWatchdogSec=8\n");
+    lab.write(
+        &format!("{DROP_IN}/soon.conf"),
+        "[Service]\nWatchdogSec=8\n",
+    );
     lab.ok(&["systemctl", "daemon-reload"]);
     behave(lab, &format!("{INTRUDER} stop-runner; sleep 600"));
     let job = lab.enqueue(&["install"]);
-    wait_until("the runner is stopped", s(20), || lab.is("ps -o stat= -C left4me-runner | grep -q T"));
+    wait_until("the runner is stopped", s(20), || {
+        lab.is("ps -o stat= -C left4me-runner | grep -q T")
+    });
     let cancelled = lab.run(&["timeout", "30", "left4me-job", "cancel", &job.to_string()]);
-    assert!([0, 1].contains(&cancelled.code), "the cancellation has an end\n{cancelled}");
+    assert!(
+        [0, 1].contains(&cancelled.code),
+        "the cancellation has an end\n{cancelled}"
+    );
     assert_eq!(lab.show(job).state, "cancelled");
     behave(lab, "true");
     let next = lab.enqueue(&["install"]);
@@ -343,16 +455,24 @@ fn a_fifo_in_place_of_a_file_blocks_nothing(lab: &Lab) {
     lab.sh(&format!("rm {manifest}"));
 
     let lock = format!("{STEAM}/.left4me-install.lock");
-    lab.sh(&format!("rm -f {lock}; mkfifo -m 666 {lock}; chown left4me-steam: {lock}"));
+    lab.sh(&format!(
+        "rm -f {lock}; mkfifo -m 666 {lock}; chown left4me-steam: {lock}"
+    ));
     let job = lab.enqueue(&["install"]);
     let job = lab.ended(job, 20);
-    assert!(job.state == "failed" && job.error.contains(".left4me-install.lock"), "{}", job.error);
+    assert!(
+        job.state == "failed" && job.error.contains(".left4me-install.lock"),
+        "{}",
+        job.error
+    );
     lab.sh(&format!("rm {lock}"));
 }
 
 fn rows_of_nonsense_are_named_and_not_followed(lab: &Lab) {
     let fifo = format!("{STEAM}/left4me-runner@1.service");
-    lab.sh(&format!("mkdir {fifo}; mkfifo -m 666 {fifo}/cgroup.events {fifo}/cgroup.procs"));
+    lab.sh(&format!(
+        "mkdir {fifo}; mkfifo -m 666 {fifo}/cgroup.events {fifo}/cgroup.procs"
+    ));
     lab.ok(&["systemctl", "stop", "left4me-worker.service"]);
     let rows = [
         format!("/../..{fifo}"),
@@ -362,30 +482,52 @@ fn rows_of_nonsense_are_named_and_not_followed(lab: &Lab) {
         format!("/{}left4me-runner@1.service", "x/".repeat(3000)),
         "/dev/left4me-runner@1.service/\u{1b}[2J".to_owned(),
     ];
-    for (row, ended) in rows.iter().flat_map(|row| [(row, "NULL, NULL, NULL"), (row, "1, 'lost', 'left'")]) {
+    for (row, ended) in rows
+        .iter()
+        .flat_map(|row| [(row, "NULL, NULL, NULL"), (row, "1, 'lost', 'left'")])
+    {
         lab.run_as(
             "left4me",
             &[
                 "sqlite3",
                 &lab.database(),
                 &format!(
-                    "INSERT INTO runners (task_id, verb, unit, pid, cgroup, started_at, ended_at, ended_by, tree)
-                     SELECT min(id), 'install', 'left4me-runner@1.service', 1, '{row}', 1, {ended} FROM tasks"
+                    "INSERT INTO runners (task_id, verb, unit, pid, cgroup, started_at, ended_at, \
+                     ended_by, tree)
+                     SELECT min(id), 'install', 'left4me-runner@1.service', 1, '{row}', 1, {ended} \
+                     FROM tasks"
                 ),
             ],
         )
         .ends_with(0);
     }
-    let list = lab.run(&["timeout", "10", "left4me-job", "list"]).ends_with(0);
-    assert_eq!(list.stderr.matches("is not followed").count(), 2 * rows.len(), "{list}");
+    let list = lab
+        .run(&["timeout", "10", "left4me-job", "list"])
+        .ends_with(0);
+    assert_eq!(
+        list.stderr.matches("is not followed").count(),
+        2 * rows.len(),
+        "{list}"
+    );
     assert!(!list.stderr.contains('\u{1b}'), "{list}");
     let doctor = lab.run(&["timeout", "20", "left4me", "doctor"]);
-    assert!(doctor.stdout.matches("is not followed").count() == 2 * rows.len(), "{doctor}");
+    assert!(
+        doctor.stdout.matches("is not followed").count() == 2 * rows.len(),
+        "{doctor}"
+    );
 
     // Shorter than the wait for one that is followed.
     let next = lab.enqueue(&["initialize", "--server", "1"]);
-    assert_eq!(lab.ended(next, 15).state, "succeeded", "the worker serves the queue");
-    assert!(lab.console("left4me-worker.service").contains("is not followed"), "the journal names it");
+    assert_eq!(
+        lab.ended(next, 15).state,
+        "succeeded",
+        "the worker serves the queue"
+    );
+    assert!(
+        lab.console("left4me-worker.service")
+            .contains("is not followed"),
+        "the journal names it"
+    );
     let list = lab.run(&["left4me-job", "list"]).ends_with(0);
     assert_eq!(list.stderr, "", "they are settled");
     lab.sh(&format!("rm -r {fifo}"));
@@ -394,7 +536,14 @@ fn rows_of_nonsense_are_named_and_not_followed(lab: &Lab) {
 impl Lab {
     /// Where the database is; it has moved into a directory of its own.
     fn database(&self) -> String {
-        let places = ["/var/lib/left4me/db/left4me.db", "/var/lib/left4me/left4me.db"];
-        places.into_iter().find(|place| self.is(&format!("test -e {place}"))).expect("a database").to_owned()
+        let places = [
+            "/var/lib/left4me/db/left4me.db",
+            "/var/lib/left4me/left4me.db",
+        ];
+        places
+            .into_iter()
+            .find(|place| self.is(&format!("test -e {place}")))
+            .expect("a database")
+            .to_owned()
     }
 }

@@ -1,12 +1,13 @@
-//! A user for each server: what a plugin of one tries on another, on purge, on systemd's own files and on this host. It
-//! runs in the game's own process context, by the stand-in's `standin.run`; "GOT THROUGH" is what the attacks print that
-//! succeed.
+//! A user for each server: what a plugin of one tries on another, on purge, on systemd's own files
+//! and on this host. It runs in the game's own process context, by the stand-in's `standin.run`;
+//! "GOT THROUGH" is what the attacks print that succeed.
 //!
-//! On the version in which every server ran as left4me-game these did: signals, prlimit, `kill -9 -1`, the other's 0600
-//! file in /dev/shm and 300 MiB beside it, a purge killed from another server, a purge that its own game held up by names,
-//! a closed directory of an overlay read by the game, overlays read by a local user, a link and a FIFO at instance.env
-//! read by PID 1. The other calls of the first list failed there too (seccomp, ProtectProc=, PrivateUsers=): they are
-//! tried so that it stays so.
+//! On the version in which every server ran as left4me-game these did: signals, prlimit, `kill -9
+//! -1`, the other's 0600 file in /dev/shm and 300 MiB beside it, a purge killed from another
+//! server, a purge that its own game held up by names, a closed directory of an overlay read by the
+//! game, overlays read by a local user, a link and a FIFO at instance.env read by PID 1. The other
+//! calls of the first list failed there too (seccomp, ProtectProc=, PrivateUsers=): they are tried
+//! so that it stays so.
 
 use std::time::Instant;
 
@@ -23,7 +24,16 @@ fn game(instance: &str) -> String {
 fn put(lab: &Lab, instance: &str, script: &str) {
     let run = format!("{}/standin.run", game(instance));
     lab.sh(&format!("rm -f {run}.out"));
-    lab.run_with("root", &["bash", "-c", &format!("cat >{run}.part && mv {run}.part {run}")], script).ends_with(0);
+    lab.run_with(
+        "root",
+        &[
+            "bash",
+            "-c",
+            &format!("cat >{run}.part && mv {run}.part {run}"),
+        ],
+        script,
+    )
+    .ends_with(0);
 }
 
 /// What a script prints that a plugin of this server runs.
@@ -32,7 +42,11 @@ fn inside(lab: &Lab, instance: &str, script: &str) -> String {
     let out = format!("{}/standin.run.out", game(instance));
     wait_for("a script inside of the game's sandbox", s(60), || {
         let output = lab.run(&["cat", &out]);
-        if output.code == 0 { Ok(output.stdout) } else { Err(output.stderr) }
+        if output.code == 0 {
+            Ok(output.stdout)
+        } else {
+            Err(output.stderr)
+        }
     })
 }
 
@@ -48,11 +62,34 @@ fn owner(lab: &Lab, path: &str) -> String {
 /// Server 1 is admin's, server 2 is bea's.
 fn two_owners(lab: &Lab) {
     lab.describe(&["one"]);
-    lab.run_with("root", &["left4me", "user", "add", "bea", "--password-stdin"], "correct horse 8\n").ends_with(0);
+    lab.run_with(
+        "root",
+        &["left4me", "user", "add", "bea", "--password-stdin"],
+        "correct horse 8\n",
+    )
+    .ends_with(0);
     lab.write("/root/bea.cfg", "hostname \"two\"\nrcon_password hunter2\n");
-    let blueprint = ["left4me", "blueprint", "create", "coop", "--user", "bea", "--overlay", "demo"];
+    let blueprint = [
+        "left4me",
+        "blueprint",
+        "create",
+        "coop",
+        "--user",
+        "bea",
+        "--overlay",
+        "demo",
+    ];
     lab.ok(&[&blueprint[..], &["--config-file", "/root/bea.cfg"]].concat());
-    lab.ok(&["left4me", "server", "create", "two", "--blueprint", "coop", "--user", "bea"]);
+    lab.ok(&[
+        "left4me",
+        "server",
+        "create",
+        "two",
+        "--blueprint",
+        "coop",
+        "--user",
+        "bea",
+    ]);
     lab.job(&["install"]);
     for server in ["1", "2"] {
         lab.job(&["start", "--server", server]);
@@ -71,7 +108,11 @@ pub fn servers_of_two_owners_cannot_touch_each_other(lab: &Lab) {
     the_game_cannot_hold_up_its_own_purge(lab);
     local_users_and_closed_directories(lab);
     a_reboot_changes_no_user(lab);
-    assert_eq!(lab.sh("systemctl list-units --failed --plain --no-legend"), "", "failed units");
+    assert_eq!(
+        lab.sh("systemctl list-units --failed --plain --no-legend"),
+        "",
+        "failed units"
+    );
 }
 
 fn each_server_has_its_own_user_and_files(lab: &Lab) {
@@ -80,14 +121,19 @@ fn each_server_has_its_own_user_and_files(lab: &Lab) {
     for id in ["1", "2"] {
         assert_eq!(owner(lab, &format!("runtime/{id}")), "700 root:root");
         assert_eq!(owner(lab, &format!("runtime/{id}/work")), "700 root:root");
-        assert_eq!(owner(lab, &format!("runtime/{id}/upper")), format!("755 left4me_{id}:left4me_{id}"));
+        assert_eq!(
+            owner(lab, &format!("runtime/{id}/upper")),
+            format!("755 left4me_{id}:left4me_{id}")
+        );
         let config = format!("instances/{id}/layer/left4dead2/cfg/server.cfg");
         assert_eq!(owner(lab, &config), format!("640 left4me:left4me_{id}"));
     }
     let files = format!(
         "cat left4dead2/cfg/server.cfg >/dev/null && echo fair
-         for path in {DATA}/runtime/2 {DATA}/instances/2 {DATA}/db /run/left4me-servers/2.env /run/left4me; do
-           ls $path >/dev/null 2>&1 && echo $path GOT THROUGH; cat $path* >/dev/null 2>&1 && echo $path GOT THROUGH
+         for path in {DATA}/runtime/2 {DATA}/instances/2 {DATA}/db /run/left4me-servers/2.env \
+         /run/left4me; do
+           ls $path >/dev/null 2>&1 && echo $path GOT THROUGH; cat $path* >/dev/null 2>&1 && echo \
+           $path GOT THROUGH
          done; echo done"
     );
     assert_eq!(inside(lab, "1", &files), "fair\ndone");
@@ -95,7 +141,9 @@ fn each_server_has_its_own_user_and_files(lab: &Lab) {
 
 fn a_plugin_reaches_no_process_of_another_server(lab: &Lab) {
     let pid = lab.main_pid(2);
-    let before = lab.sh(&format!("prlimit --pid {pid} --noheadings; taskset -p {pid}; ps -o ni= -p {pid}"));
+    let before = lab.sh(&format!(
+        "prlimit --pid {pid} --noheadings; taskset -p {pid}; ps -o ni= -p {pid}"
+    ));
     let script = format!(
         r#"P={pid}; through() {{ echo "$1 GOT THROUGH"; }}
         kill -0 $$ && head -c 1 /proc/$PPID/environ >/dev/null && echo fair
@@ -122,22 +170,49 @@ fn a_plugin_reaches_no_process_of_another_server(lab: &Lab) {
         echo done"#
     );
     assert_eq!(inside(lab, "1", &script), "fair\ndone");
-    let after = lab.sh(&format!("prlimit --pid {pid} --noheadings; taskset -p {pid}; ps -o ni= -p {pid}"));
-    assert_eq!((lab.main_pid(2), after), (pid, before), "nothing of server 2 changed");
+    let after = lab.sh(&format!(
+        "prlimit --pid {pid} --noheadings; taskset -p {pid}; ps -o ni= -p {pid}"
+    ));
+    assert_eq!(
+        (lab.main_pid(2), after),
+        (pid, before),
+        "nothing of server 2 changed"
+    );
 }
 
 fn shared_memory_is_each_servers_own_and_bounded(lab: &Lab) {
-    assert_eq!(inside(lab, "2", "umask 0; echo secret >/dev/shm/open; mkdir /dev/shm/dir; echo done"), "done");
-    let script = "ls -A /dev/shm; cat /dev/shm/open 2>&1; head -c 300M /dev/zero >/dev/shm/big; stat -c %s /dev/shm/big; rm /dev/shm/big; \
+    assert_eq!(
+        inside(
+            lab,
+            "2",
+            "umask 0; echo secret >/dev/shm/open; mkdir /dev/shm/dir; echo done"
+        ),
+        "done"
+    );
+    let script = "ls -A /dev/shm; cat /dev/shm/open 2>&1; head -c 300M /dev/zero >/dev/shm/big; \
+                 stat -c %s /dev/shm/big; rm /dev/shm/big; \
                   cp /bin/true /dev/shm/x; /dev/shm/x; echo $?";
     let said = inside(lab, "1", script);
-    assert!(!said.contains("secret") && !said.lines().any(|line| line == "dir"), "{said}");
-    let size: u64 = said.lines().find_map(|line| line.parse().ok()).expect("a size");
+    assert!(
+        !said.contains("secret") && !said.lines().any(|line| line == "dir"),
+        "{said}"
+    );
+    let size: u64 = said
+        .lines()
+        .find_map(|line| line.parse().ok())
+        .expect("a size");
     assert!(size <= 128 << 20, "{said}");
-    assert!(said.lines().any(|line| line == "126"), "a program there is not executed: {said}");
+    assert!(
+        said.lines().any(|line| line == "126"),
+        "a program there is not executed: {said}"
+    );
     assert_eq!(lab.sh("ls -A /dev/shm"), "", "this host's own");
     lab.job(&["restart", "--server", "1"]);
-    assert_eq!(inside(lab, "1", "ls -A /dev/shm; echo done"), "done", "gone with the server");
+    assert_eq!(
+        inside(lab, "1", "ls -A /dev/shm; echo done"),
+        "done",
+        "gone with the server"
+    );
 }
 
 fn a_plugin_that_kills_all_it_can_ends_its_own_server_only(lab: &Lab) {
@@ -154,66 +229,115 @@ fn a_plugin_that_kills_all_it_can_ends_its_own_server_only(lab: &Lab) {
 
 fn a_purge_of_another_server_goes_on_whatever_is_killed(lab: &Lab) {
     lab.sh(&format!(
-        "cd {DATA}/runtime/2/merged; mkdir junk; cd junk; for d in $(seq 200); do mkdir $d; (cd $d; touch $(seq 100)); done
+        "cd {DATA}/runtime/2/merged; mkdir junk; cd junk; for d in $(seq 200); do mkdir $d; (cd \
+        $d; touch $(seq 100)); done
          chown -R left4me_2:left4me_2 ."
     ));
     lab.job(&["stop", "--server", "2"]);
     put(
         lab,
         "1",
-        ": >left4dead2/begun; while [ ! -e left4dead2/enough ]; do for p in $(seq 2 4000); do [ $p = $$ ] || [ $p = $PPID ] || kill -9 $p; done; done 2>/dev/null",
+        ": >left4dead2/begun; while [ ! -e left4dead2/enough ]; do for p in $(seq 2 4000); do [ $p \
+        = $$ ] || [ $p = $PPID ] || kill -9 $p; done; done 2>/dev/null",
     );
-    wait_until("the attack has begun", s(20), || lab.is(&format!("test -e {}/begun", game("1"))));
+    wait_until("the attack has begun", s(20), || {
+        lab.is(&format!("test -e {}/begun", game("1")))
+    });
     let job = lab.job(&["reset", "--server", "2"]);
-    assert!(lab.is(&format!("! test -e {}/standin.run.out", game("1"))), "the attack goes on until now");
+    assert!(
+        lab.is(&format!("! test -e {}/standin.run.out", game("1"))),
+        "the attack goes on until now"
+    );
     lab.sh(&format!("touch {}/enough", game("1")));
     assert_eq!(job.state, "succeeded", "{}", job.error);
-    assert_eq!(lab.sh(&format!("find {DATA}/runtime/2/upper -type f | wc -l")), "0");
+    assert_eq!(
+        lab.sh(&format!("find {DATA}/runtime/2/upper -type f | wc -l")),
+        "0"
+    );
     lab.job(&["start", "--server", "2"]);
 }
 
 /// Names that the purge of the previous version moved deep directories to.
 fn the_game_cannot_hold_up_its_own_purge(lab: &Lab) {
     let script = "cd left4dead2; for i in $(seq 300); do mkdir -p .left4me-purge-$i/full; done; \
-                  mkdir -p $(printf 'd/%.0s' $(seq 900)) odd/x; touch \"$(printf 'odd/\\377\\n')\" $(seq 500); \
+                  mkdir -p $(printf 'd/%.0s' $(seq 900)) odd/x; touch \"$(printf 'odd/\\377\\n')\" \
+                  $(seq 500); \
                   (umask 0777; mkdir shut); echo done";
     assert_eq!(inside(lab, "2", script), "done");
     let upper = format!("{DATA}/runtime/2/upper");
-    lab.sh(&format!("cp -a {upper}/left4dead2/.left4me-purge-* {upper}/"));
+    lab.sh(&format!(
+        "cp -a {upper}/left4dead2/.left4me-purge-* {upper}/"
+    ));
     let begun = Instant::now();
     lab.job(&["reset", "--server", "2"]);
     assert!(begun.elapsed() < s(20), "{:?}", begun.elapsed());
-    assert_eq!(lab.sh(&format!("find {DATA}/runtime/2/upper -name '*purge*' -o -name '[0-9]*'")), "");
+    assert_eq!(
+        lab.sh(&format!(
+            "find {DATA}/runtime/2/upper -name '*purge*' -o -name '[0-9]*'"
+        )),
+        ""
+    );
     lab.answers("two");
 }
 
 fn local_users_and_closed_directories(lab: &Lab) {
     lab.sh(&format!(
         "useradd --groups left4me member; useradd stranger; cd {DATA}/overlays; umask 022
-         mkdir -p other demo/open demo/private; echo linked >other/file; echo secret >demo/private/passwords; chmod 700 demo/private
+         mkdir -p other demo/open demo/private; echo linked >other/file; echo secret \
+         >demo/private/passwords; chmod 700 demo/private
          chown -R left4me:left4me other demo; ln -sfn {DATA}/overlays/other/file demo/open/link
-         mkdir -p {DATA}/workshop_cache/7; echo cached >{DATA}/workshop_cache/7/x.vpk; ln -sfn {DATA}/workshop_cache/7/x.vpk demo/open/x.vpk"
+         mkdir -p {DATA}/workshop_cache/7; echo cached >{DATA}/workshop_cache/7/x.vpk; ln -sfn \
+         {DATA}/workshop_cache/7/x.vpk demo/open/x.vpk"
     ));
     lab.job(&["restart", "--server", "1"]);
     let script = format!(
-        "cat open/link open/x.vpk; for f in private private/passwords {DATA}/overlays/demo/private/passwords; do
-         cat $f >/dev/null 2>&1 && echo GOT THROUGH; ls $f >/dev/null 2>&1 && echo GOT THROUGH; done; ls {DATA}/overlays 2>/dev/null; echo done"
+        "cat open/link open/x.vpk; for f in private private/passwords \
+        {DATA}/overlays/demo/private/passwords; do
+         cat $f >/dev/null 2>&1 && echo GOT THROUGH; ls $f >/dev/null 2>&1 && echo GOT THROUGH; \
+         done; ls {DATA}/overlays 2>/dev/null; echo done"
     );
     assert_eq!(inside(lab, "1", &script), "linked\ncached\ndone");
     for user in ["stranger", "left4me-steam", "left4me_2"] {
-        for path in ["overlays", "overlays/demo", "overlays/other/file", "runtime/1/upper", "instances/1/layer"] {
-            let seen = lab.run_as(user, &["sh", "-c", &format!("ls {DATA}/{path} || cat {DATA}/{path}")]);
+        for path in [
+            "overlays",
+            "overlays/demo",
+            "overlays/other/file",
+            "runtime/1/upper",
+            "instances/1/layer",
+        ] {
+            let seen = lab.run_as(
+                user,
+                &[
+                    "sh",
+                    "-c",
+                    &format!("ls {DATA}/{path} || cat {DATA}/{path}"),
+                ],
+            );
             assert_ne!(seen.code, 0, "{user}\n{seen}");
         }
     }
-    lab.run_as("member", &["sh", "-c", &format!("touch {DATA}/overlays/mine && ls {DATA}/overlays/demo")]).ends_with(0);
-    lab.run_as("left4me-steam", &["sh", "-c", &format!("cd {DATA}/steam && touch x && rm x")]).ends_with(0);
+    lab.run_as(
+        "member",
+        &[
+            "sh",
+            "-c",
+            &format!("touch {DATA}/overlays/mine && ls {DATA}/overlays/demo"),
+        ],
+    )
+    .ends_with(0);
+    lab.run_as(
+        "left4me-steam",
+        &["sh", "-c", &format!("cd {DATA}/steam && touch x && rm x")],
+    )
+    .ends_with(0);
 }
 
 fn a_reboot_changes_no_user(lab: &Lab) {
     lab.reboot();
     wait_until("both are active after the reboot", s(60), || {
-        ["1", "2"].iter().all(|id| lab.unit(&format!("left4me-server@{id}.service"), "ActiveState") == "active")
+        ["1", "2"]
+            .iter()
+            .all(|id| lab.unit(&format!("left4me-server@{id}.service"), "ActiveState") == "active")
     });
     assert_eq!(user_of(lab, "1"), "2100000001 2100000001");
     assert_eq!(user_of(lab, "2"), "2100000002 2100000002");
@@ -241,30 +365,68 @@ fn what_is_put_in_the_place_of_instance_env_is_refused(lab: &Lab) {
         (format!("ln -s /etc/shadow {file}"), "symbolic link"),
         (format!("mkdir {file}"), "not a regular file"),
         (format!("head -c 1M /dev/zero >{file}"), "longer than"),
-        (format!("echo x >{file}.2; ln {file}.2 {file}; rm -f {file}.3; mv {file}.2 {file}.3"), "second name"),
-        (format!("install -o left4me-steam -m 644 /dev/null {file}"), "belongs to user id"),
-        (format!("printf 'LD_PRELOAD=/tmp/x.so\\n' >{file}"), "no L4D2_PORT"),
+        (
+            format!("echo x >{file}.2; ln {file}.2 {file}; rm -f {file}.3; mv {file}.2 {file}.3"),
+            "second name",
+        ),
+        (
+            format!("install -o left4me-steam -m 644 /dev/null {file}"),
+            "belongs to user id",
+        ),
+        (
+            format!("printf 'LD_PRELOAD=/tmp/x.so\\n' >{file}"),
+            "no L4D2_PORT",
+        ),
     ] {
         // Root plants what left4me cannot.
-        let user = if put.contains("install") { "root" } else { "left4me" };
-        lab.run_as(user, &["sh", "-c", &format!("rm -rf {file}; {put}")]).ends_with(0);
+        let user = if put.contains("install") {
+            "root"
+        } else {
+            "left4me"
+        };
+        lab.run_as(user, &["sh", "-c", &format!("rm -rf {file}; {put}")])
+            .ends_with(0);
         let begun = Instant::now();
-        let start = lab.run(&["timeout", "30", "systemctl", "start", "left4me-server@1.service"]);
+        let start = lab.run(&[
+            "timeout",
+            "30",
+            "systemctl",
+            "start",
+            "left4me-server@1.service",
+        ]);
         assert!(start.code != 0 && begun.elapsed() < s(15), "{put}\n{start}");
-        let console = lab.ok(&["journalctl", "--no-pager", "-o", "cat", "-n", "20", "-u", "left4me-overlay@1.service"]);
+        let console = lab.ok(&[
+            "journalctl",
+            "--no-pager",
+            "-o",
+            "cat",
+            "-n",
+            "20",
+            "-u",
+            "left4me-overlay@1.service",
+        ]);
         assert!(console.contains(words), "{put}: {console}");
         lab.sh("systemctl reset-failed 'left4me-*.service'");
     }
     let journal = lab.ok(&["journalctl", "--no-pager", "-o", "cat"]);
-    assert!(!journal.contains("hunter2") && !journal.contains("root:*"), "nothing of the link's target is told");
+    assert!(
+        !journal.contains("hunter2") && !journal.contains("root:*"),
+        "nothing of the link's target is told"
+    );
     // As left4me would write a harmless-looking text: only the port and checked words arrive.
     let more = format!("LD_PRELOAD=/tmp/x.so\nHOME=/root\n{kept}\n");
     lab.sh(&format!("rm -rf {file} {file}.3"));
     lab.run_with("left4me", &["tee", &file], &more).ends_with(0);
     lab.ok(&["systemctl", "start", "left4me-server@1.service"]);
     lab.answers("one");
-    let environment = lab.sh(&format!("tr '\\0' '\\n' </proc/{}/environ", lab.main_pid(1)));
-    assert!(!environment.contains("LD_PRELOAD") && !environment.contains("LEFT4ME_"), "{environment}");
+    let environment = lab.sh(&format!(
+        "tr '\\0' '\\n' </proc/{}/environ",
+        lab.main_pid(1)
+    ));
+    assert!(
+        !environment.contains("LD_PRELOAD") && !environment.contains("LEFT4ME_"),
+        "{environment}"
+    );
     lab.job(&["stop", "--server", "1"]);
     assert_eq!(lab.sh("ls -A /run/left4me-servers"), "");
 }
@@ -288,22 +450,40 @@ fn starts_by_hand_have_the_same_user(lab: &Lab) {
 
 fn an_instance_of_l4d2ctl_has_a_user_too(lab: &Lab) {
     let long = "a-name-of-more-than-twenty-three";
-    lab.write("/root/spec.yaml", "port: 27900\noverlays: [demo]\narguments: [+map, c1m1_hotel]\nconfig: []\n");
+    lab.write(
+        "/root/spec.yaml",
+        "port: 27900\noverlays: [demo]\narguments: [+map, c1m1_hotel]\nconfig: []\n",
+    );
     for name in ["steam", long] {
         lab.ok(&["l4d2ctl", "initialize", name, "-f", "/root/spec.yaml"]);
     }
     lab.ok(&["l4d2ctl", "start", "steam"]);
     let steam = lab.ok(&["id", "--user", "left4me-steam"]);
     let user = user_of(lab, "steam");
-    assert!(user.starts_with("212") || user.starts_with("213"), "{user}, and left4me-steam is {steam}");
+    assert!(
+        user.starts_with("212") || user.starts_with("213"),
+        "{user}, and left4me-steam is {steam}"
+    );
     lab.ok(&["l4d2ctl", "stop", "steam"]);
     lab.ok(&["l4d2ctl", "start", long]);
     let other = user_of(lab, long);
-    assert!(other != user && (other.starts_with("212") || other.starts_with("213")), "{other}");
-    lab.ok(&["systemctl", "restart", &format!("left4me-server@{long}.service")]);
+    assert!(
+        other != user && (other.starts_with("212") || other.starts_with("213")),
+        "{other}"
+    );
+    lab.ok(&[
+        "systemctl",
+        "restart",
+        &format!("left4me-server@{long}.service"),
+    ]);
     for name in ["steam", long] {
         lab.ok(&["l4d2ctl", "delete", name]);
-        assert!(lab.is(&format!("! test -e {DATA}/runtime/{name} && ! test -e {DATA}/instances/{name}")), "{name}");
+        assert!(
+            lab.is(&format!(
+                "! test -e {DATA}/runtime/{name} && ! test -e {DATA}/instances/{name}"
+            )),
+            "{name}"
+        );
     }
     lab.sh("systemctl reset-failed 'left4me-*' || true");
 }
@@ -312,23 +492,31 @@ fn an_instance_of_l4d2ctl_has_a_user_too(lab: &Lab) {
 fn a_server_goes_through_an_upgrade(lab: &Lab) {
     let units = "/run/systemd/system";
     lab.job(&["start", "--server", "1"]);
-    lab.sh(&format!("cd {}; echo score >kept; chown left4me_1: kept", game("1")));
+    lab.sh(&format!(
+        "cd {}; echo score >kept; chown left4me_1: kept",
+        game("1")
+    ));
     lab.job(&["stop", "--server", "1"]);
     lab.sh(&format!(
         "rm -rf {DATA}/runtime/1/parts
          chown -hR left4me-game:left4me-game {DATA}/runtime/1; chmod 750 {DATA}/runtime/1
          chgrp -hR left4me-game {DATA}/instances/1; chmod 2750 {DATA}/instances/1
          for u in server overlay; do mkdir -p {units}/left4me-$u@1.service.d; done
-         printf '[Service]\\nUser=left4me-game\\nGroup=left4me-game\\n' >{units}/left4me-server@1.service.d/old.conf
-         printf '[Service]\\nEnvironment=LEFT4ME_SERVER_USER=left4me-game\\n' >{units}/left4me-overlay@1.service.d/old.conf
-         systemctl enable left4me-server@1.service; systemctl daemon-reload; systemctl start left4me-server@1.service"
+         printf '[Service]\\nUser=left4me-game\\nGroup=left4me-game\\n' \
+         >{units}/left4me-server@1.service.d/old.conf
+         printf '[Service]\\nEnvironment=LEFT4ME_SERVER_USER=left4me-game\\n' \
+         >{units}/left4me-overlay@1.service.d/old.conf
+         systemctl enable left4me-server@1.service; systemctl daemon-reload; systemctl start \
+         left4me-server@1.service"
     ));
     lab.answers("one");
     let game_user = lab.sh("echo $(id -u left4me-game) $(id -g left4me-game)");
     assert_eq!(user_of(lab, "1"), game_user, "the trial is fair");
 
     // What the package does. The previous version had none of these.
-    lab.sh(&format!("rm -r {units}/left4me-*@1.service.d /run/left4me-servers/1.env"));
+    lab.sh(&format!(
+        "rm -r {units}/left4me-*@1.service.d /run/left4me-servers/1.env"
+    ));
     let before = lab.main_pid(1);
     lab.sh("/usr/libexec/left4me/left4me-helper upgrade; systemctl daemon-reload");
     assert_eq!(lab.main_pid(1), before, "it goes on");
@@ -345,8 +533,16 @@ fn a_server_goes_through_an_upgrade(lab: &Lab) {
     lab.job(&["restart", "--server", "1"]);
     lab.answers("one");
     assert_eq!(user_of(lab, "1"), "2100000001 2100000001");
-    assert_eq!(lab.sh(&format!("cat {0}/kept; stat -c %U {0}/kept", game("1"))), "score\nleft4me_1");
-    assert_eq!(lab.sh(&format!("find {DATA}/runtime/1/upper -user left4me-game; ls {units}")), "");
+    assert_eq!(
+        lab.sh(&format!("cat {0}/kept; stat -c %U {0}/kept", game("1"))),
+        "score\nleft4me_1"
+    );
+    assert_eq!(
+        lab.sh(&format!(
+            "find {DATA}/runtime/1/upper -user left4me-game; ls {units}"
+        )),
+        ""
+    );
     lab.job(&["reset", "--server", "1"]);
     assert!(lab.is(&format!("! test -e {}/kept", game("1"))));
 }

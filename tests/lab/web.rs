@@ -1,24 +1,41 @@
-//! The web front as people meet it, in real browsers: anna runs the host, bob has a server, carol has none.
+//! The web front as people meet it, in real browsers: anna runs the host, bob has a server, carol
+//! has none.
 //!
-//! What a page shows "by itself" it shows without having been loaded again: each such page is given a mark that a reload
-//! would take from it.
+//! What a page shows "by itself" it shows without having been loaded again: each such page is given
+//! a mark that a reload would take from it.
 
 use crate::browser::{Browser, Scripts};
 use crate::lab::{Lab, s, wait_until};
 use crate::site::STEAM;
 
-const PASSWORDS: [(&str, &str); 3] =
-    [("anna", "correct horse 7"), ("bob", "battery staple 8"), ("carol", "tall order of 9")];
+const PASSWORDS: [(&str, &str); 3] = [
+    ("anna", "correct horse 7"),
+    ("bob", "battery staple 8"),
+    ("carol", "tall order of 9"),
+];
 
 const GAME: &str = "/var/lib/left4me/runtime/1/merged/left4dead2";
 
-/// What a program may print to break a page, and what people should see of it. The words at its end show that all of it came.
+/// What a program may print to break a page, and what people should see of it. The words at its end
+/// show that all of it came.
 const HOSTILE: &[(&str, &str)] = &[
-    ("<img src=x onerror=\"document.title='owned'\">", "<img src=x onerror=\"document.title='owned'\">"),
-    ("<script>document.title='owned'</script></pre></main>", "<script>document.title='owned'</script></pre></main>"),
+    (
+        "<img src=x onerror=\"document.title='owned'\">",
+        "<img src=x onerror=\"document.title='owned'\">",
+    ),
+    (
+        "<script>document.title='owned'</script></pre></main>",
+        "<script>document.title='owned'</script></pre></main>",
+    ),
     ("&lt;b&gt; &amp;amp;", "&lt;b&gt; &amp;amp;"),
-    ("\u{1b}[31mred\u{1b}[0m\u{1b}]0;owned\u{7}, all of it", "red, all of it"),
-    ("data: {\"seq\":1000000,\"line\":\"owned\"}", "data: {\"seq\":1000000,\"line\":\"owned\"}"),
+    (
+        "\u{1b}[31mred\u{1b}[0m\u{1b}]0;owned\u{7}, all of it",
+        "red, all of it",
+    ),
+    (
+        "data: {\"seq\":1000000,\"line\":\"owned\"}",
+        "data: {\"seq\":1000000,\"line\":\"owned\"}",
+    ),
     ("event: end", "event: end"),
     ("id: 1000000", "id: 1000000"),
     ("retry: 1", "retry: 1"),
@@ -46,10 +63,25 @@ struct Evening<'a> {
 
 pub fn an_evening_in_a_browser(lab: &Lab) {
     lab.in_its_network("an_evening_in_a_browser", |lab| {
-        lab.run_with("root", &["left4me", "user", "add", "anna", "--admin", "--password-stdin"], PASSWORDS[0].1)
-            .ends_with(0);
+        lab.run_with(
+            "root",
+            &[
+                "left4me",
+                "user",
+                "add",
+                "anna",
+                "--admin",
+                "--password-stdin",
+            ],
+            PASSWORDS[0].1,
+        )
+        .ends_with(0);
         let start = || Browser::start(lab.suite().as_str(), Scripts::On);
-        let evening = Evening { lab, anna: start(), bob: start() };
+        let evening = Evening {
+            lab,
+            anna: start(),
+            bob: start(),
+        };
         evening.anna_signs_in();
         evening.anna_adds_people_and_an_overlay();
         evening.bob_makes_a_blueprint_and_a_server();
@@ -69,18 +101,28 @@ pub fn an_evening_in_a_browser(lab: &Lab) {
 
 /// The trial is fair: what would be wrong with a page is seen.
 fn the_browser_notices(browser: &Browser) {
-    browser
-        .js("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"/x\" style=\"color: red\">')");
+    browser.js(
+        "document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"/x\" \
+            style=\"color: red\">')",
+    );
     browser.waits("a flaw is found", || match browser.flaws() {
         found if found.iter().any(|one| one["rule"] == "image-alt") => Ok(()),
         found => Err(format!("{found:?}")),
     });
     let mut complaints = String::new();
-    browser.waits("an inline style and a missing picture are complained of", || {
-        complaints.push_str(&browser.complaints().join("\n"));
-        let both = complaints.contains("Content Security Policy") && complaints.contains("status of 404");
-        if both { Ok(()) } else { Err(complaints.clone()) }
-    });
+    browser.waits(
+        "an inline style and a missing picture are complained of",
+        || {
+            complaints.push_str(&browser.complaints().join("\n"));
+            let both = complaints.contains("Content Security Policy")
+                && complaints.contains("status of 404");
+            if both {
+                Ok(())
+            } else {
+                Err(complaints.clone())
+            }
+        },
+    );
     browser.go("/login?next=%2Fadmin%2Fusers");
     browser.is_quiet();
 }
@@ -93,7 +135,12 @@ fn mark(browser: &Browser) {
 /// Panics when the page was loaded again since [`mark`].
 #[track_caller]
 fn is_still_the_same(browser: &Browser) {
-    assert_eq!(browser.js("return window.marked === true"), true, "{} moved by itself", browser.path());
+    assert_eq!(
+        browser.js("return window.marked === true"),
+        true,
+        "{} moved by itself",
+        browser.path()
+    );
 }
 
 impl Evening<'_> {
@@ -126,11 +173,21 @@ impl Evening<'_> {
             anna.sees("main table", name);
         }
         anna.shoot_all("04-admin-users");
-        // The web front may not write where the game's files are: it offers the folders that are there.
+        // The web front may not write where the game's files are: it offers the folders that are
+        // there.
         anna.go("/admin/overlays");
         anna.sees("main", "left4me overlay add");
-        assert_eq!(anna.js("return document.querySelectorAll('select[name=path]').length"), 0, "no folder is there");
-        self.lab.run_as("left4me", &["mkdir", "-p", "/var/lib/left4me/overlays/demo/left4dead2"]).ends_with(0);
+        assert_eq!(
+            anna.js("return document.querySelectorAll('select[name=path]').length"),
+            0,
+            "no folder is there"
+        );
+        self.lab
+            .run_as(
+                "left4me",
+                &["mkdir", "-p", "/var/lib/left4me/overlays/demo/left4dead2"],
+            )
+            .ends_with(0);
         anna.go("/admin/overlays");
         anna.choose("select[name=path]", "demo");
         anna.click("Add");
@@ -143,7 +200,10 @@ impl Evening<'_> {
         bob.go("/");
         bob.sign_in(name, password);
         bob.comes_to("/");
-        assert!(!bob.text("header").contains("Admin"), "nothing of an admin's is offered");
+        assert!(
+            !bob.text("header").contains("Admin"),
+            "nothing of an admin's is offered"
+        );
         bob.click("Blueprints");
         bob.sees("main", "No blueprints yet");
         bob.click("New blueprint");
@@ -151,9 +211,15 @@ impl Evening<'_> {
         bob.fill("input[name=name]", "versus");
         bob.fill("input[name=position]", "1");
         bob.fill("textarea[name=arguments]", "+map\nc1m1_hotel");
-        bob.fill("textarea[name=config]", "hostname \"Friday <night>\"\nsv_steamgroup_exclusive 0");
+        bob.fill(
+            "textarea[name=config]",
+            "hostname \"Friday <night>\"\nsv_steamgroup_exclusive 0",
+        );
         bob.click("Preview");
-        bob.sees("pre[aria-label='server.cfg']", "hostname \"Friday <night>\"");
+        bob.sees(
+            "pre[aria-label='server.cfg']",
+            "hostname \"Friday <night>\"",
+        );
         bob.shoot_all("06-blueprint-preview");
         bob.click("Save");
         bob.comes_to("/blueprints/1");
@@ -175,7 +241,8 @@ impl Evening<'_> {
     fn anna_watches_the_installation(&self) {
         let anna = &self.anna;
         self.lab.write("/var/lib/left4me/steam/hostile", &hostile());
-        self.lab.steamcmd(&format!("seconds=10 say={STEAM}/hostile"));
+        self.lab
+            .steamcmd(&format!("seconds=10 say={STEAM}/hostile"));
         anna.go("/admin");
         anna.shoot_all("10-admin");
         anna.click("Install");
@@ -183,7 +250,11 @@ impl Evening<'_> {
         mark(anna);
         let percent = || {
             let percent: f64 = anna.text("[data-percent]").parse().unwrap_or(0.0);
-            if percent > 0.0 && percent < 100.0 { Ok(percent) } else { Err(percent.to_string()) }
+            if percent > 0.0 && percent < 100.0 {
+                Ok(percent)
+            } else {
+                Err(percent.to_string())
+            }
         };
         let before = anna.waits("a percentage", percent);
         anna.waits("the percentage moves", || match percent() {
@@ -223,7 +294,11 @@ impl Evening<'_> {
         anna.sees("[data-log-state]", "complete");
         is_still_the_same(anna);
         anna.shoot_all("14-job-cancelled");
-        assert_eq!(self.lab.processes_of("left4me-steam"), "", "processes after it");
+        assert_eq!(
+            self.lab.processes_of("left4me-steam"),
+            "",
+            "processes after it"
+        );
         self.lab.steamcmd("");
     }
 
@@ -250,7 +325,11 @@ impl Evening<'_> {
         // For players elsewhere it would be a link; this browser looks from the host itself.
         let port = self.lab.server("Friday night")["port"].to_string();
         bob.sees("#facts", &format!("127.0.0.1:{port}"));
-        assert_eq!(bob.js("return document.querySelectorAll('a[href^=\"steam:\"]').length"), 0, "links to oneself");
+        assert_eq!(
+            bob.js("return document.querySelectorAll('a[href^=\"steam:\"]').length"),
+            0,
+            "links to oneself"
+        );
     }
 
     fn the_console_is_live_and_takes_whatever_is_printed(&self) {
@@ -264,7 +343,8 @@ impl Evening<'_> {
         is_still_the_same(bob);
         shows_the_hostile_as_text(bob);
         // Where it broke off, it goes on.
-        self.lab.ok(&["systemctl", "restart", "left4me-web.service"]);
+        self.lab
+            .ok(&["systemctl", "restart", "left4me-web.service"]);
         self.game_says("after the restart\n");
         bob.sees("#log", "after the restart");
         is_still_the_same(bob);
@@ -282,7 +362,9 @@ impl Evening<'_> {
     /// On its console.
     fn game_says(&self, lines: &str) {
         self.lab.write("/root/say", lines);
-        self.lab.sh(&format!("cp /root/say {GAME}/standin.say-now; mv {GAME}/standin.say-now {GAME}/standin.say"));
+        self.lab.sh(&format!(
+            "cp /root/say {GAME}/standin.say-now; mv {GAME}/standin.say-now {GAME}/standin.say"
+        ));
     }
 
     fn a_killed_game_appears_by_itself(&self) {
@@ -309,19 +391,28 @@ impl Evening<'_> {
         bob.click_twice("Restart Friday night");
         bob.waits("a job's page", || {
             let path = bob.path();
-            if path.starts_with("/jobs/") { Ok(()) } else { Err(path) }
+            if path.starts_with("/jobs/") {
+                Ok(())
+            } else {
+                Err(path)
+            }
         });
         bob.wait_for_state("succeeded", 60);
         assert_eq!(self.lab.job_count(), before + 1, "jobs of two clicks");
         // A form that is sent once more, whatever the page does about it.
         bob.go("/servers/1");
         let sent = bob.js_async(
-            "const form = document.querySelector('form[action$=\"/restart\"]'); const send = () => fetch(form.action, {method: \
+            "const form = document.querySelector('form[action$=\"/restart\"]'); const send = () => \
+            fetch(form.action, {method: \
              'POST', body: new URLSearchParams(new FormData(form))}).then((answer) => answer.url);
              Promise.all([send(), send()]).then(done, (error) => done(String(error)))",
         );
         assert_eq!(sent[0], sent[1], "one form leads to one job: {sent}");
-        assert_eq!(self.lab.job_count(), before + 2, "jobs of one form sent twice");
+        assert_eq!(
+            self.lab.job_count(),
+            before + 2,
+            "jobs of one form sent twice"
+        );
         bob.is_quiet();
     }
 
@@ -336,11 +427,19 @@ impl Evening<'_> {
         bob.press(ENTER);
         assert_eq!(bob.js("return document.activeElement.id"), "main");
         bob.press("/");
-        assert_eq!(bob.js("return document.activeElement.hasAttribute('data-log-search')"), true, "/ searches");
+        assert_eq!(
+            bob.js("return document.activeElement.hasAttribute('data-log-search')"),
+            true,
+            "/ searches"
+        );
         bob.press("left4me");
         bob.waits("what is found is counted", || {
             let count = bob.text("[data-log-count]");
-            if count.contains("found") { Ok(()) } else { Err(count) }
+            if count.contains("found") {
+                Ok(())
+            } else {
+                Err(count)
+            }
         });
         bob.press(ENTER);
         bob.sees("[data-log-count]", "1 of ");
@@ -373,7 +472,10 @@ impl Evening<'_> {
             "/blueprints/1",
         ] {
             carol.go(path);
-            assert!(!carol.text("body").contains("Friday") && !carol.text("body").contains("versus"), "{path}");
+            assert!(
+                !carol.text("body").contains("Friday") && !carol.text("body").contains("versus"),
+                "{path}"
+            );
             carol.is_told(404);
         }
         carol.shoot("20-not-found");
@@ -435,13 +537,21 @@ impl Evening<'_> {
         plain.click("Stop Friday night");
         plain.waits("a job's page", || {
             let path = plain.path();
-            if path.starts_with("/jobs/") { Ok(()) } else { Err(path) }
+            if path.starts_with("/jobs/") {
+                Ok(())
+            } else {
+                Err(path)
+            }
         });
         let page = plain.path();
         plain.waits("it has succeeded when the page is loaded again", || {
             plain.go(&page);
             let state = plain.text("#state");
-            if state == "succeeded" { Ok(()) } else { Err(state) }
+            if state == "succeeded" {
+                Ok(())
+            } else {
+                Err(state)
+            }
         });
         plain.go("/");
         plain.sees("#server-1", "stopped");
@@ -461,7 +571,10 @@ impl Evening<'_> {
         bob.turn_to(first);
         bob.comes_to("/login?next=%2Fservers%2F1%2Flog");
         wait_until("the journal is no longer followed", s(20), || {
-            !self.lab.is("systemctl list-units --plain --no-legend --state=running 'left4me-helper@*' | grep -q .")
+            !self
+                .lab
+                .is("systemctl list-units --plain --no-legend --state=running \
+                         'left4me-helper@*' | grep -q .")
         });
     }
 }
@@ -470,15 +583,40 @@ impl Evening<'_> {
 #[track_caller]
 fn shows_the_hostile_as_text(browser: &Browser) {
     browser.sees("#log", "that was all");
-    let lines = browser.js("return [...document.querySelectorAll('#log .what')].map((what) => what.textContent)");
-    let lines: Vec<&str> = lines.as_array().expect("a list").iter().filter_map(|line| line.as_str()).collect();
+    let lines = browser
+        .js("return [...document.querySelectorAll('#log .what')].map((what) => what.textContent)");
+    let lines: Vec<&str> = lines
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|line| line.as_str())
+        .collect();
     for (printed, shown) in HOSTILE {
-        assert!(lines.contains(shown), "{printed:?} is shown as {shown:?}: {lines:#?}");
+        assert!(
+            lines.contains(shown),
+            "{printed:?} is shown as {shown:?}: {lines:#?}"
+        );
     }
-    assert!(lines.contains(&wide().as_str()), "a line of 4096 wide characters is whole");
-    assert!(!lines.iter().any(|line| line.contains('\u{1b}') || line.contains("[31m")), "{lines:#?}");
-    let strange =
-        browser.js("return document.querySelectorAll('#log img, #log script, #log b, main ~ *, main img').length");
+    assert!(
+        lines.contains(&wide().as_str()),
+        "a line of 4096 wide characters is whole"
+    );
+    assert!(
+        !lines
+            .iter()
+            .any(|line| line.contains('\u{1b}') || line.contains("[31m")),
+        "{lines:#?}"
+    );
+    let strange = browser.js(
+        "return document.querySelectorAll('#log img, #log script, #log b, main ~ *, \
+                   main img').length",
+    );
     assert_eq!(strange, 0, "elements that no template has");
-    assert!(!browser.js("return document.title").as_str().unwrap_or_default().contains("owned"));
+    assert!(
+        !browser
+            .js("return document.title")
+            .as_str()
+            .unwrap_or_default()
+            .contains("owned")
+    );
 }

@@ -51,7 +51,10 @@ impl World {
             when(job.pending_notifies > 0, A::CancelNotify(at));
             when(job.read_running, A::CancelUnguarded(at));
             when(job.command == Command::Spawned, A::Connect(at));
-            when(matches!(job.command, Command::Running | Command::Ending) && job.row == Row::None, A::Trace(at));
+            when(
+                matches!(job.command, Command::Running | Command::Ending) && job.row == Row::None,
+                A::Trace(at),
+            );
             when(job.command == Command::Ending, A::EndsOnSignal(at));
             when(job.command == Command::Orphan, A::OrphanEnds(at));
             when(job.phase == Phase::Checking, A::Report(at));
@@ -63,7 +66,8 @@ impl World {
                 At::Wait if self.is_woken(s, at) => out.push(A::Wake(at)),
                 At::Wait => {}
                 At::WaitForDead(mask)
-                    if self.rules.waits_for_the_dead && each(mask).any(|job| s.jobs[job].has_command()) => {}
+                    if self.rules.waits_for_the_dead
+                        && each(mask).any(|job| s.jobs[job].has_command()) => {}
                 _ => out.push(A::Step(at)),
             }
         }
@@ -97,12 +101,24 @@ impl World {
 
         for (at, job) in s.jobs.iter().enumerate().take(self.specs.len()) {
             let is_open = job.state.is_some() && !job.is_terminal();
-            when(is_open && !job.read_running && s.left.cancels > 0, A::Cancel(at));
-            when(job.client == Client::Committed && s.left.deaths > 0, A::ClientDies(at));
-            when(job.pending_notifies > 0 && s.left.deaths > 0, A::RequesterDies(at));
+            when(
+                is_open && !job.read_running && s.left.cancels > 0,
+                A::Cancel(at),
+            );
+            when(
+                job.client == Client::Committed && s.left.deaths > 0,
+                A::ClientDies(at),
+            );
+            when(
+                job.pending_notifies > 0 && s.left.deaths > 0,
+                A::RequesterDies(at),
+            );
             when(job.command == Command::Running, A::EndsByItself(at));
             let is_ending = matches!(job.command, Command::Ending | Command::Orphan);
-            when(is_ending && job.row == Row::Open && s.left.unkillable > 0, A::Survives(at));
+            when(
+                is_ending && job.row == Row::Open && s.left.unkillable > 0,
+                A::Survives(at),
+            );
             when(job.unkillable, A::DiesLater(at));
         }
 
@@ -113,8 +129,14 @@ impl World {
 
         let unit = &s.workers[UNIT];
         when(unit.at != At::Down && s.left.crashes > 0, A::Kill9);
-        when(!matches!(unit.at, At::Down | At::Open) && !unit.signal && s.left.sigterms > 0, A::Sigterm);
-        when(s.workers[HAND].at == At::Down && s.left.by_hand > 0, A::StartByHand);
+        when(
+            !matches!(unit.at, At::Down | At::Open) && !unit.signal && s.left.sigterms > 0,
+            A::Sigterm,
+        );
+        when(
+            s.workers[HAND].at == At::Down && s.left.by_hand > 0,
+            A::StartByHand,
+        );
         when(!s.paused && s.left.pauses > 0, A::Pause);
         when(s.paused, A::Resume);
     }
@@ -130,8 +152,11 @@ impl World {
         let worker = &s.workers[at];
         let notified = at == UNIT && s.notified && !worker.stopping;
         // Every second, while an unkillable process holds its target: a job may wait for it.
-        let tick =
-            !worker.stopping && s.queued() != 0 && s.jobs.iter().any(|job| job.row == Row::Held && !job.unkillable);
+        let tick = !worker.stopping
+            && s.queued() != 0
+            && s.jobs
+                .iter()
+                .any(|job| job.row == Row::Held && !job.unkillable);
         notified || worker.woken || worker.signal || worker.watch || tick
     }
 }

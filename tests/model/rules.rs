@@ -97,7 +97,12 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(specs: &'static [Spec], slots: u32, budget: Budget, witnesses: &'static [&'static str]) -> Self {
+    pub fn new(
+        specs: &'static [Spec],
+        slots: u32,
+        budget: Budget,
+        witnesses: &'static [&'static str],
+    ) -> Self {
         let candidate = |at: usize| Candidate {
             id: JobId(at as i64 + 1),
             exclusive: specs[at].servers.is_empty(),
@@ -110,15 +115,28 @@ impl World {
             for (queued, found) in row.iter_mut().enumerate() {
                 let live: Vec<_> = of(running).map(candidate).collect();
                 let mut schedule = Schedule::with_running(&live);
-                *found = of(queued).filter(|&at| schedule.consider(&candidate(at))).map(|at| 1 << at).sum();
+                *found = of(queued)
+                    .filter(|&at| schedule.consider(&candidate(at)))
+                    .map(|at| 1 << at)
+                    .sum();
             }
         }
 
-        Self { rules: Rules::TRUE, specs, slots, budget, witnesses, startable }
+        Self {
+            rules: Rules::TRUE,
+            specs,
+            slots,
+            budget,
+            witnesses,
+            startable,
+        }
     }
 
     pub fn with(&self, rules: Rules) -> Self {
-        Self { rules, ..self.clone() }
+        Self {
+            rules,
+            ..self.clone()
+        }
     }
 
     pub fn startable(&self, running: u8, queued: u8) -> u8 {

@@ -201,7 +201,10 @@ impl Job {
 
     /// Whether a command of it exists that will end in time.
     pub fn has_command(&self) -> bool {
-        matches!(self.command, Command::Running | Command::Ending | Command::Orphan)
+        matches!(
+            self.command,
+            Command::Running | Command::Ending | Command::Orphan
+        )
     }
 }
 
@@ -236,7 +239,10 @@ impl State {
 
     /// The jobs for which `is` holds, a bit each.
     pub fn mask(&self, is: impl Fn(&Job) -> bool) -> u8 {
-        (0..JOBS).filter(|&at| is(&self.jobs[at])).map(|at| 1 << at).sum()
+        (0..JOBS)
+            .filter(|&at| is(&self.jobs[at]))
+            .map(|at| 1 << at)
+            .sum()
     }
 
     pub fn queued(&self) -> u8 {

@@ -4,7 +4,9 @@ use left4me::domain::job::JobState::{Cancelled, Cancelling, Failed, Queued, Runn
 
 use super::moves::Action;
 use super::rules::World;
-use super::state::{At, Client, Command, HAND, JOBS, Job, Phase, Record, Row, State, UNIT, Worker, each};
+use super::state::{
+    At, Client, Command, HAND, JOBS, Job, Phase, Record, Row, State, UNIT, Worker, each,
+};
 use Action as A;
 
 impl World {
@@ -17,7 +19,11 @@ impl World {
                     return;
                 }
                 let notified_early = s.jobs[job].client == Client::NotifiedEarly;
-                s.jobs[job].client = if notified_early { Client::Gone } else { Client::Committed };
+                s.jobs[job].client = if notified_early {
+                    Client::Gone
+                } else {
+                    Client::Committed
+                };
                 s.set(job, Queued);
                 committed(s);
             }
@@ -58,10 +64,18 @@ impl World {
                 s.resume_pending = false;
                 s.notified = true;
             }
-            A::Start => s.workers[UNIT] = Worker { at: At::Open, ..Worker::DOWN },
+            A::Start => {
+                s.workers[UNIT] = Worker {
+                    at: At::Open,
+                    ..Worker::DOWN
+                }
+            }
             A::StartByHand => {
                 s.left.by_hand -= 1;
-                s.workers[HAND] = Worker { at: At::Open, ..Worker::DOWN };
+                s.workers[HAND] = Worker {
+                    at: At::Open,
+                    ..Worker::DOWN
+                };
             }
             A::PollerNotifies => s.notified = true,
             A::Sigterm => {
@@ -135,7 +149,10 @@ impl World {
             job.phase = Phase::None;
         }
 
-        s.workers[UNIT] = Worker { restart: self.rules.restarts_on_failure, ..Worker::DOWN };
+        s.workers[UNIT] = Worker {
+            restart: self.rules.restarts_on_failure,
+            ..Worker::DOWN
+        };
     }
 
     fn connect(&self, s: &mut State, job: usize) {
@@ -143,10 +160,16 @@ impl World {
         let job = &mut s.jobs[job];
         let bit = 1 << job.ended;
         s.violations.ran_twice |= job.begun & bit != 0;
-        s.violations.started_after_its_end |= job.is_terminal() || job.record == Record::BeforeExecution;
+        s.violations.started_after_its_end |=
+            job.is_terminal() || job.record == Record::BeforeExecution;
         job.begun |= bit;
-        let is_cancelled = stopping || job.phase != Phase::None && self.rules.late_connections_are_cancelled;
-        job.command = if is_cancelled { Command::Ending } else { Command::Running };
+        let is_cancelled =
+            stopping || job.phase != Phase::None && self.rules.late_connections_are_cancelled;
+        job.command = if is_cancelled {
+            Command::Ending
+        } else {
+            Command::Running
+        };
 
         if self.rules.commands_write_their_row_first {
             job.row = Row::Open;
@@ -181,7 +204,10 @@ impl World {
             }
             At::Lock if self.rules.takes_the_lock && !s.lock_is_free() => {
                 let restart = at == UNIT && self.rules.restarts_on_failure;
-                s.workers[at] = Worker { restart, ..Worker::DOWN };
+                s.workers[at] = Worker {
+                    restart,
+                    ..Worker::DOWN
+                };
                 return;
             }
             At::Lock => At::FindDead,
@@ -198,7 +224,11 @@ impl World {
             // A job may have been cancelled in between.
             At::FailJobs => {
                 self.fail_jobs(s);
-                if s.jobs.iter().any(|job| job.is(Cancelling)) { At::FinishCancelled } else { At::Tick }
+                if s.jobs.iter().any(|job| job.is(Cancelling)) {
+                    At::FinishCancelled
+                } else {
+                    At::Tick
+                }
             }
             At::Tick => match self.tick(s, at) {
                 Some(picked) => At::Claim(picked),
@@ -212,7 +242,9 @@ impl World {
                 s.notified &= at != UNIT || s.workers[at].stopping;
                 self.decide(s, at)
             }
-            At::Socket if self.rules.checks_the_socket_before_exit && at == UNIT && s.notified => At::Wait,
+            At::Socket if self.rules.checks_the_socket_before_exit && at == UNIT && s.notified => {
+                At::Wait
+            }
             At::Socket => At::Queue,
             At::Queue if self.rules.checks_the_queue_before_exit && has_claimable(s) => At::Wait,
             At::Queue => At::Exit,
@@ -237,7 +269,11 @@ impl World {
 
     fn lose(&self, s: &mut State, mask: u8) {
         for job in each(mask) {
-            s.jobs[job].row = if s.jobs[job].unkillable { Row::Held } else { Row::None };
+            s.jobs[job].row = if s.jobs[job].unkillable {
+                Row::Held
+            } else {
+                Row::None
+            };
         }
     }
 
@@ -253,7 +289,14 @@ impl World {
         for job in 0..JOBS {
             if s.jobs[job].is(Running) {
                 // With the rule broken it runs again.
-                s.set(job, if self.rules.running_becomes_failed { Failed } else { Queued });
+                s.set(
+                    job,
+                    if self.rules.running_becomes_failed {
+                        Failed
+                    } else {
+                        Queued
+                    },
+                );
             }
         }
     }
@@ -261,7 +304,11 @@ impl World {
     fn conclude(&self, s: &mut State, job: usize, with_record: bool) {
         s.set(job, Cancelled);
         if with_record {
-            s.jobs[job].record = if s.jobs[job].unkillable { Record::Failed } else { Record::Completed };
+            s.jobs[job].record = if s.jobs[job].unkillable {
+                Record::Failed
+            } else {
+                Record::Completed
+            };
         }
     }
 
@@ -273,8 +320,13 @@ impl World {
         let has_news = each(jobs).any(|job| matches!(s.jobs[job].command, Command::Ended { .. }));
         let live_record = s.jobs.iter().any(|job| job.record == Record::Live);
         let has_room = busy(s, jobs) < self.slots;
-        let has_work = live_record && (self.rules.checks_cancellations_without_free_slots || has_room)
-            || if stopping { jobs != 0 } else { has_news || has_room && s.queued() != 0 };
+        let has_work = live_record
+            && (self.rules.checks_cancellations_without_free_slots || has_room)
+            || if stopping {
+                jobs != 0
+            } else {
+                has_news || has_room && s.queued() != 0
+            };
 
         if !has_work {
             return None;
@@ -290,7 +342,8 @@ impl World {
         for job in each(jobs) {
             let job = &mut s.jobs[job];
             if let Command::Ended { ok } = job.command {
-                (job.ended, job.failed, job.command) = (job.ended + 1, job.failed || !ok, Command::None);
+                (job.ended, job.failed, job.command) =
+                    (job.ended + 1, job.failed || !ok, Command::None);
             }
         }
 
@@ -331,12 +384,20 @@ impl World {
 
     fn finish(&self, s: &mut State, at: usize, id: usize) {
         let job = s.jobs[id];
-        let ours = job.is(Running) || job.is(Cancelling) && !self.rules.finish_is_guarded_by_running;
+        let ours =
+            job.is(Running) || job.is(Cancelling) && !self.rules.finish_is_guarded_by_running;
         let done = job.failed || job.ended == self.specs[id].tasks;
         let cannot_continue = s.workers[at].stopping && job.command == Command::None;
 
         if ours && (done || cannot_continue) {
-            s.set(id, if done && !job.failed { Succeeded } else { Failed });
+            s.set(
+                id,
+                if done && !job.failed {
+                    Succeeded
+                } else {
+                    Failed
+                },
+            );
         }
 
         if s.jobs[id].is_terminal() {
@@ -348,14 +409,26 @@ impl World {
         let jobs = s.workers[at].jobs;
         let ready = each(jobs).filter(|&job| self.is_ready(s, job)).count() as u32;
         let free = self.slots.saturating_sub(busy(s, jobs) + ready);
-        let held = s.mask(|job| job.row == Row::Held && self.rules.unkillable_processes_hold_their_target);
-        if s.paused { 0 } else { each(self.may_start(s, held)).take(free as usize).map(|job| 1 << job).sum() }
+        let held =
+            s.mask(|job| job.row == Row::Held && self.rules.unkillable_processes_hold_their_target);
+        if s.paused {
+            0
+        } else {
+            each(self.may_start(s, held))
+                .take(free as usize)
+                .map(|job| 1 << job)
+                .sum()
+        }
     }
 
     /// What the schedule lets start while the targets of the jobs `held` are held.
     pub fn may_start(&self, s: &State, held: u8) -> u8 {
         let queued = s.queued();
-        if self.rules.claim_asks_the_schedule { self.startable(s.mask(Job::is_live) | held, queued) } else { queued }
+        if self.rules.claim_asks_the_schedule {
+            self.startable(s.mask(Job::is_live) | held, queued)
+        } else {
+            queued
+        }
     }
 
     fn claim(&self, s: &mut State, at: usize, picked: u8) {
@@ -375,12 +448,20 @@ impl World {
     /// Whether the job's next task can start.
     fn is_ready(&self, s: &State, id: usize) -> bool {
         let job = &s.jobs[id];
-        let is_running = job.is(Running) || !self.rules.cancelled_jobs_start_nothing && job.is(Cancelling);
-        is_running && job.command == Command::None && !job.failed && job.ended < self.specs[id].tasks
+        let is_running =
+            job.is(Running) || !self.rules.cancelled_jobs_start_nothing && job.is(Cancelling);
+        is_running
+            && job.command == Command::None
+            && !job.failed
+            && job.ended < self.specs[id].tasks
     }
 
     fn after_tick(&self, s: &mut State, at: usize) -> At {
-        if self.rules.drains_before_it_checks { self.decide(s, at) } else { At::LateDrain }
+        if self.rules.drains_before_it_checks {
+            self.decide(s, at)
+        } else {
+            At::LateDrain
+        }
     }
 
     /// Decides whether to wait or to exit.
@@ -388,7 +469,11 @@ impl World {
         let worker = &mut s.workers[at];
         worker.idle &= worker.jobs == 0;
         match worker {
-            Worker { stopping: true, jobs: 0, .. } => At::Exit,
+            Worker {
+                stopping: true,
+                jobs: 0,
+                ..
+            } => At::Exit,
             Worker { idle: true, .. } => At::Socket,
             _ => At::Wait,
         }
@@ -397,7 +482,9 @@ impl World {
 
 /// The number of tasks that take a slot.
 pub fn busy(s: &State, jobs: u8) -> u32 {
-    each(jobs).filter(|&job| s.jobs[job].command != Command::None).count() as u32
+    each(jobs)
+        .filter(|&job| s.jobs[job].command != Command::None)
+        .count() as u32
 }
 
 fn has_claimable(s: &State) -> bool {

@@ -1,4 +1,5 @@
-//! A program that a service has been made to run: it tries the ways out of its unit, for tests, and is never packaged.
+//! A program that a service has been made to run: it tries the ways out of its unit, for tests, and
+//! is never packaged.
 //!
 //! | mode | what it does |
 //! |---|---|
@@ -9,9 +10,13 @@
 //! | `ok` | nothing |
 //! | `program32 PATH` | writes a program of 32 bits there and runs it: `program32: exit CODE` |
 //!
-//! It works only where no_new_privs is set, as it is in every unit of left4me: elsewhere the walls to try are missing.
-//! Each attack is made in a child of its own: one that the kernel kills for it counts as `denied SIGSYS`.
-#![expect(unsafe_code, reason = "an attack is a system call without a safe wrapper")]
+//! It works only where no_new_privs is set, as it is in every unit of left4me: elsewhere the walls
+//! to try are missing. Each attack is made in a child of its own: one that the kernel kills for it
+//! counts as `denied SIGSYS`.
+#![expect(
+    unsafe_code,
+    reason = "an attack is a system call without a safe wrapper"
+)]
 
 #[path = "intruder/attacks.rs"]
 mod attacks;
@@ -41,10 +46,15 @@ fn main() -> ExitCode {
     }
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["walls"] => attacks::ALL.iter().for_each(|(name, attack)| report(name, *attack)),
+        ["walls"] => attacks::ALL
+            .iter()
+            .for_each(|(name, attack)| report(name, *attack)),
         ["takeover"] => takeover(),
         ["walk"] => walk::all(),
-        ["stop-runner"] => drop(nix::sys::signal::kill(runner(), nix::sys::signal::Signal::SIGSTOP)),
+        ["stop-runner"] => drop(nix::sys::signal::kill(
+            runner(),
+            nix::sys::signal::Signal::SIGSTOP,
+        )),
         ["program32", path] => program32::run(path),
         _ => {
             eprintln!("intruder walls|walk|takeover|stop-runner|program32 PATH");
@@ -61,7 +71,11 @@ fn report(name: &str, attack: Attack) {
         Err(errno) => format!("not made: {errno}"),
         Ok(ForkResult::Child) => {
             let given = attack();
-            let code = if given >= 0 { 0 } else { i32::try_from(-given).unwrap_or(255).clamp(1, 255) };
+            let code = if given >= 0 {
+                0
+            } else {
+                i32::try_from(-given).unwrap_or(255).clamp(1, 255)
+            };
             // SAFETY: leaves without running anything of the parent's.
             unsafe { libc::_exit(code) }
         }
@@ -75,13 +89,17 @@ fn report(name: &str, attack: Attack) {
     println!("{name}: {words}");
 }
 
-/// The runner: the nearest process above us that is none of steamcmd's. A process that we may not look at has no name here.
+/// The runner: the nearest process above us that is none of steamcmd's. A process that we may not
+/// look at has no name here.
 fn runner() -> Pid {
     let mut pid = getppid();
     loop {
-        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let read =
+            |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let (name, stat) = (read("comm"), read("stat"));
-        let above = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        let above = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
         match above {
             Some(above) if !name.starts_with("left4me-runner") => pid = Pid::from_raw(above),
             _ => return pid,
@@ -93,9 +111,17 @@ fn runner() -> Pid {
 fn takeover() {
     let runner = runner();
     attacks::TARGET.store(runner.as_raw(), std::sync::atomic::Ordering::Relaxed);
-    let open = |name: &str| std::fs::OpenOptions::new().read(true).open(format!("/proc/{runner}/{name}")).map(drop);
+    let open = |name: &str| {
+        std::fs::OpenOptions::new()
+            .read(true)
+            .open(format!("/proc/{runner}/{name}"))
+            .map(drop)
+    };
     let link = |name: &str| std::fs::read_link(format!("/proc/{runner}/{name}")).map(drop);
-    let written = std::fs::OpenOptions::new().write(true).open(format!("/proc/{runner}/mem")).map(drop);
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .open(format!("/proc/{runner}/mem"))
+        .map(drop);
     let found = [
         ("mem, written", written),
         ("mem", open("mem")),
@@ -106,8 +132,13 @@ fn takeover() {
         ("fd/3, opened", open("fd/3")),
     ];
     for (name, found) in found {
-        let words = found.map_or_else(|error| format!("denied {:?}", error.kind()), |()| "GOT THROUGH".to_owned());
+        let words = found.map_or_else(
+            |error| format!("denied {:?}", error.kind()),
+            |()| "GOT THROUGH".to_owned(),
+        );
         println!("the runner's {name}: {words}");
     }
-    attacks::ON_ANOTHER.iter().for_each(|(name, attack)| report(&format!("the runner, {name}"), *attack));
+    attacks::ON_ANOTHER
+        .iter()
+        .for_each(|(name, attack)| report(&format!("the runner, {name}"), *attack));
 }

@@ -90,7 +90,11 @@ fn serve(args: &[String]) -> ExitCode {
     if let Err(problem) = check_surroundings() {
         say(&problem);
         // What the dynamic loader ends with.
-        return ExitCode::from(if problem.contains("shared libraries") { 127 } else { 1 });
+        return ExitCode::from(if problem.contains("shared libraries") {
+            127
+        } else {
+            1
+        });
     }
     let mut engine = Engine::start(&engine_words(args));
     if control("crash-on-start").exists() {
@@ -109,7 +113,9 @@ fn serve(args: &[String]) -> ExitCode {
     // A map is loaded only now: server.cfg wins over the arguments.
     engine.exec("server.cfg", 0);
     let _tv = engine.bind_tv();
-    let name = engine.hostname.unwrap_or_else(|| "Left 4 Dead 2".to_owned());
+    let name = engine
+        .hostname
+        .unwrap_or_else(|| "Left 4 Dead 2".to_owned());
     thread::spawn(move || obey_signals(&signals));
     thread::spawn(move || answer_queries(&udp, &name));
     watch_controls(&tcp)
@@ -135,9 +141,14 @@ fn check_surroundings() -> Result<(), String> {
     // The engine loads its own libraries by their names.
     let path = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
     if !path.starts_with(".:bin") {
-        return Err("./srcds_linux: error while loading shared libraries: libtier0_srv.so: cannot open".to_owned());
+        return Err(
+            "./srcds_linux: error while loading shared libraries: libtier0_srv.so: cannot open"
+                .to_owned(),
+        );
     }
-    fs::read("/proc/cpuinfo").map(|_| ()).map_err(|e| format!("Error: cannot read /proc/cpuinfo: {e}"))
+    fs::read("/proc/cpuinfo")
+        .map(|_| ())
+        .map_err(|e| format!("Error: cannot read /proc/cpuinfo: {e}"))
 }
 
 // ---- its arguments, as the engine reads them --------------------------------------------------
@@ -153,9 +164,14 @@ fn engine_words(args: &[String]) -> Vec<String> {
         say("*** stack smashing detected ***: terminated");
         std::process::abort();
     }
-    let (newer, older) = (words(&with_files(&newer, false)), words(&with_files(&older, true)));
+    let (newer, older) = (
+        words(&with_files(&newer, false)),
+        words(&with_files(&older, true)),
+    );
     if newer != older {
-        say(&format!("standin: the copies of the engine differ: {newer:?} {older:?}"));
+        say(&format!(
+            "standin: the copies of the engine differ: {newer:?} {older:?}"
+        ));
     }
     older
 }
@@ -168,7 +184,10 @@ fn with_files(line: &str, anywhere: bool) -> String {
     while let Some(at) = rest.find('@') {
         let (before, after) = rest.split_at(at);
         out.push_str(before);
-        let begins = before.chars().next_back().is_none_or(|c| c.is_whitespace() || c == '"');
+        let begins = before
+            .chars()
+            .next_back()
+            .is_none_or(|c| c.is_whitespace() || c == '"');
         if !anywhere && !begins {
             out.push('@');
             rest = &after[1..];
@@ -177,7 +196,10 @@ fn with_files(line: &str, anywhere: bool) -> String {
         let end = after.find([' ', '"']).unwrap_or(after.len());
         match fs::read_to_string(&after[1..end]) {
             Ok(text) => out.push_str(&format!("{} ", text.replace('\n', " "))),
-            Err(_) => say(&format!("Parameter file '{}' not found, skipping...", &after[1..end])),
+            Err(_) => say(&format!(
+                "Parameter file '{}' not found, skipping...",
+                &after[1..end]
+            )),
         }
         rest = after.get(end + 1..).unwrap_or_default();
     }
@@ -220,17 +242,26 @@ impl Engine {
     /// Options first, then the commands in their order; a later one wins.
     fn start(words: &[String]) -> Self {
         let option = |name: &str| {
-            let at = words.iter().position(|word| word.eq_ignore_ascii_case(name))?;
+            let at = words
+                .iter()
+                .position(|word| word.eq_ignore_ascii_case(name))?;
             words.get(at + 1).cloned()
         };
         let mut engine = Self {
-            is_strict: words.iter().any(|word| word.eq_ignore_ascii_case("-strictportbind")),
+            is_strict: words
+                .iter()
+                .any(|word| word.eq_ignore_ascii_case("-strictportbind")),
             ..Self::default()
         };
         for (at, word) in words.iter().enumerate() {
             if let Some(command) = word.strip_prefix('+') {
-                let value = words.get(at + 1).filter(|next| !next.starts_with(['+', '-']));
-                engine.console(&format!("{command} {}", value.map_or("", String::as_str)), 0);
+                let value = words
+                    .get(at + 1)
+                    .filter(|next| !next.starts_with(['+', '-']));
+                engine.console(
+                    &format!("{command} {}", value.map_or("", String::as_str)),
+                    0,
+                );
             }
         }
         engine.ip = option("-ip").or(engine.ip);
@@ -238,11 +269,24 @@ impl Engine {
         engine
     }
 
-    /// A line of the console, which is several commands where it has a `;`. `depth`: of files that run files.
+    /// A line of the console, which is several commands where it has a `;`. `depth`: of files that
+    /// run files.
     fn console(&mut self, line: &str, depth: u32) {
-        for command in line.split(';').map(str::trim).filter(|command| !command.is_empty()) {
-            let (name, value) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
-            let value = value.split("//").next().unwrap_or_default().trim().trim_matches('"').to_owned();
+        for command in line
+            .split(';')
+            .map(str::trim)
+            .filter(|command| !command.is_empty())
+        {
+            let (name, value) = command
+                .split_once(char::is_whitespace)
+                .unwrap_or((command, ""));
+            let value = value
+                .split("//")
+                .next()
+                .unwrap_or_default()
+                .trim()
+                .trim_matches('"')
+                .to_owned();
             match name.to_ascii_lowercase().as_str() {
                 "hostname" => self.hostname = Some(value),
                 "ip" => self.ip = Some(value),
@@ -251,7 +295,9 @@ impl Engine {
                 "tv_port" => self.tv_port = value.parse().ok(),
                 "exec" => self.exec(&value, depth + 1),
                 // A byte order mark makes its line one of these, and so does each line of UTF-16.
-                _ if !name.is_ascii() || name.contains('\0') => say(&format!("Unknown command \"{name}\"")),
+                _ if !name.is_ascii() || name.contains('\0') => {
+                    say(&format!("Unknown command \"{name}\""))
+                }
                 _ => {}
             }
         }
@@ -278,7 +324,9 @@ impl Engine {
     /// SourceTV's port, UDP. One that is taken leaves it without SourceTV.
     fn bind_tv(&self) -> Option<UdpSocket> {
         let port = self.tv_port.unwrap_or(TV_PORT);
-        let bound = self.has_tv.then(|| UdpSocket::bind((self.ip.as_deref().unwrap_or("0.0.0.0"), port)))?;
+        let bound = self
+            .has_tv
+            .then(|| UdpSocket::bind((self.ip.as_deref().unwrap_or("0.0.0.0"), port)))?;
         match &bound {
             Ok(_) => say(&format!("SourceTV on port {port}")),
             Err(e) => say(&format!("WARNING: UDP_OpenSocket: port {port}: bind: {e}")),
@@ -290,21 +338,32 @@ impl Engine {
     fn bind(&self) -> Result<(UdpSocket, TcpListener), String> {
         let ip = self.ip.as_deref().unwrap_or("0.0.0.0");
         let first: u16 = match &self.port {
-            Some(text) => text.parse().map_err(|_| format!("Error: bad port {text}"))?,
+            Some(text) => text
+                .parse()
+                .map_err(|_| format!("Error: bad port {text}"))?,
             None => DEFAULT_PORT,
         };
-        let last = if self.is_strict { first } else { first.saturating_add(10) };
+        let last = if self.is_strict {
+            first
+        } else {
+            first.saturating_add(10)
+        };
         for port in first..=last {
-            let sockets = UdpSocket::bind((ip, port)).and_then(|udp| Ok((udp, TcpListener::bind((ip, port))?)));
+            let sockets = UdpSocket::bind((ip, port))
+                .and_then(|udp| Ok((udp, TcpListener::bind((ip, port))?)));
             match sockets {
                 Ok(sockets) => {
-                    say(&format!("Network: IP {ip}, mode MP, dedicated Yes, ports {port} SV"));
+                    say(&format!(
+                        "Network: IP {ip}, mode MP, dedicated Yes, ports {port} SV"
+                    ));
                     return Ok(sockets);
                 }
                 Err(e) => say(&format!("WARNING: UDP_OpenSocket: port {port}: bind: {e}")),
             }
         }
-        Err(format!("Couldn't allocate dedicated server IP {ip} port {first}."))
+        Err(format!(
+            "Couldn't allocate dedicated server IP {ip} port {first}."
+        ))
     }
 }
 
@@ -319,8 +378,13 @@ fn print_banner() {
         say("VAC secure mode is activated.");
     } else {
         let path = client.display();
-        say(&format!("dlopen failed trying to load: {path} with error: cannot open shared object file"));
-        say("[S_API] SteamAPI_Init(): Failed to load module; Could not establish connection to Steam servers.");
+        say(&format!(
+            "dlopen failed trying to load: {path} with error: cannot open shared object file"
+        ));
+        say(
+            "[S_API] SteamAPI_Init(): Failed to load module; Could not establish connection to \
+            Steam servers.",
+        );
     }
 }
 
@@ -330,7 +394,8 @@ fn obey_signals(signals: &SigSet) {
         if control("ignore-signals").exists() {
             continue;
         }
-        let on_interrupt = fs::read_to_string(control("on-interrupt")).unwrap_or_else(|_| "0".to_owned());
+        let on_interrupt =
+            fs::read_to_string(control("on-interrupt")).unwrap_or_else(|_| "0".to_owned());
         if signal == Signal::SIGINT && on_interrupt.trim() != "die" {
             say("Server shutting down");
             std::process::exit(on_interrupt.trim().parse().unwrap_or(0));
@@ -346,10 +411,12 @@ fn watch_controls(_rcon: &TcpListener) -> ExitCode {
     let mut ticks = 0_u64;
     let mut next_tick = Instant::now() + TICK_EVERY;
     let begun = Instant::now();
-    let crash_after = fs::read_to_string(control("crash-after")).ok().and_then(|ms| ms.trim().parse().ok());
+    let crash_after = fs::read_to_string(control("crash-after"))
+        .ok()
+        .and_then(|ms| ms.trim().parse().ok());
     loop {
-        // As a plugin does that loads with the first map ("server crashes a few seconds after start, systemd says
-        // running": SourceMod's and MetaMod's issue trackers have many).
+        // As a plugin does that loads with the first map ("server crashes a few seconds after
+        // start, systemd says running": SourceMod's and MetaMod's issue trackers have many).
         if crash_after.is_some_and(|ms| begun.elapsed() >= Duration::from_millis(ms)) {
             say("L 11/28/2026: [SM] Unable to load plugin \"l4dtoolz.smx\": corrupted state");
             crash("");
@@ -402,8 +469,14 @@ fn take(name: &str) -> Option<String> {
 /// What a plugin that has broken out of the game's own scripts does.
 #[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
 fn run(script: &str) {
-    let output = Command::new("/bin/sh").args(["-c", script]).stdin(Stdio::null()).output();
-    let text = output.map_or_else(|e| e.to_string().into_bytes(), |out| [out.stdout, out.stderr].concat());
+    let output = Command::new("/bin/sh")
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .output();
+    let text = output.map_or_else(
+        |e| e.to_string().into_bytes(),
+        |out| [out.stdout, out.stderr].concat(),
+    );
     let (fresh, done) = (control("run.new"), control("run.out"));
     let _ = fs::write(&fresh, text).and_then(|()| fs::rename(fresh, done));
 }
@@ -534,5 +607,6 @@ fn ask(socket: &UdpSocket, packet: &[u8]) -> io::Result<Vec<u8>> {
     let mut reply = [0_u8; 1400];
     let len = socket.recv(&mut reply)?;
     let body = reply[..len].strip_prefix(SIMPLE);
-    body.map(<[u8]>::to_vec).ok_or_else(|| io::Error::other("not an A2S answer"))
+    body.map(<[u8]>::to_vec)
+        .ok_or_else(|| io::Error::other("not an A2S answer"))
 }

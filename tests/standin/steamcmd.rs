@@ -5,8 +5,8 @@
 //! the real one's ways, so that tests can see that nothing runs it. Without a terminal on stdout it
 //! stalls as the real one does: nothing is printed until 2 s after its work is done.
 //!
-//! `standin.conf` beside the executable (or the file `STANDIN_STEAMCMD_CONF` names) holds `key=value`
-//! lines that make it slow, loud or faulty:
+//! `standin.conf` beside the executable (or the file `STANDIN_STEAMCMD_CONF` names) holds
+//! `key=value` lines that make it slow, loud or faulty:
 //!
 //! | key | what it does |
 //! |---|---|
@@ -44,7 +44,8 @@
 //! hand has left in `$HOME/Steam/config/config.vdf`; without that it asks for the password.
 //!
 //! What it has to remember (`standin.primed`, `standin.updated`, `standin.failures`) and the record
-//! lie beside the configuration. A windows pass takes the Linux server's files away, as the real one.
+//! lie beside the configuration. A windows pass takes the Linux server's files away, as the real
+//! one.
 #![forbid(unsafe_code)]
 
 #[path = "steamcmd_words.rs"]
@@ -91,7 +92,9 @@ fn main() -> ExitCode {
     if conf.has("crash") {
         let _ = signal::raise(Signal::SIGSEGV);
     }
-    let code = conf.number("exit").map_or(code, |n| u8::try_from(n).unwrap_or(u8::MAX));
+    let code = conf
+        .number("exit")
+        .map_or(code, |n| u8::try_from(n).unwrap_or(u8::MAX));
     ExitCode::from(code)
 }
 
@@ -113,10 +116,14 @@ impl Order {
         for (i, arg) in args.iter().enumerate() {
             let value = args.get(i + 1);
             match arg.as_str() {
-                "+@sSteamCmdForcePlatformType" => order.windows = value.is_some_and(|platform| platform == "windows"),
+                "+@sSteamCmdForcePlatformType" => {
+                    order.windows = value.is_some_and(|platform| platform == "windows")
+                }
                 "+force_install_dir" => order.install_dir = value.map(PathBuf::from),
                 "+login" => order.login = value.cloned(),
-                "+@NoPromptForPassword" => order.no_prompt = value.is_some_and(|value| value == "1"),
+                "+@NoPromptForPassword" => {
+                    order.no_prompt = value.is_some_and(|value| value == "1")
+                }
                 "+app_update" => order.update = value.is_some_and(|app| app == APP),
                 _ => {}
             }
@@ -154,7 +161,9 @@ impl Conf {
         );
         let text = fs::read_to_string(&file).unwrap_or_default();
         let pairs = text.lines().filter_map(|line| line.split_once('='));
-        let values = pairs.map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned())).collect();
+        let values = pairs
+            .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+            .collect();
         let dir = file.parent().unwrap_or(Path::new(".")).to_owned();
         Self { dir, values }
     }
@@ -188,7 +197,11 @@ impl Printer {
     fn new(conf: &Conf) -> Self {
         let held = (!io::stdout().is_terminal()).then(Vec::new);
         let record = conf.has("record").then(|| {
-            File::options().create(true).append(true).open(conf.beside("standin-printed.log")).expect("the record")
+            File::options()
+                .create(true)
+                .append(true)
+                .open(conf.beside("standin-printed.log"))
+                .expect("the record")
         });
         Self { held, record }
     }
@@ -226,7 +239,9 @@ fn put(bytes: &[u8]) {
 
 fn run(conf: &Conf, order: &Order, out: &mut Printer) -> u8 {
     let home = std::env::var("HOME").unwrap_or_default();
-    out.line(&format!("Redirecting stderr to '{home}/Steam/logs/stderr.txt'"));
+    out.line(&format!(
+        "Redirecting stderr to '{home}/Steam/logs/stderr.txt'"
+    ));
     out.line(&format!("Logging directory: '{home}/Steam/logs'"));
     let way = words::chosen(conf, order);
     if let Some(code) = way.as_ref().and_then(|way| way.at_start(out)) {
@@ -246,7 +261,10 @@ fn run(conf: &Conf, order: &Order, out: &mut Printer) -> u8 {
     }
     if conf.has("prompt") {
         out.bytes(b"Steam>", b"");
-        while io::stdin().read_line(&mut String::new()).is_ok_and(|read| read > 0) {}
+        while io::stdin()
+            .read_line(&mut String::new())
+            .is_ok_and(|read| read > 0)
+        {}
         out.line("");
     }
     if !order.update {
@@ -264,7 +282,8 @@ fn run(conf: &Conf, order: &Order, out: &mut Printer) -> u8 {
     code
 }
 
-/// As the first run of a fresh steamcmd: the package, the end of the old program with exit code 42, and the new one.
+/// As the first run of a fresh steamcmd: the package, the end of the old program with exit code 42,
+/// and the new one.
 fn self_update(conf: &Conf, out: &mut Printer) {
     if !conf.has("self_update") || conf.beside("standin.updated").exists() {
         return;
@@ -275,7 +294,10 @@ fn self_update(conf: &Conf, out: &mut Printer) {
     for percent in (0..100).step_by(10) {
         let done = 48_436 * percent / 100;
         let kib = format!("{},{:03}", done / 1000, done % 1000);
-        out.bytes(format!("[{percent:3}%] Downloading update ({kib} of 48,436 KB)...").as_bytes(), b"\r");
+        out.bytes(
+            format!("[{percent:3}%] Downloading update ({kib} of 48,436 KB)...").as_bytes(),
+            b"\r",
+        );
         thread::sleep(Duration::from_millis(30));
     }
     for line in [
@@ -286,12 +308,15 @@ fn self_update(conf: &Conf, out: &mut Printer) {
         "[----] Installing update...",
         "[----] Cleaning up...",
         "[----] Update complete, launching Steamcmd...",
-        "threadtools.cpp (3552) : Assertion Failed: Illegal termination of worker thread 'Thread(0x02F18F10/0x00000224/0x'",
+        "threadtools.cpp (3552) : Assertion Failed: Illegal termination of worker thread \
+        'Thread(0x02F18F10/0x00000224/0x'",
     ] {
         out.line(line);
     }
     let home = std::env::var("HOME").unwrap_or_default();
-    out.line(&format!("Redirecting stderr to '{home}/Steam/logs/stderr.txt'"));
+    out.line(&format!(
+        "Redirecting stderr to '{home}/Steam/logs/stderr.txt'"
+    ));
 }
 
 fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printer) -> u8 {
@@ -300,12 +325,16 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
         return INSTALL_FAILED;
     };
     if conf.has("missing_configuration") && !conf.beside("standin.primed").exists() {
-        out.line(&format!("ERROR! Failed to install app '{APP}' (Missing configuration)"));
+        out.line(&format!(
+            "ERROR! Failed to install app '{APP}' (Missing configuration)"
+        ));
         return 0;
     }
     let after_windows = dir.join("steamapps/standin.windows-pass");
     if conf.has("invalid_platform") && !order.windows && !after_windows.exists() {
-        out.line(&format!("ERROR! Failed to install app '{APP}' (Invalid platform)"));
+        out.line(&format!(
+            "ERROR! Failed to install app '{APP}' (Invalid platform)"
+        ));
         return INSTALL_FAILED;
     }
     if let Some(code) = way.and_then(|way| way.before_download(out)) {
@@ -320,7 +349,10 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
     }
     if let Some(path) = conf.text("stuck") {
         out.line(&format!("opening {path}"));
-        out.line(&format!("{path}: {:?}", fs::read(path).map(|bytes| bytes.len())));
+        out.line(&format!(
+            "{path}: {:?}",
+            fs::read(path).map(|bytes| bytes.len())
+        ));
     }
     if conf.has("hang") {
         hold_pipe(conf);
@@ -331,7 +363,10 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
         let _ = leave_staging(dir);
         return INSTALL_FAILED;
     }
-    for (key, words) in [("old_manifest", "fully installed"), ("up_to_date", "already up to date")] {
+    for (key, words) in [
+        ("old_manifest", "fully installed"),
+        ("up_to_date", "already up to date"),
+    ] {
         if conf.has(key) {
             out.line(&format!("Success! App '{APP}' {words}."));
             return 0;
@@ -343,7 +378,9 @@ fn update(conf: &Conf, order: &Order, way: Option<&words::Way>, out: &mut Printe
             0
         }
         Err(error) => {
-            out.line(&format!("Error! App '{APP}' state is 0x606 after update job. ({error})"));
+            out.line(&format!(
+                "Error! App '{APP}' state is 0x606 after update job. ({error})"
+            ));
             INSTALL_FAILED
         }
     }
@@ -353,7 +390,10 @@ fn work_silently(conf: &Conf, dir: &Path) {
     let staging = dir.join("steamapps/downloading").join(APP);
     for _ in 0..conf.number("silent_work").unwrap_or(0) * 4 {
         let _ = fs::create_dir_all(&staging);
-        let part = File::options().create(true).append(true).open(staging.join("part"));
+        let part = File::options()
+            .create(true)
+            .append(true)
+            .open(staging.join("part"));
         let _ = part.and_then(|mut part| part.write_all(&[b'x'; 4096]));
         thread::sleep(PROGRESS_EVERY);
     }
@@ -363,7 +403,10 @@ fn download(conf: &Conf, out: &mut Printer) {
     out.line(" Update state (0x3) reconfiguring, progress: 0.00 (0 / 0)");
     let whole = conf.number("seconds").unwrap_or(0) * 1000;
     let start = Instant::now();
-    while let Some(part) = (ms_since(start) * 10_000).checked_div(whole).filter(|part| *part < 10_000) {
+    while let Some(part) = (ms_since(start) * 10_000)
+        .checked_div(whole)
+        .filter(|part| *part < 10_000)
+    {
         out.line(&progress("0x61) downloading", part));
         thread::sleep(PROGRESS_EVERY);
     }
@@ -373,7 +416,10 @@ fn download(conf: &Conf, out: &mut Printer) {
     out.line(&progress("0x61) downloading", 10_000));
     let updates = conf.number("cr_progress").unwrap_or(0);
     for i in 1..=updates {
-        out.bytes(progress("0x81) verifying update", 10_000 * i / updates).as_bytes(), b"\r");
+        out.bytes(
+            progress("0x81) verifying update", 10_000 * i / updates).as_bytes(),
+            b"\r",
+        );
     }
     out.line(&progress("0x101) committing", 10_000));
 }
@@ -385,7 +431,11 @@ fn ms_since(start: Instant) -> u64 {
 /// One progress line; the part is in hundredths of a percent.
 fn progress(state: &str, part: u64) -> String {
     let done = TOTAL_BYTES / 10_000 * part + TOTAL_BYTES % 10_000 * part / 10_000;
-    format!(" Update state ({state}, progress: {}.{:02} ({done} / {TOTAL_BYTES})", part / 100, part % 100)
+    format!(
+        " Update state ({state}, progress: {}.{:02} ({done} / {TOTAL_BYTES})",
+        part / 100,
+        part % 100
+    )
 }
 
 fn print_extras(conf: &Conf, out: &mut Printer) {
@@ -400,7 +450,10 @@ fn print_extras(conf: &Conf, out: &mut Printer) {
     if let Some(said) = conf.text("say") {
         out.bytes(&fs::read(said).unwrap_or_default(), b"");
     }
-    if let Some(len) = conf.number("longline").and_then(|n| usize::try_from(n).ok()) {
+    if let Some(len) = conf
+        .number("longline")
+        .and_then(|n| usize::try_from(n).ok())
+    {
         out.bytes(&vec![b'x'; len], b"\n");
     }
     if conf.has("badutf8") {
@@ -483,7 +536,10 @@ fn lay_down(conf: &Conf, dir: &Path, windows: bool) -> io::Result<()> {
     }
     fs::create_dir_all(dir.join("steamapps"))?;
     fs::create_dir_all(dir.join("bin"))?;
-    fs::write(game.join("gameinfo.txt"), "\"GameInfo\"\n{\n\tgame\t\"Left 4 Dead 2\"\n}\n")?;
+    fs::write(
+        game.join("gameinfo.txt"),
+        "\"GameInfo\"\n{\n\tgame\t\"Left 4 Dead 2\"\n}\n",
+    )?;
     fs::write(game.join("maps/c1m1_hotel.bsp"), "VBSP\n")?;
     if windows {
         for name in ["srcds_linux", "srcds_run"].iter().chain(&LIBRARIES) {
@@ -509,12 +565,19 @@ fn lay_down(conf: &Conf, dir: &Path, windows: bool) -> io::Result<()> {
     if let Some(name) = conf.text("missing") {
         fs::remove_file(dir.join(name))?;
     }
-    fs::write(dir.join(MANIFEST), manifest(conf, conf.text("depots") == Some("windows")))
+    fs::write(
+        dir.join(MANIFEST),
+        manifest(conf, conf.text("depots") == Some("windows")),
+    )
 }
 
 fn manifest(conf: &Conf, windows: bool) -> String {
     let partial = conf.text("acf") == Some("partial");
-    let (flags, downloaded) = if partial { (1026, TOTAL_BYTES / 2) } else { (4, TOTAL_BYTES) };
+    let (flags, downloaded) = if partial {
+        (1026, TOTAL_BYTES / 2)
+    } else {
+        (4, TOTAL_BYTES)
+    };
     let buildid = conf.number("buildid").unwrap_or(14_245_183);
     let values = [
         ("appid", APP.to_owned()),
@@ -531,16 +594,23 @@ fn manifest(conf: &Conf, windows: bool) -> String {
     ];
     let lines = values.map(|(key, value)| format!("\t\"{key}\"\t\t\"{value}\"\n"));
     let depot = |id: &str, size: u64| {
-        let inside = format!("\t\t\t\"manifest\"\t\t\"7181612376951637386\"\n\t\t\t\"size\"\t\t\"{size}\"\n");
+        let inside = format!(
+            "\t\t\t\"manifest\"\t\t\"7181612376951637386\"\n\t\t\t\"size\"\t\t\"{size}\"\n"
+        );
         format!("\t\t\"{id}\"\n\t\t{{\n{inside}\t\t}}\n")
     };
-    let depots = depot("222861", 9_509_213_145) + &depot(if windows { "222862" } else { "222863" }, 252_009_413);
-    format!("\"AppState\"\n{{\n{}\t\"InstalledDepots\"\n\t{{\n{depots}\t}}\n}}\n", lines.concat())
+    let depots = depot("222861", 9_509_213_145)
+        + &depot(if windows { "222862" } else { "222863" }, 252_009_413);
+    format!(
+        "\"AppState\"\n{{\n{}\t\"InstalledDepots\"\n\t{{\n{depots}\t}}\n}}\n",
+        lines.concat()
+    )
 }
 
 // ---- children ---------------------------------------------------------------------------------
 
-/// The children that end with the work, unless others came in their place; the stubborn one is meant to be left behind.
+/// The children that end with the work, unless others came in their place; the stubborn one is
+/// meant to be left behind.
 fn spawn_children(conf: &Conf) -> Vec<Child> {
     match conf.text("fork") {
         Some("setsid") => drop(spawn_self(&["--stubborn-child"], Stdio::null())),
@@ -548,8 +618,14 @@ fn spawn_children(conf: &Conf) -> Vec<Child> {
         _ => {}
     }
     let mut role = vec!["--child"];
-    role.extend(["ignore_term", "respawn"].into_iter().filter(|habit| conf.has(habit)));
-    (0..conf.number("children").unwrap_or(0)).map(|_| spawn_self(&role, Stdio::null())).collect()
+    role.extend(
+        ["ignore_term", "respawn"]
+            .into_iter()
+            .filter(|habit| conf.has(habit)),
+    );
+    (0..conf.number("children").unwrap_or(0))
+        .map(|_| spawn_self(&role, Stdio::null()))
+        .collect()
 }
 
 fn hold_pipe(conf: &Conf) {
@@ -562,14 +638,21 @@ fn hold_pipe(conf: &Conf) {
 fn spawn_self(role: &[&str], stdout: Stdio) -> Child {
     let me = std::env::current_exe().expect("own path");
     let mut command = Command::new(me);
-    command.args(role).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
+    command
+        .args(role)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(Stdio::null());
     command.spawn().expect("a child")
 }
 
 /// What a taken-over steamcmd does.
 #[expect(clippy::disallowed_methods, reason = "it plays a foreign program")]
 fn run_command(command: &str) {
-    let status = Command::new("/bin/sh").args(["-c", command]).stdin(Stdio::null()).status();
+    let status = Command::new("/bin/sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .status();
     put(format!("standin: run: {status:?}\n").as_bytes());
 }
 
@@ -582,8 +665,13 @@ fn child(habits: &[String]) -> ! {
         sleep_for_ever()
     }
     // Not all of them at once.
-    thread::sleep(Duration::from_millis(500 + u64::from(std::process::id()) % 1000));
-    let role: Vec<&str> = ["--child"].into_iter().chain(habits.iter().map(String::as_str)).collect();
+    thread::sleep(Duration::from_millis(
+        500 + u64::from(std::process::id()) % 1000,
+    ));
+    let role: Vec<&str> = ["--child"]
+        .into_iter()
+        .chain(habits.iter().map(String::as_str))
+        .collect();
     drop(spawn_self(&role, Stdio::null()));
     std::process::exit(0)
 }
@@ -609,7 +697,9 @@ fn block_stop_signals() {
 /// Children that found a successor have ended, and are to be gone.
 fn hang() -> ! {
     loop {
-        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {}
+        while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
+        {
+        }
         thread::sleep(Duration::from_millis(100));
     }
 }

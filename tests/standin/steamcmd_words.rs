@@ -15,8 +15,8 @@
 //! | `refuse_anonymous=1` | the same, to the anonymous login alone | the same |
 //! | `state=0x602` | `Error! App '222860' state is 0x602 after update job.`, 8 | every game's trackers |
 //!
-//! `times=N` (or `state_times=N`) makes it fail in the first N runs only that could, `pass=linux` (`windows`,
-//! `prime`) in runs of that pass only. Without them it always does.
+//! `times=N` (or `state_times=N`) makes it fail in the first N runs only that could, `pass=linux`
+//! (`windows`, `prime`) in runs of that pass only. Without them it always does.
 
 use std::fs;
 use std::io;
@@ -39,17 +39,34 @@ pub fn chosen(conf: &Conf, order: &Order) -> Option<Way> {
     if conf.text("pass").is_some_and(|pass| pass != order.pass()) {
         return None;
     }
-    let named = |key: &'static str| conf.text(key).map(|value| Way { key, value: value.to_owned() });
-    let old = conf.has("login_fail").then(|| Way { key: "login", value: "connection".to_owned() });
+    let named = |key: &'static str| {
+        conf.text(key).map(|value| Way {
+            key,
+            value: value.to_owned(),
+        })
+    };
+    let old = conf.has("login_fail").then(|| Way {
+        key: "login",
+        value: "connection".to_owned(),
+    });
     let anonymous = order.login.as_deref() == Some("anonymous") && conf.has("refuse_anonymous");
-    let refused = anonymous.then(|| Way { key: "refuse", value: "No_subscription".to_owned() });
+    let refused = anonymous.then(|| Way {
+        key: "refuse",
+        value: "No_subscription".to_owned(),
+    });
     let way = KEYS.into_iter().find_map(named).or(old).or(refused)?;
     if !order.update && ["appinfo", "refuse", "state"].contains(&way.key) {
         return None;
     }
     let counter = conf.beside("standin.failures");
-    let failed: u64 = fs::read_to_string(&counter).ok().and_then(|n| n.trim().parse().ok()).unwrap_or(0);
-    let most = conf.number("times").or(conf.number("state_times")).unwrap_or(u64::MAX);
+    let failed: u64 = fs::read_to_string(&counter)
+        .ok()
+        .and_then(|n| n.trim().parse().ok())
+        .unwrap_or(0);
+    let most = conf
+        .number("times")
+        .or(conf.number("state_times"))
+        .unwrap_or(u64::MAX);
     if failed >= most {
         return None;
     }
@@ -69,20 +86,25 @@ impl Way {
             return Some(127);
         }
         let (words, code) = match (self.key, self.value.as_str()) {
-            ("fatal", "offline") => {
-                ("Steamcmd needs to be online to update.  Please confirm your network connection and try again.", 254)
-            }
+            ("fatal", "offline") => (
+                "Steamcmd needs to be online to update.  Please confirm your network connection \
+                and try again.",
+                254,
+            ),
             ("fatal", "space") => ("Steamcmd needs 250MB of free disk space to update.", 7),
             _ => return None,
         };
-        out.line("ILocalize::AddFile() failed to load file \"public/steambootstrapper_english.txt\".");
+        out.line(
+            "ILocalize::AddFile() failed to load file \"public/steambootstrapper_english.txt\".",
+        );
         out.line("[  0%] Checking for available update...");
         out.line("[----] Verifying installation...");
         out.line("[  0%] Downloading Update...");
         out.line("[  0%] Checking for available update...");
         out.line(&format!("[----] !!! Fatal Error: {words}"));
         out.line(
-            "threadtools.cpp (3552) : Assertion Failed: Illegal termination of worker thread 'Thread(0x02F18F10/0x0'",
+            "threadtools.cpp (3552) : Assertion Failed: Illegal termination of worker thread \
+            'Thread(0x02F18F10/0x0'",
         );
         Some(code)
     }
@@ -97,7 +119,10 @@ impl Way {
                 Some(1)
             }
             "refuse" => {
-                out.line(&format!("ERROR! Failed to install app '{APP}' ({})", self.value.replace('_', " ")));
+                out.line(&format!(
+                    "ERROR! Failed to install app '{APP}' ({})",
+                    self.value.replace('_', " ")
+                ));
                 Some(INSTALL_FAILED)
             }
             _ => None,
@@ -106,7 +131,12 @@ impl Way {
 
     /// After the download.
     pub fn at_end(&self) -> Option<String> {
-        (self.key == "state").then(|| format!("Error! App '{APP}' state is {} after update job.", self.value))
+        (self.key == "state").then(|| {
+            format!(
+                "Error! App '{APP}' state is {} after update job.",
+                self.value
+            )
+        })
     }
 }
 
@@ -121,14 +151,20 @@ pub fn log_in(order: &Order, account: &str, way: Option<&Way>, out: &mut Printer
         }
         format!("Logging in user '{account}' [U:1:1868766091] to Steam Public...")
     };
-    let login = way.filter(|way| way.key == "login").map(|way| way.value.as_str());
+    let login = way
+        .filter(|way| way.key == "login")
+        .map(|way| way.value.as_str());
     let failed = match login {
         Some("limit") => "FAILED (Rate Limit Exceeded)",
         Some("password") => "FAILED (Invalid Password)",
         Some("guard") => {
             out.line(&start);
-            out.line("This computer has not been authenticated for your account using Steam Guard.");
-            out.line("Please check your email for the message from Steam, and enter the Steam Guard");
+            out.line(
+                "This computer has not been authenticated for your account using Steam Guard.",
+            );
+            out.line(
+                "Please check your email for the message from Steam, and enter the Steam Guard",
+            );
             out.line(" code from that message.");
             out.bytes(b"Steam Guard code:", b"");
             if typed().is_none() {
@@ -156,7 +192,10 @@ pub fn log_in(order: &Order, account: &str, way: Option<&Way>, out: &mut Printer
 /// A line of input; none at its end.
 fn typed() -> Option<String> {
     let mut line = String::new();
-    io::stdin().read_line(&mut line).ok().filter(|read| *read > 0)?;
+    io::stdin()
+        .read_line(&mut line)
+        .ok()
+        .filter(|read| *read > 0)?;
     Some(line.trim().to_owned())
 }
 
@@ -179,7 +218,11 @@ fn ask_for_password(order: &Order, account: &str, out: &mut Printer) -> bool {
             let file = credentials();
             let _ = file.parent().map(fs::create_dir_all);
             let token = "eyAidHlwIjogIkpXVCIsICJhbGciOiAiRWREU0EiIH0";
-            return fs::write(file, format!("\"Accounts\" {{ \"{account}\" {{ \"token\" \"{token}\" }} }}\n")).is_ok();
+            return fs::write(
+                file,
+                format!("\"Accounts\" {{ \"{account}\" {{ \"token\" \"{token}\" }} }}\n"),
+            )
+            .is_ok();
         }
     }
     out.line("FAILED (Invalid Password)");

@@ -1,8 +1,8 @@
 //! A stand-in for a disk that does not answer, for tests: never packaged.
 //!
-//! `standin-stuck DIRECTORY` mounts a file system there on which a process that opens a file is stuck in the kernel, and serves
-//! it until it gets SIGTERM or SIGINT, or its parent ends; then all go free. It needs root and /dev/fuse. What its files
-//! are is told in `support/stuck.rs`.
+//! `standin-stuck DIRECTORY` mounts a file system there on which a process that opens a file is
+//! stuck in the kernel, and serves it until it gets SIGTERM or SIGINT, or its parent ends; then all
+//! go free. It needs root and /dev/fuse. What its files are is told in `support/stuck.rs`.
 #![forbid(unsafe_code)]
 
 use std::path::Path;
@@ -23,8 +23,13 @@ fn main() -> ExitCode {
     };
     // Before there is a thread that would take them.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
-    let prepared = signals.thread_block().and_then(|()| set_pdeathsig(Signal::SIGTERM));
-    match prepared.map_err(Into::into).and_then(|()| Stuck::mount(Path::new(&directory))) {
+    let prepared = signals
+        .thread_block()
+        .and_then(|()| set_pdeathsig(Signal::SIGTERM));
+    match prepared
+        .map_err(Into::into)
+        .and_then(|()| Stuck::mount(Path::new(&directory)))
+    {
         Ok(_mounted) => {
             println!("mounted");
             let _ = signals.wait();

@@ -75,11 +75,19 @@ impl Follower {
     pub fn take(&mut self, mut bytes: &[u8], heard: &mut impl FnMut(&mut Follower, Heard<'_>)) {
         if self.body == Body::Head {
             self.text.extend_from_slice(bytes);
-            let Some(end) = self.text.windows(4).position(|four| four == b"\r\n\r\n") else { return };
+            let Some(end) = self.text.windows(4).position(|four| four == b"\r\n\r\n") else {
+                return;
+            };
             let head = std::mem::take(&mut self.text);
-            let status = std::str::from_utf8(&head[9..12]).ok().and_then(|word| word.parse().ok());
+            let status = std::str::from_utf8(&head[9..12])
+                .ok()
+                .and_then(|word| word.parse().ok());
             self.status = status.expect("a status");
-            self.body = if self.status == 200 { Body::Size(0) } else { Body::Waste };
+            self.body = if self.status == 200 {
+                Body::Size(0)
+            } else {
+                Body::Waste
+            };
             heard(self, Heard::Status(self.status));
             if self.status == 200 {
                 self.take(&head[end + 4..], heard);
@@ -93,13 +101,19 @@ impl Follower {
                     let (data, rest) = bytes.split_at(left.min(bytes.len()));
                     self.text.extend_from_slice(data);
                     bytes = rest;
-                    self.body = if left == data.len() { Body::Break } else { Body::Data(left - data.len()) };
+                    self.body = if left == data.len() {
+                        Body::Break
+                    } else {
+                        Body::Data(left - data.len())
+                    };
                     continue;
                 }
                 Body::Break if first == b'\n' => self.body = Body::Size(0),
                 Body::Size(size) if first == b'\n' => self.body = Body::Data(size),
                 Body::Size(size) => {
-                    let digit = char::from(first).to_digit(16).map(|digit| size * 16 + digit as usize);
+                    let digit = char::from(first)
+                        .to_digit(16)
+                        .map(|digit| size * 16 + digit as usize);
                     self.body = Body::Size(digit.unwrap_or(size));
                 }
                 Body::Break | Body::Head => {}
@@ -147,7 +161,11 @@ fn one(text: &[u8]) -> Option<(Heard<'_>, &[u8])> {
     let mut seq = None;
     let mut name = first;
     if let Some(digits) = first.strip_prefix(b"id: ") {
-        seq = Some(digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0')));
+        seq = Some(
+            digits
+                .iter()
+                .fold(0, |number, digit| number * 10 + i64::from(digit - b'0')),
+        );
         (name, rest) = line(rest)?;
     }
 
@@ -155,8 +173,14 @@ fn one(text: &[u8]) -> Option<(Heard<'_>, &[u8])> {
     let (empty, rest) = line(rest)?;
     assert!(empty.is_empty(), "{:?}", String::from_utf8_lossy(text));
 
-    let (name, data) = (name.strip_prefix(b"event: ")?, data.strip_prefix(b"data: ")?);
-    Some((seq.map_or(Heard::Event(name), |seq| Heard::Line(seq, data)), rest))
+    let (name, data) = (
+        name.strip_prefix(b"event: ")?,
+        data.strip_prefix(b"data: ")?,
+    );
+    Some((
+        seq.map_or(Heard::Event(name), |seq| Heard::Line(seq, data)),
+        rest,
+    ))
 }
 
 fn line(text: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -177,12 +201,21 @@ impl Crowd {
     /// No clients yet, for `path` at `addr`.
     pub fn new(addr: SocketAddr, path: impl Into<String>) -> Self {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("epoll");
-        Self { addr, path: path.into(), epoll, scratch: vec![0; 256 * 1024], followers: Vec::new() }
+        Self {
+            addr,
+            path: path.into(),
+            epoll,
+            scratch: vec![0; 256 * 1024],
+            followers: Vec::new(),
+        }
     }
 
     /// Adds a client that is signed in by `cookie`.
     pub fn join(&mut self, cookie: &str) {
-        self.followers.push(Follower { cookie: cookie.to_owned(), ..Follower::default() });
+        self.followers.push(Follower {
+            cookie: cookie.to_owned(),
+            ..Follower::default()
+        });
         self.open(self.followers.len() - 1);
     }
 
@@ -211,7 +244,11 @@ impl Crowd {
 
     /// Waits for at most `time` and processes what was received. Returns whether there was
     /// anything.
-    pub fn turn(&mut self, time: Duration, mut heard: impl FnMut(usize, &mut Follower, Heard<'_>)) -> bool {
+    pub fn turn(
+        &mut self,
+        time: Duration,
+        mut heard: impl FnMut(usize, &mut Follower, Heard<'_>),
+    ) -> bool {
         let mut events = [EpollEvent::empty(); 256];
         let time = EpollTimeout::try_from(time).expect("a short time");
         let count = match self.epoll.wait(&mut events, time) {
@@ -222,16 +259,19 @@ impl Crowd {
         for event in &events[..count] {
             let which = usize::try_from(event.data()).expect("ours");
             let follower = &mut self.followers[which];
-            let Some(stream) = &mut follower.stream else { continue };
+            let Some(stream) = &mut follower.stream else {
+                continue;
+            };
 
             match stream.read(&mut self.scratch) {
                 Ok(0) => {
                     follower.stream = None;
                     heard(which, follower, Heard::Closed);
                 }
-                Ok(read) => follower.take(&self.scratch[..read], &mut |follower: &mut Follower, what: Heard<'_>| {
-                    heard(which, follower, what)
-                }),
+                Ok(read) => follower.take(
+                    &self.scratch[..read],
+                    &mut |follower: &mut Follower, what: Heard<'_>| heard(which, follower, what),
+                ),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(_) => {
                     follower.stream = None;

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use left4me::base::config::PortRange;
 use left4me::base::names::{BlueprintName, JobId};
-use left4me::db::{Db, blueprints, jobs, logs, servers, users};
+use left4me::db::{Db, blueprint_change, blueprints, jobs, logs, servers, users};
 use left4me::domain::job::JobState;
 use serde_json::Value;
 
@@ -36,7 +36,14 @@ impl House {
             .write(|tx| {
                 let user = users::create(tx, 1, "test", &"alice".parse()?, users::Role::User, "-")?;
                 let name: BlueprintName = "plain".parse()?;
-                let blueprint = blueprints::create(tx, 1, "test", user.id, &name, &blueprints::Content::default())?;
+                let blueprint = blueprint_change::create(
+                    tx,
+                    1,
+                    "test",
+                    user.id,
+                    &name,
+                    &blueprints::Content::default(),
+                )?;
 
                 for number in 0..count {
                     let name = format!("S{}", number + 1).parse()?;
@@ -47,7 +54,16 @@ impl House {
                         port: Some(27000 + number),
                     };
 
-                    servers::create(tx, 1, "test", &new, PortRange { first: 27000, last: 27999 })?;
+                    servers::create(
+                        tx,
+                        1,
+                        "test",
+                        &new,
+                        PortRange {
+                            first: 27000,
+                            last: 27999,
+                        },
+                    )?;
                 }
 
                 Ok(())
@@ -69,7 +85,10 @@ impl House {
     /// A command with the environment for this data directory.
     pub fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(args).envs(self.root.envs()).stdin(Stdio::null());
+        command
+            .args(args)
+            .envs(self.root.envs())
+            .stdin(Stdio::null());
         command.env("LEFT4ME_WORKER_SOCKET", self.root.join("worker.sock"));
         command.env("LEFT4ME_HELPER_SOCKET", self.root.join("helper.sock"));
         command.env("LEFT4ME_RUNNER_SOCKET", self.root.join("runner.sock"));
@@ -80,7 +99,11 @@ impl House {
     pub fn job(&self, args: &[&str]) -> (i32, String, String) {
         let output = self.command(JOB, args).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+        (
+            output.status.code().unwrap_or(-1),
+            text(output.stdout),
+            text(output.stderr),
+        )
     }
 
     /// Queues a job; returns its id.
@@ -103,7 +126,10 @@ impl House {
 
     /// Starts a worker in the foreground that exits after `idle` seconds with an empty queue.
     pub fn worker(&self, idle: u32) -> Child {
-        self.command(WORKER, &["--idle-seconds", &idle.to_string()]).stderr(Stdio::null()).spawn().unwrap()
+        self.command(WORKER, &["--idle-seconds", &idle.to_string()])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
     /// Runs a worker until the queue is empty.
@@ -115,7 +141,10 @@ impl House {
     pub fn runner(&self, script: &str) -> Guard {
         let steamcmd = self.root.script("steam/steamcmd.sh", script);
         let mut envs = self.root.envs();
-        envs.push(("LEFT4ME_STEAMCMD".into(), steamcmd.into_os_string().into_string().unwrap()));
+        envs.push((
+            "LEFT4ME_STEAMCMD".into(),
+            steamcmd.into_os_string().into_string().unwrap(),
+        ));
         accept(&self.root.join("runner.sock"), &[RUNNER], &envs)
     }
 
@@ -123,12 +152,20 @@ impl House {
     /// in systemd's place.
     pub fn helper(&self, script: &str) -> Guard {
         let script = self.root.script("helper.sh", script);
-        accept(&self.root.join("helper.sock"), &["/bin/bash", &script.to_string_lossy()], &self.root.envs())
+        accept(
+            &self.root.join("helper.sock"),
+            &["/bin/bash", &script.to_string_lossy()],
+            &self.root.envs(),
+        )
     }
 
     /// A job's log.
     pub fn lines(&self, id: JobId) -> Vec<String> {
-        logs::after(self.db().connection(), id, 0, 1_000_000).unwrap().into_iter().map(|line| line.line).collect()
+        logs::after(self.db().connection(), id, 0, 1_000_000)
+            .unwrap()
+            .into_iter()
+            .map(|line| line.line)
+            .collect()
     }
 }
 

@@ -32,17 +32,29 @@ impl Web {
 
     /// The same with more in its environment.
     pub fn start_with(house: &House, args: &[&str], envs: &[(&str, &str)]) -> Self {
-        let mut command = house.command(WEB, &[&["--listen", "127.0.0.1:0", "--idle-seconds", "0"], args].concat());
+        let mut command = house.command(
+            WEB,
+            &[&["--listen", "127.0.0.1:0", "--idle-seconds", "0"], args].concat(),
+        );
         // The settings of its unit; the memory tests depend on them.
-        command.envs([("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "262144")]);
+        command.envs([
+            ("MALLOC_ARENA_MAX", "2"),
+            ("MALLOC_MMAP_THRESHOLD_", "262144"),
+        ]);
         command.envs(envs.iter().copied());
 
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("left4me-web starts");
+        let mut child = command
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("left4me-web starts");
         let mut lines = BufReader::new(child.stderr.take().expect("its standard error"));
         let mut said = String::new();
         let addr = loop {
             let mut line = String::new();
-            assert!(lines.read_line(&mut line).expect("a line") > 0, "it ended: {said}");
+            assert!(
+                lines.read_line(&mut line).expect("a line") > 0,
+                "it ended: {said}"
+            );
             said.push_str(&line);
             if let Some((_, at)) = line.split_once("listening at http://") {
                 break at.trim().parse().expect("an address");
@@ -50,7 +62,12 @@ impl Web {
         };
 
         // Keep reading, so that it never blocks on a full pipe.
-        std::thread::spawn(move || lines.lines().map_while(Result::ok).for_each(|line| eprintln!("web: {line}")));
+        std::thread::spawn(move || {
+            lines
+                .lines()
+                .map_while(Result::ok)
+                .for_each(|line| eprintln!("web: {line}"))
+        });
         Self { child, addr }
     }
 
@@ -67,8 +84,12 @@ impl Web {
     /// Opens a connection with a timeout of [`PATIENCE`].
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr).expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a time limit");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a time limit");
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("a time limit");
         stream
     }
 
@@ -82,7 +103,10 @@ impl Web {
 
     /// Requests a page on a new connection; returns the raw response.
     pub fn get(&self, path: &str) -> String {
-        self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.addr))
+        self.raw(&format!(
+            "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            self.addr
+        ))
     }
 
     /// Resident memory, KiB.
@@ -112,8 +136,14 @@ impl Drop for Web {
 /// A memory figure of /proc/PID/status, KiB.
 pub fn memory(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).expect("the field");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+        .expect("the field");
+    line.trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .expect("a number")
 }
 
 /// A response.
@@ -129,12 +159,16 @@ pub struct Answer {
 impl Answer {
     /// The first header of this name, given in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The target of a redirect.
     pub fn location(&self) -> &str {
-        self.header("location").unwrap_or_else(|| panic!("no redirect: {} {}", self.status, self.body))
+        self.header("location")
+            .unwrap_or_else(|| panic!("no redirect: {} {}", self.status, self.body))
     }
 
     pub fn json(&self) -> Value {
@@ -162,7 +196,11 @@ pub struct Client {
 
 impl Client {
     pub fn new(addr: SocketAddr) -> Self {
-        Self { addr, cookies: BTreeMap::new(), csrf: String::new() }
+        Self {
+            addr,
+            cookies: BTreeMap::new(),
+            csrf: String::new(),
+        }
     }
 
     /// Signs in and loads a page for its CSRF token.
@@ -185,21 +223,40 @@ impl Client {
         }
 
         let body = serde_urlencoded::to_string(&all).expect("a form");
-        let headers = [("Sec-Fetch-Site", "same-origin"), ("Content-Type", "application/x-www-form-urlencoded")];
+        let headers = [
+            ("Sec-Fetch-Site", "same-origin"),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        ];
         self.send("POST", path, &headers, &body)
     }
 
     /// Sends any request. Cookies are added, and Host unless the headers have one.
-    pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Answer {
         let mut stream = TcpStream::connect(self.addr).expect("a connection");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
-        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        let mut head = format!(
+            "{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n",
+            body.len()
+        );
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
             head.push_str(&format!("Host: {}\r\n", self.addr));
         }
 
         if !self.cookies.is_empty() {
-            let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let pairs: Vec<String> = self
+                .cookies
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
             head.push_str(&format!("Cookie: {}\r\n", pairs.join("; ")));
         }
 
@@ -207,7 +264,9 @@ impl Client {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
 
-        stream.write_all(format!("{head}\r\n{body}").as_bytes()).expect("sent");
+        stream
+            .write_all(format!("{head}\r\n{body}").as_bytes())
+            .expect("sent");
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("an answer");
 
@@ -217,7 +276,11 @@ impl Client {
     }
 
     fn remember(&mut self, answer: &Answer) {
-        for (_, value) in answer.headers.iter().filter(|(name, _)| name == "set-cookie") {
+        for (_, value) in answer
+            .headers
+            .iter()
+            .filter(|(name, _)| name == "set-cookie")
+        {
             let (name, rest) = value.split_once('=').expect("a cookie");
             let text = rest.split(';').next().unwrap_or_default();
             if text.is_empty() || rest.contains("Max-Age=0") {
@@ -234,25 +297,43 @@ impl Client {
 }
 
 fn parse(bytes: &[u8]) -> Answer {
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("the end of the head");
+    let end = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .expect("the end of the head");
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+    let status = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1)?.parse().ok())
+        .expect("a status");
     let headers: Vec<(String, String)> = lines
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
 
-    let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
+    let chunked = headers
+        .iter()
+        .any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let rest = &bytes[end + 4..];
-    let body = if chunked { unchunked(rest) } else { rest.to_vec() };
-    Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
+    let body = if chunked {
+        unchunked(rest)
+    } else {
+        rest.to_vec()
+    };
+    Answer {
+        status,
+        headers,
+        body: String::from_utf8_lossy(&body).into_owned(),
+    }
 }
 
 fn unchunked(mut rest: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     while let Some(line) = rest.windows(2).position(|two| two == b"\r\n") {
-        let size = std::str::from_utf8(&rest[..line]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        let size = std::str::from_utf8(&rest[..line])
+            .ok()
+            .and_then(|text| usize::from_str_radix(text, 16).ok());
         let size = size.expect("a chunk's size");
         if size == 0 {
             return body;
@@ -272,7 +353,10 @@ pub fn all(stream: &mut TcpStream) -> String {
             Ok(0) => break,
             Ok(read) => bytes.extend_from_slice(&chunk[..read]),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
-            Err(error) => panic!("nothing came for {PATIENCE:?}: {error}; before: {}", String::from_utf8_lossy(&bytes)),
+            Err(error) => panic!(
+                "nothing came for {PATIENCE:?}: {error}; before: {}",
+                String::from_utf8_lossy(&bytes)
+            ),
         }
     }
 
@@ -281,15 +365,21 @@ pub fn all(stream: &mut TcpStream) -> String {
 
 /// The status of a raw response.
 pub fn status(answer: &str) -> u16 {
-    let word = answer.split(' ').nth(1).unwrap_or_else(|| panic!("no answer: {answer:?}"));
-    word.parse().unwrap_or_else(|_| panic!("no status: {answer}"))
+    let word = answer
+        .split(' ')
+        .nth(1)
+        .unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    word.parse()
+        .unwrap_or_else(|_| panic!("no status: {answer}"))
 }
 
 impl House {
     /// Creates a user with [`PASSWORD`].
     pub fn user(&self, name: &str, role: Role) {
         let hash = password::hash(PASSWORD).unwrap();
-        self.db().write(|tx| users::create(tx, 1, "test", &name.parse()?, role, &hash)).unwrap();
+        self.db()
+            .write(|tx| users::create(tx, 1, "test", &name.parse()?, role, &hash))
+            .unwrap();
     }
 }
 

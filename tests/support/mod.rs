@@ -34,7 +34,11 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {} s in vain: {what}", PATIENCE.as_secs());
+        assert!(
+            Instant::now() < deadline,
+            "waited {} s in vain: {what}",
+            PATIENCE.as_secs()
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -43,7 +47,11 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 pub fn marker() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     // A number, so that it can be an argument of `sleep`.
-    format!("9{:07}.{:05}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "9{:07}.{:05}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
 /// The processes that have `marker` among their arguments, without zombies.
@@ -52,7 +60,9 @@ pub fn alive(marker: &str) -> Vec<i32> {
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     pids.filter(|pid| {
         let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        arguments.split(|&byte| byte == 0).any(|word| word == marker.as_bytes())
+        arguments
+            .split(|&byte| byte == 0)
+            .any(|word| word == marker.as_bytes())
     })
     .collect()
 }
@@ -72,9 +82,21 @@ pub struct Root {
 impl Root {
     /// Creates it with the directories that the package creates.
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("left4me-test-").tempdir().expect("a directory");
+        let directory = tempfile::Builder::new()
+            .prefix("left4me-test-")
+            .tempdir()
+            .expect("a directory");
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).expect("mode");
-        for name in ["db", "installation", "overlays", "instances", "runtime", "workshop_cache", "steam", "tmp"] {
+        for name in [
+            "db",
+            "installation",
+            "overlays",
+            "instances",
+            "runtime",
+            "workshop_cache",
+            "steam",
+            "tmp",
+        ] {
             std::fs::create_dir(directory.path().join(name)).expect("a directory");
         }
         Self { directory }
@@ -119,7 +141,11 @@ impl Root {
     pub fn script(&self, below: &str, text: &str) -> PathBuf {
         let fresh = self.write(format!("{below}.new"), text);
         std::fs::set_permissions(&fresh, PermissionsExt::from_mode(0o755)).expect("mode");
-        let copied = Command::new("mv").arg(&fresh).arg(self.join(below)).status().expect("mv");
+        let copied = Command::new("mv")
+            .arg(&fresh)
+            .arg(self.join(below))
+            .status()
+            .expect("mv");
         assert!(copied.success());
         self.join(below)
     }
@@ -147,7 +173,10 @@ pub fn start(argv: &[&str], envs: &Envs, socket: impl Into<OwnedFd>, stderr: Std
         .arg("export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\" 3<&0 </dev/null")
         .args(argv)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .envs(envs.iter().cloned())
         .stdin(Stdio::from(socket.into()))
         .stdout(Stdio::null())
@@ -160,7 +189,9 @@ pub fn start(argv: &[&str], envs: &Envs, socket: impl Into<OwnedFd>, stderr: Std
 pub fn ended(child: &mut Child) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
     let status = until("a program's end", || child.try_wait().expect("wait"));
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// Stands in for a socket unit with Accept=yes at `path`: one instance of `argv` per connection,
@@ -169,7 +200,10 @@ pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
     let listener = UnixListener::bind(path).expect("a socket");
     let stop = Arc::new(AtomicBool::new(false));
     let children = Arc::new(Mutex::new(Vec::new()));
-    let (argv, envs): (Vec<String>, _) = (argv.iter().map(|&word| word.to_owned()).collect(), envs.clone());
+    let (argv, envs): (Vec<String>, _) = (
+        argv.iter().map(|&word| word.to_owned()).collect(),
+        envs.clone(),
+    );
     let (stopped, started) = (Arc::clone(&stop), Arc::clone(&children));
     let thread = std::thread::spawn(move || {
         let words: Vec<&str> = argv.iter().map(String::as_str).collect();
@@ -177,12 +211,22 @@ pub fn accept(path: &Path, argv: &[&str], envs: &Envs) -> Guard {
             if stopped.load(Ordering::SeqCst) {
                 return;
             }
-            let child = start(&words, &envs, connection.expect("a connection"), Stdio::inherit());
+            let child = start(
+                &words,
+                &envs,
+                connection.expect("a connection"),
+                Stdio::inherit(),
+            );
             started.lock().expect("no panic").push(child);
         }
     });
 
-    Guard { path: path.to_owned(), stop, children, thread: Some(thread) }
+    Guard {
+        path: path.to_owned(),
+        stop,
+        children,
+        thread: Some(thread),
+    }
 }
 
 /// The instances that [`accept`] started; dropping it stops them.
@@ -197,7 +241,10 @@ impl Guard {
     /// How many instances are running.
     pub fn running(&self) -> usize {
         let mut children = self.children.lock().expect("no panic");
-        children.iter_mut().filter_map(|child| child.try_wait().expect("wait").is_none().then_some(())).count()
+        children
+            .iter_mut()
+            .filter_map(|child| child.try_wait().expect("wait").is_none().then_some(()))
+            .count()
     }
 
     /// How many instances were started.
@@ -215,7 +262,9 @@ impl Drop for Guard {
             let _ = thread.join();
         }
 
-        let Ok(mut children) = self.children.lock() else { return };
+        let Ok(mut children) = self.children.lock() else {
+            return;
+        };
         // SIGTERM, not SIGKILL, so that each instance can end its children.
         for child in children.iter_mut() {
             let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
@@ -245,7 +294,11 @@ impl Talk {
     pub fn over(stream: UnixStream, child: Child) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let lines = BufReader::with_capacity(256 * 1024, stream.try_clone().expect("a clone"));
-        Self { stream, child, lines }
+        Self {
+            stream,
+            child,
+            lines,
+        }
     }
 
     /// Sends one line. If the peer is gone, reading reports it.
@@ -258,7 +311,9 @@ impl Talk {
         let mut line = String::new();
         match self.lines.read_line(&mut line) {
             Ok(0) => None,
-            Ok(_) => Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))),
+            Ok(_) => Some(
+                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}")),
+            ),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
             Err(error) => panic!("no answer: {error}"),
         }
@@ -268,7 +323,9 @@ impl Talk {
     pub fn hear_until(&mut self, what: &str, mut found: impl FnMut(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = self.hear().unwrap_or_else(|| panic!("the connection ended before {what}"));
+            let answer = self
+                .hear()
+                .unwrap_or_else(|| panic!("the connection ended before {what}"));
             if found(&answer) {
                 return answer;
             }
@@ -285,15 +342,25 @@ impl Talk {
     pub fn rest(&mut self) -> Heard {
         let mut heard = Heard::default();
         while let Some(answer) = self.hear() {
-            assert!(heard.last.is_none(), "an answer after the last one: {answer}");
-            for (list, key) in
-                [(&mut heard.stdout, "stdout"), (&mut heard.stderr, "stderr"), (&mut heard.errors, "error")]
-            {
+            assert!(
+                heard.last.is_none(),
+                "an answer after the last one: {answer}"
+            );
+            for (list, key) in [
+                (&mut heard.stdout, "stdout"),
+                (&mut heard.stderr, "stderr"),
+                (&mut heard.errors, "error"),
+            ] {
                 list.extend(answer[key].as_str().map(str::to_owned));
             }
 
-            let properties = answer["observed"]["properties"].as_array().into_iter().flatten();
-            heard.observed.extend(properties.filter_map(|line| line.as_str().map(str::to_owned)));
+            let properties = answer["observed"]["properties"]
+                .as_array()
+                .into_iter()
+                .flatten();
+            heard
+                .observed
+                .extend(properties.filter_map(|line| line.as_str().map(str::to_owned)));
             heard.started += usize::from(self.is_start(&answer));
             if answer["exit"].is_number() {
                 heard.last = Some(answer);
@@ -331,17 +398,30 @@ pub struct Heard {
 impl Heard {
     /// The exit code of the last answer.
     pub fn exit(&self) -> i64 {
-        self.last.as_ref().and_then(|last| last["exit"].as_i64()).unwrap_or_else(|| panic!("no end: {self:?}"))
+        self.last
+            .as_ref()
+            .and_then(|last| last["exit"].as_i64())
+            .unwrap_or_else(|| panic!("no end: {self:?}"))
     }
 
     /// Exit code, `ended_by` and `tree` of the last answer.
     pub fn ending(&self) -> (i64, &str, &str) {
-        let last = self.last.as_ref().unwrap_or_else(|| panic!("no end: {self:?}"));
-        (self.exit(), last["ended_by"].as_str().unwrap_or("-"), last["tree"].as_str().unwrap_or("-"))
+        let last = self
+            .last
+            .as_ref()
+            .unwrap_or_else(|| panic!("no end: {self:?}"));
+        (
+            self.exit(),
+            last["ended_by"].as_str().unwrap_or("-"),
+            last["tree"].as_str().unwrap_or("-"),
+        )
     }
 
     /// Whether a line on standard error, or an error, contains `words`.
     pub fn complains(&self, words: &str) -> bool {
-        self.stderr.iter().chain(&self.errors).any(|line| line.contains(words))
+        self.stderr
+            .iter()
+            .chain(&self.errors)
+            .any(|line| line.contains(words))
     }
 }

@@ -80,6 +80,10 @@ pub fn calls(root: &Root) -> Vec<&'static str> {
 pub fn envs(root: &Root, settings: &[(&str, &str)]) -> Envs {
     let mut envs = root.envs();
     envs.retain(|(name, _)| !settings.iter().any(|(other, _)| other == name));
-    envs.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    envs.extend(
+        settings
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
     envs
 }

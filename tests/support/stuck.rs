@@ -63,17 +63,38 @@ pub struct Stuck {
 impl Stuck {
     /// Mounts it at `directory` for all users; a thread of this process serves it.
     ///
-    /// # Errors
     /// Fails if there is no /dev/fuse, or if this process may not mount.
     pub fn mount(directory: &Path) -> io::Result<Self> {
-        let device = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/fuse")?;
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device.as_raw_fd());
+        let device = File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open("/dev/fuse")?;
+        let options = format!(
+            "fd={},rootmode=40000,user_id=0,group_id=0,allow_other",
+            device.as_raw_fd()
+        );
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-        mount(Some("stuck"), directory, Some("fuse.stuck"), flags, Some(options.as_str()))?;
+        mount(
+            Some("stuck"),
+            directory,
+            Some("fuse.stuck"),
+            flags,
+            Some(options.as_str()),
+        )?;
 
         let readers = Arc::new(AtomicUsize::new(0));
-        let mut server = Server { device, waiting: HashMap::new(), readers: Arc::clone(&readers) };
-        let mut mounted = Self { directory: directory.to_owned(), readers, stop: None, server: None };
+        let mut server = Server {
+            device,
+            waiting: HashMap::new(),
+            readers: Arc::clone(&readers),
+        };
+        let mut mounted = Self {
+            directory: directory.to_owned(),
+            readers,
+            stop: None,
+            server: None,
+        };
         let (stopped, stop) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
 
         mounted.stop = Some(stop);
@@ -117,13 +138,19 @@ impl Server {
     fn serve(&mut self, stopped: &OwnedFd) {
         let mut request = vec![0; LONGEST];
         loop {
-            let due = self.waiting.values().filter_map(|waiting| waiting.until).min();
+            let due = self
+                .waiting
+                .values()
+                .filter_map(|waiting| waiting.until)
+                .min();
             let time = due.map_or(PollTimeout::NONE, |due| {
                 let left = due.saturating_duration_since(Instant::now()).as_millis();
                 PollTimeout::try_from(left + 1).unwrap_or(PollTimeout::MAX)
             });
-            let mut fds =
-                [PollFd::new(self.device.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
+            let mut fds = [
+                PollFd::new(self.device.as_fd(), PollFlags::POLLIN),
+                PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
+            ];
 
             match poll(&mut fds, time) {
                 Ok(_) | Err(Errno::EINTR) => {}
@@ -138,7 +165,11 @@ impl Server {
                 Ok(length) if length >= HEADER => self.answer(&request[..length]),
                 Ok(_) => return,
                 // The request was withdrawn meanwhile.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR | libc::ENOENT)) => {}
+                Err(error)
+                    if matches!(
+                        error.raw_os_error(),
+                        Some(libc::EAGAIN | libc::EINTR | libc::ENOENT)
+                    ) => {}
                 Err(_) => return,
             }
 
@@ -147,14 +178,21 @@ impl Server {
     }
 
     fn answer(&mut self, request: &[u8]) {
-        let (operation, unique, node) = (u32_at(request, 4), u64_at(request, 8), u64_at(request, 16));
+        let (operation, unique, node) =
+            (u32_at(request, 4), u64_at(request, 8), u64_at(request, 16));
         let body = &request[HEADER..];
         let answer = match operation {
             FORGET | BATCH_FORGET => return,
             OPEN => {
                 self.readers.fetch_add(1, Ordering::SeqCst);
                 if node >= WHILE {
-                    self.waiting.insert(unique, Waiting { time: Duration::from_millis(node - WHILE), until: None });
+                    self.waiting.insert(
+                        unique,
+                        Waiting {
+                            time: Duration::from_millis(node - WHILE),
+                            until: None,
+                        },
+                    );
                 }
                 return;
             }
@@ -179,7 +217,12 @@ impl Server {
     fn let_go(&mut self) {
         let now = Instant::now();
         let is_due = |waiting: &Waiting| waiting.until.is_some_and(|until| until <= now);
-        let due: Vec<u64> = self.waiting.iter().filter(|(_, waiting)| is_due(waiting)).map(|(id, _)| *id).collect();
+        let due: Vec<u64> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| is_due(waiting))
+            .map(|(id, _)| *id)
+            .collect();
         for unique in due {
             self.waiting.remove(&unique);
             self.send(unique, Err(libc::EIO));
@@ -190,31 +233,54 @@ impl Server {
     fn send(&mut self, unique: u64, answer: Result<Vec<u8>, i32>) {
         let (error, body) = answer.map_or_else(|errno| (-errno, Vec::new()), |body| (0, body));
         let length = u32::try_from(16 + body.len()).expect("a short answer");
-        let header = [&length.to_ne_bytes()[..], &error.to_ne_bytes(), &unique.to_ne_bytes()].concat();
+        let header = [
+            &length.to_ne_bytes()[..],
+            &error.to_ne_bytes(),
+            &unique.to_ne_bytes(),
+        ]
+        .concat();
         let _ = self.device.write(&[header, body].concat());
     }
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).map_or(0, |word| u32::from_ne_bytes(word.try_into().expect("four bytes")))
+    bytes.get(at..at + 4).map_or(0, |word| {
+        u32::from_ne_bytes(word.try_into().expect("four bytes"))
+    })
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).map_or(0, |word| u64::from_ne_bytes(word.try_into().expect("eight bytes")))
+    bytes.get(at..at + 8).map_or(0, |word| {
+        u64::from_ne_bytes(word.try_into().expect("eight bytes"))
+    })
 }
 
 /// The node of a name in the root directory; the name ends with NUL.
 fn node_of(name: &[u8]) -> Option<u64> {
     match std::str::from_utf8(name).ok()?.trim_end_matches('\0') {
         "ever" => Some(EVER),
-        time => time.parse().ok().filter(|ms| *ms <= 60_000).map(|ms: u64| WHILE + ms),
+        time => time
+            .parse()
+            .ok()
+            .filter(|ms| *ms <= 60_000)
+            .map(|ms: u64| WHILE + ms),
     }
 }
 
 /// struct fuse_init_out, 64 bytes. Version 7.31, without optional features.
 fn init(readahead: u32) -> Vec<u8> {
-    let words = [7, 31, readahead, 0, 0, u32::try_from(LONGEST / 2).expect("it fits")];
-    let mut answer: Vec<u8> = words.iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
+    let words = [
+        7,
+        31,
+        readahead,
+        0,
+        0,
+        u32::try_from(LONGEST / 2).expect("it fits"),
+    ];
+    let mut answer: Vec<u8> = words
+        .iter()
+        .flat_map(|word: &u32| word.to_ne_bytes())
+        .collect();
     answer.resize(64, 0);
     answer
 }
@@ -226,11 +292,29 @@ fn entry(node: u64) -> Vec<u8> {
 
 /// struct fuse_attr, 88 bytes: a directory, or a file with mode 0666.
 fn attributes(node: u64) -> Vec<u8> {
-    let (mode, links): (u32, u32) = if node == ROOT { (0o40777, 2) } else { (0o100_666, 1) };
-    [&node.to_ne_bytes()[..], &[0; 52], &mode.to_ne_bytes(), &links.to_ne_bytes(), &[0; 20]].concat()
+    let (mode, links): (u32, u32) = if node == ROOT {
+        (0o40777, 2)
+    } else {
+        (0o100_666, 1)
+    };
+    [
+        &node.to_ne_bytes()[..],
+        &[0; 52],
+        &mode.to_ne_bytes(),
+        &links.to_ne_bytes(),
+        &[0; 20],
+    ]
+    .concat()
 }
 
 /// struct fuse_kstatfs, 80 bytes, of which the length of a block and of a name matter.
 fn statistics() -> Vec<u8> {
-    [&[0; 40][..], &4096_u32.to_ne_bytes(), &255_u32.to_ne_bytes(), &4096_u32.to_ne_bytes(), &[0; 28]].concat()
+    [
+        &[0; 40][..],
+        &4096_u32.to_ne_bytes(),
+        &255_u32.to_ne_bytes(),
+        &4096_u32.to_ne_bytes(),
+        &[0; 28],
+    ]
+    .concat()
 }

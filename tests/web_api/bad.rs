@@ -37,13 +37,26 @@ fn a_parameter_that_is_not_good_is_named() {
     }
 
     // A user's name is free text: an unknown one has no servers, and it has no meaning in SQL.
-    for path in ["/api/servers?user=%F0%9F%92%A9", "/api/servers?user=a'b", "/api/servers?user='%20OR%201--"] {
+    for path in [
+        "/api/servers?user=%F0%9F%92%A9",
+        "/api/servers?user=a'b",
+        "/api/servers?user='%20OR%201--",
+    ] {
         let answer = place.ask(&place.boss, "GET", path, None);
-        assert_eq!((answer.status, answer.json()["total"].as_i64()), (200, Some(0)), "{path}: {}", answer.body);
+        assert_eq!(
+            (answer.status, answer.json()["total"].as_i64()),
+            (200, Some(0)),
+            "{path}: {}",
+            answer.body
+        );
     }
 
     let long = format!("/api/jobs?operation={}", "%0a%27".repeat(3000));
-    refused(&place.ask(&place.boss, "GET", &long, None), 422, &["operation"]);
+    refused(
+        &place.ask(&place.boss, "GET", &long, None),
+        422,
+        &["operation"],
+    );
 }
 
 #[test]
@@ -58,21 +71,46 @@ fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
         (json!({"operation": "stop", "servers": []}), "servers"),
         (json!({"operation": "stop", "servers": 1}), "servers"),
         (json!({"operation": "stop", "servers": [1.5]}), "servers[0]"),
-        (json!({"operation": "stop", "servers": [1, -1]}), "servers[1]"),
+        (
+            json!({"operation": "stop", "servers": [1, -1]}),
+            "servers[1]",
+        ),
         (json!({"operation": "stop", "servers": [0]}), "servers[0]"),
-        (json!({"operation": "stop", "servers": [null]}), "servers[0]"),
-        (json!({"operation": "stop", "servers": ["../x"]}), "servers[0]"),
-        (json!({"operation": "stop", "servers": [1], "all": true}), "all"),
-        (json!({"operation": "stop", "servers": vec![1; 1001]}), "servers"),
+        (
+            json!({"operation": "stop", "servers": [null]}),
+            "servers[0]",
+        ),
+        (
+            json!({"operation": "stop", "servers": ["../x"]}),
+            "servers[0]",
+        ),
+        (
+            json!({"operation": "stop", "servers": [1], "all": true}),
+            "all",
+        ),
+        (
+            json!({"operation": "stop", "servers": vec![1; 1001]}),
+            "servers",
+        ),
         (json!({"operation": "stop", "all": "yes"}), "all"),
-        (json!({"operation": "stop", "all": true, "unique": 1}), "unique"),
-        (json!({"operation": "stop", "all": true, "force": true}), "force"),
+        (
+            json!({"operation": "stop", "all": true, "unique": 1}),
+            "unique",
+        ),
+        (
+            json!({"operation": "stop", "all": true, "force": true}),
+            "force",
+        ),
         (json!({"operation": "install", "all": true}), "install"),
         (json!({"operation": "update", "servers": [1]}), "update"),
         (json!(["stop", [1]]), "object"),
         (json!("stop"), "object"),
     ] {
-        refused(&place.ask(&place.boss, "POST", "/api/jobs", Some(&body)), 422, &[word]);
+        refused(
+            &place.ask(&place.boss, "POST", "/api/jobs", Some(&body)),
+            422,
+            &[word],
+        );
     }
 
     let bearer = format!("Bearer {}", place.boss);
@@ -109,10 +147,17 @@ fn a_body_that_is_not_good_is_refused_and_changes_nothing() {
         refused(&send(kind, good), 415, &["application/json"]);
     }
 
-    let long = format!(r#"{{"operation": "stop", "servers": ["{}"]}}"#, "x".repeat(64 * 1024));
+    let long = format!(
+        r#"{{"operation": "stop", "servers": ["{}"]}}"#,
+        "x".repeat(64 * 1024)
+    );
     refused(&send(json, &long), 413, &["65536"]);
     assert_eq!(place.count("jobs"), 0);
-    for kind in ["application/json; charset=utf-8", "APPLICATION/JSON", "application/merge-patch+json"] {
+    for kind in [
+        "application/json; charset=utf-8",
+        "APPLICATION/JSON",
+        "application/merge-patch+json",
+    ] {
         assert_eq!(send(Some(kind), good).status, 201, "{kind}");
     }
 }
@@ -138,10 +183,25 @@ fn anything() -> impl Strategy<Value = Value> {
 }
 
 fn body() -> impl Strategy<Value = String> {
-    let fields =
-        prop::sample::select(vec!["operation", "servers", "all", "unique", "reason", "force", "task", "cascade", "x"]);
-    let object = prop::collection::vec((fields, anything()), 0..5)
-        .prop_map(|pairs| Value::Object(pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()));
+    let fields = prop::sample::select(vec![
+        "operation",
+        "servers",
+        "all",
+        "unique",
+        "reason",
+        "force",
+        "task",
+        "cascade",
+        "x",
+    ]);
+    let object = prop::collection::vec((fields, anything()), 0..5).prop_map(|pairs| {
+        Value::Object(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        )
+    });
 
     prop_oneof![
         4 => object.prop_map(|value| value.to_string()),
@@ -157,10 +217,21 @@ fn no_body_and_no_query_is_our_own_fault() {
     place.enqueue(&place.anna, &json!({"operation": "restart", "all": true}));
 
     let bearer = format!("Bearer {}", place.boss);
-    let routes = prop::sample::select(vec!["/api/jobs", "/api/jobs/1/cancel", "/api/tasks/1/cancel"]);
-    let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
+    let routes = prop::sample::select(vec![
+        "/api/jobs",
+        "/api/jobs/1/cancel",
+        "/api/tasks/1/cancel",
+    ]);
+    let config = ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
     let posts = TestRunner::new(config.clone()).run(&(routes, body()), |(path, body)| {
-        let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+        ];
         let answer = place.web.client().send("POST", path, &headers, &body);
 
         prop_assert!(
@@ -170,18 +241,36 @@ fn no_body_and_no_query_is_our_own_fault() {
             answer.body
         );
 
-        prop_assert!(answer.status < 300 || answer.json()["message"].is_string(), "{}", answer.body);
+        prop_assert!(
+            answer.status < 300 || answer.json()["message"].is_string(),
+            "{}",
+            answer.body
+        );
         Ok(())
     });
     posts.unwrap();
 
     let lists = prop::sample::select(vec!["/api/jobs", "/api/servers", "/api/cancellations"]);
-    let name = prop_oneof!["state|actual_state|operation|server|user|job|limit|offset", any::<String>()];
-    let query = prop::collection::vec((name, prop_oneof!["queued|stop|1|7|anna|running", any::<String>()]), 0..4);
+    let name = prop_oneof![
+        "state|actual_state|operation|server|user|job|limit|offset",
+        any::<String>()
+    ];
+    let query = prop::collection::vec(
+        (
+            name,
+            prop_oneof!["queued|stop|1|7|anna|running", any::<String>()],
+        ),
+        0..4,
+    );
     let gets = TestRunner::new(config).run(&(lists, query), |(path, query)| {
         let path = format!("{path}?{}", serde_urlencoded::to_string(&query).unwrap());
         let answer = place.ask(&place.anna, "GET", &path, None);
-        prop_assert!([200, 422].contains(&answer.status), "{path}: {} {}", answer.status, answer.body);
+        prop_assert!(
+            [200, 422].contains(&answer.status),
+            "{path}: {} {}",
+            answer.status,
+            answer.body
+        );
         Ok(())
     });
 

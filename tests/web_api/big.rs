@@ -17,13 +17,19 @@ fn crowded() -> Place {
     let rows = format!(
         "{numbers} INSERT INTO jobs (operation, requested_by, user_id, created_at, updated_at)
              SELECT 'restart', 'web:anna', 1, 1, 1 FROM n WHERE i < {JOBS};
-         {numbers} INSERT INTO job_targets (job_id, server_id) SELECT id, i + 1 FROM jobs, n WHERE i < 100;
+         {numbers} INSERT INTO job_targets (job_id, server_id) SELECT id, i + 1 FROM jobs, n WHERE \
+         i < 100;
          {numbers} INSERT INTO tasks (job_id, position, kind, server_id)
-             SELECT id, i, iif(i % 2, 'start', 'stop'), i / 2 + 1 FROM jobs, n WHERE i < 200 ORDER BY id, i;
+             SELECT id, i, iif(i % 2, 'start', 'stop'), i / 2 + 1 FROM jobs, n WHERE i < 200 ORDER \
+             BY id, i;
          INSERT INTO task_dependencies (task_id, depends_on, needs)
              SELECT id, id - 1, 'success' FROM tasks WHERE position % 2;"
     );
-    place.house.db().write(|tx| Ok(tx.execute_batch(&rows)?)).unwrap();
+    place
+        .house
+        .db()
+        .write(|tx| Ok(tx.execute_batch(&rows)?))
+        .unwrap();
 
     place
 }
@@ -33,19 +39,34 @@ fn a_page_of_large_jobs_ends_early_and_the_next_continues() {
     let place = crowded();
     let (mut seen, mut parts) = (Vec::new(), 0);
     while seen.len() < usize::try_from(JOBS).unwrap() {
-        let answer = place.ask(&place.anna, "GET", &format!("/api/jobs?limit=500&offset={}", seen.len()), None);
+        let answer = place.ask(
+            &place.anna,
+            "GET",
+            &format!("/api/jobs?limit=500&offset={}", seen.len()),
+            None,
+        );
         assert_eq!(answer.status, 200, "{}", answer.body);
-        assert!(answer.body.len() < 2 * 1024 * 1024, "{} bytes", answer.body.len());
+        assert!(
+            answer.body.len() < 2 * 1024 * 1024,
+            "{} bytes",
+            answer.body.len()
+        );
 
         let part = answer.json();
-        assert_eq!((&part["total"], &part["limit"], &part["offset"]), (&json!(JOBS), &json!(500), &json!(seen.len())));
+        assert_eq!(
+            (&part["total"], &part["limit"], &part["offset"]),
+            (&json!(JOBS), &json!(500), &json!(seen.len()))
+        );
 
         let jobs = part["items"].as_array().unwrap();
         assert!(!jobs.is_empty(), "after {}", seen.len());
 
         for job in jobs {
             let tasks = job["tasks"].as_array().unwrap();
-            assert_eq!((tasks.len(), job["servers"].as_array().unwrap().len()), (200, 100));
+            assert_eq!(
+                (tasks.len(), job["servers"].as_array().unwrap().len()),
+                (200, 100)
+            );
             assert_eq!(tasks[1]["depends_on"], json!([tasks[0]["id"]]));
             assert_eq!(tasks[2]["depends_on"], json!([]));
         }
@@ -56,7 +77,13 @@ fn a_page_of_large_jobs_ends_early_and_the_next_continues() {
 
     assert_eq!(seen, (1..=JOBS).rev().collect::<Vec<_>>(), "each once");
     assert!(parts < 20, "{parts} parts");
-    assert_eq!(ids(&place.get(&place.anna, &format!("/api/jobs?limit=5&offset={}", JOBS - 3))), [3, 2, 1]);
+    assert_eq!(
+        ids(&place.get(
+            &place.anna,
+            &format!("/api/jobs?limit=5&offset={}", JOBS - 3)
+        )),
+        [3, 2, 1]
+    );
 }
 
 #[test]
@@ -76,12 +103,17 @@ fn clients_that_do_not_read_cost_little_and_block_no_other() {
         stream.set_nonblocking(true).unwrap();
     }
 
-    let first = until("one of them is answered", || idle.iter().position(|stream| stream.peek(&mut [0]).is_ok()));
+    let first = until("one of them is answered", || {
+        idle.iter().position(|stream| stream.peek(&mut [0]).is_ok())
+    });
     for stream in &idle {
         stream.set_nonblocking(false).unwrap();
     }
 
-    assert!(!ids(&place.get(&place.anna, "/api/jobs?limit=500")).is_empty(), "meanwhile");
+    assert!(
+        !ids(&place.get(&place.anna, "/api/jobs?limit=500")).is_empty(),
+        "meanwhile"
+    );
 
     for stream in &mut idle {
         let mut head = [0; 12];
@@ -95,5 +127,9 @@ fn clients_that_do_not_read_cost_little_and_block_no_other() {
     // The others were served because unread data of the first one was not kept.
     let mut rest = Vec::new();
     idle[first].read_to_end(&mut rest).ok();
-    assert!(!rest.ends_with(b"\r\n0\r\n\r\n") && rest.len() < 1024 * 1024, "{} bytes", rest.len());
+    assert!(
+        !rest.ends_with(b"\r\n0\r\n\r\n") && rest.len() < 1024 * 1024,
+        "{} bytes",
+        rest.len()
+    );
 }

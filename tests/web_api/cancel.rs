@@ -11,13 +11,23 @@ fn restart() -> (Place, Vec<i64>) {
     let place = Place::new();
     let id = place.enqueue(&place.anna, &json!({"operation": "restart", "all": true}));
     let job = place.get(&place.anna, &format!("/api/jobs/{id}"));
-    let tasks = job["tasks"].as_array().unwrap().iter().map(|task| task["id"].as_i64().unwrap()).collect();
+    let tasks = job["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| task["id"].as_i64().unwrap())
+        .collect();
     (place, tasks)
 }
 
 fn states(place: &Place) -> Vec<String> {
     let job = place.get(&place.anna, "/api/jobs/1");
-    job["tasks"].as_array().unwrap().iter().map(|task| task["state"].as_str().unwrap().to_owned()).collect()
+    job["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|task| task["state"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -35,10 +45,22 @@ fn what_waits_is_cancelled_at_once_and_only_once() {
 
     let result = answer.json();
     assert_eq!(result["success"], true);
-    assert_eq!((&result["previous_state"], &result["state"]), (&json!("queued"), &json!("cancelled")));
-    assert_eq!((&result["requested_by"], &result["reason"]), (&json!("api:anna"), &json!("wrong <server>")));
-    assert_eq!((&result["force_used"], &result["cancellation_state"]), (&json!(true), &json!("completed")));
-    assert_eq!(place.get(&place.boss, "/api/jobs/1/cancellation-status"), result);
+    assert_eq!(
+        (&result["previous_state"], &result["state"]),
+        (&json!("queued"), &json!("cancelled"))
+    );
+    assert_eq!(
+        (&result["requested_by"], &result["reason"]),
+        (&json!("api:anna"), &json!("wrong <server>"))
+    );
+    assert_eq!(
+        (&result["force_used"], &result["cancellation_state"]),
+        (&json!(true), &json!("completed"))
+    );
+    assert_eq!(
+        place.get(&place.boss, "/api/jobs/1/cancellation-status"),
+        result
+    );
 
     let again = cancel(None);
     refused(&again, 400, &["already finished", "job 1", "cancelled"]);
@@ -59,7 +81,13 @@ fn what_waits_is_cancelled_at_once_and_only_once() {
 #[test]
 fn what_runs_is_on_its_way_and_force_can_be_added() {
     let (place, tasks) = restart();
-    assert!(place.house.db().write(|tx| jobs::claim(tx, JobId(1), "w1", 5)).unwrap());
+    assert!(
+        place
+            .house
+            .db()
+            .write(|tx| jobs::claim(tx, JobId(1), "w1", 5))
+            .unwrap()
+    );
 
     let cancel = |body: Value| place.ask(&place.anna, "POST", "/api/jobs/1/cancel", Some(&body));
     let first = cancel(json!({}));
@@ -67,18 +95,33 @@ fn what_runs_is_on_its_way_and_force_can_be_added() {
 
     let body = first.json();
     assert_eq!(
-        (&body["success"], &body["state"], &body["cancellation_state"]),
+        (
+            &body["success"],
+            &body["state"],
+            &body["cancellation_state"]
+        ),
         (&json!(true), &json!("cancelling"), &json!("requested"))
     );
 
     assert_eq!(body["force_used"], false);
 
     let forced = cancel(json!({"force": true, "reason": "now"})).json();
-    assert_eq!((&forced["force_used"], &forced["cancellation_id"]), (&json!(true), &body["cancellation_id"]));
+    assert_eq!(
+        (&forced["force_used"], &forced["cancellation_id"]),
+        (&json!(true), &body["cancellation_id"])
+    );
 
     // Its tasks are cancelled too.
-    let task = place.ask(&place.anna, "POST", &format!("/api/tasks/{}/cancel", tasks[0]), None);
-    assert_eq!((task.status, &task.json()["cancellation_id"]), (200, &body["cancellation_id"]));
+    let task = place.ask(
+        &place.anna,
+        "POST",
+        &format!("/api/tasks/{}/cancel", tasks[0]),
+        None,
+    );
+    assert_eq!(
+        (task.status, &task.json()["cancellation_id"]),
+        (200, &body["cancellation_id"])
+    );
     assert_eq!(place.count("cancellations"), 1);
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "cancelling");
 }
@@ -88,16 +131,43 @@ fn a_task_is_cancelled_with_its_dependents_or_alone() {
     let (place, tasks) = restart();
     assert_eq!(tasks.len(), 6, "stop, initialize and start of two servers");
 
-    let task = |id: i64, body: Option<&Value>| place.ask(&place.anna, "POST", &format!("/api/tasks/{id}/cancel"), body);
+    let task = |id: i64, body: Option<&Value>| {
+        place.ask(
+            &place.anna,
+            "POST",
+            &format!("/api/tasks/{id}/cancel"),
+            body,
+        )
+    };
     let first = task(tasks[0], None);
 
     assert_eq!(first.status, 200, "{}", first.body);
-    assert_eq!((&first.json()["task"], &first.json()["state"]), (&json!(tasks[0]), &json!("cancelled")));
-    assert_eq!(first.json()["tasks_affected"].as_array().unwrap().len(), 3, "{}", first.body);
-    refused(&task(tasks[0], Some(&json!({"force": true}))), 400, &["already finished", "task"]);
+    assert_eq!(
+        (&first.json()["task"], &first.json()["state"]),
+        (&json!(tasks[0]), &json!("cancelled"))
+    );
+    assert_eq!(
+        first.json()["tasks_affected"].as_array().unwrap().len(),
+        3,
+        "{}",
+        first.body
+    );
+    refused(
+        &task(tasks[0], Some(&json!({"force": true}))),
+        400,
+        &["already finished", "task"],
+    );
 
-    let other = place.get(&place.anna, "/api/jobs/1")["tasks"].as_array().unwrap().clone();
-    let pending = other.iter().find(|task| task["state"] == "pending").unwrap()["id"].as_i64().unwrap();
+    let other = place.get(&place.anna, "/api/jobs/1")["tasks"]
+        .as_array()
+        .unwrap()
+        .clone();
+    let pending = other
+        .iter()
+        .find(|task| task["state"] == "pending")
+        .unwrap()["id"]
+        .as_i64()
+        .unwrap();
     let alone = place.ask(
         &place.anna,
         "POST",
@@ -106,12 +176,25 @@ fn a_task_is_cancelled_with_its_dependents_or_alone() {
     );
 
     assert_eq!(alone.status, 200, "{}", alone.body);
-    assert_eq!(alone.json()["tasks_affected"].as_array().unwrap().len(), 1, "{}", alone.body);
+    assert_eq!(
+        alone.json()["tasks_affected"].as_array().unwrap().len(),
+        1,
+        "{}",
+        alone.body
+    );
 
     let left = states(&place);
-    assert_eq!(left.iter().filter(|state| *state == "pending").count(), 2, "{left:?}");
+    assert_eq!(
+        left.iter().filter(|state| *state == "pending").count(),
+        2,
+        "{left:?}"
+    );
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "queued");
-    assert_eq!(place.get(&place.anna, "/api/jobs/1/cancellation-status"), alone.json(), "the newest one");
+    assert_eq!(
+        place.get(&place.anna, "/api/jobs/1/cancellation-status"),
+        alone.json(),
+        "the newest one"
+    );
 }
 
 #[test]
@@ -133,18 +216,30 @@ fn what_is_not_understood_cancels_nothing() {
         (json!(["x"]), "object"),
         (json!(null), "object"),
     ] {
-        refused(&place.ask(&place.anna, "POST", "/api/jobs/1/cancel", Some(&body)), 422, &[words]);
+        refused(
+            &place.ask(&place.anna, "POST", "/api/jobs/1/cancel", Some(&body)),
+            422,
+            &[words],
+        );
     }
 
     let path = format!("/api/tasks/{}/cancel", tasks[0]);
-    refused(&place.ask(&place.anna, "POST", &path, Some(&json!({"task": 1}))), 422, &["task"]);
+    refused(
+        &place.ask(&place.anna, "POST", &path, Some(&json!({"task": 1}))),
+        422,
+        &["task"],
+    );
 
     for missing in [json!({"task": 99}), json!({"task": i64::MAX})] {
         let answer = place.ask(&place.anna, "POST", "/api/jobs/1/cancel", Some(&missing));
         assert!([404, 422].contains(&answer.status), "{}", answer.body);
     }
 
-    refused(&place.ask(&place.anna, "POST", "/api/tasks/99/cancel", None), 404, &["there is no task 99"]);
+    refused(
+        &place.ask(&place.anna, "POST", "/api/tasks/99/cancel", None),
+        404,
+        &["there is no task 99"],
+    );
     assert_eq!(place.count("cancellations"), 0);
     assert_eq!(place.get(&place.anna, "/api/jobs/1")["state"], "queued");
 }

@@ -21,7 +21,12 @@ fn blocks(page: &str) -> Vec<Block> {
     let mut open: Option<Block> = None;
     for line in page.lines() {
         match (line.strip_prefix("```"), open.take()) {
-            (Some(language), None) => open = Some(Block { language: language.to_owned(), text: String::new() }),
+            (Some(language), None) => {
+                open = Some(Block {
+                    language: language.to_owned(),
+                    text: String::new(),
+                })
+            }
             (Some(_), Some(block)) => blocks.push(block),
             (None, Some(mut block)) => {
                 block.text.push_str(line);
@@ -40,7 +45,8 @@ fn blocks(page: &str) -> Vec<Block> {
 fn same_shape(shown: &Value, printed: &Value, at: &str) {
     match (shown, printed) {
         (Value::Object(shown), Value::Object(printed)) => {
-            let keys = |map: &serde_json::Map<String, Value>| map.keys().cloned().collect::<Vec<_>>();
+            let keys =
+                |map: &serde_json::Map<String, Value>| map.keys().cloned().collect::<Vec<_>>();
             let (mut left, mut right) = (keys(shown), keys(printed));
             left.sort();
             right.sort();
@@ -56,42 +62,68 @@ fn same_shape(shown: &Value, printed: &Value, at: &str) {
             }
         }
         (Value::Null, _) | (_, Value::Null) => {}
-        _ => assert_eq!(std::mem::discriminant(shown), std::mem::discriminant(printed), "at {at}: {printed}"),
+        _ => assert_eq!(
+            std::mem::discriminant(shown),
+            std::mem::discriminant(printed),
+            "at {at}: {printed}"
+        ),
     }
 }
 
 #[test]
 fn every_command_of_the_page_works_and_prints_as_shown() {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md")).unwrap();
+    let page =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api.md")).unwrap();
     let place = Place::new();
     let page = page.replace("127.0.0.1:8000", &place.web.addr.to_string());
     let blocks = blocks(&page);
 
     // `set -e` ignores failures after `!`.
-    let commands: Vec<&str> =
-        blocks.iter().filter(|block| block.language == "sh").map(|block| block.text.as_str()).collect();
-    let script: String =
-        commands.iter().map(|command| format!("{command}[ $? = 0 ] || exit 99\necho; echo '{MARK}'\n")).collect();
+    let commands: Vec<&str> = blocks
+        .iter()
+        .filter(|block| block.language == "sh")
+        .map(|block| block.text.as_str())
+        .collect();
+    let script: String = commands
+        .iter()
+        .map(|command| format!("{command}[ $? = 0 ] || exit 99\necho; echo '{MARK}'\n"))
+        .collect();
 
     assert!(commands.len() >= 9, "{} commands", commands.len());
 
     let programs = Path::new(LEFT4ME).parent().unwrap().display().to_string();
-    let mut shell = place.house.command("bash", &["-euo", "pipefail", "-c", &script]);
-    shell.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap())).current_dir(place.house.root.path());
+    let mut shell = place
+        .house
+        .command("bash", &["-euo", "pipefail", "-c", &script]);
+    shell
+        .env(
+            "PATH",
+            format!("{programs}:{}", std::env::var("PATH").unwrap()),
+        )
+        .current_dir(place.house.root.path());
 
     let output = shell.output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     let mut printed = out.split(MARK);
     let done = out.matches(MARK).count();
-    assert!(output.status.success(), "{}{out}\n{err}", commands.get(done).unwrap_or(&"after the last command"));
+    assert!(
+        output.status.success(),
+        "{}{out}\n{err}",
+        commands.get(done).unwrap_or(&"after the last command")
+    );
 
     let mut last = "";
     for block in &blocks {
         match block.language.as_str() {
             "sh" => last = printed.next().unwrap().trim(),
             "json" => {
-                let parse =
-                    |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+                let parse = |text: &str| {
+                    serde_json::from_str::<Value>(text)
+                        .unwrap_or_else(|error| panic!("{error}: {text}"))
+                };
                 same_shape(&parse(&block.text), &parse(last), "it");
             }
             "text" => assert_eq!(last, block.text.trim()),

@@ -10,14 +10,23 @@ use super::Place;
 
 /// The programs of the virtual environment: as set by tests/run, or its default place.
 fn program(name: &str) -> PathBuf {
-    let cache = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/left4me/api-tools/bin"));
-    let bin = std::env::var_os("LEFT4ME_TEST_SCHEMATHESIS").map(PathBuf::from).or_else(cache).unwrap_or_default();
+    let cache =
+        || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/left4me/api-tools/bin"));
+    let bin = std::env::var_os("LEFT4ME_TEST_SCHEMATHESIS")
+        .map(PathBuf::from)
+        .or_else(cache)
+        .unwrap_or_default();
     let path = bin.join(name);
-    let there = Command::new(&path).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let there = Command::new(&path)
+        .arg("--help")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
 
     assert!(
         there.is_ok_and(|status| status.success()),
-        "{} is missing: tests/run installs it; or: python3 -m venv DIR && DIR/bin/pip install schemathesis openapi-spec-validator, \
+        "{} is missing: tests/run installs it; or: python3 -m venv DIR && DIR/bin/pip install \
+        schemathesis openapi-spec-validator, \
          and LEFT4ME_TEST_SCHEMATHESIS=DIR/bin",
         path.display()
     );
@@ -29,8 +38,15 @@ fn program(name: &str) -> PathBuf {
 fn the_document_is_valid_openapi() {
     let validator = program("openapi-spec-validator");
     let place = Place::new();
-    let document = place.house.root.write("openapi.json", place.get(&place.anna, "/api/openapi.json").to_string());
-    let output = Command::new(validator).args(["--errors", "all"]).arg(document).output().unwrap();
+    let document = place.house.root.write(
+        "openapi.json",
+        place.get(&place.anna, "/api/openapi.json").to_string(),
+    );
+    let output = Command::new(validator)
+        .args(["--errors", "all"])
+        .arg(document)
+        .output()
+        .unwrap();
 
     assert!(
         output.status.success(),
@@ -49,7 +65,12 @@ fn every_route_answers_as_the_document_says() {
         place.enqueue(&place.anna, &json!({"operation": "restart", "all": true}));
     }
 
-    assert_eq!(place.ask(&place.anna, "POST", "/api/jobs/2/cancel", None).status, 200);
+    assert_eq!(
+        place
+            .ask(&place.anna, "POST", "/api/jobs/2/cancel", None)
+            .status,
+        200
+    );
 
     let before = place.count("jobs");
     let output = Command::new(schemathesis)
@@ -59,15 +80,39 @@ fn every_route_answers_as_the_document_says() {
         .args(["--header", &format!("Authorization: Bearer {}", place.boss)])
         // Valid requests may be refused because of the state (already ended), or because fields
         // conflict.
-        .args(["--checks", "all", "--exclude-checks", "positive_data_acceptance"])
-        .args(["--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "40"])
+        .args([
+            "--checks",
+            "all",
+            "--exclude-checks",
+            "positive_data_acceptance",
+        ])
+        .args([
+            "--phases",
+            "examples,coverage,fuzzing,stateful",
+            "--max-examples",
+            "40",
+        ])
         .args(["--seed", "4", "--generation-deterministic"])
-        .args(["--request-timeout", "10", "--continue-on-failure", "--no-color", "--warnings", "off"])
+        .args([
+            "--request-timeout",
+            "10",
+            "--continue-on-failure",
+            "--no-color",
+            "--warnings",
+            "off",
+        ])
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
 
-    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(place.count("jobs") > before, "it enqueued some: {said}");
-    assert!(place.count("cancellations") > 1, "it cancelled some: {said}");
+    assert!(
+        place.count("cancellations") > 1,
+        "it cancelled some: {said}"
+    );
 }

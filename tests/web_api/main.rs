@@ -1,6 +1,9 @@
 //! The REST API of the real left4me-web on a real database: what each user sees, what it accepts,
 //! and its errors.
-#![allow(clippy::disallowed_methods, reason = "tests start the programs they test")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start the programs they test"
+)]
 
 mod bad;
 mod big;
@@ -14,7 +17,7 @@ use left4me::base::config::PortRange;
 use left4me::base::names::{BlueprintName, UserName};
 use left4me::base::password;
 use left4me::db::users::Role;
-use left4me::db::{blueprints, servers, tokens, users};
+use left4me::db::{blueprint_change, blueprints, servers, tokens, users};
 use serde_json::{Value, json};
 use support::house::{House, JOB};
 use support::http::{Answer, Web};
@@ -35,7 +38,13 @@ impl Place {
     fn new() -> Self {
         let house = House::new();
         let [anna, bert, boss] = house.db().write(people).unwrap();
-        Self { web: Web::start(&house, &[]), house, anna, bert, boss }
+        Self {
+            web: Web::start(&house, &[]),
+            house,
+            anna,
+            bert,
+            boss,
+        }
     }
 
     /// A request with a token, and with a body if there is one.
@@ -45,7 +54,12 @@ impl Place {
         if body.is_some() {
             headers.push(("Content-Type", "application/json"));
         }
-        self.web.client().send(method, path, &headers, &body.map(Value::to_string).unwrap_or_default())
+        self.web.client().send(
+            method,
+            path,
+            &headers,
+            &body.map(Value::to_string).unwrap_or_default(),
+        )
     }
 
     #[track_caller]
@@ -69,13 +83,18 @@ impl Place {
     fn json_output(&self, program: &str, args: &[&str]) -> Value {
         let output = self.house.command(program, args).output().unwrap();
         let out = String::from_utf8(output.stdout).unwrap();
-        serde_json::from_str(&out)
-            .unwrap_or_else(|error| panic!("{error}: {out}{}", String::from_utf8_lossy(&output.stderr)))
+        serde_json::from_str(&out).unwrap_or_else(|error| {
+            panic!("{error}: {out}{}", String::from_utf8_lossy(&output.stderr))
+        })
     }
 
     fn count(&self, what: &str) -> i64 {
         let db = self.house.db();
-        db.connection().query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
+        db.connection()
+            .query_row(&format!("SELECT count(*) FROM {what}"), [], |row| {
+                row.get(0)
+            })
+            .unwrap()
     }
 }
 
@@ -91,11 +110,33 @@ fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> 
     ] {
         let user = users::create(tx, 1, "test", &name.parse::<UserName>()?, role, &hash)?;
         let plain: BlueprintName = "plain".parse()?;
-        let blueprint = blueprints::create(tx, 1, "test", user.id, &plain, &blueprints::Content::default())?.id;
+        let blueprint = blueprint_change::create(
+            tx,
+            1,
+            "test",
+            user.id,
+            &plain,
+            &blueprints::Content::default(),
+        )?
+        .id;
         for name in theirs {
             let name = name.parse()?;
-            let new = servers::NewServer { user: user.id, name: &name, blueprint, port: Some(port) };
-            servers::create(tx, 1, "test", &new, PortRange { first: 27000, last: 27999 })?;
+            let new = servers::NewServer {
+                user: user.id,
+                name: &name,
+                blueprint,
+                port: Some(port),
+            };
+            servers::create(
+                tx,
+                1,
+                "test",
+                &new,
+                PortRange {
+                    first: 27000,
+                    last: 27999,
+                },
+            )?;
             port += 1;
         }
         texts.push(tokens::create(tx, 1, "test", user.id, &"tests".parse()?)?.1);
@@ -108,39 +149,77 @@ fn people(tx: &rusqlite::Transaction<'_>) -> left4me::base::Result<[String; 3]> 
 #[track_caller]
 fn refused(answer: &Answer, status: u16, words: &[&str]) {
     assert_eq!(answer.status, status, "{}", answer.body);
-    assert_eq!(answer.header("content-type"), Some("application/json"), "{}", answer.body);
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/json"),
+        "{}",
+        answer.body
+    );
 
     let body = answer.json();
-    let message = body["message"].as_str().unwrap_or_else(|| panic!("no message: {body}"));
+    let message = body["message"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no message: {body}"));
 
-    assert!(body["error"].as_str().is_some_and(|word| !word.is_empty()), "{body}");
-    assert!(!message.is_empty() && !message.contains('\n') && message.chars().count() <= 400, "{message}");
+    assert!(
+        body["error"].as_str().is_some_and(|word| !word.is_empty()),
+        "{body}"
+    );
+    assert!(
+        !message.is_empty() && !message.contains('\n') && message.chars().count() <= 400,
+        "{message}"
+    );
     for word in words {
         assert!(message.contains(word), "'{word}' is missing: {message}");
     }
 }
 
 fn ids(list: &Value) -> Vec<i64> {
-    list["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect()
+    list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["id"].as_i64().unwrap())
+        .collect()
 }
 
 #[test]
 fn it_tells_the_same_as_the_command_line() {
     let place = Place::new();
-    let first = place.enqueue(&place.anna, &json!({"operation": "restart", "servers": ["Friday", 2]}));
+    let first = place.enqueue(
+        &place.anna,
+        &json!({"operation": "restart", "servers": ["Friday", 2]}),
+    );
     place.enqueue(&place.boss, &json!({"operation": "update"}));
 
-    let answer = place.ask(&place.anna, "POST", &format!("/api/jobs/{first}/cancel"), Some(&json!({"reason": "no"})));
+    let answer = place.ask(
+        &place.anna,
+        "POST",
+        &format!("/api/jobs/{first}/cancel"),
+        Some(&json!({"reason": "no"})),
+    );
     assert_eq!(answer.status, 200, "{}", answer.body);
-    assert_eq!(answer.json(), place.json_output(JOB, &["cancel-status", "1", "--json"]));
-    assert_eq!(place.get(&place.anna, "/api/jobs/1/cancellation-status"), answer.json());
+    assert_eq!(
+        answer.json(),
+        place.json_output(JOB, &["cancel-status", "1", "--json"])
+    );
+    assert_eq!(
+        place.get(&place.anna, "/api/jobs/1/cancellation-status"),
+        answer.json()
+    );
 
     // The command line adds fields that have their own routes in the API.
     let mut shown = place.json_output(JOB, &["show", "1", "--json"]);
 
-    shown.as_object_mut().unwrap().retain(|name, _| name != "runners" && name != "cancellations");
+    shown
+        .as_object_mut()
+        .unwrap()
+        .retain(|name, _| name != "runners" && name != "cancellations");
     assert_eq!(place.get(&place.anna, "/api/jobs/1"), shown);
-    assert_eq!(place.get(&place.boss, "/api/jobs")["items"], place.json_output(JOB, &["list", "--json"]));
+    assert_eq!(
+        place.get(&place.boss, "/api/jobs")["items"],
+        place.json_output(JOB, &["list", "--json"])
+    );
     assert_eq!(
         place.get(&place.boss, "/api/cancellations")["items"],
         place.json_output(JOB, &["cancellations", "--json"])
@@ -159,11 +238,19 @@ fn it_tells_the_same_as_the_command_line() {
 fn a_list_comes_in_parts_and_can_be_filtered() {
     let place = Place::new();
     for operation in ["start", "stop", "start", "reset", "start"] {
-        place.enqueue(&place.anna, &json!({"operation": operation, "servers": [1]}));
+        place.enqueue(
+            &place.anna,
+            &json!({"operation": operation, "servers": [1]}),
+        );
     }
 
     place.enqueue(&place.anna, &json!({"operation": "stop", "all": true}));
-    assert_eq!(place.ask(&place.anna, "POST", "/api/jobs/2/cancel", None).status, 200);
+    assert_eq!(
+        place
+            .ask(&place.anna, "POST", "/api/jobs/2/cancel", None)
+            .status,
+        200
+    );
 
     let all = place.get(&place.anna, "/api/jobs");
     assert_eq!(
@@ -177,7 +264,10 @@ fn a_list_comes_in_parts_and_can_be_filtered() {
         (vec![3, 2], &json!(6), &json!(2), &json!(3))
     );
 
-    assert_eq!(part["items"][0]["queue_position"], 2, "job 2 does not wait any more");
+    assert_eq!(
+        part["items"][0]["queue_position"], 2,
+        "job 2 does not wait any more"
+    );
 
     for (query, wanted) in [
         ("offset=4294967295", vec![]),
@@ -190,17 +280,48 @@ fn a_list_comes_in_parts_and_can_be_filtered() {
         ("server=2", vec![6]),
         ("server=3", vec![]),
     ] {
-        assert_eq!(ids(&place.get(&place.anna, &format!("/api/jobs?{query}"))), wanted, "{query}");
+        assert_eq!(
+            ids(&place.get(&place.anna, &format!("/api/jobs?{query}"))),
+            wanted,
+            "{query}"
+        );
     }
 
-    assert_eq!(place.get(&place.anna, "/api/jobs?operation=start&limit=1")["total"], 3);
+    assert_eq!(
+        place.get(&place.anna, "/api/jobs?operation=start&limit=1")["total"],
+        3
+    );
 
-    assert_eq!(ids(&place.get(&place.boss, "/api/servers?user=anna&limit=1&offset=1")), [2]);
-    assert_eq!(ids(&place.get(&place.boss, "/api/servers?actual_state=running&actual_state=unknown")), [1, 2, 3]);
-    assert_eq!(ids(&place.get(&place.boss, "/api/servers?actual_state=running")), [0; 0]);
-    assert_eq!(ids(&place.get(&place.boss, "/api/cancellations?job=2&state=completed&state=failed")), [1]);
-    assert_eq!(ids(&place.get(&place.boss, "/api/cancellations?state=requested")), [0; 0]);
-    assert_eq!(ids(&place.get(&place.boss, "/api/cancellations?job=1")), [0; 0]);
+    assert_eq!(
+        ids(&place.get(&place.boss, "/api/servers?user=anna&limit=1&offset=1")),
+        [2]
+    );
+    assert_eq!(
+        ids(&place.get(
+            &place.boss,
+            "/api/servers?actual_state=running&actual_state=unknown"
+        )),
+        [1, 2, 3]
+    );
+    assert_eq!(
+        ids(&place.get(&place.boss, "/api/servers?actual_state=running")),
+        [0; 0]
+    );
+    assert_eq!(
+        ids(&place.get(
+            &place.boss,
+            "/api/cancellations?job=2&state=completed&state=failed"
+        )),
+        [1]
+    );
+    assert_eq!(
+        ids(&place.get(&place.boss, "/api/cancellations?state=requested")),
+        [0; 0]
+    );
+    assert_eq!(
+        ids(&place.get(&place.boss, "/api/cancellations?job=1")),
+        [0; 0]
+    );
 }
 
 #[test]
@@ -208,33 +329,69 @@ fn what_is_anothers_does_not_exist() {
     let place = Place::new();
     place.enqueue(&place.anna, &json!({"operation": "start", "servers": [1]}));
     place.enqueue(&place.boss, &json!({"operation": "stop", "all": true}));
-    assert_eq!(place.ask(&place.anna, "POST", "/api/jobs/1/cancel", None).status, 200);
+    assert_eq!(
+        place
+            .ask(&place.anna, "POST", "/api/jobs/1/cancel", None)
+            .status,
+        200
+    );
 
-    let task = place.get(&place.boss, "/api/jobs/2")["tasks"][0]["id"].as_i64().unwrap();
+    let task = place.get(&place.boss, "/api/jobs/2")["tasks"][0]["id"]
+        .as_i64()
+        .unwrap();
 
     for (path, missing) in [
         ("/api/jobs/1".to_owned(), "/api/jobs/99".to_owned()),
         // Not all of its servers are bert's.
         ("/api/jobs/2".to_owned(), "/api/jobs/99".to_owned()),
-        ("/api/jobs/1/cancellation-status".to_owned(), "/api/jobs/99/cancellation-status".to_owned()),
+        (
+            "/api/jobs/1/cancellation-status".to_owned(),
+            "/api/jobs/99/cancellation-status".to_owned(),
+        ),
         ("/api/servers/1".to_owned(), "/api/servers/99".to_owned()),
     ] {
-        let (theirs, none) =
-            (place.ask(&place.bert, "GET", &path, None), place.ask(&place.bert, "GET", &missing, None));
+        let (theirs, none) = (
+            place.ask(&place.bert, "GET", &path, None),
+            place.ask(&place.bert, "GET", &missing, None),
+        );
         refused(&theirs, 404, &["there is no"]);
         let number = path.split('/').nth(3).unwrap();
-        assert_eq!(theirs.body.replace(&format!(" {number}"), " 99"), none.body, "it does not reveal that it exists");
-        assert_eq!(place.ask(&place.boss, "GET", &path, None).status, if path.contains("/2/") { 404 } else { 200 });
+        assert_eq!(
+            theirs.body.replace(&format!(" {number}"), " 99"),
+            none.body,
+            "it does not reveal that it exists"
+        );
+        assert_eq!(
+            place.ask(&place.boss, "GET", &path, None).status,
+            if path.contains("/2/") { 404 } else { 200 }
+        );
     }
 
-    for path in ["/api/jobs/1/cancel".to_owned(), "/api/jobs/2/cancel".to_owned(), format!("/api/tasks/{task}/cancel")]
-    {
-        refused(&place.ask(&place.bert, "POST", &path, None), 404, &["there is no"]);
+    for path in [
+        "/api/jobs/1/cancel".to_owned(),
+        "/api/jobs/2/cancel".to_owned(),
+        format!("/api/tasks/{task}/cancel"),
+    ] {
+        refused(
+            &place.ask(&place.bert, "POST", &path, None),
+            404,
+            &["there is no"],
+        );
     }
 
-    for servers in [json!([1]), json!(["Friday"]), json!([3, "1"]), json!([99]), json!(["Nobody's"])] {
-        let answer =
-            place.ask(&place.bert, "POST", "/api/jobs", Some(&json!({"operation": "stop", "servers": servers})));
+    for servers in [
+        json!([1]),
+        json!(["Friday"]),
+        json!([3, "1"]),
+        json!([99]),
+        json!(["Nobody's"]),
+    ] {
+        let answer = place.ask(
+            &place.bert,
+            "POST",
+            "/api/jobs",
+            Some(&json!({"operation": "stop", "servers": servers})),
+        );
         refused(&answer, 404, &["there is no server"]);
     }
 
@@ -249,14 +406,24 @@ fn what_is_anothers_does_not_exist() {
 
     // All of the user's servers, and no others.
     let all = place.enqueue(&place.bert, &json!({"operation": "stop", "all": true}));
-    assert_eq!(place.get(&place.bert, &format!("/api/jobs/{all}"))["servers"], json!([3]));
+    assert_eq!(
+        place.get(&place.bert, &format!("/api/jobs/{all}"))["servers"],
+        json!([3])
+    );
 
     let all = place.enqueue(&place.boss, &json!({"operation": "stop", "all": true}));
-    assert_eq!(place.get(&place.boss, &format!("/api/jobs/{all}"))["servers"], json!([1, 2, 3]));
+    assert_eq!(
+        place.get(&place.boss, &format!("/api/jobs/{all}"))["servers"],
+        json!([1, 2, 3])
+    );
 
     for operation in ["install", "update"] {
         let body = json!({"operation": operation});
-        refused(&place.ask(&place.anna, "POST", "/api/jobs", Some(&body)), 403, &["admin", operation]);
+        refused(
+            &place.ask(&place.anna, "POST", "/api/jobs", Some(&body)),
+            403,
+            &["admin", operation],
+        );
         place.enqueue(&place.boss, &body);
     }
 }
@@ -267,16 +434,35 @@ fn the_same_key_of_the_same_user_is_the_same_job() {
     let body = json!({"operation": "stop", "all": true}).to_string();
     let ask = |token: &str, key: &str| {
         let bearer = format!("Bearer {token}");
-        let headers =
-            [("Authorization", bearer.as_str()), ("Content-Type", "application/json"), ("Idempotency-Key", key)];
-        place.web.client().send("POST", "/api/jobs", &headers, &body)
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+            ("Idempotency-Key", key),
+        ];
+        place
+            .web
+            .client()
+            .send("POST", "/api/jobs", &headers, &body)
     };
-    let (first, again, bert) = (ask(&place.anna, "k-1"), ask(&place.anna, "k-1"), ask(&place.bert, "k-1"));
+    let (first, again, bert) = (
+        ask(&place.anna, "k-1"),
+        ask(&place.anna, "k-1"),
+        ask(&place.bert, "k-1"),
+    );
 
     assert_eq!((first.status, again.status, bert.status), (201, 200, 201));
-    assert_eq!(first.json(), json!({"job_id": 1, "state": "queued", "queue_position": 1}));
     assert_eq!(
-        (first.body, first.headers.iter().any(|pair| *pair == ("location".into(), "/api/jobs/1".into()))),
+        first.json(),
+        json!({"job_id": 1, "state": "queued", "queue_position": 1})
+    );
+    assert_eq!(
+        (
+            first.body,
+            first
+                .headers
+                .iter()
+                .any(|pair| *pair == ("location".into(), "/api/jobs/1".into()))
+        ),
         (again.body.clone(), true)
     );
 
@@ -297,7 +483,10 @@ fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
     let place = Place::new();
     let client = || place.web.client();
     refused(&client().get("/api/jobs"), 401, &["token"]);
-    assert_eq!(client().get("/api/jobs").header("www-authenticate"), Some("Bearer"));
+    assert_eq!(
+        client().get("/api/jobs").header("www-authenticate"),
+        Some("Bearer")
+    );
 
     let unknown = format!("l4m_{}", "0".repeat(64));
     for bad in ["", "x", "l4m_", unknown.as_str()] {
@@ -305,7 +494,12 @@ fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
         refused(&answer, 401, &["token"]);
         assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
         refused(
-            &place.ask(bad, "POST", "/api/jobs", Some(&json!({"operation": "stop", "all": true}))),
+            &place.ask(
+                bad,
+                "POST",
+                "/api/jobs",
+                Some(&json!({"operation": "stop", "all": true})),
+            ),
             401,
             &["token"],
         );
@@ -315,23 +509,38 @@ fn a_token_is_good_until_it_is_revoked_or_its_user_disabled() {
 
     let (code, ..) = run(&place, &["token", "revoke", "1"]);
     assert_eq!(code, 0);
-    refused(&place.ask(&place.anna, "GET", "/api/jobs", None), 401, &["revoked"]);
+    refused(
+        &place.ask(&place.anna, "GET", "/api/jobs", None),
+        401,
+        &["revoked"],
+    );
     place.get(&place.bert, "/api/jobs");
 
     let (code, ..) = run(&place, &["user", "disable", "bert"]);
     assert_eq!(code, 0);
-    refused(&place.ask(&place.bert, "GET", "/api/jobs", None), 401, &["disabled"]);
+    refused(
+        &place.ask(&place.bert, "GET", "/api/jobs", None),
+        401,
+        &["disabled"],
+    );
 
     let last = place.house.db();
-    let used: Option<i64> =
-        last.connection().query_row("SELECT last_used_at FROM tokens WHERE id = 2", [], |row| row.get(0)).unwrap();
+    let used: Option<i64> = last
+        .connection()
+        .query_row("SELECT last_used_at FROM tokens WHERE id = 2", [], |row| {
+            row.get(0)
+        })
+        .unwrap();
     assert!(used.is_some(), "that it was used is written down");
     assert_eq!(place.count("jobs"), 0);
 }
 
 fn run(place: &Place, args: &[&str]) -> (i32, String) {
     let output = place.house.command(LEFT4ME, args).output().unwrap();
-    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stderr).into_owned())
+    (
+        output.status.code().unwrap_or(-1),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 #[test]
@@ -346,34 +555,59 @@ fn a_session_needs_the_header_that_stands_for_a_forms_token() {
 
     let session = client.cookies["left4me"].clone();
     let hash = Sha256::digest(format!("left4me form token {session}"));
-    let csrf: String = hash[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    let csrf: String = hash[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let json = ("Content-Type", "application/json");
     let body = r#"{"operation": "stop", "servers": [1]}"#;
 
-    let (ours, foreign) = (("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Site", "cross-site"));
+    let (ours, foreign) = (
+        ("Sec-Fetch-Site", "same-origin"),
+        ("Sec-Fetch-Site", "cross-site"),
+    );
     for headers in [
         vec![json, ours],
         vec![json, ours, ("X-CSRF-Token", "")],
-        vec![json, ours, ("X-CSRF-Token", "0123456789abcdef0123456789abcdef")],
+        vec![
+            json,
+            ours,
+            ("X-CSRF-Token", "0123456789abcdef0123456789abcdef"),
+        ],
         vec![json, ("X-CSRF-Token", &csrf)],
         vec![json, foreign, ("X-CSRF-Token", &csrf)],
-        vec![json, ("Origin", "http://evil.example"), ("X-CSRF-Token", &csrf)],
+        vec![
+            json,
+            ("Origin", "http://evil.example"),
+            ("X-CSRF-Token", &csrf),
+        ],
     ] {
         refused(&client.send("POST", "/api/jobs", &headers, body), 403, &[]);
     }
 
     assert_eq!(place.count("jobs"), 0);
 
-    let answer = client.send("POST", "/api/jobs", &[json, ours, ("X-CSRF-Token", &csrf)], body);
+    let answer = client.send(
+        "POST",
+        "/api/jobs",
+        &[json, ours, ("X-CSRF-Token", &csrf)],
+        body,
+    );
     assert_eq!(answer.status, 201, "{}", answer.body);
-    assert_eq!(place.get(&place.anna, "/api/jobs/1")["requested_by"], "web:anna");
+    assert_eq!(
+        place.get(&place.anna, "/api/jobs/1")["requested_by"],
+        "web:anna"
+    );
 }
 
 #[test]
 fn health_is_the_databases_and_tells_nothing_else() {
     let place = Place::new();
     let answer = place.web.client().get("/health");
-    assert_eq!((answer.status, answer.json()), (200, json!({"status": "ok"})));
+    assert_eq!(
+        (answer.status, answer.json()),
+        (200, json!({"status": "ok"}))
+    );
 
     // A new process, so that no part of the file is cached: it serves, but has not read anything
     // yet.
@@ -381,18 +615,31 @@ fn health_is_the_databases_and_tells_nothing_else() {
 
     assert_eq!(web.client().get("/login").status, 200);
     for name in ["db/left4me.db", "db/left4me.db-wal"] {
-        std::fs::write(place.house.root.join(name), "this is no database".repeat(1000)).unwrap();
+        std::fs::write(
+            place.house.root.join(name),
+            "this is no database".repeat(1000),
+        )
+        .unwrap();
     }
 
     let answer = web.client().get("/health");
     assert_eq!(answer.status, 503, "{}", answer.body);
-    assert_eq!(answer.json(), json!({"error": "service_unavailable", "message": "the database does not answer"}));
+    assert_eq!(
+        answer.json(),
+        json!({"error": "service_unavailable", "message": "the database does not answer"})
+    );
 }
 
 #[test]
 fn a_missing_route_is_an_error_in_json() {
     let place = Place::new();
-    for path in ["/api/", "/api/nothing", "/api/jobs/", "/api/jobs/1/nothing", "/api/tasks/1"] {
+    for path in [
+        "/api/",
+        "/api/nothing",
+        "/api/jobs/",
+        "/api/jobs/1/nothing",
+        "/api/tasks/1",
+    ] {
         refused(&place.ask(&place.boss, "GET", path, None), 404, &[]);
     }
 
@@ -408,14 +655,20 @@ fn a_missing_route_is_an_error_in_json() {
         refused(&place.ask(&place.boss, "GET", path, None), 404, &[]);
     }
 
-    for (method, path) in
-        [("DELETE", "/api/jobs"), ("PUT", "/api/jobs/1"), ("GET", "/api/jobs/1/cancel"), ("POST", "/api/servers")]
-    {
+    for (method, path) in [
+        ("DELETE", "/api/jobs"),
+        ("PUT", "/api/jobs/1"),
+        ("GET", "/api/jobs/1/cancel"),
+        ("POST", "/api/servers"),
+    ] {
         let answer = place.ask(&place.boss, method, path, None);
         refused(&answer, 405, &[method]);
         assert!(answer.header("allow").is_some(), "{method} {path}");
     }
 
-    let host = place.web.client().send("GET", "/api/jobs", &[("Host", "evil.example")], "");
+    let host = place
+        .web
+        .client()
+        .send("GET", "/api/jobs", &[("Host", "evil.example")], "");
     refused(&host, 421, &["LEFT4ME_WEB_ORIGIN"]);
 }

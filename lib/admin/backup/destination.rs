@@ -38,19 +38,27 @@ pub(super) struct PartialFile<'a> {
     name: Option<OsString>,
 }
 
-const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+const DIRECTORY: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC);
 
 impl Backups {
     /// Opens ROOT/backups; creates it if it is missing.
     pub(super) fn in_root(root: &Path) -> Result<Self> {
         let path = root.join("backups");
         match std::fs::DirBuilder::new().mode(0o750).create(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(unusable(&path, error)),
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(unusable(&path, error));
+            }
             _ => {}
         }
 
         // Root may link the directory to another disk, where only root can change the link.
-        let follow = if is_roots_link(root, &path) { OFlag::empty() } else { OFlag::O_NOFOLLOW };
+        let follow = if is_roots_link(root, &path) {
+            OFlag::empty()
+        } else {
+            OFlag::O_NOFOLLOW
+        };
         let directory = open(&path, DIRECTORY | follow, Mode::empty());
         let directory = directory.map_err(|errno| unusable(&path, errno.into()))?;
 
@@ -61,22 +69,36 @@ impl Backups {
     /// back.
     pub(super) fn unused(self, prefix: &str, now: i64) -> Result<Destination> {
         let failed = |errno: Errno| unusable(&self.path, errno.into());
-        let newest = saved(&self.directory).map_err(failed)?.into_iter().map(|(number, _)| number).max();
+        let newest = saved(&self.directory)
+            .map_err(failed)?
+            .into_iter()
+            .map(|(number, _)| number)
+            .max();
         let name = OsString::from(dated(prefix, now, newest.unwrap_or(0).saturating_add(1)));
-        Ok(Destination { path: self.path.join(&name), directory: self.directory, name })
+        Ok(Destination {
+            path: self.path.join(&name),
+            directory: self.directory,
+            name,
+        })
     }
 }
 
 fn is_roots_link(root: &Path, path: &Path) -> bool {
-    let is_link = path.symlink_metadata().is_ok_and(|found| found.is_symlink() && found.uid() == 0);
-    is_link && root.symlink_metadata().is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
+    let is_link = path
+        .symlink_metadata()
+        .is_ok_and(|found| found.is_symlink() && found.uid() == 0);
+    is_link
+        && root
+            .symlink_metadata()
+            .is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
 }
 
 impl Destination {
     /// A file named by a user, opened with that user's rights.
     pub(super) fn named(file: &Path) -> Result<Self> {
         Self::at(file, |directory| {
-            open(directory, DIRECTORY, Mode::empty()).map_err(|errno| unusable(directory, errno.into()))
+            open(directory, DIRECTORY, Mode::empty())
+                .map_err(|errno| unusable(directory, errno.into()))
         })
     }
 
@@ -90,14 +112,17 @@ impl Destination {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::usage(format!("{} cannot be a file", file.display())));
         };
-        Ok(Self { directory: reach(directory)?, name: name.to_owned(), path })
+        Ok(Self {
+            directory: reach(directory)?,
+            name: name.to_owned(),
+            path,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// # Errors
     /// Fails if the name is taken, also by a link.
     pub(super) fn must_be_free(&self) -> Result<()> {
         match look(&self.directory, &self.name) {
@@ -109,19 +134,39 @@ impl Destination {
 
     /// Whether the directory belongs to `user`.
     pub(super) fn belongs_to(&self, user: Uid) -> Result<bool> {
-        Ok(fstat(&self.directory).map_err(|errno| self.failed(errno))?.st_uid == user.as_raw())
+        Ok(fstat(&self.directory)
+            .map_err(|errno| self.failed(errno))?
+            .st_uid
+            == user.as_raw())
     }
 
     /// Creates an empty temporary file beside the destination.
     pub(super) fn create(&self) -> Result<PartialFile<'_>> {
-        let name = [b".", self.name.as_bytes(), format!(".{}.part", std::process::id()).as_bytes()].concat();
+        let name = [
+            b".",
+            self.name.as_bytes(),
+            format!(".{}.part", std::process::id()).as_bytes(),
+        ]
+        .concat();
         let name = OsString::from_vec(name);
-        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(&self.directory, name.as_os_str(), flags, Mode::from_bits_truncate(0o640));
+        let flags =
+            OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(
+            &self.directory,
+            name.as_os_str(),
+            flags,
+            Mode::from_bits_truncate(0o640),
+        );
         let file = File::from(file.map_err(|errno| self.failed(errno))?);
-        let partial = PartialFile { destination: self, file, name: Some(name) };
+        let partial = PartialFile {
+            destination: self,
+            file,
+            name: Some(name),
+        };
 
-        partial.file.set_permissions(std::fs::Permissions::from_mode(0o640))?;
+        partial
+            .file
+            .set_permissions(std::fs::Permissions::from_mode(0o640))?;
         Ok(partial)
     }
 
@@ -132,7 +177,9 @@ impl Destination {
 
         // By number. Backups from before there were numbers come first, by date.
         others.sort_unstable();
-        let keep_others = usize::try_from(keep).unwrap_or(usize::MAX).saturating_sub(1);
+        let keep_others = usize::try_from(keep)
+            .unwrap_or(usize::MAX)
+            .saturating_sub(1);
         let old = others.len().saturating_sub(keep_others);
 
         for (_, name) in &others[..old] {
@@ -146,7 +193,10 @@ impl Destination {
     }
 
     fn exists(&self) -> Error {
-        Error::conflict(format!("{} exists and is not overwritten: choose another file name", self.path.display()))
+        Error::conflict(format!(
+            "{} exists and is not overwritten: choose another file name",
+            self.path.display()
+        ))
     }
 
     fn failed(&self, errno: Errno) -> Error {
@@ -161,15 +211,17 @@ impl PartialFile<'_> {
 
     /// The temporary path, for SQLite.
     pub(super) fn path(&self) -> PathBuf {
-        self.destination.path.with_file_name(self.name.as_deref().unwrap_or_default())
+        self.destination
+            .path
+            .with_file_name(self.name.as_deref().unwrap_or_default())
     }
 
     /// Changes the owner: what root saves in a user's directory belongs to that user.
     pub(super) fn give_to(&self, owner: (Uid, Gid)) -> Result<()> {
-        fchown(&self.file, Some(owner.0), Some(owner.1)).map_err(|errno| self.destination.failed(errno))
+        fchown(&self.file, Some(owner.0), Some(owner.1))
+            .map_err(|errno| self.destination.failed(errno))
     }
 
-    /// # Errors
     /// Fails if the name leads to another file now: another user with write access replaced it.
     pub(super) fn must_be_unchanged(&self) -> Result<()> {
         self.is_at(self.name.as_deref().unwrap_or_default())
@@ -182,7 +234,11 @@ impl PartialFile<'_> {
             return Ok(());
         }
 
-        let directory = self.destination.path.parent().unwrap_or(&self.destination.path);
+        let directory = self
+            .destination
+            .path
+            .parent()
+            .unwrap_or(&self.destination.path);
         Err(Error::failed(format!(
             "another process replaced the backup file in {} during the backup: save to a directory \
              that only you can write",
@@ -194,35 +250,58 @@ impl PartialFile<'_> {
     pub(super) fn publish(mut self) -> Result<u64> {
         self.file.sync_all()?;
         self.must_be_unchanged()?;
-        let Some(name) = self.name.clone() else { return Err(self.destination.failed(Errno::ENOENT)) };
+        let Some(name) = self.name.clone() else {
+            return Err(self.destination.failed(Errno::ENOENT));
+        };
         self.rename(&name)?;
         self.name = None;
         self.is_at(&self.destination.name)?;
 
         let failed = |errno| self.destination.failed(errno);
-        let directory = openat(&self.destination.directory, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
+        let directory =
+            openat(&self.destination.directory, ".", DIRECTORY, Mode::empty()).map_err(failed)?;
         File::from(directory).sync_all()?;
         Ok(self.file.metadata()?.len())
     }
 
     fn rename(&self, from: &OsStr) -> Result<()> {
-        let (directory, to) = (self.destination.directory.as_fd(), self.destination.name.as_os_str());
-        let named = match renameat2(directory, from, directory, to, RenameFlags::RENAME_NOREPLACE) {
+        let (directory, to) = (
+            self.destination.directory.as_fd(),
+            self.destination.name.as_os_str(),
+        );
+        let named = match renameat2(
+            directory,
+            from,
+            directory,
+            to,
+            RenameFlags::RENAME_NOREPLACE,
+        ) {
             // Not every file system has RENAME_NOREPLACE; a hard link does not overwrite either.
-            Err(Errno::EINVAL | Errno::ENOSYS) => linkat(directory, from, directory, to, LinkatFlags::empty())
-                .and_then(|()| unlinkat(directory, from, UnlinkatFlags::NoRemoveDir)),
+            Err(Errno::EINVAL | Errno::ENOSYS) => {
+                linkat(directory, from, directory, to, LinkatFlags::empty())
+                    .and_then(|()| unlinkat(directory, from, UnlinkatFlags::NoRemoveDir))
+            }
             named => named,
         };
 
-        named.map_err(
-            |errno| if errno == Errno::EEXIST { self.destination.exists() } else { self.destination.failed(errno) },
-        )
+        named.map_err(|errno| {
+            if errno == Errno::EEXIST {
+                self.destination.exists()
+            } else {
+                self.destination.failed(errno)
+            }
+        })
     }
 
     pub(super) fn discard(&mut self) {
         if let Some(name) = self.name.take() {
             // The file may be gone already.
-            unlinkat(&self.destination.directory, name.as_os_str(), UnlinkatFlags::NoRemoveDir).ok();
+            unlinkat(
+                &self.destination.directory,
+                name.as_os_str(),
+                UnlinkatFlags::NoRemoveDir,
+            )
+            .ok();
         }
     }
 }
@@ -246,7 +325,8 @@ fn saved(directory: &OwnedFd) -> nix::Result<Vec<(u64, CString)>> {
 
     for entry in listing.iter() {
         let name = entry?.file_name().to_owned();
-        let is_regular = look(directory, OsStr::from_bytes(name.as_bytes())).is_ok_and(|found| is_file(&found));
+        let is_regular =
+            look(directory, OsStr::from_bytes(name.as_bytes())).is_ok_and(|found| is_file(&found));
         if let Some(number) = name.to_str().ok().and_then(number).filter(|_| is_regular) {
             saved.push((number, name));
         }
@@ -263,8 +343,13 @@ fn is_file(found: &FileStat) -> bool {
 fn number(name: &str) -> Option<u64> {
     let rest = name.strip_prefix("left4me-")?.strip_suffix(".db")?;
     let (stamp, number) = rest.split_at_checked(15)?;
-    let is_stamp =
-        stamp.bytes().enumerate().all(|(at, byte)| if at == 8 { byte == b'-' } else { byte.is_ascii_digit() });
+    let is_stamp = stamp.bytes().enumerate().all(|(at, byte)| {
+        if at == 8 {
+            byte == b'-'
+        } else {
+            byte.is_ascii_digit()
+        }
+    });
 
     if !is_stamp {
         return None;
@@ -305,7 +390,10 @@ mod tests {
     #[test]
     fn pruning_counts_and_removes_only_regular_files() {
         let root = tempfile::tempdir().unwrap();
-        let destination = Backups::in_root(root.path()).unwrap().unused("", 1_000_000).unwrap();
+        let destination = Backups::in_root(root.path())
+            .unwrap()
+            .unused("", 1_000_000)
+            .unwrap();
         let at = |name: &str| root.path().join("backups").join(name);
         std::fs::write(root.path().join("kept"), "x").unwrap();
         symlink(root.path().join("kept"), at("left4me-20010101-000000.db")).unwrap();
@@ -315,9 +403,19 @@ mod tests {
         }
 
         destination.prune(2).unwrap();
-        let mut left: Vec<_> = std::fs::read_dir(at("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let mut left: Vec<_> = std::fs::read_dir(at(""))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
         left.sort();
-        assert_eq!(left, ["left4me-20010101-000000.db", "left4me-20020101-000000.db", "left4me-20040101-000000.db"]);
+        assert_eq!(
+            left,
+            [
+                "left4me-20010101-000000.db",
+                "left4me-20020101-000000.db",
+                "left4me-20040101-000000.db"
+            ]
+        );
         assert!(root.path().join("kept").exists());
     }
 
@@ -325,19 +423,30 @@ mod tests {
     fn a_clock_set_back_changes_neither_the_order_nor_the_new_backup() {
         let root = tempfile::tempdir().unwrap();
         let made = |now: i64| {
-            let destination = Backups::in_root(root.path()).unwrap().unused("", now).unwrap();
+            let destination = Backups::in_root(root.path())
+                .unwrap()
+                .unused("", now)
+                .unwrap();
             std::fs::write(destination.path(), "x").unwrap();
             destination
         };
 
         // In 2033, then, the clock set right, twice in one second of 2001.
-        let names = [2_000_000_000_000, 1_000_000_000_000, 1_000_000_000_000].map(|now| made(now).name);
+        let names =
+            [2_000_000_000_000, 1_000_000_000_000, 1_000_000_000_000].map(|now| made(now).name);
         let newest = made(999_999_999_000);
         newest.prune(2).unwrap();
-        assert!(newest.path().exists(), "the backup of this run is never removed");
+        assert!(
+            newest.path().exists(),
+            "the backup of this run is never removed"
+        );
 
         let is_there = |name: &OsString| root.path().join("backups").join(name).exists();
-        assert_eq!(names.each_ref().map(is_there), [false, false, true], "{names:?}: in the order of their creation");
+        assert_eq!(
+            names.each_ref().map(is_there),
+            [false, false, true],
+            "{names:?}: in the order of their creation"
+        );
     }
 
     #[test]
@@ -349,7 +458,13 @@ mod tests {
 
         std::fs::remove_file(partial.path()).unwrap();
         std::fs::write(partial.path(), "another's").unwrap();
-        assert!(partial.publish().unwrap_err().to_string().contains("replaced"));
+        assert!(
+            partial
+                .publish()
+                .unwrap_err()
+                .to_string()
+                .contains("replaced")
+        );
         assert!(!file.exists());
     }
 
@@ -361,9 +476,23 @@ mod tests {
         symlink("real", dir.join("link")).unwrap();
         symlink(dir.join("elsewhere"), dir.join("real/saved.db")).unwrap();
 
-        let error = Destination::walked(&dir.join("link/x.db")).err().expect("refused").to_string();
+        let error = Destination::walked(&dir.join("link/x.db"))
+            .err()
+            .expect("refused")
+            .to_string();
         assert!(error.contains("name the real path"), "{error}");
-        assert_eq!(Destination::walked(&dir.join("real/saved.db")).unwrap().must_be_free().unwrap_err().exit.code(), 4);
-        assert!(Destination::named(&dir.join("link/x.db")).is_ok(), "a user's own path may contain links");
+        assert_eq!(
+            Destination::walked(&dir.join("real/saved.db"))
+                .unwrap()
+                .must_be_free()
+                .unwrap_err()
+                .exit
+                .code(),
+            4
+        );
+        assert!(
+            Destination::named(&dir.join("link/x.db")).is_ok(),
+            "a user's own path may contain links"
+        );
     }
 }

@@ -23,33 +23,46 @@ struct Holder {
 
 impl Holder {
     fn is_ours(&self) -> bool {
-        let name = self.program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = self
+            .program
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         // After an upgrade, the program's file is deleted.
         let name = name.strip_suffix(" (deleted)").unwrap_or(name);
-        let is_there = self.program.starts_with("/usr/bin") || self.program.starts_with("/usr/libexec/left4me");
+        let is_there = self.program.starts_with("/usr/bin")
+            || self.program.starts_with("/usr/libexec/left4me");
         is_there && (name == "left4me" || name == "l4d2ctl" || name.starts_with("left4me-"))
     }
 }
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (pid {})", output::printable(&self.program.display().to_string()), self.pid)
+        write!(
+            f,
+            "{} (pid {})",
+            output::printable(&self.program.display().to_string()),
+            self.pid
+        )
     }
 }
 
 /// Ends left4me's programs that have the database open.
 ///
-/// # Errors
 /// Fails if another program has it open, or if a program does not exit.
 pub(super) fn end(database: &Path) -> Result<()> {
-    let Ok(found) = database.symlink_metadata() else { return Ok(()) };
+    let Ok(found) = database.symlink_metadata() else {
+        return Ok(());
+    };
     let file = (found.dev(), found.ino());
     let begun = Instant::now();
     let mut signalled = Vec::new();
 
     loop {
         let holders = holders(file);
-        let Some(first) = holders.first() else { return Ok(()) };
+        let Some(first) = holders.first() else {
+            return Ok(());
+        };
         if let Some(other) = holders.iter().find(|holder| !holder.is_ours()) {
             return Err(in_the_way(other));
         }
@@ -71,22 +84,34 @@ pub(super) fn end(database: &Path) -> Result<()> {
 }
 
 fn in_the_way(holder: &Holder) -> Error {
-    Error::unavailable(format!("{holder} has the database open: end it, then run this again; nothing was restored"))
+    Error::unavailable(format!(
+        "{holder} has the database open: end it, then run this again; nothing was restored"
+    ))
 }
 
 fn holders(file: (u64, u64)) -> Vec<Holder> {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok()).filter(|pid| *pid != own);
+    let pids = pids
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| *pid != own);
     pids.filter(|pid| has_open(*pid, file))
-        .map(|pid| Holder { pid, program: std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default() })
+        .map(|pid| Holder {
+            pid,
+            program: std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default(),
+        })
         .collect()
 }
 
 /// A process that has exited has nothing open.
 fn has_open(pid: i32, file: (u64, u64)) -> bool {
-    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    descriptors.filter_map(|entry| entry.path().metadata().ok()).any(|found| (found.dev(), found.ino()) == file)
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    descriptors
+        .filter_map(|entry| entry.path().metadata().ok())
+        .any(|found| (found.dev(), found.ino()) == file)
 }
 
 #[cfg(test)]
@@ -95,11 +120,26 @@ mod tests {
 
     #[test]
     fn only_left4mes_own_programs_are_ended() {
-        let is_ours = |program: &str| Holder { pid: 1, program: PathBuf::from(program) }.is_ours();
-        for ours in ["/usr/bin/left4me-job", "/usr/bin/left4me", "/usr/libexec/left4me/left4me-web (deleted)"] {
+        let is_ours = |program: &str| {
+            Holder {
+                pid: 1,
+                program: PathBuf::from(program),
+            }
+            .is_ours()
+        };
+        for ours in [
+            "/usr/bin/left4me-job",
+            "/usr/bin/left4me",
+            "/usr/libexec/left4me/left4me-web (deleted)",
+        ] {
             assert!(is_ours(ours), "{ours}");
         }
-        for other in ["/usr/bin/sqlite3", "/home/eve/left4me-job", "/usr/bin/python3.11", ""] {
+        for other in [
+            "/usr/bin/sqlite3",
+            "/home/eve/left4me-job",
+            "/usr/bin/python3.11",
+            "",
+        ] {
             assert!(!is_ours(other), "{other}");
         }
     }

@@ -26,7 +26,6 @@ pub(super) struct Units(Vec<&'static str>);
 impl Units {
     /// Stops all units. Does nothing without systemd.
     ///
-    /// # Errors
     /// Fails if a unit does not stop; then those that were active are started again.
     pub(super) fn stop() -> Result<Self> {
         if !Path::new("/run/systemd/system").is_dir() {
@@ -35,13 +34,17 @@ impl Units {
 
         let (_, states) = systemctl("is-active", &UNITS)?;
         let states = states.lines().chain(std::iter::repeat("unknown"));
-        let active = UNITS.into_iter().zip(states).filter(|(name, state)| *state == "active" && comes_back(name));
+        let active = UNITS
+            .into_iter()
+            .zip(states)
+            .filter(|(name, state)| *state == "active" && comes_back(name));
         let units = Self(active.map(|(name, _)| name).collect());
 
         match systemctl("stop", &UNITS)? {
             (0, _) => Ok(units),
             (_, text) => {
-                let failed = Error::unavailable(format!("left4me cannot be stopped: {}", one_line(&text)));
+                let failed =
+                    Error::unavailable(format!("left4me cannot be stopped: {}", one_line(&text)));
                 units.start()?;
                 Err(failed)
             }
@@ -50,7 +53,6 @@ impl Units {
 
     /// Starts the units that were active.
     ///
-    /// # Errors
     /// Fails with the command to start them.
     pub(super) fn start(&self) -> Result<()> {
         if self.0.is_empty() {
@@ -60,7 +62,8 @@ impl Units {
         match systemctl("start", &self.0)? {
             (0, _) => Ok(()),
             (_, text) => Err(Error::unavailable(format!(
-                "left4me does not start again: {}; see `left4me doctor`, then as root `systemctl start {}`",
+                "left4me does not start again: {}; see `left4me doctor`, then as root `systemctl \
+                start {}`",
                 one_line(&text),
                 self.0.join(" ")
             ))),
@@ -75,7 +78,11 @@ fn comes_back(unit: &str) -> bool {
 }
 
 fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// systemctl's exit code and what it printed.

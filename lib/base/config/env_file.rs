@@ -1,8 +1,7 @@
 //! The settings file as systemd's EnvironmentFile= reads it (`parse_env_file_internal` in systemd's
-//! src/basic/env-file.c), so that a service and a command never see different settings; and what systemd
-//! skips without a message.
+//! src/basic/env-file.c), so that a service and a command never see different settings; and what
+//! systemd skips without a message.
 
-/// One assignment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assignment {
     /// Its name, as it stands there.
@@ -22,13 +21,14 @@ pub enum Fault {
     NoAssignment,
     /// What stands before the `=` is no name of a variable.
     NoName,
-    /// A quote is opened and not closed on its line: the lines up to the next quote are part of the value.
+    /// A quote is opened and not closed on its line: the lines up to the next quote are part of the
+    /// value.
     OpenQuote,
-    /// A backslash at the end of a comment: systemd 252 and 253 take the next line for a part of it.
+    /// A backslash at the end of a comment: systemd 252 and 253 take the next line for a part of
+    /// it.
     CommentContinues,
 }
 
-/// A settings file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EnvFile {
     /// Its assignments with a good name, in their order. The last one of a name counts.
@@ -49,14 +49,23 @@ impl EnvFile {
     /// The assignment of `name` that counts.
     #[must_use]
     pub fn last(&self, name: &str) -> Option<&Assignment> {
-        self.assignments.iter().rev().find(|assignment| assignment.name == name)
+        self.assignments
+            .iter()
+            .rev()
+            .find(|assignment| assignment.name == name)
     }
 
     /// Reads a file's text.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let bare = text.strip_prefix('\u{feff}');
-        let mut reader = Reader { file: Self { has_mark: bare.is_some(), ..Self::default() }, ..Reader::default() };
+        let mut reader = Reader {
+            file: Self {
+                has_mark: bare.is_some(),
+                ..Self::default()
+            },
+            ..Reader::default()
+        };
         // A carriage return ends a line as well: files from Windows are read as they are meant.
         for c in bare.unwrap_or(text).replace("\r\n", "\n").chars() {
             reader.take(c);
@@ -113,7 +122,11 @@ impl Reader {
             State::BeforeValue | State::Value if is_end => self.assign(),
             State::BeforeValue if matches!(c, '\'' | '"') => {
                 self.quoted = self.line;
-                self.state = if c == '"' { State::Double } else { State::Single };
+                self.state = if c == '"' {
+                    State::Double
+                } else {
+                    State::Single
+                };
             }
             State::BeforeValue | State::Value if c == '\\' => self.state = State::ValueEscape,
             State::BeforeValue if !is_blank => {
@@ -145,9 +158,15 @@ impl Reader {
             State::Comment if is_end => self.state = State::BeforeName,
             State::CommentEscape => {
                 if is_end {
-                    self.file.faults.push((Fault::CommentContinues, self.line + 1, self.line + 1));
+                    self.file
+                        .faults
+                        .push((Fault::CommentContinues, self.line + 1, self.line + 1));
                 }
-                self.state = if is_end { State::BeforeName } else { State::Comment };
+                self.state = if is_end {
+                    State::BeforeName
+                } else {
+                    State::Comment
+                };
             }
             State::BeforeName | State::BeforeValue | State::Comment => {}
         }
@@ -169,22 +188,34 @@ impl Reader {
     }
 
     fn fault(&mut self, fault: Fault) {
-        self.file.faults.push((fault, self.began + 1, self.line + 1));
+        self.file
+            .faults
+            .push((fault, self.began + 1, self.line + 1));
         self.clear();
     }
 
     fn assign(&mut self) {
         let (line, last) = (self.began + 1, self.line + 1);
-        let is_open = matches!(self.state, State::Single | State::Double | State::DoubleEscape);
+        let is_open = matches!(
+            self.state,
+            State::Single | State::Double | State::DoubleEscape
+        );
         // systemd takes a value over several lines; no setting has one.
         if is_open || self.value.contains('\n') {
-            self.file.faults.push((Fault::OpenQuote, self.quoted + 1, last));
+            self.file
+                .faults
+                .push((Fault::OpenQuote, self.quoted + 1, last));
         }
         self.value.truncate(self.kept);
         let name = self.name.trim_end().to_owned();
         if is_name(&name) {
             let value = std::mem::take(&mut self.value);
-            self.file.assignments.push(Assignment { name, value, line, last });
+            self.file.assignments.push(Assignment {
+                name,
+                value,
+                line,
+                last,
+            });
         } else {
             self.file.faults.push((Fault::NoName, line, last));
         }
@@ -201,7 +232,8 @@ impl Reader {
 
 /// As `env_name_is_valid` of systemd.
 fn is_name(name: &str) -> bool {
-    !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 #[cfg(test)]
@@ -209,7 +241,11 @@ mod tests {
     use super::*;
 
     fn pairs(text: &str) -> Vec<(String, String)> {
-        EnvFile::parse(text).assignments.into_iter().map(|one| (one.name, one.value)).collect()
+        EnvFile::parse(text)
+            .assignments
+            .into_iter()
+            .map(|one| (one.name, one.value))
+            .collect()
     }
 
     fn faults(text: &str) -> Vec<(Fault, usize, usize)> {
@@ -233,23 +269,45 @@ mod tests {
             ("A=", ""),
             ("A=b\\\nc", "bc"),
         ] {
-            assert_eq!(pairs(line), [("A".to_owned(), value.to_owned())], "{line:?}");
+            assert_eq!(
+                pairs(line),
+                [("A".to_owned(), value.to_owned())],
+                "{line:?}"
+            );
             assert_eq!(faults(line), [], "{line:?}");
         }
         assert_eq!(pairs("# A=1\n;B=2\n\nC=3\r\nD=4").len(), 2);
-        assert_eq!(EnvFile::parse("A=1\nA=2\n").get("A"), Some("2"), "the last one counts");
+        assert_eq!(
+            EnvFile::parse("A=1\nA=2\n").get("A"),
+            Some("2"),
+            "the last one counts"
+        );
     }
 
     #[test]
     fn what_systemd_skips_or_takes_otherwise_has_its_line() {
-        assert_eq!(faults("# x\nLEFT4ME_LOG\nA=1"), [(Fault::NoAssignment, 2, 2)]);
+        assert_eq!(
+            faults("# x\nLEFT4ME_LOG\nA=1"),
+            [(Fault::NoAssignment, 2, 2)]
+        );
         assert_eq!(faults("A=1\nexport B=2\n"), [(Fault::NoName, 2, 2)]);
-        assert_eq!(faults("A=\"1\nB=2\nC=\"3\"\nD=4\n"), [(Fault::OpenQuote, 1, 3)]);
+        assert_eq!(
+            faults("A=\"1\nB=2\nC=\"3\"\nD=4\n"),
+            [(Fault::OpenQuote, 1, 3)]
+        );
         assert_eq!(faults("A=1\nB='2\n"), [(Fault::OpenQuote, 2, 3)]);
-        assert_eq!(faults("# C:\\dir\\\nA=1\n"), [(Fault::CommentContinues, 1, 1)]);
+        assert_eq!(
+            faults("# C:\\dir\\\nA=1\n"),
+            [(Fault::CommentContinues, 1, 1)]
+        );
         let marked = EnvFile::parse("\u{feff}A=1\n");
         assert!(marked.has_mark && marked.get("A") == Some("1"));
-        assert_eq!(EnvFile::parse("A=1\nB=2").last("B").map(|one| (one.line, one.last)), Some((2, 2)));
+        assert_eq!(
+            EnvFile::parse("A=1\nB=2")
+                .last("B")
+                .map(|one| (one.line, one.last)),
+            Some((2, 2))
+        );
     }
 
     proptest::proptest! {

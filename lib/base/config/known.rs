@@ -1,23 +1,21 @@
-//! Every setting of every program, and a judge of values: the parser of the very argument that reads it.
+//! Every setting of every program, and a judge of values: the parser of the very argument that
+//! reads it.
 
 use clap::builder::Resettable;
 use clap::{Arg, Args, Command};
 
 use super::{
-    CleanRetry, Grace, HandSockets, Logging, Paths, PollSeconds, Ports, SteamSettings, Steamcmd, WebSettings,
-    WorkerSettings, WorkerSocket,
+    CleanRetry, Grace, HandSockets, Logging, Paths, PollSeconds, Ports, SteamSettings, Steamcmd,
+    WebSettings, WorkerSettings, WorkerSocket,
 };
 
-/// A setting.
 pub struct Known {
     arg: Arg,
-    /// Its name.
     pub name: String,
     /// The programs that a bad value stops.
     pub stops: &'static str,
 }
 
-/// All settings.
 #[must_use]
 pub fn settings() -> Vec<Known> {
     let every = "every program";
@@ -44,30 +42,39 @@ fn of<A: Args>(stops: &'static str) -> Vec<Known> {
     let command = A::augment_args(Command::default());
     let named = |arg: &Arg| {
         let name = arg.get_env()?.to_str()?.to_owned();
-        Some(Known { arg: arg.clone().env(Resettable::Reset).global(false), name, stops })
+        Some(Known {
+            arg: arg.clone().env(Resettable::Reset).global(false),
+            name,
+            stops,
+        })
     };
     command.get_arguments().filter_map(named).collect()
 }
 
 impl Known {
     /// Judges a value as the programs do.
-    ///
-    /// # Errors
-    /// What is allowed.
     pub fn judge(&self, value: &str) -> Result<(), String> {
         let long = self.arg.get_long().unwrap_or_default();
-        let command = Command::default().no_binary_name(true).arg(self.arg.clone());
+        let command = Command::default()
+            .no_binary_name(true)
+            .arg(self.arg.clone());
         let parsed = command.try_get_matches_from([format!("--{long}={value}")]);
-        parsed.map(drop).map_err(|error| match std::error::Error::source(&error) {
-            Some(why) => why.to_string(),
-            None => error.kind().to_string(),
-        })
+        parsed
+            .map(drop)
+            .map_err(|error| match std::error::Error::source(&error) {
+                Some(why) => why.to_string(),
+                None => error.kind().to_string(),
+            })
     }
 
     /// The value that counts when there is none.
     #[must_use]
     pub fn default(&self) -> Option<&str> {
-        self.arg.get_default_values().first()?.to_str().filter(|value| !value.is_empty())
+        self.arg
+            .get_default_values()
+            .first()?
+            .to_str()
+            .filter(|value| !value.is_empty())
     }
 }
 
@@ -76,7 +83,11 @@ mod tests {
     use super::*;
 
     fn judged(name: &str, value: &str) -> Result<(), String> {
-        settings().iter().find(|known| known.name == name).unwrap().judge(value)
+        settings()
+            .iter()
+            .find(|known| known.name == name)
+            .unwrap()
+            .judge(value)
     }
 
     #[test]
@@ -114,14 +125,25 @@ mod tests {
     #[test]
     fn every_setting_that_the_shipped_file_describes_is_known_with_its_default() {
         let known = settings();
-        let shipped = include_str!("../../../deploy/left4me.env").lines().filter_map(|line| line.strip_prefix('#'));
-        let described: Vec<(&str, &str)> =
-            shipped.filter(|line| line.starts_with("LEFT4ME_")).filter_map(|line| line.split_once('=')).collect();
+        let shipped = include_str!("../../../deploy/left4me.env")
+            .lines()
+            .filter_map(|line| line.strip_prefix('#'));
+        let described: Vec<(&str, &str)> = shipped
+            .filter(|line| line.starts_with("LEFT4ME_"))
+            .filter_map(|line| line.split_once('='))
+            .collect();
         assert_eq!(described.len(), known.len(), "{described:?}");
         for (name, value) in described {
-            let known = known.iter().find(|known| known.name == name).unwrap_or_else(|| panic!("{name}"));
+            let known = known
+                .iter()
+                .find(|known| known.name == name)
+                .unwrap_or_else(|| panic!("{name}"));
             assert_eq!(known.judge(value), Ok(()), "{name}={value}");
-            assert!(known.default().is_none_or(|default| default == value), "{name}={value}: {:?}", known.default());
+            assert!(
+                known.default().is_none_or(|default| default == value),
+                "{name}={value}: {:?}",
+                known.default()
+            );
         }
     }
 }

@@ -73,7 +73,12 @@ pub struct WebSettings {
           value_parser = whole(0..=86_400), hide_env_values = true)]
     pub idle_seconds: u32,
     /// The address in people's browsers, https://HOST; without one only this host itself is served
-    #[arg(long, env = "LEFT4ME_WEB_ORIGIN", value_name = "LEFT4ME_WEB_ORIGIN", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "LEFT4ME_WEB_ORIGIN",
+        value_name = "LEFT4ME_WEB_ORIGIN",
+        hide_env_values = true
+    )]
     pub origin: Option<Origin>,
     /// Addresses of proxies whose X-Forwarded-For is believed, separated by commas. One of this
     /// host's own lets every local user pass for the proxy: there, a secret is better
@@ -104,15 +109,26 @@ pub struct WebSettings {
 }
 
 /// A parser that says what is allowed, whatever was given.
-pub(super) fn whole(range: RangeInclusive<u32>) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync {
+pub(super) fn whole(
+    range: RangeInclusive<u32>,
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync {
     move |text| {
-        let number = text.parse().ok().filter(|number| range.contains(number) && !text.starts_with('+'));
-        number.ok_or_else(|| format!("a whole number from {} to {} is needed", range.start(), range.end()))
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| range.contains(number) && !text.starts_with('+'));
+        number.ok_or_else(|| {
+            format!(
+                "a whole number from {} to {} is needed",
+                range.start(),
+                range.end()
+            )
+        })
     }
 }
 
 fn address(text: &str) -> Result<IpAddr, String> {
-    text.trim()
-        .parse()
-        .map_err(|_| "IP addresses separated by commas are needed, as in 192.0.2.1,2001:db8::1".to_owned())
+    text.trim().parse().map_err(|_| {
+        "IP addresses separated by commas are needed, as in 192.0.2.1,2001:db8::1".to_owned()
+    })
 }

@@ -31,19 +31,35 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
                 let (job, server) = (accepted.job_id, server);
                 let message = match accepted.added {
                     true => format!("job {job} queued: {operation} server {server}"),
-                    false => format!("already queued or running: job {job}, {operation} server {server}"),
+                    false => {
+                        format!("already queued or running: job {job}, {operation} server {server}")
+                    }
                 };
                 (Tone::Good, message)
             })
         }
         Action::Cancel { job, force, reason } => {
             let caller = caller::caller();
-            let request = CancelRequest { force: *force, reason, ..CancelRequest::new(*job, &caller) };
+            let request = CancelRequest {
+                force: *force,
+                reason,
+                ..CancelRequest::new(*job, &caller)
+            };
 
-            cancel::request(&mut context.db, &request, now)
-                .map(|done| (if done.success { Tone::Good } else { Tone::Warning }, done.message))
+            cancel::request(&mut context.db, &request, now).map(|done| {
+                (
+                    if done.success {
+                        Tone::Good
+                    } else {
+                        Tone::Warning
+                    },
+                    done.message,
+                )
+            })
         }
-        Action::Draw | Action::Reload | Action::Quit | Action::Suspend | Action::Repaint => return None,
+        Action::Draw | Action::Reload | Action::Quit | Action::Suspend | Action::Repaint => {
+            return None;
+        }
     };
 
     Some(match done {
@@ -54,12 +70,19 @@ pub fn act(context: &mut Context, action: &Action, now: i64) -> Option<(Tone, St
 
 fn pause(context: &mut Context, now: i64) -> Result<(Tone, String)> {
     let by = caller::caller();
-    let (paused, running) =
-        context.db.write(|tx| Ok((queue::set_paused(tx, now, &by, Some(PAUSE_REASON))?, jobs::counts(tx)?.1)))?;
+    let (paused, running) = context.db.write(|tx| {
+        Ok((
+            queue::set_paused(tx, now, &by, Some(PAUSE_REASON))?,
+            jobs::counts(tx)?.1,
+        ))
+    })?;
     Ok(match (paused, running) {
         (false, _) => (Tone::Warning, "the queue is paused already".to_owned()),
         (true, 0) => (Tone::Good, "the queue is paused".to_owned()),
-        (true, running) => (Tone::Good, format!("the queue is paused; running jobs continue: {running}")),
+        (true, running) => (
+            Tone::Good,
+            format!("the queue is paused; running jobs continue: {running}"),
+        ),
     })
 }
 

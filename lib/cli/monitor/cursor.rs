@@ -12,7 +12,11 @@ pub struct Cursor<Id> {
 
 impl<Id> Default for Cursor<Id> {
     fn default() -> Self {
-        Self { at: None, index: 0, offset: 0 }
+        Self {
+            at: None,
+            index: 0,
+            offset: 0,
+        }
     }
 }
 
@@ -20,7 +24,10 @@ impl<Id: Copy + PartialEq> Cursor<Id> {
     /// Updates the selection for a new list. If the selected item is gone, its position is kept.
     pub fn refresh(&mut self, ids: &[Id]) {
         if let Some(at) = self.at {
-            self.index = ids.iter().position(|id| *id == at).unwrap_or(self.index.min(ids.len().saturating_sub(1)));
+            self.index = ids
+                .iter()
+                .position(|id| *id == at)
+                .unwrap_or(self.index.min(ids.len().saturating_sub(1)));
             self.at = ids.get(self.index).copied();
         } else {
             self.index = 0;
@@ -37,8 +44,15 @@ impl<Id: Copy + PartialEq> Cursor<Id> {
     /// items arrive above.
     pub fn move_by(&mut self, by: isize, ids: &[Id]) {
         self.refresh(ids);
-        self.index = self.index.saturating_add_signed(by).min(ids.len().saturating_sub(1));
-        self.at = if by < 0 && self.index == 0 { None } else { ids.get(self.index).copied() };
+        self.index = self
+            .index
+            .saturating_add_signed(by)
+            .min(ids.len().saturating_sub(1));
+        self.at = if by < 0 && self.index == 0 {
+            None
+        } else {
+            ids.get(self.index).copied()
+        };
     }
 }
 
@@ -56,10 +70,18 @@ mod tests {
         assert_eq!(cursor.index(&[5, 10, 20, 30]), Some(2));
 
         cursor.refresh(&[5, 10, 30]);
-        assert_eq!(cursor.index(&[5, 10, 30]), Some(2), "30 has that position now");
+        assert_eq!(
+            cursor.index(&[5, 10, 30]),
+            Some(2),
+            "30 has that position now"
+        );
 
         cursor.refresh(&[5, 10, 15, 30]);
-        assert_eq!(cursor.index(&[5, 10, 15, 30]), Some(3), "and is selected from then on");
+        assert_eq!(
+            cursor.index(&[5, 10, 15, 30]),
+            Some(3),
+            "and is selected from then on"
+        );
 
         cursor.refresh(&[5]);
         assert_eq!(cursor.index(&[5]), Some(0));

@@ -21,7 +21,9 @@ impl Input {
     pub fn key(&mut self, key: &Key) {
         match key {
             Key::Char(c) => self.add(*c),
-            Key::Paste(text) => text.chars().for_each(|c| self.add(if c.is_control() { ' ' } else { c })),
+            Key::Paste(text) => text
+                .chars()
+                .for_each(|c| self.add(if c.is_control() { ' ' } else { c })),
             Key::Backspace => {
                 self.text.pop();
             }
@@ -54,8 +56,14 @@ mod tests {
     #[test]
     fn a_line_is_typed_and_edited() {
         let text = |text: &str| text.chars().map(Key::Char).collect::<Vec<_>>();
-        assert_eq!(typed(&[text("qäx"), vec![Key::Backspace, Key::Up, Key::Tab]].concat()), "qä");
-        assert_eq!(typed(&[text("one two "), vec![Key::Ctrl('w')]].concat()), "one ");
+        assert_eq!(
+            typed(&[text("qäx"), vec![Key::Backspace, Key::Up, Key::Tab]].concat()),
+            "qä"
+        );
+        assert_eq!(
+            typed(&[text("one two "), vec![Key::Ctrl('w')]].concat()),
+            "one "
+        );
         assert_eq!(typed(&[text("one two"), vec![Key::Ctrl('u')]].concat()), "");
     }
 

@@ -2,10 +2,8 @@
 //! keys, commits and signals in one poll(), and must neither block nor spin when the terminal is
 //! gone.
 
-/// A key press.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// A character.
     Char(char),
     /// Ctrl with a letter.
     Ctrl(char),
@@ -28,7 +26,6 @@ pub enum Key {
 
 /// Starts pasted text in bracketed paste mode (`CSI ? 2004 h`).
 const PASTE: &[u8] = b"\x1b[200~";
-/// Ends it.
 const PASTE_END: &[u8] = b"\x1b[201~";
 
 /// A longer incomplete sequence is discarded.
@@ -105,8 +102,14 @@ fn character(bytes: &[u8]) -> Next {
     let window = &bytes[..bytes.len().min(4)];
     let valid = match std::str::from_utf8(window) {
         Ok(text) => text,
-        Err(error) if error.valid_up_to() > 0 => std::str::from_utf8(&window[..error.valid_up_to()]).unwrap_or(""),
-        Err(error) => return error.error_len().map_or(Next::Incomplete, |length| Next::Complete(None, length)),
+        Err(error) if error.valid_up_to() > 0 => {
+            std::str::from_utf8(&window[..error.valid_up_to()]).unwrap_or("")
+        }
+        Err(error) => {
+            return error
+                .error_len()
+                .map_or(Next::Incomplete, |length| Next::Complete(None, length));
+        }
     };
 
     match valid.chars().next() {
@@ -132,24 +135,38 @@ fn escape(bytes: &[u8]) -> Next {
 
 fn paste(bytes: &[u8]) -> Next {
     let text = &bytes[PASTE.len()..];
-    match text.windows(PASTE_END.len()).position(|window| window == PASTE_END) {
+    match text
+        .windows(PASTE_END.len())
+        .position(|window| window == PASTE_END)
+    {
         None => Next::Incomplete,
         Some(end) => {
             let pasted = String::from_utf8_lossy(&text[..end]).into_owned();
-            Next::Complete(Some(Key::Paste(pasted)), PASTE.len() + end + PASTE_END.len())
+            Next::Complete(
+                Some(Key::Paste(pasted)),
+                PASTE.len() + end + PASTE_END.len(),
+            )
         }
     }
 }
 
 /// `CSI`, parameters, intermediate bytes, one final byte (ECMA-48); xterm's and vt's keys.
 fn control_sequence(bytes: &[u8]) -> Next {
-    let Some(end) = bytes[2..].iter().position(|byte| !(0x20..=0x3f).contains(byte)) else { return Next::Incomplete };
+    let Some(end) = bytes[2..]
+        .iter()
+        .position(|byte| !(0x20..=0x3f).contains(byte))
+    else {
+        return Next::Incomplete;
+    };
     let (parameters, last, length) = (&bytes[2..2 + end], bytes[2 + end], end + 3);
     if !(0x40..=0x7e).contains(&last) {
         return Next::Complete(None, length - 1);
     }
 
-    let first = parameters.split(|byte| *byte == b';').next().unwrap_or_default();
+    let first = parameters
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default();
     let key = match (last, first) {
         (b'~', b"1" | b"7") => Some(Key::Home),
         (b'~', b"4" | b"8") => Some(Key::End),
@@ -187,14 +204,30 @@ mod tests {
 
     #[test]
     fn terminal_sequences_become_keys() {
-        use Key::{BackTab, Backspace, Char, Ctrl, Down, End, Enter, Escape, Home, PageDown, PageUp, Tab, Up};
-        assert_eq!(keys(b"jK\r\x7f\t\x03"), [Char('j'), Char('K'), Enter, Backspace, Tab, Ctrl('c')]);
-        assert_eq!(keys(b"\x1b[A\x1bOB\x1b[1;5A\x1b[5~\x1b[6~"), [Up, Down, Up, PageUp, PageDown]);
+        use Key::{
+            BackTab, Backspace, Char, Ctrl, Down, End, Enter, Escape, Home, PageDown, PageUp, Tab,
+            Up,
+        };
+        assert_eq!(
+            keys(b"jK\r\x7f\t\x03"),
+            [Char('j'), Char('K'), Enter, Backspace, Tab, Ctrl('c')]
+        );
+        assert_eq!(
+            keys(b"\x1b[A\x1bOB\x1b[1;5A\x1b[5~\x1b[6~"),
+            [Up, Down, Up, PageUp, PageDown]
+        );
         assert_eq!(keys(b"\x1b[H\x1b[4~\x1b[Z"), [Home, End, BackTab]);
         assert_eq!(keys("ü🦀".as_bytes()), [Char('ü'), Char('🦀')]);
         assert_eq!(keys(b"\x1bq"), [Escape, Char('q')]);
-        assert_eq!(keys(b"\x1b[?1;2c\xff\x00x"), [Char('x')], "replies and invalid bytes are ignored");
-        assert_eq!(keys(b"\x1b[200~quit\rQ\x1b[201~n"), [Key::Paste("quit\rQ".to_owned()), Char('n')]);
+        assert_eq!(
+            keys(b"\x1b[?1;2c\xff\x00x"),
+            [Char('x')],
+            "replies and invalid bytes are ignored"
+        );
+        assert_eq!(
+            keys(b"\x1b[200~quit\rQ\x1b[201~n"),
+            [Key::Paste("quit\rQ".to_owned()), Char('n')]
+        );
     }
 
     #[test]

@@ -29,9 +29,7 @@ enum Move {
 /// What the monitor has to do after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// Load the log again.
     Load,
-    /// Close the log.
     Close,
     /// The log does not use the key.
     Unhandled,
@@ -57,7 +55,6 @@ pub struct Log {
     pub job: JobId,
     pub operation: String,
     pub state: JobState,
-    /// The visible lines.
     pub lines: Vec<Line>,
     /// The number of the log's last line.
     pub last: i64,
@@ -67,7 +64,6 @@ pub struct Log {
     pub left: u16,
     /// The search term while it is typed.
     pub typing: Option<Input>,
-    /// The search term.
     pub words: String,
     /// The state of the search.
     pub search: Search,
@@ -108,7 +104,9 @@ impl Log {
         match key {
             Key::Escape if matches!(self.search, Search::Running(..)) => self.search = Search::None,
             Key::Escape | Key::Char('l' | 'L') => return Reply::Close,
-            Key::Char('j' | 'J') | Key::Down | Key::Enter => self.pending_move = Some(Move::Down(1)),
+            Key::Char('j' | 'J') | Key::Down | Key::Enter => {
+                self.pending_move = Some(Move::Down(1))
+            }
             Key::Char('k' | 'K') | Key::Up => self.pending_move = Some(Move::Up(1)),
             Key::PageDown | Key::Char(' ') => self.pending_move = Some(Move::Down(page)),
             Key::PageUp | Key::Char('b') => self.pending_move = Some(Move::Up(page)),
@@ -167,9 +165,6 @@ impl Log {
     }
 
     /// Runs a batch of the search, carries out the pending move, and loads the page.
-    ///
-    /// # Errors
-    /// Fails if the database cannot be read.
     pub fn read(&mut self, connection: &Connection, height: u16) -> Result<()> {
         self.page = height.max(1).into();
         self.last = logs::last_seq(connection, self.job)?;
@@ -177,12 +172,17 @@ impl Log {
         self.continue_search(connection)?;
         match self.pending_move.take() {
             Some(Move::Down(by)) => {
-                if let Some(line) = logs::after(connection, self.job, self.top - 1, by + 1)?.last() {
+                if let Some(line) = logs::after(connection, self.job, self.top - 1, by + 1)?.last()
+                {
                     self.go_to(line.seq);
                 }
             }
             Some(Move::Up(by)) => {
-                self.go_to(logs::before(connection, self.job, self.top, by)?.first().map_or(self.top, |line| line.seq));
+                self.go_to(
+                    logs::before(connection, self.job, self.top, by)?
+                        .first()
+                        .map_or(self.top, |line| line.seq),
+                );
             }
             Some(Move::First) => self.go_to(1),
             Some(Move::Last) => self.follow = true,
@@ -208,8 +208,11 @@ impl Log {
     }
 
     fn continue_search(&mut self, connection: &Connection) -> Result<()> {
-        let Search::Running(way, from) = self.search else { return Ok(()) };
-        self.search = match logs::find(connection, self.job, from, way, &self.words, SEARCH_BATCH)? {
+        let Search::Running(way, from) = self.search else {
+            return Ok(());
+        };
+        self.search = match logs::find(connection, self.job, from, way, &self.words, SEARCH_BATCH)?
+        {
             Found::At(seq) => {
                 self.follow = false;
                 if !self.lines.iter().any(|line| line.seq == seq) {
@@ -242,11 +245,14 @@ mod tests {
         /// A log of `lines` lines (`line 1` and so on), on a screen of ten rows.
         fn new(lines: i64) -> Self {
             let db = with_servers(0);
-            let job =
-                "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES ('install', 'x', 1, 1)";
+            let job = "INSERT INTO jobs (operation, requested_by, created_at, updated_at) VALUES \
+                       ('install', 'x', 1, 1)";
             db.execute(job, []).unwrap();
 
-            let mut reader = Self { db, log: Log::open(JobId(1), "install", JobState::Running) };
+            let mut reader = Self {
+                db,
+                log: Log::open(JobId(1), "install", JobState::Running),
+            };
             (0..lines).for_each(|_| reader.grow());
             reader.read();
             reader
@@ -254,7 +260,16 @@ mod tests {
 
         fn grow(&mut self) {
             let next = logs::last_seq(&self.db, JobId(1)).unwrap() + 1;
-            logs::insert(&self.db, JobId(1), next, 1, Stream::Stdout, None, &format!("line {next}")).unwrap();
+            logs::insert(
+                &self.db,
+                JobId(1),
+                next,
+                1,
+                Stream::Stdout,
+                None,
+                &format!("line {next}"),
+            )
+            .unwrap();
         }
 
         fn read(&mut self) {
@@ -273,7 +288,10 @@ mod tests {
         }
 
         fn shown(&self) -> (i64, i64) {
-            (self.log.lines.first().map_or(0, |line| line.seq), self.log.lines.last().map_or(0, |line| line.seq))
+            (
+                self.log.lines.first().map_or(0, |line| line.seq),
+                self.log.lines.last().map_or(0, |line| line.seq),
+            )
         }
 
         fn search(&mut self, words: &str) -> (i64, i64) {
@@ -296,7 +314,11 @@ mod tests {
 
         reader.grow();
         reader.read();
-        assert_eq!(reader.shown(), (41, 50), "it does not move while not following");
+        assert_eq!(
+            reader.shown(),
+            (41, 50),
+            "it does not move while not following"
+        );
         assert_eq!(reader.press(&[Key::Char('F')]), (43, 52));
 
         reader.grow();
@@ -308,14 +330,31 @@ mod tests {
     fn paging_and_scrolling_stop_at_both_ends() {
         let mut reader = Reader::new(50);
         assert_eq!(reader.press(&[Key::Home]), (1, 10));
-        assert_eq!(reader.press(&[Key::PageDown]), (10, 19), "pages overlap by one line");
-        assert_eq!(reader.press(&[Key::Char('j'), Key::Char('j'), Key::Char('k')]), (11, 20));
-        assert_eq!(reader.press(&[Key::PageUp, Key::PageUp, Key::PageUp]), (1, 10));
+        assert_eq!(
+            reader.press(&[Key::PageDown]),
+            (10, 19),
+            "pages overlap by one line"
+        );
+        assert_eq!(
+            reader.press(&[Key::Char('j'), Key::Char('j'), Key::Char('k')]),
+            (11, 20)
+        );
+        assert_eq!(
+            reader.press(&[Key::PageUp, Key::PageUp, Key::PageUp]),
+            (1, 10)
+        );
         assert_eq!(reader.press(&[Key::End]), (41, 50));
-        assert_eq!(reader.press(&[Key::Char('j'), Key::PageDown]), (41, 50), "stops at the end");
+        assert_eq!(
+            reader.press(&[Key::Char('j'), Key::PageDown]),
+            (41, 50),
+            "stops at the end"
+        );
         assert_eq!(Reader::new(3).press(&[Key::PageDown, Key::Home]), (1, 3));
 
-        assert_eq!(Reader::new(0).press(&[Key::PageDown, Key::Home, Key::Up]), (0, 0));
+        assert_eq!(
+            Reader::new(0).press(&[Key::PageDown, Key::Home, Key::Up]),
+            (0, 0)
+        );
     }
 
     #[test]
@@ -324,7 +363,11 @@ mod tests {
         reader.press(&[Key::Home]);
         assert_eq!(reader.search("LINE 2"), (1, 10));
         assert_eq!(reader.log.search, Search::At(2));
-        assert_eq!(reader.press(&[Key::Char('n')]), (17, 26), "line 20, with some lines before it");
+        assert_eq!(
+            reader.press(&[Key::Char('n')]),
+            (17, 26),
+            "line 20, with some lines before it"
+        );
         assert_eq!(reader.log.search, Search::At(20));
 
         reader.press(&[Key::Char('n')]);
@@ -344,18 +387,28 @@ mod tests {
     #[test]
     fn letters_are_text_while_a_search_term_is_typed() {
         let mut reader = Reader::new(5);
-        reader.press(&[Key::Char('/'), Key::Char('q'), Key::Char('n'), Key::Backspace]);
+        reader.press(&[
+            Key::Char('/'),
+            Key::Char('q'),
+            Key::Char('n'),
+            Key::Backspace,
+        ]);
         assert_eq!(reader.log.typing.as_ref().map(Input::text), Some("q"));
         reader.press(&[Key::Escape]);
-        assert_eq!((reader.log.typing.is_none(), reader.log.words.as_str()), (true, ""));
+        assert_eq!(
+            (reader.log.typing.is_none(), reader.log.words.as_str()),
+            (true, "")
+        );
         assert_eq!(reader.log.key(&Key::Escape), Reply::Close);
     }
 
     #[test]
     fn a_long_search_runs_in_batches_and_escape_ends_it() {
         let mut reader = Reader::new(1);
-        let more = "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
-                    INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT 1, i, 1, 'stdout', 'x' FROM n";
+        let more =
+            "WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
+                    INSERT INTO job_logs (job_id, seq, at, stream, line) SELECT 1, i, 1, 'stdout', \
+                    'x' FROM n";
         reader.db.execute(more, []).unwrap();
         reader.press(&[Key::Home, Key::Char('/'), Key::Char('y')]);
         reader.log.key(&Key::Enter);

@@ -88,7 +88,12 @@ pub fn run(context: &mut Context, _: &Args) -> Result<ExitCode> {
             monitor.reload(&mut context.db, screen.rows())?;
         }
         if std::mem::take(&mut monitor.is_stale) {
-            let Monitor { snapshot, state, worker, .. } = &mut monitor;
+            let Monitor {
+                snapshot,
+                state,
+                worker,
+                ..
+            } = &mut monitor;
             screen.draw(|frame| draw(frame, snapshot, state, *worker, &theme, clock::now_ms()))?;
         }
 
@@ -133,7 +138,9 @@ impl Monitor {
 
         let is_missing = was_running == Some(false) && is_worker_running(db.path()) == Some(false);
         self.worker = match (self.snapshot.live, is_missing) {
-            (0, true) if self.snapshot.queued > 0 && self.snapshot.pause.is_none() => Worker::Absent,
+            (0, true) if self.snapshot.queued > 0 && self.snapshot.pause.is_none() => {
+                Worker::Absent
+            }
             (0, _) => Worker::Idle,
             (_, true) => Worker::Lost,
             (_, false) => Worker::Working,
@@ -142,7 +149,12 @@ impl Monitor {
 
         self.is_stale = true;
         // A search continues at once, after the pending keys.
-        self.reload_at = self.state.log.as_ref().is_some_and(log::Log::is_searching).then_some(self.loaded_at);
+        self.reload_at = self
+            .state
+            .log
+            .as_ref()
+            .is_some_and(log::Log::is_searching)
+            .then_some(self.loaded_at);
         Ok(())
     }
 
@@ -153,7 +165,11 @@ impl Monitor {
     }
 
     fn commits(&self) -> Commits {
-        if self.reload_at.is_some() { Commits::Ignore } else { Commits::Watch }
+        if self.reload_at.is_some() {
+            Commits::Ignore
+        } else {
+            Commits::Watch
+        }
     }
 
     /// Handles events; returns the exit code when the monitor has to end.
@@ -219,7 +235,9 @@ impl Monitor {
         self.ticked_at = Instant::now();
         self.is_stale |= self.snapshot.live > 0;
         let is_running = is_worker_running(database);
-        if self.snapshot.live > 0 && is_running.is_some_and(|running| running == (self.worker == Worker::Lost)) {
+        if self.snapshot.live > 0
+            && is_running.is_some_and(|running| running == (self.worker == Worker::Lost))
+        {
             self.reload_now();
         }
     }

@@ -62,9 +62,6 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Reads everything but the tail of a log; see [`Snapshot::read_tail`].
-    ///
-    /// # Errors
-    /// Fails if the database cannot be read.
     pub fn read(connection: &Connection) -> Result<Self> {
         let (queued, live) = monitor::counts(connection, COUNTED)?;
         let mut running = monitor::live(connection, JOBS)?;
@@ -94,10 +91,12 @@ impl Snapshot {
     }
 
     /// Reads the last `lines` lines of a job's log.
-    ///
-    /// # Errors
-    /// Fails if the database cannot be read.
-    pub fn read_tail(&mut self, connection: &Connection, job: Option<JobId>, lines: u16) -> Result<()> {
+    pub fn read_tail(
+        &mut self,
+        connection: &Connection,
+        job: Option<JobId>,
+        lines: u16,
+    ) -> Result<()> {
         self.selected = job.and_then(|id| self.job(id)).cloned();
         if let Some(job) = &self.selected {
             self.tail = logs::before(connection, job.id, i64::MAX, lines.into())?;
@@ -114,14 +113,21 @@ impl Snapshot {
     /// The number of queued jobs as text: `12`, or `1000+`.
     #[must_use]
     pub fn waiting(&self) -> String {
-        let more = if self.queued >= COUNTED.into() { "+" } else { "" };
+        let more = if self.queued >= COUNTED.into() {
+            "+"
+        } else {
+            ""
+        };
         format!("{}{more}", self.queued)
     }
 
     /// How many servers have drifted from their desired state.
     #[must_use]
     pub fn drifted(&self) -> usize {
-        self.servers.iter().filter(|server| server.drift.is_some()).count()
+        self.servers
+            .iter()
+            .filter(|server| server.drift.is_some())
+            .count()
     }
 
     #[must_use]
@@ -142,17 +148,25 @@ impl Snapshot {
 
 fn progress_of(connection: &Connection, job: &JobRow) -> Result<Progress> {
     let tasks = monitor::tasks(connection, job.id)?;
-    let mut progress = Progress { tasks, ..Progress::default() };
+    let mut progress = Progress {
+        tasks,
+        ..Progress::default()
+    };
     if job.operation.parse().is_ok_and(Operation::is_exclusive) {
         let last = logs::before(connection, job.id, i64::MAX, PROGRESS_WITHIN)?;
-        let found = last.iter().rev().find_map(|line| steam::progress(&line.line));
+        let found = last
+            .iter()
+            .rev()
+            .find_map(|line| steam::progress(&line.line));
         progress.steam = found.map(|found| (found.percent, found.phase.to_owned()));
     }
 
     if job.state == JobState::Cancelling {
         // The cancellation of the job, not of one of its tasks.
         let all = cancellations::of_job(connection, job.id)?;
-        let of_job = all.into_iter().rfind(|cancellation| cancellation.task_id.is_none());
+        let of_job = all
+            .into_iter()
+            .rfind(|cancellation| cancellation.task_id.is_none());
         progress.cancelled = of_job.map(|cancellation| match cancellation.reason.as_str() {
             "" => cancellation.requested_by,
             why => format!("{}: {why}", cancellation.requested_by),
@@ -163,9 +177,6 @@ fn progress_of(connection: &Connection, job: &JobRow) -> Result<Progress> {
 }
 
 /// Loads the visible page of a job's log.
-///
-/// # Errors
-/// Fails if the database cannot be read.
 pub fn read_log(connection: &Connection, log: &mut Log, height: u16) -> Result<()> {
     log.state = jobs::state(connection, log.job)?.0;
     log.read(connection, height)

@@ -10,7 +10,9 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
 use ratatui::crossterm::queue;
-use ratatui::crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
 use ratatui::{Frame, Terminal};
 
 use crate::base::{Error, Result};
@@ -20,7 +22,6 @@ static ACQUIRED: AtomicBool = AtomicBool::new(false);
 
 /// Checks that there is a terminal to draw on.
 ///
-/// # Errors
 /// Fails if there is none.
 pub fn require_terminal() -> Result<()> {
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
@@ -32,7 +33,8 @@ pub fn require_terminal() -> Result<()> {
 
     if std::env::var_os("TERM").is_none_or(|kind| kind.is_empty() || kind == "dumb") {
         return Err(Error::usage(
-            "monitor cannot draw on a terminal with this TERM; `left4me-job list` does not need one",
+            "monitor cannot draw on a terminal with this TERM; `left4me-job list` does not need \
+            one",
         ));
     }
 
@@ -46,9 +48,6 @@ pub struct Screen {
 
 impl Screen {
     /// Takes the terminal over.
-    ///
-    /// # Errors
-    /// Fails if the terminal cannot be switched to our mode.
     pub fn enter() -> Result<Self> {
         restore_on_panic();
         acquire()?;
@@ -62,17 +61,11 @@ impl Screen {
     }
 
     /// Draws a frame; writes only the difference to the last one. Picks up a changed size.
-    ///
-    /// # Errors
-    /// Fails if the terminal is gone.
     pub fn draw(&mut self, render: impl FnOnce(&mut Frame<'_>)) -> Result<()> {
         self.terminal.draw(render).map(|_| ()).map_err(lost)
     }
 
     /// Makes the next frame a full redraw, because others may have written to the screen.
-    ///
-    /// # Errors
-    /// Fails if the terminal is gone.
     pub fn repaint(&mut self) -> Result<()> {
         self.terminal.clear().map_err(lost)
     }
@@ -83,9 +76,6 @@ impl Screen {
 
     /// Restores the terminal and stops the process, as Ctrl-Z does. Returns after SIGCONT.
     /// `blocked` are the signals that are blocked otherwise.
-    ///
-    /// # Errors
-    /// Fails if the terminal is gone by then.
     pub fn suspend(&mut self, blocked: &SigSet) -> Result<()> {
         restore();
         // SIGTSTP, not SIGSTOP: the kernel ignores it if there is no shell that could resume us.
@@ -94,14 +84,13 @@ impl Screen {
 
         let stopped = stop.thread_unblock().and_then(|()| raise(Signal::SIGTSTP));
         let blocked_again = blocked.thread_block();
-        stopped.and(blocked_again).map_err(|errno| Error::from(std::io::Error::from(errno)))?;
+        stopped
+            .and(blocked_again)
+            .map_err(|errno| Error::from(std::io::Error::from(errno)))?;
         self.resume()
     }
 
     /// Takes over the terminal again after a stop.
-    ///
-    /// # Errors
-    /// Fails if the terminal is gone by then.
     pub fn resume(&mut self) -> Result<()> {
         // The shell may have changed the mode meanwhile; start from that one.
         restore();
@@ -133,7 +122,9 @@ fn acquire() -> Result<()> {
 fn restore() {
     if ACQUIRED.swap(false, Ordering::SeqCst) {
         let mut out = std::io::stdout();
-        queue!(out, DisableBracketedPaste, LeaveAlternateScreen, Show).and_then(|()| out.flush()).ok();
+        queue!(out, DisableBracketedPaste, LeaveAlternateScreen, Show)
+            .and_then(|()| out.flush())
+            .ok();
         disable_raw_mode().ok();
     }
 }

@@ -52,7 +52,6 @@ pub struct Wake {
 impl Wake {
     /// Starts to collect signals and commits.
     ///
-    /// # Errors
     /// Fails if the database cannot be watched, or if the kernel gives no descriptor.
     pub fn open(database: &Path) -> Result<Self> {
         let mut mask = SigSet::empty();
@@ -69,7 +68,8 @@ impl Wake {
         }
 
         mask.thread_block().map_err(io)?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(io)?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(io)?;
         Ok(Self {
             watch: Watch::new(database)?,
             written_at: None,
@@ -87,14 +87,16 @@ impl Wake {
     }
 
     /// Waits for an event, at most until `deadline`.
-    ///
-    /// # Errors
-    /// Fails if poll() fails, or if the database cannot be read any more.
     pub fn wait(&mut self, deadline: Option<Instant>, commits: Commits) -> Result<Events> {
         let stdin = std::io::stdin();
-        let watched = self.watch.descriptor().filter(|_| commits == Commits::Watch);
-        let mut fds =
-            vec![PollFd::new(stdin.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let watched = self
+            .watch
+            .descriptor()
+            .filter(|_| commits == Commits::Watch);
+        let mut fds = vec![
+            PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
         fds.extend(watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
 
         match poll(&mut fds, poll_timeout(self.remaining(deadline, commits))) {
@@ -102,12 +104,17 @@ impl Wake {
             Err(error) => return Err(io(error)),
         }
 
-        let has =
-            |fd: Option<&PollFd<'_>>, what| fd.and_then(PollFd::revents).is_some_and(|events| events.intersects(what));
+        let has = |fd: Option<&PollFd<'_>>, what| {
+            fd.and_then(PollFd::revents)
+                .is_some_and(|events| events.intersects(what))
+        };
         let gone = PollFlags::POLLHUP | PollFlags::POLLERR | PollFlags::POLLNVAL;
         let (readable, hung_up) = (has(fds.first(), PollFlags::POLLIN), has(fds.first(), gone));
         let written = has(fds.get(2), PollFlags::POLLIN);
-        let mut events = Events { hung_up, ..Events::default() };
+        let mut events = Events {
+            hung_up,
+            ..Events::default()
+        };
 
         if readable && !hung_up {
             match read(stdin.as_fd(), &mut self.reader) {
@@ -145,7 +152,9 @@ impl Wake {
 
     /// When to check the watch although inotify reports nothing.
     fn check_due(&self) -> Option<Instant> {
-        let may_come = self.written_at.is_some_and(|at| at.elapsed() < COMMIT_TIMEOUT);
+        let may_come = self
+            .written_at
+            .is_some_and(|at| at.elapsed() < COMMIT_TIMEOUT);
         (may_come || self.watch.descriptor().is_none()).then(|| self.checked_at + self.watch.due())
     }
 
@@ -175,7 +184,9 @@ fn read(terminal: BorrowedFd<'_>, reader: &mut Reader) -> Option<Vec<Key>> {
 
 /// Rounds up to milliseconds, so that the loop never spins.
 fn poll_timeout(time: Option<Duration>) -> PollTimeout {
-    let Some(time) = time else { return PollTimeout::NONE };
+    let Some(time) = time else {
+        return PollTimeout::NONE;
+    };
     let ms = time.as_millis() + u128::from(!time.subsec_nanos().is_multiple_of(1_000_000));
     PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
 }

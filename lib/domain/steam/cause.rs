@@ -3,7 +3,6 @@
 /// Why a run failed, according to its messages, its state word or its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// The disk is full.
     DiskFull,
     /// Steam does not give this app to anonymous users, or the account does not own it.
     NoSubscription,
@@ -131,8 +130,12 @@ const WORDS: &[(&str, Cause)] = &[
 ];
 
 /// Messages of the loader and the shell about a 32-bit program on a host without 32-bit libraries.
-const LOADER: &[&str] =
-    &["error while loading shared libraries", "linux32/steamcmd: no such file", "exec format error", "wrong elf class"];
+const LOADER: &[&str] = &[
+    "error while loading shared libraries",
+    "linux32/steamcmd: no such file",
+    "exec format error",
+    "wrong elf class",
+];
 
 impl Cause {
     /// The cause that a line names, at any position in the line; none when it names none.
@@ -141,7 +144,10 @@ impl Cause {
         if LOADER.iter().any(|words| line.contains(words)) {
             return Some(Cause::Libraries);
         }
-        WORDS.iter().find(|(words, _)| line.contains(words)).map(|&(_, cause)| cause)
+        WORDS
+            .iter()
+            .find(|(words, _)| line.contains(words))
+            .map(|&(_, cause)| cause)
     }
 
     /// The cause for a state word.
@@ -181,7 +187,9 @@ impl Cause {
             | Cause::Libraries
             | Cause::Permissions => Retry::Never,
             Cause::RateLimit => Retry::AfterTheLimit,
-            Cause::Network | Cause::TimedOut | Cause::LoggedInElsewhere | Cause::Silent => Retry::BackOff,
+            Cause::Network | Cause::TimedOut | Cause::LoggedInElsewhere | Cause::Silent => {
+                Retry::BackOff
+            }
             Cause::MissingConfiguration
             | Cause::InvalidPlatform
             | Cause::Incomplete
@@ -201,16 +209,24 @@ impl Cause {
     pub fn meaning(self) -> &'static str {
         match self {
             Cause::DiskFull => "the disk is full",
-            Cause::NoSubscription => "Steam gives the game's files only to an account that has them (no subscription)",
-            Cause::Credentials => "the login failed: the Steam account's password or cached credentials are not valid",
+            Cause::NoSubscription => {
+                "Steam gives the game's files only to an account that has them (no subscription)"
+            }
+            Cause::Credentials => {
+                "the login failed: the Steam account's password or cached credentials are not valid"
+            }
             Cause::SteamGuard => "the login failed: Steam Guard asks for a code of the account",
             Cause::AccountRefused => "the login failed: Steam refuses the account",
-            Cause::RateLimit => "the login failed: Steam limits this host or account after too many logins",
+            Cause::RateLimit => {
+                "the login failed: Steam limits this host or account after too many logins"
+            }
             Cause::Libraries => "steamcmd cannot be started: a 32-bit library is missing",
             Cause::Permissions => "steamcmd may not write its files",
             Cause::Network => "the login failed or Steam cannot be reached",
             Cause::TimedOut => "Steam did not answer in time",
-            Cause::LoggedInElsewhere => "the login failed: the Steam account is logged in elsewhere",
+            Cause::LoggedInElsewhere => {
+                "the login failed: the Steam account is logged in elsewhere"
+            }
             Cause::Silent => "steamcmd hung and was ended",
             Cause::MissingConfiguration => "Steam sent no configuration of the game",
             Cause::InvalidPlatform => "Steam refuses the Linux files (invalid platform)",
@@ -231,28 +247,43 @@ impl Cause {
     pub fn advice(self, named: bool) -> &'static str {
         match self {
             Cause::DiskFull => "make room there, then install again",
-            Cause::NoSubscription | Cause::MissingConfiguration | Cause::InvalidPlatform if !named => {
-                "set LEFT4ME_STEAM_ACCOUNT to an account that owns the game (README, \"A Steam account\")"
+            Cause::NoSubscription | Cause::MissingConfiguration | Cause::InvalidPlatform
+                if !named =>
+            {
+                "set LEFT4ME_STEAM_ACCOUNT to an account that owns the game (README, \"A Steam \
+                account\")"
             }
-            Cause::NoSubscription => "use an account that owns Left 4 Dead 2 in LEFT4ME_STEAM_ACCOUNT",
+            Cause::NoSubscription => {
+                "use an account that owns Left 4 Dead 2 in LEFT4ME_STEAM_ACCOUNT"
+            }
             Cause::Credentials | Cause::SteamGuard => {
-                "log in once by hand as left4me-steam (README, \"A Steam account\"), then install again"
+                "log in once by hand as left4me-steam (README, \"A Steam account\"), then install \
+                again"
             }
-            Cause::AccountRefused => "log in with Steam itself to see why, or use another LEFT4ME_STEAM_ACCOUNT",
+            Cause::AccountRefused => {
+                "log in with Steam itself to see why, or use another LEFT4ME_STEAM_ACCOUNT"
+            }
             Cause::RateLimit => "wait half an hour without any login, then install again",
             Cause::Libraries => "`sudo left4me doctor` names it and says how to get it",
             Cause::Permissions => "`sudo left4me doctor` names wrong owners and modes",
             Cause::Network | Cause::TimedOut => {
                 "check this host's network, DNS and firewall and Steam's status, then install again"
             }
-            Cause::LoggedInElsewhere => "end the other login, or use an account for this host alone",
-            Cause::Silent => "see its last lines in the job's log; install again, and check the network if it repeats",
+            Cause::LoggedInElsewhere => {
+                "end the other login, or use an account for this host alone"
+            }
+            Cause::Silent => {
+                "see its last lines in the job's log; install again, and check the network if it \
+                repeats"
+            }
             Cause::MissingConfiguration | Cause::InvalidPlatform => "install again later",
             Cause::NotWritten => {
-                "look at the disk's health and room (`sudo left4me doctor`, `dmesg`), then install again"
+                "look at the disk's health and room (`sudo left4me doctor`, `dmesg`), then install \
+                again"
             }
             Cause::Fatal | Cause::Killed => {
-                "see its last lines in the job's log; a fresh copy of steamcmd often helps (README, step 3)"
+                "see its last lines in the job's log; a fresh copy of steamcmd often helps \
+                (README, step 3)"
             }
             Cause::Incomplete
             | Cause::FilesMissing

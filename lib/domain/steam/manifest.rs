@@ -28,23 +28,34 @@ struct Entries {
 /// build's id. The manifest must belong to the app, have a build, and be in state 4 (fully
 /// installed). All bytes to download and to stage must be done, and the depots of a Linux server
 /// installed. Missing byte counts are 0: steamcmd leaves them out when there was nothing to do.
-///
-/// # Errors
-/// One line that says what is missing.
 pub fn prove(manifest: &str) -> Result<u64, String> {
     let entries = entries(manifest)?;
     let number = |key: &str| -> Result<Option<u64>, String> {
-        let found = entries.values.iter().find(|(name, _)| name.eq_ignore_ascii_case(key));
-        found.map(|(_, value)| value.parse().map_err(|_| format!("its {key} is not a number"))).transpose()
+        let found = entries
+            .values
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(key));
+        found
+            .map(|(_, value)| {
+                value
+                    .parse()
+                    .map_err(|_| format!("its {key} is not a number"))
+            })
+            .transpose()
     };
 
     if number("appid")?.is_some_and(|app| app != u64::from(APP)) {
         return Err(format!("it is not that of app {APP}"));
     }
 
-    let build = number("buildid")?.filter(|&build| build > 0).ok_or("it has no buildid")?;
+    let build = number("buildid")?
+        .filter(|&build| build > 0)
+        .ok_or("it has no buildid")?;
 
-    for (done, all) in [("BytesDownloaded", "BytesToDownload"), ("BytesStaged", "BytesToStage")] {
+    for (done, all) in [
+        ("BytesDownloaded", "BytesToDownload"),
+        ("BytesStaged", "BytesToStage"),
+    ] {
         let (have, want) = (number(done)?.unwrap_or(0), number(all)?.unwrap_or(0));
         if have != want {
             return Err(format!("{done} is {have} of {want}"));
@@ -53,7 +64,11 @@ pub fn prove(manifest: &str) -> Result<u64, String> {
 
     match number("StateFlags")? {
         Some(4) => {}
-        Some(flags) => return Err(format!("its StateFlags are {flags}, not 4 (fully installed)")),
+        Some(flags) => {
+            return Err(format!(
+                "its StateFlags are {flags}, not 4 (fully installed)"
+            ));
+        }
         None => return Err("it has no StateFlags".to_owned()),
     }
 
@@ -72,7 +87,8 @@ fn entries(text: &str) -> Result<Entries, String> {
         return Err(format!("it is longer than {MANIFEST_LIMIT} bytes"));
     }
 
-    let (mut found, mut key, mut blocks) = (Entries::default(), None::<String>, Vec::<String>::new());
+    let (mut found, mut key, mut blocks) =
+        (Entries::default(), None::<String>, Vec::<String>::new());
     let mut rest = text.trim_start();
     while let Some(first) = rest.chars().next() {
         match first {
@@ -150,13 +166,28 @@ mod tests {
     fn only_a_whole_manifest_is_proof() {
         assert_eq!(prove(WHOLE), Ok(8_490_279));
 
-        let without: String = WHOLE.lines().filter(|line| !line.contains("Bytes") || line.contains('{')).collect();
+        let without: String = WHOLE
+            .lines()
+            .filter(|line| !line.contains("Bytes") || line.contains('{'))
+            .collect();
         assert_eq!(prove(&without), Ok(8_490_279));
 
         for (from, to, words) in [
-            ("\"BytesDownloaded\"\t\t\"4208\"", "\"BytesDownloaded\"\t\t\"42\"", "BytesDownloaded is 42 of 4208"),
-            ("\"BytesStaged\"\t\t\"8618418181\"", "", "BytesStaged is 0 of 8618418181"),
-            ("\"StateFlags\"\t\t\"4\"", "\"StateFlags\" \"1026\"", "StateFlags are 1026"),
+            (
+                "\"BytesDownloaded\"\t\t\"4208\"",
+                "\"BytesDownloaded\"\t\t\"42\"",
+                "BytesDownloaded is 42 of 4208",
+            ),
+            (
+                "\"BytesStaged\"\t\t\"8618418181\"",
+                "",
+                "BytesStaged is 0 of 8618418181",
+            ),
+            (
+                "\"StateFlags\"\t\t\"4\"",
+                "\"StateFlags\" \"1026\"",
+                "StateFlags are 1026",
+            ),
             ("\"StateFlags\"\t\t\"4\"", "", "no StateFlags"),
             ("8490279", "0", "no buildid"),
             ("8490279", "x", "buildid is not a number"),

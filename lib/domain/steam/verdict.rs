@@ -25,10 +25,8 @@ pub struct Heard {
     hint: Option<(Cause, String)>,
 }
 
-/// A failed run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Why it failed.
     pub cause: Cause,
     /// The pass, and steamcmd's own message and exit code.
     pub detail: String,
@@ -41,7 +39,6 @@ pub struct Failure {
 pub enum Verdict {
     /// It succeeded, as far as its output shows.
     Good(Option<Success>),
-    /// It failed.
     Failed(Failure),
 }
 
@@ -51,16 +48,25 @@ impl Heard {
     pub fn line(&mut self, line: &str) {
         let line = line.trim();
         if let Some(success) = success(line) {
-            *self = Self { success: Some(success), ..Self::default() };
+            *self = Self {
+                success: Some(success),
+                ..Self::default()
+            };
             return;
         }
 
-        let cause = state_word(line).and_then(Cause::of_state).or_else(|| Cause::of_line(line));
+        let cause = state_word(line)
+            .and_then(Cause::of_state)
+            .or_else(|| Cause::of_line(line));
         if is_failure(line) {
             let fatal = line.contains("Fatal Error");
             let cause = cause.unwrap_or(if fatal { Cause::Fatal } else { Cause::Other });
             // The first named cause stays: what follows a failed login is a consequence of it.
-            if !self.failure.as_ref().is_some_and(|(first, _)| outranks(*first, cause)) {
+            if !self
+                .failure
+                .as_ref()
+                .is_some_and(|(first, _)| outranks(*first, cause))
+            {
                 self.failure = Some((cause, quote(line)));
             }
             self.success = None;
@@ -75,7 +81,9 @@ impl Heard {
         let words = format!("no output and nothing new on disk for {seconds} s");
         // A prompt that waits for an answer explains more than the silence after it.
         self.failure = Some(match self.hint.take() {
-            Some((cause, line)) if cause == Cause::SteamGuard || cause == Cause::Credentials => (cause, line),
+            Some((cause, line)) if cause == Cause::SteamGuard || cause == Cause::Credentials => {
+                (cause, line)
+            }
             _ => (Cause::Silent, words),
         });
     }
@@ -88,7 +96,10 @@ fn outranks(first: Cause, second: Cause) -> bool {
         // `FAILED (Timed out)` at the login explains the update's failure after it. A full disk
         // still outranks it.
         (_, Cause::DiskFull) => false,
-        (Cause::TimedOut | Cause::Network, Cause::Credentials | Cause::SteamGuard | Cause::RateLimit) => false,
+        (
+            Cause::TimedOut | Cause::Network,
+            Cause::Credentials | Cause::SteamGuard | Cause::RateLimit,
+        ) => false,
         (Cause::TimedOut | Cause::Network, Cause::NoSubscription) => false,
         // State words of an update job: the last one is the state in which it ended.
         (
@@ -102,7 +113,10 @@ fn outranks(first: Cause, second: Cause) -> bool {
 fn success(line: &str) -> Option<Success> {
     let at = line.find("Success! App '")?;
 
-    let rest = line[at..].strip_prefix("Success! App '")?.strip_prefix(&APP.to_string())?.strip_prefix('\'')?;
+    let rest = line[at..]
+        .strip_prefix("Success! App '")?
+        .strip_prefix(&APP.to_string())?
+        .strip_prefix('\'')?;
     if rest.contains("already up to date") {
         Some(Success::UpToDate)
     } else if rest.contains("fully installed") {
@@ -115,8 +129,11 @@ fn success(line: &str) -> Option<Success> {
 /// Whether a line reports a failure. `FAILED` stands in the middle of lines, as does `ERROR!` after
 /// a colour code. steamcmd's assertions and the warnings of its bootstrap do not end a run.
 fn is_failure(line: &str) -> bool {
-    let upper = line.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == "FAILED");
-    let error = line.to_ascii_lowercase().contains("error! ") || line.eq_ignore_ascii_case("error!");
+    let upper = line
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| word == "FAILED");
+    let error =
+        line.to_ascii_lowercase().contains("error! ") || line.eq_ignore_ascii_case("error!");
     upper || error || line.contains("Fatal Error:") || line.starts_with("Login Failure")
 }
 
@@ -125,7 +142,9 @@ fn is_failure(line: &str) -> bool {
 fn is_hint(cause: Cause, line: &str) -> bool {
     match cause {
         Cause::SteamGuard => !line.contains("provided") && !line.contains("OK"),
-        Cause::Credentials => line.contains("not found") || line.to_ascii_lowercase().starts_with("password"),
+        Cause::Credentials => {
+            line.contains("not found") || line.to_ascii_lowercase().starts_with("password")
+        }
         Cause::Libraries | Cause::DiskFull => true,
         _ => false,
     }
@@ -141,7 +160,11 @@ fn state_word(line: &str) -> Option<u32> {
 /// steamcmd's message for an error: shortened, without the part of the line that reports success.
 fn quote(line: &str) -> String {
     let short: String = line.chars().take(QUOTE_LIMIT).collect();
-    if short.len() < line.len() { short + "…" } else { short }
+    if short.len() < line.len() {
+        short + "…"
+    } else {
+        short
+    }
 }
 
 /// Decides after one pass. Messages come before the exit code: a login that timed out also exits
@@ -151,7 +174,9 @@ pub fn after(pass: Pass, code: i32, heard: &Heard) -> Verdict {
     if pass == Pass::Prime {
         // This pass has nothing to install. A bare exit code is no reason to stop, because the next
         // pass shows the cause.
-        let Some((cause, words)) = heard.failure.as_ref().or(heard.hint.as_ref()) else { return Verdict::Good(None) };
+        let Some((cause, words)) = heard.failure.as_ref().or(heard.hint.as_ref()) else {
+            return Verdict::Good(None);
+        };
         return Verdict::Failed(failure(pass, code, *cause, Some(words)));
     }
 
@@ -167,14 +192,23 @@ pub fn after(pass: Pass, code: i32, heard: &Heard) -> Verdict {
     Verdict::Failed(failure(pass, code, cause, words))
 }
 
-fn failure(pass: Pass, code: i32, cause: Cause, words: Option<&(impl AsRef<str> + ?Sized)>) -> Failure {
+fn failure(
+    pass: Pass,
+    code: i32,
+    cause: Cause,
+    words: Option<&(impl AsRef<str> + ?Sized)>,
+) -> Failure {
     let words = words.map_or_else(String::new, |words| format!(": {}", words.as_ref()));
     let from = match cause {
         Cause::InvalidPlatform => Pass::Windows,
         Cause::MissingConfiguration => Pass::Prime,
         _ => pass,
     };
-    Failure { cause, detail: format!("{pass}, exit code {code}{words}"), from }
+    Failure {
+        cause,
+        detail: format!("{pass}, exit code {code}{words}"),
+        from,
+    }
 }
 
 #[cfg(test)]
@@ -196,62 +230,166 @@ mod tests {
         }
     }
 
-    const LOGIN: &str = "Connecting anonymously to Steam Public...OK\nWaiting for client config...OK\n";
+    const LOGIN: &str =
+        "Connecting anonymously to Steam Public...OK\nWaiting for client config...OK\n";
     const DONE: &str = "Success! App '222860' fully installed.";
 
     /// Lines as steamcmd printed them, from public reports.
     #[test]
     fn each_failure_in_steamcmds_own_words_has_its_cause() {
         for (code, lines, expected) in [
-            (0, "Waiting for user info...FAILED (Timed out)\nOK", Cause::TimedOut),
-            (0, "Waiting for user info...FAILED. Timed out.\nOK", Cause::TimedOut),
-            (1, "ERROR! Timed out waiting for AppInfo update.", Cause::TimedOut),
+            (
+                0,
+                "Waiting for user info...FAILED (Timed out)\nOK",
+                Cause::TimedOut,
+            ),
+            (
+                0,
+                "Waiting for user info...FAILED. Timed out.\nOK",
+                Cause::TimedOut,
+            ),
+            (
+                1,
+                "ERROR! Timed out waiting for AppInfo update.",
+                Cause::TimedOut,
+            ),
             (
                 254,
-                "[----] !!! Fatal Error: Steamcmd needs to be online to update. Please confirm your network.",
+                "[----] !!! Fatal Error: Steamcmd needs to be online to update. Please confirm \
+                your network.",
                 Cause::Network,
             ),
-            (7, "[----] !!! Fatal Error: Steamcmd needs 250MB of free disk space to update.", Cause::DiskFull),
-            (5, "Connecting anonymously to Steam Public...FAILED (No Connection)", Cause::Network),
-            (5, "Logging in user 'anna' to Steam Public...FAILED (Rate Limit Exceeded)", Cause::RateLimit),
-            (5, "FAILED login with result code Rate Limit Exceeded", Cause::RateLimit),
+            (
+                7,
+                "[----] !!! Fatal Error: Steamcmd needs 250MB of free disk space to update.",
+                Cause::DiskFull,
+            ),
+            (
+                5,
+                "Connecting anonymously to Steam Public...FAILED (No Connection)",
+                Cause::Network,
+            ),
+            (
+                5,
+                "Logging in user 'anna' to Steam Public...FAILED (Rate Limit Exceeded)",
+                Cause::RateLimit,
+            ),
+            (
+                5,
+                "FAILED login with result code Rate Limit Exceeded",
+                Cause::RateLimit,
+            ),
             (5, "password: FAILED (Invalid Password)", Cause::Credentials),
-            (5, "Cached credentials not found.\n\npassword: ", Cause::Credentials),
-            (5, "Logging in user 'anna' to Steam Public...FAILED (Account Logon Denied)", Cause::SteamGuard),
-            (5, "This computer has not been authenticated for your account using Steam Guard.", Cause::SteamGuard),
-            (5, "Two-factor code: FAILED (Two-factor code mismatch)", Cause::SteamGuard),
-            (8, "ERROR! Failed to install app '222860' (No subscription)", Cause::NoSubscription),
-            (8, "\u{1b}[0mERROR! Failed to install app '222860' (Invalid platform)", Cause::InvalidPlatform),
-            (0, "ERROR! Failed to install app '222860' (Missing configuration)", Cause::MissingConfiguration),
-            (8, "ERROR! Failed to install app '222860' (Disk write failure)", Cause::NotWritten),
-            (8, "Error! App '222860' state is 0x202 after update job.", Cause::DiskFull),
-            (0, "Error! App '222860' state is 0x212 after update job.", Cause::DiskFull),
-            (8, "Error! App '222860' state is 0x402 after update job.", Cause::Incomplete),
-            (8, "Error! App '222860' state is 0x6A6 after update job.", Cause::Corrupt),
-            (8, "Error! App '222860' state is 0x10502 after update job.", Cause::Other),
-            (127, "steamcmd.sh: line 37: /x/linux32/steamcmd: No such file or directory", Cause::Libraries),
-            (127, "linux32/steamcmd: error while loading shared libraries: libstdc++.so.6", Cause::Libraries),
-            (1, "[----] !!! Fatal Error: Failed to load steamui.so", Cause::Fatal),
+            (
+                5,
+                "Cached credentials not found.\n\npassword: ",
+                Cause::Credentials,
+            ),
+            (
+                5,
+                "Logging in user 'anna' to Steam Public...FAILED (Account Logon Denied)",
+                Cause::SteamGuard,
+            ),
+            (
+                5,
+                "This computer has not been authenticated for your account using Steam Guard.",
+                Cause::SteamGuard,
+            ),
+            (
+                5,
+                "Two-factor code: FAILED (Two-factor code mismatch)",
+                Cause::SteamGuard,
+            ),
+            (
+                8,
+                "ERROR! Failed to install app '222860' (No subscription)",
+                Cause::NoSubscription,
+            ),
+            (
+                8,
+                "\u{1b}[0mERROR! Failed to install app '222860' (Invalid platform)",
+                Cause::InvalidPlatform,
+            ),
+            (
+                0,
+                "ERROR! Failed to install app '222860' (Missing configuration)",
+                Cause::MissingConfiguration,
+            ),
+            (
+                8,
+                "ERROR! Failed to install app '222860' (Disk write failure)",
+                Cause::NotWritten,
+            ),
+            (
+                8,
+                "Error! App '222860' state is 0x202 after update job.",
+                Cause::DiskFull,
+            ),
+            (
+                0,
+                "Error! App '222860' state is 0x212 after update job.",
+                Cause::DiskFull,
+            ),
+            (
+                8,
+                "Error! App '222860' state is 0x402 after update job.",
+                Cause::Incomplete,
+            ),
+            (
+                8,
+                "Error! App '222860' state is 0x6A6 after update job.",
+                Cause::Corrupt,
+            ),
+            (
+                8,
+                "Error! App '222860' state is 0x10502 after update job.",
+                Cause::Other,
+            ),
+            (
+                127,
+                "steamcmd.sh: line 37: /x/linux32/steamcmd: No such file or directory",
+                Cause::Libraries,
+            ),
+            (
+                127,
+                "linux32/steamcmd: error while loading shared libraries: libstdc++.so.6",
+                Cause::Libraries,
+            ),
+            (
+                1,
+                "[----] !!! Fatal Error: Failed to load steamui.so",
+                Cause::Fatal,
+            ),
             (0, "", Cause::NoSuccess),
             (139, "", Cause::Killed),
             (254, "", Cause::Network),
             (0, "Success! App '550' fully installed.", Cause::NoSuccess),
         ] {
-            assert_eq!(cause(code, &format!("{LOGIN}{lines}")), expected, "{code} {lines}");
+            assert_eq!(
+                cause(code, &format!("{LOGIN}{lines}")),
+                expected,
+                "{code} {lines}"
+            );
         }
     }
 
     #[test]
     fn a_pass_is_good_when_it_says_success_whatever_its_exit_code_and_bad_when_it_does_not() {
         for code in [0, 1, 42, 139] {
-            assert_eq!(verdict(Pass::Linux, code, DONE), Verdict::Good(Some(Success::Installed)));
+            assert_eq!(
+                verdict(Pass::Linux, code, DONE),
+                Verdict::Good(Some(Success::Installed))
+            );
         }
 
         let current = verdict(Pass::Linux, 0, "Success! App '222860' already up to date.");
         assert_eq!(current, Verdict::Good(Some(Success::UpToDate)));
 
         let late = format!("Error! App '222860' state is 0x602 after update job.\n{DONE}");
-        assert_eq!(verdict(Pass::Linux, 0, &late), Verdict::Good(Some(Success::Installed)));
+        assert_eq!(
+            verdict(Pass::Linux, 0, &late),
+            Verdict::Good(Some(Success::Installed))
+        );
 
         let taken_back = format!("{DONE}\nERROR! Failed to install app '222860' (No subscription)");
         assert_eq!(cause(0, &taken_back), Cause::NoSubscription);
@@ -261,13 +399,18 @@ mod tests {
     fn what_steamcmd_always_prints_is_no_failure() {
         for line in [
             "ILocalize::AddFile() failed to load file \"public/steambootstrapper_english.txt\".",
-            "threadtools.cpp (3552) : Assertion Failed: Illegal termination of worker thread 'Thread(0x1/0x2'",
+            "threadtools.cpp (3552) : Assertion Failed: Illegal termination of worker thread \
+            'Thread(0x1/0x2'",
             "WARNING: setlocale('en_US.UTF-8') failed, using locale: 'C'.",
             "Unloading Steam API...OK",
             " Update state (0x61) downloading, progress: 45.32 (1234 / 5678)",
         ] {
             let lines = format!("{DONE}\n{line}");
-            assert_eq!(verdict(Pass::Linux, 139, &lines), Verdict::Good(Some(Success::Installed)), "{line}");
+            assert_eq!(
+                verdict(Pass::Linux, 139, &lines),
+                Verdict::Good(Some(Success::Installed)),
+                "{line}"
+            );
             assert_eq!(verdict(Pass::Prime, 0, line), Verdict::Good(None), "{line}");
         }
     }
@@ -275,9 +418,11 @@ mod tests {
     #[test]
     fn the_first_cause_stands_for_what_follows_from_it() {
         let lines = "Logging in user 'anna' to Steam Public...FAILED (Invalid Password)\n\
-                     ERROR! Failed to request AppInfo update, not online or not logged in to Steam.";
+                     ERROR! Failed to request AppInfo update, not online or not logged in to \
+                     Steam.";
         assert_eq!(cause(8, lines), Cause::Credentials);
-        let lines = "Waiting for user info...FAILED (Timed out)\nError! App '222860' state is 0x202 after update job.";
+        let lines = "Waiting for user info...FAILED (Timed out)\nError! App '222860' state is \
+                    0x202 after update job.";
         assert_eq!(cause(8, lines), Cause::DiskFull);
     }
 
@@ -304,14 +449,21 @@ mod tests {
         heard.line("Steam>");
         heard.hung(600);
 
-        let Verdict::Failed(failure) = after(Pass::Linux, 137, &heard) else { panic!() };
-        assert!(failure.cause == Cause::Silent && failure.detail.contains("for 600 s"), "{failure:?}");
+        let Verdict::Failed(failure) = after(Pass::Linux, 137, &heard) else {
+            panic!()
+        };
+        assert!(
+            failure.cause == Cause::Silent && failure.detail.contains("for 600 s"),
+            "{failure:?}"
+        );
 
         let mut heard = Heard::default();
         heard.line("Please check your email for the message from Steam, and enter the Steam Guard");
         heard.hung(600);
 
-        let Verdict::Failed(failure) = after(Pass::Linux, 137, &heard) else { panic!() };
+        let Verdict::Failed(failure) = after(Pass::Linux, 137, &heard) else {
+            panic!()
+        };
         assert_eq!(failure.cause, Cause::SteamGuard);
     }
 
@@ -319,7 +471,8 @@ mod tests {
         #[test]
         fn any_text_is_taken_without_panic(text in "\\PC{0,200}", code in any::<i32>()) {
             let mut heard = Heard::default();
-            for line in [text.clone(), format!("Error! {text}"), format!("Success! App '222860{text}")] {
+            for line in [text.clone(), format!("Error! {text}"), format!("Success! App \
+                '222860{text}")] {
                 heard.line(&line);
                 let _ = after(Pass::Windows, code, &heard);
             }
@@ -335,7 +488,8 @@ mod tests {
         #[test]
         fn a_disk_that_is_full_is_never_tried_again(code in any::<i32>(), full in prop::bool::ANY) {
             let word = if full { "0x202" } else { "0x212" };
-            let found = cause(code, &format!("Error! App '222860' state is {word} after update job."));
+            let found = cause(code, &format!("Error! App '222860' state is {word} after update \
+                                             job."));
             prop_assert_eq!(found.retry(), Retry::Never);
         }
     }

@@ -65,12 +65,16 @@ fn yes() -> bool {
 
 fn reason<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(from)?;
-    text.map(|text| cancellation::reason(&text)).transpose().map_err(D::Error::custom)
+    text.map(|text| cancellation::reason(&text))
+        .transpose()
+        .map_err(D::Error::custom)
 }
 
 fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<Option<TaskId>, D::Error> {
     let id = Option::<i64>::deserialize(from)?;
-    id.map(|id| id.to_string().parse()).transpose().map_err(D::Error::custom)
+    id.map(|id| id.to_string().parse())
+        .transpose()
+        .map_err(D::Error::custom)
 }
 
 /// Nothing was cancelled, because it had ended before. The result of `left4me-job cancel --json`,
@@ -90,7 +94,8 @@ pub struct Refused {
 /// cancelled immediately. A second request returns the same record; with `force` it kills what
 /// still runs.
 #[utoipa::path(post, path = "/api/jobs/{id}/cancel", operation_id = "cancelJob", tag = "cancel", params(("id" = JobId, Path, description = "The job.")),
-    request_body(content = CancelJob, description = "Optional. Without a body the whole job is cancelled, without a reason."), responses(
+    request_body(content = CancelJob, description = "Optional. Without a body the whole job is \
+                                                    cancelled, without a reason."), responses(
     (status = 200, body = CancelResult, description = "The progress of the cancellation."),
     (status = 400, body = Refused, description = "It had ended before; nothing was cancelled."),
     (status = 409, body = FailureBody, description = "It changed at the same moment; retry."),
@@ -103,7 +108,9 @@ pub async fn job(
     Body(how): Body<CancelJob>,
 ) -> Result<Response, Failure> {
     if !how.cascade && how.task.is_none() {
-        return Err(Failure::unprocessable("cascade: only with task: a job is cancelled as a whole"));
+        return Err(Failure::unprocessable(
+            "cascade: only with task: a job is cancelled as a whole",
+        ));
     }
 
     let asked = app.store.with(move |db| {
@@ -118,7 +125,9 @@ pub async fn job(
 ///
 /// The same as cancelling its job with `task`.
 #[utoipa::path(post, path = "/api/tasks/{id}/cancel", operation_id = "cancelTask", tag = "cancel", params(("id" = TaskId, Path, description = "The task.")),
-    request_body(content = CancelTask, description = "Optional. Without a body the tasks that depend on it are cancelled too, without a reason."), responses(
+    request_body(content = CancelTask, description = "Optional. Without a body the tasks that \
+                                                     depend on it are cancelled too, without a \
+                                                     reason."), responses(
     (status = 200, body = CancelResult, description = "The progress of the cancellation."),
     (status = 400, body = Refused, description = "It had ended before; nothing was cancelled."),
     (status = 409, body = FailureBody, description = "It changed at the same moment; retry."),
@@ -135,16 +144,37 @@ pub async fn task(
         let job = tasks::job_of(db.connection(), id)?.ok_or_else(missing)?;
 
         // With the same message as for a missing task.
-        viewer.may_see_job(db.connection(), job).map_err(|_| missing())?;
+        viewer
+            .may_see_job(db.connection(), job)
+            .map_err(|_| missing())?;
 
-        let CancelTask { reason, force, cascade } = how;
-        request(db, &viewer, job, &CancelJob { reason, force, task: Some(id), cascade })
+        let CancelTask {
+            reason,
+            force,
+            cascade,
+        } = how;
+        request(
+            db,
+            &viewer,
+            job,
+            &CancelJob {
+                reason,
+                force,
+                task: Some(id),
+                cascade,
+            },
+        )
     });
 
     Ok(answer(&app, asked.await?))
 }
 
-fn request(db: &mut Db, viewer: &Viewer, job: JobId, how: &CancelJob) -> base::Result<CancelResult> {
+fn request(
+    db: &mut Db,
+    viewer: &Viewer,
+    job: JobId,
+    how: &CancelJob,
+) -> base::Result<CancelResult> {
     let actor = viewer.actor();
     let request = CancelRequest {
         task: how.task,
@@ -159,7 +189,14 @@ fn request(db: &mut Db, viewer: &Viewer, job: JobId, how: &CancelJob) -> base::R
 
 fn answer(app: &App, result: CancelResult) -> Response {
     if !result.success && result.cancellation_id.is_none() {
-        return (StatusCode::BAD_REQUEST, Json(Refused { error: "already_finished", result })).into_response();
+        return (
+            StatusCode::BAD_REQUEST,
+            Json(Refused {
+                error: "already_finished",
+                result,
+            }),
+        )
+            .into_response();
     }
     // Also if it had not started: jobs that wait behind it may start now.
     app.wake_worker();
@@ -171,7 +208,8 @@ fn answer(app: &App, result: CancelResult) -> Response {
 /// Of the whole job or of one of its tasks.
 #[utoipa::path(get, path = "/api/jobs/{id}/cancellation-status", operation_id = "cancellationStatus", tag = "cancel", params(("id" = JobId, Path, description = "The job.")), responses(
     (status = 200, body = CancelResult, description = "The progress of the cancellation."),
-    (status = 404, body = FailureBody, description = "There is no such job, it is another user's, or no cancellation was requested."),
+    (status = 404, body = FailureBody, description = "There is no such job, it is another user's, \
+                                                     or no cancellation was requested."),
 ))]
 pub async fn status(
     State(app): State<App>,
@@ -181,8 +219,19 @@ pub async fn status(
 ) -> Result<Response, Failure> {
     json::answer(&app, viewer.id, move |db| {
         viewer.may_see_job(db, id)?;
-        let newest = cancellations::list(db, &Filter { job: Some(id), limit: 1, ..Filter::default() })?;
-        let missing = || Error::not_found(format!("no cancellation was requested for job {id} or its tasks"));
+        let newest = cancellations::list(
+            db,
+            &Filter {
+                job: Some(id),
+                limit: 1,
+                ..Filter::default()
+            },
+        )?;
+        let missing = || {
+            Error::not_found(format!(
+                "no cancellation was requested for job {id} or its tasks"
+            ))
+        };
         result::of(db, newest.first().ok_or_else(missing)?.id)
     })
     .await
@@ -223,6 +272,13 @@ pub async fn list(
     Query(which): Query<CancellationFilters>,
 ) -> Result<Response, Failure> {
     let part = extract::part(which.limit, which.offset);
-    let which = lists::Cancellations { viewer: viewer.all_or_own(), job: which.job, states: which.state };
-    json::answer(&app, viewer.id, move |db| Ok(List::new(lists::cancellations(db, &which, part)?, part))).await
+    let which = lists::Cancellations {
+        viewer: viewer.all_or_own(),
+        job: which.job,
+        states: which.state,
+    };
+    json::answer(&app, viewer.id, move |db| {
+        Ok(List::new(lists::cancellations(db, &which, part)?, part))
+    })
+    .await
 }

@@ -23,7 +23,8 @@ use crate::web::failure::FailureBody;
 #[openapi(
     info(
         title = "left4me",
-        description = "Manages Left 4 Dead 2 servers. Objects are the same as in the output of `left4me-job` and `left4me` with \
+        description = "Manages Left 4 Dead 2 servers. Objects are the same as in the output of \
+                      `left4me-job` and `left4me` with \
                        `--json`. Times are unix milliseconds. docs/api.md has examples.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
@@ -49,7 +50,10 @@ const SENT: [&str; 3] = ["NewJob", "CancelJob", "CancelTask"];
 #[utoipa::path(get, path = "/api/openapi.json", operation_id = "describe", tag = "health", responses(
     (status = 200, body = Object, description = "This document."),
 ))]
-pub async fn show(State(app): State<App>, _: super::extract::Query<Nothing>) -> Json<utoipa::openapi::OpenApi> {
+pub async fn show(
+    State(app): State<App>,
+    _: super::extract::Query<Nothing>,
+) -> Json<utoipa::openapi::OpenApi> {
     Json(document(app.origins.is_https()))
 }
 
@@ -74,12 +78,20 @@ fn document(https: bool) -> utoipa::openapi::OpenApi {
         }
     }
 
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("l4m_…");
-    let bearer = bearer.description(Some("A token: `left4me token create USER --name TEXT`.")).build();
-    let session = ApiKeyValue::with_description(session::cookie_name(https), "The session of a signed-in browser.");
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("l4m_…");
+    let bearer = bearer
+        .description(Some("A token: `left4me token create USER --name TEXT`."))
+        .build();
+    let session = ApiKeyValue::with_description(
+        session::cookie_name(https),
+        "The session of a signed-in browser.",
+    );
     let csrf = ApiKeyValue::with_description(
         "X-CSRF-Token",
-        "With a session, for requests that change something: the value of the field `csrf` in any form. The request must also come from our own origin.",
+        "With a session, for requests that change something: the value of the field `csrf` in any \
+        form. The request must also come from our own origin.",
     );
 
     let schemes = [
@@ -87,25 +99,44 @@ fn document(https: bool) -> utoipa::openapi::OpenApi {
         ("session", SecurityScheme::ApiKey(ApiKey::Cookie(session))),
         ("csrf", SecurityScheme::ApiKey(ApiKey::Header(csrf))),
     ];
-    components.security_schemes.extend(schemes.map(|(name, scheme)| (name.to_owned(), RefOr::T(scheme))));
+    components
+        .security_schemes
+        .extend(schemes.map(|(name, scheme)| (name.to_owned(), RefOr::T(scheme))));
 
     document
 }
 
 /// Adds what follows from a route's path and method: its authentication and its errors.
 fn complete(path: &str, changes: bool, operation: &mut Operation) {
-    let mut failures = vec![(503, "The database does not answer, or it took too long."), (421, "The Host is unknown.")];
+    let mut failures = vec![
+        (503, "The database does not answer, or it took too long."),
+        (421, "The Host is unknown."),
+    ];
 
     if path.starts_with("/api/") {
         failures.extend([
             (401, "Not signed in, or the token is invalid."),
-            (422, "A parameter or body field is invalid; the message names it."),
-            (500, "Internal error; find it in the journal by `request_id`."),
+            (
+                422,
+                "A parameter or body field is invalid; the message names it.",
+            ),
+            (
+                500,
+                "Internal error; find it in the journal by `request_id`.",
+            ),
         ]);
 
-        let names: &[&str] = if changes { &["session", "csrf"] } else { &["session"] };
+        let names: &[&str] = if changes {
+            &["session", "csrf"]
+        } else {
+            &["session"]
+        };
         let none: [&str; 0] = [];
-        let session = names.iter().fold(SecurityRequirement::default(), |all, name| all.add(*name, none));
+        let session = names
+            .iter()
+            .fold(SecurityRequirement::default(), |all, name| {
+                all.add(*name, none)
+            });
         operation.security = Some(vec![SecurityRequirement::new("token", none), session]);
     }
 
@@ -121,20 +152,35 @@ fn complete(path: &str, changes: bool, operation: &mut Operation) {
         }
 
         failures.extend([
-            (403, "Admins only; or, with a session, the request was not sent by a page of left4me."),
+            (
+                403,
+                "Admins only; or, with a session, the request was not sent by a page of left4me.",
+            ),
             (413, "The body is longer than 64 KiB."),
-            (415, "The body is not JSON (Content-Type: application/json)."),
+            (
+                415,
+                "The body is not JSON (Content-Type: application/json).",
+            ),
         ]);
     }
 
     for (status, description) in failures {
-        operation.responses.responses.entry(status.to_string()).or_insert_with(|| RefOr::T(failure(description)));
+        operation
+            .responses
+            .responses
+            .entry(status.to_string())
+            .or_insert_with(|| RefOr::T(failure(description)));
     }
 }
 
 fn failure(description: &str) -> Response {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Failure"))).build();
-    ResponseBuilder::new().description(description).content("application/json", content).build()
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Failure")))
+        .build();
+    ResponseBuilder::new()
+        .description(description)
+        .content("application/json", content)
+        .build()
 }
 
 #[cfg(test)]
@@ -167,8 +213,13 @@ mod tests {
     fn every_route_is_described_and_nothing_else() {
         let described = described(&serde_json::to_value(document(true)).unwrap());
         let routes = routes::list();
-        let api = routes.iter().filter(|route| route.path.starts_with("/api/") || route.path == "/health");
-        let listed: BTreeSet<String> = api.clone().map(|route| format!("{} {}", route.method, route.path)).collect();
+        let api = routes
+            .iter()
+            .filter(|route| route.path.starts_with("/api/") || route.path == "/health");
+        let listed: BTreeSet<String> = api
+            .clone()
+            .map(|route| format!("{} {}", route.method, route.path))
+            .collect();
 
         assert_eq!(described.keys().cloned().collect::<BTreeSet<_>>(), listed);
         assert!(listed.len() >= 11, "{listed:?}");
@@ -196,7 +247,10 @@ mod tests {
                 assert!(statuses.contains(&status), "{route:?} may answer {status}");
             }
 
-            assert!(statuses.iter().any(|status| (200..300).contains(status)), "{route:?}");
+            assert!(
+                statuses.iter().any(|status| (200..300).contains(status)),
+                "{route:?}"
+            );
         }
     }
 
@@ -204,13 +258,28 @@ mod tests {
     fn our_schemas_require_all_their_fields() {
         let document = serde_json::to_value(document(false)).unwrap();
         let job = &document["components"]["schemas"]["Job"];
-        let required: BTreeSet<&str> =
-            job["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
-        let fields: BTreeSet<&str> = job["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+        let required: BTreeSet<&str> = job["required"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap())
+            .collect();
+        let fields: BTreeSet<&str> = job["properties"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
 
         assert_eq!(required, fields);
         assert!(fields.contains("queue_position"), "{fields:?}");
-        assert_eq!(document["components"]["schemas"]["NewJob"]["required"], serde_json::json!(["operation"]));
-        assert_eq!(document["components"]["securitySchemes"]["session"]["name"], "left4me");
+        assert_eq!(
+            document["components"]["schemas"]["NewJob"]["required"],
+            serde_json::json!(["operation"])
+        );
+        assert_eq!(
+            document["components"]["securitySchemes"]["session"]["name"],
+            "left4me"
+        );
     }
 }

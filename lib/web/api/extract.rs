@@ -35,7 +35,9 @@ impl<S: Send + Sync, T: FromStr<Err = BadName>> FromRequestParts<S> for Id<T> {
         let missing = |why: String| Failure::new(StatusCode::NOT_FOUND, why);
         let path = Path::<String>::from_request_parts(parts, state).await;
         let Path(text) = path.map_err(|_| missing("the path is not valid text".to_owned()))?;
-        text.parse().map(Id).map_err(|bad: BadName| missing(bad.to_string()))
+        text.parse()
+            .map(Id)
+            .map_err(|bad: BadName| missing(bad.to_string()))
     }
 }
 
@@ -83,7 +85,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         // auth has already read it and checked its length.
         let bytes = Bytes::from_request(request, state).await;
 
-        let bytes = bytes.map_err(|_| Failure::new(StatusCode::BAD_REQUEST, "the request is incomplete"))?;
+        let bytes = bytes
+            .map_err(|_| Failure::new(StatusCode::BAD_REQUEST, "the request is incomplete"))?;
         if bytes.is_empty() {
             return read(Map::new()).map(Body);
         }
@@ -102,57 +105,87 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    let kind = kind
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
 }
 
 fn read<T: DeserializeOwned>(fields: Map<String, Value>) -> Result<T, Failure> {
-    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| match error.path().to_string().as_str() {
-        "." => refused("", error.inner()),
-        path => refused(path, error.inner()),
+    serde_path_to_error::deserialize(Value::Object(fields)).map_err(|error| {
+        match error.path().to_string().as_str() {
+            "." => refused("", error.inner()),
+            path => refused(path, error.inner()),
+        }
     })
 }
 
 /// 422 with one short line, whatever was sent.
 fn refused(what: &str, why: impl Display) -> Failure {
-    let line = if what.is_empty() { why.to_string() } else { format!("{what}: {why}") };
+    let line = if what.is_empty() {
+        why.to_string()
+    } else {
+        format!("{what}: {why}")
+    };
     let line = visible(&line);
     let printable = line.chars().map(|c| if c.is_control() { ' ' } else { c });
     Failure::unprocessable(printable.take(LINE).collect::<String>())
 }
 
-/// The header Idempotency-Key.
-///
-/// # Errors
-/// 422 if it is malformed or repeated.
 pub fn key(headers: &HeaderMap) -> Result<Option<RequestKey>, Failure> {
     let mut all = headers.get_all("idempotency-key").iter();
-    let (Some(value), more) = (all.next(), all.next()) else { return Ok(None) };
+    let (Some(value), more) = (all.next(), all.next()) else {
+        return Ok(None);
+    };
     if more.is_some() {
-        return Err(Failure::unprocessable("Idempotency-Key: must not be repeated"));
+        return Err(Failure::unprocessable(
+            "Idempotency-Key: must not be repeated",
+        ));
     }
     let text = String::from_utf8_lossy(value.as_bytes());
-    text.parse().map(Some).map_err(|bad: BadName| refused("Idempotency-Key", bad))
+    text.parse()
+        .map(Some)
+        .map_err(|bad: BadName| refused("Idempotency-Key", bad))
 }
 
 /// Parses a field from its text.
-pub fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<T, D::Error> {
+pub fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(
+    from: D,
+) -> Result<T, D::Error> {
     String::deserialize(from)?.parse().map_err(D::Error::custom)
 }
 
 /// The same for an optional field.
-pub fn parsed_or_none<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<Option<T>, D::Error> {
+pub fn parsed_or_none<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
     parsed(from).map(Some)
 }
 
 /// A parameter that may be repeated.
-pub fn parsed_list<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(from: D) -> Result<Vec<T>, D::Error> {
+pub fn parsed_list<'de, D: Deserializer<'de>, T: FromStr<Err = BadName>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
     let texts = match Value::deserialize(from)? {
         Value::Array(all) => all,
         one => vec![one],
     };
-    texts.iter().map(|text| text.as_str().unwrap_or_default().parse().map_err(D::Error::custom)).collect()
+    texts
+        .iter()
+        .map(|text| {
+            text.as_str()
+                .unwrap_or_default()
+                .parse()
+                .map_err(D::Error::custom)
+        })
+        .collect()
 }
 
 /// The most items in a list.
@@ -169,8 +202,16 @@ impl FromStr for Limit {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let number = text.parse().ok().filter(|number| (1..=MOST).contains(number));
-        let bad = || BadName::new(format!("'{}' is not a limit: a number from 1 to {MOST}", shown(text)));
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| (1..=MOST).contains(number));
+        let bad = || {
+            BadName::new(format!(
+                "'{}' is not a limit: a number from 1 to {MOST}",
+                shown(text)
+            ))
+        };
         number.map(Limit).ok_or_else(bad)
     }
 }
@@ -183,12 +224,20 @@ impl FromStr for Offset {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let bad = |_| BadName::new(format!("'{}' is not an offset: a number from 0 on", shown(text)));
+        let bad = |_| {
+            BadName::new(format!(
+                "'{}' is not an offset: a number from 0 on",
+                shown(text)
+            ))
+        };
         text.parse().map(Offset).map_err(bad)
     }
 }
 
 /// The part of a list that these select.
 pub fn part(limit: Limit, offset: Offset) -> Part {
-    Part { limit: limit.0, offset: offset.0 }
+    Part {
+        limit: limit.0,
+        offset: offset.0,
+    }
 }

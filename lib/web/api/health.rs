@@ -28,7 +28,10 @@ pub async fn show(State(app): State<App>) -> Result<Json<Health>, Failure> {
         Ok(_) => Ok(Json(Health { status: "ok" })),
         Err(error) => {
             tracing::warn!("the health check failed: {error}");
-            Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer"))
+            Err(Failure::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the database does not answer",
+            ))
         }
     }
 }

@@ -77,7 +77,10 @@ pub async fn list(
         server: which.server,
     };
 
-    json::answer(&app, viewer.id, move |db| Ok(List::new(lists::jobs(db, &which, part)?, part))).await
+    json::answer(&app, viewer.id, move |db| {
+        Ok(List::new(lists::jobs(db, &which, part)?, part))
+    })
+    .await
 }
 
 /// Show a job with its tasks
@@ -135,11 +138,15 @@ impl<'de> Deserialize<'de> for Target {
             }
 
             fn visit_i64<E: serde::de::Error>(self, id: i64) -> std::result::Result<Target, E> {
-                Err(E::custom(format!("{id} is not a server id: a positive number is needed")))
+                Err(E::custom(format!(
+                    "{id} is not a server id: a positive number is needed"
+                )))
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> std::result::Result<Target, E> {
-                text.parse().map(Target).map_err(|bad: BadName| E::custom(bad))
+                text.parse()
+                    .map(Target)
+                    .map_err(|bad: BadName| E::custom(bad))
             }
         }
 
@@ -149,10 +156,20 @@ impl<'de> Deserialize<'de> for Target {
 
 impl PartialSchema for Target {
     fn schema() -> RefOr<Schema> {
-        let id = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).description(Some("Its id."));
-        let name = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(64));
+        let id = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(1))
+            .description(Some("Its id."));
+        let name = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(64));
         let name = name.description(Some("Its name, or its id as text."));
-        OneOfBuilder::new().item(id).item(name).description(Some("A server.")).into()
+        OneOfBuilder::new()
+            .item(id)
+            .item(name)
+            .description(Some("A server."))
+            .into()
     }
 }
 
@@ -169,7 +186,8 @@ impl NewJob {
 
             if self.all || !self.servers.is_empty() {
                 let message = format!(
-                    "servers: {operation} concerns the game files of all servers, and takes neither servers nor all"
+                    "servers: {operation} concerns the game files of all servers, and takes \
+                    neither servers nor all"
                 );
                 return Err(Failure::unprocessable(message));
             }
@@ -178,10 +196,16 @@ impl NewJob {
         }
 
         match (self.servers.len(), self.all) {
-            (0, false) => Err(Failure::unprocessable(format!("servers: {operation} needs servers, or all"))),
+            (0, false) => Err(Failure::unprocessable(format!(
+                "servers: {operation} needs servers, or all"
+            ))),
             (0, true) | (1..=MOST_SERVERS, false) => Ok(()),
-            (_, true) => Err(Failure::unprocessable("all: cannot be combined with servers")),
-            (_, false) => Err(Failure::unprocessable(format!("servers: at most {MOST_SERVERS}"))),
+            (_, true) => Err(Failure::unprocessable(
+                "all: cannot be combined with servers",
+            )),
+            (_, false) => Err(Failure::unprocessable(format!(
+                "servers: at most {MOST_SERVERS}"
+            ))),
         }
     }
 
@@ -200,7 +224,11 @@ impl NewJob {
             if own.is_empty() {
                 return Err(Error::not_found("you have no server"));
             }
-            return Ok(Targets::Named(own.into_iter().map(|server| ServerRef::Id(server.id)).collect()));
+            return Ok(Targets::Named(
+                own.into_iter()
+                    .map(|server| ServerRef::Id(server.id))
+                    .collect(),
+            ));
         }
 
         let find = |Target(server): &Target| match server {
@@ -209,7 +237,10 @@ impl NewJob {
             ServerRef::Name(name) => access::own_server(connection, viewer.id, name)?
                 .ok_or_else(|| Error::not_found(format!("there is no server '{name}'"))),
         };
-        let ids = self.servers.iter().map(|server| find(server).map(ServerRef::Id));
+        let ids = self
+            .servers
+            .iter()
+            .map(|server| find(server).map(ServerRef::Id));
 
         Ok(Targets::Named(ids.collect::<Result<_>>()?))
     }
@@ -220,14 +251,19 @@ impl NewJob {
 /// A repeated Idempotency-Key of the same user within a day returns the first job; with another
 /// request it is refused.
 #[utoipa::path(post, path = "/api/jobs", operation_id = "enqueueJob", tag = "jobs", request_body = NewJob,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request return the first job: 1 to 200 letters, digits, '.', '-' and '_'.",
+    params(("Idempotency-Key" = Option<String>, Header, description = "Makes a repeated request \
+        return the first job: 1 to 200 letters, digits, '.', '-' and '_'.",
         min_length = 1, max_length = 200, pattern = "^[A-Za-z0-9._-]+$", nullable = false)),
     responses(
-    (status = 201, body = Accepted, description = "The job was enqueued.", headers(("Location" = String, description = "The job."))),
-    (status = 200, body = Accepted, description = "An existing job, found by `unique` or the Idempotency-Key.",
+    (status = 201, body = Accepted, description = "The job was \
+                                                  enqueued.", headers(("Location" = String, description = "The job."))),
+    (status = 200, body = Accepted, description = "An existing job, found by `unique` or the \
+                                                  Idempotency-Key.",
         headers(("Location" = String, description = "The job."))),
-    (status = 404, body = FailureBody, description = "There is no such server, or it is another user's."),
-    (status = 409, body = FailureBody, description = "The Idempotency-Key was used for another request."),
+    (status = 404, body = FailureBody, description = "There is no such server, or it is another \
+                                                     user's."),
+    (status = 409, body = FailureBody, description = "The Idempotency-Key was used for another \
+                                                     request."),
 ))]
 pub async fn enqueue(
     State(app): State<App>,
@@ -243,8 +279,17 @@ pub async fn enqueue(
         // A server keeps its owner, and ids are not reused, so this stays true.
         let targets = new.targets(db.connection(), &viewer)?;
         let name = viewer.actor();
-        let requester = Requester { name: &name, user: Some(viewer.id), key: key.as_ref() };
-        let request = JobRequest { operation: new.operation, targets, unique: new.unique, requester };
+        let requester = Requester {
+            name: &name,
+            user: Some(viewer.id),
+            key: key.as_ref(),
+        };
+        let request = JobRequest {
+            operation: new.operation,
+            targets,
+            unique: new.unique,
+            requester,
+        };
         enqueue::enqueue(db, &request, clock::now_ms())
     });
 
@@ -253,7 +298,11 @@ pub async fn enqueue(
         app.wake_worker();
     }
 
-    let status = if accepted.added { StatusCode::CREATED } else { StatusCode::OK };
+    let status = if accepted.added {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
     let location = format!("/api/jobs/{}", accepted.job_id);
     Ok((status, [(header::LOCATION, location)], Json(accepted)).into_response())
 }

@@ -22,6 +22,11 @@ pub struct List<T> {
 impl<T> List<T> {
     #[must_use]
     pub fn new((items, total): Listed<T>, part: Part) -> Self {
-        Self { items, total, limit: part.limit, offset: part.offset }
+        Self {
+            items,
+            total,
+            limit: part.limit,
+            offset: part.offset,
+        }
     }
 }

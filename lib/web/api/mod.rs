@@ -27,7 +27,11 @@ pub(super) fn routes(table: Table) -> Table {
         .post(Access::Api, "/api/jobs", jobs::enqueue)
         .get(Access::Api, "/api/jobs/{id}", jobs::show)
         .post(Access::Api, "/api/jobs/{id}/cancel", cancel::job)
-        .get(Access::Api, "/api/jobs/{id}/cancellation-status", cancel::status)
+        .get(
+            Access::Api,
+            "/api/jobs/{id}/cancellation-status",
+            cancel::status,
+        )
         .post(Access::Api, "/api/tasks/{id}/cancel", cancel::task)
         .get(Access::Api, "/api/cancellations", cancel::list)
         .get(Access::Api, "/api/servers", servers::list)

@@ -56,7 +56,10 @@ pub async fn list(
         owner: which.user.as_deref().map(normal),
         states: which.actual_state,
     };
-    json::answer(&app, viewer.id, move |db| Ok(List::new(lists::servers(db, &which, part)?, part))).await
+    json::answer(&app, viewer.id, move |db| {
+        Ok(List::new(lists::servers(db, &which, part)?, part))
+    })
+    .await
 }
 
 /// Show a server

@@ -16,7 +16,13 @@ use crate::web::peers::{Owner, Peer};
 pub const SECRET_HEADER: &str = "x-left4me-proxy";
 
 /// The headers that a proxy adds.
-const FORWARDED: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+const FORWARDED: [&str; 5] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-real-ip",
+    "via",
+];
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +60,20 @@ impl Proxies {
     #[must_use]
     pub fn new(addresses: Vec<IpAddr>, secret: Option<Secret>, has_origin: bool) -> Self {
         let is_open = has_origin && addresses.is_empty() && secret.is_none();
-        Self { addresses, secret, is_open, has_complained: AtomicBool::new(false) }
+        Self {
+            addresses,
+            secret,
+            is_open,
+            has_complained: AtomicBool::new(false),
+        }
     }
 
     #[must_use]
     pub fn client(&self, peer: &Peer, headers: &HeaderMap) -> Client {
-        Client { sender: self.sender(peer, headers), locality: locality(peer, headers) }
+        Client {
+            sender: self.sender(peer, headers),
+            locality: locality(peer, headers),
+        }
     }
 
     fn sender(&self, peer: &Peer, headers: &HeaderMap) -> Sender {
@@ -67,12 +81,16 @@ impl Proxies {
         match peer.owner {
             // Foreign code is never a proxy, whatever it sends and wherever it listens.
             Owner::Foreign(uid) => Sender::Local(uid),
-            _ if self.is_trusted(peer, headers) => named(headers).map_or(Sender::Unknown, Sender::Address),
+            _ if self.is_trusted(peer, headers) => {
+                named(headers).map_or(Sender::Unknown, Sender::Address)
+            }
             Owner::Elsewhere => Sender::Address(address),
             owner => {
                 self.complain(headers);
                 match owner {
-                    Owner::User(uid) if !(self.is_open && is_forwarded(headers)) => Sender::Local(uid),
+                    Owner::User(uid) if !(self.is_open && is_forwarded(headers)) => {
+                        Sender::Local(uid)
+                    }
                     _ => Sender::Unknown,
                 }
             }
@@ -94,10 +112,13 @@ impl Proxies {
 
     fn complain(&self, headers: &HeaderMap) {
         let has_proxy = self.is_open || self.secret.is_some();
-        if has_proxy && is_forwarded(headers) && !self.has_complained.swap(true, Ordering::Relaxed) {
+        if has_proxy && is_forwarded(headers) && !self.has_complained.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!(
-                "a proxy on this host is not trusted: it sends no secret, or a wrong one, in X-Left4me-Proxy; until it \
-                 does, all clients behind it count as one sender: set LEFT4ME_WEB_PROXY_SECRET_FILE and the proxy's header"
+                "a proxy on this host is not trusted: it sends no secret, or a wrong one, in \
+                X-Left4me-Proxy; until it \
+                 does, all clients behind it count as one sender: set \
+                 LEFT4ME_WEB_PROXY_SECRET_FILE and the proxy's header"
             );
         }
     }
@@ -111,12 +132,21 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
 /// before it.
 fn named(headers: &HeaderMap) -> Option<IpAddr> {
     let last = headers.get_all("x-forwarded-for").iter().next_back()?;
-    let named = last.to_str().ok()?.rsplit(',').next()?.trim().parse::<IpAddr>().ok()?;
+    let named = last
+        .to_str()
+        .ok()?
+        .rsplit(',')
+        .next()?
+        .trim()
+        .parse::<IpAddr>()
+        .ok()?;
     Some(named.to_canonical())
 }
 
 fn locality(peer: &Peer, headers: &HeaderMap) -> Locality {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     let is_plain = peer.addr.ip().to_canonical().is_loopback()
         && host.is_some_and(|host| is_loopback_name(&host.to_ascii_lowercase()))
         && !is_forwarded(headers)
@@ -151,7 +181,10 @@ mod tests {
     }
 
     fn peer(addr: &str, owner: Owner) -> Peer {
-        Peer { addr: addr.parse().unwrap(), owner }
+        Peer {
+            addr: addr.parse().unwrap(),
+            owner,
+        }
     }
 
     fn address(text: &str) -> Sender {
@@ -171,57 +204,112 @@ mod tests {
         };
 
         assert_eq!(sender(&by_secret, USER, &shown), address("203.0.113.9"));
-        assert_eq!(sender(&by_secret, Owner::Unknown, &shown), address("203.0.113.9"));
-        assert_eq!(by_secret.sender(&peer("192.0.2.1:5", Owner::Elsewhere), &headers(&shown)), address("203.0.113.9"));
+        assert_eq!(
+            sender(&by_secret, Owner::Unknown, &shown),
+            address("203.0.113.9")
+        );
+        assert_eq!(
+            by_secret.sender(&peer("192.0.2.1:5", Owner::Elsewhere), &headers(&shown)),
+            address("203.0.113.9")
+        );
 
         // A missing, wrong, partial or repeated secret is not trusted.
-        for bad in [vec![], vec!["x"], vec![&SECRET[1..]], vec![SECRET, SECRET], vec!["x", SECRET]] {
+        for bad in [
+            vec![],
+            vec!["x"],
+            vec![&SECRET[1..]],
+            vec![SECRET, SECRET],
+            vec!["x", SECRET],
+        ] {
             let mut pairs = vec![forwarded];
             pairs.extend(bad.iter().map(|text| (SECRET_HEADER, *text)));
-            assert_eq!(sender(&by_secret, USER, &pairs), Sender::Local(33), "{bad:?}");
+            assert_eq!(
+                sender(&by_secret, USER, &pairs),
+                Sender::Local(33),
+                "{bad:?}"
+            );
         }
 
         let by_address = Proxies::new(vec!["127.0.0.1".parse().unwrap()], None, true);
-        assert_eq!(sender(&by_address, USER, &[forwarded]), address("203.0.113.9"));
-        assert_eq!(sender(&by_address, Owner::Unknown, &[forwarded]), Sender::Unknown, "it may be a game server");
         assert_eq!(
-            by_address.sender(&peer("192.0.2.1:5", Owner::Elsewhere), &headers(&[forwarded])),
+            sender(&by_address, USER, &[forwarded]),
+            address("203.0.113.9")
+        );
+        assert_eq!(
+            sender(&by_address, Owner::Unknown, &[forwarded]),
+            Sender::Unknown,
+            "it may be a game server"
+        );
+        assert_eq!(
+            by_address.sender(
+                &peer("192.0.2.1:5", Owner::Elsewhere),
+                &headers(&[forwarded])
+            ),
             address("192.0.2.1")
         );
 
-        assert_eq!(sender(&by_address, USER, &[("x-forwarded-for", "nonsense")]), Sender::Unknown);
+        assert_eq!(
+            sender(&by_address, USER, &[("x-forwarded-for", "nonsense")]),
+            Sender::Unknown
+        );
 
         // Without secret and address, being on this host is no reason for trust.
         let none = Proxies::new(Vec::new(), None, true);
         assert_eq!(sender(&none, USER, &[forwarded]), Sender::Unknown);
         assert_eq!(sender(&none, USER, &[]), Sender::Local(33));
-        assert_eq!(sender(&Proxies::default(), USER, &[forwarded]), Sender::Local(33), "no proxy is expected");
+        assert_eq!(
+            sender(&Proxies::default(), USER, &[forwarded]),
+            Sender::Local(33),
+            "no proxy is expected"
+        );
     }
 
     #[test]
     fn a_game_server_is_itself_whatever_it_sends() {
         let local = Proxies::new(vec!["127.0.0.1".parse().unwrap()], Some(secret()), true);
-        for pairs in [vec![], vec![("x-forwarded-for", "203.0.113.9")], vec![(SECRET_HEADER, SECRET)]] {
+        for pairs in [
+            vec![],
+            vec![("x-forwarded-for", "203.0.113.9")],
+            vec![(SECRET_HEADER, SECRET)],
+        ] {
             let client = local.client(&peer("127.0.0.1:5", GAME), &headers(&pairs));
-            assert_eq!(client, Client { sender: Sender::Local(2_100_000_007), locality: Locality::Foreign });
+            assert_eq!(
+                client,
+                Client {
+                    sender: Sender::Local(2_100_000_007),
+                    locality: Locality::Foreign
+                }
+            );
         }
     }
 
     #[test]
     fn a_request_through_a_proxy_is_not_local() {
-        let local = |owner, pairs: &[(&'static str, &str)]| locality(&peer("127.0.0.1:5", owner), &headers(pairs));
+        let local = |owner, pairs: &[(&'static str, &str)]| {
+            locality(&peer("127.0.0.1:5", owner), &headers(pairs))
+        };
         let host = ("host", "localhost:8000");
 
         assert_eq!(local(USER, &[host]), Locality::Local);
         assert_eq!(local(GAME, &[host]), Locality::Foreign);
         assert_eq!(local(Owner::Unknown, &[host]), Locality::Unknown);
-        assert_eq!(local(USER, &[("host", "l4d.example.org")]), Locality::Elsewhere);
+        assert_eq!(
+            local(USER, &[("host", "l4d.example.org")]),
+            Locality::Elsewhere
+        );
         assert_eq!(local(USER, &[]), Locality::Elsewhere);
         for name in FORWARDED.into_iter().chain([SECRET_HEADER]) {
-            assert_eq!(local(USER, &[host, (name, "203.0.113.9")]), Locality::Elsewhere, "{name}");
+            assert_eq!(
+                local(USER, &[host, (name, "203.0.113.9")]),
+                Locality::Elsewhere,
+                "{name}"
+            );
         }
 
         let other = peer("192.0.2.1:5", Owner::Elsewhere);
-        assert_eq!(locality(&other, &headers(&[("host", "localhost")])), Locality::Elsewhere);
+        assert_eq!(
+            locality(&other, &headers(&[("host", "localhost")])),
+            Locality::Elsewhere
+        );
     }
 }

@@ -52,9 +52,13 @@ pub async fn check(State(auth): State<RouteAuth>, request: Request, next: Next) 
         }
         Err(denial) => match *denial {
             // Browsers are sent to the sign-in page.
-            Denial::Anonymous(back) if !who.is_api() => Redirect::to(&login_url(back.as_deref())).into_response(),
+            Denial::Anonymous(back) if !who.is_api() => {
+                Redirect::to(&login_url(back.as_deref())).into_response()
+            }
             Denial::Anonymous(_) => challenge(Failure::anonymous()),
-            Denial::Failure(failure) if failure.status == StatusCode::UNAUTHORIZED => challenge(failure),
+            Denial::Failure(failure) if failure.status == StatusCode::UNAUTHORIZED => {
+                challenge(failure)
+            }
             Denial::Failure(failure) => failure.into_response(),
         },
     }
@@ -63,7 +67,10 @@ pub async fn check(State(auth): State<RouteAuth>, request: Request, next: Next) 
 /// A 401 names the scheme that would work.
 fn challenge(failure: Failure) -> Response {
     let mut response = failure.into_response();
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    response.headers_mut().insert(
+        header::WWW_AUTHENTICATE,
+        header::HeaderValue::from_static("Bearer"),
+    );
     response
 }
 
@@ -105,18 +112,28 @@ async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<De
 
     // A request that changes something must come from one of our pages.
     if !parts.method.is_safe() {
-        let by_token = viewer.as_ref().is_some_and(|viewer| matches!(viewer.by, Credential::Token(_)));
+        let by_token = viewer
+            .as_ref()
+            .is_some_and(|viewer| matches!(viewer.by, Credential::Token(_)));
         // A browser sends cookies by itself, but never a token.
         if !by_token && !app.origins.is_from_us(&parts.method, &parts.headers) {
-            return Err(Failure::forbidden("this request was not sent by a page of left4me: reload the page").into());
+            return Err(Failure::forbidden(
+                "this request was not sent by a page of left4me: reload the page",
+            )
+            .into());
         }
 
         let bytes = read_body(body).await?;
         // Signing in needs no token: the page may be older than a session begun in another tab.
-        if let Some(viewer) = viewer.as_ref().filter(|_| !by_token && *who != Access::Anyone)
+        if let Some(viewer) = viewer
+            .as_ref()
+            .filter(|_| !by_token && *who != Access::Anyone)
             && !has_token(&parts.headers, &bytes, &viewer.csrf)
         {
-            return Err(Failure::forbidden("the form's token is missing or expired: reload the page").into());
+            return Err(Failure::forbidden(
+                "the form's token is missing or expired: reload the page",
+            )
+            .into());
         }
 
         body = Body::from(bytes);
@@ -131,14 +148,20 @@ async fn authorize(auth: &RouteAuth, request: Request) -> Result<Request, Box<De
 
 /// Whether a user of this host sent the request.
 ///
-/// # Errors
-/// 403 for a program on this host that is foreign code, or may be.
+/// Fails with 403 for a program on this host that is foreign code, or may be.
 fn is_local(parts: &Parts) -> Result<bool, Failure> {
-    match parts.extensions.get::<Client>().map(|client| client.locality) {
+    match parts
+        .extensions
+        .get::<Client>()
+        .map(|client| client.locality)
+    {
         Some(Locality::Local) => Ok(true),
-        Some(Locality::Foreign) => Err(Failure::forbidden("a game server needs an admin's token for this")),
+        Some(Locality::Foreign) => Err(Failure::forbidden(
+            "a game server needs an admin's token for this",
+        )),
         Some(Locality::Unknown) => Err(Failure::forbidden(
-            "the kernel does not say which user of this host sent this: use an admin's token (Authorization: Bearer l4m_…)",
+            "the kernel does not say which user of this host sent this: use an admin's token \
+            (Authorization: Bearer l4m_…)",
         )),
         Some(Locality::Elsewhere) | None => Ok(false),
     }
@@ -168,28 +191,46 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 async fn token(app: &App, text: String) -> Result<Viewer, Failure> {
     let now = clock::now_ms();
     let found = app.store.read(move |db| {
-        let Some(token) = tokens::authenticate(db, &text)? else { return Ok(None) };
+        let Some(token) = tokens::authenticate(db, &text)? else {
+            return Ok(None);
+        };
         Ok(users::get(db, token.user_id)?.map(|user| (token, user)))
     });
 
     let Some((token, user)) = found.await? else {
-        return Err(Failure::new(StatusCode::UNAUTHORIZED, "invalid token: unknown, revoked, or of a disabled user"));
+        return Err(Failure::new(
+            StatusCode::UNAUTHORIZED,
+            "invalid token: unknown, revoked, or of a disabled user",
+        ));
     };
 
-    if token.last_used_at.is_none_or(|used| (used - now).abs() > 60_000) {
-        app.store.write_in_passing(move |tx| tokens::touch(tx, token.id, now));
+    if token
+        .last_used_at
+        .is_none_or(|used| (used - now).abs() > 60_000)
+    {
+        app.store
+            .write_in_passing(move |tx| tokens::touch(tx, token.id, now));
     }
 
     let by = Credential::Token(token.id);
-    Ok(Viewer { id: user.id, name: user.name, is_admin: user.is_admin, csrf: String::new(), by })
+    Ok(Viewer {
+        id: user.id,
+        name: user.name,
+        is_admin: user.is_admin,
+        csrf: String::new(),
+        by,
+    })
 }
 
 async fn read_body(body: Body) -> Result<Bytes, Failure> {
     axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| {
-        let too_long =
-            std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
+        let too_long = std::error::Error::source(&error)
+            .is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
         match too_long {
-            true => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the request is longer than {MAX_BODY} bytes")),
+            true => Failure::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the request is longer than {MAX_BODY} bytes"),
+            ),
             false => Failure::new(StatusCode::BAD_REQUEST, "the request is incomplete"),
         }
     })
@@ -201,9 +242,10 @@ fn has_token(headers: &HeaderMap, body: &[u8], token: &str) -> bool {
         return constant_time_eq(value.as_bytes(), token.as_bytes());
     }
 
-    let is_form = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind.to_str().is_ok_and(|kind| kind.starts_with("application/x-www-form-urlencoded")));
+    let is_form = headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        kind.to_str()
+            .is_ok_and(|kind| kind.starts_with("application/x-www-form-urlencoded"))
+    });
 
     let fields = if is_form {
         serde_urlencoded::from_bytes::<Vec<(String, String)>>(body).unwrap_or_default()
@@ -211,14 +253,20 @@ fn has_token(headers: &HeaderMap, body: &[u8], token: &str) -> bool {
         Vec::new()
     };
 
-    fields.iter().any(|(name, value)| name == "csrf" && constant_time_eq(value.as_bytes(), token.as_bytes()))
+    fields
+        .iter()
+        .any(|(name, value)| name == "csrf" && constant_time_eq(value.as_bytes(), token.as_bytes()))
 }
 
 /// Compares all bytes in any case, so that the time reveals nothing.
 fn constant_time_eq(one: &[u8], other: &[u8]) -> bool {
     !other.is_empty()
         && one.len() == other.len()
-        && one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+        && one
+            .iter()
+            .zip(other)
+            .fold(0, |differs, (a, b)| differs | (a ^ b))
+            == 0
 }
 
 /// The URL of the sign-in page, which returns to `back`.

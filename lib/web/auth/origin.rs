@@ -29,8 +29,12 @@ impl Origins {
     #[must_use]
     pub fn is_our_host(&self, headers: &HeaderMap) -> bool {
         let mut hosts = headers.get_all(header::HOST).iter();
-        let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
-        let Ok(host) = host.to_str() else { return false };
+        let (Some(host), None) = (hosts.next(), hosts.next()) else {
+            return false;
+        };
+        let Ok(host) = host.to_str() else {
+            return false;
+        };
         let host = host.to_ascii_lowercase();
         is_loopback_name(&host) || self.own.as_ref().is_some_and(|own| own.authority == host)
     }
@@ -47,10 +51,18 @@ impl Origins {
             return site == "same-origin" || site == "none";
         }
 
-        let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
-        let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else { return false };
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value: &axum::http::HeaderValue| value.to_str().ok())
+        };
+        let (Some(origin), Some(host)) = (text(header::ORIGIN), text(header::HOST)) else {
+            return false;
+        };
 
-        let Ok(origin) = origin.parse::<Origin>() else { return false };
+        let Ok(origin) = origin.parse::<Origin>() else {
+            return false;
+        };
         if self.own.as_ref() == Some(&origin) {
             return true;
         }
@@ -63,8 +75,15 @@ impl Origins {
     /// request.
     #[must_use]
     pub fn game_host(&self, headers: &HeaderMap) -> String {
-        let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let authority = self.own.as_ref().map(|own| own.authority.as_str()).or(asked).unwrap_or("localhost");
+        let asked = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let authority = self
+            .own
+            .as_ref()
+            .map(|own| own.authority.as_str())
+            .or(asked)
+            .unwrap_or("localhost");
         match authority.rsplit_once(':') {
             Some((name, port)) if !port.ends_with(']') => name.to_owned(),
             _ => authority.to_owned(),
@@ -83,8 +102,14 @@ pub fn is_loopback_name(host: &str) -> bool {
         return false;
     }
 
-    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    name == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() && ip.is_ipv6() == (bare != name))
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+        .unwrap_or(name);
+    name == "localhost"
+        || bare
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback() && ip.is_ipv6() == (bare != name))
 }
 
 #[cfg(test)]
@@ -92,7 +117,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     fn ours() -> Origins {
@@ -101,7 +129,11 @@ mod tests {
 
     #[test]
     fn an_origin_is_a_scheme_and_a_host() {
-        for good in ["https://l4d.example.org", "http://10.0.0.1:8080", "https://l4d.example.org/"] {
+        for good in [
+            "https://l4d.example.org",
+            "http://10.0.0.1:8080",
+            "https://l4d.example.org/",
+        ] {
             assert!(good.parse::<Origin>().is_ok(), "{good}");
         }
 
@@ -121,16 +153,26 @@ mod tests {
 
     #[test]
     fn the_schemes_own_port_is_no_part_of_an_origin() {
-        let same = |one: &str, other: &str| one.parse::<Origin>().unwrap() == other.parse().unwrap();
-        assert!(same("https://x.example:443", "https://x.example") && same("http://x.example:80", "http://x.example"));
+        let same =
+            |one: &str, other: &str| one.parse::<Origin>().unwrap() == other.parse().unwrap();
+        assert!(
+            same("https://x.example:443", "https://x.example")
+                && same("http://x.example:80", "http://x.example")
+        );
         assert!(!same("https://x.example:80", "https://x.example"));
     }
 
     #[test]
     fn a_host_is_ours_or_loopback() {
-        for good in
-            ["l4d.example.org", "L4D.EXAMPLE.org", "localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:80", "[::1]"]
-        {
+        for good in [
+            "l4d.example.org",
+            "L4D.EXAMPLE.org",
+            "localhost",
+            "localhost:8000",
+            "127.0.0.1:8000",
+            "[::1]:80",
+            "[::1]",
+        ] {
             assert!(ours().is_our_host(&headers(&[("host", good)])), "{good}");
         }
 
@@ -152,12 +194,23 @@ mod tests {
 
     #[test]
     fn a_page_of_another_origin_sends_nothing() {
-        let post = |pairs: &[(&'static str, &str)]| ours().is_from_us(&Method::POST, &headers(pairs));
+        let post =
+            |pairs: &[(&'static str, &str)]| ours().is_from_us(&Method::POST, &headers(pairs));
         let host = ("host", "l4d.example.org");
 
-        assert!(post(&[host, ("sec-fetch-site", "same-origin")]) && post(&[host, ("sec-fetch-site", "none")]));
-        assert!(!post(&[host, ("sec-fetch-site", "same-site")]) && !post(&[host, ("sec-fetch-site", "cross-site")]));
-        assert!(!post(&[host, ("sec-fetch-site", "cross-site"), ("origin", "https://l4d.example.org")]));
+        assert!(
+            post(&[host, ("sec-fetch-site", "same-origin")])
+                && post(&[host, ("sec-fetch-site", "none")])
+        );
+        assert!(
+            !post(&[host, ("sec-fetch-site", "same-site")])
+                && !post(&[host, ("sec-fetch-site", "cross-site")])
+        );
+        assert!(!post(&[
+            host,
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "https://l4d.example.org")
+        ]));
         assert!(post(&[host, ("origin", "https://l4d.example.org")]));
         assert!(
             !post(&[host, ("origin", "http://l4d.example.org")])
@@ -165,10 +218,22 @@ mod tests {
                 && !post(&[host])
         );
 
-        assert!(post(&[("host", "localhost:8000"), ("origin", "http://localhost:8000")]));
-        assert!(!post(&[("host", "localhost:8000"), ("origin", "http://localhost:9000")]));
-        assert!(!post(&[("host", "evil.example"), ("origin", "http://evil.example")]));
-        assert!(ours().is_from_us(&Method::GET, &headers(&[host, ("sec-fetch-site", "cross-site")])));
+        assert!(post(&[
+            ("host", "localhost:8000"),
+            ("origin", "http://localhost:8000")
+        ]));
+        assert!(!post(&[
+            ("host", "localhost:8000"),
+            ("origin", "http://localhost:9000")
+        ]));
+        assert!(!post(&[
+            ("host", "evil.example"),
+            ("origin", "http://evil.example")
+        ]));
+        assert!(ours().is_from_us(
+            &Method::GET,
+            &headers(&[host, ("sec-fetch-site", "cross-site")])
+        ));
     }
 
     #[test]
@@ -176,6 +241,9 @@ mod tests {
         let local = headers(&[("host", "127.0.0.1:8000")]);
         assert_eq!(ours().game_host(&local), "l4d.example.org");
         let host = |text: &str| Origins::default().game_host(&headers(&[("host", text)]));
-        assert_eq!([host("127.0.0.1:8000"), host("[::1]:8000"), host("[::1]")], ["127.0.0.1", "[::1]", "[::1]"]);
+        assert_eq!(
+            [host("127.0.0.1:8000"), host("[::1]:8000"), host("[::1]")],
+            ["127.0.0.1", "[::1]", "[::1]"]
+        );
     }
 }

@@ -7,9 +7,14 @@ use axum::http::{HeaderMap, Uri, header};
 /// Referer.
 #[must_use]
 pub fn referer_path(headers: &HeaderMap) -> String {
-    let referer = headers.get(header::REFERER).and_then(|value| value.to_str().ok());
+    let referer = headers
+        .get(header::REFERER)
+        .and_then(|value| value.to_str().ok());
     let uri = referer.and_then(|referer| referer.parse::<Uri>().ok());
-    let path = uri.as_ref().and_then(Uri::path_and_query).map_or("/", |path| path.as_str());
+    let path = uri
+        .as_ref()
+        .and_then(Uri::path_and_query)
+        .map_or("/", |path| path.as_str());
     local_path(path).to_owned()
 }
 
@@ -17,9 +22,15 @@ pub fn referer_path(headers: &HeaderMap) -> String {
 /// as `/`, and `//host` as another host.
 #[must_use]
 pub fn local_path(next: &str) -> &str {
-    let ours =
-        next.starts_with('/') && !next.starts_with("//") && !next.contains('\\') && !next.contains(char::is_control);
-    if ours && next.len() <= 1000 { next } else { "/" }
+    let ours = next.starts_with('/')
+        && !next.starts_with("//")
+        && !next.contains('\\')
+        && !next.contains(char::is_control);
+    if ours && next.len() <= 1000 {
+        next
+    } else {
+        "/"
+    }
 }
 
 #[cfg(test)]
@@ -34,15 +45,28 @@ mod tests {
             referer_path(&headers)
         };
 
-        assert_eq!(from("http://127.0.0.1:8000/blueprints/7/edit?x=1"), "/blueprints/7/edit?x=1");
+        assert_eq!(
+            from("http://127.0.0.1:8000/blueprints/7/edit?x=1"),
+            "/blueprints/7/edit?x=1"
+        );
         assert_eq!(from("http://127.0.0.1:8000//evil.example/"), "/");
-        assert_eq!([from("about:blank"), referer_path(&HeaderMap::new())], ["/", "/"]);
+        assert_eq!(
+            [from("about:blank"), referer_path(&HeaderMap::new())],
+            ["/", "/"]
+        );
     }
 
     #[test]
     fn after_signing_in_a_browser_stays_on_our_pages() {
         assert_eq!(local_path("/jobs/7?x=1"), "/jobs/7?x=1");
-        for bad in ["", "https://evil.example", "//evil.example", "/\\evil.example", "javascript:alert(1)", "/a\nb"] {
+        for bad in [
+            "",
+            "https://evil.example",
+            "//evil.example",
+            "/\\evil.example",
+            "javascript:alert(1)",
+            "/a\nb",
+        ] {
             assert_eq!(local_path(bad), "/", "{bad}");
         }
     }

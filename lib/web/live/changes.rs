@@ -92,12 +92,20 @@ pub struct Changes {
 
 impl Changes {
     pub fn new(run: String) -> Self {
-        Self { run, snapshot: None, checked_at: Instant::now(), last: 0, kept: VecDeque::new() }
+        Self {
+            run,
+            snapshot: None,
+            checked_at: Instant::now(),
+            last: 0,
+            kept: VecDeque::new(),
+        }
     }
 
     /// The earliest time of the next read; none before the first one.
     pub fn due(&self) -> Option<Instant> {
-        self.snapshot.as_ref().map(|_| self.checked_at + MIN_INTERVAL)
+        self.snapshot
+            .as_ref()
+            .map(|_| self.checked_at + MIN_INTERVAL)
     }
 
     /// Whether the last read left out the percentages.
@@ -109,9 +117,6 @@ impl Changes {
     }
 
     /// Reads the tables and returns whether anything changed. The first read counts as a change.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
     pub fn check(&mut self, connection: &Connection, now: Instant) -> Result<bool> {
         self.checked_at = now;
 
@@ -128,7 +133,10 @@ impl Changes {
             Err(error) => {
                 // Changes until the next successful read are lost: report everything as
                 // changed.
-                self.keep(ChangeSet { all: true, ..ChangeSet::default() });
+                self.keep(ChangeSet {
+                    all: true,
+                    ..ChangeSet::default()
+                });
                 Err(error)
             }
         }
@@ -146,7 +154,12 @@ impl Changes {
     /// The changes after `position`; none if some of them are no longer kept.
     fn after(&self, position: u64) -> Option<Vec<Arc<ChangeSet>>> {
         let missing = usize::try_from(self.last.checked_sub(position)?).ok()?;
-        Some(self.kept.range(self.kept.len().checked_sub(missing)?..).cloned().collect())
+        Some(
+            self.kept
+                .range(self.kept.len().checked_sub(missing)?..)
+                .cloned()
+                .collect(),
+        )
     }
 }
 
@@ -154,8 +167,14 @@ impl TableMarks {
     fn first(connection: &Connection, now: Instant) -> Result<Self> {
         let mut snapshot = Self {
             event: live::last_event(connection)?,
-            servers: live::server_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect(),
-            jobs: live::job_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect(),
+            servers: live::server_marks(connection)?
+                .into_iter()
+                .map(|mark| (mark.id, mark))
+                .collect(),
+            jobs: live::job_marks(connection)?
+                .into_iter()
+                .map(|mark| (mark.id, mark))
+                .collect(),
             pause: queue::pause(connection)?,
             percents: HashMap::new(),
             percents_at: now,
@@ -168,21 +187,40 @@ impl TableMarks {
     fn compare(mut self, connection: &Connection, now: Instant) -> Result<(ChangeSet, Self)> {
         let events = live::events_after(connection, self.event, MAX_EVENTS)?;
         if events.len() >= MAX_EVENTS as usize {
-            return Ok((ChangeSet { all: true, ..ChangeSet::default() }, Self::first(connection, now)?));
+            return Ok((
+                ChangeSet {
+                    all: true,
+                    ..ChangeSet::default()
+                },
+                Self::first(connection, now)?,
+            ));
         }
 
-        let servers: HashMap<_, _> = live::server_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect();
-        let jobs: HashMap<_, _> = live::job_marks(connection)?.into_iter().map(|mark| (mark.id, mark)).collect();
+        let servers: HashMap<_, _> = live::server_marks(connection)?
+            .into_iter()
+            .map(|mark| (mark.id, mark))
+            .collect();
+        let jobs: HashMap<_, _> = live::job_marks(connection)?
+            .into_iter()
+            .map(|mark| (mark.id, mark))
+            .collect();
         let pause = queue::pause(connection)?;
 
         // Jobs with an event, with another row, or whose row is gone.
-        let mut changed_jobs: BTreeSet<JobId> = events.iter().filter_map(|event| event.job).collect();
-        changed_jobs.extend(jobs.values().filter(|mark| self.jobs.get(&mark.id) != Some(mark)).map(|mark| mark.id));
+        let mut changed_jobs: BTreeSet<JobId> =
+            events.iter().filter_map(|event| event.job).collect();
+        changed_jobs.extend(
+            jobs.values()
+                .filter(|mark| self.jobs.get(&mark.id) != Some(mark))
+                .map(|mark| mark.id),
+        );
         changed_jobs.extend(self.jobs.keys().filter(|id| !jobs.contains_key(id)));
 
         if now >= self.percents_at + PROGRESS_INTERVAL {
             let percents = percents(connection, &jobs, self.percents.clone())?;
-            let moved = percents.iter().filter(|(id, percent)| self.percents.get(id) != Some(percent));
+            let moved = percents
+                .iter()
+                .filter(|(id, percent)| self.percents.get(id) != Some(percent));
             changed_jobs.extend(moved.map(|(id, _)| *id));
             (self.percents, self.percents_at) = (percents, now);
         }
@@ -190,12 +228,16 @@ impl TableMarks {
         // Servers with another row, or whose row is new or gone.
         let mut changed_servers = BTreeSet::new();
         for (one, other) in [(&servers, &self.servers), (&self.servers, &servers)] {
-            let different = one.values().filter(|mark| other.get(&mark.id) != Some(mark));
+            let different = one
+                .values()
+                .filter(|mark| other.get(&mark.id) != Some(mark));
             changed_servers.extend(different.map(|mark| (mark.id, mark.owner)));
         }
 
         // A server that changed its owner concerns both owners; an event concerns the current one.
-        let by_event = events.iter().filter_map(|event| servers.get(&event.server?));
+        let by_event = events
+            .iter()
+            .filter_map(|event| servers.get(&event.server?));
         changed_servers.extend(by_event.map(|mark| (mark.id, mark.owner)));
 
         let owned = |id: JobId| live::owners(connection, id).map(|owners| (id, owners));
@@ -207,7 +249,16 @@ impl TableMarks {
         };
 
         let event = events.last().map_or(self.event, |event| event.id);
-        Ok((change, Self { event, servers, jobs, pause, ..self }))
+        Ok((
+            change,
+            Self {
+                event,
+                servers,
+                jobs,
+                pause,
+                ..self
+            },
+        ))
     }
 }
 
@@ -222,7 +273,10 @@ fn percents(
     for job in jobs.values().filter(|job| job.installs) {
         let line = live::last_line(connection, job.id)?;
         if let Some(progress) = line.as_deref().and_then(steam::progress) {
-            known.insert(job.id, format!("{} {:.0}", progress.phase, progress.percent));
+            known.insert(
+                job.id,
+                format!("{} {:.0}", progress.phase, progress.percent),
+            );
         }
     }
 
@@ -238,12 +292,18 @@ pub struct ChangesSource {
 }
 
 impl ChangesSource {
-    pub(super) fn new(feed: Subscriber<Changes>, viewer: Viewer, last_event_id: Option<&str>) -> Self {
+    pub(super) fn new(
+        feed: Subscriber<Changes>,
+        viewer: Viewer,
+        last_event_id: Option<&str>,
+    ) -> Self {
         let at = {
             let changes = feed.state();
             match last_event_id.map(|id| id.split_once('-')) {
                 None => Some(changes.last),
-                Some(Some((run, at))) if run == changes.run => at.parse().ok().filter(|at| *at <= changes.last),
+                Some(Some((run, at))) if run == changes.run => {
+                    at.parse().ok().filter(|at| *at <= changes.last)
+                }
                 Some(_) => None,
             }
         };
@@ -256,8 +316,16 @@ impl ChangesSource {
         let changes = changes.filter(|_| !all).unwrap_or_default();
 
         let visible = |change: &Arc<ChangeSet>| {
-            let servers = change.servers.iter().filter(|(_, owner)| self.viewer.sees_server(*owner)).map(|(id, _)| *id);
-            let jobs = change.jobs.iter().filter(|(_, owners)| self.viewer.sees_job(*owners)).map(|(id, _)| *id);
+            let servers = change
+                .servers
+                .iter()
+                .filter(|(_, owner)| self.viewer.sees_server(*owner))
+                .map(|(id, _)| *id);
+            let jobs = change
+                .jobs
+                .iter()
+                .filter(|(_, owners)| self.viewer.sees_job(*owners))
+                .map(|(id, _)| *id);
             (servers.collect::<Vec<_>>(), jobs.collect::<Vec<_>>())
         };
         let (servers, jobs): (Vec<_>, Vec<_>) = changes.iter().map(visible).unzip();
@@ -274,7 +342,11 @@ impl ChangesSource {
             data["all"] = true.into();
         }
 
-        Some(sse::one(Some(&format_args!("{run}-{at}")), "changed", &data))
+        Some(sse::one(
+            Some(&format_args!("{run}-{at}")),
+            "changed",
+            &data,
+        ))
     }
 }
 
@@ -289,10 +361,15 @@ impl Source for ChangesSource {
             if changes.snapshot.is_none() || self.at == Some(changes.last) {
                 return Poll::Pending;
             }
-            (changes.run.clone(), changes.last, self.at.and_then(|at| changes.after(at)))
+            (
+                changes.run.clone(),
+                changes.last,
+                self.at.and_then(|at| changes.after(at)),
+            )
         };
 
         self.at = Some(last);
-        self.event(&run, last, changes.as_deref()).map_or(Poll::Pending, |event| Poll::Ready(Some(event)))
+        self.event(&run, last, changes.as_deref())
+            .map_or(Poll::Pending, |event| Poll::Ready(Some(event)))
     }
 }

@@ -36,7 +36,8 @@ const MAX_RETRY: Duration = Duration::from_secs(30);
 pub const LINGER: Duration = Duration::from_secs(5);
 
 /// Subscribers may be players, so these messages have no details: those are in the journal.
-const INTERRUPTED: &str = "The console is interrupted and will be retried. Admins: run left4me doctor for the cause.";
+const INTERRUPTED: &str =
+    "The console is interrupted and will be retried. Admins: run left4me doctor for the cause.";
 const RESUMED: &str = "The console is back.";
 
 /// The state of one console. Positions count the lines of this follow.
@@ -78,7 +79,11 @@ impl Console {
     fn push(&mut self, entries: Vec<JournalEntry>) {
         let mut piece = Piece::default();
         for entry in entries {
-            let position = self.cursors.back().map_or(self.ring.head(), |(position, _)| *position) + 1;
+            let position = self
+                .cursors
+                .back()
+                .map_or(self.ring.head(), |(position, _)| *position)
+                + 1;
             entry::push(&mut piece, position, &entry);
             self.cursors.push_back((position, Arc::new(entry.cursor)));
             if piece.is_full() {
@@ -88,7 +93,9 @@ impl Console {
 
         self.ring.push(piece);
 
-        let kept = self.cursors.partition_point(|(position, _)| *position <= self.ring.base());
+        let kept = self
+            .cursors
+            .partition_point(|(position, _)| *position <= self.ring.base());
         self.cursors.drain(..kept);
     }
 
@@ -102,17 +109,28 @@ impl Console {
     }
 
     fn position(&self, cursor: &Cursor) -> Option<i64> {
-        self.cursors.iter().rev().find(|(_, other)| **other == *cursor).map(|(position, _)| *position)
+        self.cursors
+            .iter()
+            .rev()
+            .find(|(_, other)| **other == *cursor)
+            .map(|(position, _)| *position)
     }
 
     fn cursor(&self, position: i64) -> Option<Arc<Cursor>> {
-        let i = self.cursors.binary_search_by_key(&position, |(position, _)| *position).ok()?;
+        let i = self
+            .cursors
+            .binary_search_by_key(&position, |(position, _)| *position)
+            .ok()?;
         self.cursors.get(i).map(|(_, cursor)| Arc::clone(cursor))
     }
 }
 
 fn notice(line: &str) -> Bytes {
-    sse::one(None, "stderr", &json!({"at": clock::now_ms(), "from": "left4me", "line": line}))
+    sse::one(
+        None,
+        "stderr",
+        &json!({"at": clock::now_ms(), "from": "left4me", "line": line}),
+    )
 }
 
 /// Follows a server's journal until the console is closed. Retries when the follow breaks.
@@ -147,9 +165,19 @@ pub fn follow(inner: &Inner, server: ServerId, feed: &Feed<Console>) {
 }
 
 fn follow_once(inner: &Inner, server: ServerId, feed: &Feed<Console>) -> Result<()> {
-    let after = feed.state().cursors.back().map(|(_, cursor)| Cursor::clone(cursor));
+    let after = feed
+        .state()
+        .cursors
+        .back()
+        .map(|(_, cursor)| Cursor::clone(cursor));
     let lines = after.is_none().then_some(BACKLOG);
-    let request = HelperRequest::Journal { server: server.into(), lines, follow: true, entries: true, after };
+    let request = HelperRequest::Journal {
+        server: server.into(),
+        lines,
+        follow: true,
+        entries: true,
+        after,
+    };
     let mut connection = Connection::open(&inner.settings.helper, &request)?;
     {
         let mut console = feed.state();
@@ -245,7 +273,11 @@ impl ConsoleSource {
         let console = self.feed.state();
         let notices = console.notice.as_ref().map_or(0, |(count, _)| *count);
 
-        if let Some((count, notice)) = console.notice.as_ref().filter(|(count, _)| *count != self.notices_sent) {
+        if let Some((count, notice)) = console
+            .notice
+            .as_ref()
+            .filter(|(count, _)| *count != self.notices_sent)
+        {
             // A subscriber that connects after a recovery does not need the old message.
             let stale = self.notices_sent == 0 && !console.broken;
             self.notices_sent = *count;
@@ -284,7 +316,9 @@ impl ConsoleSource {
 
         // The ring does not reach back to the cursor: request a page.
         match &self.at {
-            ReadPosition::After(cursor) if self.pause.is_none() && self.empty_page_at != Some((head, notices)) => {
+            ReadPosition::After(cursor)
+                if self.pause.is_none() && self.empty_page_at != Some((head, notices)) =>
+            {
                 self.empty_page_at = Some((head, notices));
                 let (server, cursor) = (self.server, Cursor::clone(cursor));
                 self.paging = Some(self.inner.page(server, cursor));
@@ -311,14 +345,22 @@ impl ConsoleSource {
         // An empty page: new lines come from the follow, or the next page is requested once that
         // moved.
         let last = Arc::new(last?);
-        (self.at, self.last, self.empty_page_at) = (ReadPosition::After(Arc::clone(&last)), Some(last), None);
-        Some(after_gap(std::mem::take(&mut self.interrupted), piece.into_bytes()))
+        (self.at, self.last, self.empty_page_at) =
+            (ReadPosition::After(Arc::clone(&last)), Some(last), None);
+        Some(after_gap(
+            std::mem::take(&mut self.interrupted),
+            piece.into_bytes(),
+        ))
     }
 }
 
 /// `bytes`, after a message if lines were `missed` before.
 fn after_gap(missed: bool, bytes: Bytes) -> Bytes {
-    if missed { [notice(RESUMED), bytes].concat().into() } else { bytes }
+    if missed {
+        [notice(RESUMED), bytes].concat().into()
+    } else {
+        bytes
+    }
 }
 
 impl Source for ConsoleSource {
@@ -336,7 +378,11 @@ impl Source for ConsoleSource {
                 }
             }
 
-            if self.pause.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready()) {
+            if self
+                .pause
+                .as_mut()
+                .is_some_and(|pause| pause.as_mut().poll(cx).is_ready())
+            {
                 self.pause = None;
             }
 

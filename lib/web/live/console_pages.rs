@@ -40,7 +40,6 @@ struct Queue {
     readers: usize,
 }
 
-/// One stream's request.
 struct PageRequest {
     server: ServerId,
     cursor: Cursor,
@@ -66,7 +65,9 @@ impl Future for PageFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Page>> {
         let answer = ready!(Pin::new(&mut self.answer).poll(cx));
-        Poll::Ready(answer.unwrap_or_else(|_| Err(Error::unavailable("a page of a console was not read"))))
+        Poll::Ready(
+            answer.unwrap_or_else(|_| Err(Error::unavailable("a page of a console was not read"))),
+        )
     }
 }
 
@@ -86,18 +87,27 @@ impl Inner {
     pub fn page(self: &Arc<Self>, server: ServerId, cursor: Cursor) -> PageFuture {
         let (sender, answer) = oneshot::channel();
         let link = Arc::new(Mutex::new(Link::default()));
-        let page = PageFuture { link: Arc::clone(&link), answer };
+        let page = PageFuture {
+            link: Arc::clone(&link),
+            answer,
+        };
         let mut queue = lock(&self.console_pages.0);
 
         queue.waiting.retain(|request| !request.answer.is_closed());
-        queue.waiting.push_back(PageRequest { server, cursor, link, answer: sender });
+        queue.waiting.push_back(PageRequest {
+            server,
+            cursor,
+            link,
+            answer: sender,
+        });
 
         if queue.readers < READERS {
             let inner = Arc::clone(self);
             match spawn("console-page", move || inner.read_pages()) {
                 Ok(_) => queue.readers += 1,
                 Err(error) => {
-                    tracing::warn!(%error, "cannot start a thread for console pages; they have to wait");
+                    tracing::warn!(%error, "cannot start a thread for console pages; they have to \
+                                           wait");
                     if queue.readers == 0 {
                         // No thread would ever serve them: the streams ask again.
                         queue.waiting.clear();
@@ -124,7 +134,8 @@ impl Inner {
             if let Err(error) = &page
                 && !request.answer.is_closed()
             {
-                tracing::warn!(server = request.server.0, %error, "cannot read a page of a console");
+                tracing::warn!(server = request.server.0, %error, "cannot read a page of a \
+                    console");
             }
 
             drop(request.answer.send(page));
@@ -133,7 +144,10 @@ impl Inner {
 
     fn next_request(&self) -> Option<PageRequest> {
         let mut queue = lock(&self.console_pages.0);
-        let request = queue.waiting.pop_front().filter(|_| !self.closed.load(Ordering::Acquire));
+        let request = queue
+            .waiting
+            .pop_front()
+            .filter(|_| !self.closed.load(Ordering::Acquire));
         if request.is_none() {
             queue.readers -= 1;
             queue.waiting.clear();
@@ -145,8 +159,18 @@ impl Inner {
 /// Reads one page. Lines that arrived before an error or the deadline are a page too.
 fn read(inner: &Inner, request: &PageRequest) -> Result<Page> {
     let deadline = Instant::now() + inner.settings.page_time;
-    let (server, lines, after) = (request.server.into(), Some(LINES), Some(request.cursor.clone()));
-    let journal = HelperRequest::Journal { server, lines, follow: false, entries: true, after };
+    let (server, lines, after) = (
+        request.server.into(),
+        Some(LINES),
+        Some(request.cursor.clone()),
+    );
+    let journal = HelperRequest::Journal {
+        server,
+        lines,
+        follow: false,
+        entries: true,
+        after,
+    };
     let mut connection = Connection::open(&inner.settings.helper, &journal)?;
 
     connection.set_deadline(deadline);
@@ -163,7 +187,9 @@ fn read(inner: &Inner, request: &PageRequest) -> Result<Page> {
     let (mut piece, mut last, mut position) = (Piece::default(), None, 0);
     let mut fill = || -> Result<()> {
         while let Some(answer) = connection.next_answer()? {
-            let Some(entry) = entry::of(&answer)? else { continue };
+            let Some(entry) = entry::of(&answer)? else {
+                continue;
+            };
             position += 1;
             entry::push(&mut piece, position, &entry);
             last = Some(entry.cursor);

@@ -61,7 +61,11 @@ impl<T> Subscriber<T> {
     pub fn new(inner: &Arc<Inner>, feed: &Arc<Feed<T>>) -> Self {
         feed.subscribers.fetch_add(1, Ordering::AcqRel);
         let key = feed.next.fetch_add(1, Ordering::Relaxed);
-        Self { feed: Arc::clone(feed), inner: Arc::clone(inner), key }
+        Self {
+            feed: Arc::clone(feed),
+            inner: Arc::clone(inner),
+            key,
+        }
     }
 
     pub fn state(&self) -> MutexGuard<'_, T> {

@@ -49,17 +49,24 @@ struct Line<'a> {
 fn page(connection: &Connection, job: JobId, after: i64) -> Result<Piece> {
     let mut piece = Piece::default();
     for line in logs::page(connection, job, after, ROWS, PIECE)? {
-        let data = Line { seq: line.seq, at: line.at, task: line.task_id, line: &sse::text(&line.line) };
+        let data = Line {
+            seq: line.seq,
+            at: line.at,
+            task: line.task_id,
+            line: &sse::text(&line.line),
+        };
         piece.push(line.seq, &line.seq, line.stream.as_str(), &data);
     }
     Ok(piece)
 }
 
 /// Reads a job's new lines, once for all subscribers. Returns whether there were any.
-///
-/// # Errors
-/// If the database cannot be read.
-pub fn read(connection: &Connection, job: JobId, feed: &Feed<JobLog>, ring_bytes: usize) -> Result<bool> {
+pub fn read(
+    connection: &Connection,
+    job: JobId,
+    feed: &Feed<JobLog>,
+    ring_bytes: usize,
+) -> Result<bool> {
     let head = {
         let log = feed.state();
         if log.end.is_some() {
@@ -90,7 +97,10 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<JobLog>, ring_bytes
         let mut piece = page(connection, job, position)?;
         let Some(last) = piece.last() else { break };
         (position, news) = (last, true);
-        feed.state().ring.iter_mut().for_each(|ring| ring.push(std::mem::take(&mut piece)));
+        feed.state()
+            .ring
+            .iter_mut()
+            .for_each(|ring| ring.push(std::mem::take(&mut piece)));
     }
 
     // The state was read before the lines, so the end comes after the last line.
@@ -101,7 +111,10 @@ pub fn read(connection: &Connection, job: JobId, feed: &Feed<JobLog>, ring_bytes
         if state.is_terminal() {
             log.end = Some(sse::one(None, "end", &data));
         } else {
-            log.state = Some((state, sse::one(None, "state", &json!({"state": state.as_str()}))));
+            log.state = Some((
+                state,
+                sse::one(None, "state", &json!({"state": state.as_str()})),
+            ));
         }
     }
 
@@ -134,21 +147,39 @@ enum Reading {
 pub type JobStream = Stream<JobSource>;
 
 impl JobSource {
-    pub(super) fn new(inner: &Arc<Inner>, job: JobId, feed: Subscriber<JobLog>, after: Option<i64>) -> Self {
+    pub(super) fn new(
+        inner: &Arc<Inner>,
+        job: JobId,
+        feed: Subscriber<JobLog>,
+        after: Option<i64>,
+    ) -> Self {
         let (after, most) = (after.unwrap_or(0), inner.settings.replay_limit);
         let opening = inner.ask(move |db| live::replay(db.connection(), job, after, most));
-        Self { inner: Arc::clone(inner), job, feed, at: 0, state_sent: None, step: Reading::Opening(opening) }
+        Self {
+            inner: Arc::clone(inner),
+            job,
+            feed,
+            at: 0,
+            state_sent: None,
+            step: Reading::Opening(opening),
+        }
     }
 
     /// What the ring has, or the next thing to do.
     fn next_from_ring(&mut self) -> Poll<Option<Bytes>> {
         let log = self.feed.state();
         let Some(ring) = &log.ring else {
-            return if log.end.is_some() { Poll::Ready(None) } else { Poll::Pending };
+            return if log.end.is_some() {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            };
         };
 
-        if let Some((state, event)) =
-            log.state.as_ref().filter(|(state, _)| Some(*state) != self.state_sent && log.end.is_none())
+        if let Some((state, event)) = log
+            .state
+            .as_ref()
+            .filter(|(state, _)| Some(*state) != self.state_sent && log.end.is_none())
         {
             self.state_sent = Some(*state);
             return Poll::Ready(Some(event.clone()));
@@ -162,7 +193,10 @@ impl JobSource {
             (RingRead::Behind, _) => {
                 let (job, at, base) = (self.job, self.at, ring.base());
                 self.inner.pages.fetch_add(1, Ordering::Relaxed);
-                self.step = Reading::Page(self.inner.ask(move |db| page(db.connection(), job, at)), base);
+                self.step = Reading::Page(
+                    self.inner.ask(move |db| page(db.connection(), job, at)),
+                    base,
+                );
                 Poll::Pending
             }
             (RingRead::UpToDate, None) => Poll::Pending,
@@ -184,7 +218,9 @@ impl Source for JobSource {
             // A stream that cannot read the database ends: its client reconnects and resumes.
             match &mut self.step {
                 Reading::Opening(begin) => {
-                    let Ok(Ok(replay)) = ready!(Pin::new(begin).poll(cx)) else { return Poll::Ready(None) };
+                    let Ok(Ok(replay)) = ready!(Pin::new(begin).poll(cx)) else {
+                        return Poll::Ready(None);
+                    };
                     self.at = replay.after;
                     self.step = Reading::Ring;
                     if replay.dropped > 0 {
@@ -193,7 +229,9 @@ impl Source for JobSource {
                 }
                 Reading::Page(page, base) => {
                     let base = *base;
-                    let Ok(Ok(piece)) = ready!(Pin::new(page).poll(cx)) else { return Poll::Ready(None) };
+                    let Ok(Ok(piece)) = ready!(Pin::new(page).poll(cx)) else {
+                        return Poll::Ready(None);
+                    };
                     self.step = Reading::Ring;
                     // Without rows up to the ring's base there is nothing to wait for: they were
                     // pruned.
@@ -218,7 +256,6 @@ impl Source for JobSource {
 /// the missing lines for read.
 fn left_out(replay: live::Replay) -> Bytes {
     let line = format!("[… {} earlier lines are not shown …]", replay.dropped);
-    let data =
-        json!({"seq": replay.after, "at": clock::now_ms(), "task": null, "line": line, "dropped": replay.dropped});
+    let data = json!({"seq": replay.after, "at": clock::now_ms(), "task": null, "line": line, "dropped": replay.dropped});
     sse::one(None, "stderr", &data)
 }

@@ -65,7 +65,14 @@ impl ManySource {
             });
         }
 
-        let source = Self { changes, feeds, refused, topic: None, held: None, next: 0 };
+        let source = Self {
+            changes,
+            feeds,
+            refused,
+            topic: None,
+            held: None,
+            next: 0,
+        };
         Stream::new(inner, source, reader)
     }
 
@@ -88,7 +95,10 @@ fn over(why: Option<&str>) -> Bytes {
 impl Source for ManySource {
     fn watch(&self, waker: &Waker) {
         self.changes.watch(waker);
-        self.feeds.iter().flatten().for_each(|feed| feed.watch(waker));
+        self.feeds
+            .iter()
+            .flatten()
+            .for_each(|feed| feed.watch(waker));
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -109,7 +119,9 @@ impl Source for ManySource {
         for step in 0..self.feeds.len() {
             let number = (self.next + step) % self.feeds.len();
 
-            let Some(feed) = &mut self.feeds[number] else { continue };
+            let Some(feed) = &mut self.feeds[number] else {
+                continue;
+            };
             match feed.poll(cx) {
                 Poll::Ready(Some(events)) => {
                     self.next = number + 1;

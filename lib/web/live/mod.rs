@@ -64,10 +64,8 @@ use crate::web::limiter::Limiter;
 /// helper. Keep it below TasksMax= in left4me-web.service.
 const CONSOLES: usize = 32;
 
-/// The hub's settings.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The database file.
     pub database: PathBuf,
     /// The path of helper.sock.
     pub helper: PathBuf,
@@ -91,7 +89,16 @@ impl Settings {
     pub fn new(database: PathBuf, helper: PathBuf, replay_limit: u32) -> Self {
         let (heartbeat, retry) = (Duration::from_secs(15), Duration::from_secs(1));
         let (linger, page_time) = (console::LINGER, Duration::from_secs(5));
-        Self { database, helper, replay_limit, heartbeat, retry, linger, page_time, ring_bytes: 1024 * 1024 }
+        Self {
+            database,
+            helper,
+            replay_limit,
+            heartbeat,
+            retry,
+            linger,
+            page_time,
+            ring_bytes: 1024 * 1024,
+        }
     }
 }
 
@@ -138,7 +145,6 @@ struct Inner {
     reads: AtomicU64,
     pages: AtomicU64,
     console_pages: ConsolePages,
-    /// Limits the consoles' threads.
     console_threads: Limiter,
 }
 
@@ -153,9 +159,6 @@ struct Feeds {
 
 impl Hub {
     /// Starts the hub's two threads. They do not keep the process alive.
-    ///
-    /// # Errors
-    /// If the database cannot be used, or a thread cannot be started.
     pub fn start(settings: Settings) -> Result<Self> {
         let wakeups = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|errno| Error::failed(format!("no event descriptor: {}", errno.desc())))?;
@@ -176,10 +179,14 @@ impl Hub {
             console_threads: Limiter::shared(CONSOLES),
         });
         let pump = pump::Pump::new(&inner)?;
-        let hub = Self { closer: Arc::new(Closer(inner)) };
+        let hub = Self {
+            closer: Arc::new(Closer(inner)),
+        };
 
         spawn("live-pump", move || pump.run())?;
-        spawn("live-pages", move || receiver.iter().for_each(|work| work(&mut reader)))?;
+        spawn("live-pages", move || {
+            receiver.iter().for_each(|work| work(&mut reader))
+        })?;
 
         Ok(hub)
     }
@@ -229,10 +236,12 @@ impl Hub {
 
     /// A server's console after `last_event_id`, a cursor of its journal; its last lines if there
     /// is none, or it is not a cursor.
-    ///
-    /// # Errors
-    /// If too many consoles are open, or a thread cannot be started.
-    pub fn console(&self, server: ServerId, last_event_id: Option<&str>, reader: Reader) -> Result<ConsoleStream> {
+    pub fn console(
+        &self,
+        server: ServerId,
+        last_event_id: Option<&str>,
+        reader: Reader,
+    ) -> Result<ConsoleStream> {
         let inner = self.inner();
         let stream = Stream::new(inner, inner.console(server, last_event_id)?, reader);
         inner.subscribed(false);
@@ -242,7 +251,12 @@ impl Hub {
     /// The counters as of now.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let Inner { streams, reads, pages, .. } = &**self.inner();
+        let Inner {
+            streams,
+            reads,
+            pages,
+            ..
+        } = &**self.inner();
         Counts {
             streams: streams.load(Ordering::Acquire),
             reads: reads.load(Ordering::Relaxed),
@@ -267,26 +281,39 @@ impl Inner {
         let (feed, fresh) = {
             let mut feeds = lock(&self.feeds);
             let fresh = !feeds.jobs.contains_key(&job);
-            let feed = feeds.jobs.entry(job).or_insert_with(|| Arc::new(Feed::new(JobLog::default())));
+            let feed = feeds
+                .jobs
+                .entry(job)
+                .or_insert_with(|| Arc::new(Feed::new(JobLog::default())));
             (Subscriber::new(self, feed), fresh)
         };
         (JobSource::new(self, job, feed, after), fresh)
     }
 
     /// The changes, and whether the feed is new.
-    fn changes(self: &Arc<Self>, viewer: Viewer, last_event_id: Option<&str>) -> (ChangesSource, bool) {
+    fn changes(
+        self: &Arc<Self>,
+        viewer: Viewer,
+        last_event_id: Option<&str>,
+    ) -> (ChangesSource, bool) {
         let mut feeds = lock(&self.feeds);
         let fresh = feeds.changes.is_none();
         let run = format!("{:x}.{}", clock::now_ms(), feeds.runs);
         feeds.runs += u64::from(fresh);
 
-        let feed = feeds.changes.get_or_insert_with(|| Arc::new(Feed::new(Changes::new(run))));
+        let feed = feeds
+            .changes
+            .get_or_insert_with(|| Arc::new(Feed::new(Changes::new(run))));
         let subscriber = Subscriber::new(self, feed);
         drop(feeds);
         (ChangesSource::new(subscriber, viewer, last_event_id), fresh)
     }
 
-    fn console(self: &Arc<Self>, server: ServerId, last_event_id: Option<&str>) -> Result<ConsoleSource> {
+    fn console(
+        self: &Arc<Self>,
+        server: ServerId,
+        last_event_id: Option<&str>,
+    ) -> Result<ConsoleSource> {
         let feed = {
             let mut feeds = lock(&self.feeds);
             let (feed, _) = match feeds.consoles.entry(server) {
@@ -315,7 +342,8 @@ impl Inner {
     /// Starts the thread of a console. Called under the hub's lock. Threads are counted, not
     /// consoles: one that was closed may take a moment to end.
     fn follow(self: &Arc<Self>, server: ServerId, feed: &Arc<Feed<Console>>) -> Result<Thread> {
-        let full = || Error::unavailable("too many consoles are open: load the page again in a moment");
+        let full =
+            || Error::unavailable("too many consoles are open: load the page again in a moment");
         let permit = self.console_threads.try_acquire().ok_or_else(full)?;
         let (inner, feed) = (Arc::clone(self), Arc::clone(feed));
         let follow = move || {
@@ -385,6 +413,8 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Thread> {
     let handle = Builder::new()
         .name(name.to_owned())
         .spawn(work)
-        .map_err(|error| Error::from(error).within(format!("the thread {name} cannot be started")))?;
+        .map_err(|error| {
+            Error::from(error).within(format!("the thread {name} cannot be started"))
+        })?;
     Ok(handle.thread().clone())
 }

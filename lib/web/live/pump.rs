@@ -32,16 +32,20 @@ pub struct Pump {
 
 impl Pump {
     /// Opens the database.
-    ///
-    /// # Errors
-    /// If the database cannot be used.
     pub fn new(inner: &Arc<Inner>) -> Result<Self> {
         let path = &inner.settings.database;
         let db = Db::open_existing(path)?;
         db.stay()?;
         let watch = Watch::new(path)?;
         let rights = live::rights_lost(db.connection(), Rights::default())?.1;
-        Ok(Self { inner: Arc::clone(inner), watch, db, rights, unchecked: false, again: false })
+        Ok(Self {
+            inner: Arc::clone(inner),
+            watch,
+            db,
+            rights,
+            unchecked: false,
+            again: false,
+        })
     }
 
     /// Runs until the hub is closed.
@@ -68,7 +72,13 @@ impl Pump {
             return None;
         }
 
-        let Self { inner, db, rights, unchecked, .. } = self;
+        let Self {
+            inner,
+            db,
+            rights,
+            unchecked,
+            ..
+        } = self;
         let result = checked.and_then(|_| {
             db.read(|tx| {
                 if news {
@@ -115,7 +125,11 @@ fn read_rights(inner: &Inner, connection: &Connection, known: &mut Rights) -> Re
 }
 
 fn read_jobs(inner: &Inner, connection: &Connection) -> Result<()> {
-    let feeds: Vec<_> = lock(&inner.feeds).jobs.iter().map(|(job, feed)| (*job, Arc::clone(feed))).collect();
+    let feeds: Vec<_> = lock(&inner.feeds)
+        .jobs
+        .iter()
+        .map(|(job, feed)| (*job, Arc::clone(feed)))
+        .collect();
     for (job, feed) in feeds {
         inner.reads.fetch_add(1, Ordering::Relaxed);
         let read = jobs::read(connection, job, &feed, inner.settings.ring_bytes);
@@ -129,14 +143,22 @@ fn read_jobs(inner: &Inner, connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-fn read_changes(inner: &Inner, connection: &Connection, unchecked: &mut bool) -> Result<Option<Duration>> {
+fn read_changes(
+    inner: &Inner,
+    connection: &Connection,
+    unchecked: &mut bool,
+) -> Result<Option<Duration>> {
     let Some(feed) = lock(&inner.feeds).changes.clone() else {
         *unchecked = false;
         return Ok(None);
     };
 
     let now = Instant::now();
-    let early = feed.state().due().and_then(|due| due.checked_duration_since(now)).filter(|wait| !wait.is_zero());
+    let early = feed
+        .state()
+        .due()
+        .and_then(|due| due.checked_duration_since(now))
+        .filter(|wait| !wait.is_zero());
     if early.is_some() {
         return Ok(early);
     }

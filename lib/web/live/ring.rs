@@ -57,7 +57,6 @@ pub enum RingRead {
     Behind,
 }
 
-/// The last events.
 pub struct Ring {
     kept: VecDeque<StoredPiece>,
     /// The ring has everything after this position, up to `head`.
@@ -73,7 +72,15 @@ impl Ring {
     /// An empty ring after `position`. Above `most_bytes` or `most_events` it drops its oldest
     /// piece, but never the newest.
     pub fn new(position: i64, most_bytes: usize, most_events: usize) -> Self {
-        Self { kept: VecDeque::new(), base: position, head: position, bytes: 0, events: 0, most_bytes, most_events }
+        Self {
+            kept: VecDeque::new(),
+            base: position,
+            head: position,
+            bytes: 0,
+            events: 0,
+            most_bytes,
+            most_events,
+        }
     }
 
     /// Appends a piece.
@@ -82,23 +89,33 @@ impl Ring {
         self.bytes += piece.bytes.len();
         self.events += piece.ends.len();
         self.head = last;
-        self.kept.push_back(StoredPiece { bytes: piece.bytes.into(), ends: piece.ends, last });
+        self.kept.push_back(StoredPiece {
+            bytes: piece.bytes.into(),
+            ends: piece.ends,
+            last,
+        });
 
-        while (self.bytes > self.most_bytes || self.events > self.most_events) && self.kept.len() > 1 {
-            let Some(oldest) = self.kept.pop_front() else { return };
+        while (self.bytes > self.most_bytes || self.events > self.most_events)
+            && self.kept.len() > 1
+        {
+            let Some(oldest) = self.kept.pop_front() else {
+                return;
+            };
             self.bytes -= oldest.bytes.len();
             self.events -= oldest.ends.len();
             self.base = oldest.last;
         }
     }
 
-    /// The events after `position`.
     pub fn after(&self, position: i64) -> RingRead {
         if position < self.base {
             return RingRead::Behind;
         }
 
-        let Some(kept) = self.kept.get(self.kept.partition_point(|kept| kept.last <= position)) else {
+        let Some(kept) = self
+            .kept
+            .get(self.kept.partition_point(|kept| kept.last <= position))
+        else {
             return RingRead::UpToDate;
         };
 
@@ -125,7 +142,9 @@ mod tests {
 
     fn ids(bytes: &[u8]) -> Vec<i64> {
         let text = std::str::from_utf8(bytes).unwrap();
-        text.lines().filter_map(|line| line.strip_prefix("id: ")?.parse().ok()).collect()
+        text.lines()
+            .filter_map(|line| line.strip_prefix("id: ")?.parse().ok())
+            .collect()
     }
 
     proptest! {

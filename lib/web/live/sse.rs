@@ -32,7 +32,6 @@ pub fn event(out: &mut Vec<u8>, id: Option<&dyn Display>, name: &str, data: &imp
     }
 }
 
-/// One event.
 pub fn one(id: Option<&dyn Display>, name: &str, data: &impl Serialize) -> Bytes {
     let mut out = Vec::new();
     event(&mut out, id, name, data);
@@ -53,7 +52,8 @@ mod tests {
 
     /// The events of a stream, parsed as the standard says: id, event, data.
     fn parse(stream: &str) -> Vec<(Option<String>, String, String)> {
-        let (mut events, mut id, mut name, mut data) = (Vec::new(), None, String::new(), Vec::new());
+        let (mut events, mut id, mut name, mut data) =
+            (Vec::new(), None, String::new(), Vec::new());
         let lines = stream.replace("\r\n", "\n").replace('\r', "\n");
         for line in lines.split('\n') {
             let (field, value) = line.split_once(':').unwrap_or((line, ""));
@@ -82,21 +82,39 @@ mod tests {
         let mut events = parse(std::str::from_utf8(&out).unwrap()).into_iter();
         let (id, name, data) = events.next().unwrap();
         assert_eq!((id.as_deref(), &*name), (Some("7"), "stdout"));
-        assert_eq!(events.next().unwrap(), (None, "state".to_owned(), "{}".to_owned()));
+        assert_eq!(
+            events.next().unwrap(),
+            (None, "state".to_owned(), "{}".to_owned())
+        );
         assert_eq!(events.next(), None);
 
-        serde_json::from_str::<Value>(&data).unwrap()["line"].as_str().unwrap().to_owned()
+        serde_json::from_str::<Value>(&data).unwrap()["line"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     #[test]
     fn hostile_lines_come_back_as_text() {
         let wide = "界".repeat(4096);
         let table = [
-            ("data: x\n\nevent: end\ndata: {}", "data: x\u{240a}\u{240a}event: end\u{240a}data: {}"),
-            ("a\r\nid: 9\r\n\r\nb\rc", "a\u{240d}\u{240a}id: 9\u{240d}\u{240a}\u{240d}\u{240a}b\u{240d}c"),
-            ("\u{85}\u{2028}\u{2029}\0\t", "\u{fffd}\\u{2028}\\u{2029}\u{2400}\t"),
+            (
+                "data: x\n\nevent: end\ndata: {}",
+                "data: x\u{240a}\u{240a}event: end\u{240a}data: {}",
+            ),
+            (
+                "a\r\nid: 9\r\n\r\nb\rc",
+                "a\u{240d}\u{240a}id: 9\u{240d}\u{240a}\u{240d}\u{240a}b\u{240d}c",
+            ),
+            (
+                "\u{85}\u{2028}\u{2029}\0\t",
+                "\u{fffd}\\u{2028}\\u{2029}\u{2400}\t",
+            ),
             ("<\u{202e}nimda> hi", "<\\u{202e}nimda> hi"),
-            ("\u{1b}[31mred\u{1b}[0m \u{1b}]0;t\u{7}<b>&amp;\"\\", "red <b>&amp;\"\\"),
+            (
+                "\u{1b}[31mred\u{1b}[0m \u{1b}]0;t\u{7}<b>&amp;\"\\",
+                "red <b>&amp;\"\\",
+            ),
             (&wide, &wide),
             ("", ""),
         ];
@@ -108,7 +126,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_becomes_one_event_with_the_cleaned_text(line in "(?s)(.|\r|\n|\r\n|data: |event: end|id: 1|\u{1b}\\[31m|\0|\u{2028}){0,60}") {
+        fn any_text_becomes_one_event_with_the_cleaned_text(line in "(?s)(.|\r|\n|\r\n|data: \
+            |event: end|id: 1|\u{1b}\\[31m|\0|\u{2028}){0,60}") {
             let shown = round(&line);
             prop_assert_eq!(&shown, &*text(&line));
             prop_assert!(!shown.contains(|c: char| c.is_control() && c != '\t'));

@@ -53,7 +53,16 @@ impl<S: Source> Stream<S> {
         inner.streams.fetch_add(1, Ordering::AcqRel);
         let rights = inner.rights.load(Ordering::Acquire);
         let inner = Arc::clone(inner);
-        Self { source, inner, reader, checking: None, rights, beat: None, quiet: false, over: false }
+        Self {
+            source,
+            inner,
+            reader,
+            checking: None,
+            rights,
+            beat: None,
+            quiet: false,
+            over: false,
+        }
     }
 
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -87,7 +96,9 @@ impl<S: Source> Stream<S> {
     /// Checks the clock, however busy the source is.
     fn heartbeat(&mut self, cx: &mut Context<'_>) {
         let time = self.inner.settings.heartbeat;
-        let beat = self.beat.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
+        let beat = self
+            .beat
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
         while beat.as_mut().poll(cx).is_ready() {
             beat.as_mut().reset(Instant::now() + time);
             self.quiet = true;
@@ -100,7 +111,10 @@ impl<S: Source> Body for Stream<S> {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let stream = self.get_mut();
         let next = stream.next(cx);
         stream.over |= matches!(next, Poll::Ready(None));

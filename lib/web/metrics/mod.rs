@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TEXT_FORMAT, TextEncoder,
+    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TEXT_FORMAT,
+    TextEncoder,
 };
 
 use crate::base::{Error, Result};
@@ -21,7 +22,9 @@ pub const CONTENT_TYPE: &str = TEXT_FORMAT;
 pub const NO_ROUTE: &str = "none";
 
 /// Upper bounds of a request's duration, seconds.
-const BOUNDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+const BOUNDS: [f64; 13] = [
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,
+];
 
 /// Methods with a label of their own; a client may send any word.
 const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -39,8 +42,7 @@ pub struct Metrics {
 impl Metrics {
     /// Counters of a process that started at `started` (unix ms).
     ///
-    /// # Errors
-    /// If a metric's name is invalid, which does not depend on input.
+    /// Fails if a metric's name is invalid, which does not depend on input.
     pub fn new(started: i64) -> Result<Self> {
         Self::build(started).map_err(|error| fault(&error))
     }
@@ -52,24 +54,39 @@ impl Metrics {
             "Time from a request's head to its answer's, by route. Streams go on after that.",
         );
 
-        let start = IntGauge::new("process_start_time_seconds", "When left4me-web started, in unix seconds.")?;
+        let start = IntGauge::new(
+            "process_start_time_seconds",
+            "When left4me-web started, in unix seconds.",
+        )?;
         start.set(started / 1000);
 
         let metrics = Self {
             requests: IntCounterVec::new(
-                Opts::new("left4me_web_requests_total", "Answered requests by method, route and status."),
+                Opts::new(
+                    "left4me_web_requests_total",
+                    "Answered requests by method, route and status.",
+                ),
                 &["method", "route", "status"],
             )?,
             durations: HistogramVec::new(durations.buckets(BOUNDS.to_vec()), &["route"])?,
             streams: IntGaugeVec::new(
-                Opts::new("left4me_web_streams", "Open event streams, and downloads of logs, by kind."),
+                Opts::new(
+                    "left4me_web_streams",
+                    "Open event streams, and downloads of logs, by kind.",
+                ),
                 &["kind"],
             )?,
             refusals: IntCounterVec::new(
-                Opts::new("left4me_web_refusals_total", "Refused connections, requests and streams by reason."),
+                Opts::new(
+                    "left4me_web_refusals_total",
+                    "Refused connections, requests and streams by reason.",
+                ),
                 &["why"],
             )?,
-            memory: IntGauge::new("process_resident_memory_bytes", "Resident memory of left4me-web.")?,
+            memory: IntGauge::new(
+                "process_resident_memory_bytes",
+                "Resident memory of left4me-web.",
+            )?,
             registry,
         };
 
@@ -81,7 +98,8 @@ impl Metrics {
             Box::new(metrics.streams.clone()),
             Box::new(metrics.refusals.clone()),
         ];
-        all.into_iter().try_for_each(|one| metrics.registry.register(one))?;
+        all.into_iter()
+            .try_for_each(|one| metrics.registry.register(one))?;
 
         Ok(metrics)
     }
@@ -89,9 +107,16 @@ impl Metrics {
     /// Counts a response. `route` is the matched template, like `/jobs/{id}`, or [`NO_ROUTE`];
     /// never the path.
     pub fn observe(&self, method: &str, route: &str, status: u16, took: Duration) {
-        let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
-        self.requests.with_label_values(&[method, route, &status.to_string()]).inc();
-        self.durations.with_label_values(&[route]).observe(took.as_secs_f64());
+        let method = METHODS
+            .into_iter()
+            .find(|known| *known == method)
+            .unwrap_or("other");
+        self.requests
+            .with_label_values(&[method, route, &status.to_string()])
+            .inc();
+        self.durations
+            .with_label_values(&[route])
+            .observe(took.as_secs_f64());
     }
 
     /// Counts an open stream of a kind (`job`, `console`, `changes`, `download`) until the result
@@ -110,15 +135,16 @@ impl Metrics {
 
     /// All metrics as text: this process's, and the tables' as of `now` (unix ms).
     ///
-    /// # Errors
-    /// If they cannot be encoded, which does not depend on input.
+    /// Fails if they cannot be encoded, which does not depend on input.
     pub fn render(&self, tables: &Snapshot, now: i64) -> Result<String> {
         if let Some(bytes) = resident_bytes() {
             self.memory.set(bytes);
         }
         let mut families = tables::families(tables, now);
         families.extend(self.registry.gather());
-        TextEncoder::new().encode_to_string(&families).map_err(|error| fault(&error))
+        TextEncoder::new()
+            .encode_to_string(&families)
+            .map_err(|error| fault(&error))
     }
 }
 
@@ -140,8 +166,15 @@ fn fault(error: &prometheus::Error) -> Error {
 /// This process's VmRSS; none if the kernel does not report it.
 fn resident_bytes() -> Option<i64> {
     let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok().map(|kib| kib * 1024)
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse::<i64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
 #[cfg(test)]
@@ -169,10 +202,16 @@ mod tests {
             "left4me_web_request_duration_seconds_count{route=\"/jobs/{id}\"} 2",
             "process_start_time_seconds 1800000000",
         ] {
-            assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
+            assert!(
+                text.lines().any(|printed| printed == line),
+                "{line}\n{text}"
+            );
         }
 
-        let memory = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap();
+        let memory = text
+            .lines()
+            .find_map(|line| line.strip_prefix("process_resident_memory_bytes "))
+            .unwrap();
         assert!(memory.parse::<i64>().unwrap() > 100_000, "{memory}");
     }
 
@@ -188,7 +227,8 @@ mod tests {
 
         let text = text(&metrics);
         assert!(
-            text.contains(&format!("{line}0\n")) && text.contains("left4me_web_refusals_total{why=\"streams\"} 1\n")
+            text.contains(&format!("{line}0\n"))
+                && text.contains("left4me_web_refusals_total{why=\"streams\"} 1\n")
         );
     }
 }

@@ -1,6 +1,8 @@
 //! Converts a snapshot of the tables into Prometheus' metric families. Pure.
 
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{
+    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
 
 use crate::db::metrics::{Durations, OTHER, Snapshot};
 use crate::domain::operation::Operation;
@@ -16,10 +18,13 @@ pub fn families(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
 }
 
 fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
-    let by_state = |(&(operation, state), &n): (&(&str, &str), &u64), metric: fn(&[(&str, &str)], f64) -> Metric| {
+    let by_state = |(&(operation, state), &n): (&(&str, &str), &u64),
+                    metric: fn(&[(&str, &str)], f64) -> Metric| {
         metric(&[("operation", operation), ("state", state)], number(n))
     };
-    let oldest = tables.oldest_queued.map_or(0.0, |at| seconds_since(at, now));
+    let oldest = tables
+        .oldest_queued
+        .map_or(0.0, |at| seconds_since(at, now));
 
     vec![
         family(
@@ -38,7 +43,10 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
             "left4me_job_duration_seconds",
             "From a job's start to its end, by operation.",
             MetricType::HISTOGRAM,
-            tables.job_durations.iter().map(|(operation, took)| histogram(&[("operation", operation)], took)),
+            tables
+                .job_durations
+                .iter()
+                .map(|(operation, took)| histogram(&[("operation", operation)], took)),
         ),
         family(
             "left4me_queue_wait_seconds",
@@ -71,7 +79,10 @@ fn queue(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
 fn overdue(tables: &Snapshot, now: i64) -> impl Iterator<Item = (&'static str, f64)> {
     let words = Operation::ALL.into_iter().map(Some).chain([None]);
     words.filter_map(move |operation| {
-        let jobs = tables.under_way.iter().filter(|job| job.operation == operation && job.overdue(now).is_some());
+        let jobs = tables
+            .under_way
+            .iter()
+            .filter(|job| job.operation == operation && job.overdue(now).is_some());
         let n = number(jobs.count() as u64);
         let word = operation.map_or(OTHER, Operation::as_str);
         (operation.is_some() || n > 0.0).then_some((word, n))
@@ -81,7 +92,14 @@ fn overdue(tables: &Snapshot, now: i64) -> impl Iterator<Item = (&'static str, f
 fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
     let drifted = tables.drifted.iter().map(|server| {
         let id = server.id.to_string();
-        gauge(&[("server", &id), ("name", &server.name), ("kind", server.kind.as_str())], 1.0)
+        gauge(
+            &[
+                ("server", &id),
+                ("name", &server.name),
+                ("kind", server.kind.as_str()),
+            ],
+            1.0,
+        )
     });
 
     vec![
@@ -89,11 +107,15 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
             "left4me_servers",
             "Servers by actual state, as systemd last reported it.",
             MetricType::GAUGE,
-            tables.servers.iter().map(|(state, &n)| gauge(&[("actual_state", state)], number(n))),
+            tables
+                .servers
+                .iter()
+                .map(|(state, &n)| gauge(&[("actual_state", state)], number(n))),
         ),
         family(
             "left4me_server_drift",
-            "1 for each server that needs attention (desired and actual state differ); no series for the others.",
+            "1 for each server that needs attention (desired and actual state differ); no series \
+            for the others.",
             MetricType::GAUGE,
             drifted,
         ),
@@ -102,15 +124,25 @@ fn servers(tables: &Snapshot, now: i64) -> Vec<MetricFamily> {
             "How often each server crashed.",
             MetricType::COUNTER,
             tables.crashes.iter().map(|server| {
-                counter(&[("server", &server.id.to_string()), ("name", &server.name)], number(server.count))
+                counter(
+                    &[("server", &server.id.to_string()), ("name", &server.name)],
+                    number(server.count),
+                )
             }),
         ),
         family(
             "left4me_poll_age_seconds",
             "Time since the poller last saw all units; since 1970 when it never did.",
             MetricType::GAUGE,
-            // A poll that lies ahead is from before the clock was set back: there has been none since.
-            [gauge(&[], seconds(now.saturating_sub(tables.polled_at.unwrap_or(0)).saturating_abs()))],
+            // A poll that lies ahead is from before the clock was set back: there has been none
+            // since.
+            [gauge(
+                &[],
+                seconds(
+                    now.saturating_sub(tables.polled_at.unwrap_or(0))
+                        .saturating_abs(),
+                ),
+            )],
         ),
     ]
 }
@@ -121,7 +153,10 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
             "left4me_cancellation_requests_total",
             "Requests to cancel, of whole jobs and of single tasks.",
             MetricType::COUNTER,
-            tables.cancellation_requests.iter().map(|(scope, &n)| counter(&[("scope", scope)], number(n))),
+            tables
+                .cancellation_requests
+                .iter()
+                .map(|(scope, &n)| counter(&[("scope", scope)], number(n))),
         ),
         family(
             "left4me_cancellation_duration_seconds",
@@ -137,7 +172,8 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
         ),
         family(
             "left4me_cancellation_timeouts_total",
-            "Cancellations in which a command had to be killed because its grace was over; --force is not counted.",
+            "Cancellations in which a command had to be killed because its grace was over; --force \
+            is not counted.",
             MetricType::COUNTER,
             [counter(&[], number(tables.cancellation_timeouts))],
         ),
@@ -145,18 +181,30 @@ fn cancellations(tables: &Snapshot) -> Vec<MetricFamily> {
             "left4me_cancellation_step_failures_total",
             "Steps of cancellations that failed, by step; clean is what removes temporary files.",
             MetricType::COUNTER,
-            tables.step_failures.iter().map(|(step, &n)| counter(&[("step", step)], number(n))),
+            tables
+                .step_failures
+                .iter()
+                .map(|(step, &n)| counter(&[("step", step)], number(n))),
         ),
         family(
             "left4me_runners_terminated_total",
-            "Commands ended by cancellations, by the signal it took; lost: the connection broke before that was known.",
+            "Commands ended by cancellations, by the signal it took; lost: the connection broke \
+            before that was known.",
             MetricType::COUNTER,
-            tables.runners_terminated.iter().map(|(signal, &n)| counter(&[("signal", signal)], number(n))),
+            tables
+                .runners_terminated
+                .iter()
+                .map(|(signal, &n)| counter(&[("signal", signal)], number(n))),
         ),
     ]
 }
 
-fn family(name: &str, help: &str, kind: MetricType, series: impl IntoIterator<Item = Metric>) -> MetricFamily {
+fn family(
+    name: &str,
+    help: &str,
+    kind: MetricType,
+    series: impl IntoIterator<Item = Metric>,
+) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
@@ -215,7 +263,10 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
     Metric::from_label(pairs.collect())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53; Prometheus has only floats")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 2^53; Prometheus has only floats"
+)]
 fn number(n: u64) -> f64 {
     n as f64
 }
@@ -239,7 +290,9 @@ mod tests {
     use crate::domain::drift::Drift;
 
     fn render(tables: &Snapshot, now: i64) -> String {
-        prometheus::TextEncoder::new().encode_to_string(&families(tables, now)).unwrap()
+        prometheus::TextEncoder::new()
+            .encode_to_string(&families(tables, now))
+            .unwrap()
     }
 
     fn nothing() -> Snapshot {
@@ -249,9 +302,18 @@ mod tests {
     #[test]
     fn a_histogram_is_cumulative_in_seconds_and_ends_with_inf() {
         let counts = [(50, 2), (1000, 0), (2500, 3), (i64::MAX, 1)].into();
-        let tables = Snapshot { queue_wait: Durations { counts, total_ms: 12_500.0 }, ..nothing() };
+        let tables = Snapshot {
+            queue_wait: Durations {
+                counts,
+                total_ms: 12_500.0,
+            },
+            ..nothing()
+        };
         let text = render(&tables, 0);
-        let printed: Vec<&str> = text.lines().filter(|line| line.contains("queue_wait_seconds")).collect();
+        let printed: Vec<&str> = text
+            .lines()
+            .filter(|line| line.contains("queue_wait_seconds"))
+            .collect();
 
         assert_eq!(
             printed,
@@ -271,19 +333,32 @@ mod tests {
     #[test]
     fn a_server_is_named_when_it_drifts_whatever_its_name_is() {
         let name = "a\\b \"c\"\n} 1\nleft4me_up 1".to_owned();
-        let tables =
-            Snapshot { drifted: vec![DriftedServer { id: ServerId(7), name, kind: Drift::Down }], ..nothing() };
+        let tables = Snapshot {
+            drifted: vec![DriftedServer {
+                id: ServerId(7),
+                name,
+                kind: Drift::Down,
+            }],
+            ..nothing()
+        };
         let text = render(&tables, 0);
         let line = r#"left4me_server_drift{server="7",name="a\\b \"c\"\n} 1\nleft4me_up 1",kind="down"} 1"#;
         assert!(text.lines().any(|printed| printed == line), "{text}");
-        assert!(!render(&nothing(), 0).contains("left4me_server_drift"), "no server, no series");
+        assert!(
+            !render(&nothing(), 0).contains("left4me_server_drift"),
+            "no server, no series"
+        );
     }
 
     #[test]
     fn a_job_is_overdue_once_it_runs_for_longer_than_its_kind() {
         const HOUR: i64 = 3_600_000;
 
-        let job = |operation, hours| UnderWay { id: JobId(1), operation, started_at: 10 * HOUR - hours * HOUR - 1 };
+        let job = |operation, hours| UnderWay {
+            id: JobId(1),
+            operation,
+            started_at: 10 * HOUR - hours * HOUR - 1,
+        };
         let under_way = vec![
             job(Some(Operation::Update), 3),
             job(Some(Operation::Install), 2),
@@ -292,23 +367,54 @@ mod tests {
             job(None, 1),
         ];
 
-        let text = render(&Snapshot { under_way, ..nothing() }, 10 * HOUR);
-        for (operation, n) in [("update", 1), ("install", 0), ("stop", 1), ("start", 0), ("reset", 0), ("other", 1)] {
+        let text = render(
+            &Snapshot {
+                under_way,
+                ..nothing()
+            },
+            10 * HOUR,
+        );
+        for (operation, n) in [
+            ("update", 1),
+            ("install", 0),
+            ("stop", 1),
+            ("start", 0),
+            ("reset", 0),
+            ("other", 1),
+        ] {
             let line = format!("left4me_jobs_overdue{{operation=\"{operation}\"}} {n}");
-            assert!(text.lines().any(|printed| printed == line), "{line}\n{text}");
+            assert!(
+                text.lines().any(|printed| printed == line),
+                "{line}\n{text}"
+            );
         }
     }
 
     #[test]
     fn ages_are_as_of_the_scrape_and_counted_from_1970_if_unknown() {
         let text = render(&nothing(), 5_000);
-        assert!(text.contains("left4me_poll_age_seconds 5\n") && text.contains("left4me_queue_oldest_seconds 0\n"));
-        let tables = Snapshot { polled_at: Some(1_500), oldest_queued: Some(9_000), paused: true, ..nothing() };
+        assert!(
+            text.contains("left4me_poll_age_seconds 5\n")
+                && text.contains("left4me_queue_oldest_seconds 0\n")
+        );
+        let tables = Snapshot {
+            polled_at: Some(1_500),
+            oldest_queued: Some(9_000),
+            paused: true,
+            ..nothing()
+        };
         let text = render(&tables, 5_000);
-        for line in ["left4me_poll_age_seconds 3.5\n", "left4me_queue_oldest_seconds 0\n", "left4me_queue_paused 1\n"] {
+        for line in [
+            "left4me_poll_age_seconds 3.5\n",
+            "left4me_queue_oldest_seconds 0\n",
+            "left4me_queue_paused 1\n",
+        ] {
             assert!(text.contains(line), "{line}{text}");
         }
-        let tables = Snapshot { polled_at: Some(3_605_000), ..nothing() };
+        let tables = Snapshot {
+            polled_at: Some(3_605_000),
+            ..nothing()
+        };
         assert!(
             render(&tables, 5_000).contains("left4me_poll_age_seconds 3600\n"),
             "silent, and the clock was set back"

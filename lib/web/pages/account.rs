@@ -45,14 +45,23 @@ pub async fn show(
     QueryFields(query): QueryFields,
 ) -> Result<Response, Failure> {
     let done = match query.raw("done") {
-        "password" => {
-            Some("Your password was changed. Your other sessions are signed out, and your tokens are revoked.")
-        }
+        "password" => Some(
+            "Your password was changed. Your other sessions are signed out, and your tokens are \
+            revoked.",
+        ),
         "revoked" => Some("The token was revoked and no longer works."),
         _ => None,
     };
 
-    render(&app, viewer, News { done, ..News::default() }).await
+    render(
+        &app,
+        viewer,
+        News {
+            done,
+            ..News::default()
+        },
+    )
+    .await
 }
 
 async fn render(app: &App, viewer: Viewer, news: News) -> Result<Response, Failure> {
@@ -61,7 +70,14 @@ async fn render(app: &App, viewer: Viewer, news: News) -> Result<Response, Failu
     // Valid tokens first, newest on top.
     tokens.sort_by_key(|token| (token.revoked_at.is_some(), std::cmp::Reverse(token.id)));
     let frame = Frame::of(viewer, "Your account").within("account");
-    page(&Page { frame, tokens, done: news.done, trouble: news.trouble, fresh: news.fresh, shortest: MIN_LENGTH })
+    page(&Page {
+        frame,
+        tokens,
+        done: news.done,
+        trouble: news.trouble,
+        fresh: news.fresh,
+        shortest: MIN_LENGTH,
+    })
 }
 
 /// Changes the password, if the current one is right. That ends all sessions and tokens; this
@@ -81,17 +97,27 @@ pub async fn set_password(
     };
 
     let name = viewer.name.clone();
-    let mut attempt = app.throttle.attempt(&name, sender, app.throttle.now()).map_err(|wait| {
-        let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
-        let message = format!("too many attempts: try again in {seconds} s");
-        Failure::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(seconds)
-    })?;
+    let mut attempt = app
+        .throttle
+        .attempt(&name, sender, app.throttle.now())
+        .map_err(|wait| {
+            let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
+            let message = format!("too many attempts: try again in {seconds} s");
+            Failure::new(StatusCode::TOO_MANY_REQUESTS, message).retry_after(seconds)
+        })?;
 
     // Check the current password.
     let user = viewer.id;
-    let hash = app.store.read(move |db| users::password_hash(db, user)).await?;
+    let hash = app
+        .store
+        .read(move |db| users::password_hash(db, user))
+        .await?;
     attempt.count();
-    if !app.passwords.verify(slot, form.raw("current").to_owned(), hash.clone()).await? {
+    if !app
+        .passwords
+        .verify(slot, form.raw("current").to_owned(), hash.clone())
+        .await?
+    {
         return refuse(&app, viewer, "The current password is wrong.".to_owned()).await;
     }
 
@@ -111,11 +137,17 @@ pub async fn set_password(
 
     // Store the new one, and start a session in the same transaction.
     let (text, length) = (secret::random()?, app.settings.session);
-    let (name, actor, cookie) = (viewer.name.parse::<UserName>()?, viewer.actor(), text.clone());
+    let (name, actor, cookie) = (
+        viewer.name.parse::<UserName>()?,
+        viewer.actor(),
+        text.clone(),
+    );
     let changed = app.store.write(move |tx| {
         // It may have changed meanwhile, for instance because an admin locked out a thief.
         if users::password_hash(tx, user)? != hash {
-            return Err(Error::conflict("the password was changed meanwhile: sign in again"));
+            return Err(Error::conflict(
+                "the password was changed meanwhile: sign in again",
+            ));
         }
         users::set_password(tx, now, &actor, &name, &fresh)?;
         sessions::begin(tx, user, &text, now, now + length)
@@ -140,7 +172,9 @@ pub async fn create_token(
     };
 
     let (user, actor) = (viewer.id, viewer.actor());
-    let made = app.store.write(move |tx| tokens::create(tx, clock::now_ms(), &actor, user, &name));
+    let made = app
+        .store
+        .write(move |tx| tokens::create(tx, clock::now_ms(), &actor, user, &name));
     let (_, text) = match made.await {
         Err(error) if error.exit == Exit::Conflict => {
             let mut response = refuse(&app, viewer, error.to_string()).await?;
@@ -150,7 +184,15 @@ pub async fn create_token(
         made => made?,
     };
 
-    render(&app, viewer, News { fresh: Some(text), ..News::default() }).await
+    render(
+        &app,
+        viewer,
+        News {
+            fresh: Some(text),
+            ..News::default()
+        },
+    )
+    .await
 }
 
 /// Revokes one of the viewer's tokens.
@@ -161,7 +203,10 @@ pub async fn revoke_token(
 ) -> Result<Response, Failure> {
     let token = id::<TokenId>(&path)?;
     let revoked = app.store.write(move |tx| {
-        if !tokens::of_user(tx, viewer.id)?.iter().any(|own| own.id == token) {
+        if !tokens::of_user(tx, viewer.id)?
+            .iter()
+            .any(|own| own.id == token)
+        {
             return Err(Error::not_found(format!("there is no token {token}")));
         }
         tokens::revoke(tx, clock::now_ms(), &viewer.actor(), token)
@@ -172,7 +217,15 @@ pub async fn revoke_token(
 }
 
 async fn refuse(app: &App, viewer: Viewer, trouble: String) -> Result<Response, Failure> {
-    let mut response = render(app, viewer, News { trouble: Some(trouble), ..News::default() }).await?;
+    let mut response = render(
+        app,
+        viewer,
+        News {
+            trouble: Some(trouble),
+            ..News::default()
+        },
+    )
+    .await?;
     *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     Ok(response)
 }

@@ -20,7 +20,6 @@ use crate::web::failure::Failure;
 use crate::web::limiter::Limiter;
 use crate::web::viewer::Viewer;
 
-/// Lines on the page.
 const LINES: u32 = 200;
 /// How long the page waits for them.
 const TIMEOUT: Duration = Duration::from_secs(4);
@@ -45,18 +44,32 @@ pub fn shown(line: &str) -> Cow<'_, str> {
 
 /// Gets the last lines from the helper. An error is shown on the page beside the rest.
 pub async fn last_lines(app: &App, server: ServerId, most: u32, timeout: Duration) -> LastLines {
-    let trouble = |why: String| LastLines { lines: Vec::new(), trouble: Some(why) };
+    let trouble = |why: String| LastLines {
+        lines: Vec::new(),
+        trouble: Some(why),
+    };
     let Some(permit) = CONSOLES.acquire(timeout).await else {
-        return trouble("Too many consoles are being read: reload the page in a moment.".to_owned());
+        return trouble(
+            "Too many consoles are being read: reload the page in a moment.".to_owned(),
+        );
     };
 
-    let (socket, name) = (app.settings.helper_socket.clone(), InstanceName::from(server));
+    let (socket, name) = (
+        app.settings.helper_socket.clone(),
+        InstanceName::from(server),
+    );
     let asked = permit.blocking(move || units::last_lines(&socket, &name, most, timeout));
     match asked.await {
-        Ok(Ok(lines)) => LastLines { lines, trouble: None },
+        Ok(Ok(lines)) => LastLines {
+            lines,
+            trouble: None,
+        },
         Ok(Err(error)) => {
             tracing::warn!("the console of server {server} cannot be read: {error}");
-            trouble("The journal cannot be read now. Admins: run left4me doctor for the cause.".to_owned())
+            trouble(
+                "The journal cannot be read now. Admins: run left4me doctor for the cause."
+                    .to_owned(),
+            )
         }
         Err(error) => trouble(format!("The journal cannot be read: {error}")),
     }
@@ -70,11 +83,19 @@ struct Page {
     console: LastLines,
 }
 
-pub async fn show(State(app): State<App>, viewer: Viewer, Path(path): Path<String>) -> Result<Response, Failure> {
+pub async fn show(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(path): Path<String>,
+) -> Result<Response, Failure> {
     let id = id::<ServerId>(&path)?;
     let who = viewer.clone();
     let server = app.store.read(move |db| who.server(db, id)).await?;
     let console = last_lines(&app, id, LINES, TIMEOUT).await;
     let frame = Frame::of(viewer, format!("Console of {}", server.name)).within("servers");
-    page(&Page { frame, server, console })
+    page(&Page {
+        frame,
+        server,
+        console,
+    })
 }

@@ -58,7 +58,6 @@ struct Row {
     power: Power,
 }
 
-/// An admin's filter.
 #[derive(Default)]
 struct DashboardFilter {
     /// Part of a name, an owner or a port.
@@ -100,10 +99,15 @@ struct DashboardData {
 
 /// The unfinished job of each server; a running one before queued ones. A job that the viewer may
 /// not see is shown without a link.
-pub(super) fn unfinished_jobs(db: &Connection, viewer: &Viewer) -> Result<HashMap<ServerId, UnfinishedJob>> {
+pub(super) fn unfinished_jobs(
+    db: &Connection,
+    viewer: &Viewer,
+) -> Result<HashMap<ServerId, UnfinishedJob>> {
     let mut found = HashMap::new();
     for busy in monitor::busy(db)? {
-        found.entry(busy.server).or_insert_with(|| UnfinishedJob::from(&busy));
+        found
+            .entry(busy.server)
+            .or_insert_with(|| UnfinishedJob::from(&busy));
     }
 
     if !viewer.is_admin {
@@ -141,23 +145,43 @@ pub async fn show(
 ) -> Result<Response, Failure> {
     let who = viewer.clone();
     let mut loaded = app.store.read(move |db| load(db, &who)).await?;
-    let filter =
-        DashboardFilter { text: query.raw("q").chars().take(100).collect(), state: query.raw("state").to_owned() };
+    let filter = DashboardFilter {
+        text: query.raw("q").chars().take(100).collect(),
+        state: query.raw("state").to_owned(),
+    };
 
     let key = secret::random()?;
     let frame = Frame::of(viewer, "Servers").within("servers");
     let (now, all) = (frame.now, loaded.servers.len());
 
     // Counts are of all servers, also if the list is filtered.
-    let counts = [("failed", "failed"), ("drift", "drifted"), ("running", "running")].map(|(state, word)| {
-        let only = DashboardFilter { state: state.to_owned(), ..DashboardFilter::default() };
-        (state, loaded.servers.iter().filter(|server| only.takes(server)).count(), word)
+    let counts = [
+        ("failed", "failed"),
+        ("drift", "drifted"),
+        ("running", "running"),
+    ]
+    .map(|(state, word)| {
+        let only = DashboardFilter {
+            state: state.to_owned(),
+            ..DashboardFilter::default()
+        };
+        (
+            state,
+            loaded
+                .servers
+                .iter()
+                .filter(|server| only.takes(server))
+                .count(),
+            word,
+        )
     });
 
     loaded.servers.retain(|server| filter.takes(server));
 
     // Servers that need attention first, both groups in their order.
-    loaded.servers.sort_by_key(|server| server.drift.is_none() && server.actual_state != ActualState::Failed);
+    loaded
+        .servers
+        .sort_by_key(|server| server.drift.is_none() && server.actual_state != ActualState::Failed);
 
     let rows: Vec<Row> = loaded
         .servers
@@ -177,7 +201,10 @@ pub async fn show(
         })
         .collect();
 
-    let words = ActualState::ALL.into_iter().map(ActualState::as_str).chain(["drift"]);
+    let words = ActualState::ALL
+        .into_iter()
+        .map(ActualState::as_str)
+        .chain(["drift"]);
     page(&Page {
         states: words.map(|word| (word, word == filter.state)).collect(),
         // The page also concerns servers that are created later.
@@ -190,7 +217,10 @@ pub async fn show(
         queued: loaded.counts.0,
         running: loaded.counts.1,
         // One that lies ahead is from before the clock was set back.
-        silent: loaded.poll.polled_at.is_some_and(|at| (at - now).abs() > SILENT),
+        silent: loaded
+            .poll
+            .polled_at
+            .is_some_and(|at| (at - now).abs() > SILENT),
         poll: loaded.poll,
         jobs: JobLine::all(loaded.jobs, now),
         host: app.origins.game_host(&headers),
@@ -206,8 +236,18 @@ mod tests {
     fn a_filter_looks_at_name_owner_port_and_state() {
         let db = crate::db::with_servers(2);
         let server = servers::get(&db, ServerId(2)).unwrap().unwrap();
-        let takes = |text: &str, state: &str| DashboardFilter { text: text.into(), state: state.into() }.takes(&server);
-        assert!(takes("", "") && takes(" s1 ", "") && takes("ANNA", "") && takes("27001", "unknown"));
-        assert!(!takes("s2", "") && !takes("", "running") && !takes("", "drift") && !takes("", "<b>"));
+        let takes = |text: &str, state: &str| {
+            DashboardFilter {
+                text: text.into(),
+                state: state.into(),
+            }
+            .takes(&server)
+        };
+        assert!(
+            takes("", "") && takes(" s1 ", "") && takes("ANNA", "") && takes("27001", "unknown")
+        );
+        assert!(
+            !takes("s2", "") && !takes("", "running") && !takes("", "drift") && !takes("", "<b>")
+        );
     }
 }

@@ -11,9 +11,6 @@ use crate::base::names::BadName;
 use crate::web::failure::Failure;
 
 /// The id in a path. Text that is no id is a 404.
-///
-/// # Errors
-/// 404.
 pub fn id<T: FromStr>(text: &str) -> Result<T, Failure> {
     text.parse().map_err(|_| Failure::no_page())
 }
@@ -38,7 +35,10 @@ impl Fields {
     /// The text of a field as sent; empty if it is missing.
     #[must_use]
     pub fn raw(&self, name: &str) -> &str {
-        self.0.iter().find(|(other, _)| other == name).map_or("", |(_, text)| text)
+        self.0
+            .iter()
+            .find(|(other, _)| other == name)
+            .map_or("", |(_, text)| text)
     }
 
     /// Whether a box is ticked.
@@ -54,23 +54,15 @@ impl Fields {
     }
 
     /// A field's value; none if it is missing or blank.
-    ///
-    /// # Errors
-    /// 422 for a bad value.
     pub fn optional<T: FromStr<Err = BadName>>(&self, name: &str) -> Result<Option<T>, Failure> {
         Ok(self.get(name).map(|text| text.trim().parse()).transpose()?)
     }
 
-    /// A field's value.
-    ///
-    /// # Errors
-    /// 422 if it is missing or bad.
     pub fn required<T: FromStr<Err = BadName>>(&self, name: &str) -> Result<T, Failure> {
         Ok(self.raw(name).trim().parse()?)
     }
 }
 
-/// The query.
 pub struct QueryFields(pub Fields);
 
 impl<S: Sync> FromRequestParts<S> for QueryFields {
@@ -78,11 +70,12 @@ impl<S: Sync> FromRequestParts<S> for QueryFields {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         let query = parts.uri.query().unwrap_or_default();
-        Ok(Self(Fields(serde_urlencoded::from_str(query).unwrap_or_default())))
+        Ok(Self(Fields(
+            serde_urlencoded::from_str(query).unwrap_or_default(),
+        )))
     }
 }
 
-/// A form.
 pub struct FormFields(pub Fields);
 
 impl<S: Send + Sync> FromRequest<S> for FormFields {
@@ -93,7 +86,9 @@ impl<S: Send + Sync> FromRequest<S> for FormFields {
         let bytes = Bytes::from_request(request, state)
             .await
             .map_err(|_| Failure::unprocessable("the request is not a form"))?;
-        Ok(Self(Fields(serde_urlencoded::from_bytes(&bytes).map_err(not_a_form)?)))
+        Ok(Self(Fields(
+            serde_urlencoded::from_bytes(&bytes).map_err(not_a_form)?,
+        )))
     }
 }
 
@@ -115,10 +110,16 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_ignored_and_a_bad_form_value_refused() {
-        let fields = Fields(vec![("a".into(), " 7 ".into()), ("a".into(), "8".into()), ("b".into(), "x".into())]);
+        let fields = Fields(vec![
+            ("a".into(), " 7 ".into()),
+            ("a".into(), "8".into()),
+            ("b".into(), "x".into()),
+        ]);
         assert_eq!(fields.maybe::<ServerId>("a"), Some(ServerId(7)));
         assert_eq!(fields.maybe::<ServerId>("b"), None);
-        assert!(fields.required::<ServerId>("b").is_err() && fields.required::<ServerId>("c").is_err());
+        assert!(
+            fields.required::<ServerId>("b").is_err() && fields.required::<ServerId>("c").is_err()
+        );
         assert!(matches!(fields.optional::<ServerId>("c"), Ok(None)));
         assert!(id::<ServerId>("0x7").is_err());
     }

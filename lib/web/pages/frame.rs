@@ -24,7 +24,12 @@ impl Frame {
     /// For a signed-in user.
     #[must_use]
     pub fn of(viewer: Viewer, title: impl Into<String>) -> Self {
-        Self { viewer: Some(viewer), title: title.into(), section: "", now: clock::now_ms() }
+        Self {
+            viewer: Some(viewer),
+            title: title.into(),
+            section: "",
+            now: clock::now_ms(),
+        }
     }
 
     /// Sets the section of the main navigation.
@@ -37,7 +42,12 @@ impl Frame {
     /// For everyone.
     #[must_use]
     pub fn anonymous(title: impl Into<String>) -> Self {
-        Self { viewer: None, title: title.into(), section: "", now: clock::now_ms() }
+        Self {
+            viewer: None,
+            title: title.into(),
+            section: "",
+            now: clock::now_ms(),
+        }
     }
 
     #[must_use]
@@ -58,9 +68,6 @@ impl Frame {
 }
 
 /// Renders a template as a response.
-///
-/// # Errors
-/// 500 if it cannot be rendered.
 pub fn page(template: &impl Template) -> Result<Response, Failure> {
     Ok(Html(template.render().map_err(Failure::internal)?).into_response())
 }

@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use crate::db::samples::Sample;
 use crate::web::pages::parts;
 
-/// Columns of a graph.
 const COLUMNS: usize = 240;
 /// The height in SVG units. One unit of the width is a column.
 const HEIGHT: f64 = 60.0;
@@ -24,7 +23,6 @@ pub struct Point {
     pub value: f64,
 }
 
-/// A drawn graph.
 #[derive(Clone, Debug)]
 pub struct Graph {
     pub title: &'static str,
@@ -63,19 +61,32 @@ pub struct Frame {
 /// The memory use of the samples that have it.
 #[must_use]
 pub fn memory(samples: &[Sample]) -> Vec<Point> {
-    let known = samples.iter().filter_map(|sample| Some((sample.at, sample.memory_bytes?)));
-    known.map(|(at, bytes)| Point { at, value: bytes.max(0) as f64 }).collect()
+    let known = samples
+        .iter()
+        .filter_map(|sample| Some((sample.at, sample.memory_bytes?)));
+    known
+        .map(|(at, bytes)| Point {
+            at,
+            value: bytes.max(0) as f64,
+        })
+        .collect()
 }
 
 /// CPU use between two samples, in percent of one CPU. The counter starts at 0 when the unit
 /// starts; such a pair is skipped.
 #[must_use]
 pub fn cpu(samples: &[Sample]) -> Vec<Point> {
-    let known: Vec<(i64, i64)> = samples.iter().filter_map(|sample| Some((sample.at, sample.cpu_ns?))).collect();
+    let known: Vec<(i64, i64)> = samples
+        .iter()
+        .filter_map(|sample| Some((sample.at, sample.cpu_ns?)))
+        .collect();
     let pairs = known.windows(2).filter_map(|pair| {
         let (time, used) = (pair[1].0 - pair[0].0, pair[1].1 - pair[0].1);
         let good = (1..=FAR).contains(&time) && used >= 0;
-        good.then(|| Point { at: pair[1].0, value: used as f64 / (time as f64 * 1e6) * 100.0 })
+        good.then(|| Point {
+            at: pair[1].0,
+            value: used as f64 / (time as f64 * 1e6) * 100.0,
+        })
     });
     pairs.collect()
 }
@@ -89,7 +100,11 @@ pub fn say_bytes(value: f64) -> String {
 /// Formats percent.
 #[must_use]
 pub fn say_percent(value: f64) -> String {
-    if value < 10.0 { format!("{value:.1} %") } else { format!("{value:.0} %") }
+    if value < 10.0 {
+        format!("{value:.1} %")
+    } else {
+        format!("{value:.0} %")
+    }
 }
 
 /// Draws the graph; none without a point in its time range.
@@ -107,17 +122,29 @@ pub fn draw(frame: &Frame, points: &[Point]) -> Option<Graph> {
     let top = round_up(highest.max(frame.at_least));
 
     // The last value counts as current only if the last columns have samples.
-    let last = points.iter().rev().find(|point| (frame.since..=frame.until).contains(&point.at));
+    let last = points
+        .iter()
+        .rev()
+        .find(|point| (frame.since..=frame.until).contains(&point.at));
     let recent = columns.iter().rev().take(2).any(Option::is_some);
-    let last = last.filter(|_| recent).map(|point| (frame.say)(point.value));
+    let last = last
+        .filter(|_| recent)
+        .map(|point| (frame.say)(point.value));
 
     let (curve, area) = paths(&columns, top);
     let say = frame.say;
-    let now = last.as_deref().map_or_else(|| "none now".to_owned(), |last| format!("{last} now"));
+    let now = last
+        .as_deref()
+        .map_or_else(|| "none now".to_owned(), |last| format!("{last} now"));
 
     Some(Graph {
         title: frame.title,
-        description: format!("{}: between {} and {}, {now}", frame.title, say(lowest), say(highest)),
+        description: format!(
+            "{}: between {} and {}, {now}",
+            frame.title,
+            say(lowest),
+            say(highest)
+        ),
         curve,
         area,
         size: (COLUMNS, HEIGHT as usize),
@@ -131,8 +158,9 @@ pub fn draw(frame: &Frame, points: &[Point]) -> Option<Graph> {
 fn columns(frame: &Frame, points: &[Point]) -> Vec<Option<f64>> {
     let mut sums = vec![(0.0, 0.0); COLUMNS];
     let span = (frame.until - frame.since).max(1) as f64;
-    for point in
-        points.iter().filter(|point| (frame.since..=frame.until).contains(&point.at) && point.value.is_finite())
+    for point in points
+        .iter()
+        .filter(|point| (frame.since..=frame.until).contains(&point.at) && point.value.is_finite())
     {
         let place = (point.at - frame.since) as f64 / span * COLUMNS as f64;
         let (sum, count) = &mut sums[(place as usize).min(COLUMNS - 1)];
@@ -140,7 +168,9 @@ fn columns(frame: &Frame, points: &[Point]) -> Vec<Option<f64>> {
         *count += 1.0;
     }
 
-    sums.into_iter().map(|(sum, count)| (count > 0.0).then(|| sum / count)).collect()
+    sums.into_iter()
+        .map(|(sum, count)| (count > 0.0).then(|| sum / count))
+        .collect()
 }
 
 /// One curve and one area for each run of columns without a gap.
@@ -185,8 +215,14 @@ fn round_up(value: f64) -> f64 {
         unit *= 1024.0;
     }
     let rest = value / unit;
-    let steps = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 150.0, 200.0, 256.0, 400.0, 512.0, 768.0, 1024.0];
-    steps.into_iter().find(|step| *step >= rest).unwrap_or(1024.0) * unit
+    let steps = [
+        1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 150.0, 200.0, 256.0, 400.0, 512.0, 768.0, 1024.0,
+    ];
+    steps
+        .into_iter()
+        .find(|step| *step >= rest)
+        .unwrap_or(1024.0)
+        * unit
 }
 
 #[cfg(test)]
@@ -196,27 +232,58 @@ mod tests {
     const HOUR: i64 = 3_600_000;
 
     fn frame() -> Frame {
-        Frame { title: "CPU", since: 0, until: 240 * HOUR, from: "ten days ago", at_least: 1.0, say: say_percent }
+        Frame {
+            title: "CPU",
+            since: 0,
+            until: 240 * HOUR,
+            from: "ten days ago",
+            at_least: 1.0,
+            say: say_percent,
+        }
     }
 
     fn point(at: i64, value: f64) -> Point {
-        Point { at: at * HOUR + 1, value }
+        Point {
+            at: at * HOUR + 1,
+            value,
+        }
     }
 
     #[test]
     fn a_gap_in_the_samples_is_a_gap_in_the_curve() {
         let graph = draw(&frame(), &[point(0, 50.0), point(1, 100.0), point(9, 25.0)]).unwrap();
-        assert_eq!(graph.curve, "M0.0 30.0L0.5 30.0L1.5 0.0H2M9.0 45.0L9.5 45.0H10");
-        assert_eq!(graph.area, "M0.0 60V30.0L0.5 30.0L1.5 0.0H2V60ZM9.0 60V45.0L9.5 45.0H10V60Z");
-        assert_eq!((graph.top.as_str(), graph.last), ("100 %", None), "it does not run now");
+        assert_eq!(
+            graph.curve,
+            "M0.0 30.0L0.5 30.0L1.5 0.0H2M9.0 45.0L9.5 45.0H10"
+        );
+        assert_eq!(
+            graph.area,
+            "M0.0 60V30.0L0.5 30.0L1.5 0.0H2V60ZM9.0 60V45.0L9.5 45.0H10V60Z"
+        );
+        assert_eq!(
+            (graph.top.as_str(), graph.last),
+            ("100 %", None),
+            "it does not run now"
+        );
         assert_eq!(graph.description, "CPU: between 25 % and 100 %, none now");
     }
 
     #[test]
     fn a_column_has_the_mean_of_its_samples_within_the_range() {
-        let points = [point(-5, 900.0), point(239, 10.0), Point { at: 240 * HOUR, value: 30.0 }, point(300, 900.0)];
+        let points = [
+            point(-5, 900.0),
+            point(239, 10.0),
+            Point {
+                at: 240 * HOUR,
+                value: 30.0,
+            },
+            point(300, 900.0),
+        ];
         let graph = draw(&frame(), &points).unwrap();
-        assert_eq!((graph.curve.as_str(), graph.top.as_str()), ("M239.0 0.0L239.5 0.0H240", "20 %"));
+        assert_eq!(
+            (graph.curve.as_str(), graph.top.as_str()),
+            ("M239.0 0.0L239.5 0.0H240", "20 %")
+        );
         assert_eq!(graph.last.as_deref(), Some("30 %"));
     }
 
@@ -224,14 +291,32 @@ mod tests {
     fn no_points_make_no_graph_and_odd_numbers_do_no_harm() {
         assert!(draw(&frame(), &[]).is_none());
         assert!(draw(&frame(), &[point(1, f64::NAN), point(2, f64::INFINITY)]).is_none());
-        assert!(draw(&Frame { until: 0, ..frame() }, &[Point { at: 0, value: 0.0 }]).is_some());
+        assert!(
+            draw(
+                &Frame {
+                    until: 0,
+                    ..frame()
+                },
+                &[Point { at: 0, value: 0.0 }]
+            )
+            .is_some()
+        );
         let huge = draw(&frame(), &[point(1, 1e300), point(2, -1e300)]).unwrap();
-        assert!(!huge.curve.contains("NaN") && !huge.curve.contains("inf"), "{}", huge.curve);
+        assert!(
+            !huge.curve.contains("NaN") && !huge.curve.contains("inf"),
+            "{}",
+            huge.curve
+        );
     }
 
     #[test]
     fn cpu_use_is_between_two_samples_and_skips_restarts() {
-        let sample = |at, cpu_ns| Sample { at, memory_bytes: Some(-1), cpu_ns, restarts: 0 };
+        let sample = |at, cpu_ns| Sample {
+            at,
+            memory_bytes: Some(-1),
+            cpu_ns,
+            restarts: 0,
+        };
         let samples = [
             sample(0, Some(0)),
             sample(30_000, Some(15_000_000_000)),
@@ -242,14 +327,29 @@ mod tests {
             sample(9_000_000, Some(7)),
         ];
 
-        assert_eq!(cpu(&samples), [Point { at: 30_000, value: 50.0 }, Point { at: 90_000, value: 100.0 }]);
+        assert_eq!(
+            cpu(&samples),
+            [
+                Point {
+                    at: 30_000,
+                    value: 50.0
+                },
+                Point {
+                    at: 90_000,
+                    value: 100.0
+                }
+            ]
+        );
         assert!(memory(&samples).iter().all(|point| point.value == 0.0));
     }
 
     #[test]
     fn the_upper_edge_is_a_round_number() {
         let mib = 1024.0 * 1024.0;
-        assert_eq!([0.3, 1.0, 7.0, 99.0, 101.0].map(round_up), [1.0, 1.0, 10.0, 100.0, 150.0]);
+        assert_eq!(
+            [0.3, 1.0, 7.0, 99.0, 101.0].map(round_up),
+            [1.0, 1.0, 10.0, 100.0, 150.0]
+        );
         assert_eq!(round_up(300.0 * mib), 400.0 * mib);
         assert_eq!(say_bytes(round_up(1.2 * 1024.0 * mib)), "2.0 GiB");
     }

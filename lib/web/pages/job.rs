@@ -85,10 +85,20 @@ impl OutcomeLine {
     fn all(job: &Job, names: &[(ServerId, String)], down: &[ServerId]) -> Vec<Self> {
         let left = |one: &ServerOutcome| one.outcome == Outcome::LeftStopped;
         let is_told = job.server_outcomes.len() < 2 && !job.server_outcomes.iter().any(left);
-        if is_told || job.server_outcomes.iter().all(|one| one.outcome == Outcome::Succeeded) {
+        if is_told
+            || job
+                .server_outcomes
+                .iter()
+                .all(|one| one.outcome == Outcome::Succeeded)
+        {
             return Vec::new();
         }
-        let name = |id: ServerId| names.iter().find(|(other, _)| *other == id).map(|(_, name)| name.clone());
+        let name = |id: ServerId| {
+            names
+                .iter()
+                .find(|(other, _)| *other == id)
+                .map(|(_, name)| name.clone())
+        };
         let line = |one: &ServerOutcome| Self {
             id: one.server,
             name: name(one.server).unwrap_or_else(|| format!("server {}", one.server)),
@@ -130,7 +140,10 @@ fn load(db: &Connection, viewer: &Viewer, id: JobId, again: bool, now: i64) -> R
         names.extend(name.as_ref().map(|name| (*server, name.clone())));
     }
     // An update has no servers of its own, its tasks have.
-    if job.tasks.iter().any(|task| task.server.is_some_and(|server| !job.servers.contains(&server))) {
+    if job.tasks.iter().any(|task| {
+        task.server
+            .is_some_and(|server| !job.servers.contains(&server))
+    }) {
         names = servers::names(db)?;
     }
     let mut found = Vec::new();
@@ -142,15 +155,31 @@ fn load(db: &Connection, viewer: &Viewer, id: JobId, again: bool, now: i64) -> R
     runners.truncate(MOST);
     let mut down = Vec::new();
     for id in left_stopped(&job) {
-        let is_down = |server: Server| !matches!(server.actual_state, ActualState::Running | ActualState::Starting);
+        let is_down = |server: Server| {
+            !matches!(
+                server.actual_state,
+                ActualState::Running | ActualState::Starting
+            )
+        };
         down.extend(servers::get(db, id)?.is_some_and(is_down).then_some(id));
     }
-    let exclusive = job.operation.parse::<Operation>().is_ok_and(Operation::is_exclusive);
+    let exclusive = job
+        .operation
+        .parse::<Operation>()
+        .is_ok_and(Operation::is_exclusive);
     let installs = exclusive && matches!(job.state, JobState::Running | JobState::Cancelling);
     Ok(Loaded {
         // The log moves by itself.
-        lines: if again { Vec::new() } else { logs::before(db, id, i64::MAX, LINES)? },
-        progress: if installs { Some(progress(db, id)?) } else { None },
+        lines: if again {
+            Vec::new()
+        } else {
+            logs::before(db, id, i64::MAX, LINES)?
+        },
+        progress: if installs {
+            Some(progress(db, id)?)
+        } else {
+            None
+        },
         exclusive,
         pause: queue::pause(db)?.filter(|_| job.state == JobState::Queued),
         cancellations: found,
@@ -164,13 +193,21 @@ fn load(db: &Connection, viewer: &Viewer, id: JobId, again: bool, now: i64) -> R
 /// Servers that the job stopped and, now that it has ended, will not start again.
 fn left_stopped(job: &Job) -> impl Iterator<Item = ServerId> + '_ {
     let ended = job.state.is_terminal();
-    let left = job.server_outcomes.iter().filter(move |one| ended && one.outcome == Outcome::LeftStopped);
+    let left = job
+        .server_outcomes
+        .iter()
+        .filter(move |one| ended && one.outcome == Outcome::LeftStopped);
     left.map(|one| one.server)
 }
 
 impl Cancelled {
     fn of(at: i64, told: CancelResult, job: &Job, now: i64) -> Self {
-        let number = |task: TaskId| job.tasks.iter().position(|other| other.id == task).map(|at| at + 1);
+        let number = |task: TaskId| {
+            job.tasks
+                .iter()
+                .position(|other| other.id == task)
+                .map(|at| at + 1)
+        };
         let scope = match told.task.map(number) {
             None => "The whole job".to_owned(),
             Some(None) => "One task".to_owned(),
@@ -178,13 +215,22 @@ impl Cancelled {
         };
         let steps = told.steps.iter().map(|step| {
             let took = took(step.started_at, step.finished_at, now);
-            (step.state.as_str(), step.step.to_string(), took, step.detail.clone())
+            (
+                step.state.as_str(),
+                step.step.to_string(),
+                took,
+                step.detail.clone(),
+            )
         });
-        Self { at, scope, steps: steps.collect(), told }
+        Self {
+            at,
+            scope,
+            steps: steps.collect(),
+            told,
+        }
     }
 }
 
-/// The page.
 pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
@@ -193,15 +239,37 @@ pub async fn show(
 ) -> Result<Response, Failure> {
     let id = id::<JobId>(&path)?;
     let (who, now) = (viewer.clone(), clock::now_ms());
-    let loaded = app.store.read(move |db| load(db, &who, id, again, now)).await?;
-    let Loaded { job, names, down, cancellations, runners, pause, lines, progress, exclusive } = loaded;
-    let tasks: Vec<TaskLine> =
-        (1..).zip(&job.tasks).map(|(number, task)| task_line(number, task, &job, &names, now)).collect();
-    let live_tasks = tasks.iter().filter(|task| matches!(task.state, TaskState::Pending | TaskState::Running));
+    let loaded = app
+        .store
+        .read(move |db| load(db, &who, id, again, now))
+        .await?;
+    let Loaded {
+        job,
+        names,
+        down,
+        cancellations,
+        runners,
+        pause,
+        lines,
+        progress,
+        exclusive,
+    } = loaded;
+    let tasks: Vec<TaskLine> = (1..)
+        .zip(&job.tasks)
+        .map(|(number, task)| task_line(number, task, &job, &names, now))
+        .collect();
+    let live_tasks = tasks
+        .iter()
+        .filter(|task| matches!(task.state, TaskState::Pending | TaskState::Running));
     page(&Page {
         frame: Frame::of(viewer.clone(), format!("Job #{id}: {}", job.operation)).within("servers"),
         took: took(job.started_at, job.finished_at, now),
-        servers: job.servers.iter().copied().zip(job.server_names.iter().cloned()).collect(),
+        servers: job
+            .servers
+            .iter()
+            .copied()
+            .zip(job.server_names.iter().cloned())
+            .collect(),
         live_tasks: live_tasks.map(|task| (task.id, task.words())).collect(),
         can_retry: job.state.is_terminal() && (viewer.is_admin || !exclusive),
         key: secret::random()?,
@@ -219,13 +287,27 @@ pub async fn show(
 
 impl TaskLine {
     fn words(&self) -> String {
-        let server = self.server.as_ref().map_or_else(String::new, |(_, name)| format!(" of {name}"));
+        let server = self
+            .server
+            .as_ref()
+            .map_or_else(String::new, |(_, name)| format!(" of {name}"));
         format!("Task {}: {}{server}", self.number, self.kind)
     }
 }
 
-fn task_line(number: usize, task: &Task, job: &Job, names: &[(ServerId, String)], now: i64) -> TaskLine {
-    let place = |id: TaskId| job.tasks.iter().position(|other| other.id == id).map_or(0, |at| at + 1);
+fn task_line(
+    number: usize,
+    task: &Task,
+    job: &Job,
+    names: &[(ServerId, String)],
+    now: i64,
+) -> TaskLine {
+    let place = |id: TaskId| {
+        job.tasks
+            .iter()
+            .position(|other| other.id == id)
+            .map_or(0, |at| at + 1)
+    };
     let after: Vec<String> = task
         .depends_on
         .iter()
@@ -239,7 +321,9 @@ fn task_line(number: usize, task: &Task, job: &Job, names: &[(ServerId, String)]
         id: task.id,
         number,
         kind: task.kind.clone(),
-        server: task.server.map(|server| (server, parts::server_name(server, names))),
+        server: task
+            .server
+            .map(|server| (server, parts::server_name(server, names))),
         state: task.state,
         after: after.join(", "),
         took: took(task.started_at, task.finished_at, now),
@@ -248,10 +332,8 @@ fn task_line(number: usize, task: &Task, job: &Job, names: &[(ServerId, String)]
     }
 }
 
-/// How far this job is, in percent and words, by what steamcmd said last in its log; none when it has not said it lately.
-///
-/// # Errors
-/// 69 when the database cannot be read.
+/// How far this job is, in percent and words, by what steamcmd said last in its log; none when it
+/// has not said it lately.
 pub(super) fn progress(db: &Connection, id: JobId) -> Result<Option<(String, String)>> {
     Ok(logs::last_progress(db, id)?.and_then(|line| progress_words(&line)))
 }
@@ -275,10 +357,17 @@ mod tests {
     fn how_far_steamcmd_is_is_told_in_percent_and_sizes() {
         let told = |line: &str| progress_words(line);
         let (percent, words) =
-            told("Update state (0x61) downloading, progress: 45.32 (4831838208 / 10737418240)").unwrap();
-        assert_eq!((percent.as_str(), words.as_str()), ("45.3", "downloading, 4.5 GiB of 10 GiB"));
+            told("Update state (0x61) downloading, progress: 45.32 (4831838208 / 10737418240)")
+                .unwrap();
+        assert_eq!(
+            (percent.as_str(), words.as_str()),
+            ("45.3", "downloading, 4.5 GiB of 10 GiB")
+        );
         let unknown = told("Update state (0x3) reconfiguring, progress: 0.00 (0 / 0)").unwrap();
-        assert_eq!((unknown.0.as_str(), unknown.1.as_str()), ("0.0", "reconfiguring"));
+        assert_eq!(
+            (unknown.0.as_str(), unknown.1.as_str()),
+            ("0.0", "reconfiguring")
+        );
         assert_eq!(told("something else"), None);
     }
 }

@@ -41,7 +41,11 @@ pub async fn cancel(
     FormFields(form): FormFields,
 ) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
-    let reason = form.get("reason").map(cancellation::reason).transpose()?.unwrap_or_default();
+    let reason = form
+        .get("reason")
+        .map(cancellation::reason)
+        .transpose()?
+        .unwrap_or_default();
     let task: Option<TaskId> = form.optional("task")?;
     let (force, cascade) = (form.is_set("force"), form.is_set("cascade"));
 
@@ -49,12 +53,29 @@ pub async fn cancel(
     let from_table = form.is_set("queued");
     let asked = app.store.with(move |db| {
         viewer.may_see_job(db.connection(), job)?;
-        if from_table && !matches!(jobs::state(db.connection(), job)?.0, JobState::Queued | JobState::Cancelled) {
-            return Err(Error::conflict(format!("job {job} does not wait any more: see its page")));
+        if from_table
+            && !matches!(
+                jobs::state(db.connection(), job)?.0,
+                JobState::Queued | JobState::Cancelled
+            )
+        {
+            return Err(Error::conflict(format!(
+                "job {job} does not wait any more: see its page"
+            )));
         }
         let actor = viewer.actor();
         let new = CancelRequest::new(job, &actor);
-        cancel::request(db, &CancelRequest { task, force, cascade, reason: &reason, ..new }, clock::now_ms())
+        cancel::request(
+            db,
+            &CancelRequest {
+                task,
+                force,
+                cascade,
+                reason: &reason,
+                ..new
+            },
+            clock::now_ms(),
+        )
     });
 
     let result = asked.await?;
@@ -84,8 +105,16 @@ pub async fn retry(
         viewer.may_see_job(db.connection(), job)?;
 
         let before = jobs::get(db.connection(), job)?;
-        if !viewer.is_admin && before.operation.parse::<Operation>().is_ok_and(Operation::is_exclusive) {
-            return Err(Error::not_permitted(format!("only an admin may {}", before.operation)));
+        if !viewer.is_admin
+            && before
+                .operation
+                .parse::<Operation>()
+                .is_ok_and(Operation::is_exclusive)
+        {
+            return Err(Error::not_permitted(format!(
+                "only an admin may {}",
+                before.operation
+            )));
         }
 
         for &server in &before.servers {
@@ -93,7 +122,11 @@ pub async fn retry(
         }
 
         let actor = viewer.actor();
-        let requester = Requester { name: &actor, user: Some(viewer.id), key: key.as_ref() };
+        let requester = Requester {
+            name: &actor,
+            user: Some(viewer.id),
+            key: key.as_ref(),
+        };
         repeat(db, job, &requester, clock::now_ms())
     });
     let job = accepted.await?.job_id;
@@ -137,7 +170,11 @@ pub async fn lines(
 
 /// All lines so far, as printed. They are read as the client reads, so memory is bounded. The
 /// download counts as an open stream.
-pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<String>) -> Result<Response, Failure> {
+pub async fn download(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(path): Path<String>,
+) -> Result<Response, Failure> {
     let job = id::<JobId>(&path)?;
     let who = viewer.clone();
     let last = app.store.read(move |db| {
@@ -151,7 +188,10 @@ pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<S
 
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8".to_owned()),
-        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"left4me-job-{job}.log\"")),
+        (
+            header::CONTENT_DISPOSITION,
+            format!("attachment; filename=\"left4me-job-{job}.log\""),
+        ),
     ];
 
     Ok((headers, Body::new(Pieces::new(body, open))).into_response())
@@ -159,10 +199,18 @@ pub async fn download(State(app): State<App>, viewer: Viewer, Path(path): Path<S
 
 /// Reads up to `last`, the log's current end, until the client leaves. Each part is read once the
 /// client can take it, and only while the viewer may read it; otherwise the download breaks off.
-async fn read(app: App, viewer: Viewer, job: JobId, last: i64, pages: Sender<Result<Bytes, Error>>) {
+async fn read(
+    app: App,
+    viewer: Viewer,
+    job: JobId,
+    last: i64,
+    pages: Sender<Result<Bytes, Error>>,
+) {
     let mut after = 0;
     while after < last {
-        let Ok(room) = pages.reserve().await else { return };
+        let Ok(room) = pages.reserve().await else {
+            return;
+        };
         let (from, who) = (after, viewer.clone());
         let page = app.store.read(move |db| {
             if !is_good(db, &who, clock::now_ms())? {
@@ -170,8 +218,14 @@ async fn read(app: App, viewer: Viewer, job: JobId, last: i64, pages: Sender<Res
             }
             who.may_see_job(db, job)?;
             let lines = logs::page(db, job, from, LINES, BYTES)?;
-            let text: String = lines.iter().flat_map(|line| [line.line.as_str(), "\n"]).collect();
-            Ok((Bytes::from(text), lines.last().map_or(last, |line| line.seq)))
+            let text: String = lines
+                .iter()
+                .flat_map(|line| [line.line.as_str(), "\n"])
+                .collect();
+            Ok((
+                Bytes::from(text),
+                lines.last().map_or(last, |line| line.seq),
+            ))
         });
 
         match page.await {

@@ -35,7 +35,6 @@ struct Page<'a> {
     trouble: Option<&'a str>,
 }
 
-/// The form's fields.
 #[derive(Deserialize)]
 pub struct Credentials {
     #[serde(default)]
@@ -47,11 +46,19 @@ pub struct Credentials {
 }
 
 /// The form. A signed-in user is redirected.
-pub async fn show(QueryFields(wanted): QueryFields, viewer: Option<Extension<Viewer>>) -> Result<Response, Failure> {
+pub async fn show(
+    QueryFields(wanted): QueryFields,
+    viewer: Option<Extension<Viewer>>,
+) -> Result<Response, Failure> {
     if viewer.is_some() {
         return Ok(Redirect::to(local_path(wanted.raw("next"))).into_response());
     }
-    page(&Page { frame: Frame::anonymous("Sign in"), name: "", next: local_path(wanted.raw("next")), trouble: None })
+    page(&Page {
+        frame: Frame::anonymous("Sign in"),
+        name: "",
+        next: local_path(wanted.raw("next")),
+        trouble: None,
+    })
 }
 
 /// Starts a new session, and ends the browser's previous one.
@@ -68,22 +75,37 @@ pub async fn sign_in(
 
     // Normalized, so that different spellings of a name share one count.
     let account = normal(&form.name);
-    let mut attempt = match app.throttle.attempt(&account, client.sender, app.throttle.now()) {
+    let mut attempt = match app
+        .throttle
+        .attempt(&account, client.sender, app.throttle.now())
+    {
         Ok(attempt) => attempt,
         Err(wait) => return too_many(&form, wait),
     };
 
     let name = account.clone();
     let found = app.store.read(move |db| {
-        let user = name.parse::<UserName>().ok().map(|name| users::by_name(db, name.as_str())).transpose()?.flatten();
+        let user = name
+            .parse::<UserName>()
+            .ok()
+            .map(|name| users::by_name(db, name.as_str()))
+            .transpose()?
+            .flatten();
         let user = user.filter(|user| user.disabled_at.is_none());
-        let hash = user.as_ref().map(|user| users::password_hash(db, user.id)).transpose()?.flatten();
+        let hash = user
+            .as_ref()
+            .map(|user| users::password_hash(db, user.id))
+            .transpose()?
+            .flatten();
         Ok(user.zip(hash))
     });
     let (user, hash) = found.await?.unzip();
     attempt.count();
 
-    let good = app.passwords.verify(slot, form.password.clone(), hash.clone()).await?;
+    let good = app
+        .passwords
+        .verify(slot, form.password.clone(), hash.clone())
+        .await?;
     let Some(user) = user.filter(|_| good) else {
         tracing::info!(from = %client.sender, "a sign-in failed");
         return again(&form, WRONG, StatusCode::UNPROCESSABLE_ENTITY);
@@ -104,7 +126,11 @@ pub async fn sign_in(
                 return Ok(false);
             }
 
-            if let Some(old) = before.map(|text| sessions::find(tx, &text, now)).transpose()?.flatten() {
+            if let Some(old) = before
+                .map(|text| sessions::find(tx, &text, now))
+                .transpose()?
+                .flatten()
+            {
                 sessions::end(tx, old.id, now)?;
             }
 
@@ -114,7 +140,12 @@ pub async fn sign_in(
             events::add(
                 tx,
                 now,
-                &NewEvent { kind: "user.signed-in", actor: &actor, detail: &user.name, ..NewEvent::default() },
+                &NewEvent {
+                    kind: "user.signed-in",
+                    actor: &actor,
+                    detail: &user.name,
+                    ..NewEvent::default()
+                },
             )?;
 
             Ok(true)
@@ -135,23 +166,35 @@ fn too_many(form: &Credentials, wait: Duration) -> Result<Response, Failure> {
     let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1);
     let message = format!("Too many attempts: try again in {seconds} s.");
     let mut response = again(form, &message, StatusCode::TOO_MANY_REQUESTS)?;
-    response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, seconds.into());
     Ok(response)
 }
 
 /// Ends the session.
 pub async fn sign_out(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
     if let Credential::Session(id) = viewer.by {
-        app.store.write(move |tx| sessions::end(tx, id, clock::now_ms())).await?;
+        app.store
+            .write(move |tx| sessions::end(tx, id, clock::now_ms()))
+            .await?;
     }
     let mut response = Redirect::to("/login").into_response();
-    response.headers_mut().insert(header::SET_COOKIE, session::set_cookie("", app.origins.is_https(), 0)?);
+    response.headers_mut().insert(
+        header::SET_COOKIE,
+        session::set_cookie("", app.origins.is_https(), 0)?,
+    );
     Ok(response)
 }
 
 fn again(form: &Credentials, trouble: &str, status: StatusCode) -> Result<Response, Failure> {
     let frame = Frame::anonymous("Sign in");
-    let mut response = page(&Page { frame, name: &form.name, next: local_path(&form.next), trouble: Some(trouble) })?;
+    let mut response = page(&Page {
+        frame,
+        name: &form.name,
+        next: local_path(&form.next),
+        trouble: Some(trouble),
+    })?;
     *response.status_mut() = status;
     Ok(response)
 }

@@ -24,10 +24,9 @@ use crate::web::access::Access;
 use crate::web::table::Table;
 
 pub(super) fn routes(table: Table) -> Table {
-    let table = table.get(Access::Anyone, "/login", login::show).post(Access::Anyone, "/login", login::sign_in).post(
-        Access::User,
-        "/logout",
-        login::sign_out,
-    );
+    let table = table
+        .get(Access::Anyone, "/login", login::show)
+        .post(Access::Anyone, "/login", login::sign_in)
+        .post(Access::User, "/logout", login::sign_out);
     admin::routes(blueprints::routes(player::routes(table)))
 }

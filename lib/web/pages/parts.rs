@@ -43,7 +43,11 @@ pub fn ago(ms: impl Moment, now: impl Moment) -> String {
         _ => return clock::day(ms),
     };
 
-    if away > 0 { format!("{words} ago") } else { format!("in {words}") }
+    if away > 0 {
+        format!("{words} ago")
+    } else {
+        format!("in {words}")
+    }
 }
 
 /// `ms` for a `datetime` attribute.
@@ -79,9 +83,16 @@ pub fn bytes(bytes: i64) -> String {
 /// Whether a host name means the client's own machine.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
-    let name = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-    let address = name.parse::<std::net::IpAddr>().map(|address| address.to_canonical());
-    address.map_or(name == "localhost" || name.ends_with(".localhost"), |at| at.is_loopback() || at.is_unspecified())
+    let name = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_ascii_lowercase();
+    let address = name
+        .parse::<std::net::IpAddr>()
+        .map(|address| address.to_canonical());
+    address.map_or(name == "localhost" || name.ends_with(".localhost"), |at| {
+        at.is_loopback() || at.is_unspecified()
+    })
 }
 
 /// A row in a table of jobs.
@@ -89,12 +100,10 @@ pub fn is_loopback(host: &str) -> bool {
 pub struct JobLine {
     pub id: JobId,
     pub operation: String,
-    /// Its first servers.
     pub servers: Vec<Target>,
     /// The number of further servers.
     pub more: i64,
     pub state: JobState,
-    /// Who requested it.
     pub by: String,
     /// Unix ms.
     pub created_at: i64,
@@ -148,9 +157,18 @@ pub struct Elapsed {
 #[must_use]
 pub fn took(started_at: Option<i64>, finished_at: Option<i64>, now: i64) -> Elapsed {
     match (started_at, finished_at) {
-        (Some(start), Some(end)) => Elapsed { words: clock::span(end - start), since: None },
-        (Some(start), None) => Elapsed { words: so_far(start, now), since: Some(start) },
-        (None, _) => Elapsed { words: "–".to_owned(), since: None },
+        (Some(start), Some(end)) => Elapsed {
+            words: clock::span(end - start),
+            since: None,
+        },
+        (Some(start), None) => Elapsed {
+            words: so_far(start, now),
+            since: Some(start),
+        },
+        (None, _) => Elapsed {
+            words: "–".to_owned(),
+            since: None,
+        },
     }
 }
 
@@ -173,10 +191,12 @@ pub fn first_line(text: &str) -> String {
 /// Ids for `data-servers` and `data-jobs`, which say which changes concern a page.
 #[must_use]
 pub fn ids<T: ToString>(ids: impl IntoIterator<Item = T>) -> String {
-    ids.into_iter().map(|id| id.to_string()).collect::<Vec<_>>().join(" ")
+    ids.into_iter()
+        .map(|id| id.to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
-/// The ids of jobs.
 #[must_use]
 pub fn job_ids(jobs: &[JobLine]) -> String {
     ids(jobs.iter().map(|job| job.id))
@@ -206,7 +226,12 @@ impl Pager {
     /// percent-encoded filters after a `?` if it has any.
     #[must_use]
     pub fn new(path: impl Into<String>, page: Option<u32>, per: u32) -> Self {
-        Self { path: path.into(), page: page.unwrap_or(1).clamp(1, Self::LAST), per, total: 0 }
+        Self {
+            path: path.into(),
+            page: page.unwrap_or(1).clamp(1, Self::LAST),
+            per,
+            total: 0,
+        }
     }
 
     /// The number of rows on a page.
@@ -231,9 +256,15 @@ impl Pager {
     /// `51–100 of 123`
     #[must_use]
     pub fn words(&self) -> String {
-        let (first, last) =
-            (i64::from(self.offset()) + 1, (i64::from(self.offset()) + i64::from(self.per)).min(self.total));
-        if first > last { format!("none of {}", self.total) } else { format!("{first}–{last} of {}", self.total) }
+        let (first, last) = (
+            i64::from(self.offset()) + 1,
+            (i64::from(self.offset()) + i64::from(self.per)).min(self.total),
+        );
+        if first > last {
+            format!("none of {}", self.total)
+        } else {
+            format!("{first}–{last} of {}", self.total)
+        }
     }
 
     /// The URL of the page with newer rows.
@@ -245,7 +276,8 @@ impl Pager {
     /// The URL of the page with older rows.
     #[must_use]
     pub fn older(&self) -> Option<String> {
-        (i64::from(self.offset()) + i64::from(self.per) < self.total).then(|| self.url(self.page + 1))
+        (i64::from(self.offset()) + i64::from(self.per) < self.total)
+            .then(|| self.url(self.page + 1))
     }
 
     fn url(&self, page: u32) -> String {
@@ -261,8 +293,19 @@ mod tests {
     #[test]
     fn a_relative_time_uses_its_largest_unit() {
         let now = 1_700_000_000_000;
-        let texts = [0, 4_999, 5_000, 59_999, 60_000, 3_599_999, HOUR, 47 * HOUR, 2 * DAY, 59 * DAY]
-            .map(|away| ago(now - away, now));
+        let texts = [
+            0,
+            4_999,
+            5_000,
+            59_999,
+            60_000,
+            3_599_999,
+            HOUR,
+            47 * HOUR,
+            2 * DAY,
+            59 * DAY,
+        ]
+        .map(|away| ago(now - away, now));
 
         assert_eq!(
             texts,
@@ -280,7 +323,10 @@ mod tests {
             ]
         );
 
-        assert_eq!([ago(now + 4_000, now), ago(now + 2 * HOUR, now)], ["just now", "in 2 h"]);
+        assert_eq!(
+            [ago(now + 4_000, now), ago(now + 2 * HOUR, now)],
+            ["just now", "in 2 h"]
+        );
         assert_eq!(ago(now - 400 * DAY, now).len(), "2022-10-11".len());
 
         // Rows that were edited by hand.
@@ -304,7 +350,12 @@ mod tests {
             assert!(is_loopback(host), "{host}");
         }
 
-        for host in ["l4d.example.org", "192.0.2.1", "[2001:db8::1]", "localhost.example.org"] {
+        for host in [
+            "l4d.example.org",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "localhost.example.org",
+        ] {
             assert!(!is_loopback(host), "{host}");
         }
     }
@@ -312,21 +363,47 @@ mod tests {
     #[test]
     fn a_size_has_two_digits_that_matter() {
         assert_eq!(
-            [-5, 0, 1023, 1024, 1536, 10 * 1024, 1 << 20, 1_395_864_371, i64::MAX].map(bytes),
-            ["0 B", "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "10 KiB", "1.0 MiB", "1.3 GiB", "8192 PiB"]
+            [
+                -5,
+                0,
+                1023,
+                1024,
+                1536,
+                10 * 1024,
+                1 << 20,
+                1_395_864_371,
+                i64::MAX
+            ]
+            .map(bytes),
+            [
+                "0 B", "0 B", "1023 B", "1.0 KiB", "1.5 KiB", "10 KiB", "1.0 MiB", "1.3 GiB",
+                "8192 PiB"
+            ]
         );
     }
 
     #[test]
     fn a_list_is_turned_page_by_page_and_has_an_end() {
         let first = Pager::new("/servers/1/jobs", None, 50).with_total(123);
-        assert_eq!((first.words().as_str(), first.newer(), first.offset()), ("1–50 of 123", None, 0));
+        assert_eq!(
+            (first.words().as_str(), first.newer(), first.offset()),
+            ("1–50 of 123", None, 0)
+        );
         assert_eq!(first.older().as_deref(), Some("/servers/1/jobs?page=2"));
 
         let last = Pager::new("/admin/jobs?state=failed", Some(3), 50).with_total(123);
-        assert_eq!((last.words().as_str(), last.older()), ("101–123 of 123", None));
-        assert_eq!(last.newer().as_deref(), Some("/admin/jobs?state=failed&page=2"));
-        assert_eq!(Pager::new("/x", Some(0), 50).with_total(0).words(), "none of 0");
+        assert_eq!(
+            (last.words().as_str(), last.older()),
+            ("101–123 of 123", None)
+        );
+        assert_eq!(
+            last.newer().as_deref(),
+            Some("/admin/jobs?state=failed&page=2")
+        );
+        assert_eq!(
+            Pager::new("/x", Some(0), 50).with_total(0).words(),
+            "none of 0"
+        );
 
         let far = Pager::new("/x", Some(u32::MAX), 5000).with_total(10);
         assert_eq!((far.words().as_str(), far.older()), ("none of 10", None));
@@ -346,8 +423,15 @@ mod tests {
         };
 
         assert_eq!(texts(None, Some(9), 10), ("–".to_owned(), None));
-        assert_eq!(texts(Some(0), Some(12_000), 99_000), ("12 s".to_owned(), None));
+        assert_eq!(
+            texts(Some(0), Some(12_000), 99_000),
+            ("12 s".to_owned(), None)
+        );
         assert_eq!(texts(Some(0), None, 12_345), ("12 s".to_owned(), Some(0)));
-        assert_eq!(texts(Some(50), None, 0), ("0 s".to_owned(), Some(50)), "a clock that was set back");
+        assert_eq!(
+            texts(Some(50), None, 0),
+            ("0 s".to_owned(), Some(50)),
+            "a clock that was set back"
+        );
     }
 }

@@ -18,7 +18,11 @@ pub(super) fn routes(table: Table) -> Table {
         .post(Access::User, "/servers/{id}/restart", server_acts::restart)
         .post(Access::User, "/servers/{id}/reset", server_acts::reset)
         .post(Access::User, "/servers/{id}/delete", server_acts::delete)
-        .post(Access::User, "/servers/{id}/initialize", server_acts::initialize)
+        .post(
+            Access::User,
+            "/servers/{id}/initialize",
+            server_acts::initialize,
+        )
         .post(Access::User, "/servers/{id}/blueprint", server_acts::assign)
         .post(Access::User, "/servers/{id}/remove", server_acts::remove);
 
@@ -31,5 +35,9 @@ pub(super) fn routes(table: Table) -> Table {
         .get(Access::User, "/account", account::show)
         .post(Access::User, "/account/password", account::set_password)
         .post(Access::User, "/account/tokens", account::create_token)
-        .post(Access::User, "/account/tokens/{id}/revoke", account::revoke_token)
+        .post(
+            Access::User,
+            "/account/tokens/{id}/revoke",
+            account::revoke_token,
+        )
 }

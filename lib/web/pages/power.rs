@@ -19,15 +19,12 @@ pub struct Button {
     pub warning: Option<&'static str>,
 }
 
-/// A server's buttons.
 #[derive(Clone, Debug)]
 pub struct Power {
     pub server: ServerId,
     /// The server's name, so that a button in a long list says which server it is for.
     pub name: String,
-    /// The server's unfinished job.
     pub job: Option<UnfinishedJob>,
-    /// The buttons.
     pub offers: Vec<Button>,
     /// The request key, new at each rendering: a double click makes one job.
     pub key: String,
@@ -46,7 +43,12 @@ pub struct UnfinishedJob {
 
 impl From<&Busy> for UnfinishedJob {
     fn from(busy: &Busy) -> Self {
-        Self { id: busy.job, operation: busy.operation.clone(), state: busy.state, open: true }
+        Self {
+            id: busy.job,
+            operation: busy.operation.clone(),
+            state: busy.state,
+            open: true,
+        }
     }
 }
 
@@ -65,7 +67,12 @@ impl State {
     #[must_use]
     pub fn of(server: &Server, busy: bool) -> Self {
         let drift = server.drift.as_ref().map(|drifted| drifted.kind);
-        Self { desired: server.desired_state, actual: server.actual_state, drift, busy }
+        Self {
+            desired: server.desired_state,
+            actual: server.actual_state,
+            drift,
+            busy,
+        }
     }
 }
 
@@ -83,7 +90,12 @@ pub fn switches(state: State) -> Vec<Button> {
 
     // Most polls see a crashing server while it waits for its restart.
     let restart = state.actual == ActualState::Running || state.drift == Some(Drift::Crashing);
-    let plain = |action, label, primary| Button { action, label, primary, warning: None };
+    let plain = |action, label, primary| Button {
+        action,
+        label,
+        primary,
+        warning: None,
+    };
 
     let mut offers = Vec::new();
     if start {
@@ -109,21 +121,48 @@ pub fn repairs(state: State, has_files: bool) -> Vec<Button> {
         return Vec::new();
     }
 
-    let down = matches!(state.actual, ActualState::Stopped | ActualState::Failed | ActualState::Unknown);
+    let down = matches!(
+        state.actual,
+        ActualState::Stopped | ActualState::Failed | ActualState::Unknown
+    );
     let mut offers = Vec::new();
     if down {
-        offers.push(Button { action: "initialize", label: "Write settings", primary: false, warning: None });
+        offers.push(Button {
+            action: "initialize",
+            label: "Write settings",
+            primary: false,
+            warning: None,
+        });
     }
 
     if has_files || !down {
-        let warning = "Stops the server, deletes everything the game wrote (including maps, addons and settings \
-                       added by hand), and rewrites its settings. It is started again if it was running.";
-        offers.push(Button { action: "reset", label: "Reset", primary: false, warning: Some(warning) });
-        let warning = "Stops the server and deletes its files. Its entry stays: you can start it again or remove it.";
-        offers.push(Button { action: "delete", label: "Delete files", primary: false, warning: Some(warning) });
+        let warning = "Stops the server, deletes everything the game wrote (including maps, addons \
+                      and settings \
+                       added by hand), and rewrites its settings. It is started again if it was \
+                       running.";
+        offers.push(Button {
+            action: "reset",
+            label: "Reset",
+            primary: false,
+            warning: Some(warning),
+        });
+        let warning = "Stops the server and deletes its files. Its entry stays: you can start it \
+                      again or remove it.";
+        offers.push(Button {
+            action: "delete",
+            label: "Delete files",
+            primary: false,
+            warning: Some(warning),
+        });
     } else if state.desired == DesiredState::Stopped {
-        let warning = "Removes the server from left4me; its port becomes free. Jobs and events stay.";
-        offers.push(Button { action: "remove", label: "Remove server", primary: false, warning: Some(warning) });
+        let warning =
+            "Removes the server from left4me; its port becomes free. Jobs and events stay.";
+        offers.push(Button {
+            action: "remove",
+            label: "Remove server",
+            primary: false,
+            warning: Some(warning),
+        });
     }
 
     offers
@@ -134,11 +173,20 @@ mod tests {
     use super::*;
 
     fn words(offers: &[Button]) -> String {
-        offers.iter().map(|offer| offer.action).collect::<Vec<_>>().join(" ")
+        offers
+            .iter()
+            .map(|offer| offer.action)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     fn state(desired: DesiredState, actual: ActualState) -> State {
-        State { desired, actual, drift: None, busy: false }
+        State {
+            desired,
+            actual,
+            drift: None,
+            busy: false,
+        }
     }
 
     #[test]
@@ -153,16 +201,35 @@ mod tests {
             (Failed, "start stop", "start"),
             (Unknown, "start stop", "start"),
         ] {
-            assert_eq!(words(&switches(state(DesiredState::Running, actual))), wanted, "wanted, {actual}");
-            assert_eq!(words(&switches(state(DesiredState::Stopped, actual))), not_wanted, "not wanted, {actual}");
+            assert_eq!(
+                words(&switches(state(DesiredState::Running, actual))),
+                wanted,
+                "wanted, {actual}"
+            );
+            assert_eq!(
+                words(&switches(state(DesiredState::Stopped, actual))),
+                not_wanted,
+                "not wanted, {actual}"
+            );
         }
     }
 
     #[test]
     fn drift_that_shows_only_at_boot_can_be_fixed() {
-        let with = |desired, actual, drift| words(&switches(State { drift: Some(drift), ..state(desired, actual) }));
-        assert_eq!(with(DesiredState::Running, ActualState::Running, Drift::Disabled), "start stop restart");
-        assert_eq!(with(DesiredState::Stopped, ActualState::Stopped, Drift::Enabled), "start stop");
+        let with = |desired, actual, drift| {
+            words(&switches(State {
+                drift: Some(drift),
+                ..state(desired, actual)
+            }))
+        };
+        assert_eq!(
+            with(DesiredState::Running, ActualState::Running, Drift::Disabled),
+            "start stop restart"
+        );
+        assert_eq!(
+            with(DesiredState::Stopped, ActualState::Stopped, Drift::Enabled),
+            "start stop"
+        );
     }
 
     #[test]
@@ -173,18 +240,31 @@ mod tests {
             (Drift::Enabled, DesiredState::Stopped, ActualState::Stopped),
             (Drift::Disabled, DesiredState::Running, ActualState::Running),
             (Drift::Crashing, DesiredState::Running, ActualState::Running),
-            (Drift::Crashing, DesiredState::Running, ActualState::Starting),
+            (
+                Drift::Crashing,
+                DesiredState::Running,
+                ActualState::Starting,
+            ),
         ] {
-            let offers = words(&switches(State { drift: Some(drift), ..state(desired, actual) }));
+            let offers = words(&switches(State {
+                drift: Some(drift),
+                ..state(desired, actual)
+            }));
             let (first, second) = drift.remedies();
-            assert!(offers.contains(first) && offers.contains(second), "{drift}: {offers}");
+            assert!(
+                offers.contains(first) && offers.contains(second),
+                "{drift}: {offers}"
+            );
         }
     }
 
     #[test]
     fn a_server_with_an_unfinished_job_has_no_buttons() {
         for actual in ActualState::ALL {
-            let busy = State { busy: true, ..state(DesiredState::Running, actual) };
+            let busy = State {
+                busy: true,
+                ..state(DesiredState::Running, actual)
+            };
             assert!(switches(busy).is_empty() && repairs(busy, true).is_empty());
         }
     }
@@ -199,9 +279,21 @@ mod tests {
         assert_eq!(words(&repairs(running, true)), "reset delete");
 
         let down = state(DesiredState::Running, ActualState::Failed);
-        assert_eq!(words(&repairs(down, false)), "initialize", "a server that should run cannot be removed");
-        for offer in repairs(stopped, true).iter().chain(&repairs(stopped, false)) {
-            assert_eq!(offer.warning.is_some(), offer.action != "initialize", "{}", offer.label);
+        assert_eq!(
+            words(&repairs(down, false)),
+            "initialize",
+            "a server that should run cannot be removed"
+        );
+        for offer in repairs(stopped, true)
+            .iter()
+            .chain(&repairs(stopped, false))
+        {
+            assert_eq!(
+                offer.warning.is_some(),
+                offer.action != "initialize",
+                "{}",
+                offer.label
+            );
         }
     }
 }

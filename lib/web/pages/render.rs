@@ -48,14 +48,22 @@ mod tests {
             state: JobState::Failed,
             by: HOSTILE.to_owned(),
             created_at: 1_000,
-            took: Elapsed { words: "12 s".to_owned(), since: Some(1_000) },
+            took: Elapsed {
+                words: "12 s".to_owned(),
+                since: Some(1_000),
+            },
             error: Some(error.to_owned()),
             open: true,
         }
     }
 
     fn power(busy: bool) -> Power {
-        let state = State { desired: DesiredState::Stopped, actual: ActualState::Stopped, drift: None, busy };
+        let state = State {
+            desired: DesiredState::Stopped,
+            actual: ActualState::Stopped,
+            drift: None,
+            busy,
+        };
 
         Power {
             server: ServerId(3),
@@ -74,8 +82,16 @@ mod tests {
     #[test]
     fn shared_parts_show_hostile_text_as_text() {
         let wide = "漢".repeat(4096);
-        let servers =
-            vec![Target { id: ServerId(3), name: Some(HOSTILE.to_owned()) }, Target { id: ServerId(4), name: None }];
+        let servers = vec![
+            Target {
+                id: ServerId(3),
+                name: Some(HOSTILE.to_owned()),
+            },
+            Target {
+                id: ServerId(4),
+                name: None,
+            },
+        ];
 
         for busy in [true, false] {
             let page = All {
@@ -92,11 +108,16 @@ mod tests {
             must_be_text(&html);
             assert!(html.contains(&wide));
             assert!(
-                html.contains("server 4 (gone)") && html.contains("and 2 more") && html.contains("1 min ago"),
+                html.contains("server 4 (gone)")
+                    && html.contains("and 2 more")
+                    && html.contains("1 min ago"),
                 "{html}"
             );
 
-            assert!(html.contains(r#"<span class="badge is-unknown">unknown</span>"#), "{html}");
+            assert!(
+                html.contains(r#"<span class="badge is-unknown">unknown</span>"#),
+                "{html}"
+            );
             assert_eq!(html.contains("/servers/3/start"), !busy);
             assert_eq!(html.contains(r#"value="k-3-delete""#), !busy);
             assert_eq!(html.contains("job #9 queued"), busy, "{html}");

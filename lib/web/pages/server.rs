@@ -82,12 +82,25 @@ struct Loaded {
 fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Loaded> {
     let server = viewer.server(db, id)?;
     let only = viewer.all_or_own();
-    let filter = listing::Filter { viewer: only, server: Some(id), limit: RECENT, ..listing::Filter::default() };
+    let filter = listing::Filter {
+        viewer: only,
+        server: Some(id),
+        limit: RECENT,
+        ..listing::Filter::default()
+    };
     let (jobs, total) = listing::page(db, &filter)?;
     let mut events = Vec::new();
     for event in events::of_server(db, id, RECENT)? {
-        let open = event.job_id.map(|job| access::job(db, job, only)).transpose()?.unwrap_or(false);
-        events.push(Told { what: kind_words(&event.kind), event, open });
+        let open = event
+            .job_id
+            .map(|job| access::job(db, job, only))
+            .transpose()?
+            .unwrap_or(false);
+        events.push(Told {
+            what: kind_words(&event.kind),
+            event,
+            open,
+        });
     }
     Ok(Loaded {
         busy: dashboard::unfinished_jobs(db, viewer)?.remove(&id),
@@ -95,7 +108,9 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
         day: samples::since(db, id, now - DAY, now)?,
         month: samples::since(db, id, now - MONTH, now)?,
         blueprints: blueprints::of_user(db, server.user_id)?,
-        refused: blueprints::refusals(db, server.blueprint_id)?.into_iter().next(),
+        refused: blueprints::refusals(db, server.blueprint_id)?
+            .into_iter()
+            .next(),
         notices: blueprints::notices(db, server.blueprint_id)?,
         events,
         jobs,
@@ -106,10 +121,11 @@ fn load(db: &Connection, viewer: &Viewer, id: ServerId, now: i64) -> Result<Load
 
 /// `drift_ended` of `server.drift_ended`, in words.
 fn kind_words(kind: &str) -> String {
-    kind.strip_prefix("server.").unwrap_or(kind).replace(['_', '-'], " ")
+    kind.strip_prefix("server.")
+        .unwrap_or(kind)
+        .replace(['_', '-'], " ")
 }
 
-/// The page.
 pub async fn show(
     State(app): State<App>,
     viewer: Viewer,
@@ -120,14 +136,24 @@ pub async fn show(
     let id = id::<ServerId>(&path)?;
     let (who, now) = (viewer.clone(), clock::now_ms());
     let loaded = app.store.read(move |db| load(db, &who, id, now)).await?;
-    // A server that was never started has no console; and what moves by itself is not asked for again.
+    // A server that was never started has no console; and what moves by itself is not asked for
+    // again.
     let has_console = !again && loaded.server.actual_since.is_some();
-    let console = if has_console { console::last_lines(&app, id, LINES, PATIENCE).await } else { LastLines::default() };
+    let console = if has_console {
+        console::last_lines(&app, id, LINES, PATIENCE).await
+    } else {
+        LastLines::default()
+    };
     let state = power::State::of(&loaded.server, loaded.busy.is_some());
     let mut offers = power::switches(state);
     offers.extend(power::repairs(state, loaded.has_files));
-    let power =
-        Power { server: id, name: loaded.server.name.clone(), job: loaded.busy, offers, key: secret::random()? };
+    let power = Power {
+        server: id,
+        name: loaded.server.name.clone(),
+        job: loaded.busy,
+        offers,
+        key: secret::random()?,
+    };
     let up = loaded.server.actual_state == ActualState::Running;
     page(&Page {
         frame: Frame::of(viewer, loaded.server.name.clone()).within("servers"),
@@ -147,15 +173,60 @@ pub async fn show(
 }
 
 fn graphs(day: &[Sample], month: &[Sample], now: i64) -> Vec<Graph> {
-    let frame = |title, since, from, at_least, say| graph::Frame { title, since, until: now, from, at_least, say };
+    let frame = |title, since, from, at_least, say| graph::Frame {
+        title,
+        since,
+        until: now,
+        from,
+        at_least,
+        say,
+    };
     let mib = 64.0 * 1024.0 * 1024.0;
     let all = [
-        (frame("Memory, last 24 hours", now - DAY, "24 h ago", mib, graph::say_bytes), graph::memory(day)),
-        (frame("CPU, last 24 hours", now - DAY, "24 h ago", 10.0, graph::say_percent), graph::cpu(day)),
-        (frame("Memory, last 30 days", now - MONTH, "30 d ago", mib, graph::say_bytes), graph::memory(month)),
-        (frame("CPU, last 30 days", now - MONTH, "30 d ago", 10.0, graph::say_percent), graph::cpu(month)),
+        (
+            frame(
+                "Memory, last 24 hours",
+                now - DAY,
+                "24 h ago",
+                mib,
+                graph::say_bytes,
+            ),
+            graph::memory(day),
+        ),
+        (
+            frame(
+                "CPU, last 24 hours",
+                now - DAY,
+                "24 h ago",
+                10.0,
+                graph::say_percent,
+            ),
+            graph::cpu(day),
+        ),
+        (
+            frame(
+                "Memory, last 30 days",
+                now - MONTH,
+                "30 d ago",
+                mib,
+                graph::say_bytes,
+            ),
+            graph::memory(month),
+        ),
+        (
+            frame(
+                "CPU, last 30 days",
+                now - MONTH,
+                "30 d ago",
+                10.0,
+                graph::say_percent,
+            ),
+            graph::cpu(month),
+        ),
     ];
-    all.iter().filter_map(|(frame, points)| graph::draw(frame, points)).collect()
+    all.iter()
+        .filter_map(|(frame, points)| graph::draw(frame, points))
+        .collect()
 }
 
 #[derive(Template)]
@@ -180,10 +251,21 @@ pub async fn jobs(
     let loaded = app.store.read(move |db| {
         let server = who.server(db, id)?;
         let only = who.all_or_own();
-        let filter = listing::Filter { viewer: only, server: Some(id), limit, offset, ..listing::Filter::default() };
+        let filter = listing::Filter {
+            viewer: only,
+            server: Some(id),
+            limit,
+            offset,
+            ..listing::Filter::default()
+        };
         Ok((server, listing::page(db, &filter)?))
     });
     let (server, (jobs, total)) = loaded.await?;
     let frame = Frame::of(viewer, format!("Jobs of {}", server.name)).within("servers");
-    page(&Jobs { jobs: JobLine::all(jobs, frame.now), pager: pager.with_total(total), server, frame })
+    page(&Jobs {
+        jobs: JobLine::all(jobs, frame.now),
+        pager: pager.with_total(total),
+        server,
+        frame,
+    })
 }

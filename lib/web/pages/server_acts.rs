@@ -54,7 +54,11 @@ async fn press(
             operation,
             targets: Targets::Named(vec![ServerRef::Id(server)]),
             unique: false,
-            requester: Requester { name: &actor, user: Some(viewer.id), key: key.as_ref() },
+            requester: Requester {
+                name: &actor,
+                user: Some(viewer.id),
+                key: key.as_ref(),
+            },
         };
 
         enqueue(db, &request, clock::now_ms())
@@ -81,9 +85,12 @@ pub async fn assign(
     let assigned = app.store.write(move |tx| {
         viewer.server(tx, server)?;
         // For other users the blueprint does not exist, not even its name.
-        let found = blueprints::get(tx, blueprint)?.filter(|found| viewer.is_admin || found.user_id == viewer.id);
+        let found = blueprints::get(tx, blueprint)?
+            .filter(|found| viewer.is_admin || found.user_id == viewer.id);
         if found.is_none() {
-            return Err(Error::not_found(format!("there is no blueprint {blueprint}")));
+            return Err(Error::not_found(format!(
+                "there is no blueprint {blueprint}"
+            )));
         }
         servers::assign(tx, clock::now_ms(), &viewer.actor(), server, blueprint)
     });
@@ -93,7 +100,11 @@ pub async fn assign(
 }
 
 /// Removes the server's row, if none of its files are left.
-pub async fn remove(State(app): State<App>, viewer: Viewer, Path(path): Path<String>) -> Result<Response, Failure> {
+pub async fn remove(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(path): Path<String>,
+) -> Result<Response, Failure> {
     let server = id::<ServerId>(&path)?;
     let removed = app.store.write(move |tx| {
         viewer.server(tx, server)?;

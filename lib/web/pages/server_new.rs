@@ -37,17 +37,29 @@ impl ServerErrors {
     /// Finds the field that an error is about, and adapts its advice from the command line to the
     /// form.
     fn of(words: String) -> Self {
-        let (port, name) = (words.starts_with("port ") || words.starts_with("a port "), words.contains("server name"));
+        let (port, name) = (
+            words.starts_with("port ") || words.starts_with("a port "),
+            words.contains("server name"),
+        );
         if port {
             let words = match words.split_once("; without --port") {
                 Some((words, _)) => format!("{words}; leave it empty for the lowest free one"),
                 None => words,
             };
-            Self { port: Some(words), ..Self::default() }
+            Self {
+                port: Some(words),
+                ..Self::default()
+            }
         } else if name {
-            Self { name: Some(words), ..Self::default() }
+            Self {
+                name: Some(words),
+                ..Self::default()
+            }
         } else {
-            Self { all: Some(words), ..Self::default() }
+            Self {
+                all: Some(words),
+                ..Self::default()
+            }
         }
     }
 }
@@ -69,7 +81,12 @@ pub async fn show(
     form(&app, viewer, &query, ServerErrors::default()).await
 }
 
-async fn form(app: &App, viewer: Viewer, fields: &Fields, trouble: ServerErrors) -> Result<Response, Failure> {
+async fn form(
+    app: &App,
+    viewer: Viewer,
+    fields: &Fields,
+    trouble: ServerErrors,
+) -> Result<Response, Failure> {
     let only = viewer.all_or_own();
     let found = app.store.read(move |db| match only {
         Some(user) => blueprints::of_user(db, user),
@@ -109,9 +126,17 @@ pub async fn create(
         Ok((name, blueprint, port)) => {
             let (who, ports) = (viewer.clone(), app.settings.ports);
             let made = app.store.write(move |tx| {
-                let found = blueprints::get(tx, blueprint)?.filter(|found| who.is_admin || found.user_id == who.id);
-                let user = found.ok_or_else(|| Error::usage("choose one of the blueprints"))?.user_id;
-                let new = NewServer { user, name: &name, blueprint, port };
+                let found = blueprints::get(tx, blueprint)?
+                    .filter(|found| who.is_admin || found.user_id == who.id);
+                let user = found
+                    .ok_or_else(|| Error::usage("choose one of the blueprints"))?
+                    .user_id;
+                let new = NewServer {
+                    user,
+                    name: &name,
+                    blueprint,
+                    port,
+                };
                 servers::create(tx, clock::now_ms(), &who.actor(), &new, ports)
             });
             made.await.map_err(Failure::from)
@@ -122,7 +147,8 @@ pub async fn create(
     match made {
         Ok(server) => Ok(Redirect::to(&format!("/servers/{}", server.id)).into_response()),
         Err(failure) if failure.status.is_client_error() => {
-            let mut response = form(&app, viewer, &fields, ServerErrors::of(failure.message)).await?;
+            let mut response =
+                form(&app, viewer, &fields, ServerErrors::of(failure.message)).await?;
             *response.status_mut() = failure.status;
             Ok(response)
         }
@@ -131,9 +157,13 @@ pub async fn create(
 }
 
 fn wanted(fields: &Fields) -> Result<(ServerName, BlueprintId, Option<u16>), Failure> {
-    let port = fields
-        .get("port")
-        .map(str::trim)
-        .map(|text| text.parse::<u16>().map_err(|_| BadName::new("a port is a number between 1 and 65535".to_owned())));
-    Ok((fields.required("name")?, fields.required("blueprint")?, port.transpose()?))
+    let port = fields.get("port").map(str::trim).map(|text| {
+        text.parse::<u16>()
+            .map_err(|_| BadName::new("a port is a number between 1 and 65535".to_owned()))
+    });
+    Ok((
+        fields.required("name")?,
+        fields.required("blueprint")?,
+        port.transpose()?,
+    ))
 }

@@ -1,5 +1,5 @@
-//! A program of 32 bits, as the game and steamcmd are: it does what they need of the kernel, and ends with 0 when it got
-//! that; 16 when it could set up an io_uring besides.
+//! A program of 32 bits, as the game and steamcmd are: it does what they need of the kernel, and
+//! ends with 0 when it got that; 16 when it could set up an io_uring besides.
 
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -99,7 +99,8 @@ const HEADERS: u32 = 52 + 32;
 pub fn run(path: &str) {
     let begin = &raw const program32_begin;
     // SAFETY: both labels stand in one section, the second behind the first.
-    let length = usize::try_from(unsafe { (&raw const program32_end).offset_from(begin) }).expect("in order");
+    let length = usize::try_from(unsafe { (&raw const program32_end).offset_from(begin) })
+        .expect("in order");
     // SAFETY: all that is between them.
     let code = unsafe { std::slice::from_raw_parts(begin, length) };
     let size = HEADERS + u32::try_from(length).expect("small");
@@ -116,8 +117,14 @@ pub fn run(path: &str) {
     }
     elf.extend_from_slice(code);
     let _ = std::fs::remove_file(path);
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(path);
-    let ended = made.and_then(|mut file| file.write_all(&elf)).and_then(|()| std::process::Command::new(path).status());
+    let made = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o755)
+        .open(path);
+    let ended = made
+        .and_then(|mut file| file.write_all(&elf))
+        .and_then(|()| std::process::Command::new(path).status());
     match ended {
         Ok(status) => println!("program32: {status}"),
         Err(error) => println!("program32: not run: {error}"),

@@ -13,7 +13,9 @@ pub fn all() {
     let mut found = Vec::new();
     let mut next = vec![PathBuf::from("/")];
     while let Some(path) = next.pop() {
-        let Ok(kind) = fs::symlink_metadata(&path).map(|found| found.file_type()) else { continue };
+        let Ok(kind) = fs::symlink_metadata(&path).map(|found| found.file_type()) else {
+            continue;
+        };
         // What systemd-nspawn, which plays the machine, keeps for itself.
         if kind.is_symlink() || path.starts_with("/run/host") {
             continue;
@@ -28,10 +30,19 @@ pub fn all() {
         }
         let below = kind.is_dir() && access(&path, AccessFlags::W_OK).is_err();
         if below && !is_process(&path) {
-            next.extend(fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+            next.extend(
+                fs::read_dir(&path)
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|entry| entry.path()),
+            );
         }
     }
-    let data = fs::read_dir("/var/lib/left4me").into_iter().flatten().flatten();
+    let data = fs::read_dir("/var/lib/left4me")
+        .into_iter()
+        .flatten()
+        .flatten();
     found.extend(data.map(|entry| format!("can see {}", entry.file_name().display())));
     found.sort();
     found.iter().for_each(|line| println!("{line}"));
@@ -40,7 +51,11 @@ pub fn all() {
 /// Processes, ourselves among them: what a process can do to itself is its own affair.
 fn is_process(path: &Path) -> bool {
     path.strip_prefix("/proc").is_ok_and(|below| {
-        let first = below.iter().next().and_then(|name| name.to_str()).unwrap_or_default();
+        let first = below
+            .iter()
+            .next()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         first.starts_with(|c: char| c.is_ascii_digit()) || ["self", "thread-self"].contains(&first)
     })
 }
@@ -55,11 +70,20 @@ fn is_special(path: &Path) -> bool {
 
 /// Whether it can be connected to, with any type of socket. Nothing is sent.
 fn connects(path: &Path) -> bool {
-    let Ok(address) = UnixAddr::new(path) else { return false };
-    [SockType::Stream, SockType::Datagram, SockType::SeqPacket].into_iter().any(|kind| {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let Ok(ours) = socket(AddressFamily::Unix, kind, flags, None) else { return false };
-        use std::os::fd::AsRawFd as _;
-        matches!(connect(ours.as_raw_fd(), &address), Ok(()) | Err(Errno::EAGAIN))
-    })
+    let Ok(address) = UnixAddr::new(path) else {
+        return false;
+    };
+    [SockType::Stream, SockType::Datagram, SockType::SeqPacket]
+        .into_iter()
+        .any(|kind| {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            let Ok(ours) = socket(AddressFamily::Unix, kind, flags, None) else {
+                return false;
+            };
+            use std::os::fd::AsRawFd as _;
+            matches!(
+                connect(ours.as_raw_fd(), &address),
+                Ok(()) | Err(Errno::EAGAIN)
+            )
+        })
 }

@@ -33,13 +33,24 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
     match dialog {
         Dialog::Help => {
             let lines = HELP.iter().map(|(key, does)| {
-                Line::from(vec![Span::styled(format!("{key:<16}"), theme.strong(Tone::Plain)), Span::raw(*does)])
+                Line::from(vec![
+                    Span::styled(format!("{key:<16}"), theme.strong(Tone::Plain)),
+                    Span::raw(*does),
+                ])
             });
             boxed(frame, area, "Keys", lines.collect(), theme);
         }
-        Dialog::Server { id, name, operation, is_down } => {
-            let mut lines =
-                vec![Line::raw(format!("{} server {id} ({})?", capitalized(operation.as_str()), clean(name)))];
+        Dialog::Server {
+            id,
+            name,
+            operation,
+            is_down,
+        } => {
+            let mut lines = vec![Line::raw(format!(
+                "{} server {id} ({})?",
+                capitalized(operation.as_str()),
+                clean(name)
+            ))];
             if *is_down {
                 lines.push(Line::raw("It should run, but does not."));
             }
@@ -52,16 +63,33 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
 
             boxed(frame, area, "Server", lines, theme);
         }
-        Dialog::Cancel { job, operation, state } => {
-            let mut lines = vec![Line::raw(format!("Cancel job {job} ({}, {state})?", clean(operation)))];
+        Dialog::Cancel {
+            job,
+            operation,
+            state,
+        } => {
+            let mut lines = vec![Line::raw(format!(
+                "Cancel job {job} ({}, {state})?",
+                clean(operation)
+            ))];
             if *state == JobState::Cancelling {
-                lines.push(Line::raw("It is being cancelled; F kills its commands at once."));
+                lines.push(Line::raw(
+                    "It is being cancelled; F kills its commands at once.",
+                ));
             }
             lines.push(Line::raw(""));
-            lines.push(answers(theme, &[("y", "cancel"), ("F", "kill at once"), ("n", "close")]));
+            lines.push(answers(
+                theme,
+                &[("y", "cancel"), ("F", "kill at once"), ("n", "close")],
+            ));
             boxed(frame, area, "Cancel", lines, theme);
         }
-        Dialog::Reason { job, operation, force, input } => {
+        Dialog::Reason {
+            job,
+            operation,
+            force,
+            input,
+        } => {
             let how = if *force { "Kill" } else { "Cancel" };
             let lines = vec![
                 Line::raw(format!("{how} job {job} ({}). Reason?", clean(operation))),
@@ -71,13 +99,28 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, dialog: &Dialog, theme: &Theme) {
             ];
 
             let inner = boxed(frame, area, "Reason", lines, theme);
-            typed(frame, Rect { y: inner.y + 1, height: 1, ..inner }, input, theme);
+            typed(
+                frame,
+                Rect {
+                    y: inner.y + 1,
+                    height: 1,
+                    ..inner
+                },
+                input,
+                theme,
+            );
         }
     }
 }
 
 /// Draws lines in a box over the screen; returns the area inside it.
-fn boxed(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>, theme: &Theme) -> Rect {
+fn boxed(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    title: &str,
+    lines: Vec<Line<'_>>,
+    theme: &Theme,
+) -> Rect {
     let height = u16::try_from(lines.len() + 2).unwrap_or(u16::MAX);
     let area = area.centered(
         ratatui::layout::Constraint::Length(WIDTH.min(area.width.saturating_sub(4))),
@@ -86,7 +129,10 @@ fn boxed(frame: &mut Frame<'_>, area: Rect, title: &str, lines: Vec<Line<'_>>, t
     let block = Block::bordered()
         .border_set(theme.border())
         .padding(Padding::horizontal(1))
-        .title(Span::styled(format!(" {title} "), theme.strong(Tone::Plain)));
+        .title(Span::styled(
+            format!(" {title} "),
+            theme.strong(Tone::Plain),
+        ));
 
     let inner = block.inner(area);
     frame.render_widget(Clear, area);
@@ -115,5 +161,7 @@ fn typed(frame: &mut Frame<'_>, area: Rect, input: &Input, theme: &Theme) {
 
 fn capitalized(word: &str) -> String {
     let mut letters = word.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
 }

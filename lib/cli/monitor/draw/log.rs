@@ -25,24 +25,48 @@ pub fn rows(rows: u16) -> u16 {
 /// Draws the log view, with the status of the search and the keys.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
     let Some(log) = &state.log else { return };
-    let [title, page, status, foot] =
-        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1), Constraint::Length(1)])
-            .areas(area);
-    let words = format!(" Log of job {} ({}, {})", log.job, clean(&log.operation), log.state);
+    let [title, page, status, foot] = Layout::vertical([
+        Constraint::Length(1),
+        Constraint::Fill(1),
+        Constraint::Length(1),
+        Constraint::Length(1),
+    ])
+    .areas(area);
+    let words = format!(
+        " Log of job {} ({}, {})",
+        log.job,
+        clean(&log.operation),
+        log.state
+    );
 
-    frame.render_widget(Paragraph::new(words).style(theme.strong(Tone::Plain).add_modifier(Modifier::REVERSED)), title);
-    let lines: Vec<Line<'_>> = log.lines.iter().map(|line| highlighted(log, line, theme)).collect();
+    frame.render_widget(
+        Paragraph::new(words).style(theme.strong(Tone::Plain).add_modifier(Modifier::REVERSED)),
+        title,
+    );
+    let lines: Vec<Line<'_>> = log
+        .lines
+        .iter()
+        .map(|line| highlighted(log, line, theme))
+        .collect();
     frame.render_widget(Paragraph::new(lines).scroll((0, log.left)), page);
 
     if let Some(typed) = &log.typing {
         // Keep the end of the typed text visible.
         let line = format!("/{}", typed.text());
-        let over = Span::raw(line.as_str()).width().saturating_sub(usize::from(status.width).saturating_sub(1));
-        frame.render_widget(Paragraph::new(line.clone()).scroll((0, u16::try_from(over).unwrap_or(0))), status);
+        let over = Span::raw(line.as_str())
+            .width()
+            .saturating_sub(usize::from(status.width).saturating_sub(1));
+        frame.render_widget(
+            Paragraph::new(line.clone()).scroll((0, u16::try_from(over).unwrap_or(0))),
+            status,
+        );
         let column = Span::raw(line).width() - over;
         frame.set_cursor_position((status.x + u16::try_from(column).unwrap_or(0), status.y));
     } else {
-        frame.render_widget(Paragraph::new(status_text(log)).style(theme.strong(Tone::Plain)), status);
+        frame.render_widget(
+            Paragraph::new(status_text(log)).style(theme.strong(Tone::Plain)),
+            status,
+        );
     }
 
     let help = [
@@ -60,7 +84,10 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, theme: &Theme) {
 
 /// The status line: the position in the log and the state of the search.
 fn status_text(log: &Log) -> String {
-    let (first, last) = (log.lines.first().map_or(0, |line| line.seq), log.lines.last().map_or(0, |line| line.seq));
+    let (first, last) = (
+        log.lines.first().map_or(0, |line| line.seq),
+        log.lines.last().map_or(0, |line| line.seq),
+    );
     let mut status_text = match log.lines.is_empty() {
         true => " no output yet".to_owned(),
         false => format!(" lines {first}-{last} of {}", log.last),
@@ -77,10 +104,16 @@ fn status_text(log: &Log) -> String {
     let term = clean(&log.words);
     match log.search {
         Search::None => {}
-        Search::Running(_, at) => status_text.push_str(&format!("; searching '{term}', at line {at}; Esc stops")),
+        Search::Running(_, at) => {
+            status_text.push_str(&format!("; searching '{term}', at line {at}; Esc stops"))
+        }
         Search::At(seq) => status_text.push_str(&format!("; '{term}' in line {seq}")),
-        Search::NotFound(Way::Down) => status_text.push_str(&format!("; no '{term}' below; N searches above")),
-        Search::NotFound(Way::Up) => status_text.push_str(&format!("; no '{term}' above; n searches below")),
+        Search::NotFound(Way::Down) => {
+            status_text.push_str(&format!("; no '{term}' below; N searches above"))
+        }
+        Search::NotFound(Way::Up) => {
+            status_text.push_str(&format!("; no '{term}' above; n searches below"))
+        }
     }
 
     status_text
@@ -89,7 +122,11 @@ fn status_text(log: &Log) -> String {
 /// A line with the matches of the search highlighted.
 fn highlighted(log: &Log, line: &crate::db::logs::Line, theme: &Theme) -> Line<'static> {
     let whole = log_line(line, theme);
-    let text: String = whole.spans.iter().map(|span| span.content.as_ref()).collect();
+    let text: String = whole
+        .spans
+        .iter()
+        .map(|span| span.content.as_ref())
+        .collect();
     let words = log.words.to_ascii_lowercase();
     if words.is_empty() || log.search == Search::None {
         return whole;

@@ -1,6 +1,7 @@
 //! Draws the screen from a snapshot and the state. It changes only the scroll positions of lists.
 
 mod dialogs;
+mod jobs;
 mod log;
 mod panes;
 mod theme;
@@ -30,7 +31,14 @@ const HOST: usize = 20;
 const ALERT_LINES: usize = 2;
 
 /// Draws the whole screen. `now` is in unix ms.
-pub fn draw(frame: &mut Frame<'_>, snapshot: &Snapshot, state: &mut State, worker: Worker, theme: &Theme, now: i64) {
+pub fn draw(
+    frame: &mut Frame<'_>,
+    snapshot: &Snapshot,
+    state: &mut State,
+    worker: Worker,
+    theme: &Theme,
+    now: i64,
+) {
     let area = frame.area();
     if (area.width < MIN_SIZE.0) || (area.height < MIN_SIZE.1) {
         let words = format!(
@@ -63,8 +71,12 @@ fn screen(
 ) {
     let alerts = alerts(snapshot, worker, theme, area.width);
     let top = u16::try_from(alerts.len()).unwrap_or(0) + 1;
-    let [head, middle, foot] =
-        Layout::vertical([Constraint::Length(top), Constraint::Fill(1), Constraint::Length(1)]).areas(area);
+    let [head, middle, foot] = Layout::vertical([
+        Constraint::Length(top),
+        Constraint::Fill(1),
+        Constraint::Length(1),
+    ])
+    .areas(area);
     let mut lines = vec![summary(snapshot, worker, theme)];
 
     lines.extend(alerts);
@@ -81,10 +93,16 @@ fn screen(
     .areas(middle);
 
     let (today, zone) = (clock::day(now), clock::zone_name(now));
-    let style = panes::ListStyle { theme, headings, now, today: &today, zone: &zone };
+    let style = panes::ListStyle {
+        theme,
+        headings,
+        now,
+        today: &today,
+        zone: &zone,
+    };
     panes::servers(frame, servers, snapshot, state, &style);
-    panes::jobs(frame, jobs, snapshot, state, &style);
-    panes::queue(frame, queue, snapshot, state, &style);
+    jobs::draw(frame, jobs, snapshot, state, &style);
+    jobs::draw_queue(frame, queue, snapshot, state, &style);
     panes::tail(frame, tail, snapshot, theme);
 
     footer(frame, foot, snapshot, state, theme);
@@ -113,9 +131,18 @@ impl Heights {
 }
 
 fn summary(snapshot: &Snapshot, worker: Worker, theme: &Theme) -> Line<'static> {
-    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let host = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_default();
     // Only the first label: the full name would leave no room for the rest.
-    let host: String = host.split('.').next().unwrap_or("").chars().take(HOST).collect();
+    let host: String = host
+        .split('.')
+        .next()
+        .unwrap_or("")
+        .chars()
+        .take(HOST)
+        .collect();
     let (word, tone) = match worker {
         Worker::Idle => ("worker idle", Tone::Plain),
         Worker::Working => ("worker working", Tone::Good),
@@ -129,7 +156,10 @@ fn summary(snapshot: &Snapshot, worker: Worker, theme: &Theme) -> Line<'static> 
     };
 
     Line::from(vec![
-        Span::styled(format!(" left4me {}", clean(&host)), theme.strong(Tone::Plain)),
+        Span::styled(
+            format!(" left4me {}", clean(&host)),
+            theme.strong(Tone::Plain),
+        ),
         Span::raw("  "),
         Span::styled(word, theme.strong(tone)),
         Span::raw(format!(
@@ -146,7 +176,11 @@ fn summary(snapshot: &Snapshot, worker: Worker, theme: &Theme) -> Line<'static> 
 fn alerts(snapshot: &Snapshot, worker: Worker, theme: &Theme, width: u16) -> Vec<Line<'static>> {
     let mut alerts = Vec::new();
     if worker == Worker::Lost {
-        let jobs = if snapshot.live == 1 { "a job is".to_owned() } else { format!("{} jobs are", snapshot.live) };
+        let jobs = if snapshot.live == 1 {
+            "a job is".to_owned()
+        } else {
+            format!("{} jobs are", snapshot.live)
+        };
         let words = format!(
             "worker lost: {jobs} marked as running, but no worker runs: `systemctl start \
              left4me-worker.socket left4me-worker.service`"
@@ -155,13 +189,21 @@ fn alerts(snapshot: &Snapshot, worker: Worker, theme: &Theme, width: u16) -> Vec
     }
 
     if worker == Worker::Absent {
-        let words = "queued jobs wait because no worker runs: `systemctl start left4me-worker.service`";
+        let words =
+            "queued jobs wait because no worker runs: `systemctl start left4me-worker.service`";
         alerts.extend(wrapped(words, width, theme.tone(Tone::Warning)));
     }
 
     if let Some(pause) = &snapshot.pause {
-        let why = pause.reason.as_ref().map_or_else(String::new, |why| format!(": {why}"));
-        let words = format!("queue paused by {} since {}{why}", pause.paused_by, clock::local(pause.paused_at));
+        let why = pause
+            .reason
+            .as_ref()
+            .map_or_else(String::new, |why| format!(": {why}"));
+        let words = format!(
+            "queue paused by {} since {}{why}",
+            pause.paused_by,
+            clock::local(pause.paused_at)
+        );
         alerts.extend(wrapped(&clean(&words), width, theme.strong(Tone::Warning)));
     }
 
@@ -175,7 +217,10 @@ fn wrapped(words: &str, width: u16, style: Style) -> Vec<Line<'static>> {
     for word in words.split(' ') {
         let full = lines.len() == ALERT_LINES;
         let Some(line) = lines.last_mut() else { break };
-        if !line.is_empty() && !full && Span::raw(line.as_str()).width() + 1 + Span::raw(word).width() > width {
+        if !line.is_empty()
+            && !full
+            && Span::raw(line.as_str()).width() + 1 + Span::raw(word).width() > width
+        {
             lines.push(word.to_owned());
         } else {
             if !line.is_empty() {
@@ -185,16 +230,26 @@ fn wrapped(words: &str, width: u16, style: Style) -> Vec<Line<'static>> {
         }
     }
 
-    lines.into_iter().map(|line| Line::styled(format!(" {line}"), style)).collect()
+    lines
+        .into_iter()
+        .map(|line| Line::styled(format!(" {line}"), style))
+        .collect()
 }
 
 fn footer(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &State, theme: &Theme) {
     if let Some((tone, words)) = &state.message {
-        frame.render_widget(Paragraph::new(format!(" {}", clean(words))).style(theme.strong(*tone)), area);
+        frame.render_widget(
+            Paragraph::new(format!(" {}", clean(words))).style(theme.strong(*tone)),
+            area,
+        );
         return;
     }
 
-    let pause = if snapshot.pause.is_some() { "resume" } else { "pause" };
+    let pause = if snapshot.pause.is_some() {
+        "resume"
+    } else {
+        "pause"
+    };
     keys(
         frame,
         area,
@@ -232,186 +287,4 @@ fn clean(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use ratatui::Terminal;
-    use ratatui::backend::TestBackend;
-
-    use super::*;
-    use crate::base::names::{JobId, ServerId};
-    use crate::base::table::Tone;
-    use crate::cli::monitor::keys::Key;
-    use crate::cli::monitor::log::Log;
-    use crate::cli::monitor::snapshot::Progress;
-    use crate::db::drift::Drifted;
-    use crate::db::logs;
-    use crate::db::monitor::{JobRow, ServerRow, Tasks};
-    use crate::db::queue::Pause;
-    use crate::domain::drift::Drift;
-    use crate::domain::job::JobState;
-    use crate::domain::server::{ActualState, DesiredState};
-    use crate::wire::Stream;
-
-    const PLAIN: Theme = Theme { colours: false, utf8: false };
-
-    fn job(id: i64, state: JobState) -> JobRow {
-        JobRow {
-            id: JobId(id),
-            operation: "install".to_owned(),
-            state,
-            requested_by: "anna".to_owned(),
-            created_at: 1,
-            started_at: (state != JobState::Queued).then_some(1_000),
-            finished_at: state.is_terminal().then_some(2_000),
-            error: None,
-            first_servers: Vec::new(),
-            servers: 0,
-        }
-    }
-
-    /// A drifted server with a wide name, a job at 45 %, a failed one, a queued one in a paused
-    /// queue, and a log with control characters.
-    fn sample() -> Snapshot {
-        let mut snapshot = Snapshot {
-            pause: Some(Pause {
-                paused_at: 1,
-                paused_by: "anna".to_owned(),
-                reason: Some("match\u{1b}[2J tonight".to_owned()),
-            }),
-            queued: 999,
-            live: 1,
-            servers: vec![ServerRow {
-                id: ServerId(1),
-                name: "日本語サーバー🦀".to_owned(),
-                desired: DesiredState::Running,
-                actual: ActualState::Failed,
-                since: Some(1),
-                drift: Some(Drifted { kind: Drift::Down, since: 1, why: "exit code 1".to_owned() }),
-                last_error: None,
-            }],
-            jobs: vec![job(7, JobState::Running), job(5, JobState::Failed)],
-            queue: vec![job(8, JobState::Queued)],
-            selected: Some(job(7, JobState::Running)),
-            ..Snapshot::default()
-        };
-
-        let tasks = Tasks { done: 0, all: 1, doing: vec!["install-runtime".to_owned()] };
-        let steam = Some((45.3, "downloading".to_owned()));
-        snapshot.progress.insert(JobId(7), Progress { tasks, steam, cancelled: None });
-        snapshot.tail = (1..=50).map(line).collect();
-        snapshot
-    }
-
-    fn line(seq: i64) -> logs::Line {
-        let line = format!("line {seq} \u{1b}[31m\u{9b}2J\ttab 日本語");
-        logs::Line { seq, at: 1, stream: Stream::Stderr, task_id: None, line }
-    }
-
-    fn picture(width: u16, height: u16, snapshot: &Snapshot, state: &mut State, worker: Worker) -> String {
-        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw(frame, snapshot, state, worker, &PLAIN, 66_000)).unwrap();
-        let buffer = terminal.backend().buffer().clone();
-        let plain = buffer.content.iter().all(|cell| cell.fg == ratatui::style::Color::Reset);
-
-        assert!(plain && buffer.content.iter().all(|cell| !cell.symbol().contains(char::is_control)));
-        buffer
-            .content
-            .chunks(width.into())
-            .map(|row| row.iter().map(|cell| cell.symbol()).collect::<String>() + "\n")
-            .collect()
-    }
-
-    #[test]
-    fn a_screen_of_80_by_24_has_room_for_everything() {
-        let picture = picture(80, 24, &sample(), &mut State::default(), Worker::Working);
-        for words in [
-            "worker working",
-            "1 running",
-            "999 queued",
-            "1 server, 1 drifted",
-            "queue paused by anna",
-            "tonight",
-            "running failed",
-            "down",
-            "> 7 ",
-            "1 min 5 s",
-            "45 % down",
-            "failed",
-            "#1 ",
-            "Queue: 999, the first 1, paused",
-            "Log of job 7",
-            "line 50",
-            "Q quit",
-            "L log",
-        ] {
-            assert!(picture.contains(words), "no '{words}' in\n{picture}");
-        }
-    }
-
-    #[test]
-    fn a_lost_worker_is_an_alert() {
-        let picture = picture(80, 24, &sample(), &mut State::default(), Worker::Lost);
-        assert!(
-            picture.contains("worker LOST") && picture.contains("worker lost: a job is marked as running"),
-            "{picture}"
-        );
-        assert!(picture.contains("systemctl start") && picture.contains("left4me-worker.socket"), "{picture}");
-    }
-
-    #[test]
-    fn every_size_can_be_drawn_and_a_small_one_says_so() {
-        let dialogs = [Key::Char('?'), Key::Char('c'), Key::Char('s')];
-        for (width, height) in [(1, 1), (40, 10), (59, 24), (80, 14), (60, 15), (61, 20), (80, 24), (200, 60), (300, 5)]
-        {
-            for key in &dialogs {
-                let mut state = State::default();
-                state.key(key, &sample());
-                assert!(state.dialog.is_some());
-
-                let shown = picture(width, height, &sample(), &mut state, Worker::Lost);
-                let is_small = width < 60 || height < 15;
-                assert!(width < 18 || shown.contains("terminal too small") == is_small, "{width}x{height}\n{shown}");
-
-                state.key(&Key::Char('y'), &sample());
-                state.key(&Key::Paste("ü".repeat(1000)), &sample());
-                picture(width, height, &sample(), &mut state, Worker::Lost);
-            }
-
-            let mut state = State { message: Some((Tone::Bad, "x".repeat(500))), ..State::default() };
-            picture(width, height, &Snapshot::default(), &mut state, Worker::Idle);
-            let mut log = Log::open(JobId(7), "install", JobState::Running);
-            log.lines = sample().tail;
-            log.words = "LINE".to_owned();
-            state.log = Some(log);
-            picture(width, height, &sample(), &mut state, Worker::Working);
-        }
-    }
-
-    #[test]
-    fn a_wide_name_does_not_move_the_columns() {
-        let mut snapshot = sample();
-        let mut other = snapshot.servers[0].clone();
-        other.name = "plain".to_owned();
-        snapshot.servers.push(other);
-
-        let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
-        let mut state = State::default();
-        terminal.draw(|frame| draw(frame, &snapshot, &mut state, Worker::Idle, &PLAIN, 66_000)).unwrap();
-
-        let buffer = terminal.backend().buffer();
-        let row = |y| (20..79).map(|x| buffer[(x, y)].symbol()).collect::<String>();
-        let first = (0..24).find(|y| (0..80).any(|x| buffer[(x, *y)].symbol() == "日")).unwrap();
-        assert_eq!(row(first), row(first + 1));
-        assert!(row(first).contains("running failed"));
-    }
-
-    #[test]
-    fn lists_keep_their_heights_when_jobs_come_and_go() {
-        for rows in 9..60 {
-            let heights = Heights::of(rows, 3, rows > 17);
-            let Heights { servers, jobs, queue } = heights;
-            assert!(servers + jobs + queue + 2 <= rows, "the log has at least one line: {rows} {heights:?}");
-        }
-        assert_eq!(Heights::of(21, 3, true), Heights { servers: 5, jobs: 5, queue: 4 });
-        assert!(Heights::of(21, 300, true).servers < 8);
-    }
-}
+mod tests;

@@ -11,9 +11,9 @@ use ratatui::widgets::{Block, Borders, Cell, HighlightSpacing, Paragraph, Row, T
 use super::{Theme, clean};
 use crate::base::clock;
 use crate::base::table::Tone;
-use crate::cli::monitor::snapshot::{Progress, Snapshot};
+use crate::cli::monitor::snapshot::Snapshot;
 use crate::cli::monitor::state::{Pane, State};
-use crate::db::monitor::{JobRow, ServerRow};
+use crate::db::monitor::ServerRow;
 use crate::domain::job::JobState;
 use crate::domain::server::{ActualState, DesiredState};
 use crate::wire::Stream;
@@ -32,18 +32,28 @@ pub struct ListStyle<'a> {
 
 impl ListStyle<'_> {
     /// The zone for a list's title, if there are no headings.
-    fn zone_in_title(&self) -> String {
-        if self.headings { String::new() } else { format!(", times in {}", self.zone) }
+    pub(super) fn zone_in_title(&self) -> String {
+        if self.headings {
+            String::new()
+        } else {
+            format!(", times in {}", self.zone)
+        }
     }
 
     /// The width of a column of times with the zone in its heading.
-    fn time_width(&self, heading: &str) -> u16 {
-        u16::try_from(heading.len() + 1 + self.zone.len()).unwrap_or(0).max(10)
+    pub(super) fn time_width(&self, heading: &str) -> u16 {
+        u16::try_from(heading.len() + 1 + self.zone.len())
+            .unwrap_or(0)
+            .max(10)
     }
 }
 
 /// The headings, with the zone after the one named `times`.
-fn headings(headings: &[&'static str], times: &str, style: &ListStyle<'_>) -> Vec<Cow<'static, str>> {
+pub(super) fn headings(
+    headings: &[&'static str],
+    times: &str,
+    style: &ListStyle<'_>,
+) -> Vec<Cow<'static, str>> {
     let heading = |&heading: &&'static str| match heading == times {
         true => Cow::Owned(format!("{heading} {}", style.zone)),
         false => Cow::Borrowed(heading),
@@ -51,20 +61,19 @@ fn headings(headings: &[&'static str], times: &str, style: &ListStyle<'_>) -> Ve
     headings.iter().map(heading).collect()
 }
 
-/// One list.
-struct List<'a> {
-    title: String,
-    headings: Vec<Cow<'static, str>>,
-    widths: Vec<Constraint>,
-    rows: Vec<Row<'a>>,
+pub(super) struct List<'a> {
+    pub(super) title: String,
+    pub(super) headings: Vec<Cow<'static, str>>,
+    pub(super) widths: Vec<Constraint>,
+    pub(super) rows: Vec<Row<'a>>,
     /// Shown in place of the rows if there are none.
-    empty: &'static str,
-    has_focus: bool,
+    pub(super) empty: &'static str,
+    pub(super) has_focus: bool,
 }
 
 impl List<'_> {
     /// Draws the list with the selected row visible; returns the first visible row.
-    fn draw(
+    pub(super) fn draw(
         self,
         frame: &mut Frame<'_>,
         area: Rect,
@@ -74,11 +83,18 @@ impl List<'_> {
     ) -> usize {
         let block = titled(style.theme, &self.title, self.has_focus);
         if self.rows.is_empty() {
-            frame.render_widget(Paragraph::new(format!("  {}", self.empty)).block(block), area);
+            frame.render_widget(
+                Paragraph::new(format!("  {}", self.empty)).block(block),
+                area,
+            );
             return 0;
         }
 
-        let highlight = if self.has_focus { Modifier::REVERSED } else { Modifier::BOLD };
+        let highlight = if self.has_focus {
+            Modifier::REVERSED
+        } else {
+            Modifier::BOLD
+        };
         let mut table = Table::new(self.rows, self.widths)
             .block(block)
             .row_highlight_style(Style::new().add_modifier(highlight))
@@ -86,30 +102,57 @@ impl List<'_> {
             .highlight_spacing(HighlightSpacing::Always);
 
         if style.headings {
-            table = table.header(Row::new(self.headings).style(Style::new().add_modifier(Modifier::BOLD)));
+            table = table
+                .header(Row::new(self.headings).style(Style::new().add_modifier(Modifier::BOLD)));
         }
 
-        let mut position = TableState::new().with_offset(offset).with_selected(selected);
+        let mut position = TableState::new()
+            .with_offset(offset)
+            .with_selected(selected);
         frame.render_stateful_widget(table, area, &mut position);
         position.offset()
     }
 }
 
 fn titled<'a>(theme: &Theme, title: &str, has_focus: bool) -> Block<'a> {
-    let style =
-        if has_focus { theme.strong(Tone::Plain).add_modifier(Modifier::REVERSED) } else { theme.strong(Tone::Plain) };
-    Block::new().borders(Borders::TOP).border_set(theme.border()).title(Span::styled(format!(" {title} "), style))
+    let style = if has_focus {
+        theme.strong(Tone::Plain).add_modifier(Modifier::REVERSED)
+    } else {
+        theme.strong(Tone::Plain)
+    };
+    Block::new()
+        .borders(Borders::TOP)
+        .border_set(theme.border())
+        .title(Span::styled(format!(" {title} "), style))
 }
 
 /// Draws the servers with desired state, actual state and drift.
-pub fn servers(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut State, style: &ListStyle<'_>) {
+pub fn servers(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    snapshot: &Snapshot,
+    state: &mut State,
+    style: &ListStyle<'_>,
+) {
     let drifted = snapshot.drifted();
     let list = List {
         title: match drifted {
-            0 => format!("Servers: {}{}", snapshot.servers.len(), style.zone_in_title()),
-            drifted => format!("Servers: {}, {drifted} drifted{}", snapshot.servers.len(), style.zone_in_title()),
+            0 => format!(
+                "Servers: {}{}",
+                snapshot.servers.len(),
+                style.zone_in_title()
+            ),
+            drifted => format!(
+                "Servers: {}, {drifted} drifted{}",
+                snapshot.servers.len(),
+                style.zone_in_title()
+            ),
         },
-        headings: headings(&["ID", "NAME", "DESIRED", "ACTUAL", "SINCE", "DRIFT", "NOTE"], "SINCE", style),
+        headings: headings(
+            &["ID", "NAME", "DESIRED", "ACTUAL", "SINCE", "DRIFT", "NOTE"],
+            "SINCE",
+            style,
+        ),
         widths: vec![
             Constraint::Length(4),
             Constraint::Length((area.width / 6).clamp(12, 30)),
@@ -119,7 +162,11 @@ pub fn servers(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &m
             Constraint::Length(8),
             Constraint::Fill(1),
         ],
-        rows: snapshot.servers.iter().map(|server| server_row(server, snapshot, style)).collect(),
+        rows: snapshot
+            .servers
+            .iter()
+            .map(|server| server_row(server, snapshot, style))
+            .collect(),
         empty: "none; create one with `left4me server create`",
         has_focus: state.pane == Pane::Servers,
     };
@@ -137,14 +184,25 @@ fn server_row(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) ->
         _ => Tone::Plain,
     };
 
-    let drift = server.drift.as_ref().map_or_else(|| "-".to_owned(), |drift| drift.kind.to_string());
-    let drift_style = if server.drift.is_some() { style.theme.strong(Tone::Bad) } else { Style::new() };
+    let drift = server
+        .drift
+        .as_ref()
+        .map_or_else(|| "-".to_owned(), |drift| drift.kind.to_string());
+    let drift_style = if server.drift.is_some() {
+        style.theme.strong(Tone::Bad)
+    } else {
+        Style::new()
+    };
     Row::new([
         Cell::new(server.id.to_string()),
         Cell::new(clean(&server.name)),
         Cell::new(server.desired.as_str()),
         Cell::new(Span::styled(server.actual.as_str(), style.theme.tone(tone))),
-        Cell::new(server.since.map_or_else(|| "-".to_owned(), |since| moment(since, style))),
+        Cell::new(
+            server
+                .since
+                .map_or_else(|| "-".to_owned(), |since| moment(since, style)),
+        ),
         Cell::new(Span::styled(drift, drift_style)),
         Cell::new(clean(&note(server, snapshot, style))),
     ])
@@ -154,127 +212,23 @@ fn server_row(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) ->
 fn note(server: &ServerRow, snapshot: &Snapshot, style: &ListStyle<'_>) -> String {
     let mut notes = Vec::new();
     if let Some(busy) = snapshot.busy.get(&server.id) {
-        notes.push(format!("job {} {} {}", busy.job, busy.operation, busy.state));
+        notes.push(format!(
+            "job {} {} {}",
+            busy.job, busy.operation, busy.state
+        ));
     }
 
     match (&server.drift, &server.last_error) {
-        (Some(drift), _) => notes.push(format!("since {}: {}", moment(drift.since, style), drift.why)),
+        (Some(drift), _) => notes.push(format!(
+            "since {}: {}",
+            moment(drift.since, style),
+            drift.why
+        )),
         (None, Some(error)) => notes.push(error.clone()),
         (None, None) => {}
     }
 
     notes.join("; ")
-}
-
-/// Draws the running jobs with their progress, and the finished ones below.
-pub fn jobs(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut State, style: &ListStyle<'_>) {
-    let bar = usize::from(area.width / 10).clamp(8, 30);
-    let list = List {
-        title: format!("Jobs: {} running", snapshot.live),
-        headings: headings(&["ID", "OPERATION", "STATE", "SERVERS", "DURATION", "PROGRESS"], "", style),
-        widths: vec![
-            Constraint::Length(6),
-            Constraint::Length(10),
-            Constraint::Length(10),
-            Constraint::Length((area.width / 6).clamp(10, 30)),
-            Constraint::Length(12),
-            Constraint::Fill(1),
-        ],
-        rows: snapshot.jobs.iter().map(|job| job_row(job, snapshot.progress.get(&job.id), bar, style)).collect(),
-        empty: "none yet; start with `left4me-job enqueue install`",
-        has_focus: state.pane == Pane::Jobs,
-    };
-
-    let selected = state.jobs.index(&snapshot.job_ids());
-    state.jobs.offset = list.draw(frame, area, style, selected, state.jobs.offset);
-}
-
-fn job_row(job: &JobRow, progress: Option<&Progress>, bar: usize, style: &ListStyle<'_>) -> Row<'static> {
-    let text = progress.map_or_else(|| job.error.clone().unwrap_or_default(), |progress| progress_text(progress, bar));
-    Row::new([
-        Cell::new(job.id.to_string()),
-        Cell::new(clean(&job.operation)),
-        Cell::new(Span::styled(job.state.as_str(), style.theme.tone(tone_of(job.state)))),
-        Cell::new(servers_of(job)),
-        Cell::new(duration(job, style.now)),
-        Cell::new(clean(&text)),
-    ])
-}
-
-fn tone_of(state: JobState) -> Tone {
-    match state {
-        JobState::Running | JobState::Succeeded => Tone::Good,
-        JobState::Cancelling | JobState::Cancelled => Tone::Warning,
-        JobState::Failed => Tone::Bad,
-        JobState::Queued => Tone::Plain,
-    }
-}
-
-/// `[====>     ]  45 % downloading` or `[=====>    ] 1/2 start`, after who cancels the job.
-fn progress_text(progress: &Progress, bar: usize) -> String {
-    let tasks = &progress.tasks;
-    let doing = tasks.doing.join(", ");
-    let installs = tasks.doing.iter().any(|kind| kind == "install-runtime");
-    let mut text = match &progress.steam {
-        Some((percent, phase)) if installs => {
-            format!("{} {percent:3.0} % {phase}", drawn_bar(percent / 100.0, bar))
-        }
-        _ => {
-            let share = if tasks.all > 0 { tasks.done as f64 / tasks.all as f64 } else { 0.0 };
-            format!("{} {}/{} {doing}", drawn_bar(share, bar), tasks.done, tasks.all)
-        }
-    };
-
-    if let Some(who) = &progress.cancelled {
-        text = format!("by {who} {text}");
-    }
-
-    text
-}
-
-fn drawn_bar(share: f64, width: usize) -> String {
-    let full = (share.clamp(0.0, 1.0) * width as f64) as usize;
-    let tip = usize::from(full < width);
-    format!("[{}{}{}]", "=".repeat(full), ">".repeat(tip), " ".repeat(width - full - tip))
-}
-
-/// Draws the head of the queue.
-pub fn queue(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, state: &mut State, style: &ListStyle<'_>) {
-    let shown = if snapshot.queued > snapshot.queue.len() as i64 {
-        format!(", the first {}", snapshot.queue.len())
-    } else {
-        String::new()
-    };
-    let paused = if snapshot.pause.is_some() { ", paused" } else { "" };
-    let rows = (1..).zip(&snapshot.queue).map(|(position, job): (usize, _)| {
-        Row::new([
-            Cell::new(format!("#{position}")),
-            Cell::new(job.id.to_string()),
-            Cell::new(clean(&job.operation)),
-            Cell::new(servers_of(job)),
-            Cell::new(clean(&job.requested_by)),
-            Cell::new(moment(job.created_at, style)),
-        ])
-    });
-
-    let list = List {
-        title: format!("Queue: {}{shown}{paused}{}", snapshot.waiting(), style.zone_in_title()),
-        headings: headings(&["POS", "ID", "OPERATION", "SERVERS", "BY", "QUEUED"], "QUEUED", style),
-        widths: vec![
-            Constraint::Length(5),
-            Constraint::Length(6),
-            Constraint::Length(10),
-            Constraint::Fill(1),
-            Constraint::Length((area.width / 6).clamp(10, 20)),
-            Constraint::Length(style.time_width("QUEUED")),
-        ],
-        rows: rows.collect(),
-        empty: "empty",
-        has_focus: state.pane == Pane::Queue,
-    };
-
-    let selected = state.queue.index(&snapshot.queue_ids());
-    state.queue.offset = list.draw(frame, area, style, selected, state.queue.offset);
 }
 
 /// Draws the end of the selected job's log.
@@ -283,13 +237,29 @@ pub fn tail(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, theme: &Them
         frame.render_widget(titled(theme, "Log", false), area);
         return;
     };
-    let block = titled(theme, &format!("Log of job {} ({}, {})", job.id, clean(&job.operation), job.state), false);
+    let block = titled(
+        theme,
+        &format!(
+            "Log of job {} ({}, {})",
+            job.id,
+            clean(&job.operation),
+            job.state
+        ),
+        false,
+    );
     let rows = usize::from(block.inner(area).height);
     let first = snapshot.tail.len().saturating_sub(rows);
-    let mut lines: Vec<Line<'_>> = snapshot.tail[first..].iter().map(|line| log_line(line, theme)).collect();
+    let mut lines: Vec<Line<'_>> = snapshot.tail[first..]
+        .iter()
+        .map(|line| log_line(line, theme))
+        .collect();
 
     if lines.is_empty() {
-        let text = if job.state == JobState::Queued { "the job is queued" } else { "no output yet" };
+        let text = if job.state == JobState::Queued {
+            "the job is queued"
+        } else {
+            "no output yet"
+        };
         lines.push(Line::raw(format!("  {text}")));
     }
 
@@ -298,57 +268,26 @@ pub fn tail(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot, theme: &Them
 
 /// A line of a log; standard error has its own colour.
 pub fn log_line(line: &crate::db::logs::Line, theme: &Theme) -> Line<'static> {
-    let tone = if line.stream == Stream::Stderr { Tone::Warning } else { Tone::Plain };
+    let tone = if line.stream == Stream::Stderr {
+        Tone::Warning
+    } else {
+        Tone::Plain
+    };
     Line::styled(clean(&line.line), theme.tone(tone))
-}
-
-/// The servers' names, shortened to fit the column.
-fn servers_of(job: &JobRow) -> String {
-    let names = clean(&job.first_servers.join(", "));
-    match usize::try_from(job.servers).unwrap_or(0).saturating_sub(job.first_servers.len()) {
-        0 if names.is_empty() => "-".to_owned(),
-        0 => names,
-        more => format!("{} servers: {names} and {more} more", job.servers),
-    }
-}
-
-/// How long the job ran, or has been running.
-fn duration(job: &JobRow, now: i64) -> String {
-    match (job.started_at, job.finished_at) {
-        (Some(started), Some(finished)) => clock::span(finished - started),
-        // In whole seconds, so that it changes only with the tick.
-        (Some(started), None) => clock::span((now - started).max(0) / 1000 * 1000),
-        _ => "-".to_owned(),
-    }
 }
 
 /// The time of day if it is today, else the date. Unlike "5 minutes ago", it does not go stale. A
 /// time from before the clocks changed today names its own zone.
-fn moment(at: i64, style: &ListStyle<'_>) -> String {
+pub(super) fn moment(at: i64, style: &ListStyle<'_>) -> String {
     let day = clock::day(at);
     if day != style.today {
         return day;
     }
 
     let (time, zone) = (clock::time_of_day(at), clock::zone_name(at));
-    if zone == style.zone { time } else { format!("{} {zone}", &time[..5.min(time.len())]) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::db::monitor::Tasks;
-
-    #[test]
-    fn an_installation_shows_a_percentage_and_other_jobs_their_tasks() {
-        let doing = |kind: &str| Tasks { done: 1, all: 4, doing: vec![kind.to_owned()] };
-        let steam = Some((45.32, "downloading".to_owned()));
-        let progress = |kind, cancelled| Progress { tasks: doing(kind), steam: steam.clone(), cancelled };
-        assert_eq!(progress_text(&progress("install-runtime", None), 10), "[====>     ]  45 % downloading");
-        assert_eq!(progress_text(&progress("start-if-ran", None), 10), "[==>       ] 1/4 start-if-ran");
-
-        let by = Some("anna: match".to_owned());
-        assert_eq!(progress_text(&progress("stop", by), 10), "by anna: match [==>       ] 1/4 stop");
-        assert_eq!([drawn_bar(0.0, 3), drawn_bar(0.99, 3), drawn_bar(1.0, 3)], ["[>  ]", "[==>]", "[===]"]);
+    if zone == style.zone {
+        time
+    } else {
+        format!("{} {zone}", &time[..5.min(time.len())])
     }
 }

@@ -18,10 +18,17 @@ impl Theme {
     /// From NO_COLOR and the locale's character set.
     #[must_use]
     pub fn of_environment() -> Self {
-        let locale =
-            ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(std::env::var_os).find(|value| !value.is_empty());
-        let set = locale.map(|value| value.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-        Self { colours: colours(), utf8: set.contains("utf-8") || set.contains("utf8") }
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+            .into_iter()
+            .filter_map(std::env::var_os)
+            .find(|value| !value.is_empty());
+        let set = locale
+            .map(|value| value.to_string_lossy().to_ascii_lowercase())
+            .unwrap_or_default();
+        Self {
+            colours: colours(),
+            utf8: set.contains("utf-8") || set.contains("utf8"),
+        }
     }
 
     /// The style of a tone.
@@ -33,7 +40,11 @@ impl Theme {
             Tone::Warning => Color::Yellow,
             Tone::Bad => Color::Red,
         };
-        if self.colours { Style::new().fg(colour) } else { Style::new() }
+        if self.colours {
+            Style::new().fg(colour)
+        } else {
+            Style::new()
+        }
     }
 
     /// The style of a tone, in bold.

@@ -68,7 +68,11 @@ impl Page {
     /// Whether the filter names a server that no longer exists.
     fn is_gone(&self) -> bool {
         let wanted = self.wanted.server.trim();
-        !wanted.is_empty() && !self.servers.iter().any(|server| server.id.to_string() == wanted)
+        !wanted.is_empty()
+            && !self
+                .servers
+                .iter()
+                .any(|server| server.id.to_string() == wanted)
     }
 
     fn kinds() -> impl Iterator<Item = &'static str> {
@@ -82,7 +86,11 @@ pub(super) async fn list(
     QueryFields(fields): QueryFields,
 ) -> Result<Response, Failure> {
     let field = |name| fields.raw(name).to_owned();
-    let wanted = SentFilters { actor: field("actor"), server: field("server"), kind: field("kind") };
+    let wanted = SentFilters {
+        actor: field("actor"),
+        server: field("server"),
+        kind: field("kind"),
+    };
     let before = fields.get("before").map(extract::id::<i64>).transpose()?;
 
     let filter = Filter {
@@ -92,7 +100,10 @@ pub(super) async fn list(
         before,
         limit: ROWS + 1,
     };
-    let (mut entries, servers) = app.store.read(move |db| Ok((activity::page(db, &filter)?, links::all(db)?))).await?;
+    let (mut entries, servers) = app
+        .store
+        .read(move |db| Ok((activity::page(db, &filter)?, links::all(db)?)))
+        .await?;
     let filters = serde_urlencoded::to_string(&wanted).map_err(Failure::internal)?;
 
     // One more row than is shown, to know whether there are more.
@@ -106,13 +117,24 @@ pub(super) async fn list(
     let lines = entries.into_iter().map(EventLine::of).collect();
     let frame = Frame::of(viewer, "Activity").within("admin");
 
-    page(&Page { frame, tab: "events", wanted, lines, newest, older, servers })
+    page(&Page {
+        frame,
+        tab: "events",
+        wanted,
+        lines,
+        newest,
+        older,
+        servers,
+    })
 }
 
 fn short(text: &str) -> Result<Option<String>, Failure> {
     let text = text.trim();
     if text.len() > LONGEST {
-        return Err(Failure::unprocessable(format!("'{}' is too long for a filter", shown(text))));
+        return Err(Failure::unprocessable(format!(
+            "'{}' is too long for a filter",
+            shown(text)
+        )));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }

@@ -50,10 +50,24 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
     let mut report = disk::look(move || doctor::inside(&places, clock::now_ms())).await?;
 
     // Failures first.
-    report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    report
+        .findings
+        .sort_by_key(|finding| std::cmp::Reverse(finding.severity));
 
-    let number = |severity| report.findings.iter().filter(|finding| finding.severity == severity).count();
+    let number = |severity| {
+        report
+            .findings
+            .iter()
+            .filter(|finding| finding.severity == severity)
+            .count()
+    };
     let (failed, warned) = (number(Severity::Fail), number(Severity::Warn));
     let frame = Frame::of(viewer, "Health").within("admin");
-    page(&Page { frame, tab: "health", report, failed, warned })
+    page(&Page {
+        frame,
+        tab: "health",
+        report,
+        failed,
+        warned,
+    })
 }

@@ -46,7 +46,11 @@ impl Page {
     /// Whether the filter names a server that no longer exists.
     fn is_gone(&self) -> bool {
         let wanted = self.wanted.server.trim();
-        !wanted.is_empty() && !self.servers.iter().any(|server| server.id.to_string() == wanted)
+        !wanted.is_empty()
+            && !self
+                .servers
+                .iter()
+                .any(|server| server.id.to_string() == wanted)
     }
 
     fn states() -> [JobState; 6] {
@@ -98,5 +102,13 @@ pub(super) async fn list(
     let (jobs, pager) = (JobLine::all(jobs, clock::now_ms()), pager.with_total(total));
     let frame = Frame::of(viewer, "Jobs").within("admin");
 
-    page(&Page { frame, tab: "jobs", wanted, jobs, pager, servers, users })
+    page(&Page {
+        frame,
+        tab: "jobs",
+        wanted,
+        jobs,
+        pager,
+        servers,
+        users,
+    })
 }

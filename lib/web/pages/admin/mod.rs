@@ -20,13 +20,21 @@ pub(super) fn routes(table: Table) -> Table {
         .get(Access::Admin, "/admin/jobs", jobs::list)
         .get(Access::Admin, "/admin/users", users::list)
         .post(Access::Admin, "/admin/users", users::create)
-        .post(Access::Admin, "/admin/users/{name}/password", users::password)
+        .post(
+            Access::Admin,
+            "/admin/users/{name}/password",
+            users::password,
+        )
         .post(Access::Admin, "/admin/users/{name}/disable", users::disable)
         .post(Access::Admin, "/admin/users/{name}/enable", users::enable)
         .post(Access::Admin, "/admin/tokens/{id}/revoke", users::revoke)
         .get(Access::Admin, "/admin/overlays", overlays::list)
         .post(Access::Admin, "/admin/overlays", overlays::add)
-        .post(Access::Admin, "/admin/overlays/{name}/remove", overlays::remove)
+        .post(
+            Access::Admin,
+            "/admin/overlays/{name}/remove",
+            overlays::remove,
+        )
         .get(Access::Admin, "/admin/events", events::list)
         .get(Access::Admin, "/admin/health", health::show)
 }

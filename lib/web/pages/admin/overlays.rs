@@ -63,7 +63,14 @@ impl Page {
 }
 
 pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    show(&app, viewer, NewOverlay::default(), OverlayErrors::default(), StatusCode::OK).await
+    show(
+        &app,
+        viewer,
+        NewOverlay::default(),
+        OverlayErrors::default(),
+        StatusCode::OK,
+    )
+    .await
 }
 
 async fn show(
@@ -75,12 +82,26 @@ async fn show(
 ) -> Result<Response, Failure> {
     let root = app.settings.root.clone();
     let overlays = app.store.read(overlays::all).await?;
-    let references: Vec<_> = overlays.iter().map(|overlay| overlay.reference.clone()).collect();
+    let references: Vec<_> = overlays
+        .iter()
+        .map(|overlay| overlay.reference.clone())
+        .collect();
     let folders = folders(root.clone(), references.clone()).await;
     let places = places(root, references).await;
-    let rows = overlays.into_iter().zip(places).map(|(overlay, place)| Row { overlay, place }).collect();
+    let rows = overlays
+        .into_iter()
+        .zip(places)
+        .map(|(overlay, place)| Row { overlay, place })
+        .collect();
     let frame = Frame::of(viewer, "Overlays").within("admin");
-    let mut response = page(&Page { frame, tab: "overlays", rows, folders, new, trouble })?;
+    let mut response = page(&Page {
+        frame,
+        tab: "overlays",
+        rows,
+        folders,
+        new,
+        trouble,
+    })?;
     *response.status_mut() = status;
 
     Ok(response)
@@ -92,14 +113,18 @@ async fn places(root: PathBuf, references: Vec<String>) -> Vec<Result<String, St
     let found = disk::look(move || {
         let root = root.canonicalize().unwrap_or(root);
         let place = |reference: String| {
-            let reference = reference.parse::<OverlayRef>().map_err(|bad| bad.to_string())?;
+            let reference = reference
+                .parse::<OverlayRef>()
+                .map_err(|bad| bad.to_string())?;
             let found = overlay::locate(&root, &reference).map_err(|error| error.to_string())?;
             Ok(found.to_string_lossy().into_owned())
         };
         references.into_iter().map(place).collect()
     });
 
-    found.await.unwrap_or_else(|failure| vec![Err(failure.message); count])
+    found
+        .await
+        .unwrap_or_else(|failure| vec![Err(failure.message); count])
 }
 
 /// The folders below overlays/ that can be added. The web front cannot create one by design:
@@ -108,10 +133,23 @@ async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
     let found = disk::look(move || {
         let root = root.canonicalize().unwrap_or(root);
         let below = |inside: &str| -> Vec<String> {
-            let Ok(entries) = std::fs::read_dir(root.join("overlays").join(inside)) else { return Vec::new() };
-            let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-            let paths = names.map(|name| if inside.is_empty() { name } else { format!("{inside}/{name}") });
-            let usable = |path: &String| path.parse().is_ok_and(|path| overlay::locate(&root, &path).is_ok());
+            let Ok(entries) = std::fs::read_dir(root.join("overlays").join(inside)) else {
+                return Vec::new();
+            };
+            let names = entries
+                .flatten()
+                .filter_map(|entry| entry.file_name().into_string().ok());
+            let paths = names.map(|name| {
+                if inside.is_empty() {
+                    name
+                } else {
+                    format!("{inside}/{name}")
+                }
+            });
+            let usable = |path: &String| {
+                path.parse()
+                    .is_ok_and(|path| overlay::locate(&root, &path).is_ok())
+            };
             paths.filter(usable).take(FOLDERS).collect()
         };
 
@@ -119,7 +157,11 @@ async fn folders(root: PathBuf, known: Vec<String>) -> Vec<String> {
         let mut folders = Vec::new();
         for folder in below("") {
             // A folder of folders, like `maps/hotel`.
-            let inside = if has_game(&folder) { Vec::new() } else { below(&folder) };
+            let inside = if has_game(&folder) {
+                Vec::new()
+            } else {
+                below(&folder)
+            };
             folders.extend(inside.into_iter().filter(|path| has_game(path)));
             folders.push(folder);
         }
@@ -138,11 +180,22 @@ pub(super) async fn add(
     viewer: Viewer,
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
-    let new = NewOverlay { name: fields.raw("name").to_owned(), path: fields.raw("path").to_owned() };
+    let new = NewOverlay {
+        name: fields.raw("name").to_owned(),
+        path: fields.raw("path").to_owned(),
+    };
     let last = new.path.trim().rsplit('/').next().unwrap_or_default();
     // Without a name the folder's name is used, and without a folder the name.
-    let name = if new.name.trim().is_empty() { last } else { new.name.trim() }.parse::<OverlayName>();
-    let path = fields.get("path").map(|path| path.trim().parse::<OverlayRef>()).transpose();
+    let name = if new.name.trim().is_empty() {
+        last
+    } else {
+        new.name.trim()
+    }
+    .parse::<OverlayName>();
+    let path = fields
+        .get("path")
+        .map(|path| path.trim().parse::<OverlayRef>())
+        .transpose();
 
     let (name, reference) = match (name, path) {
         (Ok(name), Ok(Some(reference))) => (name, reference),
@@ -152,7 +205,11 @@ pub(super) async fn add(
         }
         (name, path) => {
             let message = |bad: BadName| bad.to_string();
-            let trouble = OverlayErrors { all: None, name: name.err().map(message), path: path.err().map(message) };
+            let trouble = OverlayErrors {
+                all: None,
+                name: name.err().map(message),
+                path: path.err().map(message),
+            };
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
@@ -170,10 +227,12 @@ pub(super) async fn add(
 
     let done = match free.await {
         Ok(()) => {
-            let located = disk::look(move || overlay::locate(&root.canonicalize().unwrap_or(root), &place));
+            let located =
+                disk::look(move || overlay::locate(&root.canonicalize().unwrap_or(root), &place));
             located.await?.map_err(|error| {
                 let message =
-                    "This page cannot create folders: `sudo left4me overlay add NAME` on the host creates and adds one";
+                    "This page cannot create folders: `sudo left4me overlay add NAME` on the host \
+                    creates and adds one";
                 Error::usage(format!("{error}. {message}"))
             })
         }
@@ -181,18 +240,28 @@ pub(super) async fn add(
     };
 
     let done = match done {
-        Ok(_) => app.store.write(move |tx| overlays::create(tx, clock::now_ms(), &actor, &name, &reference)).await,
+        Ok(_) => {
+            app.store
+                .write(move |tx| overlays::create(tx, clock::now_ms(), &actor, &name, &reference))
+                .await
+        }
         Err(error) => Err(error),
     };
 
     match done.map_err(Failure::from) {
         Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {
-            let trouble = OverlayErrors { name: Some(failure.message), ..OverlayErrors::default() };
+            let trouble = OverlayErrors {
+                name: Some(failure.message),
+                ..OverlayErrors::default()
+            };
             show(&app, viewer, new, trouble, failure.status).await
         }
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let trouble = OverlayErrors { path: Some(failure.message), ..OverlayErrors::default() };
+            let trouble = OverlayErrors {
+                path: Some(failure.message),
+                ..OverlayErrors::default()
+            };
             show(&app, viewer, new, trouble, failure.status).await
         }
         Err(failure) => Err(failure),
@@ -207,10 +276,18 @@ pub(super) async fn remove(
     let name = extract::id::<OverlayName>(&name)?;
 
     let actor = viewer.actor();
-    match app.store.write(move |tx| overlays::remove(tx, clock::now_ms(), &actor, &name)).await.map_err(Failure::from) {
+    match app
+        .store
+        .write(move |tx| overlays::remove(tx, clock::now_ms(), &actor, &name))
+        .await
+        .map_err(Failure::from)
+    {
         Ok(_) => Ok(back()),
         Err(failure) if failure.status == StatusCode::CONFLICT => {
-            let trouble = OverlayErrors { all: Some(failure.message), ..OverlayErrors::default() };
+            let trouble = OverlayErrors {
+                all: Some(failure.message),
+                ..OverlayErrors::default()
+            };
             show(&app, viewer, NewOverlay::default(), trouble, failure.status).await
         }
         Err(failure) => Err(failure),

@@ -79,12 +79,29 @@ pub(super) async fn show(State(app): State<App>, viewer: Viewer) -> Result<Respo
     let found = found.await?;
 
     // The page works without the disk.
-    let looked = disk::look(move || (steam::build(&root), steam::nothing(&root, steamcmd.as_deref())));
-    let (build, nothing) = looked.await.unwrap_or_else(|failure| (Err(failure.message), None));
-    let install = steam::InstallOptions { nothing, mounted: found.servers.has_mounted() };
+    let looked = disk::look(move || {
+        (
+            steam::build(&root),
+            steam::nothing(&root, steamcmd.as_deref()),
+        )
+    });
+    let (build, nothing) = looked
+        .await
+        .unwrap_or_else(|failure| (Err(failure.message), None));
+    let install = steam::InstallOptions {
+        nothing,
+        mounted: found.servers.has_mounted(),
+    };
     let frame = Frame::of(viewer, "Admin").within("admin");
 
-    page(&Page { frame, tab: "overview", key: secret::random()?, found, build, install })
+    page(&Page {
+        frame,
+        tab: "overview",
+        key: secret::random()?,
+        found,
+        build,
+        install,
+    })
 }
 
 /// Pauses or resumes the queue.
@@ -98,10 +115,14 @@ pub(super) async fn pause(
     match switch.raw("action") {
         "pause" => {
             let reason = Some(reason).filter(|reason| !reason.is_empty());
-            app.store.write(move |tx| queue::set_paused(tx, now, &actor, reason.as_deref())).await?;
+            app.store
+                .write(move |tx| queue::set_paused(tx, now, &actor, reason.as_deref()))
+                .await?;
         }
         "resume" => {
-            app.store.write(move |tx| queue::set_resumed(tx, now, &actor)).await?;
+            app.store
+                .write(move |tx| queue::set_resumed(tx, now, &actor))
+                .await?;
             app.wake_worker();
         }
         _ => return Err(Failure::unprocessable("action is pause or resume")),
@@ -112,7 +133,11 @@ pub(super) async fn pause(
 
 /// Makes one line of bounded length.
 fn one_line(text: &str) -> String {
-    let line: String = visible(text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect();
+    let line: String = visible(text)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(REASON)
+        .collect();
     line.trim().to_owned()
 }
 

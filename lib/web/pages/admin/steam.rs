@@ -60,13 +60,16 @@ pub fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
 
     let shown = steamcmd.display();
     match steamcmd.metadata() {
-        Ok(found) if !found.is_file() => Some(format!("{shown} is not a file: the game cannot be installed")),
-        Ok(found) if found.permissions().mode() & 0o111 == 0 => {
-            Some(format!("{shown} is not executable: the game cannot be installed. Run `sudo left4me doctor`"))
-        }
+        Ok(found) if !found.is_file() => Some(format!(
+            "{shown} is not a file: the game cannot be installed"
+        )),
+        Ok(found) if found.permissions().mode() & 0o111 == 0 => Some(format!(
+            "{shown} is not executable: the game cannot be installed. Run `sudo left4me doctor`"
+        )),
         Ok(_) => None,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(format!(
-            "steamcmd is missing: the game cannot be installed. Unpack Valve's steamcmd_linux.tar.gz as user \
+            "steamcmd is missing: the game cannot be installed. Unpack Valve's \
+            steamcmd_linux.tar.gz as user \
              left4me-steam so that {shown} exists (README, Install), then reload this page"
         )),
         // The sandbox may hide it; the doctor checks it on the host.
@@ -74,11 +77,19 @@ pub fn nothing(root: &Path, steamcmd: Option<&Path>) -> Option<String> {
     }
 }
 
-pub(super) async fn install(app: State<App>, viewer: Viewer, form: FormFields) -> Result<Response, Failure> {
+pub(super) async fn install(
+    app: State<App>,
+    viewer: Viewer,
+    form: FormFields,
+) -> Result<Response, Failure> {
     enqueue_install(app, viewer, form, Operation::Install).await
 }
 
-pub(super) async fn update(app: State<App>, viewer: Viewer, form: FormFields) -> Result<Response, Failure> {
+pub(super) async fn update(
+    app: State<App>,
+    viewer: Viewer,
+    form: FormFields,
+) -> Result<Response, Failure> {
     enqueue_install(app, viewer, form, Operation::Update).await
 }
 
@@ -91,8 +102,21 @@ async fn enqueue_install(
     let key = fields.optional::<RequestKey>("key")?;
     let accepted = app.store.with(move |db| {
         let actor = viewer.actor();
-        let requester = Requester { name: &actor, user: Some(viewer.id), key: key.as_ref() };
-        enqueue(db, &JobRequest { operation, targets: Targets::None, unique: true, requester }, clock::now_ms())
+        let requester = Requester {
+            name: &actor,
+            user: Some(viewer.id),
+            key: key.as_ref(),
+        };
+        enqueue(
+            db,
+            &JobRequest {
+                operation,
+                targets: Targets::None,
+                unique: true,
+                requester,
+            },
+            clock::now_ms(),
+        )
     });
     let job = accepted.await?.job_id;
     app.wake_worker();
@@ -109,15 +133,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let steamcmd = dir.path().join("steam/steamcmd.sh");
 
-        assert!(nothing(dir.path(), None).unwrap().contains("steamcmd is missing"));
+        assert!(
+            nothing(dir.path(), None)
+                .unwrap()
+                .contains("steamcmd is missing")
+        );
         std::fs::create_dir(dir.path().join("steam")).unwrap();
         std::fs::write(&steamcmd, "").unwrap();
-        assert!(nothing(dir.path(), None).unwrap().contains("not executable"));
+        assert!(
+            nothing(dir.path(), None)
+                .unwrap()
+                .contains("not executable")
+        );
         std::fs::set_permissions(&steamcmd, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(nothing(dir.path(), None), None);
-        assert_eq!(nothing(dir.path(), Some(Path::new("/usr/games/steamcmd"))), None, "not seen from here");
+        assert_eq!(
+            nothing(dir.path(), Some(Path::new("/usr/games/steamcmd"))),
+            None,
+            "not seen from here"
+        );
 
-        let offer = |nothing: Option<&str>, mounted| InstallOptions { nothing: nothing.map(str::to_owned), mounted };
+        let offer = |nothing: Option<&str>, mounted| InstallOptions {
+            nothing: nothing.map(str::to_owned),
+            mounted,
+        };
         assert!(offer(None, false).can_install() && !offer(None, false).can_update(false));
         assert!(!offer(None, true).can_install() && offer(None, true).can_update(false));
         assert!(!offer(Some("x"), false).can_install() && !offer(Some("x"), true).can_update(true));
@@ -130,7 +169,12 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("installation/steamapps")).unwrap();
 
         let write = |text: &str| {
-            std::fs::write(dir.path().join("installation/steamapps/appmanifest_222860.acf"), text).unwrap();
+            std::fs::write(
+                dir.path()
+                    .join("installation/steamapps/appmanifest_222860.acf"),
+                text,
+            )
+            .unwrap();
         };
 
         write(

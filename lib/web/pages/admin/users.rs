@@ -45,7 +45,14 @@ struct Page {
 }
 
 pub(super) async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    show(&app, viewer, NewUser::default(), UserErrors::default(), StatusCode::OK).await
+    show(
+        &app,
+        viewer,
+        NewUser::default(),
+        UserErrors::default(),
+        StatusCode::OK,
+    )
+    .await
 }
 
 async fn show(
@@ -55,10 +62,21 @@ async fn show(
     trouble: UserErrors,
     status: StatusCode,
 ) -> Result<Response, Failure> {
-    let (users, tokens) = app.store.read(|db| Ok((users::all(db)?, tokens::all(db)?))).await?;
+    let (users, tokens) = app
+        .store
+        .read(|db| Ok((users::all(db)?, tokens::all(db)?)))
+        .await?;
     let myself = viewer.name.clone();
     let frame = Frame::of(viewer, "Users").within("admin");
-    let mut response = page(&Page { frame, tab: "users", myself, users, tokens, new, trouble })?;
+    let mut response = page(&Page {
+        frame,
+        tab: "users",
+        myself,
+        users,
+        tokens,
+        new,
+        trouble,
+    })?;
     *response.status_mut() = status;
     Ok(response)
 }
@@ -73,11 +91,17 @@ pub(super) async fn create(
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
     // The password is not sent back.
-    let new = NewUser { name: fields.raw("name").to_owned(), admin: fields.is_set("admin") };
+    let new = NewUser {
+        name: fields.raw("name").to_owned(),
+        admin: fields.is_set("admin"),
+    };
     let name = match new.name.trim().parse::<UserName>() {
         Ok(name) => name,
         Err(bad) => {
-            let trouble = UserErrors { name: Some(bad.to_string()), ..UserErrors::default() };
+            let trouble = UserErrors {
+                name: Some(bad.to_string()),
+                ..UserErrors::default()
+            };
             return show(&app, viewer, new, trouble, StatusCode::UNPROCESSABLE_ENTITY).await;
         }
     };
@@ -85,7 +109,10 @@ pub(super) async fn create(
     let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let trouble = UserErrors { password: Some(failure.message), ..UserErrors::default() };
+            let trouble = UserErrors {
+                password: Some(failure.message),
+                ..UserErrors::default()
+            };
             return show(&app, viewer, new, trouble, failure.status).await;
         }
         Err(failure) => return Err(failure),
@@ -93,14 +120,21 @@ pub(super) async fn create(
 
     let role = if new.admin { Role::Admin } else { Role::User };
     let actor = viewer.actor();
-    match app.store.write(move |tx| users::create(tx, clock::now_ms(), &actor, &name, role, &hash)).await {
+    match app
+        .store
+        .write(move |tx| users::create(tx, clock::now_ms(), &actor, &name, role, &hash))
+        .await
+    {
         Ok(_) => Ok(back()),
         Err(error) => {
             let failure = Failure::from(error);
             if failure.status != StatusCode::CONFLICT {
                 return Err(failure);
             }
-            let trouble = UserErrors { name: Some(failure.message), ..UserErrors::default() };
+            let trouble = UserErrors {
+                name: Some(failure.message),
+                ..UserErrors::default()
+            };
             show(&app, viewer, new, trouble, failure.status).await
         }
     }
@@ -119,7 +153,10 @@ pub(super) async fn password(
     let hash = match app.passwords.hash(fields.raw("password").to_owned()).await {
         Ok(hash) => hash,
         Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
-            let message = format!("The password of {name} was not changed: {}.", failure.message);
+            let message = format!(
+                "The password of {name} was not changed: {}.",
+                failure.message
+            );
             return show_trouble(&app, viewer, message, failure.status).await;
         }
         Err(failure) => return Err(failure),
@@ -128,7 +165,9 @@ pub(super) async fn password(
     let actor = viewer.actor();
 
     // This also ends the user's own sessions.
-    app.store.write(move |tx| users::set_password(tx, clock::now_ms(), &actor, &name, &hash)).await?;
+    app.store
+        .write(move |tx| users::set_password(tx, clock::now_ms(), &actor, &name, &hash))
+        .await?;
     Ok(back())
 }
 
@@ -142,10 +181,14 @@ pub(super) async fn disable(
     let done = app.store.write(move |tx| {
         let user = users::find(tx, &name)?;
         if user.id == myself {
-            return Err(Error::conflict("you cannot disable your own account: another admin has to do it"));
+            return Err(Error::conflict(
+                "you cannot disable your own account: another admin has to do it",
+            ));
         }
         if users::is_last_admin(tx, user.id)? {
-            return Err(Error::conflict(format!("{name} is the last admin who can sign in and cannot be disabled")));
+            return Err(Error::conflict(format!(
+                "{name} is the last admin who can sign in and cannot be disabled"
+            )));
         }
         users::disable(tx, clock::now_ms(), &actor, &name)
     });
@@ -165,7 +208,9 @@ pub(super) async fn enable(
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
     let name: UserName = extract::id(&name)?;
-    app.store.write(move |tx| users::enable(tx, clock::now_ms(), &viewer.actor(), &name)).await?;
+    app.store
+        .write(move |tx| users::enable(tx, clock::now_ms(), &viewer.actor(), &name))
+        .await?;
     Ok(back())
 }
 
@@ -175,10 +220,27 @@ pub(super) async fn revoke(
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
     let id = extract::id::<TokenId>(&id)?;
-    app.store.write(move |tx| tokens::revoke(tx, clock::now_ms(), &viewer.actor(), id)).await?;
+    app.store
+        .write(move |tx| tokens::revoke(tx, clock::now_ms(), &viewer.actor(), id))
+        .await?;
     Ok(Redirect::to("/admin/users#tokens").into_response())
 }
 
-async fn show_trouble(app: &App, viewer: Viewer, message: String, status: StatusCode) -> Result<Response, Failure> {
-    show(app, viewer, NewUser::default(), UserErrors { all: Some(message), ..UserErrors::default() }, status).await
+async fn show_trouble(
+    app: &App,
+    viewer: Viewer,
+    message: String,
+    status: StatusCode,
+) -> Result<Response, Failure> {
+    show(
+        app,
+        viewer,
+        NewUser::default(),
+        UserErrors {
+            all: Some(message),
+            ..UserErrors::default()
+        },
+        status,
+    )
+    .await
 }

@@ -6,7 +6,6 @@ use crate::base::names::{BlueprintName, OverlayName};
 use crate::db::blueprints::{Content, Stored};
 use crate::domain::blueprint::{ConfigLine, check};
 
-/// The form's content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Draft {
     /// The edited blueprint; empty for a new one.
@@ -51,7 +50,10 @@ impl DraftErrors {
             (&self.arguments, "arguments"),
             (&self.config, "config"),
         ];
-        fields.into_iter().find(|(trouble, _)| trouble.is_some()).map_or("", |(_, field)| field)
+        fields
+            .into_iter()
+            .find(|(trouble, _)| trouble.is_some())
+            .map_or("", |(_, field)| field)
     }
 }
 
@@ -65,7 +67,10 @@ impl Draft {
                 "id" => draft.id = value,
                 "updated_at" => draft.updated_at = value,
                 "name" => draft.name = value,
-                "overlay" => draft.rows.push(Row { overlay: value, position: String::new() }),
+                "overlay" => draft.rows.push(Row {
+                    overlay: value,
+                    position: String::new(),
+                }),
                 "position" => {
                     if let Some(row) = draft.rows.last_mut() {
                         row.position = value;
@@ -87,7 +92,12 @@ impl Draft {
 
         Self {
             name: name.to_owned(),
-            rows: rows.map(|(at, overlay)| Row { overlay: overlay.clone(), position: (at + 1).to_string() }).collect(),
+            rows: rows
+                .map(|(at, overlay)| Row {
+                    overlay: overlay.clone(),
+                    position: (at + 1).to_string(),
+                })
+                .collect(),
             arguments: lines(&stored.arguments),
             config: lines(&stored.config),
             ..Self::default()
@@ -99,7 +109,10 @@ impl Draft {
     pub fn with_catalog(mut self, catalog: impl IntoIterator<Item = String>) -> Self {
         for overlay in catalog {
             if !self.rows.iter().any(|row| row.overlay == overlay) {
-                self.rows.push(Row { overlay, position: String::new() });
+                self.rows.push(Row {
+                    overlay,
+                    position: String::new(),
+                });
             }
         }
 
@@ -114,17 +127,22 @@ impl Draft {
     }
 
     /// Validates the form.
-    ///
-    /// # Errors
-    /// Those of each field.
     pub fn parse(&self) -> Result<(BlueprintName, Content), Box<DraftErrors>> {
         let name = self.name.trim().parse::<BlueprintName>();
         let overlays = self.overlays();
-        let arguments = numbered(self.arguments.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()));
-        let arguments = arguments.and_then(|arguments| match check::<OverlayName>(&[], &arguments, &[]) {
-            Ok(()) => Ok(arguments),
-            Err(bad) => Err(bad.to_string()),
-        });
+        let arguments = numbered(
+            self.arguments
+                .lines()
+                .enumerate()
+                .filter(|(_, line)| !line.trim().is_empty()),
+        );
+        let arguments =
+            arguments.and_then(
+                |arguments| match check::<OverlayName>(&[], &arguments, &[]) {
+                    Ok(()) => Ok(arguments),
+                    Err(bad) => Err(bad.to_string()),
+                },
+            );
 
         let config = numbered::<ConfigLine>(self.config.lines().enumerate());
         let config = config.and_then(|config| match check::<OverlayName>(&[], &[], &config) {
@@ -133,7 +151,14 @@ impl Draft {
         });
 
         match (name, overlays, arguments, config) {
-            (Ok(name), Ok(overlays), Ok(arguments), Ok(config)) => Ok((name, Content { overlays, arguments, config })),
+            (Ok(name), Ok(overlays), Ok(arguments), Ok(config)) => Ok((
+                name,
+                Content {
+                    overlays,
+                    arguments,
+                    config,
+                },
+            )),
             (name, overlays, arguments, config) => Err(Box::new(DraftErrors {
                 all: None,
                 name: name.err().map(|bad| bad.to_string()),
@@ -152,12 +177,21 @@ impl Draft {
                 continue;
             }
 
-            let name = row.overlay.parse::<OverlayName>().map_err(|bad| bad.to_string())?;
+            let name = row
+                .overlay
+                .parse::<OverlayName>()
+                .map_err(|bad| bad.to_string())?;
             let bad = || format!("the position of '{name}' is not a number from 0 to 9999");
 
-            let position = position.parse::<i64>().ok().filter(|number| (0..=9999).contains(number)).ok_or_else(bad)?;
+            let position = position
+                .parse::<i64>()
+                .ok()
+                .filter(|number| (0..=9999).contains(number))
+                .ok_or_else(bad)?;
             if let Some((_, other)) = wanted.iter().find(|(taken, _)| *taken == position) {
-                return Err(format!("'{other}' and '{name}' have the same position {position}"));
+                return Err(format!(
+                    "'{other}' and '{name}' have the same position {position}"
+                ));
             }
 
             wanted.push((position, name));
@@ -181,7 +215,12 @@ fn numbered<'a, T>(lines: impl Iterator<Item = (usize, &'a str)>) -> Result<Vec<
 where
     T: std::str::FromStr<Err: Display>,
 {
-    lines.map(|(at, line)| line.parse().map_err(|bad: T::Err| format!("line {}: {bad}", at + 1))).collect()
+    lines
+        .map(|(at, line)| {
+            line.parse()
+                .map_err(|bad: T::Err| format!("line {}: {bad}", at + 1))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -190,7 +229,12 @@ mod tests {
     use crate::domain::blueprint::Argument;
 
     fn draft(fields: &[(&str, &str)]) -> Draft {
-        Draft::read(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        Draft::read(
+            fields
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        )
     }
 
     #[test]
@@ -208,11 +252,29 @@ mod tests {
             ("config", "hostname \"x\"\r\n\r\n// end\r\n"),
         ]);
         let (name, content) = draft.parse().unwrap();
-        let texts = |names: &[OverlayName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let texts =
+            |names: &[OverlayName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
 
-        assert_eq!((name.as_str(), texts(&content.overlays)), ("coop", vec!["c".to_owned(), "a".to_owned()]));
-        assert_eq!(content.arguments.iter().map(Argument::as_str).collect::<Vec<_>>(), ["+map", "c1m1_hotel"]);
-        assert_eq!(content.config.iter().map(ConfigLine::as_str).collect::<Vec<_>>(), ["hostname \"x\"", "", "// end"]);
+        assert_eq!(
+            (name.as_str(), texts(&content.overlays)),
+            ("coop", vec!["c".to_owned(), "a".to_owned()])
+        );
+        assert_eq!(
+            content
+                .arguments
+                .iter()
+                .map(Argument::as_str)
+                .collect::<Vec<_>>(),
+            ["+map", "c1m1_hotel"]
+        );
+        assert_eq!(
+            content
+                .config
+                .iter()
+                .map(ConfigLine::as_str)
+                .collect::<Vec<_>>(),
+            ["hostname \"x\"", "", "// end"]
+        );
     }
 
     #[test]
@@ -222,9 +284,17 @@ mod tests {
             arguments: vec!["+x".parse().unwrap()],
             config: ["", "a", "", ""].map(|line| line.parse().unwrap()).to_vec(),
         };
-        let draft = Draft::of("coop", &content.clone().into()).with_catalog(["a", "b", "c"].map(str::to_owned));
+        let draft = Draft::of("coop", &content.clone().into())
+            .with_catalog(["a", "b", "c"].map(str::to_owned));
 
-        assert_eq!(draft.rows.iter().map(|row| row.overlay.as_str()).collect::<Vec<_>>(), ["b", "a", "c"]);
+        assert_eq!(
+            draft
+                .rows
+                .iter()
+                .map(|row| row.overlay.as_str())
+                .collect::<Vec<_>>(),
+            ["b", "a", "c"]
+        );
         assert_eq!(draft.parse().unwrap().1, content);
     }
 
@@ -243,11 +313,21 @@ mod tests {
 
         assert!(troubles.name.unwrap().contains("42"));
         assert!(troubles.overlays.unwrap().contains("'a' and 'b'"));
-        assert!(troubles.arguments.unwrap().starts_with("line 2: argument '+hostport'"));
+        assert!(
+            troubles
+                .arguments
+                .unwrap()
+                .starts_with("line 2: argument '+hostport'")
+        );
         assert!(troubles.config.unwrap().starts_with("line 2: "));
 
-        let again = typed.clone().with_catalog(["a", "b", "c"].map(str::to_owned));
-        assert_eq!((&again.name, &again.arguments, &again.config), (&typed.name, &typed.arguments, &typed.config));
+        let again = typed
+            .clone()
+            .with_catalog(["a", "b", "c"].map(str::to_owned));
+        assert_eq!(
+            (&again.name, &again.arguments, &again.config),
+            (&typed.name, &typed.arguments, &typed.config)
+        );
         assert_eq!(again.rows[..2], typed.rows[..]);
     }
 
@@ -255,10 +335,16 @@ mod tests {
     fn a_position_is_a_number() {
         for bad in ["x", "-1", "10000", "1.5", "99999999999999999999"] {
             let typed = draft(&[("name", "x"), ("overlay", "a"), ("position", bad)]);
-            assert!(typed.parse().unwrap_err().overlays.unwrap().contains("'a'"), "{bad}");
+            assert!(
+                typed.parse().unwrap_err().overlays.unwrap().contains("'a'"),
+                "{bad}"
+            );
         }
         let typed = draft(&[("name", "x"), ("overlay", "../a"), ("position", "1")]);
         assert!(typed.parse().unwrap_err().overlays.is_some());
-        assert!(draft(&[("name", "x"), ("position", "1")]).parse().is_ok(), "a position of nothing");
+        assert!(
+            draft(&[("name", "x"), ("position", "1")]).parse().is_ok(),
+            "a position of nothing"
+        );
     }
 }

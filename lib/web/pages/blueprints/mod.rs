@@ -15,7 +15,8 @@ use super::extract::{self, FormFields};
 use super::frame::{Frame, page};
 use crate::base::names::BlueprintId;
 use crate::base::{Error, Exit, Result, clock};
-use crate::db::blueprints::{self, Blueprint, Change, Content};
+use crate::db::blueprint_change::{self, Change};
+use crate::db::blueprints::{self, Blueprint, Content};
 use crate::db::links::{self, Linked};
 use crate::db::overlays;
 use crate::web::access::Access;
@@ -62,7 +63,9 @@ async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
 
         let mut listed = Vec::with_capacity(found.len());
         for blueprint in found {
-            let servers = linked.extract_if(.., |server| server.blueprint == blueprint.id).collect();
+            let servers = linked
+                .extract_if(.., |server| server.blueprint == blueprint.id)
+                .collect();
             listed.push(BlueprintRow { blueprint, servers });
         }
 
@@ -70,7 +73,11 @@ async fn list(State(app): State<App>, viewer: Viewer) -> Result<Response, Failur
     });
     let (blueprints, whose) = (blueprints.await?, viewer.is_admin);
 
-    page(&ListPage { frame: Frame::of(viewer, "Blueprints").within("blueprints"), blueprints, whose })
+    page(&ListPage {
+        frame: Frame::of(viewer, "Blueprints").within("blueprints"),
+        blueprints,
+        whose,
+    })
 }
 
 #[derive(Template)]
@@ -84,9 +91,23 @@ struct Page {
 
 impl Page {
     /// The form with what was typed.
-    fn of(viewer: Viewer, draft: Draft, troubles: DraftErrors, shown: Option<RenderedPreview>) -> Self {
-        let title = if draft.id.is_empty() { "New blueprint" } else { "Edit blueprint" };
-        Self { frame: Frame::of(viewer, title).within("blueprints"), draft, troubles, shown }
+    fn of(
+        viewer: Viewer,
+        draft: Draft,
+        troubles: DraftErrors,
+        shown: Option<RenderedPreview>,
+    ) -> Self {
+        let title = if draft.id.is_empty() {
+            "New blueprint"
+        } else {
+            "Edit blueprint"
+        };
+        Self {
+            frame: Frame::of(viewer, title).within("blueprints"),
+            draft,
+            troubles,
+            shown,
+        }
     }
 
     fn answer(&self, status: StatusCode) -> Result<Response, Failure> {
@@ -97,38 +118,73 @@ impl Page {
 }
 
 async fn new(State(app): State<App>, viewer: Viewer) -> Result<Response, Failure> {
-    let draft = app.store.read(|db| with_catalog(db, Draft::default())).await?;
+    let draft = app
+        .store
+        .read(|db| with_catalog(db, Draft::default()))
+        .await?;
     Page::of(viewer, draft, DraftErrors::default(), None).answer(StatusCode::OK)
 }
 
-async fn create(State(app): State<App>, viewer: Viewer, FormFields(fields): FormFields) -> Result<Response, Failure> {
-    let draft = Draft { id: String::new(), ..Draft::read(fields.into_pairs()) };
+async fn create(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(fields): FormFields,
+) -> Result<Response, Failure> {
+    let draft = Draft {
+        id: String::new(),
+        ..Draft::read(fields.into_pairs())
+    };
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
-        Err(troubles) => return again(&app, viewer, draft, *troubles, StatusCode::UNPROCESSABLE_ENTITY).await,
+        Err(troubles) => {
+            return again(
+                &app,
+                viewer,
+                draft,
+                *troubles,
+                StatusCode::UNPROCESSABLE_ENTITY,
+            )
+            .await;
+        }
     };
 
     let (actor, user) = (viewer.actor(), viewer.id);
-    let made = app.store.write(move |tx| blueprints::create(tx, clock::now_ms(), &actor, user, &name, &content));
+    let made = app.store.write(move |tx| {
+        blueprint_change::create(tx, clock::now_ms(), &actor, user, &name, &content)
+    });
     match made.await {
         Ok(made) => Ok(Redirect::to(&format!("/blueprints/{}", made.id)).into_response()),
         Err(error) => refused(&app, viewer, draft, error).await,
     }
 }
 
-async fn edit(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
+async fn edit(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;
     let who = viewer.clone();
     let found = app.store.read(move |db| {
         let blueprint = find(db, &who, id)?;
         let stored = blueprints::stored(db, id)?;
         let draft = Draft::of(&blueprint.name, &stored);
-        let draft = Draft { id: id.to_string(), updated_at: blueprint.updated_at.to_string(), ..draft };
+        let draft = Draft {
+            id: id.to_string(),
+            updated_at: blueprint.updated_at.to_string(),
+            ..draft
+        };
 
         // An invalid row is shown unchanged, with its errors.
-        let mut troubles = draft.parse().err().map_or_else(DraftErrors::default, |troubles| *troubles);
+        let mut troubles = draft
+            .parse()
+            .err()
+            .map_or_else(DraftErrors::default, |troubles| *troubles);
         if !stored.refused.is_empty() {
-            troubles.all = Some(format!("No server can be started with this blueprint: {}", stored.refused.join("; ")));
+            troubles.all = Some(format!(
+                "No server can be started with this blueprint: {}",
+                stored.refused.join("; ")
+            ));
         }
 
         Ok((with_catalog(db, draft)?, troubles))
@@ -152,13 +208,25 @@ async fn save(
     FormFields(fields): FormFields,
 ) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;
-    let mut draft = Draft { id: id.to_string(), ..Draft::read(fields.into_pairs()) };
+    let mut draft = Draft {
+        id: id.to_string(),
+        ..Draft::read(fields.into_pairs())
+    };
     let who = viewer.clone();
     app.store.read(move |db| find(db, &who, id)).await?;
 
     let (name, content) = match draft.parse() {
         Ok(parsed) => parsed,
-        Err(troubles) => return again(&app, viewer, draft, *troubles, StatusCode::UNPROCESSABLE_ENTITY).await,
+        Err(troubles) => {
+            return again(
+                &app,
+                viewer,
+                draft,
+                *troubles,
+                StatusCode::UNPROCESSABLE_ENTITY,
+            )
+            .await;
+        }
     };
 
     // Refuse to overwrite a version that the user has not seen.
@@ -169,10 +237,18 @@ async fn save(
             return Ok(Saved::Changed(blueprint.updated_at));
         }
 
-        let Content { overlays, arguments, config } = content;
-        let change =
-            Change { name: Some(name), overlays: Some(overlays), arguments: Some(arguments), config: Some(config) };
-        blueprints::edit(tx, clock::now_ms(), &who.actor(), id, &change)?;
+        let Content {
+            overlays,
+            arguments,
+            config,
+        } = content;
+        let change = Change {
+            name: Some(name),
+            overlays: Some(overlays),
+            arguments: Some(arguments),
+            config: Some(config),
+        };
+        blueprint_change::edit(tx, clock::now_ms(), &who.actor(), id, &change)?;
         Ok(Saved::Done)
     });
 
@@ -180,9 +256,13 @@ async fn save(
         Ok(Saved::Done) => Ok(Redirect::to(&format!("/blueprints/{id}")).into_response()),
         Ok(Saved::Changed(at)) => {
             draft.updated_at = at.to_string();
-            let message = "This blueprint was changed since you opened it. Nothing is saved yet; what you typed is below. \
+            let message = "This blueprint was changed since you opened it. Nothing is saved yet; \
+                          what you typed is below. \
                          Saving now replaces the other change.";
-            let troubles = DraftErrors { all: Some(message.to_owned()), ..DraftErrors::default() };
+            let troubles = DraftErrors {
+                all: Some(message.to_owned()),
+                ..DraftErrors::default()
+            };
             again(&app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
         Err(error) => refused(&app, viewer, draft, error).await,
@@ -190,9 +270,17 @@ async fn save(
 }
 
 /// Shows what initializing a server would write if the form were saved.
-async fn preview(State(app): State<App>, viewer: Viewer, FormFields(fields): FormFields) -> Result<Response, Failure> {
+async fn preview(
+    State(app): State<App>,
+    viewer: Viewer,
+    FormFields(fields): FormFields,
+) -> Result<Response, Failure> {
     let draft = Draft::read(fields.into_pairs());
-    let id = if draft.id.is_empty() { None } else { Some(extract::id::<BlueprintId>(&draft.id)?) };
+    let id = if draft.id.is_empty() {
+        None
+    } else {
+        Some(extract::id::<BlueprintId>(&draft.id)?)
+    };
     let parsed = draft.parse();
 
     let (who, settings) = (viewer.clone(), app.settings.clone());
@@ -203,9 +291,8 @@ async fn preview(State(app): State<App>, viewer: Viewer, FormFields(fields): For
         };
 
         let plan = match parsed {
-            Ok((_, content)) => {
-                Plan::of(db, &settings, &content, &servers).map_err(|error| in_overlays(error.to_string()))
-            }
+            Ok((_, content)) => Plan::of(db, &settings, &content, &servers)
+                .map_err(|error| in_overlays(error.to_string())),
             Err(troubles) => Err(*troubles),
         };
 
@@ -220,7 +307,11 @@ async fn preview(State(app): State<App>, viewer: Viewer, FormFields(fields): For
         },
         Err(troubles) => (None, troubles),
     };
-    let status = if shown.is_some() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
+    let status = if shown.is_some() {
+        StatusCode::OK
+    } else {
+        StatusCode::UNPROCESSABLE_ENTITY
+    };
 
     Page::of(viewer, draft, troubles, shown).answer(status)
 }
@@ -233,14 +324,18 @@ struct InUse {
     servers: Vec<Linked>,
 }
 
-async fn delete(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) -> Result<Response, Failure> {
+async fn delete(
+    State(app): State<App>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
     let id: BlueprintId = extract::id(&id)?;
     let who = viewer.clone();
     let in_use = app.store.write(move |tx| {
         let blueprint = find(tx, &who, id)?;
         let servers = links::of_blueprint(tx, id)?;
         if servers.is_empty() {
-            blueprints::delete(tx, clock::now_ms(), &who.actor(), id)?;
+            blueprint_change::delete(tx, clock::now_ms(), &who.actor(), id)?;
         }
         Ok((blueprint, servers))
     });
@@ -251,14 +346,19 @@ async fn delete(State(app): State<App>, viewer: Viewer, Path(id): Path<String>) 
     }
 
     let frame = Frame::of(viewer, "This blueprint is in use").within("blueprints");
-    let mut response = page(&InUse { frame, blueprint, servers })?;
+    let mut response = page(&InUse {
+        frame,
+        blueprint,
+        servers,
+    })?;
     *response.status_mut() = StatusCode::CONFLICT;
     Ok(response)
 }
 
 /// The blueprint, if the viewer may see it. Otherwise it does not exist.
 fn find(db: &Connection, viewer: &Viewer, id: BlueprintId) -> Result<Blueprint> {
-    let found = blueprints::get(db, id)?.filter(|found| viewer.is_admin || found.user_id == viewer.id);
+    let found =
+        blueprints::get(db, id)?.filter(|found| viewer.is_admin || found.user_id == viewer.id);
     found.ok_or_else(|| Error::not_found(format!("there is no blueprint {id}")))
 }
 
@@ -267,7 +367,10 @@ fn with_catalog(db: &Connection, draft: Draft) -> Result<Draft> {
 }
 
 fn in_overlays(message: String) -> DraftErrors {
-    DraftErrors { overlays: Some(message), ..DraftErrors::default() }
+    DraftErrors {
+        overlays: Some(message),
+        ..DraftErrors::default()
+    }
 }
 
 /// The form again, as typed.
@@ -283,15 +386,30 @@ async fn again(
 }
 
 /// The form again if the database refused its content; other errors do not concern the form.
-async fn refused(app: &App, viewer: Viewer, draft: Draft, error: Error) -> Result<Response, Failure> {
+async fn refused(
+    app: &App,
+    viewer: Viewer,
+    draft: Draft,
+    error: Error,
+) -> Result<Response, Failure> {
     match error.exit {
         Exit::Conflict => {
-            let troubles = DraftErrors { name: Some(error.to_string()), ..DraftErrors::default() };
+            let troubles = DraftErrors {
+                name: Some(error.to_string()),
+                ..DraftErrors::default()
+            };
             again(app, viewer, draft, troubles, StatusCode::CONFLICT).await
         }
         // An overlay that was removed meanwhile: the blueprint itself was found before.
         Exit::NotFound | Exit::Usage => {
-            again(app, viewer, draft, in_overlays(error.to_string()), StatusCode::UNPROCESSABLE_ENTITY).await
+            again(
+                app,
+                viewer,
+                draft,
+                in_overlays(error.to_string()),
+                StatusCode::UNPROCESSABLE_ENTITY,
+            )
+            .await
         }
         _ => Err(error.into()),
     }

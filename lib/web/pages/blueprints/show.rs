@@ -35,7 +35,6 @@ pub struct RenderedPreview {
     pub preview: Preview,
 }
 
-/// A lower layer.
 pub struct Layer {
     /// The overlay's name, or what the layer is.
     pub name: String,
@@ -54,11 +53,17 @@ pub struct Plan {
 impl Plan {
     /// For the first of `servers`, or for a new one.
     ///
-    /// # Errors
-    /// If an overlay is not in the catalog, or its row is invalid.
-    pub fn of(db: &Connection, settings: &Settings, content: &Content, servers: &[Linked]) -> Result<Self> {
+    /// Fails if an overlay is not in the catalog, or its row is invalid.
+    pub fn of(
+        db: &Connection,
+        settings: &Settings,
+        content: &Content,
+        servers: &[Linked],
+    ) -> Result<Self> {
         let server = servers.first().cloned();
-        let port = server.as_ref().map_or(settings.ports.first, |server| server.port);
+        let port = server
+            .as_ref()
+            .map_or(settings.ports.first, |server| server.port);
 
         let mut overlays = Vec::with_capacity(content.overlays.len());
         for name in &content.overlays {
@@ -67,15 +72,25 @@ impl Plan {
 
         let (arguments, config) = (content.arguments.clone(), content.config.clone());
         let names = content.overlays.iter().map(ToString::to_string).collect();
-        Ok(Self { server, names, spec: Spec { port, overlays, arguments, config } })
+        Ok(Self {
+            server,
+            names,
+            spec: Spec {
+                port,
+                overlays,
+                arguments,
+                config,
+            },
+        })
     }
 
     /// Renders the preview.
     ///
-    /// # Errors
-    /// If `root` cannot be used; 503 if the disk does not answer.
+    /// Fails if `root` cannot be used; 503 if the disk does not answer.
     pub async fn render(self, root: PathBuf) -> Result<RenderedPreview, Failure> {
-        disk::look(move || self.shown(&root)).await?.map_err(Failure::from)
+        disk::look(move || self.shown(&root))
+            .await?
+            .map_err(Failure::from)
     }
 
     fn shown(self, root: &Path) -> Result<RenderedPreview> {
@@ -93,10 +108,19 @@ impl Plan {
                 (0, None) => "server.cfg, written by left4me".to_owned(),
                 (_, None) => "the game".to_owned(),
             };
-            layers.push(Layer { name, path: layer.path.clone(), trouble: layer.trouble.clone() });
+            layers.push(Layer {
+                name,
+                path: layer.path.clone(),
+                trouble: layer.trouble.clone(),
+            });
         }
 
-        Ok(RenderedPreview { server: self.server, port: self.spec.port, layers, preview })
+        Ok(RenderedPreview {
+            server: self.server,
+            port: self.spec.port,
+            layers,
+            preview,
+        })
     }
 }
 
@@ -126,21 +150,36 @@ pub(super) async fn show(
         // The page shows an invalid row, or a missing root, as an error.
         let stored = blueprints::stored(db, id)?;
         let plan = if stored.refused.is_empty() {
-            blueprints::content(db, id).and_then(|content| Plan::of(db, &settings, &content, &servers))
+            blueprints::content(db, id)
+                .and_then(|content| Plan::of(db, &settings, &content, &servers))
         } else {
-            Err(Error::failed(format!("no server can be started with this blueprint: {}", stored.refused.join("; "))))
+            Err(Error::failed(format!(
+                "no server can be started with this blueprint: {}",
+                stored.refused.join("; ")
+            )))
         };
 
         Ok((blueprint, servers, stored, plan))
     });
     let (blueprint, servers, stored, plan) = found.await?;
     let shown = match plan {
-        Ok(plan) => plan.render(app.settings.root.clone()).await.map_err(|failure| failure.message),
+        Ok(plan) => plan
+            .render(app.settings.root.clone())
+            .await
+            .map_err(|failure| failure.message),
         Err(error) => Err(error.to_string()),
     };
     let trouble = shown.as_ref().err().cloned();
     let (frame, whose) = (Frame::of(viewer.clone(), &blueprint.name), viewer.is_admin);
     let frame = frame.within("blueprints");
 
-    page(&Page { frame, blueprint, stored, servers, shown: shown.ok(), trouble, whose })
+    page(&Page {
+        frame,
+        blueprint,
+        stored,
+        servers,
+        shown: shown.ok(),
+        trouble,
+        whose,
+    })
 }

@@ -1,0 +1,191 @@
+//! Changes of blueprints: create, edit, delete.
+
+use rusqlite::{Connection, params};
+
+use crate::base::names::{BlueprintId, BlueprintName, OverlayName, ServerId, UserId};
+use crate::base::{Error, Result};
+use crate::db::blueprints::{self, Blueprint, Content, gone, json};
+use crate::db::events::{self, NewEvent};
+use crate::db::{error, overlays, ports};
+use crate::domain::blueprint::{Argument, ConfigLine, check};
+
+/// What an edit replaces; a part that is none stays unchanged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    pub name: Option<BlueprintName>,
+    pub overlays: Option<Vec<OverlayName>>,
+    pub arguments: Option<Vec<Argument>>,
+    /// The new lines of server.cfg.
+    pub config: Option<Vec<ConfigLine>>,
+}
+
+/// Adds a blueprint and its event.
+///
+/// Fails with 2 when it is too large or names an overlay twice; 3 for an overlay that is not in the
+/// catalog; 4 when the user has a blueprint with that name.
+pub fn create(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    user: UserId,
+    name: &BlueprintName,
+    content: &Content,
+) -> Result<Blueprint> {
+    check(&content.overlays, &content.arguments, &content.config)?;
+
+    let added = tx
+        .prepare_cached(
+            "INSERT INTO blueprints (user_id, name, arguments, config, created_at, updated_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+        )?
+        .execute(params![
+            user.0,
+            name.as_str(),
+            json(&content.arguments)?,
+            json(&content.config)?,
+            now
+        ]);
+    named(added, name)?;
+
+    let id = BlueprintId(tx.last_insert_rowid());
+    stack(tx, id, &content.overlays)?;
+    tell(tx, now, actor, "blueprint.created", id, name.as_str())?;
+    blueprints::get(tx, id)?.ok_or_else(|| gone(id))
+}
+
+/// Replaces parts of a blueprint, and adds an event. The change applies to linked servers at their
+/// next action.
+///
+/// Fails with 3 when it or an overlay does not exist; 4 when SourceTV of one of its servers would
+/// need a taken port; otherwise those of [`create`].
+pub fn edit(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    id: BlueprintId,
+    change: &Change,
+) -> Result<Blueprint> {
+    let before = ports::shared(tx)?;
+    if let Some(name) = &change.name {
+        named(
+            tx.execute(
+                "UPDATE blueprints SET name = ?2 WHERE id = ?1",
+                params![id.0, name.as_str()],
+            ),
+            name,
+        )?;
+    }
+
+    if let Some(arguments) = &change.arguments {
+        check::<OverlayName>(&[], arguments, &[])?;
+        tx.execute(
+            "UPDATE blueprints SET arguments = ?2 WHERE id = ?1",
+            params![id.0, json(arguments)?],
+        )?;
+    }
+
+    if let Some(config) = &change.config {
+        check::<OverlayName>(&[], &[], config)?;
+        tx.execute(
+            "UPDATE blueprints SET config = ?2 WHERE id = ?1",
+            params![id.0, json(config)?],
+        )?;
+    }
+
+    if let Some(overlays) = &change.overlays {
+        check(overlays, &[], &[])?;
+        tx.execute(
+            "DELETE FROM blueprint_overlays WHERE blueprint_id = ?1",
+            [id.0],
+        )?;
+        stack(tx, id, overlays)?;
+    }
+
+    // The time always grows: by it an editor detects that another user has changed the blueprint.
+    tx.execute(
+        "UPDATE blueprints SET updated_at = max(?2, updated_at + 1) WHERE id = ?1",
+        params![id.0, now],
+    )?;
+
+    let blueprint = blueprints::get(tx, id)?.ok_or_else(|| gone(id))?;
+    let servers: Vec<ServerId> = blueprint.servers.iter().copied().map(ServerId).collect();
+    ports::none_added(tx, &before, &servers)?;
+    tell(tx, now, actor, "blueprint.edited", id, &blueprint.name)?;
+    Ok(blueprint)
+}
+
+/// Removes a blueprint, and adds an event.
+///
+/// Fails with 3 when it does not exist; 4 with the names of the servers that are linked to it.
+pub fn delete(tx: &Connection, now: i64, actor: &str, id: BlueprintId) -> Result<Blueprint> {
+    let blueprint = blueprints::get(tx, id)?.ok_or_else(|| gone(id))?;
+    let mut statement =
+        tx.prepare_cached("SELECT id, name FROM servers WHERE blueprint_id = ?1 ORDER BY id")?;
+    let linked = statement.query_map([id.0], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+    })?;
+    let linked: Vec<String> = linked
+        .map(|row| row.map(|(id, name)| format!("{id} ('{name}')")))
+        .collect::<rusqlite::Result<_>>()?;
+
+    if !linked.is_empty() {
+        return Err(Error::conflict(format!(
+            "blueprint '{}' is used by server {}: assign another one with `left4me server assign`, \
+            or remove the server first",
+            blueprint.name,
+            linked.join(", ")
+        )));
+    }
+
+    tx.prepare_cached("DELETE FROM blueprints WHERE id = ?1")?
+        .execute([id.0])?;
+    tell(tx, now, actor, "blueprint.deleted", id, &blueprint.name)?;
+    Ok(blueprint)
+}
+
+/// Writes the overlays of a blueprint that has none, with the topmost at position 0.
+fn stack(tx: &Connection, id: BlueprintId, names: &[OverlayName]) -> Result<()> {
+    let mut statement = tx.prepare_cached(
+        "INSERT INTO blueprint_overlays (blueprint_id, position, overlay_id) VALUES (?1, ?2, ?3)",
+    )?;
+    for (position, name) in names.iter().enumerate() {
+        let overlay = overlays::find(tx, name)?;
+        statement.execute(params![
+            id.0,
+            i64::try_from(position).unwrap_or(i64::MAX),
+            overlay.id.0
+        ])?;
+    }
+    Ok(())
+}
+
+/// Turns the error of a taken name into a conflict.
+fn named(written: rusqlite::Result<usize>, name: &BlueprintName) -> Result<()> {
+    match written {
+        Err(taken) if error::is_taken(&taken) => Err(Error::conflict(format!(
+            "this user has a blueprint named '{name}' already: see `left4me blueprint edit`"
+        ))),
+        other => Ok(other.map(drop)?),
+    }
+}
+
+fn tell(
+    tx: &Connection,
+    now: i64,
+    actor: &str,
+    kind: &str,
+    id: BlueprintId,
+    name: &str,
+) -> Result<()> {
+    let detail = format!("{id} '{name}'");
+    events::add(
+        tx,
+        now,
+        &NewEvent {
+            kind,
+            actor,
+            detail: &detail,
+            ..NewEvent::default()
+        },
+    )
+}

@@ -1,0 +1,91 @@
+//! Jobs as the scheduler reads them: what may be claimed, and in what order.
+
+use rusqlite::{Connection, Row, params};
+
+use crate::base::Result;
+use crate::base::names::{JobId, ServerId};
+use crate::db::text;
+use crate::domain::operation::Operation;
+use crate::domain::schedule::Candidate;
+
+const CANDIDATE: &str = "j.id, j.operation, (SELECT group_concat(t.server_id) FROM job_targets t \
+                        WHERE t.job_id = j.id)";
+
+fn candidate(row: &Row<'_>) -> rusqlite::Result<Candidate> {
+    let operation = text(row, 1)?.parse::<Operation>();
+    let servers = match row.get_ref(2)?.as_str_or_null()? {
+        Some(list) => list
+            .split(',')
+            .filter_map(|id| id.parse().ok().map(ServerId))
+            .collect(),
+        None => Vec::new(),
+    };
+    Ok(Candidate {
+        id: JobId(row.get(0)?),
+        exclusive: operation.is_ok_and(Operation::is_exclusive),
+        servers,
+    })
+}
+
+/// The jobs that are running or being cancelled, as the schedule needs them.
+pub fn live(connection: &Connection) -> Result<Vec<Candidate>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.state IN ('running', 'cancelling') ORDER BY j.id"
+    ))?;
+    let rows = statement.query_map([], candidate)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The jobs, ended or not, with a process that survived SIGKILL. No other job may work on the same
+/// servers while it exists.
+pub fn held(connection: &Connection) -> Result<Vec<Candidate>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.id IN
+             (SELECT t.job_id FROM runners r JOIN tasks t ON t.id = r.task_id WHERE r.tree = \
+             'left') ORDER BY j.id"
+    ))?;
+    let rows = statement.query_map([], candidate)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The first `limit` queued jobs after `after`, oldest first.
+pub fn queued(connection: &Connection, after: JobId, limit: u32) -> Result<Vec<Candidate>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.id > ?1 ORDER BY j.id LIMIT \
+         ?2"
+    ))?;
+    let rows = statement.query_map(params![after.0, limit], candidate)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// For the rest of a long queue: the first exclusive job after `after`, and each server's first
+/// queued job after it. No other job can start before one of these. One look-up per server.
+pub fn queue_heads(
+    connection: &Connection,
+    after: JobId,
+    servers: &[ServerId],
+) -> Result<Vec<Candidate>> {
+    let mut exclusive = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM jobs j WHERE j.state = 'queued' AND j.operation IN ('install', \
+         'update') AND j.id > ?1
+         ORDER BY j.id LIMIT 1"
+    ))?;
+    let mut heads: Vec<Candidate> = exclusive
+        .query_map([after.0], candidate)?
+        .collect::<rusqlite::Result<_>>()?;
+
+    let mut head = connection.prepare_cached(&format!(
+        "SELECT {CANDIDATE} FROM job_targets h CROSS JOIN jobs j ON j.id = h.job_id
+         WHERE h.server_id = ?1 AND h.job_id > ?2 AND j.state = 'queued' ORDER BY h.job_id LIMIT 1"
+    ))?;
+    for server in servers {
+        heads.extend(
+            head.query_map(params![server.0, after.0], candidate)?
+                .collect::<rusqlite::Result<Vec<_>>>()?,
+        );
+    }
+
+    heads.sort_unstable_by_key(|job| job.id);
+    heads.dedup_by_key(|job| job.id);
+    Ok(heads)
+}
